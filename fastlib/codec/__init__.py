@@ -1,0 +1,35 @@
+"""YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
+
+from .errors import (
+    DeclarationError,
+    FastlibError,
+    LimitError,
+    MessageError,
+    ParseError,
+    Problem,
+    Report,
+    UnknownKeyWarning,
+    ValidationError,
+)
+from .limits import DEFAULT_LIMITS, Limits
+from .shapes import AllOrNone, Needs, OneOf, Rule, Wire, shape_of
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "AllOrNone",
+    "DeclarationError",
+    "FastlibError",
+    "LimitError",
+    "Limits",
+    "MessageError",
+    "Needs",
+    "OneOf",
+    "ParseError",
+    "Problem",
+    "Report",
+    "Rule",
+    "UnknownKeyWarning",
+    "ValidationError",
+    "Wire",
+    "shape_of",
+]

@@ -1,0 +1,133 @@
+"""What a constructor was given, checked against the declaration.
+
+For each struct one function is compiled from its shape: the common case is a few type tests and
+comparisons inline, everything else goes to the shapes. A message is constructed for every member
+of every text read, so this is a hot path.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from .errors import Problem, ValidationError, render_path
+from .shapes import (
+    Bool,
+    Choice,
+    Field,
+    Float,
+    Int,
+    Record,
+    Rule,
+    Text,
+    Unfit,
+    fields_of,
+)
+
+Checker = Callable[[Any], None]
+
+_checkers: dict[type[Any], Checker] = {}
+
+
+def check(value: Any) -> None:
+    """Checks a struct that has just been constructed, and normalises its fields in place.
+
+    Lists become tuples, an empty text or list that means "absent" becomes None. Raises
+    ValidationError with every problem.
+    """
+    cls = type(value)
+    try:
+        checker = _checkers[cls]
+    except KeyError:
+        checker = _checkers[cls] = _compile(cls)
+    checker(value)
+
+
+def _condition(field: Field) -> str | None:
+    """An expression in `v` that is true for a value that needs no further check."""
+    shape = field.shape
+    if type(shape) is Text and shape.free:
+        tests = ["type(v) is str", "v.isascii()"]
+        if field.wire.empty_is_absent:
+            tests.append("v")
+    elif type(shape) is Bool:
+        tests = ["(v is True or v is False)"]
+    elif type(shape) is Int:
+        tests = ["type(v) is int", f"{shape.low} <= v <= {shape.high}"]
+    elif type(shape) is Float:
+        tests = ["type(v) is float", "v == v"]
+    elif type(shape) is Choice and all(key == text for key, text in shape.values.items()):
+        tests = ["type(v) is str", f"v in {tuple(shape.values)!r}"]
+    elif isinstance(shape, Record):
+        tests = [f"type(v) is {field.attribute}_class"]
+        if field.wire.empty_is_absent:
+            tests.append(f"v != {field.attribute}_class()")
+    else:
+        return None
+    return " and ".join(tests)
+
+
+def _compile(cls: type[Any]) -> Checker:
+    fields = fields_of(cls)
+    rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
+    names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules, "keep": _keep_rules}
+    lines = ["def checker(o):", "    bad = None"]
+    for field in fields:
+        names[f"{field.attribute}_field"] = field
+        if isinstance(field.shape, Record):
+            names[f"{field.attribute}_class"] = field.shape.cls
+        condition = _condition(field)
+        tests = ["v is not None"] if field.optional else []
+        if condition is not None:
+            tests.append(f"not ({condition})")
+        lines.append(f"    v = o.{field.attribute}")
+        lines.append(f"    if {' and '.join(tests) or 'True'}:")
+        lines.append(f"        bad = fix(o, {field.attribute}_field, v, bad)")
+    lines.append("    if bad is not None: refuse(o, bad)")
+    if rules:
+        lines.append("    keep(o, rules)")
+    exec("\n".join(lines), names)  # noqa: S102 - of identifiers from a declaration
+    checker: Checker = names["checker"]
+    return checker
+
+
+def _fix(
+    value: Any, field: Field, item: Any, problems: list[Problem] | None
+) -> list[Problem] | None:
+    """Normalises one field, or adds its problem to the list."""
+    try:
+        if item is None:
+            raise Unfit((), field.shape.expected, "None")
+        new = field.shape.check(item)
+        if field.wire.empty_is_absent and not field.shape.dump(new):
+            new = None
+    except Unfit as error:
+        problem = Problem(
+            code="value",
+            message=error.message,
+            path=render_path((field.key, *error.path)),
+            expected=error.expected,
+            got=error.got,
+        )
+        return [*(problems or ()), problem]
+    if new is not item or (isinstance(new, float) and math.isnan(new)):
+        msgspec.structs.force_setattr(value, field.attribute, new)
+    return problems
+
+
+def _keep_rules(value: Any, rules: tuple[Rule, ...]) -> None:
+    get = partial(getattr, value)
+    problems = []
+    for rule in rules:
+        broken = rule.broken(get)
+        if broken is not None:
+            path, message = broken
+            problems.append(Problem(code="rule", message=message, path=render_path(path)))
+    if problems:
+        _refuse(value, problems)
+
+
+def _refuse(value: Any, problems: list[Problem]) -> None:
+    raise ValidationError(type(value).__name__, problems)

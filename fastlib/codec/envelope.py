@@ -1,0 +1,231 @@
+"""Containers whose members' type is named by a title, such as `task: start vm`.
+
+The members stand under a list key, or one member stands inline, its keys beside the title. Which,
+each member's declaration says; several layouts may be understood, the first one is written.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import Path
+from .nodes import Mapping, Node, Scalar, Sequence
+from .shapes import (
+    INVALID,
+    Field,
+    Reading,
+    Record,
+    Shape,
+    Unfit,
+    Wire,
+    nearest_word,
+    shorten,
+)
+
+Layout = Literal["list", "inline"]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a title says about the rest of the container."""
+
+    title: str
+    member: type[Any]
+    """The struct of each member."""
+    layouts: tuple[Layout, ...]
+    """How members may stand; the first is how they are written."""
+    list_key: str = "list"
+    """The key of the list of members."""
+
+
+class Envelope(Shape):
+    """A mapping of a title, the members, and the container's own fields."""
+
+    expected = "a mapping"
+
+    def __init__(
+        self,
+        cls: type[Any],
+        *,
+        title: str,
+        members: str,
+        fields: Iterable[Field],
+        variant: Callable[[str], Variant | None],
+        titles: Callable[[], Iterable[str]],
+        record: Callable[[type[Any]], Record],
+    ) -> None:
+        """`title` is both the wire key and the attribute; `members` the members' attribute.
+
+        A key that the container shares with an inline member is one key on the wire.
+        """
+        self.cls = cls
+        self.title = title
+        self.members = members
+        self.fields = tuple(fields)
+        self.variant = variant
+        self.titles = titles
+        self.record = record
+        self._layouts: dict[tuple[str, Layout], Record] = {}
+
+    def inline_record(self, variant: Variant) -> Record:
+        """The keys of an inline container: the member's, then the container's own."""
+        key = (variant.title, "inline")
+        record = self._layouts.get(key)
+        if record is None or record.cls is not variant.member:
+            member = self.record(variant.member)
+            names = {name for field in member.fields for name in field.keys}
+            own = [field for field in self.fields if field.key not in names]
+            inner = [field.attribute for field in member.fields]
+            outer = [field.attribute for field in own]
+
+            def build(values: dict[str, Any]) -> Any:
+                one = member.build({a: values[a] for a in inner if a in values})
+                rest = {a: values[a] for a in outer if a in values}
+                return self.cls(**{self.title: variant.title, self.members: (one,)}, **rest)
+
+            record = Record(
+                variant.member,
+                [*member.fields, *own],
+                title=(self.title, variant.title),
+                build=build,
+                rules=member.rules,
+            )
+            self._layouts[key] = record
+        return record
+
+    def list_record(self, variant: Variant) -> Record:
+        """The keys of a container with a list: the list, then the container's own."""
+        key = (variant.title, "list")
+        record = self._layouts.get(key)
+        if record is None or record.cls is not variant.member:
+            record = self._layouts[key] = _ListRecord(self, variant)
+        return record
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        if not isinstance(node, Mapping):
+            return reading.unfit(node, path, f"a mapping with the key '{self.title}'")
+        title = self._load_title(node, reading, path)
+        if title is None:
+            return INVALID
+        variant = self.variant(title)
+        assert variant is not None
+        if "list" in variant.layouts and (
+            len(variant.layouts) == 1 or _has_key(node, variant.list_key)
+        ):
+            return self.list_record(variant).load(node, reading, path)
+        return self.inline_record(variant).load(node, reading, path)
+
+    def _load_title(self, node: Mapping, reading: Reading, path: Path) -> str | None:
+        for key, item in node.pairs:
+            if isinstance(key, Scalar) and key.value == self.title:
+                if not isinstance(item, Scalar) or not isinstance(item.value, str):
+                    reading.unfit(item, (*path, self.title), "text")
+                    return None
+                if self.variant(item.value) is not None:
+                    return item.value
+                known = sorted(self.titles())
+                reading.unfit(
+                    item,
+                    (*path, self.title),
+                    f"one of {', '.join(known)}",
+                    nearest_word(item.value, known),
+                )
+                return None
+        names = [key.value for key, _ in node.pairs if isinstance(key, Scalar)]
+        near = nearest_word(self.title, [name for name in names if isinstance(name, str)])
+        reading.problem(
+            node,
+            (*path, self.title),
+            "missing",
+            "missing; it says which message this is" + (f"; is it '{near}'?" if near else ""),
+            expected="text",
+        )
+        return None
+
+    def dump(self, value: Any) -> Any:
+        title = getattr(value, self.title)
+        variant = self.variant(title)
+        assert variant is not None
+        members = getattr(value, self.members)
+        member = self.record(variant.member)
+        tree: dict[str, Any] = {self.title: title}
+        if variant.layouts[0] == "inline":
+            tree.update(member.dump(members[0]))
+        else:
+            tree[variant.list_key] = [member.dump(item) for item in members]
+        for field in self.fields:
+            item = getattr(value, field.attribute)
+            if item is not None:
+                tree[field.key] = field.shape.dump(item)
+        return tree
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, self.cls):
+            raise Unfit((), f"a {self.cls.__name__}", shorten(value))
+        return value
+
+
+def _has_key(node: Mapping, name: str) -> bool:
+    return any(isinstance(key, Scalar) and key.value == name for key, _ in node.pairs)
+
+
+class _Members(Shape):
+    """The list of members. A null entry is an empty member, as the peers write it for `quit`."""
+
+    expected = "a list"
+
+    def __init__(self, envelope: Envelope, variant: Variant) -> None:
+        self.item = envelope.record(variant.member)
+        self.one = variant.layouts[0] == "inline"
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        if not isinstance(node, Sequence):
+            return reading.unfit(node, path, self.expected)
+        if self.one and len(node.items) != 1:
+            return reading.unfit(node, path, "a list with exactly one entry")
+        values = []
+        for index, item in enumerate(node.items):
+            reading.spend(item)
+            values.append(self.item.load(item, reading, (*path, index), null_is_empty=True))
+        return INVALID if INVALID in values else tuple(values)
+
+
+class _ListRecord(Record):
+    """A container with a list; it knows the keys of the other layouts, to say where they belong."""
+
+    def __init__(self, envelope: Envelope, variant: Variant) -> None:
+        members = Field(
+            envelope.members,
+            variant.list_key,
+            _Members(envelope, variant),
+            Wire(),
+            required=True,
+            optional=False,
+        )
+
+        def build(values: dict[str, Any]) -> Any:
+            return envelope.cls(**{envelope.title: variant.title}, **values)
+
+        super().__init__(
+            variant.member,
+            [members, *envelope.fields],
+            title=(envelope.title, variant.title),
+            build=build,
+        )
+        self.envelope = envelope
+        self.variant = variant
+
+    def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
+        remedy = None
+        if name in self.envelope.record(self.variant.member).by_key:
+            remedy = f"unknown key here; it belongs to each entry of '{self.variant.list_key}'"
+        else:
+            others = (self.envelope.variant(title) for title in self.envelope.titles())
+            owners = sorted(v.title for v in others if v and v.list_key == name)
+            if owners and "list" in self.variant.layouts:
+                remedy = (
+                    f"'{name}' belongs to {' and '.join(owners)}; the members of "
+                    f"{self.variant.title} stand under '{self.variant.list_key}'"
+                )
+        known = [self.envelope.title, *self.by_key]
+        reading.unknown_key(key, (*path, name), known, remedy)

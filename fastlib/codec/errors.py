@@ -1,0 +1,149 @@
+"""Every error of fastlib, in one tree::
+
+    FastlibError
+    ├── MessageError            a text or a value is no message; has `.problems`
+    │   ├── ParseError          the text is not YAML, or not even text
+    │   ├── ValidationError     it is YAML, but not this message
+    │   └── LimitError          it is larger than the limits allow
+    └── DeclarationError        a message type is declared wrongly (a programmer's mistake)
+
+An error carries its facts as attributes: `problems` is a tuple of `Problem`, each with the path in
+the message, line and column, what was expected and what stood there.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+
+Severity = Literal["error", "warning"]
+
+Path = tuple[str | int, ...]
+"""Where in a message: wire keys and list indices, from the root."""
+
+
+def render_path(path: Path) -> str:
+    """`("parameter", "vcpu-map", 0, 1)` as `parameter.vcpu-map[0][1]`; the root is empty."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif text:
+            text += f".{step}"
+        else:
+            text = step
+    return text
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong with a message, or worth a warning."""
+
+    message: str
+    """What is wrong, in one sentence without the place."""
+    code: str
+    """The kind of problem, stable across versions: `unknown-key`, `type`, `range`, …"""
+    severity: Severity = "error"
+    path: str = ""
+    """Where in the message, such as `parameter.swap-with.vcpu-map[0][1]`; empty for the root."""
+    line: int | None = None
+    """Line in the text, from 1; None where there is no text."""
+    column: int | None = None
+    """Column in the line, in characters, from 1."""
+    expected: str | None = None
+    """What belongs there."""
+    got: str | None = None
+    """What stood there, shortened."""
+    suggestion: str | None = None
+    """What was probably meant, such as the nearest known key."""
+
+    def __str__(self) -> str:
+        place = "" if self.line is None else f"line {self.line}, column {self.column}: "
+        path = f"{self.path}: " if self.path else ""
+        hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
+        return f"{place}{path}{self.message}{hint}"
+
+    def at(self, line: int | None, column: int | None, prefix: str = "") -> "Problem":
+        """The same problem at a place, its path below `prefix`."""
+        path = self.path
+        if prefix:
+            path = prefix + (path if not path or path.startswith("[") else f".{path}")
+        return msgspec.structs.replace(self, line=line, column=column, path=path)
+
+
+class FastlibError(Exception):
+    """The root of every error that fastlib raises on purpose."""
+
+
+class DeclarationError(FastlibError, TypeError):
+    """A message type is declared in a way that cannot work, such as a title used twice."""
+
+
+class MessageError(FastlibError, ValueError):
+    """A text or a value is no message. `problems` says why, every reason at once."""
+
+    what: Final[str]
+    problems: Final[tuple[Problem, ...]]
+
+    def __init__(self, what: str, problems: Iterable[Problem]) -> None:
+        """`what` names the message that was expected, such as `Migrate`."""
+        self.what = what
+        self.problems = tuple(problems)
+        super().__init__(what, self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.what}: {self.problems[0]}"
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        return f"{self.what}: {len(self.problems)} problems{lines}"
+
+    @property
+    def line(self) -> int | None:
+        """Line of the first problem, from 1."""
+        return self.problems[0].line if self.problems else None
+
+    @property
+    def column(self) -> int | None:
+        """Column of the first problem, from 1."""
+        return self.problems[0].column if self.problems else None
+
+
+class ParseError(MessageError):
+    """The text is not YAML, or its bytes are no text."""
+
+
+class ValidationError(MessageError):
+    """A well-formed text, tree or set of values is not the message that it should be."""
+
+
+class LimitError(MessageError):
+    """The text goes over one of the `Limits`: bytes, depth, nodes or the length of a scalar."""
+
+
+class UnknownKeyWarning(UserWarning):
+    """A message has a key that nobody reads; raised by `unknown="warn"`."""
+
+
+class Report:
+    """What `validate` found: the message if it could be read, and every problem."""
+
+    def __init__(self, message: object | None, problems: Iterable[Problem]) -> None:
+        self.message = message
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems for which the message cannot be read."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What reads, but is probably not meant, or not read by every peer."""
+        return tuple(p for p in self.problems if p.severity == "warning")
+
+    @property
+    def ok(self) -> bool:
+        """True if the message can be read, with or without warnings."""
+        return not self.errors
+
+    def __repr__(self) -> str:
+        return f"<Report: {len(self.errors)} errors, {len(self.warnings)} warnings>"

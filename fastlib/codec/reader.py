@@ -1,0 +1,3 @@
+DECLINED = object()
+def read_fast(shape, text, limits):
+    return DECLINED

@@ -1,0 +1,141 @@
+"""Text to a message and back: the fast road where it is sure, else the exact road.
+
+The fast road either answers what the exact road would, or declines; every error comes from the
+exact road.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+from . import writer
+from .errors import (
+    MessageError,
+    Problem,
+    Report,
+    UnknownKeyWarning,
+    ValidationError,
+)
+from .limits import DEFAULT_LIMITS, Limits
+from .reader import DECLINED, read_fast
+from .shapes import INVALID, Reading, Record, Shape, Unknown
+from .text import decode
+
+Style = Literal["block", "flow"]
+
+
+def read(
+    shape: Shape,
+    text: str | bytes,
+    *,
+    what: str,
+    unknown: Unknown = "ignore",
+    limits: Limits | None = None,
+) -> Any:
+    """The message of a text. Raises ParseError, ValidationError and LimitError."""
+    limits = limits or DEFAULT_LIMITS
+    decoded = decode(text, limits, what)
+    value = read_fast(shape, decoded, limits)
+    if value is not DECLINED:
+        return value
+    return read_exact(shape, decoded, what=what, unknown=unknown, limits=limits)
+
+
+def read_exact(
+    shape: Shape,
+    text: str,
+    *,
+    what: str,
+    unknown: Unknown = "ignore",
+    limits: Limits = DEFAULT_LIMITS,
+) -> Any:
+    """As `read`, by the exact road alone."""
+    from .nodes import Scalar, compose
+
+    node = compose(text, limits, what)
+    reading = Reading(what, limits, unknown)
+    value = load_root(shape, node or Scalar(None, True, 1, 1), reading)
+    return _outcome(value, reading, unknown)
+
+
+def read_tree(
+    shape: Shape,
+    tree: Any,
+    *,
+    what: str,
+    unknown: Unknown = "ignore",
+    limits: Limits | None = None,
+) -> Any:
+    """The message of a plain tree of dicts, lists and leaves."""
+    from .nodes import from_tree
+
+    limits = limits or DEFAULT_LIMITS
+    reading = Reading(what, limits, unknown)
+    value = load_root(shape, from_tree(tree, limits, what), reading)
+    return _outcome(value, reading, unknown)
+
+
+def load_root(shape: Shape, node: Any, reading: Reading) -> Any:
+    """The value of a document's root. An empty document is an empty mapping."""
+    if isinstance(shape, Record):
+        return shape.load(node, reading, (), null_is_empty=True)
+    return shape.load(node, reading, ())
+
+
+def _outcome(value: Any, reading: Reading, unknown: Unknown) -> Any:
+    if value is INVALID:
+        raise ValidationError(reading.what, [p for p in reading.problems if p.severity == "error"])
+    errors = [p for p in reading.problems if p.severity == "error"]
+    if errors:
+        raise ValidationError(reading.what, errors)
+    if unknown == "warn":
+        for problem in reading.problems:
+            if problem.code in ("unknown-key", "old-key"):
+                warnings.warn(f"{reading.what}: {problem}", UnknownKeyWarning, stacklevel=4)
+    return value
+
+
+def inspect(
+    choose: Callable[[Any, Reading], Shape | None],
+    text: str | bytes,
+    *,
+    what: str,
+    limits: Limits | None = None,
+) -> list[Report]:
+    """A report for each document of a text that is not empty, at least one; never raises.
+
+    `choose` gives the shape of a root node, or None after telling the reading why not.
+    """
+    from .nodes import Scalar, compose_all
+
+    limits = limits or DEFAULT_LIMITS
+    reports: list[Report] = []
+    try:
+        decoded = decode(text, limits, what)
+        documents = compose_all(decoded, limits, what)
+        for node in documents:
+            if node is None and reports:
+                continue  # what follows a peer's closing "---"
+            reading = Reading(what, limits)
+            value = None
+            root = node or Scalar(None, True, 1, 1)
+            try:
+                shape = choose(root, reading)
+                value = load_root(shape, root, reading) if shape is not None else INVALID
+            except MessageError as error:
+                reading.problems += error.problems
+            failed = value is INVALID or any(p.severity == "error" for p in reading.problems)
+            reports.append(Report(None if failed else value, reading.problems))
+    except MessageError as error:
+        reports.append(Report(None, error.problems))
+    if not reports:
+        empty = Problem(code="empty", message="there is no document", line=1, column=1)
+        reports.append(Report(None, [empty]))
+    return reports
+
+
+def write(value: Any, shape: Shape, style: Style = "block") -> str:
+    """The text of a message, as fast-lib lays it out, or on one line."""
+    if style == "flow":
+        return writer.write_flow(shape.dump(value))
+    return writer.write_block(value, shape)

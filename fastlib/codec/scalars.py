@@ -1,0 +1,131 @@
+"""What one scalar means to a field, and how one is written (PROTOCOL.md section 2).
+
+Reading goes by the field's type alone; YAML's own guesses never get a say. Writing is the
+opposite concern: a text that any YAML 1.1 or 1.2 reader would take for something else is quoted.
+"""
+
+import math
+import re
+
+NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+"""The plain scalars that stand for nothing."""
+
+
+def _spellings(*words: str) -> list[str]:
+    return [form for word in words for form in (word, word.capitalize(), word.upper())]
+
+
+BOOLEANS = {
+    **dict.fromkeys(_spellings("true", "yes", "on", "y"), True),
+    **dict.fromkeys(_spellings("false", "no", "off", "n"), False),
+}
+
+_INTEGER = re.compile(r"(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))[ \t\n]*", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[ \t\n]*", re.ASCII)
+_SPECIAL_FLOATS = {
+    **dict.fromkeys([s + f for s in ("", "+") for f in (".inf", ".Inf", ".INF")], math.inf),
+    **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], -math.inf),
+    **dict.fromkeys([".nan", ".NaN", ".NAN"], math.nan),
+    # What the older C++ peers write, though they cannot read it themselves.
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "nan": math.nan,
+    "-nan": math.nan,
+}
+
+
+def parse_integer(text: str) -> int | None:
+    """An unsigned integer: decimal, `0x` hex or leading-`0` octal; None if it is none of them."""
+    match = _INTEGER.fullmatch(text)
+    if match is None:
+        return None
+    hexadecimal, octal, decimal = match.groups()
+    digits = hexadecimal or octal or decimal
+    if len(digits) > 80:  # any integer of the protocol is shorter, even with leading zeros
+        return None
+    return int(digits, 16 if hexadecimal else 8 if octal else 10)
+
+
+def parse_float(text: str) -> float | None:
+    """A decimal number, `.inf` or `.nan`; None if it is none, or too large for a double."""
+    if _FLOAT.fullmatch(text) is None:
+        return _SPECIAL_FLOATS.get(text)
+    value = float(text)
+    return None if math.isinf(value) else value
+
+
+def write_float(value: float) -> str:
+    """The shortest decimal that reads back the same, in a form every YAML version takes for one."""
+    if math.isnan(value):
+        return ".nan"
+    if math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
+    text = repr(value)
+    if "." not in text:  # YAML 1.1 knows 1.0e+22 only
+        mantissa, _, exponent = text.partition("e")
+        text = f"{mantissa}.0e{exponent}"
+    return text
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+RESERVED = NULLS | BOOLEANS.keys() | {"<<", "="}
+"""Plain texts that some YAML reader takes for a null, a boolean, a merge key or a default."""
+
+_PLAIN = re.compile(
+    # Begins like no number, indicator or document marker; holds no indicator of flow style, no
+    # colon and no '#', and no space at its end: plain everywhere, a key or an item included.
+    r"[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
+)
+_ESCAPED = re.compile(
+    "[\x00-\x1f\"\\\\\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
+)
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b"}
+_NO_BLOCK = re.compile(
+    # What a literal block cannot say, or not to every reader: a first line that is blank or
+    # indented, a line of spaces only, a character that must be escaped, more than one final break.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
+)
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    code = ord(char)
+    return _ESCAPES.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def is_plain(text: str) -> bool:
+    """True if the text may be written without quotes, and every reader takes it for this text."""
+    if text in RESERVED:
+        return False
+    return text.isidentifier() or _PLAIN.fullmatch(text) is not None
+
+
+def quote(text: str) -> str:
+    """The text in double quotes on one line, with those escapes only that the C++ peers read."""
+    return f'"{_ESCAPED.sub(_escape, text)}"'
+
+
+def write_text(text: str) -> str:
+    """The text on one line, plain if it can be."""
+    return text if is_plain(text) else quote(text)
+
+
+def write_block_text(text: str, indent: str) -> str:
+    """The text as the value of a block mapping whose keys stand at `indent`.
+
+    Several lines become a literal block where one reads back exactly, else one quoted line.
+    """
+    if is_plain(text):
+        return text
+    if "\n" not in text or _NO_BLOCK.search(text) is not None:
+        return quote(text)
+    body = text
+    header = "|-"
+    if text[-1] == "\n":
+        body = text[:-1]
+        header = "|"
+    below = f"\n{indent}  "
+    if "\n\n" in body:  # no trailing spaces on empty lines
+        return header + "".join(below + line if line else "\n" for line in body.split("\n"))
+    return f"{header}{below}{body.replace(chr(10), below)}"

@@ -1,0 +1,72 @@
+"""Bytes to text: the encoding, a byte order mark, and the size, before anything is parsed."""
+
+import codecs
+
+from .errors import LimitError, ParseError, Problem
+from .limits import Limits
+
+# The longer marks first: UTF-32's little-endian mark begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def decode(text: str | bytes, limits: Limits, what: str) -> str:
+    """The text without its byte order mark.
+
+    UTF-8 unless a byte order mark, or the zeros of an ASCII character, say UTF-16 or UTF-32.
+
+    Raises ParseError for bytes that are no text, LimitError for too many of them.
+    """
+    if isinstance(text, str):
+        # A character takes at most four bytes, so most texts need not be measured.
+        if len(text) * 4 > limits.max_bytes:
+            _check_size(len(text.encode("utf-8", "surrogatepass")), limits, what)
+        return text.removeprefix("\ufeff")
+    if not isinstance(text, bytes | bytearray | memoryview):
+        raise TypeError(f"a message is read from str or bytes, not from {type(text).__name__}")
+    data = bytes(text)
+    _check_size(len(data), limits, what)
+    encoding, skip = _encoding(data)
+    try:
+        return data[skip:].decode(encoding) if skip else data.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = data[skip : skip + error.start].decode(encoding, "replace")
+        message = f"the text is not {encoding.upper()}: {error.reason}"
+        problem = Problem(code="encoding", message=message).at(*position(before, len(before)))
+        raise ParseError(what, [problem]) from None
+
+
+def _check_size(size: int, limits: Limits, what: str) -> None:
+    if size > limits.max_bytes:
+        problem = Problem(
+            code="limit-bytes",
+            message=f"the text has {size} bytes; at most {limits.max_bytes} are read",
+            line=1,
+            column=1,
+        )
+        raise LimitError(what, [problem])
+
+
+def _encoding(data: bytes) -> tuple[str, int]:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding, len(mark)
+    if data[:3] == b"\0\0\0" and data[3:4] > b"\0":
+        return "utf-32-be", 0
+    if data[1:4] == b"\0\0\0" and data[:1] > b"\0":
+        return "utf-32-le", 0
+    if data[:1] == b"\0" and data[1:2] > b"\0":
+        return "utf-16-be", 0
+    if data[1:2] == b"\0" and data[:1] > b"\0":
+        return "utf-16-le", 0
+    return "utf-8", 0
+
+
+def position(text: str, index: int) -> tuple[int, int]:
+    """Line and column, from 1, of a character of the text."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)

@@ -1,0 +1,108 @@
+"""The base of every message: how one is declared, loaded and written."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+
+import msgspec
+
+from ..codec import roads
+from ..codec.check import check
+from ..codec.limits import Limits
+from ..codec.roads import Style
+from ..codec.shapes import Rule, Unknown, shape_of
+from .registry import register
+
+
+class MessageMeta(msgspec.StructMeta):
+    """Makes every message keyword-only, immutable and kebab-case on the wire.
+
+    The keywords that a class statement takes beyond msgspec's are handed to its `__declare__`.
+    """
+
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> "MessageMeta":
+        struct: dict[str, Any] = {"kw_only": True, "frozen": True, "rename": "kebab"}
+        declared: dict[str, Any] = {}
+        for option, value in options.items():
+            (struct if option in _STRUCT_OPTIONS else declared)[option] = value
+        cls: Any = super().__new__(mcls, name, bases, namespace, **struct)
+        if declared:
+            cls.__declare__(**declared)
+        new: MessageMeta = cls
+        return new
+
+
+_STRUCT_OPTIONS = frozenset(
+    {
+        "array_like", "cache_hash", "dict", "eq", "forbid_unknown_fields", "frozen", "gc",
+        "kw_only", "omit_defaults", "order", "rename", "repr_omit_defaults", "tag", "tag_field",
+        "weakref",
+    }
+)  # fmt: skip
+
+
+class Speaker:
+    """What every message and every part of one can do: be written, and be read."""
+
+    __slots__ = ()
+
+    def emit(self) -> Any:
+        """The message as a plain tree with wire keys; absent members are left out."""
+        return shape_of(type(self)).dump(self)
+
+    @classmethod
+    def load(cls, tree: Any, *, unknown: Unknown = "ignore", limits: Limits | None = None) -> Self:
+        """The message of a plain tree, as `emit` gives one. Raises ValidationError."""
+        value: Self = roads.read_tree(
+            shape_of(cls), tree, what=cls.__name__, unknown=unknown, limits=limits
+        )
+        return value
+
+    def to_yaml(self, *, style: Style = "block") -> str:
+        """The message as YAML: `block` as fast-lib lays it out, or `flow` on one line."""
+        return roads.write(self, shape_of(type(self)), style)
+
+    @classmethod
+    def from_yaml(
+        cls, text: str | bytes, *, unknown: Unknown = "ignore", limits: Limits | None = None
+    ) -> Self:
+        """The message of a text: of its first document, as on the wire.
+
+        `unknown` says what happens to a key that nobody reads: `ignore`, `warn` by an
+        `UnknownKeyWarning`, or `error`.
+
+        Raises ParseError, ValidationError and LimitError, each naming every problem with its path,
+        line and column.
+        """
+        value: Self = roads.read(
+            shape_of(cls), text, what=cls.__name__, unknown=unknown, limits=limits
+        )
+        return value
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,)
+)
+class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True):
+    """What travels: immutable, its members given by keyword, None for what is absent.
+
+    Values are checked when a message is constructed, as they are when one is loaded; both raise
+    `ValidationError` with every problem.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """Rules between the fields."""
+
+    @classmethod
+    def __declare__(cls, *, task: str) -> None:
+        """Takes the class statement's keywords: `task` is the title that the message begins with.
+
+        The title may be missing when the type is known. Raises DeclarationError.
+        """
+        register("task", task, cls)
+        type.__setattr__(cls, "__title__", ("task", task))
+
+    if not TYPE_CHECKING:
+
+        def __post_init__(self) -> None:
+            check(self)

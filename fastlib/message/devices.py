@@ -1,0 +1,83 @@
+"""Devices that a domain is started with (PROTOCOL.md section 3, PCI)."""
+
+import re
+from typing import Annotated, Self
+
+import msgspec
+from msgspec import Meta
+
+from ..codec.shapes import Wire
+from .base import Message
+from .numbers import U16
+
+
+class PciId(Message):
+    """Kind of a PCI device: any free device of that vendor and model on the host will do."""
+
+    vendor: Annotated[U16, Wire("Vendor, such as 0x15b3.", hex_digits=4)]
+    device: Annotated[U16, Wire("Model of that vendor, such as 0x1004.", hex_digits=4)]
+
+
+class _PciAddressText(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    pci_addr: Annotated[
+        str, Wire("Full PCI address, DDDD:BB:DD.F in hexadecimal.", aliases=("addr",))
+    ]
+
+
+_HEX = "(?:0[xX])?([0-9a-fA-F]{1,%d})"
+_ADDRESS = re.compile(
+    f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII
+)
+# What a C++ peer writes: the device number in the domain's place, so the domain is lost.
+_PEER_ADDRESS = re.compile(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
+
+
+class PciAddress(Message):
+    """Address of one PCI device of the host; on the wire `pci-addr: "0000:01:02.3"`."""
+
+    __wire__ = _PciAddressText
+
+    domain: Annotated[int, Meta(ge=0, le=0xFFFF)] = 0
+    bus: Annotated[int, Meta(ge=0, le=0xFF)]
+    device: Annotated[int, Meta(ge=0, le=0x1F)]
+    function: Annotated[int, Meta(ge=0, le=0x7)]
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function:x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The address of a text: `0000:01:02.3`, `01:02.3`, or `0002:01.02.3` as a C++ peer writes.
+
+        Raises ValueError.
+        """
+        match = _ADDRESS.fullmatch(text)
+        if match is not None:
+            domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
+        else:
+            match = _PEER_ADDRESS.fullmatch(text)
+            if match is None:
+                raise ValueError(f"expected a PCI address such as 0000:01:02.3; got {text[:60]!r}")
+            repeated, bus, device, function = (int(part, 16) for part in match.groups())
+            if repeated != device:
+                raise ValueError(
+                    f"expected a PCI address such as 0000:01:02.3; got {text!r}, in which "
+                    f"the device stands twice and differs"
+                )
+            domain = 0
+        return cls(domain=domain, bus=bus, device=device, function=function)
+
+    def to_wire(self) -> _PciAddressText:
+        return _PciAddressText(pci_addr=str(self))
+
+    @classmethod
+    def from_wire(cls, wire: _PciAddressText) -> Self:
+        return cls.parse(wire.pci_addr)
+
+
+class DeviceIvshmem(Message):
+    """Memory that the host shares with the domain."""
+
+    id: Annotated[str, Wire("Name of the device.")]
+    size: Annotated[str, Wire("Size with its unit, such as 64M.")]
+    path: Annotated[str | None, Wire("The backing file, if not the hypervisor's default.")] = None

@@ -1,0 +1,126 @@
+"""Messages of which only the text is known: the type is found by its title."""
+
+from typing import Any
+
+from ..codec import roads
+from ..codec.errors import Path, Report
+from ..codec.limits import Limits
+from ..codec.nodes import Mapping, Node, Scalar
+from ..codec.shapes import INVALID, Reading, Shape, Unfit, Unknown, nearest_word, shape_of, shorten
+from .base import Message
+from .registry import class_of_title, titles
+from .result import ResultContainer
+from .task import Task, TaskContainer
+
+
+class _AnyMessage(Shape):
+    """A mapping whose `task` or `result` says what it is."""
+
+    expected = "a mapping with the key 'task' or 'result'"
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        shape = choose(node, reading)
+        return INVALID if shape is None else roads.load_root(shape, node, reading)
+
+    def dump(self, value: Any) -> Any:
+        return shape_of(type(value)).dump(value)
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, Message):
+            raise Unfit((), "a message", shorten(value))
+        return value
+
+
+_ANY = _AnyMessage()
+
+
+def type_of_title(title: str) -> type[Message] | None:
+    """The type of a document that begins with `task: <title>`."""
+    found = class_of_title("task", title)
+    if found is None:
+        return None
+    return TaskContainer if issubclass(found, Task) else found
+
+
+def choose(node: Node, reading: Reading) -> Shape | None:
+    """The shape of a document's root, by its title; None after telling the reading why not."""
+    if not isinstance(node, Mapping):
+        reading.unfit(node, (), _ANY.expected)
+        return None
+    for key, item in node.pairs:
+        if not isinstance(key, Scalar):
+            continue
+        if key.value == "result":
+            return shape_of(ResultContainer)
+        if key.value == "task":
+            title = item.value if isinstance(item, Scalar) else None
+            found = type_of_title(title) if isinstance(title, str) else None
+            if found is not None:
+                return shape_of(found)
+            known = titles("task")
+            expected = f"one of {', '.join(known)}"
+            nearest = nearest_word(title, known) if isinstance(title, str) else None
+            reading.unfit(item, ("task",), expected, nearest)
+            return None
+    reading.problem(
+        node, (), "no-title", "cannot tell which message this is: neither 'task' nor 'result'"
+    )
+    return None
+
+
+def load(
+    text: str | bytes, *, unknown: Unknown = "ignore", limits: Limits | None = None
+) -> Message:
+    """The message of a text, its type found by `task:` or `result:`.
+
+    Raises ParseError, ValidationError and LimitError, as `Message.from_yaml` does.
+    """
+    decoded = roads.decode(text, limits or roads.DEFAULT_LIMITS, "message")
+    found = _quick_type(decoded)
+    shape = _ANY if found is None else shape_of(found)
+    message: Message = roads.read(
+        shape,
+        decoded,
+        what="message" if found is None else found.__name__,
+        unknown=unknown,
+        limits=limits,
+    )
+    return message
+
+
+def _quick_type(text: str) -> type[Message] | None:
+    """The type of a text that begins with its title, plainly written."""
+    start = 4 if text.startswith("---\n") else 0
+    end = text.find("\n", start)
+    line = text[start : end if end != -1 else len(text)]
+    if line.startswith("task: "):
+        return type_of_title(line[6:])
+    return ResultContainer if line.startswith("result: ") else None
+
+
+def validate(
+    text: str | bytes,
+    type: type[Message] | None = None,
+    *,
+    limits: Limits | None = None,
+) -> Report:
+    """All problems of a text, errors and warnings; never raises for bad input.
+
+    `type` is the message's type where no title tells it. Only the first document counts, as on
+    the wire; `validate_all` looks at each.
+    """
+    return validate_all(text, type, limits=limits)[0]
+
+
+def validate_all(
+    text: str | bytes,
+    type: type[Message] | None = None,
+    *,
+    limits: Limits | None = None,
+) -> list[Report]:
+    """A report for each document of a text, empty ones after the first left out."""
+    pick = choose if type is None else lambda node, reading: shape_of(type)
+    what = "message" if type is None else type.__name__
+    return roads.inspect(pick, text, what=what, limits=limits)
+
+

@@ -1,0 +1,50 @@
+"""What the scheduler and the memory bandwidth monitor say to each other (PROTOCOL.md section 5)."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from ..codec.shapes import Wire
+from .base import Message
+from .numbers import U64
+
+
+class Request(Message):
+    """Measure the bandwidth that is left to some cores."""
+
+    cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
+
+
+class Reply(Message):
+    """The bandwidth that is left to some cores."""
+
+    cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
+    result: Annotated[
+        float, Wire("Part of the bandwidth that is left, 0.33 to 1.", aliases=("response",))
+    ]
+
+
+class Stop(Message):
+    """Stop the processes of a cgroup."""
+
+    cgroup: Annotated[str, Wire("Path of the cgroup.")]
+
+
+class Restart(Message):
+    """Let the processes of a cgroup run on."""
+
+    cgroup: Annotated[str, Wire("Path of the cgroup.")]
+
+
+class Ack(Message):
+    """What was asked is done: an empty document."""
+
+
+class SystemInfo(Message):
+    """The monitor describes its host."""
+
+    threads: Annotated[U64, Wire("Number of hardware threads.")]
+    smt: Annotated[U64, Wire("Hardware threads of one core.")]
+    numa: Annotated[U64, Wire("Number of NUMA nodes.")]
+    bandwidth: Annotated[
+        Sequence[float], Wire("Bandwidth by number of cores.", unit="bytes/s")
+    ]

@@ -1,0 +1,54 @@
+"""What a migration daemon says to the pscom processes in a domain (PROTOCOL.md section 1)."""
+
+from typing import Annotated, Any, Literal
+
+from ..codec.errors import Path
+from ..codec.nodes import Mapping, Node
+from ..codec.shapes import INVALID, Choice, Field, Reading, Record, Shape, Unfit, Wire, shorten
+from ..codec.roads import Style
+from .base import Message
+from .registry import register
+
+
+class PscomRequest(Message):
+    """Suspend or resume the connections. On the wire the bare word.
+
+    The written specification's mapping `task: suspend` is understood, too.
+    """
+
+    request: Annotated[Literal["suspend", "resume"], Wire("What to do with the connections.")]
+
+    def to_yaml(self, *, style: Style = "block") -> str:
+        """The bare word, in either style: the processes compare bytes."""
+        return self.request
+
+    @staticmethod
+    def __shape__() -> Shape:
+        return _RequestShape()
+
+
+class _RequestShape(Shape):
+    expected = "suspend or resume"
+
+    def __init__(self) -> None:
+        self.word = Choice({"suspend": "suspend", "resume": "resume"})
+        task = Field("request", "task", self.word, Wire(), required=True, optional=False)
+        self.mapping = Record(PscomRequest, [task])
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        if isinstance(node, Mapping):
+            return self.mapping.load(node, reading, path)
+        word = self.word.load(node, reading, path)
+        return INVALID if word is INVALID else PscomRequest(request=word)
+
+    def dump(self, value: PscomRequest) -> Any:
+        return value.request
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, PscomRequest):
+            raise Unfit((), "a PscomRequest", shorten(value))
+        return value
+
+
+register("task", "suspend", PscomRequest)
+register("task", "resume", PscomRequest)

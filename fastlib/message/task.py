@@ -1,0 +1,214 @@
+"""Tasks: what a scheduler asks a migration daemon to do, and how they are declared.
+
+A task is one class. Its title, its result's title and its place in a container stand in the class
+statement, and nowhere else::
+
+    class Snapshot(
+        Task, task="snapshot vm", result="vm snapshotted", layout="list", key="snapshots"
+    ):
+        vm_name: str
+
+From then on containers, `fastlib.load`, results and schemas know it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from ..codec.envelope import Envelope, Layout, Variant
+from ..codec.errors import DeclarationError, Problem, ValidationError
+from ..codec.shapes import Record, Shape, Wire, fields_of, shape_of
+from .base import Message
+from .registry import register
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task's class statement says of it."""
+
+    task: str
+    """Title of its containers, such as `start vm`."""
+    result: str
+    """Title of the containers of its results, such as `vm started`."""
+    type: type["Task"]
+    layouts: tuple[Layout, ...]
+    """How its members may stand in a container; the first is how they are written."""
+    key: str
+    """The key of the list of members."""
+    result_layouts: tuple[Layout, ...]
+    """How its results may stand in a container; the first is how they are written."""
+
+
+_by_task: dict[str, Declaration] = {}
+_by_result: dict[str, Declaration] = {}
+
+
+def declarations() -> Iterator[Declaration]:
+    """Every declared task, in the order of declaration."""
+    return iter(tuple(_by_task.values()))
+
+
+def declaration_of_task(title: str) -> Declaration | None:
+    """The task with this title."""
+    return _by_task.get(title)
+
+
+def declaration_of_result(title: str) -> Declaration | None:
+    """The task whose results have this title."""
+    return _by_result.get(title)
+
+
+def _layouts(layout: Layout | tuple[Layout, ...]) -> tuple[Layout, ...]:
+    layouts = (layout,) if isinstance(layout, str) else tuple(layout)
+    if not layouts or not set(layouts) <= {"list", "inline"}:
+        raise DeclarationError(f"a layout is 'list' or 'inline', not {layout!r}")
+    return layouts
+
+
+class Task(Message):
+    """What every member of a task container has."""
+
+    declaration: ClassVar[Declaration]
+
+    concurrent_execution: Annotated[
+        bool | None, Wire("Whether the member runs in its own thread; absent means true.")
+    ] = None
+    time_measurement: Annotated[
+        bool | None, Wire("Whether the result tells how long each part took; absent means false.")
+    ] = None
+    driver: Annotated[
+        str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")
+    ] = None
+
+    @classmethod
+    def __declare__(
+        cls,
+        *,
+        task: str,
+        result: str,
+        layout: Layout | tuple[Layout, ...] = "list",
+        key: str = "list",
+        result_layout: Layout | tuple[Layout, ...] = "list",
+    ) -> None:
+        """Takes the class statement's keywords. Raises DeclarationError.
+
+        `layout` says where members stand in a container: in a list under `key`, or one inline
+        beside the title. Of several layouts all are read and the first is written; so for
+        `result_layout`, which says where the results stand.
+        """
+        declared = Declaration(
+            task=task,
+            result=result,
+            type=cls,
+            layouts=_layouts(layout),
+            key=key,
+            result_layouts=_layouts(result_layout),
+        )
+        taken = {field.key for field in fields_of(cls)} & {"task", "id", "host"}
+        if taken and "inline" in declared.layouts:
+            raise DeclarationError(
+                f"{cls.__qualname__}: the key {min(taken)!r} is the container's own; "
+                "an inline member cannot have it"
+            )
+        register("task", task, cls)
+        register("result", result, cls)
+        cls.declaration = declared
+        _by_task[task] = declared
+        _by_result[result] = declared
+
+
+def _record(cls: type[Any]) -> Record:
+    shape = shape_of(cls)
+    if not isinstance(shape, Record):
+        raise DeclarationError(f"{cls.__qualname__}: a task has the wire form of its own fields")
+    return shape
+
+
+class TaskContainer(Message):
+    """Tasks of one type, to be executed together."""
+
+    task: Annotated[str, Wire("Title of the tasks; given by their type if there is one.")] = ""
+    tasks: Annotated[Sequence[Task], Wire("The members, all of one type.")]
+    concurrent_execution: Annotated[
+        bool | None, Wire("Whether the container runs in its own thread; absent means true.")
+    ] = None
+    id: Annotated[
+        str | None, Wire("Echoed in the result container.", empty_is_absent=True)
+    ] = None
+    host: Annotated[
+        str | None, Wire("The host that is meant; in the written specification, ignored by peers.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        tasks = self.tasks
+        if isinstance(tasks, str | bytes) or not isinstance(tasks, Sequence):
+            self._refuse("tasks", f"expected a list of tasks; got {tasks!r:.60}")
+        kinds = set(map(type, tasks))
+        if len(kinds) > 1:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            self._refuse("tasks", f"all members of a container are of one type; got {names}")
+        for kind in kinds:
+            declared = getattr(kind, "declaration", None)
+            if declared is None or declared.type is not kind:
+                self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
+            if not self.task:
+                msgspec.structs.force_setattr(self, "task", declared.task)
+            elif self.task != declared.task:
+                self._refuse("task", f"expected {declared.task!r}, the members' title")
+        declared = _by_task.get(self.task)
+        if declared is None:
+            known = ", ".join(sorted(_by_task))
+            self._refuse("task", f"expected one of {known}; got {self.task!r:.60}")
+        if type(tasks) is not tuple:
+            msgspec.structs.force_setattr(self, "tasks", tuple(tasks))
+        if declared.layouts[0] == "inline":
+            self._normalise_inline(declared)
+        super().__post_init__()
+
+    def _normalise_inline(self, declared: Declaration) -> None:
+        """The member's keys and the container's are one mapping, so what both have is one value."""
+        if len(self.tasks) != 1:
+            self._refuse(
+                "tasks", f"{declared.task} takes exactly one member; got {len(self.tasks)}"
+            )
+        task = self.tasks[0]
+        value = task.concurrent_execution
+        if value is None:
+            value = self.concurrent_execution
+            if value is not None:
+                task = msgspec.structs.replace(task, concurrent_execution=value)
+                msgspec.structs.force_setattr(self, "tasks", (task,))
+        elif self.concurrent_execution is not value:
+            msgspec.structs.force_setattr(self, "concurrent_execution", value)
+
+    def _refuse(self, path: str, message: str) -> Any:
+        problem = Problem(code="value", message=message, path=path)
+        raise ValidationError(type(self).__name__, [problem])
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the members' class statement says: titles and layouts."""
+        return _by_task[self.task]
+
+    @staticmethod
+    def __shape__() -> Shape:
+        def variant(title: str) -> Variant | None:
+            declared = _by_task.get(title)
+            if declared is None:
+                return None
+            return Variant(
+                title=title,
+                member=declared.type,
+                layouts=declared.layouts,
+                list_key=declared.key,
+            )
+
+        return Envelope(
+            TaskContainer,
+            title="task",
+            members="tasks",
+            fields=[f for f in fields_of(TaskContainer) if f.key not in ("task", "tasks")],
+            variant=variant,
+            titles=lambda: _by_task,
+            record=_record,
+        )

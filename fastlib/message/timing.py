@@ -1,0 +1,192 @@
+"""How long the parts of a task took (PROTOCOL.md section 4, time-measurement)."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar, Self
+
+from ..codec.errors import Path
+from ..codec.nodes import Mapping as MappingNode
+from ..codec.nodes import Node, Scalar
+from ..codec.scalars import parse_float, write_float
+from ..codec.shapes import (
+    INVALID,
+    AllOrNone,
+    Map,
+    Reading,
+    Rule,
+    Shape,
+    Unfit,
+    Wire,
+    shape_of,
+    shorten,
+)
+from .base import Message, Speaker
+
+
+class Timing(Message):
+    """One timer, in seconds."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (AllOrNone("started", "stopped"),)
+
+    wall: Annotated[float, Wire("How long it took.", unit="s")]
+    started: Annotated[
+        float | None, Wire("When it began, after the measurement's begin.", unit="s")
+    ] = None
+    stopped: Annotated[
+        float | None, Wire("When it ended, after the measurement's begin.", unit="s")
+    ] = None
+
+
+_WORDS = re.compile(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
+
+
+class TimeMeasurement(Speaker):
+    """Measures named spans, and is what a result reports of them.
+
+    ::
+
+        measurement = TimeMeasurement(enabled=task.time_measurement or False)
+        with measurement.measure("overall"):
+            measurement.tick("downtime-vm1")
+            ...
+            measurement.tock("downtime-vm1")
+
+    On the wire a mapping of names to seconds; with `detailed`, also when each began and ended. A
+    disabled measurement does nothing, and costs nothing but the call.
+    """
+
+    __slots__ = ("_begin", "_detailed", "_running", "_timings", "enabled")
+    enabled: bool
+
+    def __init__(
+        self,
+        timings: Mapping[str, Timing] | None = None,
+        *,
+        enabled: bool = True,
+        detailed: bool = False,
+    ) -> None:
+        """`timings` are those of an earlier measurement."""
+        self.enabled = enabled
+        self._detailed = detailed
+        self._timings: dict[str, Timing] = dict(timings or {})
+        self._running: dict[str, float] = {}
+        self._begin = time.perf_counter() if enabled else 0.0
+
+    @property
+    def timings(self) -> Mapping[str, Timing]:
+        """The finished timers, in the order in which they finished."""
+        return dict(self._timings)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The timers that tick; they are not reported until they have stopped."""
+        return tuple(self._running)
+
+    def tick(self, name: str) -> None:
+        """Starts a timer. Raises ValueError if it runs already."""
+        if not self.enabled:
+            return
+        if name in self._running:
+            raise ValueError(f"the timer {name!r} runs already")
+        self._running[name] = time.perf_counter()
+
+    def tock(self, name: str) -> None:
+        """Stops a timer. Raises ValueError if it does not run."""
+        if not self.enabled:
+            return
+        now = time.perf_counter()
+        start = self._running.pop(name, None)
+        if start is None:
+            raise ValueError(f"the timer {name!r} does not run; tick it first")
+        if self._detailed:
+            timing = Timing(
+                wall=now - start, started=start - self._begin, stopped=now - self._begin
+            )
+        else:
+            timing = Timing(wall=now - start)
+        self._timings[name] = timing
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[Self]:
+        """Times a block, also when it raises."""
+        self.tick(name)
+        try:
+            yield self
+        finally:
+            self.tock(name)
+
+    def snapshot(self) -> "TimeMeasurement":
+        """The finished timers as they are now, for a result."""
+        return TimeMeasurement(self._timings, enabled=False)
+
+    def __bool__(self) -> bool:
+        return bool(self._timings)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TimeMeasurement):
+            return NotImplemented
+        return self._timings == other._timings
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._timings.items()))
+
+    def __repr__(self) -> str:
+        return f"TimeMeasurement({self._timings!r})"
+
+    @staticmethod
+    def __shape__() -> Shape:
+        return _MeasurementShape()
+
+
+class _MeasurementShape(Shape):
+    """Names and timings; a list of one-entry mappings is understood, too."""
+
+    expected = "a mapping of timer names to seconds"
+
+    def __init__(self) -> None:
+        self.timings = Map(_TimingShape(), pairs=True)
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        timings = self.timings.load(node, reading, path)
+        return INVALID if timings is INVALID else TimeMeasurement(timings, enabled=False)
+
+    def dump(self, value: TimeMeasurement) -> Any:
+        return self.timings.dump(value.timings)
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, TimeMeasurement):
+            raise Unfit((), "a TimeMeasurement", shorten(value))
+        self.timings.check(value.timings)
+        return value.snapshot() if value.enabled else value
+
+
+class _TimingShape(Shape):
+    """Seconds, or seconds with the begin and the end in one text or a mapping."""
+
+    expected = "seconds, or 'wall: … started: … stopped: …'"
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        if isinstance(node, MappingNode):
+            return shape_of(Timing).load(node, reading, path)
+        if isinstance(node, Scalar):
+            if isinstance(node.value, float | int) and not isinstance(node.value, bool):
+                return Timing(wall=node.value)
+            words = _WORDS.fullmatch(str(node.value))
+            texts = words.groups() if words else (str(node.value),)
+            numbers = [number for text in texts if (number := parse_float(text)) is not None]
+            if len(numbers) == len(texts):
+                return Timing(**dict(zip(("wall", "started", "stopped"), numbers, strict=False)))
+        return reading.unfit(node, path, self.expected)
+
+    def dump(self, value: Timing) -> Any:
+        if value.started is None or value.stopped is None:
+            return value.wall
+        wall, started, stopped = map(write_float, (value.wall, value.started, value.stopped))
+        return f"wall: {wall} started: {started} stopped: {stopped}"
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, Timing):
+            raise Unfit((), "a Timing", shorten(value))
+        return value
