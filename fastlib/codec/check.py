@@ -75,6 +75,8 @@ def _compile(cls: type[Any]) -> Checker:
     names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules, "keep": _keep_rules}
     lines = ["def checker(o):", "    bad = None"]
     for field in fields:
+        if field.wire.own_check:
+            continue
         names[f"{field.attribute}_field"] = field
         if isinstance(field.shape, Record):
             names[f"{field.attribute}_class"] = field.shape.cls
@@ -87,7 +89,8 @@ def _compile(cls: type[Any]) -> Checker:
         lines.append(f"        bad = fix(o, {field.attribute}_field, v, bad)")
     lines.append("    if bad is not None: refuse(o, bad)")
     if rules:
-        lines.append("    keep(o, rules)")
+        kept = " and ".join(f"({rule.kept})" for rule in rules)
+        lines.append(f"    if not ({kept}): keep(o, rules)")
     exec("\n".join(lines), names)  # noqa: S102 - of identifiers from a declaration
     checker: Checker = names["checker"]
     return checker

@@ -69,19 +69,20 @@ class Envelope(Shape):
 
     def inline_record(self, variant: Variant) -> Record:
         """The keys of an inline container: the member's, then the container's own."""
-        key = (variant.title, "inline")
+        key: tuple[str, Layout] = (variant.title, "inline")
         record = self._layouts.get(key)
         if record is None or record.cls is not variant.member:
             member = self.record(variant.member)
             names = {name for field in member.fields for name in field.keys}
             own = [field for field in self.fields if field.key not in names]
-            inner = [field.attribute for field in member.fields]
             outer = [field.attribute for field in own]
+            title, members, title_text = self.title, self.members, variant.title
 
             def build(values: dict[str, Any]) -> Any:
-                one = member.build({a: values[a] for a in inner if a in values})
-                rest = {a: values[a] for a in outer if a in values}
-                return self.cls(**{self.title: variant.title, self.members: (one,)}, **rest)
+                rest = {a: values.pop(a) for a in outer if a in values}
+                rest[title] = title_text
+                rest[members] = (member.build(values),)
+                return self.cls(**rest)
 
             record = Record(
                 variant.member,
@@ -95,7 +96,7 @@ class Envelope(Shape):
 
     def list_record(self, variant: Variant) -> Record:
         """The keys of a container with a list: the list, then the container's own."""
-        key = (variant.title, "list")
+        key: tuple[str, Layout] = (variant.title, "list")
         record = self._layouts.get(key)
         if record is None or record.cls is not variant.member:
             record = self._layouts[key] = _ListRecord(self, variant)
@@ -169,7 +170,7 @@ def _has_key(node: Mapping, name: str) -> bool:
     return any(isinstance(key, Scalar) and key.value == name for key, _ in node.pairs)
 
 
-class _Members(Shape):
+class Members(Shape):
     """The list of members. A null entry is an empty member, as the peers write it for `quit`."""
 
     expected = "a list"
@@ -197,7 +198,7 @@ class _ListRecord(Record):
         members = Field(
             envelope.members,
             variant.list_key,
-            _Members(envelope, variant),
+            Members(envelope, variant),
             Wire(),
             required=True,
             optional=False,

@@ -21,16 +21,13 @@ from .reader import DECLINED, read_fast
 from .shapes import INVALID, Reading, Record, Shape, Unknown
 from .text import decode
 
-Style = Literal["block", "flow"]
+Style = Literal["block", "literal", "flow"]
+"""How a message is laid out: as fast-lib does it, each text on one line; the same, but several
+lines of text as a literal block, for people; or all on one line."""
 
 
 def read(
-    shape: Shape,
-    text: str | bytes,
-    *,
-    what: str,
-    unknown: Unknown = "ignore",
-    limits: Limits | None = None,
+    shape: Shape, text: str | bytes, what: str, unknown: Unknown, limits: Limits | None
 ) -> Any:
     """The message of a text. Raises ParseError, ValidationError and LimitError."""
     limits = limits or DEFAULT_LIMITS
@@ -135,7 +132,9 @@ def inspect(
 
 
 def write(value: Any, shape: Shape, style: Style = "block") -> str:
-    """The text of a message, as fast-lib lays it out, or on one line."""
+    """The text of a message."""
     if style == "flow":
         return writer.write_flow(shape.dump(value))
+    if style == "literal":
+        return writer.write_tree(shape.dump(value), literal=True)
     return writer.write_block(value, shape)

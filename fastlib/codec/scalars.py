@@ -7,6 +7,8 @@ opposite concern: a text that any YAML 1.1 or 1.2 reader would take for somethin
 import math
 import re
 
+import msgspec
+
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 """The plain scalars that stand for nothing."""
 
@@ -80,7 +82,7 @@ _PLAIN = re.compile(
 _ESCAPED = re.compile(
     "[\x00-\x1f\"\\\\\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
 )
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b"}
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
 _NO_BLOCK = re.compile(
     # What a literal block cannot say, or not to every reader: a first line that is blank or
     # indented, a line of spaces only, a character that must be escaped, more than one final break.
@@ -96,14 +98,20 @@ def _escape(match: re.Match[str]) -> str:
 
 def is_plain(text: str) -> bool:
     """True if the text may be written without quotes, and every reader takes it for this text."""
-    if text in RESERVED:
-        return False
-    return text.isidentifier() or _PLAIN.fullmatch(text) is not None
+    # The set last, as it hashes the text, which may be long.
+    return (text.isidentifier() or _PLAIN.fullmatch(text) is not None) and text not in RESERVED
 
 
 def quote(text: str) -> str:
     """The text in double quotes on one line, with those escapes only that the C++ peers read."""
+    if text.isascii() and "\x7f" not in text:
+        json = _json(text).decode()  # the same escapes for what messages usually have
+        if "\\u" not in json:
+            return json
     return f'"{_ESCAPED.sub(_escape, text)}"'
+
+
+_json = msgspec.json.Encoder().encode
 
 
 def write_text(text: str) -> str:
@@ -111,21 +119,18 @@ def write_text(text: str) -> str:
     return text if is_plain(text) else quote(text)
 
 
-def write_block_text(text: str, indent: str) -> str:
-    """The text as the value of a block mapping whose keys stand at `indent`.
+def write_literal(text: str, indent: str) -> str | None:
+    """Several lines of text as a literal block, the value of a key that stands at `indent`.
 
-    Several lines become a literal block where one reads back exactly, else one quoted line.
+    None if it is one line, or no literal block says it exactly to every reader.
     """
-    if is_plain(text):
-        return text
     if "\n" not in text or _NO_BLOCK.search(text) is not None:
-        return quote(text)
+        return None
     body = text
     header = "|-"
     if text[-1] == "\n":
         body = text[:-1]
         header = "|"
     below = f"\n{indent}  "
-    if "\n\n" in body:  # no trailing spaces on empty lines
-        return header + "".join(below + line if line else "\n" for line in body.split("\n"))
-    return f"{header}{below}{body.replace(chr(10), below)}"
+    # No trailing spaces on empty lines.
+    return header + "".join(below + line if line else "\n" for line in body.split("\n"))

@@ -53,6 +53,8 @@ class Wire(msgspec.Struct, frozen=True):
     """An empty text or list means the same as none, as it does to the C++ peers."""
     hex_digits: int = 0
     """For an integer: written as text, `0x` and that many digits."""
+    own_check: bool = False
+    """The struct's own `__post_init__` checks the field."""
     pairs: bool = False
     """For a mapping with free keys: a list of one-entry mappings is understood, too."""
 
@@ -62,6 +64,10 @@ class Rule:
 
     Structs list their rules in the class variable `rules`.
     """
+
+    kept: str = "False"
+    """A Python expression in the struct `o`, cheap, true only if the rule is kept; constructors
+    ask `broken` where it is not."""
 
     def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
         """The path and the problem, or None if the rule is kept.
@@ -76,6 +82,7 @@ class OneOf(Rule):
 
     def __init__(self, *attributes: str) -> None:
         self.attributes: Final = attributes
+        self.kept = " or ".join(f"o.{attribute} is not None" for attribute in attributes)
 
     def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
         for attribute in self.attributes:
@@ -91,6 +98,7 @@ class Needs(Rule):
     def __init__(self, attribute: str, other: str) -> None:
         self.attribute: Final = attribute
         self.other: Final = other
+        self.kept = f"o.{attribute} is not True or o.{other} is not None"
 
     def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
         if get(self.attribute) is not True or get(self.other) is not None:
@@ -104,6 +112,7 @@ class AllOrNone(Rule):
 
     def __init__(self, *attributes: str) -> None:
         self.attributes: Final = attributes
+        self.kept = " and ".join(f"o.{attribute} is None" for attribute in attributes)
 
     def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
         given = [attribute for attribute in self.attributes if get(attribute) is not None]
@@ -258,6 +267,43 @@ class Shape:
         raise NotImplementedError
 
 
+class ScalarShape(Shape):
+    """A shape whose values are written as one scalar."""
+
+    def from_text(self, text: str) -> Any:
+        """The value of a scalar's text, or INVALID."""
+        raise NotImplementedError
+
+    def from_leaf(self, value: Any) -> Any:
+        """The value of a plain tree's leaf that is no text, or INVALID."""
+        try:
+            return INVALID if value is None else self.check(value)
+        except Unfit:
+            return INVALID
+
+    def suggest(self, text: str) -> str | None:
+        """What was probably meant by a text that has no value."""
+        return None
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        suggestion = None
+        if isinstance(node, Scalar) and not is_null(node):
+            text = node.value
+            value = self.from_text(text) if isinstance(text, str) else self.from_leaf(text)
+            if value is not INVALID:
+                return value
+            suggestion = self.suggest(text) if isinstance(text, str) else None
+        return reading.unfit(node, path, self.expected, suggestion)
+
+
+def is_sequence(value: object) -> bool:
+    """True for a list, a tuple and the like, but no text."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return True
+    return isinstance(value, SequenceABC) and not isinstance(value, str | bytes | bytearray)
+
+
 class Unfit(Exception):  # noqa: N818 - it never leaves the codec
     """A value given to a constructor that its field does not allow."""
 
@@ -275,7 +321,7 @@ class Unfit(Exception):  # noqa: N818 - it never leaves the codec
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
-class Text(Shape):
+class Text(ScalarShape):
     """Any text; quoted or not makes no difference."""
 
     def __init__(self, meta: msgspec.Meta | None = None) -> None:
@@ -299,13 +345,8 @@ class Text(Shape):
             return False
         return self.pattern is None or self.pattern.search(text) is not None
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        if isinstance(node, Scalar) and isinstance(node.value, str) and not is_null(node):
-            if _NO_TEXT.search(node.value) is not None:  # only from a tree
-                return reading.unfit(node, path, "text without lone surrogates")
-            if self.fits(node.value):
-                return node.value
-        return reading.unfit(node, path, self.expected)
+    def from_text(self, text: str) -> Any:
+        return text if self.fits(text) and _NO_TEXT.search(text) is None else INVALID
 
     def dump(self, value: Any) -> Any:
         return value
@@ -318,16 +359,12 @@ class Text(Shape):
         return value if type(value) is str else str.__str__(value)
 
 
-class Bool(Shape):
+class Bool(ScalarShape):
     expected = "true or false"
+    values = BOOLEANS
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        if isinstance(node, Scalar):
-            if isinstance(node.value, bool):
-                return node.value
-            if isinstance(node.value, str) and node.value in BOOLEANS:
-                return BOOLEANS[node.value]
-        return reading.unfit(node, path, self.expected)
+    def from_text(self, text: str) -> Any:
+        return BOOLEANS.get(text, INVALID)
 
     def dump(self, value: Any) -> Any:
         return value
@@ -338,7 +375,7 @@ class Bool(Shape):
         return value
 
 
-class Int(Shape):
+class Int(ScalarShape):
     """An integer in a range; with `digits`, written as text in hexadecimal."""
 
     def __init__(self, meta: msgspec.Meta | None, digits: int = 0) -> None:
@@ -352,18 +389,14 @@ class Int(Shape):
         else:
             self.expected = f"an integer from {self.low} to {self.high}"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        value: Any = None
-        if isinstance(node, Scalar):
-            value = parse_integer(node.value) if isinstance(node.value, str) else node.value
-        if type(value) is int and self.low <= value <= self.high:
-            return value
-        hint = None
-        if isinstance(node, Scalar) and isinstance(node.value, str):
-            other = parse_integer("0x" + node.value)
-            if self.digits and value is None and other is not None:
-                hint = "0x" + node.value
-        return reading.unfit(node, path, self.expected, hint)
+    def from_text(self, text: str) -> Any:
+        value = parse_integer(text)
+        return INVALID if value is None or not self.low <= value <= self.high else value
+
+    def suggest(self, text: str) -> str | None:
+        if self.digits and not text.startswith("0") and parse_integer(f"0x{text}") is not None:
+            return f"0x{text}"
+        return None
 
     def dump(self, value: Any) -> Any:
         return f"0x{value:0{self.digits}x}" if self.digits else value
@@ -376,16 +409,12 @@ class Int(Shape):
         return value if type(value) is int else int(value)
 
 
-class Float(Shape):
+class Float(ScalarShape):
     expected = "a number"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        value: Any = None
-        if isinstance(node, Scalar):
-            value = parse_float(node.value) if isinstance(node.value, str) else node.value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self.check(value)
-        return reading.unfit(node, path, self.expected)
+    def from_text(self, text: str) -> Any:
+        value = parse_float(text)
+        return INVALID if value is None else self.check(value)
 
     def dump(self, value: Any) -> Any:
         return value
@@ -400,7 +429,7 @@ class Float(Shape):
         return math.nan if math.isnan(value) else value  # one nan, so that messages stay equal
 
 
-class Choice(Shape):
+class Choice(ScalarShape):
     """One of a closed set: a Literal of texts, or an enum of them."""
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -408,12 +437,11 @@ class Choice(Shape):
         self.texts = {value: text for text, value in values.items()}
         self.expected = f"one of {', '.join(values)}"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        if isinstance(node, Scalar) and isinstance(node.value, str):
-            if node.value in self.values:
-                return self.values[node.value]
-            return reading.unfit(node, path, self.expected, nearest_word(node.value, self.values))
-        return reading.unfit(node, path, self.expected)
+    def from_text(self, text: str) -> Any:
+        return self.values.get(text, INVALID)
+
+    def suggest(self, text: str) -> str | None:
+        return nearest_word(text, self.values)
 
     def dump(self, value: Any) -> Any:
         return self.texts[value]
@@ -430,6 +458,16 @@ class List(Shape):
 
     def __init__(self, item: Shape) -> None:
         self.item = item
+        self.integers: Any = None
+        """For lists of integers, however deep: their type, so that msgspec can check them in C."""
+        if type(item) is Int:
+            bounds = msgspec.Meta(ge=max(item.low, -(2**63)), le=min(item.high, 2**63 - 1))
+            self.integers = tuple[typing.Annotated[int, bounds], ...]
+        elif isinstance(item, List) and item.integers is not None:
+            self.integers = tuple[item.integers, ...]
+        if self.integers is not None:
+            # In a struct, as msgspec prepares the type of a struct once, of others at each call.
+            self._box = msgspec.defstruct("Box", [("items", self.integers)], array_like=True)
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         if not isinstance(node, Sequence):
@@ -444,16 +482,20 @@ class List(Shape):
         return [self.item.dump(item) for item in value]
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, str | bytes) or not isinstance(value, SequenceABC):
+        if not is_sequence(value):
             raise Unfit((), self.expected, shorten(value))
         item = self.item
-        if type(item) is Int:
-            # The long lists of the protocol are of integers: checked at C's speed.
-            if set(map(type, value)) <= {int} and (
-                not value or (min(value) >= item.low and max(value) <= item.high)
-            ):
-                return value if type(value) is tuple else tuple(value)
-        elif isinstance(item, Record) and set(map(type, value)) <= {item.cls}:
+        if self.integers is not None:
+            # What msgspec refuses (integers beyond 63 bits, too) is looked at one by one.
+            try:
+                checked = msgspec.convert((value,), self._box).items
+            except msgspec.ValidationError:
+                pass
+            else:
+                return value if checked == value else checked
+        elif isinstance(item, Record) and all(
+            issubclass(kind, item.cls) for kind in set(map(type, value))
+        ):
             return value if type(value) is tuple else tuple(value)
         items = []
         same = type(value) is tuple
@@ -578,7 +620,7 @@ class Tree(Shape):
         if isinstance(value, MappingABC):
             text = Text()
             return {text.check(k): self._check(v, depth + 1) for k, v in value.items()}
-        if isinstance(value, SequenceABC) and not isinstance(value, bytes):
+        if is_sequence(value):
             return [self._check(item, depth + 1) for item in value]
         raise Unfit((), self.expected, shorten(value))
 
@@ -631,7 +673,7 @@ class Record(Shape):
         self.fields = tuple(fields)
         self.title = title
         self.rules = tuple(rules)
-        self.build = build or (lambda values: cls(**values))
+        self.custom = build
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
         for field in self.fields:
@@ -640,6 +682,10 @@ class Record(Shape):
                     raise DeclarationError(f"{cls.__name__}: the key {key!r} stands for two fields")
                 self.by_key[key] = field
             self.old.update(field.wire.old)
+
+    def build(self, values: dict[str, Any]) -> Any:
+        """The value of its attributes' values. Raises ValidationError."""
+        return self.cls(**values) if self.custom is None else self.custom(values)
 
     def load(
         self, node: Node, reading: Reading, path: Path, *, null_is_empty: bool = False

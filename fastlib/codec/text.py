@@ -27,15 +27,18 @@ def decode(text: str | bytes, limits: Limits, what: str) -> str:
         if len(text) * 4 > limits.max_bytes:
             _check_size(len(text.encode("utf-8", "surrogatepass")), limits, what)
         return text.removeprefix("\ufeff")
-    if not isinstance(text, bytes | bytearray | memoryview):
-        raise TypeError(f"a message is read from str or bytes, not from {type(text).__name__}")
-    data = bytes(text)
-    _check_size(len(data), limits, what)
-    encoding, skip = _encoding(data)
+    if type(text) is not bytes:
+        if not isinstance(text, bytes | bytearray | memoryview):
+            raise TypeError(f"a message is read from str or bytes, not from {type(text).__name__}")
+        text = bytes(text)
+    if len(text) > limits.max_bytes:
+        _check_size(len(text), limits, what)
+    head = text[:4]
+    encoding, skip = ("utf-8", 0) if head.isascii() and b"\0" not in head else _encoding(text)
     try:
-        return data[skip:].decode(encoding) if skip else data.decode(encoding)
+        return text[skip:].decode(encoding) if skip else text.decode(encoding)
     except UnicodeDecodeError as error:
-        before = data[skip : skip + error.start].decode(encoding, "replace")
+        before = text[skip : skip + error.start].decode(encoding, "replace")
         message = f"the text is not {encoding.upper()}: {error.reason}"
         problem = Problem(code="encoding", message=message).at(*position(before, len(before)))
         raise ParseError(what, [problem]) from None

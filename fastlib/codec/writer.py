@@ -1,36 +1,288 @@
-"""Plain trees and messages to text."""
-from .scalars import *
-from . import scalars
-def _leaf(v):
-    if isinstance(v, str): return scalars.write_text(v)
-    if v is None: return "null"
-    if isinstance(v,bool): return "true" if v else "false"
-    if isinstance(v,float): return scalars.write_float(v)
-    return str(v)
-def write_flow(tree):
+"""The road out: the layout of fast-lib (PROTOCOL.md section 2), from plain trees and from structs.
+
+`write_tree` writes any plain tree and is what the layout is defined by. For structs, a function is
+compiled for each struct and indentation that gives the same text without the tree;
+`tests/test_roads.py` holds the two together.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from .envelope import Envelope, Members
+from .scalars import RESERVED, write_float, write_literal, write_text
+from .shapes import (
+    Bool,
+    Choice,
+    Converted,
+    Field,
+    Float,
+    Int,
+    List,
+    Record,
+    Shape,
+    Text,
+)
+
+_STEP = "  "
+_MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included
+
+
+# --- plain trees ----------------------------------------------------------------------------------
+
+
+def write_tree(tree: Any, *, literal: bool = False) -> str:
+    """A document of a plain tree, in block style; nested lists in flow style.
+
+    With `literal`, several lines of text are a literal block where one reads back exactly.
+    """
+    return f"---\n{_lines(tree, '', literal)}---"
+
+
+def write_flow(tree: Any) -> str:
+    """A plain tree on one line."""
     if isinstance(tree, dict):
-        return "{" + ", ".join(f"{scalars.write_text(k)}: {write_flow(v)}" for k,v in tree.items()) + "}"
+        pairs = (f"{_flow_key(key)}: {write_flow(item)}" for key, item in tree.items())
+        return f"{{{', '.join(pairs)}}}"
     if isinstance(tree, list):
-        return "[" + ", ".join(map(write_flow, tree)) + "]"
+        return f"[{', '.join(map(write_flow, tree))}]"
     return _leaf(tree)
-def write_block(value, shape):
-    return "---\n" + tree_block(shape.dump(value), "") + "---"
-def tree_block(t, pad):
-    if isinstance(t, dict) and t:
-        out=""
-        for k,v in t.items():
-            key=scalars.write_text(k)
-            key = f"{pad}{key}:" if len(key)<1000 else f"{pad}? {key}\n{pad}:"
-            if isinstance(v, dict) and v: out+=f"{key}\n"+tree_block(v,pad+"  ")
-            elif isinstance(v, list) and v and not all(isinstance(i,list) for i in v): out+=f"{key}\n"+tree_block(v,pad+"  ")
-            elif isinstance(v,str): out+=f"{key} {scalars.write_block_text(v,pad)}\n"
-            else: out+=f"{key} {write_flow(v)}\n"
-        return out
-    if isinstance(t, list) and t and not all(isinstance(i,list) for i in t):
-        out=""
-        for v in t:
-            if isinstance(v,(dict,list)) and v and not (isinstance(v,list) and all(isinstance(i,list) for i in v)):
-                out+=f"{pad}- "+tree_block(v,pad+"  ")[len(pad)+2:]
-            else: out+=f"{pad}- {write_flow(v)}\n"
-        return out
-    return pad+write_flow(t)+"\n"
+
+
+def _flow_key(key: str) -> str:
+    text = write_text(key)
+    return text if len(text) <= _MAX_KEY else f"? {text} "
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, str):
+        return write_text(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return write_float(value) if isinstance(value, float) else str(value)
+
+
+def _is_flow(tree: Any) -> bool:
+    """True for what stands on its key's line: leaves, empty lists and mappings, nested lists."""
+    if isinstance(tree, dict):
+        return not tree
+    return not isinstance(tree, list) or all(isinstance(item, list) for item in tree)
+
+
+def _lines(tree: Any, pad: str, literal: bool) -> str:
+    """The lines of a tree, each indented by `pad`."""
+    if isinstance(tree, dict) and tree:
+        return "".join([_pair(key, item, pad, literal) for key, item in tree.items()])
+    if _is_flow(tree):
+        return f"{pad}{write_flow(tree)}\n"
+    below = pad + _STEP
+    lines = []
+    for item in tree:
+        if _is_flow(item):
+            lines.append(f"{pad}- {write_flow(item)}\n")
+        else:
+            lines.append(f"{pad}- {_lines(item, below, literal)[len(below) :]}")
+    return "".join(lines)
+
+
+def _pair(key: str, item: Any, pad: str, literal: bool = False) -> str:
+    """The lines of a key and its value."""
+    head = f"{pad}{write_text(key)}:"
+    if len(head) - len(pad) > _MAX_KEY:
+        head = f"{pad}? {head[len(pad) : -1]}\n{pad}:"
+    if _is_flow(item):
+        block = write_literal(item, pad) if literal and isinstance(item, str) else None
+        return f"{head} {block or write_flow(item)}\n"
+    return f"{head}\n{_lines(item, pad + _STEP, literal)}"
+
+
+# --- structs ------------------------------------------------------------------------------------
+
+Write = Callable[[Any], str]
+
+_roots: dict[Shape, Write] = {}
+
+
+def write_block(value: Any, shape: Shape) -> str:
+    """A document of a checked value."""
+    write = _roots.get(shape)
+    if write is None:
+        write = _roots[shape] = _root(shape)
+    return write(value)
+
+
+def _root(shape: Shape) -> Write:
+    if isinstance(shape, Envelope):
+        return _envelope(shape)
+    if isinstance(shape, Record):
+        lines = _record(shape, "")
+        empty = "{}\n"
+
+        def write_record(value: Any) -> str:
+            return f"---\n{lines(value) or empty}---"
+
+        return write_record
+    return lambda value: write_tree(shape.dump(value))
+
+
+def _envelope(envelope: Envelope) -> Write:
+    """Containers: a function for each title."""
+    title_of = envelope.title
+    own = Record(envelope.cls, envelope.fields)
+    written: dict[str, tuple[type[Any], Write]] = {}
+
+    def write_envelope(value: Any) -> str:
+        title = getattr(value, title_of)
+        known = written.get(title)
+        variant = envelope.variant(title)
+        if known is None or variant is None or known[0] is not variant.member:
+            known = title_written(title)
+            if len(written) < 1000:  # result titles are free text
+                written[title] = known
+        return known[1](value)
+
+    def title_written(title: str) -> tuple[type[Any], Write]:
+        variant = envelope.variant(title)
+        assert variant is not None
+        head = f"---\n{title_of}: {write_text(title)}\n"
+        member = envelope.record(variant.member)
+        if variant.layouts[0] == "inline":
+            names = {field.key for field in member.fields}
+            tail = _record(Record(envelope.cls, [f for f in own.fields if f.key not in names]), "")
+            one = _record(member, "")
+            members_of = envelope.members
+
+            def write_inline(value: Any) -> str:
+                return f"{head}{one(getattr(value, members_of)[0])}{tail(value)}---"
+
+            return variant.member, write_inline
+        members = Field(
+            envelope.members,
+            variant.list_key,
+            Members(envelope, variant),
+            own.fields[0].wire,
+            required=True,
+            optional=False,
+        )
+        body = _record(Record(envelope.cls, [members, *own.fields]), "")
+
+        def write_list(value: Any) -> str:
+            return f"{head}{body(value)}---"
+
+        return variant.member, write_list
+
+    return write_envelope
+
+
+_records: dict[tuple[Record, str, bool], Write] = {}
+
+
+def _record(record: Record, pad: str, *, item: bool = False) -> Write:
+    """A function that gives the lines of a struct, the first as a list's item if `item`."""
+    key = (record, pad, item)
+    write = _records.get(key)
+    if write is None:
+        write = _records[key] = _compile(record, pad, item=item)
+    return write
+
+
+def _compile(record: Record, pad: str, *, item: bool) -> Write:
+    names: dict[str, Any] = {"RESERVED": RESERVED}
+    lines = ["def write(o):", "    s = ''"]
+    if record.title is not None:
+        first = f"{pad}{write_text(record.title[0])}: {write_text(record.title[1])}\n"
+        lines[1] = f"    s = {first!r}"
+    for index, field in enumerate(record.fields):
+        line = _field_line(field, pad, f"_{index}", names)
+        lines.append(f"    v = o.{field.attribute}")
+        if field.optional or not field.required:
+            lines.append(f"    if v is not None: s += {line}")
+        else:
+            lines.append(f"    s += {line}")
+    if item:
+        outer = pad[: -len(_STEP)]
+        dash, empty = f"{outer}- ", f"{outer}- {{}}\n"
+        lines.append(f"    return {dash!r} + s[{len(pad)}:] if s else {empty!r}")
+    else:
+        lines.append("    return s")
+    exec("\n".join(lines), names)  # noqa: S102 - of identifiers and literals from a declaration
+    write: Write = names["write"]
+    return write
+
+
+def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str:
+    """An expression for the lines of a field whose value is `v`; puts what it needs into names."""
+    shape = field.shape
+    head = f"{pad}{write_text(field.key)}:"
+    f_head = head.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}").replace("'", "\\'")
+    if type(shape) is Text:
+        names["text"] = write_text
+        return (
+            f"(f'{f_head} {{v}}\\n' if v.isidentifier() and v not in RESERVED "
+            f"else f'{f_head} {{text(v)}}\\n')"
+        )
+    if type(shape) is Bool:
+        return f"({f'{head} true{chr(10)}'!r} if v else {f'{head} false{chr(10)}'!r})"
+    if type(shape) is Int:
+        if shape.digits:
+            return f"f'{f_head} \"0x{{v:0{shape.digits}x}}\"\\n'"
+        return f"f'{f_head} {{v}}\\n'"
+    if type(shape) is Float:
+        names["number"] = write_float
+        return f"f'{f_head} {{number(v)}}\\n'"
+    if type(shape) is Choice:
+        names[name] = {
+            value: f"{head} {write_text(text)}\n" for text, value in shape.values.items()
+        }
+        return f"{name}[v]"
+    names[name] = _value(shape, field.key, head, pad)
+    return f"{name}(v)"
+
+
+def _value(shape: Shape, key: str, head: str, pad: str) -> Write:
+    """A function for the lines of a key and a value that is no simple scalar."""
+    below = pad + _STEP
+    if isinstance(shape, Record):
+        lines = _record(shape, below)
+
+        def write_mapping(value: Any) -> str:
+            body = lines(value)
+            return f"{head}\n{body}" if body else f"{head} {{}}\n"
+
+        return write_mapping
+    if isinstance(shape, List | Members):
+        item = shape.item
+        if isinstance(item, List) and type(item.item) is Int:
+            return lambda value: f"{head} {_integer_lists(value)}\n"
+        write = _item(item, below)
+        if write is not None:
+
+            def write_list(value: Sequence[Any]) -> str:
+                if not value:
+                    return f"{head} []\n"
+                return f"{head}\n{''.join([write(item) for item in value])}"
+
+            return write_list
+    return lambda value: _pair(key, shape.dump(value), pad)
+
+
+def _item(shape: Shape, pad: str) -> Write | None:
+    """A function for the lines of a list's item whose dash stands at `pad`."""
+    if isinstance(shape, Record):
+        return _record(shape, pad + _STEP, item=True)
+    if isinstance(shape, Converted) and isinstance(shape.wire, Record):
+        lines = _record(shape.wire, pad + _STEP, item=True)
+        return lambda value: lines(value.to_wire())
+    if type(shape) is Text:
+        return lambda value: f"{pad}- {write_text(value)}\n"
+    return None
+
+
+_json = msgspec.json.Encoder().encode
+
+
+def _integer_lists(value: Any) -> str:
+    return _json(value).decode().replace(",", ", ")

@@ -21,7 +21,13 @@ class MessageMeta(msgspec.StructMeta):
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> "MessageMeta":
-        struct: dict[str, Any] = {"kw_only": True, "frozen": True, "rename": "kebab"}
+        # Messages are trees of immutable values, so the garbage collector need not look at them.
+        struct: dict[str, Any] = {
+            "kw_only": True,
+            "frozen": True,
+            "rename": "kebab",
+            "gc": False,
+        }
         declared: dict[str, Any] = {}
         for option, value in options.items():
             (struct if option in _STRUCT_OPTIONS else declared)[option] = value
@@ -59,7 +65,11 @@ class Speaker:
         return value
 
     def to_yaml(self, *, style: Style = "block") -> str:
-        """The message as YAML: `block` as fast-lib lays it out, or `flow` on one line."""
+        """The message as YAML.
+
+        `block` is how fast-lib lays it out, `literal` the same with several lines of text as a
+        literal block for people to read, `flow` all of it on one line.
+        """
         return roads.write(self, shape_of(type(self)), style)
 
     @classmethod
@@ -74,9 +84,7 @@ class Speaker:
         Raises ParseError, ValidationError and LimitError, each naming every problem with its path,
         line and column.
         """
-        value: Self = roads.read(
-            shape_of(cls), text, what=cls.__name__, unknown=unknown, limits=limits
-        )
+        value: Self = roads.read(shape_of(cls), text, cls.__name__, unknown, limits)
         return value
 
 
@@ -103,6 +111,4 @@ class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_
         type.__setattr__(cls, "__title__", ("task", task))
 
     if not TYPE_CHECKING:
-
-        def __post_init__(self) -> None:
-            check(self)
+        __post_init__ = check  # the function itself, as a call more would cost every message

@@ -1,12 +1,15 @@
 """Messages of which only the text is known: the type is found by its title."""
 
+import re
 from typing import Any
 
 from ..codec import roads
 from ..codec.errors import Path, Report
-from ..codec.limits import Limits
+from ..codec.limits import DEFAULT_LIMITS, Limits
 from ..codec.nodes import Mapping, Node, Scalar
+from ..codec.reader import DECLINED, read_fast
 from ..codec.shapes import INVALID, Reading, Shape, Unfit, Unknown, nearest_word, shape_of, shorten
+from ..codec.text import decode
 from .base import Message
 from .registry import class_of_title, titles
 from .result import ResultContainer
@@ -75,27 +78,27 @@ def load(
 
     Raises ParseError, ValidationError and LimitError, as `Message.from_yaml` does.
     """
-    decoded = roads.decode(text, limits or roads.DEFAULT_LIMITS, "message")
-    found = _quick_type(decoded)
-    shape = _ANY if found is None else shape_of(found)
-    message: Message = roads.read(
-        shape,
-        decoded,
-        what="message" if found is None else found.__name__,
-        unknown=unknown,
-        limits=limits,
-    )
+    limits = limits or DEFAULT_LIMITS
+    decoded = decode(text, limits, "message")
+    found = _titled(decoded)
+    if found is not None:
+        value = read_fast(shape_of(found), decoded, limits)
+        if value is not DECLINED:
+            message: Message = value
+            return message
+    message = roads.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
     return message
 
 
-def _quick_type(text: str) -> type[Message] | None:
-    """The type of a text that begins with its title, plainly written."""
-    start = 4 if text.startswith("---\n") else 0
-    end = text.find("\n", start)
-    line = text[start : end if end != -1 else len(text)]
-    if line.startswith("task: "):
-        return type_of_title(line[6:])
-    return ResultContainer if line.startswith("result: ") else None
+_TITLE = re.compile(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
+
+
+def _titled(text: str) -> type[Message] | None:
+    """The type that a text's title seems to name; the reader of that type makes sure."""
+    match = _TITLE.search(text)
+    if match is None:
+        return None
+    return ResultContainer if match[1] == "result" else type_of_title(match[2])
 
 
 def validate(

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
+from ..codec.check import check
 from ..codec.envelope import Envelope, Variant
 from ..codec.errors import Problem, ValidationError
 from ..codec.shapes import Record, Shape, Wire, fields_of, shape_of
 from .base import Message
 from .numbers import U64
-from .task import TaskContainer, declaration_of_result, declarations
+from .task import Declaration, TaskContainer, declaration_of_result, declarations
 from .timing import TimeMeasurement
 
 Status = Literal["success", "error"]
@@ -44,7 +45,7 @@ class ResultContainer(Message):
     ] = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check(self)
         declared = declaration_of_result(self.result)
         if declared and declared.result_layouts[0] == "inline" and len(self.results) != 1:
             message = f"{self.result} has exactly one result; got {len(self.results)}"
@@ -61,10 +62,18 @@ class ResultContainer(Message):
 
     @staticmethod
     def __shape__() -> Shape:
+        variants: dict[str, tuple[Declaration, Variant]] = {}
+
         def variant(title: str) -> Variant:
             declared = declaration_of_result(title)
-            layouts = declared.result_layouts if declared else ("list",)
-            return Variant(title=title, member=Result, layouts=layouts)
+            if declared is None:  # another site's task, perhaps
+                return Variant(title=title, member=Result, layouts=("list",))
+            known = variants.get(title)
+            if known is None or known[0] is not declared:
+                layouts = declared.result_layouts
+                known = (declared, Variant(title=title, member=Result, layouts=layouts))
+                variants[title] = known
+            return known[1]
 
         def record(cls: type[Any]) -> Record:
             shape = shape_of(cls)

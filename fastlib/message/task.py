@@ -12,13 +12,14 @@ From then on containers, `fastlib.load`, results and schemas know it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import msgspec
 
+from ..codec.check import check
 from ..codec.envelope import Envelope, Layout, Variant
 from ..codec.errors import DeclarationError, Problem, ValidationError
-from ..codec.shapes import Record, Shape, Wire, fields_of, shape_of
+from ..codec.shapes import Record, Shape, Wire, fields_of, is_sequence, shape_of, shorten
 from .base import Message
 from .registry import register
 
@@ -37,6 +38,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """The key of the list of members."""
     result_layouts: tuple[Layout, ...]
     """How its results may stand in a container; the first is how they are written."""
+    variant: Variant
+    """The same for the codec."""
 
 
 _by_task: dict[str, Declaration] = {}
@@ -103,6 +106,7 @@ class Task(Message):
             layouts=_layouts(layout),
             key=key,
             result_layouts=_layouts(result_layout),
+            variant=Variant(title=task, member=cls, layouts=_layouts(layout), list_key=key),
         )
         taken = {field.key for field in fields_of(cls)} & {"task", "id", "host"}
         if taken and "inline" in declared.layouts:
@@ -128,42 +132,43 @@ class TaskContainer(Message):
     """Tasks of one type, to be executed together."""
 
     task: Annotated[str, Wire("Title of the tasks; given by their type if there is one.")] = ""
-    tasks: Annotated[Sequence[Task], Wire("The members, all of one type.")]
+    tasks: Annotated[Sequence[Task], Wire("The members, all of one type.", own_check=True)]
     concurrent_execution: Annotated[
         bool | None, Wire("Whether the container runs in its own thread; absent means true.")
     ] = None
-    id: Annotated[
-        str | None, Wire("Echoed in the result container.", empty_is_absent=True)
-    ] = None
+    id: Annotated[str | None, Wire("Echoed in the result container.", empty_is_absent=True)] = None
     host: Annotated[
         str | None, Wire("The host that is meant; in the written specification, ignored by peers.")
     ] = None
 
     def __post_init__(self) -> None:
         tasks = self.tasks
-        if isinstance(tasks, str | bytes) or not isinstance(tasks, Sequence):
-            self._refuse("tasks", f"expected a list of tasks; got {tasks!r:.60}")
-        kinds = set(map(type, tasks))
-        if len(kinds) > 1:
-            names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            self._refuse("tasks", f"all members of a container are of one type; got {names}")
-        for kind in kinds:
-            declared = getattr(kind, "declaration", None)
-            if declared is None or declared.type is not kind:
-                self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
-            if not self.task:
-                msgspec.structs.force_setattr(self, "task", declared.task)
-            elif self.task != declared.task:
-                self._refuse("task", f"expected {declared.task!r}, the members' title")
-        declared = _by_task.get(self.task)
-        if declared is None:
-            known = ", ".join(sorted(_by_task))
-            self._refuse("task", f"expected one of {known}; got {self.task!r:.60}")
         if type(tasks) is not tuple:
-            msgspec.structs.force_setattr(self, "tasks", tuple(tasks))
+            if not is_sequence(tasks):
+                self._refuse("tasks", f"expected a list of tasks; got {shorten(tasks)}")
+            tasks = tuple(tasks)
+            msgspec.structs.force_setattr(self, "tasks", tasks)
+        if tasks:
+            kind = type(tasks[0])
+            if len(tasks) > 1 and set(map(type, tasks)) != {kind}:
+                names = ", ".join(sorted({type(task).__name__ for task in tasks}))
+                self._refuse("tasks", f"all members of a container are of one type; got {names}")
+            declared = kind.__dict__.get("declaration")
+            if declared is None:
+                self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
+            if self.task != declared.task:
+                if self.task != "":
+                    self._refuse("task", f"expected {declared.task!r}, the members' title")
+                msgspec.structs.force_setattr(self, "task", declared.task)
+        else:
+            declared = _by_task.get(self.task) if isinstance(self.task, str) else None
+            if declared is None:
+                known = ", ".join(sorted(_by_task))
+                got = shorten(self.task)
+                self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
         if declared.layouts[0] == "inline":
             self._normalise_inline(declared)
-        super().__post_init__()
+        check(self)
 
     def _normalise_inline(self, declared: Declaration) -> None:
         """The member's keys and the container's are one mapping, so what both have is one value."""
@@ -181,7 +186,7 @@ class TaskContainer(Message):
         elif self.concurrent_execution is not value:
             msgspec.structs.force_setattr(self, "concurrent_execution", value)
 
-    def _refuse(self, path: str, message: str) -> Any:
+    def _refuse(self, path: str, message: str) -> NoReturn:
         problem = Problem(code="value", message=message, path=path)
         raise ValidationError(type(self).__name__, [problem])
 
@@ -194,14 +199,7 @@ class TaskContainer(Message):
     def __shape__() -> Shape:
         def variant(title: str) -> Variant | None:
             declared = _by_task.get(title)
-            if declared is None:
-                return None
-            return Variant(
-                title=title,
-                member=declared.type,
-                layouts=declared.layouts,
-                list_key=declared.key,
-            )
+            return None if declared is None else declared.variant
 
         return Envelope(
             TaskContainer,

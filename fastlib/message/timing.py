@@ -8,14 +8,16 @@ from typing import Annotated, Any, ClassVar, Self
 
 from ..codec.errors import Path
 from ..codec.nodes import Mapping as MappingNode
-from ..codec.nodes import Node, Scalar
+from ..codec.nodes import Node
 from ..codec.scalars import parse_float, write_float
 from ..codec.shapes import (
     INVALID,
     AllOrNone,
+    Converted,
     Map,
     Reading,
     Rule,
+    ScalarShape,
     Shape,
     Unfit,
     Wire,
@@ -135,50 +137,48 @@ class TimeMeasurement(Speaker):
     def __repr__(self) -> str:
         return f"TimeMeasurement({self._timings!r})"
 
+    @classmethod
+    def from_wire(cls, timings: Mapping[str, Timing]) -> Self:
+        return cls(timings, enabled=False)
+
+    def to_wire(self) -> Mapping[str, Timing]:
+        return self._timings
+
     @staticmethod
     def __shape__() -> Shape:
-        return _MeasurementShape()
+        return _MeasurementShape(TimeMeasurement, Map(_TimingShape(), pairs=True))
 
 
-class _MeasurementShape(Shape):
+class _MeasurementShape(Converted):
     """Names and timings; a list of one-entry mappings is understood, too."""
 
-    expected = "a mapping of timer names to seconds"
-
-    def __init__(self) -> None:
-        self.timings = Map(_TimingShape(), pairs=True)
-
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        timings = self.timings.load(node, reading, path)
-        return INVALID if timings is INVALID else TimeMeasurement(timings, enabled=False)
-
-    def dump(self, value: TimeMeasurement) -> Any:
-        return self.timings.dump(value.timings)
-
     def check(self, value: Any) -> Any:
-        if not isinstance(value, TimeMeasurement):
-            raise Unfit((), "a TimeMeasurement", shorten(value))
-        self.timings.check(value.timings)
-        return value.snapshot() if value.enabled else value
+        checked = super().check(value)
+        self.wire.check(checked.to_wire())
+        return checked.snapshot() if checked.enabled else checked
 
 
-class _TimingShape(Shape):
-    """Seconds, or seconds with the begin and the end in one text or a mapping."""
+class _TimingShape(ScalarShape):
+    """Seconds, or seconds with the begin and the end in one text; a mapping is understood, too."""
 
     expected = "seconds, or 'wall: … started: … stopped: …'"
+
+    def from_text(self, text: str) -> Any:
+        words = _WORDS.fullmatch(text)
+        texts = words.groups() if words else (text,)
+        numbers = [number for part in texts if (number := parse_float(part)) is not None]
+        if len(numbers) != len(texts):
+            return INVALID
+        return Timing(**dict(zip(("wall", "started", "stopped"), numbers, strict=False)))
+
+    def from_leaf(self, value: Any) -> Any:
+        is_number = isinstance(value, float | int) and not isinstance(value, bool)
+        return Timing(wall=value) if is_number else INVALID
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         if isinstance(node, MappingNode):
             return shape_of(Timing).load(node, reading, path)
-        if isinstance(node, Scalar):
-            if isinstance(node.value, float | int) and not isinstance(node.value, bool):
-                return Timing(wall=node.value)
-            words = _WORDS.fullmatch(str(node.value))
-            texts = words.groups() if words else (str(node.value),)
-            numbers = [number for text in texts if (number := parse_float(text)) is not None]
-            if len(numbers) == len(texts):
-                return Timing(**dict(zip(("wall", "started", "stopped"), numbers, strict=False)))
-        return reading.unfit(node, path, self.expected)
+        return super().load(node, reading, path)
 
     def dump(self, value: Timing) -> Any:
         if value.started is None or value.stopped is None:
