@@ -77,12 +77,15 @@ class Envelope(Shape):
             own = [field for field in self.fields if field.key not in names]
             outer = [field.attribute for field in own]
             title, members, title_text = self.title, self.members, variant.title
+            cls, one = self.cls, variant.member
 
             def build(values: dict[str, Any]) -> Any:
-                rest = {a: values.pop(a) for a in outer if a in values}
-                rest[title] = title_text
-                rest[members] = (member.build(values),)
-                return self.cls(**rest)
+                rest: dict[str, Any] = {title: title_text}
+                for attribute in outer:
+                    if attribute in values:
+                        rest[attribute] = values.pop(attribute)
+                rest[members] = (one(**values) if member.custom is None else member.custom(values),)
+                return cls(**rest)
 
             record = Record(
                 variant.member,

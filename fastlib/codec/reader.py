@@ -66,8 +66,13 @@ _MAX_INDENT = 64  # tables are kept by indentation, and hostile texts have many
 
 def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
     """The value of a text, or DECLINED."""
-    plan = _root_plan(shape)
-    if plan is None or not _within(text, plan, limits) or "\0" in text:
+    root = _roots.get(shape)
+    if root is None:
+        root = _roots[shape] = _make_root(shape)
+    size = len(text)
+    if size > limits.max_scalar or root.depth > limits.max_depth or "\0" in text:
+        return DECLINED
+    if size * 6 > limits.max_nodes and _nodes(text) > limits.max_nodes:
         return DECLINED
     if "\r" in text:
         text = text.replace("\r\n", "\n")
@@ -76,23 +81,17 @@ def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
     lines = text.split("\n")
     lines.append(_END)
     try:
-        return plan.read(lines, text)
-    except (_Decline, ValueError, TypeError, msgspec.MsgspecError):
-        # ValueError is a constructor's refusal, or a converter's; TypeError a member that is
-        # missing; msgspec's a number or an escape that JSON does not have. The exact road decides.
+        return root.read(lines, text)
+    except (_Decline, ValueError, TypeError):
+        # ValueError is a constructor's refusal, a converter's, or msgspec's for what is no JSON;
+        # TypeError a member that is missing. The exact road decides.
         return DECLINED
 
 
-def _within(text: str, plan: "_Root", limits: Limits) -> bool:
-    """True if the text cannot go over a limit, whatever it holds. Its bytes are counted already."""
-    size = len(text)
-    if size > limits.max_scalar or plan.depth > limits.max_depth:
-        return False
-    if size * 6 < limits.max_nodes:
-        return True
-    # A line that this road reads has at most an item, a key and a value, and flow lists.
-    nodes = 4 * text.count("\n") + 4 + text.count(",") + text.count("[")
-    return nodes <= limits.max_nodes
+def _nodes(text: str) -> int:
+    """At most so many nodes are in a text that this road reads."""
+    # A line has at most an item, its key and its value, and one list or mapping; and flow lists.
+    return 4 * text.count("\n") + 4 + text.count(",") + text.count("[")
 
 
 # --- mappings -----------------------------------------------------------------------------------
@@ -138,9 +137,7 @@ def _scan(
         if kind == _LINE:
             values[attribute] = what
         elif kind == _TEXT:
-            if text.isalnum() and text not in NULLS:
-                values[attribute] = text
-            elif _plain(text) is not None and text not in NULLS:
+            if (text.isalnum() or _plain(text) is not None) and text not in NULLS:
                 values[attribute] = text
             else:
                 values[attribute], i = _styled(lines, i, text, indent)
@@ -183,6 +180,7 @@ class _Plan:
         self.cls: type[Any] | None = cls if custom is None else None
         """What is built of the values, if nothing but a constructor's call is needed."""
         self.build: Callable[[dict[str, Any]], Any] = custom or (lambda values: cls(**values))
+        self.title = record.title
         self.entries: dict[str, Entry] = {}
         if record.title is not None:
             self.entries[record.title[0]] = (_TITLE, _TITLE_SEEN, record.title[1])
@@ -201,6 +199,8 @@ class _Plan:
             if len(prefix) > _MAX_INDENT:
                 raise _Decline
             table = {}
+            if self.title is not None:
+                table[f"{prefix}{self.title[0]}: {self.title[1]}"] = (_LINE, _TITLE_SEEN, None)
             for key, entry in self.entries.items():
                 for spelling in (key, f'"{key}"', f"'{key}'"):
                     table[prefix + spelling] = entry
@@ -261,27 +261,34 @@ def _dash(line: str, indent: str) -> str:
 
 
 class _Root:
-    """A plan for whole texts."""
+    """A plan for whole texts; this one declines them all."""
 
-    depth: int
+    depth = 0
 
     def read(self, lines: Lines, text: str) -> Any:
-        raise NotImplementedError
+        raise _Decline
 
 
 def _whole(plan: _Plan, lines: Lines) -> dict[str, Any]:
     """The values of a document that is one mapping."""
     start = 1 if lines[0] == "---" else 0
     line = lines[start]
-    prefix = line[: len(line) - len(line.lstrip(" "))]
+    prefix = line[: len(line) - len(line.lstrip(" "))] if line[:1] == " " else ""
     values: dict[str, Any]
     values, i = _scan(lines, start, None, plan.table(prefix), prefix, plan)
-    while not lines[i]:
-        i += 1
-    if i == start or lines[i] not in ("---", "...", _END):
-        raise _Decline
-    values.pop(_TITLE_SEEN, None)
+    line = lines[i]
+    if line not in _ENDS or i == start:
+        while not line:
+            i += 1
+            line = lines[i]
+        if line not in _ENDS or i == start:
+            raise _Decline
+    if plan.title is not None:
+        values.pop(_TITLE_SEEN, None)
     return values
+
+
+_ENDS = ("---", _END, "...")
 
 
 class _RecordRoot(_Root):
@@ -344,20 +351,14 @@ class _EnvelopeRoot(_Root):
         return plan
 
 
-_roots: dict[Shape, _Root | None] = {}
+_roots: dict[Shape, _Root] = {}
 
 
-def _root_plan(shape: Shape) -> _Root | None:
-    try:
-        return _roots[shape]
-    except KeyError:
-        root: _Root | None = None
-        if isinstance(shape, Envelope):
-            root = _EnvelopeRoot(shape)
-        elif (plan := _plan(shape)) is not None:
-            root = _RecordRoot(plan)
-        _roots[shape] = root
-        return root
+def _make_root(shape: Shape) -> _Root:
+    if isinstance(shape, Envelope):
+        return _EnvelopeRoot(shape)
+    plan = _plan(shape)
+    return _Root() if plan is None else _RecordRoot(plan)
 
 
 _plans: dict[Shape, _Plan | None] = {}
@@ -524,9 +525,7 @@ def _unescape(body: str) -> str:
     return _json_text(f'"{body}"')
 
 
-_ESCAPE = re.compile(
-    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL
-)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
 _ESCAPES = {
     '"': '"', "\\": "\\", "/": "/", "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f",
     "0": "\0", "a": "\a", "v": "\v", "e": "\x1b",

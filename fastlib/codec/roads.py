@@ -17,6 +17,7 @@ from .errors import (
     ValidationError,
 )
 from .limits import DEFAULT_LIMITS, Limits
+from .nodes import Scalar, from_tree
 from .reader import DECLINED, read_fast
 from .shapes import INVALID, Reading, Record, Shape, Unknown
 from .text import decode
@@ -30,7 +31,8 @@ def read(
     shape: Shape, text: str | bytes, what: str, unknown: Unknown, limits: Limits | None
 ) -> Any:
     """The message of a text. Raises ParseError, ValidationError and LimitError."""
-    limits = limits or DEFAULT_LIMITS
+    if limits is None:
+        limits = DEFAULT_LIMITS
     decoded = decode(text, limits, what)
     value = read_fast(shape, decoded, limits)
     if value is not DECLINED:
@@ -47,7 +49,7 @@ def read_exact(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Any:
     """As `read`, by the exact road alone."""
-    from .nodes import Scalar, compose
+    from .composer import compose  # PyYAML, of which most texts need nothing
 
     node = compose(text, limits, what)
     reading = Reading(what, limits, unknown)
@@ -64,8 +66,6 @@ def read_tree(
     limits: Limits | None = None,
 ) -> Any:
     """The message of a plain tree of dicts, lists and leaves."""
-    from .nodes import from_tree
-
     limits = limits or DEFAULT_LIMITS
     reading = Reading(what, limits, unknown)
     value = load_root(shape, from_tree(tree, limits, what), reading)
@@ -103,7 +103,7 @@ def inspect(
 
     `choose` gives the shape of a root node, or None after telling the reading why not.
     """
-    from .nodes import Scalar, compose_all
+    from .composer import compose_all
 
     limits = limits or DEFAULT_LIMITS
     reports: list[Report] = []

@@ -77,16 +77,24 @@ RESERVED = NULLS | BOOLEANS.keys() | {"<<", "="}
 _PLAIN = re.compile(
     # Begins like no number, indicator or document marker; holds no indicator of flow style, no
     # colon and no '#', and no space at its end: plain everywhere, a key or an item included.
-    r"[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
+    r"[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
+    r"(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
 )
-_ESCAPED = re.compile(
-    "[\x00-\x1f\"\\\\\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
-)
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
+_ESCAPED = re.compile('[\x00-\x1f"\\\\\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]')
+_ESCAPES = {
+    "\\": "\\\\",
+    '"': '\\"',
+    "\n": "\\n",
+    "\t": "\\t",
+    "\r": "\\r",
+    "\b": "\\b",
+    "\f": "\\f",
+}
 _NO_BLOCK = re.compile(
     # What a literal block cannot say, or not to every reader: a first line that is blank or
     # indented, a line of spaces only, a character that must be escaped, more than one final break.
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
+    "|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
 )
 
 

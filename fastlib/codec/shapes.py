@@ -34,7 +34,7 @@ Unknown = Literal["ignore", "warn", "error"]
 
 
 class Wire(msgspec.Struct, frozen=True):
-    """What the wire says of a field beyond its type: `Annotated[int | None, Wire("…", unit="KiB")]`.
+    """What the wire says of a field beyond its type: `Annotated[…, Wire("…", unit="KiB")]`.
 
     The wire key itself is the attribute's name in kebab-case, or `msgspec.field(name=…)`.
     """
@@ -304,7 +304,7 @@ def is_sequence(value: object) -> bool:
     return isinstance(value, SequenceABC) and not isinstance(value, str | bytes | bytearray)
 
 
-class Unfit(Exception):  # noqa: N818 - it never leaves the codec
+class Unfit(Exception):
     """A value given to a constructor that its field does not allow."""
 
     def __init__(self, path: Path, expected: str, got: str, message: str = "") -> None:
@@ -453,6 +453,10 @@ class Choice(ScalarShape):
             raise Unfit((), self.expected, shorten(value)) from None
 
 
+def _tuple_of(item: Any) -> Any:
+    return tuple[item, ...]
+
+
 class List(Shape):
     expected = "a list"
 
@@ -462,12 +466,12 @@ class List(Shape):
         """For lists of integers, however deep: their type, so that msgspec can check them in C."""
         if type(item) is Int:
             bounds = msgspec.Meta(ge=max(item.low, -(2**63)), le=min(item.high, 2**63 - 1))
-            self.integers = tuple[typing.Annotated[int, bounds], ...]
+            self.integers = _tuple_of(typing.Annotated[int, bounds])
         elif isinstance(item, List) and item.integers is not None:
-            self.integers = tuple[item.integers, ...]
+            self.integers = _tuple_of(item.integers)
         if self.integers is not None:
             # In a struct, as msgspec prepares the type of a struct once, of others at each call.
-            self._box = msgspec.defstruct("Box", [("items", self.integers)], array_like=True)
+            self._box: Any = msgspec.defstruct("Box", [("items", self.integers)], array_like=True)
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         if not isinstance(node, Sequence):
@@ -687,9 +691,7 @@ class Record(Shape):
         """The value of its attributes' values. Raises ValidationError."""
         return self.cls(**values) if self.custom is None else self.custom(values)
 
-    def load(
-        self, node: Node, reading: Reading, path: Path, *, null_is_empty: bool = False
-    ) -> Any:
+    def load(self, node: Node, reading: Reading, path: Path, *, null_is_empty: bool = False) -> Any:
         values = self.load_values(node, reading, path, null_is_empty=null_is_empty)
         return INVALID if values is INVALID else self.construct(values, node, reading, path)
 
@@ -935,4 +937,3 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
         f"{where}: {hint} cannot stand on the wire; use str, bool, float, Annotated[int, Meta(…)], "
         "a Literal or enum of texts, Sequence, Mapping[str, …], another message, or these | None"
     )
-

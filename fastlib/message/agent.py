@@ -55,6 +55,6 @@ class KpiReport(Message, task="KPI"):
     """An agent reports what it measured."""
 
     source: Annotated[str, Wire("Host of the agent.")]
-    kpis: Annotated[
-        Any, Wire("The measured values: texts, lists and mappings as they stand.")
-    ] = msgspec.field(name="KPIS")
+    kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings as they stand.")] = (
+        msgspec.field(name="KPIS")
+    )

@@ -23,6 +23,6 @@ class ApplicationKpis(Message, task="KPIs"):
     """An application reports values."""
 
     source: Annotated[str | None, Wire("Name of the application.")] = None
-    kpis: Annotated[
-        Any | None, Wire("The values: texts, lists and mappings as they stand.")
-    ] = msgspec.field(default=None, name="KPIS")
+    kpis: Annotated[Any | None, Wire("The values: texts, lists and mappings as they stand.")] = (
+        msgspec.field(default=None, name="KPIS")
+    )

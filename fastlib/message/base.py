@@ -88,9 +88,7 @@ class Speaker:
         return value
 
 
-@dataclass_transform(
-    kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,)
-)
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True):
     """What travels: immutable, its members given by keyword, None for what is absent.
 
@@ -102,11 +100,14 @@ class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_
     """Rules between the fields."""
 
     @classmethod
-    def __declare__(cls, *, task: str) -> None:
-        """Takes the class statement's keywords: `task` is the title that the message begins with.
+    def __declare__(cls, **keywords: Any) -> None:
+        """Takes the class statement's keywords. Raises DeclarationError or TypeError."""
+        cls.__entitle(**keywords)
 
-        The title may be missing when the type is known. Raises DeclarationError.
-        """
+    @classmethod
+    def __entitle(cls, *, task: str) -> None:
+        """`task` is the title that the message begins with; it may be missing on the wire where
+        the type is known."""
         register("task", task, cls)
         type.__setattr__(cls, "__title__", ("task", task))
 

@@ -25,9 +25,7 @@ class _PciAddressText(msgspec.Struct, frozen=True, kw_only=True, rename="kebab")
 
 
 _HEX = "(?:0[xX])?([0-9a-fA-F]{1,%d})"
-_ADDRESS = re.compile(
-    f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII
-)
+_ADDRESS = re.compile(f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII)
 # What a C++ peer writes: the device number in the domain's place, so the domain is lost.
 _PEER_ADDRESS = re.compile(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
 

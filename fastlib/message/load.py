@@ -1,7 +1,7 @@
 """Messages of which only the text is known: the type is found by its title."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from ..codec import roads
 from ..codec.errors import Path, Report
@@ -84,10 +84,9 @@ def load(
     if found is not None:
         value = read_fast(shape_of(found), decoded, limits)
         if value is not DECLINED:
-            message: Message = value
-            return message
-    message = roads.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
-    return message
+            return cast(Message, value)
+    value = roads.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
+    return cast(Message, value)
 
 
 _TITLE = re.compile(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
@@ -125,5 +124,3 @@ def validate_all(
     pick = choose if type is None else lambda node, reading: shape_of(type)
     what = "message" if type is None else type.__name__
     return roads.inspect(pick, text, what=what, limits=limits)
-
-

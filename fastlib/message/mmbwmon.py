@@ -45,6 +45,4 @@ class SystemInfo(Message):
     threads: Annotated[U64, Wire("Number of hardware threads.")]
     smt: Annotated[U64, Wire("Hardware threads of one core.")]
     numa: Annotated[U64, Wire("Number of NUMA nodes.")]
-    bandwidth: Annotated[
-        Sequence[float], Wire("Bandwidth by number of cores.", unit="bytes/s")
-    ]
+    bandwidth: Annotated[Sequence[float], Wire("Bandwidth by number of cores.", unit="bytes/s")]

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from ..codec.errors import Path
 from ..codec.nodes import Mapping, Node
-from ..codec.shapes import INVALID, Choice, Field, Reading, Record, Shape, Unfit, Wire, shorten
 from ..codec.roads import Style
+from ..codec.shapes import INVALID, Choice, Field, Reading, Record, Shape, Unfit, Wire, shorten
 from .base import Message
 from .registry import register
 

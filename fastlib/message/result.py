@@ -56,9 +56,7 @@ class ResultContainer(Message):
     @classmethod
     def answer(cls, container: TaskContainer, results: Iterable[Result]) -> Self:
         """The results of a task container, with its result title and id."""
-        return cls(
-            result=container.declaration.result, results=tuple(results), id=container.id
-        )
+        return cls(result=container.declaration.result, results=tuple(results), id=container.id)
 
     @staticmethod
     def __shape__() -> Shape:

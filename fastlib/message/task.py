@@ -44,6 +44,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
 _by_task: dict[str, Declaration] = {}
 _by_result: dict[str, Declaration] = {}
+_by_type: dict[type["Task"], Declaration] = {}
 
 
 def declarations() -> Iterator[Declaration]:
@@ -79,12 +80,16 @@ class Task(Message):
     time_measurement: Annotated[
         bool | None, Wire("Whether the result tells how long each part took; absent means false.")
     ] = None
-    driver: Annotated[
-        str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")
-    ] = None
+    driver: Annotated[str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")] = (
+        None
+    )
 
     @classmethod
-    def __declare__(
+    def __declare__(cls, **keywords: Any) -> None:
+        cls.__declare_task(**keywords)
+
+    @classmethod
+    def __declare_task(
         cls,
         *,
         task: str,
@@ -118,6 +123,7 @@ class Task(Message):
         register("result", result, cls)
         cls.declaration = declared
         _by_task[task] = declared
+        _by_type[cls] = declared
         _by_result[result] = declared
 
 
@@ -153,7 +159,7 @@ class TaskContainer(Message):
             if len(tasks) > 1 and set(map(type, tasks)) != {kind}:
                 names = ", ".join(sorted({type(task).__name__ for task in tasks}))
                 self._refuse("tasks", f"all members of a container are of one type; got {names}")
-            declared = kind.__dict__.get("declaration")
+            declared = _by_type.get(kind)
             if declared is None:
                 self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
             if self.task != declared.task:
@@ -166,7 +172,9 @@ class TaskContainer(Message):
                 known = ", ".join(sorted(_by_task))
                 got = shorten(self.task)
                 self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
-        if declared.layouts[0] == "inline":
+        if declared.layouts[0] == "inline" and (
+            len(tasks) != 1 or tasks[0].concurrent_execution is not self.concurrent_execution
+        ):
             self._normalise_inline(declared)
         check(self)
 

@@ -80,14 +80,13 @@ def from_template(template: str) -> Topic:
 
     The wildcard `+` becomes the name `process`, as in the pscom response topic.
     """
+    known = {"<vm_name>": "vm", "<hostname>": "host"}
     levels = []
     for level in template.split("/"):
-        if level == "+":
-            levels.append("{process}")
-        elif level.startswith("<") and level.endswith(">"):
-            levels.append("{%s}" % {"vm_name": "vm", "hostname": "host"}.get(level[1:-1], level[1:-1]))
+        if level.startswith("<") and level.endswith(">"):
+            levels.append(f"{{{known.get(level, level[1:-1])}}}")
         else:
-            levels.append(level)
+            levels.append("{process}" if level == "+" else level)
     return Topic("/".join(levels))
 
 

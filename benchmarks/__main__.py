@@ -1,0 +1,30 @@
+"""`python -m benchmarks NAME …`: one benchmark, each in a file of its own."""
+
+import importlib
+import sys
+
+BENCHMARKS = {
+    "codec": "load and emit eight messages, beside the YAML libraries of Python",
+    "memory": "peak memory of loading ten thousand results",
+}
+"""The name of each benchmark, which is its module with a `main(arguments) -> exit status`."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark that the first argument names, and gives its exit status."""
+    if arguments and arguments[0] in BENCHMARKS:
+        module = importlib.import_module(f"{__package__}.{arguments[0]}")
+        status: int = module.main(arguments[1:])
+        return status
+    asked_for_help = arguments[:1] in ([], ["-h"], ["--help"])
+    out = sys.stdout if asked_for_help else sys.stderr
+    if not asked_for_help:
+        print(f"there is no benchmark {arguments[0]!r}", file=out)
+    print("usage: python -m benchmarks NAME [OPTION…]; NAME --help tells the options\n", file=out)
+    for name, subject in BENCHMARKS.items():
+        print(f"  {name:<10}{subject}", file=out)
+    return 0 if asked_for_help else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""Times calls side by side on a machine that others use, too."""
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Effort(NamedTuple):
+    """How much time a measurement may take."""
+
+    rounds: int
+    sample: float
+    """Seconds that one sample should last; a slower call is a sample by itself."""
+    case: float
+    """Seconds after which a case sits out the other rounds; it gets two in any case."""
+
+
+THOROUGH = Effort(rounds=40, sample=0.010, case=1.5)
+QUICK = Effort(rounds=10, sample=0.004, case=0.3)
+
+
+@dataclass
+class Case:
+    """One call with its argument, and what it took."""
+
+    name: str
+    call: Callable[[Any], Any]
+    argument: Any
+    loops: int = 1
+    samples: list[float] = field(default_factory=list)
+    """Seconds a call, one entry a round."""
+
+    @property
+    def best(self) -> float:
+        """Seconds a call in the round that was disturbed the least."""
+        return min(self.samples)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    def calibrate(self, seconds: float) -> None:
+        """Finds how often to repeat the call for a sample of that length; also warms it up."""
+        while (took := self._run()) < seconds / 4:
+            self.loops *= 2
+        self.loops = max(1, round(self.loops * seconds / took))
+
+    def sample(self) -> None:
+        self.samples.append(self._run() / self.loops)
+
+    def _run(self) -> float:
+        call, argument = self.call, self.argument
+        gc.collect()
+        begin = time.perf_counter()
+        for _ in itertools.repeat(None, self.loops):
+            call(argument)
+        return time.perf_counter() - begin
+
+
+def measure(cases: Sequence[Case], effort: Effort) -> None:
+    """Fills the samples of the cases, in rounds of one sample each.
+
+    The rounds are interleaved and begin with another case each time, so that what else runs on
+    the machine disturbs all alike; the least disturbed sample counts. As in `timeit`, the cyclic
+    garbage collector is off while a case runs; it runs between samples.
+    """
+    gc.collect()
+    gc.freeze()  # makes the collections between samples short
+    gc.disable()
+    try:
+        for case in cases:
+            case.calibrate(effort.sample)
+        for first in range(effort.rounds):
+            for n in range(len(cases)):
+                case = cases[(first + n) % len(cases)]
+                spent = sum(case.samples) * case.loops
+                if len(case.samples) < 2 or spent < effort.case:
+                    case.sample()
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,362 @@
+"""Message types as data: what each one says, its fields, their types, units and rules.
+
+All of it is read off the declarations, so a type that is declared is described::
+
+    describe(Migrate).result.title             # 'vm migrated'
+    find_field(find("migrate vm"), "parameter.swap-with").doc
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from inspect import cleandoc
+from typing import Any
+
+import msgspec
+
+from ..codec.envelope import Envelope, Layout
+from ..codec.errors import FastlibError
+from ..codec.shapes import (
+    AllOrNone,
+    Choice,
+    Converted,
+    Field,
+    Float,
+    Int,
+    List,
+    Map,
+    Needs,
+    OneOf,
+    Record,
+    Rule,
+    Shape,
+    Text,
+    fields_of,
+    nearest_word,
+    shape_of,
+)
+from .base import Message
+from .registry import class_of_title, titles
+from .result import ResultContainer
+from .task import Task, TaskContainer
+
+_PACKAGE = "fastlib.message"
+
+
+class UnknownNameError(FastlibError, LookupError):
+    """There is no message, or no field of a message, with that name."""
+
+    def __init__(self, what: str, name: str, suggestion: str | None) -> None:
+        """`what` says what was looked for, such as `message`."""
+        super().__init__(what, name, suggestion)
+        self.what = what
+        self.name = name
+        self.suggestion = suggestion
+        """The nearest known name, if one is near."""
+
+    def __str__(self) -> str:
+        hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
+        return f"there is no {self.what} {self.name!r}{hint}"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the members of a container stand, by the container's title."""
+
+    title: str
+    type: str
+    """Name of the members' type."""
+    layouts: tuple[Layout, ...]
+    """How they may stand; the first is how they are written."""
+    list_key: str
+    """The key of the list, where they stand in one."""
+
+    @property
+    def words(self) -> str:
+        forms = {"inline": "one, inline", "list": f"a list under '{self.list_key}'"}
+        first, *others = (forms[layout] for layout in self.layouts)
+        return first + "".join(f"; {other}, is understood, too" for other in others)
+
+
+class FieldDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a message."""
+
+    key: str
+    """The key on the wire."""
+    attribute: str
+    """The name in Python."""
+    type: str
+    """What belongs there, in the words of the errors."""
+    required: bool
+    doc: str = ""
+    unit: str = ""
+    values: tuple[str, ...] = ()
+    """All values, where they are a closed set."""
+    message: str | None = None
+    """Name of the type of message that stands there, alone or several in a list or a mapping."""
+    aliases: tuple[str, ...] = ()
+    """Other keys that are understood, and never written."""
+    old: dict[str, str] = {}
+    """Keys that are not understood any more, with the remedy for each."""
+    notes: tuple[str, ...] = ()
+    """Other spellings of the value, and what they mean."""
+
+
+class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One type of message, or of a part of one."""
+
+    name: str
+    doc: str
+    titles: tuple[str, ...]
+    """Each is a title by which `task:` tells that it is this type; none where no title does."""
+    container: Place | None
+    """Of a task: where it stands in its container."""
+    result: Place | None
+    """Of a task: where its results stand in theirs."""
+    form: str
+    """What belongs there, in the words of the errors."""
+    fields: tuple[FieldDescription, ...]
+    rules: tuple[str, ...]
+    """Rules between the fields."""
+    members: tuple[Place, ...]
+    """Of a container: its members by title."""
+
+    @property
+    def summary(self) -> str:
+        """The first sentences of `doc`, on one line."""
+        return " ".join(self.doc.split("\n\n")[0].split())
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Types of messages that belong together."""
+
+    name: str
+    doc: str
+    messages: tuple[MessageDescription, ...]
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def types() -> list[type[Message]]:
+    """Every public type of message, those of other packages that are imported included."""
+    found: dict[tuple[str, str], type[Message]] = {}
+
+    def walk(cls: type[Message]) -> None:
+        for below in cls.__subclasses__():
+            name = below.__qualname__
+            if not any(part.startswith(("_", "<")) for part in name.split(".")):
+                found[below.__module__, name] = below  # a reloaded module's new classes are last
+            walk(below)
+
+    walk(Message)
+    return list(found.values())
+
+
+def name_of(cls: type[Any]) -> str:
+    """The name of a type: `Start`, `agent.Init`; of another package with its module."""
+    if getattr(sys.modules[_PACKAGE], cls.__name__, None) is cls:
+        return cls.__name__
+    return f"{cls.__module__.removeprefix(f'{_PACKAGE}.')}.{cls.__qualname__}"
+
+
+def find(name: str, *, by_title: bool = True) -> type[Message]:
+    """The type of a name, as `name_of` gives it or its last part where that is enough.
+
+    With `by_title` also of a title of a task, a result or another message. Raises UnknownNameError.
+    """
+    names = {name_of(cls): cls for cls in types()}
+    if by_title:
+        for key in ("task", "result"):
+            for title in titles(key):
+                cls = class_of_title(key, title)
+                if cls in names.values():
+                    names.setdefault(title, cls)
+    if name in names:
+        return names[name]
+    ends = [cls for cls in types() if cls.__name__ == name]
+    if len(ends) == 1:
+        return ends[0]
+    lasts = {known.rpartition(".")[2]: known for known in reversed(names)}
+    nearest = nearest_word(name, names) or lasts.get(nearest_word(name, lasts) or "")
+    raise UnknownNameError("message", name, nearest)
+
+
+# --- fields ---------------------------------------------------------------------------------------
+
+
+def words(shape: Shape, *, several: bool = False) -> str:
+    """What a shape is, in the words of the errors; with `several`, as the items of a list."""
+    held = _held(shape)
+    name = f", {name_of(held)}" if held and issubclass(held, Message) else ""
+    if isinstance(shape, List):
+        return f"{'lists' if several else 'a list'} of {words(shape.item, several=True)}"
+    if isinstance(shape, Map):
+        return f"{'mappings' if several else 'a mapping'} of names to {words(shape.value)}"
+    if isinstance(shape, Record | Converted):
+        return f"{'mappings' if several else 'a mapping'}{name}"
+    if several:
+        if isinstance(shape, Int):
+            return shape.expected.replace("an integer", "integers", 1)
+        if isinstance(shape, Text):
+            return shape.expected.replace("text", "texts", 1)
+        if isinstance(shape, Float):
+            return "numbers"
+    return shape.expected
+
+
+def _held(shape: Shape) -> type[Any] | None:
+    """The struct that stands in a place, alone or several in a list or a mapping."""
+    if isinstance(shape, List):
+        return _held(shape.item)
+    if isinstance(shape, Map):
+        return _held(shape.value)
+    return shape.cls if isinstance(shape, Record | Converted) else None
+
+
+def _notes(field: Field) -> Iterator[str]:
+    wire = field.wire
+    if wire.hex_digits:
+        yield f"Written as 0x and {wire.hex_digits} hexadecimal digits."
+    if wire.old_scalar is not None:
+        yield f"A bare text is understood as its '{wire.old_scalar}', with a warning."
+    if wire.pairs:
+        yield "A list of one-entry mappings is understood, too."
+    if wire.empty_is_absent:
+        yield "Empty means absent."
+
+
+def _describe_field(field: Field, *, required: bool | None = None) -> FieldDescription:
+    shape = field.shape
+    held = _held(shape)
+    return FieldDescription(
+        key=field.key,
+        attribute=field.attribute,
+        type=words(shape),
+        required=field.required if required is None else required,
+        doc=field.wire.doc,
+        unit=field.wire.unit,
+        values=tuple(shape.values) if isinstance(shape, Choice) else (),
+        message=name_of(held) if held is not None and issubclass(held, Message) else None,
+        aliases=tuple(field.wire.aliases),
+        old=dict(field.wire.old),
+        notes=tuple(_notes(field)),
+    )
+
+
+def _rule_words(rule: Rule, fields: Iterable[Field]) -> str:
+    keys = {field.attribute: field.key for field in fields}
+    if isinstance(rule, OneOf):
+        return f"needs {' or '.join(keys[a] for a in rule.attributes)}"
+    if isinstance(rule, Needs):
+        return f"{keys[rule.attribute]} needs {keys[rule.other]}"
+    if isinstance(rule, AllOrNone):
+        return f"needs {' and '.join(keys[a] for a in rule.attributes)} together, or none of them"
+    return cleandoc(type(rule).__doc__ or type(rule).__name__)
+
+
+def _fields(cls: type[Any], shape: Shape) -> list[Field]:
+    """The fields as they stand on the wire."""
+    if isinstance(shape, Converted):
+        return _fields(shape.cls, shape.wire)
+    if isinstance(shape, Record):
+        return list(shape.fields)
+    if isinstance(shape, Envelope):
+        return [field for field in fields_of(cls) if field.attribute != shape.members]
+    return []
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _member_place(container: type[Message], title: str) -> Place:
+    envelope = shape_of(container)
+    assert isinstance(envelope, Envelope)
+    variant = envelope.variant(title)
+    assert variant is not None
+    return Place(
+        title=variant.title,
+        type=name_of(variant.member),
+        layouts=variant.layouts,
+        list_key=variant.list_key,
+    )
+
+
+def describe(cls: type[Message]) -> MessageDescription:
+    """What a type of message is, from its declaration."""
+    shape = shape_of(cls)
+    fields = _fields(cls, shape)
+    title_key = shape.title if isinstance(shape, Envelope) else None
+    declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
+    members: tuple[Place, ...] = ()
+    if isinstance(shape, Envelope):
+        members = tuple(_member_place(cls, title) for title in shape.titles())
+    return MessageDescription(
+        name=name_of(cls),
+        doc=cleandoc(cls.__dict__.get("__doc__") or ""),
+        titles=tuple(title for title in titles("task") if class_of_title("task", title) is cls),
+        container=declared and _member_place(TaskContainer, declared.task),
+        result=declared and _member_place(ResultContainer, declared.result),
+        form=shape.expected,
+        fields=tuple(
+            _describe_field(field, required=True if field.key == title_key else None)
+            for field in fields
+        ),
+        rules=tuple(_rule_words(rule, fields) for rule in cls.rules),
+        members=members,
+    )
+
+
+def find_field(cls: type[Message], path: str) -> FieldDescription:
+    """The field at a path of keys such as `parameter.swap-with`, as it stands in an error, too.
+
+    A key's aliases and the names in Python are understood. Raises UnknownNameError.
+    """
+    field: FieldDescription | None = None
+    inside: type[Message] | None = cls
+    for step in re.sub(r"\[[0-9]*\]", "", path).split("."):
+        if inside is None:
+            assert field is not None
+            raise UnknownNameError(f"field below {field.key!r}:", step, None)
+        known = {}
+        for candidate in describe(inside).fields:
+            for name in (candidate.key, candidate.attribute, *candidate.aliases):
+                known.setdefault(name, candidate)
+        field = known.get(step)
+        if field is None:
+            keys = [candidate.key for candidate in known.values()]
+            what = f"field of {name_of(inside)}:"
+            raise UnknownNameError(what, step, nearest_word(step, keys))
+        inside = find(field.message, by_title=False) if field.message else None
+    assert field is not None
+    return field
+
+
+def groups() -> list[Group]:
+    """Every public type of message: tasks, containers, then module by module, and the parts."""
+    tasks: list[type[Message]] = []
+    containers: list[type[Message]] = []
+    parts: list[type[Message]] = []
+    modules: dict[str, list[type[Message]]] = {}
+    for cls in types():
+        if "declaration" in cls.__dict__:
+            tasks.append(cls)
+        elif isinstance(shape_of(cls), Envelope):
+            containers.append(cls)
+        elif name_of(cls) == cls.__name__:
+            parts.append(cls)
+        else:
+            modules.setdefault(cls.__module__, []).append(cls)
+    found = [
+        ("tasks", "What a scheduler asks a migration daemon to do", tasks),
+        ("containers", "What tasks and their results travel in", containers),
+    ]
+    for module, classes in modules.items():
+        name = module.removeprefix(f"{_PACKAGE}.")
+        doc = cleandoc(sys.modules[module].__doc__ or module).split("\n")[0].rstrip(".")
+        found.append((name, doc, classes))
+    found.append(("parts", "What messages are made of", parts))
+    return [
+        Group(name=name, doc=doc, messages=tuple(map(describe, classes)))
+        for name, doc, classes in found
+        if classes
+    ]
