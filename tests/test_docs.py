@@ -1,0 +1,125 @@
+"""Every command, snippet and message in README.md and docs/ is run as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+class Block(NamedTuple):
+    path: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            yield Block(path, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+
+
+BLOCKS = list(blocks())
+
+
+def named(language: str) -> list[pytest.param]:
+    return [pytest.param(b, id=b.name) for b in BLOCKS if b.language == language]
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    """A block without a language is a drawing; any other kind would go unchecked."""
+    assert {block.language for block in BLOCKS} <= {"python", "console", "sh", "yaml", ""}
+    assert named("python")
+    assert named("console")
+
+
+@pytest.mark.parametrize("block", named("python"))
+def test_python(block: Block, tmp_path: Path) -> None:
+    """In a process of its own: a snippet may declare tasks."""
+    done = subprocess.run(
+        [sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", named("console"))
+def test_console(block: Block, tmp_path: Path) -> None:
+    """`$ command` and below it what it prints; `$ cat FILE` makes the file."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "NO_COLOR": "1",
+    }
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        if command.startswith("cat "):
+            (tmp_path / command.removeprefix("cat ")).write_text(expected)
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert "Traceback" not in done.stdout
+        if expected:
+            assert done.stdout == expected
+        else:
+            assert done.returncode == 0, done.stdout
+
+
+def test_yaml() -> None:
+    """A message in the documents is one that is understood, unless its block says otherwise."""
+    from fastlib import load
+
+    for block in BLOCKS:
+        if block.language == "yaml":
+            load(block.text)
+
+
+def test_the_first_command_in_a_fresh_copy(tmp_path: Path) -> None:
+    """The README's first command, in a copy of what is committed or about to be."""
+    first = next(block for block in BLOCKS if block.language == "sh")
+    assert first.path.name == "README.md"
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            copy = tmp_path / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((ROOT / name).read_bytes())
+            copy.chmod((ROOT / name).stat().st_mode)
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    done = subprocess.run(
+        ["bash", "-c", first.text], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "migrate vm" in done.stdout
+
+
+def test_the_second_command() -> None:
+    """`tests/run` is what runs this; here, that it is the README's second command and CI's."""
+    commands = [b.text for b in BLOCKS if b.language == "sh" and b.path.name == "README.md"]
+    assert commands[1] == "tests/run\n"
+    assert os.access(ROOT / "tests" / "run", os.X_OK)
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "exec tests/run"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
