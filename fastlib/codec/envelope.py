@@ -207,8 +207,11 @@ class _ListRecord(Record):
             optional=False,
         )
 
+        cls, title, title_text = envelope.cls, envelope.title, variant.title
+
         def build(values: dict[str, Any]) -> Any:
-            return envelope.cls(**{envelope.title: variant.title}, **values)
+            values[title] = title_text
+            return cls(**values)
 
         super().__init__(
             variant.member,

@@ -283,8 +283,6 @@ def _whole(plan: _Plan, lines: Lines) -> dict[str, Any]:
             line = lines[i]
         if line not in _ENDS or i == start:
             raise _Decline
-    if plan.title is not None:
-        values.pop(_TITLE_SEEN, None)
     return values
 
 
@@ -297,7 +295,9 @@ class _RecordRoot(_Root):
         self.depth = plan.depth
 
     def read(self, lines: Lines, text: str) -> Any:
-        return self.plan.build(_whole(self.plan, lines))
+        values = _whole(self.plan, lines)
+        values.pop(_TITLE_SEEN, None)  # it may be missing where the type is known
+        return self.plan.build(values)
 
 
 _MAX_TITLES = 1000  # a result's title is free text, so plans are not kept without bound
@@ -311,43 +311,46 @@ class _EnvelopeRoot(_Root):
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.head = f"{envelope.title}: "
-        self.plain_titles: set[str] = set()
-        self.plans: dict[tuple[str, bool], tuple[Variant, _Plan]] = {}
+        self.known: dict[str, tuple[str, Variant, _Plan, str]] = {}
+        """By the title's line: title, variant, plan, and what must not be in a text for them."""
 
     def read(self, lines: Lines, text: str) -> Any:
-        head = self.head
         line = lines[1 if lines[0] == "---" else 0]
+        known = self.known.get(line)
+        if known is not None:
+            title, variant, plan, other = known
+            if self.envelope.variant(title) is not variant or (other and other in text):
+                plan = self.find(line, text)
+        else:
+            plan = self.find(line, text)
+        values = _whole(plan, lines)
+        if _TITLE_SEEN not in values:
+            raise _Decline
+        del values[_TITLE_SEEN]
+        return plan.build(values)
+
+    def find(self, line: str, text: str) -> _Plan:
+        """The plan of a text whose first line is not known to have one."""
+        head = self.head
         if not line.startswith(head):
             start = text.find(f"\n{head}")
             if start == -1:
                 raise _Decline
             end = text.find("\n", start + 1)
             line = text[start + 1 : end if end != -1 else len(text)]
-        title = line[len(head) :]
-        variant = self.envelope.variant(title)
-        if variant is None or title not in self.plain_titles:
-            title = _unquote(title)
-            variant = self.envelope.variant(title)
-            if variant is None:
-                raise _Decline
-            if len(self.plain_titles) < _MAX_TITLES:
-                self.plain_titles.add(title)
-        layouts = variant.layouts
-        in_list = "list" in layouts and (len(layouts) == 1 or f"\n{variant.list_key}:" in text)
-        known = self.plans.get((title, in_list))
-        if known is not None and known[0] is variant:
-            plan = known[1]
-        else:
-            plan = self.plan(variant, in_list)
-        return plan.build(_whole(plan, lines))
-
-    def plan(self, variant: Variant, in_list: bool) -> _Plan:
+        title = _unquote(line[len(head) :])
         envelope = self.envelope
+        variant = envelope.variant(title)
+        if variant is None:
+            raise _Decline
+        layouts = variant.layouts
+        other = f"\n{variant.list_key}:" if len(layouts) > 1 else ""
+        in_list = "list" in layouts and (not other or other in text)
         plan = _Plan((envelope.list_record if in_list else envelope.inline_record)(variant))
         if plan.depth > self.depth:
             raise _Decline
-        if len(self.plans) < _MAX_TITLES:
-            self.plans[variant.title, in_list] = (variant, plan)
+        if len(self.known) < _MAX_TITLES and not (other and in_list):
+            self.known[line] = (title, variant, plan, other)
         return plan
 
 
@@ -423,8 +426,8 @@ def _decline(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
 _plain = re.compile(
     # On one line, begun by no indicator; ':' only before and '#' only after something that is no
     # space, no space at the end. Any character from U+0080 is a character like others.
-    r"(?:[A-Za-z0-9_/.<(+=$^;\\\x80-\U0010ffff]|-(?=[^ \t]))"
-    r"(?:[^\x00-\x20\x7f:#]|:(?=[^ \t])|(?<! )#| (?=.))*",
+    r"(?:[A-Za-z0-9_/.<(+=$^;\\\x80-\U0010ffff]|-(?=[^ \t]))[^\x00-\x20\x7f:#]*"
+    r"(?:(?::(?=[^ \t])|(?<! )#| (?=.))[^\x00-\x20\x7f:#]*)*",
     re.DOTALL,
 ).fullmatch
 _single = re.compile("'((?:[^']|'')*)'").fullmatch
