@@ -87,7 +87,7 @@ class Envelope(Shape):
                 rest[members] = (one(**values) if member.custom is None else member.custom(values),)
                 return cls(**rest)
 
-            record = Record(
+            record = _InlineRecord(
                 variant.member,
                 [*member.fields, *own],
                 title=(self.title, variant.title),
@@ -194,6 +194,19 @@ class Members(Shape):
         return INVALID if INVALID in values else tuple(values)
 
 
+class _InlineRecord(Record):
+    """A container with one member inline; it knows what a list of members would be."""
+
+    def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
+        remedy = None
+        if name == "list" and self.title is not None:
+            remedy = (
+                f"unknown key here; the keys of the one member of {self.title[1]} "
+                f"stand beside '{self.title[0]}'"
+            )
+        reading.unknown_key(key, (*path, name), self.known(), remedy or self.old.get(name))
+
+
 class _ListRecord(Record):
     """A container with a list; it knows the keys of the other layouts, to say where they belong."""
 
@@ -234,5 +247,4 @@ class _ListRecord(Record):
                     f"'{name}' belongs to {' and '.join(owners)}; the members of "
                     f"{self.variant.title} stand under '{self.variant.list_key}'"
                 )
-        known = [self.envelope.title, *self.by_key]
-        reading.unknown_key(key, (*path, name), known, remedy)
+        reading.unknown_key(key, (*path, name), self.known(), remedy)

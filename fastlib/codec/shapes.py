@@ -716,6 +716,7 @@ class Record(Shape):
         values: dict[str, Any] = {}
         seen: dict[str, str] = {}
         strangers: list[str] = []
+        places: dict[str, Node] = {}
         for key, item in pairs:
             reading.spend(item)
             name = key_text(key, reading, path)
@@ -730,6 +731,7 @@ class Record(Shape):
                 continue
             seen[attribute] = name
             if field is not None:
+                places[field.key] = item
                 values[attribute] = self._load_field(field, item, reading, (*path, name))
             elif self.title is not None and name == self.title[0]:
                 self._check_title(item, reading, (*path, name))
@@ -753,12 +755,16 @@ class Record(Shape):
             broken = rule.broken(values.get)
             if broken is not None:
                 below, message = broken
-                values[""] = reading.problem(node, (*path, *below), "rule", message)
+                place = places.get(str(below[0]), node) if below else node
+                values[""] = reading.problem(place, (*path, *below), "rule", message)
         return INVALID if INVALID in values.values() else values
 
+    def known(self) -> list[str]:
+        """The keys that may stand in the mapping."""
+        return [*self.by_key] if self.title is None else [self.title[0], *self.by_key]
+
     def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
-        known = self.by_key if self.title is None else [self.title[0], *self.by_key]
-        reading.unknown_key(key, (*path, name), known, self.old.get(name))
+        reading.unknown_key(key, (*path, name), self.known(), self.old.get(name))
 
     def _check_title(self, node: Node, reading: Reading, path: Path) -> None:
         assert self.title is not None

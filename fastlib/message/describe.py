@@ -8,8 +8,9 @@ All of it is read off the declarations, so a type that is declared is described:
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from inspect import cleandoc
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -46,17 +47,17 @@ _PACKAGE = "fastlib.message"
 class UnknownNameError(FastlibError, LookupError):
     """There is no message, or no field of a message, with that name."""
 
-    def __init__(self, what: str, name: str, suggestion: str | None) -> None:
-        """`what` says what was looked for, such as `message`."""
-        super().__init__(what, name, suggestion)
-        self.what = what
+    def __init__(self, reason: str, name: str, suggestion: str | None = None) -> None:
+        """`reason` is one sentence without the suggestion."""
+        super().__init__(reason, name, suggestion)
+        self.reason = reason
         self.name = name
         self.suggestion = suggestion
         """The nearest known name, if one is near."""
 
     def __str__(self) -> str:
         hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
-        return f"there is no {self.what} {self.name!r}{hint}"
+        return f"{self.reason}{hint}"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +138,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 # --- names ----------------------------------------------------------------------------------------
 
 
-def types() -> list[type[Message]]:
+def message_types() -> list[type[Message]]:
     """Every public type of message, those of other packages that are imported included."""
     found: dict[tuple[str, str], type[Message]] = {}
 
@@ -155,7 +156,7 @@ def types() -> list[type[Message]]:
 def name_of(cls: type[Any]) -> str:
     """The name of a type: `Start`, `agent.Init`; of another package with its module."""
     if getattr(sys.modules[_PACKAGE], cls.__name__, None) is cls:
-        return cls.__name__
+        return str(cls.__name__)
     return f"{cls.__module__.removeprefix(f'{_PACKAGE}.')}.{cls.__qualname__}"
 
 
@@ -164,21 +165,21 @@ def find(name: str, *, by_title: bool = True) -> type[Message]:
 
     With `by_title` also of a title of a task, a result or another message. Raises UnknownNameError.
     """
-    names = {name_of(cls): cls for cls in types()}
+    names = {name_of(cls): cls for cls in message_types()}
     if by_title:
         for key in ("task", "result"):
             for title in titles(key):
                 cls = class_of_title(key, title)
-                if cls in names.values():
+                if cls is not None and cls in names.values():
                     names.setdefault(title, cls)
     if name in names:
         return names[name]
-    ends = [cls for cls in types() if cls.__name__ == name]
+    ends = [cls for cls in message_types() if cls.__name__ == name]
     if len(ends) == 1:
         return ends[0]
     lasts = {known.rpartition(".")[2]: known for known in reversed(names)}
     nearest = nearest_word(name, names) or lasts.get(nearest_word(name, lasts) or "")
-    raise UnknownNameError("message", name, nearest)
+    raise UnknownNameError(f"there is no message {name!r}", name, nearest)
 
 
 # --- fields ---------------------------------------------------------------------------------------
@@ -186,14 +187,16 @@ def find(name: str, *, by_title: bool = True) -> type[Message]:
 
 def words(shape: Shape, *, several: bool = False) -> str:
     """What a shape is, in the words of the errors; with `several`, as the items of a list."""
-    held = _held(shape)
-    name = f", {name_of(held)}" if held and issubclass(held, Message) else ""
     if isinstance(shape, List):
         return f"{'lists' if several else 'a list'} of {words(shape.item, several=True)}"
     if isinstance(shape, Map):
         return f"{'mappings' if several else 'a mapping'} of names to {words(shape.value)}"
     if isinstance(shape, Record | Converted):
-        return f"{'mappings' if several else 'a mapping'}{name}"
+        held = _held(shape)
+        if held is not None:
+            return f"{'mappings' if several else 'a mapping'}, {name_of(held)}"
+        if isinstance(shape, Converted):
+            return words(shape.wire, several=several)
     if several:
         if isinstance(shape, Int):
             return shape.expected.replace("an integer", "integers", 1)
@@ -204,13 +207,15 @@ def words(shape: Shape, *, several: bool = False) -> str:
     return shape.expected
 
 
-def _held(shape: Shape) -> type[Any] | None:
-    """The struct that stands in a place, alone or several in a list or a mapping."""
+def _held(shape: Shape) -> type[Message] | None:
+    """The type of message that stands in a place, alone or several in a list or a mapping."""
     if isinstance(shape, List):
         return _held(shape.item)
     if isinstance(shape, Map):
         return _held(shape.value)
-    return shape.cls if isinstance(shape, Record | Converted) else None
+    if isinstance(shape, Record | Converted) and issubclass(shape.cls, Message):
+        return shape.cls
+    return None
 
 
 def _notes(field: Field) -> Iterator[str]:
@@ -225,26 +230,26 @@ def _notes(field: Field) -> Iterator[str]:
         yield "Empty means absent."
 
 
-def _describe_field(field: Field, *, required: bool | None = None) -> FieldDescription:
+def _describe_field(field: Field, *, required: bool) -> FieldDescription:
     shape = field.shape
     held = _held(shape)
     return FieldDescription(
         key=field.key,
         attribute=field.attribute,
         type=words(shape),
-        required=field.required if required is None else required,
+        required=required,
         doc=field.wire.doc,
         unit=field.wire.unit,
         values=tuple(shape.values) if isinstance(shape, Choice) else (),
-        message=name_of(held) if held is not None and issubclass(held, Message) else None,
+        message=None if held is None else name_of(held),
         aliases=tuple(field.wire.aliases),
         old=dict(field.wire.old),
         notes=tuple(_notes(field)),
     )
 
 
-def _rule_words(rule: Rule, fields: Iterable[Field]) -> str:
-    keys = {field.attribute: field.key for field in fields}
+def _rule_words(rule: Rule, cls: type[Message]) -> str:
+    keys = {field.attribute: field.key for field in _fields(cls)}
     if isinstance(rule, OneOf):
         return f"needs {' or '.join(keys[a] for a in rule.attributes)}"
     if isinstance(rule, Needs):
@@ -254,15 +259,25 @@ def _rule_words(rule: Rule, fields: Iterable[Field]) -> str:
     return cleandoc(type(rule).__doc__ or type(rule).__name__)
 
 
-def _fields(cls: type[Any], shape: Shape) -> list[Field]:
+def _fields(cls: type[Message]) -> list[Field]:
     """The fields as they stand on the wire."""
+    shape = shape_of(cls)
     if isinstance(shape, Converted):
-        return _fields(shape.cls, shape.wire)
+        shape = shape.wire
     if isinstance(shape, Record):
         return list(shape.fields)
     if isinstance(shape, Envelope):
         return [field for field in fields_of(cls) if field.attribute != shape.members]
     return []
+
+
+def _describe_fields(cls: type[Message]) -> tuple[FieldDescription, ...]:
+    shape = shape_of(cls)
+    title = shape.title if isinstance(shape, Envelope) else None  # on the wire always there
+    return tuple(
+        _describe_field(field, required=field.required or field.key == title)
+        for field in _fields(cls)
+    )
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -284,8 +299,6 @@ def _member_place(container: type[Message], title: str) -> Place:
 def describe(cls: type[Message]) -> MessageDescription:
     """What a type of message is, from its declaration."""
     shape = shape_of(cls)
-    fields = _fields(cls, shape)
-    title_key = shape.title if isinstance(shape, Envelope) else None
     declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
     members: tuple[Place, ...] = ()
     if isinstance(shape, Envelope):
@@ -297,11 +310,8 @@ def describe(cls: type[Message]) -> MessageDescription:
         container=declared and _member_place(TaskContainer, declared.task),
         result=declared and _member_place(ResultContainer, declared.result),
         form=shape.expected,
-        fields=tuple(
-            _describe_field(field, required=True if field.key == title_key else None)
-            for field in fields
-        ),
-        rules=tuple(_rule_words(rule, fields) for rule in cls.rules),
+        fields=_describe_fields(cls),
+        rules=tuple(_rule_words(rule, cls) for rule in cls.rules),
         members=members,
     )
 
@@ -311,24 +321,28 @@ def find_field(cls: type[Message], path: str) -> FieldDescription:
 
     A key's aliases and the names in Python are understood. Raises UnknownNameError.
     """
-    field: FieldDescription | None = None
-    inside: type[Message] | None = cls
-    for step in re.sub(r"\[[0-9]*\]", "", path).split("."):
-        if inside is None:
-            assert field is not None
-            raise UnknownNameError(f"field below {field.key!r}:", step, None)
-        known = {}
-        for candidate in describe(inside).fields:
-            for name in (candidate.key, candidate.attribute, *candidate.aliases):
-                known.setdefault(name, candidate)
-        field = known.get(step)
-        if field is None:
-            keys = [candidate.key for candidate in known.values()]
-            what = f"field of {name_of(inside)}:"
-            raise UnknownNameError(what, step, nearest_word(step, keys))
-        inside = find(field.message, by_title=False) if field.message else None
-    assert field is not None
-    return field
+    keys = re.sub(r"\[[0-9]*\]", "", path).split(".")
+    field = _field(cls, keys[0])
+    for above, key in pairwise(keys):
+        held = _held(field.shape)
+        if held is None:
+            raise UnknownNameError(f"{above!r} has no fields of its own", key)
+        cls = held
+        field = _field(cls, key)
+    return next(found for found in _describe_fields(cls) if found.key == field.key)
+
+
+def _field(cls: type[Message], name: str) -> Field:
+    known: dict[str, Field] = {}
+    for field in _fields(cls):
+        for key in (*field.keys, field.attribute):
+            known.setdefault(key, field)
+        if name in field.wire.old:
+            raise UnknownNameError(field.wire.old[name], name)
+    if name not in known:
+        nearest = nearest_word(name, [field.key for field in known.values()])
+        raise UnknownNameError(f"{name_of(cls)} has no field {name!r}", name, nearest)
+    return known[name]
 
 
 def groups() -> list[Group]:
@@ -337,8 +351,8 @@ def groups() -> list[Group]:
     containers: list[type[Message]] = []
     parts: list[type[Message]] = []
     modules: dict[str, list[type[Message]]] = {}
-    for cls in types():
-        if "declaration" in cls.__dict__:
+    for cls in message_types():
+        if issubclass(cls, Task) and "declaration" in cls.__dict__:
             tasks.append(cls)
         elif isinstance(shape_of(cls), Envelope):
             containers.append(cls)

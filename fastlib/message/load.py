@@ -65,8 +65,14 @@ def choose(node: Node, reading: Reading) -> Shape | None:
             nearest = nearest_word(title, known) if isinstance(title, str) else None
             reading.unfit(item, ("task",), expected, nearest)
             return None
+    names = [str(key.value) for key, _ in node.pairs if isinstance(key, Scalar)]
+    near = nearest_word("task", names) or nearest_word("result", names)
     reading.problem(
-        node, (), "no-title", "cannot tell which message this is: neither 'task' nor 'result'"
+        node,
+        (),
+        "no-title",
+        "cannot tell which message this is: there is neither 'task' nor 'result'"
+        + (f", but {near!r}" if near else ""),
     )
     return None
 
