@@ -69,8 +69,10 @@ _PROBLEMS = {
     "did not find expected key": "expected a key here; is the indentation right, a quote missing?",
     "expected <block end>": "expected a key here; is the indentation right, a quote missing?",
     "did not find expected '-' indicator": "expected '- ' here; is the indentation right?",
-    "did not find expected <document start>": "expected the end of the document",
-    "expected '<document start>'": "expected the end of the document",
+    "did not find expected <document start>": "expected the end of the document, or '---'",
+    "expected '<document start>'": "expected the end of the document, or '---'",
+    "found invalid Unicode character escape code": "this escape stands for no character; "
+    "write the character itself",
     "found character that cannot start any token": "this character cannot begin a plain text; "
     "quote it",
     "found character '": "this character cannot begin a plain text; quote it",
@@ -137,6 +139,10 @@ class _Composer:
             return self.parser.get_event()
         except yaml.YAMLError as error:
             raise ParseError(self.what, [_parse_problem(error)]) from None
+        except ValueError:  # the Python parser's, for an escape like "\U00110000"
+            mark = self.parser.get_mark()
+            problem = Problem(code="syntax", message="an escape stands for no character")
+            raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
 
     def limit(self, code: str, message: str, event: Any) -> NoReturn:
         mark = event.start_mark

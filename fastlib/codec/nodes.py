@@ -1,6 +1,6 @@
 """The exact road's trees: scalars, lists and mappings that know their line and column."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import LimitError, Problem
 from .limits import Limits
@@ -48,38 +48,43 @@ class Mapping(Node):
 
 
 def from_tree(tree: Any, limits: Limits, what: str) -> Node:
-    """Nodes without a place, of dicts, lists and leaves. Raises LimitError, also for a cycle."""
-    count = 0
+    """Nodes without a place, of dicts, lists and leaves. Raises LimitError, also for a cycle.
 
-    def node(value: Any, depth: int) -> Node:
-        nonlocal count
-        count += 1
-        if depth > limits.max_depth:
-            raise LimitError(
-                what,
-                [
-                    Problem(
-                        code="limit-depth",
-                        message=f"nested deeper than {limits.max_depth} levels",
-                    )
-                ],
-            )
-        if count > limits.max_nodes:
-            raise LimitError(
-                what,
-                [Problem(code="limit-nodes", message=f"more than {limits.max_nodes} nodes")],
-            )
-        if isinstance(value, dict):
-            mapping = Mapping(None, None)
-            mapping.pairs = [
-                (Scalar(key, False, None, None), node(item, depth + 1))
-                for key, item in value.items()
-            ]
-            return mapping
-        if isinstance(value, list | tuple):
-            sequence = Sequence(None, None)
-            sequence.items = [node(item, depth + 1) for item in value]
-            return sequence
-        return Scalar(value, False, None, None)
+    Without recursion, as the limits are the caller's to set.
+    """
+    root, children = _node(tree)
+    count = 1
+    depth = 0
+    level = [(root, children)]
+    while level:
+        depth += 1
+        if depth > limits.max_depth and any(children for _, children in level):
+            _refuse(what, "limit-depth", f"nested deeper than {limits.max_depth} levels")
+        below = []
+        for node, children in level:
+            count += len(children)
+            if count > limits.max_nodes:
+                _refuse(what, "limit-nodes", f"more than {limits.max_nodes} nodes")
+            for key, value in children:
+                child, more = _node(value)
+                if isinstance(node, Mapping):
+                    node.pairs.append((Scalar(key, False, None, None), child))
+                elif isinstance(node, Sequence):
+                    node.items.append(child)
+                if more:
+                    below.append((child, more))
+        level = below
+    return root
 
-    return node(tree, 0)
+
+def _node(value: Any) -> tuple[Node, list[tuple[Any, Any]]]:
+    """A value's node without what is in it, and that: keys, or indices, and values."""
+    if isinstance(value, dict):
+        return Mapping(None, None), list(value.items())
+    if isinstance(value, list | tuple):
+        return Sequence(None, None), list(enumerate(value))
+    return Scalar(value, False, None, None), []
+
+
+def _refuse(what: str, code: str, message: str) -> NoReturn:
+    raise LimitError(what, [Problem(code=code, message=message)])
