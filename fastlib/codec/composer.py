@@ -131,18 +131,39 @@ class _Composer:
             self.parser = _events(self.characters.text)
         except yaml.YAMLError as error:
             raise ParseError(what, [_parse_problem(error)]) from None
+        self.size = text.count("\n") + 1, len(text) - text.rfind("\n")
         self.anchors: dict[str, Node] = {}
         self.nodes = 0
+        self.flow: list[Node] = []
+        """The lists and mappings in flow style that are not closed yet."""
 
     def event(self) -> Any:
         try:
             return self.parser.get_event()
         except yaml.YAMLError as error:
-            raise ParseError(self.what, [_parse_problem(error)]) from None
+            raise ParseError(self.what, [self.syntax(error)]) from None
         except ValueError:  # the Python parser's, for an escape like "\U00110000"
             mark = self.parser.get_mark()
             problem = Problem(code="syntax", message="an escape stands for no character")
             raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
+
+    def syntax(self, error: yaml.YAMLError) -> Problem:
+        """The problem, within the text, or where that began which the text's end leaves open."""
+        problem = _parse_problem(error)
+        if problem.line is None or (problem.line, problem.column or 1) < self.size:
+            return problem
+        context = getattr(error, "context", None) or ""
+        mark = getattr(error, "context_mark", None)
+        if "quoted scalar" in context and mark is not None:
+            message = "this quote is never closed"
+            place = Problem(code="syntax", message=message)
+            return place.at(mark.line + 1, mark.column + 1)
+        if self.flow:
+            opened = self.flow[-1]
+            bracket = "'['" if isinstance(opened, Sequence) else "'{'"
+            place = Problem(code="syntax", message=f"this {bracket} is never closed")
+            return place.at(opened.line, opened.column)
+        return problem.at(*self.size)
 
     def limit(self, code: str, message: str, event: Any) -> NoReturn:
         mark = event.start_mark
@@ -201,8 +222,10 @@ class _Composer:
             elif kind is yaml.DocumentEndEvent:
                 return (None if empty else root), event
             else:  # the end of a list or a mapping
-                stack.pop()
+                closed = stack.pop()
                 keys.pop()
+                if self.flow and self.flow[-1] is closed:
+                    self.flow.pop()
                 continue
             self.nodes += 1
             if self.nodes > limits.max_nodes:
@@ -224,6 +247,8 @@ class _Composer:
                 assert isinstance(node, Mapping | Sequence)
                 stack.append(node)
                 keys.append(None)
+                if event.flow_style:
+                    self.flow.append(node)
 
     def scalar(self, event: Any) -> Scalar:
         value = event.value

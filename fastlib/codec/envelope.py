@@ -25,6 +25,9 @@ from .shapes import (
 
 Layout = Literal["list", "inline"]
 
+MAX_TITLES = 1000
+"""Titles for which something is kept; a result's title is free text, so there may be any number."""
+
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """What a title says about the rest of the container."""
@@ -65,44 +68,23 @@ class Envelope(Shape):
         self.variant = variant
         self.titles = titles
         self.record = record
-        self._layouts: dict[tuple[str, Layout], Record] = {}
+        self._layouts: dict[tuple[str, Layout], tuple[Variant, Record]] = {}
 
     def inline_record(self, variant: Variant) -> Record:
         """The keys of an inline container: the member's, then the container's own."""
-        key: tuple[str, Layout] = (variant.title, "inline")
-        record = self._layouts.get(key)
-        if record is None or record.cls is not variant.member:
-            member = self.record(variant.member)
-            names = {name for field in member.fields for name in field.keys}
-            own = [field for field in self.fields if field.key not in names]
-            outer = [field.attribute for field in own]
-            title, members, title_text = self.title, self.members, variant.title
-            cls, one = self.cls, variant.member
-
-            def build(values: dict[str, Any]) -> Any:
-                rest: dict[str, Any] = {title: title_text}
-                for attribute in outer:
-                    if attribute in values:
-                        rest[attribute] = values.pop(attribute)
-                rest[members] = (one(**values) if member.custom is None else member.custom(values),)
-                return cls(**rest)
-
-            record = _InlineRecord(
-                variant.member,
-                [*member.fields, *own],
-                title=(self.title, variant.title),
-                build=build,
-                rules=member.rules,
-            )
-            self._layouts[key] = record
-        return record
+        return self._record(variant, "inline")
 
     def list_record(self, variant: Variant) -> Record:
         """The keys of a container with a list: the list, then the container's own."""
-        key: tuple[str, Layout] = (variant.title, "list")
-        record = self._layouts.get(key)
-        if record is None or record.cls is not variant.member:
-            record = self._layouts[key] = _ListRecord(self, variant)
+        return self._record(variant, "list")
+
+    def _record(self, variant: Variant, layout: Layout) -> Record:
+        known = self._layouts.get((variant.title, layout))
+        if known is not None and known[0] == variant:
+            return known[1]
+        record = _ListRecord(self, variant) if layout == "list" else _inline(self, variant)
+        if len(self._layouts) < MAX_TITLES:
+            self._layouts[variant.title, layout] = (variant, record)
         return record
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
@@ -194,6 +176,27 @@ class Members(Shape):
         return INVALID if INVALID in values else tuple(values)
 
 
+def _inline(envelope: Envelope, variant: Variant) -> Record:
+    member = envelope.record(variant.member)
+    names = {name for field in member.fields for name in field.keys}
+    own = [field for field in envelope.fields if field.key not in names]
+    outer = [field.attribute for field in own]
+    cls, one, title, members = envelope.cls, variant.member, envelope.title, envelope.members
+
+    def build(values: dict[str, Any]) -> Any:
+        rest: dict[str, Any] = {title: variant.title}
+        for attribute in outer:
+            if attribute in values:
+                rest[attribute] = values.pop(attribute)
+        built = one(**values) if member.custom is None else member.custom(values)
+        rest[members] = (built,)
+        return cls(**rest)
+
+    return _InlineRecord(
+        one, [*member.fields, *own], title=(title, variant.title), build=build, rules=member.rules
+    )
+
+
 class _InlineRecord(Record):
     """A container with one member inline; it knows what a list of members would be."""
 
@@ -241,8 +244,10 @@ class _ListRecord(Record):
             remedy = f"unknown key here; it belongs to each entry of '{self.variant.list_key}'"
         else:
             others = (self.envelope.variant(title) for title in self.envelope.titles())
-            owners = sorted(v.title for v in others if v and v.list_key == name)
-            if owners and "list" in self.variant.layouts:
+            owners = sorted(
+                v.title for v in others if v and v.layouts[0] == "list" and v.list_key == name
+            )
+            if owners:
                 remedy = (
                     f"'{name}' belongs to {' and '.join(owners)}; the members of "
                     f"{self.variant.title} stand under '{self.variant.list_key}'"

@@ -70,6 +70,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, line=line, column=column, path=path)
 
 
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The problems in the order of the text."""
+    return tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+
+
 class FastlibError(Exception):
     """The root of every error that fastlib raises on purpose."""
 
@@ -87,7 +92,7 @@ class MessageError(FastlibError, ValueError):
     def __init__(self, what: str, problems: Iterable[Problem]) -> None:
         """`what` names the message that was expected, such as `Migrate`."""
         self.what = what
-        self.problems = tuple(problems)
+        self.problems = in_order(problems)
         super().__init__(what, self.problems)
 
     def __str__(self) -> str:
@@ -128,7 +133,7 @@ class Report:
 
     def __init__(self, message: object | None, problems: Iterable[Problem]) -> None:
         self.message = message
-        self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+        self.problems = in_order(problems)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

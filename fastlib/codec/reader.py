@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .envelope import Envelope, Members, Variant
+from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .limits import Limits
 from .scalars import NULLS
 from .shapes import (
@@ -300,9 +300,6 @@ class _RecordRoot(_Root):
         return self.plan.build(values)
 
 
-_MAX_TITLES = 1000  # a result's title is free text, so plans are not kept without bound
-
-
 class _EnvelopeRoot(_Root):
     """Containers: the title first, then the plan that it stands for."""
 
@@ -319,7 +316,8 @@ class _EnvelopeRoot(_Root):
         known = self.known.get(line)
         if known is not None:
             title, variant, plan, other = known
-            if self.envelope.variant(title) is not variant or (other and other in text):
+            now = self.envelope.variant(title)
+            if (now is not variant and now != variant) or (other and other in text):
                 plan = self.find(line, text)
         else:
             plan = self.find(line, text)
@@ -349,7 +347,7 @@ class _EnvelopeRoot(_Root):
         plan = _Plan((envelope.list_record if in_list else envelope.inline_record)(variant))
         if plan.depth > self.depth:
             raise _Decline
-        if len(self.known) < _MAX_TITLES and not (other and in_list):
+        if len(self.known) < MAX_TITLES and not (other and in_list):
             self.known[line] = (title, variant, plan, other)
         return plan
 

@@ -4,6 +4,7 @@ The fast road either answers what the exact road would, or declines; every error
 exact road.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,13 +12,12 @@ from typing import Any, Literal
 from . import writer
 from .errors import (
     MessageError,
-    Problem,
     Report,
     UnknownKeyWarning,
     ValidationError,
 )
 from .limits import DEFAULT_LIMITS, Limits
-from .nodes import Scalar, from_tree
+from .nodes import Node, Scalar, from_tree
 from .reader import DECLINED, read_fast
 from .shapes import INVALID, Reading, Record, Shape, Unknown
 from .text import decode
@@ -88,8 +88,20 @@ def _outcome(value: Any, reading: Reading, unknown: Unknown) -> Any:
     if unknown == "warn":
         for problem in reading.problems:
             if problem.code in ("unknown-key", "old-key"):
-                warnings.warn(f"{reading.what}: {problem}", UnknownKeyWarning, stacklevel=4)
+                message = f"{reading.what}: {problem}"
+                warnings.warn(message, UnknownKeyWarning, stacklevel=_callers_level())
     return value
+
+
+def _callers_level() -> int:
+    """The stack level, seen from our caller, of the first function outside this package."""
+    package = __name__.partition(".")[0]
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def inspect(
@@ -108,27 +120,28 @@ def inspect(
     limits = limits or DEFAULT_LIMITS
     reports: list[Report] = []
     try:
-        decoded = decode(text, limits, what)
-        documents = compose_all(decoded, limits, what)
-        for node in documents:
-            if node is None and reports:
-                continue  # what follows a peer's closing "---"
-            reading = Reading(what, limits)
-            value = None
-            root = node or Scalar(None, True, 1, 1)
-            try:
-                shape = choose(root, reading)
-                value = load_root(shape, root, reading) if shape is not None else INVALID
-            except MessageError as error:
-                reading.problems += error.problems
-            failed = value is INVALID or any(p.severity == "error" for p in reading.problems)
-            reports.append(Report(None if failed else value, reading.problems))
+        for node in compose_all(decode(text, limits, what), limits, what):
+            if node is not None or not reports:  # empty is what follows a peer's closing "---"
+                reports.append(_report(choose, node, what, limits))
     except MessageError as error:
         reports.append(Report(None, error.problems))
-    if not reports:
-        empty = Problem(code="empty", message="there is no document", line=1, column=1)
-        reports.append(Report(None, [empty]))
-    return reports
+    return reports or [_report(choose, None, what, limits)]
+
+
+def _report(
+    choose: Callable[[Any, Reading], Shape | None], node: Node | None, what: str, limits: Limits
+) -> Report:
+    reading = Reading(what, limits)
+    value: Any = INVALID
+    root = node or Scalar(None, True, 1, 1)
+    try:
+        shape = choose(root, reading)
+        if shape is not None:
+            value = load_root(shape, root, reading)
+    except MessageError as error:
+        reading.problems += error.problems
+    failed = value is INVALID or any(p.severity == "error" for p in reading.problems)
+    return Report(None if failed else value, reading.problems)
 
 
 def write(value: Any, shape: Shape, style: Style = "block") -> str:

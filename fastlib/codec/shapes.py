@@ -378,11 +378,9 @@ class Bool(ScalarShape):
 class Int(ScalarShape):
     """An integer in a range; with `digits`, written as text in hexadecimal."""
 
-    def __init__(self, meta: msgspec.Meta | None, digits: int = 0) -> None:
-        if meta is None or meta.ge is None or meta.le is None:
-            raise DeclarationError("an integer needs a range: Annotated[int, Meta(ge=…, le=…)]")
-        self.low = int(meta.ge)
-        self.high = int(meta.le)
+    def __init__(self, low: int, high: int, digits: int = 0) -> None:
+        self.low = low
+        self.high = high
         self.digits = digits
         if digits:
             self.expected = f"an integer from 0x{self.low:x} to 0x{self.high:x}"
@@ -923,7 +921,10 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
     if hint is bool:
         return Bool()
     if hint is int:
-        return Int(meta, wire.hex_digits)
+        if meta is None or meta.ge is None or meta.le is None:
+            message = "an integer needs a range: Annotated[int, Meta(ge=…, le=…)]"
+            raise DeclarationError(f"{where}: {message}")
+        return Int(int(meta.ge), int(meta.le), wire.hex_digits)
     if hint is float:
         return Float()
     if hint is Any:

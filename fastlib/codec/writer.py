@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .envelope import Envelope, Members
+from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .scalars import RESERVED, write_float, write_literal, write_text
 from .shapes import (
     Bool,
@@ -132,21 +132,21 @@ def _envelope(envelope: Envelope) -> Write:
     """Containers: a function for each title."""
     title_of = envelope.title
     own = Record(envelope.cls, envelope.fields)
-    written: dict[str, tuple[type[Any], Write]] = {}
+    written: dict[str, tuple[Variant, Write]] = {}
 
     def write_envelope(value: Any) -> str:
         title = getattr(value, title_of)
-        known = written.get(title)
-        variant = envelope.variant(title)
-        if known is None or variant is None or known[0] is not variant.member:
-            known = title_written(title)
-            if len(written) < 1000:  # result titles are free text
-                written[title] = known
-        return known[1](value)
-
-    def title_written(title: str) -> tuple[type[Any], Write]:
         variant = envelope.variant(title)
         assert variant is not None
+        known = written.get(title)
+        if known is not None and (known[0] is variant or known[0] == variant):
+            return known[1](value)
+        write = for_variant(title, variant)
+        if len(written) < MAX_TITLES:
+            written[title] = (variant, write)
+        return write(value)
+
+    def for_variant(title: str, variant: Variant) -> Write:
         head = f"---\n{title_of}: {write_text(title)}\n"
         member = envelope.record(variant.member)
         if variant.layouts[0] == "inline":
@@ -158,7 +158,7 @@ def _envelope(envelope: Envelope) -> Write:
             def write_inline(value: Any) -> str:
                 return f"{head}{one(getattr(value, members_of)[0])}{tail(value)}---"
 
-            return variant.member, write_inline
+            return write_inline
         members = Field(
             envelope.members,
             variant.list_key,
@@ -172,7 +172,7 @@ def _envelope(envelope: Envelope) -> Write:
         def write_list(value: Any) -> str:
             return f"{head}{body(value)}---"
 
-        return variant.member, write_list
+        return write_list
 
     return write_envelope
 

@@ -6,10 +6,11 @@ import msgspec
 
 from ..codec import roads
 from ..codec.check import check
+from ..codec.errors import DeclarationError
 from ..codec.limits import Limits
 from ..codec.roads import Style
-from ..codec.shapes import Rule, Unknown, shape_of
-from .registry import register
+from ..codec.shapes import Rule, Shape, Unknown, shape_of
+from .registry import check_title, register
 
 
 class MessageMeta(msgspec.StructMeta):
@@ -22,6 +23,12 @@ class MessageMeta(msgspec.StructMeta):
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> "MessageMeta":
         # Messages are trees of immutable values, so the garbage collector need not look at them.
+        for attribute, hint in namespace.get("__annotations__", {}).items():
+            if attribute in _RESERVED and "ClassVar" not in str(hint):
+                raise DeclarationError(
+                    f"{name}.{attribute}: every message has something of that name; take another "
+                    f"and give the key by msgspec.field(name={attribute!r})"
+                )
         struct: dict[str, Any] = {
             "kw_only": True,
             "frozen": True,
@@ -37,6 +44,8 @@ class MessageMeta(msgspec.StructMeta):
         new: MessageMeta = cls
         return new
 
+
+_RESERVED = frozenset({"declaration", "emit", "from_yaml", "load", "rules", "to_yaml"})
 
 _STRUCT_OPTIONS = frozenset(
     {
@@ -108,8 +117,21 @@ class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_
     def __entitle(cls, *, task: str) -> None:
         """`task` is the title that the message begins with; it may be missing on the wire where
         the type is known."""
-        register("task", task, cls)
+        check_title("task", task, cls)
         type.__setattr__(cls, "__title__", ("task", task))
+        check_shape(cls)
+        register("task", task, cls)
 
     if not TYPE_CHECKING:
         __post_init__ = check  # the function itself, as a call more would cost every message
+
+
+def check_shape(cls: type[Any]) -> Shape | None:
+    """The shape of a class that has just been declared. Raises DeclarationError if it has none.
+
+    None for hints that name what is not defined yet; those are looked at when they are first used.
+    """
+    try:
+        return shape_of(cls)
+    except NameError:
+        return None

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 import msgspec
 from msgspec import Meta
 
+from ..codec.errors import ValidationError
 from ..codec.shapes import Wire
 from .base import Message
 from .numbers import U16
@@ -63,7 +64,10 @@ class PciAddress(Message):
                     f"the device stands twice and differs"
                 )
             domain = 0
-        return cls(domain=domain, bus=bus, device=device, function=function)
+        try:
+            return cls(domain=domain, bus=bus, device=device, function=function)
+        except ValidationError as error:
+            raise ValueError(f"{text!r} is no PCI address: {error.problems[0]}") from None
 
     def to_wire(self) -> _PciAddressText:
         return _PciAddressText(pci_addr=str(self))

@@ -8,7 +8,17 @@ from ..codec.errors import Path, Report
 from ..codec.limits import DEFAULT_LIMITS, Limits
 from ..codec.nodes import Mapping, Node, Scalar
 from ..codec.reader import DECLINED, read_fast
-from ..codec.shapes import INVALID, Reading, Shape, Unfit, Unknown, nearest_word, shape_of, shorten
+from ..codec.shapes import (
+    INVALID,
+    Reading,
+    Shape,
+    Unfit,
+    Unknown,
+    is_null,
+    nearest_word,
+    shape_of,
+    shorten,
+)
 from ..codec.text import decode
 from .base import Message
 from .registry import class_of_title, titles
@@ -47,6 +57,9 @@ def type_of_title(title: str) -> type[Message] | None:
 
 def choose(node: Node, reading: Reading) -> Shape | None:
     """The shape of a document's root, by its title; None after telling the reading why not."""
+    if is_null(node):
+        reading.problem(node, (), "empty", f"there is no message; expected {_ANY.expected}")
+        return None
     if not isinstance(node, Mapping):
         reading.unfit(node, (), _ANY.expected)
         return None

@@ -20,8 +20,8 @@ from ..codec.check import check
 from ..codec.envelope import Envelope, Layout, Variant
 from ..codec.errors import DeclarationError, Problem, ValidationError
 from ..codec.shapes import Record, Shape, Wire, fields_of, is_sequence, shape_of, shorten
-from .base import Message
-from .registry import register
+from .base import Message, check_shape
+from .registry import check_title, register
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,18 +113,38 @@ class Task(Message):
             result_layouts=_layouts(result_layout),
             variant=Variant(title=task, member=cls, layouts=_layouts(layout), list_key=key),
         )
-        taken = {field.key for field in fields_of(cls)} & {"task", "id", "host"}
-        if taken and "inline" in declared.layouts:
-            raise DeclarationError(
-                f"{cls.__qualname__}: the key {min(taken)!r} is the container's own; "
-                "an inline member cannot have it"
-            )
+        check_title("task", task, cls)
+        check_title("result", result, cls)
+        cls.__check_keys(declared)
         register("task", task, cls)
         register("result", result, cls)
         cls.declaration = declared
         _by_task[task] = declared
         _by_type[cls] = declared
         _by_result[result] = declared
+
+    @classmethod
+    def __check_keys(cls, declared: Declaration) -> None:
+        """Raises DeclarationError where a container could not tell its keys from the members'."""
+        own = {"task", "tasks", "concurrent-execution", "id", "host"}
+        if "list" in declared.layouts and declared.key in own:
+            raise DeclarationError(
+                f"{cls.__qualname__}: the key {declared.key!r} is the container's own; "
+                "the list of members needs another"
+            )
+        shape = check_shape(cls)
+        if shape is None or "inline" not in declared.layouts:
+            return
+        taken = own - {"concurrent-execution"}
+        if "list" in declared.layouts:
+            taken.add(declared.key)
+        for field in shape.fields if isinstance(shape, Record) else ():
+            clash = taken & {*field.keys, field.attribute}
+            if clash:
+                raise DeclarationError(
+                    f"{cls.__qualname__}.{field.attribute}: {min(clash)!r} is the container's own; "
+                    "an inline member cannot have it"
+                )
 
 
 def _record(cls: type[Any]) -> Record:

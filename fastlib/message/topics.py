@@ -4,6 +4,7 @@ PROTOCOL.md section 1. A topic is a template such as `fast/migfra/{host}/task`; 
 the names in, a name left out becomes the wildcard `+` of a subscription.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,15 +28,21 @@ class Topic:
 
         Raises ValidationError for a name that would leave its place in the topic.
         """
-        given = dict(zip(self.names, values, strict=False), **named)
-        unknown = given.keys() - set(self.names)
-        missing = [name for name in self.names if name not in given]
-        if unknown or missing or len(values) > len(self.names):
-            raise TypeError(f"{self.template} takes {', '.join(self.names) or 'no names'}")
+        given = dict(zip(self.names, values, strict=False))
+        if len(values) > len(self.names) or given.keys() & named.keys():
+            raise self._misnamed()
+        given.update(named)
+        if given.keys() != set(self.names):
+            raise self._misnamed()
         return self._fill({name: check_name(value, name) for name, value in given.items()})
+
+    def _misnamed(self) -> TypeError:
+        return TypeError(f"{self.template} takes {' and '.join(self.names) or 'no names'}")
 
     def pattern(self, **named: str) -> str:
         """The topic for a subscription: names that are not given are the wildcard `+`."""
+        if not named.keys() <= set(self.names):
+            raise self._misnamed()
         names = {name: check_name(value, name) for name, value in named.items()}
         return self._fill({name: names.get(name, "+") for name in self.names})
 
@@ -63,12 +70,19 @@ class Topic:
 
 def check_name(name: str, what: str) -> str:
     """The name, if it can be one level of a topic. Raises ValidationError."""
-    bad = [char for char in "/+#\0" if char in name]
-    if not name or bad or len(name.encode("utf-8", "replace")) > 1024:
-        why = f"a name without {bad[0]!r}" if bad else "a name of 1 to 1024 bytes"
+    expected = None
+    if not isinstance(name, str):
+        expected = "text"
+    elif any(char in name for char in "/+#\0"):
+        expected = "a name without '/', '+', '#' and NUL"
+    elif not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 1024:
+        expected = "a name of 1 to 1024 bytes"
+    elif re.search("[\ud800-\udfff]", name):
+        expected = "a name without lone surrogates"
+    if expected is not None:
         problem = Problem(
             code="name",
-            message=f"expected {why}, as it is one level of a topic; got {name[:60]!r}",
+            message=f"expected {expected}, as it is one level of a topic; got {name!r:.60}",
             path=what,
         )
         raise ValidationError("topic", [problem])

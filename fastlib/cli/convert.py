@@ -1,0 +1,96 @@
+"""`fastlib convert`: the messages of a file in their canonical spelling."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..codec.scalars import write_float
+from ..message import Message, validate_all
+from .options import add_type, find_type, print_unreadable
+from .problems import print_text
+from .source import STDIN, read
+from .terminal import is_terminal, write_data
+
+_EPILOG = """\
+examples:
+  fastlib convert old-task.yaml
+  fastlib convert task.yaml --to json | jq '."vm-configurations"[]."vm-name"'
+  fastlib convert task.yaml --to flow | mosquitto_pub -q 2 -l -t fast/migfra/node1/task
+
+yaml is laid out as the C++ peers do it, one document after the other, but several lines of text are
+a literal block; flow is the same with each message on one line; json, too, has one line for each
+message. What is wrong with the input is said as by 'fastlib validate', on standard error; after an
+error nothing is written, and the exit status is 1.
+"""
+
+_OPENING = "---\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("file", metavar="FILE", help=f"messages; {STDIN} is standard input")
+    parser.add_argument(
+        "--to", choices=("yaml", "json", "flow"), default="yaml", help="(default: yaml)"
+    )
+    add_type(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    cls = find_type(options)
+    try:
+        source = read(options.file)
+    except OSError as error:
+        print_unreadable(options, options.file, error)
+        return 2
+    reports = validate_all(source.data, cls)
+    for report in reports:
+        print_text(source, report.problems, sys.stderr)
+    if not all(report.ok for report in reports):
+        return 1
+    messages = [report.message for report in reports if isinstance(report.message, Message)]
+    if options.to == "json":
+        write_data(_json(messages))
+    elif options.to == "flow":
+        write_data(_lines([message.to_yaml(style="flow") for message in messages]))
+    else:
+        write_data(_blocks([message.to_yaml(style="literal") for message in messages]))
+    return 0
+
+
+def _blocks(texts: Sequence[str]) -> bytes:
+    """One text of several documents in block style.
+
+    Each begins with a `---` and ends with one; of two that meet, one is enough.
+    """
+    joined = f"{texts[0]}\n"
+    for text in texts[1:]:
+        if not joined.endswith(_OPENING):
+            joined += _OPENING
+        joined += f"{text.removeprefix(_OPENING)}\n"
+    return joined.encode()
+
+
+def _lines(texts: Sequence[str]) -> bytes:
+    """One text of several documents in flow style, a line each, so that a line is a message."""
+    opening = "--- " if len(texts) > 1 else ""
+    return "".join(f"{opening}{text}\n" for text in texts).encode()
+
+
+def _json(messages: Sequence[Message]) -> bytes:
+    lines = [msgspec.json.encode(_finite(message.emit())) for message in messages]
+    if is_terminal(sys.stdout):
+        lines = [msgspec.json.format(line) for line in lines]
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _finite(tree: Any) -> Any:
+    """The tree, numbers that JSON does not have as the text that YAML has for them."""
+    if isinstance(tree, dict):
+        return {key: _finite(item) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(item) for item in tree]
+    return write_float(tree) if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -1,0 +1,38 @@
+"""What commands that read messages have in common."""
+
+import argparse
+import sys
+
+from ..message import Message
+from .source import title
+from .terminal import printable
+
+
+def add_type(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type",
+        metavar="NAME",
+        help="the type of the messages, where no title tells it, such as mmbwmon.Reply or Stop; "
+        "'fastlib describe' lists them",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def find_type(options: argparse.Namespace) -> type[Message] | None:
+    """The type that was asked for. Ends the process with wrong usage if there is none such."""
+    if options.type is None:
+        return None
+    from ..message.describe import UnknownNameError, find
+
+    parser: argparse.ArgumentParser = options.parser
+    try:
+        return find(options.type, by_title=False)
+    except UnknownNameError as error:
+        parser.error(f"argument --type: {printable(str(error))}")
+
+
+def print_unreadable(options: argparse.Namespace, name: str, error: OSError) -> None:
+    """Says that a file cannot be read, as other commands do."""
+    program = options.parser.prog
+    reason = error.strerror or error
+    print(f"{program}: error: {printable(title(name))}: {reason}", file=sys.stderr)

@@ -1,0 +1,197 @@
+"""The communicator for coroutines: the same, awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from logging import getLogger
+from types import TracebackType
+from typing import Self
+
+from .communicator import GRACE_SECONDS
+from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
+from .delivery import Delivery
+from .errors import ClosedError, QueueFullError, TransportError, UndeliveredError
+from .inbox import Inbox
+from .link import Link
+from .received import ReceivedMessage
+from .waiting import wait_async
+
+log = getLogger("fastlib.transport")
+
+AsyncCallback = Callable[[ReceivedMessage], Awaitable[None]]
+
+
+class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
+    """`Communicator` for coroutines; `connect_async` makes one. It belongs to one event loop."""
+
+    def __init__(
+        self, link: Link, *, publish_topic: str | None = None, subscribe_topic: str | None = None
+    ) -> None:
+        """`open` connects. Users call `connect_async`, which knows the links."""
+        self._core = Core(link, publish_topic, subscribe_topic)
+        self._calls: asyncio.Queue[tuple[AsyncCallback, ReceivedMessage]] = asyncio.Queue()
+        self._caller: asyncio.Task[None] | None = None
+
+    async def open(self, timeout: float = CONNECT_SECONDS) -> Self:
+        """Connect, as `connect_async` does."""
+        link = self._core.link
+        try:
+            opened = link.open(self._core.arrived, timeout)
+            await wait_async(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
+            if self._core.subscribe_topic is not None:
+                await self.subscribe(self._core.subscribe_topic)
+        except BaseException:
+            self._core.stop_arrivals()
+            link.close(0)
+            raise
+        return self
+
+    @property
+    def is_connected(self) -> bool:
+        """See `Communicator.is_connected`."""
+        return self._core.link.is_connected
+
+    @property
+    def trouble(self) -> TransportError | None:
+        """See `Communicator.trouble`."""
+        return self._core.link.trouble
+
+    async def send(
+        self,
+        payload: bytes,
+        topic: str | None = None,
+        qos: int = 1,
+        retain: bool = False,
+        *,
+        timeout: float = ROOM_SECONDS,
+    ) -> Delivery:
+        """See `Communicator.send`. Await what it returns to wait for the broker."""
+        delivery = self._core.delivery(payload, topic, qos, retain)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._core.link.send(delivery)
+            except QueueFullError:
+                rest = deadline - time.monotonic()
+                if rest <= 0 or not self.is_connected:
+                    raise
+                try:
+                    await wait_async(self._core.link.room(), rest, "room")
+                except TimeoutError:
+                    continue  # for a last try
+            else:
+                return delivery
+
+    async def subscribe(
+        self,
+        topic: str,
+        callback: AsyncCallback | None = None,
+        qos: int = 2,
+        *,
+        manual_ack: bool = False,
+        timeout: float = CONFIRM_SECONDS,
+    ) -> None:
+        """See `Communicator.subscribe`. A callback is a coroutine function, run in the loop."""
+        sink = None if callback is None else self._sink(callback)
+        confirmed = self._core.subscribe(topic, qos, sink, manual_ack)
+        try:
+            await wait_async(confirmed, timeout, f"the confirmation of the subscription {topic!r}")
+        except BaseException:
+            self._core.unsubscribe(topic)
+            raise
+
+    def _sink(self, callback: AsyncCallback) -> Callable[[ReceivedMessage], None]:
+        loop = asyncio.get_running_loop()
+        if self._caller is None:
+            self._caller = loop.create_task(self._call())
+
+        def enqueue(message: ReceivedMessage) -> None:
+            loop.call_soon_threadsafe(self._calls.put_nowait, (callback, message))
+
+        return enqueue
+
+    async def _call(self) -> None:
+        while True:
+            callback, message = await self._calls.get()
+            try:
+                await callback(message)
+            except Exception:
+                log.exception("the callback %r failed on a message to %s", callback, message.topic)
+            finally:
+                self._calls.task_done()
+
+    async def unsubscribe(self, topic: str) -> None:
+        """See `Communicator.unsubscribe`."""
+        self._core.unsubscribe(topic)
+
+    async def receive(
+        self, topic: str | None = None, timeout: float | None = None
+    ) -> ReceivedMessage:
+        """See `Communicator.receive`. A message is not lost when this is cancelled."""
+        return await self._receive(self._core.inbox(topic), timeout)
+
+    async def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
+        future = inbox.take()
+        try:
+            return await wait_async(future, timeout, f"a message to {inbox.pattern!r}")
+        except BaseException:
+            inbox.give_up(future)
+            raise
+
+    async def messages(self, topic: str | None = None) -> AsyncIterator[ReceivedMessage]:
+        """Iterate over a subscription, until `close`: `async for message in c.messages(topic)`."""
+        inbox = self._core.inbox(topic)
+        while True:
+            try:
+                message = await self._receive(inbox, None)
+            except ClosedError:
+                return
+            yield message
+
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """See `Communicator.close`."""
+        if not self._core.stop_arrivals():
+            return
+        deadline = time.monotonic() + timeout
+        try:
+            await self._finish_calls(timeout)
+        finally:
+            closed = self._core.link.close(max(0.0, deadline - time.monotonic()))
+            try:
+                undelivered = await wait_async(closed, timeout + GRACE_SECONDS, "the end")
+            finally:
+                self._core.close_inboxes()
+        if undelivered:
+            raise UndeliveredError(undelivered, f"closed after {timeout:g} s")
+
+    async def _finish_calls(self, timeout: float) -> None:
+        if self._caller is None or self._caller is asyncio.current_task():
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._calls.join()
+        except TimeoutError:
+            left = self._calls.qsize()
+            log.warning("closed before callbacks have seen %d messages", left)
+        finally:
+            self._caller.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except UndeliveredError as undelivered:
+            if error is None:
+                raise
+            log.error("%s", undelivered)  # noqa: TRY400  # the error on its way says more
+
+    def __repr__(self) -> str:
+        return f"<AsyncCommunicator {self._core.link.name}>"

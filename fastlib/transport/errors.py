@@ -1,0 +1,115 @@
+"""Every error of the transport, in one tree::
+
+FastlibError
+└── TransportError
+    ├── OptionsError          the options contradict each other or are out of range
+    ├── MissingExtraError     a package for this transport is not installed
+    ├── TopicError            no topic, or no filter, by the rules of MQTT
+    ├── SubscriptionError     nothing subscribed there, or a callback has the messages
+    ├── ConnectError          no connection in time; has `.last`
+    │   └── RefusedError      the broker answered no; trying again would not help
+    ├── ClientIdTakenError    another client uses the same client id
+    ├── WaitTimeoutError      what was waited for did not come in time
+    ├── QueueFullError        no room for a further message; it was not accepted
+    ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
+    └── ClosedError           the communicator is closed
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from ..codec.errors import FastlibError
+
+
+class TransportError(FastlibError):
+    """Something went wrong with how bytes travel."""
+
+
+class OptionsError(TransportError, ValueError):
+    """The options contradict each other or are out of range."""
+
+
+class MissingExtraError(TransportError, ImportError):
+    """A package that this transport needs is not installed; the text has the line that does it."""
+
+
+class TopicError(TransportError, ValueError):
+    """A topic or a filter breaks the rules of MQTT."""
+
+    def __init__(self, topic: str, why: str) -> None:
+        self.topic: Final = topic
+        self.why: Final = why
+        super().__init__(f"{topic[:200]!r} {why}")
+
+
+class SubscriptionError(TransportError):
+    """There is no such subscription to receive from, or its messages go to a callback."""
+
+
+class ConnectError(TransportError, ConnectionError):
+    """No connection came about in time. `last` is the last failure on the way, if there was one."""
+
+    def __init__(self, text: str, last: BaseException | None = None) -> None:
+        self.last: Final = last
+        super().__init__(text)
+
+
+class RefusedError(ConnectError):
+    """The broker, or the check of its certificate, said no: another try would end the same way.
+
+    `code` is the MQTT 5 reason code (MQTT 3.1.1 codes are translated), or None.
+    """
+
+    def __init__(
+        self, text: str, code: int | None = None, last: BaseException | None = None
+    ) -> None:
+        self.code: Final = code
+        super().__init__(text, last)
+
+
+class ClientIdTakenError(TransportError):
+    """Another client connects with the same client id, and the broker keeps only the newest."""
+
+    def __init__(self, client_id: str, certain: bool) -> None:
+        """`certain` is False where the broker did not say so (MQTT 3.1.1)."""
+        self.client_id: Final = client_id
+        self.certain: Final = certain
+        how = "uses" if certain else "probably uses"
+        super().__init__(
+            f"another client {how} the client id {client_id!r}: the broker ends the older "
+            "connection each time; give each program an id of its own"
+        )
+
+
+class WaitTimeoutError(TransportError, TimeoutError):
+    """What was waited for did not come in time."""
+
+
+class QueueFullError(TransportError):
+    """As many messages as allowed wait for the broker already; this one was not accepted."""
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """A message that was accepted and that no broker has confirmed."""
+
+    topic: str
+    qos: int
+    size: int
+    """Bytes of the payload."""
+    sent: bool
+    """True if it was on its way, so that it may have arrived after all."""
+
+
+class UndeliveredError(TransportError):
+    """`close` could not get everything confirmed; `messages` says what, oldest first."""
+
+    def __init__(self, messages: Iterable[Undelivered], why: str) -> None:
+        self.messages: Final = tuple(messages)
+        first = ", ".join(sorted({message.topic for message in self.messages[:100]})[:5])
+        super().__init__(f"{len(self.messages)} messages not confirmed ({why}), topics: {first}")
+
+
+class ClosedError(TransportError):
+    """The communicator is closed, or was closed while this waited."""

@@ -1,0 +1,81 @@
+"""The rules of MQTT for topics and for the filters of subscriptions (MQTT 3.1.1, section 4.7)."""
+
+from itertools import zip_longest
+
+from .errors import TopicError
+
+
+def _check(text: str) -> None:
+    if not text:
+        raise TopicError(text, "is empty")
+    if "\0" in text:
+        raise TopicError(text, "has a NUL character")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise TopicError(text, "has half a surrogate pair") from None
+    if size > 65535:
+        raise TopicError(text, f"is {size} bytes long, at most 65535 are allowed")
+
+
+def check_topic(topic: str) -> str:
+    """The topic, if a message can be sent to it. Raises TopicError."""
+    _check(topic)
+    if "+" in topic or "#" in topic:
+        raise TopicError(topic, "has a wildcard, so it is a filter and no topic to send to")
+    return topic
+
+
+def check_filter(pattern: str) -> str:
+    """The filter, if it can be subscribed to. Raises TopicError."""
+    _check(pattern)
+    if pattern.startswith("$share/"):
+        # The messages come without the prefix, so that nothing here would claim them.
+        raise TopicError(pattern, "is a shared subscription, which is not offered")
+    levels = pattern.split("/")
+    for level in levels:
+        if len(level) > 1 and ("+" in level or "#" in level):
+            raise TopicError(pattern, "has a wildcard beside other characters of one level")
+    if "#" in levels[:-1]:
+        raise TopicError(pattern, "has `#` before the last level")
+    return pattern
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """True if a subscription to `pattern` gets the messages of `topic`."""
+    if topic.startswith("$") and pattern[0] in "+#":
+        return False
+    levels = topic.split("/")
+    own = pattern.split("/")
+    for index, level in enumerate(own):
+        if level == "#":
+            return True
+        if index >= len(levels) or (level != "+" and level != levels[index]):
+            return False
+    return len(own) == len(levels)
+
+
+def overlap(one: str, other: str) -> bool:
+    """True if there is a topic that both filters match."""
+    if (one[0] == "$" and other[0] in "+#") or (other[0] == "$" and one[0] in "+#"):
+        return False
+    for a, b in zip_longest(one.split("/"), other.split("/")):
+        if a == "#" or b == "#":
+            return True
+        if a is None or b is None or (a != b and a != "+" and b != "+"):
+            return False
+    return True
+
+
+def join(one: str, other: str) -> str:
+    """The narrowest filter that matches whatever one of two overlapping filters matches."""
+    levels: list[str] = []
+    for a, b in zip_longest(one.split("/"), other.split("/")):
+        if a == b:
+            levels.append(a)
+        elif a is None or b is None or "#" in (a, b):
+            levels.append("#")
+            break
+        else:
+            levels.append("+")
+    return "/".join(levels)

@@ -1,0 +1,34 @@
+"""Waiting for a future, in a thread or in a coroutine, without taking anything from others."""
+
+import asyncio
+from concurrent.futures import CancelledError, Future
+from typing import TypeVar
+
+from .errors import ClosedError, WaitTimeoutError
+
+T = TypeVar("T")
+
+
+def _too_late(what: str, timeout: float | None) -> WaitTimeoutError:
+    return WaitTimeoutError(f"{what} did not come within {timeout:g} s")
+
+
+def wait(future: "Future[T]", timeout: float | None, what: str) -> T:
+    """The future's result. Raises WaitTimeoutError; signals interrupt it."""
+    try:
+        return future.result(timeout)
+    except TimeoutError as error:
+        if future.done() or isinstance(error, WaitTimeoutError):
+            return future.result(0)
+        raise _too_late(what, timeout) from None
+    except CancelledError:
+        raise ClosedError("closed meanwhile") from None
+
+
+async def wait_async(future: "Future[T]", timeout: float | None, what: str) -> T:
+    """The same in a coroutine. A timeout or a cancellation leaves the future as it is."""
+    mirror = asyncio.wrap_future(future)
+    done, _ = await asyncio.wait((mirror,), timeout=timeout)
+    if not done:
+        raise _too_late(what, timeout)
+    return mirror.result()

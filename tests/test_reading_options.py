@@ -1,0 +1,135 @@
+"""What a reader is told: what becomes of unknown keys, and how much it takes."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import fastlib
+from fastlib import (
+    LimitError,
+    Limits,
+    Migrate,
+    Stop,
+    Suspend,
+    TaskContainer,
+    UnknownKeyWarning,
+    ValidationError,
+)
+
+
+def found(text, type=None):
+    """The severity, code and path of each problem of a text."""
+    report = fastlib.validate(text, type)
+    return [(problem.severity, problem.code, problem.path) for problem in report.problems]
+
+
+STRANGE = "vm-name: a\nvm-nmae: b\n"
+
+
+def test_unknown_keys_are_ignored_by_default():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Suspend.from_yaml(STRANGE) == Suspend(vm_name="a")
+        assert Suspend.from_yaml(STRANGE, unknown="ignore") == Suspend(vm_name="a")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: Suspend.from_yaml(STRANGE, unknown="warn"),
+        lambda: Suspend.load({"vm-name": "a", "vm-nmae": "b"}, unknown="warn"),
+        lambda: fastlib.load("task: suspend vm\nlist:\n- vm-name: a\n  vm-nmae: b",
+                             unknown="warn"),
+    ],
+    ids=["from_yaml", "load", "fastlib.load"],
+)  # fmt: skip
+def test_unknown_keys_warn(read):
+    with pytest.warns(UnknownKeyWarning, match="vm-nmae: unknown key.*'vm-name'") as caught:
+        message = read()
+    assert message in (Suspend(vm_name="a"), TaskContainer(tasks=[Suspend(vm_name="a")]))
+    # The place of the warning is where fastlib was called.
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("read", "path", "line"),
+    [
+        (lambda: Suspend.from_yaml(STRANGE, unknown="error"), "vm-nmae", 2),
+        (lambda: Suspend.load({"vm-name": "a", "vm-nmae": "b"}, unknown="error"), "vm-nmae", None),
+        (lambda: fastlib.load("task: quit\nvm-nmae: b", unknown="error"), "vm-nmae", 2),
+        (lambda: Migrate.from_yaml("vm-name: a\ndestination: b\nparameter:\n  vm-nmae: c",
+                                   unknown="error"), "parameter.vm-nmae", 4),
+    ],
+)  # fmt: skip
+def test_unknown_keys_are_an_error_if_asked_for(read, path, line):
+    with pytest.raises(ValidationError) as caught:
+        read()
+    [problem] = caught.value.problems
+    assert (problem.severity, problem.code) == ("error", "unknown-key")
+    assert (problem.path, problem.line) == (path, line)
+
+
+def test_a_merge_key_is_an_unknown_key():
+    text = "task: stop vm\nlist:\n  - &a {vm-name: a, force: yes}\n  - {<<: *a, vm-name: b}\n"
+    assert TaskContainer.from_yaml(text).tasks[1] == Stop(vm_name="b")
+    assert found(text) == [("warning", "unknown-key", "list[1].<<")]
+
+
+LIMITED = "task: stop vm\nlist:\n  - vm-name: abcdefgh\n  - vm-name: b\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (Limits(max_bytes=len(LIMITED) - 1), "limit-bytes"),
+        (Limits(max_depth=2), "limit-depth"),
+        (Limits(max_nodes=10), "limit-nodes"),
+        (Limits(max_scalar=7), "limit-scalar"),
+    ],
+)
+def test_limits(limits, code):
+    for read in (TaskContainer.from_yaml, fastlib.load):
+        for text in (LIMITED, LIMITED.encode()):
+            with pytest.raises(LimitError) as caught:
+                read(text, limits=limits)
+            assert [problem.code for problem in caught.value.problems] == [code]
+            assert caught.value.line is not None
+            # Not only an error of its own, but one problem among others to `validate`.
+            assert [p.code for p in fastlib.validate(text, limits=limits).problems] == [code]
+
+
+def test_limits_that_are_just_met():
+    limits = Limits(max_bytes=len(LIMITED), max_depth=3, max_nodes=11, max_scalar=8)
+    assert len(TaskContainer.from_yaml(LIMITED, limits=limits).tasks) == 2
+    assert fastlib.validate(LIMITED, limits=limits).ok
+
+
+def test_limits_of_a_tree():
+    tree = TaskContainer.from_yaml(LIMITED).emit()
+    for limits, code in ((Limits(max_depth=2), "limit-depth"), (Limits(max_nodes=6),
+                                                                "limit-nodes")):  # fmt: skip
+        with pytest.raises(LimitError) as caught:
+            TaskContainer.load(tree, limits=limits)
+        assert [problem.code for problem in caught.value.problems] == [code]
+    cycle = {"vm-name": "a"}
+    cycle["parameter"] = cycle
+    with pytest.raises(LimitError):
+        Migrate.load(cycle)
+
+
+def test_bytes_are_counted_as_bytes():
+    text = "vm-name: äöü"
+    size = len(text.encode())
+    assert Suspend.from_yaml(text, limits=Limits(max_bytes=size)).vm_name == "äöü"
+    with pytest.raises(LimitError):
+        Suspend.from_yaml(text, limits=Limits(max_bytes=size - 1))
+
+
+def test_only_text_is_read():
+    for value in (None, 1, {"vm-name": "a"}, Path("a")):
+        with pytest.raises(TypeError):
+            Suspend.from_yaml(value)
+        with pytest.raises(TypeError):
+            fastlib.load(value)
+    assert Suspend.from_yaml(bytearray(b"vm-name: a")) == Suspend(vm_name="a")

@@ -1,0 +1,413 @@
+"""What messages are on the wire: the texts, the titles that tell their types, and the trees."""
+
+import pytest
+
+import fastlib
+from fastlib import (
+    DeviceIvshmem,
+    Evacuate,
+    EvacuateParameter,
+    Migrate,
+    MigrateParameter,
+    PciAddress,
+    PciId,
+    Quit,
+    Repin,
+    Result,
+    ResultContainer,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+    SwapWith,
+    TaskContainer,
+    TimeMeasurement,
+    Timing,
+    ValidationError,
+)
+from fastlib.message.agent import (
+    Configuration,
+    Init,
+    InitAgent,
+    JobDescription,
+    KpiReport,
+    Kpis,
+    StopMonitoring,
+)
+from fastlib.message.application import ApplicationKpis, ApplicationStatus
+from fastlib.message.mmbwmon import Ack, Reply, Request, Restart, SystemInfo
+from fastlib.message.mmbwmon import Stop as StopGroup
+from fastlib.message.pscom import PscomRequest
+
+# The texts have the C++ peers' keys in the C++ peers' order. What is quoted here and plain there
+# is what other YAML readers would take for no text.
+WIRE = {
+    "quit": (TaskContainer(tasks=[Quit()]), "---\ntask: quit\n---"),
+    "start": (
+        TaskContainer(
+            tasks=[
+                Start(
+                    vm_name="vm1",
+                    driver="qemu",
+                    concurrent_execution=False,
+                    time_measurement=True,
+                    vcpus=4,
+                    memory=4194304,
+                    memnode_map=[[0], [1]],
+                    xml="<domain/>",
+                    ivshmem=DeviceIvshmem(id="shm", size="64M", path="/dev/shm/a"),
+                    transient=True,
+                    pci_ids=[PciId(vendor=0x15B3, device=0x1004), PciId(vendor=1, device=2)],
+                    devs=[PciAddress(bus=1, device=2, function=3)],
+                    vcpu_map=[[0, 1], [2]],
+                    probe_with_ssh=False,
+                    probe_hostname="vm1-ib",
+                ),
+                Start(vm_name="vm2"),
+            ],
+            concurrent_execution=True,
+            id="task-1",
+        ),
+        """\
+---
+task: start vm
+vm-configurations:
+  - concurrent-execution: false
+    time-measurement: true
+    driver: qemu
+    vm-name: vm1
+    vcpus: 4
+    memory: 4194304
+    memnode-map: [[0], [1]]
+    xml: <domain/>
+    ivshmem:
+      id: shm
+      size: "64M"
+      path: /dev/shm/a
+    transient: true
+    pci-ids:
+      - vendor: "0x15b3"
+        device: "0x1004"
+      - vendor: "0x0001"
+        device: "0x0002"
+    devs:
+      - pci-addr: "0000:01:02.3"
+    vcpu-map: [[0, 1], [2]]
+    probe-with-ssh: false
+    probe-hostname: vm1-ib
+  - vm-name: vm2
+concurrent-execution: true
+id: task-1
+---""",
+    ),
+    "stop": (
+        TaskContainer(
+            tasks=[Stop(vm_name="vm1", force=True, undefine=False), Stop(regex="vm[0-9]+")], id="1"
+        ),
+        """\
+---
+task: stop vm
+list:
+  - vm-name: vm1
+    force: true
+    undefine: false
+  - regex: "vm[0-9]+"
+id: "1"
+---""",
+    ),
+    "suspend": (
+        TaskContainer(tasks=[Suspend(vm_name="vm1")]),
+        "---\ntask: suspend vm\nlist:\n  - vm-name: vm1\n---",
+    ),
+    "resume": (
+        TaskContainer(tasks=[Resume(vm_name="vm1", time_measurement=True)], host="node1"),
+        "---\ntask: resume vm\nlist:\n  - time-measurement: true\n    vm-name: vm1\n"
+        "host: node1\n---",
+    ),
+    "repin": (
+        TaskContainer(tasks=[Repin(vm_name="vm1", vcpu_map=[[0, 1], [], [2]])], id="r"),
+        "---\ntask: repin vm\nvm-name: vm1\nvcpu-map: [[0, 1], [], [2]]\nid: r\n---",
+    ),
+    "migrate": (
+        TaskContainer(
+            tasks=[
+                Migrate(
+                    vm_name="vm1",
+                    destination="node2",
+                    time_measurement=True,
+                    driver="qemu",
+                    parameter=MigrateParameter(
+                        retry_counter=3,
+                        migration_type="live",
+                        rdma_migration=True,
+                        pscom_hook_procs="auto",
+                        transport="ssh",
+                        swap_with=SwapWith(vm_name="vm2", pscom_hook_procs="2", vcpu_map=[[4, 5]]),
+                        vcpu_map=[[0, 1], [2, 3]],
+                    ),
+                )
+            ],
+            concurrent_execution=True,
+            id="migrate-1",
+        ),
+        """\
+---
+task: migrate vm
+concurrent-execution: true
+time-measurement: true
+driver: qemu
+vm-name: vm1
+destination: node2
+parameter:
+  retry_counter: 3
+  migration-type: live
+  rdma-migration: true
+  pscom-hook-procs: auto
+  transport: ssh
+  swap-with:
+    vm-name: vm2
+    pscom-hook-procs: "2"
+    vcpu-map: [[4, 5]]
+  vcpu-map: [[0, 1], [2, 3]]
+id: migrate-1
+---""",
+    ),
+    "evacuate": (
+        TaskContainer(
+            tasks=[
+                Evacuate(
+                    destinations=["node1", "node2"],
+                    parameter=EvacuateParameter(
+                        mode="compact",
+                        overbooking=False,
+                        retry_counter=1,
+                        migration_type="offline",
+                        rdma_migration=False,
+                        pscom_hook_procs="auto",
+                        transport="tcp",
+                    ),
+                    vm_name="vm1",
+                )
+            ]
+        ),
+        """\
+---
+task: evacuate node
+destinations:
+  - node1
+  - node2
+parameter:
+  mode: compact
+  overbooking: false
+  retry_counter: 1
+  migration-type: offline
+  rdma-migration: false
+  pscom-hook-procs: auto
+  transport: tcp
+vm-name: vm1
+---""",
+    ),
+    "results": (
+        ResultContainer(
+            result="vm started",
+            results=[
+                Result(vm_name="vm1", status="success"),
+                Result(vm_name="vm2", status="error", details="Host unreachable: no route"),
+                Result(
+                    vm_name="vm3",
+                    status="success",
+                    details="retries",
+                    time_measurement=TimeMeasurement(
+                        {"overall": Timing(wall=0.5), "repin": Timing(wall=0.004711)}
+                    ),
+                    process_id=4711,
+                ),
+            ],
+            id="task-1",
+        ),
+        """\
+---
+result: vm started
+list:
+  - vm-name: vm1
+    status: success
+  - vm-name: vm2
+    status: error
+    details: "Host unreachable: no route"
+  - vm-name: vm3
+    status: success
+    details: retries
+    time-measurement:
+      overall: 0.5
+      repin: 0.004711
+    process-id: 4711
+id: task-1
+---""",
+    ),
+    "migrated": (
+        ResultContainer(
+            result="vm migrated",
+            results=[
+                Result(
+                    vm_name="vm1",
+                    status="success",
+                    time_measurement=TimeMeasurement(
+                        {"migrate": Timing(wall=1.5, started=0.25, stopped=1.75)}
+                    ),
+                )
+            ],
+            id="migrate-1",
+        ),
+        """\
+---
+result: vm migrated
+vm-name: vm1
+status: success
+time-measurement:
+  migrate: "wall: 1.5 started: 0.25 stopped: 1.75"
+id: migrate-1
+---""",
+    ),
+    "repinned": (
+        ResultContainer(result="vm repinned", results=[Result(vm_name="a", status="success")]),
+        "---\nresult: vm repinned\nlist:\n  - vm-name: a\n    status: success\n---",
+    ),
+    "unknown": (
+        ResultContainer(
+            result="unknown",
+            results=[Result(vm_name="unknown", status="error", details="no title")],
+            id="x",
+        ),
+        "---\nresult: unknown\nlist:\n  - vm-name: unknown\n    status: error\n"
+        "    details: no title\nid: x\n---",
+    ),
+    "init": (Init(hostname="node1"), "---\ntask: init\nhostname: node1\n---"),
+    "init agent": (
+        InitAgent(kpi=Kpis(categories={"energy consumption": "high", "io": "low"}, repeat=5)),
+        "---\ntask: init agent\nKPI:\n  categories:\n    energy consumption: high\n    io: low\n"
+        "  repeat: 5\n---",
+    ),
+    "stop monitoring": (
+        StopMonitoring(job_description=JobDescription(job_id="job-17", process_id=4711)),
+        "---\ntask: stop monitoring\njob-description:\n  job-id: job-17\n  process-id: 4711\n---",
+    ),
+    "configuration": (
+        Configuration(source="node1", status="accepted"),
+        "---\ntask: configuration\nsource: node1\nstatus: accepted\n---",
+    ),
+    "KPI": (
+        KpiReport(source="node1", kpis={"energy": "low", "list": ["a", {"b": "c"}]}),
+        "---\ntask: KPI\nsource: node1\nKPIS:\n  energy: low\n  list:\n    - a\n    - b: c\n---",
+    ),
+    "status": (
+        ApplicationStatus(source="app", migration=True, supported_kpi=["flops", "io"]),
+        "---\ntask: status\nsource: app\nmigration: true\nsupported_KPI:\n  - flops\n  - io\n---",
+    ),
+    "KPIs": (
+        ApplicationKpis(source="app", kpis={"flops": "17 G"}),
+        '---\ntask: KPIs\nsource: app\nKPIS:\n  flops: "17 G"\n---',
+    ),
+    "request": (Request(cores=[0, 1]), "---\ncores:\n  - 0\n  - 1\n---"),
+    "reply": (
+        Reply(cores=[0, 2**64 - 1], result=0.33),
+        "---\ncores:\n  - 0\n  - 18446744073709551615\nresult: 0.33\n---",
+    ),
+    "stop group": (StopGroup(cgroup="/sys/fs/a"), "---\ncgroup: /sys/fs/a\n---"),
+    "restart": (Restart(cgroup="/sys/fs/a"), "---\ncgroup: /sys/fs/a\n---"),
+    "ack": (Ack(), "---\n{}\n---"),
+    "system info": (
+        SystemInfo(threads=64, smt=2, numa=4, bandwidth=[0.5, 1e22]),
+        "---\nthreads: 64\nsmt: 2\nnuma: 4\nbandwidth:\n  - 0.5\n  - 1.0e+22\n---",
+    ),
+    "pscom": (PscomRequest(request="resume"), "resume"),
+    "member": (
+        Migrate(vm_name="vm1", destination="node2"),
+        "---\nvm-name: vm1\ndestination: node2\n---",
+    ),
+    "pci id": (PciId(vendor=0x8086, device=7), '---\nvendor: "0x8086"\ndevice: "0x0007"\n---'),
+    "pci address": (
+        PciAddress(domain=0xABCD, bus=0xEF, device=0x1F, function=7),
+        '---\npci-addr: "abcd:ef:1f.7"\n---',
+    ),
+    "ivshmem": (DeviceIvshmem(id="a", size="b"), "---\nid: a\nsize: b\n---"),
+}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_the_text_of_a_message(name):
+    message, text = WIRE[name]
+    assert message.to_yaml() == text
+    assert type(message).from_yaml(text) == message
+    assert type(message).from_yaml(text.encode()) == message
+    assert type(message).load(message.emit()) == message
+    for style in ("flow", "literal"):
+        assert type(message).from_yaml(message.to_yaml(style=style)) == message
+
+
+@pytest.mark.parametrize("name", [name for name, (_, text) in WIRE.items() if "\ntask:" in text])
+def test_a_title_tells_the_type(name):
+    message, text = WIRE[name]
+    assert fastlib.load(text) == message
+    assert fastlib.load(text.encode("utf-16")) == message
+    assert fastlib.validate(text).message == message
+    assert fastlib.validate(text).problems == ()
+
+
+@pytest.mark.parametrize("name", ["results", "migrated", "repinned", "unknown"])
+def test_a_result_title_tells_the_type(name):
+    message, text = WIRE[name]
+    assert fastlib.load(text) == message
+    assert fastlib.validate(text).problems == ()
+
+
+def test_a_title_may_stand_anywhere():
+    text = "vm-name: a\ndestination: b\nid: 7\ntask: migrate vm\n"
+    assert fastlib.load(text).id == "7"
+    # A "task:" of a member, even before the container's own, is not a title.
+    text = "result: vm started\nlist:\n- vm-name: a\n  task: quit\n  status: error\n"
+    assert type(fastlib.load(text)) is ResultContainer
+    text = "x:\n  task: quit\ntask: stop vm\nlist: [{vm-name: a}]"
+    assert fastlib.load(text).task == "stop vm"
+
+
+def test_styles():
+    start = Start(xml="<domain>\n  <name>a</name>\n</domain>\n", vcpu_map=[[0], [1]])
+    body = r'"<domain>\n  <name>a</name>\n</domain>\n"'
+    assert start.to_yaml() == f"---\nxml: {body}\nvcpu-map: [[0], [1]]\n---"
+    assert start.to_yaml(style="flow") == f"{{xml: {body}, vcpu-map: [[0], [1]]}}"
+    assert start.to_yaml(style="literal") == (
+        "---\nxml: |\n  <domain>\n    <name>a</name>\n  </domain>\nvcpu-map: [[0], [1]]\n---"
+    )
+
+
+def test_emit_is_the_tree_on_the_wire():
+    container, _ = WIRE["migrate"]
+    assert container.emit() == {
+        "task": "migrate vm",
+        "concurrent-execution": True,
+        "time-measurement": True,
+        "driver": "qemu",
+        "vm-name": "vm1",
+        "destination": "node2",
+        "parameter": {
+            "retry_counter": 3,
+            "migration-type": "live",
+            "rdma-migration": True,
+            "pscom-hook-procs": "auto",
+            "transport": "ssh",
+            "swap-with": {"vm-name": "vm2", "pscom-hook-procs": "2", "vcpu-map": [[4, 5]]},
+            "vcpu-map": [[0, 1], [2, 3]],
+        },
+        "id": "migrate-1",
+    }
+    assert PscomRequest(request="suspend").emit() == "suspend"
+    assert Ack().emit() == {}
+
+
+def test_a_tree_may_hold_texts_or_values():
+    tree = {"vm-name": "a", "vcpus": "0x10", "memory": 1024, "probe-with-ssh": "No"}
+    assert Start.load(tree) == Start(vm_name="a", vcpus=16, memory=1024, probe_with_ssh=False)
+    # A number is no text, though: what the caller meant by 08 is lost.
+    with pytest.raises(ValidationError) as caught:
+        Start.load({"vm-name": 8})
+    assert caught.value.problems[0].path == "vm-name"
