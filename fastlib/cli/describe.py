@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from ..codec.shapes import Record
+from ..codec.records import Record
 from ..message.describe import (
     FieldDescription,
     Group,

@@ -1,5 +1,6 @@
 """YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
 
+from .declare import AllOrNone, Needs, OneOf, Rule, Wire
 from .errors import (
     DeclarationError,
     FastlibError,
@@ -12,7 +13,7 @@ from .errors import (
     ValidationError,
 )
 from .limits import DEFAULT_LIMITS, Limits
-from .shapes import AllOrNone, Needs, OneOf, Rule, Wire, shape_of
+from .records import shape_of
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -12,19 +12,10 @@ from typing import Any
 
 import msgspec
 
+from .declare import Rule
 from .errors import Problem, ValidationError, render_path
-from .shapes import (
-    Bool,
-    Choice,
-    Field,
-    Float,
-    Int,
-    Record,
-    Rule,
-    Text,
-    Unfit,
-    fields_of,
-)
+from .records import Field, Record, fields_of
+from .shapes import Bool, Choice, Float, Int, Text, Unfit
 
 Checker = Callable[[Any], None]
 

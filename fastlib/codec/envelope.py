@@ -9,19 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from .declare import Wire
 from .errors import Path
 from .nodes import Mapping, Node, Scalar, Sequence
-from .shapes import (
-    INVALID,
-    Field,
-    Reading,
-    Record,
-    Shape,
-    Unfit,
-    Wire,
-    nearest_word,
-    shorten,
-)
+from .reading import INVALID, Reading, nearest_word, shorten
+from .records import Field, Record
+from .shapes import Shape, Unfit
 
 Layout = Literal["list", "inline"]
 

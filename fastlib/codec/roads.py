@@ -19,7 +19,9 @@ from .errors import (
 from .limits import DEFAULT_LIMITS, Limits
 from .nodes import Node, Scalar, from_tree
 from .reader import DECLINED, read_fast
-from .shapes import INVALID, Reading, Record, Shape, Unknown
+from .reading import INVALID, Reading, Unknown
+from .records import Record
+from .shapes import Shape
 from .text import decode
 
 Style = Literal["block", "literal", "flow"]

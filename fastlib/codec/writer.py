@@ -11,19 +11,9 @@ from typing import Any
 import msgspec
 
 from .envelope import MAX_TITLES, Envelope, Members, Variant
+from .records import Converted, Field, Record
 from .scalars import RESERVED, write_float, write_literal, write_text
-from .shapes import (
-    Bool,
-    Choice,
-    Converted,
-    Field,
-    Float,
-    Int,
-    List,
-    Record,
-    Shape,
-    Text,
-)
+from .shapes import Bool, Choice, Float, Int, List, Shape, Text
 
 _STEP = "  "
 _MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..codec.shapes import Wire
+from ..codec.declare import Wire
 from .base import Message
 
 

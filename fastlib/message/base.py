@@ -6,10 +6,13 @@ import msgspec
 
 from ..codec import roads
 from ..codec.check import check
+from ..codec.declare import Rule
 from ..codec.errors import DeclarationError
 from ..codec.limits import Limits
+from ..codec.reading import Unknown
+from ..codec.records import shape_of
 from ..codec.roads import Style
-from ..codec.shapes import Rule, Shape, Unknown, shape_of
+from ..codec.shapes import Shape
 from .registry import check_title, register
 
 

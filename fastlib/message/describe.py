@@ -15,27 +15,12 @@ from typing import Any
 
 import msgspec
 
+from ..codec.declare import AllOrNone, Needs, OneOf, Rule
 from ..codec.envelope import Envelope, Layout
 from ..codec.errors import FastlibError
-from ..codec.shapes import (
-    AllOrNone,
-    Choice,
-    Converted,
-    Field,
-    Float,
-    Int,
-    List,
-    Map,
-    Needs,
-    OneOf,
-    Record,
-    Rule,
-    Shape,
-    Text,
-    fields_of,
-    nearest_word,
-    shape_of,
-)
+from ..codec.reading import nearest_word
+from ..codec.records import Converted, Field, Record, fields_of, shape_of
+from ..codec.shapes import Choice, Float, Int, List, Map, Shape, Text
 from .base import Message
 from .registry import class_of_title, titles
 from .result import ResultContainer

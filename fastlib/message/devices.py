@@ -6,8 +6,8 @@ from typing import Annotated, Self
 import msgspec
 from msgspec import Meta
 
+from ..codec.declare import Wire
 from ..codec.errors import ValidationError
-from ..codec.shapes import Wire
 from .base import Message
 from .numbers import U16
 

@@ -8,17 +8,9 @@ from ..codec.errors import Path, Report
 from ..codec.limits import DEFAULT_LIMITS, Limits
 from ..codec.nodes import Mapping, Node, Scalar
 from ..codec.reader import DECLINED, read_fast
-from ..codec.shapes import (
-    INVALID,
-    Reading,
-    Shape,
-    Unfit,
-    Unknown,
-    is_null,
-    nearest_word,
-    shape_of,
-    shorten,
-)
+from ..codec.reading import INVALID, Reading, Unknown, is_null, nearest_word, shorten
+from ..codec.records import shape_of
+from ..codec.shapes import Shape, Unfit
 from ..codec.text import decode
 from .base import Message
 from .registry import class_of_title, titles

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from ..codec.shapes import Wire
+from ..codec.declare import Wire
 from .base import Message
 from .numbers import U64
 

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
+from ..codec.declare import Wire
 from ..codec.errors import Path
 from ..codec.nodes import Mapping, Node
+from ..codec.reading import INVALID, Reading, shorten
+from ..codec.records import Field, Record
 from ..codec.roads import Style
-from ..codec.shapes import INVALID, Choice, Field, Reading, Record, Shape, Unfit, Wire, shorten
+from ..codec.shapes import Choice, Shape, Unfit
 from .base import Message
 from .registry import register
 

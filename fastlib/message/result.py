@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from ..codec.check import check
+from ..codec.declare import Wire
 from ..codec.envelope import Envelope, Variant
 from ..codec.errors import Problem, ValidationError
-from ..codec.shapes import Record, Shape, Wire, fields_of, shape_of
+from ..codec.records import Record, fields_of, shape_of
+from ..codec.shapes import Shape
 from .base import Message
 from .numbers import U64
 from .task import Declaration, TaskContainer, declaration_of_result, declarations

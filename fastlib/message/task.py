@@ -17,9 +17,12 @@ from typing import Annotated, Any, ClassVar, NoReturn
 import msgspec
 
 from ..codec.check import check
+from ..codec.declare import Wire
 from ..codec.envelope import Envelope, Layout, Variant
 from ..codec.errors import DeclarationError, Problem, ValidationError
-from ..codec.shapes import Record, Shape, Wire, fields_of, is_sequence, shape_of, shorten
+from ..codec.reading import shorten
+from ..codec.records import Record, fields_of, shape_of
+from ..codec.shapes import Shape, is_sequence
 from .base import Message, check_shape
 from .registry import check_title, register
 

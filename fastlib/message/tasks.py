@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from ..codec.shapes import Needs, OneOf, Rule, Wire
+from ..codec.declare import Needs, OneOf, Rule, Wire
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
 from .numbers import U32, U64, CpuMap, NodeMap

@@ -6,24 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
+from ..codec.declare import AllOrNone, Rule, Wire
 from ..codec.errors import Path
 from ..codec.nodes import Mapping as MappingNode
 from ..codec.nodes import Node
+from ..codec.reading import INVALID, Reading, shorten
+from ..codec.records import Converted, shape_of
 from ..codec.scalars import parse_float, write_float
-from ..codec.shapes import (
-    INVALID,
-    AllOrNone,
-    Converted,
-    Map,
-    Reading,
-    Rule,
-    ScalarShape,
-    Shape,
-    Unfit,
-    Wire,
-    shape_of,
-    shorten,
-)
+from ..codec.shapes import Map, ScalarShape, Shape, Unfit
 from .base import Message, Speaker
 
 

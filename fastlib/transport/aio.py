@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from logging import getLogger
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,13 @@ from typing import Self
 from .communicator import GRACE_SECONDS
 from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
 from .delivery import Delivery
-from .errors import ClosedError, QueueFullError, TransportError, UndeliveredError
+from .errors import (
+    ClosedError,
+    QueueFullError,
+    SubscriptionError,
+    TransportError,
+    UndeliveredError,
+)
 from .inbox import Inbox
 from .link import Link
 from .received import ReceivedMessage
@@ -37,7 +43,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         """Connect, as `connect_async` does."""
         link = self._core.link
         try:
-            opened = link.open(self._core.arrived, timeout)
+            opened = link.open(self._core.arrived, self._core.ended, timeout)
             await wait_async(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if self._core.subscribe_topic is not None:
                 await self.subscribe(self._core.subscribe_topic)
@@ -98,7 +104,8 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         try:
             await wait_async(confirmed, timeout, f"the confirmation of the subscription {topic!r}")
         except BaseException:
-            self._core.unsubscribe(topic)
+            with suppress(SubscriptionError):
+                self._core.unsubscribe(topic)
             raise
 
     def _sink(self, callback: AsyncCallback) -> Callable[[ReceivedMessage], None]:
@@ -158,10 +165,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
             await self._finish_calls(timeout)
         finally:
             closed = self._core.link.close(max(0.0, deadline - time.monotonic()))
-            try:
-                undelivered = await wait_async(closed, timeout + GRACE_SECONDS, "the end")
-            finally:
-                self._core.close_inboxes()
+            undelivered = await wait_async(closed, timeout + GRACE_SECONDS, "the end")
         if undelivered:
             raise UndeliveredError(undelivered, f"closed after {timeout:g} s")
 
@@ -170,6 +174,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
             return
         try:
             async with asyncio.timeout(timeout):
+                await asyncio.sleep(0)  # what the network thread has just handed over gets in
                 await self._calls.join()
         except TimeoutError:
             left = self._calls.qsize()
@@ -191,7 +196,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # noqa: TRY400  # the error on its way says more
+            log.error("%s", undelivered)  # the error on its way says more
 
     def __repr__(self) -> str:
         return f"<AsyncCommunicator {self._core.link.name}>"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from logging import getLogger
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from typing import Self
 from .callbacks import Callbacks
 from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
 from .delivery import Delivery
-from .errors import QueueFullError, TransportError, UndeliveredError
+from .errors import QueueFullError, SubscriptionError, TransportError, UndeliveredError
 from .inbox import Inbox
 from .link import Link
 from .received import ReceivedMessage
@@ -41,7 +41,7 @@ class Communicator(AbstractContextManager["Communicator"]):
         self._core = Core(link, publish_topic, subscribe_topic)
         self._callbacks = Callbacks(f"fastlib callbacks {link.name}")
         try:
-            opened = link.open(self._core.arrived, timeout)
+            opened = link.open(self._core.arrived, self._core.ended, timeout)
             wait(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if subscribe_topic is not None:
                 self.subscribe(subscribe_topic)
@@ -122,7 +122,8 @@ class Communicator(AbstractContextManager["Communicator"]):
         try:
             wait(confirmed, timeout, f"the confirmation of the subscription to {topic!r}")
         except BaseException:
-            self._core.unsubscribe(topic)
+            with suppress(SubscriptionError):
+                self._core.unsubscribe(topic)
             raise
 
     def unsubscribe(self, topic: str) -> None:
@@ -162,10 +163,7 @@ class Communicator(AbstractContextManager["Communicator"]):
         deadline = time.monotonic() + timeout
         self._callbacks.finish(timeout)
         closed = self._core.link.close(max(0.0, deadline - time.monotonic()))
-        try:
-            undelivered = wait(closed, timeout + GRACE_SECONDS, "the end of the connection")
-        finally:
-            self._core.close_inboxes()
+        undelivered = wait(closed, timeout + GRACE_SECONDS, "the end of the connection")
         if undelivered:
             raise UndeliveredError(undelivered, f"closed after {timeout:g} s")
 
@@ -183,7 +181,7 @@ class Communicator(AbstractContextManager["Communicator"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # noqa: TRY400  # the error on its way says more
+            log.error("%s", undelivered)  # the error on its way says more
 
     def __repr__(self) -> str:
         return f"<Communicator {self._core.link.name}>"

@@ -7,7 +7,7 @@ from logging import getLogger
 from typing import Final
 
 from .delivery import Delivery
-from .errors import ClosedError, OptionsError, SubscriptionError, TopicError
+from .errors import ClosedError, OptionsError, SubscriptionError, TopicError, TransportError
 from .filters import check_filter, check_topic
 from .inbox import Inbox
 from .link import Link
@@ -74,11 +74,11 @@ class Core:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
             if callback is None:
                 inbox = self._inboxes[topic] = Inbox(topic)
-                sink = inbox.put
+                route = Route(topic, qos, inbox.put, manual_ack)
             else:
                 self._callbacks.add(topic)
-                sink = callback
-            self._routes.add(Route(topic, qos, sink, manual_ack))
+                route = Route(topic, qos, callback, manual_ack)
+            self._routes.add(route)
         return self.link.subscribe(topic, qos)
 
     def unsubscribe(self, topic: str) -> None:
@@ -121,9 +121,10 @@ class Core:
             before, self._closing = self._closing, True
         return not before
 
-    def close_inboxes(self) -> None:
-        """Wake up whoever waits for a message."""
+    def ended(self, error: TransportError) -> None:
+        """The link is no more: wake up whoever waits for a message."""
         with self._lock:
+            self._closing = True
             inboxes = list(self._inboxes.values())
         for inbox in inboxes:
-            inbox.close(ClosedError(f"{self.link.name} is closed"))
+            inbox.close(error)

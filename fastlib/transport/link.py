@@ -31,10 +31,16 @@ class Link(Protocol):
     def trouble(self) -> TransportError | None:
         """Why there is no connection, or none that lasts; None if all is well."""
 
-    def open(self, arrived: Callable[[Arrival], None], timeout: float) -> "Future[None]":
+    def open(
+        self,
+        arrived: Callable[[Arrival], None],
+        ended: Callable[[TransportError], None],
+        timeout: float,
+    ) -> "Future[None]":
         """Connect, trying again until `timeout` seconds have passed.
 
-        `arrived` is called in order for each message; it only enqueues.
+        `arrived` is called in order for each message, `ended` once when all is over. Both only
+        enqueue.
         """
 
     def send(self, delivery: Delivery) -> None:

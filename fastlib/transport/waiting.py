@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 def _too_late(what: str, timeout: float | None) -> WaitTimeoutError:
-    return WaitTimeoutError(f"{what} did not come within {timeout:g} s")
+    return WaitTimeoutError(f"{what} did not come within {timeout} s")
 
 
 def wait(future: "Future[T]", timeout: float | None, what: str) -> T:
     """The future's result. Raises WaitTimeoutError; signals interrupt it."""
     try:
         return future.result(timeout)
-    except TimeoutError as error:
-        if future.done() or isinstance(error, WaitTimeoutError):
-            return future.result(0)
+    except TimeoutError:
+        if future.done():  # its own error, or it came this very moment
+            return future.result()
         raise _too_late(what, timeout) from None
     except CancelledError:
         raise ClosedError("closed meanwhile") from None
@@ -31,4 +31,6 @@ async def wait_async(future: "Future[T]", timeout: float | None, what: str) -> T
     done, _ = await asyncio.wait((mirror,), timeout=timeout)
     if not done:
         raise _too_late(what, timeout)
+    if mirror.cancelled():
+        raise ClosedError("closed meanwhile")
     return mirror.result()

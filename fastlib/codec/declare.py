@@ -1,0 +1,97 @@
+"""What a declaration may say beyond types: `Wire` for a field, rules for a struct."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from .errors import Path
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """What the wire says of a field beyond its type: `Annotated[…, Wire("…", unit="KiB")]`.
+
+    The wire key itself is the attribute's name in kebab-case, or `msgspec.field(name=…)`.
+    """
+
+    doc: str = ""
+    """What the field means, one sentence; schemas, `describe` and the reference show it."""
+    unit: str = ""
+    """The unit of a number, such as KiB."""
+    aliases: tuple[str, ...] = ()
+    """Other keys that are understood; never written."""
+    old: dict[str, str] = {}
+    """Keys that once stood for this field and are not understood, with the remedy for each."""
+    old_scalar: str | None = None
+    """For a mapping: a bare text is understood as this key's value, with a warning."""
+    empty_is_absent: bool = False
+    """An empty text or list means the same as none, as it does to the C++ peers."""
+    hex_digits: int = 0
+    """For an integer: written as text, `0x` and that many digits."""
+    own_check: bool = False
+    """The struct's own `__post_init__` checks the field."""
+    pairs: bool = False
+    """For a mapping with free keys: a list of one-entry mappings is understood, too."""
+
+
+class Rule:
+    """A rule between the fields of one struct, checked on construction and on load.
+
+    Structs list their rules in the class variable `rules`.
+    """
+
+    kept: str = "False"
+    """A Python expression in the struct `o`, cheap, true only if the rule is kept; constructors
+    ask `broken` where it is not."""
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+        """The path and the problem, or None if the rule is kept.
+
+        `get` gives an attribute's value: None if it is absent, `INVALID` if it cannot be read.
+        """
+        raise NotImplementedError
+
+
+class OneOf(Rule):
+    """At least one of the attributes must be given."""
+
+    def __init__(self, *attributes: str) -> None:
+        self.attributes: Final = attributes
+        self.kept = " or ".join(f"o.{attribute} is not None" for attribute in attributes)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+        for attribute in self.attributes:
+            if get(attribute) is not None:
+                return None
+        keys = " or ".join(attribute.replace("_", "-") for attribute in self.attributes)
+        return (), f"needs {keys}"
+
+
+class Needs(Rule):
+    """If `attribute` is true, `other` must be given."""
+
+    def __init__(self, attribute: str, other: str) -> None:
+        self.attribute: Final = attribute
+        self.other: Final = other
+        self.kept = f"o.{attribute} is not True or o.{other} is not None"
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+        if get(self.attribute) is not True or get(self.other) is not None:
+            return None
+        key, other = self.attribute.replace("_", "-"), self.other.replace("_", "-")
+        return (key,), f"needs {other}"
+
+
+class AllOrNone(Rule):
+    """The attributes are given together, or not at all."""
+
+    def __init__(self, *attributes: str) -> None:
+        self.attributes: Final = attributes
+        self.kept = " and ".join(f"o.{attribute} is None" for attribute in attributes)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+        given = [attribute for attribute in self.attributes if get(attribute) is not None]
+        if len(given) in (0, len(self.attributes)):
+            return None
+        keys = " and ".join(attribute.replace("_", "-") for attribute in self.attributes)
+        return (), f"needs {keys} together, or none of them"

@@ -1,0 +1,60 @@
+"""How messages travel: payloads of bytes on topics, by MQTT or within this process.
+
+`connect` gives a `Communicator`, `connect_async` an `AsyncCommunicator`. Which broker is said by
+the options: `MqttOptions`, or `MemoryOptions` with a `MemoryBroker`. Knows nothing of what is said.
+"""
+
+from .aio import AsyncCommunicator
+from .communicator import Communicator
+from .connecting import connect, connect_async
+from .delivery import Delivery
+from .errors import (
+    ClientIdTakenError,
+    ClosedError,
+    ConnectError,
+    MissingExtraError,
+    OptionsError,
+    QueueFullError,
+    RefusedError,
+    SubscriptionError,
+    TopicError,
+    TransportError,
+    Undelivered,
+    UndeliveredError,
+    WaitTimeoutError,
+)
+from .filters import matches
+from .link import Link
+from .memory_broker import MemoryBroker
+from .options import MemoryOptions, MqttOptions, TlsOptions, Will
+from .received import Arrival, ReceivedMessage
+
+__all__ = [
+    "Arrival",
+    "AsyncCommunicator",
+    "ClientIdTakenError",
+    "ClosedError",
+    "Communicator",
+    "ConnectError",
+    "Delivery",
+    "Link",
+    "MemoryBroker",
+    "MemoryOptions",
+    "MissingExtraError",
+    "MqttOptions",
+    "OptionsError",
+    "QueueFullError",
+    "ReceivedMessage",
+    "RefusedError",
+    "SubscriptionError",
+    "TlsOptions",
+    "TopicError",
+    "TransportError",
+    "Undelivered",
+    "UndeliveredError",
+    "WaitTimeoutError",
+    "Will",
+    "connect",
+    "connect_async",
+    "matches",
+]

@@ -1,0 +1,152 @@
+"""Where to connect to, and as whom."""
+
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from .errors import OptionsError
+from .filters import check_filter, check_topic
+from .memory_broker import MemoryBroker
+
+LARGEST_ID: Final = 65535
+
+
+class Will(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that the broker sends for a client that is gone without saying so."""
+
+    topic: str
+    payload: bytes = b""
+    qos: int = 1
+    retain: bool = False
+
+    def __post_init__(self) -> None:
+        check_topic(self.topic)
+        if self.qos not in (0, 1, 2):
+            raise OptionsError(f"a quality of service is 0, 1 or 2, not {self.qos!r}")
+
+
+class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the broker is known, and how we are known to it."""
+
+    ca_file: Path | str | None = None
+    """Certificates (PEM) of those who vouch for the broker; None takes the system's."""
+    certificate: Path | str | None = None
+    """Our own certificate (PEM), if the broker wants one."""
+    key: Path | str | None = None
+    """The certificate's key (PEM), if it is not in the same file."""
+    key_password: str | None = None
+    """What the key is encrypted with. Never shown or logged."""
+
+    def __post_init__(self) -> None:
+        if self.certificate is None and (self.key or self.key_password) is not None:
+            raise OptionsError(
+                "`key` and `key_password` belong to a `certificate`, which is missing"
+            )
+
+    def __repr__(self) -> str:
+        return _without_secrets(self)
+
+
+class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker for MQTT, for `connect` and `connect_async`. Raises OptionsError and TopicError."""
+
+    host: str = "localhost"
+    port: int | None = None
+    """None is 8883 with TLS and 1883 without."""
+    client_id: str | None = None
+    """A name that no other client of the broker has at that time; None makes one up."""
+    persistent: bool = False
+    """True: the broker keeps subscriptions and messages while we are away; needs a `client_id`."""
+    session_expiry: int = 604_800
+    """MQTT 5: seconds that the broker keeps a persistent session; with 3.1.1 it alone decides."""
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    username: str | None = None
+    password: str | None = None
+    """Never shown or logged."""
+    password_file: Path | str | None = None
+    """A file whose first line is the password, read on connecting."""
+    tls: TlsOptions | None = None
+    keep_alive: int = 60
+    """Seconds without traffic until the connection is checked, 5 to 65535."""
+    will: Will | None = None
+    max_pending: int = 10_000
+    """How many messages may wait for the broker, so while it is away, until `send` refuses."""
+    max_inflight: int = 20
+    """How many messages may be on their way to the broker without its confirmation."""
+    retry_min: float = 0.5
+    """Seconds until a lost connection is tried again, doubled each time."""
+    retry_max: float = 30.0
+    """Seconds between tries at most."""
+    publish_topic: str | None = None
+    """Where `send` without a topic sends to."""
+    subscribe_topic: str | None = None
+    """Subscribed to at once; what `receive` without a topic receives from."""
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise OptionsError("`host` is empty")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
+        if self.protocol not in ("3.1.1", "5"):
+            raise OptionsError(f"`protocol` is '3.1.1' or '5', not {self.protocol!r}")
+        _check_client_id(self.client_id, self.persistent)
+        if (self.password or self.password_file) is not None and self.username is None:
+            raise OptionsError("a password belongs to a `username`, which is missing")
+        if self.password is not None and self.password_file is not None:
+            raise OptionsError("`password` and `password_file` exclude each other")
+        if not 5 <= self.keep_alive <= 65535:
+            raise OptionsError(f"`keep_alive` is 5 to 65535 seconds, not {self.keep_alive}")
+        if not 0 <= self.session_expiry <= 0xFFFFFFFF:
+            raise OptionsError(f"`session_expiry` is 32 bits of seconds, not {self.session_expiry}")
+        if not 1 <= self.max_inflight <= 1000:
+            raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
+        if self.max_pending < self.max_inflight:
+            raise OptionsError("`max_pending` is less than `max_inflight`")
+        if not 0 < self.retry_min <= self.retry_max:
+            raise OptionsError("it must be 0 < `retry_min` <= `retry_max`")
+        _check_topics(self.publish_topic, self.subscribe_topic)
+
+    def __repr__(self) -> str:
+        return _without_secrets(self)
+
+
+class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker in this process, for `connect` and `connect_async`. Raises OptionsError."""
+
+    broker: MemoryBroker
+    client_id: str | None = None
+    persistent: bool = False
+    will: Will | None = None
+    max_pending: int = 10_000
+    publish_topic: str | None = None
+    subscribe_topic: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_client_id(self.client_id, self.persistent)
+        _check_topics(self.publish_topic, self.subscribe_topic)
+
+
+def _check_client_id(client_id: str | None, persistent: bool) -> None:
+    if persistent and not client_id:
+        raise OptionsError("a persistent session needs a `client_id` to be found again")
+    if client_id is not None and not 0 < len(client_id.encode()) <= LARGEST_ID:
+        raise OptionsError(f"a client id has 1 to {LARGEST_ID} bytes")
+
+
+def _check_topics(publish_topic: str | None, subscribe_topic: str | None) -> None:
+    if publish_topic is not None:
+        check_topic(publish_topic)
+    if subscribe_topic is not None:
+        check_filter(subscribe_topic)
+
+
+def _without_secrets(options: msgspec.Struct) -> str:
+    shown = []
+    for field in msgspec.structs.fields(options):
+        value = getattr(options, field.name)
+        if field.name in ("password", "key_password") and value is not None:
+            shown.append(f"{field.name}='***'")
+        elif value != field.default:
+            shown.append(f"{field.name}={value!r}")
+    return f"{type(options).__name__}({', '.join(shown)})"
