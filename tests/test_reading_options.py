@@ -99,6 +99,15 @@ def test_limits(limits, code):
             assert [p.code for p in fastlib.validate(text, limits=limits).problems] == [code]
 
 
+def test_limits_that_are_not_given():
+    limits = Limits()
+    assert (limits.max_bytes, limits.max_depth) == (16 * 1024 * 1024, 64)
+    text = "vm-name: a\nx: " + "[" * 63 + "]" * 63
+    assert Suspend.from_yaml(text) == Suspend(vm_name="a")
+    with pytest.raises(LimitError, match="nested deeper than 64 levels"):
+        Suspend.from_yaml("vm-name: a\nx: " + "[" * 64 + "]" * 64)
+
+
 def test_limits_that_are_just_met():
     limits = Limits(max_bytes=len(LIMITED), max_depth=3, max_nodes=11, max_scalar=8)
     assert len(TaskContainer.from_yaml(LIMITED, limits=limits).tasks) == 2
@@ -133,3 +142,21 @@ def test_only_text_is_read():
         with pytest.raises(TypeError):
             fastlib.load(value)
     assert Suspend.from_yaml(bytearray(b"vm-name: a")) == Suspend(vm_name="a")
+
+
+def test_a_misspelt_option_is_an_error():
+    for call in (
+        lambda: TaskContainer.from_yaml("task: quit", unknown="eror"),
+        lambda: TaskContainer.load({"task": "quit"}, unknown="eror"),
+        lambda: fastlib.load("task: quit", unknown="eror"),
+    ):
+        with pytest.raises(ValueError, match="'ignore', 'warn' or 'error', not 'eror'"):
+            call()
+    with pytest.raises(ValueError, match="'block', 'literal' or 'flow', not 'json'"):
+        fastlib.load("task: quit").to_yaml(style="json")
+
+
+def test_each_document_has_the_limits_for_itself():
+    text = "task: quit\n---\ntask: quit\nid: a\n"
+    reports = fastlib.validate_all(text, limits=Limits(max_nodes=5))
+    assert [report.ok for report in reports] == [True, True]

@@ -1,5 +1,8 @@
 """Every spelling that is understood: scalars, PCI, old forms, layouts of results, alternatives."""
 
+import math
+import sys
+
 import pytest
 
 import fastlib
@@ -75,6 +78,24 @@ def test_integers_of_a_text(text, value):
 def test_no_integers(text):
     [(severity, _, path)] = found(f"vm-name: a\nvcpus: {text}", Start)
     assert (severity, path) == ("error", "vcpus")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1.0), ("-1.5", -1.5), ("+.5", 0.5), ("1.", 1.0), ("1e3", 1000.0), ("1.0E-2", 0.01),
+     ("'0.25'", 0.25), (".inf", math.inf), ("-.INF", -math.inf), ("010", 10.0),
+     ("1.7976931348623157e308", sys.float_info.max)],
+)  # fmt: skip
+def test_numbers_of_a_text(text, value):
+    assert Reply.from_yaml(f"cores: []\nresult: {text}").result == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1e400", "-1e400", "1,5", "1_0", "0x1p3", "0x10", "1:30", "x", "''", "1 2", "e5", "."]
+)
+def test_no_numbers(text):
+    # What no double can hold is no infinity either.
+    assert found(f"cores: []\nresult: {text}", Reply) == [("error", "value", "result")]
 
 
 @pytest.mark.parametrize("null", ["~", "null", "Null", "NULL", ""])

@@ -24,7 +24,7 @@ import fastlib
 from fastlib import FastlibError, MessageError, ParseError, Problem
 from fastlib.codec import composer, roads
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.shapes import shape_of
+from fastlib.codec.records import shape_of
 from fastlib.codec.text import decode
 from fastlib.message import Message, agent, mmbwmon
 

@@ -186,6 +186,7 @@ class _Composer:
     def document(self) -> tuple[Node | None, Any]:
         """The nodes up to the document's end, and the event of that end."""
         self.anchors.clear()
+        self.nodes = 0
         # Where the next node goes: the open lists and mappings, and for a mapping its open key.
         stack: list[Sequence | Mapping] = []
         keys: list[Node | None] = []

@@ -33,6 +33,8 @@ def read(
     shape: Shape, text: str | bytes, what: str, unknown: Unknown, limits: Limits | None
 ) -> Any:
     """The message of a text. Raises ParseError, ValidationError and LimitError."""
+    if unknown != "ignore":
+        check_unknown(unknown)
     if limits is None:
         limits = DEFAULT_LIMITS
     decoded = decode(text, limits, what)
@@ -68,10 +70,16 @@ def read_tree(
     limits: Limits | None = None,
 ) -> Any:
     """The message of a plain tree of dicts, lists and leaves."""
+    check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
     reading = Reading(what, limits, unknown)
     value = load_root(shape, from_tree(tree, limits, what), reading)
     return _outcome(value, reading, unknown)
+
+
+def check_unknown(unknown: str) -> None:
+    if unknown not in ("ignore", "warn", "error"):
+        raise ValueError(f"unknown is 'ignore', 'warn' or 'error', not {unknown!r}")
 
 
 def load_root(shape: Shape, node: Any, reading: Reading) -> Any:
@@ -152,4 +160,6 @@ def write(value: Any, shape: Shape, style: Style = "block") -> str:
         return writer.write_flow(shape.dump(value))
     if style == "literal":
         return writer.write_tree(shape.dump(value), literal=True)
+    if style != "block":
+        raise ValueError(f"a style is 'block', 'literal' or 'flow', not {style!r}")
     return writer.write_block(value, shape)

@@ -89,6 +89,7 @@ def load(
 
     Raises ParseError, ValidationError and LimitError, as `Message.from_yaml` does.
     """
+    roads.check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
     decoded = decode(text, limits, "message")
     found = _titled(decoded)
