@@ -64,6 +64,7 @@ def _compile(cls: type[Any]) -> Checker:
     fields = fields_of(cls)
     rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
     names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules, "keep": _keep_rules}
+    names["keys"] = {field.attribute: field.key for field in fields}
     lines = ["def checker(o):", "    bad = None"]
     for field in fields:
         if field.wire.own_check:
@@ -81,7 +82,7 @@ def _compile(cls: type[Any]) -> Checker:
     lines.append("    if bad is not None: refuse(o, bad)")
     if rules:
         kept = " and ".join(f"({rule.kept})" for rule in rules)
-        lines.append(f"    if not ({kept}): keep(o, rules)")
+        lines.append(f"    if not ({kept}): keep(o, rules, keys)")
     exec("\n".join(lines), names)  # noqa: S102 - of identifiers from a declaration
     checker: Checker = names["checker"]
     return checker
@@ -111,11 +112,11 @@ def _fix(
     return problems
 
 
-def _keep_rules(value: Any, rules: tuple[Rule, ...]) -> None:
+def _keep_rules(value: Any, rules: tuple[Rule, ...], keys: dict[str, str]) -> None:
     get = partial(getattr, value)
     problems = []
     for rule in rules:
-        broken = rule.broken(get)
+        broken = rule.problem(get, keys)
         if broken is not None:
             path, message = broken
             problems.append(Problem(code="rule", message=message, path=render_path(path)))

@@ -1,6 +1,6 @@
 """What a declaration may say beyond types: `Wire` for a field, rules for a struct."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -44,12 +44,29 @@ class Rule:
     """A Python expression in the struct `o`, cheap, true only if the rule is kept; constructors
     ask `broken` where it is not."""
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
-        """The path and the problem, or None if the rule is kept.
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        """What is wrong, or None if the rule is kept.
 
         `get` gives an attribute's value: None if it is absent, `INVALID` if it cannot be read.
+        The answer is the attribute that is to blame, None for the whole struct, and the problem,
+        in which `{attribute}` stands for an attribute's key on the wire.
         """
         raise NotImplementedError
+
+    def problem(
+        self, get: Callable[[str], Any], keys: Mapping[str, str]
+    ) -> tuple[Path, str] | None:
+        """As `broken`, in the words of the wire: the path and the problem."""
+        broken = self.broken(get)
+        if broken is None:
+            return None
+        attribute, message = broken
+        path = () if attribute is None else (keys[attribute],)
+        return path, message.format_map(keys)
+
+
+def _key(attribute: str) -> str:
+    return f"{{{attribute}}}"
 
 
 class OneOf(Rule):
@@ -59,12 +76,11 @@ class OneOf(Rule):
         self.attributes: Final = attributes
         self.kept = " or ".join(f"o.{attribute} is not None" for attribute in attributes)
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
         for attribute in self.attributes:
             if get(attribute) is not None:
                 return None
-        keys = " or ".join(attribute.replace("_", "-") for attribute in self.attributes)
-        return (), f"needs {keys}"
+        return None, f"needs {' or '.join(map(_key, self.attributes))}"
 
 
 class Needs(Rule):
@@ -75,11 +91,10 @@ class Needs(Rule):
         self.other: Final = other
         self.kept = f"o.{attribute} is not True or o.{other} is not None"
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
         if get(self.attribute) is not True or get(self.other) is not None:
             return None
-        key, other = self.attribute.replace("_", "-"), self.other.replace("_", "-")
-        return (key,), f"needs {other}"
+        return self.attribute, f"needs {_key(self.other)}"
 
 
 class AllOrNone(Rule):
@@ -89,9 +104,8 @@ class AllOrNone(Rule):
         self.attributes: Final = attributes
         self.kept = " and ".join(f"o.{attribute} is None" for attribute in attributes)
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[Path, str] | None:
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
         given = [attribute for attribute in self.attributes if get(attribute) is not None]
         if len(given) in (0, len(self.attributes)):
             return None
-        keys = " and ".join(attribute.replace("_", "-") for attribute in self.attributes)
-        return (), f"needs {keys} together, or none of them"
+        return None, f"needs {' and '.join(map(_key, self.attributes))} together, or none of them"

@@ -53,6 +53,7 @@ class Record(Shape):
         self.title = title
         self.rules = tuple(rules)
         self.custom = build
+        self.keys = {field.attribute: field.key for field in self.fields}
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
         for field in self.fields:
@@ -127,7 +128,7 @@ class Record(Shape):
                 )
                 values[field.attribute] = INVALID
         for rule in self.rules:
-            broken = rule.broken(values.get)
+            broken = rule.problem(values.get, self.keys)
             if broken is not None:
                 below, message = broken
                 place = places.get(str(below[0]), node) if below else node

@@ -48,7 +48,7 @@ def _check_size(size: int, limits: Limits, what: str) -> None:
     if size > limits.max_bytes:
         problem = Problem(
             code="limit-bytes",
-            message=f"the text has {size} bytes; at most {limits.max_bytes} are read",
+            message=f"the text has more than {limits.max_bytes} bytes",
             line=1,
             column=1,
         )
