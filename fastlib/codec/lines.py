@@ -49,7 +49,7 @@ _single_open = re.compile("(?:[^']|'')*").fullmatch
 _single_close = re.compile("((?:[^']|'')*)'").fullmatch
 
 _ESCAPED_BREAK = re.compile(r"\\\n[ \t]*")
-_BREAKS = re.compile(r"[ \t]*\n[ \t\n]*")
+_BREAKS = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is looked at once
 _UNSURE = re.compile(r"\\[ \t]+\n|\\\n[ \t]*\n")
 _json_text = msgspec.json.Decoder(str).decode
 
@@ -123,40 +123,49 @@ def _fold(match: re.Match[str]) -> str:
 
 def _unescape(body: str) -> str:
     """The text of what stands between double quotes."""
+    if "\n" in body and _UNSURE.search(body) is not None:
+        raise Decline
+    if "\\u" in body or "\\x" in body or "\\U" in body or "\\\\" in body:
+        return _ESCAPE.sub(_escaped, body)
     if "\n" in body:
-        if "\\\\" in body or _UNSURE.search(body) is not None:
-            raise Decline
         body = _BREAKS.sub(_fold, _ESCAPED_BREAK.sub("", body))
     if "\\" not in body:
         return body
-    if "\\ " in body:
-        if "\\\\" in body:
-            raise Decline
-        body = body.replace("\\ ", " ")
-    if "\\u" in body or "\\x" in body or "\\U" in body:
-        return _ESCAPE.sub(_escaped, body)
-    # The other escapes that peers write are JSON's; any else makes the decoder refuse.
+    body = body.replace("\\ ", " ")
+    # The escapes that peers write are JSON's; any else makes the decoder refuse.
     return _json_text(f'"{body}"')
 
 
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
+_ESCAPE = re.compile(
+    # An escape, an escaped line break with the blanks after it, or a break with those around it.
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(\n[ \t]*)|(.?))"
+    r"|((?<![ \t])[ \t]*\n[ \t\n]*)",
+    re.DOTALL,
+)
 _ESCAPES = {
     '"': '"', "\\": "\\", "/": "/", "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f",
-    "0": "\0", "a": "\a", "v": "\v", "e": "\x1b",
+    " ": " ", "0": "\0", "a": "\a", "v": "\v", "e": "\x1b",
 }  # fmt: skip
 
 
 def _escaped(match: re.Match[str]) -> str:
-    letter = match[4]
+    two, four, eight, escaped_break, letter, plain_break = match.groups()
     if letter is not None:
         char = _ESCAPES.get(letter)
         if char is None:
             raise Decline
         return char
-    code = int(match[1] or match[2] or match[3], 16)
+    if escaped_break is not None:
+        return ""
+    if plain_break is not None:
+        return _fold(match)
+    code = int(two or four or eight, 16)
     if 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
         raise Decline
     return chr(code)
+
+
+_SPACES = re.compile(r"\n +(?:\n|\Z)").search
 
 
 def _literal(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
@@ -173,7 +182,10 @@ def _literal(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
         end -= 1
     if lines[end] == END:  # the text ends within the last line, so without its line break
         raise Decline
-    body = "\n".join(lines[start:end])[len(pad) :].replace(f"\n{pad}", "\n")
+    body = "\n".join(lines[start:end])
+    if _SPACES(body) is not None:  # of which some belong to the text, and some do not
+        raise Decline
+    body = body[len(pad) :].replace(f"\n{pad}", "\n")
     return (body if header == "|-" else f"{body}\n"), i
 
 

@@ -7,8 +7,9 @@ warnings. So this road only ever sees texts without any problem, and must only b
 that it accepts. `tests/test_roads.py` holds the two together.
 """
 
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .limits import Limits
@@ -38,7 +39,16 @@ DECLINED: Final = object()
 """The answer of the fast road to what it is not sure of."""
 
 Entry = tuple[int, str, Any]
-Table = dict[str, Entry]
+
+
+class Table(NamedTuple):
+    """How the lines of a mapping may begin at one indentation."""
+
+    whole: dict[str, Entry]
+    """By the whole line: keys with their values below, and lines of which all is known."""
+    heads: dict[str, Entry]
+    """By what stands before the first `: `, indentation included."""
+
 
 # Kinds of entries, and what comes third in them.
 _TEXT = 0  # nothing
@@ -54,6 +64,9 @@ _TITLE_SEEN = " title"  # no attribute's name
 _MAX_INDENT = 64  # tables are kept by indentation, and hostile texts have many
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]").search
+
+
 def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
     """The value of a text, or DECLINED."""
     root = _roots.get(shape)
@@ -61,6 +74,8 @@ def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
         root = _roots[shape] = _make_root(shape)
     size = len(text)
     if size > limits.max_scalar or root.depth > limits.max_depth or "\0" in text:
+        return DECLINED
+    if not text.isascii() and _SURROGATE(text) is not None:
         return DECLINED
     if size * 6 > limits.max_nodes and _nodes(text) > limits.max_nodes:
         return DECLINED
@@ -99,20 +114,21 @@ def _scan(
     items: list[Any] = []
     values: dict[str, Any] = {}
     count = 0
-    get = rest.get
+    whole = rest.whole.get
+    heads = rest.heads.get
     cls = plan.cls
     while True:
         line = lines[i]
-        entry = get(line)
-        if entry is not None:  # a key with its value below, or a whole line that is known
+        entry = whole(line)
+        if entry is not None:
             text = ""
         else:
-            head, _, text = line.partition(": ")
-            entry = get(head)
+            head, colon, text = line.partition(": ")
+            entry = heads(head) if colon else None
             if entry is None:
                 if first is None:
                     break
-                entry = first.get(head)
+                entry = first.heads.get(head) if colon else first.whole.get(line)
                 if len(values) != count:
                     break
                 if count:
@@ -152,7 +168,7 @@ def _scan(
                 raise Decline
             values[attribute] = value
         elif kind == _TITLE:
-            if text != what and unquote(text) != what:
+            if unquote(text) != what:
                 raise Decline
             values[_TITLE_SEEN] = None
         else:
@@ -188,19 +204,19 @@ class _Plan:
         if table is None:
             if len(prefix) > _MAX_INDENT:
                 raise Decline
-            table = {}
-            if self.title is not None:
-                table[f"{prefix}{self.title[0]}: {self.title[1]}"] = (_LINE, _TITLE_SEEN, None)
+            table = self.tables[prefix] = Table({}, {})
+            if self.title is not None and plain(self.title[1]) is not None:
+                line = f"{prefix}{self.title[0]}: {self.title[1]}"
+                table.whole[line] = (_LINE, _TITLE_SEEN, None)
             for key, entry in self.entries.items():
-                for spelling in (key, f'"{key}"', f"'{key}'"):
-                    table[prefix + spelling] = entry
-                    if entry[0] == _OTHER:  # the value is in the lines below
-                        table[f"{prefix}{spelling}:"] = entry
                 kind, attribute, what = entry
+                for spelling in (key, f'"{key}"', f"'{key}'"):
+                    table.heads[prefix + spelling] = entry
+                    if kind == _OTHER:
+                        table.whole[f"{prefix}{spelling}:"] = entry
                 if kind == _WORD and len(what) < 50:
                     for word, value in what.items():
-                        table[f"{prefix}{key}: {word}"] = (_LINE, attribute, value)
-            self.tables[prefix] = table
+                        table.whole[f"{prefix}{key}: {word}"] = (_LINE, attribute, value)
         return table
 
     def read(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
@@ -246,11 +262,13 @@ def _whole(plan: _Plan, lines: Lines) -> dict[str, Any]:
     values: dict[str, Any]
     values, i = _scan(lines, start, None, plan.table(prefix), prefix, plan)
     line = lines[i]
-    if line not in _ENDS or i == start:
+    if i == start:
+        raise Decline
+    if line not in _ENDS:
         while not line:
             i += 1
             line = lines[i]
-        if line not in _ENDS or i == start:
+        if line not in _ENDS:
             raise Decline
     return values
 

@@ -104,10 +104,14 @@ def load(
 _TITLE = re.compile(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
 
 
+_END = re.compile(r"\n(?:---|\.\.\.)")
+"""Where the first document ends, or something that begins like it."""
+
+
 def _titled(text: str) -> type[Message] | None:
     """The type that a text's title seems to name; the reader of that type makes sure."""
     match = _TITLE.search(text)
-    if match is None:
+    if match is None or _END.search(text, 1, match.start()) is not None:
         return None
     return ResultContainer if match[1] == "result" else type_of_title(match[2])
 
