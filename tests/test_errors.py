@@ -697,3 +697,12 @@ def test_anchors_end_with_their_document():
 def test_all_documents_of_one_type():
     reports = fastlib.validate_all("vm-name: a\n---\nvm: b\n", Suspend)
     assert [report.message for report in reports] == [Suspend(vm_name="a"), None]
+
+
+def test_a_text_with_any_number_of_problems_tells_the_first_thousand():
+    many = "".join(f"  - vm-name: {{}}\n    k{i}: x\n" for i in range(3000))
+    report = fastlib.validate(f"task: suspend vm\nlist:\n{many}")
+    assert len(report.errors) == len(report.warnings) == 1000
+    assert report.errors[-1].message == "more than 999 errors; the rest is left out"
+    assert report.warnings[-1].code == "too-many"
+    assert not report.ok

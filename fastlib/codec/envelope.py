@@ -12,7 +12,7 @@ import msgspec
 from .declare import Wire
 from .errors import Path
 from .nodes import Mapping, Node, Scalar, Sequence
-from .reading import INVALID, Reading, nearest_word, shorten
+from .reading import INVALID, MAX_SUGGESTIONS, Reading, nearest_word, shorten
 from .records import Field, Record
 from .shapes import Shape, Unfit
 
@@ -110,7 +110,8 @@ class Envelope(Shape):
                     nearest_word(item.value, known),
                 )
                 return None
-        names = [key.value for key, _ in node.pairs if isinstance(key, Scalar)]
+        some = node.pairs[:MAX_SUGGESTIONS]
+        names = [key.value for key, _ in some if isinstance(key, Scalar)]
         near = nearest_word(self.title, [name for name in names if isinstance(name, str)])
         reading.problem(
             node,

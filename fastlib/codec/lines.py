@@ -41,12 +41,12 @@ plain = re.compile(
     r"(?:(?::(?=[^ \t])|(?<! )#| (?=.))[^\x00-\x20\x7f:#]*)*",
     re.DOTALL,
 ).fullmatch
-_single = re.compile("'((?:[^']|'')*)'").fullmatch
+_single = re.compile("'([^']*(?:''[^']*)*)'").fullmatch
 _double = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
 _double_open = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*\\?').fullmatch
 _double_close = re.compile(r'([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
-_single_open = re.compile("(?:[^']|'')*").fullmatch
-_single_close = re.compile("((?:[^']|'')*)'").fullmatch
+_single_open = re.compile("[^']*(?:''[^']*)*").fullmatch
+_single_close = re.compile("([^']*(?:''[^']*)*)'").fullmatch
 
 _ESCAPED_BREAK = re.compile(r"\\\n[ \t]*")
 _BREAKS = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is looked at once

@@ -22,12 +22,19 @@ class _Invalid:
 INVALID: Final = _Invalid()
 
 
+MAX_PROBLEMS = 1000
+"""So many errors, and so many warnings, are told of one text; nobody reads more."""
+MAX_SUGGESTIONS = 100
+"""After so many problems, what was meant instead is not looked for any more."""
+
+
 class Reading:
     """One load: what was found wrong so far, and what is left of the limits."""
 
     def __init__(self, what: str, limits: Limits, unknown: Unknown = "ignore") -> None:
         self.what = what
         self.problems: list[Problem] = []
+        self._left = {"error": MAX_PROBLEMS, "warning": MAX_PROBLEMS}
         self._unknown: Severity = "error" if unknown == "error" else "warning"
         self._max_nodes = limits.max_nodes
         self._nodes = limits.max_nodes
@@ -54,6 +61,12 @@ class Reading:
         got: str | None = None,
         suggestion: str | None = None,
     ) -> _Invalid:
+        left = self._left[severity] = self._left[severity] - 1
+        if left == 0:
+            code, suggestion = "too-many", None
+            message = f"more than {MAX_PROBLEMS - 1} {severity}s; the rest is left out"
+        if left < 0:
+            return INVALID
         self.problems.append(
             Problem(
                 code=code,
@@ -84,7 +97,8 @@ class Reading:
 
     def unknown_key(self, key: Node, path: Path, known: Iterable[str], remedy: str | None) -> None:
         name = str(path[-1])
-        nearest = None if remedy else nearest_word(name, known)
+        few = len(self.problems) < MAX_SUGGESTIONS
+        nearest = nearest_word(name, known) if few and not remedy else None
         self.problem(
             key,
             path,

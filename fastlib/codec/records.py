@@ -13,7 +13,16 @@ import msgspec
 from .declare import Rule, Wire
 from .errors import DeclarationError, Path, ValidationError, render_path
 from .nodes import Mapping, Node, Scalar
-from .reading import INVALID, Reading, duplicate_key, is_null, key_text, nearest_word, shorten
+from .reading import (
+    INVALID,
+    MAX_SUGGESTIONS,
+    Reading,
+    duplicate_key,
+    is_null,
+    key_text,
+    nearest_word,
+    shorten,
+)
 from .shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree, Unfit
 
 
@@ -117,7 +126,7 @@ class Record(Shape):
         for field in self.fields:
             if field.required and field.attribute not in values:
                 stranger = next((s for s in strangers if s in field.wire.old), None)
-                stranger = stranger or nearest_word(field.key, strangers)
+                stranger = stranger or nearest_word(field.key, strangers[:MAX_SUGGESTIONS])
                 reading.problem(
                     node,
                     (*path, field.key),

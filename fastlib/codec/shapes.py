@@ -17,7 +17,16 @@ import msgspec
 
 from .errors import Path
 from .nodes import Mapping, Node, Scalar, Sequence
-from .reading import INVALID, Reading, duplicate_key, is_null, key_text, nearest_word, shorten
+from .reading import (
+    INVALID,
+    MAX_SUGGESTIONS,
+    Reading,
+    duplicate_key,
+    is_null,
+    key_text,
+    nearest_word,
+    shorten,
+)
 from .scalars import BOOLEANS, parse_float, parse_integer, write_float
 
 
@@ -71,7 +80,8 @@ class ScalarShape(Shape):
             value = self.from_text(text) if isinstance(text, str) else self.from_leaf(text)
             if value is not INVALID:
                 return value
-            suggestion = self.suggest(text) if isinstance(text, str) else None
+            if isinstance(text, str) and len(reading.problems) < MAX_SUGGESTIONS:
+                suggestion = self.suggest(text)
         return reading.unfit(node, path, self.expected, suggestion)
 
 

@@ -8,7 +8,15 @@ from ..codec.errors import Path, Report
 from ..codec.limits import DEFAULT_LIMITS, Limits
 from ..codec.nodes import Mapping, Node, Scalar
 from ..codec.reader import DECLINED, read_fast
-from ..codec.reading import INVALID, Reading, Unknown, is_null, nearest_word, shorten
+from ..codec.reading import (
+    INVALID,
+    MAX_SUGGESTIONS,
+    Reading,
+    Unknown,
+    is_null,
+    nearest_word,
+    shorten,
+)
 from ..codec.records import shape_of
 from ..codec.shapes import Shape, Unfit
 from ..codec.text import decode
@@ -70,7 +78,8 @@ def choose(node: Node, reading: Reading) -> Shape | None:
             nearest = nearest_word(title, known) if isinstance(title, str) else None
             reading.unfit(item, ("task",), expected, nearest)
             return None
-    names = [str(key.value) for key, _ in node.pairs if isinstance(key, Scalar)]
+    some = node.pairs[:MAX_SUGGESTIONS]
+    names = [str(key.value) for key, _ in some if isinstance(key, Scalar)]
     near = nearest_word("task", names) or nearest_word("result", names)
     reading.problem(
         node,
