@@ -170,7 +170,7 @@ def test_paths():
         ("task: quit\nid: @x", (2, 5), "cannot begin a plain text; quote it"),
         ("task: quit\nid: `x", (2, 5), "cannot begin a plain text; quote it"),
         ("task: quit\nid: %x", (2, 5), "cannot begin a plain text; quote it"),
-        ("\ttask: quit", (1, 1), "cannot begin a plain text"),
+        ("\ttask: quit", (1, 1), "a tab cannot stand in an indentation; use spaces"),
         ("task: quit\nid 7\nhost: a", (3, 1), "no ':' after this key"),
         ("{task: quit} x", (1, 14), "end of the document"),
         ("task: quit\nid: '7' x\n", (2, 9), "expected"),
@@ -571,12 +571,12 @@ def test_a_report():
     assert report.message == TaskContainer(tasks=[Stop(vm_name="a")])
     assert report.errors == ()
     assert report.warnings == report.problems
-    assert repr(report) == "<Report: 0 errors, 1 warnings>"
+    assert repr(report) == "<Report: errors: 0, warnings: 1>"
     report = fastlib.validate("task: stop vm\nlist:\n  - vm-name: [a]\n    froce: yes\n")
     assert not report.ok
     assert report.message is None
     assert [problem.severity for problem in report.problems] == ["error", "warning"]
-    assert repr(report) == "<Report: 1 errors, 1 warnings>"
+    assert repr(report) == "<Report: errors: 1, warnings: 1>"
 
 
 def test_a_report_sorts_its_problems():

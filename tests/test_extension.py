@@ -538,3 +538,53 @@ def test_the_keys_of_a_listed_member_are_its_own():
         "list": [{"id": "1", "host": "2", "task": "3"}],
         "id": "4",
     }
+
+
+# --- mistakes of whoever writes a declaration -----------------------------------------------------
+
+
+MISTAKEN = {
+    "a default of the wrong kind": (
+        lambda: declare({"x": int}, members={"x": "a"}, task="a", result="b"),
+        "range",
+    ),
+    "a default outside its set": (
+        lambda: declare({"x": Literal["a", "b"]}, members={"x": "c"}, task="a", result="b"),
+        r"Broken\.x: its default does not fit: expected one of a, b; got 'c'",
+    ),
+    "None for what is not optional": (
+        lambda: declare({"x": str}, members={"x": None}, task="a", result="b"),
+        r"Broken\.x: its default",
+    ),
+    "a rule about no field": (
+        lambda: declare(
+            {"x": str | None},
+            members={"x": None, "rules": (OneOf("x", "yy"),)},
+            task="a",
+            result="b",
+        ),
+        "'yy', which is no field",
+    ),
+    "aliases that are one text": (lambda: Wire("doc", aliases="x"), "aliases="),
+    "a key that is no text": (lambda: declare(task="a", result="b", key=3), "a key is text"),
+    "a mutable message": (lambda: declare(task="a", result="b", frozen=False), "does not change"),
+    "a check of its own": (
+        lambda: declare(members={"__post_init__": lambda self: None}, task="a", result="b"),
+        "write a Rule instead",
+    ),
+    "a missing keyword": (lambda: declare(task="a"), "Broken: .*'result'"),
+    "a misspelt keyword": (lambda: declare(tsk="a", result="b"), "Broken: .*'tsk'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKEN)
+def test_a_mistake_in_a_declaration_is_told_at_once(mistake):
+    make, words = MISTAKEN[mistake]
+    with pytest.raises(DeclarationError, match=words):
+        make()
+
+
+def test_a_misspelt_key_is_named_where_a_rule_misses_it():
+    report = fastlib.validate("task: stop vm\nlist:\n  - vm-nam: vm1\n")
+    [error] = report.errors
+    assert error.message == "needs vm-name or regex; there is 'vm-nam' instead"

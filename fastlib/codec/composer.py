@@ -150,6 +150,9 @@ class _Composer:
     def syntax(self, error: yaml.YAMLError) -> Problem:
         """The problem, within the text, or where that began which the text's end leaves open."""
         problem = _parse_problem(error)
+        if self.character(problem.line, problem.column) == "\t":
+            message = "a tab cannot stand in an indentation; use spaces"
+            return Problem(code="syntax", message=message).at(problem.line, problem.column)
         if problem.line is None or (problem.line, problem.column or 1) < self.size:
             return problem
         context = getattr(error, "context", None) or ""
@@ -164,6 +167,13 @@ class _Composer:
             place = Problem(code="syntax", message=f"this {bracket} is never closed")
             return place.at(opened.line, opened.column)
         return problem.at(*self.size)
+
+    def character(self, line: int | None, column: int | None) -> str:
+        """The character at a place of the text, if there is one."""
+        if line is None or column is None:
+            return ""
+        lines = self.characters.text.split("\n", line)
+        return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
 
     def limit(self, code: str, message: str, event: Any) -> NoReturn:
         mark = event.start_mark
@@ -230,7 +240,11 @@ class _Composer:
                 continue
             self.nodes += 1
             if self.nodes > limits.max_nodes:
-                self.limit("limit-nodes", f"more than {limits.max_nodes} nodes", event)
+                self.limit(
+                    "limit-nodes",
+                    f"more than {limits.max_nodes} nodes, so many as Limits.max_nodes allows",
+                    event,
+                )
             if kind is not yaml.AliasEvent and event.anchor is not None:
                 self.anchors[event.anchor] = node
             if not stack:

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .errors import Path
+from .errors import DeclarationError, Path
 
 
-class Wire(msgspec.Struct, frozen=True):
+class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """What the wire says of a field beyond its type: `Annotated[…, Wire("…", unit="KiB")]`.
 
     The wire key itself is the attribute's name in kebab-case, or `msgspec.field(name=…)`.
@@ -33,6 +33,10 @@ class Wire(msgspec.Struct, frozen=True):
     pairs: bool = False
     """For a mapping with free keys: a list of one-entry mappings is understood, too."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.aliases, tuple) or not isinstance(self.doc, str):
+            raise DeclarationError('Wire takes a text and keywords: Wire("…", aliases=("name",))')
+
 
 class Rule:
     """A rule between the fields of one struct, checked on construction and on load.
@@ -40,6 +44,8 @@ class Rule:
     Structs list their rules in the class variable `rules`.
     """
 
+    attributes: tuple[str, ...] = ()
+    """The attributes that the rule is about."""
     kept: str = "False"
     """A Python expression in the struct `o`, cheap, true only if the rule is kept; constructors
     ask `broken` where it is not."""
@@ -73,7 +79,7 @@ class OneOf(Rule):
     """At least one of the attributes must be given."""
 
     def __init__(self, *attributes: str) -> None:
-        self.attributes: Final = attributes
+        self.attributes = attributes
         self.kept = " or ".join(f"o.{attribute} is not None" for attribute in attributes)
 
     def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
@@ -89,6 +95,7 @@ class Needs(Rule):
     def __init__(self, attribute: str, other: str) -> None:
         self.attribute: Final = attribute
         self.other: Final = other
+        self.attributes = (attribute, other)
         self.kept = f"o.{attribute} is not True or o.{other} is not None"
 
     def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
@@ -101,7 +108,7 @@ class AllOrNone(Rule):
     """The attributes are given together, or not at all."""
 
     def __init__(self, *attributes: str) -> None:
-        self.attributes: Final = attributes
+        self.attributes = attributes
         self.kept = " and ".join(f"o.{attribute} is None" for attribute in attributes)
 
     def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:

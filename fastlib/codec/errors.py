@@ -150,5 +150,9 @@ class Report:
         """True if the message can be read, with or without warnings."""
         return not self.errors
 
+    def __bool__(self) -> bool:
+        """The same as `ok`."""
+        return self.ok
+
     def __repr__(self) -> str:
-        return f"<Report: {len(self.errors)} errors, {len(self.warnings)} warnings>"
+        return f"<Report: errors: {len(self.errors)}, warnings: {len(self.warnings)}>"

@@ -63,6 +63,12 @@ class Record(Shape):
         self.rules = tuple(rules)
         self.custom = build
         self.keys = {field.attribute: field.key for field in self.fields}
+        for rule in self.rules:
+            strange = set(rule.attributes) - self.keys.keys()
+            if strange:
+                raise DeclarationError(
+                    f"{cls.__name__}: a rule speaks of {min(strange)!r}, which is no field"
+                )
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
         for field in self.fields:
@@ -125,8 +131,7 @@ class Record(Shape):
                 self.unknown(key, name, reading, path)
         for field in self.fields:
             if field.required and field.attribute not in values:
-                stranger = next((s for s in strangers if s in field.wire.old), None)
-                stranger = stranger or nearest_word(field.key, strangers[:MAX_SUGGESTIONS])
+                stranger = self._stranger((field.attribute,), strangers)
                 reading.problem(
                     node,
                     (*path, field.key),
@@ -140,9 +145,22 @@ class Record(Shape):
             broken = rule.problem(values.get, self.keys)
             if broken is not None:
                 below, message = broken
+                near = self._stranger(rule.attributes, strangers)
+                message += f"; there is {near!r} instead" if near else ""
                 place = places.get(str(below[0]), node) if below else node
                 values[""] = reading.problem(place, (*path, *below), "rule", message)
         return INVALID if INVALID in values.values() else values
+
+    def _stranger(self, attributes: Iterable[str], strangers: list[str]) -> str | None:
+        """An unknown key that was probably meant for one of the attributes, which is absent."""
+        few = strangers[:MAX_SUGGESTIONS]
+        for field in self.fields:
+            if few and field.attribute in attributes:
+                old = next((name for name in few if name in field.wire.old), None)
+                near = old or nearest_word(field.key, few)
+                if near is not None:
+                    return near
+        return None
 
     def known(self) -> list[str]:
         """The keys that may stand in the mapping."""
@@ -260,17 +278,29 @@ def fields_of(cls: type[Any]) -> list[Field]:
     for info in msgspec.structs.fields(cls):
         where = f"{cls.__name__}.{info.name}"
         hint, optional, wire = _strip(info.type)
+        shape = shape_of_type(hint, where, wire)
+        if not info.required and info.default is not msgspec.NODEFAULT:
+            _check_default(where, shape, info.default, optional)
         fields.append(
             Field(
                 info.name,
                 info.encode_name,
-                shape_of_type(hint, where, wire),
+                shape,
                 wire,
                 required=info.required,
                 optional=optional,
             )
         )
     return fields
+
+
+def _check_default(where: str, shape: Shape, default: Any, optional: bool) -> None:
+    if default is None and optional:
+        return
+    try:
+        shape.check(default)
+    except Unfit as error:
+        raise DeclarationError(f"{where}: its default does not fit: {error.message}") from None
 
 
 def _strip(hint: Any) -> tuple[Any, bool, Wire]:

@@ -32,6 +32,13 @@ class MessageMeta(msgspec.StructMeta):
                     f"{name}.{attribute}: every message has something of that name; take another "
                     f"and give the key by msgspec.field(name={attribute!r})"
                 )
+        # The package's own containers check their members first, and call `check` themselves.
+        if "__post_init__" in namespace and not namespace["__module__"].startswith(__package__):
+            raise DeclarationError(
+                f"{name}: __post_init__ is how every message is checked; write a Rule instead"
+            )
+        if options.get("frozen") is False:
+            raise DeclarationError(f"{name}: a message does not change; leave frozen out")
         struct: dict[str, Any] = {
             "kw_only": True,
             "frozen": True,
@@ -43,7 +50,13 @@ class MessageMeta(msgspec.StructMeta):
             (struct if option in _STRUCT_OPTIONS else declared)[option] = value
         cls: Any = super().__new__(mcls, name, bases, namespace, **struct)
         if declared:
-            cls.__declare__(**declared)
+            try:
+                cls.__declare__(**declared)
+            except TypeError as error:
+                if isinstance(error, DeclarationError):
+                    raise
+                what = str(error).rpartition("() ")[2]
+                raise DeclarationError(f"{name}: the class statement's keywords: {what}") from None
         new: MessageMeta = cls
         return new
 

@@ -73,7 +73,10 @@ def _layouts(layout: Layout | tuple[Layout, ...]) -> tuple[Layout, ...]:
 
 
 class Task(Message):
-    """What every member of a task container has."""
+    """What every member of a task container has.
+
+    Alone, a task reads and writes as the member that it is; a `TaskContainer` is what travels.
+    """
 
     declaration: ClassVar[Declaration]
 
@@ -129,6 +132,8 @@ class Task(Message):
     @classmethod
     def __check_keys(cls, declared: Declaration) -> None:
         """Raises DeclarationError where a container could not tell its keys from the members'."""
+        if not isinstance(declared.key, str) or not declared.key:
+            raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
         own = {"task", "tasks", "concurrent-execution", "id", "host"}
         if "list" in declared.layouts and declared.key in own:
             raise DeclarationError(
@@ -193,6 +198,8 @@ class TaskContainer(Message):
             declared = _by_task.get(self.task) if isinstance(self.task, str) else None
             if declared is None:
                 known = ", ".join(sorted(_by_task))
+                if self.task == "":
+                    self._refuse("task", f"give the title, one of {known}, as no tasks tell it")
                 got = shorten(self.task)
                 self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
         if declared.layouts[0] == "inline" and (
