@@ -15,7 +15,7 @@ import msgspec
 from .declare import Rule
 from .errors import Problem, ValidationError, render_path
 from .records import Field, Record, fields_of
-from .shapes import Bool, Choice, Float, Int, Text, Unfit
+from .shapes import Bool, Choice, Float, Int, List, Text, Unfit
 
 Checker = Callable[[Any], None]
 
@@ -51,6 +51,8 @@ def _condition(field: Field) -> str | None:
         tests = ["type(v) is float", "v == v"]
     elif type(shape) is Choice and all(key == text for key, text in shape.values.items()):
         tests = ["type(v) is str", f"v in {tuple(shape.values)!r}"]
+    elif isinstance(shape, List) and shape.integers is not None:
+        tests = [f"{field.attribute}_integers(v)"]
     elif isinstance(shape, Record):
         tests = [f"type(v) is {field.attribute}_class"]
         if field.wire.empty_is_absent:
@@ -70,6 +72,8 @@ def _compile(cls: type[Any]) -> Checker:
         if field.wire.own_check:
             continue
         names[f"{field.attribute}_field"] = field
+        if isinstance(field.shape, List) and field.shape.integers is not None:
+            names[f"{field.attribute}_integers"] = field.shape.holds
         if isinstance(field.shape, Record):
             names[f"{field.attribute}_class"] = field.shape.cls
         condition = _condition(field)

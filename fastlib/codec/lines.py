@@ -321,7 +321,8 @@ def _integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any, int
 def integer_lists(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
     """A list of lists of integers, both in either style."""
     if text:
-        text, i = _flow(lines, i, text, indent)
+        if text[-2:] != "]]":
+            text, i = _flow(lines, i, text, indent)
         if "-" in text or "\t" in text:
             raise Decline
         return _json_lists(text), i

@@ -114,8 +114,9 @@ def _scan(
     items: list[Any] = []
     values: dict[str, Any] = {}
     count = 0
-    whole = rest.whole.get
-    heads = rest.heads.get
+    by_line, by_head = rest
+    whole = by_line.get
+    heads = by_head.get
     cls = plan.cls
     while True:
         line = lines[i]
@@ -147,6 +148,8 @@ def _scan(
                 values[attribute] = text
             else:
                 values[attribute], i = styled(lines, i, text, indent)
+        elif kind == _OTHER:
+            values[attribute], i = what(lines, i, text, indent)
         elif kind == _WORD:
             value = what.get(text, INVALID)
             if value is INVALID:
@@ -167,12 +170,10 @@ def _scan(
             if value is INVALID:
                 raise Decline
             values[attribute] = value
-        elif kind == _TITLE:
+        else:  # the title
             if unquote(text) != what:
                 raise Decline
             values[_TITLE_SEEN] = None
-        else:
-            values[attribute], i = what(lines, i, text, indent)
     if len(values) != count:  # a key stood there twice
         raise Decline
     return values, i
@@ -228,7 +229,8 @@ class _Plan:
         values, end = _scan(lines, i, None, self.table(prefix), prefix, self)
         if end == i:
             raise Decline
-        return self.build(values), end
+        cls = self.cls
+        return (self.build(values) if cls is None else cls(**values)), end
 
     def read_list(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         """A list of mappings in the lines below its key."""

@@ -33,8 +33,13 @@ def decode(text: str | bytes, limits: Limits, what: str) -> str:
         text = bytes(text)
     if len(text) > limits.max_bytes:
         _check_size(len(text), limits, what)
-    head = text[:4]
-    encoding, skip = ("utf-8", 0) if head.isascii() and b"\0" not in head else _encoding(text)
+    try:
+        decoded = text.decode()
+        if decoded[:1] != "\ufeff" and "\0" not in decoded:  # the usual case
+            return decoded
+    except UnicodeDecodeError:
+        pass  # another encoding, or none: the marks below tell, and the error then has a place
+    encoding, skip = _encoding(text)
     try:
         return text[skip:].decode(encoding) if skip else text.decode(encoding)
     except UnicodeDecodeError as error:
