@@ -145,6 +145,8 @@ class Communicator(AbstractContextManager["Communicator"]):
         return self._receive(self._core.inbox(topic), timeout)
 
     def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
+        if (message := inbox.poll()) is not None:
+            return message
         future = inbox.take()
         try:
             return wait(future, timeout, f"a message to {inbox.pattern!r}")

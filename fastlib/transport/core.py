@@ -60,10 +60,10 @@ class Core:
         self,
         topic: str,
         qos: int,
-        callback: Callable[[ReceivedMessage], None] | None,
+        sink: Callable[[ReceivedMessage], None] | None,
         manual_ack: bool,
     ) -> "Future[None]":
-        """Subscribe; without a callback the messages wait in an inbox."""
+        """Subscribe; without a sink the messages wait in an inbox. A sink only enqueues."""
         check_filter(topic)
         if qos not in (0, 1, 2):
             raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
@@ -72,12 +72,12 @@ class Core:
                 raise ClosedError(f"{self.link.name} is closed")
             if topic in self._inboxes or topic in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
-            if callback is None:
+            if sink is None:
                 inbox = self._inboxes[topic] = Inbox(topic)
                 route = Route(topic, qos, inbox.put, manual_ack)
             else:
                 self._callbacks.add(topic)
-                route = Route(topic, qos, callback, manual_ack)
+                route = Route(topic, qos, sink, manual_ack)
             self._routes.add(route)
         return self.link.subscribe(topic, qos)
 

@@ -175,11 +175,11 @@ class MemoryLink:
                 self._broker.detach(session, self)
             left, self._kept = self._kept, deque()
         undelivered = tuple(delivery.undelivered(sent=False) for delivery in left)
+        closed.set_result(undelivered)
         for delivery, facts in zip(left, undelivered, strict=True):
             delivery.future.set_exception(UndeliveredError([facts], "closed"))
         if self._ended is not None:
             self._ended(ClosedError(f"{self.name} is closed"))
-        closed.set_result(undelivered)
 
     def arrived(self, arrival: Arrival) -> None:
         """From the broker."""

@@ -46,6 +46,9 @@ GOODBYE_SECONDS: Final = 2.0
 TICK_SECONDS: Final = 1.0
 """How often the keep-alive is looked after when nothing happens."""
 
+AT_ONCE: Final = 32
+"""Packets that are read without writing any."""
+
 HOPELESS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 """Reason codes of a CONNACK after which the same try would end the same way: protocol version,
 client id, password, authorisation, banned, authentication method."""
@@ -261,13 +264,15 @@ class MqttLink:
         poll = select.poll()
         poll.register(self._wake_receiver, select.POLLIN)
         poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-        ready = dict(poll.poll(0 if client.has_read() else timeout * 1000))
+        busy = client.has_read() or (self._accepted and self._outbox.hungry)
+        ready = dict(poll.poll(0 if busy else timeout * 1000))
         self._run_commands(self._wake_receiver.fileno() in ready)
         number = own.fileno()
         if ready.get(number, 0) & ~select.POLLOUT or client.has_read():
-            client.loop_read()
-            while client.has_read() and client.socket() is not None:
+            for _ in range(AT_ONCE):  # and then what they made us answer is written
                 client.loop_read()
+                if not client.has_read() or client.socket() is None:
+                    break
         client.loop_misc()
 
     def _pause(self) -> None:
@@ -293,6 +298,7 @@ class MqttLink:
     def _finish(self) -> None:
         """Say goodbye and let go of everyone who waits."""
         undelivered: tuple[Undelivered, ...] = ()
+        self._ended = True
         try:
             undelivered = self._outbox.give_up("closed")
             if self._accepted:
@@ -304,7 +310,7 @@ class MqttLink:
         except Exception:
             log.exception("%s: could not say goodbye", self.name)
         finally:
-            self._ended, self._accepted = True, False
+            self._accepted = False
             own = self._client.socket()
             if own is not None:
                 own.close()
@@ -377,6 +383,8 @@ class MqttLink:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._disconnect_code = reason.value
+        elif self._ended and (own := client.socket()) is not None:
+            _read_to_the_end(own)
 
     def _on_publish(
         self, client: paho.Client, data: Any, mid: int, reason: Any, properties: Any
@@ -437,6 +445,20 @@ class MqttLink:
 
     def _unask(self, filters: list[str]) -> None:
         self._client.unsubscribe(filters)
+
+
+def _read_to_the_end(own: Any) -> None:
+    """Let the broker close the connection, after it has read all of ours.
+
+    To close it with something unread makes TCP drop what the broker has not read yet: our last
+    acknowledgements, and the goodbye, so that it would send our will.
+    """
+    with suppress(OSError):
+        own.shutdown(socket.SHUT_WR)
+        own.settimeout(GOODBYE_SECONDS)
+        latest = time.monotonic() + GOODBYE_SECONDS
+        while own.recv(65536) and time.monotonic() < latest:
+            pass
 
 
 def _nothing() -> None:

@@ -56,12 +56,17 @@ class Outbox:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
+    @property
+    def hungry(self) -> bool:
+        """True if `feed` has something to do."""
+        return bool(self._waiting) and len(self._on_way) < self.window
+
     def feed(self, publish: Callable[[Delivery], int | None]) -> None:
         """Send as many messages as the window allows.
 
         `publish` returns the packet number, or None if the message cannot be taken just now.
         """
-        while self._waiting and len(self._on_way) < self.window:
+        while self.hungry:
             delivery = self._waiting[0]
             mid = publish(delivery)
             if mid is None:

@@ -9,11 +9,15 @@ paho has all of it. Why it is needed:
   3.1.1, section 4.3.3).
 - paho completes a QoS 2 message that the broker had half, even if the broker has lost its session
   and with it the message. Here it is sent again then.
+- paho forgets with the second try to reconnect that the broker had confirmed a QoS 2 message half,
+  and sends it in full, so that it comes twice. Here it goes on where it was.
 - paho takes a message that an MQTT 5 broker refuses in PUBREC for delivered.
 - paho reads packets with a system call for a byte, and copies the rest of a large packet for each
   piece that it sends, which takes minutes for 64 MiB over TLS.
+- paho leaves the socket of a failed TLS handshake open.
 """
 
+import socket
 import ssl
 import struct
 from collections.abc import Callable
@@ -27,6 +31,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 READ_SIZE: Final = 65536
 LARGE: Final = 65536
+HALF_CONFIRMED: Final = (
+    MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
+    MessageState.MQTT_MS_RESEND_PUBREL,
+)
 
 
 class PahoClient(paho.Client):
@@ -51,6 +59,7 @@ class PahoClient(paho.Client):
             **arguments,
         )
         self.on_message = lambda _client, _data, message: arrived(message)
+        self.on_socket_open = _without_delay
         # With a callback for it, paho leaves writing to us, instead of doing it in the midst.
         self.on_socket_register_write = lambda _client, _data, _socket: None
         self.max_inflight_messages_set(0)  # the window is kept by what we hand over
@@ -90,6 +99,17 @@ class PahoClient(paho.Client):
         self._read_at = min(start + bufsize, len(self._read))
         return self._read[start : self._read_at]
 
+    def _messages_reconnect_reset_out(self) -> None:
+        half = [m for m in self._out_messages.values() if m.state in HALF_CONFIRMED]
+        super()._messages_reconnect_reset_out()
+        if not self._check_clean_session():
+            for message in half:
+                message.state = MessageState.MQTT_MS_RESEND_PUBREL
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        assert self._ssl_context is not None
+        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self.host)
+
     def _packet_queue(
         self, command: int, packet: Any, mid: int, qos: int, info: Any = None
     ) -> MQTTErrorCode:
@@ -123,3 +143,9 @@ class PahoClient(paho.Client):
             with self._out_message_mutex:
                 return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
         return super()._handle_pubrec()
+
+
+def _without_delay(_client: paho.Client, _data: object, opened: Any) -> None:
+    # Else the last of several small packets waits some 40 ms for the broker's TCP to confirm the
+    # one before.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

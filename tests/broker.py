@@ -1,0 +1,170 @@
+"""A mosquitto of one's own: on a free loopback port, in a directory of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import Self
+
+PATIENCE = 30
+"""Seconds until something that must come is given up."""
+
+MISSING = (
+    "mosquitto is not installed, and the tests of the transport need it: "
+    "apt-get update && apt-get install -y --no-install-recommends mosquitto"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def find(program: str) -> str:
+    """The path of a program of mosquitto's. Raises RuntimeError with the line that installs it."""
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise RuntimeError(MISSING)
+    return found
+
+
+class Certificates:
+    """A certificate authority, a broker's certificate for 127.0.0.1 and a client's."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.ca = directory / "ca.pem"
+        self.ca_key = directory / "ca.key"
+        self._openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "2", "-subj", "/CN=test authority", "-keyout", self.ca_key, "-out", self.ca),
+        )
+        self.broker = self._signed("broker", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        self.client = self._signed("client", "extendedKeyUsage=clientAuth")
+
+    def _signed(self, name: str, extension: str) -> Path:
+        request = self.directory / f"{name}.csr"
+        certificate = self.directory / f"{name}.pem"
+        self._openssl(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-subj", f"/CN={name}", "-keyout", self.key(certificate), "-out", request),
+        )
+        extensions = self.directory / f"{name}.ext"
+        extensions.write_text(extension)
+        self._openssl(
+            *("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key),
+            *("-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", certificate),
+        )
+        return certificate
+
+    @staticmethod
+    def key(certificate: Path) -> Path:
+        return certificate.with_suffix(".key")
+
+    @staticmethod
+    def _openssl(*arguments: object) -> None:
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+class Mosquitto:
+    """The broker as a process: `start`, `kill` (no goodbye), `stop` (in order), again `start`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        persistence: bool = False,
+        password: tuple[str, str] | None = None,
+        certificates: Certificates | None = None,
+        client_certificates: bool = False,
+        settings: tuple[str, ...] = (),
+    ) -> None:
+        directory.mkdir(exist_ok=True)
+        self.port = free_port()
+        self.log: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._configuration = directory / "mosquitto.conf"
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            "log_dest stderr",
+            "connection_messages true",
+            f"allow_anonymous {str(password is None).lower()}",
+        ]
+        if os.getuid() == 0:
+            lines.append("user root")  # else it could not read the directory
+        if password is not None:
+            file = directory / "passwords"
+            command = [find("mosquitto_passwd"), "-b", "-c", str(file), *password]
+            subprocess.run(command, check=True, capture_output=True)
+            lines.append(f"password_file {file}")
+        if certificates is not None:
+            lines += [
+                f"cafile {certificates.ca}",
+                f"certfile {certificates.broker}",
+                f"keyfile {certificates.key(certificates.broker)}",
+                f"require_certificate {str(client_certificates).lower()}",
+            ]
+        if persistence:
+            lines += [
+                "persistence true",
+                f"persistence_location {directory}/",
+                "autosave_on_changes true",
+                "autosave_interval 1",
+            ]
+        self._configuration.write_text("\n".join([*lines, *settings, ""]))
+
+    def start(self) -> Self:
+        process = subprocess.Popen(
+            [find("mosquitto"), "-c", str(self._configuration)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running = threading.Event()
+
+        def read() -> None:
+            assert process.stderr is not None
+            with process.stderr:
+                for line in process.stderr:
+                    self.log.append(line)
+                    if " running" in line:
+                        running.set()
+            running.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        self._process = process
+        assert running.wait(PATIENCE), "mosquitto does not start"
+        assert process.poll() is None, "".join(self.log)
+        return self
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(PATIENCE)
+
+    def freeze(self) -> None:
+        """Let it hang, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

@@ -1,0 +1,118 @@
+"""A stream of numbered messages under disturbance, and what became of it."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastlib.transport import Communicator
+
+TOPICS = 4
+PATIENCE = 300
+"""Seconds until a stream that does not come through is given up."""
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience: float = 30) -> None:
+    """For conditions that nothing announces."""
+    never = threading.Event()
+    latest = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < latest, f"not in {patience} s: {what}"
+        never.wait(0.005)
+
+
+@dataclass
+class Outcome:
+    """What a stream has shown."""
+
+    sent: int
+    got: list[tuple[int, int]] = field(default_factory=list)
+    """Topic and number, as received."""
+    confirmed_at: dict[tuple[int, int], float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def lost(self) -> set[tuple[int, int]]:
+        every = {(number % TOPICS, number) for number in range(self.sent)}
+        return every - set(self.got)
+
+    @property
+    def duplicates(self) -> int:
+        return sum(Counter(self.got).values()) - len(set(self.got))
+
+    @property
+    def in_order(self) -> bool:
+        """Within each topic, counting the first time of each message."""
+        first = list(dict.fromkeys(self.got))
+        per_topic = [[n for t, n in first if t == topic] for topic in range(TOPICS)]
+        return all(numbers == sorted(numbers) for numbers in per_topic)
+
+    def __str__(self) -> str:
+        order = "order kept" if self.in_order else "ORDER NOT KEPT"
+        return (
+            f"{self.sent} messages: {len(self.lost)} lost, {self.duplicates} duplicates, {order}, "
+            f"{self.seconds:.1f} s"
+        )
+
+
+def stream(
+    sender: Communicator,
+    receiver: Communicator,
+    root: str,
+    *,
+    sent: int,
+    qos: int,
+    disturb: dict[int, Callable[[], None]],
+    manual_ack: bool = False,
+) -> Outcome:
+    """Send numbers to several topics, disturb when so many were received, wait for the end."""
+    outcome = Outcome(sent)
+    receiver.subscribe(f"{root}/#", qos=2, manual_ack=manual_ack)
+    progress = threading.Condition()
+    ended: set[str] = set()
+
+    def receive() -> None:
+        while len(ended) < TOPICS:
+            message = receiver.receive(f"{root}/#", timeout=PATIENCE)
+            if message.payload == b"end":
+                ended.add(message.topic)
+            else:
+                with progress:
+                    topic = int(message.topic.rpartition("/")[2])
+                    outcome.got.append((topic, int(message.payload)))
+                    progress.notify_all()
+            message.ack()
+
+    thread = threading.Thread(target=receive, daemon=True)
+    start = time.monotonic()
+    thread.start()
+
+    def send() -> None:
+        for number in range(sent):
+            place = (number % TOPICS, number)
+            delivery = sender.send(b"%d" % number, f"{root}/{place[0]}", qos, timeout=PATIENCE)
+            delivery.future.add_done_callback(
+                lambda _, place=place: outcome.confirmed_at.setdefault(place, time.monotonic())
+            )
+            deliveries.append(delivery)
+
+    deliveries: list[Any] = []
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    for count, action in sorted(disturb.items()):
+        with progress:
+            enough = progress.wait_for(lambda count=count: len(outcome.got) >= count, PATIENCE)
+        assert enough, f"{len(outcome.got)} of {sent} came"
+        action()
+    sending.join(PATIENCE)
+    for delivery in deliveries:
+        delivery.wait(PATIENCE)
+    assert len(deliveries) == sent
+    for topic in range(TOPICS):
+        sender.send(b"end", f"{root}/{topic}", qos).wait(PATIENCE)
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), f"{outcome}, and no end of it"
+    outcome.seconds = time.monotonic() - start
+    return outcome

@@ -1,0 +1,103 @@
+"""What only coroutines can do: iterate and be cancelled."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from fastlib.transport import (
+    AsyncCommunicator,
+    Communicator,
+    MemoryBroker,
+    MemoryOptions,
+    SubscriptionError,
+    UndeliveredError,
+    WaitTimeoutError,
+    connect_async,
+)
+
+
+def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    return run
+
+
+@in_a_loop
+async def test_iteration() -> None:
+    broker = MemoryBroker()
+    async with await connect_async(MemoryOptions(broker=broker)) as one:
+        await one.subscribe("a/#")
+        for number in range(3):
+            await (await one.send(b"%d" % number, "a/b"))
+        seen = []
+        async for message in one.messages("a/#"):
+            seen.append(message.payload)
+            if len(seen) == 3:
+                asyncio.get_running_loop().call_soon(asyncio.create_task, one.close())
+    assert seen == [b"0", b"1", b"2"]
+
+
+@in_a_loop
+async def test_a_cancelled_receive_takes_nothing() -> None:
+    async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
+        await one.subscribe("a")
+        for number in range(200):
+            waiting = asyncio.create_task(one.receive("a"))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            await one.send(b"%d" % number, "a")
+            waiting.cancel()
+            try:
+                message = await waiting
+            except asyncio.CancelledError:
+                message = await one.receive("a", timeout=1)
+            assert message.payload == b"%d" % number
+
+
+@in_a_loop
+async def test_many_wait_in_turn() -> None:
+    async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
+        await one.subscribe("a")
+        waiting = [asyncio.create_task(one.receive("a", timeout=5)) for _ in range(50)]
+        await asyncio.sleep(0)
+        for number in range(50):
+            await one.send(b"%d" % number, "a")
+        assert [int((await task).payload) for task in waiting] == list(range(50))
+
+
+@in_a_loop
+async def test_unsubscribing_ends_waiting() -> None:
+    async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
+        await one.subscribe("a")
+        waiting = asyncio.create_task(one.receive("a"))
+        await asyncio.sleep(0)
+        await one.unsubscribe("a")
+        with pytest.raises(SubscriptionError, match="unsubscribed"):
+            await waiting
+
+
+@in_a_loop
+async def test_times_out_while_cut_off() -> None:
+    broker = MemoryBroker()
+    one = await connect_async(MemoryOptions(broker=broker, client_id="a"))
+    broker.cut("a")
+    with pytest.raises(WaitTimeoutError):
+        await one.subscribe("a", timeout=0.01)
+    await one.send(b"", "a")
+    with pytest.raises(UndeliveredError):
+        await one.close(timeout=0.01)
+
+
+def test_faces_agree() -> None:
+    """The async face has what the sync face has, and iteration."""
+
+    def names(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert names(AsyncCommunicator) - names(Communicator) == {"messages", "open"}
+    assert names(Communicator) <= names(AsyncCommunicator)

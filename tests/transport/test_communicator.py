@@ -1,0 +1,345 @@
+"""What holds for every implementation and for both faces."""
+
+import queue
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+from places import PATIENCE, Place
+
+from fastlib.transport import (
+    ClosedError,
+    OptionsError,
+    SubscriptionError,
+    TopicError,
+    WaitTimeoutError,
+    Will,
+)
+
+
+@pytest.fixture
+def root() -> str:
+    """A topic of the test's own: the brokers are shared."""
+    return f"test/{uuid4().hex}"
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_there_and_back(place: Place, root: str, qos: int) -> None:
+    one, other = place.connect(), place.connect()
+    one.subscribe(f"{root}/a")
+    for number in range(100):
+        other.send(b"%d" % number, f"{root}/a", qos)
+    for number in range(100):
+        message = one.receive(f"{root}/a", timeout=PATIENCE)
+        assert message.payload == b"%d" % number
+        assert message.topic == f"{root}/a"
+        assert message.qos == qos
+        assert not message.retain
+        assert not message.duplicate
+
+
+def test_any_bytes(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(root)
+    for payload in (b"", bytes(range(256)), b"\0" * 100_000):
+        one.send(payload, root).wait(PATIENCE)
+        assert one.receive(timeout=PATIENCE).payload == payload
+
+
+def test_wildcards(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(f"{root}/+/result")
+    one.subscribe(f"{root}/deep/#")
+    for topic in ("a/result", "b/task", "b/result", "deep", "deep/er/still"):
+        one.send(topic.encode(), f"{root}/{topic}")
+    for topic in ("a/result", "b/result"):
+        message = one.receive(f"{root}/+/result", timeout=PATIENCE)
+        assert message.topic == f"{root}/{topic}"
+        assert message.payload == topic.encode()
+    for topic in ("deep", "deep/er/still"):
+        assert one.receive(f"{root}/deep/#", timeout=PATIENCE).topic == f"{root}/{topic}"
+
+
+def test_system_topics_are_not_everything(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe("#")
+    one.subscribe("+/tick")
+    one.send(b"1", f"$fastlib/{root}")
+    one.send(b"2", root)
+    while (message := one.receive("#", timeout=PATIENCE)).topic != root:
+        assert not message.topic.startswith("$")
+
+
+def test_overlapping_subscriptions_each_get_it_once(place: Place, root: str) -> None:
+    one = place.connect()
+    filters = [f"{root}/a/b", f"{root}/+/b", f"{root}/a/+", f"{root}/#", f"{root}/+/+"]
+    for pattern in filters:
+        one.subscribe(pattern)
+    one.unsubscribe(f"{root}/+/b")
+    filters.remove(f"{root}/+/b")
+    for number in range(10):
+        one.send(b"%d" % number, f"{root}/a/b", 2)
+    for pattern in filters:
+        for number in range(10):
+            assert one.receive(pattern, timeout=PATIENCE).payload == b"%d" % number
+    one.unsubscribe(f"{root}/#")
+    one.unsubscribe(f"{root}/+/+")
+    one.send(b"last", f"{root}/a/b", 2)
+    assert one.receive(f"{root}/a/b", timeout=PATIENCE).payload == b"last"
+    assert one.receive(f"{root}/a/+", timeout=PATIENCE).payload == b"last"
+
+
+def test_the_lower_quality_counts(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(root, qos=1)
+    one.subscribe(f"{root}/#", qos=0)
+    one.send(b"", root, qos=2)
+    assert one.receive(root, timeout=PATIENCE).qos == 1
+    assert one.receive(f"{root}/#", timeout=PATIENCE).qos == 0
+
+
+def test_callback(place: Place, root: str) -> None:
+    one = place.connect()
+    seen: queue.Queue[tuple[bytes, str]] = queue.Queue()
+    one.subscribe(f"{root}/+", lambda m: seen.put((m.payload, threading.current_thread().name)))
+    for number in range(50):
+        one.send(b"%d" % number, f"{root}/x")
+    for number in range(50):
+        payload, thread = seen.get(timeout=PATIENCE)
+        assert payload == b"%d" % number
+        assert "network" not in thread
+    with pytest.raises(SubscriptionError, match="go to its callback"):
+        one.receive(f"{root}/+", timeout=1)
+
+
+def test_a_callback_may_fail(place: Place, root: str, caplog: pytest.LogCaptureFixture) -> None:
+    one = place.connect()
+    seen: queue.Queue[bytes] = queue.Queue()
+
+    def callback(message):
+        seen.put(message.payload)
+        if message.payload == b"bad":
+            raise ValueError("no good")
+
+    one.subscribe(root, callback)
+    one.send(b"bad", root)
+    one.send(b"good", root)
+    assert [seen.get(timeout=PATIENCE), seen.get(timeout=PATIENCE)] == [b"bad", b"good"]
+    assert "no good" in caplog.text
+
+
+def test_unsubscribe(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(f"{root}/a")
+    one.subscribe(f"{root}/b")
+    one.unsubscribe(f"{root}/a")
+    one.send(b"", f"{root}/a").wait(PATIENCE)
+    one.send(b"", f"{root}/b")
+    assert one.receive(timeout=PATIENCE).topic == f"{root}/b"
+    with pytest.raises(SubscriptionError, match="not subscribed"):
+        one.receive(f"{root}/a", timeout=1)
+    with pytest.raises(SubscriptionError, match="not subscribed"):
+        one.unsubscribe(f"{root}/a")
+
+
+def test_what_is_wrong_is_said(place: Place, root: str) -> None:
+    one = place.connect()
+    with pytest.raises(SubscriptionError, match="0 subscriptions"):
+        one.receive(timeout=1)
+    one.subscribe(root)
+    with pytest.raises(SubscriptionError, match="already"):
+        one.subscribe(root)
+    with pytest.raises(TopicError, match="wildcard"):
+        one.send(b"", "a/+")
+    with pytest.raises(TopicError, match="publish_topic"):
+        one.send(b"")
+    with pytest.raises(TopicError, match="before the last"):
+        one.subscribe("a/#/b")
+    with pytest.raises(OptionsError, match="quality"):
+        one.send(b"", root, qos=3)
+    with pytest.raises(OptionsError, match="quality"):
+        one.subscribe(f"{root}/x", qos=-1)
+    with pytest.raises(TypeError, match="bytes"):
+        one.send("text", root)
+
+
+def test_receive_waits_no_longer_than_told(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(root)
+    start = time.monotonic()
+    with pytest.raises(WaitTimeoutError, match=root):
+        one.receive(root, timeout=0.05)
+    assert time.monotonic() - start < 5
+    one.send(b"later", root)
+    assert one.receive(root, timeout=PATIENCE).payload == b"later"
+
+
+def test_default_topics(place: Place, root: str) -> None:
+    one = place.connect(publish_topic=f"{root}/task", subscribe_topic=f"{root}/+")
+    one.send(b"x").wait(PATIENCE)
+    assert one.receive(timeout=PATIENCE).topic == f"{root}/task"
+
+
+def test_retained(place: Place, root: str) -> None:
+    one = place.connect()
+    one.send(b"old", root, retain=True).wait(PATIENCE)
+    one.send(b"new", root, retain=True).wait(PATIENCE)
+    one.subscribe(root)
+    message = one.receive(root, timeout=PATIENCE)
+    assert (message.payload, message.retain) == (b"new", True)
+    one.send(b"newest", root, retain=True)
+    message = one.receive(root, timeout=PATIENCE)
+    assert (message.payload, message.retain) == (b"newest", False)
+    one.send(b"", root, retain=True).wait(PATIENCE)
+    other = place.connect()
+    other.subscribe(f"{root}/#")
+    other.send(b"after", f"{root}/x")
+    assert other.receive(timeout=PATIENCE).payload == b"after"
+
+
+def test_a_session_keeps_messages(place: Place, root: str) -> None:
+    name = f"session-{uuid4().hex[:8]}"
+    away = place.connect(client_id=name, persistent=True)
+    away.subscribe(root)
+    away.close()
+    sender = place.connect()
+    for number in range(50):
+        sender.send(b"%d" % number, root, 1 + number % 2).wait(PATIENCE)
+    back = place.connect(client_id=name, persistent=True)
+    back.subscribe(root)  # what came before this must wait for it
+    sender.send(b"50", root)
+    numbers = [int(back.receive(timeout=PATIENCE).payload) for _ in range(51)]
+    assert numbers == list(range(51))
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_is_not_acknowledged_comes_again(place: Place, root: str, qos: int) -> None:
+    name = f"manual-{uuid4().hex[:8]}"
+    first = place.connect(client_id=name, persistent=True)
+    first.subscribe(root, manual_ack=True)
+    sender = place.connect()
+    for number in range(5):
+        sender.send(b"%d" % number, root, qos).wait(PATIENCE)
+    for _ in range(3):
+        first.receive(timeout=PATIENCE).ack()
+    first.receive(timeout=PATIENCE)  # taken, and then the program ends
+    first.close()
+    second = place.connect(client_id=name, persistent=True)
+    second.subscribe(root, manual_ack=True)
+    again = second.receive(timeout=PATIENCE)
+    assert again.payload == b"3"
+    assert again.duplicate
+    again.ack()
+    again.ack()  # does nothing
+    last = second.receive(timeout=PATIENCE)
+    assert last.payload == b"4"
+    last.ack()
+    second.close()
+    third = place.connect(client_id=name, persistent=True)
+    third.subscribe(root, manual_ack=True)
+    sender.send(b"5", root, qos)
+    assert third.receive(timeout=PATIENCE).payload == b"5"
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_close_delivers(place: Place, root: str, qos: int) -> None:
+    receiver = place.connect()
+    receiver.subscribe(root)
+    sender = place.connect()
+    deliveries = [sender.send(b"%d" % number, root, qos) for number in range(300)]
+    sender.close()
+    assert all(delivery.done for delivery in deliveries)
+    numbers = [int(receiver.receive(timeout=PATIENCE).payload) for _ in range(300)]
+    assert numbers == list(range(300))
+
+
+def test_close_ends_waiting(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(root)
+    errors: queue.Queue[Exception] = queue.Queue()
+
+    def wait() -> None:
+        try:
+            one.receive(root)
+        except Exception as error:
+            errors.put(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    one.close()
+    assert isinstance(errors.get(timeout=PATIENCE), ClosedError)
+    thread.join(PATIENCE)
+    one.close()  # once is enough
+    assert not one.is_connected
+    with pytest.raises(ClosedError):
+        one.send(b"", root)
+    with pytest.raises(ClosedError):
+        one.subscribe(f"{root}/x")
+    with pytest.raises(ClosedError):
+        one.receive(root, timeout=1)
+
+
+def test_close_lets_callbacks_finish(place: Place, root: str) -> None:
+    """Also if these send."""
+    receiver, one, sender = place.connect(), place.connect(), place.connect()
+    receiver.subscribe(f"{root}/answer")
+    started, go = threading.Event(), threading.Event()
+
+    def callback(message):
+        started.set()
+        assert go.wait(PATIENCE)
+        if place.loop is None:
+            one.send(message.payload, f"{root}/answer")
+
+    if place.loop is not None:
+        go.set()
+    one.subscribe(root, callback)
+    sender.send(b"x", root)
+    assert started.wait(PATIENCE)
+    threading.Timer(0.05, go.set).start()
+    one.close()
+    if place.loop is None:
+        assert receiver.receive(timeout=PATIENCE).payload == b"x"
+
+
+def test_no_will_after_goodbye(place: Place, root: str) -> None:
+    watcher = place.connect()
+    watcher.subscribe(f"{root}/#")
+    one = place.connect(will=Will(topic=f"{root}/will", payload=b"gone"))
+    one.close()
+    watcher.send(b"", f"{root}/after")
+    assert watcher.receive(timeout=PATIENCE).topic == f"{root}/after"
+
+
+def test_many_clients(place: Place, root: str) -> None:
+    clients = [place.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.subscribe(f"{root}/{number}")
+        client.subscribe(f"{root}/all")
+    for number in range(20):
+        clients[(number + 7) % 20].send(b"%d" % number, f"{root}/{number}")
+    clients[0].send(b"all", f"{root}/all")
+    for number, client in enumerate(clients):
+        assert client.receive(f"{root}/{number}", timeout=PATIENCE).payload == b"%d" % number
+        assert client.receive(f"{root}/all", timeout=PATIENCE).payload == b"all"
+
+
+def test_many_threads(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(f"{root}/+")
+
+    def work(name: int) -> None:
+        for number in range(100):
+            one.send(b"%d" % number, f"{root}/{name}")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(5)]
+    for thread in threads:
+        thread.start()
+    got: dict[str, list[int]] = {}
+    for _ in range(500):
+        message = one.receive(timeout=PATIENCE)
+        got.setdefault(message.topic, []).append(int(message.payload))
+    assert got == {f"{root}/{name}": list(range(100)) for name in range(5)}
+    for thread in threads:
+        thread.join(PATIENCE)

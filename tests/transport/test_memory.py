@@ -1,0 +1,97 @@
+"""What the broker in this process can play that a real one cannot easily."""
+
+import pytest
+
+from fastlib.transport import (
+    ClientIdTakenError,
+    ConnectError,
+    MemoryBroker,
+    MemoryOptions,
+    OptionsError,
+    QueueFullError,
+    UndeliveredError,
+    Will,
+    connect,
+)
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+def test_cut_and_mend(broker: MemoryBroker) -> None:
+    with (
+        connect(MemoryOptions(broker=broker, client_id="a", persistent=True)) as one,
+        connect(MemoryOptions(broker=broker, client_id="b", max_pending=2)) as other,
+    ):
+        one.subscribe("x")
+        broker.cut("a")
+        broker.cut("b")
+        assert not one.is_connected
+        assert isinstance(one.trouble, ConnectError)
+        kept = other.send(b"1", "x"), other.send(b"2", "x")
+        with pytest.raises(QueueFullError, match="cut off"):
+            other.send(b"3", "x")
+        assert not kept[0].done
+        broker.mend("b")
+        assert kept[1].done
+        with pytest.raises(TimeoutError):
+            one.receive("x", timeout=0.01)
+        broker.mend("a")
+        assert [one.receive(timeout=1).payload for _ in kept] == [b"1", b"2"]
+        assert one.trouble is None
+
+
+def test_quality_0_is_lost_for_those_away(broker: MemoryBroker) -> None:
+    with connect(MemoryOptions(broker=broker)) as sender:
+        options = MemoryOptions(broker=broker, client_id="a", persistent=True)
+        with connect(options) as one:
+            one.subscribe("x")
+        for qos in range(3):
+            sender.send(b"%d" % qos, "x", qos)
+        with connect(options) as one:
+            one.subscribe("x")
+            assert [one.receive(timeout=1).payload for _ in range(2)] == [b"1", b"2"]
+
+
+def test_will(broker: MemoryBroker) -> None:
+    with (
+        connect(MemoryOptions(broker=broker)) as watcher,
+        connect(MemoryOptions(broker=broker, client_id="a", will=Will(topic="w", retain=True))),
+    ):
+        watcher.subscribe("w")
+        broker.cut("a")
+        assert watcher.receive(timeout=1).topic == "w"
+        broker.mend("a")
+
+
+def test_the_newer_client_of_an_id_stays(broker: MemoryBroker) -> None:
+    options = MemoryOptions(broker=broker, client_id="a")
+    with connect(options) as old, connect(options) as new:
+        assert isinstance(old.trouble, ClientIdTakenError)
+        assert not old.is_connected
+        assert new.is_connected
+
+
+def test_close_says_what_was_not_delivered(broker: MemoryBroker) -> None:
+    one = connect(MemoryOptions(broker=broker, client_id="a"))
+    broker.cut("a")
+    delivery = one.send(b"123", "x", qos=2)
+    with pytest.raises(UndeliveredError) as caught:
+        one.close(timeout=0.05)
+    (message,) = caught.value.messages
+    assert (message.topic, message.size, message.qos, message.sent) == ("x", 3, 2, False)
+    with pytest.raises(UndeliveredError):
+        delivery.wait(1)
+
+
+def test_a_broker_that_cannot_be_reached(broker: MemoryBroker) -> None:
+    broker.cut("a")
+    with pytest.raises(ConnectError, match=r"within 0.05 s"):
+        connect(MemoryOptions(broker=broker, client_id="a"), timeout=0.05)
+
+
+def test_a_session_needs_a_name(broker: MemoryBroker) -> None:
+    with pytest.raises(OptionsError, match="client_id"):
+        MemoryOptions(broker=broker, persistent=True)
