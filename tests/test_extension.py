@@ -182,7 +182,7 @@ def test_members_of_every_kind():
 
         text: str | None = None
         flag: bool | None = None
-        size: Annotated[int, Meta(ge=-5, le=5)] | None = None
+        size: Annotated[int, Meta(ge=0, le=5)] | None = None
         ratio: float | None = None
         mode: Literal["a", "b"] | None = None
         words: Sequence[str] | None = None

@@ -62,6 +62,7 @@ _LINE = 6  # the value of the whole line
 _TITLE_SEEN = " title"  # no attribute's name
 
 _MAX_INDENT = 64  # tables are kept by indentation, and hostile texts have many
+_MAX_TABLES = 64
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]").search
@@ -205,6 +206,8 @@ class _Plan:
         if table is None:
             if len(prefix) > _MAX_INDENT:
                 raise Decline
+            if len(self.tables) >= _MAX_TABLES:
+                self.tables.clear()
             table = self.tables[prefix] = Table({}, {})
             if self.title is not None and plain(self.title[1]) is not None:
                 line = f"{prefix}{self.title[0]}: {self.title[1]}"

@@ -135,7 +135,12 @@ def shorten(value: object) -> str:
     """A value as Python would write it, of bounded length."""
     if isinstance(value, str) and len(value) > 60:
         return f"{value[:40]!r}… ({len(value)} characters)"
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # somebody's __repr__; the error that is being told matters more
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"
 
 

@@ -211,7 +211,7 @@ class Record(Shape):
         return tree
 
     def check(self, value: Any) -> Any:
-        if not isinstance(value, self.cls):
+        if type(value) is not self.cls:  # what a subclass adds would be lost
             raise Unfit((), f"a {self.cls.__name__}", shorten(value))
         return value
 
@@ -252,21 +252,28 @@ class Converted(Shape):
 # --- from types to shapes -----------------------------------------------------------------------
 
 _shapes: dict[type[Any], Shape] = {}
+_deriving: set[type[Any]] = set()
 
 
 def shape_of(cls: type[Any]) -> Shape:
     """The shape of a struct, derived at its first use. Raises DeclarationError."""
     shape = _shapes.get(cls)
     if shape is None:
+        if cls in _deriving:
+            raise DeclarationError(f"{cls.__name__}: a message cannot hold one of its own type")
         own = cls.__dict__.get("__shape__")
-        shape = _shapes[cls] = own() if own is not None else _derive(cls)
+        _deriving.add(cls)
+        try:
+            shape = _shapes[cls] = own() if own is not None else _derive(cls)
+        finally:
+            _deriving.discard(cls)
     return shape
 
 
 def _derive(cls: type[Any]) -> Shape:
     wire = getattr(cls, "__wire__", None)
     if wire is not None:
-        return Converted(cls, shape_of_type(wire, f"{cls.__name__}.__wire__"))
+        return Converted(cls, shape_of(wire))
     return Record(
         cls, fields_of(cls), title=getattr(cls, "__title__", None), rules=getattr(cls, "rules", ())
     )
@@ -279,6 +286,10 @@ def fields_of(cls: type[Any]) -> list[Field]:
         where = f"{cls.__name__}.{info.name}"
         hint, optional, wire = _strip(info.type)
         shape = shape_of_type(hint, where, wire)
+        if optional and (info.required or info.default is not None):
+            raise DeclarationError(f"{where}: what may be absent has the default None")
+        if wire.empty_is_absent and not optional:
+            raise DeclarationError(f"{where}: it cannot be absent, so it cannot be empty for that")
         if not info.required and info.default is not msgspec.NODEFAULT:
             _check_default(where, shape, info.default, optional)
         fields.append(
@@ -341,6 +352,8 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
         if meta is None or meta.ge is None or meta.le is None:
             message = "an integer needs a range: Annotated[int, Meta(ge=…, le=…)]"
             raise DeclarationError(f"{where}: {message}")
+        if meta.ge < 0:
+            raise DeclarationError(f"{where}: the integers of the protocol have no sign")
         return Int(int(meta.ge), int(meta.le), wire.hex_digits)
     if hint is float:
         return Float()
@@ -355,6 +368,8 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
     if isinstance(hint, type):
         if issubclass(hint, enum.Enum):
             return Choice({str(member.value): member for member in hint})
+        if issubclass(hint, msgspec.Struct) and not hasattr(hint, "__post_init__"):
+            raise DeclarationError(f"{where}: {hint.__name__} checks nothing; make it a Message")
         if issubclass(hint, msgspec.Struct) or hasattr(hint, "__shape__"):
             return shape_of(hint)
     raise DeclarationError(

@@ -292,9 +292,7 @@ class List(Shape):
                 pass
             else:
                 return value if checked == value else checked
-        elif item.struct is not None and all(
-            issubclass(kind, item.struct) for kind in set(map(type, value))
-        ):
+        elif item.struct is not None and set(map(type, value)) <= {item.struct}:
             return value if type(value) is tuple else tuple(value)
         items = []
         same = type(value) is tuple
@@ -413,7 +411,9 @@ class Tree(Shape):
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int):
-            return str(value)
+            if value.bit_length() > 1000:
+                raise Unfit((), "a number of at most 1000 bits", shorten(value))
+            return str(int(value))
         if isinstance(value, float):
             return write_float(value)
         if isinstance(value, MappingABC):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
 from ..codec.declare import AllOrNone, Rule, Wire
-from ..codec.errors import Path
+from ..codec.errors import Path, ValidationError
 from ..codec.nodes import Mapping as MappingNode
 from ..codec.nodes import Node
 from ..codec.reading import INVALID, Reading, shorten
@@ -163,7 +163,10 @@ class _TimingShape(ScalarShape):
 
     def from_leaf(self, value: Any) -> Any:
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
-        return Timing(wall=value) if is_number else INVALID
+        try:
+            return Timing(wall=value) if is_number else INVALID
+        except ValidationError:
+            return INVALID
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         if isinstance(node, MappingNode):
