@@ -26,6 +26,8 @@ def render_path(path: Path) -> str:
     """`("parameter", "vcpu-map", 0, 1)` as `parameter.vcpu-map[0][1]`; the root is empty."""
     text = ""
     for step in path:
+        if isinstance(step, str) and len(step) > 100:
+            step = f"{step[:60]}…"
         if isinstance(step, int):
             text += f"[{step}]"
         elif text:

@@ -30,7 +30,7 @@ from .lines import (
     texts,
     unquote,
 )
-from .reading import INVALID
+from .reading import INVALID, TEXT_PER_NODE
 from .records import Converted, Field, Record
 from .scalars import NULLS
 from .shapes import Bool, Choice, Int, List, Map, ScalarShape, Shape, Text
@@ -97,7 +97,8 @@ def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
 def _nodes(text: str) -> int:
     """At most so many nodes are in a text that this road reads."""
     # A line has at most an item, its key and its value, and one list or mapping; and flow lists.
-    return 4 * text.count("\n") + 4 + text.count(",") + text.count("[")
+    lists = text.count(",") + text.count("[")
+    return 4 * text.count("\n") + 4 + lists + len(text) // TEXT_PER_NODE
 
 
 # --- mappings -----------------------------------------------------------------------------------
@@ -359,6 +360,8 @@ _plans: dict[Shape, _Plan | None] = {}
 
 def _plan(shape: Shape) -> _Plan | None:
     """The plan of a shape that is a mapping with known keys."""
+    if not isinstance(shape, Record | Converted):
+        return None
     try:
         return _plans[shape]
     except KeyError:

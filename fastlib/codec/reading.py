@@ -24,6 +24,8 @@ INVALID: Final = _Invalid()
 
 MAX_PROBLEMS = 1000
 """So many errors, and so many warnings, are told of one text; nobody reads more."""
+TEXT_PER_NODE = 1024
+"""So many characters of a text count as a node more, as an alias may repeat them."""
 MAX_SUGGESTIONS = 100
 """After so many problems, what was meant instead is not looked for any more."""
 
@@ -42,6 +44,8 @@ class Reading:
     def spend(self, node: Node) -> None:
         """Counts a node each time it is visited, so that aliases count for what they stand for."""
         self._nodes -= 1
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            self._nodes -= len(node.value) // TEXT_PER_NODE
         if self._nodes < 0:
             message = f"more than {self._max_nodes} nodes, each alias counted for all it stands for"
             problem = Problem(

@@ -141,7 +141,7 @@ def _envelope(envelope: Envelope) -> Write:
         member = envelope.record(variant.member)
         if variant.layouts[0] == "inline":
             names = {field.key for field in member.fields}
-            tail = _record(Record(envelope.cls, [f for f in own.fields if f.key not in names]), "")
+            tail = _compile(Record(envelope.cls, [f for f in own.fields if f.key not in names]), "")
             one = _record(member, "")
             members_of = envelope.members
 
@@ -157,7 +157,7 @@ def _envelope(envelope: Envelope) -> Write:
             required=True,
             optional=False,
         )
-        body = _record(Record(envelope.cls, [members, *own.fields]), "")
+        body = _compile(Record(envelope.cls, [members, *own.fields]), "")
 
         def write_list(value: Any) -> str:
             return f"{head}{body(value)}---"
@@ -179,7 +179,7 @@ def _record(record: Record, pad: str, *, item: bool = False) -> Write:
     return write
 
 
-def _compile(record: Record, pad: str, *, item: bool) -> Write:
+def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
     names: dict[str, Any] = {"RESERVED": RESERVED}
     lines = ["def write(o):", "    s = ''"]
     if record.title is not None:
