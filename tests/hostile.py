@@ -198,8 +198,11 @@ def aliases(size: int) -> Iterator[Text]:
     for line in ("? *a\n: b\n", "*a : b\n", "*a : *a\n"):
         lines = _repeat(line, size // 2)
         yield f"a long key and {line!r}", Start, f"? &a {long}\n: b\n{lines}"
-        yield f"a long key and {line!r}, free", Kpis, "categories:\n" + "".join(
-            f"  {each}\n" for each in (f"? &a {long}", ": b", *lines.split("\n"))
+        yield (
+            f"a long key and {line!r}, free",
+            Kpis,
+            "categories:\n"
+            + "".join(f"  {each}\n" for each in (f"? &a {long}", ": b", *lines.split("\n"))),
         )
     pairs = "a: b, " * (size // 16)
     yield "a long key over problems", ApplicationKpis, f"KPIS:\n ? {long}\n : {{{pairs}}}\n"
@@ -307,28 +310,6 @@ def once_slow(size: int) -> Iterator[Text]:
     yield "many documents", InitAgent, "--- a\n" * (size // 6)
 
 
-def trees(size: int) -> Iterator[Text]:
-    """Plain trees of no text: they hold themselves, or much in little."""
-    row: list[Any] = []
-    row.append(row)
-    rows: list[Any] = []
-    rows += [rows, rows]
-    mapping: dict[str, Any] = {"vm-name": "a"}
-    mapping |= {"list": [mapping], "KPIS": mapping}
-    deep: Any = "a"
-    for _ in range(DEPTH):
-        deep = [deep]
-    doubled: Any = "a"
-    for _ in range(30):
-        doubled = [doubled, doubled]
-    holders = {"itself": row, "itself twice": rows, "itself below keys": mapping, "deep": deep}
-    for name, tree in {**holders, "doubled": doubled, "long": ["a"] * size}.items():
-        yield name, ApplicationKpis, tree
-        yield f"{name}, below a key", ApplicationKpis, {"KPIS": tree}
-        yield f"{name}, as members", TaskContainer, {"task": "stop vm", "list": tree}
-        yield f"{name}, as rows", Repin, {"vm-name": "a", "vcpu-map": tree}
-
-
 FAMILIES: dict[str, Callable[[int], Iterator[Text]]] = {
     "characters": characters,
     "patterns": patterns,
@@ -338,7 +319,6 @@ FAMILIES: dict[str, Callable[[int], Iterator[Text]]] = {
     "counts": counts,
     "encodings": encodings,
     "once_slow": once_slow,
-    "trees": trees,
 }
 
 DEEP = Limits(max_depth=3_000)

@@ -123,7 +123,6 @@ SIZES = {
     "counts": (60_000, 1, 4_000_000),
     "encodings": (1_000_000, 1, 16_000_000),
     "once_slow": (300_000, 1, 4_000_000),
-    "trees": (100_000, 1, 2_000_000),
 }
 
 
@@ -153,7 +152,7 @@ def test_hostile_texts(family, pytestconfig):
     run(family, size, every)
 
 
-@pytest.mark.parametrize("family", sorted(SIZES.keys() - {"trees"}))
+@pytest.mark.parametrize("family", sorted(SIZES))
 def test_hostile_texts_without_the_c_parser(family, pytestconfig):
     every = 20 if family == "frames" else 1
     run(family, *((20_000, 1) if pytestconfig.getoption("long") else (1_500, every)), "python")
