@@ -22,6 +22,7 @@ from fastlib import (
     FastlibError,
     Limits,
     Migrate,
+    NodeReport,
     PciAddress,
     Repin,
     Result,
@@ -295,6 +296,77 @@ def encodings(size: int) -> Iterator[Text]:
     yield "many odd characters in bytes", Start, _repeat("\u2028\x85", size // 3).encode()
 
 
+def trees(size: int) -> Iterator[Text]:
+    """Plain trees that repeat, nest or contain themselves."""
+    rows: list[Any] = ["a"]
+    rows += [rows, rows]
+    doubled: list[Any] = ["a"]
+    named: dict[str, Any] = {"a": "b"}
+    for _ in range(30):
+        doubled = [doubled, doubled]
+        named = {"a": named, "b": named}
+    deep: list[Any] = []
+    nested: dict[str, Any] = {}
+    steps: list[Any] = [["a"]]
+    for _ in range(size):
+        deep = [deep]
+        nested = {"a": nested}
+        steps.append([steps[-1], steps[-1]])
+    loop: dict[str, Any] = {"vm-name": "a", "status": "error"}
+    for key in (
+        "parameter",
+        "swap-with",
+        "list",
+        "node",
+        "KPIS",
+        "time-measurement",
+        "destination",
+    ):
+        loop[key] = loop
+    member = {"vm-name": "a"}
+    kinds: dict[str, Any] = {
+        "itself": rows,
+        "itself everywhere": loop,
+        "doubled": doubled,
+        "doubled names": named,
+        "deep": deep,
+        "deep names": nested,
+        "steps": steps,
+        "wide": ["a"] * size,
+        "wide names": {f"a{number}": "b" for number in range(size)},
+        "one text": ["é" * size] * (size // 8),
+        "one number": [10**300] * size,
+        "one member": [member] * size,
+        "one row": [[1] * size] * size,
+        "a long key": [{"a" * size: "b"}] * size,
+        "odd keys": {(number, (number,)): None for number in range(size)},
+        "odd leaves": [{1}, ..., b"a", object, frozenset({1}), 1j] * (size // 6),
+    }
+    for name, tree in kinds.items():
+        for cls, key in TREE_PLACES:
+            given = {"task": "stop vm", "result": "vm stopped", "vm-name": "a", "destination": "b"}
+            yield f"{name} at {key!r}", cls, {**given, key: tree}
+        yield f"{name} alone", ApplicationKpis, tree
+        yield f"{name} in any container", ResultContainer, {"result": "a", "list": tree}
+
+
+TREE_PLACES: list[tuple[type[Any], str]] = [
+    (ApplicationKpis, "KPIS"),
+    (ApplicationKpis, "source"),
+    (Evacuate, "destinations"),
+    (Kpis, "categories"),
+    (Migrate, "parameter"),
+    (NodeReport, "capabilities"),
+    (Repin, "vcpu-map"),
+    (Result, "time-measurement"),
+    (ResultContainer, "list"),
+    (Start, "xml"),
+    (Start, "devs"),
+    (TaskContainer, "list"),
+    (TaskContainer, "unknown"),
+]
+
+
 def once_slow(size: int) -> Iterator[Text]:
     """What took minutes or gigabytes once, by no fault of the text's size."""
     long = "a" * size
@@ -303,6 +375,9 @@ def once_slow(size: int) -> Iterator[Text]:
     yield "spaces between words in quotes", Start, f'vm-name: "a{" " * size}b\n  c"\n'
     yield "an anchored text", Evacuate, f"destinations: [&a {'é' * size}, {many}]"
     yield "an anchored number", SystemInfo, f"bandwidth: [&a {'1' * size}, {many}]"
+    members = f"&a {{? {long} : b}}, {many}"
+    yield "an anchored member with a long key", TaskContainer, f"task: stop vm\nlist: [{members}]"
+    yield "anchored members of any kind", ResultContainer, f"result: a\nlist: [{members}]"
     yield "an anchored key", Start, f"? &a {long}\n: b\n" + "? *a\n: b\n" * (size // 16)
     problems = "a: 1, " * (size // 8)
     yield "problems below a long key", ApplicationKpis, f"KPIS:\n  ? {long}\n  : {{{problems}}}"
@@ -319,6 +394,7 @@ FAMILIES: dict[str, Callable[[int], Iterator[Text]]] = {
     "counts": counts,
     "encodings": encodings,
     "once_slow": once_slow,
+    "trees": trees,
 }
 
 DEEP = Limits(max_depth=3_000)
@@ -328,11 +404,17 @@ DEEP = Limits(max_depth=3_000)
 def read(cls: type[Any], text: Any) -> None:
     """Reads a text, or a tree, in every way. Raises what is no FastlibError."""
     if not isinstance(text, str | bytes):
-        with contextlib.suppress(FastlibError):
+        try:
             cls.load(text)
+        except FastlibError as error:
+            str(error)
         for field in fields_of(cls):
-            with contextlib.suppress(FastlibError, TypeError):  # TypeError for what is missing
+            try:
                 cls(**{field.attribute: text})
+            except FastlibError as error:
+                str(error)
+            except TypeError:  # for what is missing
+                pass
         return
     with contextlib.suppress(FastlibError):
         cls.from_yaml(text)

@@ -8,15 +8,16 @@ import types
 import pytest
 
 import fastlib
-from fastlib.message import agent, application, mmbwmon, pscom, topics
+from fastlib.message import agent, application, extensions, mmbwmon, node, pscom, topics
 
 MESSAGES = {
     "Message", "Task", "TaskContainer", "Start", "Stop", "Suspend", "Resume", "Repin", "Migrate",
     "MigrateParameter", "SwapWith", "Evacuate", "EvacuateParameter", "Quit", "Result",
     "ResultContainer", "Status", "TimeMeasurement", "Timing", "PciId", "PciAddress",
-    "DeviceIvshmem",
+    "DeviceIvshmem", "MigrationOptions", "Cancel", "Query", "NodeResult", "NodeReport",
+    "DomainReport", "TaskReport",
 }  # fmt: skip
-CLOSED_SETS = {"MigrationType", "EvacuateMode"}
+CLOSED_SETS = {"MigrationType", "EvacuateMode", "TimeoutAction"}
 FUNCTIONS = {"load", "validate", "validate_all"}
 ERRORS = {
     "DeclarationError", "FastlibError", "LimitError", "Limits", "MessageError", "ParseError",
@@ -44,7 +45,7 @@ def test_fastlib():
 
 
 def test_fastlib_message():
-    modules = {"agent", "application", "mmbwmon", "pscom", "topics"}
+    modules = {"agent", "application", "mmbwmon", "node", "pscom", "topics"}
     assert set(fastlib.message.__all__) == MESSAGES | CLOSED_SETS | FUNCTIONS | modules
     for name in MESSAGES | CLOSED_SETS | FUNCTIONS:
         assert getattr(fastlib.message, name) is getattr(fastlib, name)
@@ -57,7 +58,9 @@ def test_fastlib_message():
                  "KpiReport"}),
         (application, {"ApplicationStatus", "ApplicationKpis"}),
         (mmbwmon, {"Request", "Reply", "Ack", "Stop", "Restart", "SystemInfo"}),
+        (node, {"DomainReport", "TaskReport", "NodeReport", "NodeResult", "Progress", "Presence"}),
         (pscom, {"PscomRequest"}),
+        (extensions, {"BrokenExtension", "load_extensions"}),
         (topics, {"Topic", "Match", "parse", "check_name", "from_template", *topics.ALL}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -65,11 +68,13 @@ def test_fastlib_message():
 def test_the_other_rooms(module, names):
     assert own(module) == names
     assert all(issubclass(getattr(module, name), fastlib.Message) for name in names
-               if module is not topics)  # fmt: skip
+               if module not in (topics, extensions))  # fmt: skip
 
 
 def test_every_public_name_is_documented():
-    for module in (fastlib, fastlib.message, agent, application, mmbwmon, pscom, topics):
+    for module in (
+        fastlib, fastlib.message, agent, application, extensions, mmbwmon, node, pscom, topics,
+    ):  # fmt: skip
         assert module.__doc__
         for name in getattr(module, "__all__", own(module)):
             value = getattr(module, name)

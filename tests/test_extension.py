@@ -17,9 +17,11 @@ import pytest
 from msgspec import Meta
 
 import fastlib
+import fastlib.message.describe
 from fastlib import (
     DeclarationError,
     Message,
+    NodeResult,
     PciId,
     Quit,
     Result,
@@ -266,6 +268,96 @@ def test_a_title_may_be_any_text():
         round_trips(ResultContainer.answer(container, []))
 
 
+# --- results of an own type -----------------------------------------------------------------------
+
+
+class Size(Message):
+    """What a disk takes."""
+
+    name: str
+    bytes: Annotated[int, Meta(ge=0, le=2**64 - 1), Wire("What it takes.", unit="bytes")]
+
+
+@pytest.mark.parametrize("layout", ["list", "inline", ("list", "inline"), ("inline", "list")])
+def test_a_task_may_have_results_of_its_own_type(layout):
+    class Measured(Result):
+        """How large a domain's disks are."""
+
+        disks: Annotated[Sequence[Size] | None, Wire("Its disks.")] = None
+        mode: Literal["thin", "thick"] | None = None
+
+    class Measure(Task, task="measure vm", result="vm measured", result_layout=layout,
+                  result_type=Measured):  # fmt: skip
+        vm_name: str
+
+    assert Measure.declaration.result_type is Measured
+    container = TaskContainer(tasks=[Measure(vm_name="a")], id="7")
+    disks = [Size(name="vda", bytes=2**40), Size(name="vdb", bytes=0)]
+    result = Measured(vm_name="a", status="success", disks=disks, mode="thin")
+    answer = ResultContainer.answer(container, [result])
+    assert round_trips(answer).results == (result,)
+    tree = {
+        "vm-name": "a",
+        "status": "success",
+        "disks": [{"name": "vda", "bytes": 2**40}, {"name": "vdb", "bytes": 0}],
+        "mode": "thin",
+    }
+    inline = layout in ("inline", ("inline", "list"))
+    members = tree if inline else {"list": [tree]}
+    assert answer.emit() == {"result": "vm measured", **members, "id": "7"}
+    # By the fast road, by the exact one, and with what is wrong in it.
+    for text in (answer.to_yaml(), answer.to_yaml(style="flow")):
+        assert type(fastlib.load(text).results[0]) is Measured
+        path = "mode" if inline else "list[0].mode"
+        [problem] = fastlib.validate(text.replace("thin", "thn")).problems
+        assert (problem.path, problem.suggestion) == (path, "thin")
+    # An error has no more to tell than a plain result has, and becomes one of the type.
+    failed = Result(vm_name="a", status="error", details="no")
+    answer = ResultContainer.answer(container, [failed])
+    assert answer.results == (Measured(vm_name="a", status="error", details="no"),)
+    assert round_trips(answer).emit() == (
+        {"result": "vm measured", "id": "7"}
+        | (failed.emit() if inline else {"list": [failed.emit()]})
+    )
+    with pytest.raises(ValidationError) as caught:
+        ResultContainer(result="vm measured", results=[NodeResult(status="success")])
+    [problem] = caught.value.problems
+    assert problem.path == "results[0]"
+    assert problem.message.startswith("expected a Measured; got NodeResult(")
+    assert fastlib.message.describe.describe(Measure).result.type.endswith("Measured")
+
+
+def test_results_of_an_own_type_stand_under_their_title_only():
+    class Counted(Result):
+        count: Annotated[int, Meta(ge=0, le=9)] | None = None
+
+    class Count(Task, task="count", result="counted", result_type=Counted):
+        pass
+
+    mine = Counted(vm_name="a", status="success", count=1)
+    plain = Result(vm_name="b", status="error")
+    both = round_trips(ResultContainer(result="counted", results=[mine, plain]))
+    assert [type(result) for result in both.results] == [Counted, Counted]
+    for title in ("vm started", "another site's", "unknown"):
+        with pytest.raises(ValidationError, match=r"results\[1\]: expected a Result; got Counted"):
+            ResultContainer(result=title, results=[plain, mine])
+        read = ResultContainer.load({"result": title, "list": [mine.emit()]})
+        assert type(read.results[0]) is Result
+
+
+def test_a_type_of_results_may_be_replaced():
+    # As when its module is loaded anew.
+    for key in ("one", "two"):
+        field = {key: str | None}
+        kind = declare(field, base=Result, name="Replaced", members={key: None})
+        again = declare(name="Again", task="again", result="again done", result_type=kind)
+        answer = ResultContainer.answer(
+            TaskContainer(tasks=[again(vm_name="a")]),
+            [kind(vm_name="a", status="success", **{key: "x"})],
+        )
+        assert round_trips(answer).emit()["list"][0][key] == "x"
+
+
 # --- what the declaration makes known -----------------------------------------------------------
 
 
@@ -350,7 +442,11 @@ def test_a_declaration_may_come_after_its_title():
     # As when a plug-in is loaded: until then, the title is another site's.
     results = [Result(vm_name="a", status="success")]
     answer = ResultContainer(result="late result", results=results)
-    assert list(round_trips(answer).emit()) == ["result", "list"]
+    text = answer.to_yaml()
+    assert list(answer.emit()) == ["result", "list"]
+    assert fastlib.load(text) == ResultContainer.load(answer.emit()) == answer
+    [problem] = fastlib.validate(text).problems
+    assert (problem.severity, problem.code, problem.path) == ("warning", "unknown-title", "result")
     assert not fastlib.validate("task: late task\nvm-name: a").ok
 
     class Late(
@@ -382,7 +478,7 @@ def declare(hints=None, base=Task, name="Broken", members=None, **keywords):
     """What a class statement with these hints does."""
     namespace = {
         "__module__": __name__,
-        "__qualname__": name,
+        "__qualname__": f"<declared>.{name}",  # a name that is not public
         "__annotations__": hints if hints is not None else {"vm_name": str},
         **(members or {}),
     }
@@ -463,6 +559,28 @@ BROKEN = {
     "a message with a field for its title": lambda: declare(
         base=Message, hints={"task": str}, task="a"
     ),
+    "results of no type": lambda: declare(task="a", result="b", result_type=None),
+    "results that are no results": lambda: declare(task="a", result="b", result_type=Stop),
+    "a result with an integer without a range": lambda: declare(
+        task="a",
+        result="b",
+        result_type=declare({"size": int | None}, base=Result, members={"size": None}),
+    ),
+    "a result that a failure does not have": lambda: declare(
+        task="a", result="b", result_type=declare({"size": str}, base=Result)
+    ),
+    "an inline result's key that is the container's": lambda: declare(
+        task="a",
+        result="b",
+        result_layout="inline",
+        result_type=declare({"id": str | None}, base=Result, members={"id": None}),
+    ),
+    "a result's key that is the list's": lambda: declare(
+        task="a",
+        result="b",
+        result_layout=("inline", "list"),
+        result_type=declare({"list": str | None}, base=Result, members={"list": None}),
+    ),
     "a field that hides a method": lambda: declare(hints={"load": float}, task="a", result="b"),
     "a message's field that hides a method": lambda: declare(
         base=Message, hints={"emit": str}, task="a"
@@ -500,6 +618,10 @@ def test_validate_never_raises_whatever_was_declared(reason):
         ("a key for two fields", "vm-name"),
         ("an inline key that is the container's", "id"),
         ("a literal that is no text", "size"),
+        ("a result with an integer without a range", "size"),
+        ("a result that a failure does not have", "size"),
+        ("an inline result's key that is the container's", "id"),
+        ("a result's key that is the list's", "list"),
     ],
 )
 def test_a_broken_declaration_is_named(reason, key):

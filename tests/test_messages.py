@@ -12,13 +12,16 @@ import pytest
 
 import fastlib
 from fastlib import (
+    Cancel,
     DeviceIvshmem,
     Evacuate,
     EvacuateParameter,
     Migrate,
     MigrateParameter,
+    MigrationOptions,
     PciAddress,
     PciId,
+    Query,
     Quit,
     Repin,
     Result,
@@ -46,6 +49,7 @@ from fastlib.message.agent import (
 from fastlib.message.application import ApplicationStatus
 from fastlib.message.mmbwmon import Reply, Request, Restart, SystemInfo
 from fastlib.message.mmbwmon import Stop as StopGroup
+from fastlib.message.node import NodeReport, NodeResult, Presence, Progress
 from fastlib.message.pscom import PscomRequest
 
 
@@ -68,6 +72,10 @@ def job(**kwargs):
 
 def info(**kwargs):
     return SystemInfo(**{"threads": 1, "smt": 1, "numa": 1, "bandwidth": []} | kwargs)
+
+
+def report(**kwargs):
+    return NodeReport(**{"host": "a", "hypervisor": "b"} | kwargs)
 
 
 # --- construction -------------------------------------------------------------------------------
@@ -123,6 +131,8 @@ def test_a_changed_copy_is_checked_as_well():
 
 
 def test_repr_shows_what_is_given_only():
+    text = NodeResult.from_yaml("vm-name: n/a\nstatus: error")
+    assert repr(text) == repr(NodeResult(status="error")) == "NodeResult(status='error')"
     assert repr(Stop(vm_name="a", force=True)) == "Stop(vm_name='a', force=True)"
 
 
@@ -135,6 +145,12 @@ INTEGERS = [
     (lambda value: Start(vm_name="a", memory=value).memory, "memory", U64),
     (lambda value: MigrateParameter(retry_counter=value).retry_counter, "retry_counter", U32),
     (lambda value: EvacuateParameter(retry_counter=value).retry_counter, "retry_counter", U32),
+    (lambda value: MigrateParameter(bandwidth_limit=value).bandwidth_limit, "bandwidth-limit", U32),
+    (lambda value: EvacuateParameter(max_downtime=value).max_downtime, "max-downtime", U32),
+    (lambda value: MigrateParameter(timeout=value).timeout, "timeout", U32),
+    (lambda value: Progress(task="a", phase="b", total=value).total, "total", U64),
+    (lambda value: report(memory=value).memory, "memory", U64),
+    (lambda value: report(cpus=value).cpus, "cpus", U32),
     (lambda value: Repin(vm_name="a", vcpu_map=[[value]]).vcpu_map[0][0], "vcpu-map[0][0]", U32),
     (
         lambda value: Start(vm_name="a", memnode_map=[[0], [1, value]]).memnode_map[1][1],
@@ -195,7 +211,12 @@ TEXTS = [
     (lambda value: Migrate(vm_name="a", destination=value), "destination"),
     (lambda value: MigrateParameter(pscom_hook_procs=value), "pscom-hook-procs"),
     (lambda value: MigrateParameter(transport=value), "transport"),
+    (lambda value: MigrateParameter(compression=value), "compression"),
     (lambda value: Evacuate(destinations=["a", value]), "destinations[1]"),
+    (lambda value: Cancel(id=value), "id"),
+    (lambda value: report(versions={"a": value}), "versions.a"),
+    (lambda value: Progress(task="a", phase=value), "phase"),
+    (lambda value: Progress(task=value, phase="a"), "title"),
     (lambda value: DeviceIvshmem(id=value, size="1"), "id"),
     (lambda value: DeviceIvshmem(id="a", size=value), "size"),
     (lambda value: DeviceIvshmem(id="a", size="1", path=value), "path"),
@@ -245,6 +266,7 @@ BOOLEANS = [
     (lambda value: MigrateParameter(rdma_migration=value), "rdma-migration"),
     (lambda value: EvacuateParameter(rdma_migration=value), "rdma-migration"),
     (lambda value: EvacuateParameter(overbooking=value), "overbooking"),
+    (lambda value: EvacuateParameter(auto_converge=value), "auto-converge"),
     (lambda value: TaskContainer(tasks=[], task="stop vm", concurrent_execution=value),
      "concurrent-execution"),
     (lambda value: ApplicationStatus(source="a", migration=value), "migration"),
@@ -266,6 +288,9 @@ CHOICES = [
      ["live", "warm", "offline"]),
     (lambda value: EvacuateParameter(migration_type=value), "migration-type",
      ["live", "warm", "offline"]),
+    (lambda value: MigrateParameter(on_timeout=value), "on-timeout",
+     ["abort", "pause", "post-copy"]),
+    (lambda value: Presence(status=value), "status", ["online", "offline"]),
     (lambda value: EvacuateParameter(mode=value), "mode", ["auto", "compact", "scatter"]),
     (lambda value: Result(vm_name="a", status=value), "status", ["success", "error"]),
     (lambda value: Configuration(source="a", status=value), "status", ["accepted", "denied"]),
@@ -289,6 +314,7 @@ NUMBERS = [
     (lambda value: Timing(wall=0, started=value, stopped=1).started, "started"),
     (lambda value: Reply(cores=[], result=value).result, "result"),
     (lambda value: info(bandwidth=[1.5, value]).bandwidth[1], "bandwidth[1]"),
+    (lambda value: Progress(task="a", phase="b", percent=value).percent, "percent"),
 ]
 
 
@@ -319,6 +345,8 @@ LISTS = [
     (lambda value: Start(vm_name="a", pci_ids=value), "pci-ids"),
     (lambda value: Start(vm_name="a", devs=value), "devs"),
     (lambda value: ResultContainer(result="vm started", results=value), "results"),
+    (lambda value: ResultContainer(result="node queried", results=value), "results"),
+    (lambda value: report(domains=value), "domains"),
     (lambda value: Request(cores=value), "cores"),
     (lambda value: ApplicationStatus(source="a", supported_kpi=value), "supported_KPI"),
 ]
@@ -352,6 +380,14 @@ def test_a_list_is_a_sequence_and_no_text(build, path):
          ("time-measurement", "expected a TimeMeasurement; got {}")),
         (lambda: ResultContainer(result="vm started", results=[Quit()]),
          ("results[0]", "expected a Result; got Quit()")),
+        (lambda: ResultContainer(result="node queried", results=[Quit()]),
+         ("results[0]", "expected a NodeResult; got Quit()")),
+        (lambda: ResultContainer(result="vm started", results=[NodeResult(status="error")]),
+         ("results[0]", "expected a Result; got NodeResult(status='error')")),
+        (lambda: NodeResult(status="success", node={}),
+         ("node", "expected a NodeReport; got {}")),
+        (lambda: MigrateParameter(parallel_connections=0),
+         ("parallel-connections", "expected an integer from 1 to 4294967295; got 0")),
         (lambda: InitAgent(kpi={}), ("KPI", "expected a Kpis; got {}")),
         (lambda: StopMonitoring(job_description="1"),
          ("job-description", "expected a JobDescription; got '1'")),
@@ -470,6 +506,7 @@ TITLES = [
     (Suspend(vm_name="a"), "suspend vm", "vm suspended"),
     (Resume(vm_name="a"), "resume vm", "vm resumed"),
     (Quit(), "quit", "quit"),
+    (Cancel(id="7"), "cancel task", "task cancelled"),
 ]
 
 
@@ -481,6 +518,64 @@ def test_the_members_type_gives_the_titles(member, title, answer):
     result = Result(vm_name="a", status="success")
     answered = ResultContainer.answer(container, [result])
     assert answered == ResultContainer(result=answer, results=[result], id="7")
+
+
+def test_the_answer_to_a_query_may_be_a_plain_result():
+    container = TaskContainer(tasks=[Query()], id="7")
+    plain = Result(
+        vm_name="n/a",
+        status="error",
+        details="no",
+        time_measurement=TimeMeasurement({"overall": Timing(wall=1)}),
+        process_id=1,
+    )
+    [result] = ResultContainer.answer(container, [plain]).results
+    assert type(result) is NodeResult
+    assert result.node is None
+    assert all(getattr(result, name) == getattr(plain, name) for name in plain.__struct_fields__)
+    assert result == NodeResult(
+        status="error", details="no", time_measurement=plain.time_measurement, process_id=1
+    )
+    # Which is how it comes back.
+    answer = ResultContainer.answer(container, [result])
+    assert ResultContainer.load(answer.emit()) == answer == fastlib.load(answer.to_yaml())
+
+
+def test_a_report_without_domains_has_none():
+    assert report().domains == report().tasks == ()
+    assert report() == report(domains=[], tasks=[])
+    assert NodeReport.from_yaml("host: a\nhypervisor: b") == report()
+
+
+OPTIONS = {
+    "retry_counter": 1,
+    "migration_type": "live",
+    "rdma_migration": False,
+    "pscom_hook_procs": "auto",
+    "transport": "ssh",
+    "bandwidth_limit": 1,
+    "max_downtime": 2,
+    "timeout": 3,
+    "on_timeout": "pause",
+    "auto_converge": True,
+    "parallel_connections": 4,
+    "compression": "zlib",
+}
+
+
+def test_a_migration_and_an_evacuation_have_the_same_options():
+    assert MigrationOptions.__struct_fields__ == tuple(OPTIONS)
+    options = MigrationOptions(**OPTIONS).emit()
+    for kind in (MigrateParameter, EvacuateParameter):
+        assert issubclass(kind, MigrationOptions)
+        assert kind(**OPTIONS).emit() == options
+        assert list(kind(**OPTIONS).emit()) == list(options)
+    # What each has beyond them stands where the C++ peers have it.
+    assert list(EvacuateParameter(**OPTIONS, overbooking=True, mode="auto").emit()) == [
+        "mode", "overbooking", *options,
+    ]  # fmt: skip
+    migrate = MigrateParameter(**OPTIONS, vcpu_map=[], swap_with=SwapWith(vm_name="a"))
+    assert list(migrate.emit()) == [*options, "swap-with", "vcpu-map"]
 
 
 def test_an_answer_takes_any_iterable_and_no_id_of_its_own():

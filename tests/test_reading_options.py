@@ -7,15 +7,19 @@ import pytest
 
 import fastlib
 from fastlib import (
+    Evacuate,
     LimitError,
     Limits,
     Migrate,
+    Repin,
     Stop,
     Suspend,
     TaskContainer,
     UnknownKeyWarning,
     ValidationError,
 )
+from fastlib.message.application import ApplicationKpis
+from fastlib.message.mmbwmon import Ack
 
 
 def found(text, type=None):
@@ -121,10 +125,81 @@ def test_limits_of_a_tree():
         with pytest.raises(LimitError) as caught:
             TaskContainer.load(tree, limits=limits)
         assert [problem.code for problem in caught.value.problems] == [code]
-    cycle = {"vm-name": "a"}
-    cycle["parameter"] = cycle
-    with pytest.raises(LimitError):
-        Migrate.load(cycle)
+    with pytest.raises(LimitError, match="more than 3 characters in 'stop vm'"):
+        TaskContainer.load(tree, limits=Limits(max_scalar=3))
+    for longest in ("vm-name", {"vm-name": "a"}, {"vm-nam": "aaaaaaa"}, ["aaaaaaa"]):
+        with pytest.raises(LimitError, match="more than 6 characters"):
+            Suspend.load(longest, limits=Limits(max_scalar=6))
+    assert TaskContainer.load(tree, limits=Limits(max_depth=3, max_nodes=7, max_scalar=8)).tasks
+
+
+def test_a_tree_counts_lists_and_mappings_that_are_empty():
+    # As a text does.
+    for tree in ({"x": {"y": []}}, {"x": {"y": {}}}, {"x": {"y": ()}}):
+        assert Ack.load(tree, limits=Limits(max_depth=3)) == Ack()
+        with pytest.raises(LimitError, match="nested deeper than 2 levels"):
+            Ack.load(tree, limits=Limits(max_depth=2))
+
+
+def cycles():
+    """Trees that contain themselves, and where."""
+    tree = {"vm-name": "a"}
+    tree["parameter"] = tree
+    yield tree, "parameter"
+    rows = ["a"]
+    rows += [rows, rows]
+    yield {"vm-name": "a", "x": [rows]}, "x[0][1]"
+    outer, inner = {"a": []}, {}
+    inner["b"] = outer
+    outer["a"].append(inner)
+    yield {"c": inner, "d": outer}, "c.b.a[0]"
+
+
+@pytest.mark.parametrize(("tree", "path"), list(cycles()))
+def test_a_tree_that_contains_itself(tree, path):
+    with pytest.raises(LimitError) as caught:
+        Migrate.load(tree)
+    [problem] = caught.value.problems
+    assert (problem.code, problem.path) == ("cycle", path)
+
+
+def test_what_stands_in_a_tree_several_times_counts_each_time():
+    row = [1, 2]
+    shared = {"vm-name": "a", "vcpu-map": [row, row, row]}
+    repin = Repin(vm_name="a", vcpu_map=[[1, 2]] * 3)
+    for limits in (Limits(max_nodes=12), Limits(max_nodes=12, max_depth=3)):
+        assert Repin.load(shared, limits=limits) == repin
+    for limits, words in (
+        (Limits(max_nodes=11), "more than 11 nodes, each counted wherever it stands"),
+        (Limits(max_depth=2), "nested deeper than 2 levels"),
+    ):
+        with pytest.raises(LimitError, match=words):
+            Repin.load(shared, limits=limits)
+    # The deepest place of it counts, also where it stands higher up before.
+    nest = [["a"]]
+    tree = {"x": nest, "y": {"z": [nest]}}
+    assert Ack.load(tree, limits=Limits(max_depth=5)) == Ack()
+    with pytest.raises(LimitError, match="nested deeper than 4 levels"):
+        Ack.load(tree, limits=Limits(max_depth=4))
+
+
+def test_a_constructor_takes_bounded_trees():
+    doubled = ["a"]
+    for _ in range(30):
+        doubled = [doubled, doubled]
+    with pytest.raises(ValidationError, match="at most 1000000 values; got more"):
+        ApplicationKpis(kpis=doubled)
+    # What is refused is shown by its size, if it is large.
+    with pytest.raises(ValidationError, match=r"destinations\[0\]: .*; got a list of 2 items"):
+        Evacuate(destinations=[doubled])
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", None, True])
+def test_limits_are_positive_integers(name, value):
+    with pytest.raises(ValueError, match=f"Limits: {name} is a positive integer, not {value!r}"):
+        Limits(**{name: value})
+    assert getattr(Limits(**{name: 1}), name) == 1
 
 
 def test_bytes_are_counted_as_bytes():

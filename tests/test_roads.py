@@ -59,7 +59,8 @@ def difference(cls, text):
         return f"fast {fast!r}, exact refuses: {error}"
     if fast != exact or repr(fast) != repr(exact):
         return f"fast {fast!r}, exact {exact!r}"
-    problems = fastlib.validate(text, cls).problems
+    # A strange title of results is no reason to decline; only `validate` speaks of it.
+    problems = [p for p in fastlib.validate(text, cls).problems if p.code != "unknown-title"]
     return f"fast {fast!r}, but there are problems: {problems}" if problems else None
 
 
@@ -172,7 +173,7 @@ def limits(draw, size):
     for name in ("max_nodes", "max_scalar", "max_depth", "max_bytes"):
         if draw(st.booleans()):
             most = {"max_depth": 8, "max_bytes": size + 9}.get(name, size // 4 + 9)
-            given[name] = draw(st.integers(0, most))
+            given[name] = draw(st.integers(1, most))
     return Limits(**given)
 
 
@@ -205,8 +206,16 @@ def has_a_fast_road(cls):
     if isinstance(shape, Converted):
         shape = shape.wire
     if isinstance(shape, Record):
-        return shape.fields and not any(isinstance(field.shape, Tree) for field in shape.fields)
+        return shape.fields and not holds_a_tree(shape)
     return isinstance(shape, Envelope)
+
+
+def holds_a_tree(shape):
+    """Whether anything may stand somewhere in a shape."""
+    if isinstance(shape, Record):
+        return any(holds_a_tree(field.shape) for field in shape.fields)
+    below = [getattr(shape, name, None) for name in ("item", "value", "wire")]
+    return isinstance(shape, Tree) or any(map(holds_a_tree, filter(None, below)))
 
 
 ORDINARY = NAMES.map("vm-{}".format)
@@ -232,7 +241,9 @@ def produced(write, texts, count):
     @given(st.sampled_from(TYPES_WITH_A_FAST_ROAD).flatmap(lambda cls: messages(cls, texts)))
     def collect(message):
         text = write(message)
-        if "{}" not in text:  # an empty mapping, as good as nothing
+        members = map(type, getattr(message, "results", ()))
+        # An empty mapping is as good as nothing.
+        if "{}" not in text and all(map(has_a_fast_road, members)):
             found.append((type(message), text))
 
     collect()

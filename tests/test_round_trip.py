@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import MESSAGES, examples, is_titled, messages, name_of
 
 import fastlib
-from fastlib import Evacuate, Message, Result, Suspend, TaskContainer, ValidationError
-from fastlib.codec.records import fields_of
+from fastlib import Evacuate, Message, ResultContainer, Suspend, TaskContainer, ValidationError
+from fastlib.codec.records import fields_of, shape_of
 from fastlib.codec.shapes import List, Text
 from fastlib.message.agent import KpiReport, Kpis
 from fastlib.message.pscom import PscomRequest
@@ -77,7 +77,9 @@ def test_a_generic_reader_takes_a_text_for_the_tree(cls, data):
 def test_a_text_has_no_problems(cls, data):
     message = data.draw(messages(cls))
     report = fastlib.validate(message.to_yaml(), cls)
-    assert not report.problems
+    # All but the title of results that no task here declares.
+    strange = cls is ResultContainer and message.result not in shape_of(cls).titles()
+    assert [problem.code for problem in report.problems] == ["unknown-title"] * strange
     assert report.message == message
 
 
@@ -194,8 +196,7 @@ def test_lone_surrogates_are_refused_in_keys_and_trees(lone):
             Kpis(categories=categories, repeat=1)
     with pytest.raises(ValidationError):
         Evacuate(destinations=["a", lone])
-    timings = fastlib.TimeMeasurement({lone: fastlib.Timing(wall=1.0)})
     with pytest.raises(ValidationError):
-        Result(vm_name="a", status="success", time_measurement=timings)
+        fastlib.TimeMeasurement({lone: fastlib.Timing(wall=1.0)})
     with pytest.raises(ValidationError):
         TaskContainer(tasks=[Suspend(vm_name="a")], id=lone)

@@ -307,7 +307,8 @@ def test_layouts_of_results(title, layouts):
         for text in (f"result: {title}\nid: 7\n{layout}", f"{layout}id: '7'\nresult: {title}\n"):
             assert ResultContainer.from_yaml(text) == container
             assert fastlib.load(text) == container
-            assert fastlib.validate(text).problems == ()
+            codes = [problem.code for problem in fastlib.validate(text).problems]
+            assert codes == ["unknown-title"] * (title == "another site's")
     written = "list" if layouts[0] is LISTED else "vm-name"
     assert list(container.emit()) == ["result", written] + ["status"] * (written != "list") + ["id"]
     for other in {LISTED, INLINE} - set(layouts):

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -317,17 +318,33 @@ def test_a_measurement_without_timers_is_absent(clock):
 
 
 @pytest.mark.parametrize(
-    ("timings", "path"),
+    ("timings", "path", "message"),
     [
-        ({"a": 1.0}, "time-measurement.a"),
-        ({1: Timing(wall=1)}, "time-measurement.1"),
-        ({"\ud800": Timing(wall=1)}, "time-measurement.\ud800"),
+        ({"a": 1.0}, "a", "expected a Timing; got 1.0"),
+        ({"a": Timing(wall=1), "b": None}, "b", "expected a Timing; got None"),
+        ({1: Timing(wall=1)}, "1", "expected text; got 1"),
+        ({"\ud800": Timing(wall=1)}, "\ud800", r"expected text without .*; got .*"),
+        ([("a", Timing(wall=1))], "", "expected a mapping; got .*"),
+        ([], "", r"expected a mapping; got \[\]"),
     ],
 )
-def test_a_result_checks_a_measurement(timings, path):
+def test_timings_of_the_wrong_kind_are_refused(timings, path, message):
     with pytest.raises(ValidationError) as caught:
-        Result(vm_name="a", status="success", time_measurement=TimeMeasurement(timings))
-    assert [problem.path for problem in caught.value.problems] == [path]
+        TimeMeasurement(timings)
+    [problem] = caught.value.problems
+    assert problem.path == path
+    assert re.fullmatch(message, problem.message)
+
+
+@pytest.mark.parametrize("name", [1, "\ud800"])
+def test_a_result_checks_a_measurement(name):
+    measurement = TimeMeasurement()
+    with measurement.measure(name):
+        pass
+    for timings in (measurement, measurement.snapshot()):
+        with pytest.raises(ValidationError) as caught:
+            Result(vm_name="a", status="success", time_measurement=timings)
+        assert [problem.path for problem in caught.value.problems] == [f"time-measurement.{name}"]
 
 
 def test_in_a_container():

@@ -10,6 +10,8 @@ from fastlib.message.topics import Match, Topic, check_name, from_template
 TOPICS = {
     "TASK": ({"host": "n1"}, "fast/migfra/n1/task", "fast/migfra/+/task"),
     "RESULT": ({"host": "n1"}, "fast/migfra/n1/result", "fast/migfra/+/result"),
+    "PROGRESS": ({"host": "n1"}, "fast/migfra/n1/progress", "fast/migfra/+/progress"),
+    "PRESENCE": ({"host": "n1"}, "fast/migfra/n1/status", "fast/migfra/+/status"),
     "PSCOM_REQUEST": (
         {"vm": "vm1"},
         "fast/pscom/vm1/any_proc/request",

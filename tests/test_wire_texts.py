@@ -4,13 +4,18 @@ import pytest
 
 import fastlib
 from fastlib import (
+    Cancel,
     DeviceIvshmem,
+    DomainReport,
     Evacuate,
     EvacuateParameter,
     Migrate,
     MigrateParameter,
+    NodeReport,
+    NodeResult,
     PciAddress,
     PciId,
+    Query,
     Quit,
     Repin,
     Result,
@@ -21,6 +26,7 @@ from fastlib import (
     Suspend,
     SwapWith,
     TaskContainer,
+    TaskReport,
     TimeMeasurement,
     Timing,
     ValidationError,
@@ -37,6 +43,7 @@ from fastlib.message.agent import (
 from fastlib.message.application import ApplicationKpis, ApplicationStatus
 from fastlib.message.mmbwmon import Ack, Reply, Request, Restart, SystemInfo
 from fastlib.message.mmbwmon import Stop as StopGroup
+from fastlib.message.node import Presence, Progress
 from fastlib.message.pscom import PscomRequest
 
 # The texts have the C++ peers' keys in the C++ peers' order. What is quoted here and plain there
@@ -207,6 +214,172 @@ parameter:
 vm-name: vm1
 ---""",
     ),
+    "migrate, as only this library's daemon understands it": (
+        TaskContainer(
+            tasks=[
+                Migrate(
+                    vm_name="vm1",
+                    destination="node2",
+                    parameter=MigrateParameter(
+                        migration_type="live",
+                        vcpu_map=[[0]],
+                        bandwidth_limit=1024,
+                        max_downtime=300,
+                        timeout=600,
+                        on_timeout="post-copy",
+                        auto_converge=True,
+                        parallel_connections=4,
+                        compression="zstd",
+                    ),
+                )
+            ]
+        ),
+        """\
+---
+task: migrate vm
+vm-name: vm1
+destination: node2
+parameter:
+  migration-type: live
+  bandwidth-limit: 1024
+  max-downtime: 300
+  timeout: 600
+  on-timeout: post-copy
+  auto-converge: true
+  parallel-connections: 4
+  compression: zstd
+  vcpu-map: [[0]]
+---""",
+    ),
+    "evacuate, as only this library's daemon understands it": (
+        TaskContainer(
+            tasks=[
+                Evacuate(
+                    destinations=["node1"],
+                    parameter=EvacuateParameter(
+                        timeout=60, on_timeout="abort", retry_counter=1, overbooking=True
+                    ),
+                )
+            ]
+        ),
+        "---\ntask: evacuate node\ndestinations:\n  - node1\nparameter:\n  overbooking: true\n"
+        "  retry_counter: 1\n  timeout: 60\n  on-timeout: abort\n---",
+    ),
+    "cancel": (
+        TaskContainer(tasks=[Cancel(id="migrate-1"), Cancel(id="7")], id="c"),
+        '---\ntask: cancel task\nlist:\n  - id: migrate-1\n  - id: "7"\nid: c\n---',
+    ),
+    "query": (
+        TaskContainer(tasks=[Query()], id="q"),
+        "---\ntask: query node\nid: q\n---",
+    ),
+    "queried": (
+        ResultContainer(
+            result="node queried",
+            results=[
+                NodeResult(
+                    status="success",
+                    node=NodeReport(
+                        host="node1",
+                        hypervisor="libvirt",
+                        cpus=64,
+                        memory=2**28,
+                        free_memory=2**27,
+                        domains=[
+                            DomainReport(name="vm1", state="running", vcpus=4, memory=4194304),
+                            DomainReport(name="vm2", state="shut off"),
+                        ],
+                        tasks=[
+                            TaskReport(
+                                id="migrate-1",
+                                task="migrate vm",
+                                vm_name="vm1",
+                                state="running",
+                                since=1.5,
+                            )
+                        ],
+                        capabilities={"tasks": ["start vm", "stop vm"], "rdma": True},
+                        versions={"libvirt": "10.0", "migfra": "0.1.0"},
+                    ),
+                )
+            ],
+            id="q",
+        ),
+        """\
+---
+result: node queried
+list:
+  - vm-name: n/a
+    status: success
+    node:
+      host: node1
+      hypervisor: libvirt
+      cpus: 64
+      memory: 268435456
+      free-memory: 134217728
+      domains:
+        - name: vm1
+          state: running
+          vcpus: 4
+          memory: 4194304
+        - name: vm2
+          state: shut off
+      tasks:
+        - id: migrate-1
+          task: migrate vm
+          vm-name: vm1
+          state: running
+          since: 1.5
+      capabilities:
+        tasks:
+          - start vm
+          - stop vm
+        rdma: "true"
+      versions:
+        libvirt: "10.0"
+        migfra: "0.1.0"
+id: q
+---""",
+    ),
+    "queried in vain": (
+        ResultContainer(
+            result="node queried", results=[NodeResult(status="error", details="no")], id="q"
+        ),
+        "---\nresult: node queried\nlist:\n  - vm-name: n/a\n    status: error\n"
+        '    details: "no"\nid: q\n---',
+    ),
+    "progress": (
+        Progress(
+            id="migrate-1",
+            vm_name="vm1",
+            task="migrate vm",
+            phase="memory",
+            percent=12.5,
+            transferred=2**30,
+            total=2**33,
+            remaining=7 * 2**30,
+            dirty_rate=1e6,
+            expected=7,
+        ),
+        """\
+---
+id: migrate-1
+vm-name: vm1
+title: migrate vm
+phase: memory
+percent: 12.5
+transferred: 1073741824
+total: 8589934592
+remaining: 7516192768
+dirty-rate: 1000000.0
+expected: 7.0
+---""",
+    ),
+    "presence": (
+        Presence(status="online", version="0.1.0", hypervisor="dummy", started=1.7e9),
+        '---\nstatus: online\nversion: "0.1.0"\nhypervisor: dummy\nstarted: 1700000000.0\n---',
+    ),
+    "last will": (Presence(status="offline"), "---\nstatus: offline\n---"),
     "results": (
         ResultContainer(
             result="vm started",
@@ -353,7 +526,9 @@ def test_a_title_tells_the_type(name):
     assert fastlib.validate(text).problems == ()
 
 
-@pytest.mark.parametrize("name", ["results", "migrated", "repinned", "unknown"])
+@pytest.mark.parametrize(
+    "name", ["results", "migrated", "repinned", "unknown", "queried", "queried in vain"]
+)
 def test_a_result_title_tells_the_type(name):
     message, text = WIRE[name]
     assert fastlib.load(text) == message
@@ -368,6 +543,14 @@ def test_a_title_may_stand_anywhere():
     assert type(fastlib.load(text)) is ResultContainer
     text = "x:\n  task: quit\ntask: stop vm\nlist: [{vm-name: a}]"
     assert fastlib.load(text).task == "stop vm"
+
+
+def test_a_message_without_a_title_is_read_as_the_topic_tells():
+    for name in ("progress", "presence", "last will", "request"):
+        message, text = WIRE[name]
+        [problem] = fastlib.validate(text).problems
+        assert problem.code == "no-title"
+        assert fastlib.validate(text, type(message)).message == message
 
 
 def test_styles():

@@ -1,16 +1,14 @@
 """`fastlib convert`: the messages of a file in their canonical spelling."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from ..codec.scalars import write_float
 from ..message import Message, validate_all
-from .options import add_type, find_type, print_unreadable
+from .json_lines import encode
+from .options import add_type, find_type, load_types, print_unreadable
 from .problems import print_text
 from .source import STDIN, read
 from .terminal import is_terminal, write_data
@@ -40,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    load_types(options)
     cls = find_type(options)
     try:
         source = read(options.file)
@@ -81,16 +80,7 @@ def _lines(texts: Sequence[str]) -> bytes:
 
 
 def _json(messages: Sequence[Message]) -> bytes:
-    lines = [msgspec.json.encode(_finite(message.emit())) for message in messages]
+    lines = [encode(message.emit()) for message in messages]
     if is_terminal(sys.stdout):
         lines = [msgspec.json.format(line) for line in lines]
     return b"".join(line + b"\n" for line in lines)
-
-
-def _finite(tree: Any) -> Any:
-    """The tree, numbers that JSON does not have as the text that YAML has for them."""
-    if isinstance(tree, dict):
-        return {key: _finite(item) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [_finite(item) for item in tree]
-    return write_float(tree) if isinstance(tree, float) and not math.isfinite(tree) else tree

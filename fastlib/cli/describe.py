@@ -18,6 +18,7 @@ from ..message.describe import (
     find_field,
     groups,
 )
+from .options import load_types
 from .terminal import is_terminal, painter, printable, width_of, write_data
 
 _EPILOG = """\
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    load_types(options)
     found: list[Group] | MessageDescription | FieldDescription
     try:
         if options.message is None:
@@ -142,7 +144,8 @@ def _facts(message: MessageDescription) -> Iterator[tuple[str, str]]:
     if message.container is not None:
         yield "in a container", message.container.words
     if message.result is not None:
-        yield "result", f"'result: {message.result.title}', {message.result.words}"
+        own = "" if message.result.type == "Result" else f"{message.result.type}, "
+        yield "result", f"'result: {message.result.title}', {own}{message.result.words}"
     if message.form != Record.expected:
         yield "on the wire", message.form
 

@@ -4,8 +4,15 @@ import argparse
 import sys
 
 from ..message import Message
+from ..message.extensions import load_extensions
 from .source import title
 from .terminal import printable
+
+
+def load_types(options: argparse.Namespace) -> None:
+    """Makes the messages of other packages known; warns of those that are broken."""
+    for broken in load_extensions():
+        print(f"{options.parser.prog}: warning: {printable(str(broken))}", file=sys.stderr)
 
 
 def add_type(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from ..codec.errors import Problem, Report
 from ..message import validate_all
-from .options import add_type, find_type, print_unreadable
+from .options import add_type, find_type, load_types, print_unreadable
 from .problems import github, print_text
 from .source import STDIN, Source, read
 from .terminal import is_terminal, write_data
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.files.count(STDIN) > 1:
         options.parser.error(f"standard input, {STDIN}, can be read only once")
+    load_types(options)
     cls = find_type(options)
     messages = errors = warnings = 0
     unreadable = False

@@ -14,6 +14,7 @@ import msgspec
 
 from .declare import Rule
 from .errors import Problem, ValidationError, render_path
+from .extensions import extensions_of
 from .records import Field, Record, fields_of
 from .shapes import Bool, Choice, Float, Int, List, Text, Unfit
 
@@ -66,6 +67,7 @@ def _compile(cls: type[Any]) -> Checker:
     fields = fields_of(cls)
     rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
     names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules, "keep": _keep_rules}
+    names["put"] = msgspec.structs.force_setattr
     names["keys"] = {field.attribute: field.key for field in fields}
     lines = ["def checker(o):", "    bad = None"]
     for field in fields:
@@ -83,7 +85,20 @@ def _compile(cls: type[Any]) -> Checker:
         lines.append(f"    v = o.{field.attribute}")
         lines.append(f"    if {' and '.join(tests) or 'True'}:")
         lines.append(f"        bad = fix(o, {field.attribute}_field, v, bad)")
+    extensions = extensions_of(cls)
+    if extensions is not None:
+        names["extensions"] = extensions.check
+        lines.append(f"    v = o.{extensions.attribute}")
+        lines.append("    if v != (): bad = extensions(o, v, bad)")
     lines.append("    if bad is not None: refuse(o, bad)")
+    for info in msgspec.structs.fields(cls):
+        if isinstance(info.default, str) and info.default:
+            # The same text, as a repr leaves out what is the very default.
+            names[f"{info.name}_default"] = info.default
+            lines.append(f"    v = o.{info.name}")
+            lines.append(
+                f"    if v == {info.name}_default: put(o, {info.name!r}, {info.name}_default)"
+            )
     if rules:
         kept = " and ".join(f"({rule.kept})" for rule in rules)
         lines.append(f"    if not ({kept}): keep(o, rules, keys)")

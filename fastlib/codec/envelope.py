@@ -100,9 +100,11 @@ class Envelope(Shape):
                 if not isinstance(item, Scalar) or not isinstance(item.value, str):
                     reading.unfit(item, (*path, self.title), "text")
                     return None
-                if self.variant(item.value) is not None:
-                    return item.value
                 known = sorted(self.titles())
+                if self.variant(item.value) is not None:
+                    if item.value not in known:
+                        self._warn_of_title(item, reading, (*path, self.title), known)
+                    return item.value
                 reading.unfit(
                     item,
                     (*path, self.title),
@@ -121,6 +123,20 @@ class Envelope(Shape):
             expected="text",
         )
         return None
+
+    def _warn_of_title(
+        self, node: Scalar, reading: Reading, path: Path, known: Iterable[str]
+    ) -> None:
+        reading.problem(
+            node,
+            path,
+            "unknown-title",
+            f"unknown title {shorten(node.value)}; what stands below it is read as plain "
+            f"{self.members}",
+            severity="warning",
+            got=shorten(node.value),
+            suggestion=nearest_word(node.value, known),
+        )
 
     def dump(self, value: Any) -> Any:
         title = getattr(value, self.title)
@@ -187,7 +203,12 @@ def _inline(envelope: Envelope, variant: Variant) -> Record:
         return cls(**rest)
 
     return _InlineRecord(
-        one, [*member.fields, *own], title=(title, variant.title), build=build, rules=member.rules
+        one,
+        [*member.fields, *own],
+        title=(title, variant.title),
+        build=build,
+        rules=member.rules,
+        extensions=member.extensions,
     )
 
 
@@ -234,7 +255,7 @@ class _ListRecord(Record):
 
     def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
         remedy = None
-        if name in self.envelope.record(self.variant.member).by_key:
+        if name in self.envelope.record(self.variant.member).known():
             remedy = f"unknown key here; it belongs to each entry of '{self.variant.list_key}'"
         else:
             others = (self.envelope.variant(title) for title in self.envelope.titles())

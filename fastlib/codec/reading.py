@@ -26,6 +26,8 @@ MAX_PROBLEMS = 1000
 """So many errors, and so many warnings, are told of one text; nobody reads more."""
 TEXT_PER_NODE = 1024
 """So many characters of a text count as a node more, as an alias may repeat them."""
+_LONGEST_WORD = 200
+"""What is longer is no misspelt word, and comparing takes long."""
 MAX_SUGGESTIONS = 100
 """After so many problems, what was meant instead is not looked for any more."""
 
@@ -109,7 +111,7 @@ class Reading:
             "old-key" if remedy else "unknown-key",
             remedy or "unknown key, ignored by every peer",
             severity=self._unknown,
-            got=name,
+            got=name if len(name) <= _LONGEST_WORD else shorten(name),
             suggestion=nearest,
         )
 
@@ -118,9 +120,9 @@ def nearest_word(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant, if one is near."""
     import difflib
 
-    if len(word) > 200:
+    if len(word) > _LONGEST_WORD:
         return None
-    folded = {k.lower().replace("_", "-"): k for k in known}
+    folded = {k.lower().replace("_", "-"): k for k in known if len(k) <= _LONGEST_WORD}
     near = difflib.get_close_matches(word.lower().replace("_", "-"), folded, n=1, cutoff=0.6)
     return folded[near[0]] if near else None
 
@@ -141,11 +143,29 @@ def shorten(value: object) -> str:
         return f"{value[:40]!r}… ({len(value)} characters)"
     if isinstance(value, int) and value.bit_length() > 1000:
         return f"an integer of {value.bit_length()} bits"
+    if not _is_small(value):
+        return f"a {type(value).__name__} of {len(value)} items"  # type: ignore[arg-type]
     try:
         text = repr(value)
     except Exception:  # somebody's __repr__; the error that is being told matters more
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"
+
+
+def _is_small(value: object) -> bool:
+    """Whether lists and mappings, whatever stands in them several times, are soon written out."""
+    left = 200
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict | list | tuple | set | frozenset):
+            left -= 1 + len(item)
+            if left < 0:
+                return False
+            stack += item
+            if isinstance(item, dict):
+                stack += item.values()
+    return True
 
 
 def is_null(node: Node) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from .declare import Rule, Wire
 from .errors import DeclarationError, Path, ValidationError, render_path
+from .extensions import Extensions, extensions_of
 from .nodes import Mapping, Node, Scalar
 from .reading import (
     INVALID,
@@ -55,12 +56,14 @@ class Record(Shape):
         title: tuple[str, str] | None = None,
         build: Callable[[dict[str, Any]], Any] | None = None,
         rules: Iterable[Rule] = (),
+        extensions: Extensions | None = None,
     ) -> None:
         """`title` is a key and a text that stand first, such as `("task", "init")`."""
         self.cls = self.struct = cls
         self.fields = tuple(fields)
         self.title = title
         self.rules = tuple(rules)
+        self.extensions = extensions
         self.custom = build
         self.keys = {field.attribute: field.key for field in self.fields}
         for rule in self.rules:
@@ -104,8 +107,12 @@ class Record(Shape):
             pairs = []
         else:
             return reading.unfit(node, path, self.expected)
-        values: dict[str, Any] = {}
-        seen: dict[str, str] = {}
+        extensions = self.extensions
+        parts: list[tuple[Record, Mapping]] = []
+        if extensions is not None:
+            pairs, parts = extensions.split(node, pairs)
+        values: dict[Any, Any] = {}
+        seen: dict[str | tuple[str], str] = {}
         strangers: list[str] = []
         places: dict[str, Node] = {}
         for key, item in pairs:
@@ -114,7 +121,8 @@ class Record(Shape):
             if name is None:
                 continue
             field = self.by_key.get(name)
-            attribute = field.attribute if field else f" {name}"  # no attribute's name
+            # Of an unknown key no text is made, as it may be long, and be repeated by aliases.
+            attribute = field.attribute if field else (name,)
             if attribute in seen:
                 first = seen[attribute]
                 duplicate_key(key, reading, (*path, name), first if first != name else None)
@@ -149,6 +157,8 @@ class Record(Shape):
                 message += f"; there is {near!r} instead" if near else ""
                 place = places.get(str(below[0]), node) if below else node
                 values[""] = reading.problem(place, (*path, *below), "rule", message)
+        if extensions is not None and parts:
+            values[extensions.attribute] = extensions.load(parts, reading, path)
         return INVALID if INVALID in values.values() else values
 
     def _stranger(self, attributes: Iterable[str], strangers: list[str]) -> str | None:
@@ -164,7 +174,9 @@ class Record(Shape):
 
     def known(self) -> list[str]:
         """The keys that may stand in the mapping."""
-        return [*self.by_key] if self.title is None else [self.title[0], *self.by_key]
+        title = [] if self.title is None else [self.title[0]]
+        extended = [] if self.extensions is None else self.extensions.keys()
+        return [*title, *self.by_key, *extended]
 
     def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
         reading.unknown_key(key, (*path, name), self.known(), self.old.get(name))
@@ -208,6 +220,8 @@ class Record(Shape):
             item = getattr(value, field.attribute)
             if item is not None:
                 tree[field.key] = field.shape.dump(item)
+        if self.extensions is not None:
+            tree.update(self.extensions.dump(value))
         return tree
 
     def check(self, value: Any) -> Any:
@@ -275,14 +289,24 @@ def _derive(cls: type[Any]) -> Shape:
     if wire is not None:
         return Converted(cls, shape_of(wire))
     return Record(
-        cls, fields_of(cls), title=getattr(cls, "__title__", None), rules=getattr(cls, "rules", ())
+        cls,
+        fields_of(cls),
+        title=getattr(cls, "__title__", None),
+        rules=getattr(cls, "rules", ()),
+        extensions=extensions_of(cls),
     )
 
 
 def fields_of(cls: type[Any]) -> list[Field]:
-    """The fields of a struct, in wire order."""
+    """The fields of a struct, in wire order.
+
+    That is the order of declaration, but for those that the class names in `__first__`, as a
+    subclass may have fields that stand before the inherited ones.
+    """
     fields = []
     for info in msgspec.structs.fields(cls):
+        if info.name == getattr(cls, "__extensions__", None):
+            continue
         where = f"{cls.__name__}.{info.name}"
         hint, optional, wire = _strip(info.type)
         shape = shape_of_type(hint, where, wire)
@@ -302,7 +326,8 @@ def fields_of(cls: type[Any]) -> list[Field]:
                 optional=optional,
             )
         )
-    return fields
+    first = getattr(cls, "__first__", ())
+    return sorted(fields, key=lambda field: field.attribute not in first)
 
 
 def _check_default(where: str, shape: Shape, default: Any, optional: bool) -> None:

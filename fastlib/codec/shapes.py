@@ -20,6 +20,7 @@ from .nodes import Mapping, Node, Scalar, Sequence
 from .reading import (
     INVALID,
     MAX_SUGGESTIONS,
+    TEXT_PER_NODE,
     Reading,
     duplicate_key,
     is_null,
@@ -361,6 +362,7 @@ class Tree(Shape):
 
     expected = "text, a list or a mapping"
     max_depth: ClassVar = 32
+    max_nodes: ClassVar = 1_000_000
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         return self._load(node, reading, path, 0)
@@ -399,14 +401,18 @@ class Tree(Shape):
         return self.check(value)  # a copy, as a message does not change
 
     def check(self, value: Any) -> Any:
-        return self._check(value, 0)
+        return self._check(value, 0, [self.max_nodes])
 
-    def _check(self, value: Any, depth: int) -> Any:
+    def _check(self, value: Any, depth: int, left: list[int]) -> Any:
+        """A copy; `left` is how many more values it may have, long texts counted as several."""
         if depth > self.max_depth:
             raise Unfit((), f"at most {self.max_depth} levels", "more, or a cycle")
         if value is None:
             return None
         if isinstance(value, str):
+            left[0] -= len(value) // TEXT_PER_NODE
+            if left[0] < 0:
+                raise Unfit((), f"at most {self.max_nodes} values", "more")
             return Text().check(value)
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -416,9 +422,14 @@ class Tree(Shape):
             return str(int(value))
         if isinstance(value, float):
             return write_float(value)
-        if isinstance(value, MappingABC):
+        kind = type(value)  # as asking an abstract class takes long
+        is_mapping = kind is dict or (kind is not list and isinstance(value, MappingABC))
+        if not is_mapping and not is_sequence(value):
+            raise Unfit((), self.expected, shorten(value))
+        left[0] -= len(value)
+        if left[0] < 0:
+            raise Unfit((), f"at most {self.max_nodes} values", "more")
+        if is_mapping:
             text = Text()
-            return {text.check(k): self._check(v, depth + 1) for k, v in value.items()}
-        if is_sequence(value):
-            return [self._check(item, depth + 1) for item in value]
-        raise Unfit((), self.expected, shorten(value))
+            return {text.check(k): self._check(v, depth + 1, left) for k, v in value.items()}
+        return [self._check(item, depth + 1, left) for item in value]

@@ -6,12 +6,13 @@ compiled for each struct and indentation that gives the same text without the tr
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from .envelope import MAX_TITLES, Envelope, Members, Variant
-from .records import Converted, Field, Record
+from .records import Converted, Field, Record, shape_of
 from .scalars import RESERVED, write_float, write_literal, write_text
 from .shapes import Bool, Choice, Float, Int, List, Shape, Text
 
@@ -192,6 +193,10 @@ def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
             lines.append(f"    if v is not None: s += {line}")
         else:
             lines.append(f"    s += {line}")
+    if record.extensions is not None:
+        names["extended"] = partial(_extended, pad)
+        attribute = record.extensions.attribute
+        lines.append(f"    if o.{attribute}: s += extended(o.{attribute})")
     if item:
         outer = pad[: -len(_STEP)]
         dash, empty = f"{outer}- ", f"{outer}- {{}}\n"
@@ -201,6 +206,16 @@ def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
     exec("\n".join(lines), names)  # noqa: S102 - of identifiers and literals from a declaration
     write: Write = names["write"]
     return write
+
+
+def _extended(pad: str, extensions: Sequence[Any]) -> str:
+    """The lines of a struct's extensions."""
+    lines = []
+    for extension in extensions:
+        shape = shape_of(type(extension))
+        assert isinstance(shape, Record)
+        lines.append(_record(shape, pad)(extension))
+    return "".join(lines)
 
 
 def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str:

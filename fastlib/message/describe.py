@@ -17,14 +17,14 @@ import msgspec
 
 from ..codec.declare import AllOrNone, Needs, OneOf, Rule
 from ..codec.envelope import Envelope, Layout
-from ..codec.errors import FastlibError
+from ..codec.errors import DeclarationError, FastlibError
 from ..codec.reading import nearest_word
 from ..codec.records import Converted, Field, Record, fields_of, shape_of
 from ..codec.shapes import Choice, Float, Int, List, Map, Shape, Text
 from .base import Message
 from .registry import class_of_title, titles
-from .result import ResultContainer
-from .task import Task, TaskContainer
+from .result_container import ResultContainer
+from .task import Task, TaskContainer, declaration_of_task
 
 _PACKAGE = "fastlib.message"
 
@@ -130,12 +130,26 @@ def message_types() -> list[type[Message]]:
     def walk(cls: type[Message]) -> None:
         for below in cls.__subclasses__():
             name = below.__qualname__
-            if not any(part.startswith(("_", "<")) for part in name.split(".")):
+            private = any(part.startswith(("_", "<")) for part in name.split("."))
+            if not private and _is_sound(below):
                 found[below.__module__, name] = below  # a reloaded module's new classes are last
             walk(below)
 
     walk(Message)
     return list(found.values())
+
+
+def _is_sound(cls: type[Message]) -> bool:
+    """Whether a class can be described.
+
+    One whose declaration failed, or is not in force any more, may still be in memory.
+    """
+    try:
+        shape_of(cls)
+    except (DeclarationError, NameError):
+        return False
+    declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
+    return declared is None or declaration_of_task(declared.task) is declared
 
 
 def name_of(cls: type[Any]) -> str:
@@ -326,8 +340,21 @@ def _field(cls: type[Message], name: str) -> Field:
             raise UnknownNameError(field.wire.old[name], name)
     if name not in known:
         nearest = nearest_word(name, [field.key for field in known.values()])
+        if nearest is None:  # but perhaps it is a field of a part
+            below = {path.rpartition(".")[2]: path for path in _paths_below(cls)}
+            nearest = below.get(nearest_word(name, below) or "")
         raise UnknownNameError(f"{name_of(cls)} has no field {name!r}", name, nearest)
     return known[name]
+
+
+def _paths_below(cls: type[Message], above: str = "") -> Iterator[str]:
+    """The paths of the fields of a message's parts, the outer ones last."""
+    for field in _fields(cls):
+        held = _held(field.shape)
+        if held is not None:
+            path = f"{above}{field.key}."
+            yield from _paths_below(held, path)
+            yield from (f"{path}{below.key}" for below in _fields(held))
 
 
 def groups() -> list[Group]:

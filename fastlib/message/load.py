@@ -22,7 +22,7 @@ from ..codec.shapes import Shape, Unfit
 from ..codec.text import decode
 from .base import Message
 from .registry import class_of_title, titles
-from .result import ResultContainer
+from .result_container import ResultContainer
 from .task import Task, TaskContainer
 
 

@@ -11,6 +11,7 @@ statement, and nowhere else::
 From then on containers, `fastlib.load`, results and schemas know it.
 """
 
+import builtins
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -20,11 +21,14 @@ from ..codec.check import check
 from ..codec.declare import Wire
 from ..codec.envelope import Envelope, Layout, Variant
 from ..codec.errors import DeclarationError, Problem, ValidationError
+from ..codec.extensions import extensions_of
 from ..codec.reading import shorten
 from ..codec.records import Record, fields_of, shape_of
 from ..codec.shapes import Shape, is_sequence
 from .base import Message, check_shape
+from .extension import Extension
 from .registry import check_title, register
+from .result import Result
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +45,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """The key of the list of members."""
     result_layouts: tuple[Layout, ...]
     """How its results may stand in a container; the first is how they are written."""
+    result_type: builtins.type[Result]
+    """The type of its results."""
     variant: Variant
     """The same for the codec."""
 
@@ -65,6 +71,10 @@ def declaration_of_result(title: str) -> Declaration | None:
     return _by_result.get(title)
 
 
+_CONTAINERS_OWN = frozenset({"task", "tasks", "concurrent-execution", "id", "host"})
+"""Keys of a container that a member inline cannot have for something else."""
+
+
 def _layouts(layout: Layout | tuple[Layout, ...]) -> tuple[Layout, ...]:
     layouts = (layout,) if isinstance(layout, str) else tuple(layout)
     if not layouts or not set(layouts) <= {"list", "inline"}:
@@ -79,6 +89,7 @@ class Task(Message):
     """
 
     declaration: ClassVar[Declaration]
+    __extensions__: ClassVar[str] = "extensions"
 
     concurrent_execution: Annotated[
         bool | None, Wire("Whether the member runs in its own thread; absent means true.")
@@ -89,6 +100,8 @@ class Task(Message):
     driver: Annotated[str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")] = (
         None
     )
+    extensions: Sequence[Extension] = ()
+    """What other packages have added to the task; on the wire beside its own keys."""
 
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
@@ -103,12 +116,14 @@ class Task(Message):
         layout: Layout | tuple[Layout, ...] = "list",
         key: str = "list",
         result_layout: Layout | tuple[Layout, ...] = "list",
+        result_type: type[Result] = Result,
     ) -> None:
         """Takes the class statement's keywords. Raises DeclarationError.
 
         `layout` says where members stand in a container: in a list under `key`, or one inline
         beside the title. Of several layouts all are read and the first is written; so for
-        `result_layout`, which says where the results stand.
+        `result_layout`, which says where the results stand. `result_type` is a subclass of
+        `Result` whose fields beyond those of a result have defaults.
         """
         declared = Declaration(
             task=task,
@@ -117,11 +132,13 @@ class Task(Message):
             layouts=_layouts(layout),
             key=key,
             result_layouts=_layouts(result_layout),
+            result_type=result_type,
             variant=Variant(title=task, member=cls, layouts=_layouts(layout), list_key=key),
         )
         check_title("task", task, cls)
         check_title("result", result, cls)
         cls.__check_keys(declared)
+        cls.__check_result(declared)
         register("task", task, cls)
         register("result", result, cls)
         cls.declaration = declared
@@ -134,7 +151,12 @@ class Task(Message):
         """Raises DeclarationError where a container could not tell its keys from the members'."""
         if not isinstance(declared.key, str) or not declared.key:
             raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
-        own = {"task", "tasks", "concurrent-execution", "id", "host"}
+        if "extensions" in cls.__dict__.get("__annotations__", {}):
+            raise DeclarationError(
+                f"{cls.__qualname__}.extensions: every task has something of that name; take "
+                "another and give the key by msgspec.field(name='extensions')"
+            )
+        own = _CONTAINERS_OWN
         if "list" in declared.layouts and declared.key in own:
             raise DeclarationError(
                 f"{cls.__qualname__}: the key {declared.key!r} is the container's own; "
@@ -154,11 +176,67 @@ class Task(Message):
                     "an inline member cannot have it"
                 )
 
+    @classmethod
+    def __extend__(cls, extension: type[Extension]) -> None:
+        """Lets the keys of an extension stand beside the task's. Raises DeclarationError."""
+        name = extension.__qualname__
+        declared = cls.__dict__.get("declaration")
+        extensions = extensions_of(cls)
+        if declared is None or extensions is None:
+            raise DeclarationError(f"{name}: {cls.__qualname__} is no task with a title")
+        try:
+            record, own = record_of(extension), record_of(cls)
+        except NameError as error:
+            raise DeclarationError(f"{name}: its types must be known: {error}") from None
+        for field in record.fields:
+            if not field.optional:
+                raise DeclarationError(
+                    f"{name}.{field.attribute}: it may be absent, as not everyone knows it; its "
+                    "type allows None, which is the default"
+                )
+        taken = {*own.by_key, *own.old}
+        if "inline" in declared.layouts:
+            taken |= _CONTAINERS_OWN
+            if "list" in declared.layouts:
+                taken.add(declared.key)
+        extensions.add(record, taken)
 
-def _record(cls: type[Any]) -> Record:
+    @classmethod
+    def __check_result(cls, declared: Declaration) -> None:
+        """Raises DeclarationError for a type of results that a container could not hold."""
+        kind = declared.result_type
+        if not isinstance(kind, type) or not issubclass(kind, Result):
+            raise DeclarationError(
+                f"{cls.__qualname__}: its results are of a subclass of Result, not {shorten(kind)}"
+            )
+        shape = check_shape(kind)
+        if shape is None:
+            return
+        taken = {"result", "results", "id", "scheduler"}
+        if "inline" not in declared.result_layouts:
+            taken.clear()
+        elif "list" in declared.result_layouts:
+            taken.add("list")
+        own = set(Result.__struct_fields__)
+        for field in record_of(kind).fields:
+            clash = taken & {*field.keys, field.attribute}
+            if clash:
+                raise DeclarationError(
+                    f"{kind.__qualname__}.{field.attribute}: {min(clash)!r} is the container's "
+                    "own; an inline result cannot have it"
+                )
+            if field.required and field.attribute not in own:
+                raise DeclarationError(
+                    f"{kind.__qualname__}.{field.attribute}: the result of a task that failed does "
+                    "not have it; give it a default"
+                )
+
+
+def record_of(cls: type[Any]) -> Record:
+    """The shape of a member. Raises DeclarationError if it is not that of the member's fields."""
     shape = shape_of(cls)
-    if not isinstance(shape, Record):
-        raise DeclarationError(f"{cls.__qualname__}: a task has the wire form of its own fields")
+    if not isinstance(shape, Record) or shape.title is not None:
+        raise DeclarationError(f"{cls.__qualname__}: a member has the wire form of its own fields")
     return shape
 
 
@@ -246,5 +324,5 @@ class TaskContainer(Message):
             fields=[f for f in fields_of(TaskContainer) if f.key not in ("task", "tasks")],
             variant=variant,
             titles=lambda: _by_task,
-            record=_record,
+            record=record_of,
         )

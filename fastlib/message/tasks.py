@@ -8,6 +8,7 @@ import msgspec
 from ..codec.declare import Needs, OneOf, Rule, Wire
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
+from .node import NodeResult
 from .numbers import U32, U64, CpuMap, NodeMap
 from .task import Task
 
@@ -15,6 +16,10 @@ MigrationType = Literal["live", "warm", "offline"]
 """How a domain moves: running, paused for the while, or not running."""
 EvacuateMode = Literal["auto", "compact", "scatter"]
 """Where domains go: to the emptiest host, host after host, or round the hosts."""
+TimeoutAction = Literal["abort", "pause", "post-copy"]
+"""What ends a migration that takes too long: the domain stays, or it is paused until its memory has
+arrived, or it runs on at the destination before that."""
+Connections = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
 
 _NAME = {"name": "'name' is the old spelling, which nobody reads; write 'vm-name'"}
 
@@ -113,8 +118,11 @@ _LIVE_MIGRATION = {
 }
 
 
-class MigrateParameter(Message):
-    """How a domain migrates."""
+class MigrationOptions(Message):
+    """How a domain's memory gets to another host.
+
+    The C++ peers know those down to `transport` and ignore the others.
+    """
 
     retry_counter: Annotated[
         U32 | None,
@@ -131,6 +139,41 @@ class MigrateParameter(Message):
     transport: Annotated[
         str | None, Wire("Transport between the hypervisors, such as ssh or tcp.")
     ] = None
+    bandwidth_limit: Annotated[
+        U32 | None, Wire("Bandwidth that it may take; absent or 0 means any.", unit="MiB/s")
+    ] = None
+    max_downtime: Annotated[
+        U32 | None, Wire("How long the domain may stand still at the end.", unit="ms")
+    ] = None
+    timeout: Annotated[
+        U32 | None, Wire("After how long 'on-timeout' is done; absent means never.", unit="s")
+    ] = None
+    on_timeout: Annotated[
+        TimeoutAction | None,
+        Wire(
+            "What ends a migration that takes longer than 'timeout': abort it, pause the domain, "
+            "or let it run on at the destination while its memory follows; absent means abort."
+        ),
+    ] = None
+    auto_converge: Annotated[
+        bool | None,
+        Wire("Whether the domain is slowed down where it changes its memory too fast."),
+    ] = None
+    parallel_connections: Annotated[
+        Connections | None, Wire("Number of connections that memory moves by; absent means one.")
+    ] = None
+    compression: Annotated[
+        str | None,
+        Wire(
+            "Method by which memory is compressed, one that the hypervisors know, such as xbzrle, "
+            "mt, zlib or zstd; absent means none."
+        ),
+    ] = None
+
+
+class MigrateParameter(MigrationOptions):
+    """How a domain migrates."""
+
     swap_with: Annotated[
         SwapWith | None,
         Wire("The domain that moves here at the same time.", old_scalar="vm-name"),
@@ -152,27 +195,14 @@ class Migrate(
     ] = None
 
 
-class EvacuateParameter(Message):
-    """How the domains of a host are placed, and how they migrate."""
+class EvacuateParameter(MigrationOptions):
+    """How the domains of a host are placed, and how each of them migrates."""
+
+    __first__: ClassVar[tuple[str, ...]] = ("mode", "overbooking")
 
     mode: Annotated[EvacuateMode | None, Wire("Where domains go; absent means auto.")] = None
     overbooking: Annotated[
         bool | None, Wire("Whether hosts may get more domains than CPUs; absent means true.")
-    ] = None
-    retry_counter: Annotated[
-        U32 | None,
-        Wire("How often a failed migration is tried again.", aliases=("retry-counter",)),
-    ] = msgspec.field(default=None, name="retry_counter")
-    migration_type: Annotated[
-        MigrationType | None,
-        Wire("live, warm or offline; absent means warm.", old=_LIVE_MIGRATION),
-    ] = None
-    rdma_migration: Annotated[bool | None, Wire("Whether memory moves by RDMA.")] = None
-    pscom_hook_procs: Annotated[
-        str | None, Wire("Processes that suspend their connections: a count, or auto.")
-    ] = None
-    transport: Annotated[
-        str | None, Wire("Transport between the hypervisors, such as ssh or tcp.")
     ] = None
 
 
@@ -191,3 +221,15 @@ class Evacuate(Task, task="evacuate node", result="node evacuated", layout="inli
 
 class Quit(Task, task="quit", result="quit", layout=("inline", "list")):
     """End the daemon."""
+
+
+class Cancel(Task, task="cancel task", result="task cancelled"):
+    """End the tasks of a container that is not answered yet."""
+
+    id: Annotated[str, Wire("Id of the container.")]
+
+
+class Query(
+    Task, task="query node", result="node queried", layout="inline", result_type=NodeResult
+):
+    """Tell the domains of the host, the tasks under way, and what the host has."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
 from ..codec.declare import AllOrNone, Rule, Wire
-from ..codec.errors import Path, ValidationError
+from ..codec.errors import Path, Problem, ValidationError, render_path
 from ..codec.nodes import Mapping as MappingNode
 from ..codec.nodes import Node
 from ..codec.reading import INVALID, Reading, shorten
@@ -59,10 +59,10 @@ class TimeMeasurement(Speaker):
         enabled: bool = True,
         detailed: bool = False,
     ) -> None:
-        """`timings` are those of an earlier measurement."""
+        """`timings` are those of an earlier measurement. Raises ValidationError for others."""
         self.enabled = enabled
         self._detailed = detailed
-        self._timings: dict[str, Timing] = dict(timings or {})
+        self._timings: dict[str, Timing] = {} if timings is None else _checked(timings)
         self._running: dict[str, float] = {}
         self._begin = time.perf_counter() if enabled else 0.0
 
@@ -111,7 +111,7 @@ class TimeMeasurement(Speaker):
 
     def snapshot(self) -> "TimeMeasurement":
         """The finished timers as they are now, for a result."""
-        return TimeMeasurement(self._timings, enabled=False)
+        return TimeMeasurement.from_wire(self._timings)
 
     def __bool__(self) -> bool:
         return bool(self._timings)
@@ -129,14 +129,32 @@ class TimeMeasurement(Speaker):
 
     @classmethod
     def from_wire(cls, timings: Mapping[str, Timing]) -> Self:
-        return cls(timings, enabled=False)
+        measurement = cls(enabled=False)
+        measurement._timings = dict(timings)  # checked when they were read, or measured
+        return measurement
 
     def to_wire(self) -> Mapping[str, Timing]:
         return self._timings
 
     @staticmethod
     def __shape__() -> Shape:
-        return _MeasurementShape(TimeMeasurement, Map(_TimingShape(), pairs=True))
+        return _MeasurementShape(TimeMeasurement, _TIMINGS)
+
+
+def _checked(timings: object) -> dict[str, Timing]:
+    """A copy of timings that a measurement is made of. Raises ValidationError."""
+    try:
+        checked: dict[str, Timing] = _TIMINGS.check(timings)
+    except Unfit as error:
+        problem = Problem(
+            code="value",
+            message=error.message,
+            path=render_path(error.path),
+            expected=error.expected,
+            got=error.got,
+        )
+        raise ValidationError("TimeMeasurement", [problem]) from None
+    return checked
 
 
 class _MeasurementShape(Converted):
@@ -183,3 +201,6 @@ class _TimingShape(ScalarShape):
         if not isinstance(value, Timing):
             raise Unfit((), "a Timing", shorten(value))
         return value
+
+
+_TIMINGS = Map(_TimingShape(), pairs=True)

@@ -106,6 +106,8 @@ def from_template(template: str) -> Topic:
 
 TASK = Topic("fast/migfra/{host}/task")
 RESULT = Topic("fast/migfra/{host}/result")
+PROGRESS = Topic("fast/migfra/{host}/progress")
+PRESENCE = Topic("fast/migfra/{host}/status")
 PSCOM_REQUEST = Topic("fast/pscom/{vm}/any_proc/request")
 PSCOM_RESPONSE = Topic("fast/pscom/{vm}/{process}/response")
 AGENT_STATUS = Topic("fast/agent/{host}/status")

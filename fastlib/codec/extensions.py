@@ -1,0 +1,137 @@
+"""Extensions of a struct: others, perhaps of other packages, whose keys stand beside its own.
+
+::
+
+    vm-name: vm1      # Start's own
+    tpm: true         # of an extension of Start
+
+A struct that can be extended names the attribute that holds them in `__extensions__`; it has no key
+of its own. What extends a struct may be declared at any time, so nobody keeps a copy of this.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .errors import DeclarationError, Path, Problem, render_path
+from .nodes import Mapping, Node, Scalar
+from .reading import INVALID, Reading, shorten
+from .shapes import is_sequence
+
+if TYPE_CHECKING:
+    from .records import Record
+
+Pair = tuple[Node, Node]
+Part = tuple["Record", Mapping]
+"""An extension, and what a mapping has of it."""
+
+
+class Extensions:
+    """What extends one struct."""
+
+    def __init__(self, cls: type[Any], attribute: str) -> None:
+        """`attribute` is the name of the struct's field that holds them."""
+        self.cls: Final = cls
+        self.attribute: Final = attribute
+        self._records: dict[type[Any], Record] = {}
+        self._by_key: dict[str, Record] = {}
+
+    def add(self, record: "Record", taken: Iterable[str]) -> None:
+        """A further one. Raises DeclarationError if one of its keys is among those `taken`.
+
+        One of the same name, as after its module is reloaded, goes.
+        """
+        name = _name(record.cls)
+        kept = [other for cls, other in self._records.items() if _name(cls) != name]
+        owners = dict.fromkeys(taken, self.cls.__qualname__)
+        owners |= {key: _name(other.cls) for other in kept for key in other.by_key}
+        for field in record.fields:
+            for key in field.keys:
+                if key in owners:
+                    raise DeclarationError(
+                        f"{name}.{field.attribute}: the key {key!r} is taken by {owners[key]}"
+                    )
+        self._records = {other.cls: other for other in (*kept, record)}
+        self._by_key = {key: other for other in self._records.values() for key in other.by_key}
+
+    def __iter__(self) -> "Iterator[Record]":
+        """Their shapes, in the order of declaration, in which they are written."""
+        return iter(tuple(self._records.values()))
+
+    def __contains__(self, cls: object) -> bool:
+        return cls in self._records
+
+    def keys(self) -> list[str]:
+        """All keys of all of them."""
+        return list(self._by_key)
+
+    def split(self, node: Node, pairs: list[Pair]) -> tuple[list[Pair], list[Part]]:
+        """The pairs of a mapping that are the struct's own, and those of each extension."""
+        known = self._by_key
+        if not known:
+            return pairs, []
+        own: list[Pair] = []
+        parts: dict[type[Any], Mapping] = {}
+        for key, item in pairs:
+            found = known.get(key.value) if isinstance(key, Scalar) and key.value else None
+            if found is None:
+                own.append((key, item))
+            else:
+                part = parts.setdefault(found.cls, Mapping(node.line, node.column))
+                part.pairs.append((key, item))
+        return own, [(self._records[cls], parts[cls]) for cls in self._records if cls in parts]
+
+    @staticmethod
+    def load(parts: list[Part], reading: Reading, path: Path) -> Any:
+        """The extensions of what `split` has found, or INVALID."""
+        values = [record.load(node, reading, path) for record, node in parts]
+        return INVALID if INVALID in values else tuple(values)
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """The keys of all extensions of a value."""
+        tree: dict[str, Any] = {}
+        for extension in getattr(value, self.attribute):
+            tree.update(self._records[type(extension)].dump(extension))
+        return tree
+
+    def check(self, value: Any, held: Any, problems: list[Problem] | None) -> list[Problem] | None:
+        """Has a value hold its extensions in their order, without those that say nothing.
+
+        What does not belong there is added to the problems.
+        """
+        if not is_sequence(held) or not all(type(item) in self._records for item in held):
+            known = ", ".join(cls.__qualname__ for cls in self._records) or "there is none"
+            message = (
+                f"expected a list of extensions of {self.cls.__qualname__} ({known}); "
+                f"got {shorten(held)}"
+            )
+            return [*(problems or ()), self._problem(message)]
+        by_type = {type(item): item for item in held}
+        if len(by_type) < len(held):
+            return [*(problems or ()), self._problem("each extension stands there once")]
+        given = (by_type.get(cls) for cls in self._records)
+        kept = tuple(item for item in given if item is not None and item != type(item)())
+        msgspec.structs.force_setattr(value, self.attribute, kept)
+        return problems
+
+    def _problem(self, message: str) -> Problem:
+        return Problem(code="value", message=message, path=render_path((self.attribute,)))
+
+
+def _name(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+_extensions: dict[type[Any], Extensions] = {}
+
+
+def extensions_of(cls: type[Any]) -> Extensions | None:
+    """The extensions of a struct, always the same object; None if it cannot have any."""
+    found = _extensions.get(cls)
+    if found is None:
+        attribute: str | None = getattr(cls, "__extensions__", None)
+        if attribute is None:
+            return None
+        found = _extensions[cls] = Extensions(cls, attribute)
+    return found

@@ -1,0 +1,61 @@
+"""Extensions: how another package adds an option to a task that it did not declare.
+
+::
+
+    class Tpm(Extension, of=Start):
+        \"\"\"A trusted platform module.\"\"\"
+
+        tpm: Annotated[bool | None, Wire("Whether the domain has one.")] = None
+
+    task = Start(vm_name="vm1", extensions=[Tpm(tpm=True)])
+    Tpm.of(task).tpm
+
+On the wire `tpm` stands beside the task's own keys. Who has not imported the module ignores it, as
+any unknown key.
+"""
+
+from typing import Any, Self
+
+from ..codec.errors import DeclarationError
+from ..codec.extensions import extensions_of
+from .base import Message
+
+
+class Extension(Message):
+    """Fields that stand beside a task's own; each may be absent, as not everyone knows them."""
+
+    @classmethod
+    def __declare__(cls, **keywords: Any) -> None:
+        cls.__extend(**keywords)
+
+    @classmethod
+    def __extend(cls, *, of: type[Message] | tuple[type[Message], ...]) -> None:
+        """`of` is the task that it extends, or several. Raises DeclarationError."""
+        if "of" in cls.__struct_fields__:
+            raise DeclarationError(
+                f"{cls.__qualname__}.of: every extension has something of that name; take another "
+                "and give the key by msgspec.field(name='of')"
+            )
+        tasks = of if isinstance(of, tuple) else (of,)
+        for task in tasks:
+            extend = getattr(task, "__extend__", None)
+            if not isinstance(task, type) or extend is None:
+                raise DeclarationError(
+                    f"{cls.__qualname__}: an extension is of a task, or a tuple of tasks; "
+                    f"not of {task!r}"
+                )
+            extend(cls)
+
+    @classmethod
+    def of(cls, task: Message) -> Self:
+        """What a task says of it; without any value where it says nothing.
+
+        Raises TypeError for a task that it does not extend.
+        """
+        extensions = extensions_of(type(task))
+        if extensions is None or cls not in extensions:
+            raise TypeError(f"{cls.__qualname__} does not extend {type(task).__qualname__}")
+        for extension in getattr(task, extensions.attribute):
+            if type(extension) is cls:
+                return extension
+        return cls()

@@ -1,0 +1,100 @@
+"""What a migration daemon tells of its node and of its work."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ..codec.declare import Wire
+from .base import Message
+from .numbers import U32, U64
+from .result import Result
+
+
+class DomainReport(Message):
+    """One domain of a node."""
+
+    name: Annotated[str, Wire("Name of the domain.")]
+    state: Annotated[
+        str, Wire("What it does: running, paused, shut off, or a word of the hypervisor's own.")
+    ]
+    vcpus: Annotated[U32 | None, Wire("Number of virtual CPUs.")] = None
+    memory: Annotated[U64 | None, Wire("Memory of the domain.", unit="KiB")] = None
+
+
+class TaskReport(Message):
+    """One member of a task container that the daemon has not answered yet."""
+
+    id: Annotated[str | None, Wire("Id of its container.")] = None
+    task: Annotated[str, Wire("Title of the task.")]
+    vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
+    state: Annotated[str, Wire("Where it stands: queued, running, retrying or cancelling.")]
+    since: Annotated[
+        float | None, Wire("When it was accepted, after the beginning of 1970 (UTC).", unit="s")
+    ] = None
+
+
+class NodeReport(Message):
+    """What a node has, and what it does. What is absent is not known."""
+
+    host: Annotated[str, Wire("Name of the host.")]
+    hypervisor: Annotated[str, Wire("The hypervisor, as in the daemon's configuration.")]
+    cpus: Annotated[U32 | None, Wire("Number of CPUs of the host.")] = None
+    memory: Annotated[U64 | None, Wire("Memory of the host.", unit="KiB")] = None
+    free_memory: Annotated[
+        U64 | None, Wire("How much of it domains can still get.", unit="KiB")
+    ] = None
+    domains: Annotated[Sequence[DomainReport], Wire("The domains that the node knows.")] = ()
+    tasks: Annotated[Sequence[TaskReport], Wire("The tasks under way, the oldest first.")] = ()
+    capabilities: Annotated[
+        Mapping[str, Any] | None,
+        Wire("What the hypervisor can do: texts, lists and mappings as they stand."),
+    ] = None
+    versions: Annotated[
+        Mapping[str, str] | None, Wire("Versions of the programs, by their names.")
+    ] = None
+
+
+class NodeResult(Result):
+    """How a query ended: the report, or the error."""
+
+    vm_name: Annotated[str, Wire("Name of the domain; there is none.")] = "n/a"
+    node: Annotated[NodeReport | None, Wire("What was asked for.")] = None
+
+
+class Progress(Message):
+    """How far a task is; on `fast/migfra/<host>/progress` while it runs."""
+
+    id: Annotated[str | None, Wire("Id of its container.")] = None
+    vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
+    # Not under the key `task`, as that would tell the type of the whole message.
+    task: Annotated[str | None, Wire("Title of the task.")] = msgspec.field(
+        default=None, name="title"
+    )
+    phase: Annotated[
+        str, Wire("What it does now, such as memory; each hypervisor has phases of its own.")
+    ]
+    percent: Annotated[float | None, Wire("How much is done, 0 to 100.", unit="%")] = None
+    transferred: Annotated[U64 | None, Wire("What has been sent so far.", unit="bytes")] = None
+    total: Annotated[U64 | None, Wire("What is to be sent in all.", unit="bytes")] = None
+    remaining: Annotated[U64 | None, Wire("What is still to be sent.", unit="bytes")] = None
+    dirty_rate: Annotated[
+        float | None, Wire("How fast the domain changes its memory.", unit="bytes/s")
+    ] = None
+    expected: Annotated[float | None, Wire("How long it still takes.", unit="s")] = None
+
+
+class Presence(Message):
+    """Whether a daemon is there; on `fast/migfra/<host>/status`, where the broker keeps it.
+
+    `status: offline` alone is its last will.
+    """
+
+    status: Annotated[Literal["online", "offline"], Wire("Whether the daemon is there.")]
+    version: Annotated[str | None, Wire("Version of the daemon.")] = None
+    hypervisor: Annotated[str | None, Wire("The hypervisor, as in the daemon's configuration.")] = (
+        None
+    )
+    started: Annotated[
+        float | None, Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s")
+    ] = None

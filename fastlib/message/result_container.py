@@ -1,0 +1,98 @@
+"""What results travel in: a title, which tells their type, and one result for each member."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NoReturn, Self
+
+import msgspec
+
+from ..codec.check import check
+from ..codec.declare import Wire
+from ..codec.envelope import Envelope, Variant
+from ..codec.errors import Problem, ValidationError
+from ..codec.reading import shorten
+from ..codec.records import fields_of
+from ..codec.shapes import Shape, is_sequence
+from .base import Message
+from .result import Result
+from .task import Declaration, TaskContainer, declaration_of_result, declarations, record_of
+
+UNREADABLE = "unknown"
+"""The title that answers a message which cannot be read."""
+
+
+class ResultContainer(Message):
+    """The results of one task container.
+
+    They are of the type that the task declares; a plain `Result` among them becomes one of it. A
+    title that no task declares stands for plain results.
+    """
+
+    result: Annotated[str, Wire("Title of the results, such as vm started.")]
+    results: Annotated[
+        Sequence[Result],
+        Wire("One result for each member, in their order.", own_check=True),
+    ]
+    id: Annotated[str | None, Wire("The task container's id.", empty_is_absent=True)] = None
+    scheduler: Annotated[
+        str | None, Wire("The scheduler that asked; in the written specification only.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        results = self.results
+        title = self.result
+        declared = declaration_of_result(title) if isinstance(title, str) else None
+        kind = Result if declared is None else declared.result_type
+        if type(results) is not tuple or (results and set(map(type, results)) != {kind}):
+            results = self._normalised(results, kind)
+            msgspec.structs.force_setattr(self, "results", results)
+        if declared and declared.result_layouts[0] == "inline" and len(results) != 1:
+            self._refuse("results", f"{title} has exactly one result; got {len(results)}")
+        check(self)
+
+    def _normalised(self, results: Any, kind: type[Result]) -> tuple[Result, ...]:
+        """The results as a tuple of one type."""
+        if not is_sequence(results):
+            self._refuse("results", f"expected a list; got {shorten(results)}")
+        given = tuple(results)
+        for index, result in enumerate(given):
+            if type(result) is not kind and type(result) is not Result:
+                self._refuse(
+                    f"results[{index}]", f"expected a {kind.__name__}; got {shorten(result)}"
+                )
+        asdict = msgspec.structs.asdict
+        return tuple(result if type(result) is kind else kind(**asdict(result)) for result in given)
+
+    def _refuse(self, path: str, message: str) -> NoReturn:
+        problem = Problem(code="value", message=message, path=path)
+        raise ValidationError(type(self).__name__, [problem])
+
+    @classmethod
+    def answer(cls, container: TaskContainer, results: Iterable[Result]) -> Self:
+        """The results of a task container, with its result title and id."""
+        return cls(result=container.declaration.result, results=tuple(results), id=container.id)
+
+    @staticmethod
+    def __shape__() -> Shape:
+        variants: dict[str, tuple[Declaration, Variant]] = {}
+
+        def variant(title: str) -> Variant:
+            declared = declaration_of_result(title)
+            if declared is None:  # another site's task, perhaps
+                return Variant(title=title, member=Result, layouts=("list",))
+            known = variants.get(title)
+            if known is None or known[0] is not declared:
+                layouts = declared.result_layouts
+                member = declared.result_type
+                known = (declared, Variant(title=title, member=member, layouts=layouts))
+                variants[title] = known
+            return known[1]
+
+        return Envelope(
+            ResultContainer,
+            title="result",
+            members="results",
+            fields=[f for f in fields_of(ResultContainer) if f.key not in ("result", "results")],
+            variant=variant,
+            titles=lambda: [*(declared.result for declared in declarations()), UNREADABLE],
+            record=record_of,
+        )
