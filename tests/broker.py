@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -80,10 +81,12 @@ class Mosquitto:
         *,
         persistence: bool = False,
         password: tuple[str, str] | None = None,
+        passwords: Mapping[str, str] | None = None,
         certificates: Certificates | None = None,
         client_certificates: bool = False,
         settings: tuple[str, ...] = (),
     ) -> None:
+        known = dict(passwords or {}) | dict([password] if password else [])
         directory.mkdir(exist_ok=True)
         self.port = free_port()
         self.log: list[str] = []
@@ -93,13 +96,14 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "log_dest stderr",
             "connection_messages true",
-            f"allow_anonymous {str(password is None).lower()}",
+            f"allow_anonymous {str(not known).lower()}",
         ]
         if os.getuid() == 0:
             lines.append("user root")  # else it could not read the directory
-        if password is not None:
+        if known:
             file = directory / "passwords"
-            command = [find("mosquitto_passwd"), "-b", "-c", str(file), *password]
+            file.write_text("".join(f"{user}:{word}\n" for user, word in known.items()))
+            command = [find("mosquitto_passwd"), "-U", str(file)]  # encrypts them
             subprocess.run(command, check=True, capture_output=True)
             lines.append(f"password_file {file}")
         if certificates is not None:

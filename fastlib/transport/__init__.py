@@ -8,10 +8,12 @@ from .aio import AsyncCommunicator
 from .communicator import Communicator
 from .connecting import connect, connect_async
 from .delivery import Delivery
+from .embedded import EmbeddedBroker
 from .errors import (
     ClientIdTakenError,
     ClosedError,
     ConnectError,
+    ListenError,
     MissingExtraError,
     OptionsError,
     QueueFullError,
@@ -37,7 +39,9 @@ __all__ = [
     "Communicator",
     "ConnectError",
     "Delivery",
+    "EmbeddedBroker",
     "Link",
+    "ListenError",
     "MemoryBroker",
     "MemoryOptions",
     "MissingExtraError",

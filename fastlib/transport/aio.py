@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from logging import getLogger
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self
 
 from .communicator import GRACE_SECONDS
 from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
@@ -25,6 +26,8 @@ from .waiting import wait_async
 
 log = getLogger("fastlib.transport")
 
+P = ParamSpec("P")
+
 AsyncCallback = Callable[[ReceivedMessage], Awaitable[None]]
 
 
@@ -36,14 +39,15 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
     ) -> None:
         """`open` connects. Users call `connect_async`, which knows the links."""
         self._core = Core(link, publish_topic, subscribe_topic)
-        self._calls: asyncio.Queue[tuple[AsyncCallback, ReceivedMessage]] = asyncio.Queue()
+        self._calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._caller: asyncio.Task[None] | None = None
 
     async def open(self, timeout: float = CONNECT_SECONDS) -> Self:
         """Connect, as `connect_async` does."""
         link = self._core.link
         try:
-            opened = link.open(self._core.arrived, self._core.ended, timeout)
+            core = self._core
+            opened = link.open(core.arrived, core.ended, core.reconnected, timeout)
             await wait_async(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if self._core.subscribe_topic is not None:
                 await self.subscribe(self._core.subscribe_topic)
@@ -108,29 +112,34 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
                 self._core.unsubscribe(topic)
             raise
 
-    def _sink(self, callback: AsyncCallback) -> Callable[[ReceivedMessage], None]:
+    def _sink(self, callback: Callable[P, Awaitable[None]]) -> Callable[P, None]:
         loop = asyncio.get_running_loop()
         if self._caller is None:
             self._caller = loop.create_task(self._call())
 
-        def enqueue(message: ReceivedMessage) -> None:
-            loop.call_soon_threadsafe(self._calls.put_nowait, (callback, message))
+        def enqueue(*arguments: P.args, **named: P.kwargs) -> None:
+            call = partial(callback, *arguments, **named)
+            loop.call_soon_threadsafe(self._calls.put_nowait, call)
 
         return enqueue
 
     async def _call(self) -> None:
         while True:
-            callback, message = await self._calls.get()
+            call = await self._calls.get()
             try:
-                await callback(message)
+                await call()
             except Exception:
-                log.exception("the callback %r failed on a message to %s", callback, message.topic)
+                log.exception("the callback %r failed", call)
             finally:
                 self._calls.task_done()
 
     async def unsubscribe(self, topic: str) -> None:
         """See `Communicator.unsubscribe`."""
         self._core.unsubscribe(topic)
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
+        self._core.on_reconnect(self._sink(callback))
 
     async def receive(
         self, topic: str | None = None, timeout: float | None = None

@@ -3,46 +3,45 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from logging import getLogger
 from queue import SimpleQueue
-
-from .received import ReceivedMessage
+from typing import ParamSpec
 
 log = getLogger("fastlib.transport")
 
-Callback = Callable[[ReceivedMessage], None]
+P = ParamSpec("P")
 
 
 class Callbacks:
-    """Runs callbacks one after the other, in the order in which their messages came."""
+    """Runs callbacks one after the other, in the order of what they are called for."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: SimpleQueue[tuple[Callback, ReceivedMessage] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._idle = threading.Condition()
         self._left = 0
 
-    def sink(self, callback: Callback) -> Callback:
-        """What enqueues messages for the callback."""
+    def sink(self, callback: Callable[P, None]) -> Callable[P, None]:
+        """What enqueues a call of the callback."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
 
-        def enqueue(message: ReceivedMessage) -> None:
+        def enqueue(*arguments: P.args, **named: P.kwargs) -> None:
             with self._idle:
                 self._left += 1
-            self._queue.put((callback, message))
+            self._queue.put(partial(callback, *arguments, **named))
 
         return enqueue
 
     def _run(self) -> None:
-        while item := self._queue.get():
-            callback, message = item
+        while call := self._queue.get():
             try:
-                callback(message)
+                call()
             except Exception:
-                log.exception("the callback %r failed on a message to %s", callback, message.topic)
+                log.exception("the callback %r failed", call)
             finally:
                 with self._idle:
                     self._left -= 1

@@ -41,7 +41,8 @@ class Communicator(AbstractContextManager["Communicator"]):
         self._core = Core(link, publish_topic, subscribe_topic)
         self._callbacks = Callbacks(f"fastlib callbacks {link.name}")
         try:
-            opened = link.open(self._core.arrived, self._core.ended, timeout)
+            core = self._core
+            opened = link.open(core.arrived, core.ended, core.reconnected, timeout)
             wait(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if subscribe_topic is not None:
                 self.subscribe(subscribe_topic)
@@ -132,6 +133,14 @@ class Communicator(AbstractContextManager["Communicator"]):
         Raises SubscriptionError if there is none.
         """
         self._core.unsubscribe(topic)
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever a connection that was lost has been made again.
+
+        By then the subscriptions are on their way to the broker. It is called in the thread of the
+        other callbacks, in order with them; an exception of it is logged.
+        """
+        self._core.on_reconnect(self._callbacks.sink(callback))
 
     def receive(self, topic: str | None = None, timeout: float | None = None) -> ReceivedMessage:
         """The next message of a subscription that has no callback.

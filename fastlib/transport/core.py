@@ -37,6 +37,7 @@ class Core:
         self._inboxes: dict[str, Inbox] = {}
         self._callbacks: set[str] = set()
         self._closing = False
+        self._on_reconnect: list[Callable[[], None]] = []
 
     def arrived(self, arrival: Arrival) -> None:
         """A message came. While closing, the broker keeps it or it is too late for it."""
@@ -114,6 +115,15 @@ class Core:
                     raise ClosedError(f"{self.link.name} is closed")
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
             return inbox
+
+    def on_reconnect(self, sink: Callable[[], None]) -> None:
+        """Have `sink` called after each connect but the first. It only enqueues."""
+        self._on_reconnect.append(sink)
+
+    def reconnected(self) -> None:
+        """The link was lost and is there again."""
+        for sink in self._on_reconnect:
+            sink()
 
     def stop_arrivals(self) -> bool:
         """From now on nothing arrives any more. False if that was so before."""

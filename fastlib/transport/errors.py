@@ -8,6 +8,7 @@ FastlibError
     ├── SubscriptionError     nothing subscribed there, or a callback has the messages
     ├── ConnectError          no connection in time; has `.last`
     │   └── RefusedError      the broker answered no; trying again would not help
+    ├── ListenError           the embedded broker cannot listen, or end
     ├── ClientIdTakenError    another client uses the same client id
     ├── WaitTimeoutError      what was waited for did not come in time
     ├── QueueFullError        no room for a further message; it was not accepted
@@ -67,6 +68,29 @@ class RefusedError(ConnectError):
     ) -> None:
         self.code: Final = code
         super().__init__(text, last)
+
+
+class ListenError(TransportError, OSError):
+    """The embedded broker cannot listen, such as on a port that is in use, or does not end."""
+
+
+_REASONS: Final = {
+    0x80: "no reason given",
+    0x87: "not authorized",
+    0x8F: "topic filter invalid",
+    0x90: "topic name invalid",
+    0x95: "packet too large",
+    0x97: "quota exceeded",
+    0x99: "payload format invalid",
+    0x9A: "retained messages not supported",
+    0x9B: "quality of service not supported",
+    0xA2: "wildcard subscriptions not supported",
+}
+
+
+def reason(code: int) -> str:
+    """A reason code of MQTT 5 in words (section 2.4 there), as far as a refusal can have it."""
+    return f"{_REASONS.get(code, 'refused')} ({code:#x})"
 
 
 class ClientIdTakenError(TransportError):

@@ -35,12 +35,13 @@ class Link(Protocol):
         self,
         arrived: Callable[[Arrival], None],
         ended: Callable[[TransportError], None],
+        reconnected: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
         """Connect, trying again until `timeout` seconds have passed.
 
-        `arrived` is called in order for each message, `ended` once when all is over. Both only
-        enqueue.
+        `arrived` is called in order for each message, `reconnected` after each connect but the
+        first, `ended` once when all is over. They only enqueue.
         """
 
     def send(self, delivery: Delivery) -> None:

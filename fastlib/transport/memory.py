@@ -33,6 +33,7 @@ class MemoryLink:
         self._kept: deque[Delivery] = deque()
         self._arrived: Callable[[Arrival], None] | None = None
         self._ended: Callable[[TransportError], None] | None = None
+        self._reconnected: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
         self._confirmations: list[Future[None]] = []
         self._timer: threading.Timer | None = None
@@ -63,10 +64,11 @@ class MemoryLink:
         self,
         arrived: Callable[[Arrival], None],
         ended: Callable[[TransportError], None],
+        reconnected: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
         """Connect at once, or when the broker is mended."""
-        self._arrived, self._ended = arrived, ended
+        self._arrived, self._ended, self._reconnected = arrived, ended, reconnected
         self._connect()
         if not self._opened.done():
             self._timer = threading.Timer(timeout, self._too_late, [timeout])
@@ -99,6 +101,8 @@ class MemoryLink:
             confirmations, self._confirmations = self._confirmations, []
         if not self._opened.done():
             self._opened.set_result(None)
+        elif self._reconnected is not None:
+            self._reconnected()
         for confirmation in confirmations:
             confirmation.set_result(None)
 

@@ -80,6 +80,7 @@ class MqttLink:
 
         self._arrived: Callable[[Arrival], None] | None = None
         self._tell_end: Callable[[TransportError], None] | None = None
+        self._reconnected: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
         self._open_until: float | None = None
         self._open_seconds = 0.0
@@ -121,10 +122,11 @@ class MqttLink:
         self,
         arrived: Callable[[Arrival], None],
         ended: Callable[[TransportError], None],
+        reconnected: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
         """Start the network's thread."""
-        self._arrived, self._tell_end = arrived, ended
+        self._arrived, self._tell_end, self._reconnected = arrived, ended, reconnected
         self._open_seconds = timeout
         self._open_until = time.monotonic() + timeout
         self._thread = threading.Thread(
@@ -377,6 +379,8 @@ class MqttLink:
         self._subscribing.connected()
         if not self._opened.done():
             self._opened.set_result(None)
+        elif self._reconnected is not None:
+            self._reconnected()
 
     def _on_disconnect(
         self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any

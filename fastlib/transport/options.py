@@ -1,7 +1,8 @@
 """Where to connect to, and as whom."""
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -107,6 +108,15 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError("it must be 0 < `retry_min` <= `retry_max`")
         _check_topics(self.publish_topic, self.subscribe_topic)
 
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Options of a URL, `mqtt://[user[:password]@]host[:port]` or `mqtts://…` with TLS.
+
+        A host alone, or `host:port`, is `mqtt://`. `options` are the fields that a URL cannot
+        say, or that shall hold whatever it says. Raises OptionsError.
+        """
+        return cls(**{**_parts(url), **options})
+
     def __repr__(self) -> str:
         return _without_secrets(self)
 
@@ -125,6 +135,32 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_client_id(self.client_id, self.persistent)
         _check_topics(self.publish_topic, self.subscribe_topic)
+
+
+def _parts(url: str) -> dict[str, Any]:
+    """The options that a URL gives. Its text is not repeated in errors: it may hold a password."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "mqtt", url
+    if scheme not in ("mqtt", "mqtts"):
+        raise OptionsError(f"a broker's URL begins with mqtt:// or mqtts://, not {scheme!r}")
+    try:
+        parts = urlsplit(f"mqtt://{rest}")
+        port = parts.port
+    except ValueError as error:
+        raise OptionsError(f"the broker's URL cannot be read: {error}") from None
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise OptionsError("a broker's URL is mqtt://[user[:password]@]host[:port], and no more")
+    found: dict[str, Any] = {"host": parts.hostname}
+    if port is not None:
+        found["port"] = port
+    if parts.username:
+        found["username"] = unquote(parts.username)
+    if parts.password is not None:
+        found["password"] = unquote(parts.password)
+    if scheme == "mqtts":
+        found["tls"] = TlsOptions()
+    return found
 
 
 def _check_client_id(client_id: str | None, persistent: bool) -> None:

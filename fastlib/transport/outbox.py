@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from .delivery import Delivery
-from .errors import QueueFullError, RefusedError, Undelivered, UndeliveredError
+from .errors import QueueFullError, RefusedError, Undelivered, UndeliveredError, reason
 
 NOT_FOUND: Final = 0x92
 """MQTT 5, PUBCOMP: the broker has completed this message before. That is as good as a success."""
@@ -80,9 +80,8 @@ class Outbox:
         if delivery is None:
             return
         if code >= 0x80 and code != NOT_FOUND:
-            delivery.future.set_exception(
-                RefusedError(f"the broker refuses a message to {delivery.topic}: {code:#x}", code)
-            )
+            text = f"the broker refuses a message to {delivery.topic}: {reason(code)}"
+            delivery.future.set_exception(RefusedError(text, code))
         else:
             delivery.future.set_result(None)
         if self._for_room and len(self) < self.bound:

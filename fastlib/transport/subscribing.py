@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from logging import getLogger
 
 from .cover import Cover
-from .errors import RefusedError
+from .errors import RefusedError, reason
 
 log = getLogger("fastlib.transport")
 
@@ -81,10 +81,10 @@ class Subscribing:
                     if future.set_running_or_notify_cancel():
                         future.set_result(None)
                 continue
-            log.error("the broker refuses the subscription to %r: %#x", around, code)
+            log.error("the broker refuses the subscription to %r: %s", around, reason(code))
             for future in waiting:
                 if future.set_running_or_notify_cancel():
-                    text = f"the broker refuses the subscription to {around!r}: {code:#x}"
+                    text = f"the broker refuses the subscription to {around!r}: {reason(code)}"
                     future.set_exception(RefusedError(text, code))
 
     def fail(self, error: Exception) -> None:

@@ -28,9 +28,16 @@ def wait(future: "Future[T]", timeout: float | None, what: str) -> T:
 async def wait_async(future: "Future[T]", timeout: float | None, what: str) -> T:
     """The same in a coroutine. A timeout or a cancellation leaves the future as it is."""
     mirror = asyncio.wrap_future(future)
+    mirror.add_done_callback(_see)
     done, _ = await asyncio.wait((mirror,), timeout=timeout)
     if not done:
         raise _too_late(what, timeout)
     if mirror.cancelled():
         raise ClosedError("closed meanwhile")
     return mirror.result()
+
+
+def _see(mirror: "asyncio.Future[T]") -> None:
+    """Look at an error that nobody waits for any more, so that asyncio does not complain of it."""
+    if not mirror.cancelled():
+        mirror.exception()

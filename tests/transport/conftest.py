@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from broker import Certificates, Mosquitto
+from embedded import expect_lacks
 from places import Place, tls_options
 
-from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
+from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -71,18 +72,36 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-IMPLEMENTATIONS = ["memory", "plain-3.1.1", "plain-5", "password", "tls-3.1.1", "tls-5"]
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(port=0) as broker:
+        yield broker
+
+
+IMPLEMENTATIONS = [
+    "memory",
+    "plain-3.1.1",
+    "plain-5",
+    "password",
+    "tls-3.1.1",
+    "tls-5",
+    "embedded-3.1.1",
+]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+def options(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """Makes options for one implementation."""
     kind, _, protocol = request.param.partition("-")
     if kind == "memory":
         memory = MemoryBroker()
         return lambda **named: MemoryOptions(broker=memory, **named)
-    broker: Mosquitto = request.getfixturevalue(f"{kind}_broker")
+    broker: Mosquitto | EmbeddedBroker = request.getfixturevalue(f"{kind}_broker")
     fixed: dict[str, Any] = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
+    if kind == "embedded":
+        expect_lacks(request, monkeypatch)
     if protocol:
         fixed["protocol"] = protocol
     if kind == "password":
