@@ -44,8 +44,9 @@ def mypy(tmp_path_factory):
     return run
 
 
-def test_typical_code_is_typed(mypy):
-    done = mypy(HERE / "typing_user.py")
+@pytest.mark.parametrize("name", ["typing_user.py", "typing_client.py"])
+def test_typical_code_is_typed(mypy, name):
+    done = mypy(HERE / name)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 

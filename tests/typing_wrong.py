@@ -23,6 +23,7 @@ from fastlib import (
     TaskContainer,
     TimeMeasurement,
 )
+from fastlib.client import MigfraClient
 from fastlib.message import agent, mmbwmon, pscom, topics
 
 # Members
@@ -92,3 +93,12 @@ class Titled(Message, task="titled"):
 
 Required(size="1")  # E: arg-type
 Required()  # E: call-arg
+
+
+# The client
+def schedule(client: MigfraClient) -> None:
+    client.migrate("vm1", "hostA", "hostB", migration_type="lve")  # E: arg-type
+    client.migrate("vm1", "hostA", "hostB", downtime=1)  # E: call-arg
+    client.suspend("hostA")  # E: call-arg
+    client.submit("hostA", "quit")  # E: arg-type
+    topics.TASK(client.query("hostA").result())  # E: arg-type

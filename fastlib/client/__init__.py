@@ -1,0 +1,37 @@
+"""The scheduler's side: send a task to the daemon of a host, await its result.
+
+`MigfraClient` for threads, `AsyncMigfraClient` for coroutines, both over a communicator of
+`fastlib.transport`::
+
+    with MigfraClient.connect("broker.example.org") as client:
+        result = client.migrate("vm1", "hostA", "hostB", migration_type="live").result()
+"""
+
+from .aio import AsyncMigfraClient
+from .client import MigfraClient
+from .errors import (
+    ClientClosedError,
+    ClientError,
+    IdTakenError,
+    NoResultError,
+    NotUnderstoodError,
+    UnexpectedResultError,
+)
+from .handle import AsyncHandle, Handle
+from .sightings import AsyncWatch, Sighting, Watch
+
+__all__ = [
+    "AsyncHandle",
+    "AsyncMigfraClient",
+    "AsyncWatch",
+    "ClientClosedError",
+    "ClientError",
+    "Handle",
+    "IdTakenError",
+    "MigfraClient",
+    "NoResultError",
+    "NotUnderstoodError",
+    "Sighting",
+    "UnexpectedResultError",
+    "Watch",
+]

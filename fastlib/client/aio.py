@@ -1,0 +1,288 @@
+"""The scheduler's client for coroutines: the same, awaited."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from logging import getLogger
+from types import TracebackType
+from typing import Self, Unpack, overload
+
+from ..message import Message, Result, ResultContainer, Task, TaskContainer
+from ..message.node import NodeResult, Presence
+from ..message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from ..transport import (
+    AsyncCommunicator,
+    MemoryOptions,
+    MqttOptions,
+    ReceivedMessage,
+    TransportError,
+    connect_async,
+)
+from . import orders
+from .core import RESULT_SECONDS, TASK_QOS, Core
+from .handle import AsyncHandle, R
+from .options import (
+    EvacuateOptions,
+    MigrateOptions,
+    StartOptions,
+    StopOptions,
+    SubmitOptions,
+    TaskOptions,
+)
+from .orders import Order
+from .request import Request
+from .sightings import AsyncWatch
+
+log = getLogger("fastlib.client")
+
+
+class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
+    """`MigfraClient` for coroutines. It belongs to one event loop.
+
+    `handle = await client.migrate(…)` sends, `await handle` has the result.
+    """
+
+    def __init__(
+        self, communicator: AsyncCommunicator, *, timeout: float | None = RESULT_SECONDS
+    ) -> None:
+        """Work over a communicator, from `open` or `async with` on. See `MigfraClient`."""
+        self._communicator = communicator
+        self._owns = False
+        self._core = Core(timeout)
+        self._subscribed: set[str] = set()
+        self._subscribing = asyncio.Lock()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    async def open(self) -> Self:
+        """Subscribe, as `async with` and `connect` do; once is enough."""
+        try:
+            await self._subscribe(PRESENCE, self._on_presence)
+            await self._subscribe(RESULT, self._plain(self._core.on_result))
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    @classmethod
+    async def connect(
+        cls,
+        broker: str | MqttOptions | MemoryOptions,
+        *,
+        timeout: float | None = RESULT_SECONDS,
+        connect_timeout: float = 30.0,
+    ) -> Self:
+        """See `MigfraClient.connect`."""
+        options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
+        client = cls(await connect_async(options, timeout=connect_timeout), timeout=timeout)
+        client._owns = True
+        return await client.open()
+
+    async def submit(
+        self,
+        host: str,
+        work: TaskContainer | Task | Iterable[Task],
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncHandle[ResultContainer]:
+        """See `MigfraClient.submit`."""
+        return await self._place(orders.submit(host, work, options))
+
+    async def start(
+        self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.start`."""
+        return await self._place(orders.start(host, vm_name, options))
+
+    @overload
+    async def stop(
+        self, host: str, vm_name: str, **options: Unpack[StopOptions]
+    ) -> AsyncHandle[Result]: ...
+
+    @overload
+    async def stop(
+        self, host: str, *, regex: str, **options: Unpack[StopOptions]
+    ) -> AsyncHandle[tuple[Result, ...]]: ...
+
+    async def stop(
+        self,
+        host: str,
+        vm_name: str | None = None,
+        *,
+        regex: str | None = None,
+        **options: Unpack[StopOptions],
+    ) -> AsyncHandle[Result] | AsyncHandle[tuple[Result, ...]]:
+        """See `MigfraClient.stop`."""
+        if vm_name is not None and regex is None:
+            return await self._place(orders.stop(host, vm_name, options))
+        if regex is None or vm_name is not None:
+            raise TypeError("stop takes either a name or a regex")
+        return await self._place(orders.stop_matching(host, regex, options))
+
+    async def suspend(
+        self, host: str, vm_name: str, **options: Unpack[TaskOptions]
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.suspend`."""
+        return await self._place(orders.suspend(host, vm_name, options))
+
+    async def resume(
+        self, host: str, vm_name: str, **options: Unpack[TaskOptions]
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.resume`."""
+        return await self._place(orders.resume(host, vm_name, options))
+
+    async def repin(
+        self,
+        host: str,
+        vm_name: str,
+        vcpu_map: Sequence[Sequence[int]],
+        **options: Unpack[TaskOptions],
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.repin`."""
+        return await self._place(orders.repin(host, vm_name, vcpu_map, options))
+
+    async def migrate(
+        self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.migrate`."""
+        return await self._place(orders.migrate(vm_name, source, destination, options))
+
+    async def evacuate(
+        self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
+    ) -> AsyncHandle[tuple[Result, ...]]:
+        """See `MigfraClient.evacuate`."""
+        return await self._place(orders.evacuate(host, destinations, options))
+
+    async def query(self, host: str, **options: Unpack[TaskOptions]) -> AsyncHandle[NodeResult]:
+        """See `MigfraClient.query`."""
+        return await self._place(orders.query(host, options))
+
+    async def cancel(
+        self, host: str, id: str, *, timeout: float | None = 60.0
+    ) -> AsyncHandle[Result]:
+        """See `MigfraClient.cancel`."""
+        return await self._place(orders.cancel(host, id, {"timeout": timeout}))
+
+    async def quit(self, host: str, **options: Unpack[SubmitOptions]) -> AsyncHandle[Result]:
+        """See `MigfraClient.quit`."""
+        return await self._place(orders.quit_daemon(host, options))
+
+    @property
+    def presences(self) -> Mapping[str, Presence]:
+        """See `MigfraClient.presences`."""
+        return self._core.presences()
+
+    @overload
+    async def watch(self) -> AsyncWatch[ResultContainer]: ...
+
+    @overload
+    async def watch(
+        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+    ) -> AsyncWatch[Message]: ...
+
+    async def watch(
+        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+    ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
+        """See `MigfraClient.watch`: `async for sighting in await client.watch()`."""
+        topics: list[Topic] = [RESULT]
+        if tasks:
+            await self._subscribe(TASK, self._plain(self._core.on_task))
+            topics.append(TASK)
+        if progress:
+            await self.listen_to_progress()
+            topics.append(PROGRESS)
+        if presence:
+            topics.append(PRESENCE)
+        watch: AsyncWatch[Message] = AsyncWatch(self._core.unwatch)
+        self._core.watch(watch, topics)
+        return watch
+
+    async def listen_to_progress(self) -> None:
+        """Receive reports of progress from now on, for handles."""
+        await self._subscribe(PROGRESS, self._plain(self._core.on_progress))
+
+    async def close(self) -> None:
+        """See `MigfraClient.close`."""
+        self._core.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        topics, self._subscribed = self._subscribed, set()
+        for topic in topics:
+            try:
+                await self._communicator.unsubscribe(topic)
+            except TransportError as error:  # it is closed already, and that is all we want
+                log.debug("unsubscribing from %s: %s", topic, error)
+        if self._owns:
+            await self._communicator.close()
+
+    async def _place(self, order: Order[R]) -> AsyncHandle[R]:
+        if order.on_progress is not None:
+            await self.listen_to_progress()
+        request = self._core.place(order)
+        try:
+            await self._send(request)
+        except BaseException:
+            self._core.book.drop(request)
+            raise
+        if request.deadline is not None:
+            self._set_alarm(request.deadline)
+        return AsyncHandle(self, request, order.pick)
+
+    async def _send(self, request: Request, timeout: float = 30.0) -> None:
+        topic = TASK(host=request.host)
+        delivery = await self._communicator.send(
+            request.payload, topic, qos=TASK_QOS, timeout=timeout
+        )
+        self._core.sent(request, delivery)
+
+    def _set_alarm(self, deadline: float) -> None:
+        """Wake up at a monotonic time, which is the loop's, too."""
+        if self._alarm is not None:
+            if not self._alarm.cancelled() and self._alarm.when() <= deadline:
+                return
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._alarm = None
+        self._core.expire()
+        deadline = self._core.book.next_deadline
+        if deadline is not None:
+            self._set_alarm(deadline)
+
+    async def _on_presence(self, received: ReceivedMessage) -> None:
+        for request in self._core.on_presence(received):
+            try:
+                await self._send(request, timeout=0)
+            except TransportError as error:
+                log.warning("%s: could not be asked for again: %s", request, error)
+
+    @staticmethod
+    def _plain(
+        callback: Callable[[ReceivedMessage], None],
+    ) -> Callable[[ReceivedMessage], Awaitable[None]]:
+        async def call(received: ReceivedMessage) -> None:
+            callback(received)
+
+        return call
+
+    async def _subscribe(
+        self, topic: Topic, callback: Callable[[ReceivedMessage], Awaitable[None]]
+    ) -> None:
+        pattern = topic.pattern()
+        async with self._subscribing:
+            if pattern not in self._subscribed:
+                await self._communicator.subscribe(pattern, callback, qos=2)
+                self._subscribed.add(pattern)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncMigfraClient over {self._communicator!r}, {len(self._core.book)} waiting>"

@@ -1,0 +1,209 @@
+"""The one implementation under both clients: what becomes of what arrives. It never waits."""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from datetime import datetime
+from logging import getLogger
+from typing import Any, Protocol
+
+from ..codec.errors import MessageError
+from ..message import Message, ResultContainer, TaskContainer
+from ..message.node import Presence, Progress
+from ..message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from ..transport import Delivery, ReceivedMessage
+from .book import Book, give_up
+from .errors import ClientClosedError
+from .orders import Order, R
+from .request import Request
+from .sightings import Sighting
+
+log = getLogger("fastlib.client")
+
+RESULT_SECONDS = 600.0
+"""How long a client waits for a result unless it is told otherwise."""
+
+TASK_QOS = 2
+"""A C++ peer executes what arrives twice, so nothing shall."""
+
+CLOSED = "the client is closed"
+
+
+class Watcher(Protocol):
+    """Who wants to see what passes."""
+
+    def put(self, sighting: Any) -> None:
+        """A sighting; None is the end. Only enqueues."""
+
+
+class Core:
+    """Requests, what is known of the hosts, and who watches."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.book = Book()
+        self.timeout = timeout
+        self._presences: dict[str, Sighting[Message]] = {}
+        self._watchers: dict[Watcher, frozenset[Topic]] = {}
+
+    def place(self, order: Order[R]) -> Request:
+        """Enter an order, before it is sent: the answer may come while it still is."""
+        timeout = order.timeout if order.has_timeout else self.timeout
+        request = self.book.enter(order.host, order.work, timeout)
+        if order.on_progress is not None:
+            request.listeners.append(order.on_progress)
+        return request
+
+    def sent(self, request: Request, delivery: Delivery) -> None:
+        """The transport has accepted a request; should it not get through, there is no result."""
+
+        def check(future: "Future[None]") -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self.book.failed(request, error)
+
+        request.delivery = delivery
+        delivery.future.add_done_callback(check)
+
+    def presence(self, host: str) -> Presence | None:
+        """What a host's daemon last said of itself."""
+        seen = self._presences.get(host)
+        message = None if seen is None else seen.message
+        return message if isinstance(message, Presence) else None
+
+    def presences(self) -> dict[str, Presence]:
+        """The hosts whose daemons have ever said of themselves how they are."""
+        found = {host: self.presence(host) for host in sorted(self._presences)}
+        return {host: presence for host, presence in found.items() if presence is not None}
+
+    def on_result(self, received: ReceivedMessage) -> None:
+        """A message to a topic of results."""
+        host = _host(RESULT, received)
+        wanted = self._wanted(RESULT)
+        if not wanted and not self.book.waits_for(host):
+            return  # others' business, and nobody watches
+        sighting = _read(RESULT, ResultContainer, received)
+        self._show(wanted, sighting)
+        if sighting.message is not None:
+            self.book.answered(host, sighting.message)
+        else:
+            assert sighting.error is not None
+            self.book.unreadable(host, sighting.error)
+            log.warning("%s: the result cannot be read: %s", received.topic, sighting.error)
+
+    def on_progress(self, received: ReceivedMessage) -> None:
+        """A message to a topic of progress."""
+        host = _host(PROGRESS, received)
+        wanted = self._wanted(PROGRESS)
+        if not wanted and not self.book.waits_for(host):
+            return
+        sighting = _read(PROGRESS, Progress, received)
+        self._show(wanted, sighting)
+        progress = sighting.message
+        if progress is None:
+            log.warning("%s: the progress cannot be read: %s", received.topic, sighting.error)
+            return
+        request = self.book.find(host, progress.id)
+        if request is None:
+            return
+        request.alive = True
+        request.progress = progress
+        for listener in request.listeners:
+            try:
+                listener(progress)
+            except Exception:
+                log.exception("%s: %r failed on its progress", request, listener)
+
+    def on_presence(self, received: ReceivedMessage) -> list[Request]:
+        """A message to a topic of presence. Returns what is to be sent again.
+
+        A daemon that comes (back), or that is heard of after our connection was lost, may have
+        missed a task, or we its result. Those that say so execute an id once and answer it again,
+        so that they can be asked. C++ peers do not say so, and are never asked twice.
+        """
+        host = _host(PRESENCE, received)
+        if not received.payload:  # what was retained is deleted: a host that is no more
+            self._presences.pop(host, None)
+            return []
+        sighting = _read(PRESENCE, Presence, received)
+        self._show(self._wanted(PRESENCE), sighting)
+        if sighting.message is None:
+            log.warning("%s: the presence cannot be read: %s", received.topic, sighting.error)
+            return []
+        first = host not in self._presences
+        self._presences[host] = Sighting(
+            host=host,
+            topic=sighting.topic,
+            time=sighting.time,
+            payload=sighting.payload,
+            message=sighting.message,
+        )
+        if sighting.message.status != "online" or (first and received.retain):
+            return []
+        return [request for request in self.book.of(host) if request.delivery is not None]
+
+    def on_task(self, received: ReceivedMessage) -> None:
+        """A message to a topic of tasks."""
+        self._show(self._wanted(TASK), _read(TASK, TaskContainer, received))
+
+    def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
+        """Let someone see messages of these kinds, and at once what is known of the hosts."""
+        topics = frozenset(topics)
+        if PRESENCE in topics:
+            for seen in list(self._presences.values()):
+                watcher.put(seen)
+        self._watchers[watcher] = topics
+
+    def unwatch(self, watcher: object) -> None:
+        """Let someone see no more."""
+        self._watchers.pop(watcher, None)  # type: ignore[call-overload]
+
+    def _wanted(self, topic: Topic) -> list[Watcher]:
+        return [w for w, topics in list(self._watchers.items()) if topic in topics]
+
+    @staticmethod
+    def _show(watchers: Iterable[Watcher], sighting: Sighting[Any]) -> None:
+        for watcher in watchers:
+            watcher.put(sighting)
+
+    def expire(self) -> float | None:
+        """Give up what was not answered in time. Returns the seconds until there is more to do."""
+        for request in self.book.expire():
+            give_up(request, self._known(request.host))
+        deadline = self.book.next_deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _known(self, host: str) -> str:
+        seen = self._presences.get(host)
+        if seen is None or not isinstance(seen.message, Presence):
+            return "its daemon has never said that it is there"
+        since = seen.time.isoformat(sep=" ", timespec="seconds")
+        return f"its daemon is {seen.message.status} since {since} or before"
+
+    def close(self) -> None:
+        """End what waits, and whoever watches."""
+        self.book.close(ClientClosedError(CLOSED))
+        for watcher in list(self._watchers):
+            watcher.put(None)
+        self._watchers.clear()
+
+
+def _host(topic: Topic, received: ReceivedMessage) -> str:
+    names = topic.parse(received.topic)
+    assert names is not None  # the subscription has no other
+    return names["host"]
+
+
+def _read(topic: Topic, kind: type[Any], received: ReceivedMessage) -> Sighting[Any]:
+    message, error = None, None
+    try:
+        message = kind.from_yaml(received.payload)
+    except MessageError as problem:
+        error = problem
+    return Sighting(
+        host=_host(topic, received),
+        topic=received.topic,
+        time=datetime.now().astimezone(),
+        payload=received.payload,
+        message=message,
+        error=error,
+    )

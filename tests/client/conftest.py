@@ -1,0 +1,61 @@
+"""Clients of both faces, in memory and over a real broker."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from broker import Mosquitto
+from embedded import expect_lacks
+from faces import Face
+
+from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
+
+
+@pytest.fixture(scope="session")
+def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    # By default it drops what exceeds 1000 waiting messages (docs/reliability.md).
+    unbounded = ("max_queued_messages 0",)
+    with Mosquitto(tmp_path_factory.mktemp("client-broker"), settings=unbounded) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def client_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def amqtt() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(port=0) as broker:
+        yield broker
+
+
+@pytest.fixture(params=["memory", "mosquitto", "amqtt"])
+def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    if request.param == "memory":
+        memory = MemoryBroker()
+        return lambda **named: MemoryOptions(broker=memory, **named)
+    if request.param == "amqtt":
+        expect_lacks(request, monkeypatch)
+    broker: Mosquitto | EmbeddedBroker = request.getfixturevalue(request.param)
+    fixed = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
+    return lambda **named: MqttOptions(**(fixed | named))
+
+
+@pytest.fixture(params=["sync", "async"])
+def face(
+    request: pytest.FixtureRequest,
+    options: Callable[..., Any],
+    client_loop: asyncio.AbstractEventLoop,
+) -> Iterator[Face]:
+    face = Face(options, client_loop if request.param == "async" else None)
+    yield face
+    face.close()

@@ -1,0 +1,151 @@
+"""Clients of both faces with the same methods, and a daemon that answers as a test tells it."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastlib import Result, ResultContainer, TaskContainer
+from fastlib.client import AsyncHandle, AsyncMigfraClient, AsyncWatch, MigfraClient
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
+from fastlib.transport import Communicator, ReceivedMessage, connect
+
+PATIENCE = 20
+"""Seconds until something that must come is given up."""
+
+
+class InThread:
+    """What an async object offers, called from a thread: its coroutines run in the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, inner: Any) -> None:
+        self._loop = loop
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            async def run() -> Any:
+                value = found(*arguments, **named)
+                return await value if asyncio.iscoroutine(value) else value
+
+            value = asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE * 2)
+            if isinstance(value, AsyncHandle | AsyncWatch):
+                return InThread(self._loop, value)
+            return value
+
+        return call
+
+    def __iter__(self) -> "InThread":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.__anext__()
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+
+class Face:
+    """Makes clients of one face over one broker."""
+
+    def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
+        self.options = options
+        self._loop = loop
+        self._made: list[Any] = []
+
+    @property
+    def is_async(self) -> bool:
+        return self._loop is not None
+
+    def client(self, *, timeout: float | None = PATIENCE, **options: Any) -> Any:
+        made: Any
+        if self._loop is None:
+            made = MigfraClient.connect(self.options(**options), timeout=timeout)
+        else:
+            opening = AsyncMigfraClient.connect(self.options(**options), timeout=timeout)
+            opened = asyncio.run_coroutine_threadsafe(opening, self._loop).result(PATIENCE)
+            made = InThread(self._loop, opened)
+        self._made.append(made)
+        return made
+
+    def daemon(self, host: str = "hostA", **options: Any) -> "Daemon":
+        made = Daemon(host, connect(self.options(**options)))
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+
+
+class Daemon:
+    """Stands in for the daemon of a host: keeps what it is sent, answers when it is told to."""
+
+    def __init__(self, host: str, communicator: Communicator) -> None:
+        self.host = host
+        self.communicator = communicator
+        self.received: list[TaskContainer] = []
+        self._present = False
+        self._new = threading.Condition()
+        self._answer: Callable[[TaskContainer], ResultContainer | None] = lambda container: None
+        communicator.subscribe(TASK(host), self._take)
+
+    def _take(self, message: ReceivedMessage) -> None:
+        container = TaskContainer.from_yaml(message.payload)
+        with self._new:
+            self.received.append(container)
+            self._new.notify_all()
+        results = self._answer(container)
+        if results is not None:
+            self.send(results)
+
+    def answers(
+        self, answer: Callable[[TaskContainer], ResultContainer | None] | None = None
+    ) -> None:
+        """From now on answer at once: with success, or as told."""
+        self._answer = answer or success
+
+    def wait(self, number: int = 1) -> list[TaskContainer]:
+        """What was received, once it is as much as this."""
+        with self._new:
+            assert self._new.wait_for(lambda: len(self.received) >= number, PATIENCE)
+            return list(self.received)
+
+    def send(self, results: ResultContainer) -> None:
+        self.communicator.send(results.to_yaml().encode(), RESULT(self.host))
+
+    def say(self, text: str) -> None:
+        """Send any text as a result."""
+        self.communicator.send(text.encode(), RESULT(self.host)).wait(PATIENCE)
+
+    def progress(self, text: str) -> None:
+        self.communicator.send(text.encode(), PROGRESS(self.host)).wait(PATIENCE)
+
+    def presence(self, status: str, *, retain: bool = True) -> None:
+        self._present = retain
+        text = f"status: {status}\n"
+        self.communicator.send(text.encode(), PRESENCE(self.host), retain=retain).wait(PATIENCE)
+
+    def close(self) -> None:
+        if self._present:  # the broker serves other tests, too
+            self.communicator.send(b"", PRESENCE(self.host), retain=True)
+        self.communicator.close()
+
+
+def success(container: TaskContainer) -> ResultContainer:
+    """Every member a success."""
+    names: Iterable[str] = (getattr(task, "vm_name", None) or "n/a" for task in container.tasks)
+    kind = container.declaration.result_type
+    return ResultContainer.answer(
+        container, [kind(vm_name=name, status="success") for name in names]
+    )
+
+
+def failure(container: TaskContainer) -> ResultContainer:
+    """Every member an error."""
+    kind: type[Result] = container.declaration.result_type
+    failed = kind(vm_name="vm1", status="error", details="no such domain")
+    return ResultContainer.answer(container, [failed for _ in container.tasks])

@@ -1,0 +1,521 @@
+"""The scheduler's client, both faces, in memory and over a real broker."""
+
+import gc
+import random
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import pytest
+from broker import Mosquitto
+from faces import PATIENCE, Daemon, Face, failure, success
+
+from fastlib import (
+    EvacuateParameter,
+    Migrate,
+    MigrateParameter,
+    Result,
+    ResultContainer,
+    Start,
+    Stop,
+    Suspend,
+    SwapWith,
+    Task,
+    TaskContainer,
+    ValidationError,
+)
+from fastlib.client import (
+    ClientClosedError,
+    ClientError,
+    IdTakenError,
+    MigfraClient,
+    NoResultError,
+    NotUnderstoodError,
+    UnexpectedResultError,
+    options,
+)
+from fastlib.message import Cancel, Evacuate, Query, Quit, Repin, Resume
+from fastlib.message.node import NodeResult, Progress
+from fastlib.message.topics import RESULT, TASK
+from fastlib.transport import (
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+    RefusedError,
+    WaitTimeoutError,
+    connect,
+)
+
+
+@pytest.fixture
+def hosts(face: Face) -> Iterator[tuple[Any, Daemon]]:
+    """A client, and the daemon of hostA."""
+    daemon = face.daemon()
+    return face.client(), daemon
+
+
+def test_a_task_and_its_result(hosts):
+    client, daemon = hosts
+    daemon.answers()
+    handle = client.submit("hostA", TaskContainer(tasks=[Stop(vm_name="a"), Stop(vm_name="b")]))
+    results = handle.result(PATIENCE)
+    assert [result.vm_name for result in results.results] == ["a", "b"]
+    assert results.id == handle.id == daemon.received[0].id
+    assert handle.host == "hostA"
+    assert handle.container == daemon.received[0]
+    assert handle.done()
+    assert "answered" in repr(handle.inner if hasattr(handle, "inner") else handle)
+
+
+WORDS = [
+    (("start", "hostA", "vm1"), {"memory": 1024}, Start(vm_name="vm1", memory=1024)),
+    (("start", "hostA"), {"xml": "<domain/>"}, Start(xml="<domain/>")),
+    (("stop", "hostA", "vm1"), {"force": True}, Stop(vm_name="vm1", force=True)),
+    (("stop", "hostA"), {"regex": "vm.*"}, Stop(regex="vm.*")),
+    (("suspend", "hostA", "vm1"), {}, Suspend(vm_name="vm1")),
+    (("resume", "hostA", "vm1"), {"driver": "qemu"}, Resume(vm_name="vm1", driver="qemu")),
+    (("repin", "hostA", "vm1", [[0], [1]]), {}, Repin(vm_name="vm1", vcpu_map=[[0], [1]])),
+    (
+        ("migrate", "vm1", "hostA", "hostB"),
+        {},
+        Migrate(vm_name="vm1", destination="hostB"),
+    ),
+    (
+        ("migrate", "vm1", "hostA", "hostB"),
+        {"migration_type": "live", "swap_with": "vm2", "time_measurement": True},
+        Migrate(
+            vm_name="vm1",
+            destination="hostB",
+            time_measurement=True,
+            parameter=MigrateParameter(migration_type="live", swap_with=SwapWith(vm_name="vm2")),
+        ),
+    ),
+    (
+        ("migrate", "vm1", "hostA", "hostB"),
+        {"migration_timeout": 7, "on_timeout": "abort"},
+        Migrate(
+            vm_name="vm1",
+            destination="hostB",
+            parameter=MigrateParameter(timeout=7, on_timeout="abort"),
+        ),
+    ),
+    (
+        ("evacuate", "hostA", ["hostB", "hostC"]),
+        {"mode": "compact", "migration_type": "live"},
+        Evacuate(
+            destinations=["hostB", "hostC"],
+            parameter=EvacuateParameter(mode="compact", migration_type="live"),
+        ),
+    ),
+    (("query", "hostA"), {}, Query()),
+    (("cancel", "hostA", "some-id"), {}, Cancel(id="some-id")),
+    (("quit", "hostA"), {}, Quit()),
+]
+
+
+@pytest.mark.parametrize(("call", "named", "task"), WORDS)
+def test_the_words_of_the_client(hosts, call: tuple[Any, ...], named: dict[str, Any], task: Task):
+    client, daemon = hosts
+    daemon.answers()
+    method, *arguments = call
+    result = getattr(client, method)(*arguments, **named).result(PATIENCE)
+    assert list(daemon.received[0].tasks) == [task]
+    several = "regex" in named or method == "evacuate"
+    (one,) = result if several else (result,)
+    assert isinstance(one, NodeResult if method == "query" else Result)
+    assert one.status == "success"
+
+
+def test_every_task_has_a_word():
+    from fastlib.message.task import declarations
+
+    own = {d.type for d in declarations() if d.type.__module__.startswith("fastlib.")}
+    assert {type(task) for _, _, task in WORDS} == own
+
+
+SENDING = {"id", "timeout", "on_progress"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "structs", "positional"),
+    [
+        (options.StartOptions, [Start], {"vm_name"}),
+        (options.StopOptions, [Stop], {"vm_name", "regex"}),
+        (options.TaskOptions, [Suspend], {"vm_name"}),
+        (
+            options.MigrateOptions,
+            [Migrate, MigrateParameter],
+            {"vm_name", "destination", "parameter"},
+        ),
+        (
+            options.EvacuateOptions,
+            [Evacuate, EvacuateParameter],
+            {"destinations", "parameter", "vm_name"},
+        ),
+    ],
+)
+def test_the_keywords_are_the_fields(typed: Any, structs: list[Any], positional: set[str]):
+    fields = [name for struct in structs for name in struct.__struct_fields__]
+    expected = set(fields) - positional
+    given = set(get_type_hints(typed)) - SENDING
+    if "timeout" in expected:  # the client's own timeout has that name
+        expected = expected - {"timeout"} | {"migration_timeout"}
+    assert given == expected
+
+
+def test_a_task_that_fails_is_a_result(hosts):
+    client, daemon = hosts
+    daemon.answers(failure)
+    result = client.suspend("hostA", "vm1").result(PATIENCE)
+    assert (result.status, result.details) == ("error", "no such domain")
+
+
+def test_thousands_at_once_answered_in_any_order(face: Face):
+    client, daemon = face.client(), face.daemon()
+    handles = [client.resume("hostA", f"vm{n}") for n in range(3000)]
+    assert not any(handle.done() for handle in handles)
+    asked = daemon.wait(3000)
+    random.Random(1).shuffle(asked)
+    for container in asked:
+        daemon.send(success(container))
+    for n, handle in enumerate(handles):
+        assert handle.result(PATIENCE).vm_name == f"vm{n}"
+
+
+def test_host_and_id_decide(face: Face):
+    a, b = face.daemon("hostA"), face.daemon("hostB")
+    mine, other = face.client(), face.client()
+    at_a = mine.suspend("hostA", "vm1", id="same")
+    at_b = mine.suspend("hostB", "vm1", id="same")
+    b.wait()
+    b.answers()
+    b.send(success(b.received[0]))
+    assert at_b.result(PATIENCE).status == "success"
+    stranger = other.suspend("hostA", "vm2")
+    a.wait(2)
+    a.send(success(a.received[1]))
+    assert stranger.result(PATIENCE).vm_name == "vm2"
+    assert not at_a.done()
+    a.send(failure(a.received[0]))
+    assert at_a.result(PATIENCE).status == "error"
+
+
+def test_a_result_that_comes_twice(hosts):
+    client, daemon = hosts
+    handle = client.suspend("hostA", "vm1")
+    (container,) = daemon.wait()
+    daemon.send(success(container))
+    daemon.send(failure(container))
+    assert handle.result(PATIENCE).status == "success"
+    assert client.suspend("hostA", "vm1", id=handle.id).id == handle.id  # it may be asked again
+
+
+def test_nobody_answers(hosts):
+    client, daemon = hosts
+    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.2, id="lost")
+    daemon.wait()
+    with pytest.raises(NoResultError) as caught:
+        handle.result(PATIENCE)
+    for part in ("'migrate vm' of vm1 on 'hostA' (id 'lost')", "within 0.2 s", "sent 20", "broker"):
+        assert part in str(caught.value)
+    assert caught.value.request.host == "hostA"
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_waiting_may_end_before_the_client_gives_up(hosts):
+    client, daemon = hosts
+    handle = client.suspend("hostA", "vm1")
+    with pytest.raises(WaitTimeoutError, match="'suspend vm' of vm1 on 'hostA'"):
+        handle.result(0.05)
+    (container,) = daemon.wait()
+    daemon.send(success(container))
+    assert handle.result(PATIENCE).status == "success"
+
+
+def test_shorter_timeouts_end_first(hosts):
+    client, _ = hosts
+    long = client.suspend("hostA", "vm1", timeout=None)
+    middle = client.suspend("hostA", "vm2", timeout=0.4)
+    short = client.suspend("hostA", "vm3", timeout=0.1)
+    with pytest.raises(NoResultError):
+        short.result(PATIENCE)
+    assert not middle.done()
+    with pytest.raises(NoResultError):
+        middle.result(PATIENCE)
+    assert not long.done()
+
+
+UNKNOWN = """\
+---
+result: unknown
+list:
+  - vm-name: unknown
+    status: error
+    details: bad conversion
+"""
+
+
+def test_a_peer_could_not_read_it_and_kept_the_id(hosts):
+    client, daemon = hosts
+    one, two = client.suspend("hostA", "vm1"), client.suspend("hostA", "vm2")
+    daemon.wait(2)
+    daemon.say(UNKNOWN + f"id: {two.id}\n---")
+    with pytest.raises(NotUnderstoodError, match="bad conversion") as caught:
+        two.result(PATIENCE)
+    assert caught.value.certain
+    assert not one.done()
+
+
+def test_a_peer_lost_the_id_and_only_one_can_be_meant(hosts):
+    client, daemon = hosts
+    handle = client.suspend("hostA", "vm1")
+    daemon.wait()
+    daemon.say(UNKNOWN)
+    with pytest.raises(NotUnderstoodError, match="no id") as caught:
+        handle.result(PATIENCE)
+    assert not caught.value.certain
+    assert caught.value.details == "bad conversion"
+
+
+def test_a_peer_lost_the_id_and_several_can_be_meant(hosts):
+    client, daemon = hosts
+    one = client.suspend("hostA", "vm1", timeout=1)
+    two = client.suspend("hostA", "vm2")
+    daemon.wait(2)
+    daemon.say(UNKNOWN)
+    daemon.send(success(daemon.received[1]))
+    assert two.result(PATIENCE).status == "success"
+    with pytest.raises(NoResultError, match="without an id, that it cannot read: bad conversion"):
+        one.result(PATIENCE)
+
+
+def test_what_others_could_not_make_clear_is_not_ours(face: Face):
+    client, a = face.client(), face.daemon("hostA")
+    b = face.daemon("hostB")
+    handle = client.suspend("hostB", "vm1")
+    b.wait()
+    a.say(UNKNOWN)
+    b.say(UNKNOWN + "id: somebody-else\n")
+    b.send(success(b.received[0]))
+    assert handle.result(PATIENCE).status == "success"
+
+
+def test_progress_shows_that_it_was_understood(hosts):
+    client, daemon = hosts
+    seen: list[Progress] = []
+    came = threading.Event()
+
+    def on_progress(progress: Progress) -> None:
+        seen.append(progress)
+        came.set()
+
+    handle = client.migrate("vm1", "hostA", "hostB", on_progress=on_progress, timeout=2)
+    daemon.wait()
+    daemon.progress("id: somebody-else\nvm-name: vm1\nphase: memory\n")
+    daemon.progress(
+        f"id: {handle.id}\nvm-name: vm1\nphase: memory\npercent: 40\n"
+    )
+    assert came.wait(PATIENCE)
+    assert [(p.phase, p.percent) for p in seen] == [("memory", 40)]
+    assert handle.progress == seen[0]
+    daemon.say(UNKNOWN)  # cannot be this one
+    with pytest.raises(NoResultError, match="last seen in phase 'memory'"):
+        handle.result(PATIENCE)
+
+
+def test_progress_asked_for_later(hosts):
+    client, daemon = hosts
+    came = threading.Event()
+    handle = client.migrate("vm1", "hostA", "hostB")
+
+    def failing(_: Progress) -> None:
+        raise RuntimeError("a listener's own mistake")
+
+    handle.on_progress(failing)
+    handle.on_progress(lambda progress: came.set())
+    daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\n")
+    assert came.wait(PATIENCE)
+    daemon.wait()
+    daemon.send(success(daemon.received[0]))
+    assert handle.result(PATIENCE).status == "success"
+
+
+def test_cancel(hosts):
+    client, daemon = hosts
+    handle = client.migrate("vm1", "hostA", "hostB")
+    cancelled = handle.cancel()
+    container, cancel = daemon.wait(2)
+    assert list(cancel.tasks) == [Cancel(id=container.id)]
+    daemon.send(failure(container))
+    daemon.send(success(cancel))
+    assert cancelled.result(PATIENCE).status == "success"
+    assert handle.result(PATIENCE).status == "error"
+
+
+def test_done_callbacks(hosts):
+    client, daemon = hosts
+    daemon.answers()
+    done: list[Any] = []
+    came = threading.Event()
+
+    def callback(handle: Any) -> None:
+        done.append(handle)
+        came.set()
+
+    handle = client.suspend("hostA", "vm1")
+    handle.add_done_callback(callback)
+    assert came.wait(PATIENCE)
+    assert done[0].id == handle.id
+
+
+def test_waiting_in_a_callback_is_refused(options):
+    with MigfraClient.connect(options()) as client, connect(options()) as peer:
+        daemon = Daemon("hostA", peer)
+        errors: list[BaseException] = []
+        came = threading.Event()
+
+        def on_done(_: object) -> None:
+            try:
+                client.suspend("hostA", "vm2").result(PATIENCE)
+            except ClientError as error:
+                errors.append(error)
+            came.set()
+
+        handle = client.suspend("hostA", "vm1")
+        handle.add_done_callback(on_done)
+        daemon.wait()
+        daemon.send(success(daemon.received[0]))
+        assert came.wait(PATIENCE)
+        assert "add_done_callback" in str(errors[0])
+
+
+def test_answers_that_are_none(hosts):
+    client, daemon = hosts
+    other = client.suspend("hostA", "vm1")
+    several = client.resume("hostA", "vm2")
+    garbled = client.suspend("hostA", "vm3", timeout=1)
+    daemon.wait(3)
+    daemon.say(f"result: vm resumed\nlist: [{{vm-name: a, status: success}}]\nid: {other.id}")
+    two = "{vm-name: a, status: success}, {vm-name: b, status: success}"
+    daemon.say(f"result: vm resumed\nlist: [{two}]\nid: {several.id}")
+    daemon.say(f"result: vm suspended\nlist: [{{vm-name: a, status: maybe}}]\nid: {garbled.id}")
+    with pytest.raises(UnexpectedResultError, match=r"'suspend vm' of vm1.*'vm resumed'"):
+        other.result(PATIENCE)
+    with pytest.raises(UnexpectedResultError, match="expected one result, got 2"):
+        several.result(PATIENCE)
+    with pytest.raises(NoResultError, match=r"cannot be read.*expected one of success, error"):
+        garbled.result(PATIENCE)
+
+
+def test_what_cannot_be_sent(hosts):
+    client, _ = hosts
+    client.suspend("hostA", "vm1", id="mine")
+    with pytest.raises(IdTakenError, match="'mine'"):
+        client.suspend("hostA", "vm2", id="mine")
+    with pytest.raises(ValidationError, match="host"):
+        client.suspend("host/A", "vm1")
+    with pytest.raises(ValidationError, match="vm-name"):
+        client.suspend("hostA", 7)
+    with pytest.raises(ValidationError, match="one of live, warm, offline"):
+        client.migrate("vm1", "hostA", "hostB", migration_type="lve")
+    with pytest.raises(TypeError, match="either a name or a regex"):
+        client.stop("hostA")
+    with pytest.raises(TypeError, match="colour"):
+        client.submit("hostA", Quit(), colour="red")
+
+
+def test_what_the_broker_refuses(tmp_path):
+    """Only MQTT 5 has words for it; before, nobody is told."""
+    rights = tmp_path / "rights"
+    rights.write_text("topic readwrite fast/migfra/+/result\ntopic read fast/migfra/+/status\n")
+    settings = (f"acl_file {rights}",)
+    with Mosquitto(tmp_path / "broker", settings=settings) as broker:
+        options = MqttOptions(host="127.0.0.1", port=broker.port, protocol="5")
+        with (
+            MigfraClient.connect(options) as client,
+            pytest.raises(RefusedError, match="not authorized"),
+        ):
+            client.suspend("hostA", "vm1").result(PATIENCE)
+
+
+def test_answered_requests_are_forgotten():
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(MemoryOptions(broker=broker)) as client,
+        connect(MemoryOptions(broker=broker)) as peer,
+    ):
+        Daemon("hostA", peer).answers()
+        first = client.suspend("hostA", "vm0")
+        first.result(PATIENCE)
+        request = weakref.ref(first._request.future)
+        del first
+        for n in range(300):
+            client.suspend("hostA", f"vm{n}").result(PATIENCE)
+        gc.collect()
+        assert request() is None
+
+
+def test_the_end_of_a_client(hosts):
+    client, _ = hosts
+    handle, watch = client.suspend("hostA", "vm1"), client.watch()
+    client.close()
+    with pytest.raises(ClientClosedError, match="'suspend vm' of vm1 on 'hostA'"):
+        handle.result(PATIENCE)
+    with pytest.raises(ClientClosedError):
+        client.suspend("hostA", "vm1")
+    assert list(watch) == []
+    client.close()
+
+
+def test_a_communicator_outlives_its_client():
+    broker = MemoryBroker()
+    with connect(MemoryOptions(broker=broker)) as communicator:
+        for _ in range(2):  # the second finds the topics free
+            with (
+                MigfraClient(communicator) as client,
+                connect(MemoryOptions(broker=broker)) as peer,
+            ):
+                Daemon("hostA", peer).answers()
+                assert client.quit("hostA").result(PATIENCE).status == "success"
+        assert communicator.is_connected
+
+
+def test_watching(face: Face):
+    watcher, client, daemon = face.client(), face.client(), face.daemon()
+    daemon.presence("online")
+    watch = watcher.watch(tasks=True, progress=True, presence=True)
+    results = watcher.watch()
+    daemon.answers()
+    handle = client.suspend("hostA", "vm1")
+    handle.result(PATIENCE)
+    daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\n")
+    daemon.say("result: [")
+    seen = {}
+    while len(seen) < 5:
+        sighting = next(watch)
+        assert sighting.host == "hostA"
+        assert sighting.time.utcoffset() is not None
+        kind = type(sighting.message).__name__
+        seen[kind] = sighting
+    assert set(seen) == {
+        "Presence", "TaskContainer", "ResultContainer", "Progress", "NoneType",
+    }  # fmt: skip
+    assert seen["TaskContainer"].topic == TASK("hostA")
+    assert seen["NoneType"].payload == b"result: ["
+    assert seen["NoneType"].error.problems[0].line == 1
+    first = next(results)
+    assert isinstance(first.message, ResultContainer)
+    assert (first.topic, first.message.id) == (RESULT("hostA"), handle.id)
+    watch.close()
+    assert list(watch) == []
+
+
+def test_who_watches_later_is_told_who_is_there(face: Face):
+    daemon, client = face.daemon(), face.client()
+    first = client.watch(presence=True)
+    daemon.presence("online")
+    assert next(first).message.status == "online"
+    assert client.presences["hostA"].status == "online"
+    later = client.watch(presence=True)
+    assert next(later).message.status == "online"

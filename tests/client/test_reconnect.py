@@ -1,0 +1,129 @@
+"""The client when connections and brokers fail."""
+
+from pathlib import Path
+
+from broker import Mosquitto
+from faces import PATIENCE, Daemon, success
+
+from fastlib import ResultContainer, TaskContainer
+from fastlib.client import MigfraClient
+from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, connect
+
+
+class Remembering:
+    """Answers as the fastlib daemon does: an id is executed once, and answered each time."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.executed: dict[str, int] = {}
+        self._results: dict[str, ResultContainer] = {}
+        daemon.answers(self._answer)
+
+    def _answer(self, container: TaskContainer) -> ResultContainer:
+        assert container.id is not None
+        if container.id not in self._results:
+            self.executed[container.id] = self.executed.get(container.id, 0) + 1
+            self._results[container.id] = success(container)
+        return self._results[container.id]
+
+
+def test_a_result_missed_while_cut_off_is_asked_for_again():
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(MemoryOptions(broker=broker, client_id="scheduler")) as client,
+        connect(MemoryOptions(broker=broker)) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        watch = client.watch(presence=True)
+        daemon.presence("online")
+        next(watch)
+        handle = client.suspend("hostA", "vm1")
+        (container,) = daemon.wait()
+        broker.cut("scheduler")
+        memory = Remembering(daemon)
+        daemon.send(memory._answer(container))  # nobody is there to hear it
+        broker.mend("scheduler")
+        assert handle.result(PATIENCE).status == "success"
+        assert memory.executed == {handle.id: 1}
+        assert len(daemon.received) == 2
+
+
+def test_a_daemon_that_missed_a_task_is_asked_again_when_it_comes():
+    broker = MemoryBroker()
+    with MigfraClient.connect(MemoryOptions(broker=broker)) as client:
+        handle = client.suspend("hostA", "vm1")  # nobody is there, the broker drops it
+        with connect(MemoryOptions(broker=broker)) as peer:
+            daemon = Daemon("hostA", peer)
+            Remembering(daemon)
+            daemon.presence("online")
+            assert handle.result(PATIENCE).status == "success"
+
+
+def test_a_peer_is_never_asked_twice():
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(
+            MemoryOptions(broker=broker, client_id="scheduler", persistent=True)
+        ) as client,
+        connect(MemoryOptions(broker=broker)) as peer,
+        connect(MemoryOptions(broker=broker)) as other,
+    ):
+        daemon = Daemon("hostA", peer)
+        Daemon("hostB", other).presence("online")
+        handle = client.suspend("hostA", "vm1")
+        (container,) = daemon.wait()
+        broker.cut("scheduler")
+        daemon.send(success(container))
+        broker.mend("scheduler")
+        assert handle.result(PATIENCE).status == "success"  # the session has kept it
+        assert len(daemon.received) == 1
+
+
+def options(broker: Mosquitto, client_id: str) -> MqttOptions:
+    return MqttOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        client_id=client_id,
+        persistent=True,
+        retry_min=0.05,
+        retry_max=0.2,
+    )
+
+
+def test_the_broker_is_restarted_under_hundreds_of_tasks(tmp_path: Path):
+    with (
+        Mosquitto(tmp_path / "broker", persistence=True) as broker,
+        MigfraClient.connect(options(broker, "scheduler")) as client,
+        connect(options(broker, "hostA")) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        handles = [client.suspend("hostA", f"vm{n}") for n in range(200)]
+        daemon.wait(1)
+        broker.stop()
+        handles += [client.suspend("hostA", f"vm{n}") for n in range(200, 400)]
+        broker.start()
+        seen = {container.id: container for container in daemon.wait(400)}
+        assert seen.keys() == {handle.id for handle in handles}
+        for container in seen.values():
+            daemon.send(success(container))
+        for n, handle in enumerate(handles):
+            assert handle.result(PATIENCE).vm_name == f"vm{n}"
+
+
+def test_the_broker_is_killed_and_forgets_everything(tmp_path: Path):
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        MigfraClient.connect(options(broker, "scheduler")) as client,
+        connect(options(broker, "hostA")) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        memory = Remembering(daemon)
+        daemon.presence("online")
+        handles = [client.suspend("hostA", f"vm{n}") for n in range(300)]
+        daemon.wait(10)
+        broker.kill()
+        broker.start()
+        peer.send(b"", "anything").wait(PATIENCE)  # the daemon is back, and says so
+        daemon.presence("online")
+        for handle in handles:
+            assert handle.result(PATIENCE).status == "success"
+        assert set(memory.executed.values()) == {1}
