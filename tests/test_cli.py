@@ -165,9 +165,13 @@ def test_wrong_usage_is_the_usage_and_one_clear_line(arguments, words, capsys):
     assert words in last
 
 
+SERVING = {"broker", "demo", "send", "watch"}
+"""Commands that run for a while, or that need a broker; they have tests of their own."""
+
+
 def examples():
     """The commands in the help, each as far as it is ours."""
-    for module in ("", *(f".{name}" for name in COMMANDS)):
+    for module in ("", *(f".{name}" for name in COMMANDS if name not in SERVING)):
         epilog = import_module(f"fastlib.cli{module}")._EPILOG
         listed = re.findall(r"^  (.*)$", epilog.split("\n\n")[0], re.MULTILINE)
         assert listed
@@ -248,6 +252,26 @@ def test_warnings_fail_only_if_strict(file):
         done = run("validate", *options, path)
         assert (done.returncode, done.stdout.decode()) == (status, line)
     assert run("validate", "--strict", file(SEVERAL)).returncode == 0
+
+
+def test_a_misspelt_title_of_results_is_a_warning(file):
+    path = file(b"result: vm startd\nlist: []\n---\nresult: unknown\nlist: []\n")
+    done = run("validate", path)
+    assert (done.returncode, done.stdout.decode()) == (
+        0,
+        f"{path}:1:9: warning: result: unknown title 'vm startd'; what stands below it is read as "
+        "plain results (did you mean 'vm started'?)\n",
+    )
+    assert run("validate", "--strict", path).returncode == 1
+    assert run("validate", "--type", "ResultContainer", path).stdout == done.stdout
+
+
+def test_messages_without_a_title_are_read_by_their_type(file):
+    path = file(b"title: migrate vm\nphase: memory\npercent: 50\n")
+    assert run("validate", path).returncode == 1
+    for name in ("node.Progress", "Progress"):
+        done = run("validate", "--strict", "--type", name, path)
+        assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_every_file_is_read_though_one_cannot_be(file, tmp_path):
@@ -758,8 +782,11 @@ def test_describe_a_container():
     assert "  quit: Quit, one, inline; a list under 'list', is understood, too\n" in text
     assert "  task: text; required\n" in text
     assert [place["title"] for place in described("ResultContainer")["members"]] == [
-        declared.result for declared in declarations()
+        *(declared.result for declared in declarations()),
+        "unknown",
     ]
+    text = run("describe", "query node").stdout.decode()
+    assert "result: 'result: node queried', NodeResult, a list under 'list'\n" in text
 
 
 def test_describe_other_messages():
@@ -806,6 +833,12 @@ def test_describe_a_field():
                                     "(did you mean 'destination'?)"),
         (["Migrate", "parameter.swap-wth"], "MigrateParameter has no field 'swap-wth' "
                                             "(did you mean 'swap-with'?)"),
+        (["Migrate", "timout"], "Migrate has no field 'timout' "
+                                "(did you mean 'parameter.timeout'?)"),
+        (["Migrate", "swap-with"], "Migrate has no field 'swap-with' "
+                                   "(did you mean 'parameter.swap-with'?)"),
+        (["presense"], "there is no message 'presense' (did you mean 'node.Presence'?)"),
+        (["vm startd"], "there is no message 'vm startd' (did you mean 'vm started'?)"),
         (["Migrate", "destination.x"], "'destination' has no fields of its own"),
         (["Migrate", ""], "Migrate has no field ''"),
         (["Stop", "name"], "'name' is the old spelling, which nobody reads; write 'vm-name'"),

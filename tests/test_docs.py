@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from broker import Mosquitto
+from shell import Daemon, address
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,13 +57,24 @@ def test_python(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which commands find a broker and the daemon of node01."""
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker, Daemon(broker, "node01"):
+        yield address(broker)
+
+
 @pytest.mark.parametrize("block", named("console"))
-def test_console(block: Block, tmp_path: Path) -> None:
+def test_console(block: Block, tmp_path: Path, cluster: dict[str, str]) -> None:
     """`$ command` and below it what it prints; `$ cat FILE` makes the file."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "NO_COLOR": "1",
-    }
+    environment = (
+        os.environ
+        | cluster
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+        }
+    )
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, expected = part.partition("\n")
         if command.startswith("cat "):
@@ -83,11 +96,16 @@ def test_console(block: Block, tmp_path: Path) -> None:
 
 
 def test_yaml() -> None:
-    """A message in the documents is one that is understood, unless its block says otherwise."""
+    """A message in the documents is one that is understood, as is a daemon's configuration."""
     from fastlib import load
+    from fastlib.migfra import read_configuration
 
     for block in BLOCKS:
-        if block.language == "yaml":
+        if block.language != "yaml":
+            continue
+        if re.search("^hypervisor:", block.text, re.MULTILINE):
+            read_configuration(block.text)
+        else:
             load(block.text)
 
 

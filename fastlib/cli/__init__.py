@@ -1,8 +1,9 @@
-"""The command line: `fastlib validate`, `fastlib convert`, `fastlib describe`.
+"""The command line: `fastlib validate`, `fastlib send`, `fastlib migrate` and so on.
 
 Each command is a module here with `add_arguments(parser)` and `run(options)`, which returns the
 exit status: 0 fine, 1 problems in what was read, 2 wrong usage or what cannot be read. Only the
-module of the command that was asked for is imported.
+module of the command that was asked for is imported. Every declared task has a command, too; they
+have one module together, `task`.
 """
 
 import argparse
@@ -12,15 +13,23 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .. import __version__
 
+if TYPE_CHECKING:
+    from ..message.task import Declaration
+
 COMMANDS = {
+    "demo": "see the whole system at work on a simulated cluster",
     "validate": "say what is wrong with messages in YAML",
     "convert": "write messages in their canonical spelling",
     "describe": "explain the messages and their fields",
+    "send": "send the tasks of a file to the daemon of a host",
+    "watch": "see what the daemons of the cluster do",
+    "broker": "run an MQTT broker for trying things out",
 }
-"""Every command and what it is for."""
+"""Every command and what it is for; those of the tasks are derived from their declarations."""
 
 _EPILOG = """\
 examples:
@@ -29,7 +38,8 @@ examples:
   fastlib describe 'start vm'
 
 'fastlib COMMAND --help' says more. The exit status is 0 if all is fine, 1 if there are problems in
-the messages, 2 for wrong usage or a file that cannot be read.
+the messages or a task failed, 2 for wrong usage or what cannot be read or reached, 3 if what was
+waited for did not come in time.
 """
 
 
@@ -71,18 +81,29 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fastlib {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+
+    def add(name: str, summary: str, declared: "Declaration | None" = None) -> None:
         command = commands.add_parser(
             name,
-            help=summary,
+            help=summary.replace("%", "%%"),
             description=f"{summary[0].upper()}{summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         if arguments[:1] == [name]:
-            module = import_module(f".{name}", __name__)
-            module.add_arguments(command)
+            module = import_module(".task" if declared else f".{name}", __name__)
+            module.add_arguments(command, *([declared] if declared else []))
             command.set_defaults(run=module.run)
+
+    for name, summary in COMMANDS.items():
+        add(name, summary)
+    if not set(arguments[:1]) & COMMANDS.keys():
+        from .options import load_types
+        from .task_commands import summary_of, task_commands
+
+        load_types(argparse.Namespace(parser=parser))
+        for name, declared in task_commands(COMMANDS).items():
+            add(name, summary_of(declared), declared)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -13,6 +13,11 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def is_plain() -> bool:
+    """True if the terminals here can only print lines."""
+    return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
+
+
 def painter(stream: TextIO) -> Callable[[str, str], str]:
     """A function of a text and `bold`, `error`, `warning` or `mark` that colours the text.
 
@@ -56,8 +61,10 @@ def columns(text: str) -> int:
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def write_data(data: bytes) -> None:
+def write_data(data: bytes, *, flush: bool = False) -> None:
     """Writes UTF-8 to standard output, whatever the locale."""
     if sys.stdout is not None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
+        if flush:
+            sys.stdout.buffer.flush()

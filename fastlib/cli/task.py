@@ -1,0 +1,64 @@
+"""The commands of the tasks, such as `fastlib migrate`: each sends one task to a host's daemon."""
+
+import argparse
+from inspect import cleandoc
+
+from ..codec.errors import MessageError
+from ..message import TaskContainer
+from ..message.task import Declaration
+from .connection import add_connection
+from .exit_status import WORDS
+from .task_commands import summary_of
+from .task_options import TaskOptions
+from .waiting import add_waiting, execute, host_name
+
+
+def add_arguments(parser: argparse.ArgumentParser, declared: Declaration) -> None:
+    """Adds the options of a task, as its declaration has them."""
+    doc = cleandoc(declared.type.__doc__ or f"{summary_of(declared)}.")
+    parser.description = (
+        f"{doc}\n\nSends '{declared.task}' to the daemon of a host and waits for its result."
+    )
+    parser.epilog = WORDS
+    host = parser.add_argument_group("the host")
+    task = TaskOptions(declared, parser)
+    host_option = host.add_argument(
+        *(["--from", "--host"] if task.moves else ["--host"]),
+        dest="host",
+        metavar="HOST",
+        type=host_name,
+        required=True,
+        help="the host whose daemon does it",
+    )
+    result = parser.add_argument_group("the result")
+    result.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="print the task's id as soon as the broker has confirmed the message",
+    )
+    add_waiting(result)
+    if task.has_field("id"):
+        parser.set_defaults(container_id=None)
+    else:
+        result.add_argument(
+            "--id",
+            dest="container_id",
+            metavar="ID",
+            help="the id to send it with; fastlib's daemon executes an id only once (default: one "
+            "that no other has)",
+        )
+    add_connection(parser)
+    task.add()
+    shown = [*task.needed, "[OPTION ...]"]
+    parser.usage = f"%(prog)s {host_option.option_strings[0]} HOST {' '.join(shown)}"
+    parser.set_defaults(task=task)
+
+
+def run(options: argparse.Namespace) -> int:
+    task = options.task.task(options, options.parser)
+    try:
+        container = TaskContainer(tasks=[task], id=options.container_id or None)
+    except MessageError as error:
+        options.parser.error("; ".join(map(str, error.problems)))
+    return execute(options, [container])

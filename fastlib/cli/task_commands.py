@@ -1,0 +1,54 @@
+"""Which command sends which task; `fastlib migrate` sends `migrate vm`."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from ..message.task import Declaration, declarations
+
+_OWN = f"{__name__.partition('.')[0]}."
+
+
+def task_commands(taken: Collection[str]) -> dict[str, Declaration]:
+    """The commands of the declared tasks, none of them among the names that are `taken`.
+
+    A command is the first word of the title; of several with the same, each is its whole title
+    with hyphens. What other packages declare never changes the commands of fastlib's own tasks.
+    """
+    found: dict[str, Declaration] = {}
+    own = [declared for declared in declarations() if _is_own(declared)]
+    others = [declared for declared in declarations() if not _is_own(declared)]
+    for group in (own, others):
+        found.update(_named(group, {*taken, *found}))
+    return found
+
+
+def summary_of(declared: Declaration) -> str:
+    """The task in some words, in the style of the other commands' summaries."""
+    words = " ".join((declared.type.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+    return f"{words[:1].lower()}{words[1:]}" or f"send '{declared.task}'"
+
+
+def hyphenated(words: str) -> str:
+    """Any words as they can stand in a command or an option; empty if nothing is left of them."""
+    return re.sub(r"[\W_]+", "-", words).strip("-")
+
+
+def _is_own(declared: Declaration) -> bool:
+    return declared.type.__module__.startswith(_OWN)
+
+
+def _named(group: list[Declaration], taken: set[str]) -> Iterator[tuple[str, Declaration]]:
+    firsts = Counter(map(_first_word, group))
+    for declared in group:
+        name = _first_word(declared)
+        if name in taken or firsts[name] > 1:
+            name = hyphenated(declared.task) or "task"
+        while name in taken:
+            name += "-task"
+        taken.add(name)
+        yield name, declared
+
+
+def _first_word(declared: Declaration) -> str:
+    return hyphenated(declared.task).partition("-")[0] or "task"

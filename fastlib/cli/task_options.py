@@ -1,0 +1,299 @@
+"""The options of a task's command, all of them derived from the task's declaration."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ..codec.declare import Rule
+from ..codec.errors import MessageError
+from ..codec.records import Converted, Field, Record
+from ..codec.roads import read, read_tree
+from ..codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
+from ..message.task import Declaration, Task, record_of
+from .source import STDIN
+from .source import read as read_file
+from .task_commands import hyphenated
+from .terminal import printable
+
+NESTED: Final = "parameter"
+"""The field whose fields are options of their own."""
+POSITIONAL: Final = {"vm_name": "VM", "id": "ID"}
+"""Fields that stand without an option where the task is about them."""
+TO: Final = {"destination", "destinations"}
+"""Fields that are called `--to`."""
+XML: Final = "xml"
+"""The field whose text is taken from a file."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One field as it is given on the command line."""
+
+    field: Field
+    nested: bool
+    """True if it is a field of the task's parameter."""
+    word: str
+    """What it is called: `--vcpu-map`, `VM`."""
+
+    @property
+    def dest(self) -> str:
+        """Where argparse keeps its value."""
+        return _dest(self.field, self.nested)
+
+
+class TaskOptions:
+    """The options of one type of task."""
+
+    def __init__(self, declared: Declaration, parser: argparse.ArgumentParser) -> None:
+        """Makes the groups of the help; `add` fills them."""
+        self._record: Final = record_of(declared.type)
+        self._nested: Final = _nested(self._record)
+        self._options: list[Option] = []
+        self.needed: list[str] = []
+        """How the options that must be given are shown in the usage."""
+        self._about: Final = parser.add_argument_group("the task")
+        self._how: Final = self._nested and parser.add_argument_group(*_title(self._nested[0]))
+        self._every: Final = parser.add_argument_group("every task")
+
+    @property
+    def moves(self) -> bool:
+        """True if the task is about several hosts."""
+        return any(field.attribute in TO for field in self._record.fields)
+
+    def has_field(self, attribute: str) -> bool:
+        """True if the task itself has a field of that name."""
+        return any(field.attribute == attribute for field in self._record.fields)
+
+    def add(self) -> None:
+        """Adds an option for each field, after all others: what they have gets a longer name."""
+        common = set(Task.__struct_fields__)
+        for field in self._record.fields:
+            if self._nested is None or field is not self._nested[0]:
+                self._add(self._every if field.attribute in common else self._about, field)
+        if self._nested is not None:
+            for field in self._nested[1].fields:
+                self._add(self._how, field, nested=True)
+
+    def _add(self, group: Any, field: Field, *, nested: bool = False) -> None:
+        word = None if nested else self._positional(field)
+        dest = _dest(field, nested)
+        if word is not None:
+            kind = _from_text(field)
+            nargs = None if field.required else "?"
+            group.add_argument(dest, metavar=word, nargs=nargs, type=kind, help=_help(field))
+            self.needed.insert(0, word if field.required else f"[{word}]")
+        else:
+            needed = field.required and not (nested and self._nested and self._nested[0].optional)
+            taking = _taking(field) | {"dest": dest, "required": needed, "help": _help(field)}
+            word = _add_option(group, field, nested, taking)
+            if needed:
+                self.needed.append(f"{word} {taking.get('metavar', '')}".rstrip())
+        self._options.append(Option(field, nested, word))
+
+    def _positional(self, field: Field) -> str | None:
+        """The word of a field that stands without an option.
+
+        One that may be absent does so if the task is about it all the same, which a rule tells.
+        """
+        if not isinstance(field.shape, Text):
+            return None
+        ruled = any(field.attribute in rule.attributes for rule in self._record.rules)
+        return POSITIONAL.get(field.attribute) if field.required or ruled else None
+
+    def task(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
+        """The task of what was given. Ends the process with wrong usage if it is none."""
+        given = vars(options)
+        values = self._values(given, nested=False)
+        if self._nested is not None:
+            field, record = self._nested
+            below = self._values(given, nested=True)
+            if below or field.required:
+                values[field.attribute] = self._built(record, below, True, parser)
+        task: Task = self._built(self._record, values, False, parser)
+        return task
+
+    def _values(self, given: Mapping[str, Any], *, nested: bool) -> dict[str, Any]:
+        return {
+            option.field.attribute: given[option.dest]
+            for option in self._options
+            if option.nested == nested and given[option.dest] is not None
+        }
+
+    def _built(
+        self, record: Record, values: dict[str, Any], nested: bool, parser: argparse.ArgumentParser
+    ) -> Any:
+        words = {o.field.attribute: o.word for o in self._options if o.nested == nested}
+        missing = [
+            words[field.attribute]
+            for field in record.fields
+            if field.required and field.attribute not in values
+        ]
+        if missing:
+            parser.error(f"the following arguments are required: {', '.join(missing)}")
+        for rule in record.rules:
+            _check_rule(rule, values, words, parser)
+        try:
+            return record.build(values)
+        except MessageError as error:
+            keys = {field.key: words.get(field.attribute, field.key) for field in record.fields}
+            parser.error("; ".join(_in_words(problem, keys) for problem in error.problems))
+
+
+def _nested(record: Record) -> tuple[Field, Record] | None:
+    for field in record.fields:
+        if field.attribute == NESTED and isinstance(field.shape, Record):
+            return field, field.shape
+    return None
+
+
+def _title(field: Field) -> tuple[str, str]:
+    return field.key, printable(field.wire.doc)
+
+
+def _check_rule(
+    rule: Rule, values: dict[str, Any], words: dict[str, str], parser: argparse.ArgumentParser
+) -> None:
+    broken = rule.problem(values.get, words)
+    if broken is not None:
+        below, message = broken
+        parser.error(printable(f"argument {below[0]}: {message}" if below else message))
+
+
+def _in_words(problem: Any, words: Mapping[str, str]) -> str:
+    """A problem that names its option instead of the key on the wire."""
+    key = re.split(r"[.\[]", problem.path)[0]
+    if key in words:
+        rest = problem.path[len(key) :].lstrip(".")
+        return printable(f"argument {words[key]}: {problem.at(None, None).message}" + rest)
+    return printable(str(problem))
+
+
+# --- one option -----------------------------------------------------------------------------------
+
+
+def _dest(field: Field, nested: bool) -> str:
+    """Where argparse keeps the value."""
+    return f"{NESTED if nested else 'task'}.{field.attribute}"
+
+
+def _add_option(group: Any, field: Field, nested: bool, taking: dict[str, Any]) -> str:
+    """Adds an option that no other is called like: of two, this one has a prefix. Its name."""
+    name = "to" if field.attribute in TO and not nested else hyphenated(field.key)
+    while True:
+        try:
+            group.add_argument(f"--{name}", **taking)
+        except argparse.ArgumentError:  # there is one
+            name = f"{NESTED if nested else 'task'}-{name}"
+        else:
+            return f"--{name}"
+
+
+def _taking(field: Field) -> dict[str, Any]:
+    """What `add_argument` is told of the values."""
+    shape = field.shape
+    if isinstance(shape, Bool):
+        return {"action": argparse.BooleanOptionalAction}
+    if isinstance(shape, List) and isinstance(shape.item, ScalarShape):
+        word = _metavar(field, shape.item)
+        convert = _converter(lambda text: read_tree(shape.item, text, what="value"))
+        return {"nargs": "+", "action": "extend", "type": convert, "metavar": word}
+    return {"type": _from_text(field), "metavar": _metavar(field, shape)}
+
+
+def _metavar(field: Field, shape: Shape) -> str:
+    if field.attribute in TO:
+        return "HOST"
+    if field.attribute == XML:
+        return "FILE"
+    if isinstance(shape, Choice):
+        words = list(map(str, shape.values))
+        plain = all(re.fullmatch(r"[\w.+-]+", word) for word in words)
+        return f"{{{','.join(words)}}}" if plain else "WORD"
+    if isinstance(shape, Int):
+        return "N"
+    if isinstance(shape, ScalarShape):
+        return "TEXT"
+    return "NAME|YAML" if field.wire.old_scalar is not None else "YAML"
+
+
+def _help(field: Field) -> str:
+    parts = [field.wire.doc]
+    if field.wire.unit:
+        parts.append(f"In {field.wire.unit}.")
+    shape = field.shape
+    if field.attribute == XML and isinstance(shape, Text):
+        parts.append(f"From a file; {STDIN} is standard input.")
+    elif isinstance(shape, Choice) and _metavar(field, shape) == "WORD":
+        parts.append(f"{shape.expected[:1].upper()}{shape.expected[1:]}.")
+    elif not _is_simple(shape):
+        old = field.wire.old_scalar
+        name = "" if old is None else f"A {old.replace('-', ' ')}, or "
+        parts.append(f"{name or 'As '}YAML: {_form(shape)}")
+    return printable(" ".join(filter(None, parts))).replace("%", "%%")
+
+
+def _is_simple(shape: Shape) -> bool:
+    return isinstance(shape, ScalarShape) or (
+        isinstance(shape, List) and isinstance(shape.item, ScalarShape)
+    )
+
+
+def _form(shape: Shape) -> str:
+    """What the YAML looks like."""
+    if isinstance(shape, List):
+        return f"[{_form(shape.item)}, ...]"
+    if isinstance(shape, Converted):
+        return _form(shape.wire)
+    if isinstance(shape, Record):
+        return f"{{{', '.join(f'{field.key}: {_form(field.shape)}' for field in shape.fields)}}}"
+    return "N" if isinstance(shape, Int) and not shape.digits else "..."
+
+
+def _from_text(field: Field) -> Callable[[str], Any]:
+    """The value of what stands on the command line, by the field's type."""
+    shape = field.shape
+    old = field.wire.old_scalar
+    if field.attribute == XML and isinstance(shape, Text):
+        return _converter(lambda name: read_tree(shape, _content(name), what="value"))
+    if isinstance(shape, ScalarShape):
+        return _converter(lambda text: read_tree(shape, text, what="value"))
+    if old is not None:
+        return _converter(
+            lambda text: (
+                _from_yaml(shape, text)
+                if re.search(r"^\s*\{|:(\s|$)", text)
+                else read_tree(shape, {old: text}, what="value")
+            )
+        )
+    return _converter(lambda text: _from_yaml(shape, text))
+
+
+def _from_yaml(shape: Shape, text: str) -> Any:
+    return read(shape, text, "value", "error", None)
+
+
+def _content(name: str) -> str:
+    source = read_file(name)
+    try:
+        return source.data.decode()
+    except UnicodeDecodeError as error:
+        message = f"{printable(source.name)}: it is not UTF-8: {error.reason}, byte {error.start}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _converter(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The function for argparse, whose errors name the option."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except MessageError as error:
+            words = "; ".join(str(problem) for problem in error.problems)
+            raise argparse.ArgumentTypeError(printable(words)) from None
+        except OSError as error:
+            words = f"{text}: {error.strerror or error}"
+            raise argparse.ArgumentTypeError(printable(words)) from None
+
+    return converted

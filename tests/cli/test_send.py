@@ -1,0 +1,318 @@
+"""`fastlib send`, as a process against a real broker and a daemon that is played."""
+
+import argparse
+import json
+import re
+import signal
+import sys
+
+import pytest
+from broker import Certificates, Mosquitto, free_port
+from shell import CONTROL, Daemon, Running, address, failure, run, silence, success
+
+from fastlib import Quit, Start, Stop, TaskContainer
+from fastlib.cli.connection import guarded
+from fastlib.cli.send import _EPILOG
+from fastlib.transport.errors import Undelivered, UndeliveredError
+
+STOP = "task: stop vm\nlist:\n  - vm-name: vm1\n  - vm-name: vm2\nid: stop-1\n"
+BROKEN = "task: stop vm\nlist:\n  - vm-nam: vm1\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="task.yaml"):
+        path = tmp_path / name
+        path.write_text(content)
+        return str(path)
+
+    return write
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+def test_a_container_is_sent_and_its_new_id_printed(file, env, daemon):
+    done = run("send", "hostA", file("task: quit\n"), env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    received = daemon.wait()
+    assert received.tasks == (Quit(),)
+    assert done.stdout == f"{received.id}\n" != "\n"
+
+
+def test_each_document_is_sent(file, env, daemon):
+    text = f"{STOP}---\ntask: start vm\nvm-configurations: [{{vm-name: vm3}}]\nid: start-1\n---\n"
+    done = run("send", "hostA", "-", "--format", "json", env=env, stdin=text)
+    assert (done.returncode, done.stderr) == (0, "")
+    daemon.wait(2)
+    assert daemon.received == [
+        TaskContainer(tasks=[Stop(vm_name="vm1"), Stop(vm_name="vm2")], id="stop-1"),
+        TaskContainer(tasks=[Start(vm_name="vm3")], id="start-1"),
+    ]
+    sent = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sent == [{"host": "hostA", "id": "stop-1"}, {"host": "hostA", "id": "start-1"}]
+
+
+@pytest.mark.parametrize("more", ["", "---\ntask: quit\n"])
+def test_what_has_errors_is_told_as_by_validate_and_not_sent(more, file, env, daemon):
+    path = file(BROKEN + more)
+    done = run("send", "hostA", path, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == run("validate", path, env=env).stdout
+    assert f"{path}:3:5: error: list[0]: needs vm-name" in done.stderr
+    done = run("send", "hostA", file("task: quit\nid: last\n"), env=env)  # no other was before it
+    assert daemon.wait().id == "last"
+
+
+def test_a_warning_does_not_hinder(file, env, daemon):
+    path = file("task: quit\nidd: x\n")
+    done = run("send", "hostA", path, env=env)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"{path}:2:1: warning: idd: unknown key")
+    assert daemon.wait().tasks == (Quit(),)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("task: init\nhostname: a\n", "1:7: error: task: expected one of cancel task,"),
+        ("task: quit\n---\nresult: quit\nlist: []\n", "3:1: error: task: missing"),
+    ],
+)
+def test_only_tasks_are_sent(text, place, file, env):
+    path = file(text)
+    assert run("validate", path, env=env).returncode == 0
+    done = run("send", "hostA", path, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{path}:{place}")
+
+
+def test_an_id_twice_is_refused_before_anything_is_sent(file, env):
+    path = file(f"{STOP}---\n{STOP}")
+    done = run("send", "hostA", path, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"{path}: error: id: two containers have the id 'stop-1'; their results could not be told "
+        "apart\n"
+    )
+
+
+def test_a_file_that_cannot_be_read(env, tmp_path):
+    done = run("send", "hostA", tmp_path, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"fastlib send: error: {tmp_path}: Is a directory\n"
+
+
+@pytest.mark.parametrize("line", re.findall(r"^  .*(fastlib send .*)$", _EPILOG, re.MULTILINE))
+def test_the_examples_of_the_help_work(line, file, env, mosquitto):
+    path = file(STOP)
+    with Daemon(mosquitto, "node01"):
+        arguments = [path if word == "task.yaml" else word for word in line.split()[1:]]
+        done = run(*arguments, env=env, stdin=STOP)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def test_results_are_waited_for(file, env, daemon):
+    done = run("send", "hostA", file(STOP), "--wait", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "hostA stop-1 vm stopped: vm1: success\nhostA stop-1 vm stopped: vm2: success\n"
+    )
+
+
+def test_results_come_in_their_own_order(file, env, daemon):
+    daemon.answer = lambda container: None if container.id == "slow" else success(container)
+    text = "task: quit\nid: slow\n---\ntask: quit\nid: quick\n"
+    with Running("send", "hostA", file(text), "--wait", env=env) as command:
+        command.until("^hostA quick quit: success\n")
+        daemon.result(success(daemon.received[0]))
+        assert command.wait() == 0
+    assert command.text("stdout").endswith("\nhostA slow quit: success\n")
+
+
+def test_an_error_fails_and_cannot_colour_the_terminal(file, env, daemon):
+    daemon.answer = failure
+    path = file(STOP)
+    done = run("send", "hostA", path, "--wait", env=env)
+    assert (done.returncode, done.stderr) == (1, "")
+    words = r"no such domain\x1b[31m\nsecond line"
+    assert done.stdout == (
+        f"hostA stop-1 vm stopped: vm1: error: {words}\n"
+        f"hostA stop-1 vm stopped: vm2: error: {words}\n"
+    )
+    terminal = ("stdout", "stderr")
+    with Running("send", "hostA", path, "--wait", env=env, terminal=terminal) as command:
+        assert command.wait() == 1
+    assert "vm1: error: " in command.text("terminal")
+    assert b"\033[1;31mvm1: error" in command.read["terminal"]
+    assert b"domain\033" not in command.read["terminal"]
+
+
+def test_results_as_json(file, env, daemon):
+    daemon.answer = failure
+    done = run("send", "hostA", file(STOP), "--wait", "--format", "json", env=env)
+    assert (done.returncode, done.stderr) == (1, "")
+    (line,) = done.stdout.splitlines()
+    assert CONTROL.search(line) is None
+    found = json.loads(line)
+    assert found.keys() == {"time", "host", "kind", "id", "message", "error"}
+    assert (found["host"], found["kind"], found["id"]) == ("hostA", "result", "stop-1")
+    assert found["message"] == failure(daemon.received[0]).emit()
+
+
+def test_no_result_in_time(file, env, daemon):
+    daemon.answer = silence
+    done = run("send", "hostA", file(STOP), "--wait", "--timeout", "0.2", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(
+        r"fastlib send: error: 'stop vm' of vm1, vm2 on 'hostA' \(id 'stop-1'\): no result within "
+        r"0.2 s; sent .*, delivered to the broker; its daemon has never said that it is there\n",
+        done.stderr,
+    )
+
+
+def test_a_host_that_cannot_read_it(file, env, daemon):
+    unknown = "result: unknown\nlist: [{vm-name: unknown, status: error, details: no such task}]\n"
+
+    def answer(container):
+        daemon.result(unknown)
+
+    daemon.answer = answer
+    done = run("send", "hostA", file(STOP), "--wait", env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the host could not read it: no such task" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_says_that_the_task_goes_on(file, env, daemon):
+    daemon.answer = silence
+    arguments = ("send", "hostA", file(STOP), "--wait", "--mqtt", "5")
+    with Running(*arguments, env=env) as command:
+        daemon.wait()
+        command.interrupt()
+        assert command.wait() == -signal.SIGINT
+    assert command.text("stdout") == ""
+    assert command.text("stderr") == (
+        "'stop vm' on 'hostA' goes on, its id is stop-1\n"
+        "  to see its result: fastlib watch --mqtt 5 --host hostA\n"
+        "  to end it: fastlib cancel stop-1 --mqtt 5 --host hostA\n"
+    )
+
+
+def test_a_result_arrives_though_the_broker_was_killed_meanwhile(file, tmp_path):
+    """The broker forgets everything; the daemon answers again when it is asked again."""
+    with Mosquitto(tmp_path / "broker") as broker, Daemon(broker) as daemon:
+        daemon.answer = silence
+        daemon.presence()
+        with Running("send", "hostA", file(STOP), "--wait", env=address(broker)) as command:
+            daemon.wait()
+            broker.kill()
+            command.until("the connection of .* broke; trying again\n", "stderr")
+            broker.start()
+            daemon.answer = success
+            daemon.communicator.subscribe("probe")  # confirmed: it is connected again
+            daemon.presence()
+            command.until("^hostA stop-1 vm stopped: vm1: success\n")
+            assert command.wait() == 0
+        assert {container.id for container in daemon.received} == {"stop-1"}
+
+
+# --- the broker -----------------------------------------------------------------------------------
+
+
+def test_no_broker(file, env):
+    port = free_port()
+    arguments = ("send", "hostA", file(STOP), "--connect-timeout", "0.2")
+    done = run(*arguments, "--broker", f"127.0.0.1:{port}", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"fastlib send: error: no broker at 127.0.0.1:{port} within 0.2 s: Connection refused; "
+        "start one there, or name another one by --broker or FASTLIB_BROKER"
+    )
+
+
+def test_what_the_broker_does_not_confirm_is_too_late(capsys):
+    def work():
+        raise UndeliveredError([Undelivered("fast/migfra/hostA/task", 2, 10, True)], "closed")
+
+    parser = argparse.ArgumentParser("fastlib send")
+    assert guarded(argparse.Namespace(parser=parser), work) == 3
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (
+        "",
+        "fastlib send: error: 1 messages not confirmed (closed), topics: fast/migfra/hostA/task\n",
+    )
+
+
+def test_passwords(file, tmp_path):
+    path, secret = file(STOP), file("s3cret\nanything", "password")
+    with Mosquitto(tmp_path / "broker", password=("scheduler", "s3cret")) as broker:
+        env, at = address(broker), f"127.0.0.1:{broker.port}"
+        user = ("--username", "scheduler")
+        for mqtt in ("3.1.1", "5"):
+            done = run("send", "hostA", path, "--mqtt", mqtt, env=env)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.count("\n") == 1
+            assert f"at {at}: the broker refuses the connection: " in done.stderr
+            assert "; --username and --password-file say who we are\n" in done.stderr
+            done = run("send", "hostA", path, "--mqtt", mqtt, *user, "--password-file", secret,
+                       env=env)  # fmt: skip
+            assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
+        for given in (
+            env | {"FASTLIB_PASSWORD": "s3cret"},
+            {"FASTLIB_BROKER": f"mqtt://scheduler:s3cret@{at}"},
+        ):
+            done = run("send", "hostA", path, *user, env=given)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        (["--broker", "mqtt://me:s3cret@host"], {}, "a password does not belong on a command line"),
+        ([], {"FASTLIB_PASSWORD": "x"}, "not whose it is: give --username, too"),
+        (["--password-file", "x"], {}, "a password belongs to a `username`"),
+        (["--broker", "http://x"], {}, "begins with mqtt:// or mqtts://, not 'http'"),
+        (["--key", "x"], {}, "belong to a `certificate`, which is missing"),
+        (["--ca-file", "/missing"], {}, "No such file or directory"),
+        (["--username", "a", "--password-file", "/missing"], {}, "No such file or directory"),
+    ],
+)
+def test_contradictions_are_one_line(arguments, env, words, file):
+    done = run("send", "hostA", file(STOP), *arguments, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fastlib send: error: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_tls(file, tmp_path):
+    certificates = Certificates(tmp_path / "certificates")
+    path, own = file(STOP), certificates.client
+    with Mosquitto(
+        tmp_path / "broker", certificates=certificates, client_certificates=True
+    ) as broker:
+        env = {"FASTLIB_BROKER": f"mqtts://127.0.0.1:{broker.port}"}
+        done = run("send", "hostA", path, env=env)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "certificate verify failed" in done.stderr
+        assert done.stderr.endswith("; --ca-file names those who vouch for it\n")
+        for given in (env, address(broker)):  # a certificate implies TLS
+            done = run("send", "hostA", path, "--ca-file", certificates.ca, "--certificate", own,
+                       "--key", certificates.key(own), env=given)  # fmt: skip
+            assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
+
+
+def test_without_paho_the_line_that_installs_it(file, env):
+    code = "import sys; sys.modules['paho'] = None; from fastlib.cli import main; sys.exit(main())"
+    done = run("send", "hostA", file(STOP), env=env, program=(sys.executable, "-c", code))
+    assert done.returncode == 2
+    assert done.stderr == (
+        "fastlib send: error: MQTT needs paho-mqtt, which is not installed: "
+        "pip install 'fastlib[mqtt]'\n"
+    )

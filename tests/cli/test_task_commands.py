@@ -1,0 +1,422 @@
+"""The commands of the tasks: derived from the declarations, sent, waited for, shown."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import pytest
+import yaml
+from msgspec import Meta
+from shell import CONTROL, Daemon, Running, failure, run, silence, success
+
+from fastlib import (
+    Cancel,
+    DeviceIvshmem,
+    Evacuate,
+    EvacuateParameter,
+    Migrate,
+    MigrateParameter,
+    NodeReport,
+    NodeResult,
+    PciAddress,
+    PciId,
+    Query,
+    Quit,
+    Repin,
+    ResultContainer,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+    SwapWith,
+    Task,
+)
+from fastlib.cli import COMMANDS
+from fastlib.cli.task import add_arguments
+from fastlib.cli.task_commands import task_commands
+from fastlib.codec import Wire
+from fastlib.message import registry
+from fastlib.message import task as task_module
+from fastlib.message.task import declarations
+
+
+@pytest.fixture(autouse=True)
+def _declarations():
+    """What a test declares is gone after it."""
+    tables = (registry._classes, task_module._by_task, task_module._by_result, task_module._by_type)
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+ROUTE = ["--from", "a", "--to", "b"]
+
+
+def parsed(*arguments: str) -> tuple[str, Task]:
+    """The host and the task of a command line."""
+    name, *rest = arguments
+    declared = task_commands(COMMANDS)[name]
+    parser = argparse.ArgumentParser(f"fastlib {name}", allow_abbrev=False)
+    add_arguments(parser, declared)
+    options = parser.parse_args(rest)
+    return options.host, options.task.task(options, parser)
+
+
+# --- from a command line to a task ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"),
+    [
+        (["start", "vm1", "--host", "a"], Start(vm_name="vm1")),
+        (["start", "no", "--host", "a", "--memory", "0x400"], Start(vm_name="no", memory=1024)),
+        (
+            ["start", "--host", "a", "vm1", "--memnode-map", "[[0], [1]]", "--no-probe-with-ssh",
+             "--ivshmem", "{id: x, size: 64M}", "--pci-ids", "[{vendor: 0x15b3, device: 0x1004}]",
+             "--devs", '[pci-addr: "0000:01:02.3"]', "--probe-hostname", "vm1.local"],
+            Start(vm_name="vm1", memnode_map=[[0], [1]], probe_with_ssh=False,
+                  ivshmem=DeviceIvshmem(id="x", size="64M"), probe_hostname="vm1.local",
+                  pci_ids=[PciId(vendor=0x15B3, device=0x1004)],
+                  devs=[PciAddress(bus=1, device=2, function=3)]),
+        ),
+        (["stop", "--regex", "vm.*", "--force", "--host", "a"], Stop(regex="vm.*", force=True)),
+        (["stop", "vm1", "--no-force", "--host", "a"], Stop(vm_name="vm1", force=False)),
+        (["suspend", "vm1", "--host", "a", "--driver", "qemu"],
+         Suspend(vm_name="vm1", driver="qemu")),
+        (["resume", "vm1", "--host", "a", "--no-concurrent-execution"],
+         Resume(vm_name="vm1", concurrent_execution=False)),
+        (["repin", "vm1", "--host", "a", "--vcpu-map", "[[0,1],[2]]"],
+         Repin(vm_name="vm1", vcpu_map=[[0, 1], [2]])),
+        (["migrate", "vm1", *ROUTE], Migrate(vm_name="vm1", destination="b")),
+        (["migrate", "--host", "a", "--to", "b", "vm1"], Migrate(vm_name="vm1", destination="b")),
+        (
+            ["migrate", "vm1", *ROUTE, "--migration-type", "live", "--swap-with", "vm2",
+             "--retry-counter", "3", "--parameter-timeout", "60", "--rdma-migration",
+             "--time-measurement"],
+            Migrate(vm_name="vm1", destination="b", time_measurement=True,
+                    parameter=MigrateParameter(migration_type="live", retry_counter=3, timeout=60,
+                                               rdma_migration=True,
+                                               swap_with=SwapWith(vm_name="vm2"))),
+        ),
+        (
+            ["migrate", "vm1", *ROUTE, "--swap-with", "{vm-name: vm2, vcpu-map: [[0]]}"],
+            Migrate(vm_name="vm1", destination="b", parameter=MigrateParameter(
+                swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0]]))),
+        ),
+        (
+            ["evacuate", "--from", "a", "--to", "b", "c", "--to", "d", "--mode", "scatter"],
+            Evacuate(destinations=["b", "c", "d"], parameter=EvacuateParameter(mode="scatter")),
+        ),
+        (["quit", "--host", "a"], Quit()),
+        (["query", "--host", "a"], Query()),
+        (["cancel", "x-1", "--host", "a"], Cancel(id="x-1")),
+    ],
+)  # fmt: skip
+def test_a_command_line_is_a_task(arguments, task):
+    assert parsed(*arguments) == ("a", task)
+
+
+def test_xml_is_a_files(tmp_path):
+    path = tmp_path / "vm.xml"
+    path.write_text("<domain>\n  <name>ü</name>\n</domain>\n")
+    _, task = parsed("start", "--host", "a", "--xml", str(path), "--transient")
+    assert task == Start(xml=path.read_text(), transient=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["start", "--host", "a"], "needs VM or --xml"),
+        (["start", "vm1", "--host", "a", "--transient"], "argument --transient: needs --xml"),
+        (["start", "vm1"], "the following arguments are required: --host"),
+        (["start", "--host", "a", "--xml", "/missing"],
+         "argument --xml: /missing: No such file or directory"),
+        (["stop", "vm1", "--host", "a/b"],
+         "argument --host: expected a name without '/', '+', '#' and NUL, "),
+        (["migrate", "vm1", "--from", "a"], "the following arguments are required: --to"),
+        (["migrate", "vm1", *ROUTE, "--migration-type", "lve"],
+         "argument --migration-type: expected one of live, warm, offline; got 'lve' "
+         "(did you mean 'live'?)"),
+        (["migrate", "vm1", *ROUTE, "--retry-counter", "-1"],
+         "argument --retry-counter: expected an integer from 0 to 4294967295; got '-1'"),
+        (["migrate", "vm1", *ROUTE, "--swap-with", "{vm-name: a, x: 1}"],
+         "argument --swap-with: line 1, column 14: x: unknown key"),
+        (["migrate", "vm1", *ROUTE, "--timeout", "0"],
+         "argument --timeout: expected a number of seconds above 0; got '0'"),
+        (["repin", "vm1", "--host", "a"], "the following arguments are required: --vcpu-map"),
+        (["repin", "vm1", "--host", "a", "--vcpu-map", "[[0, x]]"],
+         "argument --vcpu-map: line 1, column 6: [0][1]: expected an integer from 0 to "),
+        (["repin", "vm1", "--host", "a", "--vcpu-map", "[["], "argument --vcpu-map: "),
+        (["repin", "vm\udcff", "--host", "a", "--vcpu-map", "[[0]]"], "argument VM: "),
+        (["cancel", "--host", "a"], "the following arguments are required: ID"),
+        (["cancel", "x", "--id", "y", "--host", "a"], "unrecognized arguments: --id y"),
+    ],
+)  # fmt: skip
+def test_what_is_no_task_is_wrong_usage(arguments, error, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments)
+    assert ended.value.code == 2
+    *usage, last = capsys.readouterr().err.splitlines()
+    assert usage[0].startswith("usage: fastlib ")
+    assert len(usage) == 1
+    assert last.startswith(f"fastlib {arguments[0]}: error: {error}")
+
+
+# --- which commands and options there are ---------------------------------------------------------
+
+
+def test_every_declared_task_has_a_command_and_every_field_an_option():
+    commands = task_commands(COMMANDS)
+    ours = [d for d in declarations() if d.type.__module__.startswith("fastlib.")]
+    assert [commands[declared.task.split()[0]] for declared in ours] == ours
+    for name, declared in commands.items():
+        parser = argparse.ArgumentParser(name)
+        add_arguments(parser, declared)
+        dests = set(vars(parser.parse_known_args(_needed(parser))[0]))
+        fields = set(declared.type.__struct_fields__)
+        nested = {"parameter": {Migrate: MigrateParameter, Evacuate: EvacuateParameter}}
+        for field in fields - nested.keys():
+            assert f"task.{field}" in dests
+        if "parameter" in fields:
+            for field in nested["parameter"][declared.type].__struct_fields__:
+                assert f"parameter.{field}" in dests
+
+
+def _needed(parser: argparse.ArgumentParser) -> list[str]:
+    usage = parser.format_usage().split(maxsplit=2)[2].replace("[OPTION ...]", "")
+    return ["[[0]]" if word == "YAML" else word.strip("[]") for word in usage.split()]
+
+
+def test_a_field_that_an_option_of_the_command_is_called_like(capsys):
+    class Odd(Task, task="odd job", result="odd job done"):
+        """100% odd."""
+
+        vm_name: Annotated[str, Wire("Name of the domain.")]
+        format: Annotated[Literal["qcow2", "raw"] | None, Wire("Format, 50% of it.")] = None
+        wait: Annotated[bool | None, Wire("A switch.")] = None
+        help: Annotated[str | None, Wire("Some text.")] = None
+        host: Annotated[str | None, Wire("Some host.")] = None
+        keep: Annotated[int, Meta(ge=1, le=365), Wire("How long.", unit="days")] = 7
+        odd_words: Annotated[Sequence[Literal["a b", "[c"]], Wire("Odd words.")] = ()
+        numbers: Annotated[Sequence[Annotated[int, Meta(ge=0, le=9)]], Wire("Numbers.")] = ()
+
+    arguments = ["odd", "vm1", "--host", "a", "--task-format", "raw", "--task-wait", "--task-help"]
+    arguments += ["x", "--task-host", "b", "--odd-words", "a b", "[c", "--numbers", "1"]
+    arguments += ["--numbers", "2"]
+    assert parsed(*arguments) == (
+        "a",
+        Odd(vm_name="vm1", format="raw", wait=True, help="x", host="b", odd_words=["a b", "[c"],
+            numbers=[1, 2]),
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        parsed(arguments[0], "--help")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "100% odd." in shown
+    assert "Format, 50% of it." in shown
+    assert "How long. In days." in shown
+
+
+def test_names_of_commands():
+    class One(Task, task="send file", result="file sent"):
+        """Send a file."""
+
+    class Two(Task, task="migrate storage", result="storage migrated"):
+        """Move files."""
+
+    class Three(Task, task="clone vm", result="vm cloned"):
+        """Copy a domain."""
+
+    class Four(Task, task="clone disk", result="disk cloned"):
+        """Copy a disk."""
+
+    class Five(Task, task="watch", result="watched"):
+        """Nothing of ours."""
+
+    names = {declared.type: name for name, declared in task_commands(COMMANDS).items()}
+    assert names[Migrate] == "migrate"
+    assert [names[cls] for cls in (One, Two, Three, Four, Five)] == [
+        "send-file",
+        "migrate-storage",
+        "clone-vm",
+        "clone-disk",
+        "watch-task",
+    ]
+
+
+EXTENSION = '''
+from typing import Annotated, Literal
+from fastlib import Task
+from fastlib.codec import Wire
+
+class Snapshot(Task, task="snapshot vm", result="vm snapshotted", key="snapshots"):
+    """Keep a domain's state."""
+
+    vm_name: Annotated[str, Wire("Name of the domain.")]
+    format: Annotated[Literal["qcow2", "raw"] | None, Wire("Format of the file.")] = None
+'''
+
+
+def test_a_task_of_an_installed_package_has_its_command(env, mosquitto, tmp_path):
+    (tmp_path / "acme_snapshots.py").write_text(EXTENSION)
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fastlib.messages]\nsnapshots = acme_snapshots\n")
+    env = env | {"PYTHONPATH": str(tmp_path)}
+    assert "\n    snapshot  keep a domain's state\n" in run("--help", env=env).stdout
+    with Daemon(mosquitto, "hostB") as daemon:
+        daemon.presence()
+        watching = ("watch", "--host", "hostB", "--tasks", "--presence", "--count", "2")
+        with Running(*watching, "--format", "json", env=env) as watch:
+            watch.until("online")
+            done = run("snapshot", "vm1", "--host", "hostB", "--task-format", "raw", "--no-wait",
+                       env=env)  # fmt: skip
+            assert (done.returncode, done.stderr) == (0, "")
+            assert watch.wait() == 0
+    sent = json.loads(watch.text("stdout").splitlines()[1])
+    assert sent["message"] == {
+        "task": "snapshot vm",
+        "snapshots": [{"vm-name": "vm1", "format": "raw"}],
+        "id": done.stdout.strip(),
+    }
+
+
+def test_a_broken_package_is_told_and_hinders_nothing_else(env, daemon, tmp_path):
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fastlib.messages]\nsnapshots = acme_missing\n")
+    env = env | {"PYTHONPATH": str(tmp_path)}
+    done = run("snapshot", "vm1", env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fastlib: warning: acme 1.0: the extension ")
+    assert "invalid choice: 'snapshot'" in done.stderr
+    assert run("quit", "--host", "hostA", env=env).returncode == 0
+
+
+# --- sent and waited for --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["start", "vm1"], "vm started: vm1: success"),
+        (["stop", "vm1"], "vm stopped: vm1: success"),
+        (["suspend", "vm1"], "vm suspended: vm1: success"),
+        (["resume", "vm1"], "vm resumed: vm1: success"),
+        (["repin", "vm1", "--vcpu-map", "[[0]]"], "vm repinned: vm1: success"),
+        (["migrate", "vm1", "--to", "hostB"], "vm migrated: vm1: success"),
+        (["evacuate", "--to", "hostB", "hostC"], "node evacuated: success"),
+        (["quit"], "quit: success"),
+        (["query"], "node queried: success"),
+        (["cancel", "x"], "task cancelled: success"),
+    ],
+)
+def test_each_task_is_answered(arguments, line, env, daemon):
+    done = run(*arguments, "--host", "hostA", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"hostA {daemon.received[0].id} {line}\n"
+
+
+def test_without_waiting_the_id_is_printed(env, daemon):
+    daemon.answer = silence
+    arguments = ("migrate", "vm1", "--from", "hostA", "--to", "hostB", "--no-wait")
+    done = run(*arguments, "--id", "my id", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "my id\n", "")
+    assert daemon.wait().id == "my id"
+
+
+def test_a_failed_task(env, daemon):
+    daemon.answer = failure
+    done = run("start", "vm1", "--host", "hostA", env=env)
+    assert done.returncode == 1
+    assert CONTROL.search(done.stdout) is None
+    assert "vm started: vm1: error: no such domain" in done.stdout
+
+
+def test_what_a_result_says_beyond_its_status_is_yaml(env, daemon):
+    report = NodeReport(host="hostA", hypervisor="qemu", cpus=8, versions={"libvirt\033[31m": "9"})
+    result = NodeResult(status="success", node=report)
+    daemon.answer = lambda container: ResultContainer.answer(container, [result])
+    done = run("query", "--host", "hostA", env=env)
+    assert done.returncode == 0
+    head, _, rest = done.stdout.partition("\n")
+    assert head == f"hostA {daemon.received[0].id} node queried: success"
+    assert CONTROL.search(rest) is None
+    assert yaml.load(rest, yaml.BaseLoader) == yaml.load(
+        f"node: {json.dumps(report.emit())}", yaml.BaseLoader
+    )
+    done = run("query", "--host", "hostA", "--format", "json", env=env)
+    assert json.loads(done.stdout)["message"]["list"][0]["node"] == report.emit()
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+REPORT = "{title: migrate vm, id: m1, vm-name: vm1, phase: %s, percent: %s, transferred: 1048576}"
+MIGRATE = ("migrate", "vm1", "--from", "hostA", "--to", "hostB", "--id", "m1")
+
+
+def test_progress_is_lines_in_a_pipe(env, daemon):
+    def answer(container):
+        for phase, percent in (
+            ("check", 0), ("memory", 3), ("memory", 9), ("memory", 14), ("'memory\\e[31m'", 15),
+        ):  # fmt: skip
+            daemon.progress(REPORT % (phase.replace("'", '"'), percent))
+        return success(container)
+
+    daemon.answer = answer
+    done = run(*MIGRATE, env=env)
+    assert (done.returncode, done.stdout) == (0, "hostA m1 vm migrated: vm1: success\n")
+    assert done.stderr.splitlines() == [
+        "hostA m1 migrate vm: vm1: check 0 %",
+        "hostA m1 migrate vm: vm1: memory 3 %",
+        "hostA m1 migrate vm: vm1: memory 14 %",
+        r"hostA m1 migrate vm: vm1: memory\x1b[31m 15 %",
+    ]
+
+
+def test_progress_is_a_bar_on_a_terminal(env, daemon):
+    daemon.answer = silence
+    with Running(*MIGRATE, env=env, terminal=("stdout", "stderr")) as command:
+        task = daemon.wait()
+        command.until(r"hostA: migrate vm vm1 \(id m1\) .*sent", "terminal")
+        daemon.progress(REPORT % ('"mem\\e]0;title\\a"', 42))
+        command.until(r"mem\\x1b\]0;title\\x07, 42 %, 1 MiB", "terminal")
+        daemon.result(success(task))
+        assert command.wait() == 0
+    assert command.text("terminal").rstrip().endswith("hostA m1 vm migrated: vm1: success")
+    assert b"\033]0;" not in command.read["terminal"]
+    assert command.read["terminal"].rindex(b"\033[?25h") > command.read["terminal"].rindex(
+        b"\033[?25l"
+    )  # the cursor is there again
+
+
+def test_bars_of_an_evacuation_and_results_in_a_pipe(env, daemon):
+    daemon.answer = silence
+    arguments = ("evacuate", "--from", "hostA", "--to", "hostB", "--id", "e1")
+    with Running(*arguments, env=env, terminal=("stderr",)) as command:
+        task = daemon.wait()
+        for name in ("vm1", "vm2"):
+            daemon.progress(f"{{title: migrate vm, id: e1, vm-name: {name}, phase: memory}}")
+        command.until("hostA: migrate vm vm2 .*memory", "terminal")
+        daemon.result(success(task))
+        assert command.wait() == 0
+    assert command.text("stdout") == "hostA e1 node evacuated: success\n"
+
+
+def test_without_rich_progress_is_lines_on_a_terminal_too(env, daemon):
+    code = "import sys; sys.modules['rich'] = None; from fastlib.cli import main; sys.exit(main())"
+    daemon.answer = silence
+    with Running(
+        *MIGRATE, env=env, terminal=("stdout", "stderr"), program=(sys.executable, "-c", code)
+    ) as command:
+        task = daemon.wait()
+        daemon.progress(REPORT % ("memory", 42))
+        command.until("^hostA m1 migrate vm: vm1: memory 42 %\n", "terminal")
+        daemon.result(success(task))
+        assert command.wait() == 0

@@ -1,0 +1,290 @@
+"""`fastlib watch`: lines in a pipe, a live table on a terminal."""
+
+import io
+import json
+import re
+import signal
+import sys
+from datetime import datetime, timedelta
+
+import pytest
+from rich.console import Console
+from shell import CONTROL, Daemon, Running, run, silence
+
+from fastlib.cli.cluster import MAX_TASKS, Cluster
+from fastlib.cli.live import render
+from fastlib.cli.watch import _EPILOG
+from fastlib.client import Sighting
+from fastlib.message import Message, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
+
+TASK_TEXT = "{task: stop vm, list: [{vm-name: vm1}], id: s1}"
+RESULT_TEXT = "{result: vm stopped, list: [{vm-name: vm1, status: success}], id: s1}"
+FAILED_TEXT = (
+    r'{result: vm stopped, list: [{vm-name: vm2, status: error, details: "no\e[31m\nroute"}]}'
+)
+PROGRESS_TEXT = "{title: stop vm, id: s1, vm-name: vm1, phase: waiting, percent: 50}"
+NOW = datetime.now().astimezone()
+
+
+def play(daemon: Daemon) -> None:
+    """One message of each kind, and one that cannot be read."""
+    daemon.communicator.send(TASK_TEXT.encode(), TASK(daemon.host)).wait(30)
+    daemon.progress(PROGRESS_TEXT)
+    daemon.result(RESULT_TEXT)
+    daemon.result(FAILED_TEXT)
+    daemon.result('{result: "\\e]0;title\\a"')
+
+
+@pytest.fixture
+def present(mosquitto):
+    """A daemon that is there: who watches its presence sees that at once, once it sees all."""
+    with Daemon(mosquitto, "hostW") as daemon:
+        daemon.answer = silence
+        daemon.presence()
+        yield daemon
+
+
+WATCH = ("watch", "--host", "hostW", "--presence", "--tasks", "--progress", "--count", "6")
+
+
+# --- in a pipe ------------------------------------------------------------------------------------
+
+
+def test_a_line_a_message(env, present):
+    with Running(*WATCH, env=env) as watch:
+        watch.until("presence")
+        play(present)
+        assert watch.wait() == 0
+    text = watch.text("stdout")
+    assert CONTROL.search(text) is None
+    lines = text.splitlines()
+    times = [datetime.fromisoformat(line.split()[0]) for line in lines]
+    assert times[1:] == sorted(times[1:])
+    said = sorted(line.partition(" ")[2] for line in lines)
+    unreadable = said.pop(-4 if said[-1].startswith("hostW task") else -3)
+    assert said == [
+        "hostW presence - online qemu 1.0",
+        "hostW progress s1 stop vm: vm1: waiting 50 %",
+        r"hostW result - vm stopped: vm2: error: no\x1b[31m\nroute",
+        "hostW result s1 vm stopped: vm1: success",
+        "hostW task s1 stop vm: vm1",
+    ]
+    assert unreadable.startswith("hostW result - cannot be read: ")
+    assert watch.text("stderr") == ""
+
+
+def test_json_has_an_object_a_line(env, present):
+    with Running(*WATCH, "--format", "json", env=env) as watch:
+        watch.until("presence")
+        play(present)
+        assert watch.wait() == 0
+    text = watch.text("stdout")
+    assert CONTROL.search(text) is None
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert {row["host"] for row in rows} == {"hostW"}
+    assert all(row.keys() == {"time", "host", "kind", "id", "message", "error"} for row in rows)
+    by = {(row["kind"], row["id"]): row for row in rows if row["error"] is None}
+    assert by.keys() == {
+        ("presence", None),
+        ("task", "s1"),
+        ("progress", "s1"),
+        ("result", "s1"),
+        ("result", None),
+    }
+    for key, kind, source in (
+        (("task", "s1"), TaskContainer, TASK_TEXT),
+        (("result", "s1"), ResultContainer, RESULT_TEXT),
+        (("progress", "s1"), Progress, PROGRESS_TEXT),
+    ):
+        assert by[key]["message"] == kind.from_yaml(source).emit()
+    (unreadable,) = (row for row in rows if row["error"] is not None)
+    assert (unreadable["kind"], unreadable["message"]) == ("result", None)
+
+
+def test_only_what_was_asked_for(env, present, daemon):
+    with Running("watch", "--host", "hostW", "--count", "1", env=env) as watch:
+        while watch.process.poll() is None:  # until it has subscribed, which it does not say
+            play(daemon)
+            play(present)
+        assert watch.wait() == 0
+    (line,) = watch.text("stdout").splitlines()
+    assert " hostW result " in line
+
+
+@pytest.mark.parametrize("line", re.findall(r"^  (fastlib [^|\n]*)", _EPILOG, re.MULTILINE))
+def test_the_examples_of_the_help_work(line, env):
+    assert run(*line.split()[1:], "--timeout", "0.1", env=env).returncode == (
+        3 if "--count" in line else 0
+    )
+
+
+def test_it_ends_after_its_time(env):
+    done = run("watch", "--timeout", "0.1", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = run("watch", "--timeout", "0.1", "--count", "1", "--host", "nobody", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_in_order(number, env, present):
+    with Running("watch", "--presence", env=env) as watch:
+        watch.until("hostW presence")
+        watch.process.send_signal(number)
+        assert watch.wait() == 0
+    assert watch.text("stderr") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--count", "0"], "argument --count: expected a number from 1; got '0'"),
+        (["--timeout", "x"], "argument --timeout: expected a number of seconds above 0; got 'x'"),
+        (["--host", "a/b"], "argument --host: expected a name without"),
+        (["--hst", "a"], "unrecognized arguments: --hst a"),
+    ],
+)
+def test_wrong_usage(arguments, words, env):
+    done = run("watch", *arguments, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+
+
+# --- on a terminal --------------------------------------------------------------------------------
+
+SCREEN = ("stdout", "stderr")
+
+
+def test_a_live_table_on_a_terminal(env, present):
+    with Running("watch", "--host", "hostW", env=env, terminal=SCREEN) as watch:
+        watch.until(r"hosts\n.*\nhostW +online +qemu +1.0 +0:00:0\d ago", "terminal")
+        present.communicator.send(TASK_TEXT.encode(), TASK("hostW")).wait(30)
+        watch.until(r"under way\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
+        present.progress(PROGRESS_TEXT)
+        watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d ago", "terminal")
+        play(present)
+        watch.until(r"last results\n.*\n.* hostW +result cannot be read", "terminal")
+        watch.until(r"hostW +s1 +vm stopped: vm1: success", "terminal")
+        watch.until(r"hostW +vm stopped: vm2: error: no\\x1b\[31m\\nroute", "terminal")
+        watch.interrupt()
+        assert watch.wait() == 0
+    shown = watch.read["terminal"]
+    assert b"\033]0;" not in shown
+    assert b"no\033" not in shown
+    assert re.search(rb"\033\[[0-9;]*32m[^\033]*vm1: success", shown)
+    assert shown.rindex(b"\033[?25h") > shown.rindex(b"\033[?25l")  # the cursor is there again
+
+
+@pytest.mark.parametrize("how", ["without rich", "dumb"])
+def test_lines_on_a_terminal_that_cannot_show_a_table(how, env, present):
+    code = "import sys; sys.modules['rich'] = None; from fastlib.cli import main; sys.exit(main())"
+    program = (sys.executable, "-c", code) if how == "without rich" else None
+    env = env | {"TERM": "dumb" if how == "dumb" else "xterm"}
+    more = {} if program is None else {"program": program}
+    with Running("watch", "--presence", env=env, terminal=["stdout"], **more) as watch:
+        watch.until(r" hostW presence - online qemu 1.0\n", "terminal")
+        watch.interrupt()
+        assert watch.wait() == 0
+    note = (
+        "fastlib watch: note: the live table needs rich, which is not installed: "
+        "pip install 'fastlib[terminal]'\n"
+    )
+    assert watch.text("stderr") == (note if how == "without rich" else "")
+    assert b"\033" not in watch.read["terminal"]
+
+
+def test_no_colours_if_they_are_refused(env, present):
+    with Running("watch", "--host", "hostW", env=env | {"NO_COLOR": "1"}, terminal=SCREEN) as watch:
+        watch.until(r"hostW +online", "terminal")
+        watch.interrupt()
+        assert watch.wait() == 0
+    assert re.search(rb"\033\[[0-9;]*3[0-7]", watch.read["terminal"]) is None
+
+
+# --- what the table shows -------------------------------------------------------------------------
+
+
+def seen(topic, kind: type[Message], text: str, host: str = "hostA", age: float = 0.0):
+    return Sighting(
+        host=host,
+        topic=topic(host),
+        time=NOW - timedelta(seconds=age),
+        payload=text.encode(),
+        message=kind.from_yaml(text),
+    )
+
+
+def shown(cluster: Cluster, height: int = 40) -> str:
+    console = Console(file=io.StringIO(), width=100, height=height, color_system=None)
+    console.print(render(cluster, NOW, height))
+    text = console.file.getvalue()
+    return "\n".join(line.rstrip() for line in text.split("\n"))
+
+
+def test_an_empty_cluster():
+    text = shown(Cluster())
+    assert text.count("none yet") == 3
+
+
+def test_a_task_is_under_way_until_its_result():
+    cluster = Cluster()
+    cluster.see(seen(TASK, TaskContainer, TASK_TEXT, age=75))
+    assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15 ago", shown(cluster))
+    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT, host="hostB"))
+    assert "stop vm vm1" in shown(cluster)  # another host's id
+    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT))
+    assert cluster.tasks == {}
+    assert [(ended.host, ended.id, ended.failed) for ended in cluster.results] == [
+        ("hostA", "s1", False),
+        ("hostB", "s1", False),
+    ]
+
+
+def test_tasks_without_an_id_are_answered_in_their_order():
+    cluster = Cluster()
+    for name in ("vm1", "vm2"):
+        cluster.see(seen(TASK, TaskContainer, f"{{task: stop vm, list: [{{vm-name: {name}}}]}}"))
+    cluster.see(seen(TASK, TaskContainer, "task: quit"))
+    cluster.see(seen(RESULT, ResultContainer, FAILED_TEXT))
+    assert [task.names for task in cluster.tasks.values()] == [["vm2"], []]
+    cluster.see(seen(RESULT, ResultContainer, "{result: never heard of, list: []}"))
+    assert len(cluster.tasks) == 2
+
+
+def test_progress_of_a_task_that_was_sent_before():
+    cluster = Cluster()
+    for name in ("vm1", "vm2"):
+        text = f"{{id: e1, vm-name: {name}, phase: memory, percent: 30}}"
+        cluster.see(seen(PROGRESS, Progress, text))
+    cluster.see(seen(PROGRESS, Progress, "{phase: nobody's}"))
+    assert [*cluster.tasks] == [("hostA", "e1", 0)]
+    assert len(re.findall(r"hostA +e1 +vm\d +memory 30 %", shown(cluster))) == 2
+
+
+def test_a_host_that_says_nothing_of_itself_and_one_that_is_gone():
+    cluster = Cluster()
+    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT))
+    cluster.see(seen(PRESENCE, Presence, "status: offline", host="hostB", age=5))
+    text = shown(cluster)
+    assert re.search(r"hostA +unknown +0:00:00 ago", text)
+    assert re.search(r"hostB +offline +0:00:05 ago", text)
+
+
+@pytest.mark.parametrize("height", [16, 24, 50])
+def test_a_large_cluster_fits_the_terminal(height):
+    cluster = Cluster()
+    for number in range(MAX_TASKS + 5):
+        host = f"host{number % 100}"
+        task = f"{{task: stop vm, list: [{{vm-name: vm{number}}}], id: '{number}'}}"
+        cluster.see(seen(TASK, TaskContainer, task, host=host))
+        cluster.see(seen(PRESENCE, Presence, "status: online", host=host))
+        if number % 3 == 0:
+            cluster.see(seen(RESULT, ResultContainer, FAILED_TEXT, host=host))
+    assert len(cluster.tasks) == MAX_TASKS
+    assert ("host0", "0", 0) not in cluster.tasks
+    text = shown(cluster, height)
+    assert text.count("\n") < height
+    assert text.count(" more\n") == 3
+    assert "hosts (100)" in text
+    assert f"under way ({MAX_TASKS})" in text
