@@ -6,6 +6,8 @@ import sys
 BENCHMARKS = {
     "codec": "load and emit eight messages, beside the YAML libraries of Python",
     "memory": "peak memory of loading ten thousand results",
+    "transport": "messages per second and round trips through mosquitto, beside bare paho-mqtt",
+    "daemon": "tasks per second and latency of one migfra, beside a loop that only answers",
 }
 """The name of each benchmark, which is its module with a `main(arguments) -> exit status`."""
 

@@ -4,6 +4,7 @@ Nothing here asserts a time: that is what the benchmarks themselves are run for.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,8 @@ def test_the_dispatcher_names_the_benchmarks():
     assert asked.returncode == 0
     assert "codec" in asked.stdout
     assert "memory" in asked.stdout
+    assert "transport" in asked.stdout
+    assert "daemon" in asked.stdout
     assert wrong.returncode == 2
     assert "nonsense" in wrong.stderr
 
@@ -186,3 +189,113 @@ def test_peak_memory_counts_what_a_load_holds():
 
     peak = peak_of(lambda text: [bytes(100_000) for _ in range(3)], b"")
     assert 300_000 <= peak < 310_000
+
+
+# --- transport ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def transport():
+    done = _run("transport", "--quick", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_both_transports_are_timed(transport):
+    rates = transport["messages-per-second"]
+    assert list(rates) == [
+        f"{until}, QoS {qos}" for until in ("confirmed", "received") for qos in (1, 2)
+    ]
+    for case, row in rates.items():
+        assert list(row) == ["fastlib", "bare paho"]
+        for figures in row.values():
+            assert figures["best"] >= figures["median"] > 0
+            assert figures["rounds"] == 2
+        ratio = row["fastlib"]["best"] / row["bare paho"]["best"]
+        assert transport["ratio"][case] == pytest.approx(ratio)
+    assert list(transport["round-trip-ms"]) == ["one by one", "1,000 at once"]
+    for row in transport["round-trip-ms"].values():
+        assert list(row) == ["fastlib", "bare paho"]
+        for figures in row.values():
+            assert figures["p99"] >= figures["median"] > 0
+    for figures in transport["round-trip-ms"]["1,000 at once"].values():
+        assert figures["trips"] == 2000
+
+
+def test_the_transport_target_is_the_worst_ratio(transport):
+    (target,) = transport["targets"]
+    assert target["value"] == min(transport["ratio"].values())
+    assert target["met"] == (target["value"] >= 0.8)
+
+
+def test_the_transport_tables_say_what_was_measured():
+    from benchmarks.transport import Outcome, render
+
+    outcome = Outcome(
+        size=123,
+        rates={
+            "fast": {"fastlib": [1.0, 900.0], "bare paho": [1000.0]},
+            "slow": {"fastlib": [70.0], "bare paho": [100.0, 90.0]},
+        },
+        trips={"one by one": {"fastlib": [0.001] * 99 + [0.5], "bare paho": [0.002] * 2}},
+    )
+    text = render(outcome)
+    assert re.search(r"fast +900 +1,000 +0\.90", text)
+    assert re.search(r"one by one +1\.00 / \d+\.\d\d +2\.00 / 2\.00", text)
+    assert "the worst is slow: 0.70x - NOT met" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("mosquitto", "apt-get install"), ("paho", "pip install '.[mqtt]'")],
+)
+def test_what_the_transport_benchmark_needs_is_told(missing, remedy, monkeypatch, capsys):
+    from benchmarks import mosquitto, transport
+
+    if missing == "mosquitto":
+        monkeypatch.setattr(mosquitto.shutil, "which", lambda *_, **__: None)
+    else:
+        for module in ("pairs", "callers"):
+            monkeypatch.delitem(sys.modules, f"benchmarks.{module}", raising=False)
+        monkeypatch.setitem(sys.modules, "paho", None)
+        for module in [name for name in sys.modules if name.startswith("paho.")]:
+            monkeypatch.delitem(sys.modules, module)
+    assert transport.main(["--quick"]) == 2
+    assert remedy in capsys.readouterr().err
+
+
+# --- daemon ---------------------------------------------------------------------------------------
+
+
+def test_a_daemon_is_timed_beside_a_loop():
+    done = _run("daemon", "--quick", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads(done.stdout)
+    rates = outcome["tasks-per-second"]
+    assert list(rates) == ["loop", "journal in memory", "migfra"]
+    for name, figures in rates.items():
+        assert figures["best"] >= figures["median"] > 0
+        assert figures["rounds"] == 2
+        ratio = figures["best"] / rates["loop"]["best"]
+        assert outcome["ratio"][name] == pytest.approx(ratio)
+    for figures in outcome["latency-ms"].values():
+        assert figures["p99"] >= figures["median"] > 0
+        assert figures["tasks"] == 60
+
+
+def test_the_daemon_table_says_what_was_measured():
+    from benchmarks.daemon import Outcome, render
+
+    rates = {"loop": [1000.0, 2000.0], "journal in memory": [1500.0], "migfra": [500.0, 100.0]}
+    latencies = {name: [0.001] * 99 + [0.5] for name in rates}
+    text = render(Outcome(rates, latencies))
+    assert re.search(r"loop +2,000 +1\.00 +1\.00 +\d+\.\d\d", text)
+    assert re.search(r"migfra +500 +0\.25 ", text)
+
+
+def test_without_mosquitto_the_daemon_benchmark_says_so(monkeypatch, capsys):
+    from benchmarks import daemon, mosquitto
+
+    monkeypatch.setattr(mosquitto.shutil, "which", lambda *_, **__: None)
+    assert daemon.main(["--quick"]) == 2
+    assert "apt-get install" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""Tasks per second and latency of one daemon, beside a loop that only reads and answers.
+
+All are processes of their own, asked by the same client over a mosquitto on loopback, in one run
+and in turns.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .mosquitto import MissingBrokerError, mosquitto
+from .mosquitto import version as mosquitto_version
+
+if TYPE_CHECKING:
+    from fastlib.client import Handle, MigfraClient
+    from fastlib.message import ResultContainer, TaskContainer
+
+KINDS = {"loop": "loop", "journal in memory": "memory", "migfra": "migfra"}
+"""What is measured, and what `answerers` calls it."""
+BASE = "loop"
+
+PATIENCE = 120.0
+"""Seconds until a measurement that does not end is given up."""
+WINDOW = 200
+"""Tasks that are under way at the same time, for tasks per second."""
+
+
+class Effort(NamedTuple):
+    """How much a measurement sends."""
+
+    rounds: int
+    tasks: int
+    """Of each sample of tasks per second."""
+    single: int
+    """One by one, of each sample."""
+
+
+THOROUGH = Effort(rounds=7, tasks=3000, single=500)
+QUICK = Effort(rounds=2, tasks=300, single=30)
+
+
+@dataclass
+class Outcome:
+    """All that one run found, by contender."""
+
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    """Tasks per second, one entry a round."""
+    latencies: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds from submit to result, of all rounds."""
+
+    def rate(self, name: str) -> float:
+        """Tasks per second in the round that was disturbed the least."""
+        return max(self.rates[name])
+
+    def ratio(self, name: str) -> float:
+        """The same as a part of what the loop does."""
+        return self.rate(name) / self.rate(BASE)
+
+    def median(self, name: str) -> float:
+        """Seconds that half of the tasks stay within."""
+        return statistics.median(self.latencies[name])
+
+    def slow(self, name: str) -> float:
+        """Seconds that 99 of 100 tasks stay within."""
+        return statistics.quantiles(self.latencies[name], n=100, method="inclusive")[98]
+
+
+def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Measures everything, the contenders in turns, each first in some round.
+
+    Raises MissingBrokerError, and MissingExtraError if paho-mqtt is not installed.
+    """
+    outcome = Outcome({name: [] for name in KINDS}, {name: [] for name in KINDS})
+    names = list(KINDS)
+    with ExitStack() as stack:
+        clients = {name: stack.enter_context(_asked(kind)) for name, kind in KINDS.items()}
+        for name, client in clients.items():
+            _at_once(client, min(effort.tasks, WINDOW))  # warms it up
+            progress(f"{name} is ready")
+        for number in range(effort.rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                progress(f"round {number + 1} of {effort.rounds}: {name}")
+                outcome.rates[name].append(effort.tasks / _at_once(clients[name], effort.tasks))
+                outcome.latencies[name] += _one_by_one(clients[name], effort.single)
+    return outcome
+
+
+@contextmanager
+def _asked(kind: str) -> Iterator["MigfraClient"]:
+    """A client, and at a broker of their own the process that answers it."""
+    from fastlib.client import MigfraClient
+    from fastlib.transport import MqttOptions
+
+    with tempfile.TemporaryDirectory() as directory, mosquitto() as port, ExitStack() as stack:
+        options = MqttOptions(host="127.0.0.1", port=port)
+        client = stack.enter_context(MigfraClient.connect(options, timeout=PATIENCE))
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.answerers", kind, str(port), directory],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(process.stdin.close if process.stdin else process.kill)
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"{kind} does not start")
+        yield client
+
+
+def _at_once(client: "MigfraClient", count: int) -> float:
+    """Seconds for so many tasks, of which a window is under way at the same time."""
+    container = _task()
+    handles: deque[Handle[ResultContainer]] = deque()
+    begin = time.perf_counter()
+    for _ in range(count):
+        handles.append(_submit(client, container))
+        if len(handles) == WINDOW:
+            _check(handles.popleft())
+    for handle in handles:
+        _check(handle)
+    return time.perf_counter() - begin
+
+
+def _one_by_one(client: "MigfraClient", count: int) -> list[float]:
+    """Seconds of each task, sent when the result of the one before has come."""
+    container = _task()
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        _check(_submit(client, container))
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def _task() -> "TaskContainer":
+    from fastlib import Stop, TaskContainer
+
+    return TaskContainer(tasks=[Stop(vm_name="centos7113")])
+
+
+def _submit(client: "MigfraClient", container: "TaskContainer") -> "Handle[ResultContainer]":
+    return client.submit("node01", container)
+
+
+def _check(handle: "Handle[ResultContainer]") -> None:
+    answer = handle.result(PATIENCE)
+    if [result.status for result in answer.results] != ["success"]:
+        raise ValueError(f"not the answer: {answer}")
+
+
+# --- what is printed ----------------------------------------------------------------------------
+
+
+def render(outcome: Outcome) -> str:
+    """The outcome as a table for people."""
+    head = f"{'':<20}{'tasks/s':>10}{'ratio':>8}{'median, ms':>14}{'p99, ms':>10}"
+    lines = [head, "-" * len(head)]
+    for name in KINDS:
+        lines.append(
+            f"{name:<20}{outcome.rate(name):>10,.0f}{outcome.ratio(name):>8.2f}"
+            f"{outcome.median(name) * 1e3:>14.2f}{outcome.slow(name) * 1e3:>10.2f}"
+        )
+    lines += [
+        "",
+        f"tasks per second with {WINDOW} under way, the best of all rounds; latency from submit",
+        "to result, one by one, of all rounds; QoS 2 both ways",
+        f"{BASE} reads each task and answers it; migfra has its journal on the disk, and a",
+        "hypervisor that does nothing",
+        f"Python {platform.python_version()}; mosquitto {mosquitto_version()}",
+    ]
+    return "\n".join(lines)
+
+
+def to_json(outcome: Outcome) -> str:
+    """The outcome for programs."""
+    tree: dict[str, Any] = {
+        "benchmark": "daemon",
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {"mosquitto": mosquitto_version()},
+        "tasks-per-second": {
+            name: {
+                "best": outcome.rate(name),
+                "median": statistics.median(rates),
+                "rounds": len(rates),
+            }
+            for name, rates in outcome.rates.items()
+        },
+        "ratio": {name: outcome.ratio(name) for name in KINDS},
+        "latency-ms": {
+            name: {
+                "median": outcome.median(name) * 1e3,
+                "p99": outcome.slow(name) * 1e3,
+                "tasks": len(times),
+            }
+            for name, times in outcome.latencies.items()
+        },
+    }
+    return json.dumps(tree, indent=2)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m benchmarks daemon`: exit status 2 if there is nothing to measure with."""
+    from fastlib.transport import MissingExtraError
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks daemon", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--quick", action="store_true", help="some seconds, less exact")
+    options = parser.parse_args(arguments)
+    show = _show_progress if sys.stderr.isatty() else lambda text: None
+    try:
+        outcome = run(QUICK if options.quick else THOROUGH, show)
+    except (MissingBrokerError, MissingExtraError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    print(to_json(outcome) if options.json else render(outcome))
+    return 0
+
+
+def _show_progress(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,69 @@
+"""A mosquitto for a benchmark: on a free loopback port, with nothing left behind."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+INSTALL = "apt-get install -y --no-install-recommends mosquitto"
+
+SETTINGS = (
+    "allow_anonymous true",
+    "set_tcp_nodelay true",  # else its delays for small packets are all that is seen
+    "max_queued_messages 0",  # by default it drops what exceeds 1000 waiting messages
+    "log_dest stderr",
+    "connection_messages false",
+)
+
+
+class MissingBrokerError(Exception):
+    """There is no mosquitto, or it does not start."""
+
+
+def find() -> str:
+    """The path of the program. Raises MissingBrokerError."""
+    path = os.environ.get("PATH", os.defpath)
+    found = shutil.which("mosquitto", path=f"{path}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise MissingBrokerError(f"mosquitto is not installed: {INSTALL}")
+    return found
+
+
+def version() -> str:
+    """What it calls itself."""
+    shown = subprocess.run([find(), "-h"], capture_output=True, text=True).stdout
+    found = re.search(r"version (\S+)", shown)
+    return found[1] if found else "of an unknown version"
+
+
+@contextmanager
+def mosquitto() -> Iterator[int]:
+    """Runs the broker; gives its port. Raises MissingBrokerError."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "mosquitto.conf")
+        user = ["user root"] if os.getuid() == 0 else []  # else it could not read the directory
+        file.write_text("\n".join([f"listener {port} 127.0.0.1", *SETTINGS, *user, ""]))
+        with subprocess.Popen([find(), "-c", str(file)], stderr=subprocess.PIPE, text=True) as run:
+            try:
+                _await_start(run)
+                yield port
+            finally:
+                run.terminate()
+
+
+def _await_start(process: "subprocess.Popen[str]") -> None:
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if " running" in line:
+            return
+    raise MissingBrokerError(f"mosquitto does not start: {''.join(said)}")
