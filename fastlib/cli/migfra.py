@@ -1,0 +1,182 @@
+"""`migfra`: the migration daemon as a program."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import FastlibError, __version__
+from ..codec.errors import ValidationError
+from .problems import print_text
+from .source import Source, read
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from ..migfra import Configuration
+    from ..migfra.background import Background
+
+log = logging.getLogger("fastlib.migfra")
+
+_EPILOG = """\
+signals:
+  TERM, INT  finish what runs, for at most 'shutdown-timeout' seconds, and end; a second one ends
+             at once
+  HUP        read the level of the log again
+
+The exit status is 0 after an orderly end, 1 if the configuration is wrong or the daemon cannot
+work, 2 for wrong usage or a file that cannot be read.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program, with the process's arguments by default; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    try:
+        source = read(options.config)
+    except OSError as error:
+        return _complain(f"{printable(options.config)}: {error.strerror or error}", 2)
+    configuration = _checked(source)
+    if configuration is None:
+        return 1
+    if options.check:
+        return 0
+    try:
+        return _run(configuration, options)
+    except (FastlibError, OSError) as error:
+        return _complain(str(error), 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="migfra",
+        description="Executes the tasks that a scheduler sends to this host.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration")
+    parser.add_argument(
+        "-d", "--daemon", action="store_true", help="go to the background once it works"
+    )
+    parser.add_argument(
+        "-l", "--log", metavar="FILE", help="log to a file instead of to standard error"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="say what is wrong with the configuration, and end"
+    )
+    parser.add_argument("--version", action="version", version=f"migfra {__version__}")
+    return parser
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"migfra: error: {text}", file=sys.stderr)
+    return status
+
+
+def _checked(source: Source) -> "Configuration | None":
+    """The configuration of a file, after telling its problems."""
+    from ..migfra import Configuration, check_configuration
+
+    report = check_configuration(source.data)
+    print_text(source, report.problems, sys.stderr)
+    if not report.ok:
+        return None
+    assert isinstance(report.message, Configuration)
+    try:
+        _ = report.message.host
+    except ValidationError as error:
+        _complain(str(error), 1)
+        return None
+    return report.message
+
+
+def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
+    from ..migfra.background import Background
+    from ..migfra.lock import InstanceLock, lock_path
+    from ..migfra.logs import set_up
+
+    path = Path(options.config).resolve()
+    log_file = None if options.log is None else Path(options.log).resolve()
+    background = Background()
+    if options.daemon:
+        status = background.enter()
+        if status is not None:
+            return status
+    try:
+        with InstanceLock(lock_path(path, configuration.host)):
+            set_up(configuration.log.level, configuration.log.format, log_file)
+            return asyncio.run(_serve(configuration, path, background))
+    except (FastlibError, OSError) as error:
+        if not options.daemon:
+            raise
+        background.failed(f"migfra: error: {error}")
+        return 1
+
+
+async def _serve(configuration: "Configuration", path: Path, background: "Background") -> int:
+    """Be the daemon until a signal or a quit ends it."""
+    from ..migfra.daemon import Daemon
+    from ..migfra.notify import notify
+
+    loop = asyncio.get_running_loop()
+    daemon = Daemon(configuration)
+    opening = asyncio.create_task(daemon.open())
+
+    def end() -> None:
+        if daemon.stopping:
+            log.warning("told to end once more: ending at once")
+            opening.cancel()
+            daemon.hurry()
+            return
+        notify("STOPPING=1")
+        daemon.stop()
+        if not opening.done():
+            opening.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, _read_level_again, path)
+    try:
+        await opening
+    except asyncio.CancelledError:
+        log.info("ended before it began to work")
+        return 0
+    log.info(
+        "migfra %s works on %s with the hypervisor %s",
+        __version__, daemon.host, daemon.hypervisor.name,
+    )  # fmt: skip
+    notify("READY=1")
+    background.works()
+    await daemon.ended.wait()
+    return 0
+
+
+def _read_level_again(path: Path) -> None:
+    """What SIGHUP asks for. A file that is wrong by now changes nothing."""
+    from ..migfra import Configuration, check_configuration
+    from ..migfra.logs import set_level
+
+    try:
+        report = check_configuration(path.read_bytes())
+    except OSError as error:
+        log.error("the configuration cannot be read again: %s", error)
+        return
+    if not isinstance(report.message, Configuration):
+        problems = "; ".join(str(problem) for problem in report.errors)
+        log.error("the configuration is wrong, the log's level stays: %s", problems)
+        return
+    level = report.message.log.level
+    set_level(level)
+    log.log(logging.INFO if level in ("debug", "info") else logging.ERROR, "log level: %s", level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

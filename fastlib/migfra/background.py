@@ -1,0 +1,56 @@
+"""Becoming a daemon in the old sense: a process of its own that no terminal ends."""
+
+import os
+import sys
+from typing import Final
+
+_WORKS: Final = b"+"
+
+
+class Background:
+    """Leaves for the background; the process in the foreground waits until all works, or tells
+    what does not.
+    """
+
+    def __init__(self) -> None:
+        self._pipe = -1
+
+    def enter(self) -> int | None:
+        """Go to the background. In the foreground: the exit status, once it is known; else None."""
+        reading, writing = os.pipe()
+        if os.fork():
+            os.close(writing)
+            with os.fdopen(reading, "rb") as pipe:
+                said = pipe.read()
+            if said == _WORKS:
+                return 0
+            text = said.decode(errors="replace") or "migfra: error: the daemon ended without a word"
+            print(text, file=sys.stderr)
+            return 1
+        os.close(reading)
+        os.setsid()
+        if os.fork():  # so that it leads no session and never gets a terminal
+            os._exit(0)
+        # The directory stays, so that paths mean what they mean in the foreground.
+        self._pipe = writing
+        return None
+
+    def works(self) -> None:
+        """Let the foreground end well, and let go of the terminal."""
+        if self._pipe < 0:
+            return
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        os.close(nothing)
+        self._say(_WORKS)
+
+    def failed(self, text: str) -> None:
+        """Let the foreground end with an error."""
+        self._say(text.encode(errors="replace"))
+
+    def _say(self, said: bytes) -> None:
+        if self._pipe >= 0:
+            os.write(self._pipe, said)
+            os.close(self._pipe)
+            self._pipe = -1

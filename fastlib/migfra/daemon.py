@@ -1,0 +1,266 @@
+"""The daemon: everything put together, from `open` to `close`."""
+
+import asyncio
+import platform
+import time
+from contextlib import AsyncExitStack
+from logging import getLogger
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from .. import __version__
+from ..message.node import Presence
+from ..transport import (
+    AsyncCommunicator,
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+)
+from .answers import quit_answer
+from .configuration import Configuration
+from .connection import Connection
+from .control import Control
+from .dispatch import Dispatcher
+from .execution import Executor
+from .hypervisor import Hypervisor
+from .journal import Journal
+from .lock import InstanceLock
+from .opening import opened
+from .presence import Herald
+from .progress import Announcer
+from .publisher import Publisher
+from .reception import Reception
+from .statistics import Statistics
+from .threads import Threads
+from .work import Work
+
+log = getLogger("fastlib.migfra")
+
+CLOSE_SECONDS: Final = 10.0
+"""How long the broker, the journal and the hypervisor may each take to let go."""
+SPARE_THREADS: Final = 4
+"""For what is called beside the members at work: queries, `open` and `close`."""
+
+
+class Daemon:
+    """A migration daemon, as an async context manager::
+
+        async with Daemon(configuration) as daemon:
+            await daemon.ended.wait()
+
+    `ended` is set after `stop`, or after a `quit` that came as a message.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        communicator: MqttOptions | MemoryOptions | MemoryBroker | None = None,
+        hypervisor: Hypervisor | None = None,
+        journal: Path | str | None = None,
+        in_memory: bool = False,
+    ) -> None:
+        """The parts that are given stand for those of the configuration: a broker, a hypervisor
+        that was made already, the path of the journal. `in_memory` is a journal without a file,
+        which does not outlive the daemon.
+        """
+        self.configuration: Final = configuration
+        self.host: Final = configuration.host
+        self.statistics: Final = Statistics()
+        self.ended: Final = asyncio.Event()
+        """Set when the daemon has ended."""
+        self.started: Final = time.time()
+        self._given = communicator
+        self._hypervisor = hypervisor or configuration.hypervisor.make(configuration.node)
+        self._path = None if in_memory else Path(journal or configuration.journal_path())
+        self._stop = asyncio.Event()
+        self._quit: Work | None = None
+        self._hurry = asyncio.Event()
+        self._killed = False
+        self._life: asyncio.Task[None] | None = None
+        self._parts = AsyncExitStack()
+        self.communicator: AsyncCommunicator
+        self.journal: Journal
+        self.dispatcher: Dispatcher
+        self.publisher: Publisher
+        self._connection: Connection
+        self._reception: Reception
+        self._herald: Herald
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """What executes the tasks."""
+        return self._hypervisor
+
+    async def open(self) -> Self:
+        """Begin to work, as soon as the broker is there.
+
+        Raises RunningError, JournalError, PluginError, OptionsError, and RefusedError if the broker
+        does not want us.
+        """
+        async with AsyncExitStack() as parts:
+            await self._open(parts)
+            self._parts = parts.pop_all()
+        self._life = asyncio.create_task(self._live())
+        return self
+
+    async def _open(self, parts: AsyncExitStack) -> None:
+        told = self.configuration
+        if self._path is not None:
+            parts.enter_context(InstanceLock(Path(f"{self._path}.lock")))
+        self.journal = Journal(
+            self._path, max_age=told.journal.max_age, max_size=told.journal.max_size << 20
+        )
+        parts.push_async_callback(self.journal.close, CLOSE_SECONDS)
+        threads = Threads(told.limits.members + SPARE_THREADS, f"migfra-{self.host}")
+        parts.callback(threads.close)
+        await parts.enter_async_context(opened(self._hypervisor, threads))
+        self._connection = Connection(told, self._given)
+        self.communicator = await self._connection.open()
+        parts.push_async_callback(self._connection.close)
+        topic = told.named(told.communicator.publish_topic)
+        self.publisher = Publisher(self.communicator, self.journal, topic, told.communicator.qos)
+        parts.callback(self.publisher.stop)
+        self._assemble(threads)
+        parts.push_async_callback(self.dispatcher.abandon)
+        await self._take_up()
+        if told.metrics is not None:
+            from .metrics import serve  # an extra
+
+            parts.callback(serve(self, told.metrics))
+        parts.push_async_callback(self._reception.end)
+        await self._reception.begin()
+        self.dispatcher.start()
+        await self._herald.begin()
+
+    def _assemble(self, threads: Threads) -> None:
+        told = self.configuration
+        announcer = Announcer(self.communicator, self.host, told.progress_interval, self.statistics)
+        executor = Executor(
+            self._hypervisor,
+            self.host,
+            journal=self.journal,
+            communicator=self.communicator,
+            announcer=announcer,
+            threads=threads,
+            retry=told.retry,
+            statistics=self.statistics,
+        )
+        self.dispatcher = Dispatcher(
+            executor, self.journal, self.publisher, told.limits, self._quit_came
+        )
+        versions = {"fastlib": __version__, "python": platform.python_version()}
+        Control(
+            self._hypervisor, self.host, executor, self.dispatcher, told.cancel_timeout, versions
+        )
+        self._reception = Reception(
+            self.communicator,
+            told.named(told.communicator.subscribe_topic),
+            told.limits.payload,
+            journal=self.journal,
+            dispatcher=self.dispatcher,
+            publisher=self.publisher,
+            executor=executor,
+            statistics=self.statistics,
+        )
+        presence = Presence(
+            status="online",
+            version=__version__,
+            hypervisor=self._hypervisor.name,
+            started=self.started,
+        )
+        self._herald = Herald(self.communicator, self.host, presence)
+
+    async def _take_up(self) -> None:
+        """Go on with what an earlier run has left."""
+        self.journal.trim()
+        for number, answer in await self.journal.unconfirmed():
+            self.publisher.put(number, answer)
+        left = await self.journal.unfinished()
+        for unfinished in left:
+            work = Work(unfinished.number, unfinished.id, None, recovered=unfinished)
+            self.dispatcher.put(work)
+        if left:
+            log.info("%d containers were left by the last run", len(left))
+
+    def stop(self) -> None:
+        """Finish what runs and end; `ended` is set then. Returns at once."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """True from the moment on that it is to end."""
+        return self._stop.is_set()
+
+    def hurry(self) -> None:
+        """Wait no longer for what runs; the next run looks how it ended. Returns at once."""
+        self._hurry.set()
+
+    def _quit_came(self, work: Work) -> None:
+        self._quit = work
+        self.stop()
+
+    async def _live(self) -> None:
+        """Wait for the end, and see to it."""
+        try:
+            await self._stop.wait()
+            await (self._drop() if self._killed else self._finish())
+        except Exception:
+            log.exception("the daemon did not end as it should")
+        finally:
+            await self._parts.aclose()
+            self.ended.set()
+            log.info("ended")
+
+    async def _finish(self) -> None:
+        timeout = self.configuration.shutdown_timeout
+        log.info("ending: what runs is finished within %g s", timeout)
+        await self._reception.end()
+        left = await self.dispatcher.finish(timeout, self._hurry)
+        words = ", ".join(f"{work.title} {work.id or '(without id)'}" for work in left)
+        if left:
+            log.warning("did not end within %g s and is left to the next run: %s", timeout, words)
+        if self.dispatcher.queued:
+            log.warning("%d containers wait for the next run", self.dispatcher.queued)
+        if self._quit is not None and self._quit.container is not None:
+            said = f"did not end in time: {words}" if left else None
+            answer = quit_answer(self._quit.container, said)
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self.dispatcher.answer(self._quit, answer)
+            except TimeoutError:
+                log.warning("the answer to quit cannot be written; the next run gives it")
+        await self._herald.end()
+        await self.publisher.flush(CLOSE_SECONDS)
+
+    async def close(self) -> None:
+        """Finish what runs, at most for the configured timeout, and end."""
+        self.stop()
+        if self._life is not None:
+            await asyncio.shield(self._life)
+
+    async def kill(self) -> None:
+        """End at once and without a word, as if the process were killed: for tests and demos.
+
+        The hypervisor is closed all the same, and threads in it run on.
+        """
+        self._killed = True
+        await self.close()
+
+    async def _drop(self) -> None:
+        self.journal.give_up()
+        self.publisher.stop()
+        await self.dispatcher.abandon()
+        await self._connection.drop()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,72 @@
+"""Every error of the daemon, in one tree::
+
+FastlibError
+├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
+│   ├── UnsupportedError    the hypervisor has no method for the task
+│   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
+├── SurpriseError           what a hypervisor raised that is no HypervisorError; has `.error`
+├── PluginError             a plug-in is unknown or broken; names the distribution
+├── ConfigurationError      the configuration file is wrong; has `.problems`
+├── JournalError            the journal cannot be read or written
+└── RunningError            another instance runs; has `.pid`
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ..codec.errors import FastlibError, MessageError, Problem
+
+
+class HypervisorError(FastlibError):
+    """A task failed, and the text tells a scheduler why: it becomes the result's `details`."""
+
+
+class UnsupportedError(HypervisorError):
+    """The hypervisor has no method for the task."""
+
+    def __init__(self, hypervisor: str, title: str) -> None:
+        self.hypervisor: Final = hypervisor
+        self.title: Final = title
+        super().__init__(f"hypervisor {hypervisor} has no support for {title}")
+
+
+class TaskCancelledError(HypervisorError):
+    """The task was cancelled; what it had begun is undone."""
+
+    def __init__(self, text: str = "cancelled") -> None:
+        super().__init__(text)
+
+
+class SurpriseError(FastlibError):
+    """A hypervisor raised what is no HypervisorError, which is a mistake in it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: Final = error
+        text = str(error)
+        name = type(error).__name__
+        super().__init__(f"{name}: {text}" if text else name)
+
+
+class PluginError(FastlibError):
+    """A plug-in is unknown, or it is broken and the text names its distribution."""
+
+
+class ConfigurationError(MessageError):
+    """The configuration is wrong. `problems` says why, every reason at once."""
+
+    def __init__(self, what: str, problems: Iterable[Problem]) -> None:
+        super().__init__(what, problems)
+
+
+class JournalError(FastlibError):
+    """The journal cannot be read or written."""
+
+
+class RunningError(FastlibError):
+    """Another instance runs on this host with this configuration."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        self.path: Final = path
+        self.pid: Final = pid
+        who = "another instance" if pid is None else f"another instance, process {pid},"
+        super().__init__(f"{who} runs with this configuration and holds {path}; end it first")

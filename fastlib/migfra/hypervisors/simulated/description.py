@@ -1,0 +1,181 @@
+"""What a simulated cluster is made of, and what goes wrong in it: the options in the configuration.
+
+Rates are MiB/s, memory is KiB as on the wire, times are seconds of the cluster's own time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+from ....codec.declare import Rule, Wire
+from ....codec.reading import INVALID
+from ....message import Message
+from ....message.numbers import U32, U64
+from ...options import Positive
+
+State = Literal["running", "paused", "shut off"]
+"""What a domain does."""
+FaultKind = Literal["error", "hang", "unreachable"]
+"""A call fails; it takes longer; or a host is out of the others' reach."""
+
+
+class Between(Rule):
+    """A number, if it is given, is no less than `least` and no greater than `most`."""
+
+    def __init__(self, attribute: str, least: float, most: float = float("inf")) -> None:
+        self.attributes = (attribute,)
+        self._least = least
+        self._most = most
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        (attribute,) = self.attributes
+        value = get(attribute)
+        if value is None or value is INVALID:
+            return None
+        if self._least <= value <= self._most and value < float("inf"):
+            return None
+        if self._most == float("inf"):
+            return attribute, f"expected a number from {self._least:g} on"
+        return attribute, f"expected a number from {self._least:g} to {self._most:g}"
+
+
+class HostDescription(Message):
+    """A host of the cluster."""
+
+    name: Annotated[str, Wire("Name of the host.")]
+    cpus: Annotated[U32, Wire("Its CPUs.")] = 16
+    memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 64 << 20
+
+
+class LinkDescription(Message):
+    """What connects two hosts."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"), Positive("connection_bandwidth"))
+
+    hosts: Annotated[Sequence[str], Wire("The two hosts.")]
+    bandwidth: Annotated[float, Wire("What it carries.", unit="MiB/s")]
+    duplex: Annotated[bool, Wire("Whether it carries that much in each direction.")] = True
+    connection_bandwidth: Annotated[
+        float | None,
+        Wire("What one connection carries at most; absent means no bound.", unit="MiB/s"),
+    ] = None
+
+
+class DomainDescription(Message):
+    """A domain that is defined in the cluster."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Between("dirty_rate", 0),)
+
+    name: Annotated[str, Wire("Name of the domain.")]
+    host: Annotated[str, Wire("The host that it is on.")]
+    state: Annotated[State, Wire("What it does.")] = "running"
+    vcpus: Annotated[U32, Wire("Its virtual CPUs.")] = 1
+    memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 1 << 20
+    dirty_rate: Annotated[float, Wire("How fast it writes to its memory.", unit="MiB/s")] = 0.0
+    working_set: Annotated[
+        U64 | None, Wire("The memory that it writes to; absent means all.", unit="KiB")
+    ] = None
+
+
+class _Applies(Rule):
+    """A fault has what its kind needs."""
+
+    attributes = ("kind", "host")
+
+    def broken(self, get: Any) -> tuple[str | None, str] | None:
+        if get("kind") == "unreachable" and get("host") is None:
+            return "kind", "unreachable needs {host}"
+        return None
+
+
+class Fault(Message):
+    """Something that goes wrong, by plan or by chance."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _Applies(),
+        Between("percent", 0, 100),
+        Between("begin", 0),
+        Positive("until"),
+        Positive("seconds"),
+        Between("rate", 0, 1),
+    )
+
+    kind: Annotated[FaultKind, Wire("A call fails, a call hangs, or a host is out of reach.")]
+    task: Annotated[
+        str | None, Wire("The calls that are meant, such as start or migrate; absent means all.")
+    ] = None
+    vm_name: Annotated[str | None, Wire("The domain that is meant; absent means all.")] = None
+    host: Annotated[str | None, Wire("The host that is meant; absent means all.")] = None
+    percent: Annotated[
+        float | None, Wire("How far a migration is then; absent means at its begin.")
+    ] = None
+    begin: Annotated[float, Wire("From when on.", unit="s")] = msgspec.field(
+        default=0.0, name="from"
+    )
+    until: Annotated[float | None, Wire("Until when; absent means ever.", unit="s")] = None
+    seconds: Annotated[
+        float | None, Wire("How long a call hangs; absent means ever.", unit="s")
+    ] = None
+    times: Annotated[
+        U32 | None, Wire("How often it happens to each domain; absent means always.")
+    ] = None
+    rate: Annotated[float, Wire("How likely it is, each time.")] = 1.0
+    text: Annotated[str | None, Wire("What the error says.")] = None
+
+
+class ClusterDescription(Message):
+    """A cluster as it is when it is made."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"),)
+
+    hosts: Annotated[Sequence[HostDescription], Wire("Its hosts.")] = ()
+    links: Annotated[Sequence[LinkDescription], Wire("What differs from `bandwidth`.")] = ()
+    domains: Annotated[Sequence[DomainDescription], Wire("The domains defined in it.")] = ()
+    bandwidth: Annotated[
+        float, Wire("What any two hosts have between them, in each direction.", unit="MiB/s")
+    ] = 1024.0
+    faults: Annotated[Sequence[Fault], Wire("What goes wrong in it.")] = ()
+    seed: Annotated[U64, Wire("Of what goes wrong by chance.")] = 0
+
+
+class _OneCluster(Rule):
+    """A cluster is in this process or in a file."""
+
+    attributes = ("cluster", "file")
+
+    def broken(self, get: Any) -> tuple[str | None, str] | None:
+        if get("file") is not None and get("cluster") is not None:
+            return "file", "a cluster is in this process, by {cluster}, or in a {file}, not both"
+        return None
+
+
+class SimulatedOptions(Message):
+    """The keys beside `type: simulated`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _OneCluster(),
+        Positive("speed"),
+        Positive("tick"),
+        Between("start_seconds", 0),
+        Between("stop_seconds", 0),
+        Between("call_seconds", 0),
+    )
+
+    cluster: Annotated[
+        str | None, Wire("Name of a cluster in this process; absent means default.")
+    ] = None
+    file: Annotated[str | None, Wire("SQLite file of a cluster that processes share.")] = None
+    create: Annotated[
+        ClusterDescription | None, Wire("The cluster to make where there is none yet.")
+    ] = None
+    speed: Annotated[float, Wire("How many seconds of the cluster pass in one.")] = 1.0
+    tick: Annotated[
+        float, Wire("How often a migration looks at its share of the link.", unit="s")
+    ] = 0.25
+    start_seconds: Annotated[float, Wire("How long a domain boots.", unit="s")] = 2.0
+    stop_seconds: Annotated[float, Wire("How long a domain shuts down.", unit="s")] = 1.0
+    call_seconds: Annotated[float, Wire("How long any other call takes.", unit="s")] = 0.01
+    faults: Annotated[
+        Sequence[Fault], Wire("What goes wrong here, beyond the cluster's own faults.")
+    ] = ()

@@ -1,0 +1,106 @@
+"""What goes wrong and when: a plan, and chance that is the same for the same seed.
+
+Whether a fault happens depends on the seed, on the fault, on the domain and on how often it could
+have happened to it before, so not on the order in which daemons come to it.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from .cluster import Cluster
+from .description import Fault
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fault may happen to: a method of the hypervisor, at work for one domain."""
+
+    task: str
+    host: str
+    """The host whose daemon calls."""
+    vm_name: str | None = None
+
+
+class FaultPlan:
+    """The faults of a cluster, and those of one daemon beyond."""
+
+    def __init__(self, cluster: Cluster, own: Sequence[Fault] = (), host: str = "") -> None:
+        """`own` are the faults of the daemon of that host."""
+        self._cluster: Final = cluster
+        self._faults: Final = [
+            *((f"cluster/{i}", fault) for i, fault in enumerate(cluster.faults)),
+            *((f"{host}/{i}", fault) for i, fault in enumerate(own)),
+        ]
+
+    def reachable(self, host: str, now: float) -> bool:
+        """Whether other hosts can reach that one."""
+        return not any(
+            fault.kind == "unreachable" and fault.host == host and _is_due(fault, now)
+            for _, fault in self._faults
+        )
+
+    def of_call(self, call: Call, now: float) -> Iterator[Fault]:
+        """What happens to a call at its begin."""
+        for key, fault in self._meant(call):
+            if fault.percent is None and _is_due(fault, now) and self._happens(key, fault, call):
+                yield fault
+
+    def on_the_way(self, call: Call) -> "FaultsOnTheWay":
+        """What happens to a migration once it has come so far."""
+        meant = [(key, fault) for key, fault in self._meant(call) if fault.percent is not None]
+        return FaultsOnTheWay(self, call, meant)
+
+    def _meant(self, call: Call) -> Iterable[tuple[str, Fault]]:
+        for key, fault in self._faults:
+            if (
+                fault.kind != "unreachable"
+                and fault.task in (None, call.task)
+                and fault.vm_name in (None, call.vm_name)
+                and fault.host in (None, call.host)
+            ):
+                yield key, fault
+
+    def _happens(self, key: str, fault: Fault, call: Call) -> bool:
+        """Draws once; the n-th draw for a domain always has the same answer."""
+        if fault.times is None and fault.rate >= 1:
+            return True
+        key = f"{key}/{call.task}/{call.vm_name or ''}"
+        count = self._cluster.count(key)
+        if not self._draw(key, count, fault.rate):
+            return False
+        if fault.times is None:
+            return True
+        return sum(self._draw(key, n, fault.rate) for n in range(count)) < fault.times
+
+    def _draw(self, key: str, count: int, rate: float) -> bool:
+        chance = random.Random(f"{self._cluster.seed}/{key}/{count}")  # noqa: S311 - no secret
+        return chance.random() < rate
+
+
+class FaultsOnTheWay:
+    """Those of one migration; each gets one chance, when its per cent are reached."""
+
+    def __init__(self, plan: FaultPlan, call: Call, faults: list[tuple[str, Fault]]) -> None:
+        self._plan = plan
+        self._call = call
+        self._ahead = faults
+
+    def reached(self, percent: float, now: float) -> Iterator[Fault]:
+        """What happens now."""
+        due = [
+            item
+            for item in self._ahead
+            if (item[1].percent or 0) <= percent and _is_due(item[1], now)
+        ]
+        if not due:
+            return
+        self._ahead = [item for item in self._ahead if item not in due]
+        for key, fault in due:
+            if self._plan._happens(key, fault, self._call):
+                yield fault
+
+
+def _is_due(fault: Fault, now: float) -> bool:
+    return fault.begin <= now and (fault.until is None or now < fault.until)

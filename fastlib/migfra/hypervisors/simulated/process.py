@@ -1,0 +1,34 @@
+"""Which process is whose, so that the sessions of dead ones are seen.
+
+A process id alone is not enough, as it is given to another process some day; with the time of its
+begin it is.
+"""
+
+import os
+from pathlib import Path
+
+_own: tuple[int, str] | None = None
+
+
+def own_identity() -> tuple[int, str]:
+    """Our process id, and when we began."""
+    global _own
+    pid = os.getpid()
+    if _own is None or _own[0] != pid:
+        _own = (pid, _birth(pid) or "")
+    return _own
+
+
+def is_alive(pid: int, birth: str) -> bool:
+    """Whether that process still runs; one that nobody has waited for does not."""
+    return _birth(pid) == birth
+
+
+def _birth(pid: int) -> str | None:
+    """When a process began, in the system's ticks; None if it does not run (any more)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may have anything in it
+    return None if fields[0] in "ZX" else fields[19]

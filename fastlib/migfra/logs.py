@@ -1,0 +1,97 @@
+"""Log lines: text or JSON, each with the id of the task that it is about."""
+
+import json
+import logging
+import logging.handlers
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging import Logger, LoggerAdapter, LogRecord
+from pathlib import Path
+from textwrap import indent
+from typing import Any, Literal, NamedTuple
+
+
+class About(NamedTuple):
+    """What a log line is about."""
+
+    id: str | None
+    vm_name: str | None
+
+
+about: ContextVar[About | None] = ContextVar("about", default=None)
+"""The task at work here; whatever logs meanwhile, in this thread or coroutine, is about it."""
+
+
+def task_log(logger: Logger, id: str | None, vm_name: str | None) -> LoggerAdapter[Logger]:
+    """A logger whose lines are about a task."""
+    return LoggerAdapter(logger, {"about": About(id, vm_name)})
+
+
+def _about(record: LogRecord) -> About:
+    found = getattr(record, "about", None) or about.get()
+    return found if isinstance(found, About) else About(None, None)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00.123+00:00 INFO [id vm] message`."""
+
+    def format(self, record: LogRecord) -> str:
+        subject = " ".join(_shown(part) for part in _about(record) if part is not None)
+        text = f"{_time(record)} {record.levelname} [{subject or '-'}] {_shown(_message(record))}"
+        if record.exc_info:
+            text += "\n" + indent(self.formatException(record.exc_info), "  ")
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, id, vm-name, message, and a traceback if any."""
+
+    def format(self, record: LogRecord) -> str:
+        subject = _about(record)
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "id": subject.id,
+            "vm-name": subject.vm_name,
+            "message": _message(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _time(record: LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _message(record: LogRecord) -> str:
+    return record.getMessage()
+
+
+def _shown(text: str) -> str:
+    """A text from the network must not look like a line of the log, nor move the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def set_up(
+    level: str, style: Literal["text", "json"], file: Path | str | None = None
+) -> logging.Handler:
+    """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError."""
+    handler: logging.Handler
+    if file is not None:
+        handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8")
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter())
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
+    return handler
+
+
+def set_level(level: str) -> None:
+    """From which severity on is logged: `debug`, `info`, `warning` or `error`."""
+    logging.getLogger().setLevel(level.upper())

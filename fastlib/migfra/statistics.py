@@ -1,0 +1,39 @@
+"""What a daemon has done, in numbers; `metrics` shows them."""
+
+from bisect import bisect_left
+from collections import Counter
+from typing import Final
+
+BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+"""Seconds that the classes of durations end with."""
+
+
+class Durations:
+    """How many tasks took how long."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
+class Statistics:
+    """Counted since the daemon began."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """Results by the task's title and the outcome: success, error or cancelled."""
+        self.durations: dict[str, Durations] = {}
+        """By the task's title."""
+        self.messages: Counter[str] = Counter()
+        """Messages that came: accepted, repeated, refused, unreadable or query."""
+        self.retries = 0
+        self.migrated_bytes = 0
+
+    def count(self, title: str, outcome: str, seconds: float) -> None:
+        """A member has ended."""
+        self.ended[title, outcome] += 1
+        self.durations.setdefault(title, Durations()).add(seconds)

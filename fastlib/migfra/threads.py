@@ -1,0 +1,67 @@
+"""Threads for methods that block, as many as are needed up to a bound.
+
+They are daemon threads: a hypervisor that hangs in one must not keep the process from ending.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs functions in threads. What exceeds the bound waits in order."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._idle = 0
+        self._closed = False
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """A future for the result of a function, called in the context of the caller."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # nobody can take back what a thread does
+        context = contextvars.copy_context()
+
+        def call() -> None:
+            try:
+                result = context.run(function, *arguments)
+            except BaseException as error:  # whatever it is, it is the future's
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the threads are closed")
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._count < self._most:
+                self._count += 1
+                threading.Thread(
+                    target=self._work, name=f"{self._name}-{self._count}", daemon=True
+                ).start()
+            self._queue.put(call)
+        return future
+
+    def _work(self) -> None:
+        while call := self._queue.get():
+            call()
+            with self._lock:
+                self._idle += 1
+
+    def close(self) -> None:
+        """Let the threads end once they have nothing to do; does not wait for them."""
+        with self._lock:
+            self._closed = True
+            count = self._count
+        for _ in range(count):
+            self._queue.put(None)

@@ -1,0 +1,196 @@
+"""The configuration file: the existing ones, what is new, and every problem at its place."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from fastlib.message import Message
+from fastlib.migfra import ConfigurationError, check_configuration, read_configuration
+from fastlib.migfra.configuration import state_directory
+from fastlib.migfra.presence import last_will
+from fastlib.transport import TlsOptions
+
+EXISTING = """\
+---
+communicator:
+  type: mqtt
+  id: fast-migfra-<hostname>
+  subscribe-topic: fast/migfra/<hostname>/task
+  publish-topic: fast/migfra/<hostname>/result
+  host: broker
+  port: 1883
+  keepalive: 60
+hypervisor:
+  type: dummy
+  never-throw: true
+pscom-handler:
+  request-topic: fast/pscom/<vm_name>/any_proc/request
+  response-topic: fast/pscom/<vm_name>/+/response
+  qos: 0
+...
+"""
+
+NEW = """\
+hostname: node07
+communicator:
+  host: broker.example.org
+  username: migfra
+  password-environment: SECRET_OF_A_TEST
+  protocol: "5"
+  qos: 2
+  session-expiry: 3600
+  tls: {ca-file: ca.pem, certificate: c.pem, key: k.pem, key-password-file: KEY_PASSWORD}
+hypervisor: {type: dummy}
+journal: {path: state/<hostname>.db, max-age: 60, max-size: 8}
+limits: {containers: 2, members: 3, payload: 65536}
+retry: {first: 0.5, longest: 8}
+shutdown-timeout: 5
+cancel-timeout: 6
+progress-interval: 0.25
+log: {level: debug, format: json}
+metrics: {address: "::1", port: 9000}
+"""
+
+
+def test_the_existing_files_are_read() -> None:
+    read = read_configuration(EXISTING)
+    host = socket.gethostname()
+    assert read.host == host
+    assert read.hypervisor.type.name == "dummy"
+    assert read.hypervisor.options.never_throw is True
+    options = read.mqtt_options()
+    assert (options.host, options.port, options.keep_alive) == ("broker", 1883, 60)
+    assert options.client_id == f"fast-migfra-{host}"
+    assert options.persistent
+    assert read.named(read.communicator.subscribe_topic) == f"fast/migfra/{host}/task"
+    assert read.named(read.communicator.publish_topic) == f"fast/migfra/{host}/result"
+    assert read.node.pscom_request == "fast/pscom/<vm_name>/any_proc/request"
+
+
+def test_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_A_TEST", "hush")
+    password = tmp_path / "password"
+    password.write_text("sesame\nand more\n")
+    read = read_configuration(NEW.replace("KEY_PASSWORD", str(password)))
+    options = read.mqtt_options(last_will(read.host))
+    assert (options.username, options.password) == ("migfra", "hush")
+    assert options.protocol == "5"
+    assert options.session_expiry == 3600
+    assert options.tls == TlsOptions(
+        ca_file="ca.pem", certificate="c.pem", key="k.pem", key_password="sesame"
+    )
+    assert options.will is not None
+    assert options.will.topic == "fast/migfra/node07/status"
+    assert read.journal_path() == Path("state/node07.db")
+    assert (read.limits.containers, read.limits.members, read.limits.payload) == (2, 3, 65536)
+    assert (read.retry.first, read.retry.longest) == (0.5, 8.0)
+    assert read.log.format == "json"
+    assert "hush" not in repr(options) + repr(read)
+    assert "sesame" not in repr(options) + repr(read)
+
+
+def test_a_secret_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SECRET_OF_A_TEST", raising=False)
+    read = read_configuration(NEW)
+    with pytest.raises(ConfigurationError, match="SECRET_OF_A_TEST"):
+        read.mqtt_options()
+    monkeypatch.setenv("SECRET_OF_A_TEST", "")
+    with pytest.raises(ConfigurationError, match=r"key-password-file.*KEY_PASSWORD"):
+        read.mqtt_options()
+
+
+def test_every_problem_at_once_with_its_place() -> None:
+    wrong = """\
+communicator: {type: amqp, port: 0, publish-topic: a/+, password: hush, password-file: x}
+hypervisor: {type: dummy, never-throw: 3, nevr-throw: true}
+retry: {first: 9, longest: 1}
+shutdown-timeout: -1
+limts: {}
+log: {level: loud}
+"""
+    report = check_configuration(wrong)
+    assert not report.ok
+    assert report.message is None
+    found = [(p.path, p.line, p.column) for p in report.problems]
+    assert found == [
+        ("communicator.type", 1, 22),
+        ("communicator.port", 1, 34),
+        ("communicator.publish-topic", 1, 52),
+        ("communicator.password", 1, 57),
+        ("communicator.password-file", 1, 88),
+        ("hypervisor.never-throw", 2, 40),
+        ("hypervisor.nevr-throw", 2, 43),
+        ("retry.first", 3, 16),
+        ("shutdown-timeout", 4, 19),
+        ("limts", 5, 1),
+        ("log.level", 6, 14),
+    ]
+    assert all(problem.severity == "error" for problem in report.problems)
+    texts = " ".join(map(str, report.problems))
+    assert "did you mean 'limits'?" in texts
+    assert "hush" not in texts
+    assert "C++" not in texts
+    with pytest.raises(ConfigurationError) as raised:
+        read_configuration(wrong)
+    assert len(raised.value.problems) == 11
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "said"),
+    [
+        ("{type: dumy}", "did you mean 'dummy'?"),
+        ("{never-throw: true}", "missing; expected one of dummy"),
+        ("dummy", "expected a mapping with the key 'type'"),
+        ("{type: [dummy]}", "expected the name of a hypervisor"),
+    ],
+)
+def test_the_hypervisors_type(hypervisor: str, said: str) -> None:
+    (problem,) = check_configuration(f"hypervisor: {hypervisor}").problems
+    assert problem.path.startswith("hypervisor")
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", b"\xff", "[]", "hypervisor: {type: dummy", "- a"])
+def test_what_is_no_configuration(text: str | bytes) -> None:
+    assert not check_configuration(text).ok
+
+
+def test_a_host_name_that_is_no_level_of_a_topic() -> None:
+    from fastlib import ValidationError
+
+    read = read_configuration("{hostname: a/b, hypervisor: {type: dummy}}")
+    with pytest.raises(ValidationError, match="hostname"):
+        _ = read.host
+
+
+def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
+    assert state_directory() == tmp_path
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert state_directory() == Path("/var/lib/migfra")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_directory() == tmp_path / "migfra"
+
+
+def test_a_configuration_writes_and_reads_back() -> None:
+    read = read_configuration(NEW)
+    assert read_configuration(read.to_yaml()) == read
+    assert isinstance(read, Message)
+
+
+def test_messages_that_cannot_be_loaded_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "bad_messages-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-messages\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fastlib.messages]\nbad = no_such_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = check_configuration("hypervisor: {type: dummy}")
+    assert report.ok
+    (warning,) = report.warnings
+    assert "bad-messages" in warning.message

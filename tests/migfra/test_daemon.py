@@ -1,0 +1,650 @@
+"""One daemon over a broker in memory: what is sent, what is called, what is answered."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from bench import HOST, Bench, Play, patiently, until
+from scripted import Scripted, fail, gate, results, until_cancelled
+
+from fastlib import (
+    Evacuate,
+    Migrate,
+    MigrateParameter,
+    Quit,
+    Repin,
+    Result,
+    Start,
+    Stop,
+    SwapWith,
+    Task,
+    TaskContainer,
+)
+from fastlib.message import Cancel, NodeResult, Query, topics
+from fastlib.message.node import Presence, Progress
+from fastlib.migfra.options import Limits, Retry
+
+QUICK = Retry(first=0.001, longest=0.002)
+
+
+def test_a_task_is_executed_and_answered(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(Start(vm_name="vm1"), "7")
+        assert answer.result == "vm started"
+        assert answer.id == "7"
+        assert answer.results == (Result(vm_name="vm1", status="success"),)
+        assert hypervisor.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_members_start_together_and_answer_in_order(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, _begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        hypervisor.plan["vm2"] = lambda context: go.set() or "second"
+        await bench.daemon(hypervisor)
+        container = TaskContainer(tasks=[Start(vm_name="vm1"), Start(vm_name="vm2")])
+        answer = await bench.ask(container)
+        assert [(r.vm_name, r.details) for r in answer.results] == [
+            ("vm1", None),
+            ("vm2", "second"),
+        ]
+
+    play(scene)
+
+
+def test_a_member_without_concurrent_execution_ends_before_the_next_begins(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(
+            TaskContainer(
+                tasks=[
+                    Start(vm_name="vm0"),
+                    Start(vm_name="vm1", concurrent_execution=False),
+                    Start(vm_name="vm2"),
+                ]
+            )
+        )
+        await patiently(begun.wait())
+        await bench.no_result()
+        assert hypervisor.calls == [("start", "vm0"), ("start", "vm1")]
+        go.set()
+        answer = await bench.result()
+        assert [result.vm_name for result in answer.results] == ["vm0", "vm1", "vm2"]
+
+    play(scene)
+
+
+def test_behind_a_container_without_concurrent_execution_the_next_waits(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(TaskContainer(tasks=[Start(vm_name="vm1")], concurrent_execution=False))
+        await bench.send(TaskContainer(tasks=[Start(vm_name="vm2")]))
+        await patiently(begun.wait())
+        await bench.no_result()
+        assert hypervisor.calls == [("start", "vm1")]
+        go.set()
+        assert (await bench.result()).results[0].vm_name == "vm1"
+        assert (await bench.result()).results[0].vm_name == "vm2"
+
+    play(scene)
+
+
+def test_a_blocking_method_runs_in_a_thread(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        loop = asyncio.get_running_loop()
+
+        def plan(context: Any) -> str:
+            async def name() -> str:
+                return "from the loop"
+
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            assert asyncio.run_coroutine_threadsafe(name(), loop).result(5)
+            return str(context.run(name(), timeout=5))
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(Stop(vm_name="vm1"))
+        assert answer.results[0].details == "from the loop"
+
+    play(scene)
+
+
+def test_what_raises_is_an_error_with_its_text(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+
+        def wrong(context: Any) -> None:
+            raise ZeroDivisionError("by nothing\ud800")
+
+        def leaves(context: Any) -> None:
+            raise SystemExit(3)
+
+        def gives_up(context: Any) -> None:
+            raise asyncio.CancelledError
+
+        hypervisor.plan |= {"a": wrong, "b": fail(9), "c": leaves, "d": lambda _: {1: 2}}
+        hypervisor.plan["e"] = gives_up
+        await bench.daemon(hypervisor)
+        container = TaskContainer(tasks=[Start(vm_name=name) for name in "abcde"])
+        answer = await bench.ask(container)
+        assert [result.status for result in answer.results] == ["error"] * 5
+        assert [result.details for result in answer.results] == [
+            "ZeroDivisionError: by nothing\\ud800",
+            "attempt 0 failed",
+            "SystemExit: 3",
+            "the hypervisor answered start vm with a dict, which is no outcome",
+            "CancelledError",
+        ]
+
+    play(scene)
+
+
+def test_what_a_hypervisor_cannot_do_is_said(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        answer = await bench.ask(Repin(vm_name="vm1", vcpu_map=[[0]]))
+        details = "hypervisor scripted has no support for repin vm"
+        assert answer.results == (Result(vm_name="vm1", status="error", details=details),)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Start(vm_name="../etc/passwd"),
+        Stop(vm_name="a\nb"),
+        Migrate(vm_name="-rf", destination="hostB"),
+        Migrate(vm_name="vm1", destination="hostB/system?command=sh"),
+        Migrate(
+            vm_name="vm1",
+            destination="hostB",
+            parameter=MigrateParameter(swap_with=SwapWith(vm_name="vm/+/2")),
+        ),
+        Evacuate(destinations=["hostB", "#"]),
+    ],
+)
+def test_a_name_that_could_leave_its_place_reaches_no_hypervisor(play: Play, task: Task) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor)
+        (result,) = (await bench.ask(task, "7")).results
+        assert result.status == "error"
+        assert "cannot be the name of a" in (result.details or "")
+        assert hypervisor.calls == []
+
+    play(scene)
+
+
+def test_several_results_of_one_member(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["None"] = lambda _: results(3)
+        hypervisor.plan["vm9"] = lambda _: results(2)
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(Stop(regex="vm.*"))
+        assert [result.vm_name for result in answer.results] == ["vm0", "vm1", "vm2"]
+        answer = await bench.ask(Migrate(vm_name="vm9", destination="node02"))
+        assert answer.results[0].status == "error"
+        assert "exactly one result" in str(answer.results[0].details)
+
+    play(scene)
+
+
+def test_time_measurement_if_it_is_asked_for(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+
+        def plan(context: Any) -> None:
+            with context.measure("overall"), context.measure("define"):
+                pass
+
+        hypervisor.plan |= {"vm1": plan, "vm2": plan, "vm3": lambda c: (plan(c), fail(1)(c))[0]}
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(
+            TaskContainer(
+                tasks=[
+                    Start(vm_name="vm1", time_measurement=True),
+                    Start(vm_name="vm2"),
+                    Start(vm_name="vm3", time_measurement=True),
+                ]
+            )
+        )
+        first, second, third = answer.results
+        assert first.time_measurement is not None
+        assert list(first.time_measurement.timings) == ["define", "overall"]
+        assert second.time_measurement is None
+        assert third.status == "error"
+        assert third.time_measurement is not None
+
+    play(scene)
+
+
+def test_tries_again_as_often_as_it_may(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan |= {"vm1": fail(2), "vm2": fail(3), "vm3": fail(1)}
+        daemon = await bench.daemon(hypervisor, retry=QUICK)
+
+        def migrate(name: str, counter: int | None) -> Migrate:
+            parameter = MigrateParameter(retry_counter=counter)
+            return Migrate(vm_name=name, destination="node02", parameter=parameter)
+
+        answer = await bench.ask(migrate("vm1", 2))
+        assert (answer.results[0].status, answer.results[0].details) == ("success", "2")
+        answer = await bench.ask(migrate("vm2", 2))
+        assert (answer.results[0].status, answer.results[0].details) == (
+            "error",
+            "attempt 2 failed",
+        )
+        answer = await bench.ask(migrate("vm3", None))
+        assert answer.results[0].details == "attempt 0 failed"
+        assert daemon.statistics.retries == 4
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("payload", "id", "reason"),
+    [
+        ("task: start wm\nid: 5", "5", "did you mean 'start vm'?"),
+        ("id: 'a b'\ntask: stop vm\nlist:\n  - {vm-name: [], force: maybe}", "a b", "line 4"),
+        ("task: start vm\nid: 77\n  vm-name: x: y", "77", "line "),
+        ("result: quit\nid: r\nlist: [{vm-name: a, status: success}]", "r", "ResultContainer"),
+        ("", None, "there is no message"),
+        (b"\xff\xfe\xfd", None, "line 1"),
+        ("task: quit\nid: big\n#" + "x" * 2000, "big", "at most 1024 are read"),
+        ('task: nothing\nid: "\\ud800"', None, "stands for no character"),
+    ],
+)
+def test_what_cannot_be_read_is_answered(
+    play: Play, payload: str | bytes, id: str | None, reason: str
+) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon(limits=Limits(payload=1024))
+        answer = await bench.ask(payload)
+        assert (answer.result, answer.id) == ("unknown", id)
+        (result,) = answer.results
+        assert (result.vm_name, result.status) == ("unknown", "error")
+        assert reason in str(result.details)
+
+    play(scene)
+
+
+def test_a_large_message_is_read_aside_and_keeps_its_place(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor, limits=Limits(containers=1))
+        names = [f"vm{number}" for number in range(10_000)]
+        await bench.send(TaskContainer(tasks=[Start(vm_name=name) for name in names], id="large"))
+        await bench.send(Start(vm_name="small"), "small")
+        answer = await bench.result()
+        assert answer.id == "large"
+        assert [result.vm_name for result in answer.results] == names
+        assert (await bench.result()).id == "small"
+
+    play(scene)
+
+
+def test_an_empty_list_is_an_error(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        answer = await bench.ask("task: start vm\nid: e\nvm-configurations: []")
+        assert (answer.result, answer.id) == ("vm started", "e")
+        (result,) = answer.results
+        assert (result.vm_name, result.status) == ("n/a", "error")
+        assert "empty" in str(result.details)
+
+    play(scene)
+
+
+def test_no_more_at_work_than_allowed_and_in_order(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, _begun, go = gate()
+        daemon = await bench.daemon(hypervisor, limits=Limits(containers=3, members=2))
+        names = [f"vm{number}" for number in range(10)]
+        for name in names:
+            hypervisor.plan[name] = plan
+            await bench.send(Start(vm_name=name), name)
+        await until(lambda: hypervisor.running == 2 and daemon.dispatcher.queued == 7)
+        go.set()
+        assert {(await bench.result()).id for _ in names} == set(names)
+        assert hypervisor.most_running == 2
+        assert hypervisor.calls == [("start", name) for name in names]
+
+    play(scene)
+
+
+def test_a_repeated_id_is_answered_again_and_not_executed(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["vm1"] = lambda _: "once"
+        await bench.daemon(hypervisor)
+        first = await bench.ask(Start(vm_name="vm1"), "1")
+        # The same, written otherwise.
+        again = await bench.ask("{id: '1', task: start vm, vm-configurations: [vm-name: vm1]}")
+        assert again == first
+        assert hypervisor.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_an_id_repeated_while_it_runs_is_answered_once(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(Start(vm_name="vm1"), "1")
+        await bench.no_result()
+        go.set()
+        assert (await bench.result()).id == "1"
+        await bench.no_result()
+        assert hypervisor.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_an_id_used_for_something_else_is_refused(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor)
+        await bench.ask(Start(vm_name="vm1"), "1")
+        answer = await bench.ask(Migrate(vm_name="vm2", destination="node02"), "1")
+        assert (answer.result, answer.id) == ("vm migrated", "1")
+        assert answer.results[0].vm_name == "vm2"
+        assert "'1' was used for another task" in str(answer.results[0].details)
+        assert hypervisor.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_without_id_each_delivery_is_executed(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor)
+        for _ in range(3):
+            await bench.ask(Start(vm_name="vm1"))
+        assert hypervisor.calls == [("start", "vm1")] * 3
+
+    play(scene)
+
+
+def test_cancel_what_runs(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun = until_cancelled()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(Migrate(vm_name="vm1", destination="node02"), "m")
+        await patiently(begun.wait())
+        await bench.send(Cancel(id="m"), "c")
+        migrated, cancelled = await bench.result(), await bench.result()
+        assert (migrated.id, migrated.results[0].status) == ("m", "error")
+        assert migrated.results[0].details == "cancelled"
+        assert (cancelled.id, cancelled.result) == ("c", "task cancelled")
+        assert cancelled.results[0].status == "success"
+        assert cancelled.results[0].details == "1 of 1 cancelled: migrate vm m"
+
+    play(scene)
+
+
+def test_cancel_what_waits(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, limits=Limits(containers=2, members=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        # One waits for a place among the members, one for its turn as a container.
+        for number in (2, 3):
+            await bench.send(Start(vm_name=f"vm{number}"), str(number))
+            await bench.send(Cancel(id=str(number)), f"c{number}")
+            started, cancelled = await bench.result(), await bench.result()
+            assert (started.id, started.results[0].details) == (str(number), "cancelled")
+            assert (cancelled.id, cancelled.results[0].status) == (f"c{number}", "success")
+        go.set()
+        assert (await bench.result()).id == "1"
+        assert (await bench.ask(Start(vm_name="vm4"), "4")).results[0].status == "success"
+        assert hypervisor.calls == [("start", "vm1"), ("start", "vm4")]
+
+    play(scene)
+
+
+def test_cancel_between_two_tries(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["vm1"] = fail(9)
+        daemon = await bench.daemon(hypervisor, retry=Retry(first=1000.0, longest=1000.0))
+        parameter = MigrateParameter(retry_counter=5)
+        await bench.send(Migrate(vm_name="vm1", destination="b", parameter=parameter), "m")
+        await until(lambda: [t.state for t in daemon.dispatcher.reports()] == ["retrying"])
+        await bench.send(Cancel(id="m"))
+        assert (await bench.result()).results[0].details == "cancelled"
+        assert (await bench.result()).results[0].status == "success"
+
+    play(scene)
+
+
+def test_cancel_what_is_not_there_or_does_not_listen(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, cancel_timeout=0.5)
+        answer = await bench.ask(Cancel(id="nobody"))
+        assert "no task with the id 'nobody' is under way" in str(answer.results[0].details)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        answer = await bench.ask(Cancel(id="1"))
+        assert "still under way" in str(answer.results[0].details)
+        await bench.send(Cancel(id="1"), "again")
+        await until(lambda: "again" in [task.id for task in daemon.dispatcher.reports()])
+        go.set()
+        started, cancelled = sorted(
+            [await bench.result(), await bench.result()],
+            key=lambda answer: answer.result != "vm started",
+        )
+        assert started.results[0].status == "success"
+        assert "has ended before" in str(cancelled.results[0].details)
+        answer = await bench.ask(Cancel(id="self"), "self")
+        assert "is a cancel task itself" in str(answer.results[0].details)
+
+    play(scene)
+
+
+def test_query_tells_of_the_node(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        answer = await bench.ask(Query(), "q")
+        (result,) = answer.results
+        assert isinstance(result, NodeResult)
+        node = result.node
+        assert node is not None
+        assert (node.host, node.hypervisor, node.cpus) == (HOST, "scripted", 4)
+        (task,) = node.tasks
+        assert (task.id, task.vm_name, task.task, task.state) == ("1", "vm1", "start vm", "running")
+        assert node.capabilities is not None
+        assert node.capabilities["colour"] == "green"
+        assert "migrate vm" in node.capabilities["tasks"]
+        assert "repin vm" not in node.capabilities["tasks"]
+        assert node.versions is not None
+        assert "fastlib" in node.versions
+        go.set()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+
+
+def test_quit_finishes_what_runs(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(Quit(), "q")
+        await until(lambda: daemon._stop.is_set())
+        go.set()
+        assert (await bench.result()).id == "1"
+        answer = await bench.result()
+        assert (answer.result, answer.id) == ("quit", "q")
+        assert answer.results == (Result(vm_name="n/a", status="success"),)
+        await patiently(daemon.ended.wait())
+        assert not hypervisor.is_open
+
+    play(scene)
+
+
+def test_quit_says_what_did_not_end_in_time(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, _go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, shutdown_timeout=0.05)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        answer = await bench.ask(Quit())
+        assert answer.results[0].details == "did not end in time: start vm 1"
+        await patiently(daemon.ended.wait())
+
+    play(scene)
+
+
+def test_a_hypervisor_that_hangs_in_a_thread_does_not_keep_the_daemon(play: Play) -> None:
+    import threading
+
+    release = threading.Event()
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["vm1"] = lambda _: release.wait(60)
+        daemon = await bench.daemon(hypervisor, shutdown_timeout=0.05, limits=Limits(members=2))
+        await bench.send(Stop(vm_name="vm1"), "1")
+        await until(lambda: ("stop", "vm1") in hypervisor.calls)
+        assert (await bench.ask(Stop(vm_name="vm2"))).results[0].status == "success"
+        await patiently(daemon.close())
+
+    try:
+        play(scene)
+    finally:
+        release.set()
+
+
+def test_progress_is_published_at_a_bounded_rate(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        heard: list[Progress] = []
+
+        async def hear(message: Any) -> None:
+            heard.append(Progress.from_yaml(message.payload))
+
+        await bench.scheduler.unsubscribe(topics.PROGRESS(HOST))
+        await bench.scheduler.subscribe(topics.PROGRESS(HOST), hear)
+
+        async def plan(context: Any) -> None:
+            for number in range(1000):
+                context.progress("copy", transferred=number, total=1000, dirty_rate=7)
+            await until(lambda: heard)
+            for _ in range(1000):
+                context.progress("switch over", percent=99.0)
+            await until(lambda: len(heard) == 2)
+
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, progress_interval=0.05)
+        await bench.ask(Migrate(vm_name="vm1", destination="node02"), "m")
+        first, second = heard
+        assert (first.task, first.id, first.vm_name) == ("migrate vm", "m", "vm1")
+        assert (first.phase, first.transferred, first.dirty_rate) == ("copy", 999, 7)
+        assert (second.phase, second.percent) == ("switch over", 99)
+        assert daemon.statistics.migrated_bytes == 999
+
+    play(scene)
+
+
+def test_presence(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        async def becomes(status: str) -> None:
+            """The next change; the same may be said twice."""
+            before = {"online": "offline", "offline": "online"}[status]
+            while True:
+                message = await bench.received(topics.PRESENCE(HOST))
+                heard = Presence.from_yaml(message.payload).status
+                if heard == status:
+                    return
+                assert heard == before
+
+        daemon = await bench.daemon()
+        message = await bench.received(topics.PRESENCE(HOST))
+        presence = Presence.from_yaml(message.payload)
+        assert (presence.status, presence.hypervisor) == ("online", "scripted")
+        assert presence.version is not None
+        assert presence.started == daemon.started
+        # The connection breaks: the broker sends the last will, the daemon says otherwise.
+        client = f"fast-migfra-{HOST}"
+        bench.broker.cut(client)
+        await becomes("offline")
+        bench.broker.mend(client)
+        await becomes("online")
+        await patiently(daemon.close())
+        await becomes("offline")
+        late = await bench.daemon()
+        await becomes("online")
+        await patiently(late.kill())
+        await becomes("offline")
+
+    play(scene)
+
+
+def test_what_a_hypervisor_tells_wrongly_of_itself(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.capabilities = lambda: 1 / 0  # type: ignore[method-assign]
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(Query(), "q")
+        assert answer.results[0].status == "error"
+        assert "ZeroDivisionError" in str(answer.results[0].details)
+
+    play(scene)
+
+
+def test_progress_that_cannot_be_sent_harms_nobody(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        logged: list[int] = []
+
+        async def plan(context: Any) -> None:
+            context.progress("copy", transferred=-1)
+            await asyncio.sleep(0)
+            logged.append(1)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        assert (await bench.ask(Start(vm_name="vm1"))).results[0].status == "success"
+        assert logged
+
+    play(scene)

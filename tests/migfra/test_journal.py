@@ -1,0 +1,220 @@
+"""The journal: what is known again, what is forgotten, and what a bad disk does to it."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from bench import Bench, patiently, until
+from scripted import Scripted, gate
+
+from fastlib import Start
+from fastlib.migfra import JournalError
+from fastlib.migfra.commits import Commits
+from fastlib.migfra.journal import Journal
+from fastlib.migfra.journal_tables import MemberState
+
+
+def run(scene: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await scene()
+
+    asyncio.run(main())
+
+
+async def accept(journal: Journal, id: str | None, payload: bytes = b"x") -> int:
+    acceptance = await journal.accept(id, payload, payload, redelivered=False)
+    assert acceptance.kind == "new"
+    return acceptance.number
+
+
+def test_from_accepted_to_confirmed(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "deep" / "journal")
+        number = await accept(journal, "é", b"payload")
+        again = await journal.accept("é", b"payload", b"payload", redelivered=False)
+        assert (again.kind, again.number) == ("under way", number)
+        assert (await journal.accept("é", b"2", b"2", redelivered=False)).kind == "other"
+        assert await journal.payload(number) == b"payload"
+        await journal.begin(number, 0)
+        await journal.note(number, 0, {"job": [1, None, "a"]})
+        await journal.done(number, 1, b"[]")
+        await journal.cancel(number)
+        (unfinished,) = await journal.unfinished()
+        assert (unfinished.number, unfinished.id, unfinished.cancelled) == (number, "é", True)
+        assert unfinished.members == {
+            0: MemberState(None, {"job": [1, None, "a"]}),
+            1: MemberState(b"[]", {}),
+        }
+        await journal.answer(number, b"answer")
+        assert await journal.unfinished() == []
+        assert await journal.unconfirmed() == [(number, b"answer")]
+        acceptance = await journal.accept("é", b"payload", b"payload", redelivered=True)
+        assert (acceptance.kind, acceptance.answer) == ("answered", b"answer")
+        journal.confirmed(number)
+        assert await journal.unconfirmed() == []
+        await journal.close()
+
+    run(scene)
+
+
+def test_an_operation_that_is_wrong_fails_alone(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        number = await accept(journal, None)
+        await journal.begin(number, 0)
+        wrong = journal.note(number, 0, {"no": object()})
+        right = journal.note(number, 0, {"yes": 1})
+        with pytest.raises(TypeError):
+            await wrong
+        await right
+        await journal.close()
+        with pytest.raises(JournalError, match="closed"):
+            await journal.begin(number, 1)
+
+    run(scene)
+
+
+def test_many_at_once_share_a_transaction(tmp_path: Path) -> None:
+    async def scene() -> None:
+        connection = sqlite3.connect(tmp_path / "db", isolation_level=None, check_same_thread=False)
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        connection.execute("CREATE TABLE t (n)")
+        commits = Commits(connection)
+        futures = [
+            commits.submit(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)).rowcount)
+            for n in range(500)
+        ]
+        assert await asyncio.gather(*futures) == [1] * 500
+        assert statements.count("COMMIT") <= 2
+        assert [n for (n,) in connection.execute("SELECT n FROM t")] == list(range(500))
+        await commits.close(1)
+        connection.close()
+
+    run(scene)
+
+
+def test_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        now = time.time()
+        journal = Journal(tmp_path / "journal", max_age=100)
+        monkeypatch.setattr(time, "time", lambda: now - 200)
+        old, owed = await accept(journal, "old"), await accept(journal, "owed")
+        monkeypatch.setattr(time, "time", lambda: now)
+        new = await accept(journal, "new")
+        for number in (old, new, owed):
+            await journal.answer(number, b"")
+        journal.confirmed(old)
+        journal.confirmed(new)
+        journal.trim()
+        for id, kind in (("old", "new"), ("owed", "answered"), ("new", "answered")):
+            assert (await journal.accept(id, b"x", b"x", redelivered=False)).kind == kind
+        await journal.close()
+
+    run(scene)
+
+
+def test_forgets_what_is_too_much(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path = tmp_path / "journal"
+        journal = Journal(path, max_size=1 << 20)
+        owed = await accept(journal, "owed")
+        for id in range(2000):
+            number = await accept(journal, str(id))
+            await journal.answer(number, b"a" * 2000)
+            journal.confirmed(number)
+        await journal.answer(owed, b"")  # and so everything before is written
+        journal.trim()
+        last = await journal.accept("1999", b"x", b"x", redelivered=False)
+        first = await journal.accept("0", b"x", b"x", redelivered=False)
+        assert (last.kind, first.kind) == ("answered", "new")
+        assert await journal.unconfirmed() == [(owed, b"")]
+        await journal.close()
+        assert path.stat().st_size < 1.5 * (1 << 20)
+
+    run(scene)
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"something else" * 1000)
+    with pytest.raises(JournalError, match=r"journal.*file is not a database"):
+        Journal(path)
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(JournalError, match="of a newer fastlib"):
+        Journal(path)
+    with pytest.raises(JournalError, match="cannot be opened"):
+        Journal(path / "below")
+
+
+def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
+    """Makes the journal unwritable; what is returned mends it."""
+    if kind == "locked":
+        other = sqlite3.connect(bench.journal, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        return other.close
+    connection = bench.daemons[-1].journal._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: connection.execute("PRAGMA max_page_count = 1000000").close()
+
+
+@pytest.mark.parametrize("kind", ["locked", "full"])
+def test_while_it_cannot_be_written_nothing_is_lost(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with Bench(tmp_path) as bench:
+            hypervisor = Scripted()
+            plan, begun, go = gate()
+            hypervisor.plan["vm0"] = plan
+            daemon = await bench.daemon(hypervisor)
+            await bench.send(Start(vm_name="vm0"), "0")
+            await patiently(begun.wait())
+            mend = _trouble(bench, kind)
+            long = "x" * 20_000  # more than fits into what the pages have left
+            await bench.send(
+                f"task: start vm\nid: '1'\nhost: {long}\nvm-configurations: [vm-name: vm1]"
+            )
+            await until(lambda: daemon.journal.trouble is not None)
+            go.set()
+            # It lives and says how it is, takes nothing on and answers nothing.
+            await bench.no_result()
+            assert hypervisor.calls == [("start", "vm0")]
+            session = bench.broker._sessions["fast-migfra-node01"]
+            assert len(session.waiting) == 1
+            mend()
+            assert {(await bench.result()).id, (await bench.result()).id} == {"0", "1"}
+            assert daemon.journal.trouble is None
+            assert hypervisor.calls == [("start", "vm0"), ("start", "vm1")]
+
+    asyncio.run(main())
+    told = [record.message for record in caplog.records if "journal" in record.message]
+    assert len([line for line in told if "cannot be written" in line]) == 1
+    assert "the journal can be written again" in told
+
+
+def test_a_journal_that_stays_unwritable_does_not_keep_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.migfra.daemon.CLOSE_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with Bench(tmp_path) as bench:
+            daemon = await bench.daemon(shutdown_timeout=0.1)
+            mend = _trouble(bench, "locked")
+            await bench.send(Start(vm_name="vm1"), "1")
+            await until(lambda: daemon.journal.trouble is not None)
+            await patiently(daemon.close())
+            mend()
+            second = Scripted()
+            await bench.daemon(second)
+            assert (await bench.result()).id == "1"
+            assert second.calls == [("start", "vm1")]
+
+    asyncio.run(main())

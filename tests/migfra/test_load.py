@@ -1,0 +1,403 @@
+"""Much at once, for long, and with disturbances, over a real mosquitto.
+
+No task is lost, none is executed twice, and memory stays flat. `--long` runs it in full.
+"""
+
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from broker import PATIENCE, Mosquitto
+from program import Program, program
+from transport.proxy import Proxy
+
+from fastlib import Evacuate, Result, ResultContainer, Start, Stop, TaskContainer
+from fastlib.client import AsyncMigfraClient, MigfraClient
+from fastlib.message import topics
+from fastlib.message.node import Progress
+from fastlib.migfra.hypervisors.simulated import (
+    Cluster,
+    ClusterDescription,
+    DomainDescription,
+    HostDescription,
+)
+from fastlib.transport import Communicator, MqttOptions, connect
+
+Figures = Callable[[object], None]
+
+SEED = 11
+HOST = "node01"
+RESULT_PATIENCE = 300.0
+"""Seconds until a result that must come is given up."""
+UNBOUNDED = ("max_queued_messages 0",)
+"""The broker drops nothing."""
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path / "broker", settings=UNBOUNDED) as broker:
+        yield broker
+
+
+def at(port: int, **more: object) -> MqttOptions:
+    return MqttOptions(host="127.0.0.1", port=port, retry_min=0.05, **more)  # type: ignore[arg-type]
+
+
+def resident(pid: int) -> float:
+    """MiB of a process that are in memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"the process {pid} has no memory")
+
+
+# --- many daemons ---------------------------------------------------------------------------------
+
+
+class Size(NamedTuple):
+    daemons: int
+    processes: int
+    evacuated: int
+    domains: int
+    """On each host."""
+
+
+SHORT = Size(daemons=60, processes=3, evacuated=12, domains=3)
+LONG = Size(daemons=1000, processes=5, evacuated=200, domains=4)
+SPEED = 10
+"""Seconds of the cluster's time in one."""
+
+
+@contextmanager
+def daemons(port: int, file: Path, hosts: Sequence[str], processes: int) -> Iterator[list[int]]:
+    """Daemons of some hosts in some processes; they end in order. Gives the process ids."""
+    program = [sys.executable, str(Path(__file__).parent / "many_daemons.py")]
+    with ExitStack() as stack:
+        running = []
+        for first in range(processes):
+            some = hosts[first::processes]
+            process = subprocess.Popen(
+                [*program, str(port), str(file), str(SPEED), *some],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            running.append(process)
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        yield [process.pid for process in running]
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in running:
+            assert process.stderr is not None
+            assert process.stderr.read() == ""  # nothing to warn of
+            assert process.wait(PATIENCE) == 0
+
+
+def test_many_nodes_are_evacuated_at_once(
+    tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
+) -> None:
+    size = LONG if is_long else SHORT
+    dice = random.Random(SEED)
+    hosts = [f"node{number:04}" for number in range(size.daemons)]
+    where = {f"{host}-vm{n}": host for host in hosts for n in range(size.domains)}
+    file = tmp_path / "cluster"
+    description = ClusterDescription(
+        hosts=[HostDescription(name=host) for host in hosts],
+        domains=[DomainDescription(name=name, host=host) for name, host in where.items()],
+    )
+    evacuated = dice.sample(hosts, size.evacuated)
+    staying = sorted({*hosts} - {*evacuated})
+    tasks = {host: Evacuate(destinations=dice.sample(staying, 8)) for host in evacuated}
+    with Cluster(description, str(file)) as cluster:
+        began = time.monotonic()
+        with daemons(broker.port, file, hosts, size.processes) as pids:
+            ready = time.monotonic() - began
+            answers, took = asyncio.run(_evacuate(broker.port, tasks))
+            memory = max(map(resident, pids))
+        assert cluster.problems() == []
+        found = {domain.name: domain for domain in cluster.domains()}
+        assert found.keys() == where.keys()
+        assert {domain.state for domain in found.values()} == {"running"}
+        for name, host in where.items():
+            allowed = tasks[host].destinations if host in tasks else [host]
+            assert found[name].host in allowed, name
+    for host in evacuated:
+        (answer,) = answers[host]
+        mine = [name for name, home in where.items() if home == host]
+        assert sorted(result.vm_name for result in answer.results) == sorted(mine)
+        assert {result.status for result in answer.results} == {"success"}
+    figures(
+        f"{size.daemons} daemons in {size.processes} processes, ready after {ready:.1f} s, at most "
+        f"{memory:.0f} MiB each; {size.evacuated} nodes with {size.evacuated * size.domains} "
+        f"domains evacuated in {took:.1f} s, each on one host, one result for each task"
+    )
+
+
+async def _evacuate(
+    port: int, tasks: dict[str, Evacuate]
+) -> tuple[dict[str, list[ResultContainer]], float]:
+    """Every answer of each host, and after how long all had answered."""
+    answers: dict[str, list[ResultContainer]] = {host: [] for host in tasks}
+    async with await AsyncMigfraClient.connect(at(port), timeout=RESULT_PATIENCE) as client:
+        began = time.monotonic()
+        async with await client.watch() as watch:
+            handles = [await client.submit(host, task) for host, task in tasks.items()]
+            for handle in handles:
+                await handle
+            took = time.monotonic() - began
+            # A query is answered after all that was answered before.
+            for handle in [await client.query(host) for host in tasks]:
+                await handle
+            left = len(tasks)
+            async for seen in watch:
+                assert seen.message is not None, seen.error
+                if seen.message.result == "node queried":
+                    left -= 1
+                else:
+                    answers[seen.host].append(seen.message)
+                if left == 0:
+                    break
+    return answers, took
+
+
+# --- many tasks -----------------------------------------------------------------------------------
+
+WINDOW = 100
+"""Tasks that are under way at the same time."""
+REPEAT_EVERY = 50
+
+
+def test_memory_stays_flat(
+    tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
+) -> None:
+    count, warm = (100_000, 10_000) if is_long else (5_000, 2_000)
+    with program(tmp_path, broker.port, "log: {level: warning}\n") as migfra:
+        _bound_the_journal(migfra)
+        migfra.start(ready=False)
+        with connect(at(broker.port)) as communicator, MigfraClient(communicator) as client:
+            samples = []
+            under_way: deque[tuple[str, TaskContainer, Callable[[], ResultContainer]]] = deque()
+            began = time.monotonic()
+            for number in range(count + WINDOW):
+                if number < count:
+                    name = f"vm{number}"
+                    task = (Start if number % 2 else Stop)(vm_name=name)
+                    handle = client.submit(HOST, task, timeout=RESULT_PATIENCE)
+                    under_way.append((name, handle.container, handle.result))
+                if number >= WINDOW:
+                    name, container, result = under_way.popleft()
+                    (answer,) = result().results
+                    assert answer == Result(vm_name=name, status="success")
+                    if number % REPEAT_EVERY == 0:
+                        payload = container.to_yaml().encode()
+                        communicator.send(payload, topics.TASK(HOST), qos=2)
+                    if (number - WINDOW + 1) % warm == 0:
+                        samples.append(resident(migfra.pid))
+            took = time.monotonic() - began
+            client.query(HOST).result()  # the last repetition was looked at before
+        assert migfra.terminate() == 0
+        assert migfra.log == []
+        size = sum(file.stat().st_size for file in tmp_path.glob("journal*")) / (1 << 20)
+    done = Counter(migfra.done())
+    assert done == dict.fromkeys(
+        (f"{what} vm{number}" for number in range(count) for what in ("begin", "end")), 1
+    )
+    growth = samples[-1] - samples[0]
+    assert growth < 8, samples
+    figures(
+        f"{count:,} tasks, {count // REPEAT_EVERY:,} of them twice, each executed once, in "
+        f"{took:.0f} s; {samples[0]:.1f} MiB after {warm:,}, {samples[-1]:.1f} MiB at the end; "
+        f"journal {size:.1f} MiB of 1 MiB allowed"
+    )
+
+
+def _bound_the_journal(migfra: Program) -> None:
+    """Let it forget all the time, as it does after months."""
+    text = migfra.configuration.read_text()
+    bounded = text.replace(f"{migfra.journal}}}", f"{migfra.journal}, max-size: 1}}")
+    assert bounded != text
+    migfra.configuration.write_text(bounded)
+
+
+# --- duplicate delivery ---------------------------------------------------------------------------
+
+
+class Sender:
+    """Sends starts with QoS 1, the repeated ones too, and keeps what is answered."""
+
+    def __init__(self, communicator: Communicator) -> None:
+        self._communicator = communicator
+        self.sent: list[str] = []
+        self.answers: dict[str, list[ResultContainer]] = {}
+
+    def send(self, again: bool = False) -> None:
+        """A new container; with `again` twice."""
+        number = len(self.sent)
+        self.sent.append(f"t{number}")
+        container = TaskContainer(tasks=[Start(vm_name=f"vm{number}")], id=f"t{number}")
+        for _ in range(2 if again else 1):
+            self._communicator.send(container.to_yaml().encode(), topics.TASK(HOST), qos=1)
+
+    def collect(self) -> None:
+        """Everything until each is answered, and then until nothing was underway any more."""
+        while self.answers.keys() != {*self.sent}:
+            self._take()
+        end = ResultContainer(result="unknown", results=[], id="end")
+        self._communicator.send(end.to_yaml().encode(), topics.RESULT(HOST), qos=1)
+        while "end" not in self.answers:
+            self._take()
+        del self.answers["end"]
+
+    def _take(self) -> None:
+        message = self._communicator.receive(topics.RESULT(HOST), timeout=PATIENCE)
+        answer = ResultContainer.from_yaml(message.payload)
+        assert answer.id is not None, answer
+        self.answers.setdefault(answer.id, []).append(answer)
+
+
+def test_duplicate_delivery(
+    tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
+) -> None:
+    count = 10_000 if is_long else 600
+    dice = random.Random(SEED)
+    with Proxy(broker.port) as proxy, program(tmp_path, proxy.port, pause=0.01) as migfra:
+        migfra.start()
+        options = at(proxy.port, client_id="scheduler", persistent=True)
+        with connect(options) as communicator:
+            communicator.subscribe(topics.RESULT(HOST), qos=1)
+            sender = Sender(communicator)
+            for number in range(count):
+                sender.send(again=number % 10 == 0)
+                if number % 50 == 25:  # somewhere in a packet, of either of the two
+                    proxy.cut_after(dice.randrange(1, 5000), dice.choice(["up", "down"]))
+                if number % 50 == 49:
+                    time.sleep(0.1)  # lets the two come back, and something be under way
+            sender.collect()
+        assert migfra.terminate() == 0
+        repeated = sum(
+            "executed before" in line or "accepted before" in line for line in migfra.log
+        )
+    done = Counter(migfra.done())
+    assert done == dict.fromkeys(
+        (f"{what} vm{number}" for number in range(count) for what in ("begin", "end")), 1
+    )
+    assert {
+        id for id, answers in sender.answers.items() if len(set(map(str, answers))) > 1
+    } == set()
+    assert repeated >= count // 10
+    extra = sum(map(len, sender.answers.values())) - count
+    figures(
+        f"{count:,} containers with QoS 1, {count // 10:,} of them sent twice, {proxy.cuts} cuts: "
+        f"{repeated:,} deliveries recognised, {extra:,} answers sent again, none differs"
+    )
+
+
+# --- a broker that goes and comes back -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_the_broker_restarts(tmp_path: Path, how: str, is_long: bool, figures: Figures) -> None:
+    """A broker that is ended keeps everything. Of one that is killed, the client sends again."""
+    restarts = 40 if is_long else 4
+    dice = random.Random(SEED)
+    with (
+        Mosquitto(tmp_path / "broker", persistence=how == "ended", settings=UNBOUNDED) as broker,
+        program(tmp_path, broker.port, pause=0.02) as migfra,
+    ):
+        migfra.start()
+        options = at(broker.port, client_id="scheduler", persistent=True)
+        with MigfraClient.connect(options, timeout=RESULT_PATIENCE) as client:
+            handles = []
+            for _ in range(restarts):
+                for _ in range(50):
+                    handles.append(client.start(HOST, f"vm{len(handles)}"))
+                    time.sleep(dice.uniform(0.0, 0.01))  # the broker goes amid the stream
+                broker.stop() if how == "ended" else broker.kill()
+                handles += [client.start(HOST, f"vm{len(handles) + n}") for n in range(5)]
+                broker.start()
+            for handle in handles:
+                assert handle.result().status == "success"
+        assert migfra.terminate() == 0
+        repeated = sum(
+            "executed before" in line or "accepted before" in line for line in migfra.log
+        )
+    assert Counter(migfra.done()) == dict.fromkeys(
+        (f"{what} vm{number}" for number in range(len(handles)) for what in ("begin", "end")), 1
+    )
+    figures(
+        f"{restarts} times, {len(handles):,} tasks, each executed and answered; "
+        f"{repeated} deliveries recognised"
+    )
+
+
+# --- what takes long ------------------------------------------------------------------------------
+
+TEN_MINUTES = 600.0
+
+
+def test_a_migration_of_ten_minutes(tmp_path: Path, broker: Mosquitto, figures: Figures) -> None:
+    """In scaled time; meanwhile the daemon does what else it is asked to."""
+    bandwidth = 100.0
+    file = tmp_path / "cluster"
+    description = ClusterDescription(
+        hosts=[HostDescription(name=host, memory=1 << 30) for host in ("a", "b")],
+        domains=[
+            DomainDescription(name="large", host="a", memory=int(TEN_MINUTES * bandwidth) << 10),
+            DomainDescription(name="small", host="a"),
+        ],
+        bandwidth=bandwidth,
+    )
+    Cluster(description, str(file)).close()
+    seen: list[Progress] = []
+    configuration = tmp_path / "a.yaml"
+    configuration.write_text(
+        f"hostname: a\n"
+        f"communicator: {{host: 127.0.0.1, port: {broker.port}}}\n"
+        f"hypervisor: {{type: simulated, file: {file}, speed: 200}}\n"
+        f"journal: {{path: {tmp_path}/a.journal}}\n"
+        f"progress-interval: 0.25\n"
+    )
+    with program(tmp_path, broker.port) as migfra:
+        migfra.configuration = configuration
+        migfra.start(ready=False)
+        migfra.wait_for("works on a")
+        with MigfraClient.connect(at(broker.port), timeout=RESULT_PATIENCE) as client:
+            handle = client.migrate(
+                "large", "a", "b", migration_type="live", on_progress=seen.append
+            )
+            others = 0
+            while not handle.done():
+                for work in (client.suspend, client.resume):
+                    assert work("a", "small").result().status == "success"
+                    others += 1
+                report = client.query("a").result().node
+                assert report is not None
+                assert [task.vm_name for task in report.tasks] == ["large"] or handle.done()
+            assert handle.result().status == "success"
+        assert migfra.terminate() == 0
+    percents = [one.percent for one in seen if one.percent is not None]
+    assert percents == sorted(percents)
+    expected = max(one.expected or 0 for one in seen)
+    assert expected > TEN_MINUTES * 0.8
+    figures(f"{others} other tasks meanwhile, {len(seen)} reports of progress")
+    with Cluster(file=str(file)) as cluster:
+        assert cluster.domain("large").host == "b"

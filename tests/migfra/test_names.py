@@ -1,0 +1,163 @@
+"""Names of domains, expressions over them, and the XML they come from."""
+
+import contextlib
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlib.migfra.domain_xml import DomainXml, read_domain
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.names import check_name, matching
+
+EVIL = [
+    "(a+)+$",
+    "(a|aa)+$",
+    "(.*a){20}b",
+    "((a*)*)*b",
+    "(?:a?){60}a{60}b",
+    "(.*)*" * 5 + "x",
+    "(a|b|ab|ba|a|b)*c",
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "(?:" * 900 + "a" + ")*" * 900,
+]
+PATIENCE = 20
+"""Seconds; a backtracking engine takes longer than anyone lives."""
+
+
+@pytest.mark.parametrize("pattern", EVIL)
+def test_no_expression_runs_for_ever(pattern):
+    begin = time.monotonic()
+    with contextlib.suppress(HypervisorError):  # refused is fine, too
+        matching(pattern, ["a" * 200 + "!"] * 50)
+    assert time.monotonic() - begin < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("vm.*", ["vm1", "vm10"]),
+        ("vm1", ["vm1"]),
+        ("1", []),
+        ("^vm1$", ["vm1"]),
+        ("vm1|other", ["vm1", "other"]),
+        ("[a-z]+", ["other"]),
+        (".*ß.", ["größe"]),
+        ("gr.{2}e", ["größe"]),
+        (r"\p{L}+", ["other", "größe"]),
+        (".*", ["vm1", "vm10", "other", "größe"]),
+        ("", []),
+    ],
+)
+def test_the_whole_name_matches(pattern, expected):
+    assert matching(pattern, ["vm1", "vm10", "other", "größe"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(", r"missing \)"),
+        ("*", "repetition"),
+        (r"(a)\1", "back-references and look-around are not supported"),
+        ("(?=a)a", "back-references and look-around are not supported"),
+        ("a{1000}{1000}{1000}", "repetition"),
+        ("x" * 10_001, "10000 are allowed"),
+        ("\ud800", "surrogates"),
+    ],
+)
+def test_what_cannot_be_used_is_an_error(pattern, why):
+    with pytest.raises(HypervisorError, match=why):
+        matching(pattern, ["a"])
+
+
+def test_without_re2_the_line_that_installs_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(HypervisorError, match=r"pip install 'fastlib\[migfra\]'"):
+        matching("a", ["a"])
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_expression_or_an_error(pattern):
+    try:
+        matching(pattern, ["vm1"])
+    except HypervisorError as error:
+        assert str(error)  # noqa: PT017 - either is fine
+
+
+@pytest.mark.parametrize("name", ["vm1", "VM 1", "größe", "a.b-c_d", "仮想", "a@b:c", "x" * 200])
+def test_sound_names(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a/b", "..", ".hidden", "-x", "+", "a#", "a\\b", "a\nb", "a\0b", " a", "a ", "x" * 201,
+     "\u202ea", "\ud800"],
+)  # fmt: skip
+def test_unsound_names(name):
+    with pytest.raises(HypervisorError, match="cannot be the name of a domain: it"):
+        check_name(name)
+
+
+def test_what_a_domain_is():
+    xml = """<domain type='kvm'><name> vm1 </name><memory unit='GiB'>2</memory>
+    <vcpu placement='static'>4</vcpu><devices><disk><name>no</name></disk></devices></domain>"""
+    assert read_domain(xml) == DomainXml(name="vm1", memory=2 << 20, vcpus=4)
+    assert read_domain("<domain><name>a&amp;b</name></domain>") == DomainXml(name="a&b")
+
+
+@pytest.mark.parametrize(
+    ("memory", "kib"),
+    [
+        ("<memory>1024</memory>", 1024),
+        ("<memory unit='KiB'>1024</memory>", 1024),
+        ("<memory unit='b'>2048</memory>", 2),
+        ("<memory unit='MB'>1</memory>", 976),
+        ("<memory unit='g'>1</memory>", 1 << 20),
+    ],
+)
+def test_units_of_memory(memory, kib):
+    assert read_domain(f"<domain><name>a</name>{memory}</domain>").memory == kib
+
+
+BOMB = """<!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>
+<domain><name>&b;</name></domain>"""
+OUTSIDE = """<!DOCTYPE domain [<!ENTITY x SYSTEM "file:///etc/hostname">]>
+<domain><name>&x;</name></domain>"""
+
+
+@pytest.mark.parametrize(
+    ("xml", "why"),
+    [
+        (BOMB, "document type declaration"),
+        (OUTSIDE, "document type declaration"),
+        ("<!DOCTYPE domain SYSTEM 'http://x/y'><domain/>", "document type declaration"),
+        ("<domain><name>&x;</name></domain>", "not well-formed: undefined entity"),
+        ("<domain><name>a</domain>", "not well-formed: mismatched tag: line 1"),
+        ("", "not well-formed: no element found"),
+        ("<network><name>a</name></network>", "describes <network>"),
+        ("<domain/>", "has no <name>"),
+        ("<domain><name/></domain>", "has no <name>"),
+        ("<domain><name>a</name><name>b</name></domain>", "<name> twice"),
+        ("<domain><name>a/b</name></domain>", "cannot be the name of a domain"),
+        ("<domain><name>a</name><memory>many</memory></domain>", "'many' as <memory>"),
+        ("<domain><name>a</name><memory unit='stone'>1</memory></domain>", "the unit 'stone'"),
+        ("<domain><name>a</name><vcpu>-1</vcpu></domain>", "'-1' as <vcpu>"),
+        ("<domain>" * 100, "nested more than 64 deep"),
+        ("<domain>\ud800</domain>", "surrogate"),
+        ("<domain>" + " " * (1 << 20), "more than 1048576 characters"),
+    ],
+)
+def test_bad_xml_is_an_error(xml, why):
+    with pytest.raises(HypervisorError, match=why):
+        read_domain(xml)
+
+
+@given(st.text(alphabet="<>/domainae&;!'\"=[] \n"))
+def test_any_text_is_a_domain_or_an_error(xml):
+    try:
+        read_domain(xml)
+    except HypervisorError as error:
+        assert str(error)  # noqa: PT017 - either is fine

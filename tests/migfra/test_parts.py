@@ -1,0 +1,192 @@
+"""The small parts of the daemon, each by itself."""
+
+import asyncio
+import io
+import json
+import logging
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from bench import PATIENCE, Bench
+
+from fastlib import Start, TaskContainer
+from fastlib.message import topics
+from fastlib.migfra import Context, RunningError, TaskCancelledError
+from fastlib.migfra.cancellation import Cancellation
+from fastlib.migfra.intake import digest, read
+from fastlib.migfra.journal import Journal
+from fastlib.migfra.lock import InstanceLock, lock_path
+from fastlib.migfra.logs import About, JsonFormatter, TextFormatter, about, task_log
+from fastlib.migfra.threads import Threads
+
+
+def test_a_cancellation_tells_everybody_once() -> None:
+    cancellation = Cancellation()
+    heard: list[str] = []
+    cancellation.on_cancel(lambda: heard.append("first"))
+    cancellation.on_cancel(lambda: heard.append("taken back"))()
+    cancellation.on_cancel(lambda: 1 / 0)
+    cancellation.on_cancel(lambda: heard.append("last"))
+    cancellation.check()
+    cancellation.cancel()
+    cancellation.cancel()
+    cancellation.on_cancel(lambda: heard.append("late"))
+    assert heard == ["first", "last", "late"]
+    with pytest.raises(TaskCancelledError):
+        cancellation.check()
+
+
+def test_a_cancellation_from_a_thread_wakes_a_coroutine() -> None:
+    async def main() -> None:
+        context = Context("node01")
+        threading.Timer(0.01, context._cancellation.cancel).start()
+        async with asyncio.timeout(PATIENCE):
+            await context.wait_cancelled()
+        assert context.cancelled
+        await context.wait_cancelled()  # and at once from then on
+
+    asyncio.run(main())
+
+
+def test_a_context_by_itself() -> None:
+    context = Context("node01", id="7")
+    context.progress("copy", percent=3)
+    with context.measure("define"):
+        assert context.note(a=1).result(0) is None
+    assert context.notes == {"a": 1}
+    with pytest.raises(RuntimeError, match="no communicator"):
+        _ = context.communicator
+    with pytest.raises(RuntimeError, match="no loop"):
+        context.send("topic", b"")
+
+
+def test_threads_run_so_many_at_once_and_the_rest_in_order() -> None:
+    threads = Threads(2, "test")
+    begun, go, names = threading.Semaphore(0), threading.Event(), []
+
+    def work(number: int) -> int:
+        begun.release()
+        go.wait(PATIENCE)
+        names.append(threading.current_thread().name)
+        return number
+
+    futures = [threads.run(work, number) for number in range(20)]
+    assert begun.acquire(timeout=PATIENCE)
+    assert begun.acquire(timeout=PATIENCE)
+    assert not begun.acquire(blocking=False)
+    go.set()
+    assert [future.result(PATIENCE) for future in futures] == list(range(20))
+    assert len(set(names)) <= 2
+    with pytest.raises(ZeroDivisionError):
+        threads.run(lambda: 1 / 0).result(PATIENCE)
+    threads.close()
+    with pytest.raises(RuntimeError):
+        threads.run(print)
+
+
+@pytest.fixture
+def lines() -> io.StringIO:
+    return io.StringIO()
+
+
+def _logger(lines: io.StringIO, formatter: logging.Formatter) -> logging.Logger:
+    logger = logging.Logger("fastlib.test", logging.DEBUG)
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(formatter)
+    logger.addHandler(handler)
+    return logger
+
+
+def test_text_lines_carry_the_task_and_nothing_that_could_deceive(lines: io.StringIO) -> None:
+    logger = _logger(lines, TextFormatter())
+    logger.info("without a task")
+    token = about.set(About("7", "vm1"))
+    logger.warning("evil\n2026-01-01 INFO [-] forged \x1b[2J")
+    about.reset(token)
+    task_log(logger, "8\n", None).error("explicitly")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("with a traceback")
+    first, second, third, fourth, *rest = lines.getvalue().splitlines()
+    assert first.endswith(" INFO [-] without a task")
+    assert second.endswith(r"WARNING [7 vm1] evil\n2026-01-01 INFO [-] forged \x1b[2J")
+    assert third.endswith(r"ERROR [8\n] explicitly")
+    assert fourth.endswith("with a traceback")
+    assert rest
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_json_lines(lines: io.StringIO) -> None:
+    logger = _logger(lines, JsonFormatter())
+    token = about.set(About("7", None))
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("text %s", "é\n")
+    about.reset(token)
+    line = json.loads(lines.getvalue())
+    assert (line["id"], line["vm-name"], line["level"]) == ("7", None, "error")
+    assert line["message"] == "text é\n"
+    assert "ValueError" in line["traceback"]
+    assert lines.getvalue().count("\n") == 1
+
+
+def test_a_lock_is_one_processes(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "lock"
+    with InstanceLock(path), pytest.raises(RunningError) as raised:
+        InstanceLock(path)
+    assert raised.value.pid == os.getpid()
+    InstanceLock(path).release()
+
+
+def test_a_lock_is_no_way_to_overwrite_a_file(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        InstanceLock(tmp_path / "lock")
+    assert victim.read_text() == "precious"
+
+
+def test_each_configuration_has_a_lock_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    other = tmp_path / "other.yaml"
+    other.symlink_to(one)
+    assert lock_path(one, "a") == lock_path(other, "a")
+    assert len({lock_path(one, "a"), lock_path(two, "a"), lock_path(one, "b")}) == 3
+
+
+def test_the_journal_is_nobody_elses_business(tmp_path: Path) -> None:
+    Journal(tmp_path / "journal")
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
+
+
+def test_a_digest_is_of_what_is_said() -> None:
+    plain = read(b"task: start vm\nvm-configurations:\n  - vm-name: a\n", 100)
+    flow = read(b"{vm-configurations: [{vm-name: 'a'}], task: start vm}\n---\nmore", 100)
+    other = read(b"task: start vm\nvm-configurations:\n  - vm-name: b\n", 100)
+    assert isinstance(plain, TaskContainer)
+    assert isinstance(flow, TaskContainer)
+    assert isinstance(other, TaskContainer)
+    assert digest(plain) == digest(flow) != digest(other)
+
+
+def test_a_retained_task_is_not_executed_again_and_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Bench(tmp_path) as bench:
+            container = TaskContainer(tasks=[Start(vm_name="vm1")])
+            payload = container.to_yaml().encode()
+            await bench.scheduler.send(payload, topics.TASK("node01"), retain=True)
+            await bench.daemon()
+            await bench.no_result()
+            await bench.scheduler.send(payload, topics.TASK("node01"), retain=True)
+            assert (await bench.result()).result == "vm started"
+
+    asyncio.run(main())

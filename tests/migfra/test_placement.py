@@ -1,0 +1,167 @@
+"""Where domains go: examples of each mode, and the rules with any hosts and domains."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlib.migfra.placement import Destination, Guest, place, swap_order
+
+MODES = ["auto", "compact", "scatter"]
+
+
+def hosts(*free_cpus, memory=None):
+    """Hosts a, b, c … with so many free CPUs each."""
+    return [
+        Destination(name=name, cpus=max(0, free), active=max(0, -free), free_memory=memory)
+        for name, free in zip("abcdefgh", free_cpus, strict=False)
+    ]
+
+
+def guests(*memories):
+    return [Guest(name=f"vm{i}", memory=memory) for i, memory in enumerate(memories)]
+
+
+def targets(placements):
+    return "".join(placement.host or "-" for placement in placements)
+
+
+@pytest.mark.parametrize(
+    ("mode", "free", "count", "expected"),
+    [
+        ("auto", (4, 2, 1), 5, "aaabA"),
+        ("compact", (2, 3, 1), 5, "aabbb"),
+        ("scatter", (4, 2, 1), 5, "abcab"),
+        ("auto", (0, -1), 3, "aab"),
+        ("compact", (1, 1), 4, "abab"),
+        ("scatter", (-1, 9), 3, "aba"),
+    ],
+)
+def test_modes(mode, free, count, expected):
+    expected = expected.lower()
+    placements = place(guests(*[None] * count), hosts(*free), mode)
+    assert targets(placements) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_overbooking_full_hosts_are_left_out(mode):
+    placements = place(guests(None, None, None), hosts(0, 1, 1), mode, overbooking=False)
+    assert targets(placements) == "bc-"
+    assert placements[2].reason == "; ".join(
+        f"{name} has no free CPU and overbooking is off" for name in "abc"
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_largest_domain_is_placed_first(mode):
+    room = [
+        Destination(name="a", cpus=8, active=0, free_memory=100),
+        Destination(name="b", cpus=8, active=0, free_memory=30),
+    ]
+    assert targets(place(guests(30, 100), room, mode)) == "ba"
+
+
+def test_the_reason_names_every_host():
+    (placement,) = place(guests(50), hosts(1, 1, memory=20))
+    assert placement.host is None
+    assert (
+        placement.reason == "a has 20 KiB free of 50 KiB needed; b has 20 KiB free of 50 KiB needed"
+    )
+
+
+def test_no_destination():
+    (placement,) = place(guests(1), [])
+    assert placement.reason == "there is no destination"
+
+
+def test_a_destination_that_is_named_twice_counts_once():
+    placements = place(guests(None, None), hosts(1) * 2, overbooking=False)
+    assert targets(placements) == "a-"
+
+
+@pytest.mark.parametrize(
+    ("first", "first_free", "second", "second_free", "order"),
+    [
+        (4, 4, 4, 4, "parallel"),
+        (4, 0, 4, 4, "first"),
+        (4, 4, 4, 0, "second"),
+        (2, 0, 4, 0, "save-first"),
+        (4, 0, 2, 0, "save-second"),
+        (4, 0, 4, 0, "save-second"),
+        (None, 0, None, 0, "parallel"),
+        (4, None, 4, None, "parallel"),
+    ],
+)
+def test_order_of_a_swap(first, first_free, second, second_free, order):
+    one, two = Guest(name="one", memory=first), Guest(name="two", memory=second)
+    assert swap_order(one, first_free, two, second_free) == order
+
+
+amounts = st.none() | st.integers(0, 100)
+some_hosts = st.lists(
+    st.builds(
+        Destination,
+        name=st.sampled_from("abcdef"),
+        cpus=st.integers(0, 6),
+        active=st.integers(0, 6),
+        free_memory=amounts,
+    ),
+    max_size=6,
+    unique_by=lambda host: host.name,
+)
+some_guests = st.lists(amounts, max_size=10).map(lambda memories: guests(*memories))
+
+
+@given(some_guests, some_hosts, st.sampled_from(MODES), st.booleans())
+def test_rules(domains, room, mode, overbooking):
+    placements = place(domains, room, mode, overbooking=overbooking)
+    assert place(domains, room, mode, overbooking=overbooking) == placements
+    assert [placement.guest for placement in placements] == [domain.name for domain in domains]
+    memory = {domain.name: domain.memory or 0 for domain in domains}
+    for host in room:
+        taken = [placement.guest for placement in placements if placement.host == host.name]
+        if not overbooking:
+            assert len(taken) <= max(0, host.cpus - host.active)
+        if host.free_memory is not None:
+            assert sum(memory[name] for name in taken) <= host.free_memory
+    for placement in placements:
+        assert (placement.host is None) == (placement.reason is not None)
+        assert placement.host is None or placement.host in {host.name for host in room}
+
+
+@given(some_guests, some_hosts, st.sampled_from(MODES), st.booleans())
+def test_nobody_stays_where_there_is_room(domains, room, mode, overbooking):
+    placements = place(domains, room, mode, overbooking=overbooking)
+    left = {host.name: [host.cpus - host.active, host.free_memory] for host in room}
+    memory = {domain.name: domain.memory or 0 for domain in domains}
+    for placement in placements:
+        if placement.host is not None:
+            left[placement.host][0] -= 1
+            if left[placement.host][1] is not None:
+                left[placement.host][1] -= memory[placement.guest]
+    for placement in placements:
+        for cpus, free in left.values() if placement.host is None else ():
+            full = not overbooking and cpus <= 0
+            assert full or (free is not None and memory[placement.guest] > free)
+
+
+@given(st.integers(0, 12), some_hosts.filter(bool))
+def test_auto_is_level_and_scatter_is_even(count, room):
+    """With no regard to memory, auto levels the capacities out and scatter the numbers."""
+    room = [Destination(name=host.name, cpus=host.cpus, active=host.active) for host in room]
+    domains = guests(*[None] * count)
+    numbers = {host.name: 0 for host in room}
+    for placement in place(domains, room, "scatter"):
+        numbers[placement.host] += 1
+    assert max(numbers.values()) - min(numbers.values()) <= 1
+    capacities = {host.name: host.cpus - host.active for host in room}
+    for placement in place(domains, room, "auto"):
+        assert capacities[placement.host] == max(capacities.values())
+        capacities[placement.host] -= 1
+
+
+@given(st.integers(0, 12), some_hosts.filter(bool))
+def test_compact_opens_no_host_before_the_last_is_full(count, room):
+    room = [Destination(name=host.name, cpus=host.cpus, active=host.active) for host in room]
+    taken = targets(place(guests(*[None] * count), room, "compact", overbooking=False))
+    expected = "".join(host.name * max(0, host.cpus - host.active) for host in room)
+    assert taken == expected[:count].ljust(count, "-")

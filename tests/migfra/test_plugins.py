@@ -1,0 +1,124 @@
+"""Hypervisors of other packages: found, checked, and named when they are broken."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastlib.migfra import (
+    PluginError,
+    UnsupportedError,
+    check_configuration,
+    plugins,
+    read_configuration,
+)
+from fastlib.migfra.hypervisor import Hypervisor, method_name, method_of, supported
+
+GOOD = """
+from typing import Annotated
+from fastlib import Message
+from fastlib.codec import Wire
+from fastlib.migfra import Hypervisor, Context, Outcome
+
+class Options(Message):
+    speed: Annotated[str, Wire("How fast.")]
+
+class Mine(Hypervisor):
+    name = "mine"
+    Options = Options
+    def start(self, task, context): return self.options.speed
+"""
+
+Install = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Makes a distribution with an entry point and a module, as an installer would leave it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(distribution: str, point: str, source: str) -> None:
+        module = distribution.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        )
+        (info / "entry_points.txt").write_text(f"[fastlib.hypervisors]\n{point}\n")
+        plugins._installed.cache_clear()
+
+    before = set(sys.modules)
+    yield install
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    plugins._installed.cache_clear()
+
+
+def test_a_plugin_is_found_and_its_options_are_checked(install: Install) -> None:
+    install("my-plugin", "mine = my_plugin:Mine", GOOD)
+    assert "mine" in plugins.names()
+    read = read_configuration("hypervisor: {type: mine, speed: 7}")
+    hypervisor = read.hypervisor.make(read.node)
+    assert hypervisor.options.speed == "7"
+    assert "start vm" in supported(hypervisor)
+    (problem,) = check_configuration("hypervisor: {type: mine, sped: 7}").errors[:1]
+    assert (problem.line, problem.column) == (1, 13)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
+        ("import nothing_of_that_name", "No module named"),
+        ("Mine = 3", "is no subclass"),
+        (GOOD.replace('"mine"', '"other"'), "name = 'other'"),
+        (GOOD.replace("Options = Options", "Options = dict"), "Options"),
+        ("class Other: pass", "has no attribute 'Mine'"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_distribution(
+    install: Install, source: str, said: str
+) -> None:
+    install("broken-plugin", "mine = broken_plugin:Mine", source)
+    (problem,) = check_configuration("hypervisor:\n  type: mine").problems
+    assert (problem.path, problem.line, problem.column) == ("hypervisor.type", 2, 9)
+    assert "the distribution broken-plugin 1.2" in problem.message
+    assert said in problem.message
+
+
+def test_a_constructor_that_fails(install: Install) -> None:
+    source = GOOD + "    def __init__(self, options, node): raise OSError('no disk')\n"
+    install("my-plugin", "mine = my_plugin:Mine", source)
+    read = read_configuration("hypervisor: {type: mine, speed: 7}")
+    with pytest.raises(PluginError, match=r"'mine' cannot be made: OSError: no disk"):
+        read.hypervisor.make(read.node)
+
+
+def test_two_distributions_that_offer_the_same(install: Install) -> None:
+    install("one-plugin", "mine = one_plugin:Mine", GOOD)
+    install("two-plugin", "mine = two_plugin:Mine", GOOD)
+    with pytest.raises(PluginError, match=r"one-plugin 1\.2 and the distribution two-plugin"):
+        plugins.load("mine")
+
+
+def test_the_built_in_ones_load() -> None:
+    for name in plugins.BUILT_IN:
+        assert plugins.load(name).name == name
+
+
+def test_methods_are_named_after_tasks() -> None:
+    from fastlib import Evacuate, Start
+
+    class ResetHTTPProxy:
+        pass
+
+    class Options:
+        declaration = Start.declaration
+
+    assert method_name(Evacuate) == "evacuate"
+    assert method_name(ResetHTTPProxy) == "reset_http_proxy"  # type: ignore[arg-type]
+    hypervisor = Hypervisor(None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="has no support for start vm"):
+        method_of(hypervisor, Options)  # type: ignore[arg-type]

@@ -1,0 +1,276 @@
+"""The model of pre-copy and the decisions: examples, and what holds for any guest and link."""
+
+import math
+from itertools import islice
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fastlib import MigrateParameter
+from fastlib.migfra.precopy import (
+    DEFAULT_DOWNTIME,
+    LARGEST_THROTTLE,
+    MIB,
+    Abort,
+    GoOn,
+    Options,
+    Pause,
+    RaiseDowntime,
+    Statistics,
+    SwitchToPostCopy,
+    Throttle,
+    Workload,
+    decide,
+    describe,
+    expected_seconds,
+    finishes,
+    predict,
+    rounds,
+)
+
+amounts = st.floats(0, 2.0**40)
+rates = st.floats(1, 2.0**36)
+downtimes = st.floats(0.001, 10)
+workloads = st.builds(
+    Workload, memory=amounts, dirty_rate=st.floats(0, 2.0**36), working_set=st.none() | amounts
+)
+TOLERANCE = 1 + 1e-9
+
+
+def test_an_idle_guest_takes_one_round():
+    prediction = predict(Workload(memory=1000), bandwidth=100)
+    assert prediction.converges
+    assert (prediction.rounds, prediction.transferred) == (1, 1000)
+    assert (prediction.seconds, prediction.downtime) == (10, 0)
+
+
+def test_rounds_shrink_by_the_ratio_of_the_rates():
+    played = list(islice(rounds(Workload(memory=1000, dirty_rate=50), bandwidth=100), 4))
+    assert [part.sent for part in played] == [1000, 500, 250, 125]
+    prediction = predict(Workload(memory=1000, dirty_rate=50), bandwidth=100, max_downtime=1)
+    assert prediction.rounds == 4
+    assert prediction.transferred == 1000 + 500 + 250 + 125 + 62.5
+    assert prediction.downtime == 0.625
+
+
+def test_a_throttle_makes_a_guest_converge():
+    workload = Workload(memory=1000, dirty_rate=200)
+    assert not predict(workload, bandwidth=100).converges
+    assert predict(workload, bandwidth=100, throttle=0.75).converges
+
+
+def test_without_bandwidth_there_are_no_rounds():
+    with pytest.raises(ValueError, match="bandwidth is more than 0"):
+        next(rounds(Workload(memory=1), 0))
+
+
+@given(workloads, rates, downtimes)
+def test_all_memory_is_sent(workload, bandwidth, downtime):
+    prediction = predict(workload, bandwidth, downtime)
+    assert prediction.transferred >= workload.memory
+    assert prediction.seconds >= prediction.downtime
+    assert math.isclose(prediction.seconds, prediction.transferred / bandwidth, rel_tol=1e-6)
+    if prediction.converges:
+        assert prediction.downtime <= downtime * TOLERANCE
+
+
+@given(workloads, rates, downtimes)
+def test_who_writes_faster_than_the_link_never_converges(workload, bandwidth, downtime):
+    assume(workload.dirty_rate >= bandwidth)
+    written = min(workload.memory, workload.working_set or workload.memory)
+    assume(written > bandwidth * downtime)
+    assert not predict(workload, bandwidth, downtime).converges
+
+
+@given(workloads, rates, downtimes)
+def test_who_writes_slower_converges(workload, bandwidth, downtime):
+    assume(workload.dirty_rate <= 0.99 * bandwidth)
+    assert predict(workload, bandwidth, downtime).converges
+
+
+@given(workloads, rates, downtimes, st.floats(1, 10))
+def test_a_busier_guest_costs_more(workload, bandwidth, downtime, factor):
+    busier = Workload(
+        memory=workload.memory,
+        dirty_rate=workload.dirty_rate * factor,
+        working_set=workload.working_set,
+    )
+    calm, busy = predict(workload, bandwidth, downtime), predict(busier, bandwidth, downtime)
+    assume(busy.converges)
+    assert calm.converges
+    assert calm.transferred <= busy.transferred * TOLERANCE
+
+
+@given(workloads, rates, downtimes, st.floats(1, 10))
+def test_a_faster_link_costs_less(workload, bandwidth, downtime, factor):
+    slow = predict(workload, bandwidth, downtime)
+    assume(slow.converges)
+    fast = predict(workload, bandwidth * factor, downtime)
+    assert fast.converges
+    assert fast.transferred <= slow.transferred * TOLERANCE
+    assert fast.seconds <= slow.seconds * TOLERANCE
+
+
+@given(workloads, st.floats(0, 1000), st.floats(0, 1))
+def test_no_more_is_written_than_there_is(workload, seconds, throttle):
+    written = workload.dirtied(seconds, throttle)
+    assert 0 <= written <= workload.memory
+    assert written <= workload.dirtied(seconds + 1, throttle)
+    assert written <= workload.dirtied(seconds)
+
+
+@given(amounts, st.floats(0, 2.0**36), rates)
+def test_expected_seconds(remaining, dirty_rate, bandwidth):
+    seconds = expected_seconds(remaining, dirty_rate, bandwidth)
+    if remaining == 0:
+        assert seconds == 0
+    elif dirty_rate >= bandwidth:
+        assert seconds is None
+    else:
+        assert seconds is not None
+        assert seconds >= remaining / bandwidth
+
+
+@given(workloads, rates, downtimes)
+def test_it_never_takes_longer_than_expected(workload, bandwidth, downtime):
+    expected = expected_seconds(workload.memory, workload.dirty_rate, bandwidth)
+    prediction = predict(workload, bandwidth, downtime)
+    assume(expected is not None and prediction.converges)
+    assert prediction.seconds <= expected * TOLERANCE
+
+
+# Decisions
+
+BUSY = Statistics(remaining=500 * MIB, bandwidth=100 * MIB, dirty_rate=200 * MIB, iteration=3)
+
+
+def with_(**changes):
+    return Statistics(**{name: getattr(BUSY, name) for name in BUSY.__struct_fields__} | changes)
+
+
+def test_the_options_of_a_task():
+    assert Options.of(None) == Options()
+    parameter = MigrateParameter(
+        max_downtime=50, timeout=60, on_timeout="post-copy", auto_converge=True
+    )
+    options = Options.of(parameter)
+    assert options == Options(
+        max_downtime=0.05, timeout=60, on_timeout="post-copy", auto_converge=True
+    )
+    assert options.first_downtime == 0.05
+    assert Options(max_downtime=9.0).first_downtime == Options().first_downtime == DEFAULT_DOWNTIME
+
+
+@pytest.mark.parametrize(
+    ("statistics", "options", "elapsed", "expected"),
+    [
+        (BUSY, Options(), 1e9, GoOn()),
+        (BUSY, Options(timeout=60), 59, GoOn()),
+        (BUSY, Options(timeout=60, on_timeout="pause"), 60, Pause()),
+        (BUSY, Options(timeout=60, on_timeout="post-copy"), 60, SwitchToPostCopy()),
+        (with_(paused=True), Options(timeout=60, on_timeout="pause"), 60, GoOn()),
+        (with_(post_copy=True, stalled=99.0), Options(timeout=60), 60, GoOn()),
+        (with_(remaining=MIB, paused=True), Options(timeout=60), 60, GoOn()),
+        (BUSY, Options(max_downtime=6), 1, RaiseDowntime(5.5)),
+        (BUSY, Options(max_downtime=5.2), 1, RaiseDowntime(5.2)),
+        (BUSY, Options(max_downtime=4), 1, GoOn()),
+        (with_(downtime=5.5), Options(max_downtime=6), 1, GoOn()),
+        (with_(iteration=1), Options(max_downtime=6, auto_converge=True), 1, GoOn()),
+        (with_(dirty_rate=MIB), Options(max_downtime=6, auto_converge=True), 1, GoOn()),
+        (BUSY, Options(auto_converge=True), 1, Throttle(0.2)),
+        (BUSY, Options(max_downtime=1, auto_converge=True), 1, Throttle(0.2)),
+        (with_(throttle=0.95, throttled_in=2), Options(auto_converge=True), 1, Throttle(0.99)),
+        (with_(throttle=0.99, throttled_in=2), Options(auto_converge=True), 1, GoOn()),
+        (with_(throttle=0.2, throttled_in=3), Options(auto_converge=True), 1, GoOn()),
+        (with_(bandwidth=0.0), Options(auto_converge=True, max_downtime=6), 1, GoOn()),
+    ],
+)
+def test_decisions(statistics, options, elapsed, expected):
+    assert decide(statistics, options, elapsed) == expected
+
+
+def test_an_abort_says_why():
+    assert decide(BUSY, Options(timeout=60), 60) == Abort(
+        "not finished within the timeout of 60 s (500 MiB remain, the guest writes 200 MiB/s)"
+    )
+    warm = with_(paused=True, dirty_rate=0.0)
+    assert decide(warm, Options(timeout=60), 60) == Abort(
+        "not finished within the timeout of 60 s (500 MiB remain)"
+    )
+    assert decide(with_(stalled=31.0), Options(), 1) == Abort("nothing has moved for 31 s")
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (GoOn(), "go on"),
+        (Pause(), "pause the guest"),
+        (SwitchToPostCopy(), "switch to post-copy"),
+        (RaiseDowntime(0.25), "raise the downtime to 250 ms"),
+        (Throttle(0.3), "throttle the guest by 30%"),
+        (Abort("too slow"), "abort: too slow"),
+    ],
+)
+def test_decisions_in_words(decision, words):
+    assert describe(decision) == words
+
+
+some_statistics = st.builds(
+    Statistics,
+    remaining=amounts,
+    bandwidth=st.floats(0, 2.0**36),
+    dirty_rate=st.floats(0, 2.0**36),
+    iteration=st.integers(1, 50),
+    downtime=downtimes,
+    throttle=st.floats(0, LARGEST_THROTTLE),
+    throttled_in=st.integers(0, 50),
+    stalled=st.floats(0, 100),
+    paused=st.booleans(),
+    post_copy=st.booleans(),
+)
+some_options = st.builds(
+    Options,
+    max_downtime=st.none() | downtimes,
+    timeout=st.none() | st.floats(0, 100),
+    on_timeout=st.sampled_from(["abort", "pause", "post-copy"]),
+    auto_converge=st.booleans(),
+)
+
+
+@given(some_statistics, some_options, st.floats(0, 200))
+def test_what_no_decision_does(statistics, options, elapsed):
+    decision = decide(statistics, options, elapsed)
+    if isinstance(decision, RaiseDowntime):
+        assert options.max_downtime is not None
+        assert statistics.downtime < decision.seconds <= options.max_downtime
+        assert finishes(statistics.remaining, statistics.bandwidth, decision.seconds * TOLERANCE)
+    if isinstance(decision, Throttle):
+        assert options.auto_converge
+        assert statistics.throttle < decision.part <= LARGEST_THROTTLE
+    if isinstance(decision, Pause | SwitchToPostCopy):
+        assert options.timeout is not None
+        assert elapsed >= options.timeout
+    if isinstance(decision, Pause):
+        assert not statistics.paused
+    if statistics.post_copy:
+        assert decision == GoOn()
+
+
+@given(some_statistics, some_options, st.floats(0, 200))
+def test_a_decision_that_was_followed_is_not_made_again(statistics, options, elapsed):
+    """So that asking again and again ends."""
+    decision = decide(statistics, options, elapsed)
+    fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
+    match decision:
+        case RaiseDowntime(seconds):
+            fields["downtime"] = seconds
+        case Throttle(part):
+            fields |= {"throttle": part, "throttled_in": statistics.iteration}
+        case Pause():
+            fields["paused"] = True
+        case SwitchToPostCopy():
+            fields["post_copy"] = True
+        case _:
+            return
+    assert decide(Statistics(**fields), options, elapsed) != decision

@@ -1,0 +1,281 @@
+"""A daemon that is killed, and the next one that has its journal."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from bench import Bench, Play, patiently, until
+from scripted import Recovering, Scripted, gate, until_cancelled
+
+from fastlib import Migrate, Quit, Start, TaskContainer
+from fastlib.message import Cancel
+from fastlib.migfra import Context, Hypervisor, RunningError
+from fastlib.migfra.options import Limits
+
+
+async def _killed_at_work(bench: Bench, hypervisor: Scripted, container: TaskContainer) -> None:
+    """A daemon is killed while the first member of a container waits at its gate."""
+    plan, begun, _ = gate()
+    hypervisor.plan["vm1"] = plan
+    daemon = await bench.daemon(hypervisor, limits=Limits(containers=1))
+    await bench.send(container)
+    await patiently(begun.wait())
+    await patiently(daemon.kill())
+
+
+def test_what_was_under_way_is_looked_up(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        first = Recovering()
+
+        async def noting(context: Context) -> None:
+            await asyncio.wrap_future(context.note(job="j7", target=["node02"]))
+            await _forever(context)
+
+        first.plan["vm1"] = noting
+        daemon = await bench.daemon(first)
+        await bench.send(Migrate(vm_name="vm1", destination="node02"), "m")
+        await until(lambda: first.contexts and first.contexts[0].notes)
+        await patiently(daemon.kill())
+        second = Recovering()
+        second.plan["vm1"] = lambda context: f"found {context.notes['job']} {context.id}"
+        await bench.daemon(second)
+        answer = await bench.result()
+        assert (answer.id, answer.results[0].status) == ("m", "success")
+        assert answer.results[0].details == "found j7 m"
+        assert second.calls == [("recover", "vm1")]
+
+    play(scene)
+
+
+async def _forever(context: Context) -> None:
+    await asyncio.Event().wait()
+
+
+def test_without_recover_the_answer_is_honest(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
+        await _killed_at_work(bench, Scripted(), container)
+        second = Scripted()
+        await bench.daemon(second)
+        answer = await bench.result()
+        assert (answer.id, answer.results[0].status) == ("1", "error")
+        assert "cannot tell how it ended" in str(answer.results[0].details)
+        assert second.calls == []
+
+    play(scene)
+
+
+def test_members_that_ended_keep_their_results_and_others_begin(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        first = Recovering()
+        first.plan["vm0"] = lambda _: "by the first"
+        tasks = [
+            Start(vm_name="vm0", concurrent_execution=False),
+            Start(vm_name="vm1", concurrent_execution=False),
+            Start(vm_name="vm2"),
+        ]
+        await _killed_at_work(bench, first, TaskContainer(tasks=tasks, id="1"))
+        second = Recovering()
+        second.plan |= {"vm1": lambda _: "looked up", "vm2": lambda _: "by the second"}
+        await bench.daemon(second)
+        answer = await bench.result()
+        details = [result.details for result in answer.results]
+        assert details == ["by the first", "looked up", "by the second"]
+        assert second.calls == [("recover", "vm1"), ("start", "vm2")]
+
+    play(scene)
+
+
+def test_what_waited_is_executed_in_order(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        first = Recovering()
+        plan, _begun, _ = gate()
+        first.plan["vm0"] = plan
+        daemon = await bench.daemon(first, limits=Limits(containers=1))
+        names = [f"vm{number}" for number in range(50)]
+        for name in names:
+            await bench.send(Start(vm_name=name), name)
+        await bench.send(Start(vm_name="nameless"))
+        await until(lambda: daemon.dispatcher.queued == 50)
+        await patiently(daemon.kill())
+        second = Recovering()
+        await bench.daemon(second, limits=Limits(containers=1))
+        assert [(await bench.result()).id for _ in range(51)] == [*names, None]
+        assert second.calls == [
+            ("recover", "vm0"),
+            *(("start", name) for name in names[1:]),
+            ("start", "nameless"),
+        ]
+        await bench.no_result()
+
+    play(scene)
+
+
+def test_results_are_kept_until_the_broker_has_them(play: Play, tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        bench.broker.cut("fast-migfra-node01")
+        go.set()
+        await until(lambda: daemon.publisher.unconfirmed == 1)
+        await patiently(daemon.kill())
+        with sqlite3.connect(bench.journal) as journal:
+            assert journal.execute("SELECT state FROM containers").fetchall() == [(1,)]
+        bench.broker.mend("fast-migfra-node01")
+        second = Scripted()
+        later = await bench.daemon(second)
+        answer = await bench.result()
+        assert (answer.id, answer.results[0].status) == ("1", "success")
+        assert second.calls == []
+        await patiently(later.close())
+        with sqlite3.connect(bench.journal) as journal:
+            assert journal.execute("SELECT state FROM containers").fetchall() == [(2,)]
+
+    play(scene)
+
+
+def test_a_repetition_after_a_restart_is_answered_from_the_journal(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        first = await bench.ask(Start(vm_name="vm1"), "1")
+        await patiently(daemon.close())
+        second = Scripted()
+        await bench.daemon(second)
+        assert await bench.ask(Start(vm_name="vm1"), "1") == first
+        assert second.calls == []
+
+    play(scene)
+
+
+def test_what_comes_while_no_daemon_is_there_waits_at_the_broker(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        await patiently(daemon.close())
+        await bench.send(Start(vm_name="vm1"), "late")
+        await bench.daemon()
+        assert (await bench.result()).id == "late"
+
+    play(scene)
+
+
+def test_a_cancellation_outlives_the_daemon(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        first = Recovering()
+        plan, begun, _ = gate()  # it does not listen
+        first.plan["vm1"] = plan
+        daemon = await bench.daemon(first)
+        tasks = [Start(vm_name="vm1", concurrent_execution=False), Start(vm_name="vm2")]
+        await bench.send(TaskContainer(tasks=tasks, id="1"))
+        await patiently(begun.wait())
+        await bench.send(Cancel(id="1"), "c")
+        await until(lambda: first.contexts[0].cancelled)
+        await patiently(daemon.kill())
+        second = Recovering()
+        recovering, _recovered = until_cancelled()
+        second.plan["vm1"] = recovering
+        await bench.daemon(second)
+        answers = {answer.id: answer for answer in [await bench.result(), await bench.result()]}
+        assert [result.details for result in answers["1"].results] == ["cancelled", "cancelled"]
+        assert second.calls == [("recover", "vm1")]
+        assert "c" in answers
+
+    play(scene)
+
+
+def test_a_quit_that_was_taken_on_does_not_end_the_next_daemon(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        plan, _begun, _ = gate()
+        first = Recovering()
+        first.plan["vm1"] = plan
+        daemon = await bench.daemon(first, limits=Limits(containers=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await bench.send(Quit(), "q")
+        await until(lambda: daemon.dispatcher.queued == 1)
+        await patiently(daemon.kill())
+        second = await bench.daemon(Recovering())
+        assert {(await bench.result()).id, (await bench.result()).id} == {"1", "q"}
+        assert (await bench.ask(Start(vm_name="vm2"), "2")).results[0].status == "success"
+        assert not second.stopping
+
+    play(scene)
+
+
+def test_written_down_but_not_acknowledged_and_without_id(play: Play) -> None:
+    """The broker delivers it again to the next daemon, which knows it all the same."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Recovering()
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"))
+        await bench.result()
+        await patiently(daemon.close())
+        with sqlite3.connect(bench.journal) as journal:
+            journal.execute("UPDATE containers SET acknowledged = 0")
+        for _ in range(2):
+            await bench.send(Start(vm_name="vm1"))
+        session = bench.broker._sessions["fast-migfra-node01"]
+        next(iter(session.waiting.values())).duplicate = True
+        second = Recovering()
+        await bench.daemon(second)
+        await bench.result()
+        await bench.no_result()
+        assert second.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_two_daemons_do_not_share_a_journal(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        with pytest.raises(RunningError, match=r"process \d+, runs"):
+            await bench.daemon()
+
+    play(scene)
+
+
+def test_a_hypervisor_that_cannot_be_opened(play: Play) -> None:
+    class Broken(Scripted):
+        async def open(self) -> None:
+            raise KeyError("no such place")
+
+    async def scene(bench: Bench) -> None:
+        from fastlib.migfra import PluginError
+
+        with pytest.raises(PluginError, match="'scripted' cannot be opened: KeyError"):
+            await bench.daemon(Broken())
+        await bench.daemon(Scripted())  # nothing is left locked
+
+    play(scene)
+
+
+def test_a_hypervisor_of_plain_methods_only(play: Play) -> None:
+    class Plain(Hypervisor):
+        name = "plain"
+        opened = closed = False
+
+        def __init__(self) -> None:
+            super().__init__(None, None)  # type: ignore[arg-type]
+
+        def open(self) -> None:
+            self.opened = True
+
+        def close(self) -> None:
+            self.closed = True
+
+        def start(self, task: Start, context: Context) -> str:
+            return f"{context.host} {self.opened}"
+
+    async def scene(bench: Bench) -> None:
+        plain = Plain()
+        daemon = await bench.daemon(plain)
+        answer = await bench.ask(Start(vm_name="vm1"))
+        assert answer.results[0].details == "node01 True"
+        await patiently(daemon.close())
+        assert plain.closed
+
+    play(scene)
