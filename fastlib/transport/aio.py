@@ -141,6 +141,16 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
         self._core.on_reconnect(self._sink(callback))
 
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """See `Communicator.on_close`. A plain function, called in the loop."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            with suppress(RuntimeError):  # the loop is closed, and nobody in it waits any more
+                loop.call_soon_threadsafe(callback)
+
+        return self._core.on_close(ended)
+
     async def receive(
         self, topic: str | None = None, timeout: float | None = None
     ) -> ReceivedMessage:
@@ -189,8 +199,8 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
                 await asyncio.sleep(0)  # what the network thread has just handed over gets in
                 await self._calls.join()
         except TimeoutError:
-            left = self._calls.qsize()
-            log.warning("closed before callbacks have seen %d messages", left)
+            if left := self._calls.qsize():
+                log.warning("closed before callbacks have seen %d messages", left)
         finally:
             self._caller.cancel()
 

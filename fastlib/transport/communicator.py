@@ -142,6 +142,14 @@ class Communicator(AbstractContextManager["Communicator"]):
         """
         self._core.on_reconnect(self._callbacks.sink(callback))
 
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called once when this is closed or has broken down, at once if it is.
+
+        It is called in whatever thread ends the connection and must not wait; an exception of it
+        is logged. Returns a function that takes it back.
+        """
+        return self._core.on_close(callback)
+
     def receive(self, topic: str | None = None, timeout: float | None = None) -> ReceivedMessage:
         """The next message of a subscription that has no callback.
 

@@ -38,6 +38,8 @@ class Core:
         self._callbacks: set[str] = set()
         self._closing = False
         self._on_reconnect: list[Callable[[], None]] = []
+        self._on_close: list[Callable[[], None]] = []
+        self._over = False
 
     def arrived(self, arrival: Arrival) -> None:
         """A message came. While closing, the broker keeps it or it is too late for it."""
@@ -134,7 +136,31 @@ class Core:
     def ended(self, error: TransportError) -> None:
         """The link is no more: wake up whoever waits for a message."""
         with self._lock:
-            self._closing = True
+            self._closing = self._over = True
             inboxes = list(self._inboxes.values())
+            sinks, self._on_close = self._on_close, []
         for inbox in inboxes:
             inbox.close(error)
+        for sink in sinks:
+            try:
+                sink()
+            except Exception:
+                log.exception("the callback %r failed", sink)
+
+    def on_close(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Have `sink` called when the link is no more, at once if that is so already.
+
+        Returns a function that takes that back.
+        """
+
+        def forget() -> None:
+            with self._lock:
+                if sink in self._on_close:
+                    self._on_close.remove(sink)
+
+        with self._lock:
+            if not self._over:
+                self._on_close.append(sink)
+                return forget
+        sink()
+        return forget

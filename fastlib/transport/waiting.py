@@ -1,6 +1,7 @@
 """Waiting for a future, in a thread or in a coroutine, without taking anything from others."""
 
 import asyncio
+import threading
 from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
@@ -13,10 +14,15 @@ def _too_late(what: str, timeout: float | None) -> WaitTimeoutError:
     return WaitTimeoutError(f"{what} did not come within {timeout} s")
 
 
+def bounded(timeout: float | None) -> float | None:
+    """The timeout as the system takes it, which knows no negative and no endless one."""
+    return None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+
+
 def wait(future: "Future[T]", timeout: float | None, what: str) -> T:
     """The future's result. Raises WaitTimeoutError; signals interrupt it."""
     try:
-        return future.result(timeout)
+        return future.result(bounded(timeout))
     except TimeoutError:
         if future.done():  # its own error, or it came this very moment
             return future.result()

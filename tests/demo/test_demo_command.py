@@ -1,0 +1,211 @@
+"""`fastlib demo` as a process: in a pipe, on a terminal, over a real broker, large, interrupted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from broker import PATIENCE, Mosquitto, free_port
+from shell import ENVIRONMENT, PROGRAM, Running, run
+
+from fastlib.transport import MqttOptions, connect
+
+STEPS = [
+    "3 daemons begin to work",
+    "8 VMs start",
+    "a VM migrates live",
+    "a pair of VMs swap hosts",
+    "a VM gets other CPUs",
+    "a VM is suspended",
+    "a VM is resumed",
+    "a host is evacuated under load",
+    "a migration is cancelled half-way",
+    "a daemon is killed at work",
+    "all VMs stop",
+    "all daemons quit",
+]
+WITHOUT = "import sys; sys.modules[{!r}] = None; from fastlib.cli import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module")
+def mosquitto(tmp_path_factory):
+    with Mosquitto(tmp_path_factory.mktemp("demo-broker")) as broker:
+        yield broker
+
+
+def steps(text):
+    return re.findall(r"\[ ?\d+/12\] ([^\r\n]*)", text)
+
+
+def test_in_a_pipe():
+    done = run("demo", env={})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert steps(done.stdout) == STEPS
+    for line in (
+        "    -> demo-a  start vm vm-1, vm-2, vm-3",
+        "    <- demo-a  vm started: success vm-1, vm-2, vm-3",
+        "    -> demo-a  migrate vm vm-3 to demo-b",
+        "    roll call: each of 8 VMs is on exactly one host",
+        "       demo-c  is offline",
+        "    demo-c answers task-2.3 from its journal, as it did before",
+        "the story went as told",
+        "  answers     each task has exactly one, and none was executed twice",
+    ):
+        assert line in done.stdout.splitlines()
+    assert re.search("error vm-[0-9]: cancelled; vm-[0-9] runs on demo-c", done.stdout)
+    assert "the daemon ended while this was under way" in done.stdout
+
+
+def test_for_programs():
+    done = run("demo", "--format", "json", "--speed", "100", "--seed", "3", env={})
+    assert (done.returncode, done.stderr) == (0, "")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["event"] == "begin"
+    assert [event["title"] for event in events if event["event"] == "step"] == STEPS
+    topics = {event["topic"] for event in events if event["event"] == "message"}
+    assert "fast/migfra/demo-a/progress" in topics
+    last = events[-1]
+    assert (last["event"], last["ok"], last["problems"]) == ("end", True, [])
+    assert sum(last["results"].values()) > last["tasks"]  # an evacuation has several
+
+
+def test_on_a_terminal():
+    with Running("demo", "--speed", "20", env={}, terminal=("stdout", "stderr")) as shown:
+        # A frame: hosts with their VMs and their memory, and a bar of a migration that moves.
+        shown.until(
+            r"demo-a +online .*GiB of 32\.0 GiB +vm-1 2\.0 GiB(.*\n)+?"
+            r"migration +phase(.*\n)+?vm-\d from demo-b +migrate +[━╸╺]+ +[1-9]\d* %",
+            "terminal",
+        )
+        assert shown.wait() == 0
+        text, raw = shown.text("terminal"), shown.read["terminal"]
+    assert "<- demo-a  result: vm migrated, vm-name: vm-3, status: success" in text
+    assert list(dict.fromkeys(steps(text))) == STEPS
+    assert "the story went as told" in text
+    assert raw.count(b"\033[?25l") >= 1
+    assert raw.rfind(b"\033[?25h") > raw.rfind(b"\033[?25l")  # the cursor is back
+
+
+def test_without_rich_a_terminal_gets_lines():
+    program = (sys.executable, "-c", WITHOUT.format("rich"))
+    shown = Running(
+        *("demo", "--speed", "100"), env={}, terminal=("stdout", "stderr"), program=program
+    )
+    with shown:
+        assert shown.wait() == 0
+        text = shown.text("terminal")
+    assert "pip install 'fastlib[terminal]'" in text
+    assert steps(text) == STEPS
+
+
+def test_nothing_but_the_core_is_needed(tmp_path):
+    program = (sys.executable, "-c", WITHOUT.format("paho"))
+    assert run("demo", "--speed", "100", env={}, program=program).returncode == 0
+    done = run("demo", "--broker", "localhost", env={}, program=program)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'fastlib[mqtt]'" in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [(), ("stdout", "stderr")])
+def test_an_interrupt_ends_it_in_order(terminal, tmp_path):
+    name = "terminal" if terminal else "stdout"
+    env = {"TMPDIR": str(tmp_path)}
+    with Running("demo", "--speed", "1", env=env, terminal=terminal) as shown:
+        shown.until("a VM migrates live", name)
+        assert list(tmp_path.iterdir()) != []  # the journal
+        shown.interrupt()
+        assert shown.wait() == -2
+        raw = shown.read[name]
+    assert list(tmp_path.iterdir()) == []
+    assert raw.rfind(b"\033[?25h") >= raw.rfind(b"\033[?25l")
+
+
+def retained(broker):
+    """What the broker keeps of daemons' presence."""
+    found = {}
+    with connect(MqttOptions(host="127.0.0.1", port=broker.port)) as communicator:
+        communicator.subscribe("fast/migfra/+/status", lambda m: found.update({m.topic: m.payload}))
+        communicator.subscribe("end")
+        communicator.send(b"end", "end")  # comes behind what was retained
+        communicator.receive("end", timeout=PATIENCE)
+    return found
+
+
+def test_over_a_real_broker(mosquitto):
+    real = "fast/migfra/hostA/status"
+    with connect(MqttOptions(host="127.0.0.1", port=mosquitto.port)) as communicator:
+        seen = []
+        communicator.subscribe("fast/migfra/hostA/#", seen.append)
+        communicator.send(b"status: online", real, retain=True).wait(PATIENCE)
+        done = run("demo", "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", env={})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert steps(done.stdout) == STEPS
+    assert re.search(r"<- fastlib-demo-[0-9a-f]{6}-b  node evacuated: success vm-", done.stdout)
+    assert retained(mosquitto) == {real: b"status: online"}
+    assert [message.topic for message in seen] == [real]
+    ids = set(re.findall(r"as (fastlib-demo-\S+-c) \(", "".join(mosquitto.log)))
+    (mortal,) = ids
+    sessions = re.findall(rf"as {mortal} \(p2, (c\d)", "".join(mosquitto.log))
+    assert sessions == ["c0", "c0", "c1"]  # it was kept, and is not any more
+
+
+def test_an_interrupt_leaves_nothing_at_a_broker(mosquitto):
+    before = retained(mosquitto)
+    arguments = ("demo", "--speed", "1", "--broker", f"127.0.0.1:{mosquitto.port}")
+    with Running(*arguments, env={}) as shown:
+        shown.until("a VM migrates live")
+        assert len(retained(mosquitto)) == len(before) + 3
+        shown.interrupt()
+        assert shown.wait() == -2
+    assert retained(mosquitto) == before
+
+
+def test_no_broker():
+    port = free_port()
+    done = run("demo", "--broker", f"127.0.0.1:{port}", "--connect-timeout", "0.2", env={})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"fastlib demo: error: no broker at 127.0.0.1:{port} within 0.2 s: Connection refused; "
+        "start one there, or name another one by --broker\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--hosts", "2"), "needs 3 to 1000 hosts, not 2"),
+        (("--hosts", "10", "--vms", "19"), "needs 20 to 20000 VMs on 10 hosts, not 19"),
+        (("--speed", "0"), "a speed is above 0"),
+        (("--seed", "-1"), "a seed is a number of 64 bits"),
+        (("--username", "me"), "--username belongs to --broker"),
+    ],
+)
+def test_wrong_usage(arguments, words):
+    done = run("demo", *arguments, env={})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_larger():
+    done = run("demo", "--hosts", "20", "--vms", "200", env={})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 hosts are evacuated under load" in done.stdout
+    assert "roll call: each of 200 VMs is on exactly one host" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 200
+
+
+def test_large(request):
+    if not request.config.getoption("--long"):
+        pytest.skip("--long")
+    arguments = [*PROGRAM, "demo", "--hosts", "100", "--vms", "2000"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stdout is not None
+    with process.stdout:
+        text = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert "roll call: each of 2,000 VMs is on exactly one host" in text
+    assert used.ru_maxrss < 400 << 10  # KiB
