@@ -16,10 +16,12 @@ from ..transport import (
     MqttOptions,
     ReceivedMessage,
     TransportError,
+    UndeliveredError,
     connect_async,
 )
 from . import orders
-from .core import RESULT_SECONDS, TASK_QOS, Core
+from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
+from .errors import ClientError
 from .handle import AsyncHandle, R
 from .options import (
     EvacuateOptions,
@@ -49,6 +51,8 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         self._communicator = communicator
         self._owns = False
         self._core = Core(timeout)
+        self._opened = False
+        self._forget: Callable[[], None] | None = None
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._alarm: asyncio.TimerHandle | None = None
@@ -56,8 +60,11 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     async def open(self) -> Self:
         """Subscribe, as `async with` and `connect` do; once is enough."""
         try:
+            if self._forget is None:
+                self._forget = self._communicator.on_close(self._communicator_closed)
             await self._subscribe(PRESENCE, self._on_presence)
             await self._subscribe(RESULT, self._plain(self._core.on_result))
+            self._opened = True
         except BaseException:
             await self.close()
             raise
@@ -73,7 +80,12 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     ) -> Self:
         """See `MigfraClient.connect`."""
         options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
-        client = cls(await connect_async(options, timeout=connect_timeout), timeout=timeout)
+        communicator = await connect_async(options, timeout=connect_timeout)
+        try:
+            client = cls(communicator, timeout=timeout)
+        except BaseException:
+            await communicator.close()
+            raise
         client._owns = True
         return await client.open()
 
@@ -166,6 +178,11 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         return await self._place(orders.quit_daemon(host, options))
 
     @property
+    def communicator(self) -> AsyncCommunicator:
+        """What it works over."""
+        return self._communicator
+
+    @property
     def presences(self) -> Mapping[str, Presence]:
         """See `MigfraClient.presences`."""
         return self._core.presences()
@@ -182,6 +199,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         self, *, tasks: bool = False, progress: bool = False, presence: bool = False
     ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
         """See `MigfraClient.watch`: `async for sighting in await client.watch()`."""
+        self._check_opened()
         topics: list[Topic] = [RESULT]
         if tasks:
             await self._subscribe(TASK, self._plain(self._core.on_task))
@@ -201,9 +219,9 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
 
     async def close(self) -> None:
         """See `MigfraClient.close`."""
-        self._core.close()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._end(CLOSED)
+        if self._forget is not None:
+            self._forget()
         topics, self._subscribed = self._subscribed, set()
         for topic in topics:
             try:
@@ -213,7 +231,23 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         if self._owns:
             await self._communicator.close()
 
+    def _communicator_closed(self) -> None:
+        self._end(COMMUNICATOR_CLOSED)
+
+    def _end(self, why: str) -> None:
+        self._core.close(why)
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _check_opened(self) -> None:
+        if not self._opened:
+            raise ClientError(
+                "the client is not open yet, so that it would hear of no result: use it as "
+                "`async with client:`, or await its `open()` first"
+            )
+
     async def _place(self, order: Order[R]) -> AsyncHandle[R]:
+        self._check_opened()
         if order.on_progress is not None:
             await self.listen_to_progress()
         request = self._core.place(order)
@@ -226,11 +260,9 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
             self._set_alarm(request.deadline)
         return AsyncHandle(self, request, order.pick)
 
-    async def _send(self, request: Request, timeout: float = 30.0) -> None:
+    async def _send(self, request: Request) -> None:
         topic = TASK(host=request.host)
-        delivery = await self._communicator.send(
-            request.payload, topic, qos=TASK_QOS, timeout=timeout
-        )
+        delivery = await self._communicator.send(request.payload, topic, qos=TASK_QOS)
         self._core.sent(request, delivery)
 
     def _set_alarm(self, deadline: float) -> None:
@@ -249,11 +281,12 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
             self._set_alarm(deadline)
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
-        for request in self._core.on_presence(received):
-            try:
-                await self._send(request, timeout=0)
-            except TransportError as error:
-                log.warning("%s: could not be asked for again: %s", request, error)
+        open = self._core.on_presence(received)
+        try:
+            for request in open:
+                await self._send(request)
+        except TransportError as error:  # the next connection brings the presence again
+            log.warning("%s: could not be asked for again: %s", request, error)
 
     @staticmethod
     def _plain(
@@ -269,6 +302,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     ) -> None:
         pattern = topic.pattern()
         async with self._subscribing:
+            self._core.check_open()
             if pattern not in self._subscribed:
                 await self._communicator.subscribe(pattern, callback, qos=2)
                 self._subscribed.add(pattern)
@@ -282,7 +316,12 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except UndeliveredError as undelivered:
+            if error is None:
+                raise
+            log.error("%s", undelivered)  # the error on its way says more
 
     def __repr__(self) -> str:
         return f"<AsyncMigfraClient over {self._communicator!r}, {len(self._core.book)} waiting>"

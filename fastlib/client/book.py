@@ -13,7 +13,7 @@ import msgspec
 from ..message import ResultContainer, Task, TaskContainer
 from ..message.topics import check_name
 from .errors import (
-    ClientError,
+    ClientClosedError,
     IdTakenError,
     NoResultError,
     NotUnderstoodError,
@@ -41,7 +41,8 @@ class Book:
         """A heap, in which what is answered stays until it would outweigh what is not."""
         self._numbers = count(1)
         self._prefix = secrets.token_hex(8)
-        self._closed: ClientError | None = None
+        self._closed: str | None = None
+        """Why no more is taken."""
 
     def enter(
         self, host: str, work: TaskContainer | Task | Iterable[Task], timeout: float | None
@@ -59,7 +60,7 @@ class Book:
         request = Request(host, container, timeout, time.monotonic())
         with self._lock:
             if self._closed is not None:
-                raise self._closed
+                raise ClientClosedError(self._closed)
             waiting = self._waiting.setdefault(host, {})
             if request.id in waiting:
                 raise IdTakenError(f"{request} is on its way already; take another id")
@@ -106,11 +107,15 @@ class Book:
         with self._lock:
             return self._count
 
-    def answered(self, host: str, results: ResultContainer) -> None:
-        """Results of a host have come, ours or others'."""
+    def answered(self, host: str, results: ResultContainer, *, keeps_ids: bool = False) -> None:
+        """Results of a host have come, ours or others'.
+
+        `keeps_ids` is True if its daemon answers with the id also what it could not read: an
+        answer without one is then not to us, whose messages all have one.
+        """
         unknown = results.result == UNKNOWN
         if results.id is None:
-            if unknown:
+            if unknown and not keeps_ids:
                 self._not_understood(host, _reason(results))
             return
         request = self.find(host, results.id)
@@ -179,16 +184,16 @@ class Book:
                     late.append(request)
         return late
 
-    def close(self, error: ClientError) -> None:
-        """End every request with an error, and those to come."""
+    def close(self, why: str) -> None:
+        """End every request with a ClientClosedError, and those to come."""
         with self._lock:
-            self._closed = error
+            self._closed = self._closed or why
             left = [request for waiting in self._waiting.values() for request in waiting.values()]
             self._waiting.clear()
             self._count = 0
             self._deadlines.clear()
         for request in left:
-            request.future.set_exception(type(error)(f"{request}: {error}"))
+            request.future.set_exception(ClientClosedError(f"{request}: {why}"))
 
 
 def give_up(request: Request, known: str) -> None:

@@ -1,6 +1,7 @@
 """The scheduler's client for threads."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from logging import getLogger
@@ -16,10 +17,11 @@ from ..transport import (
     MqttOptions,
     ReceivedMessage,
     TransportError,
+    UndeliveredError,
     connect,
 )
 from . import orders
-from .core import RESULT_SECONDS, TASK_QOS, Core
+from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
 from .handle import Handle, R, inside
 from .options import (
     EvacuateOptions,
@@ -56,8 +58,10 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         self._core = Core(timeout)
         self._subscribed: list[str] = []
         self._lock = threading.Lock()
-        self._clock = _Clock(self._core)
+        self._clock = _Clock(self._core, communicator)
+        self._forget: Callable[[], None] = _nothing
         try:
+            self._forget = communicator.on_close(self._communicator_closed)
             self._subscribe(PRESENCE, self._on_presence)
             self._subscribe(RESULT, self._core.on_result)
         except BaseException:
@@ -176,6 +180,11 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         return self._place(orders.quit_daemon(host, options))
 
     @property
+    def communicator(self) -> Communicator:
+        """What it works over."""
+        return self._communicator
+
+    @property
     def presences(self) -> Mapping[str, Presence]:
         """Host by host, what fastlib daemons last said of themselves."""
         return self._core.presences()
@@ -223,6 +232,7 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         """
         self._core.close()
         self._clock.close()
+        self._forget()
         with self._lock:
             topics, self._subscribed = self._subscribed, []
         for topic in topics:
@@ -232,6 +242,11 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
                 log.debug("unsubscribing from %s: %s", topic, error)
         if self._owns:
             self._communicator.close()
+
+    def _communicator_closed(self) -> None:
+        inside.communicator = self._communicator  # for callbacks of those whose wait this ends
+        self._core.close(COMMUNICATOR_CLOSED)
+        self._clock.close()
 
     def _place(self, order: Order[R]) -> Handle[R]:
         if order.on_progress is not None:
@@ -245,25 +260,27 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         self._clock.wake(request.deadline)
         return Handle(self, request, order.pick)
 
-    def _send(self, request: Request, timeout: float = 30.0) -> None:
+    def _send(self, request: Request) -> None:
         topic = TASK(host=request.host)
-        delivery = self._communicator.send(request.payload, topic, qos=TASK_QOS, timeout=timeout)
+        delivery = self._communicator.send(request.payload, topic, qos=TASK_QOS)
         self._core.sent(request, delivery)
 
     def _on_presence(self, received: ReceivedMessage) -> None:
-        for request in self._core.on_presence(received):
-            try:
-                self._send(request, timeout=0)
-            except TransportError as error:
-                log.warning("%s: could not be asked for again: %s", request, error)
+        open = self._core.on_presence(received)
+        try:
+            for request in open:
+                self._send(request)
+        except TransportError as error:  # the next connection brings the presence again
+            log.warning("%s: could not be asked for again: %s", request, error)
 
     def _subscribe(self, topic: Topic, callback: Callable[[ReceivedMessage], object]) -> None:
         def call(received: ReceivedMessage) -> None:
-            inside.callback = True
+            inside.communicator = self._communicator
             callback(received)
 
         pattern = topic.pattern()
         with self._lock:
+            self._core.check_open()
             if pattern in self._subscribed:
                 return
             self._communicator.subscribe(pattern, call, qos=2)
@@ -275,7 +292,12 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except UndeliveredError as undelivered:
+            if error is None:
+                raise
+            log.error("%s", undelivered)  # the error on its way says more
 
     def __repr__(self) -> str:
         return f"<MigfraClient over {self._communicator!r}, {len(self._core.book)} waiting>"
@@ -284,8 +306,9 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
 class _Clock:
     """The thread that gives up what was not answered in time; it starts when it is needed."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, communicator: Communicator) -> None:
         self._core = core
+        self._communicator = communicator
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._next: float | None = None
@@ -306,23 +329,32 @@ class _Clock:
             self._condition.notify()
 
     def _run(self) -> None:
-        inside.callback = True  # of `add_done_callback`
+        inside.communicator = self._communicator  # for those of `add_done_callback`
         while True:
             with self._condition:
                 if self._closed:
                     return
                 self._next = None
-            rest = self._core.expire()
+            self._core.expire()
             with self._condition:
                 if self._closed:
                     return
                 if self._next is None:
-                    deadline = self._core.book.next_deadline
-                    self._next = deadline
-                    self._condition.wait(rest)
+                    # Read here and not before, as `wake` does nothing for what we know already.
+                    self._next = self._core.book.next_deadline
+                    self._condition.wait(_until(self._next))
 
     def close(self) -> None:
         """End the thread."""
         with self._condition:
             self._closed = True
             self._condition.notify()
+
+
+def _nothing() -> None:
+    """Nothing is to be taken back yet."""
+
+
+def _until(deadline: float | None) -> float | None:
+    """The seconds that are left."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

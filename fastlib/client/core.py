@@ -1,6 +1,6 @@
 """The one implementation under both clients: what becomes of what arrives. It never waits."""
 
-import time
+import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import datetime
@@ -27,6 +27,7 @@ TASK_QOS = 2
 """A C++ peer executes what arrives twice, so nothing shall."""
 
 CLOSED = "the client is closed"
+COMMUNICATOR_CLOSED = "the communicator under the client is closed"
 
 
 class Watcher(Protocol):
@@ -41,13 +42,16 @@ class Core:
 
     def __init__(self, timeout: float | None) -> None:
         self.book = Book()
-        self.timeout = timeout
+        self.timeout = _checked(timeout)
+        self._lock = threading.Lock()
+        """Guards what follows, so that who begins to watch misses and repeats nothing."""
+        self._closed: str | None = None
         self._presences: dict[str, Sighting[Message]] = {}
         self._watchers: dict[Watcher, frozenset[Topic]] = {}
 
     def place(self, order: Order[R]) -> Request:
         """Enter an order, before it is sent: the answer may come while it still is."""
-        timeout = order.timeout if order.has_timeout else self.timeout
+        timeout = _checked(order.timeout) if order.has_timeout else self.timeout
         request = self.book.enter(order.host, order.work, timeout)
         if order.on_progress is not None:
             request.listeners.append(order.on_progress)
@@ -84,7 +88,9 @@ class Core:
         sighting = _read(RESULT, ResultContainer, received)
         self._show(wanted, sighting)
         if sighting.message is not None:
-            self.book.answered(host, sighting.message)
+            # Who says that it is there is a fastlib daemon; a C++ peer loses ids.
+            keeps_ids = self._is_online(host)
+            self.book.answered(host, sighting.message, keeps_ids=keeps_ids)
         else:
             assert sighting.error is not None
             self.book.unreadable(host, sighting.error)
@@ -118,44 +124,51 @@ class Core:
 
         A daemon that comes (back), or that is heard of after our connection was lost, may have
         missed a task, or we its result. Those that say so execute an id once and answer it again,
-        so that they can be asked. C++ peers do not say so, and are never asked twice.
+        so that they can be asked. C++ peers do not say so, and are never asked twice. What the
+        broker has not confirmed yet is on its way anyway.
         """
         host = _host(PRESENCE, received)
         if not received.payload:  # what was retained is deleted: a host that is no more
-            self._presences.pop(host, None)
+            with self._lock:
+                self._presences.pop(host, None)
             return []
         sighting = _read(PRESENCE, Presence, received)
-        self._show(self._wanted(PRESENCE), sighting)
+        with self._lock:
+            self._show(self._wanted(PRESENCE), sighting)
+            first = host not in self._presences
+            if sighting.message is not None:
+                self._presences[host] = sighting
         if sighting.message is None:
             log.warning("%s: the presence cannot be read: %s", received.topic, sighting.error)
             return []
-        first = host not in self._presences
-        self._presences[host] = Sighting(
-            host=host,
-            topic=sighting.topic,
-            time=sighting.time,
-            payload=sighting.payload,
-            message=sighting.message,
-        )
         if sighting.message.status != "online" or (first and received.retain):
             return []
-        return [request for request in self.book.of(host) if request.delivery is not None]
+        return [request for request in self.book.of(host) if request.delivered]
 
     def on_task(self, received: ReceivedMessage) -> None:
         """A message to a topic of tasks."""
         self._show(self._wanted(TASK), _read(TASK, TaskContainer, received))
 
     def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
-        """Let someone see messages of these kinds, and at once what is known of the hosts."""
+        """Let someone see messages of these kinds, and at once what is known of the hosts.
+
+        Raises ClientClosedError.
+        """
         topics = frozenset(topics)
-        if PRESENCE in topics:
-            for seen in list(self._presences.values()):
-                watcher.put(seen)
-        self._watchers[watcher] = topics
+        with self._lock:
+            self._check_open()
+            if PRESENCE in topics:
+                self._show_all(watcher)
+            self._watchers[watcher] = topics
+
+    def _show_all(self, watcher: Watcher) -> None:
+        for seen in self._presences.values():
+            watcher.put(seen)
 
     def unwatch(self, watcher: object) -> None:
         """Let someone see no more."""
-        self._watchers.pop(watcher, None)  # type: ignore[call-overload]
+        with self._lock:
+            self._watchers.pop(watcher, None)  # type: ignore[call-overload]
 
     def _wanted(self, topic: Topic) -> list[Watcher]:
         return [w for w, topics in list(self._watchers.items()) if topic in topics]
@@ -165,12 +178,14 @@ class Core:
         for watcher in watchers:
             watcher.put(sighting)
 
-    def expire(self) -> float | None:
-        """Give up what was not answered in time. Returns the seconds until there is more to do."""
+    def expire(self) -> None:
+        """Give up what was not answered in time."""
         for request in self.book.expire():
             give_up(request, self._known(request.host))
-        deadline = self.book.next_deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _is_online(self, host: str) -> bool:
+        presence = self.presence(host)
+        return presence is not None and presence.status == "online"
 
     def _known(self, host: str) -> str:
         seen = self._presences.get(host)
@@ -179,12 +194,32 @@ class Core:
         since = seen.time.isoformat(sep=" ", timespec="seconds")
         return f"its daemon is {seen.message.status} since {since} or before"
 
-    def close(self) -> None:
-        """End what waits, and whoever watches."""
-        self.book.close(ClientClosedError(CLOSED))
-        for watcher in list(self._watchers):
+    def check_open(self) -> None:
+        """Raises ClientClosedError after `close`."""
+        with self._lock:
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise ClientClosedError(self._closed)
+
+    def close(self, why: str = CLOSED) -> None:
+        """End what waits, and whoever watches; more than once does no harm."""
+        with self._lock:
+            self._closed = self._closed or why
+            watchers, self._watchers = self._watchers, {}
+        self.book.close(why)
+        for watcher in watchers:
             watcher.put(None)
-        self._watchers.clear()
+
+
+def _checked(timeout: float | None) -> float | None:
+    """A timeout that can be waited for; None for one that never ends. Raises ValueError."""
+    if timeout is None or timeout > threading.TIMEOUT_MAX:
+        return None
+    if not timeout >= 0:  # which holds for NaN, too
+        raise ValueError(f"a timeout is a number of seconds from 0, or None; got {timeout!r}")
+    return timeout
 
 
 def _host(topic: Topic, received: ReceivedMessage) -> str:

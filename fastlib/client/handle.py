@@ -21,7 +21,7 @@ R = TypeVar("R")
 log = getLogger("fastlib.client")
 
 inside = threading.local()
-"""Has `callback` true in a thread that runs the callbacks of a client."""
+"""Has the `communicator` of a client in a thread that runs the client's callbacks."""
 
 
 class _Handle(Generic[R]):
@@ -82,7 +82,8 @@ class Handle(_Handle[R]):
         after `timeout` seconds, which changes nothing, NoResultError when the client has given
         up, NotUnderstoodError, UnexpectedResultError and ClientClosedError.
         """
-        if getattr(inside, "callback", False) and not self.done():
+        own = getattr(inside, "communicator", None) is self._client.communicator
+        if own and not self.done():
             raise ClientError(
                 f"{self._request}: its result cannot be waited for in a callback of the client, "
                 "which would keep it from coming; use `add_done_callback`"

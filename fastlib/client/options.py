@@ -9,6 +9,7 @@ from typing import TypedDict
 from ..message import (
     DeviceIvshmem,
     EvacuateMode,
+    Extension,
     MigrationType,
     PciAddress,
     PciId,
@@ -35,6 +36,8 @@ class TaskOptions(SubmitOptions, total=False):
     concurrent_execution: bool
     time_measurement: bool
     driver: str
+    extensions: Sequence[Extension]
+    """What other packages have added to the task."""
 
 
 class StartOptions(TaskOptions, total=False):

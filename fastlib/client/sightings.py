@@ -11,6 +11,7 @@ import msgspec
 
 from ..codec.errors import MessageError
 from ..message import Message, ResultContainer
+from ..transport.waiting import bounded
 
 M = TypeVar("M", bound=Message)
 
@@ -57,10 +58,12 @@ class Watch(Generic[M]):
         if self._ended:
             return None
         try:
-            sighting = self._seen.get(timeout=timeout)
+            sighting = self._seen.get(timeout=bounded(timeout))
         except queue.Empty:
             return None
-        self._ended = sighting is _END
+        if sighting is _END:
+            self._ended = True
+            self._seen.put(_END)  # for the others who wait
         return sighting
 
     @property
@@ -115,6 +118,7 @@ class AsyncWatch(Generic[M]):
         sighting = await self._seen.get()
         if sighting is None:
             self._ended = True
+            self._seen.put_nowait(_END)  # for the others who wait
             raise StopAsyncIteration
         return sighting
 

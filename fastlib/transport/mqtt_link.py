@@ -5,6 +5,7 @@ what they want into a queue and wake it up. So nothing of it needs a lock, and n
 does or does not do holds up the network.
 """
 
+import atexit
 import select
 import socket
 import ssl
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from logging import getLogger
 from typing import Any, Final
+from weakref import WeakSet
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -133,7 +135,17 @@ class MqttLink:
             target=self._run, name=f"fastlib network {self.name}", daemon=True
         )
         self._thread.start()
+        _opened.add(self)
         return self._opened
+
+    def tell_what_is_lost(self) -> None:
+        """The program ends: log what it had no `close` for, as nobody else will say so."""
+        if left := len(self._outbox):
+            log.error(
+                "%s: the program ends without `close`, before the broker has confirmed %d messages",
+                self.name,
+                left,
+            )
 
     def send(self, delivery: Delivery) -> None:
         """Put into the outbox."""
@@ -463,6 +475,15 @@ def _read_to_the_end(own: Any) -> None:
         latest = time.monotonic() + GOODBYE_SECONDS
         while own.recv(65536) and time.monotonic() < latest:
             pass
+
+
+_opened: WeakSet[MqttLink] = WeakSet()
+
+
+@atexit.register
+def _tell_what_is_lost() -> None:
+    for link in list(_opened):
+        link.tell_what_is_lost()
 
 
 def _nothing() -> None:

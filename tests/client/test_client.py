@@ -313,9 +313,7 @@ def test_progress_shows_that_it_was_understood(hosts):
     handle = client.migrate("vm1", "hostA", "hostB", on_progress=on_progress, timeout=2)
     daemon.wait()
     daemon.progress("id: somebody-else\nvm-name: vm1\nphase: memory\n")
-    daemon.progress(
-        f"id: {handle.id}\nvm-name: vm1\nphase: memory\npercent: 40\n"
-    )
+    daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\npercent: 40\n")
     assert came.wait(PATIENCE)
     assert [(p.phase, p.percent) for p in seen] == [("memory", 40)]
     assert handle.progress == seen[0]

@@ -42,6 +42,13 @@ class InThread:
     def receive(self, *arguments: Any, **named: Any) -> Any:
         return self._run(self.inner.receive(*arguments, **named))
 
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        async def call() -> Callable[[], None]:
+            return self.inner.on_close(callback)
+
+        taken_back: Callable[[], None] = self._run(call())
+        return taken_back
+
     def close(self, *arguments: Any, **named: Any) -> None:
         self._run(self.inner.close(*arguments, **named))
 

@@ -101,3 +101,15 @@ def test_faces_agree() -> None:
 
     assert names(AsyncCommunicator) - names(Communicator) == {"messages", "open"}
     assert names(Communicator) <= names(AsyncCommunicator)
+
+
+@in_a_loop
+async def test_the_end_is_told_in_the_loop() -> None:
+    one = await connect_async(MemoryOptions(broker=MemoryBroker()))
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    one.on_close(lambda: told.set() if asyncio.get_running_loop() is loop else None)
+    one.on_close(lambda: pytest.fail("taken back"))()
+    await one.close()
+    async with asyncio.timeout(20):
+        await told.wait()

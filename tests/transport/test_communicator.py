@@ -343,3 +343,34 @@ def test_many_threads(place: Place, root: str) -> None:
     assert got == {f"{root}/{name}": list(range(100)) for name in range(5)}
     for thread in threads:
         thread.join(PATIENCE)
+
+
+def test_the_end_is_told(place: Place, root: str) -> None:
+    one = place.connect()
+    told: list[str] = []
+
+    def fails() -> None:
+        told.append("fails")
+        raise RuntimeError("on purpose")
+
+    taken_back = one.on_close(lambda: told.append("taken back"))
+    one.on_close(fails)
+    one.on_close(lambda: told.append("after it"))
+    taken_back()
+    one.send(b"", root).wait(PATIENCE)
+    assert told == []
+    one.close()
+    over = threading.Event()
+    one.on_close(over.set)  # at once, as it is over already
+    assert over.wait(PATIENCE)
+    assert told == ["fails", "after it"]
+    taken_back()
+
+
+def test_an_endless_wait_is_none_that_fails(place: Place, root: str) -> None:
+    one = place.connect()
+    one.subscribe(root)
+    one.send(b"a", root).wait(float("inf"))
+    assert one.receive(timeout=float("inf")).payload == b"a"
+    with pytest.raises(WaitTimeoutError):
+        one.receive(timeout=-1)

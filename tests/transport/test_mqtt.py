@@ -292,9 +292,12 @@ def test_if_the_network_thread_fails_everybody_is_told(
     def bug() -> None:
         raise ZeroDivisionError
 
+    over = threading.Event()
+    one.on_close(over.set)
     one._core.link._do(bug)
     with pytest.raises(ClosedError, match="ZeroDivisionError"):
         future.result(20)
+    assert over.wait(20)
     with pytest.raises(ClosedError):
         one.send(b"", "a")
     assert "ZeroDivisionError" in caplog.text
@@ -347,3 +350,28 @@ except MissingExtraError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'fastlib[mqtt]'" in done.stdout, done.stderr
+
+
+_FORGETFUL = """
+import sys
+from fastlib.transport import MqttOptions, connect
+one = connect(MqttOptions(host="127.0.0.1", port=int(sys.argv[1]), client_id="forgetful"))
+one._core.link._outbox.window = int(sys.argv[2])
+for _ in range(3):
+    delivery = one.send(b"x", "a/b")
+if one._core.link._outbox.window:
+    delivery.wait(20)
+"""
+
+
+@pytest.mark.parametrize(("window", "said"), [(0, "has confirmed 3 messages"), (20, "")])
+def test_a_program_that_forgets_to_close(plain_broker: Mosquitto, window: int, said: str) -> None:
+    """What it loses by that is told; its exit does not hang."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _FORGETFUL, str(plain_broker.port), str(window)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == "" if not said else said in ended.stderr

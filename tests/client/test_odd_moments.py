@@ -1,0 +1,279 @@
+"""The client at odd moments: closed, not opened yet, broken underneath, strange timeouts."""
+
+import asyncio
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker import Mosquitto
+from faces import PATIENCE, Daemon, Face, success
+from test_reconnect import Remembering
+
+from fastlib import Suspend
+from fastlib.client import (
+    AsyncMigfraClient,
+    ClientClosedError,
+    ClientError,
+    MigfraClient,
+    NoResultError,
+)
+from fastlib.message.topics import TASK
+from fastlib.transport import (
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+    UndeliveredError,
+    connect,
+    connect_async,
+)
+
+IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("endless", [math.inf, threading.TIMEOUT_MAX * 2])
+def test_an_endless_timeout_keeps_no_other_from_ending(face: Face, endless: float):
+    client = face.client()
+    client.suspend("hostA", "vm1", timeout=endless)
+    with pytest.raises(NoResultError):
+        client.suspend("hostA", "vm2", timeout=0.01).result(math.inf)
+    with pytest.raises(NoResultError):
+        client.suspend("hostA", "vm3", timeout=0).result(PATIENCE)
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("wrong", [math.nan, -1])
+def test_no_timeout(face: Face, wrong: float):
+    daemon, client = face.daemon(), face.client()
+    with pytest.raises(ValueError, match=f"from 0, or None; got {wrong}"):
+        client.suspend("hostA", "vm1", timeout=wrong)
+    with pytest.raises(ValueError, match="from 0, or None"):
+        face.client(timeout=wrong)
+    client.suspend("hostA", "vm2")
+    assert [container.tasks[0].vm_name for container in daemon.wait()] == ["vm2"]
+
+
+def test_a_deadline_that_comes_while_others_are_looked_after(monkeypatch: pytest.MonkeyPatch):
+    """The thread that ends them must not sleep by an older look at the book than its last."""
+    with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+        looked, entered, asleep = (threading.Event() for _ in range(3))
+        expire, send, sleep = client._core.expire, client._send, client._clock._condition.wait
+
+        def slowly() -> object:
+            found = expire()
+            looked.set()
+            assert entered.wait(PATIENCE)
+            return found
+
+        def sending(request: Any) -> None:
+            send(request)
+            if request.timeout != 60:
+                entered.set()
+                assert asleep.wait(PATIENCE)
+
+        def sleeping(timeout: float | None = None) -> bool:
+            asleep.set()
+            return sleep(timeout)
+
+        monkeypatch.setattr(client._core, "expire", slowly)
+        monkeypatch.setattr(client, "_send", sending)
+        monkeypatch.setattr(client._clock._condition, "wait", sleeping)
+        client.suspend("hostA", "vm1", timeout=60)
+        assert looked.wait(PATIENCE)
+        with pytest.raises(NoResultError):
+            client.suspend("hostA", "vm2", timeout=0.01).result(PATIENCE)
+
+
+@IN_MEMORY
+def test_a_closed_client_says_so(face: Face):
+    client = face.client()
+    client.close()
+    for call in (
+        client.watch,
+        lambda: client.watch(tasks=True),
+        client.listen_to_progress,
+        lambda: client.suspend("hostA", "vm1"),
+        lambda: client.suspend("hostA", "vm1", on_progress=print),
+    ):
+        with pytest.raises(ClientClosedError, match="the client is closed"):
+            call()
+
+
+def test_a_closed_client_leaves_nothing_in_its_communicator():
+    with connect(MemoryOptions(broker=MemoryBroker())) as communicator:
+        client = MigfraClient(communicator)
+        client.close()
+        with pytest.raises(ClientClosedError):
+            client.watch(tasks=True)
+        communicator.subscribe(TASK.pattern())  # nobody has it
+        assert not communicator._core._on_close
+
+
+def test_a_communicator_that_is_closed_ends_what_waits():
+    communicator = connect(MemoryOptions(broker=MemoryBroker()))
+    client = MigfraClient(communicator, timeout=None)
+    handle, watch, done = client.suspend("hostA", "vm1"), client.watch(), threading.Event()
+    handle.add_done_callback(lambda _: done.set())
+    communicator.close()
+    with pytest.raises(
+        ClientClosedError, match=r"'suspend vm' of vm1 .* communicator .* is closed"
+    ):
+        handle.result(PATIENCE)
+    assert done.is_set()
+    assert list(watch) == []
+    with pytest.raises(ClientClosedError, match="communicator"):
+        client.suspend("hostA", "vm1")
+    client.close()
+    with pytest.raises(ClientClosedError, match="communicator"):  # which was first
+        client.watch()
+
+
+def test_a_communicator_that_is_closed_ends_what_is_awaited():
+    async def main() -> None:
+        communicator = await connect_async(MemoryOptions(broker=MemoryBroker()))
+        async with AsyncMigfraClient(communicator, timeout=None) as client:
+            handle, watch = await client.suspend("hostA", "vm1"), await client.watch()
+            await communicator.close()
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(ClientClosedError, match="communicator"):
+                    await handle
+                assert [sighting async for sighting in watch] == []
+
+    asyncio.run(main())
+
+
+def test_a_client_that_was_not_opened_sends_nothing():
+    async def main() -> None:
+        async with await connect_async(MemoryOptions(broker=MemoryBroker())) as communicator:
+            client = AsyncMigfraClient(communicator)
+            await communicator.subscribe(TASK.pattern())
+            with pytest.raises(ClientError, match="not open yet"):
+                await client.submit("hostA", Suspend(vm_name="vm1"))
+            with pytest.raises(ClientError, match="not open yet"):
+                await client.watch()
+            async with client:
+                await client.submit("hostA", Suspend(vm_name="vm2"))
+            assert b"vm2" in (await communicator.receive(timeout=PATIENCE)).payload
+
+    asyncio.run(main())
+
+
+def test_everybody_who_waits_for_a_watch_hears_of_its_end():
+    with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+        watch = client.watch()
+        readers = [threading.Thread(target=list, args=(watch,), daemon=True) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        watch.close()
+        for reader in readers:
+            reader.join(PATIENCE)
+            assert not reader.is_alive()
+        assert watch.get(math.inf) is None
+
+
+def test_everybody_who_awaits_a_watch_hears_of_its_end():
+    async def main() -> None:
+        async with await AsyncMigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+            watch = await client.watch()
+
+            async def read() -> list[object]:
+                return [sighting async for sighting in watch]
+
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(read())
+                await asyncio.sleep(0)
+                watch.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_error_on_its_way_is_not_covered(
+    is_async: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """That something was not delivered is logged then."""
+    undelivered = UndeliveredError([], "closed")
+    options = MemoryOptions(broker=MemoryBroker())
+    if is_async:
+
+        async def main() -> None:
+            async with await AsyncMigfraClient.connect(options) as client:
+
+                async def close() -> None:
+                    raise undelivered
+
+                monkeypatch.setattr(client.communicator, "close", close)
+                raise KeyError("mine")
+
+        with pytest.raises(KeyError):
+            asyncio.run(main())
+    else:
+
+        def close() -> None:
+            raise undelivered
+
+        def fail() -> None:
+            with MigfraClient.connect(options) as client:
+                monkeypatch.setattr(client.communicator, "close", close)
+                raise KeyError("mine")
+
+        with pytest.raises(KeyError):
+            fail()
+    assert "0 messages not confirmed" in caplog.text
+
+
+def test_another_clients_result_may_be_waited_for_in_a_callback():
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(MemoryOptions(broker=broker)) as client,
+        MigfraClient.connect(MemoryOptions(broker=broker)) as other,
+        connect(MemoryOptions(broker=broker)) as peer,
+    ):
+        daemon, seen, came = Daemon("hostA", peer), [], threading.Event()
+
+        def on_done(_: object) -> None:
+            try:
+                seen.append(other.suspend("hostA", "vm2").result(PATIENCE).status)
+            finally:
+                came.set()
+
+        client.suspend("hostA", "vm1").add_done_callback(on_done)
+        daemon.answers()
+        daemon.send(success(daemon.wait()[0]))
+        assert came.wait(PATIENCE)
+        assert seen == ["success"]
+
+
+def test_an_unknown_without_id_of_a_daemon_that_keeps_ids_is_not_ours(face: Face):
+    daemon, client = face.daemon(), face.client()
+    watch = client.watch(presence=True)
+    daemon.presence("online")
+    assert next(watch).host == "hostA"
+    handle = client.suspend("hostA", "vm1")
+    daemon.wait()
+    daemon.say("result: unknown\nlist: [{vm-name: unknown, status: error, details: no map}]")
+    daemon.send(success(daemon.received[0]))
+    assert handle.result(PATIENCE).status == "success"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_more_is_asked_for_again_than_may_wait_for_the_broker(
+    is_async: bool, client_loop: asyncio.AbstractEventLoop, tmp_path: Path
+):
+    with Mosquitto(tmp_path / "broker", settings=("max_queued_messages 0",)) as broker:
+        fixed = {"host": "127.0.0.1", "port": broker.port}
+        face = Face(lambda **o: MqttOptions(**(fixed | o)), client_loop if is_async else None)
+        daemon, client = face.daemon(), face.client(max_pending=20, max_inflight=20)
+        handles = [client.suspend("hostA", f"vm{n}") for n in range(200)]
+        daemon.wait(200)
+        for handle in handles:
+            getattr(handle, "inner", handle)._request.delivery.wait(PATIENCE)
+        memory = Remembering(daemon)
+        daemon.presence("online")
+        for handle in handles:
+            assert handle.result(PATIENCE).status == "success"
+        assert len(memory.executed) == 200
+        face.close()
