@@ -13,7 +13,13 @@ from broker import Mosquitto
 from shell import Daemon, address
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {"extending.md": "test_extending.py"}
+"""Documents whose blocks make one whole, and the test that runs it."""
+DOCUMENTS = [
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if path.name not in ELSEWHERE
+]
 
 
 class Block(NamedTuple):
@@ -46,6 +52,12 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {block.language for block in BLOCKS} <= {"python", "console", "sh", "yaml", ""}
     assert named("python")
     assert named("console")
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    for document, test in ELSEWHERE.items():
+        assert (ROOT / "docs" / document).is_file()
+        assert document in (ROOT / "tests" / test).read_text()
 
 
 @pytest.mark.parametrize("block", named("python"))

@@ -15,7 +15,7 @@ MESSAGES = {
     "MigrateParameter", "SwapWith", "Evacuate", "EvacuateParameter", "Quit", "Result",
     "ResultContainer", "Status", "TimeMeasurement", "Timing", "PciId", "PciAddress",
     "DeviceIvshmem", "MigrationOptions", "Cancel", "Query", "NodeResult", "NodeReport",
-    "DomainReport", "TaskReport",
+    "DomainReport", "TaskReport", "Extension",
 }  # fmt: skip
 CLOSED_SETS = {"MigrationType", "EvacuateMode", "TimeoutAction"}
 FUNCTIONS = {"load", "validate", "validate_all"}

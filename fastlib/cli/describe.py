@@ -157,5 +157,7 @@ def _details(field: FieldDescription) -> Iterable[str]:
         keys = " and ".join(f"'{key}'" for key in field.aliases)
         yield f"Also read as {keys}."
     yield from field.notes
+    if field.extension is not None:
+        yield f"Of the extension {field.extension}."
     for remedy in field.old.values():
         yield f"Not read: {remedy}."

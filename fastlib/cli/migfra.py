@@ -107,13 +107,24 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     log_file = None if options.log is None else Path(options.log).resolve()
     background = Background()
     if options.daemon:
+        if log_file is None:
+            print(
+                "migfra: warning: without -l FILE nothing is logged once it works in the "
+                "background",
+                file=sys.stderr,
+            )
         status = background.enter()
         if status is not None:
             return status
     try:
         with InstanceLock(lock_path(path, configuration.host)):
             set_up(configuration.log.level, configuration.log.format, log_file)
-            return asyncio.run(_serve(configuration, path, background))
+            try:
+                return asyncio.run(_serve(configuration, path, background))
+            except (FastlibError, OSError) as error:
+                if log_file is not None:  # where it is looked for later
+                    log.critical("%s", error)
+                raise
     except (FastlibError, OSError) as error:
         if not options.daemon:
             raise

@@ -20,6 +20,8 @@ from .terminal import printable
 
 NESTED: Final = "parameter"
 """The field whose fields are options of their own."""
+TASK: Final = "task"
+"""What has the fields that are the task's own."""
 POSITIONAL: Final = {"vm_name": "VM", "id": "ID"}
 """Fields that stand without an option where the task is about them."""
 TO: Final = {"destination", "destinations"}
@@ -32,15 +34,15 @@ class Option(msgspec.Struct, frozen=True):
     """One field as it is given on the command line."""
 
     field: Field
-    nested: bool
-    """True if it is a field of the task's parameter."""
+    part: str
+    """What has the field: the task, its parameter, or an extension by its name."""
     word: str
     """What it is called: `--vcpu-map`, `VM`."""
 
     @property
     def dest(self) -> str:
         """Where argparse keeps its value."""
-        return _dest(self.field, self.nested)
+        return _dest(self.field, self.part)
 
 
 class TaskOptions:
@@ -50,11 +52,16 @@ class TaskOptions:
         """Makes the groups of the help; `add` fills them."""
         self._record: Final = record_of(declared.type)
         self._nested: Final = _nested(self._record)
+        self._extensions: Final = {_part(part): part for part in self._record.extensions or ()}
         self._options: list[Option] = []
         self.needed: list[str] = []
         """How the options that must be given are shown in the usage."""
         self._about: Final = parser.add_argument_group("the task")
         self._how: Final = self._nested and parser.add_argument_group(*_title(self._nested[0]))
+        self._added: Final = {
+            name: parser.add_argument_group(f"added by {part.cls.__module__}", _summary(part))
+            for name, part in self._extensions.items()
+        }
         self._every: Final = parser.add_argument_group("every task")
 
     @property
@@ -74,23 +81,27 @@ class TaskOptions:
                 self._add(self._every if field.attribute in common else self._about, field)
         if self._nested is not None:
             for field in self._nested[1].fields:
-                self._add(self._how, field, nested=True)
+                self._add(self._how, field, NESTED)
+        for name, part in self._extensions.items():
+            for field in part.fields:
+                self._add(self._added[name], field, name)
 
-    def _add(self, group: Any, field: Field, *, nested: bool = False) -> None:
-        word = None if nested else self._positional(field)
-        dest = _dest(field, nested)
+    def _add(self, group: Any, field: Field, part: str = TASK) -> None:
+        word = self._positional(field) if part == TASK else None
+        dest = _dest(field, part)
         if word is not None:
             kind = _from_text(field)
             nargs = None if field.required else "?"
             group.add_argument(dest, metavar=word, nargs=nargs, type=kind, help=_help(field))
             self.needed.insert(0, word if field.required else f"[{word}]")
         else:
-            needed = field.required and not (nested and self._nested and self._nested[0].optional)
+            nested = part == NESTED and self._nested is not None and self._nested[0].optional
+            needed = field.required and not nested
             taking = _taking(field) | {"dest": dest, "required": needed, "help": _help(field)}
-            word = _add_option(group, field, nested, taking)
+            word = _add_option(group, field, part, taking)
             if needed:
                 self.needed.append(f"{word} {taking.get('metavar', '')}".rstrip())
-        self._options.append(Option(field, nested, word))
+        self._options.append(Option(field, part, word))
 
     def _positional(self, field: Field) -> str | None:
         """The word of a field that stands without an option.
@@ -105,26 +116,31 @@ class TaskOptions:
     def task(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
         """The task of what was given. Ends the process with wrong usage if it is none."""
         given = vars(options)
-        values = self._values(given, nested=False)
+        values = self._values(given, TASK)
         if self._nested is not None:
             field, record = self._nested
-            below = self._values(given, nested=True)
+            below = self._values(given, NESTED)
             if below or field.required:
-                values[field.attribute] = self._built(record, below, True, parser)
-        task: Task = self._built(self._record, values, False, parser)
+                values[field.attribute] = self._built(record, below, NESTED, parser)
+        extensions = [
+            self._built(record, below, name, parser)
+            for name, record in self._extensions.items()
+            if (below := self._values(given, name))
+        ]
+        task: Task = self._built(self._record, {**values, "extensions": extensions}, TASK, parser)
         return task
 
-    def _values(self, given: Mapping[str, Any], *, nested: bool) -> dict[str, Any]:
+    def _values(self, given: Mapping[str, Any], part: str) -> dict[str, Any]:
         return {
             option.field.attribute: given[option.dest]
             for option in self._options
-            if option.nested == nested and given[option.dest] is not None
+            if option.part == part and given[option.dest] is not None
         }
 
     def _built(
-        self, record: Record, values: dict[str, Any], nested: bool, parser: argparse.ArgumentParser
+        self, record: Record, values: dict[str, Any], part: str, parser: argparse.ArgumentParser
     ) -> Any:
-        words = {o.field.attribute: o.word for o in self._options if o.nested == nested}
+        words = {o.field.attribute: o.word for o in self._options if o.part == part}
         missing = [
             words[field.attribute]
             for field in record.fields
@@ -173,19 +189,28 @@ def _in_words(problem: Any, words: Mapping[str, str]) -> str:
 # --- one option -----------------------------------------------------------------------------------
 
 
-def _dest(field: Field, nested: bool) -> str:
+def _part(extension: Record) -> str:
+    """The name of an extension among the parts of a task."""
+    return f"{extension.cls.__module__}.{extension.cls.__qualname__}"
+
+
+def _summary(extension: Record) -> str:
+    return printable((extension.cls.__doc__ or "").split("\n\n")[0])
+
+
+def _dest(field: Field, part: str) -> str:
     """Where argparse keeps the value."""
-    return f"{NESTED if nested else 'task'}.{field.attribute}"
+    return f"{part}.{field.attribute}"
 
 
-def _add_option(group: Any, field: Field, nested: bool, taking: dict[str, Any]) -> str:
+def _add_option(group: Any, field: Field, part: str, taking: dict[str, Any]) -> str:
     """Adds an option that no other is called like: of two, this one has a prefix. Its name."""
-    name = "to" if field.attribute in TO and not nested else hyphenated(field.key)
+    name = "to" if field.attribute in TO and part == TASK else hyphenated(field.key)
     while True:
         try:
             group.add_argument(f"--{name}", **taking)
         except argparse.ArgumentError:  # there is one
-            name = f"{NESTED if nested else 'task'}-{name}"
+            name = f"{hyphenated(part.rpartition('.')[2]).lower()}-{name}"
         else:
             return f"--{name}"
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..client import Handle, MigfraClient
 
 RESULT_SECONDS: Final = 600.0
+SILENCE_SECONDS: Final = 3.0
+"""After so long without an answer it is said if the host has no daemon that shows itself."""
 
 
 def add_waiting(group: Any) -> None:
@@ -94,6 +96,7 @@ class _Waiting:
         self._open: dict[str, TaskContainer] = {}
         """What is not answered yet, by id."""
         self._statuses: set[int] = {0}
+        self._told = False
 
     def run(self, containers: Sequence[TaskContainer]) -> int:
         try:
@@ -101,7 +104,7 @@ class _Waiting:
                 for container in containers:
                     self._send(container, display)
                 while self._open:
-                    handle = self._answered.get()
+                    handle = self._next(display)
                     del self._open[handle.id]
                     display.end(handle.host, handle.id)
                     with display.aside():
@@ -111,6 +114,26 @@ class _Waiting:
                 self._say_that_it_goes_on(container)
             raise
         return FAILED if FAILED in self._statuses else max(self._statuses)
+
+    def _next(self, display: Display) -> "Handle[ResultContainer]":
+        """What is answered next."""
+        handle: Handle[ResultContainer]
+        try:
+            handle = self._answered.get(timeout=None if self._told else SILENCE_SECONDS)
+        except queue.Empty:
+            self._told = True
+            with display.aside():
+                self._tell_of_silence()
+            handle = self._answered.get()
+        return handle
+
+    def _tell_of_silence(self) -> None:
+        host = self._options.host
+        presence = self._client.presences.get(host)
+        if presence is not None and presence.status == "online":
+            return
+        seen = "is offline" if presence else "has not shown itself, as C++ daemons do not"
+        print(printable(f"waiting; the daemon of {host} {seen}"), file=sys.stderr, flush=True)
 
     def _send(self, container: TaskContainer, display: Display) -> None:
         options = self._options

@@ -37,22 +37,27 @@ class Extensions:
         self._records: dict[type[Any], Record] = {}
         self._by_key: dict[str, Record] = {}
 
-    def add(self, record: "Record", taken: Iterable[str]) -> None:
-        """A further one. Raises DeclarationError if one of its keys is among those `taken`.
-
-        One of the same name, as after its module is reloaded, goes.
-        """
+    def _others(self, record: "Record") -> "list[Record]":
+        """All but one of that name, as after its module is reloaded."""
         name = _name(record.cls)
-        kept = [other for cls, other in self._records.items() if _name(cls) != name]
+        return [other for cls, other in self._records.items() if _name(cls) != name]
+
+    def check_keys(self, record: "Record", taken: Iterable[str]) -> None:
+        """Raises DeclarationError if another one has a key of this one, or `taken` has it."""
+        name = _name(record.cls)
         owners = dict.fromkeys(taken, self.cls.__qualname__)
-        owners |= {key: _name(other.cls) for other in kept for key in other.by_key}
+        for other in self._others(record):
+            owners |= dict.fromkeys(other.by_key, _name(other.cls))
         for field in record.fields:
             for key in field.keys:
                 if key in owners:
                     raise DeclarationError(
                         f"{name}.{field.attribute}: the key {key!r} is taken by {owners[key]}"
                     )
-        self._records = {other.cls: other for other in (*kept, record)}
+
+    def add(self, record: "Record") -> None:
+        """A further one, in the place of one that has the same name."""
+        self._records = {other.cls: other for other in (*self._others(record), record)}
         self._by_key = {key: other for other in self._records.values() for key in other.by_key}
 
     def __iter__(self) -> "Iterator[Record]":

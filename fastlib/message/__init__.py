@@ -3,6 +3,7 @@
 from . import agent, application, mmbwmon, node, pscom, topics
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
+from .extension import Extension
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, TaskReport
 from .result import Result, Status
@@ -36,6 +37,7 @@ __all__ = [
     "Evacuate",
     "EvacuateMode",
     "EvacuateParameter",
+    "Extension",
     "Message",
     "Migrate",
     "MigrateParameter",

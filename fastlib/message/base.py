@@ -26,8 +26,9 @@ class MessageMeta(msgspec.StructMeta):
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> "MessageMeta":
         # Messages are trees of immutable values, so the garbage collector need not look at them.
+        extensions = {getattr(base, "__extensions__", None) for base in bases}
         for attribute, hint in namespace.get("__annotations__", {}).items():
-            if attribute in _RESERVED and "ClassVar" not in str(hint):
+            if attribute in _RESERVED | extensions and "ClassVar" not in str(hint):
                 raise DeclarationError(
                     f"{name}.{attribute}: every message has something of that name; take another "
                     f"and give the key by msgspec.field(name={attribute!r})"

@@ -85,6 +85,8 @@ class FieldDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that are not understood any more, with the remedy for each."""
     notes: tuple[str, ...] = ()
     """Other spellings of the value, and what they mean."""
+    extension: str | None = None
+    """Name of the extension that has the field, where it is not the message's own."""
 
 
 class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +231,9 @@ def _notes(field: Field) -> Iterator[str]:
         yield "Empty means absent."
 
 
-def _describe_field(field: Field, *, required: bool) -> FieldDescription:
+def _describe_field(
+    field: Field, *, required: bool, extension: str | None = None
+) -> FieldDescription:
     shape = field.shape
     held = _held(shape)
     return FieldDescription(
@@ -244,6 +248,7 @@ def _describe_field(field: Field, *, required: bool) -> FieldDescription:
         aliases=tuple(field.wire.aliases),
         old=dict(field.wire.old),
         notes=tuple(_notes(field)),
+        extension=extension,
     )
 
 
@@ -264,7 +269,8 @@ def _fields(cls: type[Message]) -> list[Field]:
     if isinstance(shape, Converted):
         shape = shape.wire
     if isinstance(shape, Record):
-        return list(shape.fields)
+        below = [field for part in shape.extensions or () for field in part.fields]
+        return [*shape.fields, *below]
     if isinstance(shape, Envelope):
         return [field for field in fields_of(cls) if field.attribute != shape.members]
     return []
@@ -273,8 +279,15 @@ def _fields(cls: type[Message]) -> list[Field]:
 def _describe_fields(cls: type[Message]) -> tuple[FieldDescription, ...]:
     shape = shape_of(cls)
     title = shape.title if isinstance(shape, Envelope) else None  # on the wire always there
+    own = {
+        field: name_of(part.cls)
+        for part in (shape.extensions if isinstance(shape, Record) else None) or ()
+        for field in part.fields
+    }
     return tuple(
-        _describe_field(field, required=field.required or field.key == title)
+        _describe_field(
+            field, required=field.required or field.key == title, extension=own.get(field)
+        )
         for field in _fields(cls)
     )
 

@@ -36,15 +36,17 @@ class Extension(Message):
                 f"{cls.__qualname__}.of: every extension has something of that name; take another "
                 "and give the key by msgspec.field(name='of')"
             )
-        tasks = of if isinstance(of, tuple) else (of,)
-        for task in tasks:
+        steps = []
+        for task in of if isinstance(of, tuple) else (of,):
             extend = getattr(task, "__extend__", None)
             if not isinstance(task, type) or extend is None:
                 raise DeclarationError(
                     f"{cls.__qualname__}: an extension is of a task, or a tuple of tasks; "
                     f"not of {task!r}"
                 )
-            extend(cls)
+            steps.append(extend(cls))
+        for step in steps:  # when nothing can fail any more
+            step()
 
     @classmethod
     def of(cls, task: Message) -> Self:

@@ -12,7 +12,8 @@ From then on containers, `fastlib.load`, results and schemas know it.
 """
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, NoReturn
 
 import msgspec
@@ -151,11 +152,6 @@ class Task(Message):
         """Raises DeclarationError where a container could not tell its keys from the members'."""
         if not isinstance(declared.key, str) or not declared.key:
             raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
-        if "extensions" in cls.__dict__.get("__annotations__", {}):
-            raise DeclarationError(
-                f"{cls.__qualname__}.extensions: every task has something of that name; take "
-                "another and give the key by msgspec.field(name='extensions')"
-            )
         own = _CONTAINERS_OWN
         if "list" in declared.layouts and declared.key in own:
             raise DeclarationError(
@@ -165,7 +161,7 @@ class Task(Message):
         shape = check_shape(cls)
         if shape is None or "inline" not in declared.layouts:
             return
-        taken = own - {"concurrent-execution"}
+        taken = {*own} - {"concurrent-execution"}
         if "list" in declared.layouts:
             taken.add(declared.key)
         for field in shape.fields if isinstance(shape, Record) else ():
@@ -177,8 +173,8 @@ class Task(Message):
                 )
 
     @classmethod
-    def __extend__(cls, extension: type[Extension]) -> None:
-        """Lets the keys of an extension stand beside the task's. Raises DeclarationError."""
+    def __extend__(cls, extension: type[Extension]) -> Callable[[], None]:
+        """What lets the keys of an extension stand beside the task's. Raises DeclarationError."""
         name = extension.__qualname__
         declared = cls.__dict__.get("declaration")
         extensions = extensions_of(cls)
@@ -199,7 +195,8 @@ class Task(Message):
             taken |= _CONTAINERS_OWN
             if "list" in declared.layouts:
                 taken.add(declared.key)
-        extensions.add(record, taken)
+        extensions.check_keys(record, taken)
+        return partial(extensions.add, record)
 
     @classmethod
     def __check_result(cls, declared: Declaration) -> None:

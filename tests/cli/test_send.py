@@ -174,6 +174,12 @@ def test_no_result_in_time(file, env, daemon):
     )
 
 
+def test_a_host_from_which_nothing_is_heard(file, env, daemon):
+    done = run("send", "nobody", file(STOP), "--wait", "--timeout", "4", env=env)
+    assert "waiting; the daemon of nobody has not shown itself" in done.stderr
+    assert done.returncode == 3
+
+
 def test_a_host_that_cannot_read_it(file, env, daemon):
     unknown = "result: unknown\nlist: [{vm-name: unknown, status: error, details: no such task}]\n"
 
