@@ -1,6 +1,7 @@
 """Writing to SQLite from coroutines: what comes at the same time shares one transaction."""
 
 import asyncio
+import contextvars
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,14 @@ Operation = Callable[[sqlite3.Connection], Any]
 LARGEST_BATCH: Final = 1000
 PAUSES: Final = (0.05, 5.0)
 """Seconds between tries while the database cannot be written, from the first to the longest."""
+_ITS_OWN: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.NotSupportedError,
+    sqlite3.ProgrammingError,
+)
+"""What is wrong with one operation. Others are not held up by it, as another try would not help."""
 
 
 class Commits:
@@ -48,7 +57,8 @@ class Commits:
             return future
         self._waiting.append((operation, future))
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            # What it logs is not about the task that happened to be the first to write.
+            self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
         return future
 
     def __len__(self) -> int:
@@ -123,6 +133,8 @@ class Commits:
         """An operation's result, or what it raised that another try would not change."""
         try:
             return operation(self._connection)
+        except _ITS_OWN as error:
+            return error
         except sqlite3.Error:
             raise
         except Exception as error:

@@ -20,6 +20,7 @@ from .hypervisor_choice import HypervisorChoice
 from .options import (
     HOSTNAME,
     CommunicatorOptions,
+    IsHost,
     JournalOptions,
     Limits,
     Log,
@@ -36,6 +37,7 @@ class Configuration(Message):
     """All that a daemon is told. Only `hypervisor` must be there."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        IsHost("hostname"),
         Positive("shutdown_timeout"),
         Positive("cancel_timeout"),
         Positive("progress_interval"),

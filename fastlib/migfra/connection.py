@@ -46,6 +46,8 @@ class Connection:
             self._options = msgspec.structs.replace(given, will=will)
         self._will = will
         self._communicator: AsyncCommunicator | None = None
+        self.patience = CLOSE_SECONDS
+        """Seconds that `close` waits for the broker at most."""
 
     async def open(self) -> AsyncCommunicator:
         """Connect, however long it takes until the broker is there. Raises RefusedError."""
@@ -60,10 +62,10 @@ class Connection:
                 return self._communicator
 
     async def close(self) -> None:
-        """Say goodbye once the broker has everything, or soon after."""
+        """Say goodbye once the broker has everything, or when `patience` is over."""
         assert self._communicator is not None
         try:
-            await self._communicator.close(CLOSE_SECONDS)
+            await self._communicator.close(self.patience)
         except UndeliveredError as error:
             log.warning("not confirmed, and sent again by the next run: %s", error)
 

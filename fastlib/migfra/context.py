@@ -146,8 +146,9 @@ class Context:
         """Keep small facts in the journal with the task; they are there again in `recover`.
 
         Values are what JSON has. The future is done when they are stored: wait for it before doing
-        what a later run of the daemon must know of.
+        what a later run of the daemon must know of. Raises TypeError for what JSON has not.
         """
+        msgspec.json.encode(values)
         self._notes.update(values)
         if self._keep is not None:
             return self._keep(dict(self._notes))

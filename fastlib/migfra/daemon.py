@@ -22,6 +22,7 @@ from .configuration import Configuration
 from .connection import Connection
 from .control import Control
 from .dispatch import Dispatcher
+from .errors import JournalError
 from .execution import Executor
 from .hypervisor import Hypervisor
 from .journal import Journal
@@ -108,7 +109,7 @@ class Daemon:
     async def _open(self, parts: AsyncExitStack) -> None:
         told = self.configuration
         if self._path is not None:
-            parts.enter_context(InstanceLock(Path(f"{self._path}.lock")))
+            parts.enter_context(self._lock(self._path))
         self.journal = Journal(
             self._path, max_age=told.journal.max_age, max_size=told.journal.max_size << 20
         )
@@ -133,6 +134,16 @@ class Daemon:
         await self._reception.begin()
         self.dispatcher.start()
         await self._herald.begin()
+
+    @staticmethod
+    def _lock(journal: Path) -> InstanceLock:
+        try:
+            return InstanceLock(Path(f"{journal}.lock"))
+        except OSError as error:
+            raise JournalError(
+                f"the journal cannot be kept at {journal}: {error}; 'journal: {{path: ...}}' in "
+                "the configuration names another place"
+            ) from error
 
     def _assemble(self, threads: Threads) -> None:
         told = self.configuration
@@ -175,12 +186,15 @@ class Daemon:
     async def _take_up(self) -> None:
         """Go on with what an earlier run has left."""
         self.journal.trim()
-        for number, answer in await self.journal.unconfirmed():
-            self.publisher.put(number, answer)
+        for number, id, answer in await self.journal.unconfirmed():
+            self.publisher.put(number, id, answer)
         left = await self.journal.unfinished()
         for unfinished in left:
             work = Work(unfinished.number, unfinished.id, None, recovered=unfinished)
-            self.dispatcher.put(work)
+            if unfinished.maybe_cancel:  # which must not wait behind what it is to end
+                await self.dispatcher.load(work)
+            if not work.begun:
+                self.dispatcher.put(work)
         if left:
             log.info("%d containers were left by the last run", len(left))
 
@@ -209,9 +223,13 @@ class Daemon:
         except Exception:
             log.exception("the daemon did not end as it should")
         finally:
-            await self._parts.aclose()
-            self.ended.set()
-            log.info("ended")
+            try:
+                await self._parts.aclose()
+            except Exception:
+                log.exception("the daemon did not let go of everything as it should")
+            finally:
+                self.ended.set()
+                log.info("ended")
 
     async def _finish(self) -> None:
         timeout = self.configuration.shutdown_timeout
@@ -232,7 +250,24 @@ class Daemon:
             except TimeoutError:
                 log.warning("the answer to quit cannot be written; the next run gives it")
         await self._herald.end()
-        await self.publisher.flush(CLOSE_SECONDS)
+        self._connection.patience = await self._flush()
+
+    async def _flush(self) -> float:
+        """Wait until the broker has all results; how many seconds are left to wait for the rest."""
+        until = time.monotonic() + CLOSE_SECONDS
+        flushing = asyncio.create_task(self.publisher.flush(CLOSE_SECONDS))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((flushing, hurried), return_when=asyncio.FIRST_COMPLETED)
+        flushing.cancel()
+        hurried.cancel()
+        if self.publisher.unconfirmed:
+            log.warning(
+                "the broker does not have %d results; the next run sends them",
+                self.publisher.unconfirmed,
+            )
+        elif not self.communicator.is_connected:
+            return 0.0  # the last will says the rest
+        return 0.0 if self._hurry.is_set() else max(0.0, until - time.monotonic())
 
     async def close(self) -> None:
         """Finish what runs, at most for the configured timeout, and end."""

@@ -19,6 +19,7 @@ from .errors import JournalError
 from .execution import Executor
 from .intake import Unreadable, read
 from .journal import Journal
+from .logs import About, about
 from .options import Limits
 from .publisher import Publisher
 from .work import Member, Work
@@ -112,7 +113,7 @@ class Dispatcher:
                 await self._more.wait()
             await self._containers.acquire()
             work = self._queue.popleft() if self._queue else None
-            if work is None or work.begun or not await self._load(work):
+            if work is None or work.begun or not await self.load(work):
                 self._containers.release()
                 continue
             assert work.container is not None
@@ -127,15 +128,26 @@ class Dispatcher:
             if work.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
-    async def _load(self, work: Work) -> bool:
-        """Has a container in memory; one that cannot be read any more is answered."""
+    async def load(self, work: Work) -> bool:
+        """Take a container into memory; False if it need not be begun any more.
+
+        One that cannot be read any more is answered.
+        """
         if work.container is not None:
             return True
         assert work.number is not None
         payload = await self._journal.payload(work.number)
+        if work.begun or work.container is not None:  # `cancel` was faster, or begins it now
+            return not work.begun
+        assert payload is not None
         container = read(payload, max(len(payload), 1))
         if isinstance(container, Unreadable):
-            log.error("a container of the journal cannot be read any more: %s", container.reason)
+            work.begun = True
+            log.error(
+                "a container of the journal cannot be read any more: %s",
+                container.reason,
+                extra={"about": About(work.id, None)},
+            )
             await self.answer(work, container.answer())
             return False
         work.hold(container)
@@ -156,6 +168,7 @@ class Dispatcher:
 
     async def _execute(self, work: Work) -> None:
         assert work.container is not None
+        about.set(About(work.id, None))
         try:
             if not work.members:
                 reason = f"there is nothing to do: the list of {work.title} is empty"
@@ -214,7 +227,7 @@ class Dispatcher:
         payload = write(answer)
         assert work.number is not None
         await self._journal.answer(work.number, payload)
-        self._publisher.put(work.number, payload)
+        self._publisher.put(work.number, work.id, payload)
         self._forget(work)
 
     def _forget(self, work: Work) -> None:
@@ -228,7 +241,7 @@ class Dispatcher:
         assert work.number is not None
         await self._journal.cancel(work.number)
         work.cancel()
-        if not work.begun and await self._load(work) and not work.begun:
+        if not work.begun and await self.load(work) and not work.begun:
             self._begin(work, self._execute(work))
 
     def stop(self) -> None:

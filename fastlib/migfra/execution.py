@@ -69,6 +69,7 @@ class Executor:
         earlier = member.earlier
         if earlier is not None and earlier.results is not None:
             member.results = restore(earlier.results, member.task)
+            member.was_cancelled = member.cancellation.cancelled and member.failed
             return
         token = about.set(About(work.id, member.vm_name))
         began = time.monotonic()
@@ -77,7 +78,7 @@ class Executor:
         finally:
             about.reset(token)
         outcome = "success"
-        if any(result.status == "error" for result in member.results):
+        if member.failed:
             outcome = "cancelled" if member.was_cancelled else "error"
         seconds = time.monotonic() - began
         self._statistics.count(work.title, outcome, seconds)
@@ -102,6 +103,8 @@ class Executor:
                         await self._journal.begin(work.number, member.position)
                     outcome, retries = await self._tries(work, member, measurement)
             member.results = results_of(outcome, task, retries, measurement)
+            # Several results: some domains may have been done with before the cancellation.
+            member.was_cancelled = member.cancellation.cancelled and member.failed
         except TaskCancelledError as error:
             member.was_cancelled = True
             member.results = (self._failure(member, error, measurement),)
@@ -197,7 +200,9 @@ class Executor:
             if current is not None and current.cancelling():
                 raise  # it is us who end
             raise SurpriseError(error) from error
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             raise SurpriseError(error) from error
         finally:
             reporter.end()

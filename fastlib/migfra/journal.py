@@ -52,7 +52,7 @@ class Journal:
         self._confirmed = 0
         try:
             self._connection = tables.open_tables(path)
-            self._unacknowledged = self._read_unacknowledged()
+            self._unacknowledged = tables.unacknowledged(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         self._commits = Commits(self._connection)
@@ -83,6 +83,11 @@ class Journal:
         that was killed between writing it down and acknowledging it.
         """
         key, now = tables.key(id), time.time()
+        if key is None and redelivered and (numbers := self._unacknowledged.get(digest)):
+            number = numbers.popleft()
+            if not numbers:
+                del self._unacknowledged[digest]
+            return Acceptance("under way", number)
 
         def accept(connection: sqlite3.Connection) -> Acceptance:
             row = None
@@ -90,8 +95,6 @@ class Journal:
                 row = connection.execute(
                     "SELECT number, digest, state, answer FROM containers WHERE id = ?", (key,)
                 ).fetchone()
-            elif redelivered and digest in self._unacknowledged:
-                return Acceptance("under way", self._unacknowledged[digest])
             if row is None:
                 cursor = connection.execute(
                     "INSERT INTO containers (id, digest, accepted, state, payload)"
@@ -107,10 +110,7 @@ class Journal:
                 return Acceptance("under way", number)
             return Acceptance("answered", number, answer)
 
-        acceptance = await self._commits.submit(accept)
-        if key is None and acceptance.kind == "under way":
-            self._unacknowledged.pop(digest, None)
-        return acceptance
+        return await self._commits.submit(accept)
 
     def acknowledged(self, number: int) -> None:
         """The broker was told that it may forget the container; returns at once."""
@@ -157,7 +157,12 @@ class Journal:
 
     def confirmed(self, number: int) -> None:
         """The broker has the answer; returns at once."""
-        self._later("UPDATE containers SET state = ? WHERE number = ?", tables.CONFIRMED, number)
+        self._later(
+            "UPDATE containers SET state = ?, confirmed = ? WHERE number = ?",
+            tables.CONFIRMED,
+            time.time(),
+            number,
+        )
         self._confirmed += 1
         if self._confirmed % TRIM_EVERY == 0:
             self.trim()
@@ -167,13 +172,13 @@ class Journal:
         oldest = time.time() - self._max_age
         self._commits.submit(lambda connection: tables.trim(connection, oldest, self._max_size))
 
-    async def payload(self, number: int) -> bytes:
-        """What a container that is not answered came as."""
+    async def payload(self, number: int) -> bytes | None:
+        """What a container came as; None if it is answered."""
 
-        def read(connection: sqlite3.Connection) -> bytes:
+        def read(connection: sqlite3.Connection) -> bytes | None:
             query = "SELECT payload FROM containers WHERE number = ?"
-            payload: bytes = connection.execute(query, (number,)).fetchone()[0]
-            return payload
+            row: tuple[bytes | None] = connection.execute(query, (number,)).fetchone() or (None,)
+            return row[0]
 
         return await self._commits.submit(read)
 
@@ -181,14 +186,9 @@ class Journal:
         """The containers that are not answered, in the order in which they came."""
         return await self._commits.submit(tables.unfinished)
 
-    async def unconfirmed(self) -> list[tuple[int, bytes]]:
-        """Numbers and answers of the containers whose answer the broker may not have, in order."""
-
-        def read(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
-            query = "SELECT number, answer FROM containers WHERE state = ? ORDER BY number"
-            return connection.execute(query, (tables.ANSWERED,)).fetchall()
-
-        return await self._commits.submit(read)
+    async def unconfirmed(self) -> list[tuple[int, str | None, bytes]]:
+        """Numbers, ids and answers of the containers whose answer the broker may not have."""
+        return await self._commits.submit(tables.unconfirmed)
 
     def give_up(self) -> None:
         """Write nothing more, as after the process was killed."""
@@ -207,10 +207,6 @@ class Journal:
 
     def _later(self, statement: str, *values: Any) -> None:
         self._commits.submit(lambda connection: _execute(connection, statement, values))
-
-    def _read_unacknowledged(self) -> dict[bytes, int]:
-        query = "SELECT digest, number FROM containers WHERE id IS NULL AND acknowledged = 0"
-        return dict(self._connection.execute(query))
 
 
 def _execute(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:

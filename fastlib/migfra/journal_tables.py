@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,11 @@ TRIMMED_AT_ONCE: Final = 100
 
 _TABLES = """
 CREATE TABLE containers (
-    number INTEGER PRIMARY KEY,
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB,
     digest BLOB NOT NULL,
     accepted REAL NOT NULL,
+    confirmed REAL,
     state INTEGER NOT NULL,
     acknowledged INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
@@ -58,6 +60,8 @@ class Unfinished(msgspec.Struct, frozen=True):
     accepted: float
     """Seconds after the beginning of 1970 (UTC)."""
     cancelled: bool
+    maybe_cancel: bool
+    """It may be a `cancel task`: its text has these words."""
     members: Mapping[int, MemberState]
 
 
@@ -110,9 +114,9 @@ def size(connection: sqlite3.Connection) -> int:
 
 
 def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> None:
-    """Forget confirmed containers accepted before `oldest`, and the oldest beyond `max_size`."""
+    """Forget containers confirmed before `oldest`, and the oldest beyond `max_size`."""
     connection.execute(
-        "DELETE FROM containers WHERE state = ? AND accepted < ?", (CONFIRMED, oldest)
+        "DELETE FROM containers WHERE state = ? AND confirmed < ?", (CONFIRMED, oldest)
     )
     while size(connection) > max_size:
         deleted = connection.execute(
@@ -133,8 +137,33 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
     for number, position, results, notes in connection.execute("SELECT * FROM members"):
         facts = {} if notes is None else msgspec.json.decode(notes)
         members.setdefault(number, {})[position] = MemberState(results, facts)
-    query = "SELECT number, id, accepted, cancelled FROM containers WHERE state = ? ORDER BY number"
+    query = (
+        "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB))"
+        " FROM containers WHERE state = ? ORDER BY number"
+    )
     return [
-        Unfinished(number, _text(id), accepted, bool(cancelled), members.get(number, {}))
-        for number, id, accepted, cancelled in connection.execute(query, (ACCEPTED,))
+        Unfinished(
+            number, _text(id), accepted, bool(cancelled), bool(hint), members.get(number, {})
+        )
+        for number, id, accepted, cancelled, hint in connection.execute(query, (ACCEPTED,))
     ]
+
+
+def unconfirmed(connection: sqlite3.Connection) -> list[tuple[int, str | None, bytes]]:
+    """Numbers, ids and answers of the containers whose answer the broker may not have, in order."""
+    query = "SELECT number, id, answer FROM containers WHERE state = ? ORDER BY number"
+    return [
+        (number, _text(id), answer) for number, id, answer in connection.execute(query, (ANSWERED,))
+    ]
+
+
+def unacknowledged(connection: sqlite3.Connection) -> dict[bytes, deque[int]]:
+    """The containers without id of which the broker may not know that they are here, by digest."""
+    found: dict[bytes, deque[int]] = {}
+    query = (
+        "SELECT digest, number FROM containers WHERE id IS NULL AND acknowledged = 0"
+        " ORDER BY number"
+    )
+    for digest, number in connection.execute(query):
+        found.setdefault(digest, deque()).append(number)
+    return found

@@ -15,10 +15,13 @@ class InstanceLock:
 
     def __init__(self, path: Path) -> None:
         """Raises RunningError if another process has it, OSError if there can be no such file."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_uid not in (0, os.geteuid()):
-            raise PermissionError(errno.EPERM, "the directory belongs to another user", str(path))
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.parent.stat().st_uid not in (0, os.geteuid()):
+                raise PermissionError(errno.EPERM, "the directory belongs to another user")
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise OSError(f"the lock file {path} cannot be made: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from logging import Logger, LoggerAdapter, LogRecord
 from pathlib import Path
 from textwrap import indent
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+LONGEST: Final = 200
+"""So many characters of an id or a domain's name are shown."""
 
 
 class About(NamedTuple):
@@ -30,7 +33,16 @@ def task_log(logger: Logger, id: str | None, vm_name: str | None) -> LoggerAdapt
 
 def _about(record: LogRecord) -> About:
     found = getattr(record, "about", None) or about.get()
-    return found if isinstance(found, About) else About(None, None)
+    if not isinstance(found, About):
+        return About(None, None)
+    return About(_bounded(found.id), _bounded(found.vm_name))
+
+
+def _bounded(text: str | None) -> str | None:
+    """What stands in every line must not make each of them megabytes long."""
+    if text is None or len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}…"
 
 
 class TextFormatter(logging.Formatter):
@@ -40,7 +52,8 @@ class TextFormatter(logging.Formatter):
         subject = " ".join(_shown(part) for part in _about(record) if part is not None)
         text = f"{_time(record)} {record.levelname} [{subject or '-'}] {_shown(_message(record))}"
         if record.exc_info:
-            text += "\n" + indent(self.formatException(record.exc_info), "  ")
+            lines = self.formatException(record.exc_info).split("\n")
+            text += "\n" + indent("\n".join(map(_shown, lines)), "  ")
         return text
 
 

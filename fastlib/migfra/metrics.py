@@ -107,7 +107,7 @@ def serve(daemon: "Daemon", options: MetricsOptions) -> Callable[[], None]:
         server, thread = start_http_server(options.port, options.address, registry)
     except OSError as error:
         where = f"{options.address} port {options.port}"
-        raise OSError(error.errno, f"metrics cannot be served at {where}: {error}") from error
+        raise OSError(f"metrics cannot be served at {where}: {error.strerror or error}") from error
 
     def end() -> None:
         server.shutdown()

@@ -40,6 +40,9 @@ def check_names(task: Message) -> None:
         value = getattr(task, field)
         if isinstance(value, Message):
             check_names(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Message):
+            for message in value:
+                check_names(message)
         elif field in _NAMES and value is not None:
             for name in (value,) if isinstance(value, str) else value:
                 check_name(name, "a host" if field.startswith("destination") else "a domain")

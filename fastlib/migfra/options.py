@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from ..codec.declare import Rule, Wire
+from ..codec.errors import ValidationError
 from ..codec.reading import INVALID
-from ..message import Message
+from ..message import Message, topics
 from ..transport import TopicError
 from ..transport.filters import check_filter, check_topic
 
@@ -66,6 +67,36 @@ class IsTopic(Rule):
         return None
 
 
+class IsHost(Rule):
+    """A text, if it is given, is a name that can stand in a topic."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        value = get(self.attribute)
+        if value is None or value is INVALID:
+            return None
+        try:
+            topics.check_name(value, self.attribute)
+        except ValidationError as error:
+            text = error.problems[0].message
+            return self.attribute, text.replace("{", "{{").replace("}", "}}")
+        return None
+
+
+class Filled(Rule):
+    """A text, if it is given, is not empty."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        return (self.attribute, "is empty") if get(self.attribute) == "" else None
+
+
 class Exclusive(Rule):
     """At most one of two attributes is given."""
 
@@ -121,6 +152,8 @@ class CommunicatorOptions(Message):
     """The broker, and the topics."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Filled("id"),
+        Filled("host"),
         IsTopic("subscribe_topic", wildcards=True),
         IsTopic("publish_topic"),
         Requires("password_file", "username"),
@@ -174,7 +207,7 @@ class PscomHandler(Message):
 class JournalOptions(Message):
     """Where it is written down what was accepted and answered, and for how long."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (Positive("max_age"),)
+    rules: ClassVar[tuple[Rule, ...]] = (Filled("path"), Positive("max_age"))
 
     path: Annotated[
         str | None,
@@ -227,6 +260,8 @@ class Log(Message):
 
 class MetricsOptions(Message):
     """Where OpenMetrics are served by HTTP."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Filled("address"),)  # an empty one would mean all
 
     address: Annotated[str, Wire("The address to listen at.")] = "127.0.0.1"
     port: Annotated[Port, Wire("The port to listen at.")] = 9741

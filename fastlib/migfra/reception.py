@@ -101,10 +101,10 @@ class Reception:
         if isinstance(found, Unreadable):
             log.warning("a message that cannot be read: %s", found.reason)
             self._statistics.messages["unreadable"] += 1
-            await self._reply(message, write(found.answer()))
+            await self._reply(message, found.id, write(found.answer()))
         elif found.tasks and isinstance(found.tasks[0], Query):
             self._statistics.messages["query"] += 1
-            await self._reply(message, write(await self._asked(found)))
+            await self._reply(message, found.id, write(await self._asked(found)))
         else:
             await self._accept(message, found)
 
@@ -121,17 +121,19 @@ class Reception:
             self._dispatcher.put(Work(acceptance.number, container.id, container))
         elif acceptance.kind == "under way":
             message.ack()
+            if container.id is None:
+                self._journal.acknowledged(acceptance.number)
             self._statistics.messages["repeated"] += 1
             log.info("accepted before; it is answered when it has ended: %s", container.task)
         elif acceptance.kind == "answered":
             assert acceptance.answer is not None
             self._statistics.messages["repeated"] += 1
             log.info("executed before; its answer is sent again: %s", container.task)
-            await self._reply(message, acceptance.answer)
+            await self._reply(message, container.id, acceptance.answer)
         else:
             self._statistics.messages["refused"] += 1
             log.warning("refused, as the id was used for something else: %s", container.task)
-            await self._reply(message, write(_refusal(container)))
+            await self._reply(message, container.id, write(_refusal(container)))
 
     async def _asked(self, container: TaskContainer) -> ResultContainer:
         """The answer to a query. It changes nothing, so it may be asked for again."""
@@ -141,9 +143,9 @@ class Reception:
         results = chain.from_iterable(member.results for member in work.members)
         return answer_to(container, results)
 
-    async def _reply(self, message: ReceivedMessage, answer: bytes) -> None:
+    async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:
         """Send what is not in the journal; acknowledged only when it has got through."""
-        if await self._publisher.put(None, answer):
+        if await self._publisher.put(None, id, answer):
             message.ack()
 
 

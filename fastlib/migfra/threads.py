@@ -34,6 +34,10 @@ class Threads:
         def call() -> None:
             try:
                 result = context.run(function, *arguments)
+            except StopIteration as error:  # no future of asyncio can hold one
+                wrapped = RuntimeError(f"StopIteration: {error}")
+                wrapped.__cause__ = error
+                future.set_exception(wrapped)
             except BaseException as error:  # whatever it is, it is the future's
                 future.set_exception(error)
             else:

@@ -25,10 +25,15 @@ class Member:
         self.cancellation: Final = Cancellation()
         self.state: State = "queued"
         self.was_cancelled = False
-        """True if it has ended for that it was cancelled."""
+        """True if it was cancelled, and has not ended with success."""
         self.results: tuple[Result, ...] = ()
         self.notes: Mapping[str, Any] = {} if earlier is None else earlier.notes
         """What the hypervisor wants to find again."""
+
+    @property
+    def failed(self) -> bool:
+        """True if a result says so."""
+        return any(result.status == "error" for result in self.results)
 
 
 class Work:

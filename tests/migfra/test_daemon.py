@@ -22,6 +22,7 @@ from fastlib import (
 )
 from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
+from fastlib.migfra import Context
 from fastlib.migfra.options import Limits, Retry
 
 QUICK = Retry(first=0.001, longest=0.002)
@@ -135,18 +136,33 @@ def test_what_raises_is_an_error_with_its_text(play: Play) -> None:
         def gives_up(context: Any) -> None:
             raise asyncio.CancelledError
 
+        class OddError(BaseException):
+            pass
+
+        def is_odd(context: Any) -> None:
+            raise OddError
+
         hypervisor.plan |= {"a": wrong, "b": fail(9), "c": leaves, "d": lambda _: {1: 2}}
-        hypervisor.plan["e"] = gives_up
+        hypervisor.plan |= {"e": gives_up, "f": is_odd}
         await bench.daemon(hypervisor)
-        container = TaskContainer(tasks=[Start(vm_name=name) for name in "abcde"])
+        container = TaskContainer(tasks=[Start(vm_name=name) for name in "abcdef"])
         answer = await bench.ask(container)
-        assert [result.status for result in answer.results] == ["error"] * 5
+        assert [result.status for result in answer.results] == ["error"] * 6
         assert [result.details for result in answer.results] == [
             "ZeroDivisionError: by nothing\\ud800",
             "attempt 0 failed",
             "SystemExit: 3",
             "the hypervisor answered start vm with a dict, which is no outcome",
             "CancelledError",
+            "OddError",
+        ]
+        # The same from a thread, where `next` of nothing is easily called.
+        hypervisor.plan["a"] = lambda _: next(iter(()))
+        answer = await bench.ask(TaskContainer(tasks=[Stop(vm_name=name) for name in "acf"]))
+        assert [result.details for result in answer.results] == [
+            "RuntimeError: StopIteration: ",
+            "SystemExit: 3",
+            "OddError",
         ]
 
     play(scene)
@@ -440,6 +456,63 @@ def test_cancel_between_two_tries(play: Play) -> None:
         await bench.send(Cancel(id="m"))
         assert (await bench.result()).results[0].details == "cancelled"
         assert (await bench.result()).results[0].status == "success"
+
+    play(scene)
+
+
+def test_cancel_what_answers_for_several_domains(play: Play) -> None:
+    """A cancelled evacuation says of each domain where it is, and that counts as cancelled."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        begun = asyncio.Event()
+
+        async def plan(context: Context) -> list[Result]:
+            begun.set()
+            await context.wait_cancelled()
+            return [
+                Result(vm_name="vm1", status="success"),
+                Result(vm_name="vm2", status="error", details="cancelled; vm2 runs on node01"),
+            ]
+
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "e")
+        await patiently(begun.wait())
+        answer, cancelled = await bench.ask(Cancel(id="e")), await bench.result()
+        assert [result.status for result in answer.results] == ["success", "error"]
+        assert cancelled.results[0].details == "1 of 1 cancelled: start vm e"
+        assert daemon.statistics.ended["start vm", "cancelled"] == 1
+
+    play(scene)
+
+
+def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is its turn at the very moment at which it is cancelled."""
+    monkeypatch.setattr("fastlib.migfra.dispatch.HELD", 0)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon = await bench.daemon(hypervisor, limits=Limits(containers=1))
+        for number in range(20):
+            plan, begun, go = gate()
+            hypervisor.plan["vm"] = plan
+            await bench.send(Start(vm_name="vm"), f"first {number}")
+            await patiently(begun.wait())
+            await bench.send(Start(vm_name="vm2"), f"second {number}")
+            await until(lambda: daemon.dispatcher.queued == 1)
+            work = daemon.dispatcher.find(f"second {number}")
+            assert work is not None
+            assert work.container is None
+            cancelling = asyncio.create_task(daemon.dispatcher.cancel(work))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            go.set()
+            await cancelling
+            answers = {answer.id for answer in [await bench.result(), await bench.result()]}
+            assert answers == {f"first {number}", f"second {number}"}
+            await bench.no_result()
+        assert ("start", "vm2") not in hypervisor.calls
 
     play(scene)
 

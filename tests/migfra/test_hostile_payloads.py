@@ -112,11 +112,11 @@ def _message(rng: Random) -> Message:
 def _damaged(rng: Random) -> bytes:
     """A message in any spelling and encoding, with something wrong in it or not."""
     text = written(_message(rng), rng)
-    for _ in range(rng.choice([0, 1, 1, 2, 5])):
+    for _ in range(rng.choice([0, 0, 1, 1, 3])):
         text = mutated(text, rng)
     unit = rng.choice(["utf-8"] * 5 + ["utf-16", "utf-16-be", "utf-32", "latin-1"])
     data = bytearray(text.encode(unit, "replace"))
-    for _ in range(rng.choice([0, 0, 1, 2, 10])):
+    for _ in range(rng.choice([0, 0, 0, 1, 5])):
         at = rng.randrange(len(data) + 1)
         data[at : at + rng.choice([0, 1, 4])] = rng.randbytes(rng.choice([0, 1, 3]))
     return bytes(data)
@@ -163,7 +163,7 @@ def huge() -> Iterator[bytes]:
     """About as large as is read, and larger."""
     bodies = (
         *("- vm-name: a\n", "- vm-nmae: a\n", "- {vm-name: a, force: maybe}\n", "- [", "- {a: "),
-        *("- &a [*a]\n", "# comment\n", "- |\n", "- 'a", "\0", " ", "\t", "é"),
+        *("- &a [*a]\n", "# comment\n", "- 'a", "\0", " "),
     )
     for size in (LARGEST - 100, LARGEST, LARGEST + 1, 20 * LARGEST):
         for number, body in enumerate(bodies):

@@ -50,7 +50,7 @@ def test_from_accepted_to_confirmed(tmp_path: Path) -> None:
         }
         await journal.answer(number, b"answer")
         assert await journal.unfinished() == []
-        assert await journal.unconfirmed() == [(number, b"answer")]
+        assert await journal.unconfirmed() == [(number, "é", b"answer")]
         acceptance = await journal.accept("é", b"payload", b"payload", redelivered=True)
         assert (acceptance.kind, acceptance.answer) == ("answered", b"answer")
         journal.confirmed(number)
@@ -73,6 +73,36 @@ def test_an_operation_that_is_wrong_fails_alone(tmp_path: Path) -> None:
         await journal.close()
         with pytest.raises(JournalError, match="closed"):
             await journal.begin(number, 1)
+
+    run(scene)
+
+
+def test_a_conflict_is_its_own_and_holds_up_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        number = await accept(journal, None)
+        await journal.begin(number, 0)
+        twice = asyncio.create_task(journal.begin(number, 0))
+        await patiently(journal.begin(number, 1))
+        with pytest.raises(sqlite3.IntegrityError):
+            await twice
+        assert journal.trouble is None
+        await journal.close()
+
+    run(scene)
+
+
+def test_a_number_is_given_once(tmp_path: Path) -> None:
+    """What comes late for one that is forgotten must not meet another."""
+
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal", max_age=-1)
+        first = await accept(journal, "1")
+        await journal.answer(first, b"")
+        journal.confirmed(first)
+        journal.trim()
+        assert await accept(journal, "1") > first
+        await journal.close()
 
     run(scene)
 
@@ -103,15 +133,19 @@ def test_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         journal = Journal(tmp_path / "journal", max_age=100)
         monkeypatch.setattr(time, "time", lambda: now - 200)
         old, owed = await accept(journal, "old"), await accept(journal, "owed")
+        slow = await accept(journal, "slow")  # its age counts from its end on
+        await journal.answer(old, b"")
+        journal.confirmed(old)
         monkeypatch.setattr(time, "time", lambda: now)
         new = await accept(journal, "new")
-        for number in (old, new, owed):
+        for number in (new, owed, slow):
             await journal.answer(number, b"")
-        journal.confirmed(old)
         journal.confirmed(new)
+        journal.confirmed(slow)
         journal.trim()
-        for id, kind in (("old", "new"), ("owed", "answered"), ("new", "answered")):
-            assert (await journal.accept(id, b"x", b"x", redelivered=False)).kind == kind
+        for id in ("owed", "new", "slow"):
+            assert (await journal.accept(id, b"x", b"x", redelivered=False)).kind == "answered"
+        assert (await journal.accept("old", b"x", b"x", redelivered=False)).kind == "new"
         await journal.close()
 
     run(scene)
@@ -131,7 +165,7 @@ def test_forgets_what_is_too_much(tmp_path: Path) -> None:
         last = await journal.accept("1999", b"x", b"x", redelivered=False)
         first = await journal.accept("0", b"x", b"x", redelivered=False)
         assert (last.kind, first.kind) == ("answered", "new")
-        assert await journal.unconfirmed() == [(owed, b"")]
+        assert await journal.unconfirmed() == [(owed, "owed", b"")]
         await journal.close()
         assert path.stat().st_size < 1.5 * (1 << 20)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from bench import configuration
 from broker import PATIENCE, Mosquitto
 from program import Program, program
 from transport.proxy import Proxy
@@ -23,13 +24,14 @@ from fastlib import Evacuate, Result, ResultContainer, Start, Stop, TaskContaine
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.message import topics
 from fastlib.message.node import Progress
+from fastlib.migfra import Context, Daemon, Hypervisor, Node
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
     ClusterDescription,
     DomainDescription,
     HostDescription,
 )
-from fastlib.transport import Communicator, MqttOptions, connect
+from fastlib.transport import AsyncCommunicator, MqttOptions, connect, connect_async
 
 Figures = Callable[[object], None]
 
@@ -241,34 +243,52 @@ def _bound_the_journal(migfra: Program) -> None:
 # --- duplicate delivery ---------------------------------------------------------------------------
 
 
+class Counting(Hypervisor):
+    """Counts how often each domain was started."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        super().__init__(None, Node(HOST))
+        self.started: Counter[str] = Counter()
+
+    async def start(self, task: Start, context: Context) -> None:
+        self.started[str(task.vm_name)] += 1
+        await asyncio.sleep(0.01)
+
+
 class Sender:
     """Sends starts with QoS 1, the repeated ones too, and keeps what is answered."""
 
-    def __init__(self, communicator: Communicator) -> None:
+    def __init__(self, communicator: AsyncCommunicator) -> None:
         self._communicator = communicator
-        self.sent: list[str] = []
+        self.sent = 0
         self.answers: dict[str, list[ResultContainer]] = {}
 
-    def send(self, again: bool = False) -> None:
+    async def send(self, *, again: bool) -> None:
         """A new container; with `again` twice."""
-        number = len(self.sent)
-        self.sent.append(f"t{number}")
-        container = TaskContainer(tasks=[Start(vm_name=f"vm{number}")], id=f"t{number}")
+        container = TaskContainer(tasks=[Start(vm_name=f"vm{self.sent}")], id=f"t{self.sent}")
+        self.sent += 1
         for _ in range(2 if again else 1):
-            self._communicator.send(container.to_yaml().encode(), topics.TASK(HOST), qos=1)
+            await self._communicator.send(container.to_yaml().encode(), topics.TASK(HOST), qos=1)
 
-    def collect(self) -> None:
-        """Everything until each is answered, and then until nothing was underway any more."""
-        while self.answers.keys() != {*self.sent}:
-            self._take()
+    async def collect(self) -> None:
+        """Take answers until each container has one."""
+        while len(self.answers) < self.sent:
+            await self._take()
+
+    async def finish(self) -> None:
+        """The same, and then what is still on its way."""
+        await self.collect()
         end = ResultContainer(result="unknown", results=[], id="end")
-        self._communicator.send(end.to_yaml().encode(), topics.RESULT(HOST), qos=1)
+        await self._communicator.send(end.to_yaml().encode(), topics.RESULT(HOST), qos=1)
         while "end" not in self.answers:
-            self._take()
+            await self._take()
         del self.answers["end"]
 
-    def _take(self) -> None:
-        message = self._communicator.receive(topics.RESULT(HOST), timeout=PATIENCE)
+    async def _take(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            message = await self._communicator.receive(topics.RESULT(HOST))
         answer = ResultContainer.from_yaml(message.payload)
         assert answer.id is not None, answer
         self.answers.setdefault(answer.id, []).append(answer)
@@ -277,38 +297,48 @@ class Sender:
 def test_duplicate_delivery(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
-    count = 10_000 if is_long else 600
-    dice = random.Random(SEED)
-    with Proxy(broker.port) as proxy, program(tmp_path, proxy.port, pause=0.01) as migfra:
-        migfra.start()
-        options = at(proxy.port, client_id="scheduler", persistent=True)
-        with connect(options) as communicator:
-            communicator.subscribe(topics.RESULT(HOST), qos=1)
-            sender = Sender(communicator)
-            for number in range(count):
-                sender.send(again=number % 10 == 0)
-                if number % 50 == 25:  # somewhere in a packet, of either of the two
-                    proxy.cut_after(dice.randrange(1, 5000), dice.choice(["up", "down"]))
-                if number % 50 == 49:
-                    time.sleep(0.1)  # lets the two come back, and something be under way
-            sender.collect()
-        assert migfra.terminate() == 0
-        repeated = sum(
-            "executed before" in line or "accepted before" in line for line in migfra.log
+    """By the scheduler, and by MQTT, as connections of both are cut amid packets."""
+    count = 10_000 if is_long else 1_000
+    hypervisor = Counting()
+    # A proxy for each, as a cut is of all connections of one.
+    with Proxy(broker.port) as one, Proxy(broker.port) as other:
+        daemon = Daemon(
+            configuration(),
+            communicator=at(one.port, client_id="daemon", persistent=True, retry_max=0.1),
+            hypervisor=hypervisor,
+            journal=tmp_path / "journal",
         )
-    done = Counter(migfra.done())
-    assert done == dict.fromkeys(
-        (f"{what} vm{number}" for number in range(count) for what in ("begin", "end")), 1
-    )
-    assert {
-        id for id, answers in sender.answers.items() if len(set(map(str, answers))) > 1
-    } == set()
+        options = at(other.port, client_id="scheduler", persistent=True, retry_max=0.1)
+        answers = asyncio.run(_repeat(daemon, options, count, (one, other)))
+        cuts = one.cuts + other.cuts
+    assert hypervisor.started == {f"vm{number}": 1 for number in range(count)}
+    assert set(answers) == {f"t{number}" for number in range(count)}
+    assert [given for given in answers.values() if any(a != given[0] for a in given)] == []
+    repeated = daemon.statistics.messages["repeated"]
     assert repeated >= count // 10
-    extra = sum(map(len, sender.answers.values())) - count
+    extra = sum(map(len, answers.values())) - count
     figures(
-        f"{count:,} containers with QoS 1, {count // 10:,} of them sent twice, {proxy.cuts} cuts: "
+        f"{count:,} containers with QoS 1, {count // 10:,} of them sent twice, {cuts} cuts: "
         f"{repeated:,} deliveries recognised, {extra:,} answers sent again, none differs"
     )
+
+
+async def _repeat(
+    daemon: Daemon, options: MqttOptions, count: int, proxies: Sequence[Proxy]
+) -> dict[str, list[ResultContainer]]:
+    dice = random.Random(SEED)
+    async with daemon, await connect_async(options) as communicator:
+        await communicator.subscribe(topics.RESULT(HOST), qos=1)
+        sender = Sender(communicator)
+        for number in range(count):
+            await sender.send(again=number % 10 == 0)
+            if number % 50 == 25:  # somewhere in a packet
+                proxy = dice.choice(proxies)
+                proxy.cut_after(dice.randrange(1, 3000), dice.choice(["up", "down"]))
+            if number % 50 == 49:
+                await sender.collect()
+        await sender.finish()
+    return sender.answers
 
 
 # --- a broker that goes and comes back -----------------------------------------------------------

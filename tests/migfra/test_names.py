@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastlib import Evacuate, Extension, Migrate, MigrateParameter, SwapWith, Task
 from fastlib.migfra.domain_xml import DomainXml, read_domain
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.names import check_name, matching
+from fastlib.migfra.names import check_name, check_names, matching
 
 EVIL = [
     "(a+)+$",
@@ -161,3 +162,33 @@ def test_any_text_is_a_domain_or_an_error(xml):
         read_domain(xml)
     except HypervisorError as error:
         assert str(error)  # noqa: PT017 - either is fine
+
+
+class Copy(Task, task="copy for names", result="copied for names"):
+    """A task of another package."""
+
+
+class Copies(Extension, of=Copy):
+    """What another one has added to it."""
+
+    destinations: tuple[str, ...] | None = None
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Migrate(vm_name="a/b", destination="b"),
+        Migrate(vm_name="a", destination="../b"),
+        Evacuate(destinations=["a", "#"]),
+        Migrate(
+            vm_name="a",
+            destination="b",
+            parameter=MigrateParameter(swap_with=SwapWith(vm_name="+")),
+        ),
+        Copy(extensions=[Copies(destinations=("a", "b/"))]),
+    ],
+    ids=repr,
+)
+def test_names_at_any_depth_of_a_task(task):
+    with pytest.raises(HypervisorError, match="cannot be the name of a"):
+        check_names(task)

@@ -56,6 +56,8 @@ def test_a_context_by_itself() -> None:
     context.progress("copy", percent=3)
     with context.measure("define"):
         assert context.note(a=1).result(0) is None
+    with pytest.raises(TypeError):
+        context.note(b=object())
     assert context.notes == {"a": 1}
     with pytest.raises(RuntimeError, match="no communicator"):
         _ = context.communicator
@@ -107,15 +109,18 @@ def test_text_lines_carry_the_task_and_nothing_that_could_deceive(lines: io.Stri
     logger.warning("evil\n2026-01-01 INFO [-] forged \x1b[2J")
     about.reset(token)
     task_log(logger, "8\n", None).error("explicitly")
+    task_log(logger, "9" * 10_000, "vm").info("is long")
     try:
-        raise ValueError("two\nlines")
+        raise ValueError("two\nlines \x1b[2J")
     except ValueError:
         logger.exception("with a traceback")
-    first, second, third, fourth, *rest = lines.getvalue().splitlines()
+    first, second, third, long, fourth, *rest = lines.getvalue().splitlines()
     assert first.endswith(" INFO [-] without a task")
     assert second.endswith(r"WARNING [7 vm1] evil\n2026-01-01 INFO [-] forged \x1b[2J")
     assert third.endswith(r"ERROR [8\n] explicitly")
+    assert len(long) < 300
     assert fourth.endswith("with a traceback")
+    assert "\x1b" not in lines.getvalue()
     assert rest
     assert all(line.startswith("  ") for line in rest)
 

@@ -174,10 +174,10 @@ def test_json_logs_carry_the_id(tmp_path: Path, broker: Mosquitto, scheduler: Co
         migfra.start("--log", str(file), ready=False)
         until_presence(scheduler, "online")
         ask(scheduler, Stop(vm_name="vm\n1"), "7")
-        result(scheduler)
+        assert "cannot be the name of a domain" in str(result(scheduler).results[0].details)
         assert migfra.terminate() == 0
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    ended = next(line for line in lines if "ended with success" in line["message"])
+    ended = next(line for line in lines if "ended with error" in line["message"])
     assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "info")
 
 

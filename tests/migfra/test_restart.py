@@ -11,6 +11,7 @@ from scripted import Recovering, Scripted, gate, until_cancelled
 from fastlib import Migrate, Quit, Start, TaskContainer
 from fastlib.message import Cancel
 from fastlib.migfra import Context, Hypervisor, RunningError
+from fastlib.migfra.intake import digest
 from fastlib.migfra.options import Limits
 
 
@@ -225,6 +226,59 @@ def test_written_down_but_not_acknowledged_and_without_id(play: Play) -> None:
         await bench.result()
         await bench.no_result()
         assert second.calls == [("start", "vm1")]
+
+    play(scene)
+
+
+def test_several_that_say_the_same_and_have_no_id(play: Play) -> None:
+    """Each is known once, and one that was known is not taken for another one later."""
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(Recovering())
+        for _ in range(3):
+            await bench.send(Start(vm_name="vm1"))
+            await bench.result()
+        await patiently(daemon.close())
+        with sqlite3.connect(bench.journal) as journal:
+            journal.execute("UPDATE containers SET acknowledged = 0 WHERE number < 3")
+        session = bench.broker._sessions["fast-migfra-node01"]
+        for count, (sent, executed) in enumerate([(3, 1), (1, 1)]):
+            for _ in range(sent):
+                await bench.send(Start(vm_name="vm1"))
+            for message in session.waiting.values():
+                message.duplicate = True
+            hypervisor = Recovering()
+            daemon = await bench.daemon(hypervisor)
+            for _ in range(executed):
+                await bench.result()
+            await bench.no_result()
+            assert hypervisor.calls == [("start", "vm1")] * executed, count
+            await patiently(daemon.close())
+
+    play(scene)
+
+
+def test_a_cancellation_waits_behind_nothing_after_a_restart_either(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        first = Recovering()
+        plan, begun, _ = gate()
+        first.plan["vm1"] = plan
+        daemon = await bench.daemon(first)
+        await bench.send(TaskContainer(tasks=[Start(vm_name="vm1")], id="1"))
+        await patiently(begun.wait())
+        await patiently(daemon.kill())
+        # It was written down, and nothing more was done.
+        text = TaskContainer(tasks=[Cancel(id="1")], id="c").to_yaml().encode()
+        with sqlite3.connect(bench.journal) as journal:
+            journal.execute(
+                "INSERT INTO containers (id, digest, accepted, state, payload)"
+                " VALUES (CAST('c' AS BLOB), ?, 0, 0, ?)",
+                (digest(TaskContainer.from_yaml(text)), text),
+            )
+        second = Recovering()
+        second.plan["vm1"], _ = until_cancelled()
+        await bench.daemon(second, limits=Limits(containers=1))
+        assert [(await bench.result()).id, (await bench.result()).id] == ["1", "c"]
 
     play(scene)
 
