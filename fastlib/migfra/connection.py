@@ -57,7 +57,7 @@ class Connection:
             except RefusedError:
                 raise
             except ConnectError as error:
-                log.warning("no connection to the broker yet: %s", error)
+                log.debug("once more from the beginning: %s", error)  # the reason was logged
             else:
                 return self._communicator
 

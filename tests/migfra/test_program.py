@@ -236,6 +236,74 @@ def test_a_wrong_password_ends_it(tmp_path: Path) -> None:
         assert "wrong" not in run.stderr.replace("wrong password", "")
 
 
+def test_no_log_has_a_password(tmp_path: Path) -> None:
+    (tmp_path / "migfra").mkdir()
+    with Mosquitto(tmp_path / "broker", password=("migfra", "open-sesame")) as broker:
+        extra = "log: {level: debug}\n"
+        with program(tmp_path / "migfra", broker.port, extra) as migfra:
+            secret = tmp_path / "secret"
+            secret.write_text("open-sesame\n")
+            text = migfra.configuration.read_text()
+            for source in (f"password-file: {secret}", "password-environment: SECRET"):
+                migfra.environment["SECRET"] = "open-sesame"
+                migfra.configuration.write_text(
+                    text.replace("communicator: {", f"communicator: {{username: migfra, {source}, ")
+                )
+                migfra.log.clear()
+                migfra.start()
+                migfra.send(signal.SIGHUP)
+                migfra.wait_for("log level: debug")
+                broker.kill()
+                migfra.wait_for("broke; trying again")
+                broker.start()
+                migfra.wait_for("is connected again")
+                assert migfra.terminate() == 0
+                assert "DEBUG" in "".join(migfra.log)
+                assert "sesame" not in "".join(migfra.log)
+
+
+def test_told_twice_to_end_while_the_broker_is_away(tmp_path: Path) -> None:
+    """The first time it waits for the broker to take a result; the next run sends it."""
+    (tmp_path / "migfra").mkdir()
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        program(tmp_path / "migfra", broker.port, pause=3.0) as migfra,
+    ):
+        migfra.start()
+        options = MqttOptions(host="127.0.0.1", port=broker.port)
+        with connect(options) as scheduler:
+            ask(scheduler, Start(vm_name="vm1"), "1")
+            migfra.wait_for("accepted: start vm")
+        broker.kill()
+        migfra.wait_for("start vm ended with success")
+        migfra.send(signal.SIGTERM)
+        migfra.wait_for("ending: what runs is finished")
+        migfra.send(signal.SIGTERM)
+        migfra.wait_for("the broker does not have 1 results; the next run sends them")
+        assert migfra.wait() == 0
+        broker.start()
+        with connect(options) as scheduler:
+            scheduler.subscribe(topics.RESULT("node01"))
+            migfra.start()
+            assert result(scheduler).id == "1"
+        assert migfra.done() == ["begin vm1", "end vm1"]
+
+
+def test_a_journal_that_cannot_be_kept(migfra: Program) -> None:
+    """The place and the remedy, on standard error and in the log file."""
+    text = migfra.configuration.read_text()
+    migfra.configuration.write_text(
+        text.replace(f"path: {migfra.journal}", f"path: {migfra.configuration}/journal")
+    )
+    log = migfra.directory / "log"
+    run = migfra.run("-l", str(log))
+    assert run.returncode == 1
+    assert f"the journal cannot be kept at {migfra.configuration}/journal" in run.stderr
+    assert "'journal: {path: ...}' in the configuration" in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert "the journal cannot be kept" in log.read_text()
+
+
 def test_a_full_disk(migfra: Program, scheduler: Communicator) -> None:
     """The journal's files cannot grow any more, as if the disk were full."""
     migfra.start()
@@ -270,6 +338,7 @@ def test_in_the_background(migfra: Program, scheduler: Communicator, tmp_path: P
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     second = migfra.run("-d")
     assert second.returncode == 1
+    assert "without -l FILE nothing is logged" in second.stderr
     assert "another instance" in second.stderr
     ask(scheduler, Start(vm_name="vm1"), "1")
     assert result(scheduler).id == "1"
