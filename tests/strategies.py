@@ -31,12 +31,12 @@ def _walk(cls: type[Message]) -> list[type[Message]]:
         found
         for below in cls.__subclasses__()
         for found in (below, *_walk(below))
-        if found.__module__.split(".")[0] == "fastlib"
+        if found.__module__.startswith("fastlib.message.")
     ]
 
 
 MESSAGES: list[type[Any]] = [*_walk(Message), TimeMeasurement]
-"""Every type of fastlib that can be written and read by itself."""
+"""Every message of fastlib, which can be written and read by itself."""
 
 
 def name_of(cls: type[Any]) -> str:

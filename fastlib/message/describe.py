@@ -133,7 +133,9 @@ def message_types() -> list[type[Message]]:
         for below in cls.__subclasses__():
             name = below.__qualname__
             private = any(part.startswith(("_", "<")) for part in name.split("."))
-            if not private and _is_sound(below):
+            # The daemon declares its configuration in the same way, but nobody sends it.
+            configuration = below.__module__.startswith("fastlib.migfra.")
+            if not private and not configuration and _is_sound(below):
                 found[below.__module__, name] = below  # a reloaded module's new classes are last
             walk(below)
 
@@ -391,7 +393,7 @@ def groups() -> list[Group]:
     ]
     for module, classes in modules.items():
         name = module.removeprefix(f"{_PACKAGE}.")
-        doc = cleandoc(sys.modules[module].__doc__ or module).split("\n")[0].rstrip(".")
+        doc = cleandoc(getattr(sys.modules.get(module), "__doc__", None) or module).split("\n")[0].rstrip(".")
         found.append((name, doc, classes))
     found.append(("parts", "What messages are made of", parts))
     return [
