@@ -91,6 +91,7 @@ class Mosquitto:
         self.port = free_port()
         self.log: list[str] = []
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._configuration = directory / "mosquitto.conf"
         lines = [
             f"listener {self.port} 127.0.0.1",
@@ -140,7 +141,8 @@ class Mosquitto:
                         running.set()
             running.set()
 
-        threading.Thread(target=read, daemon=True).start()
+        self._reader = threading.Thread(target=read, daemon=True)
+        self._reader.start()
         self._process = process
         assert running.wait(PATIENCE), "mosquitto does not start"
         assert process.poll() is None, "".join(self.log)
@@ -157,6 +159,8 @@ class Mosquitto:
         if process is not None:
             process.send_signal(number)
             process.wait(PATIENCE)
+            assert self._reader is not None
+            self._reader.join(PATIENCE)  # so that the log is whole, and in order if it goes on
 
     def freeze(self) -> None:
         """Let it hang, with its connections open."""

@@ -65,7 +65,11 @@ class Incoming:
             del self._entries[entry.mid]
 
     def released(self, mid: int) -> None:
-        """PUBREL: the broker will not send it again."""
+        """PUBREL: the broker must not send it again (MQTT 3.1.1, section 4.3.3).
+
+        A PUBLISH with this number is another message from here on, even with DUP and the same
+        content: the broker may have sent it before, on a connection that broke.
+        """
         self._entries.pop(mid, None)
 
     def session_lost(self) -> None:

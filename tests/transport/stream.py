@@ -30,6 +30,8 @@ class Outcome:
     sent: int
     got: list[tuple[int, int]] = field(default_factory=list)
     """Topic and number, as received."""
+    not_marked: int = 0
+    """Duplicates without the mark that they may be some."""
     confirmed_at: dict[tuple[int, int], float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -72,6 +74,7 @@ def stream(
     receiver.subscribe(f"{root}/#", qos=2, manual_ack=manual_ack)
     progress = threading.Condition()
     ended: set[str] = set()
+    seen: set[tuple[int, int]] = set()
 
     def receive() -> None:
         while len(ended) < TOPICS:
@@ -80,8 +83,11 @@ def stream(
                 ended.add(message.topic)
             else:
                 with progress:
-                    topic = int(message.topic.rpartition("/")[2])
-                    outcome.got.append((topic, int(message.payload)))
+                    place = (int(message.topic.rpartition("/")[2]), int(message.payload))
+                    if place in seen and not message.duplicate:
+                        outcome.not_marked += 1
+                    seen.add(place)
+                    outcome.got.append(place)
                     progress.notify_all()
             message.ack()
 
