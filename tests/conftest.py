@@ -1,7 +1,9 @@
-"""How long the property tests take: `--long` for the nightly series, by default the short one."""
+"""What is run: `--long` for the nightly series, by default the short ones; `--lab` with the
+laboratory."""
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # One example may have a message of a thousand lines, so no deadline and no word on slow generation.
@@ -28,6 +30,22 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the long series in full: 100,000 texts on both roads, the largest hostile inputs",
     )
+    parser.addoption(
+        "--lab",
+        action="store_true",
+        help="run what needs the laboratory of several libvirt hosts (tests/lab/README.md)",
+    )
+
+
+LABORATORY = "it needs the laboratory of several hosts: tests/run --lab"
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--lab"):
+        return
+    for item in items:
+        if item.path.parent.name == "lab" or item.get_closest_marker("laboratory"):
+            item.add_marker(pytest.mark.skip(reason=LABORATORY))
 
 
 def pytest_configure(config):

@@ -5,6 +5,8 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from .connection import (
@@ -114,9 +116,9 @@ def tell(settings: "Settings", view: "View", options: argparse.Namespace) -> int
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return (await play(settings, view)).ok
 
-    _hear_warnings(options)
     try:
-        return 0 if asyncio.run(main()) else FAILED
+        with _hearing(options):
+            return 0 if asyncio.run(main()) else FAILED
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     except ConnectError as error:
@@ -177,7 +179,13 @@ class _Trouble(logging.Handler):
             complain(self._options, record.getMessage(), record.levelname.lower())
 
 
-def _hear_warnings(options: argparse.Namespace) -> None:
+@contextmanager
+def _hearing(options: argparse.Namespace) -> Iterator[None]:
+    """What the libraries log is told as the commands tell things, and by nobody else."""
     logger = logging.getLogger("fastlib")
-    logger.propagate = False
-    logger.handlers[:] = [_Trouble(options)]
+    before = logger.propagate, logger.handlers[:]
+    logger.propagate, logger.handlers[:] = False, [_Trouble(options)]
+    try:
+        yield
+    finally:
+        logger.propagate, logger.handlers[:] = before

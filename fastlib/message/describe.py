@@ -393,7 +393,8 @@ def groups() -> list[Group]:
     ]
     for module, classes in modules.items():
         name = module.removeprefix(f"{_PACKAGE}.")
-        doc = cleandoc(getattr(sys.modules.get(module), "__doc__", None) or module).split("\n")[0].rstrip(".")
+        text = getattr(sys.modules.get(module), "__doc__", None) or module
+        doc = cleandoc(text).split("\n")[0].rstrip(".")
         found.append((name, doc, classes))
     found.append(("parts", "What messages are made of", parts))
     return [

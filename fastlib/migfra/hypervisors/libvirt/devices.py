@@ -1,0 +1,148 @@
+"""What is attached to a domain and cannot migrate with it: PCI devices of the host, shared memory.
+
+Functions that block, for `Connection.call`.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ....message import PciAddress, PciId
+from ...errors import HypervisorError
+from .api import api
+from .description import (
+    Attached,
+    HostPci,
+    host_pci,
+    passthrough,
+    pci_xml,
+    without_places,
+)
+from .domains import description
+
+_DETACH_SECONDS: Final = 20.0
+"""The guest has to let a device go, and libvirt does not wait for that."""
+_LOOK: Final = 0.1
+
+
+def attached(connection: Any, name: str) -> list[Attached]:
+    """What cannot migrate, with the vendor and model of PCI devices."""
+    known = {str(pci.address): pci for pci in _host_devices(connection)}
+    found = []
+    for device in passthrough(description(connection, name, active=True)):
+        pci = known.get(device.address or "")
+        if pci is not None:
+            device = Attached(
+                kind=device.kind,
+                xml=device.xml,
+                address=device.address,
+                vendor=pci.kind.vendor,
+                device=pci.kind.device,
+            )
+        found.append(device)
+    return found
+
+
+def detach(connection: Any, name: str, xml: str) -> None:
+    """Take a device from a running domain, and wait until the guest has let it go."""
+    libvirt = api()
+    domain = connection.lookupByName(name)
+    before = len(passthrough(domain.XMLDesc(0)))
+    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    deadline = time.monotonic() + _DETACH_SECONDS
+    while len(passthrough(domain.XMLDesc(0))) >= before:
+        if time.monotonic() >= deadline:
+            raise HypervisorError(
+                f"{name} has not let a device go within {_DETACH_SECONDS:g} s; its operating "
+                "system must support hot unplugging and have booted"
+            )
+        time.sleep(_LOOK)  # the event is lost together with the connection, this is not
+
+
+def attach(connection: Any, name: str, xml: str) -> None:
+    """Give a device to a running domain."""
+    connection.lookupByName(name).attachDeviceFlags(xml, api().VIR_DOMAIN_AFFECT_LIVE)
+
+
+def reattach(connection: Any, name: str, device: Attached) -> None:
+    """Give back what was detached: the same on its host, a like one on another.
+
+    Raises HypervisorError if the host has no free device of that kind.
+    """
+    if device.kind == "pci" and device.vendor is not None and device.device is not None:
+        attach_kind(connection, name, PciId(vendor=device.vendor, device=device.device), device)
+    else:
+        attach(connection, name, without_places(device.xml))
+
+
+def attach_address(connection: Any, name: str, address: PciAddress) -> None:
+    """Give the PCI device at an address to a domain. Raises HypervisorError if another has it."""
+    user = _taken(connection).get(str(address))
+    if user is not None:
+        raise HypervisorError(f"the PCI device {address} is in use by {user}; choose another")
+    attach(connection, name, pci_xml(address))
+
+
+def attach_kind(
+    connection: Any, name: str, kind: PciId, before: Attached | None = None
+) -> PciAddress:
+    """Give a free PCI device of a kind to a domain; the one that it had before comes first.
+
+    Raises HypervisorError if there is none.
+    """
+    of_kind = [pci.address for pci in _host_devices(connection) if pci.kind == kind]
+    taken = _taken(connection)
+    free = [address for address in of_kind if str(address) not in taken]
+    if before is not None:
+        free.sort(key=lambda address: str(address) != before.address)
+    shown = f"{kind.vendor:#06x}:{kind.device:#06x}"
+    host = connection.getHostname()
+    if not free:
+        users = sorted({taken[str(address)] for address in of_kind})
+        why = f"they are in use by {', '.join(users)}" if users else "it has none at all"
+        raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
+    return _first_that_works(connection, name, free, shown)
+
+
+def _first_that_works(
+    connection: Any, name: str, free: Sequence[PciAddress], shown: str
+) -> PciAddress:
+    libvirt = api()
+    refusals = []
+    for address in free:
+        try:
+            attach(connection, name, pci_xml(address))
+        except libvirt.libvirtError as error:
+            refusals.append(f"{address}: {error}")  # another domain may have got it just now
+        else:
+            return address
+    raise HypervisorError(f"no PCI device {shown} can be attached to {name}: {'; '.join(refusals)}")
+
+
+def _host_devices(connection: Any) -> list[HostPci]:
+    libvirt = api()
+    try:
+        nodes = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)
+        found = [host_pci(node.XMLDesc(0)) for node in nodes]
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return []  # a libvirt without the driver for them
+    return sorted((pci for pci in found if pci is not None), key=lambda pci: str(pci.address))
+
+
+def _taken(connection: Any) -> dict[str, str]:
+    """The addresses of the PCI devices that active domains have, with the domains' names."""
+    libvirt = api()
+    taken = {}
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        try:
+            xml = domain.XMLDesc(0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                continue  # it went meanwhile, and its devices are free
+            raise
+        for device in passthrough(xml):
+            if device.address is not None:
+                taken[device.address] = domain.name()
+    return taken

@@ -1,0 +1,133 @@
+"""What libvirt's errors mean to an operator: one sentence with the remedy.
+
+::
+
+    HypervisorError
+    └── LibvirtError            libvirt refused or failed; has `.code`
+        ├── LostError           the host's libvirt is out of reach, or no longer answers
+        ├── NoDomainError       there is no such domain
+        └── UnsupportedCallError  the driver has no such function
+"""
+
+from typing import Any, Final
+
+from ...errors import HypervisorError
+
+
+class LibvirtError(HypervisorError):
+    """libvirt refused or failed."""
+
+    def __init__(self, text: str, code: int | None = None, said: str = "") -> None:
+        self.code: Final = code
+        """The code of libvirt (`VIR_ERR_…`), None if it was not libvirt that said so."""
+        self.said: Final = said
+        """What libvirt said."""
+        super().__init__(text)
+
+
+class LostError(LibvirtError):
+    """A host's libvirt is out of reach, or it no longer answers."""
+
+
+class NoDomainError(LibvirtError):
+    """There is no such domain."""
+
+
+class UnsupportedCallError(LibvirtError):
+    """The driver has no such function."""
+
+
+_NO_SUPPORT: Final = 3
+_NO_CONNECT: Final = 5
+_INVALID_CONN: Final = 6
+_SYSTEM: Final = 38
+_RPC: Final = 39
+_NO_DOMAIN: Final = 42
+_AUTH: Final = frozenset({45, 79, 80, 88})
+"""Failed, cancelled, unavailable, access denied."""
+_INVALID: Final = 55
+_BUSY: Final = 68
+_ABORTED: Final = 78
+_UNSUPPORTED_ARGUMENT: Final = 74
+_LOST_TEXTS: Final = (
+    "client socket is closed",
+    "connection closed due to keepalive timeout",
+    "End of file while reading data",
+    "Cannot write data",
+    "Cannot recv data",
+    "Broken pipe",
+    "Connection reset",
+)
+
+_OPENING: Final = (
+    ("Permission denied (", "refuses this user's SSH key; put it into authorized_keys there"),
+    ("Host key verification failed", "has an unknown SSH key; add it to known_hosts"),
+    ("Permission denied", "does not permit it; run the daemon as root or in the group libvirt"),
+    ("No such file or directory", "does not run; start libvirtd there"),
+    ("Connection refused", "does not run, or does not listen; start libvirtd there"),
+    ("No route to host", "is unreachable; look at the host and its network"),
+    ("Network is unreachable", "is unreachable; look at the host and its network"),
+    ("timed out", "is unreachable; look at the host and its network"),
+    ("unable to resolve", "has a name that is not known; look at its spelling and at DNS"),
+    ("Could not resolve", "has a name that is not known; look at its spelling and at DNS"),
+    ("Name or service not known", "has a name that is not known; look at its spelling and at DNS"),
+    ("ertificate", "is not trusted, or does not trust us; look at the certificates of both"),
+    ("no connection driver", "has no such driver; install it, as libvirt-daemon-driver-qemu"),
+)
+"""What the text of an error on opening has, and what that means."""
+
+
+def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
+    """What a `libvirt.libvirtError` of a call to a host means."""
+    code: int | None = error.get_error_code()
+    text = " ".join(str(error).split())
+    domain = name or "the domain"
+    if code == _NO_DOMAIN:
+        return NoDomainError(
+            f"there is no domain {domain} on {host}; look at its spelling", code, text
+        )
+    if code in (_NO_SUPPORT, _UNSUPPORTED_ARGUMENT):
+        return UnsupportedCallError(f"libvirt on {host} cannot do that: {text}", code, text)
+    if code in _AUTH:
+        return LibvirtError(
+            f"libvirt on {host} does not permit it ({text}); run the daemon as a user that may",
+            code,
+            text,
+        )
+    if code in (_NO_CONNECT, _INVALID_CONN) or any(known in text for known in _LOST_TEXTS):
+        return LostError(
+            f"the connection to libvirt on {host} is lost ({text}); look whether libvirtd runs "
+            "there",
+            code,
+            text,
+        )
+    if code == _BUSY:
+        return LibvirtError(
+            f"{domain} is busy on {host}, such as with a migration or a snapshot; try again when "
+            f"that has ended ({text})",
+            code,
+            text,
+        )
+    if code == _ABORTED:
+        return LibvirtError(f"it was aborted ({text})", code, text)
+    if code == _INVALID:
+        return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
+    return LibvirtError(f"libvirt on {host}: {text}", code, text)
+
+
+def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
+    """Why a connection did not come about."""
+    text = " ".join(str(error).split())
+    code: int | None = error.get_error_code()
+    for known, meaning in _OPENING:
+        if known.lower() in text.lower():
+            return LostError(f"libvirt on {host} {meaning} ({uri}: {text})", code)
+    return LostError(f"libvirt on {host} cannot be reached ({uri}: {text})", code)
+
+
+def silent(host: str, seconds: float) -> LostError:
+    """The host has not answered."""
+    return LostError(
+        f"libvirt on {host} has not answered for {seconds:g} s; look at the host, its network and "
+        "its libvirtd"
+    )

@@ -1,0 +1,154 @@
+"""The task `evacuate node`: a migration for each active domain, all at the same time."""
+
+import asyncio
+from typing import Final
+
+from ....message import Evacuate, Result, TimeMeasurement
+from ....message.tasks import EvacuateParameter
+from ...context import Context
+from ...errors import HypervisorError, TaskCancelledError
+from ...names import check_name
+from ...placement import Destination, Guest, Placement, place
+from . import domains
+from .migration import Migration
+from .results import result_of
+from .site import Site
+from .stopping import Stopping
+from .trip import Trip
+from .uris import check_host
+
+_LONGEST_PAUSE: Final = 30.0
+"""Seconds between two tries of a migration."""
+
+
+async def evacuate(site: Site, task: Evacuate, context: Context) -> list[Result] | str:
+    """Move the active domains away; one result for each. Raises HypervisorError."""
+    parameter = task.parameter or EvacuateParameter()
+    if parameter.migration_type == "offline":
+        raise HypervisorError("running domains do not migrate offline; choose live or warm")
+    with Stopping(context) as stopping:
+        context.progress("place")
+        names = await _names(site, task)
+        if not names:
+            return f"no domain is active on {site.host}"
+        placements = await _place(site, task, parameter, names, context)
+        context.note(placements={placed.guest: placed.host for placed in placements})
+        ended = await asyncio.gather(
+            *(_one(site, task, parameter, placed, stopping, context) for placed in placements),
+            return_exceptions=True,
+        )
+    for end in ended:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ended if not isinstance(end, BaseException)]
+
+
+async def _names(site: Site, task: Evacuate) -> list[str]:
+    local = await site.local(task.driver)
+    active = await local.call(domains.active_names)
+    if task.vm_name is None:
+        return active
+    name = check_name(task.vm_name)
+    if name not in active:
+        raise HypervisorError(f"{name} is not active on {site.host}")
+    return [name]
+
+
+async def _place(
+    site: Site, task: Evacuate, parameter: EvacuateParameter, names: list[str], context: Context
+) -> tuple[Placement, ...]:
+    """Where each domain goes, by what the hosts say that can be reached."""
+    hosts = [host for host in dict.fromkeys(task.destinations) if host != site.host]
+    for host in hosts:
+        check_host(host)
+    transport = parameter.transport
+
+    async def ask(host: str) -> domains.HostFacts:
+        connection = await site.connections.get(host, task.driver, transport)
+        return await connection.call(domains.facts)
+
+    answers = await asyncio.gather(*map(ask, hosts), return_exceptions=True)
+    found = []
+    refusals = []
+    for host, answer in zip(hosts, answers, strict=True):
+        if isinstance(answer, HypervisorError):
+            context.log.warning("nothing is moved to %s: %s", host, answer)
+            refusals.append(str(answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            free = answer.free_memory
+            if free is not None:
+                free = max(0, free - site.options.reserved_memory)
+            found.append(
+                Destination(
+                    name=host, cpus=answer.cpus, active=len(answer.active), free_memory=free
+                )
+            )
+    if not found:
+        why = "; ".join(refusals) or "name others than the host itself"
+        raise HypervisorError(f"there is no destination for the domains of {site.host}: {why}")
+    here = await (await site.local(task.driver)).call(domains.facts)
+    memory = {domain.name: domain.memory for domain in here.domains}
+    return place(
+        [Guest(name=name, memory=memory.get(name)) for name in names],
+        found,
+        parameter.mode or "auto",
+        overbooking=parameter.overbooking is not False,
+    )
+
+
+async def _one(
+    site: Site,
+    task: Evacuate,
+    parameter: EvacuateParameter,
+    placed: Placement,
+    stopping: Stopping,
+    context: Context,
+) -> Result:
+    if placed.host is None:
+        reason = f"{placed.guest} stays on {site.host}: {placed.reason}"
+        return result_of(placed.guest, HypervisorError(reason))
+    trip = Trip(
+        name=placed.guest,
+        source=site.host,
+        destination=placed.host,
+        parameter=parameter,
+        driver=task.driver,
+        pscom_hook_procs=parameter.pscom_hook_procs,
+        check_room=False,
+    )
+    measurement = TimeMeasurement(enabled=context.measurement.enabled)
+    end: str | HypervisorError | None
+    with measurement.measure("overall"):
+        try:
+            end = await _insist(site, trip, stopping, context, measurement)
+        except HypervisorError as error:
+            end = error
+    return result_of(trip.name, end, measurement)
+
+
+async def _insist(
+    site: Site, trip: Trip, stopping: Stopping, context: Context, measurement: TimeMeasurement
+) -> str | None:
+    """Migrate one, again if it fails; the number of retries if the task has a counter for them.
+
+    The daemon tries whole tasks again, but of an evacuation only some domains may be left.
+    """
+    most = trip.parameter.retry_counter
+    retries = 0
+    while True:
+        try:
+            async with site.alone(trip.name, trip.driver, stopping):
+                told = await Migration(site, trip, stopping, context, measurement.measure).run()
+        except TaskCancelledError:
+            raise
+        except HypervisorError as error:
+            if retries >= (most or 0):
+                raise
+            context.log.warning("retry %d of %d: %s", retries + 1, most, error)
+            context.progress("retry", vm_name=trip.name)
+            await stopping.sleep(min(_LONGEST_PAUSE, 2.0**retries))
+            retries += 1
+        else:
+            return told if most is None else str(retries)

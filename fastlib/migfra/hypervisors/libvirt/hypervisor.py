@@ -1,0 +1,122 @@
+"""The hypervisor libvirt: every task, on this host and between hosts."""
+
+from typing import Any, ClassVar
+
+from ....message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
+from ....message.node import NodeReport
+from ....message.tasks import Query
+from ...context import Context
+from ...hypervisor import Hypervisor, Node, Outcome
+from ...names import check_name
+from . import domains
+from .api import api
+from .evacuation import evacuate
+from .job import COMPRESSIONS
+from .migrate import migrate
+from .options import LibvirtOptions
+from .recovery import recover
+from .site import Site
+from .start import start
+from .stop import stop
+from .stopping import Stopping
+
+
+class LibvirtHypervisor(Hypervisor):
+    """Domains of this host by libvirt."""
+
+    name: ClassVar[str] = "libvirt"
+    Options: ClassVar[type[LibvirtOptions]] = LibvirtOptions
+
+    def __init__(self, options: LibvirtOptions, node: Node) -> None:
+        super().__init__(options, node)
+        self._site = Site(options, node)
+
+    # Life
+
+    async def open(self) -> None:
+        """Raises HypervisorError if libvirt-python is missing or this host's libvirt is away."""
+        api()
+        await self._site.local()
+
+    async def close(self) -> None:
+        await self._site.connections.close()
+
+    def capabilities(self) -> dict[str, Any]:
+        return {
+            "driver": self.options.driver,
+            "transport": self.options.transport,
+            "migration": self.options.migration,
+            "migration-types": ["live", "warm", "offline"],
+            "swap": True,
+            "cancel": True,
+            "post-copy": True,
+            "compression": list(COMPRESSIONS),
+        }
+
+    # Tasks
+
+    async def start(self, task: Start, context: Context) -> Outcome:
+        """Start a domain that is defined, or one of an XML description."""
+        return await start(self._site, task, context)
+
+    async def stop(self, task: Stop, context: Context) -> Outcome:
+        """Stop a domain, or each active domain whose name matches."""
+        return await stop(self._site, task, context)
+
+    async def suspend(self, task: Suspend, context: Context) -> Outcome:
+        """Pause a domain."""
+        name = check_name(task.vm_name)
+        with Stopping(context) as stopping:
+            async with self._site.alone(name, task.driver, stopping):
+                local = await self._site.local(task.driver)
+                with context.measure(f"suspend-{name}"):
+                    done = await local.call(domains.suspend, name)
+        return None if done else f"{name} was paused already"
+
+    async def resume(self, task: Resume, context: Context) -> Outcome:
+        """Let a paused domain run on."""
+        name = check_name(task.vm_name)
+        with Stopping(context) as stopping:
+            async with self._site.alone(name, task.driver, stopping):
+                local = await self._site.local(task.driver)
+                with context.measure(f"resume-{name}"):
+                    done = await local.call(domains.resume, name)
+        return None if done else f"{name} was running already"
+
+    async def repin(self, task: Repin, context: Context) -> Outcome:
+        """Change the CPUs that a domain's vCPUs may use."""
+        name = check_name(task.vm_name)
+        with Stopping(context) as stopping:
+            async with self._site.alone(name, task.driver, stopping):
+                local = await self._site.local(task.driver)
+                with context.measure("repin"):
+                    await local.call(domains.pin, name, [list(row) for row in task.vcpu_map])
+        return None
+
+    # Migration
+
+    async def migrate(self, task: Migrate, context: Context) -> Outcome:
+        """Move a domain to another host, and another one back if the task says so."""
+        return await migrate(self._site, task, context)
+
+    async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
+        """Move every active domain to the destinations, all at the same time."""
+        return await evacuate(self._site, task, context)
+
+    async def recover(self, task: Task, context: Context) -> Outcome:
+        """How a task ended that was under way when the daemon was killed."""
+        return await recover(self._site, task, context)
+
+    async def query(self, task: Query, context: Context) -> NodeReport:
+        """What the host has and what runs on it."""
+        local = await self._site.local(task.driver)
+        facts = await local.call(domains.facts)
+        free = facts.free_memory
+        return NodeReport(
+            host=self.node.host,
+            hypervisor=self.name,
+            cpus=facts.cpus,
+            memory=facts.memory,
+            free_memory=None if free is None else max(0, free - self.options.reserved_memory),
+            domains=facts.domains,
+        )

@@ -1,0 +1,41 @@
+"""The task `migrate vm`: one domain, or two that change places."""
+
+from ....message import Migrate
+from ....message.tasks import MigrateParameter
+from ...context import Context
+from ...names import check_name
+from .migration import Migration
+from .site import Site
+from .stopping import Stopping
+from .swap import swap, trips_of
+from .trip import Trip
+
+
+def trip_of(site: Site, task: Migrate) -> Trip:
+    """The way of the task's own domain. Raises HypervisorError for an unsound name."""
+    parameter = task.parameter or MigrateParameter()
+    return Trip(
+        name=check_name(task.vm_name),
+        source=site.host,
+        destination=task.destination,
+        parameter=parameter,
+        driver=task.driver,
+        vcpu_map=parameter.vcpu_map,
+        pscom_hook_procs=parameter.pscom_hook_procs,
+    )
+
+
+async def migrate(site: Site, task: Migrate, context: Context) -> str | None:
+    """Move a domain to another host. Raises HypervisorError, which says where it is then."""
+    trip = trip_of(site, task)
+    with Stopping(context) as stopping:
+        if task.parameter is not None and task.parameter.swap_with is not None:
+            there, back = trips_of(trip, task)
+            first, second = sorted((there, back), key=lambda each: each.name)
+            async with (
+                site.alone(first.name, first.driver, stopping),
+                site.alone(second.name, second.driver, stopping),
+            ):
+                return await swap(site, there, back, context)
+        async with site.alone(trip.name, trip.driver, stopping):
+            return await Migration(site, trip, stopping, context, context.measure).run()

@@ -1,0 +1,156 @@
+"""The keys beside `type: libvirt` in the configuration."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from ....codec.declare import Rule, Wire
+from ....codec.reading import INVALID
+from ....message import Message
+from ...options import Port, Positive, Seconds
+
+Transport = Literal["ssh", "tcp", "tls"]
+MigrationMode = Literal["peer-to-peer", "managed"]
+DRIVERS: Mapping[str, str] = {
+    "qemu": "/system",
+    "lxctools": "/",
+    "lxc": "/",
+    "xen": "/system",
+    "test": "/default",
+}
+"""The drivers of libvirt that are known here, with the path in their URIs."""
+PLACES = frozenset({"<driver>", "<transport>", "<host>", "<path>"})
+
+
+class Template(Rule):
+    """A text, if it is given, has only placeholders that are known, `<host>` among them."""
+
+    def __init__(self, attribute: str, *, places: frozenset[str] = PLACES) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+        self._places = places
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        value = get(self.attribute)
+        if value is None or value is INVALID:
+            return None
+        found = set(re.findall("<[^<>]*>", value))
+        if unknown := found - self._places:
+            known = ", ".join(sorted(self._places))
+            return self.attribute, f"{min(unknown)} is no placeholder; there are {known}"
+        if "<host>" in self._places and "<host>" not in found:
+            return self.attribute, "has no <host>, so all hosts would be the same"
+        return None
+
+
+class HostOptions(Message):
+    """Where a host is, if not at its name."""
+
+    address: Annotated[
+        str | None, Wire("Name or address of its libvirt; absent is the host's name.")
+    ] = None
+    migration_address: Annotated[
+        str | None, Wire("Name or address where memory is sent to; absent is 'migration-host'.")
+    ] = None
+
+
+class LibvirtOptions(Message):
+    """How libvirt is reached, and how patient one is."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Template("local_uri", places=PLACES - {"<host>", "<transport>"}),
+        Template("remote_uri"),
+        Template("migration_host", places=frozenset({"<host>"})),
+        Template("rdma_host", places=frozenset({"<host>"})),
+        Positive("start_timeout"),
+        Positive("stop_timeout"),
+        Positive("connect_timeout"),
+        Positive("call_timeout"),
+        Positive("stall_timeout"),
+        Positive("pscom_timeout"),
+    )
+
+    driver: Annotated[
+        Literal["qemu", "lxctools", "lxc", "xen", "test"],
+        Wire("The driver of tasks that name none."),
+    ] = "qemu"
+    transport: Annotated[
+        Transport, Wire("How other hosts' libvirt is reached by tasks that do not say it.")
+    ] = "ssh"
+    nodes: Annotated[
+        Sequence[str],
+        Wire("Hosts on which a domain must not run already when it is started here."),
+    ] = ()
+    start_timeout: Annotated[
+        Seconds, Wire("How long a started domain may take to answer on SSH.", unit="s")
+    ] = 60.0
+    stop_timeout: Annotated[Seconds, Wire("How long a domain may take to shut down.", unit="s")] = (
+        60.0
+    )
+
+    # Where
+    local_uri: Annotated[str, Wire("This host's libvirt.")] = "<driver>://<path>"
+    remote_uri: Annotated[str, Wire("Another host's libvirt.")] = (
+        "<driver>+<transport>://<host><path>"
+    )
+    hosts: Annotated[
+        Mapping[str, HostOptions], Wire("Hosts that are not found by their names.")
+    ] = {}
+    port: Annotated[Port | None, Wire("Port of the transport; absent is its usual one.")] = None
+    ssh_user: Annotated[str | None, Wire("User of the transport ssh; absent is one's own.")] = None
+    ssh_key: Annotated[str | None, Wire("File with the key for the transport ssh.")] = None
+    ssh_known_hosts: Annotated[
+        str | None, Wire("File with the keys of the hosts for the transport ssh.")
+    ] = None
+    tls_directory: Annotated[
+        str | None,
+        Wire("Where the transport tls has cacert.pem, clientcert.pem, clientkey.pem."),
+    ] = None
+    connect_timeout: Annotated[
+        Seconds, Wire("How long a connection may take to come about.", unit="s")
+    ] = 10.0
+    keep_alive: Annotated[
+        Annotated[int, Meta(ge=1, le=3600)],
+        Wire("After how long without traffic a host is asked whether it is there.", unit="s"),
+    ] = 5
+    keep_alive_count: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Wire("How many of these questions may stay unanswered."),
+    ] = 3
+    call_timeout: Annotated[
+        Seconds, Wire("How long libvirt may take for an answer; it waits up to 30 s itself.",
+                      unit="s")
+    ] = 45.0  # fmt: skip
+
+    # Migration
+    migration: Annotated[
+        MigrationMode,
+        Wire(
+            "Who controls a migration: the source's libvirt (peer-to-peer), which survives the end "
+            "of the daemon and notices a cut link, or the daemon (managed), where hosts cannot "
+            "reach each other's libvirt."
+        ),
+    ] = "peer-to-peer"
+    migration_host: Annotated[
+        str | None,
+        Wire("Name of a host in the network for memory, such as <host>-mig; absent means that "
+             "the destination names itself."),
+    ] = None  # fmt: skip
+    rdma_host: Annotated[str, Wire("Name of a host for migration by RDMA.")] = "<host>-ib"
+    stall_timeout: Annotated[
+        Seconds, Wire("How long a migration may stand still before it is aborted.", unit="s")
+    ] = 30.0
+    pscom_timeout: Annotated[
+        Seconds, Wire("How long pscom processes may take to answer.", unit="s")
+    ] = 10.0
+    reserved_memory: Annotated[
+        Annotated[int, Meta(ge=0, le=1 << 40)],
+        Wire("Memory of a host that domains do not get.", unit="KiB"),
+    ] = 0
+    snapshot_directory: Annotated[
+        str | None,
+        Wire("A folder that all hosts share, for a swap where neither host has room for both."),
+    ] = None
+    probe_port: Annotated[Port, Wire("The port at which a started domain answers on SSH.")] = 22

@@ -1,0 +1,73 @@
+"""What every task on a host has to do with."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from ...hypervisor import Node
+from . import domains
+from .connections import Connection, Connections
+from .errors import LostError
+from .options import LibvirtOptions
+from .stopping import Locks, Stopping
+
+T = TypeVar("T")
+P = ParamSpec("P")
+LOOK: Final = 0.2
+"""Seconds between two looks at what libvirt tells no events of."""
+_BACK: Final = 30.0
+"""Seconds that what must not be left undone waits for a libvirt that is away."""
+
+
+class Site:
+    """A host, with its connections to itself and to others."""
+
+    def __init__(self, options: LibvirtOptions, node: Node) -> None:
+        self.host: Final = node.host
+        self.node: Final = node
+        self.options: Final = options
+        self.connections: Final = Connections(node.host, options, node.log)
+        self.locks: Final = Locks()
+
+    async def local(self, driver: str | None = None) -> Connection:
+        """The connection to this host. Raises HypervisorError."""
+        return await self.connections.get(self.host, driver)
+
+    @asynccontextmanager
+    async def alone(self, name: str, driver: str | None, stopping: Stopping) -> AsyncIterator[None]:
+        """Have a domain alone, as soon as no task and no job of libvirt's has it any more."""
+        async with self.locks.hold(name, stopping):
+            await self.settled(name, driver, stopping)
+            yield
+
+    async def settled(self, name: str, driver: str | None, stopping: Stopping) -> None:
+        """Wait until no job of libvirt's is under way, such as a migration by someone else."""
+        while True:
+            local = await self.local(driver)
+            if not (await local.call(domains.sight, name)).migrating:
+                return
+            await stopping.sleep(LOOK)
+
+    async def insist(
+        self,
+        host: str,
+        driver: str | None,
+        transport: str | None,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """As `Connection.call`, again for a while if the host's libvirt is away.
+
+        For what must not be left undone, such as letting a domain run on. Raises HypervisorError.
+        """
+        deadline = asyncio.get_running_loop().time() + _BACK
+        while True:
+            try:
+                connection = await self.connections.get(host, driver, transport)
+                return await connection.call(function, *arguments, **named)
+            except LostError:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(LOOK)

@@ -1,0 +1,243 @@
+/* The only program of the guest.
+ *
+ * It beats: a hundred times a second it wakes and notes how long ago it last did, four times a second
+ * it writes a line. While a guest is stopped its own clock stands still, too, so such a pause is
+ * seen by the one clock that does not: the clock of the hardware (RTC), which counts whole seconds.
+ * The moment when it turns to the next second is known to a millisecond, as the guest looks at it all
+ * the time when it is due. Between two such moments, what the RTC counts more than the own clock is
+ * the time that the guest was stopped.
+ *
+ * It loads and checks its memory: `dirty=` MiB are read, compared and rewritten, `rate=` MiB a
+ * second, and KEPT MiB are only read and compared.
+ *
+ * The power button ends it.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/input.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MIB = 1 << 20, PAGE = 4096, WORDS = PAGE / sizeof(uint64_t), KEPT = 4, BUTTONS = 8 };
+
+struct tally { volatile unsigned long passes, faults; };
+
+static void power_off(const char *why) {
+    puts(why);
+    fflush(stdout);
+    sync();
+    reboot(RB_POWER_OFF);
+}
+
+static long parameter(const char *name, long otherwise) {
+    char line[2048] = " ", key[32];
+    FILE *file = fopen("/proc/cmdline", "r");
+    if (!file || !fgets(line + 1, sizeof line - 1, file)) return otherwise;
+    fclose(file);
+    snprintf(key, sizeof key, " %s=", name);
+    char *found = strstr(line, key);
+    return found ? atol(found + strlen(key)) : otherwise;
+}
+
+/* The drivers are named so that their order is that of their names. */
+static void load_drivers(void) {
+    struct dirent **names;
+    int count = scandir("/drivers", &names, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        if (names[i]->d_name[0] == '.') continue;
+        char path[300];
+        snprintf(path, sizeof path, "/drivers/%s", names[i]->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (syscall(SYS_finit_module, fd, "", 0)) perror(path);
+        close(fd);
+    }
+}
+
+static void sleep_for(uint64_t microseconds) {
+    struct timespec t = {microseconds / 1000000, microseconds % 1000000 * 1000};
+    nanosleep(&t, NULL);
+}
+
+static uint64_t own_time(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
+}
+
+static void fill(uint64_t *page, uint64_t seed) {
+    for (int i = 0; i < WORDS; i++) page[i] = seed + i;
+}
+
+static int differs(const uint64_t *page, uint64_t seed) {
+    for (int i = 0; i < WORDS; i++)
+        if (page[i] != seed + i) return 1;
+    return 0;
+}
+
+/* No two pages, and no two passes over one, have the same seed. */
+static uint64_t seed_of(uint64_t page, uint64_t pass) {
+    return (page + 1) * 0x9E3779B97F4A7C15ull ^ pass * 0xC2B2AE3D27D4EB4Full;
+}
+
+static void load_memory(struct tally *tally, long dirty, long rate) {
+    uint64_t rewritten = dirty * MIB / PAGE, pages = rewritten + KEPT * MIB / PAGE;
+    uint64_t *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) power_off("no memory to load");
+    for (uint64_t page = 0; page < pages; page++) fill(memory + page * WORDS, seed_of(page, 0));
+    uint64_t due = own_time();
+    for (uint64_t pass = 0;; pass++) {
+        for (uint64_t page = 0; page < pages; page++) {
+            uint64_t *words = memory + page * WORDS;
+            if (differs(words, seed_of(page, page < rewritten ? pass : 0))) {
+                tally->faults++;
+                fill(words, seed_of(page, page < rewritten ? pass : 0));
+            }
+            if (page < rewritten) fill(words, seed_of(page, pass + 1));
+            if (page % 16 == 15) {
+                due += 16ull * PAGE * 1000000 / (rate * MIB);
+                uint64_t now = own_time();
+                if (due > now) sleep_for(due - now);
+                else due = now; /* what was missed is not made up for */
+            }
+        }
+        tally->passes++;
+    }
+}
+
+static int pressed(const int *buttons) {
+    struct input_event event;
+    for (int i = 0; i < BUTTONS; i++)
+        while (buttons[i] >= 0 && read(buttons[i], &event, sizeof event) == sizeof event)
+            if (event.type == EV_KEY && event.code == KEY_POWER) return 1;
+    return 0;
+}
+
+/* A CPU that was added is the guest's to switch on. */
+static void use_all_cpus(void) {
+    for (int i = 1; i < 16; i++) {
+        char path[64], state = 0;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/online", i);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0) continue;
+        if (read(fd, &state, 1) == 1 && state == '0' && pwrite(fd, "1", 1, 0) != 1) perror(path);
+        close(fd);
+    }
+}
+
+enum { WAKE = 10000, SHARP = 2000, MARGIN = 1000, SECOND = 1000000, DAY = 86400 };
+
+static int rtc(int which) {
+    outb(which, 0x70);
+    int digits = inb(0x71);
+    return (digits >> 4) * 10 + (digits & 15);
+}
+
+static long time_of_day(void) { return rtc(4) * 3600 + rtc(2) * 60 + rtc(0); }
+
+/* All in microseconds of the own clock, but for the RTC's seconds. The first turn is awaited. */
+struct clock {
+    uint64_t seen;             /* when the RTC was last looked at */
+    int second;                /* what it showed */
+    uint64_t due, overdue;     /* between which it will turn, unless there is a pause */
+    uint64_t measured;         /* when it last turned, known sharply; 0 for never */
+    long measured_time;        /* to which time of the day */
+    uint64_t gap;              /* the longest time between two looks since then */
+    uint64_t pause, longest;   /* of the last measurement, and of all */
+};
+
+static void turned(struct clock *c, uint64_t before, uint64_t now) {
+    c->due = before + SECOND - MARGIN;
+    c->overdue = now + SECOND + MARGIN;
+    if (now - before > SHARP) return;
+    long time = time_of_day();
+    if (c->measured) {
+        int64_t real = (time - c->measured_time + DAY) % DAY * SECOND;
+        int64_t stopped = real - (int64_t)(now - c->measured);
+        c->pause = c->gap + (stopped > SHARP ? stopped : 0);
+        if (c->pause > c->longest) c->longest = c->pause;
+    }
+    c->measured = now, c->measured_time = time, c->gap = 0;
+}
+
+static void look(struct clock *c) {
+    uint64_t before = c->seen, now = own_time();
+    int second = rtc(0);
+    c->seen = now;
+    if (now - before > c->gap) c->gap = now - before;
+    if (second != c->second) turned(c, before, now);
+    c->second = second;
+}
+
+static void sleep_and_look(struct clock *c) {
+    uint64_t wake = c->seen + WAKE;
+    if (c->due > c->seen && c->due < wake) wake = c->due;
+    uint64_t now = own_time();
+    if (wake > now) sleep_for(wake - now);
+    int second = c->second;
+    do look(c);
+    while (c->second == second && c->due <= c->seen && c->seen < c->overdue);
+}
+
+static double in_seconds(uint64_t microseconds) { return microseconds / 1e6; }
+
+static void beat(const struct tally *tally) {
+    int buttons[BUTTONS];
+    for (int i = 0; i < BUTTONS; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/dev/input/event%d", i);
+        buttons[i] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    }
+    struct clock clock = {.seen = own_time(), .second = rtc(0), .overdue = UINT64_MAX};
+    while (!clock.measured) sleep_and_look(&clock);
+    uint64_t next = clock.seen;
+    for (unsigned long count = 1;;) {
+        sleep_and_look(&clock);
+        if (pressed(buttons)) power_off("power off");
+        if (waitpid(-1, NULL, WNOHANG) > 0) power_off("the load ended: too little memory?");
+        if (clock.seen < next) continue;
+        next = clock.seen + SECOND / 4;
+        use_all_cpus();
+        struct sysinfo info;
+        sysinfo(&info);
+        printf("beat count=%lu uptime=%.6f measured=%.6f pause=%.6f longest=%.6f passes=%lu "
+               "faults=%lu memory=%lu cpus=%ld\n",
+               count++, in_seconds(clock.seen), in_seconds(clock.measured), in_seconds(clock.pause),
+               in_seconds(clock.longest), tally->passes, tally->faults,
+               info.totalram / 1024 * info.mem_unit, sysconf(_SC_NPROCESSORS_ONLN));
+    }
+}
+
+int main(void) {
+    mkdir("/proc", 0755), mkdir("/sys", 0755), mkdir("/dev", 0755);
+    mount("proc", "/proc", "proc", 0, NULL);
+    mount("sysfs", "/sys", "sysfs", 0, NULL);
+    mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    load_drivers();
+    if (iopl(3)) power_off("no access to ports");
+    struct tally *tally = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (fork() == 0) {
+        setpriority(PRIO_PROCESS, 0, 19);
+        load_memory(tally, parameter("dirty", 8), parameter("rate", 8));
+    }
+    /* Not to be kept waiting by the load. */
+    struct sched_param urgent = {.sched_priority = 10};
+    sched_setscheduler(0, SCHED_FIFO, &urgent);
+    beat(tally);
+}

@@ -1,0 +1,26 @@
+"""Without libvirt-python: the configuration is read, and the answer has the line that helps."""
+
+import asyncio
+import sys
+
+import pytest
+
+from fastlib.migfra import HypervisorError, read_configuration
+from fastlib.migfra.hypervisors.libvirt import api
+
+pytestmark = pytest.mark.without_libvirt
+CONFIGURATION = "hypervisor: {type: libvirt, driver: qemu, transport: ssh, nodes: [a, b]}"
+
+
+def test_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    monkeypatch.setattr(api, "_loaded", None)
+    configuration = read_configuration(f"hostname: a\n{CONFIGURATION}")
+    hypervisor = configuration.hypervisor.make(configuration.node)
+    with pytest.raises(HypervisorError, match=r"pip install 'fastlib\[libvirt\]'"):
+        asyncio.run(hypervisor.open())
+
+
+def test_options_that_nobody_knows():
+    with pytest.raises(ValueError, match="transport"):
+        read_configuration(CONFIGURATION.replace("ssh", "carrier-pigeon"))
