@@ -235,3 +235,12 @@ def test_each_document_has_the_limits_for_itself():
     text = "task: quit\n---\ntask: quit\nid: a\n"
     reports = fastlib.validate_all(text, limits=Limits(max_nodes=5))
     assert [report.ok for report in reports] == [True, True]
+
+
+def test_nested_deeper_than_the_parser_itself_follows():
+    """libyaml from 0.2.6 on ends at 1000 levels, before it says anything of the first."""
+    text = "vm-name: a\nx: " + "[" * 5000 + "]" * 5000
+    with pytest.raises(LimitError, match="nested deeper than 64 levels") as caught:
+        Stop.from_yaml(text, unknown="error")
+    assert caught.value.problems[0].code == "limit-depth"
+    assert caught.value.problems[0].line == 2

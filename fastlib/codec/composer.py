@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import msgspec
 import yaml
 
 from .errors import LimitError, ParseError, Problem
@@ -79,6 +80,10 @@ _PROBLEMS = {
 }
 
 
+_TOO_DEEP = "exceeded maximum nesting depth"
+_LIBYAML_DEPTH = 1000
+
+
 def _parse_problem(error: yaml.YAMLError) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
@@ -141,6 +146,8 @@ class _Composer:
         try:
             return self.parser.get_event()
         except yaml.YAMLError as error:
+            if getattr(error, "problem", None) == _TOO_DEEP:
+                self.too_deep(error)
             raise ParseError(self.what, [self.syntax(error)]) from None
         except ValueError:  # the Python parser's, for an escape like "\U00110000"
             mark = self.parser.get_mark()
@@ -174,6 +181,14 @@ class _Composer:
             return ""
         lines = self.characters.text.split("\n", line)
         return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
+
+    def too_deep(self, error: yaml.YAMLError) -> NoReturn:
+        """libyaml from 0.2.6 on has a limit of its own, and meets it before we see our own."""
+        depth = min(self.limits.max_depth, _LIBYAML_DEPTH)
+        problem = msgspec.structs.replace(
+            _parse_problem(error), code="limit-depth", message=f"nested deeper than {depth} levels"
+        )
+        raise LimitError(self.what, [problem])
 
     def limit(self, code: str, message: str, event: Any) -> NoReturn:
         mark = event.start_mark
