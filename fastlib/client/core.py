@@ -165,10 +165,10 @@ class Core:
         for seen in self._presences.values():
             watcher.put(seen)
 
-    def unwatch(self, watcher: object) -> None:
+    def unwatch(self, watcher: Watcher) -> None:
         """Let someone see no more."""
         with self._lock:
-            self._watchers.pop(watcher, None)  # type: ignore[call-overload]
+            self._watchers.pop(watcher, None)
 
     def _wanted(self, topic: Topic) -> list[Watcher]:
         return [w for w, topics in list(self._watchers.items()) if topic in topics]

@@ -5,7 +5,7 @@ import queue
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Watch(Generic[M]):
     not taken waits in memory.
     """
 
-    def __init__(self, unwatch: Callable[[object], None]) -> None:
+    def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
         self._seen: queue.SimpleQueue[Sighting[M] | None] = queue.SimpleQueue()
         self._ended = False
@@ -100,7 +100,7 @@ class Watch(Generic[M]):
 class AsyncWatch(Generic[M]):
     """`Watch` for coroutines: `async for sighting in watch`."""
 
-    def __init__(self, unwatch: Callable[[object], None]) -> None:
+    def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
         self._seen: asyncio.Queue[Sighting[M] | None] = asyncio.Queue()
         self._ended = False
