@@ -100,6 +100,11 @@ class TimeMeasurement(Speaker):
             timing = Timing(wall=now - start)
         self._timings[name] = timing
 
+    def add(self, name: str, wall: float) -> None:
+        """Adds a timer that somebody else has measured, in seconds."""
+        if self.enabled:
+            self._timings[name] = Timing(wall=wall)
+
     @contextmanager
     def measure(self, name: str) -> Iterator[Self]:
         """Times a block, also when it raises."""

@@ -11,6 +11,7 @@ from .context import Context
 from .daemon import Daemon
 from .errors import (
     ConfigurationError,
+    FinalError,
     HypervisorError,
     JournalError,
     PluginError,
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "Daemon",
+    "FinalError",
     "Hypervisor",
     "HypervisorChoice",
     "HypervisorError",

@@ -3,6 +3,7 @@
 FastlibError
 ├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
 │   ├── UnsupportedError    the hypervisor has no method for the task
+│   ├── FinalError          the task failed when a part of it was done: it is not tried again
 │   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
 ├── SurpriseError           what a hypervisor raised that is no HypervisorError; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
@@ -28,6 +29,13 @@ class UnsupportedError(HypervisorError):
         self.hypervisor: Final = hypervisor
         self.title: Final = title
         super().__init__(f"hypervisor {hypervisor} has no support for {title}")
+
+
+class FinalError(HypervisorError):
+    """The task failed when a part of it was done, so that another try would find another state.
+
+    A task with a retry counter is not tried again after it.
+    """
 
 
 class TaskCancelledError(HypervisorError):

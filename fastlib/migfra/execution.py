@@ -16,6 +16,7 @@ from ..transport.backoff import Backoff
 from .answers import failure, restore, results_of, retry_counter
 from .context import Context, done
 from .errors import (
+    FinalError,
     HypervisorError,
     JournalError,
     SurpriseError,
@@ -158,7 +159,7 @@ class Executor:
             member.state = "running"
             try:
                 return await self.call(method, work, member, measurement, attempt), attempt
-            except (TaskCancelledError, UnsupportedError):
+            except (TaskCancelledError, UnsupportedError, FinalError):
                 raise
             except (HypervisorError, SurpriseError) as error:
                 if attempt >= more or member.cancellation.cancelled:

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..message import Message, Result, Task
 from ..message.task import declarations
-from .errors import HypervisorError, TaskCancelledError, UnsupportedError
+from .errors import FinalError, HypervisorError, TaskCancelledError, UnsupportedError
 
 if TYPE_CHECKING:
     from .context import Context
 
 __all__ = [
+    "FinalError",
     "Hypervisor",
     "HypervisorError",
     "Method",
