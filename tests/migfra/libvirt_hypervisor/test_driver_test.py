@@ -1,14 +1,17 @@
 """Tasks with libvirt's driver `test`: what needs no migration, on any machine."""
 
 import asyncio
+import threading
 
 import pytest
-from driver import domain, play
+from driver import PATIENCE, domain, play
 
 from fastlib import Repin, Resume, Start, Stop, Suspend
 from fastlib.message.tasks import Migrate, Query
 from fastlib.migfra import HypervisorError, TaskCancelledError
 from fastlib.migfra.cancellation import Cancellation
+from fastlib.migfra.hypervisors.libvirt import HostOptions
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
 
 
 def test_life_of_a_domain(tmp_path):
@@ -142,12 +145,79 @@ def test_probe(tmp_path, greeting, answer):
     play(scene, tmp_path, probe_port=port, start_timeout=1.0)
 
 
-def test_a_host_that_cannot_be_asked_is_told(tmp_path):
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_host_that_cannot_be_asked(tmp_path, ignored):
     async def scene(desk):
-        told = await desk.do(Start(xml=domain(), probe_with_ssh=False))
-        assert told == "node02 could not be asked whether vm1 runs there"
+        starting = desk.do(Start(xml=domain(), probe_with_ssh=False))
+        if ignored:
+            assert await starting == "node02 could not be asked whether vm1 runs there"
+        else:
+            with pytest.raises(HypervisorError, match="vm1 may run on node02 already"):
+                await starting
+            assert await desk.state("vm1") is None
 
-    play(scene, tmp_path, nodes=["node01", "node02"], connect_timeout=0.5)
+    nodes = ["node01", "node02"]
+    play(scene, tmp_path, nodes=nodes, connect_timeout=0.5, ignore_unreachable_nodes=ignored)
+
+
+def test_a_start_that_fails_does_not_end_what_another_one_started(tmp_path, monkeypatch):
+    """Between the last look and our start, the domain is started by somebody else."""
+    from fastlib.migfra.hypervisors.libvirt import start
+
+    create = start._create
+
+    def started_by_another(connection, name, xml, paused):
+        connection.lookupByName(name).create()
+        return create(connection, name, xml, paused)
+
+    async def scene(desk):
+        monkeypatch.setattr(start, "_create", started_by_another)
+        with pytest.raises(HypervisorError):
+            await desk.do(Start(xml=domain(), probe_with_ssh=False))
+        assert await desk.state("vm1") == "running"
+
+    play(scene, tmp_path)
+
+
+def test_what_stands_still_since_a_migration_is_not_resumed(tmp_path, monkeypatch):
+    """It may run on the other host; only who looks there can know."""
+    from fastlib.migfra.hypervisors.libvirt import domains
+
+    async def scene(desk):
+        await desk.do(Start(xml=domain(), probe_with_ssh=False))
+        await desk.do(Suspend(vm_name="vm1"))
+        monkeypatch.setattr(domains, "PAUSED_FOR_MIGRATION", 1)  # the driver knows no other reason
+        with pytest.raises(HypervisorError, match="vm1 stands still on"):
+            await desk.do(Resume(vm_name="vm1"))
+        assert await desk.state("vm1") == "paused"
+
+    play(scene, tmp_path)
+
+
+def test_connections_that_fail_leave_no_threads(tmp_path):
+    async def scene(desk):
+        connections = desk.hypervisor._site.connections
+        with pytest.raises(HypervisorError):
+            await connections.get("node02", transport="tcp")
+        before = {thread.name for thread in threading.enumerate()}
+        for _ in range(3):
+            with pytest.raises(HypervisorError):
+                await connections.get("node02", transport="tcp")
+        async with asyncio.timeout(PATIENCE):
+            while {t.name for t in threading.enumerate()} - before - {"asyncio_0"}:
+                await asyncio.sleep(0.01)
+
+    play(scene, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
+
+
+def test_a_connection_that_another_task_has_closed_is_lost(tmp_path):
+    async def scene(desk):
+        connection = await desk.hypervisor._site.local()
+        await connection.close()
+        with pytest.raises(LostError, match="the connection to libvirt on node01 was lost"):
+            await connection.call(lambda raw: raw.getHostname())
+
+    play(scene, tmp_path)
 
 
 def test_recovery(tmp_path):

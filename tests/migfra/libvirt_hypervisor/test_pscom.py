@@ -1,12 +1,17 @@
 """The pscom processes of a domain are asked over a broker, and all of them have to answer."""
 
 import asyncio
+import os
 
 import pytest
 
+from fastlib import MigrateParameter
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisor import Node
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.pscom import Pscom, count_of
+from fastlib.migfra.hypervisors.libvirt.site import Site
+from fastlib.migfra.hypervisors.libvirt.trip import Trip
 from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
 
 PATIENCE = 30.0
@@ -42,8 +47,41 @@ def test_suspend_and_resume(answering):
             asyncio.run(scene())
 
 
+def count(text, **options):
+    site = Site(LibvirtOptions(**options), Node("node01"))
+    trip = Trip(
+        name="127.0.0.1",  # nobody listens there
+        source="node01",
+        destination="node02",
+        parameter=MigrateParameter(),
+        pscom_hook_procs=text,
+    )
+    return asyncio.run(count_of(site, trip))
+
+
 def test_counts():
-    assert [count_of(text, 4) for text in (None, "auto", "0", "17")] == [0, 4, 0, 17]
+    assert [count(text) for text in (None, "0", "17")] == [0, 0, 17]
     for text in ("", "-1", "many", "1e3", "9999999"):
         with pytest.raises(HypervisorError, match="pscom-hook-procs is a count or auto"):
-            count_of(text, 4)
+            count(text)
+
+
+@pytest.mark.parametrize(
+    ("ssh", "why"),
+    [
+        ("echo no >&2; exit 255", "ssh 127.0.0.1 ended with status 255 .no."),
+        ("echo none", "pscom-count-command prints no number, but 'none'"),
+        ("exec sleep 60", "has not answered on SSH for 0.2 s"),
+        (None, "there is no program ssh; install it"),
+    ],
+)
+def test_processes_that_cannot_be_counted(tmp_path, monkeypatch, ssh, why):
+    """The laboratory's tests count them in earnest."""
+    if ssh is not None:
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
+        (tmp_path / "ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HypervisorError, match=why):
+        count("auto", pscom_timeout=0.2)

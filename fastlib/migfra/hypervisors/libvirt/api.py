@@ -1,9 +1,13 @@
 """The package libvirt-python: loaded when it is needed, its event loop started once."""
 
 import threading
+import time
+from logging import getLogger
 from typing import Any
 
 from ...errors import HypervisorError
+
+log = getLogger("fastlib.migfra.libvirt")
 
 _lock = threading.Lock()
 _loaded: Any = None
@@ -47,4 +51,9 @@ def _load() -> Any:
 
 def _run_events(libvirt: Any) -> None:
     while True:
-        libvirt.virEventRunDefaultImpl()
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:
+            # Without this loop every connection would be lost, as no keep-alive is answered.
+            log.exception("libvirt's event loop")
+            time.sleep(1)  # whatever it is, not a thousand times a second

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from ...threads import Threads
 from .api import api
-from .errors import not_opened, silent, translated
+from .errors import closed, not_opened, silent, translated
 from .options import LibvirtOptions
 from .uris import check_driver, check_transport, local_uri, remote_uri
 
@@ -50,6 +50,9 @@ class Connection:
         except asyncio.CancelledError:
             opening.add_done_callback(_close_late)
             raise
+        finally:
+            if self._raw is None:
+                self._threads.close()  # nobody closes what was never open
 
     def _open(self) -> Any:
         libvirt = api()
@@ -62,6 +65,7 @@ class Connection:
         except libvirt.libvirtError as error:
             # A driver within the process has nothing to be kept alive.
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                _close(raw)
                 raise translated(error, self.host) from None
         return raw
 
@@ -114,14 +118,24 @@ class Connection:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> "Future[T]":
-        """A future for what a function returns, however long it takes."""
-        return self._threads.run(lambda: self._guarded(function, *arguments, **named))
+        """A future for what a function returns, however long it takes.
+
+        Raises LostError if the connection is closed, as it is when another task has found it lost.
+        """
+        raw = self._raw
+        if raw is None:
+            raise closed(self.host)
+        return self._threads.run(lambda: self._guarded(raw, function, *arguments, **named))
 
     def _guarded(
-        self, function: Callable[Concatenate[Any, P], T], *arguments: P.args, **named: P.kwargs
+        self,
+        raw: Any,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
     ) -> T:
         try:
-            return function(self._raw, *arguments, **named)
+            return function(raw, *arguments, **named)
         except api().libvirtError as error:
             name = arguments[0] if arguments and isinstance(arguments[0], str) else None
             raise translated(error, self.host, name) from error

@@ -43,6 +43,11 @@ def changed(xml: str, changes: Changes) -> str:
         return xml
     root = parse(xml)
     if changes.memory is not None:
+        if root.find("cpu/numa/cell") is not None:
+            raise HypervisorError(
+                "the domain has NUMA cells, whose sizes make its memory; change them in its XML, "
+                "or leave out memory"
+            )
         for tag in ("memory", "currentMemory"):
             element = _only(root, tag)
             element.attrib.clear()
@@ -156,15 +161,17 @@ def pci_xml(address: PciAddress) -> str:
     """A PCI device of the host, for the domain."""
     device = Element("hostdev", mode="subsystem", type="pci", managed="yes")
     source = SubElement(device, "source")
-    SubElement(
-        source,
-        "address",
-        domain=f"0x{address.domain:04x}",
-        bus=f"0x{address.bus:02x}",
-        slot=f"0x{address.device:02x}",
-        function=f"0x{address.function:x}",
-    )
+    SubElement(source, "address", _address_attributes(address))
     return text(device)
+
+
+def _address_attributes(address: PciAddress) -> dict[str, str]:
+    return {
+        "domain": f"0x{address.domain:04x}",
+        "bus": f"0x{address.bus:02x}",
+        "slot": f"0x{address.device:02x}",
+        "function": f"0x{address.function:x}",
+    }
 
 
 _SIZE_UNITS: Final = {"": "b", "b": "b", "k": "KiB", "m": "MiB", "g": "GiB"}
@@ -207,7 +214,7 @@ def passthrough(xml: str) -> list[Attached]:
     found = []
     devices = parse(xml).find("devices")
     for element in () if devices is None else devices:
-        if element.tag == "hostdev" and element.get("type") == "pci":
+        if _is_pci(element):
             address = element.find("source/address")
             if address is not None:
                 where = str(pci_address(address))
@@ -217,12 +224,41 @@ def passthrough(xml: str) -> list[Attached]:
     return found
 
 
+def _is_pci(element: Element) -> bool:
+    """Whether it is a PCI device of the host; that of a network card has two forms."""
+    if element.tag == "hostdev":
+        return element.get("type") == "pci"
+    return element.tag == "interface" and element.get("type") == "hostdev"
+
+
+def same_device(one: Attached, other: Attached) -> bool:
+    """Whether two descriptions in one domain are of the same device."""
+    if one.kind != other.kind:
+        return False
+    if one.kind == "pci":
+        return one.address == other.address
+    return parse(one.xml).get("name") == parse(other.xml).get("name")
+
+
 def without_places(xml: str) -> str:
     """A device's XML without what its domain has given it: alias and place in the guest."""
+    return text(_without_places(xml))
+
+
+def with_address(xml: str, address: PciAddress) -> str:
+    """The XML of a PCI device of another host, as one of this host that is like it."""
+    element = _without_places(xml)
+    source = element.find("source/address")
+    assert source is not None
+    source.attrib.update(_address_attributes(address))
+    return text(element)
+
+
+def _without_places(xml: str) -> Element:
     element = parse(xml)
     for tag in ("alias", "address"):
         _drop(element, tag)
-    return text(element)
+    return element
 
 
 def pci_address(element: Element) -> PciAddress:

@@ -16,6 +16,8 @@ from .description import (
     host_pci,
     passthrough,
     pci_xml,
+    same_device,
+    with_address,
     without_places,
 )
 from .domains import description
@@ -64,12 +66,30 @@ def attach(connection: Any, name: str, xml: str) -> None:
     connection.lookupByName(name).attachDeviceFlags(xml, api().VIR_DOMAIN_AFFECT_LIVE)
 
 
-def reattach(connection: Any, name: str, device: Attached) -> None:
-    """Give back what was detached: the same on its host, a like one on another.
+def check_movable(name: str, found: Sequence[Attached]) -> None:
+    """Raises HypervisorError for a device that could not be replaced on another host."""
+    for device in found:
+        if device.kind == "pci" and (device.vendor is None or device.device is None):
+            raise HypervisorError(
+                f"libvirt does not tell the kind of the PCI device {device.address} of {name}, so "
+                "that it could be replaced; install its driver for devices, such as "
+                "libvirt-daemon-driver-nodedev, or detach the device first"
+            )
+
+
+def reattach(connection: Any, name: str, device: Attached, at_home: bool) -> None:
+    """Give back what was detached: the same on its host (`at_home`), a like one on another.
 
     Raises HypervisorError if the host has no free device of that kind.
     """
-    if device.kind == "pci" and device.vendor is not None and device.device is not None:
+    if at_home:
+        # It may not have been detached yet when that was given up.
+        xml = connection.lookupByName(name).XMLDesc(0)
+        if any(same_device(device, there) for there in passthrough(xml)):
+            return
+    if device.kind == "pci":
+        assert device.vendor is not None
+        assert device.device is not None
         attach_kind(connection, name, PciId(vendor=device.vendor, device=device.device), device)
     else:
         attach(connection, name, without_places(device.xml))
@@ -101,17 +121,18 @@ def attach_kind(
         users = sorted({taken[str(address)] for address in of_kind})
         why = f"they are in use by {', '.join(users)}" if users else "it has none at all"
         raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
-    return _first_that_works(connection, name, free, shown)
+    return _first_that_works(connection, name, free, shown, before)
 
 
 def _first_that_works(
-    connection: Any, name: str, free: Sequence[PciAddress], shown: str
+    connection: Any, name: str, free: Sequence[PciAddress], shown: str, before: Attached | None
 ) -> PciAddress:
     libvirt = api()
     refusals = []
     for address in free:
+        xml = pci_xml(address) if before is None else with_address(before.xml, address)
         try:
-            attach(connection, name, pci_xml(address))
+            attach(connection, name, xml)
         except libvirt.libvirtError as error:
             refusals.append(f"{address}: {error}")  # another domain may have got it just now
         else:

@@ -4,6 +4,7 @@ Each takes the `virConnect` and the domain's name, so that nothing is kept of a 
 be lost before the next call.
 """
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,18 @@ STATES: Final = (
 _RUNNING: Final = frozenset({1, 2})
 """Running, or waiting for a resource; both are running to an operator."""
 
+# Why a domain runs or is paused, as libvirt counts it.
+RUNS_AFTER_CANCEL: Final = 6
+"""It was paused for the switch-over of a migration that then was taken for failed."""
+RUNS_IN_POST_COPY: Final = frozenset({10, 11})
+"""It runs on the destination, and part of its memory is still on the source."""
+PAUSED_BY_USER: Final = 1
+PAUSED_FOR_MIGRATION: Final = 2
+PAUSED_ARRIVING: Final = frozenset({2, 11})
+"""On the destination: it has never run there."""
+PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
+"""On the source: the domain runs on the destination, and needs what memory is still here."""
+
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """What a host's libvirt says of a domain. It is there in none of the senses if not `known`."""
@@ -31,13 +44,22 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
     migrating: bool = False
     """A job is under way that moves or saves it."""
+    state: str = ""
+    """libvirt's word for it."""
     reason: int = 0
     """Why it is in its state, as libvirt counts it."""
     persistent: bool = False
+    autostart: bool = False
+    """Whether it starts with its host."""
     uuid: str = ""
     memory: int = 0
     """KiB."""
     vcpus: int = 0
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether it stands still since a migration whose end its host's libvirt has not heard."""
+        return self.paused and self.reason in {PAUSED_FOR_MIGRATION, *PAUSED_IN_POST_COPY}
 
     @property
     def words(self) -> str:
@@ -46,7 +68,9 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
             return "is unknown"
         if self.running:
             return "runs"
-        return "is paused" if self.paused else "is shut off"
+        if self.left_behind and not self.migrating:
+            return "stands still since a migration"
+        return f"is {self.state}" if self.state else "is shut off"
 
 
 def find(connection: Any, name: str) -> Any:
@@ -67,16 +91,21 @@ def sight(connection: Any, name: str) -> Sighting:
     if domain is None:
         return Sighting()
     try:
-        state, reason = domain.state()
+        # The job first: what ends meanwhile is seen as under way, and looked at once more.
+        migrating = has_job(domain)
         _, maximum, _, vcpus, _ = domain.info()
+        persistent = bool(domain.isPersistent())
+        state, reason = domain.state()
         return Sighting(
             known=True,
-            active=bool(domain.isActive()),
+            active=state != libvirt.VIR_DOMAIN_SHUTOFF and bool(domain.isActive()),
             running=state in _RUNNING,
             paused=state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED),
-            migrating=has_job(domain),
+            migrating=migrating,
+            state=STATES[state] if state < len(STATES) else "in no known state",
             reason=reason,
-            persistent=bool(domain.isPersistent()),
+            persistent=persistent,
+            autostart=persistent and bool(domain.autostart()),
             uuid=domain.UUIDString(),
             memory=maximum,
             vcpus=vcpus,
@@ -93,14 +122,52 @@ def has_job(domain: Any) -> bool:
     try:
         kind = domain.jobInfo()[0]
     except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        if code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return True  # so it is of a domain that is arriving: only its source has figures
         # An inactive domain, and a driver without jobs, has none.
-        if error.get_error_code() in (
-            libvirt.VIR_ERR_OPERATION_INVALID,
-            libvirt.VIR_ERR_NO_SUPPORT,
-        ):
+        if code in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT):
             return False
         raise
     return bool(kind in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED))
+
+
+# What a migration has left behind. Each looks again right before it acts.
+
+
+def end_copy(connection: Any, name: str, uuid: str, reasons: Collection[int]) -> None:
+    """End a domain, but only if it is that one, and paused for one of these reasons."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid):
+        return
+    state, reason = domain.state()
+    if state == libvirt.VIR_DOMAIN_PAUSED and reason in reasons:
+        domain.destroy()
+
+
+def let_go_on(connection: Any, name: str, uuid: str) -> None:
+    """Let a domain run on, but only if it is that one, and stands still since a migration."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid) or has_job(domain):
+        return
+    if domain.state() == [libvirt.VIR_DOMAIN_PAUSED, PAUSED_FOR_MIGRATION]:
+        domain.resume()
+
+
+def stop_second(connection: Any, name: str, uuid: str) -> None:
+    """Pause a domain that runs again because its migration was taken for failed."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid):
+        return
+    if domain.state() == [libvirt.VIR_DOMAIN_RUNNING, RUNS_AFTER_CANCEL]:
+        domain.suspend()
+
+
+def _is(domain: Any, uuid: str) -> bool:
+    return not uuid or domain.UUIDString() == uuid
 
 
 def suspend(connection: Any, name: str) -> bool:
@@ -113,17 +180,37 @@ def suspend(connection: Any, name: str) -> bool:
 
 
 def resume(connection: Any, name: str) -> bool:
-    """Let a paused domain run on; False if it ran already."""
-    libvirt = api()
+    """Let a paused domain run on; False if it ran already.
+
+    Raises HypervisorError for what stands still since a migration: it may run on the other host.
+    """
     domain = _active(connection, name)
-    state = domain.state()[0]
+    state, reason = domain.state()
     if state in _RUNNING:
         return False
-    if state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+    if state == api().VIR_DOMAIN_PAUSED and (
+        reason == PAUSED_FOR_MIGRATION or reason in PAUSED_IN_POST_COPY
+    ):
+        raise HypervisorError(
+            f"{name} stands still on {connection.getHostname()} since a migration, and may run on "
+            "its destination; if it does not, let it run on with virsh resume, else destroy it here"
+        )
+    _wake(domain)
+    return True
+
+
+def let_run(connection: Any, name: str) -> None:
+    """Let a domain run, whatever it has been paused for: who calls knows where it is."""
+    domain = _active(connection, name)
+    if domain.state()[0] not in _RUNNING:
+        _wake(domain)
+
+
+def _wake(domain: Any) -> None:
+    if domain.state()[0] == api().VIR_DOMAIN_PMSUSPENDED:
         domain.pMWakeup(0)
     else:
         domain.resume()
-    return True
 
 
 def pin(connection: Any, name: str, vcpu_map: list[list[int]]) -> None:
@@ -137,10 +224,13 @@ def pin(connection: Any, name: str, vcpu_map: list[list[int]]) -> None:
             raise HypervisorError(
                 f"the vcpu-map has CPU {max(row)}, but the host has the CPUs 0 to {cpus - 1}"
             )
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    if domain.isPersistent():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
     for index, row in enumerate(vcpu_map):
         allowed = tuple(cpu in row for cpu in range(cpus))
         try:
-            domain.pinVcpuFlags(index, allowed, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            domain.pinVcpuFlags(index, allowed, flags)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
                 raise
@@ -159,15 +249,23 @@ def host_cpus(connection: Any) -> int:
     return int(info[4] * info[5] * info[6] * info[7])
 
 
-def destroy(connection: Any, name: str) -> None:
-    """End a domain at once."""
+def destroy(connection: Any, name: str, run: int | None = None) -> None:
+    """End a domain at once; if `run` is given, only the one that has this id since its start."""
     domain = find(connection, name)
-    if domain is not None and domain.isActive():
+    if domain is not None and domain.isActive() and run in (None, domain.ID()):
         domain.destroy()
 
 
+def set_autostart(connection: Any, name: str) -> None:
+    """Let a domain start with its host."""
+    connection.lookupByName(name).setAutostart(1)
+
+
 def undefine(connection: Any, name: str) -> None:
-    """Forget a domain's definition, with all that libvirt keeps of it."""
+    """Forget a domain's definition, with all that libvirt keeps of it.
+
+    The variables of its firmware stay, as on shared storage they may be those of a running domain.
+    """
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not domain.isPersistent():
@@ -177,7 +275,7 @@ def undefine(connection: Any, name: str) -> None:
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):

@@ -3,6 +3,8 @@
 ::
 
     HypervisorError
+    ├── FinalError
+    │   └── ArrivedError        a domain has migrated, and something is wrong with it there
     └── LibvirtError            libvirt refused or failed; has `.code`
         ├── LostError           the host's libvirt is out of reach, or no longer answers
         ├── NoDomainError       there is no such domain
@@ -11,7 +13,11 @@
 
 from typing import Any, Final
 
-from ...errors import HypervisorError
+from ...errors import FinalError, HypervisorError
+
+
+class ArrivedError(FinalError):
+    """A domain has migrated, and something is wrong with it there."""
 
 
 class LibvirtError(HypervisorError):
@@ -130,4 +136,11 @@ def silent(host: str, seconds: float) -> LostError:
     return LostError(
         f"libvirt on {host} has not answered for {seconds:g} s; look at the host, its network and "
         "its libvirtd"
+    )
+
+
+def closed(host: str) -> LostError:
+    """Another task has found the connection lost meanwhile."""
+    return LostError(
+        f"the connection to libvirt on {host} was lost; look whether libvirtd runs there"
     )

@@ -6,7 +6,7 @@ from typing import Final
 from ....message import Evacuate, Result, TimeMeasurement
 from ....message.tasks import EvacuateParameter
 from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
+from ...errors import FinalError, HypervisorError, TaskCancelledError
 from ...names import check_name
 from ...placement import Destination, Guest, Placement, place
 from . import domains
@@ -33,14 +33,9 @@ async def evacuate(site: Site, task: Evacuate, context: Context) -> list[Result]
             return f"no domain is active on {site.host}"
         placements = await _place(site, task, parameter, names, context)
         context.note(placements={placed.guest: placed.host for placed in placements})
-        ended = await asyncio.gather(
-            *(_one(site, task, parameter, placed, stopping, context) for placed in placements),
-            return_exceptions=True,
+        return await asyncio.gather(
+            *(_one(site, task, parameter, placed, stopping, context) for placed in placements)
         )
-    for end in ended:
-        if isinstance(end, BaseException):
-            raise end
-    return [end for end in ended if not isinstance(end, BaseException)]
 
 
 async def _names(site: Site, task: Evacuate) -> list[str]:
@@ -125,7 +120,15 @@ async def _one(
             end = await _insist(site, trip, stopping, context, measurement)
         except HypervisorError as error:
             end = error
+        except Exception as error:  # the other domains have results all the same
+            context.log.exception("%s failed in a way that it should not", trip.name)
+            end = HypervisorError(f"{type(error).__name__}: {error}")
     return result_of(trip.name, end, measurement)
+
+
+async def _still_active(site: Site, trip: Trip) -> bool:
+    local = await site.local(trip.driver)
+    return (await local.call(domains.sight, trip.name)).active
 
 
 async def _insist(
@@ -140,8 +143,10 @@ async def _insist(
     while True:
         try:
             async with site.alone(trip.name, trip.driver, stopping):
-                told = await Migration(site, trip, stopping, context, measurement.measure).run()
-        except TaskCancelledError:
+                if not (await _still_active(site, trip)):
+                    return f"{trip.name} has been shut off meanwhile"
+                told = await Migration(site, trip, stopping, context, measurement).run()
+        except (TaskCancelledError, FinalError):
             raise
         except HypervisorError as error:
             if retries >= (most or 0):

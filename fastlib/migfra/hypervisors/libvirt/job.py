@@ -5,6 +5,7 @@ is sensible. Who gives it up has to establish where the domain is.
 """
 
 import asyncio
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -13,10 +14,11 @@ import msgspec
 from ... import precopy
 from ...context import Context
 from ...errors import HypervisorError, TaskCancelledError
+from . import domains
 from .api import api
 from .connections import Connection
 from .errors import LibvirtError, LostError
-from .site import Site
+from .site import LOOK, Site
 from .stopping import Stopping
 from .trip import Trip
 
@@ -24,7 +26,13 @@ _LOOK: Final = 0.25
 """Seconds between two looks at a migration."""
 _ANSWER: Final = 5.0
 _GRACE: Final = 10.0
-"""Seconds that the call may take to return after it was aborted."""
+"""Seconds that the call may take to return after it was aborted, and that a decision may fail."""
+_AWAY: Final = 30.0
+"""Seconds for which the source of a migration that is followed may be away."""
+_MOST_CONNECTIONS: Final = 255
+"""QEMU counts them in a byte."""
+_IN_POST_COPY: Final = "in post-copy"
+"""Our own key beside those of libvirt's statistics."""
 COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
 _PARALLEL_ONLY: Final = frozenset({"zlib", "zstd"})
 
@@ -43,6 +51,9 @@ def check_parameter(trip: Trip) -> None:
     """Raises HypervisorError for options that contradict each other."""
     if trip.parameter.on_timeout == "post-copy" and trip.kind != "live":
         raise HypervisorError("post-copy needs migration-type: live, as the domain runs meanwhile")
+    count = trip.parameter.parallel_connections
+    if count is not None and count > _MOST_CONNECTIONS:
+        raise HypervisorError(f"parallel-connections is at most {_MOST_CONNECTIONS}, not {count}")
     method = trip.parameter.compression
     if method is None:
         return
@@ -116,7 +127,7 @@ async def run(site: Site, trip: Trip, order: Order, stopping: Stopping, context:
             raw = (await stack.enter_async_context(between)).raw
         call = source.submit(_perform, trip.name, order, raw)
         try:
-            await _run(site, trip, call, stopping, context)
+            await await_call(Watch(site, trip, stopping, context), call)
         except LostError as error:
             if not source.alive:
                 raise
@@ -126,16 +137,16 @@ async def run(site: Site, trip: Trip, order: Order, stopping: Stopping, context:
             ) from error
 
 
-async def _run(site: Site, trip: Trip, call: Any, stopping: Stopping, context: Context) -> None:
+async def await_call(watch: "Watch", call: "Future[None]") -> None:
+    """Wait for a call that moves or saves a domain.
+
+    Raises HypervisorError when it failed or was given up, TaskCancelledError when it was stopped.
+    """
     future = asyncio.wrap_future(call)
-    watch = Watch(site, trip, stopping, context)
     try:
         trouble = await watch.until(future)
         if not future.done():
-            context.log.warning(
-                "%s: the migration does not return after its abort, it is left behind", trip.name
-            )
-            raise trouble or HypervisorError("the migration does not return")
+            raise trouble or HypervisorError("libvirt does not come back from it")
         error = future.exception()
         if error is None:
             return  # in time after all
@@ -146,23 +157,63 @@ async def _run(site: Site, trip: Trip, call: Any, stopping: Stopping, context: C
         future.cancel()
 
 
+async def follow(site: Site, trip: Trip, watch: "Watch") -> HypervisorError | None:
+    """Watch a migration that goes on without us, to its end; why it was aborted, if it was."""
+    end = asyncio.ensure_future(ended(site, trip))
+    try:
+        return await watch.until(end)
+    finally:
+        end.cancel()
+
+
+async def ended(site: Site, trip: Trip) -> None:
+    """Wait until the source has no job with the domain any more, or has been away for long."""
+    loop = asyncio.get_running_loop()
+    heard = loop.time()
+    while loop.time() < heard + _AWAY:
+        try:
+            source = await site.connections.get(trip.source, trip.driver, trip.transport)
+            if not (await source.call(domains.sight, trip.name)).migrating:
+                return
+            heard = loop.time()
+        except HypervisorError as error:
+            site.node.log.debug("%s", error)
+        await asyncio.sleep(LOOK)
+
+
 class Watch:
     """Looks at a migration that is under way, tells how far it is, and intervenes."""
 
-    def __init__(self, site: Site, trip: Trip, stopping: Stopping, context: Context) -> None:
+    def __init__(
+        self,
+        site: Site,
+        trip: Trip,
+        stopping: Stopping,
+        context: Context,
+        *,
+        saving: bool = False,
+    ) -> None:
+        """`saving`: it goes to storage, which can only be waited for or aborted."""
         self._site = site
         self._trip = trip
         self._stopping = stopping
         self._context = context
+        self._saving = saving
         self._options = precopy.Options.of(trip.parameter, stall=site.options.stall_timeout)
+        if saving:
+            self._options = precopy.Options(
+                timeout=self._options.timeout, stall=self._options.stall
+            )
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._moved = self._began
         """When something moved the last time."""
         self._last: object = None
         self._downtime = precopy.DEFAULT_DOWNTIME
-        self._paused = trip.kind == "warm"
+        self._paused = saving or trip.kind == "warm"
         self._post_copy = False
+        self._failing_since: float | None = None
+        """Since when what was decided cannot be done."""
 
     async def until(self, end: "asyncio.Future[None]") -> HypervisorError | None:
         """Wait for the end, and intervene meanwhile.
@@ -178,6 +229,8 @@ class Watch:
             if self._stopping.stopped:
                 await asyncio.wait({end}, timeout=_LOOK)  # there is no way back any more
             trouble = await self._look(end)
+            if trouble is not None and self._post_copy:
+                return trouble  # an abort would end the domain
             if trouble is not None:
                 return await self._abort(trouble, end)
 
@@ -208,7 +261,11 @@ class Watch:
             facts = {}
         if end.done():
             return None
+        # After a restart of the daemon nobody has told us.
+        self._post_copy = self._post_copy or bool(facts.get(_IN_POST_COPY))
         statistics = self._statistics(facts)
+        if self._post_copy and statistics.stalled >= self._options.stall:
+            return HypervisorError(f"nothing has moved for {statistics.stalled:.0f} s in post-copy")
         elapsed = self._loop.time() - self._began
         decision = precopy.decide(statistics, self._options_now, elapsed)
         if decision == precopy.GoOn():
@@ -219,7 +276,13 @@ class Watch:
         try:
             await self._act(decision)
         except LibvirtError as error:
+            now = self._loop.time()
+            self._failing_since = self._failing_since or now
             self._context.log.warning("%s", error)
+            if now - self._failing_since >= _GRACE:
+                return HypervisorError(f"could not {precopy.describe(decision)}: {error}")
+        else:
+            self._failing_since = None
         return None
 
     @property
@@ -239,7 +302,13 @@ class Watch:
         if seen != self._last:
             self._last, self._moved = seen, now
         if facts:
-            phase = "post-copy" if self._post_copy else "downtime" if self._paused else "migrate"
+            phase = "migrate"
+            if self._saving:
+                phase = "save"
+            elif self._post_copy:
+                phase = "post-copy"
+            elif self._paused:
+                phase = "downtime"
             self._context.progress(
                 phase,
                 vm_name=self._trip.name,
@@ -281,12 +350,23 @@ def _abort_job(connection: Any, name: str) -> None:
 
 def _job_statistics(connection: Any, name: str) -> dict[str, Any]:
     libvirt = api()
-    found: dict[str, Any] = connection.lookupByName(name).jobStats()
+    domain = connection.lookupByName(name)
+    found: dict[str, Any] = domain.jobStats()
+    state, reason = domain.state()
+    if state == libvirt.VIR_DOMAIN_PAUSED and reason in domains.PAUSED_IN_POST_COPY:
+        found[_IN_POST_COPY] = True
     under_way = found.get("type") in (
         libvirt.VIR_DOMAIN_JOB_BOUNDED,
         libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
     )
     return found if under_way else {}
+
+
+def downtime(connection: Any, name: str) -> float | None:
+    """How long a domain that has arrived on this host stood still for that, in seconds."""
+    found = connection.lookupByName(name).jobStats(api().VIR_DOMAIN_JOB_STATS_COMPLETED)
+    milliseconds = found.get("downtime")
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def set_downtime(connection: Any, name: str, seconds: float) -> None:

@@ -1,5 +1,7 @@
 """The task `migrate vm`: one domain, or two that change places."""
 
+from contextlib import AbstractAsyncContextManager
+
 from ....message import Migrate
 from ....message.tasks import MigrateParameter
 from ...context import Context
@@ -32,10 +34,11 @@ async def migrate(site: Site, task: Migrate, context: Context) -> str | None:
         if task.parameter is not None and task.parameter.swap_with is not None:
             there, back = trips_of(trip, task)
             first, second = sorted((there, back), key=lambda each: each.name)
-            async with (
-                site.alone(first.name, first.driver, stopping),
-                site.alone(second.name, second.driver, stopping),
-            ):
+            async with _alone(site, first, stopping), _alone(site, second, stopping):
                 return await swap(site, there, back, context)
-        async with site.alone(trip.name, trip.driver, stopping):
-            return await Migration(site, trip, stopping, context, context.measure).run()
+        async with _alone(site, trip, stopping):
+            return await Migration(site, trip, stopping, context, context.measurement).run()
+
+
+def _alone(site: Site, trip: Trip, stopping: Stopping) -> AbstractAsyncContextManager[None]:
+    return site.alone(trip.name, trip.driver, stopping, host=trip.source, transport=trip.transport)

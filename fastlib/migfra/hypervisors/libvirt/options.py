@@ -83,6 +83,11 @@ class LibvirtOptions(Message):
         Sequence[str],
         Wire("Hosts on which a domain must not run already when it is started here."),
     ] = ()
+    ignore_unreachable_nodes: Annotated[
+        bool,
+        Wire("Whether a domain is started although it may run on one of the nodes that cannot be "
+             "asked."),
+    ] = False  # fmt: skip
     start_timeout: Annotated[
         Seconds, Wire("How long a started domain may take to answer on SSH.", unit="s")
     ] = 60.0
@@ -145,6 +150,14 @@ class LibvirtOptions(Message):
     pscom_timeout: Annotated[
         Seconds, Wire("How long pscom processes may take to answer.", unit="s")
     ] = 10.0
+    pscom_count_command: Annotated[
+        str,
+        Wire("What counts the pscom processes where a task says auto: run in the domain by ssh, it "
+             "prints a number."),
+    ] = (
+        "p=$(pgrep -d, 'hydra_pmi_proxy|psidforwarder'); "
+        'if [ -n "$p" ]; then pgrep -c -P "$p"; else echo 0; fi; true'
+    )  # fmt: skip
     reserved_memory: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 40)],
         Wire("Memory of a host that domains do not get.", unit="KiB"),

@@ -1,6 +1,7 @@
 """The pscom processes in a domain: they suspend their connections while it migrates."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
@@ -10,20 +11,67 @@ from ....transport import AsyncCommunicator, TransportError, WaitTimeoutError
 from ...context import Context
 from ...errors import HypervisorError
 from ...hypervisor import Node
+from .options import LibvirtOptions
+from .site import Site
 from .stopping import Stopping
+from .trip import Trip
+from .uris import check_host
 
 _MOST: Final = 100_000
 
 
-def count_of(text: str | None, vcpus: int) -> int:
-    """How many processes answer: a count, or `auto` for one a vCPU. Raises HypervisorError."""
-    if text is None:
+async def count_of(site: Site, trip: Trip) -> int:
+    """How many processes are to answer, 0 if none is to be asked. Raises HypervisorError."""
+    text = trip.pscom_hook_procs
+    if text is None or trip.kind == "offline":
         return 0
     if text == "auto":
-        return vcpus
+        return await _counted(site.options, trip.name)
+    return number(text, "pscom-hook-procs is a count or auto, not")
+
+
+def number(text: str, otherwise: str) -> int:
+    """A count. Raises HypervisorError, whose text begins with `otherwise`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= _MOST):
-        raise HypervisorError(f"pscom-hook-procs is a count or auto, not {text[:40]!r}")
+        raise HypervisorError(f"{otherwise} {text[:40]!r}")
     return int(text)
+
+
+async def _counted(options: LibvirtOptions, name: str) -> int:
+    """How many the domain has, which is asked by SSH."""
+    seconds = options.pscom_timeout
+    told = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(seconds))}")
+    host = check_host(name).strip("[]")
+    told_why = f"the pscom processes in {name} cannot be counted"
+    try:
+        ssh = await asyncio.create_subprocess_exec(
+            *("ssh", *told, "--", host, options.pscom_count_command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise HypervisorError(f"{told_why}: there is no program ssh; install it") from None
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await ssh.communicate()
+    except TimeoutError:
+        raise HypervisorError(
+            f"{told_why}: it has not answered on SSH for {seconds:g} s; give their number instead "
+            "of auto"
+        ) from None
+    finally:
+        if ssh.returncode is None:
+            ssh.kill()
+            await ssh.wait()
+    if ssh.returncode != 0:
+        said = " ".join(errors.decode(errors="replace").split())[-200:]
+        raise HypervisorError(
+            f"{told_why}: ssh {host} ended with status {ssh.returncode} ({said}); give their "
+            "number instead of auto, or look at pscom-count-command"
+        )
+    said = output.decode(errors="replace").strip()
+    return number(said, f"{told_why}: pscom-count-command prints no number, but")
 
 
 class Pscom:

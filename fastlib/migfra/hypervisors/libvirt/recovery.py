@@ -5,7 +5,7 @@ watched to its end. What it had put aside is put back, by what was kept in the j
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from ....message import (
@@ -22,17 +22,16 @@ from ....message import (
 from ....message.tasks import EvacuateParameter
 from ...context import Context
 from ...errors import HypervisorError, TaskCancelledError
-from . import domains
-from .job import Watch
+from . import domains, job
 from .migrate import trip_of
 from .migration import Migration
 from .results import result_of
-from .site import LOOK, Site
+from .site import Site
 from .start import Plan
 from .stopping import Stopping
+from .stored import StoredMigration
 from .swap import trips_of
 from .trip import Kept, Trip, kept_of
-from .whereabouts import establish
 
 DONE: Final = "found done after the daemon's restart"
 _ENDED: Final = "the daemon ended while this was under way"
@@ -99,24 +98,49 @@ async def _caught(coroutine: Coroutine[Any, Any, str | None]) -> str | Hyperviso
 
 async def _recover_migrate(site: Site, task: Migrate, context: Context) -> str:
     trip = trip_of(site, task)
-    trips: tuple[Trip, ...] = (trip,)
-    if task.parameter is not None and task.parameter.swap_with is not None:
-        trips = trips_of(trip, task)
     kept = kept_of(context.notes)
     with Stopping(context) as stopping:
-        ended = await asyncio.gather(
-            *(_caught(_recover_trip(site, each, kept.get(each.name), stopping, context))
-              for each in trips)
-        )  # fmt: skip
-    errors = [end for end in ended if isinstance(end, HypervisorError)]
+        if task.parameter is None or task.parameter.swap_with is None:
+            return await _recover_trip(site, trip, kept.get(trip.name), stopping, context)
+        trips = trips_of(trip, task)
+        return await _recover_swap(site, trips, kept, stopping, context)
+
+
+async def _recover_swap(
+    site: Site,
+    trips: tuple[Trip, Trip],
+    kept: Mapping[str, Kept],
+    stopping: Stopping,
+    context: Context,
+) -> str:
+    ends: dict[str, str | HypervisorError | None] = {}
+    stored = [trip for trip in trips if _is_stored(kept.get(trip.name))]
+
+    async def one(trip: Trip, partner_arrived: bool = False) -> None:
+        recovering = _recover_trip(
+            site, trip, kept.get(trip.name), stopping, context, partner_arrived
+        )
+        ends[trip.name] = await _caught(recovering)
+
+    # What is on storage comes last: only then it is known which host has room for it.
+    await asyncio.gather(*(one(trip) for trip in trips if trip not in stored))
+    for trip in stored:
+        arrived = all(not isinstance(end, HypervisorError) for end in ends.values())
+        await one(trip, partner_arrived=arrived)
+    errors = [end for end in ends.values() if isinstance(end, HypervisorError)]
     if not errors:
         return DONE
     words = [
-        str(end) if isinstance(end, HypervisorError) else f"{each.name} is on {each.destination}"
-        for each, end in zip(trips, ended, strict=True)
+        str(end) if isinstance(end, HypervisorError) else f"{trip.name} is on {trip.destination}"
+        for trip in trips
+        for end in (ends[trip.name],)
     ]
     cancelled = all(isinstance(error, TaskCancelledError) for error in errors)
     raise (TaskCancelledError if cancelled else HypervisorError)("; ".join(words))
+
+
+def _is_stored(kept: Kept | None) -> bool:
+    return kept is not None and kept.path is not None
 
 
 async def _recover_evacuation(site: Site, task: Evacuate, context: Context) -> Sequence[Result]:
@@ -148,7 +172,12 @@ async def _recover_evacuation(site: Site, task: Evacuate, context: Context) -> S
 
 
 async def _recover_trip(
-    site: Site, trip: Trip, kept: Kept | None, stopping: Stopping, context: Context
+    site: Site,
+    trip: Trip,
+    kept: Kept | None,
+    stopping: Stopping,
+    context: Context,
+    partner_arrived: bool = False,
 ) -> str:
     """How one migration ended. Raises HypervisorError if the domain has not arrived."""
     if kept is None:
@@ -159,32 +188,54 @@ async def _recover_trip(
             f"{trip.name} {seen.words} on {trip.source}"
         )
     async with site.locks.hold(trip.name, stopping):
-        migration = Migration(site, trip, stopping, context, context.measure)
-        migration.record.kept = kept
+        measurement = context.measurement
         if kept.path is not None:
-            return await _from_storage(site, migration)
+            stored = StoredMigration(site, trip, stopping, context, measurement)
+            stored.record.kept = kept
+            return await _from_storage(stored, partner_arrived)
+        migration = Migration(site, trip, stopping, context, measurement)
+        migration.record.kept = kept
         trouble = await _watched(site, trip, kept, stopping, context)
         if trip.kind == "offline":
-            return await _found_offline(site, trip)
-        found = await establish(site, trip, context, was_running=kept.was_running)
+            if await migration.defined_there():
+                return DONE
+            raise HypervisorError(f"{_ENDED}; {trip.name} is not on {trip.destination}")
+        if kept.phase == "prepare":
+            raise await migration.undone(HypervisorError(_ENDED))
+        found = await migration.established()
         if found.place == "destination":
             await migration.finish()
             return DONE
-        error = trouble or HypervisorError(_ENDED)
-        raise await migration.undone(error)
+        raise await migration.undone(trouble or HypervisorError(_ENDED))
 
 
-async def _from_storage(site: Site, migration: Migration) -> str:
-    """What has become of a domain that was saved, or was about to be."""
-    trip = migration.trip
-    await _ended(site, trip)
-    there = await site.connections.get(trip.destination, trip.driver, trip.transport)
-    if (await there.call(domains.sight, trip.name)).active:
-        await migration.forget_source()
-        await migration.finish()
+async def _from_storage(stored: StoredMigration, partner_arrived: bool) -> str:
+    """What has become of a domain that was saved, or was about to be, or to be restored."""
+    phase = stored.record.kept.phase
+    if phase == "saving" and not await stored.is_saved():
+        raise await stored.undone(HypervisorError(_ENDED))
+    if phase == "restoring":
+        # It may have run since it was saved, so it is not restored once more.
+        return await _restored(stored)
+    if partner_arrived:
+        await stored.restore_there()
         return DONE
-    # It does nothing if the domain has not been saved yet.
-    raise HypervisorError(f"{_ENDED}; {'; '.join(await migration.restore(trip.source))}")
+    raise HypervisorError(f"{_ENDED}; {'; '.join(await stored.restore_here())}")
+
+
+async def _restored(stored: StoredMigration) -> str:
+    trip, kept = stored.trip, stored.record.kept
+    seen = {host: await stored.restored(host) for host in (trip.destination, trip.source)}
+    if (there := seen[trip.destination]) is not None and there.active:
+        await stored.arrived()
+        return DONE
+    if (here := seen[trip.source]) is not None and here.active:
+        raise HypervisorError("; ".join([_ENDED, *await stored.stayed()]))
+    raise HypervisorError(
+        f"{_ENDED}; {trip.name} was about to be restored from {kept.path}, and whether it has run "
+        f"since is not certain: look at {trip.destination} and {trip.source}, and only if it has "
+        f"not, use virsh restore {kept.path}"
+    )
 
 
 async def _watched(
@@ -193,26 +244,4 @@ async def _watched(
     """Wait for a migration that goes on without us; why it was aborted, if it was."""
     if kept.phase != "move" or trip.kind == "offline":
         return None
-    end = asyncio.ensure_future(_ended(site, trip))
-    try:
-        return await Watch(site, trip, stopping, context).until(end)
-    finally:
-        end.cancel()
-
-
-async def _ended(site: Site, trip: Trip) -> None:
-    while True:
-        try:
-            source = await site.connections.get(trip.source, trip.driver, trip.transport)
-            if not (await source.call(domains.sight, trip.name)).migrating:
-                return
-        except HypervisorError:
-            return  # it is established later what that means
-        await asyncio.sleep(LOOK)
-
-
-async def _found_offline(site: Site, trip: Trip) -> str:
-    there = await site.connections.get(trip.destination, trip.driver, trip.transport)
-    if (await there.call(domains.sight, trip.name)).known:
-        return DONE
-    raise HypervisorError(f"{_ENDED}; {trip.name} is not on {trip.destination}")
+    return await job.follow(site, trip, job.Watch(site, trip, stopping, context))

@@ -35,19 +35,26 @@ class Site:
         return await self.connections.get(self.host, driver)
 
     @asynccontextmanager
-    async def alone(self, name: str, driver: str | None, stopping: Stopping) -> AsyncIterator[None]:
-        """Have a domain alone, as soon as no task and no job of libvirt's has it any more."""
-        async with self.locks.hold(name, stopping):
-            await self.settled(name, driver, stopping)
-            yield
+    async def alone(
+        self,
+        name: str,
+        driver: str | None,
+        stopping: Stopping,
+        *,
+        host: str | None = None,
+        transport: str | None = None,
+    ) -> AsyncIterator[None]:
+        """Have a domain alone, as soon as no task and no job of libvirt's has it any more.
 
-    async def settled(self, name: str, driver: str | None, stopping: Stopping) -> None:
-        """Wait until no job of libvirt's is under way, such as a migration by someone else."""
-        while True:
-            local = await self.local(driver)
-            if not (await local.call(domains.sight, name)).migrating:
-                return
-            await stopping.sleep(LOOK)
+        `host` is where it is, if that is another one.
+        """
+        async with self.locks.hold(name, stopping):
+            while True:
+                where = await self.connections.get(host or self.host, driver, transport)
+                if not (await where.call(domains.sight, name)).migrating:
+                    break
+                await stopping.sleep(LOOK)
+            yield
 
     async def insist(
         self,

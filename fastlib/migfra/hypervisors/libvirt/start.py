@@ -1,6 +1,8 @@
 """Starting a domain: defined or described, with its devices, until it answers on SSH."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,8 @@ from .stopping import Stopping
 from .undo import Undo
 from .uris import check_host
 
+Insist = Callable[..., Awaitable[Any]]
+"""Calls a function with this host's libvirt, also if that is away for a while."""
 _PROBE_SECONDS: Final = 5.0
 """How long one try on SSH may take."""
 _PROBE_PAUSE: Final = 0.5
@@ -80,11 +84,11 @@ async def start(site: Site, task: Start, context: Context) -> str | None:
             undo = Undo(context)
             try:
                 stopping.check()
-                await _begin(await site.local(task.driver), plan, undo, context)
+                await _begin(site, task.driver, plan, undo, context)
                 await _probe(site, plan.name, task, context, stopping)
             except _NoAnswerError:
                 raise
-            except BaseException as error:
+            except Exception as error:  # when the daemon ends, what has begun is the next run's
                 troubles = await undo.all()
                 if troubles and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(troubles)}") from error
@@ -95,7 +99,7 @@ async def start(site: Site, task: Start, context: Context) -> str | None:
 async def _refuse_running(
     site: Site, name: str, driver: str | None, context: Context
 ) -> str | None:
-    """Raises HypervisorError if the domain runs already. Which hosts could not be asked."""
+    """Raises HypervisorError if the domain may run already. Which hosts could not be asked."""
     local = await site.local(driver)
     here = await local.call(domains.sight, name)
     if here.active:
@@ -114,6 +118,11 @@ async def _refuse_running(
     for host, answer in zip(others, answers, strict=True):
         if answer is True:
             raise HypervisorError(f"{name} is active on {host} already; stop it there first")
+        if isinstance(answer, HypervisorError) and not site.options.ignore_unreachable_nodes:
+            raise HypervisorError(
+                f"{name} may run on {host} already, which cannot be asked: {answer}; or set "
+                "ignore-unreachable-nodes in the configuration"
+            )
         if isinstance(answer, HypervisorError):
             context.log.warning("%s is started without having asked %s: %s", name, host, answer)
             unasked.append(host)
@@ -124,28 +133,31 @@ async def _refuse_running(
     return f"{', '.join(unasked)} could not be asked whether {name} runs there"
 
 
-async def _begin(local: Connection, plan: Plan, undo: Undo, context: Context) -> None:
+async def _begin(site: Site, driver: str | None, plan: Plan, undo: Undo, context: Context) -> None:
     """Define and start it, with its devices."""
+    local = await site.local(driver)
+    insist = partial(site.insist, site.host, driver, None)
     context.progress("start", vm_name=plan.name)
     with context.measure("start"):
         xml: str | None = None
         if not plan.transient:
-            await _define(local, plan, undo)
+            await _define(local, insist, plan, undo)
         else:
             assert plan.xml is not None
             before = await local.call(domains.sight, plan.name)
             xml = changed(plan.xml, plan.changes)
             if before.known:
                 xml = with_uuid(xml, before.uuid)
-        undo.add("end the domain", lambda: local.call(domains.destroy, plan.name))
-        await local.call(_create, plan.name, xml, plan.has_devices)
+        # Not before it is known that it is ours: another one may have come in between.
+        run = await local.call(_create, plan.name, xml, plan.has_devices)
+        undo.add("end the domain", partial(insist, domains.destroy, plan.name, run))
         if plan.has_devices:
             with context.measure("attach-devs"):
                 await _attach(local, plan)
             await local.call(domains.resume, plan.name)
 
 
-async def _define(local: Connection, plan: Plan, undo: Undo) -> None:
+async def _define(local: Connection, insist: Insist, plan: Plan, undo: Undo) -> None:
     before = await local.call(_definition, plan.name)
     if plan.xml is None:
         if before is None:
@@ -161,9 +173,9 @@ async def _define(local: Connection, plan: Plan, undo: Undo) -> None:
         return
     await local.call(_define_xml, plan.name, xml)
     if before is None:
-        undo.add("forget its definition", lambda: local.call(domains.undefine, plan.name))
+        undo.add("forget its definition", partial(insist, domains.undefine, plan.name))
     else:
-        undo.add("restore its definition", lambda: local.call(_define_xml, plan.name, before))
+        undo.add("restore its definition", partial(insist, _define_xml, plan.name, before))
 
 
 def _definition(connection: Any, name: str) -> str | None:
@@ -174,12 +186,15 @@ def _define_xml(connection: Any, name: str, xml: str) -> None:
     connection.defineXML(xml)
 
 
-def _create(connection: Any, name: str, xml: str | None, paused: bool) -> None:
+def _create(connection: Any, name: str, xml: str | None, paused: bool) -> int:
+    """Start it; the id that it has until it ends."""
     flags = api().VIR_DOMAIN_START_PAUSED if paused else 0
     if xml is not None:
-        connection.createXML(xml, flags)
+        domain = connection.createXML(xml, flags)
     else:
-        connection.lookupByName(name).createWithFlags(flags)
+        domain = connection.lookupByName(name)
+        domain.createWithFlags(flags)
+    return int(domain.ID())
 
 
 async def _attach(local: Connection, plan: Plan) -> None:

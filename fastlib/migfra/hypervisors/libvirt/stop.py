@@ -39,7 +39,11 @@ async def _stop(
     site: Site, name: str, task: Stop, context: Context, stopping: Stopping
 ) -> str | None:
     """Stop one. What is worth telling of a success, or None."""
-    async with site.alone(name, task.driver, stopping):
+    # Force needs not wait for what libvirt does with the domain: it ends that as well.
+    alone = (
+        site.locks.hold(name, stopping) if task.force else site.alone(name, task.driver, stopping)
+    )
+    async with alone:
         local = await site.local(task.driver)
         found = await local.call(domains.sight, name)
         if not found.known:

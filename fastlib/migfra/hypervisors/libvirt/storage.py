@@ -2,28 +2,29 @@
 
 from typing import Any
 
+from . import domains
 from .api import api
-from .domains import find
 
 
-def save(connection: Any, name: str, path: str) -> str | None:
-    """Save a running domain into a file, which ends it. Its definition, None if it has none."""
+def definition(connection: Any, name: str) -> str | None:
+    """How a domain is defined; None if it is transient."""
+    if not connection.lookupByName(name).isPersistent():
+        return None
+    return domains.description(connection, name)
+
+
+def save(connection: Any, name: str, path: str) -> None:
+    """Save a running domain into a file, which ends it."""
+    connection.lookupByName(name).saveFlags(path, None, 0)
+
+
+def restore(connection: Any, name: str, path: str, paused: bool) -> None:
+    """Let a domain go on from a file. Raises LibvirtError, also if it is active already."""
     libvirt = api()
-    domain = connection.lookupByName(name)
-    xml = None
-    if domain.isPersistent():
-        flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
-        xml = str(domain.XMLDesc(flags))
-    domain.saveFlags(path, None, 0)
-    return xml
+    flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
+    connection.restoreFlags(path, None, flags)
 
 
-def restore(connection: Any, name: str, path: str, xml: str | None, paused: bool) -> None:
-    """Let a domain go on from a file, defined as it was before. Does nothing if it is active."""
-    libvirt = api()
-    domain = find(connection, name)
-    if domain is None or not domain.isActive():
-        flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
-        connection.restoreFlags(path, None, flags)
-    if xml is not None:
-        connection.defineXML(xml)
+def define(connection: Any, name: str, xml: str) -> None:
+    """Define a domain as it was before."""
+    connection.defineXML(xml)

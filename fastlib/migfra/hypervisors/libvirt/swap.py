@@ -4,6 +4,7 @@ Either both arrive, or what has not arrived yet stays where it is, and the error
 """
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,15 @@ import msgspec
 
 from ....message import Migrate
 from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
+from ...errors import FinalError, HypervisorError, TaskCancelledError
 from ...names import check_name
 from ...placement import Guest, SwapOrder, swap_order
 from . import domains
+from .errors import ArrivedError
 from .migration import Migration
 from .site import Site
 from .stopping import Stopping
+from .stored import StoredMigration
 from .trip import Trip
 
 _GIVEN_UP: Final = "given up with its partner"
@@ -59,36 +62,29 @@ def trips_of(trip: Trip, task: Migrate) -> tuple[Trip, Trip]:
 async def swap(site: Site, there: Trip, back: Trip, context: Context) -> str | None:
     """Swap two domains. Raises HypervisorError, which says where both are."""
     with Stopping(context) as first, Stopping(context) as second:
-        pair = Pair(
-            Migration(site, there, first, context, context.measure),
-            Migration(site, back, second, context, context.measure),
-            first,
-            second,
-        )
         order = await _order(site, there, back)
         context.log.info("swap of %s and %s: %s", there.name, back.name, order)
-        if order == "parallel":
-            told = await _at_once(pair)
-        elif order in ("first", "second"):
-            told = await _in_turn(pair if order == "first" else pair.turned)
+        legs = [(there, first), (back, second)]
+        if order in ("second", "save-second"):
+            legs.reverse()
+        measurement = context.measurement
+        (one, one_stopping), (other, other_stopping) = legs
+        if order in ("save-first", "save-second"):
+            stored = StoredMigration(site, one, one_stopping, context, measurement)
+            moved = Migration(site, other, other_stopping, context, measurement)
+            await _checked(stored, moved)
+            told = await _by_storage(site, stored, moved, context)
         else:
-            told = await _by_storage(site, pair if order == "save-first" else pair.turned, context)
+            pair = (
+                Migration(site, one, one_stopping, context, measurement),
+                Migration(site, other, other_stopping, context, measurement),
+            )
+            await _checked(*pair)
+            if order == "parallel":
+                told = await _at_once(pair, (one_stopping, other_stopping))
+            else:
+                told = await _in_turn(*pair)
     return "; ".join(told) or None
-
-
-class Pair:
-    """Two migrations, each with what ends it."""
-
-    def __init__(
-        self, first: Migration, second: Migration, stop_first: Stopping, stop_second: Stopping
-    ) -> None:
-        self.migrations: Final = (first, second)
-        self.stoppings: Final = (stop_first, stop_second)
-
-    @property
-    def turned(self) -> "Pair":
-        """The second one first."""
-        return Pair(*self.migrations[::-1], *self.stoppings[::-1])
 
 
 async def _order(site: Site, there: Trip, back: Trip) -> SwapOrder:
@@ -105,77 +101,139 @@ async def _order(site: Site, there: Trip, back: Trip) -> SwapOrder:
         return Guest(name=trip.name, memory=seen.memory), free
 
     (first, first_free), (second, second_free) = await asyncio.gather(look(there), look(back))
+    for trip, guest, free, leaves in (
+        (there, first, second_free, second),
+        (back, second, first_free, first),
+    ):
+        assert guest.memory is not None
+        assert leaves.memory is not None
+        if free is not None and guest.memory > free + leaves.memory:
+            raise HypervisorError(
+                f"{trip.destination} has no room for {guest.name} even without {leaves.name}; "
+                "nothing was swapped"
+            )
     return swap_order(first, first_free, second, second_free)
 
 
-async def _at_once(pair: Pair) -> list[str]:
+async def _checked(*migrations: Migration) -> None:
+    """Both, before anything is done to either. Raises HypervisorError."""
+    ended = await asyncio.gather(
+        *(migration.check() for migration in migrations), return_exceptions=True
+    )
+    errors = [end for end in ended if isinstance(end, BaseException)]
+    _raise_surprise(errors)
+    if errors:
+        words = "; ".join(str(error) for error in errors)
+        raise _failed(errors, f"{words}; nothing was swapped")
+
+
+async def _at_once(
+    pair: tuple[Migration, Migration], stoppings: tuple[Stopping, Stopping]
+) -> list[str]:
     async def one(index: int) -> str | None:
         try:
-            return await pair.migrations[index].run()
-        except BaseException:
-            pair.stoppings[1 - index].stop(_GIVEN_UP)
+            return await _moved(pair[index])
+        except BaseException as error:
+            if not isinstance(error, ArrivedError):
+                stoppings[1 - index].stop(_GIVEN_UP)
             raise
 
     ended = await asyncio.gather(one(0), one(1), return_exceptions=True)
     errors = [end for end in ended if isinstance(end, BaseException)]
-    for error in errors:
-        if not isinstance(error, HypervisorError):
-            raise error
+    _raise_surprise(errors)
     if errors:
         # The one that failed by itself tells why, so it comes first.
         errors.sort(key=lambda error: _GIVEN_UP in str(error))
         words = [str(error) for error in errors]
-        for migration, end in zip(pair.migrations, ended, strict=True):
+        for migration, end in zip(pair, ended, strict=True):
             if not isinstance(end, BaseException):
                 words.append(f"{migration.trip.name} runs on {migration.trip.destination}")
-        raise _failed(errors, "; ".join(words))
+        one_moved = any(
+            not isinstance(end, BaseException) or isinstance(end, ArrivedError) for end in ended
+        )
+        raise _failed(errors, "; ".join(words), one_moved=one_moved)
     return [end for end in ended if isinstance(end, str)]
 
 
-def _failed(errors: list[BaseException], words: str) -> HypervisorError:
+async def _moved(migration: Migration) -> str | None:
+    """A migration that has been checked, to its end."""
+    told = await migration.leave()
+    await migration.finish()
+    return told
+
+
+def _raise_surprise(errors: list[BaseException]) -> None:
+    for error in errors:
+        if not isinstance(error, HypervisorError):
+            raise error
+
+
+def _failed(
+    errors: Sequence[BaseException], words: str, *, one_moved: bool = False
+) -> HypervisorError:
+    if one_moved or any(isinstance(error, FinalError) for error in errors):
+        # To try it again would look for the domains where they no longer are.
+        return FinalError(f"the swap failed: {words}")
     if all(isinstance(error, TaskCancelledError) for error in errors):
         return TaskCancelledError(words)
     return HypervisorError(f"the swap failed: {words}")
 
 
-async def _in_turn(pair: Pair) -> list[str]:
+async def _in_turn(first: Migration, second: Migration) -> list[str]:
     """The first one first, as only then there is room for the second."""
-    first, second = pair.migrations
-    told = await first.run()
+    trouble: ArrivedError | None = None
+    told: list[str | None] = []
     try:
-        return [text for text in (told, await second.run()) if text is not None]
+        told.append(await _moved(first))
+    except ArrivedError as error:
+        trouble = error
+    arrived = str(trouble or f"{first.trip.name} runs on {first.trip.destination}")
+    try:
+        told.append(await _moved(second))
     except HypervisorError as error:
-        arrived = f"{first.trip.name} runs on {first.trip.destination}"
-        raise _failed([error], f"{error}; {arrived}") from error
+        raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
+    if trouble is not None:
+        arrived = f"{second.trip.name} runs on {second.trip.destination}"
+        raise _failed([trouble], f"{trouble}; {arrived}", one_moved=True) from trouble
+    return [text for text in told if text is not None]
 
 
-async def _by_storage(site: Site, pair: Pair, context: Context) -> list[str]:
+async def _by_storage(
+    site: Site, stored: StoredMigration, moved: Migration, context: Context
+) -> list[str]:
     """The first one is on storage while the second one moves."""
-    saved, moved = pair.migrations
-    name = saved.trip.name
+    trip = stored.trip
     told = None
-    with context.measure(saved.trip.timer):
+    trouble: ArrivedError | None = None
+    try:
+        path = _path(site, trip)
+    except HypervisorError as error:
+        raise await stored.undone(error) from error
+    with context.measure(trip.timer):
         try:
-            await saved.check()
-            path = _path(site, saved.trip)
-            await saved.prepare()
+            await stored.prepare()
         except HypervisorError as error:
-            raise await saved.undone(error) from error
-        with context.measure(f"downtime-{name}"):
+            raise await stored.undone(error) from error
+        with context.measure(f"downtime-{trip.name}"):
+            await stored.save(path)
             try:
-                await saved.save(path)
-            except HypervisorError as error:
-                raise await saved.undone(error) from error
-            try:
-                told = await moved.run()
+                told = await _moved(moved)
+            except ArrivedError as error:
+                trouble = error
             except Exception as error:
-                words = "; ".join([str(error), *await saved.restore(saved.trip.source)])
+                words = "; ".join([str(error), *await stored.restore_here()])
                 if not isinstance(error, HypervisorError):
                     context.log.warning("%s", words)
                     raise
                 raise _failed([error], words) from error
-            await saved.restore_there()
-    await saved.finish()
+            arrived = str(trouble or f"{moved.trip.name} runs on {moved.trip.destination}")
+            try:
+                await stored.restore_there()
+            except HypervisorError as error:
+                raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
+    if trouble is not None:
+        arrived = f"{trip.name} runs on {trip.destination}"
+        raise _failed([trouble], f"{trouble}; {arrived}", one_moved=True) from trouble
     return [] if told is None else [told]
 
 

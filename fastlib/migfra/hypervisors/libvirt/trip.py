@@ -44,10 +44,16 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What has been done to a domain for its migration, as far as it must not be forgotten."""
 
     phase: str = "prepare"
-    """`prepare`, `move`, `saved` (on storage) or `finish`."""
+    """`prepare`, `move`, `finish`; on storage `saving`, `saved`, `restoring`."""
     source: str = ""
     destination: str = ""
+    uuid: str = ""
+    """Tells it from another domain of its name."""
     was_running: bool = True
+    autostart: bool = False
+    """Whether it started with its host, which libvirt forgets on the way."""
+    known_there: bool = False
+    """Whether the destination had a definition of it before."""
     pscom: int = 0
     """How many processes have been suspended."""
     detached: Sequence[Attached] = ()
