@@ -50,7 +50,7 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="module", params=["peer-to-peer", "managed"])
 def fleet(request, tmp_path_factory) -> Iterator["object"]:
     """Two hosts with daemons, once for each way of migration."""
-    from fleet import fleet_of
+    from lab.fleet import fleet_of
 
     directory = tmp_path_factory.mktemp("fleet")
     shared = directory / "shared"

@@ -4,7 +4,7 @@ A bandwidth limit makes a migration last, so that there is time to interfere.
 """
 
 import pytest
-from fleet import PATIENCE, error, success
+from lab.fleet import PATIENCE, error, success
 
 pytestmark = pytest.mark.laboratory
 LONG = PATIENCE * 3

@@ -1,7 +1,7 @@
 """Where neither host has memory to spare, which is made so by reserving all of it."""
 
 import pytest
-from fleet import PATIENCE, error, fleet_of, success
+from lab.fleet import PATIENCE, error, fleet_of, success
 
 pytestmark = pytest.mark.laboratory
 ALL = 1 << 39

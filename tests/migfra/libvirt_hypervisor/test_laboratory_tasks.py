@@ -1,7 +1,7 @@
 """Every task, from message to result: daemons, broker, libvirt and QEMU are real."""
 
 import pytest
-from fleet import PATIENCE, error, success
+from lab.fleet import PATIENCE, error, success
 
 from fastlib import DeviceIvshmem, SwapWith
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lab.guest import Guest
-from lab.laboratory import Lab
-
 from fastlib import Result
 from fastlib.client import MigfraClient
+from lab.guest import Guest
+from lab.laboratory import Lab
 
 PATIENCE = 60.0
 _READY = "works on"
