@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,42 @@ class Migfra:
             self._reader.join(PATIENCE)
 
 
+class Witness:
+    """Counts the results that are sent, whoever asked for them; a context manager."""
+
+    def __init__(self, broker: object) -> None:
+        self._client = MigfraClient.connect(f"mqtt://{broker}")
+        self._watch = self._client.watch()
+        self._counting = threading.Lock()
+        self._seen: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+
+    def _count(self) -> None:
+        for sighting in self._watch:
+            id = getattr(sighting.message, "id", None)
+            if id is not None:
+                with self._counting:
+                    self._seen[id] += 1
+
+    def seen(self, id: str) -> int:
+        """How many results have come with that id."""
+        with self._counting:
+            return self._seen[id]
+
+    def twice(self) -> dict[str, int]:
+        """The ids that were answered more than once."""
+        with self._counting:
+            return {id: count for id, count in self._seen.items() if count > 1}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._thread.join(PATIENCE)
+
+
 class Fleet:
     """All of it, a context manager."""
 
@@ -95,6 +132,7 @@ class Fleet:
         self.guests: dict[str, Guest] = {}
         self.daemons: dict[str, Migfra] = {}
         self.client: MigfraClient
+        self.witness: Witness
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -111,6 +149,7 @@ class Fleet:
                 MigfraClient.connect(f"mqtt://{self.lab.broker}", timeout=300.0)
             )
             self.client.listen_to_progress()
+            self.witness = self._stack.enter_context(Witness(self.lab.broker))
             self._stack = self._stack.pop_all()
         return self
 
@@ -125,7 +164,7 @@ class Fleet:
     def running(self, host: str, name: str, **options: Any) -> Guest:
         """A guest with Linux, started on a host by its daemon, which beats.
 
-        It writes less than the slowest link of the tests carries.
+        It writes less than the slowest link of the tests carries, unless the options say more.
         """
         told = {"dirty": 4, "rate": 1, **options}
         guest = self.guests[name] = self.lab.define_guest(name, **told)
@@ -134,8 +173,19 @@ class Fleet:
         guest.await_beat()
         return guest
 
+    def answered_once(self) -> None:
+        """No task has been answered twice, and nothing more is on its way."""
+        for host in self.daemons:
+            # It is answered behind all that its daemon had to say before.
+            handle = self.client.query(host)
+            handle.result(PATIENCE)
+            wait_until(lambda id=handle.id: self.witness.seen(id), lambda: "the answer is unseen")
+        assert self.witness.twice() == {}
+
     def clear(self) -> None:
         """End what runs, and mend what was broken."""
+        if not self.lab.broker.mosquitto.runs:
+            self.lab.broker.mosquitto.start()
         for host in self.lab.hosts:
             if not host.linked:
                 host.mend()
@@ -156,8 +206,12 @@ class Fleet:
         assert self.lab.host(host).domains()[name] == "running"
         guest = self.guests[name]
         before = guest.await_beat()
+        # The first comparison that ends may have begun before.
+        wait_until(
+            lambda: guest.await_beat().passes >= before.passes + 2,
+            lambda: f"{name} does not compare its memory: {guest.beats[-1:]}",
+        )
         after = guest.await_beat(before)
-        assert after.count > before.count
         assert after.faults == 0
         counts = [beat.count for beat in guest.beats]
         assert counts == sorted(set(counts)), "the guest has lived twice"

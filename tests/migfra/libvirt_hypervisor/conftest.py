@@ -63,7 +63,8 @@ def fleet(request, tmp_path_factory) -> Iterator["object"]:
 
 @pytest.fixture
 def clean(fleet):
-    """The fleet without any domains."""
+    """The fleet without any domains. Afterwards no task has been answered twice."""
     fleet.clear()
     yield fleet
     fleet.clear()
+    fleet.answered_once()
