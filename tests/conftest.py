@@ -1,5 +1,7 @@
-"""What is run: `--long` for the nightly series, by default the short ones; `--lab` with the
-laboratory."""
+"""What is run: `--long` for the nightly series, by default the short ones.
+
+What cannot be run on this machine is skipped, and the end of the run says why.
+"""
 
 from datetime import timedelta
 
@@ -30,24 +32,35 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the long series in full: 100,000 texts on both roads, the largest hostile inputs",
     )
-    parser.addoption(
-        "--lab",
-        action="store_true",
-        help="run what needs the laboratory of several libvirt hosts (tests/lab/README.md)",
-    )
 
 
-LABORATORY = "it needs the laboratory of several hosts: tests/run --lab"
+REASONS = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--lab"):
+    """Skip what needs the laboratory where there can be none."""
+    found = [item for item in items if item.get_closest_marker("laboratory")]
+    if not found:
         return
-    for item in items:
-        if item.path.parent.name == "lab" or item.get_closest_marker("laboratory"):
-            item.add_marker(pytest.mark.skip(reason=LABORATORY))
+    from lab import requirements
+
+    if why := "; ".join(requirements.missing()):
+        reasons = config.stash.setdefault(REASONS, set())
+        for item in found:
+            item.add_marker(pytest.mark.skip(reason=f"no laboratory on this machine: {why}"))
+            reasons.add(f"{item.path.name} is not run, no laboratory on this machine: {why}")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if reasons := config.stash.get(REASONS, set()):
+        terminalreporter.section("migrations between real hosts are not tested", sep="!")
+        for reason in sorted(reasons):
+            terminalreporter.line(reason)
 
 
 def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "laboratory: needs several libvirt hosts (tests/lab/README.md)"
+    )
     if not config.getoption("hypothesis_profile", None):
         settings.load_profile("nightly" if config.getoption("--long") else "everyday")

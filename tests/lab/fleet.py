@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -110,9 +110,11 @@ class Witness:
             return self._seen[id]
 
     def twice(self) -> dict[str, int]:
-        """The ids that were answered more than once."""
+        """The ids that were answered more than once since this was asked last."""
         with self._counting:
-            return {id: count for id, count in self._seen.items() if count > 1}
+            found = {id: count for id, count in self._seen.items() if count > 1}
+            self._seen.clear()
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -166,12 +168,19 @@ class Fleet:
 
         It writes less than the slowest link of the tests carries, unless the options say more.
         """
+        return self.all_running(host, [name], **options)[0]
+
+    def all_running(self, host: str, names: Sequence[str], **options: Any) -> list[Guest]:
+        """Several of them, which boot at the same time."""
         told = {"dirty": 4, "rate": 1, **options}
-        guest = self.guests[name] = self.lab.define_guest(name, **told)
-        result = self.client.start(host, xml=guest.xml, probe_with_ssh=False).result(PATIENCE)
-        assert result.status == "success", result
-        guest.await_beat()
-        return guest
+        guests = [self.lab.define_guest(name, **told) for name in names]
+        self.guests.update({guest.name: guest for guest in guests})
+        started = [self.client.start(host, xml=guest.xml, probe_with_ssh=False) for guest in guests]
+        for handle in started:
+            success(handle.result(PATIENCE))
+        for guest in guests:
+            guest.await_beat()
+        return guests
 
     def answered_once(self) -> None:
         """No task has been answered twice, and nothing more is on its way."""

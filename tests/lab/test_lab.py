@@ -19,6 +19,8 @@ from lab import Lab, LabError, command, processes
 from lab.places import Places
 from lab.waiting import until
 
+pytestmark = pytest.mark.laboratory
+
 HERE = Path(__file__).parent
 PROGRAM = HERE / "lab"
 
