@@ -13,30 +13,17 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(config, items):
     """Skip what cannot run here, and keep the reason for the end of the run."""
     reasons = config.stash.setdefault(REASONS, set())
-    if importlib.util.find_spec("libvirt") is None:
-        absent = "libvirt-python is not installed: pip install 'fastlib[libvirt]'"
-        _skip([item for item in items if item.path.parent == HERE], absent, reasons)
+    if importlib.util.find_spec("libvirt") is not None:
         return
-    in_laboratory = [item for item in items if item.get_closest_marker("laboratory")]
-    if in_laboratory and (why := _no_laboratory()):
-        _skip(in_laboratory, why, reasons)
-
-
-def _no_laboratory() -> str | None:
-    from lab import requirements
-
-    return "; ".join(requirements.missing()) or None
-
-
-def _skip(items, why, reasons):
+    why = "libvirt-python is not installed: pip install 'fastlib[libvirt]'"
     for item in items:
-        if "without_libvirt" not in item.keywords:
+        if item.path.parent == HERE and "without_libvirt" not in item.keywords:
             item.add_marker(pytest.mark.skip(reason=why))
             reasons.add(f"{item.path.name} is not run: {why}")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "laboratory: needs the laboratory of several hosts")
+    config.addinivalue_line("markers", "both_ways: migrates from peer to peer, and managed")
     config.addinivalue_line("markers", "without_libvirt: runs without libvirt-python")
 
 
@@ -47,9 +34,20 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.line(reason)
 
 
-@pytest.fixture(scope="module", params=["peer-to-peer", "managed"])
+BOTH_WAYS = ["peer-to-peer", "managed"]
+
+
+def pytest_generate_tests(metafunc):
+    """Migrations go from peer to peer; what may end otherwise if managed is tried both ways."""
+    if "fleet" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("both_ways")
+        ways = BOTH_WAYS if marked is not None else BOTH_WAYS[:1]
+        metafunc.parametrize("fleet", ways, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def fleet(request, tmp_path_factory) -> Iterator["object"]:
-    """Two hosts with daemons, once for each way of migration."""
+    """Two hosts with daemons, for one way of migration."""
     from lab.fleet import fleet_of
 
     directory = tmp_path_factory.mktemp("fleet")
