@@ -23,6 +23,7 @@ GROUP: Final = "fastlib.hypervisors"
 BUILT_IN: Final[Mapping[str, str]] = {
     "dummy": "fastlib.migfra.hypervisors.dummy:DummyHypervisor",
     "libvirt": "fastlib.migfra.hypervisors.libvirt:LibvirtHypervisor",
+    "ponci": "fastlib.migfra.hypervisors.ponci:PonciHypervisor",
     "simulated": "fastlib.migfra.hypervisors.simulated:SimulatedHypervisor",
 }
 """The hypervisors of fastlib, found without a look at what is installed."""

@@ -1,0 +1,164 @@
+"""What can be done with a domain's group, whatever the version of cgroups. All of it may block."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+
+from ...errors import HypervisorError
+from .files import GoneError, make, read, remove, tree, write
+from .lists import parse, written
+
+State = Literal["running", "freezing", "paused"]
+_FEW: Final = 8
+"""How many processes are told by their ids."""
+
+
+class Sets(msgspec.Struct, frozen=True):
+    """CPUs and memory nodes."""
+
+    cpus: frozenset[int]
+    nodes: frozenset[int]
+
+
+class Hierarchy:
+    """The groups of the domains, all below one parent. Every method may raise GroupError."""
+
+    version: ClassVar[str] = ""
+    effective: ClassVar[tuple[str, str]] = ("", "")
+    """The files of the CPUs and nodes that a group really has."""
+
+    def __init__(self, parents: dict[Path, None]) -> None:
+        """The parent in each tree, the one with `cpuset` first."""
+        self._parents: Final = tuple(parents)
+        self.parent: Final = self._parents[0]
+
+    # The parent
+
+    def prepare(self) -> None:
+        """Make the parent, so that domains can be made in it."""
+        raise NotImplementedError
+
+    def available(self) -> Sets:
+        """What domains can get."""
+        return Sets(*(parse(read(self.parent / file)) for file in self.effective))
+
+    def names(self) -> list[str]:
+        """The domains, in order."""
+        return sorted({name for parent in self._parents for name in groups_in(parent)})
+
+    # A domain
+
+    def exists(self, name: str) -> bool:
+        """Whether there is the domain, perhaps half of it after a crash."""
+        return any((parent / name).is_dir() for parent in self._parents)
+
+    def create(self, name: str, cpus: frozenset[int] | None, nodes: frozenset[int] | None) -> None:
+        """Make a domain, whole or not at all; None is all that it can get."""
+        made: list[Path] = []
+        try:
+            # That of cpuset last, as it is the one that processes are put into.
+            for parent in reversed(self._parents):
+                if not make(parent / name):
+                    raise HypervisorError(
+                        f"{name} was made by somebody else just now; stop it first"
+                    )
+                made.append(parent / name)
+            if nodes is not None:
+                self.set_nodes(name, nodes)
+            if cpus is not None:
+                self.set_cpus(name, cpus)
+            self._complete(name)
+        except BaseException:
+            for group in made:
+                remove(group)
+            raise
+
+    def _complete(self, name: str) -> None:
+        """Do what a new domain still needs so that processes can be put into it."""
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the domain is there as a whole, so that processes can be put into it."""
+        raise NotImplementedError
+
+    def sets(self, name: str) -> Sets:
+        """What the domain was given; an empty set is what it inherits."""
+        group = self.parent / name
+        return Sets(parse(read(group / "cpuset.cpus")), parse(read(group / "cpuset.mems")))
+
+    def set_cpus(self, name: str, cpus: frozenset[int]) -> None:
+        """Let the domain's processes have these CPUs."""
+        write(self.parent / name / "cpuset.cpus", written(cpus))
+
+    def set_nodes(self, name: str, nodes: frozenset[int]) -> None:
+        """Let the domain's processes have memory of these nodes."""
+        write(self.parent / name / "cpuset.mems", written(nodes))
+
+    def state(self, name: str) -> State:
+        """Whether the domain's processes run."""
+        raise NotImplementedError
+
+    def told_to_freeze(self, name: str) -> bool:
+        """Whether the domain itself was frozen, and not just a group above it."""
+        raise NotImplementedError
+
+    def freeze(self, name: str) -> None:
+        """Let the domain freeze; `state` tells when it is done."""
+        raise NotImplementedError
+
+    def thaw(self, name: str) -> None:
+        """Let the domain run on."""
+        raise NotImplementedError
+
+    def check_freezable(self, name: str) -> None:
+        """Raises HypervisorError if some of the domain's processes would not freeze with it."""
+
+    def kill(self, name: str) -> bool:
+        """Have the kernel kill the domain's processes at once; False if it cannot do that."""
+        return False
+
+    def processes(self, name: str) -> frozenset[int]:
+        """The processes of the domain and of all groups below it.
+
+        Those of which the daemon cannot know the id, as they are of another PID namespace, are 0.
+        """
+        return frozenset(pid for parent in self._parents for pid in processes_below(parent / name))
+
+    def delete(self, name: str) -> None:
+        """Delete the domain and the groups below it. Raises BusyError if they have processes."""
+        for parent in self._parents:
+            for group in tree(parent / name):
+                remove(group)
+
+
+def groups_in(parent: Path) -> list[str]:
+    """The names of the groups in a group; none if that is not there."""
+    try:
+        return [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def processes_below(group: Path) -> set[int]:
+    """The processes of a group in one tree and of all groups below it."""
+    found: set[int] = set()
+    for each in tree(group):
+        try:
+            found.update(map(int, read(each / "cgroup.procs").split()))
+        except GoneError:
+            continue  # it went while it was looked at
+    return found
+
+
+def keys(text: str) -> dict[str, Any]:
+    """The lines of a file such as `cgroup.events`: a key and a value each."""
+    return dict(line.split() for line in text.splitlines())
+
+
+def counted(processes: Collection[int]) -> str:
+    """How many processes there are, and which, in words."""
+    few = ", ".join(map(str, sorted(processes)[:_FEW]))
+    more = ", …" if len(processes) > _FEW else ""
+    return f"{len(processes)} process{'' if len(processes) == 1 else 'es'} ({few}{more})"

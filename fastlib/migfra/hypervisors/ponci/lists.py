@@ -1,0 +1,24 @@
+"""CPUs and memory nodes as the kernel writes them: `0-3,7`."""
+
+from collections.abc import Iterable
+
+
+def parse(text: str) -> frozenset[int]:
+    """The numbers of a list; none for an empty one."""
+    numbers: set[int] = set()
+    for part in text.strip().split(","):
+        if part:
+            first, _, last = part.partition("-")
+            numbers.update(range(int(first), int(last or first) + 1))
+    return frozenset(numbers)
+
+
+def written(numbers: Iterable[int]) -> str:
+    """The shortest list of the numbers."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,103 @@
+"""Which hierarchy of cgroups the machine has, by what is mounted.
+
+cgroup v2 is one tree with all controllers, v1 has a tree for each controller or for several. A
+machine may have both at the same time ("hybrid"), but a controller is in one of them only, so the
+place of `cpuset` decides.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ...errors import HypervisorError
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A mounted tree of cgroups."""
+
+    point: Path
+    root: str
+    """The group of the hierarchy that is seen at the point; `/` is all of it."""
+    unified: bool
+    """Whether it is cgroup v2."""
+    controllers: frozenset[str] = frozenset()
+    """Of v1; those of v2 stand in its `cgroup.controllers`."""
+
+
+class Unified(msgspec.Struct, frozen=True):
+    """cgroup v2 with the controller cpuset."""
+
+    root: Path
+
+
+class Separate(msgspec.Struct, frozen=True):
+    """cgroup v1: two trees, or twice the same one."""
+
+    cpuset: Path
+    freezer: Path
+
+
+def mounts(mountinfo: str) -> list[Mount]:
+    """The trees of cgroups in the text of `/proc/self/mountinfo`, whole ones first."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind in ("cgroup", "cgroup2"):
+            root, point = before.split(" ")[3:5]
+            found.append(
+                Mount(
+                    point=Path(_plain(point)),
+                    root=_plain(root),
+                    unified=kind == "cgroup2",
+                    controllers=frozenset(options.split(",")),
+                )
+            )
+    return sorted(found, key=lambda mount: mount.root != "/")
+
+
+def _plain(path: str) -> str:
+    """A path without the kernel's escapes for space, tab, line end and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
+
+
+def hierarchy_of(
+    mounted: list[Mount], controllers: Callable[[Mount], frozenset[str]]
+) -> Unified | Separate:
+    """The hierarchy that has `cpuset`; `controllers` tells those of a tree of v2.
+
+    Raises HypervisorError if there is none that can do all that a domain needs.
+    """
+    unified = [mount for mount in mounted if mount.unified]
+    for mount in unified:
+        if "cpuset" in controllers(mount):
+            return Unified(mount.point)
+    of_v1: dict[str, Path] = {}
+    for mount in mounted:
+        if not mount.unified:
+            for controller in mount.controllers:
+                of_v1.setdefault(controller, mount.point)
+    if "cpuset" in of_v1 and "freezer" in of_v1:
+        return Separate(of_v1["cpuset"], of_v1["freezer"])
+    if "cpuset" in of_v1 or "freezer" in of_v1:
+        there, missing = sorted(("cpuset", "freezer"), key=lambda name: name not in of_v1)
+        beside = of_v1[there].with_name(missing)
+        raise HypervisorError(
+            f"cgroup v1 has the controller {there} at {of_v1[there]}, but ponci needs {missing} as "
+            f"well; mount it: mkdir -p {beside} && mount -t cgroup -o {missing} {missing} {beside}"
+        )
+    if unified:
+        raise HypervisorError(
+            f"the cgroup v2 at {unified[0].point} has no controller cpuset, and there is no cgroup "
+            "v1 that has it; let the group above delegate it (in a container, let it have cpuset), "
+            "or boot a kernel with CONFIG_CPUSETS and without cgroup_disable=cpuset"
+        )
+    raise HypervisorError(
+        "no cgroups are mounted, which ponci makes domains of; mount them: "
+        "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+    )

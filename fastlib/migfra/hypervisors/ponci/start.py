@@ -1,0 +1,68 @@
+"""Starting a domain: its group is made, with the CPUs and memory nodes that it may use."""
+
+from typing import Final
+
+import msgspec
+
+from ....message import Start
+from ...context import Context
+from ...errors import HypervisorError
+from .site import Site
+
+_CANNOT: Final = {
+    "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",
+    "transient": "a cgroup has no definition that could outlast it; leave 'transient' out",
+    "vcpus": "a cgroup has no vCPUs; say with one row of 'vcpu-map' which CPUs it may use",
+    "memory": "ponci sets no limit of memory; leave 'memory' out, or say with 'memnode-map' where "
+    "it may come from",
+    "pci_ids": "a cgroup has no devices; leave 'pci-ids' out",
+    "devs": "a cgroup has no devices; leave 'devs' out",
+    "ivshmem": "a cgroup has no devices, and its processes share memory as they like; leave "
+    "'ivshmem' out",
+}
+"""What a task may say that would not be done."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be made."""
+
+    name: str
+    cpus: frozenset[int] | None
+    """None is all that there are for domains."""
+    nodes: frozenset[int] | None
+    probe: bool
+    """Whether the task says in words that it is to be probed, which cannot be done."""
+
+    @classmethod
+    def of(cls, task: Start, site: Site) -> "Plan":
+        """The plan of a task. Raises HypervisorError if it cannot be done in full."""
+        for field, why in _CANNOT.items():
+            if getattr(task, field) not in (None, ()):
+                raise HypervisorError(why)
+        assert task.vm_name is not None  # or there would be XML
+        return cls(
+            name=task.vm_name,
+            cpus=None if task.vcpu_map is None else site.cpus_of(task.vcpu_map),
+            nodes=None if task.memnode_map is None else site.nodes_of(task.memnode_map),
+            probe=task.probe_with_ssh is True or task.probe_hostname is not None,
+        )
+
+
+def start(site: Site, task: Start, context: Context) -> str | None:
+    """Make a domain. What is worth telling of it, or None. Raises HypervisorError."""
+    groups = site.groups
+    groups.prepare()  # somebody may have cleared an empty parent away
+    plan = Plan.of(task, site)
+    name = plan.name
+    with site.alone(name, task, context):
+        if groups.exists(name):
+            raise HypervisorError(
+                f"{name} is there on {site.host} already, as {groups.parent / name}; stop it first"
+            )
+        context.note(making=True).result()
+        context.check_cancelled()
+        context.progress("create", vm_name=name)
+        with context.measure("start"):
+            groups.create(name, plan.cpus, plan.nodes)
+    context.log.info("its processes go into %s", groups.parent / name)
+    return f"{name} was not probed, as a cgroup does not answer on SSH" if plan.probe else None

@@ -1,0 +1,89 @@
+"""cgroup v2: a domain is one group, and those above it must hand the controller cpuset down."""
+
+import errno
+from pathlib import Path
+from typing import ClassVar, Final
+
+from ...errors import HypervisorError
+from .files import GoneError, GroupError, make, read, write
+from .hierarchy import Hierarchy, State, keys
+from .mounts import Unified
+
+
+class V2(Hierarchy):
+    """Domains in cgroup v2."""
+
+    version: ClassVar[str] = "v2"
+    effective: ClassVar[tuple[str, str]] = ("cpuset.cpus.effective", "cpuset.mems.effective")
+
+    def __init__(self, found: Unified, parts: list[str]) -> None:
+        self._root: Final = found.root
+        self._parts: Final = parts
+        super().__init__({found.root.joinpath(*parts): None})
+
+    def prepare(self) -> None:
+        group = self._root
+        _hand_down(group)
+        for part in self._parts:
+            group = group / part
+            make(group)
+            _hand_down(group)
+
+    def is_ready(self, name: str) -> bool:
+        return (self.parent / name).is_dir()
+
+    def state(self, name: str) -> State:
+        if keys(read(self.parent / name / "cgroup.events")).get("frozen") == "1":
+            return "paused"
+        return "freezing" if self.told_to_freeze(name) else "running"
+
+    def told_to_freeze(self, name: str) -> bool:
+        try:
+            return read(self.parent / name / "cgroup.freeze").strip() == "1"
+        except GoneError:
+            if self.exists(name):
+                return False  # the kernel cannot freeze it either
+            raise
+
+    def freeze(self, name: str) -> None:
+        try:
+            write(self.parent / name / "cgroup.freeze", "1")
+        except GoneError as error:
+            if not self.exists(name):
+                raise
+            raise HypervisorError(
+                "this kernel cannot freeze a group of cgroup v2; use Linux 5.2 or newer"
+            ) from error
+
+    def thaw(self, name: str) -> None:
+        write(self.parent / name / "cgroup.freeze", "0")
+
+    def kill(self, name: str) -> bool:
+        try:
+            write(self.parent / name / "cgroup.kill", "1")
+        except GoneError:
+            return False  # before Linux 5.14
+        return True
+
+
+def _hand_down(group: Path) -> None:
+    """Let the groups in a group have the controller cpuset. Raises HypervisorError."""
+    control = group / "cgroup.subtree_control"
+    if "cpuset" in read(control).split():
+        return
+    try:
+        write(control, "+cpuset")
+    except GroupError as error:
+        if error.errno == errno.EBUSY:
+            count = len(read(group / "cgroup.procs").split())
+            raise HypervisorError(
+                f"{group} has processes of its own ({count}), and then cgroup v2 lets the groups "
+                "in it have no controllers; move them into another group in it (systemd: "
+                "DelegateSubgroup=daemon), or name another 'parent'"
+            ) from error
+        if error.errno == errno.ENOENT:
+            raise HypervisorError(
+                f"{group} does not have the controller cpuset; write +cpuset to "
+                f"{group.parent}/cgroup.subtree_control (systemd: Delegate=cpuset)"
+            ) from error
+        raise
