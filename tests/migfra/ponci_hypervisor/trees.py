@@ -1,0 +1,110 @@
+"""The cgroups of this machine as a test sees them, by a way of its own."""
+
+import os
+import signal
+from pathlib import Path
+
+
+class Trees:
+    """The folders of one parent group, one for each tree that matters."""
+
+    def __init__(self, parent: str) -> None:
+        self.version, roots = _roots()
+        self.roots = list(dict.fromkeys(roots))
+        self.parents = [root / parent for root in self.roots]
+        """The one with `cpuset` first."""
+
+    def of(self, name: str) -> list[Path]:
+        return [parent / name for parent in self.parents]
+
+    def join(self, pid: int, name: str) -> None:
+        """Put a process into a domain, as an operator does."""
+        for folder in self.of(name):
+            (folder / "cgroup.procs").write_text(f"{pid}\n")
+
+    def leave(self, pid: int) -> None:
+        for root in self.roots:
+            (root / "cgroup.procs").write_text(f"{pid}\n")
+
+    def processes(self, name: str) -> set[int]:
+        return {pid for folder in self.of(name) for pid in _processes(folder)}
+
+    def exists(self, name: str) -> bool:
+        return any(folder.exists() for folder in self.of(name))
+
+    def state(self, name: str) -> str:
+        """`running`, `freezing` or `frozen`."""
+        if self.version == "v1":
+            state = (self.of(name)[-1] / "freezer.state").read_text().strip()
+            return {"THAWED": "running"}.get(state, state.lower())
+        (folder,) = self.of(name)
+        if "frozen 1" in (folder / "cgroup.events").read_text():
+            return "frozen"
+        return "freezing" if self.wants_frozen(folder) else "running"
+
+    @staticmethod
+    def wants_frozen(folder: Path) -> bool:
+        return (folder / "cgroup.freeze").read_text().strip() == "1"
+
+    def freeze(self, name: str, frozen: bool) -> None:
+        if self.version == "v1":
+            (self.of(name)[-1] / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+        else:
+            (self.of(name)[0] / "cgroup.freeze").write_text("1" if frozen else "0")
+
+    def clear(self) -> None:
+        """End all that runs below the parent, and remove it."""
+        for parent in self.parents:
+            while any(_end(folder) for folder, _, _ in os.walk(parent)):
+                pass
+            for folder, _, _ in os.walk(parent, topdown=False):
+                while _processes(Path(folder)):
+                    os.sched_yield()  # killed, and not quite gone
+                os.rmdir(folder)
+
+
+def _end(folder: str) -> bool:
+    """Kill what is in a group; whether there was something."""
+    for file, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        if (path := Path(folder, file)).exists():
+            path.write_text(thawed)
+    pids = _processes(Path(folder))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return bool(pids)
+
+
+def _processes(folder: Path) -> list[int]:
+    return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+
+
+def _roots() -> tuple[str, list[Path]]:
+    """The version, and where the trees are mounted."""
+    of_v1: dict[str, Path] = {}
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup2":
+            controllers = Path(point, "cgroup.controllers").read_text().split()
+            if "cpuset" in controllers:
+                return "v2", [Path(point)]
+        elif kind == "cgroup":
+            of_v1.update(dict.fromkeys(options.split(","), Path(point)))
+    return "v1", [of_v1["cpuset"], of_v1["freezer"]]
+
+
+def why_not() -> str | None:
+    """Why groups cannot be made here, or None."""
+    try:
+        _, roots = _roots()
+        for root in roots:
+            probe = root / f"fastlib-probe-{os.getpid()}"
+            probe.mkdir()
+            probe.rmdir()
+    except KeyError as missing:
+        return f"no cgroup has the controller {missing.args[0]} here; a kernel with it is needed"
+    except OSError as error:
+        return f"no cgroup can be made here ({error}); run the tests as root, with writable cgroups"
+    return None

@@ -1,0 +1,154 @@
+"""Real processes to put into domains, and what can be seen of them from outside."""
+
+import fcntl
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+_COUNTER = """
+import mmap, sys, time
+with open(sys.argv[1], "r+b") as file:
+    shared = mmap.mmap(file.fileno(), 8)
+number = 0
+while True:
+    number += 1
+    shared[:8] = number.to_bytes(8, "little")
+    time.sleep(0.001)
+"""
+_HARE = """
+import os, sys
+sys.stdin.read(1)
+while True:
+    if os.fork() != 0:
+        os._exit(0)
+"""
+_STUCK = """
+import ctypes, fcntl, mmap, os, signal, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def checked(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+faults = checked(libc.syscall(323, os.O_CLOEXEC | os.O_NONBLOCK))  # userfaultfd
+fcntl.ioctl(faults, 0xC018AA3F, bytearray(struct.pack("QQQ", 0xAA, 0, 0)))
+page = mmap.mmap(-1, 4096)
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+fcntl.ioctl(faults, 0xC020AA00, bytearray(struct.pack("QQQQ", address, 4096, 1, 0)))
+with socket.socket(fileno=int(sys.argv[1])) as told:
+    socket.send_fds(told, [struct.pack("Q", address)], [faults])
+    told.recv(1)
+target = ctypes.create_string_buffer(1)
+class Piece(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+here, there = Piece(ctypes.addressof(target), 1), Piece(address, 1)
+libc.process_vm_readv(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+while True:
+    signal.pause()
+"""
+
+
+class Workload:
+    """A process that ends with the block."""
+
+    def __init__(self, *arguments: object, pass_fds: tuple[int, ...] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*PYTHON, *map(str, arguments)], pass_fds=pass_fds, stdin=subprocess.PIPE
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.process.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        if kind is None:  # else it may be frozen, and does not end before its group is cleared
+            self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    def allowed(self, what: str) -> str:
+        """`Cpus` or `Mems`: what the kernel lets the process have."""
+        return status(self.pid, f"{what}_allowed_list")
+
+
+class Counter(Workload):
+    """A process that counts a thousand times a second, in a file."""
+
+    def __init__(self, directory: Path) -> None:
+        file = directory / f"counter-{os.urandom(4).hex()}"
+        file.write_bytes(bytes(8))
+        super().__init__(_COUNTER, file)
+        with file.open("r+b") as opened:
+            self._shared = mmap.mmap(opened.fileno(), 8)
+
+    @property
+    def count(self) -> int:
+        return int.from_bytes(self._shared[:8], "little")
+
+
+class Hare(Workload):
+    """A process that is never the same for long: it forks, and the child goes on so."""
+
+    def __init__(self) -> None:
+        super().__init__(_HARE)
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"!")
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Stuck(Workload):
+    """A process that waits in the kernel for a page that nobody brings, so it cannot freeze.
+
+    It is in the state D, as one that waits for a file server that is away, until `release`.
+    """
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair()
+        with theirs:
+            super().__init__(_STUCK, theirs.fileno(), pass_fds=(theirs.fileno(),))
+        told, (self._faults,), _, _ = socket.recv_fds(self._ours, 8, 1)
+        (self._address,) = struct.unpack("Q", told)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        os.close(self._faults)
+        self._ours.close()
+        super().__exit__(kind)
+
+    def wait(self) -> None:
+        """Let it wait for the page."""
+        self._ours.send(b"!")
+
+    @property
+    def is_stuck(self) -> bool:
+        return status(self.pid, "State").startswith("D")
+
+    def release(self) -> None:
+        """Bring the page."""
+        fcntl.ioctl(
+            self._faults, 0xC020AA04, bytearray(struct.pack("QQQq", self._address, 4096, 0, 0))
+        )
+
+
+def status(pid: int, key: str) -> str:
+    """A line of `/proc/<pid>/status`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return value.strip()
+    raise KeyError(key)
