@@ -34,17 +34,23 @@ def image() -> tuple[Path, Path]:
 
     Raises LabError if the kernel cannot be had or the program not be compiled.
     """
-    kernel = cache() / "kernel"
-    if not (kernel / "vmlinuz").exists():
-        _into(kernel, _fetch_kernel)
+    kernel = kernel_folder()
     digest = hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
     guest = cache() / f"guest-{digest}"
     if not (guest / "initrd").exists():
-        _into(guest, lambda folder: _make_archive(folder, kernel / "drivers"))
+        make_folder(guest, lambda folder: _make_archive(folder, kernel / "drivers"))
     return kernel / "vmlinuz", guest / "initrd"
 
 
-def _into(folder: Path, make: Callable[[Path], None]) -> None:
+def kernel_folder() -> Path:
+    """Where `vmlinuz` and its `drivers` are, fetched if they are missing. Raises LabError."""
+    kernel = cache() / "kernel"
+    if not (kernel / "vmlinuz").exists():
+        make_folder(kernel, _fetch_kernel)
+    return kernel
+
+
+def make_folder(folder: Path, make: Callable[[Path], None]) -> None:
     """Make a folder whole or not at all, whoever else does so at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -100,20 +106,21 @@ def _make_archive(folder: Path, drivers: Path) -> None:
 
 def _archive(program: Path, drivers: Path) -> Iterator[bytes]:
     """The archive as the kernel reads it: `cpio`, the format `newc`."""
-    yield _entry(1, "dev", 0o040755)
-    yield _entry(2, "dev/console", 0o020600, device=(5, 1))
-    yield _entry(3, "drivers", 0o040755)
-    yield _entry(4, "init", 0o100755, program.read_bytes())
+    yield entry(1, "dev", 0o040755)
+    yield entry(2, "dev/console", 0o020600, device=(5, 1))
+    yield entry(3, "drivers", 0o040755)
+    yield entry(4, "init", 0o100755, program.read_bytes())
     for number, driver in enumerate(_DRIVERS):
         name = driver.rpartition("/")[2]
         content = (drivers / f"{name}.ko").read_bytes()
-        yield _entry(5 + number, f"drivers/{number:02}-{name}.ko", 0o100644, content)
-    yield _entry(0, "TRAILER!!!", 0)
+        yield entry(5 + number, f"drivers/{number:02}-{name}.ko", 0o100644, content)
+    yield entry(0, "TRAILER!!!", 0)
 
 
-def _entry(
+def entry(
     number: int, name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)
 ) -> bytes:
+    """One file of an archive; the last is number 0, `TRAILER!!!`."""
     path = name.encode() + b"\0"
     numbers = (number, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
     head = b"070701" + b"".join(b"%08X" % value for value in numbers) + path

@@ -29,6 +29,7 @@ from fastlib import (
     Task,
 )
 from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.hypervisors.ponci import v2
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
 
 DONE = "found done after the daemon's restart"
@@ -276,9 +277,7 @@ async def a_domain_is_there_or_not(desk: Desk) -> None:
         )
     await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     said = await desk.refused(Start(vm_name="vm1", vcpu_map=[[1]]))
-    assert said == (
-        f"vm1 is there on node01 already, as {desk.trees.of('vm1')[0]}; stop it first"
-    )
+    assert said == (f"vm1 is there on node01 already, as {desk.trees.of('vm1')[0]}; stop it first")
     assert desk.hypervisor._site.groups.sets("vm1").cpus == {0}
 
 
@@ -560,17 +559,37 @@ async def v1_half_a_domain(desk: Desk) -> None:
 
 
 async def v2_a_parent_with_processes(desk: Desk) -> None:
+    (parent,) = desk.trees.parents
     with Counter(desk.directory) as counter:
-        (parent,) = desk.trees.of("busy")
-        parent.mkdir()
         (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
-        hypervisor = desk.another(parent=f"{desk.parent}/busy")
-        try:
-            hypervisor.open()
-        except HypervisorError as error:
-            assert str(error).startswith(f"{parent} has processes of its own (1), and then")
-        else:
-            raise AssertionError("it has opened")
+        said = await desk.refused(Start(vm_name="vm1"))
+        assert said.startswith(f"{parent} has processes of its own (1), and then cgroup v2 lets")
+        assert f"{parent} has processes of its own (1)" in _opened(desk, "")
+        # What the kernel makes of a group in one of this kind.
+        (parent / "vm1").mkdir()
+        assert (parent / "vm1/cgroup.type").read_text() == "domain invalid\n"
+        (parent / "vm1").rmdir()
+
+
+async def v2_a_threaded_parent(desk: Desk) -> None:
+    (group,) = desk.trees.of("new")
+    group.mkdir()
+    (group / "cgroup.type").write_text("threaded\n")
+    assert f"{group} is 'threaded', so that no process can be put into groups" in _opened(desk, "")
+
+
+async def v2_a_controller_that_is_not_handed_down(desk: Desk) -> None:
+    """As a unit of systemd that delegates nothing."""
+    (parent,) = desk.trees.parents
+    (parent / "cgroup.subtree_control").write_text("-cpuset\n")
+    group = parent / "new"
+    group.mkdir()
+    try:
+        v2._hand_down(group)
+    except HypervisorError as error:
+        assert str(error).startswith(f"{group} does not have the controller cpuset; write +cpuset")
+    else:
+        raise AssertionError("it was handed down")
 
 
 async def v2_too_many_groups(desk: Desk) -> None:

@@ -8,6 +8,7 @@ REASONS = pytest.StashKey[set[str]]()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cgroups: makes cgroups on this machine")
+    config.addinivalue_line("markers", "laboratory: needs the laboratory of several hosts")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -68,22 +68,36 @@ class V2(Hierarchy):
 
 def _hand_down(group: Path) -> None:
     """Let the groups in a group have the controller cpuset. Raises HypervisorError."""
+    if (group / "cgroup.type").exists():  # the root has none, and no such bounds
+        _check_domain(group)
     control = group / "cgroup.subtree_control"
     if "cpuset" in read(control).split():
         return
     try:
         write(control, "+cpuset")
     except GroupError as error:
-        if error.errno == errno.EBUSY:
-            count = len(read(group / "cgroup.procs").split())
-            raise HypervisorError(
-                f"{group} has processes of its own ({count}), and then cgroup v2 lets the groups "
-                "in it have no controllers; move them into another group in it (systemd: "
-                "DelegateSubgroup=daemon), or name another 'parent'"
-            ) from error
         if error.errno == errno.ENOENT:
             raise HypervisorError(
                 f"{group} does not have the controller cpuset; write +cpuset to "
                 f"{group.parent}/cgroup.subtree_control (systemd: Delegate=cpuset)"
             ) from error
         raise
+
+
+def _check_domain(group: Path) -> None:
+    """Raises HypervisorError if no processes could be put into groups in a group.
+
+    The kernel would let us make them all the same, and they would be of no use.
+    """
+    kind = read(group / "cgroup.type").strip()
+    if kind in ("domain invalid", "threaded"):
+        raise HypervisorError(
+            f"{group} is {kind!r}, so that no process can be put into groups in it; name another "
+            "'parent', or move the processes of the groups above it away"
+        )
+    if processes := read(group / "cgroup.procs").split():
+        raise HypervisorError(
+            f"{group} has processes of its own ({len(processes)}), and then cgroup v2 lets none be "
+            "put into the groups in it; move them into another group (systemd: "
+            "DelegateSubgroup=daemon), or name another 'parent'"
+        )

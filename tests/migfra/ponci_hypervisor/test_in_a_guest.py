@@ -1,0 +1,56 @@
+"""ponci with cgroup v2: in a guest, as a machine has one version at a time.
+
+The kernel is booted with `cgroup_no_v1=all`, two CPUs and two memory nodes.
+"""
+
+import re
+import subprocess
+
+import pytest
+from checks import of
+
+CHECKS = [check.__name__ for check in of("v2")]
+LONGEST = 900
+"""Seconds; the guest is emulated, and needs about a minute and a half."""
+_MACHINE = (
+    *("-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults"),
+    *("-object", "memory-backend-ram,id=first,size=512M"),
+    *("-object", "memory-backend-ram,id=second,size=256M"),
+    *("-numa", "node,nodeid=0,cpus=0,memdev=first"),
+    *("-numa", "node,nodeid=1,cpus=1,memdev=second"),
+    *("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"),
+)
+_COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off cgroup_no_v1=all"
+
+pytestmark = pytest.mark.laboratory
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory) -> str:
+    """What the guest has told when it was off again."""
+    from guest_image import image
+
+    kernel, archive = image(tmp_path_factory.mktemp("guest"))
+    boot = ("-kernel", kernel, "-initrd", archive, "-append", _COMMAND_LINE)
+    done = subprocess.run(
+        ["qemu-system-x86_64", *_MACHINE, *boot],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    archive.unlink()
+    told = done.stdout.decode(errors="replace").replace("\r", "")
+    assert done.returncode == 0, done.stderr.decode() + told
+    return told
+
+
+def test_it_has_the_other_version(console):
+    assert re.search("^cgroup v2, Linux [0-9]", console, re.MULTILINE), console
+    assert "\nTHE END\n" in console, console
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_in_guest(console, name):
+    _, _, said = console.partition(f"BEGIN {name}\n")
+    assert f"PASSED {name}\n" in said, said.partition(f"FAILED {name}\n")[0] or console
