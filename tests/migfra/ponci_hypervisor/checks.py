@@ -29,7 +29,6 @@ from fastlib import (
     Task,
 )
 from fastlib.migfra import Context, HypervisorError
-from fastlib.migfra.hypervisors.ponci import v2
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
 
 DONE = "found done after the daemon's restart"
@@ -472,28 +471,35 @@ async def a_repin_that_was_under_way(desk: Desk) -> None:
 
 
 async def _not_done(desk: Desk, task: Task, words: str, **notes: object) -> None:
+    outcome = None
+    error: HypervisorError | None = None
     try:
         outcome = await desk.recover(task, **notes)
-    except HypervisorError as error:
-        assert words in str(error), error
-    else:
-        raise AssertionError(f"{task} was found done: {outcome}")
+    except HypervisorError as raised:
+        error = raised
+    assert words in str(error), f"{task} ended with {error or outcome}"
 
 
 # What the machine does not permit
 
 _OPEN = """
 import ctypes, os, sys
-from fastlib.migfra import HypervisorError
+from fastlib import Start, Stop
+from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisor import Node
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
 hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), Node("node01"))
 {first}
 try:
     hypervisor.open()
+    hypervisor.start(Start(vm_name="vm1", vcpu_map=[[0]]), Context("node01"))
+    hypervisor.stop(Stop(vm_name="vm1"), Context("node01"))
 except HypervisorError as error:
     print(error)
+else:
+    print("it works")
 """
+_NOBODY = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 _READ_ONLY = """
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
@@ -504,8 +510,14 @@ for point in sys.argv[2:]:
 
 
 async def another_user_may_not(desk: Desk) -> None:
-    said = _opened(desk, "os.setgroups([]); os.setgid(65534); os.setuid(65534)")
+    said = _opened(desk, _NOBODY)
     assert "not this user's to change (Permission denied); run the daemon as root, or del" in said
+
+
+async def another_user_has_a_group_of_its_own(desk: Desk) -> None:
+    for parent in desk.trees.parents:
+        os.chown(parent, 65534, 65534)
+    assert _opened(desk, _NOBODY) == "it works\n"
 
 
 async def a_read_only_mount(desk: Desk) -> None:
@@ -575,21 +587,26 @@ async def v2_a_threaded_parent(desk: Desk) -> None:
     (group,) = desk.trees.of("new")
     group.mkdir()
     (group / "cgroup.type").write_text("threaded\n")
-    assert f"{group} is 'threaded', so that no process can be put into groups" in _opened(desk, "")
+    assert f"{group} is of the type 'threaded', so that no process can be" in _opened(desk, "")
+    assert f"{group.parent} is of the type 'domain threaded', so" in await desk.refused(
+        Start(vm_name="vm1")
+    )
+    group.rmdir()
 
 
-async def v2_a_controller_that_is_not_handed_down(desk: Desk) -> None:
-    """As a unit of systemd that delegates nothing."""
-    (parent,) = desk.trees.parents
-    (parent / "cgroup.subtree_control").write_text("-cpuset\n")
-    group = parent / "new"
-    group.mkdir()
-    try:
-        v2._hand_down(group)
-    except HypervisorError as error:
-        assert str(error).startswith(f"{group} does not have the controller cpuset; write +cpuset")
-    else:
-        raise AssertionError("it was handed down")
+async def v2_threads_in_groups_of_a_domain(desk: Desk) -> None:
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        (group,) = desk.trees.of("vm1")
+        desk.trees.join(counter.pid, "vm1")
+        (group / "threads").mkdir()
+        (group / "threads/cgroup.type").write_text("threaded\n")
+        (group / "threads/cgroup.threads").write_text(f"{counter.pid}\n")
+        await desk.do(Suspend(vm_name="vm1"))
+        await desk.do(Resume(vm_name="vm1"))
+        assert f"vm1 has 1 process ({counter.pid})" in await desk.refused(Stop(vm_name="vm1"))
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert counter.process.wait() == -9
 
 
 async def v2_too_many_groups(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """What can be done with a domain's group, whatever the version of cgroups. All of it may block."""
 
+import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 
 from ...errors import HypervisorError
-from .files import GoneError, make, read, remove, tree, write
+from .files import GoneError, GroupError, make, read, remove, tree, write
 from .lists import parse, written
 
 State = Literal["running", "freezing", "paused"]
@@ -149,6 +150,10 @@ def processes_below(group: Path) -> set[int]:
             found.update(map(int, read(each / "cgroup.procs").split()))
         except GoneError:
             continue  # it went while it was looked at
+        except GroupError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            continue  # it has threads only, whose processes are told by the group above
     return found
 
 

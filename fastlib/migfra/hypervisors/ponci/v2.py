@@ -1,11 +1,10 @@
 """cgroup v2: a domain is one group, and those above it must hand the controller cpuset down."""
 
-import errno
 from pathlib import Path
 from typing import ClassVar, Final
 
 from ...errors import HypervisorError
-from .files import GoneError, GroupError, make, read, write
+from .files import GoneError, make, read, write
 from .hierarchy import Hierarchy, State, keys
 from .mounts import Unified
 
@@ -71,17 +70,8 @@ def _hand_down(group: Path) -> None:
     if (group / "cgroup.type").exists():  # the root has none, and no such bounds
         _check_domain(group)
     control = group / "cgroup.subtree_control"
-    if "cpuset" in read(control).split():
-        return
-    try:
+    if "cpuset" not in read(control).split():
         write(control, "+cpuset")
-    except GroupError as error:
-        if error.errno == errno.ENOENT:
-            raise HypervisorError(
-                f"{group} does not have the controller cpuset; write +cpuset to "
-                f"{group.parent}/cgroup.subtree_control (systemd: Delegate=cpuset)"
-            ) from error
-        raise
 
 
 def _check_domain(group: Path) -> None:
@@ -90,14 +80,17 @@ def _check_domain(group: Path) -> None:
     The kernel would let us make them all the same, and they would be of no use.
     """
     kind = read(group / "cgroup.type").strip()
-    if kind in ("domain invalid", "threaded"):
+    # The others do not tell their processes, only their threads.
+    if kind in ("domain", "domain threaded"):
+        count = len(read(group / "cgroup.procs").split())
+        if count:
+            raise HypervisorError(
+                f"{group} has processes of its own ({count}), and then cgroup v2 lets none be put "
+                "into the groups in it; move them into another group (systemd: "
+                "DelegateSubgroup=daemon), or name another 'parent'"
+            )
+    if kind != "domain":
         raise HypervisorError(
-            f"{group} is {kind!r}, so that no process can be put into groups in it; name another "
-            "'parent', or move the processes of the groups above it away"
-        )
-    if processes := read(group / "cgroup.procs").split():
-        raise HypervisorError(
-            f"{group} has processes of its own ({len(processes)}), and then cgroup v2 lets none be "
-            "put into the groups in it; move them into another group (systemd: "
-            "DelegateSubgroup=daemon), or name another 'parent'"
+            f"{group} is of the type {kind!r}, so that no process can be put into groups in it; "
+            "name another 'parent', or undo what made groups above or in it threaded"
         )

@@ -1,0 +1,94 @@
+"""Which hierarchy a machine has, by its mounts; the kernel's lists of numbers."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.ponci.lists import parse, written
+from fastlib.migfra.hypervisors.ponci.mounts import (
+    Separate,
+    Unified,
+    hierarchy_of,
+    mounts,
+)
+
+PURE_V2 = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec shared:4 - cgroup2 cgroup2 rw,nsdelegate
+"""
+PURE_V1 = """\
+30 23 0:26 / /sys/fs/cgroup ro,nosuid shared:8 - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/systemd rw shared:9 - cgroup cgroup rw,xattr,name=systemd
+32 30 0:28 / /sys/fs/cgroup/cpuset rw shared:10 - cgroup cgroup rw,cpuset
+33 30 0:29 / /sys/fs/cgroup/freezer rw shared:11 - cgroup cgroup rw,freezer
+"""
+HYBRID = PURE_V1 + "34 30 0:30 / /sys/fs/cgroup/unified rw shared:12 - cgroup2 cgroup2 rw\n"
+TOGETHER = r"""
+30 23 0:26 / /cg\040roups/all rw - cgroup none rw,cpuset,freezer,cpu
+""".lstrip()
+CONTAINER = """\
+900 899 0:29 /docker/4f2 /sys/fs/cgroup/freezer ro - cgroup cgroup rw,freezer
+901 899 0:28 /docker/4f2 /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset
+902 899 0:28 / /host/cpuset rw - cgroup cgroup rw,cpuset
+"""
+ALL = frozenset({"cpuset", "cpu", "memory"})
+NONE: frozenset[str] = frozenset({"hugetlb"})
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "controllers", "found"),
+    [
+        (PURE_V2, ALL, Unified(CGROUP)),
+        (PURE_V1, NONE, Separate(CGROUP / "cpuset", CGROUP / "freezer")),
+        (HYBRID, NONE, Separate(CGROUP / "cpuset", CGROUP / "freezer")),
+        (HYBRID, ALL, Unified(CGROUP / "unified")),
+        (TOGETHER, NONE, Separate(Path("/cg roups/all"), Path("/cg roups/all"))),
+        (CONTAINER, NONE, Separate(Path("/host/cpuset"), CGROUP / "freezer")),
+    ],
+    ids=["v2", "v1", "hybrid", "hybrid with all in v2", "one tree of v1", "container"],
+)
+def test_the_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
+    assert hierarchy_of(mounts(mountinfo), lambda mount: controllers) == found
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "words"),
+    [
+        ("", "no cgroups are mounted, .*mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
+        (PURE_V2, "the cgroup v2 at /sys/fs/cgroup has no controller cpuset.*CONFIG_CPUSETS"),
+        (
+            PURE_V1.replace("freezer", "pids"),
+            "has the controller cpuset at /sys/fs/cgroup/cpuset, but ponci needs freezer as well; "
+            "mount it: mkdir -p /sys/fs/cgroup/freezer && mount -t cgroup -o freezer",
+        ),
+        (
+            PURE_V1.replace("cpuset", "pids"),
+            "has the controller freezer at /sys/fs/cgroup/freezer, but ponci needs cpuset",
+        ),
+    ],
+)
+def test_what_is_missing_is_told(mountinfo, words):
+    with pytest.raises(HypervisorError, match=words):
+        hierarchy_of(mounts(mountinfo), lambda mount: NONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("", set()), ("\n", set()), ("0\n", {0}), ("0-3,7", {0, 1, 2, 3, 7}), ("5,9-10", {5, 9, 10})],
+)
+def test_lists(text, numbers):
+    assert parse(text) == numbers
+    assert written(numbers) == text.strip()
+
+
+@given(st.sets(st.integers(0, 200)))
+def test_every_list_reads_back(numbers):
+    assert parse(written(numbers)) == numbers
+
+
+def test_the_shortest_list():
+    assert written([3, 1, 2, 2, 9]) == "1-3,9"
