@@ -288,6 +288,20 @@ async def the_parent_bounds_the_domains(desk: Desk) -> None:
     assert (await desk.node()).cpus == 1
 
 
+async def the_root_may_be_the_parent(desk: Desk) -> None:
+    await desk.open(parent="/")
+    name = f"{desk.parent}-top"
+    assert await desk.do(Start(vm_name=name, vcpu_map=[[0]], memnode_map=[[0]])) is None
+    try:
+        assert all((root / name).is_dir() for root in desk.trees.roots)
+        domains = await desk.domains()
+        assert domains[name] == domains[desk.parent] == "running"
+        assert (await desk.node()).cpus == LAST_CPU + 1
+    finally:
+        await desk.do(Stop(vm_name=name))
+    assert not any((root / name).exists() for root in desk.trees.roots)
+
+
 async def a_parent_that_is_gone_is_made_again(desk: Desk) -> None:
     for parent in desk.trees.parents:
         parent.rmdir()
@@ -551,6 +565,19 @@ async def v1_a_process_in_one_tree_only(desk: Desk) -> None:
         assert "has 1 process" in await desk.refused(Stop(vm_name="vm1"))
         await desk.do(Stop(vm_name="vm1", force=True))
         assert counter.process.wait() == -9
+
+
+async def v1_groups_below_have_a_claim(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    group = desk.trees.of("vm1")[0]
+    (group / "below").mkdir()
+    (group / "below/cpuset.cpus").write_text("1")
+    said = await desk.refused(Repin(vm_name="vm1", vcpu_map=[[0]]))
+    assert said.startswith(f"the kernel refuses '0' for {group}/cpuset.cpus (Device or resource")
+    assert "beside or below it have a claim on them" in said
+    await desk.do(Repin(vm_name="vm1", vcpu_map=[[1]]))
+    await desk.do(Stop(vm_name="vm1"))
+    assert not group.exists()
 
 
 async def v1_half_a_domain(desk: Desk) -> None:

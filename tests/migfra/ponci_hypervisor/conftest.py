@@ -1,8 +1,12 @@
 """What the tests of ponci need, and why they are skipped where that is missing."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from trees import why_not
 
+HERE = Path(__file__).parent
 REASONS = pytest.StashKey[set[str]]()
 
 
@@ -13,12 +17,23 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Skip what cannot run here, and keep the reason for the end of the run."""
-    reasons = config.stash.setdefault(REASONS, set())
-    wanting = [item for item in items if item.get_closest_marker("cgroups")]
-    if wanting and (why := why_not()):
-        for item in wanting:
+    own = [item for item in items if item.path.parent == HERE]
+    _skip(config, [item for item in own if item.get_closest_marker("cgroups")], why_not)
+    if config.getoption("--lab"):
+        _skip(config, [item for item in own if item.get_closest_marker("laboratory")], _no_guest)
+
+
+def _no_guest() -> str | None:
+    if shutil.which("qemu-system-x86_64") is None:
+        return "qemu-system-x86_64 is not installed; as root: tests/lab/install"
+    return None
+
+
+def _skip(config, items, reason):
+    if items and (why := reason()):
+        for item in items:
             item.add_marker(pytest.mark.skip(reason=why))
-            reasons.add(f"{item.path.name} is not run: {why}")
+            config.stash.setdefault(REASONS, set()).add(f"{item.path.name} is not run: {why}")
 
 
 def pytest_terminal_summary(terminalreporter, config):

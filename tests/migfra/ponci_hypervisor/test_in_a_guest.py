@@ -11,7 +11,7 @@ from checks import of
 
 CHECKS = [check.__name__ for check in of("v2")]
 LONGEST = 900
-"""Seconds; the guest is emulated, and needs about a minute and a half."""
+"""Seconds; the guest is emulated, and needs two to five minutes."""
 _MACHINE = (
     *("-accel", "tcg", "-machine", "pc", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults"),
     *("-object", "memory-backend-ram,id=first,size=512M"),

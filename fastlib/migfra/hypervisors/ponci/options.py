@@ -52,7 +52,7 @@ class PonciOptions(Message):
         str,
         Wire(
             "The cgroup that has the domains, made if it is missing; each group in it is one. "
-            "'/' is the root, where those of the C++ daemon are."
+            "'/' is the root, of which all groups of the system are domains then."
         ),
     ] = "migfra"
     freeze_timeout: Annotated[
