@@ -595,6 +595,12 @@ async def v1_half_a_domain(desk: Desk) -> None:
     cpuset.mkdir()
     await desk.do(stop)
     assert not cpuset.exists()
+    with Counter(desk.directory) as counter:
+        await desk.do(start)
+        (cpuset / "cgroup.procs").write_text(f"{counter.pid}\n")
+        freezer.rmdir()
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert counter.process.wait() == -9
 
 
 async def v2_a_parent_with_processes(desk: Desk) -> None:
@@ -611,14 +617,21 @@ async def v2_a_parent_with_processes(desk: Desk) -> None:
 
 
 async def v2_a_threaded_parent(desk: Desk) -> None:
-    (group,) = desk.trees.of("new")
-    group.mkdir()
-    (group / "cgroup.type").write_text("threaded\n")
-    assert f"{group} is of the type 'threaded', so that no process can be" in _opened(desk, "")
-    assert f"{group.parent} is of the type 'domain threaded', so" in await desk.refused(
-        Start(vm_name="vm1")
-    )
-    group.rmdir()
+    (parent,) = desk.trees.parents
+    top = parent.with_name(f"{desk.parent}-threaded")
+    for group, told in (
+        (parent / "new", f"{parent} is of the type 'domain threaded'"),
+        (top, f"{top} is of the type 'threaded'"),
+    ):
+        group.mkdir()
+        try:
+            (group / "cgroup.type").write_text("threaded\n")
+            await asyncio.to_thread(desk.another(parent=str(group.relative_to(top.parent))).open)
+        except HypervisorError as error:
+            said = str(error)
+        finally:
+            group.rmdir()
+        assert said.startswith(f"{told}, so that no process can be put into groups in it; name")
 
 
 async def v2_threads_in_groups_of_a_domain(desk: Desk) -> None:

@@ -29,8 +29,11 @@ _PROJECT = "/project"
 _INIT = HERE / "guest_init.py"
 
 
-def image(folder: Path) -> tuple[Path, Path]:
-    """The paths of kernel and archive; the archive is made in a folder. Raises LabError."""
+def image(folder: Path, checks: Iterable[str]) -> tuple[Path, Path]:
+    """The paths of kernel and archive; the archive is made in a folder. Raises LabError.
+
+    The guest plays the checks of these names.
+    """
     kernel = kernel_folder() / "vmlinuz"
     archive = folder / "initrd"
     with archive.open("wb") as file:
@@ -38,6 +41,7 @@ def image(folder: Path) -> tuple[Path, Path]:
         with tempfile.TemporaryDirectory() as temporary:
             tree = Path(temporary)
             _put_project(tree)
+            (tree / "checks").write_text("\n".join(checks))
             _compile(tree)
             file.writelines(_archive(tree))
     return kernel, archive

@@ -4,8 +4,10 @@ import ctypes
 import os
 import sys
 import traceback
+from pathlib import Path
 
 PROJECT = "/project"
+NAMES = Path("/checks")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -16,21 +18,21 @@ def mount(kind: str, point: str) -> None:
 
 
 def play_all() -> None:
-    from checks import of
+    import checks
     from desk import play
     from trees import Trees
 
     version = Trees("").version
     print(f"cgroup {version}, Linux {os.uname().release}", flush=True)
-    for check in of(version):
-        print(f"BEGIN {check.__name__}", flush=True)
+    for name in NAMES.read_text().splitlines():
+        print(f"BEGIN {name}", flush=True)
         try:
-            play(check)
+            play(getattr(checks, name))
         except BaseException:
             traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {check.__name__}", flush=True)
+            print(f"FAILED {name}", flush=True)
         else:
-            print(f"PASSED {check.__name__}", flush=True)
+            print(f"PASSED {name}", flush=True)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from fastlib.migfra.hypervisors.ponci.mounts import (
     hierarchy_of,
     mounts,
 )
+from fastlib.migfra.hypervisors.ponci.v2 import V2
 
 PURE_V2 = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -92,3 +93,15 @@ def test_every_list_reads_back(numbers):
 
 def test_the_shortest_list():
     assert written([3, 1, 2, 2, 9]) == "1-3,9"
+
+
+def test_a_kernel_that_cannot_freeze_by_v2(tmp_path):
+    """Such as Linux 5.1; the files of a group are played here."""
+    group = tmp_path / "vm1"
+    group.mkdir()
+    (group / "cgroup.events").write_text("populated 1\n")
+    groups = V2(Unified(tmp_path), [])
+    assert groups.state("vm1") == "running"
+    assert not groups.kill("vm1")
+    with pytest.raises(HypervisorError, match=r"use Linux 5\.2 or newer"):
+        groups.check_freezable("vm1")

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -31,9 +31,9 @@ class Hierarchy:
     effective: ClassVar[tuple[str, str]] = ("", "")
     """The files of the CPUs and nodes that a group really has."""
 
-    def __init__(self, parents: dict[Path, None]) -> None:
-        """The parent in each tree, the one with `cpuset` first."""
-        self._parents: Final = tuple(parents)
+    def __init__(self, parents: Iterable[Path]) -> None:
+        """The parent in each tree, the one with `cpuset` first; perhaps it is the same twice."""
+        self._parents: Final = tuple(dict.fromkeys(parents))
         self.parent: Final = self._parents[0]
 
     # The parent
@@ -105,6 +105,10 @@ class Hierarchy:
         """Whether the domain itself was frozen, and not just a group above it."""
         raise NotImplementedError
 
+    def can_freeze(self, name: str) -> bool:
+        """Whether the kernel has what freezes the domain."""
+        raise NotImplementedError
+
     def freeze(self, name: str) -> None:
         """Let the domain freeze; `state` tells when it is done."""
         raise NotImplementedError
@@ -114,7 +118,8 @@ class Hierarchy:
         raise NotImplementedError
 
     def check_freezable(self, name: str) -> None:
-        """Raises HypervisorError if some of the domain's processes would not freeze with it."""
+        """Raises HypervisorError if not all of the domain's processes would freeze."""
+        raise NotImplementedError
 
     def kill(self, name: str) -> bool:
         """Have the kernel kill the domain's processes at once; False if it cannot do that."""

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
@@ -13,12 +13,12 @@ from ...context import Context
 from ...errors import HypervisorError, TaskCancelledError
 from ...names import matching
 from .files import BusyError
-from .hierarchy import counted
+from .hierarchy import Hierarchy, counted
 from .site import Site
 from .waiting import until
 
 _SETTLING: Final = 1.0
-"""Seconds until all of a group are killed, whether they have frozen before or not."""
+"""Seconds that processes get to freeze before they are killed, frozen or not."""
 
 
 def stop(site: Site, task: Stop, context: Context) -> list[Result] | str | None:
@@ -84,28 +84,33 @@ def _kill(site: Site, name: str, context: Context) -> None:
 def kill_each(site: Site, name: str, context: Context) -> None:
     """Kill the processes that a domain has now, one by one.
 
-    They are frozen before, so that none begins others meanwhile, and no other process can have got
-    the id of one that has ended.
+    They are frozen before, so that none begins others meanwhile; where they cannot be, it is done
+    again until there are none left.
     """
     groups = site.groups
+    if not groups.can_freeze(name):
+        _send_kill(groups, name)
+        return
     groups.freeze(name)
     try:
         until(lambda: groups.state(name) == "paused", _SETTLING, context)
-        with ExitStack() as files:
-            handles = {}
-            for pid in groups.processes(name) - {0}:
-                try:
-                    handles[pid] = os.pidfd_open(pid)
-                except ProcessLookupError:
-                    continue  # it has ended by itself
-                files.callback(os.close, handles[pid])
-            for pid in groups.processes(name) & handles.keys():
-                try:
-                    signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        _send_kill(groups, name)
     finally:
         groups.thaw(name)
+
+
+def _send_kill(groups: Hierarchy, name: str) -> None:
+    """Kill the processes of a domain, and no other that has got the id of one that has ended."""
+    with ExitStack() as files:
+        handles: dict[int, int] = {}
+        for pid in groups.processes(name) - {0}:
+            with suppress(ProcessLookupError):  # it has ended by itself
+                handles[pid] = os.pidfd_open(pid)
+                files.callback(os.close, handles[pid])
+        # What a handle was opened for was one of these if its id is among them still.
+        for pid in groups.processes(name) & handles.keys():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
 
 
 def _delete(site: Site, name: str, context: Context) -> None:

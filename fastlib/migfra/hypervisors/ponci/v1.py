@@ -26,9 +26,9 @@ class V1(Hierarchy):
     effective: ClassVar[tuple[str, str]] = ("cpuset.effective_cpus", "cpuset.effective_mems")
 
     def __init__(self, found: Separate, parts: list[str]) -> None:
-        self._roots: Final = dict.fromkeys((found.cpuset, found.freezer))
+        self._roots: Final = (found.cpuset, found.freezer)
         self._parts: Final = parts
-        super().__init__({root.joinpath(*parts): None for root in self._roots})
+        super().__init__(root.joinpath(*parts) for root in self._roots)
         self._freezers: Final = found.freezer.joinpath(*parts)
 
     def prepare(self) -> None:
@@ -53,6 +53,9 @@ class V1(Hierarchy):
 
     def told_to_freeze(self, name: str) -> bool:
         return read(self._freezers / name / "freezer.self_freezing").strip() == "1"
+
+    def can_freeze(self, name: str) -> bool:
+        return (self._freezers / name / "freezer.state").exists()
 
     def freeze(self, name: str) -> None:
         write(self._freezers / name / "freezer.state", "FROZEN")

@@ -18,7 +18,7 @@ class V2(Hierarchy):
     def __init__(self, found: Unified, parts: list[str]) -> None:
         self._root: Final = found.root
         self._parts: Final = parts
-        super().__init__({found.root.joinpath(*parts): None})
+        super().__init__([found.root.joinpath(*parts)])
 
     def prepare(self) -> None:
         group = self._root
@@ -37,22 +37,20 @@ class V2(Hierarchy):
         return "freezing" if self.told_to_freeze(name) else "running"
 
     def told_to_freeze(self, name: str) -> bool:
-        try:
-            return read(self.parent / name / "cgroup.freeze").strip() == "1"
-        except GoneError:
-            if self.exists(name):
-                return False  # the kernel cannot freeze it either
-            raise
+        file = self.parent / name / "cgroup.freeze"
+        return self.can_freeze(name) and read(file).strip() == "1"
 
-    def freeze(self, name: str) -> None:
-        try:
-            write(self.parent / name / "cgroup.freeze", "1")
-        except GoneError as error:
-            if not self.exists(name):
-                raise
+    def can_freeze(self, name: str) -> bool:
+        return (self.parent / name / "cgroup.freeze").exists()
+
+    def check_freezable(self, name: str) -> None:
+        if not self.can_freeze(name):
             raise HypervisorError(
                 "this kernel cannot freeze a group of cgroup v2; use Linux 5.2 or newer"
-            ) from error
+            )
+
+    def freeze(self, name: str) -> None:
+        write(self.parent / name / "cgroup.freeze", "1")
 
     def thaw(self, name: str) -> None:
         write(self.parent / name / "cgroup.freeze", "0")
