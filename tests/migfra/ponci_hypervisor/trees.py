@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -54,26 +55,22 @@ class Trees:
 
     def clear(self) -> None:
         """End all that runs below the parent, and remove it."""
-        for parent in self.parents:
-            while any(_end(folder) for folder, _, _ in os.walk(parent)):
-                pass
-            for folder, _, _ in os.walk(parent, topdown=False):
-                while _processes(Path(folder)):
-                    os.sched_yield()  # killed, and not quite gone
-                os.rmdir(folder)
+        groups = [Path(folder) for parent in self.parents for folder, _, _ in os.walk(parent)]
+        while sum(map(_end, groups)):
+            os.sched_yield()
+        for group in sorted(groups, reverse=True):  # those below before those above
+            group.rmdir()
 
 
-def _end(folder: str) -> bool:
-    """Kill what is in a group; whether there was something."""
+def _end(group: Path) -> bool:
+    """Thaw a group and kill what is in it; whether there was something."""
     for file, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-        if (path := Path(folder, file)).exists():
-            path.write_text(thawed)
-    pids = _processes(Path(folder))
+        if (group / file).exists():
+            (group / file).write_text(thawed)
+    pids = _processes(group)
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     return bool(pids)
 
 
