@@ -54,12 +54,16 @@ class Trees:
             (self.of(name)[0] / "cgroup.freeze").write_text("1" if frozen else "0")
 
     def clear(self) -> None:
-        """End all that runs below the parent, and remove it."""
+        """End all that runs below the parent, and remove it.
+
+        After a check that has failed, its daemon may be about to do the same.
+        """
         groups = [Path(folder) for parent in self.parents for folder, _, _ in os.walk(parent)]
         while sum(map(_end, groups)):
             os.sched_yield()
         for group in sorted(groups, reverse=True):  # those below before those above
-            group.rmdir()
+            with suppress(FileNotFoundError):
+                group.rmdir()
 
 
 def _end(group: Path) -> bool:
@@ -67,7 +71,7 @@ def _end(group: Path) -> bool:
     for file, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
         if (group / file).exists():
             (group / file).write_text(thawed)
-    pids = _processes(group)
+    pids = _processes(group) if group.exists() else []
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
