@@ -1,6 +1,5 @@
 """What the tests of ponci need, and why they are skipped where that is missing."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,12 @@ REASONS = pytest.StashKey[set[str]]()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cgroups: makes cgroups on this machine")
-    config.addinivalue_line("markers", "laboratory: needs the laboratory of several hosts")
 
 
 def pytest_collection_modifyitems(config, items):
     """Skip what cannot run here, and keep the reason for the end of the run."""
     own = [item for item in items if item.path.parent == HERE]
     _skip(config, [item for item in own if item.get_closest_marker("cgroups")], why_not)
-    if config.getoption("--lab"):
-        _skip(config, [item for item in own if item.get_closest_marker("laboratory")], _no_guest)
-
-
-def _no_guest() -> str | None:
-    if shutil.which("qemu-system-x86_64") is None:
-        return "qemu-system-x86_64 is not installed; as root: tests/lab/install"
-    return None
 
 
 def _skip(config, items, reason):
