@@ -131,7 +131,7 @@ def test_faults_at_any_moment(clean, often, figures):
     seed = 20261126
     rng = random.Random(seed)
     ends = {"success": 0, "error": 0}
-    count = often(len(FAULTS), 100)
+    count = often(len(FAULTS), 6 * len(FAULTS))
     for number in range(count):
         clean.clear()
         clean.running("hostA", "vm1", **LOAD)
