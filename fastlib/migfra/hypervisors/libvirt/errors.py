@@ -46,11 +46,9 @@ class UnsupportedCallError(LibvirtError):
 _NO_SUPPORT: Final = 3
 _NO_CONNECT: Final = 5
 _INVALID_CONN: Final = 6
-_SYSTEM: Final = 38
-_RPC: Final = 39
 _NO_DOMAIN: Final = 42
-_AUTH: Final = frozenset({45, 79, 80, 88})
-"""Failed, cancelled, unavailable, access denied."""
+_AUTH: Final = frozenset({45, 79, 88, 94})
+"""Failed, cancelled, access denied, unavailable."""
 _INVALID: Final = 55
 _BUSY: Final = 68
 _ABORTED: Final = 78
@@ -68,8 +66,10 @@ _LOST_TEXTS: Final = (
 _OPENING: Final = (
     ("Permission denied (", "refuses this user's SSH key; put it into authorized_keys there"),
     ("Host key verification failed", "has an unknown SSH key; add it to known_hosts"),
+    ("Cannot find 'ssh'", "cannot be reached, as there is no program ssh here; install it"),
+    ("ertificate", "is not trusted, or does not trust us; look at the certificates of both"),
     ("Permission denied", "does not permit it; run the daemon as root or in the group libvirt"),
-    ("No such file or directory", "does not run; start libvirtd there"),
+    ("authentication", "does not permit it; run the daemon as root or in the group libvirt"),
     ("Connection refused", "does not run, or does not listen; start libvirtd there"),
     ("No route to host", "is unreachable; look at the host and its network"),
     ("Network is unreachable", "is unreachable; look at the host and its network"),
@@ -77,10 +77,13 @@ _OPENING: Final = (
     ("unable to resolve", "has a name that is not known; look at its spelling and at DNS"),
     ("Could not resolve", "has a name that is not known; look at its spelling and at DNS"),
     ("Name or service not known", "has a name that is not known; look at its spelling and at DNS"),
-    ("ertificate", "is not trusted, or does not trust us; look at the certificates of both"),
+    ("No such file or directory", "does not run; start libvirtd there"),
     ("no connection driver", "has no such driver; install it, as libvirt-daemon-driver-qemu"),
 )
-"""What the text of an error on opening has, and what that means."""
+"""What the text of an error on opening has, and what that means; the first that fits counts.
+
+A file that is missing can be a certificate or a key as well as libvirt's socket.
+"""
 
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
@@ -115,7 +118,7 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
             text,
         )
     if code == _ABORTED:
-        return LibvirtError(f"it was aborted ({text})", code, text)
+        return LibvirtError(f"it was aborted on {host}; try it again ({text})", code, text)
     if code == _INVALID:
         return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
     return LibvirtError(f"libvirt on {host}: {text}", code, text)
@@ -128,7 +131,10 @@ def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
     for known, meaning in _OPENING:
         if known.lower() in text.lower():
             return LostError(f"libvirt on {host} {meaning} ({uri}: {text})", code)
-    return LostError(f"libvirt on {host} cannot be reached ({uri}: {text})", code)
+    return LostError(
+        f"libvirt on {host} cannot be reached; look whether libvirtd runs there ({uri}: {text})",
+        code,
+    )
 
 
 def silent(host: str, seconds: float) -> LostError:
