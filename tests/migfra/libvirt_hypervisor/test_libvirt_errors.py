@@ -1,0 +1,319 @@
+"""What libvirt's errors become: one sentence that names the host, says why, and what to do.
+
+Where a machine can be made to fail in earnest, it is: connections are opened to where nobody is,
+and calls made that the driver `test` refuses. The other texts are those that libvirt 9.0 gave.
+"""
+
+import os
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt import errors
+from fastlib.migfra.hypervisors.libvirt.api import api
+from fastlib.migfra.hypervisors.libvirt.errors import (
+    LibvirtError,
+    LostError,
+    NoDomainError,
+    UnsupportedCallError,
+    not_opened,
+    silent,
+    translated,
+)
+
+HOST = "node07"
+MISSING = "does not run; start libvirtd there"
+SILENT_PORT = "does not run, or does not listen; start libvirtd there"
+REFUSED = "does not permit it; run the daemon as root or in the group libvirt"
+KEY = "refuses this user's SSH key; put it into authorized_keys there"
+HOST_KEY = "has an unknown SSH key; add it to known_hosts"
+UNTRUSTED = "is not trusted, or does not trust us; look at the certificates of both"
+UNKNOWN = "has a name that is not known; look at its spelling and at DNS"
+FAR = "is unreachable; look at the host and its network"
+DRIVER = "has no such driver; install it, as libvirt-daemon-driver-qemu"
+SSH = "cannot be reached, as there is no program ssh here; install it"
+OTHERWISE = "cannot be reached; look whether libvirtd runs there"
+
+
+def made(text, code="VIR_ERR_SYSTEM_ERROR"):
+    """An error as libvirt-python makes it of one of libvirt's."""
+    libvirt = api()
+    error = libvirt.libvirtError(text)
+    error.args = (text,)
+    error.err = (getattr(libvirt, code), 0, text, libvirt.VIR_ERR_ERROR, "%s", text, None, -1, -1)
+    return error
+
+
+def opening(uri):
+    """The error of opening what cannot be opened."""
+    libvirt = api()
+    with pytest.raises(libvirt.libvirtError) as caught:
+        libvirt.open(uri)
+    return caught.value
+
+
+def check_opening(error, uri, meaning):
+    found = not_opened(error, HOST, uri)
+    said = " ".join(str(error).split())
+    assert str(found) == f"libvirt on {HOST} {meaning} ({uri}: {said})"
+    assert isinstance(found, LostError)
+    assert found.code == error.get_error_code()
+
+
+@contextmanager
+def closed_port():
+    """A port of this machine that is taken, so that nobody listens there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "meaning"),
+    [
+        ("qemu+unix:///system?socket={path}/libvirt-sock", MISSING),
+        ("qemu+tcp://127.0.0.1:{port}/system", SILENT_PORT),
+        ("qemu+tcp://name.invalid/system", UNKNOWN),
+        ("qemu+tls://127.0.0.1:{port}/system?pkipath={path}", UNTRUSTED),
+        ("qemu+tls://127.0.0.1:{port}/system?pkipath={path}/nobody", UNTRUSTED),
+        ("qemu+carrier://127.0.0.1/system", OTHERWISE),
+        ("test://{path}/nobody.xml", OTHERWISE),
+    ],
+)
+def test_nobody_is_there(uri, meaning, tmp_path):
+    with closed_port() as port:
+        uri = uri.format(port=port, path=tmp_path)
+        check_opening(opening(uri), uri, meaning)
+
+
+@pytest.mark.parametrize(
+    ("host", "meaning"), [("127.0.0.1", SILENT_PORT), ("name.invalid", UNKNOWN)]
+)
+def test_nobody_is_there_for_ssh(host, meaning):
+    with closed_port() as port:
+        uri = f"qemu+ssh://{host}:{port}/system?no_tty=1"
+        error = opening(uri)
+    if "Cannot find 'ssh'" in str(error):
+        meaning = SSH
+    check_opening(error, uri, meaning)
+
+
+def test_ssh_with_a_key_that_is_not_there(tmp_path):
+    """Its warning has `No such file or directory`, which is not about libvirt."""
+    with closed_port() as port:
+        uri = f"qemu+ssh://127.0.0.1:{port}/system?no_tty=1&keyfile={tmp_path}/none"
+        error = opening(uri)
+    meaning = SSH if "Cannot find 'ssh'" in str(error) else SILENT_PORT
+    check_opening(error, uri, meaning)
+
+
+def test_no_program_ssh(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    uri = "qemu+ssh://127.0.0.1/system?no_tty=1"
+    check_opening(opening(uri), uri, SSH)
+
+
+def test_ssh_says_why(tmp_path):
+    """Something else in the place of ssh, which says what ssh says."""
+    for number, (said, meaning) in enumerate(
+        (
+            ("root@127.0.0.1: Permission denied (publickey).", KEY),
+            ("Host key verification failed.", HOST_KEY),
+            ("ssh: connect to host 127.0.0.1 port 22: Connection timed out", FAR),
+            ("ssh: connect to host 127.0.0.1 port 22: No route to host", FAR),
+            ("Failed to connect socket to '/run/libvirt-sock': No such file or directory", MISSING),
+            ("Failed to connect socket to '/run/libvirt-sock': Permission denied", REFUSED),
+            ("sh: 1: nc: not found", OTHERWISE),
+        )
+    ):
+        ssh = tmp_path / f"ssh{number}"
+        ssh.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 255\n')
+        ssh.chmod(0o755)
+        uri = f"qemu+ssh://127.0.0.1/system?no_tty=1&command={ssh}"
+        error = opening(uri)
+        assert said in str(error)
+        check_opening(error, uri, meaning)
+
+
+def test_the_file_says_no(tmp_path):
+    """A socket that this user may not touch."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root is never refused
+    try:
+        uri = f"qemu+unix:///system?socket={closed}/libvirt-sock"
+        error = opening(uri)
+    finally:
+        os.seteuid(user)
+        closed.chmod(0o700)
+    check_opening(error, uri, REFUSED)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request"])
+def test_somebody_else_is_there(answer):
+    def serve():
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(4096)
+            peer.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        uri = f"qemu+tcp://127.0.0.1:{server.getsockname()[1]}/system"
+        check_opening(opening(uri), uri, OTHERWISE)
+        serving.join()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "meaning"),
+    [
+        ("VIR_ERR_NO_CONNECT", "no connection driver available for lxctools:///", DRIVER),
+        ("VIR_ERR_AUTH_FAILED", "authentication failed: Failed to verify peer's certificate",
+         UNTRUSTED),
+        ("VIR_ERR_SYSTEM_ERROR", "Our own certificate /pki/clientcert.pem failed validation against"
+         " /pki/cacert.pem: The certificate hasn't got a known issuer.", UNTRUSTED),
+        ("VIR_ERR_AUTH_UNAVAILABLE", "authentication unavailable: no polkit agent available to "
+         "authenticate action 'org.libvirt.unix.manage'", REFUSED),
+        ("VIR_ERR_AUTH_FAILED", "authentication failed: authentication failed", REFUSED),
+        ("VIR_ERR_SYSTEM_ERROR", "Cannot recv data: Warning: Identity file /k not accessible: No "
+         "such file or directory.\nroot@node07: Permission denied (publickey).: Connection reset by"
+         " peer", KEY),
+        ("VIR_ERR_SYSTEM_ERROR", "Cannot recv data: @@@ WARNING: REMOTE HOST IDENTIFICATION HAS "
+         "CHANGED! @@@\r\nOffending ED25519 key in /k:1\r\nHost key verification failed.: "
+         "Connection reset by peer", HOST_KEY),
+        ("VIR_ERR_SYSTEM_ERROR", "unable to connect to server at 'node07:16509': Network is "
+         "unreachable", FAR),
+        ("VIR_ERR_SYSTEM_ERROR", "unable to connect to server at 'node07:16509': No route to host",
+         FAR),
+        ("VIR_ERR_SYSTEM_ERROR", "Unable to resolve address 'node07' service '16509': Temporary "
+         "failure in name resolution", UNKNOWN),
+    ],
+)  # fmt: skip
+def test_what_libvirt_gave_elsewhere(code, said, meaning):
+    check_opening(made(said, code), "qemu+tcp://node07/system", meaning)
+
+
+# Calls
+
+
+def test_codes():
+    """They are written down, as an error can be told without libvirt-python."""
+    libvirt = api()
+    for name, code in {
+        "NO_SUPPORT": errors._NO_SUPPORT,
+        "NO_CONNECT": errors._NO_CONNECT,
+        "INVALID_CONN": errors._INVALID_CONN,
+        "NO_DOMAIN": errors._NO_DOMAIN,
+        "OPERATION_INVALID": errors._INVALID,
+        "OPERATION_TIMEOUT": errors._BUSY,
+        "OPERATION_ABORTED": errors._ABORTED,
+        "ARGUMENT_UNSUPPORTED": errors._UNSUPPORTED_ARGUMENT,
+    }.items():
+        assert getattr(libvirt, f"VIR_ERR_{name}") == code, name
+    names = ("AUTH_FAILED", "AUTH_CANCELLED", "AUTH_UNAVAILABLE", "ACCESS_DENIED")
+    assert {getattr(libvirt, f"VIR_ERR_{name}") for name in names} == errors._AUTH
+
+
+@pytest.fixture
+def connection():
+    connection = api().open("test:///default")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "told"),
+    [
+        (lambda c: c.lookupByName("vm9"), NoDomainError,
+         "there is no domain vm9 on node07; look at its spelling"),
+        (lambda c: c.lookupByName("test").abortJob(), UnsupportedCallError,
+         "libvirt on node07 cannot do that: this function is not supported by the connection "
+         "driver: virDomainAbortJob"),
+        (lambda c: c.lookupByName("test").migrateToURI3("qemu+tcp://node08/system", {}, 0),
+         UnsupportedCallError,
+         "libvirt on node07 cannot do that: argument unsupported: direct migration is not "
+         "supported by the source host"),
+        (lambda c: c.lookupByName("test").create(), LibvirtError,
+         "libvirt on node07: internal error: Domain 'test' is already running"),
+    ],
+)  # fmt: skip
+def test_calls_that_the_driver_refuses(connection, call, kind, told):
+    with pytest.raises(api().libvirtError) as caught:
+        call(connection)
+    found = translated(caught.value, HOST, "vm9")
+    assert str(found) == told
+    assert type(found) is kind
+    assert isinstance(found, HypervisorError)
+    assert (found.code, found.said) == (caught.value.get_error_code(), str(caught.value))
+
+
+def test_a_connection_that_is_closed():
+    connection = api().open("test:///default")
+    connection.close()
+    with pytest.raises(api().libvirtError) as caught:
+        connection.getHostname()
+    found = translated(caught.value, HOST)
+    assert isinstance(found, LostError)
+    assert str(found) == (
+        "the connection to libvirt on node07 is lost (invalid connection pointer in "
+        "virConnectGetHostname); look whether libvirtd runs there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind", "told"),
+    [
+        ("VIR_ERR_NO_DOMAIN", "Domain not found: no domain with matching name 'vm9'", NoDomainError,
+         "there is no domain vm9 on node07; look at its spelling"),
+        ("VIR_ERR_OPERATION_TIMEOUT", "Timed out during operation: cannot acquire state change lock"
+         " (held by monitor=remoteDispatchDomainMigratePerform3Params)", LibvirtError,
+         "vm9 is busy on node07, such as with a migration or a snapshot; try again when that has "
+         "ended ({said})"),
+        ("VIR_ERR_OPERATION_ABORTED", "operation aborted: migration out: canceled by client",
+         LibvirtError, "it was aborted on node07; try it again ({said})"),
+        ("VIR_ERR_OPERATION_INVALID", "Requested operation is not valid: domain is not running",
+         LibvirtError, "vm9 on node07 is in no state for that: {said}"),
+        ("VIR_ERR_ACCESS_DENIED", "access denied", LibvirtError,
+         "libvirt on node07 does not permit it ({said}); run the daemon as a user that may"),
+        ("VIR_ERR_SYSTEM_ERROR", "Cannot recv data: Input/output error", LostError,
+         "the connection to libvirt on node07 is lost ({said}); look whether libvirtd runs there"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: client socket is closed", LostError,
+         "the connection to libvirt on node07 is lost ({said}); look whether libvirtd runs there"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: connection closed due to keepalive timeout",
+         LostError,
+         "the connection to libvirt on node07 is lost ({said}); look whether libvirtd runs there"),
+        ("VIR_ERR_SYSTEM_ERROR", "End of file while reading data: Input/output error", LostError,
+         "the connection to libvirt on node07 is lost ({said}); look whether libvirtd runs there"),
+        ("VIR_ERR_NO_SUPPORT", "this function is not supported by the connection driver: "
+         "virConnectListAllNodeDevices", UnsupportedCallError,
+         "libvirt on node07 cannot do that: {said}"),
+        ("VIR_ERR_OPERATION_FAILED", "operation failed: Failed to connect to remote libvirt URI "
+         "qemu+tcp://node08/system", LibvirtError, "libvirt on node07: {said}"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'migrate':\n"
+         "  two lines", LibvirtError,
+         "libvirt on node07: internal error: unable to execute QEMU command 'migrate': two lines"),
+    ],
+)  # fmt: skip
+def test_what_calls_gave_elsewhere(code, said, kind, told):
+    found = translated(made(said, code), HOST, "vm9")
+    assert type(found) is kind
+    assert str(found) == told.format(said=said)
+    assert found.code == getattr(api(), code)
+
+
+def test_an_error_of_no_domain_in_particular():
+    found = translated(made("not valid: domain is not running", "VIR_ERR_OPERATION_INVALID"), HOST)
+    assert str(found).startswith("the domain on node07 is in no state for that")
+
+
+def test_a_host_that_does_not_answer():
+    assert str(silent(HOST, 45.0)) == (
+        "libvirt on node07 has not answered for 45 s; look at the host, its network and its "
+        "libvirtd"
+    )
