@@ -106,9 +106,6 @@ class LibvirtOptions(Message):
     port: Annotated[Port | None, Wire("Port of the transport; absent is its usual one.")] = None
     ssh_user: Annotated[str | None, Wire("User of the transport ssh; absent is one's own.")] = None
     ssh_key: Annotated[str | None, Wire("File with the key for the transport ssh.")] = None
-    ssh_known_hosts: Annotated[
-        str | None, Wire("File with the keys of the hosts for the transport ssh.")
-    ] = None
     tls_directory: Annotated[
         str | None,
         Wire("Where the transport tls has cacert.pem, clientcert.pem, clientkey.pem."),

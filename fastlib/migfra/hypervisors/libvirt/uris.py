@@ -63,8 +63,6 @@ def remote_uri(options: LibvirtOptions, host: str, driver: str, transport: str) 
         query["no_tty"] = "1"  # nobody is there to be asked for a password
         if options.ssh_key is not None:
             query["keyfile"] = options.ssh_key
-        if options.ssh_known_hosts is not None:
-            query["known_hosts"] = options.ssh_known_hosts
     if transport == "tls" and options.tls_directory is not None:
         query["pkipath"] = options.tls_directory
     if not query:
