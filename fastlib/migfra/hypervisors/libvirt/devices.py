@@ -4,7 +4,7 @@ Functions that block, for `Connection.call`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from ....message import PciAddress, PciId
@@ -29,7 +29,7 @@ _LOOK: Final = 0.1
 
 def attached(connection: Any, name: str) -> list[Attached]:
     """What cannot migrate, with the vendor and model of PCI devices."""
-    known = {str(pci.address): pci for pci in _host_devices(connection)}
+    known = {str(pci.address): pci for pci in _host_devices(connection) or ()}
     found = []
     for device in passthrough(description(connection, name, active=True)):
         pci = known.get(device.address or "")
@@ -77,10 +77,17 @@ def check_movable(name: str, found: Sequence[Attached]) -> None:
             )
 
 
-def reattach(connection: Any, name: str, device: Attached, at_home: bool) -> None:
+def reattach(
+    connection: Any,
+    name: str,
+    device: Attached,
+    at_home: bool,
+    spared: Collection[str | None] = (),
+) -> None:
     """Give back what was detached: the same on its host (`at_home`), a like one on another.
 
-    Raises HypervisorError if the host has no free device of that kind.
+    Those at the addresses in `spared` are left for others. Raises HypervisorError if the host has
+    no free device of that kind.
     """
     if at_home:
         # It may not have been detached yet when that was given up.
@@ -90,7 +97,8 @@ def reattach(connection: Any, name: str, device: Attached, at_home: bool) -> Non
     if device.kind == "pci":
         assert device.vendor is not None
         assert device.device is not None
-        attach_kind(connection, name, PciId(vendor=device.vendor, device=device.device), device)
+        kind = PciId(vendor=device.vendor, device=device.device)
+        attach_kind(connection, name, kind, device, spared)
     else:
         attach(connection, name, without_places(device.xml))
 
@@ -104,21 +112,32 @@ def attach_address(connection: Any, name: str, address: PciAddress) -> None:
 
 
 def attach_kind(
-    connection: Any, name: str, kind: PciId, before: Attached | None = None
+    connection: Any,
+    name: str,
+    kind: PciId,
+    before: Attached | None = None,
+    spared: Collection[str | None] = (),
 ) -> PciAddress:
     """Give a free PCI device of a kind to a domain; the one that it had before comes first.
 
     Raises HypervisorError if there is none.
     """
-    of_kind = [pci.address for pci in _host_devices(connection) if pci.kind == kind]
-    taken = _taken(connection)
-    free = [address for address in of_kind if str(address) not in taken]
-    if before is not None:
-        free.sort(key=lambda address: str(address) != before.address)
     shown = f"{kind.vendor:#06x}:{kind.device:#06x}"
     host = connection.getHostname()
+    devices = _host_devices(connection)
+    if devices is None:
+        raise HypervisorError(
+            f"libvirt on {host} does not tell which PCI devices {shown} it has; install its driver "
+            "for devices, such as libvirt-daemon-driver-nodedev"
+        )
+    of_kind = [pci.address for pci in devices if pci.kind == kind]
+    taken = _taken(connection)
+    usable = [address for address in of_kind if str(address) not in spared]
+    free = [address for address in usable if str(address) not in taken]
+    if before is not None:
+        free.sort(key=lambda address: str(address) != before.address)
     if not free:
-        users = sorted({taken[str(address)] for address in of_kind})
+        users = sorted({taken[str(address)] for address in usable})
         why = f"they are in use by {', '.join(users)}" if users else "it has none at all"
         raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
     return _first_that_works(connection, name, free, shown, before)
@@ -140,7 +159,8 @@ def _first_that_works(
     raise HypervisorError(f"no PCI device {shown} can be attached to {name}: {'; '.join(refusals)}")
 
 
-def _host_devices(connection: Any) -> list[HostPci]:
+def _host_devices(connection: Any) -> list[HostPci] | None:
+    """The host's PCI devices in order; None if its libvirt has no driver for them."""
     libvirt = api()
     try:
         nodes = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)
@@ -148,7 +168,7 @@ def _host_devices(connection: Any) -> list[HostPci]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
-        return []  # a libvirt without the driver for them
+        return None
     return sorted((pci for pci in found if pci is not None), key=lambda pci: str(pci.address))
 
 

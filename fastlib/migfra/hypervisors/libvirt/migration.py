@@ -286,10 +286,12 @@ class Migration:
             self.record.keep(detached=())
 
     async def _give(self, host: str, device: Attached) -> None:
-        trip = self.trip
+        trip, others = self.trip, self.record.kept.detached
         at_home = host == trip.source
+        # Each of them is to have its own place again, even if another one's is taken meanwhile.
+        spared = [other.address for other in others if at_home and other is not device]
         await self._site.insist(
-            host, trip.driver, trip.transport, devices.reattach, trip.name, device, at_home
+            host, trip.driver, trip.transport, devices.reattach, trip.name, device, at_home, spared
         )
 
     async def _resume_pscom(self, troubles: list[str]) -> None:
