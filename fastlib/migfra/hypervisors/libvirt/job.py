@@ -91,6 +91,9 @@ def order_of(trip: Trip, *, persistent: bool, peer: str | None, migration_uri: s
         flags |= libvirt.VIR_MIGRATE_POSTCOPY
     if told.bandwidth_limit:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = told.bandwidth_limit
+        if told.on_timeout == "post-copy":
+            # It has a limit of its own, which otherwise is none.
+            parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = told.bandwidth_limit
     if told.compression is not None:
         flags |= libvirt.VIR_MIGRATE_COMPRESSED
         parameters[libvirt.VIR_MIGRATE_PARAM_COMPRESSION] = told.compression
