@@ -228,7 +228,9 @@ class Watch:
             if end.done():
                 return None
             if self._stopping.stopped and not self._post_copy:
-                return await self._abort(TaskCancelledError(self._stopping.reason), end)
+                await self._facts()  # it may be in post-copy since an earlier run of the daemon
+                if not self._post_copy:
+                    return await self._abort(TaskCancelledError(self._stopping.reason), end)
             if self._stopping.stopped:
                 await asyncio.wait({end}, timeout=_LOOK)  # there is no way back any more
             trouble = await self._look(end)
@@ -255,23 +257,28 @@ class Watch:
         trip = self._trip
         return await self._site.connections.get(trip.source, trip.driver, trip.transport)
 
-    async def _look(self, end: "asyncio.Future[None]") -> HypervisorError | None:
-        """Why it is to be aborted, or None."""
+    async def _facts(self) -> dict[str, Any]:
+        """What libvirt tells of it, and whether it is in post-copy; nothing if it does not tell."""
         try:
             facts = await (await self._source()).within(_ANSWER, _job_statistics, self._trip.name)
         except HypervisorError as error:
             self._context.log.debug("%s", error)
-            facts = {}
+            return {}
+        self._post_copy = self._post_copy or bool(facts.get(_IN_POST_COPY))
+        return facts
+
+    async def _look(self, end: "asyncio.Future[None]") -> HypervisorError | None:
+        """Why it is to be aborted, or None."""
+        facts = await self._facts()
         if end.done():
             return None
-        # After a restart of the daemon nobody has told us.
-        self._post_copy = self._post_copy or bool(facts.get(_IN_POST_COPY))
         statistics = self._statistics(facts)
         if self._post_copy and statistics.stalled >= self._options.stall:
             return HypervisorError(f"nothing has moved for {statistics.stalled:.0f} s in post-copy")
         elapsed = self._loop.time() - self._began
         decision = precopy.decide(statistics, self._options_now, elapsed)
         if decision == precopy.GoOn():
+            self._failing_since = None
             return None
         self._context.log.info("%s: %s", self._trip.name, precopy.describe(decision))
         if isinstance(decision, precopy.Abort):
