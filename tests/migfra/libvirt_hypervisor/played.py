@@ -342,11 +342,13 @@ class PlayedHost:
 class PlayedConnection:
     """What our connections do, without threads."""
 
-    alive = True
-
     def __init__(self, host: PlayedHost, name: str) -> None:
         self.raw = host
         self.host = name
+
+    @property
+    def alive(self) -> bool:
+        return self.raw.is_there
 
     async def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return self._done(function, *arguments, **named)
