@@ -142,6 +142,20 @@ def test_a_save_that_fails_leaves_it_where_it_is(tmp_path):
     play(scene, tmp_path)
 
 
+def test_half_a_file_is_not_a_domain_that_is_saved(tmp_path):
+    async def scene(storing):
+        def half():
+            storing.path.write_text("half")
+            raise refusal("OPERATION_ABORTED", "canceled by client")
+
+        storing.domain.on["save"] = half
+        with pytest.raises(HypervisorError, match=r"canceled by client.*; vm1 runs on node01"):
+            await storing.save()
+        assert storing.told == ["node01: save"]
+
+    play(scene, tmp_path)
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_save_that_came_about_all_the_same(tmp_path, cancelled):
     async def scene(storing):

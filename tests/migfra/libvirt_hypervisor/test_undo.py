@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from bench import Bench
+from cards import FIRST, HOSTDEV, SECOND, SHMEM, host_of, places, taken_by
 from played import PAUSED, Stage, refusal
 from scripted import Scripted
-from test_devices import FIRST, HOSTDEV, SECOND, SHMEM, host_of, places, taken_by
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import Context, FinalError, HypervisorError, TaskCancelledError
