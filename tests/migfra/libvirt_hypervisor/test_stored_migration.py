@@ -18,7 +18,9 @@ from fastlib.migfra.hypervisors.libvirt.stopping import Stopping
 from fastlib.migfra.hypervisors.libvirt.stored import StoredMigration
 from fastlib.migfra.hypervisors.simulated import run_virtual
 
-BROKEN = refusal("OPERATION_FAILED", "cannot read the file")
+
+def broken():
+    return refusal("OPERATION_FAILED", "cannot read the file")
 
 
 class Storing(Stage):
@@ -194,7 +196,7 @@ async def restoring_fails(storing):
 
 def test_what_is_not_active_there_is_restored_here(tmp_path):
     async def scene(storing):
-        storing.destination.refuses["restore"] = BROKEN
+        storing.destination.refuses["restore"] = broken()
         text = await restoring_fails(storing)
         assert text == (
             "vm1 could not be restored on node02: libvirt on node02: cannot read the file; "
@@ -218,7 +220,7 @@ def test_the_destination_is_asked_before_anything_else_is_done(tmp_path):
         await storing.save()
         storing.forget()
         storing.destination.on["restore"] = restored_all_the_same
-        storing.destination.refuses["restore"] = BROKEN
+        storing.destination.refuses["restore"] = broken()
         await storing.migration.restore_there()
         assert storing.told == ["node02: restore", "node02: define", "node01: undefine"]
         assert "vm1" not in storing.source.domains
@@ -233,7 +235,7 @@ def test_a_call_that_is_late_is_waited_for(tmp_path):
     async def scene(storing):
         await storing.save()
         storing.forget()
-        storing.destination.refuses["restore"] = BROKEN
+        storing.destination.refuses["restore"] = broken()
         late = PlayedDomain("vm1", RUNNING, 3)
         asyncio.get_running_loop().call_later(0.1, storing.destination.add, late)
         await storing.migration.restore_there()
@@ -257,7 +259,7 @@ def test_what_is_still_being_restored_is_waited_for(tmp_path):
             asyncio.get_running_loop().call_later(5, over)
 
         storing.destination.on["restore"] = begun
-        storing.destination.refuses["restore"] = BROKEN
+        storing.destination.refuses["restore"] = broken()
         with pytest.raises(FinalError, match=r"could not be restored .*; vm1 runs on node01"):
             await storing.migration.restore_there()
         assert storing.told == ["node02: restore", "node01: restore"]
@@ -289,8 +291,8 @@ def test_a_destination_that_is_gone_keeps_the_file(tmp_path):
 
 def test_it_can_be_restored_nowhere(tmp_path):
     async def scene(storing):
-        storing.destination.refuses["restore"] = BROKEN
-        storing.source.refuses["restore"] = BROKEN
+        storing.destination.refuses["restore"] = broken()
+        storing.source.refuses["restore"] = broken()
         text = await restoring_fails(storing)
         assert text == (
             "vm1 could not be restored on node02: libvirt on node02: cannot read the file; could "
@@ -309,7 +311,7 @@ def test_here_in_spite_of_an_error(tmp_path):
 
         await storing.save()
         storing.source.on["restore"] = restored_all_the_same
-        storing.source.refuses["restore"] = BROKEN
+        storing.source.refuses["restore"] = broken()
         assert await storing.migration.restore_here() == ["vm1 runs on node01"]
         assert not storing.path.exists()
 
@@ -353,8 +355,8 @@ def test_a_file_that_cannot_be_removed_is_told_here_as_well(tmp_path, undeletabl
 def test_a_definition_that_cannot_move_is_told(tmp_path):
     async def scene(storing):
         await storing.save()
-        storing.destination.refuses["define"] = BROKEN
-        storing.domain.refuses["undefine"] = BROKEN
+        storing.destination.refuses["define"] = broken()
+        storing.domain.refuses["undefine"] = broken()
         with pytest.raises(ArrivedError) as caught:
             await storing.migration.restore_there()
         text = str(caught.value)

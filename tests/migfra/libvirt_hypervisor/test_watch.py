@@ -21,7 +21,10 @@ from fastlib.migfra.hypervisors.simulated import run_virtual
 MIB = 1024 * 1024
 LONGEST = 1000.0
 """Virtual seconds after which a scene is given up."""
-BUSY = refusal("OPERATION_TIMEOUT", "cannot acquire state change lock")
+
+
+def busy():
+    return refusal("OPERATION_TIMEOUT", "cannot acquire state change lock")
 
 
 class Watched(Stage):
@@ -233,7 +236,7 @@ def test_a_partner_that_failed():
 )
 def test_what_keeps_failing(on_timeout, call, words):
     async def scene(watched):
-        watched.domain.refuses[call] = BUSY
+        watched.domain.refuses[call] = busy()
         watched.domain.on["abort"] = watched.ends
         trouble = await watched.trouble()
         assert str(trouble).startswith(f"could not {words}: vm1 is busy on node01")
@@ -246,7 +249,7 @@ def test_what_keeps_failing(on_timeout, call, words):
 
 def test_what_fails_for_a_while():
     async def scene(watched):
-        watched.domain.refuses["suspend"] = BUSY
+        watched.domain.refuses["suspend"] = busy()
         watched.loop.call_at(15, watched.domain.refuses.clear)
         watched.ends_at(60)
         assert await watched.trouble() is None
@@ -258,7 +261,7 @@ def test_what_fails_for_a_while():
 
 def test_two_failures_with_peace_between_them_are_not_a_long_one():
     async def scene(watched):
-        watched.domain.refuses["downtime"] = BUSY
+        watched.domain.refuses["downtime"] = busy()
         watched.loop.call_at(1.1, watched.sends, 1)
         watched.loop.call_at(50.0, watched.sends)
         watched.loop.call_at(51.1, watched.domain.refuses.clear)
