@@ -233,7 +233,8 @@ class Fleet:
 
         def moves() -> bool:
             told = handle.progress
-            return handle.done() or (told is not None and (told.transferred or 0) > 1 << 20)
+            moved = told is not None and told.phase != "save" and (told.transferred or 0) > 1 << 20
+            return handle.done() or moved
 
         wait_until(moves, lambda: f"no progress: {handle.progress}")
         assert not handle.done(), handle.result(1)
