@@ -83,7 +83,7 @@ def test_a_file_that_is_there_already_is_left_alone(clean):
     file = clean.shared / "vm2.save"
     file.write_text("precious")
     swapped = clean.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    error(swapped, "there is a file .*vm2.save already", "vm2 runs on hostB")
+    error(swapped, "vm2 did not migrate to hostA: there is a file .*vm2.save already")
     assert file.read_text() == "precious"
     file.unlink()
     clean.check("vm1", "hostA")

@@ -119,7 +119,7 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     async def scene(storing):
         storing.path.write_text("somebody's memory")
         with pytest.raises(HypervisorError) as caught:
-            await storing.save()
+            await storing.migration.check_path(str(storing.path))
         assert str(caught.value) == (
             f"there is a file {storing.path} already, perhaps the memory of a domain that was not "
             "restored; move it away"

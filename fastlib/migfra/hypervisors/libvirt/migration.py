@@ -6,7 +6,7 @@ However it ends, the domain is on one host, and the result says which.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from .trip import Kept, Record, Trip
 from .uris import migration_uri
 from .whereabouts import Found, establish
 
+T = TypeVar("T")
 _KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))
 """Kinds of devices in the order in which they are detached, each with its timer."""
 
@@ -61,10 +62,14 @@ class Migration:
 
     async def leave(self) -> str | None:
         """All that comes between the check and the finish, or undo it. Raises HypervisorError."""
+        with self._measure(self.trip.timer):
+            await self.or_undone(self.prepare())
+            return await self.or_undone(self._move())
+
+    async def or_undone(self, step: Awaitable[T]) -> T:
+        """What a step gives, or undo everything. Raises HypervisorError."""
         try:
-            with self._measure(self.trip.timer):
-                await self.prepare()
-                return await self._move()
+            return await step
         except HypervisorError as error:
             raise await self.undone(error) from error
         except Exception as error:
@@ -78,12 +83,9 @@ class Migration:
         """Raises HypervisorError if it cannot come to a good end. Changes nothing."""
         trip = self.trip
         self._report("check")
-        try:
-            source, destination = await checks.check(self._site, trip, self._context)
-            self._pscom_count = await count_of(self._site, trip)
-            self._stopping.check()
-        except HypervisorError as error:
-            raise await self.undone(error) from error
+        source, destination = await self.or_undone(checks.check(self._site, trip, self._context))
+        self._pscom_count = await self.or_undone(count_of(self._site, trip))
+        self._stopping.check()
         seen = source.sighting
         self._persistent = seen.persistent
         self.record.kept = msgspec.structs.replace(

@@ -17,6 +17,14 @@ from .whereabouts import PATIENCE
 class StoredMigration(Migration):
     """A migration by way of a file that both hosts see."""
 
+    async def check_path(self, path: str) -> None:
+        """Raises HypervisorError if there is something already where it is to be saved."""
+        if await asyncio.to_thread(Path(path).exists):
+            raise HypervisorError(
+                f"there is a file {path} already, perhaps the memory of a domain that was not "
+                "restored; move it away"
+            )
+
     async def save(self, path: str) -> None:
         """Save it into a file, so that its memory is free.
 
@@ -24,23 +32,18 @@ class StoredMigration(Migration):
         """
         trip = self.trip
         self._report("save")
-        if await asyncio.to_thread(Path(path).exists):
-            raise HypervisorError(
-                f"there is a file {path} already, perhaps the memory of a domain that was not "
-                "restored; move it away"
-            )
-        source = await self._site.connections.get(trip.source, trip.driver, trip.transport)
-        xml = await source.call(storage.definition, trip.name)
-        await self._kept(phase="saving", path=path, xml=xml)
         own = self._site.connections.own
         watch = job.Watch(self._site, trip, self._stopping, self._context, saving=True)
         try:
+            source = await self._site.connections.get(trip.source, trip.driver, trip.transport)
+            xml = await source.call(storage.definition, trip.name)
+            await self._kept(phase="saving", path=path, xml=xml)
             with self._measure(f"suspend-{trip.name}"):
                 async with own(trip.source, trip.driver, trip.transport) as connection:
                     call = connection.submit(storage.save, trip.name, path)
                     await job.await_call(watch, call)
         except HypervisorError as error:
-            if not await self.is_saved():
+            if self.record.kept.path is None or not await self.is_saved():
                 raise await self.undone(error) from error
             await self._kept(phase="saved")
             if isinstance(error, TaskCancelledError):

@@ -205,15 +205,10 @@ async def _by_storage(
     trip = stored.trip
     told = None
     trouble: ArrivedError | None = None
-    try:
-        path = _path(site, trip)
-    except HypervisorError as error:
-        raise await stored.undone(error) from error
+    path = _path(site, trip)
+    await stored.or_undone(stored.check_path(path))
     with context.measure(trip.timer):
-        try:
-            await stored.prepare()
-        except HypervisorError as error:
-            raise await stored.undone(error) from error
+        await stored.or_undone(stored.prepare())
         with context.measure(f"downtime-{trip.name}"):
             await stored.save(path)
             try:
