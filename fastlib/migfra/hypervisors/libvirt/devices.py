@@ -29,9 +29,12 @@ _LOOK: Final = 0.1
 
 def attached(connection: Any, name: str) -> list[Attached]:
     """What cannot migrate, with the vendor and model of PCI devices."""
+    devices = passthrough(description(connection, name, active=True))
+    if not any(device.kind == "pci" for device in devices):
+        return devices  # all devices of a host are many, so they are not looked at for nothing
     known = {str(pci.address): pci for pci in _host_devices(connection) or ()}
     found = []
-    for device in passthrough(description(connection, name, active=True)):
+    for device in devices:
         pci = known.get(device.address or "")
         if pci is not None:
             device = Attached(
