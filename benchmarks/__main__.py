@@ -8,6 +8,7 @@ BENCHMARKS = {
     "memory": "peak memory of loading ten thousand results",
     "transport": "messages per second and round trips through mosquitto, beside bare paho-mqtt",
     "daemon": "tasks per second and latency of one migfra, beside a loop that only answers",
+    "migration": "migrate, swap and evacuate between two libvirt hosts, beside virsh; as root",
 }
 """The name of each benchmark, which is its module with a `main(arguments) -> exit status`."""
 

@@ -3,6 +3,7 @@
 Nothing here asserts a time: that is what the benchmarks themselves are run for.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -22,14 +23,14 @@ def _importable():
         yield
 
 
-def _run(*arguments):
+def _run(*arguments, patience=120):
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
         env={"PYTHONIOENCODING": "utf-8"},
-        timeout=120,
+        timeout=patience,
     )
 
 
@@ -180,6 +181,7 @@ def test_the_dispatcher_names_the_benchmarks():
     assert "memory" in asked.stdout
     assert "transport" in asked.stdout
     assert "daemon" in asked.stdout
+    assert "migration" in asked.stdout
     assert wrong.returncode == 2
     assert "nonsense" in wrong.stderr
 
@@ -299,3 +301,130 @@ def test_without_mosquitto_the_daemon_benchmark_says_so(monkeypatch, capsys):
     monkeypatch.setattr(mosquitto.shutil, "which", lambda *_, **__: None)
     assert daemon.main(["--quick"]) == 2
     assert "apt-get install" in capsys.readouterr().err
+
+
+# --- migration ------------------------------------------------------------------------------------
+
+
+@pytest.mark.laboratory
+def test_a_migration_is_timed_beside_virsh():
+    from benchmarks import laboratory
+
+    try:
+        laboratory.check()
+    except laboratory.NoLaboratoryError as error:
+        pytest.skip(str(error))
+    done = _run("migration", "--quick", "--json", patience=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "evacuation: round 1 of 1" in done.stderr
+    outcome = json.loads(done.stdout)
+    bases = {"one domain": "virsh", "swap": "the larger alone", "evacuation": "four in a row"}
+    for part, base in bases.items():
+        seconds, ratio = outcome["seconds"][part], outcome["ratio"][part]
+        assert list(seconds)[:2] == list(ratio)[:2] == ["fastlib", "virsh"]
+        assert len(seconds) == len(ratio) == 3
+        assert ratio[base] == 1
+        for figures in seconds.values():
+            assert 0 < figures["least"] <= figures["median"] <= figures["most"]
+            assert figures["samples"] == (4 if part == "one domain" else 2)
+        assert all(value > 0 for value in ratio.values())
+    overhead, swap, evacuation = outcome["targets"]
+    assert overhead["value"] == outcome["ratio"]["one domain"]["fastlib"]
+    assert swap["value"] == outcome["ratio"]["swap"]["fastlib"]
+    assert evacuation["value"] > 0
+    assert overhead["met"] == (overhead["value"] < 1.1)
+    assert swap["met"] == (swap["value"] <= 1.3)
+
+
+@pytest.fixture
+def migrated():
+    from benchmarks.migration import Outcome
+
+    return Outcome(
+        {
+            "one domain": {
+                "fastlib": [1.0, 2.2, 6.0],
+                "virsh": [1.0, 2.0, 5.0],
+                "libvirt's call": [0.5, 1.0, 2.5],
+            },
+            "swap": {
+                "fastlib": [1.5, 3.0],
+                "virsh": [1.25, 2.5],
+                "the larger alone": [1.0, 2.0],
+            },
+            "evacuation": {
+                "fastlib": [2.0, 2.0],
+                "virsh": [1.0, 1.0],
+                "four in a row": [3.0, 3.0],
+            },
+        },
+        load=(0.5, 3.0),
+    )
+
+
+def test_the_ratio_of_migrations_is_the_median_of_what_each_round_says(migrated):
+    assert migrated.ratio("one domain", "fastlib", "virsh") == pytest.approx(1.1)
+    values = [(pytest.approx(target.value), target.met) for target in migrated.targets()]
+    assert values == [(1.1, False), (1.5, False), (1.5, False)]
+
+
+def test_no_contender_is_always_first_or_behind_the_same_other():
+    from benchmarks.migration import _order
+
+    orders = [_order(["a", "b", "c"], number) for number in range(6)]
+    assert sorted(orders) == sorted(map(list, itertools.permutations("abc")))
+
+
+def test_an_evacuation_that_virsh_cannot_speed_up_either_is_the_machines_doing(migrated):
+    migrated.seconds["evacuation"]["virsh"] = [1.6, 1.6]
+    assert [target.met for target in migrated.targets()] == [False, False, None]
+
+
+def test_the_migration_table_says_what_was_measured(migrated):
+    pytest.importorskip("libvirt")
+    from benchmarks.migration import render
+
+    text = render(migrated)
+    assert re.search(r"fastlib +2\.20 +1\.60 to 4\.10 +1\.00 +1\.10\n", text)
+    assert "a swap takes at most 1.3x one migration of the larger: 1.50x - NOT met" in text
+    migrated.seconds["evacuation"]["virsh"] = [1.6, 1.6]
+    assert "not possible on this machine, four virsh at once reach 1.88x" in render(migrated)
+    migrated.seconds["evacuation"]["fastlib"] = [1.5, 1.5]
+    assert text.count("NOT met") == 3
+    assert render(migrated).endswith("as fast as four in a row: 2.00x - met")
+
+
+def test_virsh_is_asked_for_what_fastlib_asks_for():
+    pytest.importorskip("libvirt")
+    from benchmarks.movers import flags
+    from fastlib import MigrateParameter
+    from fastlib.migfra.hypervisors.libvirt.job import order_of
+    from fastlib.migfra.hypervisors.libvirt.trip import Trip
+
+    trip = Trip(
+        name="vm1",
+        source="hostA",
+        destination="hostB",
+        parameter=MigrateParameter(migration_type="live"),
+    )
+    uri = "qemu+tcp://hostB/system"
+    order = order_of(trip, persistent=True, peer=uri, migration_uri=None)
+    assert (order.flags, order.parameters, order.destination_uri) == (flags(), {}, uri)
+
+
+def test_without_a_laboratory_the_migration_benchmark_says_so(monkeypatch, capsys):
+    from benchmarks import migration
+
+    monkeypatch.syspath_prepend(ROOT / "tests")
+    from lab import requirements
+
+    reason = "not installed: virsh; as root: tests/lab/install"
+    monkeypatch.setattr(requirements, "missing", lambda: [reason])
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    assert migration.main(["--quick"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "python -m benchmarks migration: error: no laboratory on this machine: "
+        f"{reason}; libvirt-python is not installed"
+    )
+    assert "tests/lab/install" in said.rpartition(";")[2]

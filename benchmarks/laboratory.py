@@ -1,0 +1,92 @@
+"""The laboratory of the tests, `tests/lab`, with what a benchmark does in it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.fleet import Fleet
+    from lab.host import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class NoLaboratoryError(Exception):
+    """There can be no laboratory on this machine; the text says why, and what helps."""
+
+
+def check() -> None:
+    """Makes the package `lab` known. Raises NoLaboratoryError."""
+    tests = str(ROOT / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    from lab.requirements import missing
+
+    absent = missing()
+    if importlib.util.find_spec("libvirt") is None:
+        absent.append(
+            f"libvirt-python is not installed; as root: tests/lab/install {sys.executable}"
+        )
+    if absent:
+        raise NoLaboratoryError("no laboratory on this machine: " + "; ".join(absent))
+
+
+@contextmanager
+def fleet() -> Iterator["Fleet"]:
+    """Two hosts, a daemon on each as it is without options, and a client outside.
+
+    Raises NoLaboratoryError.
+    """
+    check()
+    from lab.fleet import Fleet
+
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Fleet(Path(directory), hosts=2, options="migration: peer-to-peer") as made,
+    ):
+        yield made
+
+
+class Mover:
+    """Moves domains away from a host without fastlib, by the process `movers` there."""
+
+    def __init__(self, host: "Host", stack: ExitStack) -> None:
+        self._process: subprocess.Popen[str] = stack.enter_context(
+            host.popen(
+                [sys.executable, "-m", f"{__package__}.movers"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        assert self._process.stdin is not None
+        stack.callback(self._process.stdin.close)  # by which it ends
+        if self._answer() != "ready":
+            raise RuntimeError(f"nothing can be moved from {host.name}")
+
+    def begin(self, how: str, destination: str, domains: Sequence[str]) -> None:
+        """Order it; `how` is one of those of `movers`."""
+        order = json.dumps({"how": how, "destination": destination, "domains": domains})
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
+
+    def end(self) -> float:
+        """How long it took, in seconds, measured on the host."""
+        seconds = self._answer()
+        assert isinstance(seconds, float)
+        return seconds
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a migration without fastlib failed; what it said is above")
+        return json.loads(line)
