@@ -124,6 +124,7 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
                 for name, seconds in _there_and_back(ways, _order(list(ways), number)).items():
                     samples[name] += seconds
             outcome.seconds[part] = samples
+            progress(f"{part}: {_medians(samples)}")
     outcome.load = (begin, os.getloadavg()[0])
     return outcome
 
@@ -137,6 +138,10 @@ def _order(names: list[str], number: int) -> list[str]:
 
 def _there_and_back(ways: Mapping[str, Way], order: list[str]) -> dict[str, list[float]]:
     return {name: [ways[name](*HOSTS), ways[name](*HOSTS[::-1])] for name in order}
+
+
+def _medians(samples: Mapping[str, list[float]]) -> str:
+    return ", ".join(f"{name} {statistics.median(each):.2f} s" for name, each in samples.items())
 
 
 # --- what is measured ---------------------------------------------------------------------------
