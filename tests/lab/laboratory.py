@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from lab import guest, image, keys, places, processes, requirements
+from lab import guest, image, keys, namespaces, places, processes, requirements
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.host import Broker, Host
@@ -204,7 +204,7 @@ class Lab:
         lifeline, report, to_report = -1, *os.pipe()
         if owned:
             lifeline, self._lifeline = os.pipe()
-        environment = os.environ | {"PYTHONPATH": str(_PACKAGE.parent)}
+        environment = namespaces.environment({"PYTHONPATH": str(_PACKAGE.parent)})
         command = ["unshare", *_NAMESPACES, sys.executable, "-m", "lab.inside.switch"]
         with (self.places.logs / "switch.log").open("wb") as log:
             process = subprocess.Popen(
