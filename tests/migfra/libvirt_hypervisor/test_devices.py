@@ -173,6 +173,7 @@ def test_one_whose_kind_is_not_known_cannot_move():
 
 def test_a_libvirt_that_fails_is_not_taken_for_one_without_devices(monkeypatch):
     host = host_of(FIRST)
+    host.domains["vm1"].devices += [HOSTDEV]
 
     def broken(flags):
         raise refusal("INTERNAL_ERROR", "udev is broken")
