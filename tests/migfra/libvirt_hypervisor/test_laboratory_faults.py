@@ -130,11 +130,10 @@ def test_link_cut(clean):
 def test_broker_killed(clean):
     """The migration ends while there is no broker, and its result comes when there is one again."""
     handle = slow(clean)
-    mosquitto = clean.lab.broker.mosquitto
-    mosquitto.kill()
+    clean.kill_broker()
     wait_until(lambda: clean.lab.running_on("vm1") == ["hostB"], lambda: str(clean.states()))
     assert not handle.done()
-    mosquitto.start()
+    clean.lab.broker.mosquitto.start()
     success(handle.result(LONG))
     clean.check("vm1", "hostB")
 

@@ -109,9 +109,8 @@ def kill_daemon(fleet):
 
 
 def kill_broker(fleet):
-    mosquitto = fleet.lab.broker.mosquitto
-    mosquitto.kill()
-    return mosquitto.start
+    fleet.kill_broker()
+    return fleet.lab.broker.mosquitto.start
 
 
 def cancel(fleet):
