@@ -25,6 +25,7 @@ COMMANDS = {
     "validate": "say what is wrong with messages in YAML",
     "convert": "write messages in their canonical spelling",
     "describe": "explain the messages and their fields",
+    "schema": "print or write JSON Schemas and examples of the messages",
     "send": "send the tasks of a file to the daemon of a host",
     "watch": "see what the daemons of the cluster do",
     "broker": "run an MQTT broker for trying things out",

@@ -33,8 +33,17 @@ class Field:
     __slots__ = ("attribute", "default", "key", "keys", "optional", "required", "shape", "wire")
 
     def __init__(
-        self, attribute: str, key: str, shape: Shape, wire: Wire, *, required: bool, optional: bool
+        self,
+        attribute: str,
+        key: str,
+        shape: Shape,
+        wire: Wire,
+        *,
+        required: bool,
+        optional: bool,
+        default: Any = None,
     ) -> None:
+        """`default` is what is there where nothing is said; None where that is nothing."""
         self.attribute = attribute
         self.key = key
         self.keys = (key, *wire.aliases)
@@ -42,6 +51,7 @@ class Field:
         self.wire = wire
         self.required = required
         self.optional = optional
+        self.default = default
 
 
 class Record(Shape):
@@ -324,6 +334,7 @@ def fields_of(cls: type[Any]) -> list[Field]:
                 wire,
                 required=info.required,
                 optional=optional,
+                default=None if info.default is msgspec.NODEFAULT else info.default,
             )
         )
     first = getattr(cls, "__first__", ())

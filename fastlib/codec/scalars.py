@@ -34,6 +34,11 @@ _SPECIAL_FLOATS = {
     "nan": math.nan,
     "-nan": math.nan,
 }
+FLOAT_PATTERN = "|".join(
+    [_FLOAT.pattern.replace("(?:", "(").removesuffix("[ \\t\\n]*")]
+    + [text.replace("+", "[+]").replace(".", "[.]") for text in _SPECIAL_FLOATS]
+)
+"""For schemas: what `parse_float` reads, but for the blanks that may stand behind it."""
 
 
 def parse_integer(text: str) -> int | None:

@@ -1,17 +1,21 @@
 """What agents and the scheduler say to each other (PROTOCOL.md section 5)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from ..codec.declare import Wire
+from . import topics
 from .base import Message
 from .numbers import U32
+from .topics import Topic
 
 
 class Init(Message, task="init"):
     """An agent says that it is there."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     hostname: Annotated[str, Wire("Host of the agent.", aliases=("source",))]
 
@@ -28,6 +32,8 @@ class Kpis(Message):
 class InitAgent(Message, task="init agent"):
     """The scheduler says what an agent is to measure."""
 
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_TASK, topics.AGENT_INIT)
+
     kpi: Annotated[Kpis, Wire("What to measure.")] = msgspec.field(name="KPI")
 
 
@@ -41,11 +47,15 @@ class JobDescription(Message):
 class StopMonitoring(Message, task="stop monitoring"):
     """The scheduler ends the measuring of a job."""
 
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_TASK, topics.AGENT_STOP_MONITORING)
+
     job_description: Annotated[JobDescription, Wire("The job.")]
 
 
 class Configuration(Message, task="configuration"):
     """An agent answers what it was asked to measure."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
     status: Annotated[Literal["accepted", "denied"], Wire("Whether it measures that.")]
@@ -53,6 +63,8 @@ class Configuration(Message, task="configuration"):
 
 class KpiReport(Message, task="KPI"):
     """An agent reports what it measured."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
     kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings as they stand.")] = (

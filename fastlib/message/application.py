@@ -1,16 +1,20 @@
 """What applications say to the scheduler (PROTOCOL.md section 5)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from ..codec.declare import Wire
+from . import topics
 from .base import Message
+from .topics import Topic
 
 
 class ApplicationStatus(Message, task="status"):
     """An application says what it can do."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.APPLICATION_STATUS,)
 
     source: Annotated[str, Wire("Name of the application.")]
     migration: Annotated[bool | None, Wire("Whether it may be migrated.")] = None
@@ -21,6 +25,8 @@ class ApplicationStatus(Message, task="status"):
 
 class ApplicationKpis(Message, task="KPIs"):
     """An application reports values."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.APPLICATION_KPIS,)
 
     source: Annotated[str | None, Wire("Name of the application.")] = None
     kpis: Annotated[Any | None, Wire("The values: texts, lists and mappings as they stand.")] = (

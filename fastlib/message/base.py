@@ -14,6 +14,7 @@ from ..codec.records import shape_of
 from ..codec.roads import Style
 from ..codec.shapes import Shape
 from .registry import check_title, register
+from .topics import Topic
 
 
 class MessageMeta(msgspec.StructMeta):
@@ -124,6 +125,8 @@ class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     """Rules between the fields."""
+    __topics__: ClassVar[tuple[Topic, ...]] = ()
+    """Where messages of this very type travel; a part of messages has none."""
 
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:

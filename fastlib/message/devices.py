@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from ..codec.declare import Wire
 from ..codec.errors import ValidationError
+from ..codec.forms import Forms, Schema
+from ..codec.records import shape_of
 from .base import Message
 from .numbers import U16
 
@@ -29,6 +31,9 @@ _HEX = "(?:0[xX])?([0-9a-fA-F]{1,%d})"
 _ADDRESS = re.compile(f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII)
 # What a C++ peer writes: the device number in the domain's place, so the domain is lost.
 _PEER_ADDRESS = re.compile(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
+# The same for schemas, which look at ranges, too, but not at what stands twice.
+_X, _H = "(0[xX])?", "[0-9a-fA-F]"
+_REST = f"{_X}{_H}{{1,2}}%s{_X}[01]?{_H}[.]{_X}[0-7]"
 
 
 class PciAddress(Message):
@@ -75,6 +80,16 @@ class PciAddress(Message):
     @classmethod
     def from_wire(cls, wire: _PciAddressText) -> Self:
         return cls.parse(wire.pci_addr)
+
+    @staticmethod
+    def __schema__(forms: Forms) -> Schema:
+        schema = forms.of(shape_of(_PciAddressText))
+        text = forms.text(
+            r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$",
+            also=f"^(({_X}{_H}{{1,4}}:)?{_REST % ':'}|{_X}0{{0,2}}[01]?{_H}:{_REST % '[.]'})$",
+        )
+        keys = schema["properties"]
+        return {**schema, "properties": {key: {**keys[key], **text} for key in keys}}
 
 
 class DeviceIvshmem(Message):

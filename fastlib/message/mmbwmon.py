@@ -1,21 +1,27 @@
 """What the scheduler and the memory bandwidth monitor say to each other (PROTOCOL.md section 5)."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..codec.declare import Wire
+from . import topics
 from .base import Message
 from .numbers import U64
+from .topics import Topic
 
 
 class Request(Message):
     """Measure the bandwidth that is left to some cores."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
 
 
 class Reply(Message):
     """The bandwidth that is left to some cores."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
     result: Annotated[
@@ -26,11 +32,15 @@ class Reply(Message):
 class Stop(Message):
     """Stop the processes of a cgroup."""
 
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
+
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
 
 
 class Restart(Message):
     """Let the processes of a cgroup run on."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
 
@@ -38,9 +48,13 @@ class Restart(Message):
 class Ack(Message):
     """What was asked is done: an empty document."""
 
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
+
 
 class SystemInfo(Message):
     """The monitor describes its host."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 
     threads: Annotated[U64, Wire("Number of hardware threads.")]
     smt: Annotated[U64, Wire("Hardware threads of one core.")]

@@ -1,14 +1,16 @@
 """What a migration daemon tells of its node and of its work."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from ..codec.declare import Wire
+from . import topics
 from .base import Message
 from .numbers import U32, U64
 from .result import Result
+from .topics import Topic
 
 
 class DomainReport(Message):
@@ -65,6 +67,8 @@ class NodeResult(Result):
 class Progress(Message):
     """How far a task is; on `fast/migfra/<host>/progress` while it runs."""
 
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.PROGRESS,)
+
     id: Annotated[str | None, Wire("Id of its container.")] = None
     vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
     # Not under the key `task`, as that would tell the type of the whole message.
@@ -89,6 +93,8 @@ class Presence(Message):
 
     `status: offline` alone is its last will.
     """
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.PRESENCE,)
 
     status: Annotated[Literal["online", "offline"], Wire("Whether the daemon is there.")]
     version: Annotated[str | None, Wire("Version of the daemon.")] = None

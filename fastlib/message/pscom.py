@@ -1,16 +1,19 @@
 """What a migration daemon says to the pscom processes in a domain (PROTOCOL.md section 1)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ..codec.declare import Wire
 from ..codec.errors import Path
+from ..codec.forms import Forms, Schema
 from ..codec.nodes import Mapping, Node
 from ..codec.reading import INVALID, Reading, shorten
 from ..codec.records import Field, Record
 from ..codec.roads import Style
 from ..codec.shapes import Choice, Shape, Unfit
+from . import topics
 from .base import Message
 from .registry import register
+from .topics import Topic
 
 
 class PscomRequest(Message):
@@ -18,6 +21,8 @@ class PscomRequest(Message):
 
     The written specification's mapping `task: suspend` is understood, too.
     """
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.PSCOM_REQUEST,)
 
     request: Annotated[Literal["suspend", "resume"], Wire("What to do with the connections.")]
 
@@ -51,6 +56,12 @@ class _RequestShape(Shape):
         if not isinstance(value, PscomRequest):
             raise Unfit((), "a PscomRequest", shorten(value))
         return value
+
+    def __schema__(self, forms: Forms) -> Schema:
+        word = forms.of(self.word)
+        if forms.direction == "emit":
+            return word
+        return {"anyOf": [word, forms.of(self.mapping)]}
 
 
 register("task", "suspend", PscomRequest)

@@ -1,7 +1,7 @@
 """What results travel in: a title, which tells their type, and one result for each member."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import msgspec
 
@@ -12,9 +12,11 @@ from ..codec.errors import Problem, ValidationError
 from ..codec.reading import shorten
 from ..codec.records import fields_of
 from ..codec.shapes import Shape, is_sequence
+from . import topics
 from .base import Message
 from .result import Result
 from .task import Declaration, TaskContainer, declaration_of_result, declarations, record_of
+from .topics import Topic
 
 UNREADABLE = "unknown"
 """The title that answers a message which cannot be read."""
@@ -26,6 +28,8 @@ class ResultContainer(Message):
     They are of the type that the task declares; a plain `Result` among them becomes one of it. A
     title that no task declares stands for plain results.
     """
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.RESULT,)
 
     result: Annotated[str, Wire("Title of the results, such as vm started.")]
     results: Annotated[

@@ -26,10 +26,12 @@ from ..codec.extensions import extensions_of
 from ..codec.reading import shorten
 from ..codec.records import Record, fields_of, shape_of
 from ..codec.shapes import Shape, is_sequence
+from . import topics
 from .base import Message, check_shape
 from .extension import Extension
 from .registry import check_title, register
 from .result import Result
+from .topics import Topic
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +241,8 @@ def record_of(cls: type[Any]) -> Record:
 
 class TaskContainer(Message):
     """Tasks of one type, to be executed together."""
+
+    __topics__: ClassVar[tuple[Topic, ...]] = (topics.TASK,)
 
     task: Annotated[str, Wire("Title of the tasks; given by their type if there is one.")] = ""
     tasks: Annotated[Sequence[Task], Wire("The members, all of one type.", own_check=True)]

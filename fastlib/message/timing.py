@@ -8,12 +8,13 @@ from typing import Annotated, Any, ClassVar, Self
 
 from ..codec.declare import AllOrNone, Rule, Wire
 from ..codec.errors import Path, Problem, ValidationError, render_path
+from ..codec.forms import Forms, Schema
 from ..codec.nodes import Mapping as MappingNode
 from ..codec.nodes import Node
 from ..codec.reading import INVALID, Reading, shorten
 from ..codec.records import Converted, shape_of
-from ..codec.scalars import parse_float, write_float
-from ..codec.shapes import Map, ScalarShape, Shape, Unfit
+from ..codec.scalars import FLOAT_PATTERN, parse_float, write_float
+from ..codec.shapes import Float, Map, ScalarShape, Shape, Unfit
 from .base import Message, Speaker
 
 
@@ -32,6 +33,9 @@ class Timing(Message):
 
 
 _WORDS = re.compile(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
+# For schemas: one number in such a text.
+_WRITTEN = r"-?([0-9]+\.[0-9]+([eE][-+]?[0-9]+)?|\.inf|\.nan)"
+_READ = f"({FLOAT_PATTERN})"
 
 
 class TimeMeasurement(Speaker):
@@ -206,6 +210,16 @@ class _TimingShape(ScalarShape):
         if not isinstance(value, Timing):
             raise Unfit((), "a Timing", shorten(value))
         return value
+
+    def __schema__(self, forms: Forms) -> Schema:
+        text = forms.text(
+            f"^wall: {_WRITTEN} started: {_WRITTEN} stopped: {_WRITTEN}$",
+            also=rf"^\s*wall:\s*{_READ}\s+started:\s*{_READ}\s+stopped:\s*{_READ}\s*$",
+        )
+        options = [forms.of(Float()), text]
+        if forms.direction == "load":
+            options.append(forms.of(shape_of(Timing)))
+        return {"anyOf": options}
 
 
 _TIMINGS = Map(_TimingShape(), pairs=True)

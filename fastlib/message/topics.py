@@ -16,10 +16,19 @@ from ..codec.errors import Problem, ValidationError
 class Topic:
     """One kind of topic, such as `TASK` = `fast/migfra/{host}/task`."""
 
-    __slots__ = ("_levels", "names", "template")
+    __slots__ = ("_levels", "doc", "names", "receiver", "sender", "template")
 
-    def __init__(self, template: str) -> None:
+    def __init__(
+        self, template: str, *, sender: str = "", receiver: str = "", doc: str = ""
+    ) -> None:
+        """`sender` and `receiver` name programs, such as scheduler and migfra; `doc` says what
+        the topic is for. Descriptions of the protocol show them. Which messages travel there, the
+        messages say, in `__topics__`.
+        """
         self.template: Final = template
+        self.sender: Final = sender
+        self.receiver: Final = receiver
+        self.doc: Final = doc
         self._levels: Final = tuple(template.split("/"))
         self.names: Final = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
 
@@ -104,20 +113,90 @@ def from_template(template: str) -> Topic:
     return Topic("/".join(levels))
 
 
-TASK = Topic("fast/migfra/{host}/task")
-RESULT = Topic("fast/migfra/{host}/result")
-PROGRESS = Topic("fast/migfra/{host}/progress")
-PRESENCE = Topic("fast/migfra/{host}/status")
-PSCOM_REQUEST = Topic("fast/pscom/{vm}/any_proc/request")
-PSCOM_RESPONSE = Topic("fast/pscom/{vm}/{process}/response")
-AGENT_STATUS = Topic("fast/agent/{host}/status")
-AGENT_TASK = Topic("fast/agent/{host}/task")
-AGENT_INIT = Topic("fast/agent/{host}/task/init_agent")
-AGENT_STOP_MONITORING = Topic("fast/agent/{host}/task/stop_monitoring")
-MMBWMON_REQUEST = Topic("fast/agent/{host}/mmbwmon/request")
-MMBWMON_RESPONSE = Topic("fast/agent/{host}/mmbwmon/response")
-APPLICATION_STATUS = Topic("fast/application/{job}/status")
-APPLICATION_KPIS = Topic("fast/application/{job}/KPIs")
+TASK = Topic(
+    "fast/migfra/{host}/task",
+    sender="scheduler",
+    receiver="migfra",
+    doc="Tasks for the migration daemon of a host.",
+)
+RESULT = Topic(
+    "fast/migfra/{host}/result",
+    sender="migfra",
+    receiver="scheduler",
+    doc="How the tasks of a host ended.",
+)
+PROGRESS = Topic(
+    "fast/migfra/{host}/progress",
+    sender="migfra",
+    receiver="scheduler",
+    doc="How far the tasks of a host are.",
+)
+PRESENCE = Topic(
+    "fast/migfra/{host}/status",
+    sender="migfra",
+    receiver="scheduler",
+    doc="Whether the daemon of a host is there; the broker keeps the last one.",
+)
+PSCOM_REQUEST = Topic(
+    "fast/pscom/{vm}/any_proc/request",
+    sender="migfra",
+    receiver="pscom",
+    doc="What the processes in a domain are to do with their connections.",
+)
+PSCOM_RESPONSE = Topic(
+    "fast/pscom/{vm}/{process}/response",
+    sender="pscom",
+    receiver="migfra",
+    doc="One message of each process that has done so, whatever is in it.",
+)
+AGENT_STATUS = Topic(
+    "fast/agent/{host}/status",
+    sender="agent",
+    receiver="scheduler",
+    doc="What the agent of a host tells of itself and of what it measures.",
+)
+AGENT_TASK = Topic(
+    "fast/agent/{host}/task",
+    sender="scheduler",
+    receiver="agent",
+    doc="What the agent of a host is to do.",
+)
+AGENT_INIT = Topic(
+    "fast/agent/{host}/task/init_agent",
+    sender="scheduler",
+    receiver="agent",
+    doc="What the agent of a host is to measure.",
+)
+AGENT_STOP_MONITORING = Topic(
+    "fast/agent/{host}/task/stop_monitoring",
+    sender="scheduler",
+    receiver="agent",
+    doc="Which job the agent of a host is to measure no more.",
+)
+MMBWMON_REQUEST = Topic(
+    "fast/agent/{host}/mmbwmon/request",
+    sender="scheduler",
+    receiver="mmbwmon",
+    doc="What the bandwidth monitor of a host is to do.",
+)
+MMBWMON_RESPONSE = Topic(
+    "fast/agent/{host}/mmbwmon/response",
+    sender="mmbwmon",
+    receiver="scheduler",
+    doc="What the bandwidth monitor of a host answers.",
+)
+APPLICATION_STATUS = Topic(
+    "fast/application/{job}/status",
+    sender="application",
+    receiver="scheduler",
+    doc="What the application of a job can do.",
+)
+APPLICATION_KPIS = Topic(
+    "fast/application/{job}/KPIs",
+    sender="application",
+    receiver="scheduler",
+    doc="Values that the application of a job reports.",
+)
 
 ALL: Mapping[str, Topic] = {
     name: value for name, value in tuple(globals().items()) if isinstance(value, Topic)

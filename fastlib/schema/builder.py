@@ -1,0 +1,374 @@
+"""Shapes as JSON Schema: what is written, or all that is understood.
+
+The instance that a schema judges is what a YAML reader makes of a text. A reader that knows no
+types guesses them: `id: 1234` is text to fastlib, and a number to it. So where text is understood,
+numbers and truth values are, too. What fastlib writes, every reader takes for what it is. Of what
+JSON has no word for (dates, `.inf`, keys that are no text) the instance has the text.
+"""
+
+from collections.abc import Callable, Iterable
+from inspect import cleandoc
+from typing import Any
+
+from ..codec.declare import Rule
+from ..codec.envelope import Envelope, Members
+from ..codec.errors import DeclarationError
+from ..codec.extensions import Extensions
+from ..codec.forms import Direction, Schema
+from ..codec.records import Converted, Field, Record, shape_of
+from ..codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
+from ..codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
+from ..message import Message
+from ..message.describe import name_of
+from . import numerals
+from .rules import rule_schema, words
+
+UNSAID = "x-rules"
+"""Keyword for rules that a schema cannot say: a list of them in words."""
+UNIT = "x-unit"
+"""Keyword for the unit of a number."""
+
+_NO_TITLE = ""
+"""Whatever this stands for, any title that is not declared stands for."""
+
+_NUMBER = f"^({FLOAT_PATTERN})[ \\t\\n]*$"
+
+
+class Builder:
+    """Builds the schemas of one document, and collects in `defs` what they refer to."""
+
+    def __init__(self, direction: Direction, *, closed: bool | None = None) -> None:
+        """`closed` schemas refuse keys that nobody reads; by default those of what is written."""
+        self.direction: Direction = direction
+        self.closed = direction == "emit" if closed is None else closed
+        self.defs: dict[str, Schema] = {}
+        self._makers: dict[type[Shape], Callable[[Any], Schema]] = {
+            Text: self._text,
+            Bool: self._bool,
+            Int: self._int,
+            Float: self._float,
+            Choice: self._choice,
+            List: self._list,
+            Map: self._map,
+            Tree: self._tree,
+            Members: self._members,
+            Envelope: self._envelope,
+        }
+
+    @property
+    def loads(self) -> bool:
+        return self.direction == "load"
+
+    def of(self, shape: Shape) -> Schema:
+        """The schema of a shape. Raises DeclarationError for one that does not say it."""
+        own = getattr(shape, "__schema__", None)
+        if own is not None:
+            schema: Schema = own(self)
+            return schema
+        if isinstance(shape, Converted):
+            own = getattr(shape.cls, "__schema__", None)
+            schema = self.of(shape.wire) if own is None else own(self)
+            return self._defined(shape.cls, lambda: schema)
+        if isinstance(shape, Record):
+            return self._defined(shape.cls, lambda: self.record(shape))
+        for kind, make in self._makers.items():
+            if isinstance(shape, kind):
+                return make(shape)
+        raise DeclarationError(
+            f"{type(shape).__qualname__}: a shape of its own kind says its schema in __schema__"
+        )
+
+    def text(self, written: str, *, also: str = "") -> Schema:
+        """As `Forms.text` says."""
+        if not self.loads:
+            return {"type": "string", "pattern": written}
+        schema: Schema = {"type": ["string", "number"]}
+        if not also:
+            return {**schema, "pattern": written}
+        # What is written by itself, so that one can prove that it is understood.
+        return {**schema, "anyOf": [{"pattern": written}, {"pattern": also}]}
+
+    def _defined(self, cls: type[Any], make: Callable[[], Schema]) -> Schema:
+        """A reference to the schema of a message; of what is none the schema itself."""
+        if not issubclass(cls, Message):
+            return make()
+        name = name_of(cls)
+        if name not in self.defs:
+            self.defs[name] = {}  # its place in the order
+            doc = cleandoc(cls.__doc__ or "")
+            self.defs[name] = {"title": name, "description": doc, **make()}
+        return self._reference(name)
+
+    def _shared(self, name: str, schema: Schema) -> Schema:
+        self.defs.setdefault(name, schema)
+        return self._reference(name)
+
+    @staticmethod
+    def _reference(name: str) -> Schema:
+        return {"$ref": f"#/$defs/{name}"}
+
+    # --- scalars ----------------------------------------------------------------------------------
+
+    def _text(self, shape: Text) -> Schema:
+        schema: Schema = {"type": "string"}
+        if self.loads:
+            may_be_bool = any(shape.fits(word) for word in BOOLEANS)
+            schema["type"] = ["string", "number", *(["boolean"] if may_be_bool else [])]
+        if shape.min:
+            schema["minLength"] = shape.min
+        if shape.max is not None:
+            schema["maxLength"] = shape.max
+        if shape.pattern is not None:
+            schema["pattern"] = shape.pattern.pattern
+        return schema
+
+    def _bool(self, shape: Bool) -> Schema:
+        if not self.loads:
+            return {"type": "boolean"}
+        return self._shared("boolean", {"enum": [True, False, *BOOLEANS]})
+
+    def _int(self, shape: Int) -> Schema:
+        bounds = {"minimum": shape.low, "maximum": shape.high}
+        written = numerals.written(shape.low, shape.high, shape.digits) if shape.digits else None
+        if not self.loads:
+            return {"type": "integer", **bounds} if written is None else self.text(written)
+        pattern = numerals.read(shape.low, shape.high)
+        schema: Schema = {"type": ["integer", "string"], **bounds}
+        if written is None:
+            name = f"integer-{shape.low}-{shape.high}"
+            return self._shared(name, {**schema, "pattern": pattern})
+        name = f"integer-0x{shape.low:x}-0x{shape.high:x}"
+        return self._shared(name, {**schema, "anyOf": [{"pattern": written}, {"pattern": pattern}]})
+
+    def _float(self, shape: Float) -> Schema:
+        if not self.loads:
+            written = {"anyOf": [{"type": "number"}, {"enum": [".inf", "-.inf", ".nan"]}]}
+            return self._shared("number", written)
+        return self._shared("number", {"type": ["number", "string"], "pattern": _NUMBER})
+
+    def _choice(self, shape: Choice) -> Schema:
+        values: list[Any] = list(shape.values)
+        return {"enum": [*values, *_guesses(values)]} if self.loads else {"enum": values}
+
+    # --- lists and mappings -----------------------------------------------------------------------
+
+    def _list(self, shape: List) -> Schema:
+        return {"type": "array", "items": self.of(shape.item)}
+
+    def _map(self, shape: Map) -> Schema:
+        mapping: Schema = {"type": "object", "additionalProperties": self.of(shape.value)}
+        if not (self.loads and shape.pairs):
+            return mapping
+        return {"anyOf": [mapping, {"type": "array", "items": mapping}]}
+
+    def _tree(self, shape: Tree) -> Schema:
+        if self.loads:
+            return {"type": ["string", "number", "boolean", "array", "object"]}
+        below = self._reference("tree")
+        forms: list[Schema] = [
+            {"type": "string"},
+            {"type": "array", "items": below},
+            {"type": "object", "additionalProperties": below},
+        ]
+        self._shared("tree", {"anyOf": [*forms, {"type": "null"}]})
+        return {"anyOf": forms}
+
+    # --- structs ----------------------------------------------------------------------------------
+
+    def root(self, shape: Shape) -> Schema:
+        """The schema of a whole document; an empty one is an empty mapping."""
+        if not isinstance(shape, Record):
+            return self.of(shape)
+        schema = self.record(shape)
+        empty = self.loads and _may_be_empty(shape)
+        return {**schema, "type": ["object", "null"]} if empty else schema
+
+    def record(self, record: Record, *, titled: bool = False) -> Schema:
+        """The mapping of a struct. With `titled`, its title cannot be missing."""
+        properties: dict[str, Schema] = {}
+        required: list[str] = []
+        further: list[Schema] = []
+        unsaid: list[str] = []
+        if record.title is not None:
+            key, title = record.title
+            spellings = [title, *_guesses([title])] if self.loads else [title]
+            properties[key] = {"const": title} if len(spellings) == 1 else {"enum": spellings}
+            if titled or not self.loads:
+                required.append(key)
+        self._add(record.fields, record.rules, properties, required, further, unsaid)
+        if record.extensions is not None:
+            self._extend(record.extensions, properties, further, unsaid)
+        schema: Schema = {"type": "object", "properties": properties}
+        if required:
+            schema["required"] = required
+        if self.closed:
+            schema["additionalProperties"] = False
+        if further:
+            schema["allOf"] = further
+        if unsaid:
+            schema[UNSAID] = unsaid
+        return schema
+
+    def _add(
+        self,
+        fields: Iterable[Field],
+        rules: Iterable[Rule],
+        properties: dict[str, Schema],
+        required: list[str],
+        further: list[Schema],
+        unsaid: list[str],
+    ) -> None:
+        """Adds what the fields and the rules of a struct say."""
+        old: dict[str, Schema] = {}
+        for field in fields:
+            properties[field.key] = self._field(field)
+            if not self.loads:
+                if not field.optional:
+                    required.append(field.key)
+                continue
+            for alias in field.wire.aliases:
+                note = f"Another spelling of '{field.key}', which is the one that is written."
+                properties[alias] = {**self._value(field), "description": note}
+                further.append({"not": {"required": [field.key, alias]}})
+            for key, remedy in field.wire.old.items():
+                # The last keyword is no standard, but what editors show.
+                note = f"Not read: {remedy}."
+                old[key] = {"deprecated": True, "description": note, "deprecationMessage": note}
+            if field.required and len(field.keys) == 1:
+                required.append(field.key)
+            elif field.required:
+                further.append({"anyOf": [{"required": [key]} for key in field.keys]})
+        for key, schema in old.items():
+            properties.setdefault(key, schema)
+        for rule in rules:
+            schema_of_rule = rule_schema(rule, fields, self.direction)
+            if schema_of_rule is None:
+                unsaid.append(words(rule))
+            elif schema_of_rule:
+                further.append(schema_of_rule)
+
+    def _extend(
+        self,
+        extensions: Extensions,
+        properties: dict[str, Schema],
+        further: list[Schema],
+        unsaid: list[str],
+    ) -> None:
+        """Adds the keys of other structs; their rules hold where one of the keys is there."""
+        for record in extensions:
+            own: list[Schema] = []
+            self._add(record.fields, record.rules, properties, [], own, unsaid)
+            keys = record.by_key if self.loads else [field.key for field in record.fields]
+            absent = [{"not": {"required": [key]}} for key in keys]
+            further += [{"anyOf": [{"allOf": absent}, rule]} for rule in own]
+
+    def _field(self, field: Field) -> Schema:
+        sentences = [field.wire.doc]
+        schema = self._value(field)
+        if field.wire.unit:
+            sentences.append(f"In {field.wire.unit}.")
+            schema = {**schema, UNIT: field.wire.unit}
+        doc = " ".join(filter(None, sentences))
+        if field.default is not None:
+            schema = {**schema, "default": field.shape.dump(field.default)}
+        return {"description": doc, **schema} if doc else schema
+
+    def _value(self, field: Field) -> Schema:
+        """What stands behind the key."""
+        schema = self.of(field.shape)
+        if not self.loads:
+            return self._not_empty(schema, field.shape) if field.wire.empty_is_absent else schema
+        if field.wire.old_scalar is not None and isinstance(field.shape, Record):
+            schema = {"anyOf": [schema, self._old_scalar(field.shape, field.wire.old_scalar)]}
+        return _or_null(schema) if field.optional else schema
+
+    def _old_scalar(self, record: Record, key: str) -> Schema:
+        note = f"Old: understood as the mapping's '{key}'."
+        return {"description": note, **self.of(record.by_key[key].shape)}
+
+    def _not_empty(self, schema: Schema, shape: Shape) -> Schema:
+        if isinstance(shape, Text):
+            return {**schema, "minLength": max(shape.min, 1)}
+        return {**schema, ("minItems" if isinstance(shape, List) else "minProperties"): 1}
+
+    # --- containers -------------------------------------------------------------------------------
+
+    def container(self, envelope: Envelope, title: str) -> Schema:
+        """The container with a title, in all its layouts that are understood or written."""
+        variant = envelope.variant(title)
+        assert variant is not None
+        forms = {
+            "list": lambda: self.record(envelope.list_record(variant), titled=True),
+            "inline": lambda: self.record(envelope.inline_record(variant), titled=True),
+        }
+        if len(variant.layouts) == 1 or not self.loads:
+            return forms[variant.layouts[0]]()
+        # Which of them it is, the key of the list tells.
+        inline = forms["inline"]()
+        inline["allOf"] = [*inline.get("allOf", ()), {"not": {"required": [variant.list_key]}}]
+        return {
+            "anyOf": [forms[layout]() if layout == "list" else inline for layout in variant.layouts]
+        }
+
+    def _envelope(self, envelope: Envelope) -> Schema:
+        forms = [self.container(envelope, title) for title in envelope.titles()]
+        other = self.undeclared(envelope)
+        return {"oneOf": forms if other is None else [*forms, other]}
+
+    def undeclared(self, envelope: Envelope) -> Schema | None:
+        """The container with a title that is not declared; None if it must be a declared one."""
+        if envelope.variant(_NO_TITLE) is None:
+            return None
+        schema = self.container(envelope, _NO_TITLE)
+        title = {**self._text(Text()), "not": {"enum": list(envelope.titles())}}
+        return {**schema, "properties": {**schema["properties"], envelope.title: title}}
+
+    def _members(self, members: Members) -> Schema:
+        item = self.of(members.item)
+        if self.loads and _may_be_empty(members.item):
+            item = _or_null(item)
+        schema: Schema = {"type": "array", "items": item}
+        return {**schema, "minItems": 1, "maxItems": 1} if members.one else schema
+
+
+def _guesses(words: Iterable[str]) -> list[Any]:
+    """What a reader that guesses types may take one of some texts for."""
+    guesses: list[Any] = []
+    for word in words:
+        guess: Any = BOOLEANS.get(word)
+        if guess is None:
+            number = parse_float(word)
+            guess = int(number) if number is not None and number.is_integer() else number
+        if guess is not None and guess not in guesses:
+            guesses.append(guess)
+    return guesses
+
+
+def _or_null(schema: Schema) -> Schema:
+    """As a schema, or null, which is understood as absent."""
+    if isinstance(schema.get("type"), list):
+        return {**schema, "type": [*schema["type"], "null"]}
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _may_be_empty(record: Record) -> bool:
+    """Whether a mapping without any key is one of these."""
+    nothing = dict.fromkeys(field.attribute for field in record.fields)
+    return not any(field.required for field in record.fields) and not any(
+        rule.broken(nothing.get) for rule in record.rules
+    )
+
+
+def schema_of(cls: type[Any], direction: Direction, *, closed: bool | None = None) -> Schema:
+    """The schema of a type of message, or of a part of one, as a document of its own.
+
+    Raises DeclarationError for a type of another package that cannot say it.
+    """
+    builder = Builder(direction, closed=closed)
+    shape = shape_of(cls)
+    schema = builder.root(shape)
+    return {"title": name_of(cls), "description": cleandoc(cls.__doc__ or ""), **schema} | (
+        {"$defs": builder.defs} if builder.defs else {}
+    )

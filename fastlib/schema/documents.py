@@ -1,0 +1,209 @@
+"""All schemas as documents: what stands in the folder `schemas/`.
+
+::
+
+    emit/start-vm.task.json    what is written, closed
+    load/start-vm.task.json    what is understood, open
+    emit/task.json, load/…     any task container, by its title
+    edit/task.json             for editors: as `load`, but closed
+    asyncapi.yaml              topics, operations and messages
+    index.json                 the list of it all
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..codec.envelope import Envelope
+from ..codec.errors import FastlibError
+from ..codec.forms import Direction, Schema
+from ..codec.records import shape_of
+from ..message import topics
+from ..message.describe import find, name_of
+from ..message.topics import Topic
+from .builder import Builder, schema_of
+from .examples import example_tree
+from .fingerprint import fingerprint
+from .kinds import Family, Kind, families, kinds
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NAMESPACE = "urn:fastlib:schema"
+"""What every `$id` begins with: a name, as it is no place where anything could be fetched."""
+
+Purpose = Literal["emit", "load", "edit"]
+"""The directions, and `edit` for editors: what is understood, but no key that nobody reads."""
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+INDEX = "index.json"
+
+
+class SchemaFolderError(FastlibError):
+    """A folder of schemas cannot be read or written."""
+
+
+def document(kind: Kind, purpose: Purpose = "load") -> Schema:
+    """The schema of one kind of message as a document of its own."""
+    direction, closed = _direction(purpose)
+    schema = kind.schema(direction, closed=closed)
+    return _document(f"{purpose}:{kind.name}", schema, [example_tree(kind)])
+
+
+def part_document(name: str, purpose: Purpose = "load") -> Schema:
+    """The schema of a type by its name, be it a part of messages. Raises UnknownNameError."""
+    cls = find(name, by_title=False)
+    direction, closed = _direction(purpose)
+    return _document(f"{purpose}:{name_of(cls)}", schema_of(cls, direction, closed=closed), [])
+
+
+def family_document(family: Family, purpose: Purpose = "load") -> Schema:
+    """The schema of any container of a family, by its title."""
+    direction, closed = _direction(purpose)
+    builder = Builder(direction, closed=closed)
+    members = [kind for kind in kinds() if kind.family == family]
+    for kind in members:
+        heading = {"title": f"{family}: {kind.title}", "description": kind.doc}
+        builder.defs[kind.name] = heading | kind.build(builder)
+    schema = {
+        "title": family,
+        "description": f"Any message with the key '{family}', by its title.",
+        **(_by_conditions(family, members) if purpose == "edit" else _by_choice(family, members)),
+    }
+    other = _other(builder, families()[family])
+    if other is not None and purpose != "edit":
+        schema["oneOf"].append(other)
+    examples = [example_tree(kind) for kind in members]
+    return _document(f"{purpose}:{family}", schema | {"$defs": builder.defs}, examples)
+
+
+def _direction(purpose: Purpose) -> tuple[Direction, bool]:
+    direction: Direction = "emit" if purpose == "emit" else "load"
+    return direction, purpose != "load"
+
+
+def _document(name: str, schema: Schema, examples: list[Any]) -> Schema:
+    schema = dict(schema)
+    defs = schema.pop("$defs", None)
+    shown = [tree for tree in examples if tree is not None]
+    whole = {"$schema": DIALECT, "$id": f"{NAMESPACE}:{name}", **schema}
+    return (
+        whole
+        | ({"examples": shown} if shown else {})
+        | ({"$defs": defs} if defs is not None else {})
+    )
+
+
+def _by_choice(family: Family, members: list[Kind]) -> Schema:
+    return {"oneOf": [{"$ref": f"#/$defs/{kind.name}"} for kind in members]}
+
+
+def _by_conditions(family: Family, members: list[Kind]) -> Schema:
+    """As `_by_choice`, so that an editor tells what is wrong, and completes titles."""
+    titles = [kind.title for kind in members]
+    return {
+        "type": "object",
+        "required": [family],
+        "properties": {family: {"description": "Which message this is.", "enum": titles}},
+        "allOf": [
+            {
+                "if": {"required": [family], "properties": {family: {"const": kind.title}}},
+                "then": {"$ref": f"#/$defs/{kind.name}"},
+            }
+            for kind in members
+        ],
+    }
+
+
+def _other(builder: Builder, cls: type[Any]) -> Schema | None:
+    """A container whose title nobody has declared, if it may have one."""
+    envelope = shape_of(cls)
+    assert isinstance(envelope, Envelope)
+    return builder.undeclared(envelope)
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+def all_topics() -> list[Topic]:
+    """The topics of the protocol, and those that messages of other packages name."""
+    known = {topic.template: topic for topic in topics.ALL.values()}
+    for kind in kinds():
+        for topic in kind.topics:
+            known.setdefault(topic.template, topic)
+    return list(known.values())
+
+
+def index() -> dict[str, Any]:
+    """The list of all kinds of message, with their fingerprints, and of all topics."""
+    return {
+        "messages": [
+            {
+                "name": kind.name,
+                "family": kind.family,
+                "title": kind.title,
+                "topics": [topic.template for topic in kind.topics],
+                "fingerprint": fingerprint(kind.schema("emit"), kind.schema("load")),
+            }
+            for kind in kinds()
+        ],
+        "families": sorted(families()),
+        "topics": [
+            {"topic": topic.template, "sender": topic.sender, "receiver": topic.receiver}
+            for topic in all_topics()
+        ],
+    }
+
+
+def documents() -> dict[str, str]:
+    """Everything that is derived, by its path in the folder."""
+    from .asyncapi import asyncapi_yaml
+
+    found: dict[str, str] = {INDEX: to_json(index()), "asyncapi.yaml": asyncapi_yaml()}
+    for family in families():
+        for purpose in PURPOSES:
+            found[f"{purpose}/{family}.json"] = to_json(family_document(family, purpose))
+    for kind in kinds():
+        for direction in get_args(Direction):
+            found[f"{direction}/{kind.name}.json"] = to_json(document(kind, direction))
+    return found
+
+
+def to_json(tree: Any) -> str:
+    """A tree as it stands in the files."""
+    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None) -> list[Path]:
+    """Writes documents, by default all, into a folder; gives the files that changed.
+
+    Where all are written, those of messages that are no more are removed, as far as the folder's
+    index names them. Raises SchemaFolderError for what cannot be written.
+    """
+    root = Path(folder)
+    changed: list[Path] = []
+    try:
+        gone = set[str]() if texts is not None else _listed(root)
+        texts = documents() if texts is None else texts
+        for name, text in texts.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file() or path.read_text("utf-8") != text:
+                path.write_text(text, "utf-8")
+                changed.append(path)
+        for name in sorted(gone - texts.keys()):
+            (root / name).unlink(missing_ok=True)
+            changed.append(root / name)
+    except OSError as error:
+        raise SchemaFolderError(f"cannot write {error.filename}: {error.strerror}") from None
+    return changed
+
+
+def _listed(root: Path) -> set[str]:
+    """The files of messages that a folder's index names, which may be no index at all."""
+    try:
+        listed = json.loads((root / INDEX).read_text("utf-8"))
+        names = [message["name"] for message in listed["messages"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {f"{direction}/{name}.json" for name in names for direction in get_args(Direction)}

@@ -1,0 +1,129 @@
+"""What travels: every kind of message, each of which has schemas and an example of its own.
+
+A container is as many kinds as it has titles, since the title decides what stands in it.
+"""
+
+import re
+from collections.abc import Iterator
+from inspect import cleandoc
+from typing import Literal
+
+import msgspec
+
+from ..codec.envelope import Envelope
+from ..codec.errors import DeclarationError
+from ..codec.forms import Direction, Schema
+from ..codec.reading import nearest_word
+from ..codec.records import shape_of
+from ..message import Message
+from ..message.describe import UnknownNameError, message_types, name_of
+from ..message.task import declaration_of_result
+from ..message.topics import Topic
+from .builder import Builder
+
+Family = Literal["task", "result"]
+"""What a container's title stands behind: `task: start vm`, `result: vm started`."""
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of message that travels."""
+
+    name: str
+    """Names its files: `start-vm.task`, `vm-started.result`, `agent.Init`."""
+    cls: type[Message]
+    """The type of the whole message."""
+    family: Family | None = None
+    """For containers the key of the title."""
+    title: str | None = None
+    """What tells on the wire which kind it is; None where only the topic does."""
+    doc: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The first sentences of `doc`, on one line."""
+        return " ".join(self.doc.split("\n\n")[0].split())
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """Where it travels."""
+        return self.cls.__topics__
+
+    def schema(self, direction: Direction, *, closed: bool | None = None) -> Schema:
+        """The schema, without what makes it a document of its own. Raises DeclarationError."""
+        builder = Builder(direction, closed=closed)
+        schema = self.build(builder)
+        heading = f"{self.family}: {self.title}" if self.family else name_of(self.cls)
+        defs = {"$defs": builder.defs} if builder.defs else {}
+        return {"title": heading, "description": self.doc, **schema, **defs}
+
+    def build(self, builder: Builder) -> Schema:
+        """The schema, by a builder that has the definitions."""
+        shape = shape_of(self.cls)
+        if isinstance(shape, Envelope):
+            assert self.title is not None
+            return builder.container(shape, self.title)
+        return builder.root(shape)
+
+
+def kinds() -> list[Kind]:
+    """Every kind of message that is declared, sorted by name.
+
+    Raises DeclarationError if two have the same name.
+    """
+    found: dict[str, Kind] = {}
+    for kind in _kinds():
+        if kind.name in found:
+            raise DeclarationError(
+                f"{kind.title!r} and {found[kind.name].title!r} both have the name {kind.name!r}; "
+                "change one of the titles"
+            )
+        found[kind.name] = kind
+    return [found[name] for name in sorted(found)]
+
+
+def _kinds() -> Iterator[Kind]:
+    for cls in message_types():
+        shape = shape_of(cls)
+        topics = cls.__dict__.get("__topics__", ())
+        title = cls.__dict__.get("__title__")
+        if isinstance(shape, Envelope) and topics:
+            for known in shape.titles():
+                family: Family = "result" if shape.title == "result" else "task"
+                yield Kind(
+                    name=f"{re.sub(r'[^A-Za-z0-9_.]+', '-', known)}.{family}",
+                    cls=cls,
+                    family=family,
+                    title=known,
+                    doc=_doc(shape, known),
+                )
+        elif topics or title:
+            doc = cleandoc(cls.__doc__ or "")
+            yield Kind(name=name_of(cls), cls=cls, title=title and title[1], doc=doc)
+
+
+def _doc(envelope: Envelope, title: str) -> str:
+    variant = envelope.variant(title)
+    assert variant is not None
+    doc = cleandoc(variant.member.__doc__ or "")
+    if envelope.title != "result":
+        return doc
+    declared = declaration_of_result(title)
+    whose = f"of '{declared.task}'" if declared else "that no task declares"
+    return f"Results {whose}: one for each member, in their order.\n\n{doc}"
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of a name or a title; of a title of both, the task. Raises UnknownNameError."""
+    by_name = {kind.name: kind for kind in kinds()}
+    by_title = {kind.title: kind for kind in by_name.values() if kind.family != "task"}
+    by_title |= {kind.title: kind for kind in by_name.values() if kind.family == "task"}
+    found = by_name.get(name) or by_title.get(name)
+    if found is None:
+        near = nearest_word(name, [*by_name, *(title for title in by_title if title)])
+        raise UnknownNameError(f"there is no kind of message {name!r}", name, near)
+    return found
+
+
+def families() -> dict[Family, type[Message]]:
+    """The containers: what their titles stand behind, and their types."""
+    return {kind.family: kind.cls for kind in kinds() if kind.family is not None}

@@ -1,0 +1,43 @@
+"""Walks over the schemas that stand in a schema."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..codec.forms import Schema
+
+ONE = ("additionalProperties", "items", "not", "if", "then", "else")
+"""Keywords whose value is a schema."""
+SEVERAL = ("allOf", "anyOf", "oneOf")
+"""Keywords whose value is a list of schemas."""
+NAMED = ("properties", "$defs")
+"""Keywords whose value is a mapping of names, which are no keywords, to schemas."""
+
+
+def children(schema: Schema) -> Iterator[Schema]:
+    """The schemas that stand right in a schema."""
+    for keyword in ONE:
+        if isinstance(schema.get(keyword), dict):
+            yield schema[keyword]
+    for keyword in SEVERAL:
+        yield from schema.get(keyword, ())
+    for keyword in NAMED:
+        yield from (below for below in schema.get(keyword, {}).values() if isinstance(below, dict))
+
+
+def rebuilt(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """A copy in which each schema, the inner ones first, is what `change` makes of it."""
+
+    def below(value: Any) -> Any:
+        return rebuilt(value, change) if isinstance(value, dict) else value
+
+    copy: Schema = {}
+    for keyword, value in schema.items():
+        if keyword in ONE:
+            copy[keyword] = below(value)
+        elif keyword in SEVERAL:
+            copy[keyword] = [below(item) for item in value]
+        elif keyword in NAMED:
+            copy[keyword] = {name: below(item) for name, item in value.items()}
+        else:
+            copy[keyword] = value
+    return change(copy)
