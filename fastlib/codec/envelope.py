@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from .declare import Wire
 from .errors import Path
 from .nodes import Mapping, Node, Scalar, Sequence
 from .reading import INVALID, MAX_SUGGESTIONS, Reading, nearest_word, shorten
-from .records import Field, Record
+from .records import Field, Record, fields_of
 from .shapes import Shape, Unfit
 
 Layout = Literal["list", "inline"]
@@ -233,7 +232,7 @@ class _ListRecord(Record):
             envelope.members,
             variant.list_key,
             Members(envelope, variant),
-            Wire(),
+            next(f.wire for f in fields_of(envelope.cls) if f.attribute == envelope.members),
             required=True,
             optional=False,
         )

@@ -1,0 +1,93 @@
+"""`fastlib schema` on the command line."""
+
+import json
+
+import pytest
+from conftest import fastlib
+from readers import SCHEMAS, names, schema
+
+
+def printed(*arguments, cwd):
+    return json.loads(fastlib("schema", *arguments, cwd=cwd).stdout)
+
+
+def test_a_list_of_all(tmp_path):
+    lines = fastlib("schema", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == names()
+    assert "start-vm.task" in names()
+    assert any("Move a running domain to another host." in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "path"),
+    [
+        ("start vm", "emit", "emit/start-vm.task"),
+        ("start-vm.task", "load", "load/start-vm.task"),
+        ("vm started", "emit", "emit/vm-started.result"),
+        ("quit", "emit", "emit/quit.task"),
+        ("quit.result", "emit", "emit/quit.result"),
+        ("mmbwmon.Reply", "load", "load/mmbwmon.Reply"),
+        ("init", "load", "load/agent.Init"),
+        ("task", "edit", "edit/task"),
+        ("result", "load", "load/result"),
+    ],
+)
+def test_one(name, direction, path, tmp_path):
+    assert printed(name, "--direction", direction, cwd=tmp_path) == schema(path)
+
+
+def test_load_is_the_default(tmp_path):
+    assert printed("stop vm", cwd=tmp_path) == schema("load/stop-vm.task")
+
+
+def test_a_part_of_messages(tmp_path):
+    part = printed("SwapWith", "--direction", "emit", cwd=tmp_path)
+    assert part["$id"] == "urn:fastlib:schema:emit:SwapWith"
+    assert part["required"] == ["vm-name"]
+
+
+def test_an_example(tmp_path):
+    text = fastlib("schema", "migrate vm", "--example", cwd=tmp_path).stdout
+    assert text == (SCHEMAS / "examples" / "migrate-vm.task.yaml").read_text("utf-8")
+    (tmp_path / "task.yaml").write_text(text)
+    fastlib("validate", "--strict", "task.yaml", cwd=tmp_path)
+
+
+def test_some_are_written(tmp_path):
+    done = fastlib("schema", "quit", "--write", "there", cwd=tmp_path)
+    assert done.stdout == "there/emit/quit.task.json\nthere/load/quit.task.json\n"
+    assert json.loads((tmp_path / "there/emit/quit.task.json").read_text())
+    done = fastlib("schema", "quit", "--direction", "edit", "--write", "there", cwd=tmp_path)
+    assert done.stdout == "there/edit/quit.task.json\n"
+
+
+def test_what_is_no_more_is_removed(tmp_path):
+    fastlib("schema", "--no-extensions", "--write", ".", cwd=tmp_path)
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["messages"].append({**index["messages"][0], "name": "agent.Gone"})
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    for name in ("emit/agent.Gone.json", "load/agent.Gone.json", "emit/somebodys.json"):
+        (tmp_path / name).write_text("{}")
+    done = fastlib("schema", "--no-extensions", "--write", ".", cwd=tmp_path)
+    assert set(done.stdout.split()) == {
+        "index.json", "emit/agent.Gone.json", "load/agent.Gone.json",
+    }  # fmt: skip
+    assert not (tmp_path / "emit/agent.Gone.json").exists()
+    # What it has not written itself stays.
+    assert (tmp_path / "emit/somebodys.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["strat vm"], "there is no kind of message 'strat vm' (did you mean 'start vm'?)"),
+        (["SwapWith", "--example"], "there is no kind of message 'SwapWith'"),
+        (["--example"], "--example takes a MESSAGE"),
+        (["--direction", "emit"], "--direction takes a MESSAGE"),
+        (["quit", "--direction", "both"], "invalid choice: 'both'"),
+        (["--write", "file/below"], "cannot write"),
+    ],
+)
+def test_wrong_usage(arguments, words, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert words in fastlib("schema", *arguments, cwd=tmp_path, status=2).stderr
