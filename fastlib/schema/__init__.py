@@ -9,7 +9,6 @@ from .builder import schema_of
 from .documents import (
     PURPOSES,
     Purpose,
-    SchemaFolderError,
     document,
     documents,
     family_document,
@@ -20,6 +19,7 @@ from .documents import (
 )
 from .examples import example_text, example_tree, examples
 from .fingerprint import fingerprint
+from .folder import SchemaFolder, SchemaFolderError
 from .kinds import Family, Kind, families, find_kind, kinds
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Family",
     "Kind",
     "Purpose",
+    "SchemaFolder",
     "SchemaFolderError",
     "asyncapi",
     "asyncapi_yaml",

@@ -320,7 +320,9 @@ class Builder:
         if envelope.variant(_NO_TITLE) is None:
             return None
         schema = self.container(envelope, _NO_TITLE)
-        title = {**self._text(Text()), "not": {"enum": list(envelope.titles())}}
+        # What is null to a reader is a title like any other.
+        text = _or_null(self._text(Text())) if self.loads else self._text(Text())
+        title = {**text, "not": {"enum": list(envelope.titles())}}
         return {**schema, "properties": {**schema["properties"], envelope.title: title}}
 
     def _members(self, members: Members) -> Schema:

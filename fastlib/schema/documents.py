@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..codec.envelope import Envelope
-from ..codec.errors import FastlibError
 from ..codec.forms import Direction, Schema
 from ..codec.records import shape_of
 from ..message import topics
@@ -26,6 +25,7 @@ from ..message.topics import Topic
 from .builder import Builder, schema_of
 from .examples import example_tree
 from .fingerprint import fingerprint
+from .folder import INDEX, SchemaFolderError
 from .kinds import Family, Kind, families, kinds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,12 +35,6 @@ NAMESPACE = "urn:fastlib:schema"
 Purpose = Literal["emit", "load", "edit"]
 """The directions, and `edit` for editors: what is understood, but no key that nobody reads."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-
-INDEX = "index.json"
-
-
-class SchemaFolderError(FastlibError):
-    """A folder of schemas cannot be read or written."""
 
 
 def document(kind: Kind, purpose: Purpose = "load") -> Schema:

@@ -1,0 +1,165 @@
+"""Generated messages, valid and not: schemas say the same of them as fastlib.
+
+An invalid message is a valid one after a change somewhere in its tree. What a schema cannot say is
+named here, by what a schema is asked: the value that a reader made of a text, not the text.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from readers import READERS, Unreadable, as_json, names, validator
+from strategies import PLAIN_TEXTS, examples, messages
+
+from fastlib import FastlibError
+from fastlib.schema import document, family_document, find_kind
+
+# The types whose messages travel, each with the name of its schemas: a container's is that of its
+# family. They are made here, as other tests may have declared tasks since.
+TYPES: dict[Any, str] = {}
+for name in names():
+    kind = find_kind(name)
+    TYPES[kind.cls] = kind.family or name
+
+
+def judges(cls, directions):
+    """Of today's schemas of a type, with whatever other tests have declared."""
+    name = TYPES[cls]
+    make = family_document if name in ("task", "result") else lambda n, d: document(find_kind(n), d)
+    return [validator(make(name, direction)) for direction in directions]
+
+
+@pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
+def test_what_is_written_validates(cls):
+    emit, load = judges(cls, ("emit", "load"))
+
+    @examples(everyday=15, nightly=1000)
+    @given(messages(cls))
+    def check(message):
+        tree = as_json(message.emit())
+        emit.validate(tree)
+        load.validate(tree)
+        text = message.to_yaml()
+        for name, read in READERS.items():
+            try:
+                instance = read(text)
+            except Unreadable:  # ruamel.yaml misreads some escapes
+                assert name == "yaml12"
+                continue
+            load.validate({} if instance is None else instance)
+
+    check()
+
+
+# --- what is wrong ----------------------------------------------------------------------------
+
+LEAVES = [
+    None, "", "x", "yes", "no", "0x10", "08", "010", "1.5", "-1", "~", "a b", True, False, -1, 0, 1,
+    7, 300, 2**16, 2**32, 2**64, 10**30, 0.5, -1.5, [], {}, [None], [[]], ["a"], {"a": "b"},
+    {"vm-name": "a"}, {"task": "quit"}, "live", "success",
+]  # fmt: skip
+KEYS = ["x", "vm-name", "list", "task", "name", "dev", "retry-counter", "vm-configurations", "id"]
+
+
+def places(tree, path=()):
+    """The path of each node of a tree."""
+    yield path
+    steps = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree if isinstance(tree, list) else ())
+    )
+    for step, below in steps:
+        yield from places(below, (*path, step))
+
+
+def at(tree, path):
+    for step in path:
+        tree = tree[step]
+    return tree
+
+
+def leaves():
+    return st.sampled_from(LEAVES).map(copy.deepcopy)
+
+
+@st.composite
+def changed(draw, cls):
+    """The tree of a message, after one change or two."""
+    tree = copy.deepcopy(draw(messages(cls, PLAIN_TEXTS)).emit())
+    for _ in range(draw(st.integers(1, 2))):
+        path = draw(st.sampled_from(list(places(tree))))
+        if not path:
+            if draw(st.integers(0, 9)) == 0:
+                tree = draw(leaves())
+            continue
+        above, step = at(tree, path[:-1]), path[-1]
+        change = draw(st.sampled_from(["leaf", "leaf", "remove", "rename", "wrap", "add", "twice"]))
+        if change == "leaf":
+            above[step] = draw(leaves())
+        elif change == "wrap":
+            above[step] = [above[step]]
+        elif change == "remove":
+            del above[step]
+        elif isinstance(above, list):
+            above.append(above[step])
+        elif change == "rename":
+            above[draw(st.sampled_from(KEYS))] = above.pop(step)
+        elif change == "twice":
+            above[f"{step}x"] = above[step]
+        else:
+            above[draw(st.sampled_from(KEYS))] = draw(leaves())
+    return tree
+
+
+def beyond_schemas(problem):
+    """What a schema cannot say of an instance in which a reader has guessed types."""
+    # A number may stand for a PCI address, as to YAML 1.1 `08:00.0` is one.
+    return problem.path.endswith(("pci-addr", "addr")) and "PCI address" in problem.message
+
+
+@pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
+def test_what_is_invalid_does_not_validate(cls):
+    (load,) = judges(cls, ("load",))
+    seen = {"read": 0, "refused": 0}
+
+    @examples(everyday=40, nightly=2000)
+    @given(changed(cls))
+    def check(tree):
+        text = yaml.safe_dump(tree, allow_unicode=True)
+        instance = READERS["yaml11"](text)
+        try:
+            cls.from_yaml(text)
+        except FastlibError as refused:
+            error = refused
+        else:
+            error = None
+        if error is None:
+            load.validate(instance)
+            seen["read"] += 1
+        elif not all(map(beyond_schemas, getattr(error, "problems", ()))):
+            assert not load.is_valid(instance), f"{text}\n{error}"
+            seen["refused"] += 1
+
+    check()
+    assert seen["refused"] >= 5
+    assert seen["read"] >= 1
+
+
+def test_the_changes_break_all_that_can_be_broken():
+    cls = find_kind("start vm").cls
+    found = set()
+
+    @examples(everyday=150, nightly=150)
+    @given(changed(cls))
+    def collect(tree):
+        try:
+            cls.from_yaml(yaml.safe_dump(tree))
+        except FastlibError as error:
+            found.update(problem.code for problem in error.problems)
+
+    collect()
+    assert found >= {"missing", "rule", "value", "type"}
