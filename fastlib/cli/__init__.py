@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": "write messages in their canonical spelling",
     "describe": "explain the messages and their fields",
     "schema": "print or write JSON Schemas and examples of the messages",
+    "compat": "say whether two versions of the messages understand each other",
     "send": "send the tasks of a file to the daemon of a host",
     "watch": "see what the daemons of the cluster do",
     "broker": "run an MQTT broker for trying things out",

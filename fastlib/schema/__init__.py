@@ -6,6 +6,8 @@ examples, fingerprints; and whether two versions understand each other.
 
 from .asyncapi import asyncapi, asyncapi_yaml
 from .builder import schema_of
+from .compat import CompatibilityReport, Level, MessageReport, Status, compare, compare_all
+from .containment import Finding, contains
 from .documents import (
     PURPOSES,
     Purpose,
@@ -18,19 +20,32 @@ from .documents import (
     write,
 )
 from .examples import example_text, example_tree, examples
+from .extra import MissingExtraError
 from .fingerprint import fingerprint
 from .folder import SchemaFolder, SchemaFolderError
+from .instances import instances
 from .kinds import Family, Kind, families, find_kind, kinds
+from .versions import VersionError, find_released, find_version
 
 __all__ = [
     "PURPOSES",
+    "CompatibilityReport",
     "Family",
+    "Finding",
     "Kind",
+    "Level",
+    "MessageReport",
+    "MissingExtraError",
     "Purpose",
     "SchemaFolder",
     "SchemaFolderError",
+    "Status",
+    "VersionError",
     "asyncapi",
     "asyncapi_yaml",
+    "compare",
+    "compare_all",
+    "contains",
     "document",
     "documents",
     "example_text",
@@ -39,8 +54,11 @@ __all__ = [
     "families",
     "family_document",
     "find_kind",
+    "find_released",
+    "find_version",
     "fingerprint",
     "index",
+    "instances",
     "kinds",
     "part_document",
     "schema_of",

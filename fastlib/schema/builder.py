@@ -31,6 +31,8 @@ UNIT = "x-unit"
 _NO_TITLE = ""
 """Whatever this stands for, any title that is not declared stands for."""
 
+_NO_NUMBER = "^(-?[.]inf|[.]nan)$"
+"""What is written where JSON has no number."""
 _NUMBER = f"^({FLOAT_PATTERN})[ \\t\\n]*$"
 
 
@@ -141,10 +143,11 @@ class Builder:
         return self._shared(name, {**schema, "anyOf": [{"pattern": written}, {"pattern": pattern}]})
 
     def _float(self, shape: Float) -> Schema:
-        if not self.loads:
-            written = {"anyOf": [{"type": "number"}, {"enum": [".inf", "-.inf", ".nan"]}]}
-            return self._shared("number", written)
-        return self._shared("number", {"type": ["number", "string"], "pattern": _NUMBER})
+        schema: Schema = {"type": ["number", "string"]}
+        if not self.loads:  # in its place, as jsonschema-rs proves less by a reference
+            return {**schema, "pattern": _NO_NUMBER}
+        patterns = [{"pattern": _NO_NUMBER}, {"pattern": _NUMBER}]
+        return self._shared("number", {**schema, "anyOf": patterns})
 
     def _choice(self, shape: Choice) -> Schema:
         values: list[Any] = list(shape.values)

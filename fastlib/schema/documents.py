@@ -64,7 +64,7 @@ def family_document(family: Family, purpose: Purpose = "load") -> Schema:
         "description": f"Any message with the key '{family}', by its title.",
         **(_by_conditions(family, members) if purpose == "edit" else _by_choice(family, members)),
     }
-    other = _other(builder, families()[family])
+    other = _undeclared(builder, family)
     if other is not None and purpose != "edit":
         schema["oneOf"].append(other)
     examples = [example_tree(kind) for kind in members]
@@ -109,9 +109,22 @@ def _by_conditions(family: Family, members: list[Kind]) -> Schema:
     }
 
 
-def _other(builder: Builder, cls: type[Any]) -> Schema | None:
-    """A container whose title nobody has declared, if it may have one."""
-    envelope = shape_of(cls)
+def undeclared_document(family: Family, purpose: Purpose = "load") -> Schema | None:
+    """The schema of containers whose titles nobody has declared; None if there are none such."""
+    direction, closed = _direction(purpose)
+    builder = Builder(direction, closed=closed)
+    schema = _undeclared(builder, family)
+    if schema is None:
+        return None
+    words = {
+        "title": f"any other {family}",
+        "description": f"A message with the key '{family}' and a title that no task declares.",
+    }
+    return _document(f"{purpose}:any.{family}", words | schema | {"$defs": builder.defs}, [])
+
+
+def _undeclared(builder: Builder, family: Family) -> Schema | None:
+    envelope = shape_of(families()[family])
     assert isinstance(envelope, Envelope)
     return builder.undeclared(envelope)
 
@@ -141,7 +154,10 @@ def index() -> dict[str, Any]:
             }
             for kind in kinds()
         ],
-        "families": sorted(families()),
+        "families": {
+            family: f"any.{family}" if undeclared_document(family, "load") else None
+            for family in families()
+        },
         "topics": [
             {"topic": topic.template, "sender": topic.sender, "receiver": topic.receiver}
             for topic in all_topics()
@@ -157,6 +173,10 @@ def documents() -> dict[str, str]:
     for family in families():
         for purpose in PURPOSES:
             found[f"{purpose}/{family}.json"] = to_json(family_document(family, purpose))
+        for direction in get_args(Direction):
+            other = undeclared_document(family, direction)
+            if other is not None:
+                found[f"{direction}/any.{family}.json"] = to_json(other)
     for kind in kinds():
         for direction in get_args(Direction):
             found[f"{direction}/{kind.name}.json"] = to_json(document(kind, direction))

@@ -40,7 +40,8 @@ class Index(msgspec.Struct, frozen=True):
     """What is in a folder."""
 
     messages: tuple[ListedMessage, ...]
-    families: tuple[str, ...]
+    families: dict[str, str | None]
+    """What reads containers with titles that are not declared, by the key of the title."""
     topics: tuple[ListedTopic, ...]
 
 
@@ -82,7 +83,7 @@ class SchemaFolder:
         """The name of the schema by which this version reads a message of another one.
 
         That of the same title or, as where the topic alone tells, of the same name. A container
-        with an unknown title is read as any of its family.
+        with an unknown title is read as any of its family, if at all.
         """
         for own in self.index.messages:
             if message.title is None:
@@ -90,7 +91,7 @@ class SchemaFolder:
                     return own.name
             elif (own.family, own.title) == (message.family, message.title):
                 return own.name
-        return message.family if message.family in self.index.families else None
+        return None if message.family is None else self.index.families.get(message.family)
 
     def sides(self, message: ListedMessage) -> list[tuple[str, str]]:
         """Who sends a message to whom."""

@@ -51,9 +51,9 @@ def test_a_document(path):
     assert document["$id"] == f"urn:fastlib:schema:{folder}:{name}"
     assert document["title"]
     assert document["description"]
-    assert document["examples"]
     judge = validator(document)  # checks it against the metaschema
-    for example in document["examples"]:
+    assert name.startswith("any.") or document["examples"]
+    for example in document.get("examples", ()):
         assert not list(judge.iter_errors(example))
     defs = document.get("$defs", {})
     used = {below["$ref"].removeprefix("#/$defs/") for below in walk(document) if "$ref" in below}

@@ -1,0 +1,148 @@
+"""Compatibility: what of one version another one cannot read, for whom, and by which message.
+
+All that a version writes is its `emit` schemas, all that it understands its `load` schemas. So the
+question is whether the one contains the other, for each kind of message.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ..codec.writer import write_tree
+from .containment import contains
+from .folder import ListedMessage, SchemaFolder
+from .ignored import ignored_keys
+
+Level = Literal["backward", "forward", "full"]
+"""`backward`: the new version reads what the old one writes; `forward`: the old one reads what the
+new one writes; `full`: both."""
+Status = Literal["compatible", "incompatible", "unproven", "new"]
+"""`new` is a message that only the writer's version has, and the reader's never had."""
+
+
+class MessageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one kind of message in one direction."""
+
+    message: str
+    """Name of the kind of message."""
+    status: Status
+    writer: str
+    """The version that writes it."""
+    reader: str
+    """The version that reads it."""
+    sides: tuple[tuple[str, str], ...] = ()
+    """Who sends it to whom."""
+    reasons: tuple[str, ...] = ()
+    """What is not understood, or why nothing is proven."""
+    counterexample: str | None = None
+    """A message that the one version writes and the other cannot read, as YAML."""
+    ignored: tuple[str, ...] = ()
+    """Keys that are read without being known, so what they say is lost."""
+    searched: int = 0
+    """How many messages were tried, where nothing could be proved."""
+
+
+class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of two versions."""
+
+    old: str
+    new: str
+    level: Level
+    backward: tuple[MessageReport, ...] = ()
+    """Of what the old version writes and the new one reads."""
+    forward: tuple[MessageReport, ...] = ()
+    """Of what the new version writes and the old one reads."""
+
+    def of(self, *states: Status) -> list[MessageReport]:
+        """The messages of which any of these is said."""
+        return [one for one in (*self.backward, *self.forward) if one.status in states]
+
+    @property
+    def compatible(self) -> bool:
+        """Nothing breaks, as far as is known."""
+        return not self.of("incompatible")
+
+    @property
+    def proven(self) -> bool:
+        """It is proven that nothing breaks, and that nothing which is said is lost."""
+        known = not self.of("incompatible", "unproven")
+        return known and not any(one.ignored for one in (*self.backward, *self.forward))
+
+
+def compare(
+    old: SchemaFolder, new: SchemaFolder, level: Level = "full", *, searches: int = 500
+) -> CompatibilityReport:
+    """Whether two versions understand each other.
+
+    `searches` is how many messages are tried at most where nothing can be proved. Raises
+    SchemaFolderError, and MissingExtraError without the extra `compat`.
+    """
+    backward = () if level == "forward" else _direction(old, new, searches, older=old)
+    forward = () if level == "backward" else _direction(new, old, searches, older=old)
+    return CompatibilityReport(
+        old=old.name, new=new.name, level=level, backward=backward, forward=forward
+    )
+
+
+def compare_all(
+    versions: Sequence[SchemaFolder], level: Level = "full", *, searches: int = 500
+) -> list[CompatibilityReport]:
+    """The last version beside each one before it."""
+    return [compare(old, versions[-1], level, searches=searches) for old in versions[:-1]]
+
+
+def _direction(
+    writer: SchemaFolder, reader: SchemaFolder, searches: int, *, older: SchemaFolder
+) -> tuple[MessageReport, ...]:
+    return tuple(
+        _message(message, writer, reader, searches, reader_is_older=reader is older)
+        for message in writer.index.messages
+    )
+
+
+def _message(
+    message: ListedMessage,
+    writer: SchemaFolder,
+    reader: SchemaFolder,
+    searches: int,
+    *,
+    reader_is_older: bool,
+) -> MessageReport:
+    facts: dict[str, Any] = {
+        "message": message.name,
+        "writer": writer.name,
+        "reader": reader.name,
+        "sides": tuple(writer.sides(message)),
+    }
+    read_as = reader.reader_of(message)
+    is_known = read_as in reader.messages
+    if reader_is_older and not is_known:
+        # Who sends it knows that it is new; what the old version does with it has its own rules.
+        return MessageReport(status="new", **facts)
+    written = writer.schema("emit", message.name)
+    # Where it is read by nothing, there is no schema that any message would fit.
+    understood = reader.schema("load", read_as) if read_as is not None else {"not": {}}
+    finding = contains(understood, written, searches=searches)
+    facts["ignored"] = tuple(ignored_keys(understood, written)) if read_as is not None else ()
+    if finding.verdict == "refuted":
+        reasons = finding.reasons if is_known else (f"{reader.name} has no such message",)
+        return MessageReport(
+            status="incompatible",
+            reasons=reasons,
+            counterexample=_yaml(finding.counterexample),
+            searched=finding.searched,
+            **facts,
+        )
+    return MessageReport(
+        status="compatible" if finding.verdict == "proven" else "unproven",
+        reasons=finding.reasons,
+        searched=finding.searched,
+        **facts,
+    )
+
+
+def _yaml(tree: Any) -> str:
+    if not isinstance(tree, dict):  # a bare word
+        return f"{tree}\n"
+    return write_tree(tree) + "\n"

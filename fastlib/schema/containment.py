@@ -1,0 +1,150 @@
+"""Whether all that one side writes is understood by the other: proved, refuted, or searched."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any, Literal
+
+import msgspec
+
+from ..codec.forms import Schema
+from ..codec.reading import shorten
+from .builder import UNSAID
+from .extra import need
+from .instances import instances
+from .shrinking import shrunk
+from .walk import children
+
+Verdict = Literal["proven", "refuted", "unproven"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    verdict: Verdict
+    counterexample: Any = None
+    """A message that is written and not understood, as a plain tree; where it is refuted."""
+    reasons: tuple[str, ...] = ()
+    """What is not understood in it, or why nothing is proven."""
+    searched: int = 0
+    """How many messages were tried."""
+
+
+def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
+    """Whether `reader` admits all that `writer` does.
+
+    What jsonschema-rs cannot prove is searched for a counterexample, in what it takes for the
+    difference first. Raises MissingExtraError.
+    """
+    rs = need("jsonschema_rs")
+    known, written = rs.canonicalize(reader), rs.canonicalize(writer)
+    if known.covers(written) == rs.canonical.Containment.YES:
+        unsaid = _unsaid(reader) - _unsaid(writer)
+        reasons = tuple(f"no schema can say this rule: {rule}" for rule in sorted(unsaid))
+        return Finding(verdict="unproven" if unsaid else "proven", reasons=reasons)
+    places = [writer]
+    try:
+        difference = written.subtract(known)
+    except rs.canonical.CanonicalizationError:
+        pass  # it has no words for the difference, which may be there all the same
+    else:
+        if difference.satisfiability() == rs.canonical.Satisfiability.NO:
+            return Finding(verdict="proven")
+        places.insert(0, difference.to_json_schema())
+    search = _Search(
+        rs.Draft202012Validator(reader), rs.Draft202012Validator(writer), _order(writer, {})
+    )
+    for place in places:
+        if isinstance(place, dict):
+            found = search.look(place, searches)
+            if found is not None:
+                return found
+    return Finding(verdict="unproven", searched=search.tried)
+
+
+class _Search:
+    """Looks for a message that one validator takes and the other does not."""
+
+    def __init__(self, reader: Any, writer: Any, order: dict[str, int]) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.order = order
+        self.tried = 0
+
+    def look(self, place: Schema, searches: int) -> Finding | None:
+        hypothesis = need("hypothesis")
+        settings = hypothesis.settings(
+            max_examples=searches,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+            phases=[hypothesis.Phase.generate],
+        )
+        try:
+            tree = hypothesis.find(
+                instances(place),
+                self.refutes,
+                settings=settings,
+                random=Random(0),  # noqa: S311 - the same search each time
+            )
+        except (hypothesis.errors.NoSuchExample, hypothesis.errors.Unsatisfiable):
+            return None
+        tree = _in_order(shrunk(tree, self.refutes), self.order)
+        return Finding(
+            verdict="refuted",
+            counterexample=tree,
+            reasons=tuple(_words(error) for error in self.reader.iter_errors(tree)),
+            searched=self.tried,
+        )
+
+    def refutes(self, tree: Any) -> bool:
+        if not self.writer.is_valid(tree):
+            return False
+        self.tried += 1
+        return not self.reader.is_valid(tree)
+
+
+def _words(error: Any) -> str:
+    """What a validator does not understand: the place and the value, or what is missing there."""
+    error = max(_below(error), key=lambda below: len(below.instance_path))
+    path = ""
+    for step in error.instance_path:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
+    place = f"{path}: " if path else ""
+    if error.kind.name in ("anyOf", "oneOf", "not", "type"):
+        return f"{place}{shorten(error.instance)} is not understood"
+    return f"{place}{error.message}"
+
+
+def _below(error: Any) -> Iterator[Any]:
+    """An error, and those of the choices that made it one."""
+    yield error
+    for choice in getattr(error.kind, "context", ()):
+        for below in choice:
+            yield from _below(below)
+
+
+def _order(schema: Schema, order: dict[str, int]) -> dict[str, int]:
+    """Where each key stands among all that a schema knows."""
+    for key in schema.get("properties", ()):
+        order.setdefault(key, len(order))
+    for below in children(schema):
+        _order(below, order)
+    return order
+
+
+def _in_order(tree: Any, order: dict[str, int]) -> Any:
+    """A message with its keys as they are written."""
+    if isinstance(tree, list):
+        return [_in_order(item, order) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    keys = sorted(tree, key=lambda key: order.get(key, len(order)))
+    return {key: _in_order(tree[key], order) for key in keys}
+
+
+def _unsaid(schema: Schema) -> set[str]:
+    """The rules that a schema has only in words."""
+    rules = set(schema.get(UNSAID, ()))
+    for below in children(schema):
+        rules |= _unsaid(below)
+    return rules

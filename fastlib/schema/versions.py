@@ -1,0 +1,109 @@
+"""Versions by name: a folder of schemas, a git revision, an installed fastlib.
+
+::
+
+    schemas                   a folder that `fastlib schema --write` has made
+    git:v0.1.0                the folder `schemas/` of a revision of the repository here
+    python:/venv/bin/python   the fastlib that an interpreter has, with its extensions
+    installed                 the fastlib that is running, with its extensions
+"""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from ..codec.errors import FastlibError
+from .folder import INDEX, SchemaFolder
+
+SCHEMAS = "schemas"
+"""Where a repository has its schemas."""
+
+
+class VersionError(FastlibError, ValueError):
+    """There is no version of that name, or its schemas cannot be had."""
+
+
+def find_version(name: str, workplace: str | os.PathLike[str]) -> SchemaFolder:
+    """The schemas of a version; those that are made on the way are put into `workplace`.
+
+    Raises VersionError and SchemaFolderError.
+    """
+    kind, colon, rest = name.partition(":")
+    place = Path(workplace) / re.sub(r"[^A-Za-z0-9.]+", "-", name)
+    if colon and kind == "git":
+        return _of_revision(rest, place, name)
+    if colon and kind == "python":
+        return _of_interpreter(rest, place, name)
+    if name == "installed":
+        return _of_interpreter(sys.executable, place, name)
+    if Path(name).is_dir():
+        return SchemaFolder(name)
+    if _is_revision(name):
+        return _of_revision(name, place, name)
+    raise VersionError(
+        f"there is no version {name!r}: give a folder of schemas, git:REVISION, "
+        "python:INTERPRETER or installed"
+    )
+
+
+def find_released(folder: str | os.PathLike[str]) -> list[SchemaFolder]:
+    """The released versions in a folder of folders, the oldest first; none if it is no such."""
+    try:
+        names = [path.name for path in Path(folder).iterdir() if (path / INDEX).is_file()]
+    except OSError:
+        return []
+    return [SchemaFolder(Path(folder) / name, name) for name in sorted(names, key=_order)]
+
+
+def _order(version: str) -> list[tuple[int, str]]:
+    """What versions are sorted by: numbers by value; what comes before a release stands first."""
+    parts = re.findall(r"[0-9]+|[a-z]+", version.lower())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in [*parts, "0"]]
+
+
+def _is_revision(name: str) -> bool:
+    if name.startswith("-"):
+        return False
+    try:
+        done = _git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], capture_output=True)  # noqa: S603, S607
+
+
+def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
+    """The committed schemas: nothing of the revision is executed."""
+    if revision.startswith("-"):  # git would take it for an option
+        raise VersionError(f"{name}: {revision!r} is no revision")
+    try:
+        done = _git("archive", "--format=tar", revision, "--", SCHEMAS)
+    except OSError as error:
+        raise VersionError(f"{name}: git cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise VersionError(f"{name}: {reason[0] if reason else 'git archive failed'}")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(place, filter="data")
+    return SchemaFolder(place / SCHEMAS, name)
+
+
+def _of_interpreter(python: str, place: Path, name: str) -> SchemaFolder:
+    """What another fastlib writes of itself, in a process of its own."""
+    command = [python, "-m", "fastlib", "schema", "--write", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    except OSError as error:
+        raise VersionError(f"{name}: {python} cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        reason = lines[-1] if lines else f"it ended with status {done.returncode}"
+        raise VersionError(f"{name}: its schemas cannot be written: {reason}")
+    return SchemaFolder(place, name)
