@@ -34,7 +34,7 @@ class Timing(Message):
 
 _WORDS = re.compile(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
 # For schemas: one number in such a text.
-_WRITTEN = r"-?([0-9]+\.[0-9]+([eE][-+]?[0-9]+)?|\.inf|\.nan)"
+_WRITTEN = r"(-?[0-9]+\.[0-9]+(e[-+][0-9]+)?|-?\.inf|\.nan)"
 _READ = f"({FLOAT_PATTERN})"
 
 

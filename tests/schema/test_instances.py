@@ -1,0 +1,50 @@
+"""Instances of schemas: what is made of `emit` is read, and is written again as it was."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from readers import names, schema, validator
+from strategies import examples
+
+from fastlib.schema import find_kind, instances
+from fastlib.schema.shrinking import shrunk
+
+NUMBERS = re.compile(r"wall: |-?\.(inf|nan)$")
+
+
+def leaves(tree):
+    if isinstance(tree, dict | list):
+        for below in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(below)
+    else:
+        yield tree
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_is_made_of_emit_is_what_we_write(name):
+    judge = validator(schema(f"emit/{name}"))
+    kind = find_kind(name)
+    seen = []
+
+    @examples(everyday=25, nightly=1000)
+    @given(instances(schema(f"emit/{name}")))
+    def check(tree):
+        if judge.is_valid(tree):
+            seen.append(tree)
+            # A number in a text may be written in several ways, and JSON has no word for some.
+            if not any(isinstance(leaf, str) and NUMBERS.match(leaf) for leaf in leaves(tree)):
+                assert kind.cls.load(tree).emit() == tree
+
+    check()
+    assert seen
+
+
+@given(st.integers(0, 2**64), st.lists(st.text(max_size=5), max_size=5))
+@settings(max_examples=50)
+def test_shrinking_ends_at_what_still_shows(bound, texts):
+    tree = {"a": {"b": [2**64 + bound, *texts], "c": "x" * 30}, "d": True}
+    found = shrunk(tree, lambda t: isinstance(t.get("a"), dict)
+                   and any(type(n) is int and n >= bound for n in t["a"].get("b", ())))  # fmt: skip
+    assert found == {"a": {"b": [max(bound, 0)]}}
