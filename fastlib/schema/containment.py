@@ -103,14 +103,18 @@ class _Search:
         return not self.reader.is_valid(tree)
 
 
+_VAGUE = {"anyOf", "oneOf", "not", "type"}
+"""Keywords whose errors tell little but that a value does not fit."""
+
+
 def _words(error: Any) -> str:
     """What a validator does not understand: the place and the value, or what is missing there."""
-    error = max(_below(error), key=lambda below: len(below.instance_path))
+    error = max(_below(error), key=lambda e: (len(e.instance_path), e.kind.name not in _VAGUE))
     path = ""
     for step in error.instance_path:
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
     place = f"{path}: " if path else ""
-    if error.kind.name in ("anyOf", "oneOf", "not", "type"):
+    if error.kind.name in _VAGUE:
         return f"{place}{shorten(error.instance)} is not understood"
     return f"{place}{error.message}"
 

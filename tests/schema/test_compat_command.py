@@ -1,0 +1,122 @@
+"""`fastlib compat` on the command line, and the ways to name a version."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import fastlib
+from readers import SCHEMAS
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """A folder beside today's schemas in which `force` of `stop vm` is required."""
+    folder = tmp_path / "changed"
+    shutil.copytree(SCHEMAS, folder, ignore=shutil.ignore_patterns("released", "examples"))
+    for direction in ("emit", "load"):
+        path = folder / direction / "stop-vm.task.json"
+        schema = json.loads(path.read_text())
+        schema["$defs"]["Stop"]["required"] = ["force"]
+        path.write_text(json.dumps(schema))
+    return folder
+
+
+def test_nothing_breaks(tmp_path):
+    done = fastlib("compat", SCHEMAS, SCHEMAS, "--strict", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("backward: ")
+    assert lines[0].endswith(" compatible")
+
+
+def test_what_breaks_is_told_with_a_message(changed, tmp_path):
+    done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=1)
+    assert done.stdout == (
+        f"backward: changed reads what {SCHEMAS} writes: 36 compatible, 1 incompatible\n"
+        f"  stop-vm.task: breaks: scheduler on {SCHEMAS} -> migfra on changed\n"
+        '    list[0]: "force" is a required property\n'
+        "    | ---\n"
+        "    | task: stop vm\n"
+        "    | list:\n"
+        "    |   - vm-name: vm1\n"
+        "    | ---\n"
+        f"forward: {SCHEMAS} reads what changed writes: 37 compatible\n"
+    )
+    fastlib("compat", SCHEMAS, "changed", "--level", "forward", cwd=tmp_path)
+
+
+def test_json(changed, tmp_path):
+    done = fastlib("compat", SCHEMAS, "changed", "--format", "json", cwd=tmp_path, status=1)
+    (report,) = json.loads(done.stdout)
+    assert report["compatible"] is False
+    assert report["forward"]
+    (said,) = [one for one in report["backward"] if one["status"] != "compatible"]
+    assert said["message"] == "stop-vm.task"
+    assert said["sides"] == [["scheduler", "migfra"]]
+    assert said["counterexample"].startswith("---\ntask: stop vm\n")
+
+
+def test_a_folder_of_released_versions(changed, tmp_path):
+    released = tmp_path / "released"
+    for name in ("0.1", "0.2"):
+        shutil.copytree(changed, released / name)
+    done = fastlib(
+        "compat", "--transitive", "released", SCHEMAS, "--level", "backward", cwd=tmp_path
+    )
+    assert [line.split(":")[1] for line in done.stdout.splitlines()] == [
+        f" {SCHEMAS} reads what 0.1 writes", f" {SCHEMAS} reads what 0.2 writes",
+    ]  # fmt: skip
+
+
+def git(*arguments, cwd):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+def test_revisions(changed, tmp_path):
+    git("init", "-q", cwd=tmp_path)
+    shutil.copytree(changed, tmp_path / "schemas")
+    git("add", "schemas", cwd=tmp_path)
+    git("commit", "-q", "-m", "one", cwd=tmp_path)
+    git("tag", "v1", cwd=tmp_path)
+    done = fastlib("compat", "git:v1", SCHEMAS, "--level", "backward", cwd=tmp_path)
+    assert "what git:v1 writes" in done.stdout
+    done = fastlib("compat", SCHEMAS, "v1", "--level", "backward", cwd=tmp_path, status=1)
+    assert "migfra on v1" in done.stdout
+
+
+def test_what_is_installed(tmp_path):
+    for name in ("installed", f"python:{sys.executable}"):
+        done = fastlib("compat", name, SCHEMAS, "--level", "backward", cwd=tmp_path)
+        assert f"what {name} writes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", "."], "there is no version 'nowhere': give a folder of schemas, git:REV"),
+        ([".", "."], "index.json: No such file or directory; 'fastlib schema --write DIR' makes"),
+        (["git:nowhere", "."], "git:nowhere: "),
+        (["git:--output=x", "."], "'--output=x' is no revision"),
+        (["python:/nowhere/python", "."], "/nowhere/python cannot be run: No such file"),
+        (["python:/bin/false", "."], "its schemas cannot be written: it ended with status 1"),
+        (["one", "two", "three"], "more than one OLD takes --transitive"),
+        (["one", "two", "--searches", "0"], "--searches takes a number from 1"),
+        (["broken", "broken"], "index.json is no JSON"),
+        (["odd", "odd"], "index.json: Object missing required field"),
+    ],
+)
+def test_wrong_usage(arguments, words, tmp_path):
+    for name, text in (("broken", "{"), ("odd", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text(text)
+    assert words in fastlib("compat", *arguments, cwd=tmp_path, status=2).stderr
+
+
+@pytest.mark.parametrize("package", ["jsonschema_rs", "hypothesis"])
+def test_a_missing_extra_is_answered_by_what_installs_it(package, changed, tmp_path):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('none')")
+    done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, path=[tmp_path], status=2)
+    assert "pip install 'fastlib[compat]'" in done.stderr
