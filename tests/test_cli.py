@@ -165,8 +165,9 @@ def test_wrong_usage_is_the_usage_and_one_clear_line(arguments, words, capsys):
     assert words in last
 
 
-SERVING = {"broker", "demo", "send", "watch"}
-"""Commands that run for a while, or that need a broker; they have tests of their own."""
+SERVING = {"broker", "compat", "demo", "send", "watch"}
+"""Commands that run for a while, or that need a broker or other versions; they have tests of their
+own."""
 
 
 def examples():

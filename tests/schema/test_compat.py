@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from conftest import fastlib
+from commands import fastlib
 from readers import SCHEMAS
 
 from fastlib.schema import SchemaFolder, compare, compare_all, contains, find_released
@@ -220,12 +220,21 @@ def test_all_versions_before(versions):
     assert [report.compatible for report in compare_all(way, "backward")] == [False, True]
 
 
+ON_PURPOSE: dict[tuple[str, str, str], str] = {}
+"""What is not understood on purpose: version, writer and message, and why that harms nobody."""
+
+
 def test_the_present_reads_and_is_read_by_every_released_version(fresh):
     released = find_released(SCHEMAS / "released")
     assert released
+    found = {}
     for report in compare_all([*released, SchemaFolder(fresh, "today")]):
-        assert not report.of("incompatible", "unproven"), report
         assert len(report.backward) > 30
+        for said in report.of("incompatible", "unproven"):
+            found[report.old, said.writer, said.message] = said
+    assert found.keys() == ON_PURPOSE.keys(), [
+        said for key, said in found.items() if key not in ON_PURPOSE
+    ]
 
 
 def test_what_cannot_be_proved_is_searched():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import fastlib
+from commands import fastlib
 from readers import SCHEMAS
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import fastlib
+from commands import fastlib
 from readers import SCHEMAS, names, schema
 
 

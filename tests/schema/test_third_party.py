@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import fastlib
+from commands import fastlib
 from readers import validator
 
 MODULE = '''
