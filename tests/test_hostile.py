@@ -13,12 +13,13 @@ import pytest
 from hostile import FAMILIES, read
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import MESSAGES, TEXTS, examples, messages
+from strategies import MESSAGES, examples
 from texts import mutated, written
 
 import fastlib
 from fastlib import FastlibError, ResultContainer, Suspend
 from fastlib.message import Message
+from fastlib.testing.strategies import TEXTS, from_message
 
 # --- any bytes ------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ def damaged(draw):
     """The bytes of a message, in any encoding, some of them changed."""
     cls = draw(READERS)
     rng = Random(draw(st.integers(0, 2**64)))
-    text = written(draw(messages(cls)), rng)
+    text = written(draw(from_message(cls)), rng)
     for _ in range(rng.choice([0, 0, 1, 3])):
         text = mutated(text, rng)
     unit = rng.choice(["utf-8", "utf-8", "utf-8", "utf-16", "utf-16-be", "utf-32", "latin-1"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import MESSAGES, examples, is_titled, messages, name_of
+from strategies import MESSAGES, examples, name_of
 
 import fastlib
 from fastlib import Evacuate, Message, ResultContainer, Suspend, TaskContainer, ValidationError
@@ -16,6 +16,8 @@ from fastlib.codec.records import fields_of, shape_of
 from fastlib.codec.shapes import List, Text
 from fastlib.message.agent import KpiReport, Kpis
 from fastlib.message.pscom import PscomRequest
+from fastlib.testing.registered import is_titled
+from fastlib.testing.strategies import from_message
 
 STYLES = typing.get_args(fastlib.codec.roads.Style)
 BARE_WORD = [PscomRequest]
@@ -44,7 +46,7 @@ def generic(text):
 @examples(40, 3_000)
 @given(st.data())
 def test_a_message_survives_its_text(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     for style in STYLES:
         again = cls.from_yaml(message.to_yaml(style=style))
         assert again == message
@@ -55,7 +57,7 @@ def test_a_message_survives_its_text(cls, data):
 @examples(30, 3_000)
 @given(st.data())
 def test_a_message_survives_its_tree(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     again = cls.load(message.emit())
     assert again == message
     assert repr(again) == repr(message)
@@ -65,7 +67,7 @@ def test_a_message_survives_its_tree(cls, data):
 @examples(20, 1_500)
 @given(st.data())
 def test_a_generic_reader_takes_a_text_for_the_tree(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     tree = message.emit()
     for style in STYLES:
         assert same(generic(message.to_yaml(style=style)), tree)
@@ -75,7 +77,7 @@ def test_a_generic_reader_takes_a_text_for_the_tree(cls, data):
 @examples(15, 1_500)
 @given(st.data())
 def test_a_text_has_no_problems(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     report = fastlib.validate(message.to_yaml(), cls)
     # All but the title of results that no task here declares.
     strange = cls is ResultContainer and message.result not in shape_of(cls).titles()
@@ -87,7 +89,7 @@ def test_a_text_has_no_problems(cls, data):
 @examples(30, 3_000)
 @given(st.data())
 def test_a_title_tells_the_type(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     for style in STYLES:
         assert fastlib.load(message.to_yaml(style=style)) == message
 
@@ -101,7 +103,7 @@ def test_messages_with_a_bare_word_are_titled_in_the_written_form():
 @examples(15, 1_000)
 @given(st.data())
 def test_bytes_read_as_text_in_every_encoding(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     text = message.to_yaml()
     assert cls.from_yaml("\ufeff" + text) == message
     for unit in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
@@ -114,7 +116,7 @@ def test_bytes_read_as_text_in_every_encoding(cls, data):
 @examples(10, 1_000)
 @given(st.data())
 def test_crlf_is_a_line_end(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     text = message.to_yaml()  # every line break of a value is escaped in it
     assert cls.from_yaml(text.replace("\n", "\r\n")) == message
 
@@ -122,7 +124,7 @@ def test_crlf_is_a_line_end(cls, data):
 @example(Suspend(vm_name="a\nb"))
 @example(Suspend(vm_name="a\nb\n"))
 @examples(100, 5_000)
-@given(messages(Suspend))
+@given(from_message(Suspend))
 def test_every_style_is_one_document_and_flow_is_one_line(message):
     assert "\n" not in message.to_yaml(style="flow")
     for style in ("block", "literal"):
@@ -147,7 +149,7 @@ def can_change(value):
 @examples(10, 1_000)
 @given(st.data())
 def test_equal_messages_have_one_hash(cls, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     again = cls.from_yaml(message.to_yaml())
     assert message == again
     if can_change(message):
@@ -180,7 +182,7 @@ def text_fields():
 @examples(10, 50)
 @given(st.data())
 def test_lone_surrogates_are_refused(cls, field, wrap, data):
-    message = data.draw(messages(cls))
+    message = data.draw(from_message(cls))
     lone = data.draw(st.sampled_from(LONE))
     with pytest.raises(ValidationError):
         msgspec.structs.replace(message, **{field.attribute: wrap(lone)})

@@ -14,11 +14,11 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import yaml
-from vectors import Row, params, rows
+from vectors import params
 
 import fastlib
 from fastlib import FastlibError, MessageError, ParseError, Problem
@@ -27,6 +27,9 @@ from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.records import shape_of
 from fastlib.codec.text import decode
 from fastlib.message import Message, agent, mmbwmon
+from fastlib.testing.differences import differences as compare
+from fastlib.testing.differences import same
+from fastlib.testing.golden import Row, rows
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "wire-compatibility.md").read_text("utf-8")
 
@@ -56,11 +59,6 @@ def read_exact(cls: type[Message], text: str | bytes) -> Message | FastlibError:
     except FastlibError as error:
         return error
     return message
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal; a NaN is equal to a NaN, and an error to one that says the same."""
-    return one == other or repr(one) == repr(other)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -114,7 +112,7 @@ def differences(row: Row) -> tuple[str, ...]:
         return tuple(f"unreadable: {words}" for words in _problems(theirs))
     if same(ours, theirs):
         return ()
-    told = tuple(f"differs: {words}" for words in _compare(ours.emit(), theirs.emit()))
+    told = tuple(f"differs: {words}" for words in compare(ours.emit(), theirs.emit()))
     assert told
     return told
 
@@ -144,23 +142,6 @@ def _accepted(row: Row) -> Iterator[str]:
     else:
         line = row.text.split("\n")[int(place[1]) - 1]
         yield f"accepts: {place[3]} at {line[int(place[2]) - 1 :]!r}"
-
-
-def _compare(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in ours | theirs:
-            below = f"{path}.{key}" if path else key
-            if key in ours and key in theirs:
-                yield from _compare(ours[key], theirs[key], below)
-            elif key in ours:
-                yield f"{below}: {ours[key]!r}, not absent"
-            else:
-                yield f"{below}: absent, not {theirs[key]!r}"
-    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for index, pair in enumerate(zip(ours, theirs, strict=True)):
-            yield from _compare(*pair, f"{path}[{index}]")
-    elif not same(ours, theirs):
-        yield f"{path}: {ours!r}, not {theirs!r}"
 
 
 # --- as the peers ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Texts of messages in every spelling that writers have, and texts that are nearly such.
+"""Texts of messages as other libraries and careless people write them, and texts nearly such.
 
 All of it goes by a `random.Random`, as a thousand small decisions for each text would be too many
-for Hypothesis; it draws the message and the seed. `smaller` shrinks what fails instead.
+for Hypothesis; it draws the message and the seed. `fastlib.testing.shrinking` shrinks what fails.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import Any
 
 import ruamel.yaml
 import yaml
-from strategies import MESSAGES, ODD_TEXTS
+from strategies import MESSAGES
 
 from fastlib import (
     Evacuate,
@@ -30,6 +30,9 @@ from fastlib import (
 from fastlib.codec.records import fields_of
 from fastlib.message import mmbwmon
 from fastlib.message.agent import Init, InitAgent
+from fastlib.testing.choices import ByChance, Choices
+from fastlib.testing.spellings import Writer
+from fastlib.testing.texts import ODD_TEXTS
 
 
 def _aliases() -> dict[str, list[str]]:
@@ -44,19 +47,6 @@ def _aliases() -> dict[str, list[str]]:
 
 
 ALIASES = _aliases()
-SPELLINGS: dict[bool, list[str]] = {
-    True: ["true", "True", "TRUE", "yes", "Yes", "on", "y", "Y", "'true'", '"yes"', "1", "!x y"],
-    False: ["false", "False", "no", "NO", "off", "Off", "n", "N", "'no'", '"off"', "0", "FALSe"],
-}
-ESCAPES = {
-    "\n": ["\\n", "\\x0a", "\\u000A", "\\U0000000a"], "\t": ["\\t", "\t", "\\\t", "\\x09"],
-    " ": [" ", " ", "\\ ", "\\x20", "\\u0020"], "/": ["/", "\\/", "\\x2F"], '"': ['\\"', "\\x22"],
-    "\\": ["\\\\", "\\x5c"], "\r": ["\\r"],
-    "\0": ["\\0", "\\x00"], "\x07": ["\\a"], "\x08": ["\\b"],
-    "\x0b": ["\\v"], "\x0c": ["\\f"], "\x1b": ["\\e"], "\x85": ["\\N", "\x85", "\\x85"],
-    "\xa0": ["\\_", "\xa0"], "\u2028": ["\\L", "\u2028"], "\u2029": ["\\P", "\u2029"],
-    "\U0001f600": ["\U0001f600", "\\U0001f600", "\\ud83d\\ude00"],
-}  # fmt: skip
 
 
 # --- writers ------------------------------------------------------------------------------------
@@ -120,217 +110,56 @@ def as_json(message: Any, rng: Random) -> str:
     )
 
 
-HEADS = ["--- # c\n", "%YAML 1.1\n---\n", "# c\n", "\n", "# c\n---\n", "--- ", "---\n\n", "\t\n"]
-TAILS = ["# c", "...\n---\na", "---\n[", "---\ntask: quit\n---", "--- \n", "\n\n", "... # c\n"]
+class _Careless(Writer):
+    """A writer by hand that now and then writes something else than the message, or no YAML."""
 
+    heads = (*Writer.heads, "--- ", "\t\n")
+    tails = (*Writer.tails, "---\n[", "--- \n", "... # c\n", "x")
+    tags = (*Writer.tags, "!x ", "!x y", "&a ", "&a !!str ", "*a ", "\t", "!!int ")
+    comments = (*Writer.comments, "#c", "#")
+    between = (*Writer.between, "\t\n", "x\n", " # c\n")
 
-class _Hand:
-    """A writer by hand: each document has a few habits, and now and then forgets them."""
-
-    def __init__(self, rng: Random) -> None:
-        self.rng = rng
-        self.step = rng.choice([1, 2, 2, 2, 4, 8])
-        self.list_step = rng.choice([0, 0, self.step])
-        self.dash = "-" + " " * rng.choice([1, 1, 1, 1, 3])
-        self.key_quotes = rng.choice(["", "", "", '"', "'"])
-        self.scalars = rng.choice(["plain", "plain", '"', "'", "any"])
-        self.flow_numbers = rng.random() < 0.6
-        self.break_rate = rng.choice([0.0, 0.0, 0.1, 0.5])
-        self.escape_rate = rng.choice([0.0, 0.05, 0.5])
-        self.whim = rng.choice([0.0, 0.0, 0.01, 0.03, 0.1])
-        """How often a habit is forgotten, and how often something odd is added."""
-
-    def odd(self) -> bool:
-        return self.rng.random() < self.whim
-
-    def document(self, tree: Any) -> str:
-        rng = self.rng
-        pad = "  " if self.odd() else ""
-        body = "".join(f"{line}\n" for line in self.block(tree, pad))
-        head = rng.choice(HEADS) if self.odd() else rng.choice(["", "", "---\n"])
-        tail = rng.choice(TAILS) if self.odd() else rng.choice(["", "", "---", "---\n", "...\n"])
-        if rng.random() < 0.1:
-            body = body[:-1]
-        text = head + body + tail
-        return text.replace("\n", "\r\n") if rng.random() < 0.05 else text
+    def __init__(self, choices: Choices) -> None:
+        super().__init__(choices)
+        self.style = choices.habit(("sound", "sound", "plain", "single"))
 
     def key(self, key: str) -> str:
-        rng = self.rng
-        if self.odd() and key in ALIASES and ALIASES[key]:
-            key = rng.choice(ALIASES[key])
-        elif rng.random() < 0.1 and key in ALIASES and ALIASES[key]:
-            key = ALIASES[key][0]
-        quotes = rng.choice(["", '"', "'"]) if self.odd() else self.key_quotes
-        simple = key.replace("-", "").replace("_", "").isalnum()
-        if not quotes and not simple and not self.odd():
-            quotes = '"'
-        if quotes == '"':
-            return self.double(key, "", "")
-        return f"'{key.replace(chr(39), chr(39) * 2)}'" if quotes else key
+        others = ALIASES.get(key, [])
+        key = self.turn("careless", (key, key, *others))
+        return self.turn("careless", (super().key(key), key, f"'{key}'", f'"{key}"'))
 
-    def block(self, tree: Any, pad: str) -> list[str]:
-        """The lines of a node that begins on a line of its own."""
-        rng = self.rng
-        lines: list[str] = []
-        if isinstance(tree, dict) and tree:
-            pairs = list(tree.items())
-            if self.odd():
-                rng.shuffle(pairs)
-            for key, item in pairs:
-                lines += self.pair(key, item, pad)
-                if self.odd():
-                    lines.append(rng.choice(["", f"{pad}# c", "# c", "  ", f"{pad}  # c", "\t"]))
-        elif isinstance(tree, list) and tree:
-            for item in tree:
-                dash = rng.choice(["-  ", "- ", "-\t", "- # c\n"]) if self.odd() else self.dash
-                below = pad + " " * len(dash)
-                if isinstance(item, dict | list) and item and not self.flows(item):
-                    first, *rest = self.block(item, below)
-                    lines += [f"{pad}{dash}{first[len(below) :]}", *rest]
-                else:
-                    lines += self.attached(f"{pad}{dash[:-1]}", item, pad)
-        else:
-            return self.attached(pad[:-1], tree, pad) if pad else [self.flow(tree)]
-        return lines
+    def leaf(self, value: Any) -> str:
+        wrong = ("~", "", "null", "x", "+1", "1_0", "1e3", "0o7", "[]", "-1", "1", "!x y", "FALSe")
+        sound = super().leaf(value)
+        return self.turn("careless", (sound, sound, sound, *wrong, f"{sound}.0"))
 
-    def pair(self, key: str, item: Any, pad: str) -> list[str]:
-        head = f"{pad}{self.key(key)}:"
-        if self.odd():
-            asked = f"{pad}? {head[len(pad) : -1]}\n{pad}:"
-            head = self.rng.choice([f"{head[:-1]} :", asked, f"{head}:"])
-        if isinstance(item, dict | list) and item and not self.flows(item):
-            step = self.list_step if isinstance(item, list) else self.step
-            if self.odd():
-                step = self.rng.choice([0, 1, 3])
-            return [head + self.property(""), *self.block(item, pad + " " * step)]
-        return self.attached(head, item, pad)
-
-    def flows(self, tree: Any) -> bool:
-        if self.odd():
-            return self.rng.random() < 0.5
-        numbers = isinstance(tree, list) and not any(isinstance(i, dict | str) for i in tree)
-        return numbers and self.flow_numbers
-
-    def property(self, text: str) -> str:
-        """An anchor, a tag, a comment or a space too many."""
-        rng = self.rng
-        if self.odd():
-            prefix = rng.choice(["&a ", "!!str ", "! ", "!x ", "&a !!str ", "*a ", "  ", "\t"])
-            return f" {prefix}{text}" if text else f" {prefix[:-1]}"
-        if self.odd():
-            return f" {text}" + rng.choice([" # c", "  ", " ", "\t", "#c", " #"])
-        return f" {text}" if text else ""
-
-    def attached(self, head: str, item: Any, pad: str) -> list[str]:
-        """The lines of what begins behind a key or a dash."""
-        if isinstance(item, str):
-            text = self.text(item, pad)
-        elif isinstance(item, dict | list):
-            text = self.flow(item)
-            if "," in text and self.rng.random() < self.break_rate:
-                at = self.rng.choice([i for i, char in enumerate(text) if char == ","])
-                text = f"{text[: at + 1]}\n{pad}{' ' * self.rng.choice([1, 2, 4])}{text[at + 1 :]}"
-        else:
-            text = self.number(item)
-        return f"{head}{self.property(text)}".split("\n")
-
-    def number(self, value: Any) -> str:
-        rng = self.rng
-        if self.odd():
-            return rng.choice(["~", "", "null", "x", "-1", "+1", "1_0", "1e3", "0o7", "[]", "'1'"])
-        if isinstance(value, bool):
-            return rng.choice(SPELLINGS[value]) if rng.random() < 0.2 else str(value).lower()
-        if isinstance(value, int) and rng.random() < 0.1:
-            return rng.choice([hex(value), f"0{value:o}", f"'{value}'", f'"{value}"', f"{value}.0"])
-        if isinstance(value, float):
-            return str(value).replace("inf", ".inf").replace("nan", ".nan")
-        return "null" if value is None else str(value)
-
-    def flow(self, tree: Any) -> str:
-        rng = self.rng
-        comma = rng.choice([",", ", ", " , ", ",\t", ",  "]) if self.odd() else ", "
-        if isinstance(tree, dict):
-            pairs = [f"{self.key(key)}: {self.flow(item)}" for key, item in tree.items()]
-            return f"{{{comma.join(pairs)}{',' if self.odd() else ''}}}"
-        if isinstance(tree, list):
-            inner = comma.join(map(self.flow, tree))
-            return f"[ {inner} ]" if self.odd() else f"[{inner}{',' if self.odd() else ''}]"
-        if isinstance(tree, str):
-            return self.double(tree, "", "")
-        return str(tree) if not self.odd() else self.number(tree)
-
-    def text(self, text: str, pad: str) -> str:
-        rng = self.rng
-        style = rng.choice(["plain", '"', "'", "any"]) if self.odd() else self.scalars
-        if style == "any":
-            style = rng.choice(["plain", '"', "'", "|", ">"])
-        if "\n" in text and style == "plain" and not self.odd():
-            style = rng.choice(["|", "|", '"', "'"])
-        below = pad + " " * rng.choice([1, 2, self.step, 4])
+    def text(self, text: str, pad: str | None) -> str:
+        style = self.turn("careless", (self.style, "sound", "plain", "single", "block"))
         if style == "plain":
-            if " " in text and rng.random() < self.break_rate:
-                return text.replace(" ", f"\n{below}", 1)
             return text
-        if style == '"':
-            return self.double(text, "\n", below)
-        if style == "'":
-            return self.single(text, below)
-        return self.literal(style, text, below)
+        if style == "single":
+            return f"'{text.replace(chr(39), chr(39) * 2)}'"
+        if style == "block":
+            signs = ("-", "+", "", "2", "2-", "-4", "+1", " # c", "- # c", "|", "1", "\t")
+            lines = text.split("\n")
+            header = self.turn("careless", ("|", ">")) + self.turn("careless", signs)
+            return f"\n{pad}  ".join([header, *lines])
+        return super().text(text, pad)
 
-    def double(self, text: str, break_: str, below: str) -> str:
-        rng = self.rng
-        out = ['"']
-        for index, char in enumerate(text):
-            escapes = ESCAPES.get(char)
-            if break_ and rng.random() < self.break_rate:
-                if char == " " and 0 < index < len(text) - 1:
-                    out.append(f"\n{below}")
-                    continue
-                if char == "\n":
-                    out.append(f"\n{rng.choice(['', '', below, ' '])}\n{below}")
-                    continue
-                if rng.random() < 0.1:
-                    out.append(f"\\\n{below}{rng.choice(['', chr(92)]) if char == ' ' else ''}")
-            if escapes is not None and (not char.isprintable() or char in '"\\'):
-                out.append(escapes[0] if rng.random() > self.escape_rate else rng.choice(escapes))
-            elif escapes is not None and rng.random() < self.escape_rate:
-                out.append(rng.choice(escapes))
-            elif not char.isprintable() or rng.random() < self.escape_rate / 5:
-                code = ord(char)
-                form = "\\x%02x" if code < 256 else "\\u%04X" if code < 65536 else "\\U%08x"
-                out.append(form % code)
-            else:
-                out.append(char)
-        out.append('"')
-        return "".join(out)
-
-    def single(self, text: str, below: str) -> str:
-        rng = self.rng
-        text = text.replace("'", "''")
-        if "\n" in text:
-            text = text.replace("\n", f"\n{rng.choice(['', below, '  '])}\n{below}")
-        elif " " in text and rng.random() < self.break_rate:
-            text = text.replace(" ", f"\n{below}", rng.choice([1, 2]))
-        return f"'{text}'"
-
-    def literal(self, style: str, text: str, below: str) -> str:
-        rng = self.rng
-        header = style + ("" if text.endswith("\n") else "-")
-        if self.odd():
-            signs = ["+", "-", "", "2", "2-", "-4", "+1", " # c", "- # c", "|", "1", "\t"]
-            header = style + rng.choice(signs)
-        if style == ">":
-            text = text.replace("\n", "\n\n")
-        blank = rng.choice(["", "", "", below, below + " "])
-        lines = text.removesuffix("\n").split("\n")
-        return "\n".join([header, *(below + line if line else blank for line in lines)])
+    def double(self, text: str, pad: str | None, style: str = '"') -> str:
+        sound = super().double(text, pad, style)
+        ways = (
+            ("\U0001f600", "\\ud83d\\ude00"), ("\\n", "\n"), ("\\n", "\n\n"), (" ", "\\\t"),
+            ("\\", ""), ("\\x", "\\x0"), (" ", "\\\n"),
+        )  # fmt: skip
+        return sound.replace(*self.turn("careless", (("", ""), *ways)))
 
 
 def hand(message: Any, rng: Random) -> str:
     tree = message.emit()
     if rng.random() < 0.1:
         tree = _bent(tree, rng)
-    return _Hand(rng).document(tree)
+    return _Careless(ByChance(rng)).document(tree)
 
 
 def _bent(tree: Any, rng: Random) -> Any:
@@ -497,26 +326,3 @@ def _scribble(alphabet: str, rng: Random) -> str:
     return "".join(
         rng.choice(alphabet) if rng.random() < 0.93 else rng.choice(WORDS) for _ in range(size)
     )
-
-
-# --- shrinking ----------------------------------------------------------------------------------
-
-
-def smaller(text: str, fails: Callable[[str], bool]) -> str:
-    """A shorter text that still fails: parts are left out, from halves down to characters."""
-    size = max(len(text) // 2, 1)
-    tries = 5_000
-    while size and tries > 0:
-        at = 0
-        shrunk = False
-        while at < len(text) and tries > 0:
-            shorter = text[:at] + text[at + size :]
-            tries -= 1
-            if fails(shorter):
-                text = shorter
-                shrunk = True
-            else:
-                at += size
-        if not shrunk or size > 1:
-            size //= 2
-    return text

@@ -132,12 +132,17 @@ def write_text(text: str) -> str:
     return text if is_plain(text) else quote(text)
 
 
+def fits_block(text: str) -> bool:
+    """True if a block scalar can say the text, which is not empty, exactly to every reader."""
+    return _NO_BLOCK.search(text) is None
+
+
 def write_literal(text: str, indent: str) -> str | None:
     """Several lines of text as a literal block, the value of a key that stands at `indent`.
 
     None if it is one line, or no literal block says it exactly to every reader.
     """
-    if "\n" not in text or _NO_BLOCK.search(text) is not None:
+    if "\n" not in text or not fits_block(text):
         return None
     body = text
     header = "|-"

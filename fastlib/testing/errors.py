@@ -1,0 +1,7 @@
+"""Errors of `fastlib.testing`."""
+
+from ..codec.errors import FastlibError
+
+
+class MissingHypothesisError(FastlibError, ImportError):
+    """Hypothesis is not installed; the text has the line that does it."""

@@ -1,0 +1,46 @@
+"""Which messages there are: read off the declarations, those of other packages included."""
+
+from typing import Any
+
+from ..codec.envelope import Envelope
+from ..codec.errors import DeclarationError
+from ..codec.records import fields_of, shape_of
+from ..message import Message, Task
+from ..message.base import Speaker
+from ..message.describe import message_types
+from ..message.registry import class_of_title, titles
+
+
+def registered() -> list[type[Message]]:
+    """Every message that is declared by now, those with the fewest fields first.
+
+    `fastlib.message.extensions.load_extensions` makes those of installed packages known.
+    """
+    found = dict.fromkeys(message_types())
+    for title in titles("task"):  # also those that are declared within a function
+        cls = class_of_title("task", title)
+        if cls is not None:
+            found[cls] = None
+    return sorted(found, key=lambda cls: len(fields_of(cls)))
+
+
+def is_titled(cls: type[Any]) -> bool:
+    """Whether a text of this type tells by itself which type it is."""
+    return isinstance(shape_of(cls), Envelope) or hasattr(cls, "__title__")
+
+
+def declared_tasks() -> list[type[Task]]:
+    """Every task that a container can hold."""
+    classes = (class_of_title("task", title) for title in titles("task"))
+    return [cls for cls in classes if cls is not None and issubclass(cls, Task)]
+
+
+def check_type(cls: object) -> type[Any]:
+    """The type of a message, or of a part of one. Raises TypeError for anything else."""
+    if not isinstance(cls, type) or not issubclass(cls, Speaker):
+        raise TypeError(f"expected a type of message, such as fastlib.Start; got {cls!r:.80}")
+    try:
+        shape_of(cls)
+    except NameError as error:
+        raise DeclarationError(f"{cls.__name__}: its types must be known: {error}") from None
+    return cls

@@ -1,0 +1,206 @@
+"""Values of every shape, from which messages are made: derived from what the codec reads by.
+
+A message that is declared is generated; nothing here names one but `TimeMeasurement`, whose wire
+form is its own.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from hypothesis import assume, reject
+from hypothesis import strategies as st
+
+from ..codec.declare import AllOrNone, Needs, OneOf, Rule
+from ..codec.envelope import Envelope
+from ..codec.extensions import extensions_of
+from ..codec.records import Converted, Field, fields_of, shape_of
+from ..codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
+from ..message import TimeMeasurement, Timing
+
+Texts = st.SearchStrategy[str]
+
+MOST: int = 4
+"""So many entries a list or a mapping has at most; more of them find little that is new."""
+
+
+def _texts(shape: Text, texts: Texts) -> Texts:
+    if shape.free:
+        return texts
+    if shape.pattern is not None:
+        return st.from_regex(shape.pattern).filter(shape.fits)
+    return st.one_of(texts.filter(shape.fits), st.text(min_size=shape.min, max_size=shape.max))
+
+
+def _integers(low: int, high: int) -> st.SearchStrategy[int]:
+    """Small ones, any, and those at which readers err."""
+    near = (low, low + 1, 7, 8, 2**31, 2**32 - 1, 2**63, high)
+    edges = [edge for edge in near if low <= edge <= high]
+    return st.one_of(
+        st.integers(low, min(high, max(low, 64))), st.integers(low, high), st.sampled_from(edges)
+    )
+
+
+_FLOATS = st.one_of(
+    st.integers(0, 100).map(float),
+    st.floats(),
+    st.sampled_from([0.0, -0.0, 0.33, 1.5, 1e22, 1e16, 5e-324, 1.7976931348623157e308, 0.004711]),
+)
+
+
+def _trees(texts: Texts) -> st.SearchStrategy[Any]:
+    leaves = st.one_of(texts, texts, st.none(), st.integers(), st.booleans(), _FLOATS)
+    return st.recursive(
+        leaves,
+        lambda below: st.one_of(
+            st.lists(below, max_size=MOST), st.dictionaries(texts, below, max_size=MOST)
+        ),
+        max_leaves=8,
+    )
+
+
+def _measurements(texts: Texts) -> st.SearchStrategy[TimeMeasurement]:
+    timings = st.dictionaries(texts, structs(Timing, texts), max_size=MOST)
+    return timings.map(lambda each: TimeMeasurement(each, enabled=False))
+
+
+@lru_cache(maxsize=1024)
+def values(shape: Shape, texts: Texts) -> st.SearchStrategy[Any]:
+    """Values of a shape; `texts` are those of its fields of free text."""
+    if isinstance(shape, Text):
+        return _texts(shape, texts)
+    if isinstance(shape, Bool):
+        return st.booleans()
+    if isinstance(shape, Int):
+        return _integers(shape.low, shape.high)
+    if isinstance(shape, Float):
+        return _FLOATS
+    if isinstance(shape, Choice):
+        return st.sampled_from(list(shape.values.values()))
+    if isinstance(shape, List):
+        return st.lists(values(shape.item, texts), max_size=MOST)
+    if isinstance(shape, Map):
+        return st.dictionaries(texts, values(shape.value, texts), max_size=MOST)
+    if isinstance(shape, Tree):
+        return _trees(texts).filter(lambda tree: tree is not None)
+    cls = getattr(shape, "cls", None)
+    if not isinstance(cls, type):
+        raise TypeError(f"there is no strategy for the shape {type(shape).__name__}")
+    return structs(cls, texts)
+
+
+def structs(cls: type[Any], texts: Texts) -> st.SearchStrategy[Any]:
+    """Messages of one type, and other things that stand in one."""
+    of_type: Any = cls  # to the type checker no type is hashable
+    return _structs_of(of_type, texts)
+
+
+@lru_cache(maxsize=1024)
+def _structs_of(cls: Any, texts: Texts) -> st.SearchStrategy[Any]:
+    shape = shape_of(cls)
+    if issubclass(cls, TimeMeasurement):
+        return _measurements(texts)
+    if isinstance(shape, Envelope):
+        return _containers(shape, texts)
+    if isinstance(shape, Converted) and not hasattr(cls, "__struct_fields__"):
+        return _converted(shape, texts)
+    # Also of a type whose wire form is not that of its fields.
+    return _structs(cls, tuple(fields_of(cls)), tuple(getattr(cls, "rules", ())), texts)
+
+
+@lru_cache(maxsize=64)
+def one_of_types(classes: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """One of some types."""
+    return st.sampled_from(classes)
+
+
+@lru_cache(maxsize=64)
+def _one_of(attributes: tuple[str, ...]) -> st.SearchStrategy[str]:
+    return st.sampled_from(attributes)
+
+
+_EITHER = st.booleans()
+
+
+@lru_cache(maxsize=64)
+def _titles(titles: tuple[str, ...]) -> st.SearchStrategy[str]:
+    # The shortest first: what fails is shrunk towards it.
+    return st.sampled_from(sorted(titles, key=lambda each: (len(each), each)))
+
+
+@lru_cache(maxsize=1024)
+def _members(member: st.SearchStrategy[Any], one: bool) -> st.SearchStrategy[list[Any]]:
+    return st.lists(member, min_size=int(one), max_size=1 if one else MOST)
+
+
+@st.composite
+def _converted(draw: st.DrawFn, shape: Converted, texts: Texts) -> Any:
+    try:
+        return shape.cls.from_wire(draw(values(shape.wire, texts)))
+    except ValueError:
+        reject()
+
+
+@st.composite
+def _structs(
+    draw: st.DrawFn,
+    cls: type[Any],
+    fields: tuple[Field, ...],
+    rules: tuple[Rule, ...],
+    texts: Texts,
+) -> Any:
+    return _struct(draw, cls, fields, rules, texts, {})
+
+
+def _struct(
+    draw: st.DrawFn,
+    cls: type[Any],
+    fields: tuple[Field, ...],
+    rules: tuple[Rule, ...],
+    texts: Texts,
+    drawn: dict[str, Any],
+) -> Any:
+    """A struct of its fields, half of the optional ones absent, mended until the rules are kept."""
+    by_name = {field.attribute: field for field in fields}
+
+    def give(attribute: str) -> None:
+        drawn[attribute] = draw(values(by_name[attribute].shape, texts))
+
+    for field in fields:
+        # Asked right before its value, so that shrinking takes out both.
+        if field.attribute not in drawn and (field.required or draw(_EITHER)):
+            give(field.attribute)
+    for rule in rules:
+        if isinstance(rule, OneOf):
+            if all(drawn.get(attribute) is None for attribute in rule.attributes):
+                give(draw(_one_of(rule.attributes)))
+        elif isinstance(rule, Needs):
+            if drawn.get(rule.attribute) is True and drawn.get(rule.other) is None:
+                give(rule.other)
+        elif isinstance(rule, AllOrNone):
+            missing = [each for each in rule.attributes if drawn.get(each) is None]
+            for attribute in missing if len(missing) < len(rule.attributes) else ():
+                give(attribute)
+    # A rule of a package's own is known by its answer only.
+    assume(all(rule.broken(drawn.get) is None for rule in rules))
+    extensions = extensions_of(cls)
+    if extensions is not None:
+        parts = [record.cls for record in extensions if draw(_EITHER)]
+        drawn[extensions.attribute] = [draw(structs(part, texts)) for part in parts]
+    return cls(**drawn)
+
+
+@st.composite
+def _containers(draw: st.DrawFn, envelope: Envelope, texts: Texts) -> Any:
+    """A container; its title is one of the declared ones, or any text that stands for members."""
+    title = draw(_titles(tuple(envelope.titles())))
+    if draw(_TEN) == 9:
+        other = draw(texts)
+        title = other if envelope.variant(other) is not None else title
+    variant = envelope.variant(title)
+    assert variant is not None
+    members = draw(_members(structs(variant.member, texts), variant.layouts[0] == "inline"))
+    given = {envelope.title: title, envelope.members: members}
+    return _struct(draw, envelope.cls, envelope.fields, (), texts, given)
+
+
+_TEN = st.integers(0, 9)

@@ -1,0 +1,72 @@
+"""One message in other words of the protocol: what is understood, though another is written.
+
+That are a field's other keys, a list of pairs for a mapping, another place for a container's
+members. They are derived from the declarations, as is which of them is written.
+"""
+
+from typing import Any
+
+from ..codec.envelope import Envelope, Members
+from ..codec.records import Converted, Field, Record
+from ..codec.shapes import List, Map, Shape
+from .choices import Choices
+
+
+def reworded(shape: Shape, tree: Any, choices: Choices) -> Any:
+    """A plain tree that reads as the same value as the given one, which `shape` has written."""
+    if isinstance(shape, Envelope):
+        return _container(shape, tree, choices)
+    if isinstance(shape, Record):
+        return _record(shape, tree, choices)
+    if isinstance(shape, Converted):
+        return reworded(shape.wire, tree, choices)
+    if isinstance(shape, List | Members) and isinstance(tree, list):
+        return [reworded(shape.item, item, choices) for item in tree]
+    if isinstance(shape, Map) and isinstance(tree, dict):
+        named = {key: reworded(shape.value, item, choices) for key, item in tree.items()}
+        if shape.pairs and choices.turn("pairs", (False, True)):
+            return [{key: item} for key, item in named.items()]
+        return named
+    return tree
+
+
+def _fields(record: Record) -> dict[str, Field]:
+    """The fields of a mapping by the key that is written, those of extensions included."""
+    parts = [record, *(record.extensions or ())]
+    return {field.key: field for part in parts for field in part.fields}
+
+
+def _record(record: Record, tree: Any, choices: Choices) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    fields = _fields(record)
+    written: dict[str, Any] = {}
+    for key, item in tree.items():
+        field = fields.get(key)
+        if field is None:  # the title
+            written[key] = item
+        else:
+            written[choices.turn("word", field.keys)] = reworded(field.shape, item, choices)
+    return written
+
+
+def _container(envelope: Envelope, tree: dict[str, Any], choices: Choices) -> Any:
+    variant = envelope.variant(tree[envelope.title])
+    assert variant is not None
+    inline, listed = envelope.inline_record(variant), envelope.list_record(variant)
+    of_members = _fields(envelope.record(variant.member))
+    layout = choices.turn("layout", variant.layouts)
+    if layout == "list" and variant.layouts[0] == "inline":
+        member = {key: item for key, item in tree.items() if key in of_members}
+        own = {key: item for key, item in tree.items() if key not in of_members}
+        tree = own | {variant.list_key: [member]}
+    elif layout == "inline" and variant.layouts[0] == "list":
+        members = tree[variant.list_key]
+        own = {key: item for key, item in tree.items() if key != variant.list_key}
+        # What the two share is one key inline, so only where neither says it is it the same.
+        shared = of_members.keys() & {field.key for field in envelope.fields}
+        if len(members) == 1 and not shared & (own.keys() | members[0].keys()):
+            tree = own | members[0]
+        else:
+            layout = "list"
+    return _record(inline if layout == "inline" else listed, tree, choices)

@@ -1,0 +1,65 @@
+"""Strategies of spellings: the message's own styles, PyYAML's and those of our writer."""
+
+import re
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from .choices import Counted, Plainly
+from .spellings import TURNS, spelt
+
+MOST_PLACES = 5
+"""So many habits, and so many places, at most are others than the plain ones."""
+
+
+# Made once: a strategy that is made for each text takes longer than the text.
+_KINDS = st.sampled_from(["spelt"] * 8 + ["own", "PyYAML"])
+_STYLES = st.sampled_from(["block", "literal", "flow"])
+_WAYS = st.integers(0, 59)
+_HABITS = st.lists(st.tuples(st.integers(0, 99), _WAYS), max_size=MOST_PLACES)
+_TURNS = st.lists(
+    st.tuples(st.sampled_from(TURNS), st.integers(0, 99), _WAYS), max_size=MOST_PLACES
+)
+
+
+@st.composite
+def yaml_texts(draw: st.DrawFn, message: Any, other_words: bool) -> str:
+    kind = draw(_KINDS)
+    if kind == "own":
+        text: str = message.to_yaml(style=draw(_STYLES))
+        return text
+    counting = Plainly()
+    plain = spelt(message, counting, other_words=other_words)
+    if kind == "PyYAML":
+        return draw(_pyyaml(message, plain))
+    habits = {number % counting.habits: way for number, way in draw(_HABITS)}
+    # What the plain way never comes to, such as escapes, may be done by another way.
+    turns = {
+        (what, number % (counting.turns[what] or 2)): way for what, number, way in draw(_TURNS)
+    }
+    return spelt(message, Counted(habits, turns), other_words=other_words)
+
+
+_FOREIGN = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
+"""What PyYAML takes for something else than the protocol does, in the texts that it writes."""
+
+
+_PYYAML: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "default_flow_style": st.sampled_from([False, None, True]),
+        "default_style": st.sampled_from([None, "'", '"', "|", ">"]),
+        "sort_keys": st.booleans(),
+        "width": st.sampled_from([80, 20, 10_000]),
+        "indent": st.sampled_from([2, 4, 8]),
+        "allow_unicode": st.booleans(),
+        "explicit_start": st.booleans(),
+        "line_break": st.sampled_from(["\n", "\r\n"]),
+    }
+)
+
+
+def _pyyaml(message: Any, plain: str) -> st.SearchStrategy[str]:
+    if _FOREIGN.search(plain) or "\\" in plain:
+        return st.just(plain)
+    return _PYYAML.map(lambda options: str(yaml.safe_dump(message.emit(), **options)))
