@@ -92,7 +92,8 @@ def _copy_sources(target: Path) -> None:
     for path in [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]:
         target.mkdir(exist_ok=True)
         (target / path.name).write_bytes(path.read_bytes())
-    for path in (ROOT / "fastlib").rglob("*"):
+    packages = ("fastlib", "fastlib_plugins")
+    for path in (path for package in packages for path in (ROOT / package).rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             copy = target / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)

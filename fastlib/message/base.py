@@ -1,5 +1,6 @@
 """The base of every message: how one is declared, loaded and written."""
 
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import msgspec
@@ -78,6 +79,13 @@ class Speaker:
     """What every message and every part of one can do: be written, and be read."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Only there where Hypothesis is, which wants to know of each type.
+        plugin = sys.modules.get("fastlib_plugins.for_hypothesis")
+        if plugin is not None:
+            plugin.declared(cls)
 
     def emit(self) -> Any:
         """The message as a plain tree with wire keys; absent members are left out."""

@@ -1,0 +1,441 @@
+"""`fastlib.testing.strategies`: every message, in every spelling, with every mistake."""
+
+import re
+import subprocess
+import sys
+import typing
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+from msgspec import Meta
+from strategies import MESSAGES, examples, name_of
+
+import fastlib
+from fastlib import (
+    Extension,
+    Message,
+    MessageError,
+    Migrate,
+    Repin,
+    Result,
+    ResultContainer,
+    Start,
+    Stop,
+    Task,
+    TaskContainer,
+    TimeMeasurement,
+    ValidationError,
+)
+from fastlib.codec import Needs, Rule, Wire
+from fastlib.codec.extensions import extensions_of
+from fastlib.message import registry, task
+from fastlib.message.agent import InitAgent, Kpis
+from fastlib.testing.choices import ByChance, Plainly
+from fastlib.testing.registered import registered
+from fastlib.testing.spellings import TURNS, spelt
+from fastlib.testing.strategies import (
+    NAMES,
+    Mistake,
+    containers,
+    from_message,
+    invalid,
+    messages,
+    yaml_texts,
+)
+
+every_message = pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def found(strategy: st.SearchStrategy[Any], condition: Any) -> Any:
+    """The smallest example of a strategy for which something holds."""
+    return find(
+        strategy,
+        condition,
+        settings=settings(max_examples=5_000, database=None, phases=[Phase.generate, Phase.shrink]),
+    )
+
+
+def drawn(strategy: st.SearchStrategy[Any], condition: Any) -> Any:
+    """Any example of a strategy for which something holds."""
+    some = settings(max_examples=5_000, database=None, phases=[Phase.generate])
+    return find(strategy, condition, settings=some)
+
+
+def test_every_message_is_drawn() -> None:
+    own = {cls for cls in MESSAGES if issubclass(cls, Message)}
+    assert set(registered()) >= own
+    seen: set[type[Any]] = set()
+    titles: set[str] = set()
+
+    @settings(max_examples=200)
+    @given(messages(texts=NAMES), containers(texts=NAMES))
+    def collect(message: Message, container: TaskContainer | ResultContainer) -> None:
+        seen.add(type(message))
+        titles.add(container.to_yaml().split("\n")[1])
+
+    collect()
+    # Most of them: Hypothesis likes to try something near what it has tried.
+    assert len(own & seen) > len(own) / 2
+    known = {f"task: {title}" for title in task._by_task}
+    known |= {f"result: {title}" for title in task._by_result}
+    assert len(known & titles) > len(known) / 2
+
+
+@pytest.mark.parametrize("cls", [str, Start(vm_name="a"), None, dict])
+def test_what_is_no_type_of_message_is_refused(cls: Any) -> None:
+    with pytest.raises(TypeError, match="expected a type of message"):
+        from_message(cls)
+
+
+def test_failures_shrink_to_short_messages() -> None:
+    assert found(messages(), lambda m: isinstance(m, Message)).to_yaml() == "---\n{}\n---"
+    assert found(from_message(TaskContainer), lambda c: True).to_yaml().count("\n") <= 3
+    assert found(containers(), lambda c: c.id).to_yaml().split("\n")[-2:] == ["id: a", "---"]
+    start = found(from_message(Start), lambda start: start.vcpu_map and start.vcpu_map[0])
+    assert start == Start(vm_name="a", vcpu_map=[[0]]) or start == Start(xml="a", vcpu_map=[[0]])
+    migrating = found(
+        from_message(TaskContainer),
+        lambda c: any(isinstance(t, Migrate) and t.parameter and t.parameter.rdma_migration
+                      for t in c.tasks),
+    )  # fmt: skip
+    assert len(migrating.to_yaml()) < 100
+
+
+def test_the_texts_of_free_fields_can_be_chosen() -> None:
+    some = st.sampled_from(["one", "two"])
+
+    @settings(max_examples=200)
+    @given(from_message(Stop, texts=some))
+    def check(stop: Stop) -> None:
+        assert {stop.vm_name, stop.regex, stop.driver} <= {"one", "two", None}
+
+    check()
+
+
+# --- of other packages ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _declarations() -> Any:
+    """Gives back the tables of declarations as they were found."""
+    tables: tuple[dict[Any, Any], ...] = (
+        registry._classes, task._by_task, task._by_result, task._by_type,
+    )  # fmt: skip
+    saved = [dict(table) for table in tables]
+    known = extensions_of(Start)
+    assert known is not None
+    extended = dict(known._records), dict(known._by_key)
+    yield
+    for table, before in zip(tables, saved, strict=True):
+        table.clear()
+        table.update(before)
+    known._records, known._by_key = extended
+
+
+class Even(Rule):
+    """The size is even."""
+
+    attributes = ("size",)
+
+    def broken(self, get: Any) -> tuple[str | None, str] | None:
+        size = get("size")
+        return ("size", "must be even") if isinstance(size, int) and size % 2 else None
+
+
+@pytest.mark.usefixtures("_declarations")
+def test_tasks_and_options_of_other_packages() -> None:
+    class Snapshotted(Result):
+        size: Annotated[str | None, Wire("What it takes.")] = None
+
+    class Snapshot(
+        Task, task="snapshot vm", result="vm snapshotted", result_type=Snapshotted, key="snapshots"
+    ):
+        rules: ClassVar[tuple[Rule, ...]] = (Needs("external", "label"), Even())
+
+        vm_name: str
+        size: Annotated[int, Meta(ge=10, le=20)]
+        label: Annotated[str, Meta(pattern="^[a-f]+$")] | None = None
+        short: Annotated[str, Meta(min_length=2, max_length=3)] | None = None
+        external: bool | None = None
+        form: Literal["raw", "qcow2"] = "raw"
+        parts: Sequence[Annotated[int, Meta(ge=1, le=2)]] = ()
+
+    class Tpm(Extension, of=Start):
+        tpm: bool | None = None
+
+    snapshot = from_message(Snapshot)
+    assert st.from_type(Snapshot) is not None
+    for strategy in (snapshot, st.from_type(Snapshot)):
+        snapshot_of = drawn(strategy, lambda s: s.external and s.label and s.short and s.parts)
+        assert isinstance(snapshot_of, Snapshot)
+    assert drawn(from_message(Start), lambda s: Tpm.of(s).tpm is True).to_yaml().count("tpm") == 1
+    assert isinstance(drawn(messages(), lambda m: type(m) is Snapshot), Snapshot)
+    held = drawn(containers(), lambda c: "vm snapshotted" in c.to_yaml())
+    assert type(held) is ResultContainer
+
+    @settings(max_examples=50)
+    @given(snapshot, st.data())
+    def check(message: Snapshot, data: st.DataObject) -> None:
+        assert message.size % 2 == 0
+        text = data.draw(yaml_texts(message, other_words=True))
+        assert Snapshot.from_yaml(text) == message
+        assert_expected(Snapshot, data.draw(invalid(Snapshot)))
+
+    check()
+
+
+# --- by their types -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [*MESSAGES, Message], ids=name_of)
+def test_hypothesis_knows_the_types(cls: type[Any]) -> None:
+    @examples(5, 500)
+    @given(st.from_type(cls))
+    def check(message: Any) -> None:
+        assert isinstance(message, cls)
+        assert type(message).from_yaml(message.to_yaml()) == message
+
+    check()
+
+
+def test_arguments_are_known_by_their_types() -> None:
+    def request(
+        start: Start, tasks: Task, container: TaskContainer, measured: TimeMeasurement | None = None
+    ) -> tuple[Any, ...]:
+        return start, tasks, container, measured
+
+    @settings(max_examples=100)
+    @given(st.builds(request))
+    def check(drawn: tuple[Any, ...]) -> None:
+        start, any_task, container, _ = drawn
+        assert isinstance(start, Start)
+        assert type(any_task) in task._by_type  # of a plain Task nothing is known
+        assert isinstance(container, TaskContainer)
+
+    check()
+
+
+def test_what_is_no_message_is_none_of_ours() -> None:
+    @settings(max_examples=200)
+    @given(st.from_type(object))
+    def check(value: object) -> None:
+        assert not isinstance(value, Message)
+
+    check()
+
+
+PROGRAM = """
+import re
+import sys
+import typing
+from collections import Counter
+{first}
+assert ("fastlib" in sys.modules) == {loaded}, "loaded"
+{second}
+from random import Random
+from typing import Annotated
+from hypothesis import given, settings, strategies as st
+from fastlib import Start, Task
+
+class Later(Task, task="later", result="done"):
+    vm_name: str
+
+@settings(max_examples=50, database=None)
+@given(st.from_type(Start), st.from_type(Later))
+def check(start, later):
+    assert start.vm_name is not None or start.xml is not None
+    assert isinstance(later, Later)
+
+check()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "loaded"),
+    [("import hypothesis", "import fastlib", False), ("import fastlib", "import hypothesis", True)],
+)
+def test_in_any_order(first: str, second: str, loaded: bool) -> None:
+    """Hypothesis alone does not load fastlib; together they know each other."""
+    code = PROGRAM.format(first=first, second=second, loaded=loaded)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_hypothesis_the_line_that_installs_it_is_told() -> None:
+    code = (
+        "import sys\nsys.modules['hypothesis'] = None\n"
+        "import fastlib.testing\n"
+        "try:\n    import fastlib.testing.strategies\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "strategies need hypothesis, which is not installed: pip install 'fastlib[testing]'\n"
+    )
+
+
+# --- spellings ------------------------------------------------------------------------------------
+
+
+@every_message
+@examples(12, 3_000)
+@given(st.data())
+def test_every_spelling_reads_as_the_message(cls: type[Any], data: st.DataObject) -> None:
+    message = data.draw(from_message(cls))
+    text = data.draw(yaml_texts(message, other_words=data.draw(st.booleans())))
+    again = cls.from_yaml(text)
+    assert again == message
+    assert repr(again) == repr(message)
+
+
+@every_message
+@examples(5, 1_000)
+@given(st.data())
+def test_the_plainest_spelling_is_our_own(cls: type[Any], data: st.DataObject) -> None:
+    message = data.draw(from_message(cls))
+    if isinstance(message.emit(), dict | list):  # a bare word is alone on its line
+        assert spelt(message, Plainly()) == message.to_yaml()
+
+
+FEATURES = {
+    "anchor": r"&a0", "alias": r"\*a0", "tag": "!!str", "comment": "# c", "directive": "%YAML",
+    "bare": "vm-name: no$", "literal": r"vm-name: \|", "folded": "driver: >", "single": "'no'",
+    "explicit key": r"(?m)^\? ", "escape": r"\\x6[Ee]|\\u00", "carriage returns": "\r\n",
+    "mark": "\ufeff", "another document": "task: quit", "no end": r"[^\s-]\Z", "hexadecimal": "0x",
+    "octal": r"[ \[,]0[1-7]", "truth": "Yes|on|TRUE|y$",
+    "flow": r"\{.*vm-name", "lines of flow": r"\[\n|,\n", "an escaped line end": r"\\\n",
+}  # fmt: skip
+
+
+def test_the_spellings_have_all_that_yaml_has() -> None:
+
+    missing = {name: re.compile(pattern, re.MULTILINE) for name, pattern in FEATURES.items()}
+    text = Stop(vm_name="no", driver="no way", force=True)
+    numbers = Repin(vm_name="no", vcpu_map=[[8, 9], [8, 9]])
+
+    @settings(max_examples=800)
+    @given(yaml_texts(text), yaml_texts(numbers))
+    def look(one: str, other: str) -> None:
+        for name, pattern in list(missing.items()):
+            if pattern.search(one) or pattern.search(other):
+                del missing[name]
+
+    look()
+    assert not missing
+
+
+def test_every_turn_has_a_name() -> None:
+    asked = Counter[str]()
+
+    class Asked(ByChance):
+        def turn(self, what: str, ways: Sequence[Any]) -> Any:
+            asked[what] += 1
+            return super().turn(what, ways)
+
+    containers = (
+        TaskContainer(tasks=[fastlib.Quit()]),
+        fastlib.load(
+            "task: migrate vm\nvm-name: a\ndestination: a\nparameter: {vcpu-map: [[8], [8]]}"
+        ),
+        fastlib.load(
+            "result: vm stopped\nlist: [{vm-name: a b, status: error, details: 'a b\n\n  c'}]"
+        ),
+        InitAgent(kpi=Kpis(categories={"a": "b"}, repeat=1)),
+    )
+    for seed in range(400):
+        for container in containers:
+            spelt(container, Asked(Random(seed)), other_words=True)
+    assert set(asked) == set(TURNS)
+
+
+def test_other_words_are_of_the_declarations() -> None:
+    container = fastlib.load(
+        "task: migrate vm\nvm-name: a\ndestination: b\nparameter: {retry_counter: 1}"
+    )
+    assert "retry-counter" in found(
+        yaml_texts(container, other_words=True), lambda t: "retry-c" in t
+    )
+    quit_ = TaskContainer(tasks=[fastlib.Quit()])
+    assert found(yaml_texts(quit_, other_words=True), lambda t: "list:" in t)
+    repinned = fastlib.load("result: vm repinned\nlist: [{vm-name: a, status: success}]")
+    assert found(yaml_texts(repinned, other_words=True), lambda t: "list" not in t)
+    with pytest.raises(NoSuchExample):
+        find(
+            yaml_texts(container),
+            lambda text: "retry-c" in text,
+            settings=settings(max_examples=200),
+        )
+
+
+def test_spellings_shrink_to_the_plainest() -> None:
+    message = Start(vm_name="vm1", driver="qemu", vcpus=8)
+
+    octal = found(yaml_texts(message), lambda text: "vcpus: 010" in text)
+    assert octal == message.to_yaml().replace("vcpus: 8", "vcpus: 010")
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def assert_expected(cls: type[Any], case: Any) -> None:
+    """That a mistake is told as it is expected: in the text, and in the tree if there is one."""
+    told = fastlib.validate(case.text, cls)
+    wanted = (case.path, case.code, case.severity)
+    assert wanted in [(p.path, p.code, p.severity) for p in told.problems], case.text
+    if case.severity == "warning":
+        assert isinstance(cls.from_yaml(case.text), cls)
+        return
+    with pytest.raises(ValidationError) as caught:
+        cls.from_yaml(case.text)
+    assert case.path in [problem.path for problem in caught.value.problems]
+    if case.tree is not None:
+        with pytest.raises(MessageError) as caught:
+            cls.load(case.tree)
+        assert (case.path, case.code) in [(p.path, p.code) for p in caught.value.problems]
+
+
+@every_message
+@examples(12, 2_000)
+@given(st.data())
+def test_every_mistake_is_told_as_expected(cls: type[Any], data: st.DataObject) -> None:
+    if cls is not TimeMeasurement:
+        assert_expected(cls, data.draw(invalid(cls)))
+
+
+@every_message
+def test_a_message_without_a_mistake_has_none_of_them(cls: type[Any]) -> None:
+    """So that the test above can fail."""
+
+    @examples(2, 100)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        case = data.draw(invalid(cls))
+        message = data.draw(from_message(cls, texts=NAMES))
+        if isinstance(message, msgspec.Struct):
+            sound = msgspec.structs.replace(case, text=message.to_yaml(), tree=message.emit())
+            with pytest.raises((AssertionError, pytest.fail.Exception)):
+                assert_expected(cls, sound)
+
+    check()
+
+
+def test_every_kind_of_mistake_is_made() -> None:
+    kinds = set()
+
+    @settings(max_examples=300)
+    @given(invalid(TaskContainer), invalid(Start))
+    def collect(one: Any, other: Any) -> None:
+        kinds.update([one.mistake, other.mistake])
+
+    collect()
+    assert kinds == set(typing.get_args(Mistake))
