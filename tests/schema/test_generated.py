@@ -12,10 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from readers import READERS, Unreadable, as_json, names, validator
-from strategies import PLAIN_TEXTS, examples, messages
+from strategies import examples
 
 from fastlib import FastlibError, Stop, Suspend
 from fastlib.schema import document, family_document, find_kind
+from fastlib.testing import strategies as fast
 
 # The types whose messages travel, each with the name of its schemas: a container's is that of its
 # family. They are made here, as other tests may have declared tasks since.
@@ -37,7 +38,7 @@ def test_what_is_written_validates(cls):
     emit, load = judges(cls, ("emit", "load"))
 
     @examples(everyday=15, nightly=1000)
-    @given(messages(cls))
+    @given(fast.from_message(cls))
     def check(message):
         tree = as_json(message.emit())
         emit.validate(tree)
@@ -89,7 +90,7 @@ def leaves():
 @st.composite
 def changed(draw, cls):
     """The tree of a message, after one change or two."""
-    tree = copy.deepcopy(draw(messages(cls, PLAIN_TEXTS)).emit())
+    tree = copy.deepcopy(draw(fast.from_message(cls, texts=fast.PLAIN_TEXTS)).emit())
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(list(places(tree))))
         if not path:
@@ -147,6 +148,27 @@ def test_what_is_invalid_does_not_validate(cls):
     check()
     assert seen["refused"] >= 5
     assert seen["read"] >= 1
+
+
+@pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
+def test_what_has_a_mistake_does_not_validate(cls):
+    """Of the mistakes that are known to be told; what is only warned of validates."""
+    (load,) = judges(cls, ("load",))
+
+    @examples(everyday=25, nightly=2000)
+    @given(fast.invalid(cls))
+    def check(made):
+        if made.mistake == "duplicate":
+            return  # to a schema there are no keys twice
+        try:
+            cls.from_yaml(made.text)
+        except FastlibError as refused:
+            if all(map(beyond_schemas, getattr(refused, "problems", ()))):
+                return
+        instance = READERS["text"](made.text)
+        assert load.is_valid(instance) == (made.severity == "warning"), made
+
+    check()
 
 
 def test_the_changes_break_all_that_can_be_broken():

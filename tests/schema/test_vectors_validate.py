@@ -8,10 +8,10 @@ import re
 
 import pytest
 from readers import READERS, Unreadable, as_json, validator
-from vectors import rows
 
 from fastlib import FastlibError
 from fastlib.schema import schema_of
+from fastlib.testing.golden import rows
 
 OTHERWISE = {
     r"!!null": "the reader makes null of what has the tag, fastlib text",
