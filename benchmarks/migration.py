@@ -51,7 +51,7 @@ LARGE = {"memory": 384, "dirty": 128, "rate": 1}
 Effort = Mapping[str, int]
 """How many rounds each part has; in a round each contender goes there and back."""
 THOROUGH: Effort = {"one domain": 30, "swap": 10, "evacuation": 6}
-QUICK: Effort = {"one domain": 2, "swap": 1, "evacuation": 1}
+QUICK: Effort = {"one domain": 1, "swap": 1, "evacuation": 1}
 
 Way = Callable[[str, str], float]
 """Moves what is to be moved from a host to the other; gives the seconds that it took."""

@@ -276,7 +276,7 @@ def error(result: Result, *patterns: str) -> str:
 def fleet_of(directory: Path, hosts: int = 2, options: str = "") -> Iterator[Fleet]:
     """The options are those of the hypervisor, in flow style; waiting is short."""
     patience = "keep-alive: 1, connect-timeout: 3, stall-timeout: 6, pscom-timeout: 2"
-    told = f"{patience}, stop-timeout: 20{', ' if options else ''}{options}"
+    told = f"{patience}, stop-timeout: 12{', ' if options else ''}{options}"
     os.makedirs(directory, exist_ok=True)
     with Fleet(directory, hosts, told) as fleet:
         yield fleet

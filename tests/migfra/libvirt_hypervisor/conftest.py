@@ -23,7 +23,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "both_ways: migrates from peer to peer, and managed")
+    config.addinivalue_line(
+        "markers", "both_ways(nightly): migrates from peer to peer, and managed"
+    )
     config.addinivalue_line("markers", "without_libvirt: runs without libvirt-python")
 
 
@@ -38,10 +40,15 @@ BOTH_WAYS = ["peer-to-peer", "managed"]
 
 
 def pytest_generate_tests(metafunc):
-    """Migrations go from peer to peer; what may end otherwise if managed is tried both ways."""
+    """Migrations go from peer to peer; what may end otherwise if managed is tried both ways.
+
+    Some of that only with --long, as each takes its time.
+    """
     if "fleet" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker("both_ways")
-        ways = BOTH_WAYS if marked is not None else BOTH_WAYS[:1]
+        at_length = metafunc.config.getoption("--long")
+        both = marked is not None and (at_length or not marked.kwargs.get("nightly", False))
+        ways = BOTH_WAYS if both else BOTH_WAYS[:1]
         metafunc.parametrize("fleet", ways, indirect=True, scope="module")
 
 

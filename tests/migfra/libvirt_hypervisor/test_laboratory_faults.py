@@ -8,6 +8,7 @@ from lab.fleet import PATIENCE, error, success, wait_until
 
 pytestmark = pytest.mark.laboratory
 both_ways = pytest.mark.both_ways
+both_ways_nightly = pytest.mark.both_ways(nightly=True)
 LONG = PATIENCE * 3
 MIB = 1 << 20
 
@@ -88,7 +89,7 @@ def test_a_longer_downtime_is_allowed_when_it_is_needed(clean):
     clean.check("vm1", "hostB")
 
 
-@both_ways
+@both_ways_nightly
 def test_destination_qemu_killed(clean):
     handle = slow(clean)
     clean.lab.host("hostB").qemu("vm1").kill()
@@ -97,7 +98,7 @@ def test_destination_qemu_killed(clean):
     and_again(clean)
 
 
-@both_ways
+@both_ways_nightly
 def test_destination_libvirtd_killed(clean):
     handle = slow(clean)
     clean.lab.host("hostB").libvirtd.kill()
@@ -107,7 +108,7 @@ def test_destination_libvirtd_killed(clean):
     and_again(clean)
 
 
-@both_ways
+@both_ways_nightly
 def test_source_libvirtd_killed(clean):
     handle = slow(clean)
     clean.lab.host("hostA").libvirtd.kill()
@@ -211,7 +212,7 @@ def test_daemon_killed_and_the_task_cancelled(clean):
     clean.check("vm1", "hostA")
 
 
-@both_ways
+@both_ways_nightly
 def test_swap_of_which_one_fails(clean):
     clean.running("hostB", "vm2")
     handle = slow(clean, swap_with="vm2")

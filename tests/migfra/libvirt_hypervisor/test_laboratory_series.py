@@ -33,7 +33,7 @@ def test_migrations_under_memory_load(clean, often, figures, kind):
     guest = clean.running("hostA", "vm1", **LOAD)
     pauses, times, downtimes = [], [], []
     source, destination = "hostA", "hostB"
-    count = often(12, 50)
+    count = often(6, 50)
     for _ in range(count):
         before = guest.await_beat()
         result = clean.client.migrate(
@@ -57,7 +57,7 @@ def test_swaps_under_memory_load(clean, often, figures):
     guests = [clean.running("hostA", "vm1", **LOAD), clean.running("hostB", "vm2", **LOAD)]
     pauses, times = [], []
     source, destination = "hostA", "hostB"
-    count = often(4, 25)
+    count = often(2, 25)
     for _ in range(count):
         before = [guest.await_beat() for guest in guests]
         result = clean.client.migrate(
@@ -121,7 +121,7 @@ def cancel(fleet):
 FAULTS = [cut, kill_libvirtd, kill_own_libvirtd, freeze, kill_daemon, kill_broker, cancel]
 
 
-@pytest.mark.both_ways
+@pytest.mark.both_ways(nightly=True)
 def test_faults_at_any_moment(clean, often, figures):
     """Also at those that nobody aims at: the check, the switch-over, the finish.
 

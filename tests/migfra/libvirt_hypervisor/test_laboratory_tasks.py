@@ -88,7 +88,7 @@ def test_a_guest_that_ignores_the_power_button(clean):
     success(clean.client.start("hostA", xml=guest.xml, probe_with_ssh=False).result(PATIENCE))
     error(
         clean.client.stop("hostA", "vm1").result(PATIENCE),
-        "has not shut down within 20 s and runs on",
+        "has not shut down within 12 s and runs on",
         "force: true",
     )
     assert clean.lab.host("hostA").domains() == {"vm1": "running"}
@@ -248,7 +248,7 @@ def test_processes_that_do_not_answer(clean):
     clean.check("vm1", "hostA")
 
 
-@both_ways
+@pytest.mark.both_ways(nightly=True)
 @pytest.mark.parametrize("kind", ["live", "warm"])
 def test_swap(clean, kind):
     clean.running("hostA", "vm1")
