@@ -27,6 +27,7 @@ COMMANDS = {
     "describe": "explain the messages and their fields",
     "schema": "print or write JSON Schemas and examples of the messages",
     "compat": "say whether two versions of the messages understand each other",
+    "conformance": "prove that another implementation understands the same",
     "send": "send the tasks of a file to the daemon of a host",
     "watch": "see what the daemons of the cluster do",
     "broker": "run an MQTT broker for trying things out",

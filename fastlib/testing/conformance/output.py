@@ -1,0 +1,133 @@
+"""A report as text for people, as JSON for programs, as JUnit XML for what collects results."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+import msgspec
+
+from .judging import CHECKS
+from .report import Difference, Report
+
+_SHOWN = 4000
+"""So many characters of a text at most are shown to people."""
+
+
+def as_text(report: Report) -> str:
+    """For people: each difference with both sides' words, and a line that sums it up."""
+    parts = ["\n".join(_lines(each)) for each in report.failures]
+    parts.append("\n".join(_summary(report)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _lines(difference: Difference) -> Iterator[str]:
+    yield f"{difference.name}: {CHECKS[difference.check]}"
+    others = [name for name in difference.types if name != difference.type]
+    also = f"; also in {', '.join(others)}" if others else ""
+    yield f"  type: {difference.type}{also}"
+    if difference.golden:
+        yield f"  golden vectors: {', '.join(map(str, difference.golden))}"
+    yield from _block("sent", difference.text)
+    yield from _block("fastlib", difference.ours)
+    yield from _block("program", difference.theirs)
+    if difference.words != difference.theirs:
+        yield from _block("difference", difference.words)
+    if difference.golden_note:
+        yield from _block("known", difference.golden_note)
+    if difference.stderr:
+        yield from _block("its standard error ends with", difference.stderr)
+
+
+def _block(name: str, text: str) -> Iterator[str]:
+    """One line, or several below the name; where there is more than can be seen, as in Python."""
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}…"
+    lines = text.removesuffix("\n").split("\n")
+    if not all(line.isprintable() and line == line.rstrip() for line in lines):
+        yield f"  {name}: {text!r}"
+    elif len(lines) == 1:
+        yield f"  {name}: {text}"
+    else:
+        yield f"  {name}:"
+        yield from (f"    {line}".rstrip() for line in lines)
+
+
+def _summary(report: Report) -> Iterator[str]:
+    for difference in report.differences:
+        if difference.allowed is not None:
+            yield f"allowed: {difference.name}: {difference.allowed}"
+    for name in report.unused:
+        yield f"allowed, but not found: {name}"
+    if report.given_up:
+        yield f"given up: {report.given_up}"
+    count = len(report.failures)
+    found = {0: "no differences", 1: "1 difference"}.get(count, f"{count} differences")
+    yield (
+        f"{found} in {report.requests} requests of {_plural(len(report.types), 'type')} "
+        f"(seed {report.seed}, {_plural(report.examples, 'example')} each)"
+    )
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def as_json(report: Report) -> str:
+    """For programs: one object, indented."""
+    tree = {"ok": report.ok, **msgspec.to_builtins(report)}
+    return msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n"
+
+
+def as_junit(report: Report) -> str:
+    """For what collects the results of tests: a case for each check of each type."""
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", name="fastlib conformance")
+    failures = skipped = errors = cases = 0
+    if report.given_up:
+        case = ElementTree.SubElement(suite, "testcase", classname="run", name="is complete")
+        ElementTree.SubElement(case, "error", message=_xml(report.given_up))
+        errors = cases = 1
+    for name in report.types:
+        for check in CHECKS:
+            case = ElementTree.SubElement(suite, "testcase", classname=_xml(name), name=check)
+            cases += 1
+            found = [d for d in report.differences if d.check == check and name in d.types]
+            failed = [each for each in found if each.allowed is None]
+            if failed:
+                message = ", ".join(each.name for each in failed)
+                failure = ElementTree.SubElement(case, "failure", message=_xml(message))
+                failure.text = _xml("\n\n".join("\n".join(_lines(each)) for each in failed))
+                failures += 1
+            elif found:
+                message = "; ".join(f"{each.name}: {each.allowed}" for each in found)
+                ElementTree.SubElement(case, "skipped", message=_xml(message))
+                skipped += 1
+    suite.attrib |= {
+        "tests": str(cases),
+        "failures": str(failures),
+        "errors": str(errors),
+        "skipped": str(skipped),
+    }
+    properties = ElementTree.Element("properties")
+    facts = {
+        "command": shlex.join(report.command),
+        "seed": str(report.seed),
+        "requests": str(report.requests),
+        "allowed, but not found": ", ".join(report.unused),
+    }
+    for name, value in facts.items():
+        ElementTree.SubElement(properties, "property", name=name, value=_xml(value))
+    suite.insert(0, properties)
+    ElementTree.indent(root)
+    # As bytes it begins with the declaration of its encoding.
+    data: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return data.decode() + "\n"
+
+
+_NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml(text: str) -> str:
+    """Characters that XML does not have as Python would escape them."""
+    return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,106 @@
+"""The lines that go between the two sides: one of JSON for a request, one for its answer.
+
+What is written is ASCII, so that no reader can take a character within for the end of the line.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from ...codec.writer import write_tree
+from ...message import Message
+from ...message.describe import find, name_of
+from ...message.extension import Extension
+from ..registered import registered
+
+
+class LineError(ValueError):
+    """A line that is no request, or no answer; the text says why."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Read this text as a message of this type."""
+
+    type: str
+    """The name of the type, as `fastlib describe` lists it: `TaskContainer`, `agent.Init`."""
+    yaml: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What was understood, or why nothing was."""
+
+    ok: bool
+    emit: str = ""
+    """What would be sent for the message that was understood."""
+    error: str = ""
+
+
+def types() -> list[type[Message]]:
+    """Every type that can be asked for by its name, those with the fewest fields first."""
+    found = (cls for cls in registered() if cls is not Extension)
+    return [cls for cls in found if "<" not in cls.__qualname__]
+
+
+def type_name(cls: type[Message]) -> str:
+    """The name by which a request asks for a type."""
+    return name_of(cls)
+
+
+def type_of(name: str) -> type[Message]:
+    """The type of a name. Raises UnknownNameError."""
+    return find(name, by_title=False)
+
+
+def write_request(request: Request) -> bytes:
+    """The line of a request."""
+    return _line({"type": request.type, "yaml": request.yaml})
+
+
+def read_request(line: bytes) -> Request:
+    """The request of a line. Raises LineError."""
+    tree = _object(line)
+    for key in ("type", "yaml"):
+        if not isinstance(tree.get(key), str):
+            raise LineError(f"{key!r} is missing, or no text")
+    return Request(type=tree["type"], yaml=tree["yaml"])
+
+
+def write_answer(answer: Answer) -> bytes:
+    """The line of an answer."""
+    if answer.ok:
+        return _line({"ok": True, "emit": answer.emit})
+    return _line({"ok": False, "error": answer.error})
+
+
+def read_answer(line: bytes) -> Answer:
+    """The answer of a line. Raises LineError.
+
+    A message that is given as JSON, as who has no writer of YAML does, is written as YAML.
+    """
+    tree = _object(line)
+    if tree.get("ok") is True:
+        if "emit" not in tree:
+            raise LineError("'emit' is missing")
+        emit = tree["emit"]
+        return Answer(ok=True, emit=emit if isinstance(emit, str) else write_tree(emit))
+    if tree.get("ok") is False:
+        error = tree.get("error")
+        if not isinstance(error, str):
+            raise LineError("'error' is missing, or no text")
+        return Answer(ok=False, error=error)
+    raise LineError("'ok' is neither true nor false")
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        tree = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LineError(f"no JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise LineError("no JSON object")
+    return tree
+
+
+def _line(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree).encode("ascii") + b"\n"
