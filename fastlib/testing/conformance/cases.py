@@ -26,6 +26,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Why fastlib refuses it."""
     mistake: Invalid | None = None
     row: Row | None = None
+    vector: str = ""
+    """File and line of a golden vector."""
 
     @property
     def ours(self) -> str:
@@ -44,10 +46,14 @@ def golden_cases(cls: type[Message]) -> Iterator[Case]:
     JSON has no bytes, so a vector of bytes is asked as the text that they are, and none if they are
     no UTF-8.
     """
-    for row in (*rows(), *rows("peer-killers")):
-        text = _as_text(row.text)
-        if row.cls is cls and text is not None:
-            yield _read(Case(source="golden", cls=cls, text=text, message=None, row=row))
+    for name in ("peer-behaviour", "peer-killers"):
+        for row in rows(name):
+            text = _as_text(row.text)
+            if row.cls is cls and text is not None:
+                at = f"{name}:{row.number}"
+                yield _read(
+                    Case(source="golden", cls=cls, text=text, message=None, row=row, vector=at)
+                )
 
 
 def _as_text(text: str | bytes) -> str | None:

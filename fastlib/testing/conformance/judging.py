@@ -28,7 +28,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     theirs: str
     stderr: str = ""
-    is_costly: bool = False
+    seconds: float = 0.0
+    """How long a program that gave no answer was waited for."""
+    parts_of: tuple[str, ...] = ()
+    """Names of other findings of which this is but an instance, where they are known."""
 
     @property
     def name(self) -> str:
@@ -44,7 +47,7 @@ def of_trouble(trouble: Trouble) -> Finding:
         words=trouble.words,
         theirs=trouble.words,
         stderr=trouble.stderr,
-        is_costly=trouble.is_costly,
+        seconds=trouble.seconds,
     )
 
 
@@ -52,32 +55,36 @@ def judge(case: Case, answer: Answer) -> Finding | None:
     """What is wrong with an answer."""
     if case.message is None:
         return _accepted_wrongly(case, answer) if answer.ok else None
-    unknown = "unknown-key-" if case.mistake is not None else ""
     if not answer.ok:
-        return Finding(
-            check="accepted",
-            reason=unknown + reasons.of_words(answer.error),
-            words=f"it is refused: {answer.error}",
-            theirs=f"refused: {answer.error}",
-        )
+        words = f"refused: {answer.error}"
+        return _finding(case, "accepted", reasons.of_words(answer.error), words, words)
     found = _differs(case, answer.emit)
-    if found is None:
-        return None
-    reason, words = found
-    return Finding(check="equal", reason=unknown + reason, words=words, theirs=answer.emit)
+    return None if found is None else _finding(case, "equal", *found, answer.emit)
+
+
+def _finding(case: Case, check: str, reason: str, words: str, theirs: str) -> Finding:
+    name = f"{check}/{reason}"
+    if case.source == "golden":
+        # Asked last, so what it shows is often known.
+        return Finding(check="golden", reason=reason, words=words, theirs=theirs, parts_of=(name,))
+    if case.mistake is not None:
+        reason = f"unknown-key-{reason}"
+    return Finding(check=check, reason=reason, words=words, theirs=theirs, parts_of=(name,))
 
 
 def _accepted_wrongly(case: Case, answer: Answer) -> Finding:
-    if case.mistake is not None:
-        reason = reasons.of_mistake(case.mistake)
-    else:
+    words = f"it is accepted, though: {case.error}"
+    if case.mistake is None:
         assert isinstance(case.error, MessageError)
         reason = f"accepts-{case.error.problems[0].code}"
+        return Finding(check="golden", reason=reason, words=words, theirs=answer.emit)
     return Finding(
-        check="refused" if case.source == "mistake" else "golden",
-        reason=reason,
-        words=f"it is accepted, though: {case.error}",
+        check="refused",
+        reason=reasons.of_mistake(case.mistake),
+        words=words,
         theirs=answer.emit,
+        # Who does not know a key cannot find a mistake in what stands there.
+        parts_of=tuple(f"equal/lost-{key}" for key in reasons.keys_of(case.mistake.path)),
     )
 
 

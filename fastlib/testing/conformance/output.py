@@ -12,6 +12,7 @@ from .report import Difference, Report
 
 _SHOWN = 4000
 """So many characters of a text at most are shown to people."""
+_VECTORS = 5
 
 
 def as_text(report: Report) -> str:
@@ -22,13 +23,15 @@ def as_text(report: Report) -> str:
 
 
 def _lines(difference: Difference) -> Iterator[str]:
-    yield f"{difference.name}: {CHECKS[difference.check]}"
+    yield difference.name
     others = [name for name in difference.types if name != difference.type]
     also = f"; also in {', '.join(others)}" if others else ""
     yield f"  type: {difference.type}{also}"
     if difference.golden:
-        yield f"  golden vectors: {', '.join(map(str, difference.golden))}"
-    yield from _block("sent", difference.text)
+        more = len(difference.golden) - _VECTORS
+        some = ", ".join(difference.golden[:_VECTORS])
+        yield f"  golden vectors: {some}{f' and {more} more' if more > 0 else ''}"
+    yield from _exactly("sent", difference.text)
     yield from _block("fastlib", difference.ours)
     yield from _block("program", difference.theirs)
     if difference.words != difference.theirs:
@@ -39,18 +42,34 @@ def _lines(difference: Difference) -> Iterator[str]:
         yield from _block("its standard error ends with", difference.stderr)
 
 
-def _block(name: str, text: str) -> Iterator[str]:
-    """One line, or several below the name; where there is more than can be seen, as in Python."""
-    if len(text) > _SHOWN:
-        text = f"{text[:_SHOWN]}…"
+def _exactly(name: str, text: str) -> Iterator[str]:
+    """A text as Python would write it, where otherwise it could not be told from another one."""
     lines = text.removesuffix("\n").split("\n")
-    if not all(line.isprintable() and line == line.rstrip() for line in lines):
-        yield f"  {name}: {text!r}"
-    elif len(lines) == 1:
-        yield f"  {name}: {text}"
+    if all(line.isprintable() and line == line.rstrip() for line in lines):
+        yield from _block(name, text)
+    else:
+        yield f"  {name}: {_cut(text)!r}"
+
+
+def _block(name: str, text: str) -> Iterator[str]:
+    """One line, or several below the name."""
+    lines = [_printable(line) for line in _cut(text).removesuffix("\n").split("\n")]
+    if len(lines) == 1:
+        yield f"  {name}: {lines[0]}"
     else:
         yield f"  {name}:"
         yield from (f"    {line}".rstrip() for line in lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _printable(line: str) -> str:
+    """A line with what cannot be seen as Python would escape it."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+    )
 
 
 def _summary(report: Report) -> Iterator[str]:
@@ -59,6 +78,8 @@ def _summary(report: Report) -> Iterator[str]:
             yield f"allowed: {difference.name}: {difference.allowed}"
     for name in report.unused:
         yield f"allowed, but not found: {name}"
+    if report.unfinished:
+        yield f"not all was asked of: {', '.join(report.unfinished)}"
     if report.given_up:
         yield f"given up: {report.given_up}"
     count = len(report.failures)

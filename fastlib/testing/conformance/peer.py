@@ -13,7 +13,12 @@ from ...codec.errors import FastlibError
 from ...codec.limits import DEFAULT_LIMITS
 from .protocol import Answer, LineError, Request, read_answer, write_request
 
-LONGEST_ANSWER = 2 * DEFAULT_LIMITS.max_bytes
+LONGEST_ANSWER = DEFAULT_LIMITS.max_bytes
+"""What is longer could not be read as a message."""
+STARTING = 10.0
+"""So many seconds a program has at least for its first answer, as it may take long to start."""
+_FIRST = Request(type="mmbwmon.Ack", yaml="{}")
+"""Whatever is answered to this, the program has started."""
 _PIECE = 65536
 _TAIL = 2000
 """So much of what the program says on its standard error is kept."""
@@ -27,17 +32,15 @@ class CannotStartError(FastlibError):
 class Trouble(Exception):
     """There is no answer that could be looked at; the program is started again."""
 
-    def __init__(self, kind: str, words: str, stderr: str = "") -> None:
+    def __init__(self, kind: str, words: str) -> None:
         """`kind` is a short name of what went wrong."""
         super().__init__(words)
         self.kind = kind
         self.words = words
-        self.stderr = stderr
-
-    @property
-    def is_costly(self) -> bool:
-        """Whether a program had to be waited for, or to be started."""
-        return self.kind != "garbage"
+        self.stderr = ""
+        """The last that the program said on its standard error."""
+        self.seconds = 0.0
+        """How long it takes until the program, started again, can be asked again."""
 
 
 class Peer:
@@ -51,6 +54,9 @@ class Peer:
         self._selector = selectors.DefaultSelector()
         self._out = bytearray()
         self._err = bytearray()
+        self._is_ready = False
+        self._took = 0.0
+        """So many seconds it took to start."""
         self._start()
 
     def __enter__(self) -> Self:
@@ -62,19 +68,24 @@ class Peer:
 
     def ask(self, request: Request) -> Answer:
         """The answer of the program. Raises Trouble, and CannotStartError."""
+        began = time.monotonic()
         if self._process is None:
             self._start()
         try:
-            line = self._exchange(write_request(request))
-            try:
-                return read_answer(line)
-            except LineError as error:
-                raise Trouble(
-                    "garbage", f"the answer is not understood: {error}: {_shown(line)}"
-                ) from None
+            if not self._is_ready:
+                self._exchange(write_request(_FIRST), max(self._timeout, STARTING))
+                self._is_ready = True
+                self._took = time.monotonic() - began
+            line = self._exchange(write_request(request), self._timeout)
         except Trouble as trouble:
             trouble.stderr = self._stop()
+            trouble.seconds = time.monotonic() - began + self._took
             raise
+        try:
+            return read_answer(line)
+        except LineError as error:
+            words = f"the answer is not understood: {error}: {_shown(line)}"
+            raise Trouble("garbage", words) from None
 
     def _start(self) -> None:
         pipe = subprocess.PIPE
@@ -97,6 +108,7 @@ class Peer:
         self._selector.register(self._process.stderr, selectors.EVENT_READ, "err")  # type: ignore[arg-type]
         self._out.clear()
         self._err.clear()
+        self._is_ready = False
 
     def _stop(self) -> str:
         """Ends the program. Returns the last that it said on its standard error."""
@@ -115,12 +127,12 @@ class Peer:
             stream.close()
         return self._err.decode("utf-8", "replace")
 
-    def _exchange(self, line: bytes) -> bytes:
+    def _exchange(self, line: bytes, timeout: float) -> bytes:
         """The line with which the program answers one."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + timeout
         self._see(0)
         if self._out:
             raise Trouble("garbage", f"it wrote without a request: {_shown(self._out)}")
@@ -131,7 +143,7 @@ class Peer:
                 raise Trouble("too-long", f"an answer of more than {LONGEST_ANSWER} bytes")
             wait = deadline - time.monotonic()
             if wait <= 0:
-                raise Trouble("none", f"no answer within {self._timeout:g} s")
+                raise Trouble("none", f"no answer within {timeout:g} s")
             if self._see(wait) and left:
                 left = left[self._write(left) :]
                 if not left:
@@ -178,7 +190,7 @@ class Peer:
         """Raises what is to be said of a program that has closed its side."""
         assert self._process is not None
         try:
-            status = self._process.wait(max(wait, 0.1))
+            status = self._process.wait(min(max(wait, 0.1), 1.0))
         except subprocess.TimeoutExpired:
             raise Trouble("closed", "it closed its standard output, or input") from None
         if status < 0:

@@ -97,7 +97,7 @@ def _of_lists(ours: list[Any], theirs: list[Any], key: str) -> str | None:
 
 def of_mistake(mistake: Invalid) -> str:
     """A mistake that was not found."""
-    key = re.split(r"[.\[]", re.sub(r"(\[[0-9]+\])+$", "", mistake.path))[-1]
+    key = next(reversed(keys_of(mistake.path)), "")
     value = _at(mistake.tree, mistake.path)
     if mistake.mistake == "range":
         return "range-negative" if isinstance(value, int) and value < 0 else "range-too-large"
@@ -106,12 +106,17 @@ def of_mistake(mistake: Invalid) -> str:
         if kind.removeprefix("text-like-") in _NUMERALS | {"boolean"}:
             return f"word-{slug(value)}"
         # Only of a closed set or a pattern can plain words be wrong, each of which is its own.
-        return f"word-of-{key if key in keys() else 'a-name'}"
+        return f"word-of-{key or 'a-name'}"
     if mistake.mistake == "kind":
         return f"kind-{_KINDS.get(type(value), 'text')}"
     if mistake.mistake in ("missing", "rule"):
-        return f"{mistake.mistake}-{key}" if key in keys() else mistake.mistake
+        return f"{mistake.mistake}-{key}" if key else mistake.mistake
     return mistake.mistake
+
+
+def keys_of(path: str) -> list[str]:
+    """The declared keys in a path, from the root."""
+    return [key for key in re.split(r"[.\[\]]+", path) if key in keys()]
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -127,15 +132,14 @@ def _at(tree: Any, path: str) -> Any:
 
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
-_PATH = re.compile(r"^(line \d+, column \d+: )?[^\s:]+(: )(?=\S)")
+_CODE = re.compile(r"(#x|\\[xuU]|U\+|0x)[0-9a-f]+", re.IGNORECASE)
+_PLACE = re.compile(r"^(?:(?:error )?(?:at )?line \d+,? column \d+: |[^\s:]+: )+(?=\S)")
 
 
 def of_words(words: str) -> str:
     """A program's words, without what they say of this one text: quotes, places, numbers."""
     first = next((line.strip() for line in words.splitlines() if line.strip()), "")
-    first = _QUOTED.sub("", first[:300])
-    if _PATH.match(first):
-        first = _PATH.sub("", first)
+    first = _PLACE.sub("", _CODE.sub("", _QUOTED.sub("", first[:300])))
     first = re.sub(r"; got .*|\(did you mean.*", "", first)
     return slug(re.sub(r"[^A-Za-z ]+", " ", first)) or "no-words"
 

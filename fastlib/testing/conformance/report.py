@@ -29,8 +29,8 @@ class Difference(msgspec.Struct, kw_only=True):
     """In what the two differ."""
     stderr: str = ""
     """The last that the program said on its standard error before it ended."""
-    golden: list[int]
-    """The lines of the golden vectors in which it shows."""
+    golden: list[str]
+    """The golden vectors in which it shows, each by its file and line."""
     golden_note: str = ""
     """What a C++ peer does with the text, where that is known."""
     allowed: str | None = None
@@ -46,8 +46,10 @@ class Report(msgspec.Struct, kw_only=True):
     types: list[str]
     requests: int = 0
     differences: list[Difference] = []
+    unfinished: list[str] = []
+    """Types of which not all was asked, as the program took too long to start again."""
     given_up: str = ""
-    """Why not all was asked."""
+    """Why the run was ended."""
     unused: list[str] = []
     """Names of allowed differences that were not found."""
 
@@ -68,18 +70,13 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[str, Difference] = {}
 
-    def name_of(self, finding: Finding, case: Case) -> str:
-        """The name under which a finding is kept.
-
-        A golden vector that shows what was found before belongs there.
-        """
-        if case.source != "golden" or finding.name in self._found or finding.check == "answer":
-            return finding.name
-        return f"golden/{finding.reason}"
+    def name_of(self, finding: Finding) -> str:
+        """The name under which a finding is kept: its own, or that of which it is a part."""
+        return next((name for name in finding.parts_of if name in self._found), finding.name)
 
     def add(self, finding: Finding, case: Case) -> None:
         """Keeps one more."""
-        name = self.name_of(finding, case)
+        name = self.name_of(finding)
         known = self._found.get(name)
         cls = type_name(case.cls)
         new = Difference(
@@ -98,8 +95,8 @@ class Findings:
         kept = new if known is None or len(case.text) < len(known.text) else known
         if cls not in kept.types:
             kept.types.append(cls)
-        if case.row is not None and case.row.number not in kept.golden:
-            kept.golden.append(case.row.number)
+        if case.vector and case.vector not in kept.golden:
+            kept.golden.append(case.vector)
         self._found[name] = kept
 
     def names(self) -> list[str]:

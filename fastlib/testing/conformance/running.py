@@ -85,15 +85,15 @@ def run(
             if asking.given_up:
                 break
         report.requests = asking.requests
+        report.unfinished = asking.unfinished
         report.given_up = asking.given_up
     findings.finish(report, allowed or {})
     return report
 
 
 def _ask_golden(asking: Asking, cls: type[Message]) -> None:
-    for case in golden_cases(cls):
-        try:
+    try:
+        for case in golden_cases(cls):
             asking.ask(case)
-        except Enough:
-            if asking.given_up:
-                return
+    except Enough:
+        asking.leave(cls)

@@ -1,0 +1,164 @@
+"""Our own side of a conformance run with one fault, which its argument names."""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from fastlib import FastlibError
+from fastlib.codec.writer import write_tree
+from fastlib.testing.conformance.protocol import Answer, Request, type_of
+from fastlib.testing.conformance.serving import answer as right_answer
+
+known: dict[str, Any] = {}
+
+
+def right(request: Request) -> Answer:
+    return right_answer(request, known)
+
+
+def reading(pattern: str, new: str | Callable[[re.Match[str]], str]) -> Callable[[Request], Answer]:
+    """Takes something in the text for something else."""
+    return lambda request: right(
+        Request(type=request.type, yaml=re.sub(pattern, new, request.yaml, flags=re.MULTILINE))
+    )
+
+
+def refusing(pattern: str, why: str) -> Callable[[Request], Answer]:
+    """Does not read texts in which something occurs."""
+    return lambda request: (
+        Answer(ok=False, error=why) if re.search(pattern, request.yaml) else right(request)
+    )
+
+
+def writing(change: Callable[[Any], Any]) -> Callable[[Request], Answer]:
+    """Writes another tree than it has read."""
+
+    def answer(request: Request) -> Answer:
+        found = right(request)
+        if not found.ok:
+            return found
+        tree = known[request.type].from_yaml(request.yaml).emit()
+        return Answer(ok=True, emit=write_tree(changed(tree, change)))
+
+    return answer
+
+
+def changed(tree: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, dict):
+        tree = {key: changed(item, change) for key, item in tree.items()}
+    elif isinstance(tree, list):
+        tree = [changed(item, change) for item in tree]
+    return change(tree)
+
+
+def without(key: str) -> Callable[[Any], Any]:
+    return lambda tree: (
+        {k: item for k, item in tree.items() if k != key} if isinstance(tree, dict) else tree
+    )
+
+
+def swapped(tree: Any) -> Any:
+    return [tree[1], tree[0], *tree[2:]] if isinstance(tree, list) and len(tree) > 1 else tree
+
+
+def with_null(tree: Any) -> Any:
+    return {"driver": None} | tree if isinstance(tree, dict) and "vm-name" in tree else tree
+
+
+def accepting(pattern: str) -> Callable[[Request], Answer]:
+    """Reads what is to be refused for some reason, without what our side would check."""
+
+    def answer(request: Request) -> Answer:
+        found = right(request)
+        if found.ok or not re.search(pattern, found.error):
+            return found
+        try:
+            tree = yaml.load(request.yaml.rpartition("---")[0], yaml.BaseLoader)
+        except yaml.YAMLError as error:
+            return Answer(ok=False, error=str(error))
+        return Answer(ok=True, emit=write_tree(tree))
+
+    return answer
+
+
+def failing(pattern: str, fail: Callable[[], None]) -> Callable[[Request], Answer]:
+    """Fails at texts in which something occurs."""
+
+    def answer(request: Request) -> Answer:
+        if re.search(pattern, request.yaml):
+            fail()
+        return right(request)
+
+    return answer
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def die() -> None:
+    sys.exit("assertion failed: driver")
+
+
+def as_json(request: Request) -> dict[str, Any]:
+    """No fault: the message as JSON has it, without a writer of YAML."""
+    try:
+        cls = type_of(request.type)
+        return {"ok": True, "emit": cls.from_yaml(request.yaml).emit()}
+    except FastlibError as error:
+        return {"ok": False, "error": str(error)}
+
+
+FAULTS: dict[str, Callable[[Request], Any]] = {
+    "as-json": as_json,
+    "drops-a-field": writing(without("driver")),
+    "loses-the-id": writing(without("id")),
+    "last-of-a-list": writing(lambda tree: tree[:-1] if isinstance(tree, list) else tree),
+    "text-as-boolean": reading(r"(?<=: )(yes|on|no|off)$", r"guessed-\1"),
+    "hexadecimal": reading(r"(?<=[ \[])0x([0-9]+)(?=[,\]\s]|$)", r"\1"),
+    "octal": reading(r"(?<=[ \[])0([0-7]+)(?=[,\]\s]|$)", r"\1"),
+    "wraps-minus-one": reading(r"(?<=: )-1$", "4294967295"),
+    "exponent": reading('"1e3"', "1000"),
+    "no-underscore": reading("retry_counter", "unknown_counter"),
+    "last-duplicate": accepting("stands there already"),
+    "any-choice": accepting("expected one of"),
+    "no-trailing-document": refusing(r"\n---\s*$", "a second document"),
+    "no-crlf": refusing("\r\n", "a carriage return"),
+    "no-byte-order-mark": refusing("\ufeff", "an unexpected character"),
+    "no-anchors": refusing("(?<=[ \n])&a0", "anchors are not supported"),
+    "no-infinity": writing(
+        lambda tree: 0.0 if isinstance(tree, float) and abs(tree) in (float("inf"),) else tree
+    ),
+    "swaps-entries": writing(swapped),
+    "null-for-absent": writing(with_null),
+    "hangs": failing("driver: q", signal.pause),
+    "is-late": failing("driver: q", lambda: time.sleep(600)),
+    "dies": failing("driver: q", die),
+    "garbage": failing("driver: q", lambda: say("oops\n")),
+    "two-answers": failing("driver: q", lambda: say('{"ok": false, "error": "?"}\n')),
+    "too-long": failing("driver: q", lambda: say("x" * (17 * 2**20))),
+    "closes": failing("driver: q", lambda: (os.close(1), signal.pause())),
+}
+
+
+def main() -> None:
+    answer = FAULTS[sys.argv[1]]
+    for line in sys.stdin:
+        tree = json.loads(line)
+        found = answer(Request(type=tree["type"], yaml=tree["yaml"]))
+        if isinstance(found, Answer):
+            words = {"emit": found.emit} if found.ok else {"error": found.error}
+            found = {"ok": found.ok, **words}
+        say(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
