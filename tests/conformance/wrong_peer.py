@@ -143,7 +143,7 @@ FAULTS: dict[str, Callable[[Request], Any]] = {
     "is-late": failing("driver: q", lambda: time.sleep(600)),
     "dies": failing("driver: q", die),
     "garbage": failing("driver: q", lambda: say("oops\n")),
-    "two-answers": failing("driver: q", lambda: say('{"ok": false, "error": "?"}\n')),
+    "two-answers": failing("driver: q", lambda: say('{"ok": false, "error": "?"}\n' * 2)),
     "too-long": failing("driver: q", lambda: say("x" * (17 * 2**20))),
     "closes": failing("driver: q", lambda: (os.close(1), signal.pause())),
 }

@@ -77,15 +77,16 @@ class Peer:
                 self._is_ready = True
                 self._took = time.monotonic() - began
             line = self._exchange(write_request(request), self._timeout)
+            try:
+                return read_answer(line)
+            except LineError as error:
+                # Whether the next line would belong to the next request is not certain any more.
+                words = f"the answer is not understood: {error}: {_shown(line)}"
+                raise Trouble("garbage", words) from None
         except Trouble as trouble:
             trouble.stderr = self._stop()
             trouble.seconds = time.monotonic() - began + self._took
             raise
-        try:
-            return read_answer(line)
-        except LineError as error:
-            words = f"the answer is not understood: {error}: {_shown(line)}"
-            raise Trouble("garbage", words) from None
 
     def _start(self) -> None:
         pipe = subprocess.PIPE

@@ -138,9 +138,7 @@ _PLACE = re.compile(r"^(?:(?:error )?(?:at )?line \d+,? column \d+: |[^\s:]+: )+
 
 def of_words(words: str) -> str:
     """A program's words, without what they say of this one text: quotes, places, numbers."""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    # What ends with a colon only says that more is to come.
-    first = next((line for line in lines if not line.endswith(":")), words)
+    first = next((line.strip() for line in words.splitlines() if line.strip()), "")
     first = _PLACE.sub("", _CODE.sub("", _QUOTED.sub("", first[:300])))
     first = re.sub(r"; got .*|\(did you mean.*", "", first)
     return slug(re.sub(r"[^A-Za-z ]+", " ", first)) or "no-words"
