@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from apart import run_apart
 from wrong_peer import FAULTS
 
 from fastlib.message.describe import find
@@ -89,8 +90,8 @@ EXPECTED = {
 """A fault, the types of which it is asked, and what is found."""
 
 
-def report_of(fault, types, **options):
-    return run(
+def report_of(fault, types, by=run_apart, **options):
+    return by(
         [sys.executable, str(PROGRAM), fault],
         types=[find(name, by_title=False) for name in types.split(",")],
         **{"examples": 30} | options,
@@ -146,7 +147,7 @@ def test_a_program_that_hangs_is_not_waited_for_again_and_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "MOST_SECONDS", 1.0)
-    report = report_of(fault, "Suspend", timeout=1.0)
+    report = report_of(fault, "Suspend", by=run, timeout=1.0)
     (silent,) = report.differences
     assert silent.name == "answer/none"
     assert silent.words == "no answer within 1 s"
@@ -163,7 +164,7 @@ def test_a_program_that_hangs_is_not_waited_for_again_and_again(
     ],
 )
 def test_a_program_that_answers_nothing_is_given_up(program: str, words: str) -> None:
-    report = run([sys.executable, "-c", program], timeout=0.1)
+    report = run_apart([sys.executable, "-c", program], timeout=0.1)
     assert report.given_up.startswith("nothing was answered, 3 times: ")
     assert words in report.given_up
     assert report.requests == 3
