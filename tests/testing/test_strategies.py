@@ -77,7 +77,7 @@ def test_every_message_is_drawn() -> None:
     seen: set[type[Any]] = set()
     titles: set[str] = set()
 
-    @settings(max_examples=200)
+    @settings(max_examples=600)
     @given(messages(texts=NAMES), containers(texts=NAMES))
     def collect(message: Message, container: TaskContainer | ResultContainer) -> None:
         seen.add(type(message))
