@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.fleet import Fleet
-    from lab.host import Host
+    from tests.support.lab.fleet import Fleet
+    from tests.support.lab.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,16 +22,13 @@ class NoLaboratoryError(Exception):
 
 
 def check() -> None:
-    """Makes the package `lab` known. Raises NoLaboratoryError."""
-    tests = str(ROOT / "tests")
-    if tests not in sys.path:
-        sys.path.append(tests)
-    from lab.requirements import missing
+    """Raises NoLaboratoryError if a laboratory cannot be made here."""
+    from tests.support.lab.requirements import missing
 
     absent = missing()
     if importlib.util.find_spec("libvirt") is None:
         absent.append(
-            f"libvirt-python is not installed; as root: tests/lab/install {sys.executable}"
+            f"libvirt-python is not installed; as root: tests/support/lab/install {sys.executable}"
         )
     if absent:
         raise NoLaboratoryError("no laboratory on this machine: " + "; ".join(absent))
@@ -44,7 +41,7 @@ def fleet() -> Iterator["Fleet"]:
     Raises NoLaboratoryError.
     """
     check()
-    from lab.fleet import Fleet
+    from tests.support.lab.fleet import Fleet
 
     with (
         tempfile.TemporaryDirectory() as directory,

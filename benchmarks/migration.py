@@ -20,9 +20,8 @@ from .codec import OWN, Target
 from .laboratory import Mover, NoLaboratoryError, fleet
 
 if TYPE_CHECKING:
-    from lab.fleet import Fleet
-
     from fastlib.client import Handle, MigfraClient
+    from tests.support.lab.fleet import Fleet
 
 PATIENCE = 300.0
 """Seconds until a migration that does not end is given up."""

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config, items):
     found = [item for item in items if item.get_closest_marker("laboratory")]
     if not found:
         return
-    from lab import requirements
+    from tests.support.lab import requirements
 
     if why := "; ".join(requirements.missing()):
         reasons = config.stash.setdefault(REASONS, set())
@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "laboratory: needs several libvirt hosts (tests/lab/README.md)"
+        "markers", "laboratory: needs several libvirt hosts (tests/support/lab/README.md)"
     )
     if not config.getoption("hypothesis_profile", None):
         settings.load_profile("nightly" if config.getoption("--long") else "everyday")

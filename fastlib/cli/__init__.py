@@ -15,10 +15,10 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from fastlib import __version__
 
 if TYPE_CHECKING:
-    from ..message.task import Declaration
+    from fastlib.message.task import Declaration
 
 COMMANDS = {
     "demo": "see the whole system at work on a simulated cluster",

@@ -6,7 +6,8 @@ import signal
 import sys
 from typing import Any
 
-from ..transport import EmbeddedBroker, TransportError
+from fastlib.transport import EmbeddedBroker, TransportError
+
 from .terminal import printable
 
 _EPILOG = """\

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ..client.sightings import Sighting
-from ..message import ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
-from ..message.task import declaration_of_result
-from ..message.topics import parse
+from fastlib.client.observed import Sighting
+from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+from fastlib.message.task import declaration_of_result
+from fastlib.message.topics import parse
+
 from .phrases import names_of, phrase_of_result
 
 MAX_TASKS: Final = 1000

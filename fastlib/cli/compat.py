@@ -9,8 +9,8 @@ from typing import get_args
 
 import msgspec
 
-from ..codec.errors import FastlibError
-from ..schema import (
+from fastlib.codec.errors import FastlibError
+from fastlib.schema import (
     CompatibilityReport,
     Level,
     MessageReport,
@@ -19,6 +19,7 @@ from ..schema import (
     find_released,
     find_version,
 )
+
 from .terminal import painter, printable, write_data
 
 _EPILOG = """\

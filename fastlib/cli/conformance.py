@@ -4,9 +4,9 @@ import argparse
 import math
 import sys
 
-from ..message import Message
-from ..message.describe import UnknownNameError
-from ..testing.conformance import (
+from fastlib.message import Message
+from fastlib.message.describe import UnknownNameError
+from fastlib.testing.conformance import (
     AllowedError,
     CannotStartError,
     Progress,
@@ -17,10 +17,11 @@ from ..testing.conformance import (
     read_allowed,
     serve,
 )
-from ..testing.conformance import run as run_conformance
-from ..testing.conformance.protocol import type_of
-from ..testing.conformance.running import EXAMPLES, TIMEOUT
-from ..testing.errors import MissingHypothesisError
+from fastlib.testing.conformance import run as run_conformance
+from fastlib.testing.conformance.protocol import type_of
+from fastlib.testing.conformance.running import EXAMPLES, TIMEOUT
+from fastlib.testing.errors import MissingHypothesisError
+
 from .options import load_types, print_unreadable
 from .terminal import is_terminal, printable, width_of, write_data
 

@@ -10,20 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..codec.errors import FastlibError
-from ..transport.errors import (
+from fastlib.codec.errors import FastlibError
+from fastlib.transport.errors import (
     ConnectError,
     OptionsError,
     RefusedError,
     UndeliveredError,
     WaitTimeoutError,
 )
-from ..transport.options import MqttOptions, TlsOptions
+from fastlib.transport.options import MqttOptions, TlsOptions
+
 from .exit_status import TOO_LATE, UNUSABLE
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from ..client import MigfraClient
+    from fastlib.client import MigfraClient
 
 BROKER: Final = "FASTLIB_BROKER"
 PASSWORD: Final = "FASTLIB_PASSWORD"  # noqa: S105 the variable's name
@@ -138,7 +139,7 @@ def opened(options: argparse.Namespace, quiet: str = "") -> "Iterator[MigfraClie
 
     What the library warns of is printed, but for the logger `quiet`. Raises TransportError.
     """
-    from ..client import MigfraClient  # with all that it needs, which takes long
+    from fastlib.client import MigfraClient  # with all that it needs, which takes long
 
     where = broker_options(options)
     with _log_in_lines(options, quiet):

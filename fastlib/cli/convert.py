@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..message import Message, validate_all
+from fastlib.message import Message, validate_all
+
 from .json_lines import encode
 from .options import add_type, find_type, load_types, print_unreadable
 from .problems import print_text

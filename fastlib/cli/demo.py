@@ -21,7 +21,7 @@ from .exit_status import FAILED
 from .terminal import is_plain, is_terminal, printable, write_data
 
 if TYPE_CHECKING:
-    from ..demo import Settings, View
+    from fastlib.demo import Settings, View
 
 _EPILOG: Final = """\
 examples:
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..demo.errors import SettingsError
+    from fastlib.demo.errors import SettingsError
 
     if options.broker is None and (words := words_of(options)):
         options.parser.error(f"{words[0]} belongs to --broker, which is missing")
@@ -107,8 +107,8 @@ def run(options: argparse.Namespace) -> int:
 
 def tell(settings: "Settings", view: "View", options: argparse.Namespace) -> int:
     """Plays the story; the exit status. Raises TransportError if there is no broker."""
-    from ..demo import play
-    from ..transport import ConnectError
+    from fastlib.demo import play
+    from fastlib.transport import ConnectError
 
     async def main() -> bool:
         task = asyncio.current_task()
@@ -129,7 +129,7 @@ def tell(settings: "Settings", view: "View", options: argparse.Namespace) -> int
 
 def _settings(options: argparse.Namespace, watched: bool) -> "Settings":
     """Raises SettingsError and OptionsError."""
-    from ..demo import Settings
+    from fastlib.demo import Settings
 
     speed = WATCHED_SPEED if options.speed is None and watched else options.speed
     return Settings(
@@ -144,13 +144,13 @@ def _settings(options: argparse.Namespace, watched: bool) -> "Settings":
 
 
 def _view(options: argparse.Namespace, watched: bool) -> "View":
-    from ..demo import JsonLines, Lines
+    from fastlib.demo import JsonLines, Lines
 
     if options.format == "json":
         return JsonLines(_write)
     if watched and not is_plain():
         try:
-            from ..demo.live import LiveView
+            from fastlib.demo.live import LiveView
         except ModuleNotFoundError as error:
             if error.name is None or not error.name.startswith("rich"):
                 raise

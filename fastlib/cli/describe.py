@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from ..codec.records import Record
-from ..message.describe import (
+from fastlib.codec.records import Record
+from fastlib.message.describe import (
     FieldDescription,
     Group,
     MessageDescription,
@@ -18,6 +18,7 @@ from ..message.describe import (
     find_field,
     groups,
 )
+
 from .options import load_types
 from .terminal import is_terminal, painter, printable, width_of, write_data
 

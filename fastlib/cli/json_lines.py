@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ..codec.scalars import write_float
+from fastlib.codec.scalars import write_float
+
 from .terminal import write_data
 
 

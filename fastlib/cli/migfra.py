@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import FastlibError, __version__
-from ..codec.errors import ValidationError
+from fastlib import FastlibError, __version__
+from fastlib.codec.errors import ValidationError
+
 from .problems import print_text
 from .source import Source, read
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from ..migfra import Configuration
-    from ..migfra.background import Background
+    from fastlib.migfra import Configuration
+    from fastlib.migfra.service.daemonize import Background
 
 log = logging.getLogger("fastlib.migfra")
 
@@ -83,7 +84,7 @@ def _complain(text: str, status: int) -> int:
 
 def _checked(source: Source) -> "Configuration | None":
     """The configuration of a file, after telling its problems."""
-    from ..migfra import Configuration, check_configuration
+    from fastlib.migfra import Configuration, check_configuration
 
     report = check_configuration(source.data)
     print_text(source, report.problems, sys.stderr)
@@ -99,9 +100,9 @@ def _checked(source: Source) -> "Configuration | None":
 
 
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
-    from ..migfra.background import Background
-    from ..migfra.lock import InstanceLock, lock_path
-    from ..migfra.logs import set_up
+    from fastlib.migfra.service.daemonize import Background
+    from fastlib.migfra.service.lock import InstanceLock, lock_path
+    from fastlib.migfra.telemetry.logs import set_up
 
     path = Path(options.config).resolve()
     log_file = None if options.log is None else Path(options.log).resolve()
@@ -134,8 +135,8 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
 
 async def _serve(configuration: "Configuration", path: Path, background: "Background") -> int:
     """Be the daemon until a signal or a quit ends it."""
-    from ..migfra.daemon import Daemon
-    from ..migfra.notify import notify
+    from fastlib.migfra.daemon import Daemon
+    from fastlib.migfra.service.systemd import notify
 
     loop = asyncio.get_running_loop()
     daemon = Daemon(configuration)
@@ -172,8 +173,8 @@ async def _serve(configuration: "Configuration", path: Path, background: "Backgr
 
 def _read_level_again(path: Path) -> None:
     """What SIGHUP asks for. A file that is wrong by now changes nothing."""
-    from ..migfra import Configuration, check_configuration
-    from ..migfra.logs import set_level
+    from fastlib.migfra import Configuration, check_configuration
+    from fastlib.migfra.telemetry.logs import set_level
 
     try:
         report = check_configuration(path.read_bytes())

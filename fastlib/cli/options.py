@@ -3,8 +3,9 @@
 import argparse
 import sys
 
-from ..message import Message
-from ..message.extensions import load_extensions
+from fastlib.message import Message
+from fastlib.message.extensions import load_extensions
+
 from .source import title
 from .terminal import printable
 
@@ -29,7 +30,7 @@ def find_type(options: argparse.Namespace) -> type[Message] | None:
     """The type that was asked for. Ends the process with wrong usage if there is none such."""
     if options.type is None:
         return None
-    from ..message.describe import UnknownNameError, find
+    from fastlib.message.describe import UnknownNameError, find
 
     parser: argparse.ArgumentParser = options.parser
     try:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from ..codec.writer import write_tree
-from ..message import Message, Result, ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
+from fastlib.codec.writer import write_tree
+from fastlib.message import Message, Result, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+
 from .terminal import printable
 
 NOBODY: Final = ("", "n/a")

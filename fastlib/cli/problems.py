@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import TextIO
 
-from ..codec.errors import Problem
+from fastlib.codec.errors import Problem
+
 from .source import Source
 from .terminal import cell, columns, is_terminal, painter, printable, width_of
 

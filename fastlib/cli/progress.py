@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from ..message import TaskContainer
-from ..message.node import Progress
+from fastlib.message import TaskContainer
+from fastlib.message.node import Progress
+
 from .phrases import names_of, phrase
 from .terminal import is_plain, is_terminal, printable
 

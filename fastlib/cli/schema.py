@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping
 from typing import get_args
 
-from ..codec.errors import DeclarationError
-from ..codec.forms import Direction
-from ..message.describe import UnknownNameError
-from ..schema import (
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.forms import Direction
+from fastlib.message.describe import UnknownNameError
+from fastlib.schema import (
     PURPOSES,
     Kind,
     Purpose,
@@ -23,6 +23,7 @@ from ..schema import (
     to_json,
     write,
 )
+
 from .options import load_types
 from .terminal import printable, write_data
 

@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from ..codec.errors import Problem, Report
-from ..message import TaskContainer, validate_all
+from fastlib.codec.errors import Problem, Report
+from fastlib.message import TaskContainer, validate_all
+
 from .connection import add_connection
 from .exit_status import FAILED, UNUSABLE, WORDS
 from .options import load_types, print_unreadable

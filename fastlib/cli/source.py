@@ -5,9 +5,9 @@ import sys
 from functools import cached_property
 from typing import BinaryIO
 
-from ..codec.errors import MessageError
-from ..codec.limits import DEFAULT_LIMITS
-from ..codec.text import decode
+from fastlib.codec.errors import MessageError
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.text import decode
 
 STDIN = "-"
 """Standard input on the command line."""

@@ -3,9 +3,10 @@
 import argparse
 from inspect import cleandoc
 
-from ..codec.errors import MessageError
-from ..message import TaskContainer
-from ..message.task import Declaration
+from fastlib.codec.errors import MessageError
+from fastlib.message import TaskContainer
+from fastlib.message.task import Declaration
+
 from .connection import add_connection
 from .exit_status import WORDS
 from .task_commands import summary_of

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from ..message.task import Declaration, declarations
+from fastlib.message.task import Declaration, declarations
 
 _OWN = f"{__name__.partition('.')[0]}."
 

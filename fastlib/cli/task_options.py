@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ..codec.declare import Rule
-from ..codec.errors import MessageError
-from ..codec.records import Converted, Field, Record
-from ..codec.roads import read, read_tree
-from ..codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
-from ..message.task import Declaration, Task, record_of
+from fastlib.codec.annotations import Rule
+from fastlib.codec.dispatch import read, read_tree
+from fastlib.codec.errors import MessageError
+from fastlib.codec.records import Converted, Field, Record
+from fastlib.codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
+from fastlib.message.task import Declaration, Task, record_of
+
 from .source import STDIN
 from .source import read as read_file
 from .task_commands import hyphenated

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ..codec.errors import Problem, Report
-from ..message import validate_all
+from fastlib.codec.errors import Problem, Report
+from fastlib.message import validate_all
+
 from .options import add_type, find_type, load_types, print_unreadable
 from .problems import github, print_text
 from .source import STDIN, Source, read

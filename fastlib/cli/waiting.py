@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..codec.errors import ValidationError
-from ..message import ResultContainer, TaskContainer
-from ..message.topics import check_name
+from fastlib.codec.errors import ValidationError
+from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.topics import check_name
+
 from .connection import complain, guarded, opened, seconds, words_of
 from .exit_status import FAILED, TOO_LATE
 from .json_lines import write_line
@@ -23,7 +24,7 @@ from .progress import Display, make_display
 from .terminal import painter, printable
 
 if TYPE_CHECKING:
-    from ..client import Handle, MigfraClient
+    from fastlib.client import Handle, MigfraClient
 
 RESULT_SECONDS: Final = 600.0
 SILENCE_SECONDS: Final = 3.0
@@ -150,7 +151,7 @@ class _Waiting:
 
     def _print(self, handle: "Handle[ResultContainer]") -> int:
         """Prints what came of a task. Returns the exit status of it."""
-        from ..client import ClientError, NoResultError
+        from fastlib.client import ClientError, NoResultError
 
         try:
             results = handle.result()

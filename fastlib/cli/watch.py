@@ -17,7 +17,8 @@ from .terminal import is_plain, is_terminal, printable
 from .waiting import host_name
 
 if TYPE_CHECKING:
-    from ..client import Sighting, Watch
+    from fastlib.client import Sighting, Watch
+
     from .live import View
 
 _EPILOG = """\

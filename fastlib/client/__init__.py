@@ -18,7 +18,7 @@ from .errors import (
     UnexpectedResultError,
 )
 from .handle import AsyncHandle, Handle
-from .sightings import AsyncWatch, Sighting, Watch
+from .observed import AsyncWatch, Sighting, Watch
 
 __all__ = [
     "AsyncHandle",

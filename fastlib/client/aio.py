@@ -7,10 +7,10 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from ..message import Message, Result, ResultContainer, Task, TaskContainer
-from ..message.node import NodeResult, Presence
-from ..message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from ..transport import (
+from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message.node import NodeResult, Presence
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.transport import (
     AsyncCommunicator,
     MemoryOptions,
     MqttOptions,
@@ -19,10 +19,12 @@ from ..transport import (
     UndeliveredError,
     connect_async,
 )
-from . import orders
+
+from . import task_requests
 from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
 from .errors import ClientError
 from .handle import AsyncHandle, R
+from .observed import AsyncWatch
 from .options import (
     EvacuateOptions,
     MigrateOptions,
@@ -31,9 +33,8 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
-from .orders import Order
 from .request import Request
-from .sightings import AsyncWatch
+from .task_requests import Order
 
 log = getLogger("fastlib.client")
 
@@ -96,13 +97,13 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         **options: Unpack[SubmitOptions],
     ) -> AsyncHandle[ResultContainer]:
         """See `MigfraClient.submit`."""
-        return await self._place(orders.submit(host, work, options))
+        return await self._place(task_requests.submit(host, work, options))
 
     async def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.start`."""
-        return await self._place(orders.start(host, vm_name, options))
+        return await self._place(task_requests.start(host, vm_name, options))
 
     @overload
     async def stop(
@@ -124,22 +125,22 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     ) -> AsyncHandle[Result] | AsyncHandle[tuple[Result, ...]]:
         """See `MigfraClient.stop`."""
         if vm_name is not None and regex is None:
-            return await self._place(orders.stop(host, vm_name, options))
+            return await self._place(task_requests.stop(host, vm_name, options))
         if regex is None or vm_name is not None:
             raise TypeError("stop takes either a name or a regex")
-        return await self._place(orders.stop_matching(host, regex, options))
+        return await self._place(task_requests.stop_matching(host, regex, options))
 
     async def suspend(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.suspend`."""
-        return await self._place(orders.suspend(host, vm_name, options))
+        return await self._place(task_requests.suspend(host, vm_name, options))
 
     async def resume(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.resume`."""
-        return await self._place(orders.resume(host, vm_name, options))
+        return await self._place(task_requests.resume(host, vm_name, options))
 
     async def repin(
         self,
@@ -149,33 +150,33 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         **options: Unpack[TaskOptions],
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.repin`."""
-        return await self._place(orders.repin(host, vm_name, vcpu_map, options))
+        return await self._place(task_requests.repin(host, vm_name, vcpu_map, options))
 
     async def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.migrate`."""
-        return await self._place(orders.migrate(vm_name, source, destination, options))
+        return await self._place(task_requests.migrate(vm_name, source, destination, options))
 
     async def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> AsyncHandle[tuple[Result, ...]]:
         """See `MigfraClient.evacuate`."""
-        return await self._place(orders.evacuate(host, destinations, options))
+        return await self._place(task_requests.evacuate(host, destinations, options))
 
     async def query(self, host: str, **options: Unpack[TaskOptions]) -> AsyncHandle[NodeResult]:
         """See `MigfraClient.query`."""
-        return await self._place(orders.query(host, options))
+        return await self._place(task_requests.query(host, options))
 
     async def cancel(
         self, host: str, id: str, *, timeout: float | None = 60.0
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.cancel`."""
-        return await self._place(orders.cancel(host, id, {"timeout": timeout}))
+        return await self._place(task_requests.cancel(host, id, {"timeout": timeout}))
 
     async def quit(self, host: str, **options: Unpack[SubmitOptions]) -> AsyncHandle[Result]:
         """See `MigfraClient.quit`."""
-        return await self._place(orders.quit_daemon(host, options))
+        return await self._place(task_requests.quit_daemon(host, options))
 
     @property
     def communicator(self) -> AsyncCommunicator:

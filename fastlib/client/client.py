@@ -8,10 +8,10 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from ..message import Message, Result, ResultContainer, Task, TaskContainer
-from ..message.node import NodeResult, Presence
-from ..message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from ..transport import (
+from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message.node import NodeResult, Presence
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.transport import (
     Communicator,
     MemoryOptions,
     MqttOptions,
@@ -20,9 +20,11 @@ from ..transport import (
     UndeliveredError,
     connect,
 )
-from . import orders
+
+from . import task_requests
 from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
 from .handle import Handle, R, inside
+from .observed import Watch
 from .options import (
     EvacuateOptions,
     MigrateOptions,
@@ -31,9 +33,8 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
-from .orders import Order
 from .request import Request
-from .sightings import Watch
+from .task_requests import Order
 
 log = getLogger("fastlib.client")
 
@@ -106,13 +107,13 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         Raises ValidationError, IdTakenError, ClientClosedError, and what `Communicator.send`
         raises; nothing was sent then.
         """
-        return self._place(orders.submit(host, work, options))
+        return self._place(task_requests.submit(host, work, options))
 
     def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> Handle[Result]:
         """Start a domain by its name, or by `xml=…`."""
-        return self._place(orders.start(host, vm_name, options))
+        return self._place(task_requests.start(host, vm_name, options))
 
     @overload
     def stop(self, host: str, vm_name: str, **options: Unpack[StopOptions]) -> Handle[Result]: ...
@@ -132,18 +133,18 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
     ) -> Handle[Result] | Handle[tuple[Result, ...]]:
         """Stop a domain, or every active one whose whole name matches `regex`."""
         if vm_name is not None and regex is None:
-            return self._place(orders.stop(host, vm_name, options))
+            return self._place(task_requests.stop(host, vm_name, options))
         if regex is None or vm_name is not None:
             raise TypeError("stop takes either a name or a regex")
-        return self._place(orders.stop_matching(host, regex, options))
+        return self._place(task_requests.stop_matching(host, regex, options))
 
     def suspend(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
         """Pause a domain."""
-        return self._place(orders.suspend(host, vm_name, options))
+        return self._place(task_requests.suspend(host, vm_name, options))
 
     def resume(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
         """Let a paused domain run on."""
-        return self._place(orders.resume(host, vm_name, options))
+        return self._place(task_requests.resume(host, vm_name, options))
 
     def repin(
         self,
@@ -153,31 +154,31 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         **options: Unpack[TaskOptions],
     ) -> Handle[Result]:
         """Change the CPUs that a domain's vCPUs may use: entry i lists those of vCPU i."""
-        return self._place(orders.repin(host, vm_name, vcpu_map, options))
+        return self._place(task_requests.repin(host, vm_name, vcpu_map, options))
 
     def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> Handle[Result]:
         """Move a domain from one host to another; with `swap_with` another one comes back."""
-        return self._place(orders.migrate(vm_name, source, destination, options))
+        return self._place(task_requests.migrate(vm_name, source, destination, options))
 
     def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> Handle[tuple[Result, ...]]:
         """Move every active domain of a host to others; a result for each of them."""
-        return self._place(orders.evacuate(host, destinations, options))
+        return self._place(task_requests.evacuate(host, destinations, options))
 
     def query(self, host: str, **options: Unpack[TaskOptions]) -> Handle[NodeResult]:
         """Ask a host for its domains, its capacity and what is under way. Not for C++ peers."""
-        return self._place(orders.query(host, options))
+        return self._place(task_requests.query(host, options))
 
     def cancel(self, host: str, id: str, *, timeout: float | None = 60.0) -> Handle[Result]:
         """Ask a host to end the container with an id. Not for C++ peers."""
-        return self._place(orders.cancel(host, id, {"timeout": timeout}))
+        return self._place(task_requests.cancel(host, id, {"timeout": timeout}))
 
     def quit(self, host: str, **options: Unpack[SubmitOptions]) -> Handle[Result]:
         """End the daemon of a host, once what runs has finished."""
-        return self._place(orders.quit_daemon(host, options))
+        return self._place(task_requests.quit_daemon(host, options))
 
     @property
     def communicator(self) -> Communicator:

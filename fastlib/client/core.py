@@ -7,16 +7,17 @@ from datetime import datetime
 from logging import getLogger
 from typing import Any, Protocol
 
-from ..codec.errors import MessageError
-from ..message import Message, ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
-from ..message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from ..transport import Delivery, ReceivedMessage
-from .book import Book, give_up
+from fastlib.codec.errors import MessageError
+from fastlib.message import Message, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.transport import Delivery, ReceivedMessage
+
 from .errors import ClientClosedError
-from .orders import Order, R
+from .observed import Sighting
+from .pending_requests import Book, give_up
 from .request import Request
-from .sightings import Sighting
+from .task_requests import Order, R
 
 log = getLogger("fastlib.client")
 

@@ -14,7 +14,7 @@ a `fastlib.transport.TransportError`.
 
 from typing import TYPE_CHECKING, Final
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 if TYPE_CHECKING:
     from .request import Request

@@ -6,9 +6,10 @@ from collections.abc import Callable, Generator
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-from ..message import Result, ResultContainer, TaskContainer
-from ..message.node import Progress
-from ..transport.waiting import wait, wait_async
+from fastlib.message import Result, ResultContainer, TaskContainer
+from fastlib.message.node import Progress
+from fastlib.transport.futures import wait, wait_async
+
 from .errors import ClientError
 from .request import Request
 

@@ -6,7 +6,7 @@ The messages say what each means (`fastlib describe`); a test holds these lists 
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
-from ..message import (
+from fastlib.message import (
     DeviceIvshmem,
     EvacuateMode,
     Extension,
@@ -15,8 +15,8 @@ from ..message import (
     PciId,
     SwapWith,
 )
-from ..message.node import Progress
-from ..message.tasks import TimeoutAction
+from fastlib.message.node import Progress
+from fastlib.message.tasks import TimeoutAction
 
 
 class SubmitOptions(TypedDict, total=False):

@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Final
 
-from ..message import ResultContainer, TaskContainer
-from ..message.node import Progress
-from ..transport import Delivery
+from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.node import Progress
+from fastlib.transport import Delivery
 
 
 class Request:

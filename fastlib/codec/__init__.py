@@ -1,6 +1,6 @@
 """YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
 
-from .declare import AllOrNone, Needs, OneOf, Rule, Wire
+from .annotations import AllOrNone, Needs, OneOf, Rule, Wire
 from .errors import (
     DeclarationError,
     FastlibError,

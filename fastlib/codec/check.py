@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .declare import Rule
+from .annotations import Rule
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
 from .records import Field, Record, fields_of

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from .errors import Path
+from .load_context import INVALID, MAX_SUGGESTIONS, Reading, nearest_word, shorten
 from .nodes import Mapping, Node, Scalar, Sequence
-from .reading import INVALID, MAX_SUGGESTIONS, Reading, nearest_word, shorten
 from .records import Field, Record, fields_of
 from .shapes import Shape, Unfit
 

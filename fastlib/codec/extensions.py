@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from .errors import DeclarationError, Path, Problem, render_path
+from .load_context import INVALID, Reading, shorten
 from .nodes import Mapping, Node, Scalar
-from .reading import INVALID, Reading, shorten
 from .shapes import is_sequence
 
 if TYPE_CHECKING:

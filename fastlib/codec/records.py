@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from .declare import Rule, Wire
+from .annotations import Rule, Wire
 from .errors import DeclarationError, Path, ValidationError, render_path
 from .extensions import Extensions, extensions_of
-from .nodes import Mapping, Node, Scalar
-from .reading import (
+from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
     Reading,
@@ -24,6 +23,7 @@ from .reading import (
     nearest_word,
     shorten,
 )
+from .nodes import Mapping, Node, Scalar
 from .shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree, Unfit
 
 

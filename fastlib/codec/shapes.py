@@ -16,8 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from .errors import Path
-from .nodes import Mapping, Node, Scalar, Sequence
-from .reading import (
+from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
     TEXT_PER_NODE,
@@ -28,6 +27,7 @@ from .reading import (
     nearest_word,
     shorten,
 )
+from .nodes import Mapping, Node, Scalar, Sequence
 from .scalars import BOOLEANS, parse_float, parse_integer, write_float
 
 

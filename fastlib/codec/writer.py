@@ -2,7 +2,7 @@
 
 `write_tree` writes any plain tree and is what the layout is defined by. For structs, a function is
 compiled for each struct and indentation that gives the same text without the tree;
-`tests/test_roads.py` holds the two together.
+`tests/codec/test_readers_agree.py` holds the two together.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """The errors of the demo."""
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 
 class SettingsError(FastlibError, ValueError):

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from ..message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
-from ..migfra import Context, Node, Outcome
-from ..migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
+from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.migfra import Context, Node, Outcome
+from fastlib.migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
 
 Execution = tuple[str, str | None, str | None]
 """Host, id of the container, and name of the VM."""

@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from typing import Any, Final
 
-from ..client import Sighting
-from ..migfra.hypervisors.simulated import Cluster
+from fastlib.client import Sighting
+from fastlib.migfra.hypervisors.simulated import Cluster
 
 MOST_PROBLEMS: Final = 20
 SHARE: Final = 0.2

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ..client import Sighting
+from fastlib.client import Sighting
+
 from .stage import Stage
 from .summary import Summary
 from .witness import Witness

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..client import Sighting
-from ..message import Query, ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
+from fastlib.client import Sighting
+from fastlib.message import Query, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+
 from .stage import Stage
 from .summary import Summary
 from .witness import Witness

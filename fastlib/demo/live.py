@@ -10,10 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..client import Sighting
-from ..message import ResultContainer, TaskContainer
-from ..message.node import Progress
-from ..migfra.hypervisors.simulated import Domain
+from fastlib.client import Sighting
+from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.node import Progress
+from fastlib.migfra.hypervisors.simulated import Domain
+
 from .lines import in_lines, introduction, is_told
 from .stage import Stage
 from .summary import Summary

@@ -4,7 +4,8 @@ import asyncio
 import time
 from typing import Final
 
-from ..client import AsyncMigfraClient
+from fastlib.client import AsyncMigfraClient
+
 from .guard import Guard
 from .scheduler import Scheduler
 from .settings import Settings

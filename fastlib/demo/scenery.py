@@ -3,11 +3,12 @@
 import random
 from typing import Final
 
-from ..migfra.hypervisors.simulated import (
+from fastlib.migfra.hypervisors.simulated import (
     ClusterDescription,
     DomainDescription,
     HostDescription,
 )
+
 from .settings import Settings
 
 GIB: Final = 1 << 20

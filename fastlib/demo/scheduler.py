@@ -5,9 +5,10 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from ..client import AsyncHandle, AsyncMigfraClient
-from ..message import Migrate, Result, ResultContainer, Task
-from ..message.node import NodeReport
+from fastlib.client import AsyncHandle, AsyncMigfraClient
+from fastlib.message import Migrate, Result, ResultContainer, Task
+from fastlib.message.node import NodeReport
+
 from .errors import StoryError
 from .settings import Settings
 
@@ -100,7 +101,7 @@ class Scheduler:
 
 def live(vm_name: str, destination: str, **parameter: Any) -> Migrate:
     """A live migration, measured; a VM that writes too fast is slowed down."""
-    from ..message import MigrateParameter
+    from fastlib.message import MigrateParameter
 
     known: dict[str, Any] = {"migration_type": "live", "auto_converge": True}
     return Migrate(

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
-from ..migfra.hypervisors.simulated import Fault
-from ..transport import MqttOptions
+from fastlib.migfra.hypervisors.simulated import Fault
+from fastlib.transport import MqttOptions
+
 from .errors import SettingsError
 
 LEAST_HOSTS: Final = 3

@@ -12,10 +12,15 @@ from typing import Final, Self
 
 import msgspec
 
-from ..message.topics import PRESENCE
-from ..migfra import Configuration, Daemon, HypervisorChoice
-from ..migfra.hypervisors.simulated import Clock, Cluster, SimulatedHypervisor, SimulatedOptions
-from ..transport import (
+from fastlib.message.topics import PRESENCE
+from fastlib.migfra import Configuration, Daemon, HypervisorChoice
+from fastlib.migfra.hypervisors.simulated import (
+    Clock,
+    Cluster,
+    SimulatedHypervisor,
+    SimulatedOptions,
+)
+from fastlib.transport import (
     AsyncCommunicator,
     MemoryBroker,
     MemoryOptions,
@@ -23,6 +28,7 @@ from ..transport import (
     TransportError,
     connect_async,
 )
+
 from .executions import Executions, WatchedHypervisor
 from .scenery import describe, host_names
 from .settings import Settings

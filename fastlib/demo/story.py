@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..client import AsyncHandle
-from ..codec.errors import FastlibError
-from ..message import (
+from fastlib.client import AsyncHandle
+from fastlib.codec.errors import FastlibError
+from fastlib.message import (
     Evacuate,
     EvacuateParameter,
     Quit,
@@ -20,7 +20,8 @@ from ..message import (
     SwapWith,
     TaskContainer,
 )
-from ..message.node import Progress
+from fastlib.message.node import Progress
+
 from .guard import Guard
 from .scenery import SLOW, home, vm_names
 from .scheduler import Scheduler, expect, live, together

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ..message import Evacuate, Migrate
+from fastlib.message import Evacuate, Migrate
+
 from .guard import Guard
 from .stage import Stage
 from .witness import NOBODY, Asked, Witness

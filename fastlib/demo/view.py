@@ -2,7 +2,8 @@
 
 from typing import Any, Protocol
 
-from ..client import Sighting
+from fastlib.client import Sighting
+
 from .stage import Stage
 from .summary import Summary
 from .witness import Witness

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ..client import AsyncWatch, Sighting
-from ..message import Message, Query, Result, ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
+from fastlib.client import AsyncWatch, Sighting
+from fastlib.message import Message, Query, Result, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+
 from .errors import StoryError
 
 NOBODY: Final = ("", "n/a")

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ..message import Evacuate, Migrate, Result, ResultContainer, TaskContainer
-from ..message.node import Presence, Progress
+from fastlib.message import Evacuate, Migrate, Result, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+
 from .witness import NOBODY
 
 MOST_NAMES: Final = 8

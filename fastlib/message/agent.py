@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from ..codec.declare import Wire
+from fastlib.codec.annotations import Wire
+
 from . import topics
 from .base import Message
 from .numbers import U32

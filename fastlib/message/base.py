@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import msgspec
 
-from ..codec import roads
-from ..codec.check import check
-from ..codec.declare import Rule
-from ..codec.errors import DeclarationError
-from ..codec.limits import Limits
-from ..codec.reading import Unknown
-from ..codec.records import shape_of
-from ..codec.roads import Style
-from ..codec.shapes import Shape
+from fastlib.codec import dispatch
+from fastlib.codec.annotations import Rule
+from fastlib.codec.check import check
+from fastlib.codec.dispatch import Style
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.limits import Limits
+from fastlib.codec.load_context import Unknown
+from fastlib.codec.records import shape_of
+from fastlib.codec.shapes import Shape
+
 from .registry import check_title, register
 from .topics import Topic
 
@@ -94,7 +95,7 @@ class Speaker:
     @classmethod
     def load(cls, tree: Any, *, unknown: Unknown = "ignore", limits: Limits | None = None) -> Self:
         """The message of a plain tree, as `emit` gives one. Raises ValidationError."""
-        value: Self = roads.read_tree(
+        value: Self = dispatch.read_tree(
             shape_of(cls), tree, what=cls.__name__, unknown=unknown, limits=limits
         )
         return value
@@ -105,7 +106,7 @@ class Speaker:
         `block` is how fast-lib lays it out, `literal` the same with several lines of text as a
         literal block for people to read, `flow` all of it on one line.
         """
-        return roads.write(self, shape_of(type(self)), style)
+        return dispatch.write(self, shape_of(type(self)), style)
 
     @classmethod
     def from_yaml(
@@ -119,7 +120,7 @@ class Speaker:
         Raises ParseError, ValidationError and LimitError, each naming every problem with its path,
         line and column.
         """
-        value: Self = roads.read(shape_of(cls), text, cls.__name__, unknown, limits)
+        value: Self = dispatch.read(shape_of(cls), text, cls.__name__, unknown, limits)
         return value
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from ..codec.declare import AllOrNone, Needs, OneOf, Rule
-from ..codec.envelope import Envelope, Layout
-from ..codec.errors import DeclarationError, FastlibError
-from ..codec.reading import nearest_word
-from ..codec.records import Converted, Field, Record, fields_of, shape_of
-from ..codec.shapes import Choice, Float, Int, List, Map, Shape, Text
+from fastlib.codec.annotations import AllOrNone, Needs, OneOf, Rule
+from fastlib.codec.envelope import Envelope, Layout
+from fastlib.codec.errors import DeclarationError, FastlibError
+from fastlib.codec.load_context import nearest_word
+from fastlib.codec.records import Converted, Field, Record, fields_of, shape_of
+from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text
+
 from .base import Message
 from .registry import class_of_title, titles
 from .result_container import ResultContainer

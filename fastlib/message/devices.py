@@ -6,10 +6,11 @@ from typing import Annotated, Self
 import msgspec
 from msgspec import Meta
 
-from ..codec.declare import Wire
-from ..codec.errors import ValidationError
-from ..codec.forms import Forms, Schema
-from ..codec.records import shape_of
+from fastlib.codec.annotations import Wire
+from fastlib.codec.errors import ValidationError
+from fastlib.codec.forms import Forms, Schema
+from fastlib.codec.records import shape_of
+
 from .base import Message
 from .numbers import U16
 

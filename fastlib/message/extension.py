@@ -16,8 +16,9 @@ any unknown key.
 
 from typing import Any, Self
 
-from ..codec.errors import DeclarationError
-from ..codec.extensions import extensions_of
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.extensions import extensions_of
+
 from .base import Message
 
 

@@ -3,12 +3,11 @@
 import re
 from typing import Any, cast
 
-from ..codec import roads
-from ..codec.errors import Path, Report
-from ..codec.limits import DEFAULT_LIMITS, Limits
-from ..codec.nodes import Mapping, Node, Scalar
-from ..codec.reader import DECLINED, read_fast
-from ..codec.reading import (
+from fastlib.codec import dispatch
+from fastlib.codec.errors import Path, Report
+from fastlib.codec.fast_reader import DECLINED, read_fast
+from fastlib.codec.limits import DEFAULT_LIMITS, Limits
+from fastlib.codec.load_context import (
     INVALID,
     MAX_SUGGESTIONS,
     Reading,
@@ -17,9 +16,11 @@ from ..codec.reading import (
     nearest_word,
     shorten,
 )
-from ..codec.records import shape_of
-from ..codec.shapes import Shape, Unfit
-from ..codec.text import decode
+from fastlib.codec.nodes import Mapping, Node, Scalar
+from fastlib.codec.records import shape_of
+from fastlib.codec.shapes import Shape, Unfit
+from fastlib.codec.text import decode
+
 from .base import Message
 from .registry import class_of_title, titles
 from .result_container import ResultContainer
@@ -33,7 +34,7 @@ class _AnyMessage(Shape):
 
     def load(self, node: Node, reading: Reading, path: Path) -> Any:
         shape = choose(node, reading)
-        return INVALID if shape is None else roads.load_root(shape, node, reading)
+        return INVALID if shape is None else dispatch.load_root(shape, node, reading)
 
     def dump(self, value: Any) -> Any:
         return shape_of(type(value)).dump(value)
@@ -98,7 +99,7 @@ def load(
 
     Raises ParseError, ValidationError and LimitError, as `Message.from_yaml` does.
     """
-    roads.check_unknown(unknown)
+    dispatch.check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
     decoded = decode(text, limits, "message")
     found = _titled(decoded)
@@ -106,7 +107,7 @@ def load(
         value = read_fast(shape_of(found), decoded, limits)
         if value is not DECLINED:
             return cast(Message, value)
-    value = roads.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
+    value = dispatch.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
     return cast(Message, value)
 
 
@@ -148,4 +149,4 @@ def validate_all(
     """A report for each document of a text, empty ones after the first left out."""
     pick = choose if type is None else lambda node, reading: shape_of(type)
     what = "message" if type is None else type.__name__
-    return roads.inspect(pick, text, what=what, limits=limits)
+    return dispatch.inspect(pick, text, what=what, limits=limits)

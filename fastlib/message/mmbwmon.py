@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from ..codec.declare import Wire
+from fastlib.codec.annotations import Wire
+
 from . import topics
 from .base import Message
 from .numbers import U64

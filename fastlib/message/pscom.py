@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from ..codec.declare import Wire
-from ..codec.errors import Path
-from ..codec.forms import Forms, Schema
-from ..codec.nodes import Mapping, Node
-from ..codec.reading import INVALID, Reading, shorten
-from ..codec.records import Field, Record
-from ..codec.roads import Style
-from ..codec.shapes import Choice, Shape, Unfit
+from fastlib.codec.annotations import Wire
+from fastlib.codec.dispatch import Style
+from fastlib.codec.errors import Path
+from fastlib.codec.forms import Forms, Schema
+from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.nodes import Mapping, Node
+from fastlib.codec.records import Field, Record
+from fastlib.codec.shapes import Choice, Shape, Unfit
+
 from . import topics
 from .base import Message
 from .registry import register

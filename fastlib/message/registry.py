@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ..codec.errors import DeclarationError
+from fastlib.codec.errors import DeclarationError
 
 TitleKey = Literal["task", "result"]
 

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from ..codec.declare import Wire
+from fastlib.codec.annotations import Wire
+
 from .base import Message
 from .numbers import U64
 from .timing import TimeMeasurement

@@ -5,13 +5,14 @@ from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import msgspec
 
-from ..codec.check import check
-from ..codec.declare import Wire
-from ..codec.envelope import Envelope, Variant
-from ..codec.errors import Problem, ValidationError
-from ..codec.reading import shorten
-from ..codec.records import fields_of
-from ..codec.shapes import Shape, is_sequence
+from fastlib.codec.annotations import Wire
+from fastlib.codec.check import check
+from fastlib.codec.envelope import Envelope, Variant
+from fastlib.codec.errors import Problem, ValidationError
+from fastlib.codec.load_context import shorten
+from fastlib.codec.records import fields_of
+from fastlib.codec.shapes import Shape, is_sequence
+
 from . import topics
 from .base import Message
 from .result import Result

@@ -18,14 +18,15 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 import msgspec
 
-from ..codec.check import check
-from ..codec.declare import Wire
-from ..codec.envelope import Envelope, Layout, Variant
-from ..codec.errors import DeclarationError, Problem, ValidationError
-from ..codec.extensions import extensions_of
-from ..codec.reading import shorten
-from ..codec.records import Record, fields_of, shape_of
-from ..codec.shapes import Shape, is_sequence
+from fastlib.codec.annotations import Wire
+from fastlib.codec.check import check
+from fastlib.codec.envelope import Envelope, Layout, Variant
+from fastlib.codec.errors import DeclarationError, Problem, ValidationError
+from fastlib.codec.extensions import extensions_of
+from fastlib.codec.load_context import shorten
+from fastlib.codec.records import Record, fields_of, shape_of
+from fastlib.codec.shapes import Shape, is_sequence
+
 from . import topics
 from .base import Message, check_shape
 from .extension import Extension

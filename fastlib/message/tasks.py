@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from ..codec.declare import Needs, OneOf, Rule, Wire
+from fastlib.codec.annotations import Needs, OneOf, Rule, Wire
+
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
 from .node import NodeResult

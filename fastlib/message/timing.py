@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
-from ..codec.declare import AllOrNone, Rule, Wire
-from ..codec.errors import Path, Problem, ValidationError, render_path
-from ..codec.forms import Forms, Schema
-from ..codec.nodes import Mapping as MappingNode
-from ..codec.nodes import Node
-from ..codec.reading import INVALID, Reading, shorten
-from ..codec.records import Converted, shape_of
-from ..codec.scalars import FLOAT_PATTERN, parse_float, write_float
-from ..codec.shapes import Float, Map, ScalarShape, Shape, Unfit
+from fastlib.codec.annotations import AllOrNone, Rule, Wire
+from fastlib.codec.errors import Path, Problem, ValidationError, render_path
+from fastlib.codec.forms import Forms, Schema
+from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.nodes import Mapping as MappingNode
+from fastlib.codec.nodes import Node
+from fastlib.codec.records import Converted, shape_of
+from fastlib.codec.scalars import FLOAT_PATTERN, parse_float, write_float
+from fastlib.codec.shapes import Float, Map, ScalarShape, Shape, Unfit
+
 from .base import Message, Speaker
 
 

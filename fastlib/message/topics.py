@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ..codec.errors import Problem, ValidationError
+from fastlib.codec.errors import Problem, ValidationError
 
 
 class Topic:

@@ -4,10 +4,10 @@ To write a hypervisor, take `Hypervisor`, `Context`, `Outcome` and `HypervisorEr
 daemon within a program, `Daemon` and `read_configuration`.
 """
 
-from .configuration import Configuration
-from .configuration import check as check_configuration
-from .configuration import read as read_configuration
-from .context import Context
+from .config.file import Configuration
+from .config.file import check as check_configuration
+from .config.file import read as read_configuration
+from .config.hypervisor_section import HypervisorChoice
 from .daemon import Daemon
 from .errors import (
     ConfigurationError,
@@ -19,8 +19,8 @@ from .errors import (
     TaskCancelledError,
     UnsupportedError,
 )
-from .hypervisor import Hypervisor, Node, NoOptions, Outcome
-from .hypervisor_choice import HypervisorChoice
+from .plugin_api.context import Context
+from .plugin_api.hypervisor import Hypervisor, Node, NoOptions, Outcome
 
 __all__ = [
     "Configuration",

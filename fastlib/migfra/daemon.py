@@ -9,32 +9,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from .. import __version__
-from ..message.node import Presence
-from ..transport import (
+from fastlib import __version__
+from fastlib.message.node import Presence
+from fastlib.transport import (
     AsyncCommunicator,
     MemoryBroker,
     MemoryOptions,
     MqttOptions,
 )
-from .answers import quit_answer
-from .configuration import Configuration
-from .connection import Connection
-from .control import Control
-from .dispatch import Dispatcher
+
+from .broker_connection import Connection
+from .config.file import Configuration
 from .errors import JournalError
-from .execution import Executor
-from .hypervisor import Hypervisor
-from .journal import Journal
-from .lock import InstanceLock
-from .opening import opened
-from .presence import Herald
-from .progress import Announcer
-from .publisher import Publisher
-from .reception import Reception
-from .statistics import Statistics
-from .threads import Threads
-from .work import Work
+from .journal.journal import Journal
+from .plugin_api.hypervisor import Hypervisor
+from .plugin_api.lifecycle import opened
+from .plugin_api.thread_pool import Threads
+from .service.lock import InstanceLock
+from .tasks.builtin_tasks import Control
+from .tasks.dispatcher import Dispatcher
+from .tasks.executor import Executor
+from .tasks.jobs import Work
+from .tasks.progress import Announcer
+from .tasks.publisher import Publisher
+from .tasks.receiver import Reception
+from .tasks.results import quit_answer
+from .telemetry.counters import Statistics
+from .telemetry.presence import Herald
 
 log = getLogger("fastlib.migfra")
 
@@ -127,7 +128,7 @@ class Daemon:
         parts.push_async_callback(self.dispatcher.abandon)
         await self._take_up()
         if told.metrics is not None:
-            from .metrics import serve  # an extra
+            from .telemetry.metrics import serve  # an extra
 
             parts.callback(serve(self, told.metrics))
         parts.push_async_callback(self._reception.end)

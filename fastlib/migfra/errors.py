@@ -15,7 +15,7 @@ FastlibError
 from collections.abc import Iterable
 from typing import Final
 
-from ..codec.errors import FastlibError, MessageError, Problem
+from fastlib.codec.errors import FastlibError, MessageError, Problem
 
 
 class HypervisorError(FastlibError):

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import yaml
 
-from .. import __version__
-from ..codec.forms import Schema
-from ..message.topics import Topic
+from fastlib import __version__
+from fastlib.codec.forms import Schema
+from fastlib.message.topics import Topic
+
 from .builder import Builder
 from .documents import all_topics
 from .examples import example_tree

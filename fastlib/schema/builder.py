@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from typing import Any
 
-from ..codec.declare import Rule
-from ..codec.envelope import Envelope, Members
-from ..codec.errors import DeclarationError
-from ..codec.extensions import Extensions
-from ..codec.forms import Direction, Schema
-from ..codec.records import Converted, Field, Record, shape_of
-from ..codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
-from ..codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
-from ..message import Message
-from ..message.describe import name_of
+from fastlib.codec.annotations import Rule
+from fastlib.codec.envelope import Envelope, Members
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.extensions import Extensions
+from fastlib.codec.forms import Direction, Schema
+from fastlib.codec.records import Converted, Field, Record, shape_of
+from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
+from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
+from fastlib.message import Message
+from fastlib.message.describe import name_of
+
 from . import numerals
 from .rules import rule_schema, words
 

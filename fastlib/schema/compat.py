@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..codec.writer import write_tree
+from fastlib.codec.writer import write_tree
+
 from .containment import contains
 from .folder import ListedMessage, SchemaFolder
 from .ignored import ignored_keys

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..codec.forms import Schema
-from ..codec.reading import shorten
+from fastlib.codec.forms import Schema
+from fastlib.codec.load_context import shorten
+
 from .builder import UNSAID
 from .extra import need
 from .instances import instances

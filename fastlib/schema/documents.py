@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..codec.envelope import Envelope
-from ..codec.forms import Direction, Schema
-from ..codec.records import shape_of
-from ..message import topics
-from ..message.describe import find, name_of
-from ..message.topics import Topic
+from fastlib.codec.envelope import Envelope
+from fastlib.codec.forms import Direction, Schema
+from fastlib.codec.records import shape_of
+from fastlib.message import topics
+from fastlib.message.describe import find, name_of
+from fastlib.message.topics import Topic
+
 from .builder import Builder, schema_of
 from .examples import example_tree
 from .fingerprint import fingerprint

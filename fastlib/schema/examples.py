@@ -4,7 +4,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ..message.describe import UnknownNameError
+from fastlib.message.describe import UnknownNameError
+
 from .kinds import Kind
 
 SUFFIX = ".yaml"

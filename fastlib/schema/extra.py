@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 
 class MissingExtraError(FastlibError, ImportError):

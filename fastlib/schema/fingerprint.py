@@ -7,7 +7,8 @@ import hashlib
 import json
 from typing import Any
 
-from ..codec.forms import Schema
+from fastlib.codec.forms import Schema
+
 from .walk import NAMED, ONE, SEVERAL
 
 _WORDS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..codec.errors import FastlibError
-from ..codec.forms import Direction, Schema
+from fastlib.codec.errors import FastlibError
+from fastlib.codec.forms import Direction, Schema
 
 INDEX = "index.json"
 

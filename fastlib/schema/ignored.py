@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..codec.forms import Schema
+from fastlib.codec.forms import Schema
 
 _Places = tuple[str, ...]
 

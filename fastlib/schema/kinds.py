@@ -10,15 +10,16 @@ from typing import Literal
 
 import msgspec
 
-from ..codec.envelope import Envelope
-from ..codec.errors import DeclarationError
-from ..codec.forms import Direction, Schema
-from ..codec.reading import nearest_word
-from ..codec.records import shape_of
-from ..message import Message
-from ..message.describe import UnknownNameError, message_types, name_of
-from ..message.task import declaration_of_result
-from ..message.topics import Topic
+from fastlib.codec.envelope import Envelope
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.forms import Direction, Schema
+from fastlib.codec.load_context import nearest_word
+from fastlib.codec.records import shape_of
+from fastlib.message import Message
+from fastlib.message.describe import UnknownNameError, message_types, name_of
+from fastlib.message.task import declaration_of_result
+from fastlib.message.topics import Topic
+
 from .builder import Builder
 
 Family = Literal["task", "result"]

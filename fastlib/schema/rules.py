@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from inspect import cleandoc
 
-from ..codec.declare import AllOrNone, Needs, OneOf, Rule
-from ..codec.forms import Direction, Schema
-from ..codec.records import Field
-from ..codec.scalars import BOOLEANS
-from ..codec.shapes import Bool
+from fastlib.codec.annotations import AllOrNone, Needs, OneOf, Rule
+from fastlib.codec.forms import Direction, Schema
+from fastlib.codec.records import Field
+from fastlib.codec.scalars import BOOLEANS
+from fastlib.codec.shapes import Bool
 
 TRUE = [True, *(word for word, value in BOOLEANS.items() if value)]
 """What is read as true."""

@@ -16,7 +16,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
+
 from .folder import INDEX, SchemaFolder
 
 SCHEMAS = "schemas"

@@ -4,8 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..message import Message, Task
-from ..message.base import Speaker
+from fastlib.message import Message, Task
+from fastlib.message.base import Speaker
+
 from .registered import declared_tasks
 from .strategies import from_message, messages
 

@@ -1,6 +1,6 @@
 """Errors of `fastlib.testing`."""
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 
 class MissingHypothesisError(FastlibError, ImportError):

@@ -9,8 +9,8 @@ import json
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from .. import message
-from ..message import Message, agent, mmbwmon
+from fastlib import message
+from fastlib.message import Message, agent, mmbwmon
 
 TYPES: dict[str, type[Message]] = {
     "task_container": message.TaskContainer,

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ..codec.envelope import Envelope
-from ..codec.errors import DeclarationError
-from ..codec.records import fields_of, shape_of
-from ..message import Message, Task
-from ..message.base import Speaker
-from ..message.describe import message_types
-from ..message.registry import class_of_title, titles
+from fastlib.codec.envelope import Envelope
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.records import fields_of, shape_of
+from fastlib.message import Message, Task
+from fastlib.message.base import Speaker
+from fastlib.message.describe import message_types
+from fastlib.message.registry import class_of_title, titles
 
 
 def registered() -> list[type[Message]]:

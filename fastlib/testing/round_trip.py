@@ -5,11 +5,12 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ..codec.errors import MessageError
-from ..codec.roads import Style
-from ..message import ResultContainer, load, validate
-from ..message.registry import titles
-from ..message.result_container import UNREADABLE
+from fastlib.codec.dispatch import Style
+from fastlib.codec.errors import MessageError
+from fastlib.message import ResultContainer, load, validate
+from fastlib.message.registry import titles
+from fastlib.message.result_container import UNREADABLE
+
 from .choices import ByChance
 from .differences import differences, same
 from .registered import check_type, is_titled

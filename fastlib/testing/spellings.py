@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from ..codec.reading import shorten
-from ..codec.records import shape_of
-from ..codec.scalars import BOOLEANS, NULLS, fits_block, is_plain, quote, write_float
+from fastlib.codec.load_context import shorten
+from fastlib.codec.records import shape_of
+from fastlib.codec.scalars import BOOLEANS, NULLS, fits_block, is_plain, quote, write_float
+
 from .choices import Choices
 from .wordings import reworded
 

@@ -25,8 +25,9 @@ except ModuleNotFoundError as error:
         "strategies need hypothesis, which is not installed: pip install 'fastlib[testing]'"
     ) from error
 
-from ..codec.records import shape_of
-from ..message import Message, ResultContainer, TaskContainer
+from fastlib.codec.records import shape_of
+from fastlib.message import Message, ResultContainer, TaskContainer
+
 from . import yaml_texts as _spellings
 from .mistakes import Invalid, Mistake, edits_of, made
 from .registered import check_type, registered

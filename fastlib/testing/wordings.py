@@ -6,9 +6,10 @@ members. They are derived from the declarations, as is which of them is written.
 
 from typing import Any
 
-from ..codec.envelope import Envelope, Members
-from ..codec.records import Converted, Field, Record
-from ..codec.shapes import List, Map, Shape
+from fastlib.codec.envelope import Envelope, Members
+from fastlib.codec.records import Converted, Field, Record
+from fastlib.codec.shapes import List, Map, Shape
+
 from .choices import Choices
 
 

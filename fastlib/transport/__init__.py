@@ -6,9 +6,9 @@ the options: `MqttOptions`, or `MemoryOptions` with a `MemoryBroker`. Knows noth
 
 from .aio import AsyncCommunicator
 from .communicator import Communicator
-from .connecting import connect, connect_async
+from .connect import connect, connect_async
 from .delivery import Delivery
-from .embedded import EmbeddedBroker
+from .embedded.broker import EmbeddedBroker
 from .errors import (
     ClientIdTakenError,
     ClosedError,
@@ -27,9 +27,9 @@ from .errors import (
 )
 from .filters import matches
 from .link import Link
-from .memory_broker import MemoryBroker
+from .memory.broker import MemoryBroker
+from .messages import Arrival, ReceivedMessage
 from .options import MemoryOptions, MqttOptions, TlsOptions, Will
-from .received import Arrival, ReceivedMessage
 
 __all__ = [
     "Arrival",

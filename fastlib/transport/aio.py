@@ -19,10 +19,10 @@ from .errors import (
     TransportError,
     UndeliveredError,
 )
+from .futures import wait_async
 from .inbox import Inbox
 from .link import Link
-from .received import ReceivedMessage
-from .waiting import wait_async
+from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
 

@@ -11,10 +11,10 @@ from .callbacks import Callbacks
 from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
 from .delivery import Delivery
 from .errors import QueueFullError, SubscriptionError, TransportError, UndeliveredError
+from .futures import wait
 from .inbox import Inbox
 from .link import Link
-from .received import ReceivedMessage
-from .waiting import wait
+from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
 

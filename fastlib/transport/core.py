@@ -11,7 +11,7 @@ from .errors import ClosedError, OptionsError, SubscriptionError, TopicError, Tr
 from .filters import check_filter, check_topic
 from .inbox import Inbox
 from .link import Link
-from .received import Arrival, ReceivedMessage
+from .messages import Arrival, ReceivedMessage
 from .routes import Route, Routes
 
 log = getLogger("fastlib.transport")

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from .errors import Undelivered
-from .waiting import wait, wait_async
+from .futures import wait, wait_async
 
 
 class Delivery:

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from ..codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 
 class TransportError(FastlibError):

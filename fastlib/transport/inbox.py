@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from logging import getLogger
 
 from .errors import TransportError
-from .received import ReceivedMessage
+from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
 

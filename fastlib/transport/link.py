@@ -6,7 +6,7 @@ from typing import Protocol
 
 from .delivery import Delivery
 from .errors import TransportError, Undelivered
-from .received import Arrival
+from .messages import Arrival
 
 
 class Link(Protocol):

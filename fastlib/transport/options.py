@@ -8,7 +8,7 @@ import msgspec
 
 from .errors import OptionsError
 from .filters import check_filter, check_topic
-from .memory_broker import MemoryBroker
+from .memory.broker import MemoryBroker
 
 LARGEST_ID: Final = 65535
 

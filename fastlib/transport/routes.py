@@ -8,7 +8,7 @@ from logging import getLogger
 from typing import Final
 
 from .filters import matches
-from .received import Arrival, ReceivedMessage, SharedAck
+from .messages import Arrival, ReceivedMessage, SharedAck
 
 log = getLogger("fastlib.transport")
 

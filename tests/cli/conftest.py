@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from broker import Mosquitto
-from shell import Daemon, Environment, address
+
+from tests.support.mosquitto import Mosquitto
+from tests.support.shell import Daemon, Environment, address
 
 
 @pytest.fixture(scope="session")

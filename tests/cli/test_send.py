@@ -7,13 +7,13 @@ import signal
 import sys
 
 import pytest
-from broker import Certificates, Mosquitto, free_port
-from shell import CONTROL, Daemon, Running, address, failure, run, silence, success
 
 from fastlib import Quit, Start, Stop, TaskContainer
 from fastlib.cli.connection import guarded
 from fastlib.cli.send import _EPILOG
 from fastlib.transport.errors import Undelivered, UndeliveredError
+from tests.support.mosquitto import Certificates, Mosquitto, free_port
+from tests.support.shell import CONTROL, Daemon, Running, address, failure, run, silence, success
 
 STOP = "task: stop vm\nlist:\n  - vm-name: vm1\n  - vm-name: vm2\nid: stop-1\n"
 BROKEN = "task: stop vm\nlist:\n  - vm-nam: vm1\n"

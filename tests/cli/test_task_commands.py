@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 from msgspec import Meta
-from shell import CONTROL, Daemon, Running, failure, run, silence, success
 
 from fastlib import (
     Cancel,
@@ -41,6 +40,7 @@ from fastlib.codec import Wire
 from fastlib.message import registry
 from fastlib.message import task as task_module
 from fastlib.message.task import declarations
+from tests.support.shell import CONTROL, Daemon, Running, failure, run, silence, success
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 import pytest
 from rich.console import Console
-from shell import CONTROL, Daemon, Running, run, silence
 
 from fastlib.cli.cluster import MAX_TASKS, Cluster
 from fastlib.cli.live import render
@@ -18,6 +17,7 @@ from fastlib.client import Sighting
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
+from tests.support.shell import CONTROL, Daemon, Running, run, silence
 
 TASK_TEXT = "{task: stop vm, list: [{vm-name: vm1}], id: s1}"
 RESULT_TEXT = "{result: vm stopped, list: [{vm-name: vm1, status: success}], id: s1}"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from broker import Mosquitto
-from embedded import expect_lacks
-from faces import Face
 
 from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
+from tests.support.client.faces import Face
+from tests.support.embedded_limits import expect_lacks
+from tests.support.mosquitto import Mosquitto
 
 
 @pytest.fixture(scope="session")

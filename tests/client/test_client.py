@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 import pytest
-from broker import Mosquitto
-from faces import PATIENCE, Daemon, Face, failure, success
 
 from fastlib import (
     EvacuateParameter,
@@ -46,6 +44,8 @@ from fastlib.transport import (
     WaitTimeoutError,
     connect,
 )
+from tests.support.client.faces import PATIENCE, Daemon, Face, failure, success
+from tests.support.mosquitto import Mosquitto
 
 
 @pytest.fixture

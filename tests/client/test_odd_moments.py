@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker import Mosquitto
-from faces import PATIENCE, Daemon, Face, success
-from test_reconnect import Remembering
 
 from fastlib import Suspend
 from fastlib.client import (
@@ -28,6 +25,9 @@ from fastlib.transport import (
     connect,
     connect_async,
 )
+from tests.client.test_reconnect import Remembering
+from tests.support.client.faces import PATIENCE, Daemon, Face, success
+from tests.support.mosquitto import Mosquitto
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from broker import Mosquitto
-from faces import PATIENCE, Daemon, success
-
 from fastlib import ResultContainer, TaskContainer
 from fastlib.client import MigfraClient
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, connect
+from tests.support.client.faces import PATIENCE, Daemon, success
+from tests.support.mosquitto import Mosquitto
 
 
 class Remembering:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from broker import PATIENCE, Mosquitto, free_port
-from shell import ENVIRONMENT, PROGRAM, Running, run
 
 from fastlib.transport import MqttOptions, connect
+from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
+from tests.support.shell import ENVIRONMENT, PROGRAM, Running, run
 
 STEPS = [
     "3 daemons begin to work",

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench, Play
+
+from tests.support.migfra.bench import Bench, Play
 
 FIGURES = pytest.StashKey[list[str]]()
 

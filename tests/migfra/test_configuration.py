@@ -8,8 +8,8 @@ import pytest
 
 from fastlib.message import Message
 from fastlib.migfra import ConfigurationError, check_configuration, read_configuration
-from fastlib.migfra.configuration import state_directory
-from fastlib.migfra.presence import last_will
+from fastlib.migfra.config.file import state_directory
+from fastlib.migfra.telemetry.presence import last_will
 from fastlib.transport import TlsOptions
 
 EXISTING = """\

@@ -4,8 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from bench import HOST, Bench, Play, patiently, until
-from scripted import Scripted, fail, gate, results, until_cancelled
 
 from fastlib import (
     Evacuate,
@@ -23,7 +21,9 @@ from fastlib import (
 from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.migfra import Context
-from fastlib.migfra.options import Limits, Retry
+from fastlib.migfra.config.sections import Limits, Retry
+from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
+from tests.support.migfra.scripted import Scripted, fail, gate, results, until_cancelled
 
 QUICK = Retry(first=0.001, longest=0.002)
 
@@ -489,7 +489,7 @@ def test_cancel_what_answers_for_several_domains(play: Play) -> None:
 
 def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is its turn at the very moment at which it is cancelled."""
-    monkeypatch.setattr("fastlib.migfra.dispatch.HELD", 0)
+    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()

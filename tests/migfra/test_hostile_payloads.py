@@ -9,12 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 
-import hostile
 import pytest
-from broker import PATIENCE, Mosquitto
-from program import Program, program
-from test_load import at, resident
-from texts import mutated, written
 
 from fastlib import (
     DeviceIvshmem,
@@ -42,6 +37,11 @@ from fastlib import (
 from fastlib.message import Cancel, Query, topics
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.transport import Communicator, connect
+from tests.migfra.test_load import at, resident
+from tests.support import hostile
+from tests.support.migfra.program import Program, program
+from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.texts import mutated, written
 
 SEED = 20
 HOST = "node01"

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from bench import Bench, patiently, until
-from scripted import Scripted, gate
 
 from fastlib import Start
 from fastlib.migfra import JournalError
-from fastlib.migfra.commits import Commits
-from fastlib.migfra.journal import Journal
-from fastlib.migfra.journal_tables import MemberState
+from fastlib.migfra.journal.group_commit import Commits
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.schema import MemberState
+from tests.support.migfra.bench import Bench, patiently, until
+from tests.support.migfra.scripted import Scripted, gate
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:

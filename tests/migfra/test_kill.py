@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from broker import PATIENCE, Mosquitto
-from program import program
 
 from fastlib import ResultContainer, Start, Stop, TaskContainer
 from fastlib.message import topics
 from fastlib.transport import Communicator, MqttOptions, WaitTimeoutError, connect
+from tests.support.migfra.program import program
+from tests.support.mosquitto import PATIENCE, Mosquitto
 
 SEED = 4
 MEMBERS = (1, 1, 1, 3)

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from bench import configuration
-from broker import PATIENCE, Mosquitto
-from program import Program, program
-from transport.proxy import Proxy
 
 from fastlib import Evacuate, Result, ResultContainer, Start, Stop, TaskContainer
 from fastlib.client import AsyncMigfraClient, MigfraClient
@@ -32,6 +28,11 @@ from fastlib.migfra.hypervisors.simulated import (
     HostDescription,
 )
 from fastlib.transport import AsyncCommunicator, MqttOptions, connect, connect_async
+from tests.support.migfra import many_daemons
+from tests.support.migfra.bench import configuration
+from tests.support.migfra.program import Program, program
+from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.transport.proxy import Proxy
 
 Figures = Callable[[object], None]
 
@@ -86,7 +87,7 @@ SPEED = 10
 @contextmanager
 def daemons(port: int, file: Path, hosts: Sequence[str], processes: int) -> Iterator[list[int]]:
     """Daemons of some hosts in some processes; they end in order. Gives the process ids."""
-    program = [sys.executable, str(Path(__file__).parent / "many_daemons.py")]
+    program = [sys.executable, many_daemons.__file__]
     with ExitStack() as stack:
         running = []
         for first in range(processes):

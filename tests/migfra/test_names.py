@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib import Evacuate, Extension, Migrate, MigrateParameter, SwapWith, Task
-from fastlib.migfra.domain_xml import DomainXml, read_domain
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.names import check_name, check_names, matching
+from fastlib.migfra.virt.domain_xml import DomainXml, read_domain
+from fastlib.migfra.virt.names import check_name, check_names, matching
 
 EVIL = [
     "(a+)+$",

@@ -10,17 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from bench import PATIENCE, Bench
 
 from fastlib import Start, TaskContainer
 from fastlib.message import topics
 from fastlib.migfra import Context, RunningError, TaskCancelledError
-from fastlib.migfra.cancellation import Cancellation
-from fastlib.migfra.intake import digest, read
-from fastlib.migfra.journal import Journal
-from fastlib.migfra.lock import InstanceLock, lock_path
-from fastlib.migfra.logs import About, JsonFormatter, TextFormatter, about, task_log
-from fastlib.migfra.threads import Threads
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.thread_pool import Threads
+from fastlib.migfra.service.lock import InstanceLock, lock_path
+from fastlib.migfra.tasks.decoding import digest, read
+from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
+from tests.support.migfra.bench import PATIENCE, Bench
 
 
 def test_a_cancellation_tells_everybody_once() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlib.migfra.placement import Destination, Guest, place, swap_order
+from fastlib.migfra.virt.placement import Destination, Guest, place, swap_order
 
 MODES = ["auto", "compact", "scatter"]
 

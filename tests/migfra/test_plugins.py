@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fastlib.migfra import (
-    PluginError,
-    UnsupportedError,
-    check_configuration,
-    plugins,
-    read_configuration,
-)
-from fastlib.migfra.hypervisor import Hypervisor, method_name, method_of, supported
+from fastlib.migfra import PluginError, UnsupportedError, check_configuration, read_configuration
+from fastlib.migfra.plugin_api import discovery
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, method_name, method_of, supported
 
 GOOD = """
 from typing import Annotated
@@ -47,18 +42,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
         )
         (info / "entry_points.txt").write_text(f"[fastlib.hypervisors]\n{point}\n")
-        plugins._installed.cache_clear()
+        discovery._installed.cache_clear()
 
     before = set(sys.modules)
     yield install
     for name in set(sys.modules) - before:
         del sys.modules[name]
-    plugins._installed.cache_clear()
+    discovery._installed.cache_clear()
 
 
 def test_a_plugin_is_found_and_its_options_are_checked(install: Install) -> None:
     install("my-plugin", "mine = my_plugin:Mine", GOOD)
-    assert "mine" in plugins.names()
+    assert "mine" in discovery.names()
     read = read_configuration("hypervisor: {type: mine, speed: 7}")
     hypervisor = read.hypervisor.make(read.node)
     assert hypervisor.options.speed == "7"
@@ -100,12 +95,12 @@ def test_two_distributions_that_offer_the_same(install: Install) -> None:
     install("one-plugin", "mine = one_plugin:Mine", GOOD)
     install("two-plugin", "mine = two_plugin:Mine", GOOD)
     with pytest.raises(PluginError, match=r"one-plugin 1\.2 and the distribution two-plugin"):
-        plugins.load("mine")
+        discovery.load("mine")
 
 
 def test_the_built_in_ones_load() -> None:
-    for name in plugins.BUILT_IN:
-        assert plugins.load(name).name == name
+    for name in discovery.BUILT_IN:
+        assert discovery.load(name).name == name
 
 
 def test_methods_are_named_after_tasks() -> None:

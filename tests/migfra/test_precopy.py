@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastlib import MigrateParameter
-from fastlib.migfra.precopy import (
+from fastlib.migfra.virt.precopy import (
     DEFAULT_DOWNTIME,
     LARGEST_THROTTLE,
     MIB,

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broker import PATIENCE, Mosquitto, free_port
-from program import Program, program
 
 from fastlib import Migrate, Quit, ResultContainer, Start, Stop, Task, TaskContainer
 from fastlib.cli.migfra import _parser
 from fastlib.message import Cancel, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.transport import Communicator, MqttOptions, connect
+from tests.support.migfra.program import Program, program
+from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
 
 
 @pytest.fixture(scope="module")

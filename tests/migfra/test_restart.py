@@ -5,14 +5,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from bench import Bench, Play, patiently, until
-from scripted import Recovering, Scripted, gate, until_cancelled
 
 from fastlib import Migrate, Quit, Start, TaskContainer
 from fastlib.message import Cancel
 from fastlib.migfra import Context, Hypervisor, RunningError
-from fastlib.migfra.intake import digest
-from fastlib.migfra.options import Limits
+from fastlib.migfra.config.sections import Limits
+from fastlib.migfra.tasks.decoding import digest
+from tests.support.migfra.bench import Bench, Play, patiently, until
+from tests.support.migfra.scripted import Recovering, Scripted, gate, until_cancelled
 
 
 async def _killed_at_work(bench: Bench, hypervisor: Scripted, container: TaskContainer) -> None:

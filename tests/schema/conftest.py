@@ -1,7 +1,8 @@
 """The schemas of today's types."""
 
 import pytest
-from commands import fastlib
+
+from tests.support.schema.commands import fastlib
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from readers import SCHEMAS, names
 
 from fastlib.message import topics
+from tests.support.schema.readers import SCHEMAS, names
 
 DOCUMENT = SCHEMAS / "asyncapi.yaml"
 NPM = Path(__file__).parent / "npm"

@@ -9,10 +9,10 @@ import json
 import re
 
 import pytest
-from commands import fastlib
-from readers import SCHEMAS
 
 from fastlib.schema import SchemaFolder, compare, compare_all, contains, find_released
+from tests.support.schema.commands import fastlib
+from tests.support.schema.readers import SCHEMAS
 
 HEAD = """\
 from collections.abc import Sequence

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from commands import fastlib
-from readers import SCHEMAS
+
+from tests.support.schema.commands import fastlib
+from tests.support.schema.readers import SCHEMAS
 
 
 @pytest.fixture

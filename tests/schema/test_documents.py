@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from commands import fastlib
-from readers import SCHEMAS, names, schema, validator
 
 from fastlib.schema.walk import children
+from tests.support.schema.commands import fastlib
+from tests.support.schema.readers import SCHEMAS, names, schema, validator
 
 PATHS = sorted(
     str(path.relative_to(SCHEMAS).with_suffix(""))

@@ -4,12 +4,12 @@ import re
 
 import pytest
 import yaml
-from readers import READERS, SCHEMAS, names, schema, validator
 
 import fastlib
-from fastlib.codec import roads
+from fastlib.codec import dispatch
 from fastlib.codec.records import shape_of
 from fastlib.schema import examples, find_kind
+from tests.support.schema.readers import READERS, SCHEMAS, names, schema, validator
 
 PATHS = sorted((SCHEMAS / "examples").iterdir())
 NAMES = [path.name.removesuffix(".yaml") for path in PATHS]
@@ -28,7 +28,7 @@ def test_an_example(path):
     assert re.search("^ *# .|[^ ] # .", text, re.MULTILINE), "it has no comment"
     # It is read without any warning, as this kind.
     shape = shape_of(kind.cls)
-    report = roads.inspect(lambda _root, _reading: shape, text, what=name)[0]
+    report = dispatch.inspect(lambda _root, _reading: shape, text, what=name)[0]
     assert not report.problems
     message = kind.cls.from_yaml(text)
     if kind.title is not None:

@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from readers import SCHEMAS
 
 from fastlib.schema import find_released
+from tests.support.schema.readers import SCHEMAS
 
 CHANGELOG = SCHEMAS.parent / "CHANGELOG.md"
 
@@ -102,9 +102,8 @@ WORDS = {
 
 
 def fingerprint_after(change=None, direction=None):
-    from readers import schema
-
     from fastlib.schema import fingerprint
+    from tests.support.schema.readers import schema
 
     schemas = {each: schema(f"{each}/stop-vm.task") for each in ("emit", "load")}
     for each, read in schemas.items():

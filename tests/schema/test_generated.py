@@ -11,12 +11,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from readers import READERS, Unreadable, as_json, names, validator
-from strategies import examples
 
 from fastlib import FastlibError, Stop, Suspend
 from fastlib.schema import document, family_document, find_kind
 from fastlib.testing import strategies as fast
+from tests.support.schema.readers import READERS, Unreadable, as_json, names, validator
+from tests.support.strategies import examples
 
 # The types whose messages travel, each with the name of its schemas: a container's is that of its
 # family. They are made here, as other tests may have declared tasks since.

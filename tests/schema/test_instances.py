@@ -5,11 +5,11 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from readers import names, schema, validator
-from strategies import examples
 
 from fastlib.schema import find_kind, instances
 from fastlib.schema.shrinking import shrunk
+from tests.support.schema.readers import names, schema, validator
+from tests.support.strategies import examples
 
 NUMBERS = re.compile(r"wall: |-?\.(inf|nan)$")
 

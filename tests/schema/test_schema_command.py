@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from commands import fastlib
-from readers import SCHEMAS, names, schema
+
+from tests.support.schema.commands import fastlib
+from tests.support.schema.readers import SCHEMAS, names, schema
 
 
 def printed(*arguments, cwd):

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import yaml
-from commands import fastlib
-from readers import validator
+
+from tests.support.schema.commands import fastlib
+from tests.support.schema.readers import validator
 
 MODULE = '''
 from typing import Annotated, ClassVar, Literal

@@ -7,11 +7,11 @@ import functools
 import re
 
 import pytest
-from readers import READERS, Unreadable, as_json, validator
 
 from fastlib import FastlibError
 from fastlib.schema import schema_of
 from fastlib.testing.golden import rows
+from tests.support.schema.readers import READERS, Unreadable, as_json, validator
 
 OTHERWISE = {
     r"!!null": "the reader makes null of what has the tag, fastlib text",

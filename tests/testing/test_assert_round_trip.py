@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import MESSAGES, examples, name_of
 
 import fastlib.codec.shapes as shapes
 from fastlib import Evacuate, Repin, Result, ResultContainer, Stop, TimeMeasurement, Timing
 from fastlib.testing import assert_round_trip
 from fastlib.testing.strategies import from_message
+from tests.support.strategies import MESSAGES, examples, name_of
 
 pytest_plugins = ["pytester"]
 

@@ -15,7 +15,6 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from msgspec import Meta
-from strategies import MESSAGES, examples, name_of
 
 import fastlib
 from fastlib import (
@@ -49,6 +48,7 @@ from fastlib.testing.strategies import (
     messages,
     yaml_texts,
 )
+from tests.support.strategies import MESSAGES, examples, name_of
 
 every_message = pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
 

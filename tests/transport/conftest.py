@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker import Certificates, Mosquitto
-from embedded import expect_lacks
-from places import Place, tls_options
 
 from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
+from tests.support.embedded_limits import expect_lacks
+from tests.support.mosquitto import Certificates, Mosquitto
+from tests.support.transport.places import Place, tls_options
 
 FIGURES = pytest.StashKey[list[str]]()
 

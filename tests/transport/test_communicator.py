@@ -6,7 +6,6 @@ import time
 from uuid import uuid4
 
 import pytest
-from places import PATIENCE, Place
 
 from fastlib.transport import (
     ClosedError,
@@ -16,6 +15,7 @@ from fastlib.transport import (
     WaitTimeoutError,
     Will,
 )
+from tests.support.transport.places import PATIENCE, Place
 
 
 @pytest.fixture

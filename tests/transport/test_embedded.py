@@ -17,9 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from broker import PATIENCE
-from proxy import Proxy
-from stream import wait_until
 
 from fastlib.cli import main
 from fastlib.transport import (
@@ -34,7 +31,10 @@ from fastlib.transport import (
     Will,
     connect,
 )
-from fastlib.transport.amqtt_server import AmqttServer
+from fastlib.transport.embedded.server import AmqttServer
+from tests.support.mosquitto import PATIENCE
+from tests.support.transport.proxy import Proxy
+from tests.support.transport.stream import wait_until
 
 
 @pytest.fixture

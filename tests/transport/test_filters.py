@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib.transport import TopicError, matches
-from fastlib.transport.cover import Cover
 from fastlib.transport.filters import check_filter, check_topic, join, overlap
+from fastlib.transport.mqtt.filter_cover import Cover
 
 LEVELS = st.sampled_from(["a", "b", "", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)

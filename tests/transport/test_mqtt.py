@@ -11,9 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from broker import Certificates, Mosquitto, free_port
-from proxy import Proxy
-from stream import wait_until
 
 from fastlib.transport import (
     ClientIdTakenError,
@@ -28,6 +25,9 @@ from fastlib.transport import (
     Will,
     connect,
 )
+from tests.support.mosquitto import Certificates, Mosquitto, free_port
+from tests.support.transport.proxy import Proxy
+from tests.support.transport.stream import wait_until
 
 PROTOCOLS = ["3.1.1", "5"]
 

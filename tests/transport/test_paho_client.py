@@ -6,7 +6,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import MessageState
 
-from fastlib.transport.paho_client import PahoClient
+from fastlib.transport.mqtt.paho_client import PahoClient
 
 
 @pytest.mark.parametrize(

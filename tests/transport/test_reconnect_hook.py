@@ -4,10 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from broker import Mosquitto
-from places import PATIENCE, InThread, Place
 
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
+from tests.support.mosquitto import Mosquitto
+from tests.support.transport.places import PATIENCE, InThread, Place
 
 
 @pytest.fixture(params=["sync", "async"])

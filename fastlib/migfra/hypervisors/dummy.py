@@ -2,8 +2,8 @@
 
 from typing import Annotated, ClassVar
 
-from ...codec.declare import Wire
-from ...message import (
+from fastlib.codec.annotations import Wire
+from fastlib.message import (
     Evacuate,
     Message,
     Migrate,
@@ -14,9 +14,9 @@ from ...message import (
     Suspend,
     Task,
 )
-from ..context import Context
-from ..errors import HypervisorError
-from ..hypervisor import Hypervisor
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor
 
 
 class DummyOptions(Message):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ...codec.errors import FastlibError
+from fastlib.codec.errors import FastlibError
 
 
 class AllowedError(FastlibError, ValueError):

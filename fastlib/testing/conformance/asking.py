@@ -1,6 +1,7 @@
 """Asks one thing, looks at the answer, and knows when it is no use to go on."""
 
-from ...message import Message
+from fastlib.message import Message
+
 from .cases import Case
 from .judging import Finding, judge, of_trouble
 from .peer import Peer, Trouble

@@ -5,10 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from ...codec.errors import FastlibError
-from ...message import Message
-from ..golden import Row, rows
-from ..mistakes import Invalid
+from fastlib.codec.errors import FastlibError
+from fastlib.message import Message
+from fastlib.testing.golden import Row, rows
+from fastlib.testing.mistakes import Invalid
 
 Source = Literal["spelling", "mistake", "golden"]
 """A message in one of many spellings, a text with one mistake, a golden vector."""

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from ...codec.records import shape_of
-from ...message import Message
-from .. import strategies
-from ..choices import Plainly, Way
-from ..mistakes import Edit, edits_of, made
-from ..spellings import spelt
+from fastlib.codec.records import shape_of
+from fastlib.message import Message
+from fastlib.testing import strategies
+from fastlib.testing.choices import Plainly, Way
+from fastlib.testing.mistakes import Edit, edits_of, made
+from fastlib.testing.spellings import spelt
+
 from . import reasons
 from .asking import Asking, Enough
 from .cases import Case, of_mistake

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from ...codec.errors import MessageError
-from ...message import validate
-from ..differences import differences, same
+from fastlib.codec.errors import MessageError
+from fastlib.message import validate
+from fastlib.testing.differences import differences, same
+
 from . import reasons
 from .cases import Case
 from .peer import Trouble

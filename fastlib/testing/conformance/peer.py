@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, Self
 
-from ...codec.errors import FastlibError
-from ...codec.limits import DEFAULT_LIMITS
+from fastlib.codec.errors import FastlibError
+from fastlib.codec.limits import DEFAULT_LIMITS
+
 from .protocol import Answer, LineError, Request, read_answer, write_request
 
 LONGEST_ANSWER = DEFAULT_LIMITS.max_bytes

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from ...codec.writer import write_tree
-from ...message import Message
-from ...message.describe import find, name_of
-from ...message.extension import Extension
-from ..registered import registered
+from fastlib.codec.writer import write_tree
+from fastlib.message import Message
+from fastlib.message.describe import find, name_of
+from fastlib.message.extension import Extension
+from fastlib.testing.registered import registered
 
 
 class LineError(ValueError):

@@ -8,11 +8,11 @@ import re
 from functools import cache
 from typing import Any
 
-from ...codec.envelope import Envelope
-from ...codec.records import Converted, Record, shape_of
-from ..differences import ABSENT
-from ..mistakes import Invalid
-from ..registered import registered
+from fastlib.codec.envelope import Envelope
+from fastlib.codec.records import Converted, Record, shape_of
+from fastlib.testing.differences import ABSENT
+from fastlib.testing.mistakes import Invalid
+from fastlib.testing.registered import registered
 
 _LIKE = {
     "null": re.compile(r"~|null|Null|NULL"),

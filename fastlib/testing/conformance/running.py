@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from ...message import Message
-from ..errors import MissingHypothesisError
-from ..registered import check_type
+from fastlib.message import Message
+from fastlib.testing.errors import MissingHypothesisError
+from fastlib.testing.registered import check_type
+
 from .asking import Asking, Enough
 from .cases import golden_cases
 from .peer import Peer

@@ -2,9 +2,10 @@
 
 from typing import BinaryIO
 
-from ...codec.errors import FastlibError
-from ...codec.limits import DEFAULT_LIMITS
-from ...message import Message
+from fastlib.codec.errors import FastlibError
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.message import Message
+
 from .protocol import Answer, LineError, Request, read_request, type_of, write_answer
 
 LONGEST_LINE = 12 * DEFAULT_LIMITS.max_bytes

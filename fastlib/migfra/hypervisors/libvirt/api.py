@@ -5,7 +5,7 @@ import time
 from logging import getLogger
 from typing import Any
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
 
 log = getLogger("fastlib.migfra.libvirt")
 

@@ -5,15 +5,16 @@ from typing import Any
 
 import msgspec
 
-from ...context import Context
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+
 from . import domains, job
 from .api import api
 from .description import check_map, parse, text
 from .domains import Sighting
 from .errors import UnsupportedCallError
+from .migration_spec import Trip
 from .site import Site
-from .trip import Trip
 from .uris import check_host
 
 

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from logging import Logger, LoggerAdapter
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from ...threads import Threads
+from fastlib.migfra.plugin_api.thread_pool import Threads
+
 from .api import api
 from .errors import closed, not_opened, silent, translated
 from .options import LibvirtOptions

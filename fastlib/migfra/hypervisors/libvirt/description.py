@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 import msgspec
 
-from ....message import DeviceIvshmem, PciAddress, PciId
-from ...errors import HypervisorError
+from fastlib.message import DeviceIvshmem, PciAddress, PciId
+from fastlib.migfra.errors import HypervisorError
 
 _MOST_CPUS: Final = 1 << 16
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from ....message import PciAddress, PciId
-from ...errors import HypervisorError
+from fastlib.message import PciAddress, PciId
+from fastlib.migfra.errors import HypervisorError
+
 from .api import api
 from .description import (
     Attached,

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ....message.node import DomainReport
-from ...errors import HypervisorError
+from fastlib.message.node import DomainReport
+from fastlib.migfra.errors import HypervisorError
+
 from .api import api
 from .description import check_map
 

@@ -13,7 +13,7 @@
 
 from typing import Any, Final
 
-from ...errors import FinalError, HypervisorError
+from fastlib.migfra.errors import FinalError, HypervisorError
 
 
 class ArrivedError(FinalError):

@@ -3,18 +3,19 @@
 import asyncio
 from typing import Final
 
-from ....message import Evacuate, Result, TimeMeasurement
-from ....message.tasks import EvacuateParameter
-from ...context import Context
-from ...errors import FinalError, HypervisorError, TaskCancelledError
-from ...names import check_name
-from ...placement import Destination, Guest, Placement, place
+from fastlib.message import Evacuate, Result, TimeMeasurement
+from fastlib.message.tasks import EvacuateParameter
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.names import check_name
+from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
+
 from . import domains
+from .cancel_scope import Stopping
 from .migration import Migration
+from .migration_spec import Trip
 from .results import result_of
 from .site import Site
-from .stopping import Stopping
-from .trip import Trip
 from .uris import check_host
 
 _LONGEST_PAUSE: Final = 30.0

@@ -2,14 +2,16 @@
 
 from typing import Any, ClassVar
 
-from ....message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
-from ....message.node import NodeReport
-from ....message.tasks import Query
-from ...context import Context
-from ...hypervisor import Hypervisor, Node, Outcome
-from ...names import check_name
+from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.message.node import NodeReport
+from fastlib.message.tasks import Query
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+from fastlib.migfra.virt.names import check_name
+
 from . import domains
 from .api import api
+from .cancel_scope import Stopping
 from .evacuation import evacuate
 from .job import COMPRESSIONS
 from .migrate import migrate
@@ -18,7 +20,6 @@ from .recovery import recover
 from .site import Site
 from .start import start
 from .stop import stop
-from .stopping import Stopping
 
 
 class LibvirtHypervisor(Hypervisor):

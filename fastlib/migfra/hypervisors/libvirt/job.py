@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import msgspec
 
-from ... import precopy
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt import precopy
+
 from . import domains
 from .api import api
+from .cancel_scope import Stopping
 from .connections import Connection
 from .errors import LibvirtError, LostError
+from .migration_spec import Trip
 from .site import LOOK, Site
-from .stopping import Stopping
-from .trip import Trip
 
 _LOOK: Final = 0.25
 """Seconds between two looks at a migration."""

@@ -2,15 +2,16 @@
 
 from contextlib import AbstractAsyncContextManager
 
-from ....message import Migrate
-from ....message.tasks import MigrateParameter
-from ...context import Context
-from ...names import check_name
+from fastlib.message import Migrate
+from fastlib.message.tasks import MigrateParameter
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.names import check_name
+
+from .cancel_scope import Stopping
 from .migration import Migration
+from .migration_spec import Trip
 from .site import Site
-from .stopping import Stopping
 from .swap import swap, trips_of
-from .trip import Trip
 
 
 def trip_of(site: Site, task: Migrate) -> Trip:

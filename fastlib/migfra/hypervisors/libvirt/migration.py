@@ -10,19 +10,20 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ....message import TimeMeasurement
-from ... import precopy
-from ...context import Context
-from ...errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.message import TimeMeasurement
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt import precopy
+
 from . import checks, devices, domains, job
+from .cancel_scope import Stopping
 from .description import Attached
 from .errors import ArrivedError
+from .migration_spec import Kept, Record, Trip
 from .pscom import Pscom, count_of
+from .reconcile import Found, establish
 from .site import Site
-from .stopping import Stopping
-from .trip import Kept, Record, Trip
 from .uris import migration_uri
-from .whereabouts import Found, establish
 
 T = TypeVar("T")
 _KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))

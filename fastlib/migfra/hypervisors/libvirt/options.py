@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from ....codec.declare import Rule, Wire
-from ....codec.reading import INVALID
-from ....message import Message
-from ...options import Port, Positive, Seconds
+from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.load_context import INVALID
+from fastlib.message import Message
+from fastlib.migfra.config.sections import Port, Positive, Seconds
 
 Transport = Literal["ssh", "tcp", "tls"]
 MigrationMode = Literal["peer-to-peer", "managed"]

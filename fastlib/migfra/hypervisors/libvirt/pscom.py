@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
-from ....message.pscom import PscomRequest
-from ....transport import AsyncCommunicator, TransportError, WaitTimeoutError
-from ...context import Context
-from ...errors import HypervisorError
-from ...hypervisor import Node
+from fastlib.message.pscom import PscomRequest
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
+
+from .cancel_scope import Stopping
+from .migration_spec import Trip
 from .options import LibvirtOptions
 from .site import Site
-from .stopping import Stopping
-from .trip import Trip
 from .uris import check_host
 
 _MOST: Final = 100_000

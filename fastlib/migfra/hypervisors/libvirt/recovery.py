@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from ....message import (
+from fastlib.message import (
     Evacuate,
     Migrate,
     Repin,
@@ -19,19 +19,20 @@ from ....message import (
     Suspend,
     Task,
 )
-from ....message.tasks import EvacuateParameter
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
+from fastlib.message.tasks import EvacuateParameter
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+
 from . import domains, job
+from .cancel_scope import Stopping
 from .migrate import trip_of
 from .migration import Migration
+from .migration_spec import Kept, Trip, kept_of
 from .results import result_of
 from .site import Site
 from .start import Plan
-from .stopping import Stopping
-from .stored import StoredMigration
+from .storage_migration import StoredMigration
 from .swap import trips_of
-from .trip import Kept, Trip, kept_of
 
 DONE: Final = "found done after the daemon's restart"
 _ENDED: Final = "the daemon ended while this was under way"

@@ -1,7 +1,7 @@
 """Results of single domains, for tasks that have several."""
 
-from ....message import Result, TimeMeasurement
-from ...errors import HypervisorError
+from fastlib.message import Result, TimeMeasurement
+from fastlib.migfra.errors import HypervisorError
 
 
 def result_of(

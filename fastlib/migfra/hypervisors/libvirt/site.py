@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from ...hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import Node
+
 from . import domains
+from .cancel_scope import Locks, Stopping
 from .connections import Connection, Connections
 from .errors import LostError
 from .options import LibvirtOptions
-from .stopping import Locks, Stopping
 
 T = TypeVar("T")
 P = ParamSpec("P")

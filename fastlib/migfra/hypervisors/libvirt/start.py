@@ -7,17 +7,18 @@ from typing import Any, Final
 
 import msgspec
 
-from ....message import PciAddress, PciId, Start
-from ...context import Context
-from ...domain_xml import read_domain
-from ...errors import HypervisorError
-from ...names import check_name
+from fastlib.message import PciAddress, PciId, Start
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.domain_xml import read_domain
+from fastlib.migfra.virt.names import check_name
+
 from . import devices, domains
 from .api import api
+from .cancel_scope import Stopping
 from .connections import Connection
 from .description import Changes, changed, ivshmem_xml, with_uuid
 from .site import Site
-from .stopping import Stopping
 from .undo import Undo
 from .uris import check_host
 

@@ -3,16 +3,17 @@
 import asyncio
 from typing import Any, Final
 
-from ....message import Result, Stop
-from ...context import Context
-from ...errors import HypervisorError
-from ...names import check_name, matching
+from fastlib.message import Result, Stop
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.names import check_name, matching
+
 from . import domains
 from .api import api
+from .cancel_scope import Stopping
 from .connections import Connection
 from .results import result_of
 from .site import LOOK, Site
-from .stopping import Stopping
 
 _AGAIN: Final = 5.0
 """Seconds after which a domain is asked once more; one that boots does not hear the first time."""

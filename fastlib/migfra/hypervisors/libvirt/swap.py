@@ -10,18 +10,19 @@ from typing import Final
 
 import msgspec
 
-from ....message import Migrate
-from ...context import Context
-from ...errors import FinalError, HypervisorError, TaskCancelledError
-from ...names import check_name
-from ...placement import Guest, SwapOrder, swap_order
+from fastlib.message import Migrate
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.names import check_name
+from fastlib.migfra.virt.placement import Guest, SwapOrder, swap_order
+
 from . import domains
+from .cancel_scope import Stopping
 from .errors import ArrivedError
 from .migration import Migration
+from .migration_spec import Trip
 from .site import Site
-from .stopping import Stopping
-from .stored import StoredMigration
-from .trip import Trip
+from .storage_migration import StoredMigration
 
 _GIVEN_UP: Final = "given up with its partner"
 

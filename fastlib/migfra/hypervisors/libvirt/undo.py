@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ...context import Context
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
 
 
 class Undo:

@@ -5,7 +5,8 @@ import re
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+
 from .options import DRIVERS, HostOptions, LibvirtOptions
 
 TRANSPORTS: Final = ("ssh", "tcp", "tls")

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
 
 
 class GroupError(HypervisorError):

@@ -1,7 +1,8 @@
 """Suspending a domain freezes all that runs in it, resuming thaws it."""
 
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+
 from .site import Site
 from .waiting import until
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+
 from .files import GoneError, GroupError, make, read, remove, tree, write
 from .lists import parse, written
 

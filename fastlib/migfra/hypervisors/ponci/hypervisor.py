@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ....message import Repin, Resume, Start, Stop, Suspend, Task
-from ....message.node import DomainReport, NodeReport
-from ....message.tasks import Query
-from ...context import Context
-from ...errors import HypervisorError
-from ...hypervisor import Hypervisor, Node, Outcome
+from fastlib.message import Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.message.node import DomainReport, NodeReport
+from fastlib.message.tasks import Query
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+
 from .files import GoneError, read
 from .freezing import resume, suspend
 from .hierarchy import Hierarchy

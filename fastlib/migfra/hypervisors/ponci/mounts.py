@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 

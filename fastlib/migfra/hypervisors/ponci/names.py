@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
 
 _CONTROLLERS: Final = frozenset(
     {

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-from ....codec.declare import Rule, Wire
-from ....codec.reading import INVALID
-from ....message import Message
-from ...errors import HypervisorError
-from ...names import check_name
-from ...options import Positive, Seconds
+from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.load_context import INVALID
+from fastlib.message import Message
+from fastlib.migfra.config.sections import Positive, Seconds
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.names import check_name
+
 from .names import check_group
 
 

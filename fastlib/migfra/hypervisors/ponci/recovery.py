@@ -9,10 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from ....message import Repin, Resume, Start, Stop, Suspend, Task
-from ...context import Context
-from ...errors import HypervisorError
-from ...hypervisor import Outcome
+from fastlib.message import Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Outcome
+
 from .freezing import frozen
 from .hierarchy import State
 from .site import Site

@@ -7,10 +7,11 @@ from typing import Final
 
 import msgspec
 
-from ....message import Task
-from ...context import Context
-from ...errors import HypervisorError
-from ...names import check_name
+from fastlib.message import Task
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.names import check_name
+
 from .files import read
 from .hierarchy import Hierarchy
 from .lists import written

@@ -4,9 +4,10 @@ from typing import Final
 
 import msgspec
 
-from ....message import Start
-from ...context import Context
-from ...errors import HypervisorError
+from fastlib.message import Start
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.context import Context
+
 from .site import Site
 
 _CANNOT: Final = {

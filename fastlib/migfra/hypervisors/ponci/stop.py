@@ -7,11 +7,12 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
-from ....message import Result, Stop
-from ...answers import sound
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
-from ...names import matching
+from fastlib.message import Result, Stop
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.tasks.results import sound
+from fastlib.migfra.virt.names import matching
+
 from .files import BusyError
 from .hierarchy import Hierarchy, counted
 from .site import Site

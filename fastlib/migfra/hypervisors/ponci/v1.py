@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import ClassVar, Final
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+
 from .files import make, read, write
 from .hierarchy import Hierarchy, State, counted, processes_below
 from .mounts import Separate

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import ClassVar, Final
 
-from ...errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError
+
 from .files import GoneError, make, read, write
 from .hierarchy import Hierarchy, State, keys
 from .mounts import Unified

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ...context import Context
-from ...errors import TaskCancelledError
+from fastlib.migfra.errors import TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
 
 _FIRST: Final = 0.001
 _LONGEST: Final = 0.1

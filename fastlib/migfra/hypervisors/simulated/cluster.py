@@ -11,11 +11,19 @@ from typing import ClassVar
 
 import msgspec
 
-from ....message.numbers import CpuMap
-from ....message.tasks import EvacuateMode
-from ...errors import HypervisorError
-from ...placement import Destination, Guest, Placement, SwapOrder, place, swap_order
-from ...precopy import KIB, MIB
+from fastlib.message.numbers import CpuMap
+from fastlib.message.tasks import EvacuateMode
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.placement import (
+    Destination,
+    Guest,
+    Placement,
+    SwapOrder,
+    place,
+    swap_order,
+)
+from fastlib.migfra.virt.precopy import KIB, MIB
+
 from .description import ClusterDescription, LinkDescription, State
 from .store import NoRoomError, Store
 from .tables import ClusterError, Domain, Host

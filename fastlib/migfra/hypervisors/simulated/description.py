@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from ....codec.declare import Rule, Wire
-from ....codec.reading import INVALID
-from ....message import Message
-from ....message.numbers import U32, U64
-from ...options import Positive
+from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.load_context import INVALID
+from fastlib.message import Message
+from fastlib.message.numbers import U32, U64
+from fastlib.migfra.config.sections import Positive
 
 State = Literal["running", "paused", "shut off"]
 """What a domain does."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
-from ....message import (
+from fastlib.message import (
     Evacuate,
     Migrate,
     Repin,
@@ -17,14 +17,15 @@ from ....message import (
     Task,
     TimeMeasurement,
 )
-from ....message.node import DomainReport, NodeReport
-from ....message.tasks import EvacuateParameter, MigrateParameter, Query
-from ...context import Context
-from ...domain_xml import read_domain
-from ...errors import HypervisorError, TaskCancelledError
-from ...hypervisor import Hypervisor, Node, Outcome
-from ...names import check_name, matching
-from ...placement import Placement
+from fastlib.message.node import DomainReport, NodeReport
+from fastlib.message.tasks import EvacuateParameter, MigrateParameter, Query
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+from fastlib.migfra.virt.domain_xml import read_domain
+from fastlib.migfra.virt.names import check_name, matching
+from fastlib.migfra.virt.placement import Placement
+
 from .cluster import Cluster, Domain
 from .description import SimulatedOptions, State
 from .faults import Call

@@ -11,12 +11,13 @@ from typing import Final
 
 import msgspec
 
-from ....message.numbers import CpuMap
-from ....message.tasks import MigrationOptions
-from ... import precopy
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
-from ...precopy import KIB, MIB
+from fastlib.message.numbers import CpuMap
+from fastlib.message.tasks import MigrationOptions
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt import precopy
+from fastlib.migfra.virt.precopy import KIB, MIB
+
 from .clock import Clock
 from .cluster import Cluster, Domain
 from .description import SimulatedOptions

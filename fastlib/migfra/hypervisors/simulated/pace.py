@@ -4,8 +4,9 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from ...context import Context
-from ...errors import TaskCancelledError
+from fastlib.migfra.errors import TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+
 from .clock import Clock
 
 

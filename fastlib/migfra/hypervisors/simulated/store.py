@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ....message.numbers import CpuMap
-from ...errors import HypervisorError
+from fastlib.message.numbers import CpuMap
+from fastlib.migfra.errors import HypervisorError
+
 from .clock import world_time
 from .description import ClusterDescription, Fault, LinkDescription
 from .process import is_alive, own_identity

@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
-from ...context import Context
-from ...errors import HypervisorError, TaskCancelledError
-from ...precopy import KIB, MIB
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.precopy import KIB, MIB
+
 from .migration import Migration, Trip, World, whereabouts
 from .pace import Pace
 

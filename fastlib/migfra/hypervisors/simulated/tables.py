@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ....codec.errors import FastlibError
-from ....message.numbers import CpuMap
-from ...precopy import KIB, MIB
+from fastlib.codec.errors import FastlibError
+from fastlib.message.numbers import CpuMap
+from fastlib.migfra.virt.precopy import KIB, MIB
+
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
 VERSION: Final = 1

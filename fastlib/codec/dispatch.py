@@ -1,0 +1,165 @@
+"""Text to a message and back: the fast road where it is sure, else the exact road.
+
+The fast road either answers what the exact road would, or declines; every error comes from the
+exact road.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+from . import writer
+from .errors import (
+    MessageError,
+    Report,
+    UnknownKeyWarning,
+    ValidationError,
+)
+from .fast_reader import DECLINED, read_fast
+from .limits import DEFAULT_LIMITS, Limits
+from .load_context import INVALID, Reading, Unknown
+from .nodes import Node, Scalar, from_tree
+from .records import Record
+from .shapes import Shape
+from .text import decode
+
+Style = Literal["block", "literal", "flow"]
+"""How a message is laid out: as fast-lib does it, each text on one line; the same, but several
+lines of text as a literal block, for people; or all on one line."""
+
+
+def read(
+    shape: Shape, text: str | bytes, what: str, unknown: Unknown, limits: Limits | None
+) -> Any:
+    """The message of a text. Raises ParseError, ValidationError and LimitError."""
+    if unknown != "ignore":
+        check_unknown(unknown)
+    if limits is None:
+        limits = DEFAULT_LIMITS
+    decoded = decode(text, limits, what)
+    value = read_fast(shape, decoded, limits)
+    if value is not DECLINED:
+        return value
+    return read_exact(shape, decoded, what=what, unknown=unknown, limits=limits)
+
+
+def read_exact(
+    shape: Shape,
+    text: str,
+    *,
+    what: str,
+    unknown: Unknown = "ignore",
+    limits: Limits = DEFAULT_LIMITS,
+) -> Any:
+    """As `read`, by the exact road alone."""
+    from .composer import compose  # PyYAML, of which most texts need nothing
+
+    node = compose(text, limits, what)
+    reading = Reading(what, limits, unknown)
+    value = load_root(shape, node or Scalar(None, True, 1, 1), reading)
+    return _outcome(value, reading, unknown)
+
+
+def read_tree(
+    shape: Shape,
+    tree: Any,
+    *,
+    what: str,
+    unknown: Unknown = "ignore",
+    limits: Limits | None = None,
+) -> Any:
+    """The message of a plain tree of dicts, lists and leaves."""
+    check_unknown(unknown)
+    limits = limits or DEFAULT_LIMITS
+    reading = Reading(what, limits, unknown)
+    value = load_root(shape, from_tree(tree, limits, what), reading)
+    return _outcome(value, reading, unknown)
+
+
+def check_unknown(unknown: str) -> None:
+    if unknown not in ("ignore", "warn", "error"):
+        raise ValueError(f"unknown is 'ignore', 'warn' or 'error', not {unknown!r}")
+
+
+def load_root(shape: Shape, node: Any, reading: Reading) -> Any:
+    """The value of a document's root. An empty document is an empty mapping."""
+    if isinstance(shape, Record):
+        return shape.load(node, reading, (), null_is_empty=True)
+    return shape.load(node, reading, ())
+
+
+def _outcome(value: Any, reading: Reading, unknown: Unknown) -> Any:
+    if value is INVALID:
+        raise ValidationError(reading.what, [p for p in reading.problems if p.severity == "error"])
+    errors = [p for p in reading.problems if p.severity == "error"]
+    if errors:
+        raise ValidationError(reading.what, errors)
+    if unknown == "warn":
+        for problem in reading.problems:
+            if problem.code in ("unknown-key", "old-key"):
+                message = f"{reading.what}: {problem}"
+                warnings.warn(message, UnknownKeyWarning, stacklevel=_callers_level())
+    return value
+
+
+def _callers_level() -> int:
+    """The stack level, seen from our caller, of the first function outside this package."""
+    package = __name__.partition(".")[0]
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def inspect(
+    choose: Callable[[Any, Reading], Shape | None],
+    text: str | bytes,
+    *,
+    what: str,
+    limits: Limits | None = None,
+) -> list[Report]:
+    """A report for each document of a text that is not empty, at least one; never raises.
+
+    `choose` gives the shape of a root node, or None after telling the reading why not.
+    """
+    from .composer import compose_all
+
+    limits = limits or DEFAULT_LIMITS
+    reports: list[Report] = []
+    try:
+        for node in compose_all(decode(text, limits, what), limits, what):
+            if node is not None or not reports:  # empty is what follows a peer's closing "---"
+                reports.append(_report(choose, node, what, limits))
+    except MessageError as error:
+        reports.append(Report(None, error.problems))
+    return reports or [_report(choose, None, what, limits)]
+
+
+def _report(
+    choose: Callable[[Any, Reading], Shape | None], node: Node | None, what: str, limits: Limits
+) -> Report:
+    reading = Reading(what, limits)
+    value: Any = INVALID
+    root = node or Scalar(None, True, 1, 1)
+    try:
+        shape = choose(root, reading)
+        if shape is not None:
+            value = load_root(shape, root, reading)
+    except MessageError as error:
+        reading.problems += error.problems
+    failed = value is INVALID or any(p.severity == "error" for p in reading.problems)
+    return Report(None if failed else value, reading.problems)
+
+
+def write(value: Any, shape: Shape, style: Style = "block") -> str:
+    """The text of a message."""
+    if style == "flow":
+        return writer.write_flow(shape.dump(value))
+    if style == "literal":
+        return writer.write_tree(shape.dump(value), literal=True)
+    if style != "block":
+        raise ValueError(f"a style is 'block', 'literal' or 'flow', not {style!r}")
+    return writer.write_block(value, shape)

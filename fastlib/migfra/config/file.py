@@ -1,0 +1,188 @@
+"""The configuration file: read like a message, every problem at once with line and column."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from fastlib.codec import dispatch
+from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.errors import Problem, Report
+from fastlib.codec.records import shape_of
+from fastlib.message import Message, topics
+from fastlib.message.extensions import load_extensions
+from fastlib.migfra.errors import ConfigurationError
+from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.transport import MqttOptions, TlsOptions, Will
+
+from .hypervisor_section import HypervisorChoice
+from .sections import (
+    HOSTNAME,
+    CommunicatorOptions,
+    IsHost,
+    JournalOptions,
+    Limits,
+    Log,
+    MetricsOptions,
+    Positive,
+    PscomHandler,
+    Retry,
+    Seconds,
+    Tls,
+)
+
+
+class Configuration(Message):
+    """All that a daemon is told. Only `hypervisor` must be there."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        IsHost("hostname"),
+        Positive("shutdown_timeout"),
+        Positive("cancel_timeout"),
+        Positive("progress_interval"),
+    )
+
+    hostname: Annotated[
+        str | None, Wire("Name of this host in the cluster; absent means the system's.")
+    ] = None
+    communicator: Annotated[CommunicatorOptions, Wire("The broker, and the topics.")] = (
+        CommunicatorOptions()
+    )
+    hypervisor: Annotated[HypervisorChoice, Wire("What executes the tasks, and its options.")]
+    pscom_handler: Annotated[PscomHandler, Wire("How pscom processes are reached.")] = (
+        PscomHandler()
+    )
+    journal: Annotated[JournalOptions, Wire("What is remembered, where and how long.")] = (
+        JournalOptions()
+    )
+    limits: Annotated[Limits, Wire("How much is done at once.")] = Limits()
+    retry: Annotated[Retry, Wire("Pauses between tries.")] = Retry()
+    shutdown_timeout: Annotated[
+        Seconds, Wire("How long what runs may take to finish when the daemon ends.", unit="s")
+    ] = 60.0
+    cancel_timeout: Annotated[
+        Seconds, Wire("How long `cancel task` waits for the task's end.", unit="s")
+    ] = 60.0
+    progress_interval: Annotated[
+        Seconds, Wire("A task's progress is published no more often than that.", unit="s")
+    ] = 1.0
+    log: Annotated[Log, Wire("What is logged, and how.")] = Log()
+    metrics: Annotated[MetricsOptions | None, Wire("OpenMetrics; absent means none.")] = None
+
+    @property
+    def host(self) -> str:
+        """Name of this host. Raises ValidationError if it cannot stand in a topic."""
+        return topics.check_name(self.hostname or socket.gethostname(), "hostname")
+
+    def named(self, text: str) -> str:
+        """A text with the host's name in its place."""
+        return text.replace(HOSTNAME, self.host)
+
+    @property
+    def node(self) -> Node:
+        """What the hypervisor is told."""
+        pscom = self.pscom_handler
+        return Node(
+            self.host,
+            pscom_request=pscom.request_topic,
+            pscom_response=pscom.response_topic,
+            pscom_qos=pscom.qos,
+        )
+
+    def journal_path(self) -> Path:
+        """Where the journal is: as configured, or in the directory of state."""
+        if self.journal.path is not None:
+            return Path(self.named(self.journal.path))
+        return state_directory() / f"{self.host}.journal"
+
+    def mqtt_options(self, will: Will | None = None) -> MqttOptions:
+        """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
+        told = self.communicator
+        return MqttOptions(
+            host=told.host,
+            port=told.port,
+            client_id=self.named(told.id),
+            persistent=True,
+            session_expiry=told.session_expiry,
+            protocol=told.protocol,
+            username=told.username,
+            password=_from_environment(told.password_environment),
+            password_file=told.password_file,
+            tls=None if told.tls is None else _tls(told.tls),
+            keep_alive=told.keepalive,
+            will=will,
+        )
+
+
+def _tls(told: Tls) -> TlsOptions:
+    password = None
+    if told.key_password_file is not None:
+        try:
+            password = Path(told.key_password_file).read_text(encoding="utf-8").split("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise _missing("communicator.tls.key-password-file", str(error)) from None
+    return TlsOptions(
+        ca_file=told.ca_file, certificate=told.certificate, key=told.key, key_password=password
+    )
+
+
+def _from_environment(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    value = os.environ.get(variable)
+    if value is None:
+        why = f"the environment has no variable {variable!r}"
+        raise _missing("communicator.password-environment", why)
+    return value
+
+
+def _missing(path: str, why: str) -> ConfigurationError:
+    return ConfigurationError("configuration", [Problem(code="secret", message=why, path=path)])
+
+
+def state_directory() -> Path:
+    """Where daemons keep what outlives them: systemd's STATE_DIRECTORY, or the usual places."""
+    given = os.environ.get("STATE_DIRECTORY")
+    if given:
+        return Path(given.split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/var/lib/migfra")
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    return Path(home) / "migfra"
+
+
+def check(text: str | bytes) -> Report:
+    """Every problem of a configuration, and the configuration if it can be used.
+
+    An unknown key is an error here: an option that nobody reads would be missed only when it
+    matters. A package whose messages cannot be loaded is a warning.
+    """
+    broken = [
+        Problem(code="extension", message=str(extension), severity="warning")
+        for extension in load_extensions()
+    ]
+    shape = shape_of(Configuration)
+    report = dispatch.inspect(lambda node, reading: shape, text, what="configuration")[0]
+    problems = broken + [_strict(problem) for problem in report.problems]
+    failed = any(problem.severity == "error" for problem in problems)
+    return Report(None if failed else report.message, problems)
+
+
+def _strict(problem: Problem) -> Problem:
+    if problem.code == "unknown-key":
+        message = problem.message.replace(", ignored by every peer", "")
+        return msgspec.structs.replace(problem, severity="error", message=message)
+    if problem.code == "old-key":
+        return msgspec.structs.replace(problem, severity="error")
+    return problem
+
+
+def read(text: str | bytes) -> Configuration:
+    """The configuration of a text. Raises ConfigurationError with every problem."""
+    report = check(text)
+    if not report.ok:
+        raise ConfigurationError("configuration", report.errors)
+    assert isinstance(report.message, Configuration)
+    return report.message

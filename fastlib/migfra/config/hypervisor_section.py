@@ -1,0 +1,77 @@
+"""`hypervisor:` in the configuration: its `type` decides what else may stand there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastlib.codec.errors import Path
+from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.nodes import Mapping, Node, Scalar
+from fastlib.codec.records import Record, fields_of
+from fastlib.codec.shapes import Shape, Unfit
+from fastlib.migfra.errors import PluginError
+from fastlib.migfra.plugin_api import discovery
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor
+from fastlib.migfra.plugin_api.hypervisor import Node as HypervisorNode
+
+
+@dataclass(frozen=True)
+class HypervisorChoice:
+    """A hypervisor with its options."""
+
+    type: type[Hypervisor]
+    options: Any
+
+    def make(self, node: HypervisorNode) -> Hypervisor:
+        """The hypervisor itself, not opened. Raises PluginError if its constructor fails."""
+        try:
+            return self.type(self.options, node)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"the hypervisor {self.type.name!r} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+
+    @staticmethod
+    def __shape__() -> Shape:
+        return _ChoiceShape()
+
+
+class _ChoiceShape(Shape):
+    expected = "a mapping with the key 'type'"
+
+    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+        if not isinstance(node, Mapping):
+            return reading.unfit(node, path, self.expected)
+        name = next((value for key, value in node.pairs if _is_type(key)), None)
+        if name is None:
+            known = ", ".join(discovery.names())
+            return reading.problem(
+                node, (*path, "type"), "missing", f"missing; expected one of {known}"
+            )
+        if not isinstance(name, Scalar) or not isinstance(name.value, str):
+            return reading.unfit(name, (*path, "type"), "the name of a hypervisor")
+        try:
+            found = discovery.load(name.value)
+        except PluginError as error:
+            return reading.problem(name, (*path, "type"), "plugin", str(error), got=name.value)
+        record = Record(
+            found.Options,
+            fields_of(found.Options),
+            title=("type", name.value),
+            rules=found.Options.rules,
+        )
+        options = record.load(node, reading, path)
+        return INVALID if options is INVALID else HypervisorChoice(found, options)
+
+    def dump(self, value: HypervisorChoice) -> Any:
+        return {"type": value.type.name, **value.options.emit()}
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, HypervisorChoice):
+            raise Unfit((), "a HypervisorChoice", shorten(value))
+        return value
+
+
+def _is_type(key: Node) -> bool:
+    return isinstance(key, Scalar) and key.value == "type"

@@ -1,0 +1,267 @@
+"""The parts of the configuration file as types (PROTOCOL.md section 6, and what is new here)."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.errors import ValidationError
+from fastlib.codec.load_context import INVALID
+from fastlib.message import Message, topics
+from fastlib.transport import TopicError
+from fastlib.transport.filters import check_filter, check_topic
+
+HOSTNAME = "<hostname>"
+"""Replaced by the host's name in the texts of the communicator and in paths."""
+
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = float
+
+
+class Positive(Rule):
+    """A number, if it is given, is greater than zero and finite."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        value = get(self.attribute)
+        if value is None or value is INVALID or 0 < value < float("inf"):
+            return None
+        return self.attribute, "expected a number greater than 0"
+
+
+class NoMore(Rule):
+    """`less` is not greater than `more`."""
+
+    def __init__(self, less: str, more: str) -> None:
+        self.attributes = (less, more)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        less, more = map(get, self.attributes)
+        known = not {None, INVALID} & {less, more}
+        if not known or less <= more:
+            return None
+        return self.attributes[0], f"is greater than {{{self.attributes[1]}}}"
+
+
+class IsTopic(Rule):
+    """A text, if it is given, is a topic; with `wildcards` a filter."""
+
+    def __init__(self, attribute: str, *, wildcards: bool = False) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+        self._check = check_filter if wildcards else check_topic
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        value = get(self.attribute)
+        if value is None or value is INVALID:
+            return None
+        try:
+            self._check(value)
+        except TopicError as error:
+            return self.attribute, f"the topic {error.why}".replace("{", "{{").replace("}", "}}")
+        return None
+
+
+class IsHost(Rule):
+    """A text, if it is given, is a name that can stand in a topic."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        value = get(self.attribute)
+        if value is None or value is INVALID:
+            return None
+        try:
+            topics.check_name(value, self.attribute)
+        except ValidationError as error:
+            text = error.problems[0].message
+            return self.attribute, text.replace("{", "{{").replace("}", "}}")
+        return None
+
+
+class Filled(Rule):
+    """A text, if it is given, is not empty."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.attributes = (attribute,)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        return (self.attribute, "is empty") if get(self.attribute) == "" else None
+
+
+class Exclusive(Rule):
+    """At most one of two attributes is given."""
+
+    def __init__(self, one: str, other: str) -> None:
+        self.attributes = (one, other)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        one, other = self.attributes
+        if get(one) is None or get(other) is None:
+            return None
+        return other, f"{{{one}}} is given as well; remove one of the two"
+
+
+class Requires(Rule):
+    """If `attribute` is given, `other` must be."""
+
+    def __init__(self, attribute: str, other: str) -> None:
+        self.attributes = (attribute, other)
+
+    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
+        attribute, other = self.attributes
+        if get(attribute) is None or get(other) is not None:
+            return None
+        return attribute, f"needs {{{other}}}"
+
+
+class Tls(Message):
+    """How the broker is known, and how the daemon is known to it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Requires("key", "certificate"),
+        Requires("key_password_file", "certificate"),
+    )
+
+    ca_file: Annotated[
+        str | None, Wire("Certificates (PEM) of those who vouch for the broker.")
+    ] = None
+    certificate: Annotated[str | None, Wire("The daemon's own certificate (PEM).")] = None
+    key: Annotated[str | None, Wire("The certificate's key (PEM), if in another file.")] = None
+    key_password_file: Annotated[
+        str | None, Wire("A file whose first line is the password of the key.")
+    ] = None
+
+
+_SECRET = {
+    "password": "a password does not stand in the configuration; write it into a file and name "
+    "that by 'password-file', or into a variable of the environment named by "
+    "'password-environment'"
+}
+
+
+class CommunicatorOptions(Message):
+    """The broker, and the topics."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Filled("id"),
+        Filled("host"),
+        IsTopic("subscribe_topic", wildcards=True),
+        IsTopic("publish_topic"),
+        Requires("password_file", "username"),
+        Requires("password_environment", "username"),
+        Exclusive("password_file", "password_environment"),
+    )
+
+    type: Annotated[Literal["mqtt"], Wire("How messages travel.")] = "mqtt"
+    id: Annotated[str, Wire("Client id, unique at the broker.")] = f"fast-migfra-{HOSTNAME}"
+    host: Annotated[str, Wire("Host of the broker.")] = "localhost"
+    port: Annotated[Port | None, Wire("Port of the broker; absent is 1883, or 8883 with TLS.")] = (
+        None
+    )
+    keepalive: Annotated[
+        Annotated[int, Meta(ge=5, le=65535)],
+        Wire("After how long without traffic the connection is checked.", unit="s"),
+    ] = 60
+    subscribe_topic: Annotated[str, Wire("Where tasks come.")] = f"fast/migfra/{HOSTNAME}/task"
+    publish_topic: Annotated[str, Wire("Where results go.")] = f"fast/migfra/{HOSTNAME}/result"
+    protocol: Annotated[Literal["3.1.1", "5"], Wire("Version of MQTT.")] = "3.1.1"
+    qos: Annotated[Annotated[int, Meta(ge=1, le=2)], Wire("Quality of service of the results.")] = 1
+    session_expiry: Annotated[
+        Annotated[int, Meta(ge=0, le=0xFFFFFFFF)],
+        Wire("MQTT 5: how long the broker keeps tasks for a daemon that is away.", unit="s"),
+    ] = 604_800
+    username: Annotated[str | None, Wire("User at the broker.")] = None
+    password_file: Annotated[
+        str | None, Wire("A file whose first line is the password.", old=_SECRET)
+    ] = None
+    password_environment: Annotated[
+        str | None, Wire("The variable of the environment that holds the password.")
+    ] = None
+    tls: Annotated[Tls | None, Wire("Encryption; absent means none.")] = None
+
+
+class PscomHandler(Message):
+    """How pscom processes in a domain are asked to suspend and resume their connections."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        IsTopic("request_topic"),
+        IsTopic("response_topic", wildcards=True),
+    )
+
+    request_topic: Annotated[str, Wire("Where they are asked.")] = (
+        "fast/pscom/<vm_name>/any_proc/request"
+    )
+    response_topic: Annotated[str, Wire("Where they answer.")] = "fast/pscom/<vm_name>/+/response"
+    qos: Annotated[Annotated[int, Meta(ge=0, le=2)], Wire("Quality of service.")] = 0
+
+
+class JournalOptions(Message):
+    """Where it is written down what was accepted and answered, and for how long."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Filled("path"), Positive("max_age"))
+
+    path: Annotated[
+        str | None,
+        Wire("The file; absent means in the directory of state, such as /var/lib/migfra."),
+    ] = None
+    max_age: Annotated[
+        Seconds, Wire("How long an id is remembered after its result was sent.", unit="s")
+    ] = 604_800.0
+    max_size: Annotated[
+        Annotated[int, Meta(ge=1, le=1 << 20)],
+        Wire("Size from which what was answered is forgotten earlier.", unit="MiB"),
+    ] = 64
+
+
+class Limits(Message):
+    """How much the daemon takes on at once; the rest waits in order."""
+
+    containers: Annotated[Count, Wire("Containers at work.")] = 32
+    members: Annotated[Count, Wire("Members of containers at work, all together.")] = 64
+    payload: Annotated[
+        Annotated[int, Meta(ge=1024, le=16 << 20)],
+        Wire("Largest task container that is read.", unit="bytes"),
+    ] = 4 << 20
+
+
+class Retry(Message):
+    """Pauses between the tries of a task with a retry counter; they double."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Positive("first"),
+        Positive("longest"),
+        NoMore("first", "longest"),
+    )
+
+    first: Annotated[Seconds, Wire("The first pause.", unit="s")] = 1.0
+    longest: Annotated[Seconds, Wire("No pause is longer.", unit="s")] = 60.0
+
+
+class Log(Message):
+    """What is logged, and how."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Wire("From which severity on; read again on SIGHUP."),
+    ] = "info"
+    format: Annotated[Literal["text", "json"], Wire("Lines for people, or JSON for programs.")] = (
+        "text"
+    )
+
+
+class MetricsOptions(Message):
+    """Where OpenMetrics are served by HTTP."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Filled("address"),)  # an empty one would mean all
+
+    address: Annotated[str, Wire("The address to listen at.")] = "127.0.0.1"
+    port: Annotated[Port, Wire("The port to listen at.")] = 9741

@@ -1,0 +1,1 @@
+"""What was accepted, begun, done and answered, on the disk."""

@@ -1,0 +1,214 @@
+"""The journal: what was accepted, what ran, what was answered, and what the broker has of it.
+
+A container is written here before it is acknowledged to the broker, a member before it is handed to
+the hypervisor, an answer before it is sent. So whenever the daemon is killed, the next one knows
+what is owed to whom::
+
+    accepted ──► members: none, running, done ──► answered ──► confirmed ──► trimmed
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from fastlib.migfra.errors import JournalError
+
+from . import schema
+from .group_commit import Commits
+from .schema import Unfinished
+
+TRIM_EVERY: Final = 1000
+"""Confirmed containers after which the journal is trimmed."""
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """What the journal says of a container that came."""
+
+    kind: Literal["new", "under way", "answered", "other"]
+    """`other`: the id was used for a container that says something else."""
+    number: int
+    answer: bytes | None = None
+
+
+class Journal:
+    """See the module. Every method returns once it is on the disk, but for those that say so."""
+
+    def __init__(
+        self, path: Path | str | None, *, max_age: float = 604_800.0, max_size: int = 64 << 20
+    ) -> None:
+        """None is a journal in memory. Containers whose answer the broker has are forgotten after
+        `max_age` seconds, or oldest first when the file has more than `max_size` bytes.
+
+        Raises JournalError.
+        """
+        self.path: Final = path
+        self._max_age = max_age
+        self._max_size = max_size
+        self._confirmed = 0
+        try:
+            self._connection = schema.open_tables(path)
+            self._unacknowledged = schema.unacknowledged(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+        self._commits = Commits(self._connection)
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why nothing can be written at the moment, None if all is well."""
+        return self._commits.trouble
+
+    @property
+    def waiting(self) -> int:
+        """Operations that wait to be written."""
+        return len(self._commits)
+
+    def size(self) -> int:
+        """Bytes of the files; 0 in memory."""
+        if self.path is None:
+            return 0
+        files = (Path(f"{self.path}{suffix}") for suffix in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    async def accept(
+        self, id: str | None, digest: bytes, payload: bytes, *, redelivered: bool
+    ) -> Acceptance:
+        """Take a container on, unless it is known. `digest` tells contents apart.
+
+        One without id is known only if the broker delivers it again, to the next run of a daemon
+        that was killed between writing it down and acknowledging it.
+        """
+        key, now = schema.key(id), time.time()
+        if key is None and redelivered and (numbers := self._unacknowledged.get(digest)):
+            number = numbers.popleft()
+            if not numbers:
+                del self._unacknowledged[digest]
+            return Acceptance("under way", number)
+
+        def accept(connection: sqlite3.Connection) -> Acceptance:
+            row = None
+            if key is not None:
+                row = connection.execute(
+                    "SELECT number, digest, state, answer FROM containers WHERE id = ?", (key,)
+                ).fetchone()
+            if row is None:
+                cursor = connection.execute(
+                    "INSERT INTO containers (id, digest, accepted, state, payload)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (key, digest, now, schema.ACCEPTED, payload),
+                )
+                assert cursor.lastrowid is not None
+                return Acceptance("new", cursor.lastrowid)
+            number, known, state, answer = row
+            if known != digest:
+                return Acceptance("other", number)
+            if state == schema.ACCEPTED:
+                return Acceptance("under way", number)
+            return Acceptance("answered", number, answer)
+
+        return await self._commits.submit(accept)
+
+    def acknowledged(self, number: int) -> None:
+        """The broker was told that it may forget the container; returns at once."""
+        self._later("UPDATE containers SET acknowledged = 1 WHERE number = ?", number)
+
+    async def begin(self, number: int, position: int) -> None:
+        """A member is about to be handed to the hypervisor."""
+        await self._do("INSERT INTO members (container, position) VALUES (?, ?)", number, position)
+
+    async def note(self, number: int, position: int, notes: Mapping[str, Any]) -> None:
+        """Facts that the hypervisor wants to find again. Raises TypeError if JSON has no such."""
+        await self._do(
+            "UPDATE members SET notes = ? WHERE container = ? AND position = ?",
+            msgspec.json.encode(notes),
+            number,
+            position,
+        )
+
+    async def done(self, number: int, position: int, results: bytes) -> None:
+        """A member has ended, with these results as JSON."""
+        await self._do(
+            "INSERT INTO members (container, position, results) VALUES (?1, ?2, ?3)"
+            " ON CONFLICT DO UPDATE SET results = ?3",
+            number,
+            position,
+            results,
+        )
+
+    async def cancel(self, number: int) -> None:
+        """Members of the container that have not begun shall not."""
+        await self._do("UPDATE containers SET cancelled = 1 WHERE number = ?", number)
+
+    async def answer(self, number: int, answer: bytes) -> None:
+        """All members have ended; `answer` is what is to be sent."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM members WHERE container = ?", (number,))
+            connection.execute(
+                "UPDATE containers SET state = ?, answer = ?, payload = NULL WHERE number = ?",
+                (schema.ANSWERED, answer, number),
+            )
+
+        await self._commits.submit(write)
+
+    def confirmed(self, number: int) -> None:
+        """The broker has the answer; returns at once."""
+        self._later(
+            "UPDATE containers SET state = ?, confirmed = ? WHERE number = ?",
+            schema.CONFIRMED,
+            time.time(),
+            number,
+        )
+        self._confirmed += 1
+        if self._confirmed % TRIM_EVERY == 0:
+            self.trim()
+
+    def trim(self) -> None:
+        """Forget what is old, or too much, of what the broker has; returns at once."""
+        oldest = time.time() - self._max_age
+        self._commits.submit(lambda connection: schema.trim(connection, oldest, self._max_size))
+
+    async def payload(self, number: int) -> bytes | None:
+        """What a container came as; None if it is answered."""
+
+        def read(connection: sqlite3.Connection) -> bytes | None:
+            query = "SELECT payload FROM containers WHERE number = ?"
+            row: tuple[bytes | None] = connection.execute(query, (number,)).fetchone() or (None,)
+            return row[0]
+
+        return await self._commits.submit(read)
+
+    async def unfinished(self) -> list[Unfinished]:
+        """The containers that are not answered, in the order in which they came."""
+        return await self._commits.submit(schema.unfinished)
+
+    async def unconfirmed(self) -> list[tuple[int, str | None, bytes]]:
+        """Numbers, ids and answers of the containers whose answer the broker may not have."""
+        return await self._commits.submit(schema.unconfirmed)
+
+    def give_up(self) -> None:
+        """Write nothing more, as after the process was killed."""
+        self._commits.give_up()
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Write what is to be written, for at most `timeout` seconds."""
+        await self._commits.close(timeout)
+        with suppress(sqlite3.Error):  # a full disk; all that counts is in the write-ahead log
+            await asyncio.to_thread(self._connection.close)
+
+    async def _do(self, statement: str, *values: Any) -> None:
+        await self._commits.submit(
+            lambda connection: connection.execute(statement, values) and None
+        )
+
+    def _later(self, statement: str, *values: Any) -> None:
+        self._commits.submit(lambda connection: _execute(connection, statement, values))
+
+
+def _execute(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
+    connection.execute(statement, values)

@@ -1,0 +1,73 @@
+"""Whether a task was cancelled, seen from threads and coroutines."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from logging import getLogger
+
+from fastlib.migfra.errors import TaskCancelledError
+
+log = getLogger("fastlib.migfra")
+
+
+class Cancellation:
+    """Set once, from any thread; whoever waits for it or has a callback is told."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """True from the moment on that the task is to end."""
+        return self._cancelled
+
+    def check(self) -> None:
+        """Raises TaskCancelledError if the task is to end."""
+        if self._cancelled:
+            raise TaskCancelledError
+
+    def cancel(self) -> None:
+        """Let the task end. Callbacks run in the caller's thread; their errors are logged."""
+        with self._lock:
+            self._cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            self._call(callback)
+
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have `callback` called once, at once if it is too late to wait for it.
+
+        Returns a function that takes the callback back.
+        """
+        with self._lock:
+            cancelled = self._cancelled
+            if not cancelled:
+                self._callbacks.append(callback)
+        if cancelled:
+            self._call(callback)
+
+        def forget() -> None:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return forget
+
+    @staticmethod
+    def _call(callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("the callback %r of a cancelled task failed", callback)
+
+    async def wait(self) -> None:
+        """Wait until the task is to end."""
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        forget = self.on_cancel(lambda: loop.call_soon_threadsafe(event.set))
+        try:
+            await event.wait()
+        finally:
+            forget()

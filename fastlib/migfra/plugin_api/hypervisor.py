@@ -1,0 +1,135 @@
+"""What a hypervisor is: one method a task, each optional, plain or `async`.
+
+::
+
+    class MyHypervisor(Hypervisor):
+        name = "my"
+
+        def start(self, task: Start, context: Context) -> Outcome:
+            with context.measure("define"):
+                ...
+            return None
+
+The method of a task is the name of its class in snake_case, so `class Snapshot(Task, …)` of another
+package is handled by a method `snapshot`. A plain method runs in a thread and may block; an `async`
+one runs in the daemon's loop and may not. Two more are looked for: `query`, for `query node`, and
+`recover`, which says how a task ended that was under way when the daemon was killed.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from logging import Logger, LoggerAdapter, getLogger
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fastlib.message import Message, Result, Task
+from fastlib.message.task import declarations
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError, UnsupportedError
+
+if TYPE_CHECKING:
+    from .context import Context
+
+__all__ = [
+    "FinalError",
+    "Hypervisor",
+    "HypervisorError",
+    "Method",
+    "NoOptions",
+    "Node",
+    "Outcome",
+    "TaskCancelledError",
+    "UnsupportedError",
+    "method_name",
+    "supported",
+]
+
+Outcome = None | str | Result | Sequence[Result]
+"""How a task ended: None is success, a text success with these details, results are sent as they
+are (`stop` by regex and `evacuate` give one for each domain). Failures are raised."""
+
+Method = Callable[[Any, "Context"], Outcome | Awaitable[Outcome]]
+
+
+class NoOptions(Message):
+    """A hypervisor without options."""
+
+
+class Node:
+    """What a daemon offers its hypervisor for life."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        log: Logger | LoggerAdapter[Logger] | None = None,
+        pscom_request: str = "fast/pscom/<vm_name>/any_proc/request",
+        pscom_response: str = "fast/pscom/<vm_name>/+/response",
+        pscom_qos: int = 0,
+    ) -> None:
+        self.host = host
+        """Name of the host, as it stands in topics and in `destination`."""
+        self.log = log or getLogger("fastlib.migfra.plugin_api.hypervisor")
+        self.pscom_request = pscom_request
+        """Template of the topic on which pscom processes are asked to suspend and resume."""
+        self.pscom_response = pscom_response
+        """Template of the topic on which they answer, one message for each process."""
+        self.pscom_qos = pscom_qos
+
+
+class Hypervisor:
+    """Base of every hypervisor. A method for a task is added by defining it."""
+
+    name: ClassVar[str] = ""
+    """As in `type:` of the configuration, and in messages."""
+    Options: ClassVar[type[Message]] = NoOptions
+    """The keys beside `type:`, checked like the rest of the configuration."""
+
+    def __init__(self, options: Any, node: Node) -> None:
+        """`options` is an instance of `Options`. Connects to nothing yet: `open` does."""
+        self.options = options
+        self.node = node
+
+    def open(self) -> Awaitable[None] | None:
+        """Called once before the first task; plain or `async`. What it raises ends the daemon."""
+        return None
+
+    def close(self) -> Awaitable[None] | None:
+        """Called once after the last task; plain or `async`."""
+        return None
+
+    def capabilities(self) -> Mapping[str, Any]:
+        """What `query node` shows beyond the tasks that are implemented."""
+        return {}
+
+
+def method_name(task: type[Task]) -> str:
+    """The method that handles a type of task: `MyTask` is handled by `my_task`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", task.__name__).lower()
+
+
+def method_of(hypervisor: Hypervisor, task: type[Task]) -> Method:
+    """The method for a type of task. Raises UnsupportedError."""
+    found: Method | None = None
+    name = method_name(task)
+    if name not in _RESERVED:
+        found = getattr(hypervisor, name, None)
+    if not callable(found):
+        raise UnsupportedError(hypervisor.name, task.declaration.task)
+    return found
+
+
+_RESERVED = frozenset(name for name in vars(Hypervisor) if not name.startswith("_")) | {
+    "recover",
+    "node",
+    "options",
+}
+"""Methods and attributes that no task may be taken for."""
+
+
+def supported(hypervisor: Hypervisor) -> list[str]:
+    """The titles of the tasks that the hypervisor has a method for."""
+    titles = []
+    for declared in declarations():
+        name = method_name(declared.type)
+        if name not in _RESERVED and callable(getattr(hypervisor, name, None)):
+            titles.append(declared.task)
+    return titles

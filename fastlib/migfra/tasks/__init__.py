@@ -1,0 +1,1 @@
+"""The way of a task: received, decoded, dispatched, executed, answered, published."""

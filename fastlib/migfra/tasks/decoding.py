@@ -1,0 +1,114 @@
+"""From a payload to a task container, or to the answer for one that cannot be read."""
+
+import hashlib
+import re
+from typing import Any, Final, TypeGuard
+
+import msgspec
+
+from fastlib.codec import dispatch
+from fastlib.codec.errors import MessageError, Problem
+from fastlib.codec.limits import Limits
+from fastlib.codec.load_context import Reading
+from fastlib.codec.nodes import Mapping, Node, Scalar
+from fastlib.codec.shapes import Shape
+from fastlib.message import ResultContainer, TaskContainer, load
+from fastlib.message.result_container import UNREADABLE
+
+from .results import failure
+
+MOST_PROBLEMS: Final = 20
+"""So many problems of a message are told in its answer."""
+LOOKED_AT: Final = 1 << 20
+"""So many bytes of a text that is no YAML, or too large, are searched for its id."""
+
+_ID: Final = re.compile(
+    rb"^id:[ \t]+(?:'([^'\r\n]{1,1000})'|\"([^\"\\\r\n]{1,1000})\"|"
+    rb"([^\s'\"#&*!|>{}\[\],%@`][^\r\n#]{0,999}))",
+    re.MULTILINE,
+)
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A payload that is no task container."""
+
+    id: str | None
+    """Where it could be read."""
+    reason: str
+    """Every problem with line and column."""
+
+    def answer(self) -> ResultContainer:
+        """What the sender is told."""
+        return ResultContainer(
+            result=UNREADABLE, results=(failure("unknown", self.reason),), id=self.id
+        )
+
+
+def read(payload: bytes, largest: int) -> TaskContainer | Unreadable:
+    """The task container of a payload of at most `largest` bytes."""
+    if len(payload) > largest:
+        reason = f"the message has {len(payload)} bytes; at most {largest} are read"
+        return Unreadable(_id_of_text(payload), reason)
+    limits = Limits(max_bytes=largest)
+    try:
+        message = load(payload, limits=limits)
+    except MessageError as error:
+        return _explained(payload, error, limits)
+    if not isinstance(message, TaskContainer):
+        kind = type(message).__name__
+        id = message.id if isinstance(message, ResultContainer) else None
+        return Unreadable(id, f"expected a container of tasks; this is a {kind}")
+    return message
+
+
+def digest(container: TaskContainer) -> bytes:
+    """What two containers have in common only if they say the same, however they are written."""
+    return hashlib.sha256(container.to_yaml().encode("utf-8", "surrogatepass")).digest()
+
+
+def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadable:
+    """The problems of a text, and its id from another look at it."""
+    found: list[str] = []
+
+    def look(node: Node, reading: Reading) -> Shape | None:
+        found.extend(_id_of_root(node))
+        return None
+
+    dispatch.inspect(look, payload, what=error.what, limits=limits)
+    id = found[0] if found else _id_of_text(payload)
+    return Unreadable(id, _reason(error.problems))
+
+
+def _id_of_root(node: Any) -> list[str]:
+    if not isinstance(node, Mapping):
+        return []
+    return [
+        value.value
+        for key, value in node.pairs
+        if isinstance(key, Scalar) and key.value == "id"
+        if isinstance(value, Scalar) and _is_sound(value.value)
+    ]
+
+
+def _is_sound(text: str | None) -> TypeGuard[str]:
+    """True for a text that a result can echo."""
+    return isinstance(text, str) and text != "" and not re.search("[\ud800-\udfff]", text)
+
+
+def _id_of_text(payload: bytes) -> str | None:
+    """The id that a text seems to have at the beginning of a line."""
+    match = _ID.search(payload[:LOOKED_AT])
+    if match is None:
+        return None
+    text = next(group for group in match.groups() if group is not None)
+    try:
+        return text.decode().strip() or None
+    except UnicodeDecodeError:
+        return None
+
+
+def _reason(problems: tuple[Problem, ...]) -> str:
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    more = len(errors) - MOST_PROBLEMS
+    shown = errors[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
+    return "; ".join(shown)

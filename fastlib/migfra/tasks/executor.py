@@ -1,0 +1,249 @@
+"""Executes one member: calls the hypervisor's method, tries again, and tells how it ended."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from logging import getLogger
+from typing import Any
+
+import msgspec
+
+from fastlib.message import Result, Task, TimeMeasurement
+from fastlib.migfra.config.sections import Retry
+from fastlib.migfra.errors import (
+    FinalError,
+    HypervisorError,
+    JournalError,
+    SurpriseError,
+    TaskCancelledError,
+    UnsupportedError,
+)
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api.context import Context, done
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Method, method_of
+from fastlib.migfra.plugin_api.thread_pool import Threads
+from fastlib.migfra.telemetry.counters import Statistics
+from fastlib.migfra.telemetry.logs import About, about, task_log
+from fastlib.migfra.virt.names import check_names
+from fastlib.transport import AsyncCommunicator
+from fastlib.transport.backoff import Backoff
+
+from .jobs import Member, Work
+from .progress import Announcer
+from .results import failure, restore, results_of, retry_counter
+
+log = getLogger("fastlib.migfra.task")
+
+OwnMethod = Callable[[Any, Context, Work], Awaitable[Any]]
+
+
+class Executor:
+    """Executes members with a hypervisor, and those of the daemon's own tasks without."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        host: str,
+        *,
+        journal: Journal,
+        communicator: AsyncCommunicator,
+        announcer: Announcer,
+        threads: Threads,
+        retry: Retry,
+        statistics: Statistics,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._host = host
+        self._journal = journal
+        self._communicator = communicator
+        self._announcer = announcer
+        self._threads = threads
+        self._retry = retry
+        self._statistics = statistics
+        self._loop = asyncio.get_running_loop()
+        self.own: dict[type[Task], OwnMethod] = {}
+        """Methods of the daemon itself, by task."""
+
+    async def execute(self, work: Work, member: Member) -> None:
+        """Let a member end, one way or another, and give it its results."""
+        earlier = member.earlier
+        if earlier is not None and earlier.results is not None:
+            member.results = restore(earlier.results, member.task)
+            member.was_cancelled = member.cancellation.cancelled and member.failed
+            return
+        token = about.set(About(work.id, member.vm_name))
+        began = time.monotonic()
+        try:
+            await self._execute(work, member)
+        finally:
+            about.reset(token)
+        outcome = "success"
+        if member.failed:
+            outcome = "cancelled" if member.was_cancelled else "error"
+        seconds = time.monotonic() - began
+        self._statistics.count(work.title, outcome, seconds)
+        log.info(
+            "%s ended with %s after %.3f s", work.title, outcome, seconds,
+            extra={"about": About(work.id, member.vm_name)},
+        )  # fmt: skip
+
+    async def _execute(self, work: Work, member: Member) -> None:
+        earlier, task = member.earlier, member.task
+        measurement = TimeMeasurement(enabled=bool(task.time_measurement))
+        member.state = "running"
+        try:
+            with measurement.measure("overall"):
+                if earlier is not None and type(task) not in self.own:
+                    outcome = await self._recover(work, member, measurement)
+                    retries = 0
+                else:
+                    member.cancellation.check()
+                    check_names(task)
+                    if earlier is None and work.number is not None:
+                        await self._journal.begin(work.number, member.position)
+                    outcome, retries = await self._tries(work, member, measurement)
+            member.results = results_of(outcome, task, retries, measurement)
+            # Several results: some domains may have been done with before the cancellation.
+            member.was_cancelled = member.cancellation.cancelled and member.failed
+        except TaskCancelledError as error:
+            member.was_cancelled = True
+            member.results = (self._failure(member, error, measurement),)
+        except HypervisorError as error:
+            log.warning("%s failed: %s", work.title, error)
+            member.results = (self._failure(member, error, measurement),)
+        except SurpriseError as error:
+            log.error(
+                "the hypervisor failed at %s in a way that it should not: %s",
+                work.title,
+                error,
+                exc_info=error.error,
+            )
+            member.results = (self._failure(member, error, measurement),)
+        except JournalError:
+            raise
+        except Exception as error:  # a mistake in here, or in what the hypervisor gave
+            log.exception("%s failed in a way that it should not", work.title)
+            member.results = (self._failure(member, SurpriseError(error), measurement),)
+
+    @staticmethod
+    def _failure(member: Member, error: Exception, measurement: TimeMeasurement) -> Result:
+        result = failure(member.vm_name, str(error))
+        if not measurement:
+            return result
+        return msgspec.structs.replace(result, time_measurement=measurement.snapshot())
+
+    async def _recover(self, work: Work, member: Member, measurement: TimeMeasurement) -> Any:
+        method: Method | None = getattr(self._hypervisor, "recover", None)
+        if method is None:
+            raise HypervisorError(
+                "the daemon was restarted while the task ran, and the hypervisor "
+                f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
+            )
+        log.info("%s was under way when the daemon ended; looking how it stands", work.title)
+        return await self.call(method, work, member, measurement, 0)
+
+    async def _tries(
+        self, work: Work, member: Member, measurement: TimeMeasurement
+    ) -> tuple[Any, int]:
+        """What the method returned, and after how many retries."""
+        own = self.own.get(type(member.task))
+        if own is not None:
+            context = self._context(work, member, measurement, 0)
+            return await own(member.task, context, work), 0
+        method = method_of(self._hypervisor, type(member.task))
+        more = retry_counter(member.task) or 0
+        backoff = Backoff(self._retry.first, self._retry.longest)
+        attempt = 0
+        while True:
+            member.state = "running"
+            try:
+                return await self.call(method, work, member, measurement, attempt), attempt
+            except (TaskCancelledError, UnsupportedError, FinalError):
+                raise
+            except (HypervisorError, SurpriseError) as error:
+                if attempt >= more or member.cancellation.cancelled:
+                    raise
+                attempt += 1
+                pause = backoff.pause()
+                log.warning(
+                    "%s failed, retry %d of %d in %.1f s: %s",
+                    work.title, attempt, more, pause, error,
+                )  # fmt: skip
+            self._statistics.retries += 1
+            member.state = "retrying"
+            await _pause(member, pause)
+
+    async def call(
+        self,
+        method: Method,
+        work: Work,
+        member: Member,
+        measurement: TimeMeasurement,
+        attempt: int,
+    ) -> Any:
+        """What a method of the hypervisor returns.
+
+        Raises HypervisorError, and SurpriseError for whatever else it raises.
+        """
+        reporter = self._announcer.of(work, member)
+        context = self._context(work, member, measurement, attempt, reporter.report)
+        try:
+            if inspect.iscoroutinefunction(method):
+                return await method(member.task, context)
+            called = self._threads.run(method, member.task, context)
+            outcome = await asyncio.wrap_future(called)
+            return await outcome if inspect.isawaitable(outcome) else outcome
+        except HypervisorError:
+            raise
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise  # it is us who end
+            raise SurpriseError(error) from error
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise SurpriseError(error) from error
+        finally:
+            reporter.end()
+
+    def _context(
+        self,
+        work: Work,
+        member: Member,
+        measurement: TimeMeasurement,
+        attempt: int,
+        report: Callable[[Any], object] | None = None,
+    ) -> Context:
+        def keep(notes: Mapping[str, Any]) -> "Future[None]":
+            member.notes = notes
+            if work.number is None:
+                return done()
+            noting = self._journal.note(work.number, member.position, notes)
+            return asyncio.run_coroutine_threadsafe(noting, self._loop)
+
+        return Context(
+            self._host,
+            id=work.id,
+            attempt=attempt,
+            log=task_log(log, work.id, member.vm_name),
+            measurement=measurement,
+            cancellation=member.cancellation,
+            notes=member.notes,
+            keep=keep,
+            report=report,
+            communicator=self._communicator,
+            loop=self._loop,
+        )
+
+
+async def _pause(member: Member, seconds: float) -> None:
+    """Wait before the next try. Raises TaskCancelledError if the task is to end meanwhile."""
+    try:
+        async with asyncio.timeout(seconds):
+            await member.cancellation.wait()
+    except TimeoutError:
+        return
+    raise TaskCancelledError

@@ -1,0 +1,103 @@
+"""A container on its way from being accepted to its answer, and its members."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from fastlib.message import Result, Task, TaskContainer, TaskReport
+from fastlib.migfra.journal.schema import MemberState, Unfinished
+from fastlib.migfra.plugin_api.cancellation import Cancellation
+
+from .results import vm_name_of
+
+State = Literal["queued", "running", "retrying"]
+
+
+class Member:
+    """One task of a container."""
+
+    def __init__(self, task: Task, position: int, earlier: MemberState | None) -> None:
+        self.task: Final = task
+        self.position: Final = position
+        self.earlier: Final = earlier
+        """What an earlier run of the daemon has begun of it."""
+        self.vm_name: Final = vm_name_of(task)
+        self.cancellation: Final = Cancellation()
+        self.state: State = "queued"
+        self.was_cancelled = False
+        """True if it was cancelled, and has not ended with success."""
+        self.results: tuple[Result, ...] = ()
+        self.notes: Mapping[str, Any] = {} if earlier is None else earlier.notes
+        """What the hypervisor wants to find again."""
+
+    @property
+    def failed(self) -> bool:
+        """True if a result says so."""
+        return any(result.status == "error" for result in self.results)
+
+
+class Work:
+    """A container that is to be answered."""
+
+    def __init__(
+        self,
+        number: int | None,
+        id: str | None,
+        container: TaskContainer | None,
+        *,
+        recovered: Unfinished | None = None,
+    ) -> None:
+        """`recovered` is what the journal has of it from an earlier run of the daemon."""
+        self.number: Final = number
+        """Its number in the journal; None if it is not there, as it may be done twice."""
+        self.id: Final = id
+        self.recovered: Final = recovered is not None
+        self.since: Final = time.time() if recovered is None else recovered.accepted
+        self.title = "unknown" if container is None else container.task
+        self.cancelled = recovered is not None and recovered.cancelled
+        self.begun = False
+        self.ended: Final = asyncio.Event()
+        """Set when its answer is in the journal."""
+        self.members: list[Member] = []
+        self.container: TaskContainer | None = None
+        self._earlier = {} if recovered is None else recovered.members
+        if container is not None:
+            self.hold(container)
+
+    def hold(self, container: TaskContainer) -> None:
+        """Take the container into memory."""
+        self.container = container
+        self.title = container.task
+        self.members = [
+            Member(task, position, self._earlier.get(position))
+            for position, task in enumerate(container.tasks)
+        ]
+        if self.cancelled:
+            self.cancel()
+
+    def drop(self) -> None:
+        """Leave it to the journal until it is its turn."""
+        self.container = None
+        self.members = []
+
+    def cancel(self) -> None:
+        """Let every member end."""
+        self.cancelled = True
+        for member in self.members:
+            member.cancellation.cancel()
+
+    def reports(self) -> list[TaskReport]:
+        """What `query node` says of it."""
+        if not self.members:
+            return [TaskReport(task=self.title, state="queued", id=self.id, since=self.since)]
+        return [
+            TaskReport(
+                task=self.title,
+                state="cancelling" if member.cancellation.cancelled else member.state,
+                id=self.id,
+                vm_name=member.vm_name,
+                since=self.since,
+            )
+            for member in self.members
+        ]

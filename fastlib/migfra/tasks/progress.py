@@ -1,0 +1,117 @@
+"""Publishes how far tasks have come, at a bounded rate."""
+
+import asyncio
+from contextlib import suppress
+from logging import getLogger
+from typing import Final
+
+from fastlib.codec.errors import ValidationError
+from fastlib.message import topics
+from fastlib.message.node import Progress
+from fastlib.migfra.plugin_api.context import ProgressFacts
+from fastlib.migfra.telemetry.counters import Statistics
+from fastlib.transport import AsyncCommunicator, TransportError
+
+from .jobs import Member, Work
+
+log = getLogger("fastlib.migfra")
+
+QOS: Final = 0
+"""The next one says more than one that is late."""
+
+
+class Announcer:
+    """Sends the progress of every task of a daemon."""
+
+    def __init__(
+        self,
+        communicator: AsyncCommunicator,
+        host: str,
+        interval: float,
+        statistics: Statistics,
+    ) -> None:
+        self._communicator = communicator
+        self._topic = topics.PROGRESS(host)
+        self.interval: Final = interval
+        self._statistics = statistics
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def of(self, work: Work, member: Member) -> "Reporter":
+        """What a member reports to."""
+        return Reporter(self, work, member)
+
+    def send(self, work: Work, member: Member, facts: ProgressFacts) -> None:
+        """Publish, unless there is no connection: progress is not worth keeping."""
+        if not self._communicator.is_connected or len(self._sending) > 100:
+            return
+        try:
+            progress = Progress(
+                task=work.title,
+                id=work.id,
+                phase=facts.phase,
+                vm_name=facts.vm_name or member.vm_name,
+                percent=facts.percent,
+                transferred=facts.transferred,
+                total=facts.total,
+                remaining=facts.remaining,
+                dirty_rate=facts.dirty_rate,
+                expected=facts.expected,
+            )
+        except ValidationError as error:
+            log.warning("the hypervisor reports progress that cannot be sent: %s", error)
+            return
+        sending = asyncio.create_task(self._send(progress.to_yaml().encode()))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def _send(self, payload: bytes) -> None:
+        with suppress(TransportError):  # the next one will do
+            await self._communicator.send(payload, self._topic, QOS, timeout=1)
+
+    def moved(self, amount: int) -> None:
+        """So many bytes more have moved to another host."""
+        self._statistics.migrated_bytes += amount
+
+
+class Reporter:
+    """The progress of one member. `report` may be called from any thread, as often as wanted."""
+
+    def __init__(self, announcer: Announcer, work: Work, member: Member) -> None:
+        self._announcer = announcer
+        self._work = work
+        self._member = member
+        self._loop = asyncio.get_running_loop()
+        self._latest: dict[str | None, ProgressFacts] = {}
+        self._moved: dict[str | None, int] = {}
+        self._next = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    def report(self, facts: ProgressFacts) -> None:
+        """What is so now; published at once, or when the interval is over if nothing newer came."""
+        self._loop.call_soon_threadsafe(self._take, facts)
+
+    def _take(self, facts: ProgressFacts) -> None:
+        if self._ended:
+            return
+        if facts.transferred is not None:
+            before = self._moved.get(facts.vm_name, 0)
+            self._moved[facts.vm_name] = facts.transferred
+            self._announcer.moved(max(0, facts.transferred - before))
+        self._latest[facts.vm_name] = facts
+        if self._timer is None:
+            pause = max(0.0, self._next - self._loop.time())
+            self._timer = self._loop.call_later(pause, self._publish)
+
+    def _publish(self) -> None:
+        self._timer = None
+        self._next = self._loop.time() + self._announcer.interval
+        latest, self._latest = self._latest, {}
+        for facts in latest.values():
+            self._announcer.send(self._work, self._member, facts)
+
+    def end(self) -> None:
+        """The member has ended; its result says the rest."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,131 @@
+"""Sends answers in order, and tells the journal when the broker has them."""
+
+import asyncio
+import contextvars
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from logging import getLogger
+
+import msgspec
+
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.telemetry.logs import About
+from fastlib.transport import (
+    AsyncCommunicator,
+    ClosedError,
+    Delivery,
+    QueueFullError,
+    TransportError,
+)
+
+log = getLogger("fastlib.migfra")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer on its way."""
+
+    number: int | None
+    """Its container's in the journal, None if it is not there."""
+    about: About
+    payload: bytes
+    confirmed: "asyncio.Future[bool]"
+
+
+class Publisher:
+    """The answers on their way to the broker."""
+
+    def __init__(
+        self, communicator: AsyncCommunicator, journal: Journal, topic: str, qos: int
+    ) -> None:
+        self._communicator = communicator
+        self._journal = journal
+        self._topic = topic
+        self._qos = qos
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Answer] = deque()
+        self._unconfirmed = 0
+        self._worker: asyncio.Task[None] | None = None
+        self._change = asyncio.Event()
+
+    @property
+    def unconfirmed(self) -> int:
+        """Answers that the broker does not have yet."""
+        return self._unconfirmed
+
+    def put(self, number: int | None, id: str | None, payload: bytes) -> "asyncio.Future[bool]":
+        """Send the answer to a container; `number` is that in the journal if it is there.
+
+        The future is True once the broker has it, False if it does not take it.
+        """
+        answer = Answer(number, About(id, None), payload, self._loop.create_future())
+        self._unconfirmed += 1
+        self._waiting.append(answer)
+        if self._worker is None or self._worker.done():
+            # What others log meanwhile is not about the answer that happened to be the first.
+            self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
+        return answer.confirmed
+
+    async def _work(self) -> None:
+        while self._waiting:
+            answer = self._waiting[0]
+            try:
+                delivery = await self._communicator.send(answer.payload, self._topic, self._qos)
+            except QueueFullError:
+                await self._some_change()
+                continue
+            except ClosedError:
+                return  # what the journal has of it, the next run sends
+            except TransportError as error:  # no such is known; the next run may do better
+                log.error("a result could not be sent: %s", error, extra={"about": answer.about})
+                self._waiting.popleft()
+                self._settle(answer, False)
+                continue
+            self._waiting.popleft()
+            self._watch(delivery, answer)
+
+    async def _some_change(self) -> None:
+        """Wait until the broker has confirmed something, so that there is room."""
+        self._change.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):  # others may have made room, too
+                await self._change.wait()
+
+    def _watch(self, delivery: Delivery, answer: Answer) -> None:
+        if delivery.done:
+            self._done(delivery.future, answer)
+            return
+
+        def done(future: "Future[None]") -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._done, future, answer)
+
+        delivery.future.add_done_callback(done)
+
+    def _done(self, future: "Future[None]", answer: Answer) -> None:
+        error = future.exception()
+        if error is not None:
+            log.error("the broker has not taken a result: %s", error, extra={"about": answer.about})
+        elif answer.number is not None:
+            self._journal.confirmed(answer.number)
+        self._settle(answer, error is None)
+
+    def _settle(self, answer: Answer, sent: bool) -> None:
+        self._unconfirmed -= 1
+        self._change.set()
+        if not answer.confirmed.done():
+            answer.confirmed.set_result(sent)
+
+    async def flush(self, timeout: float) -> int:
+        """Wait until the broker has everything, at most `timeout` seconds; what is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._unconfirmed:
+                    self._change.clear()
+                    await self._change.wait()
+        return self._unconfirmed
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        if self._worker is not None:
+            self._worker.cancel()

@@ -1,0 +1,114 @@
+"""Results from what a hypervisor says, and the text that is sent."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.codec.errors import ValidationError
+from fastlib.message import Result, ResultContainer, Start, Task, TaskContainer, TimeMeasurement
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.domain_xml import read_domain
+
+NO_DOMAIN: Final = "n/a"
+"""Stands for the domain's name where there is none."""
+LONGEST_DETAILS: Final = 10_000
+"""Characters; an error is told to people."""
+
+
+def vm_name_of(task: Task) -> str:
+    """The domain that a task is about, `n/a` if it is not about one."""
+    name = getattr(task, "vm_name", None)
+    if not name and isinstance(task, Start) and task.xml is not None:
+        try:
+            name = read_domain(task.xml).name
+        except HypervisorError:  # the hypervisor will say so
+            name = None
+    return str(name) if name else NO_DOMAIN
+
+
+def failure(vm_name: str, reason: str) -> Result:
+    """The result of what went wrong, whatever characters the reason has."""
+    details = sound(reason) or "failed without a reason"
+    return Result(vm_name=vm_name, status="error", details=details)
+
+
+def sound(text: str) -> str:
+    """A text that a result can hold, of bounded length."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) > LONGEST_DETAILS:
+        text = f"{text[:LONGEST_DETAILS]}… ({len(text)} characters)"
+    return text
+
+
+def results_of(
+    outcome: Any, task: Task, retries: int, measurement: TimeMeasurement
+) -> tuple[Result, ...]:
+    """The results of a member from what its method returned.
+
+    Raises HypervisorError for what no method may return.
+    """
+    measured = measurement.snapshot() if measurement else None
+    if outcome is None or isinstance(outcome, str):
+        details = None if outcome is None else sound(outcome)
+        if details is None and retry_counter(task) is not None:
+            details = str(retries)
+        return (
+            task.declaration.result_type(
+                vm_name=vm_name_of(task),
+                status="success",
+                details=details,
+                time_measurement=measured,
+            ),
+        )
+    results = (outcome,) if isinstance(outcome, Result) else outcome
+    if not isinstance(results, Sequence) or not all(isinstance(r, Result) for r in results):
+        raise HypervisorError(
+            f"the hypervisor answered {task.declaration.task} with a {type(outcome).__name__}, "
+            "which is no outcome"
+        )
+    return tuple(
+        result
+        if measured is None or result.time_measurement
+        else msgspec.structs.replace(result, time_measurement=measured)
+        for result in results
+    )
+
+
+def retry_counter(task: Task) -> int | None:
+    """How often the task wants to be tried again, None if it does not say."""
+    counter: int | None = getattr(getattr(task, "parameter", None), "retry_counter", None)
+    return counter
+
+
+def answer_to(container: TaskContainer, results: Iterable[Result]) -> ResultContainer:
+    """The results of a container. Those that it cannot hold are told as errors."""
+    given = tuple(results)
+    try:
+        return ResultContainer.answer(container, given)
+    except ValidationError as error:
+        name = vm_name_of(container.tasks[0]) if container.tasks else NO_DOMAIN
+        reason = f"the hypervisor gave results that cannot be sent: {error}"
+        return ResultContainer.answer(container, (failure(name, reason),))
+
+
+def quit_answer(container: TaskContainer, left: str | None = None) -> ResultContainer:
+    """The answer to a quit; `left` says what has not ended."""
+    result = Result(vm_name=NO_DOMAIN, status="success", details=left)
+    return ResultContainer.answer(container, (result,))
+
+
+def write(answer: ResultContainer) -> bytes:
+    """The payload of an answer."""
+    return answer.to_yaml().encode()
+
+
+def store(results: Iterable[Result]) -> bytes:
+    """Results as the journal keeps them."""
+    return msgspec.json.encode([result.emit() for result in results])
+
+
+def restore(stored: bytes, task: Task) -> tuple[Result, ...]:
+    """Results as the journal has kept them."""
+    shape = task.declaration.result_type
+    return tuple(shape.load(tree) for tree in msgspec.json.decode(stored))

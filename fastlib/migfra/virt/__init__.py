@@ -1,0 +1,1 @@
+"""Knowledge of virtual machines that hypervisors share: names, XML, placement, pre-copy."""

@@ -1,0 +1,51 @@
+"""`connect` and `connect_async`: from options to a communicator."""
+
+from .aio import AsyncCommunicator
+from .communicator import Communicator
+from .core import CONNECT_SECONDS
+from .errors import MissingExtraError
+from .link import Link
+from .memory.link import MemoryLink
+from .options import MemoryOptions, MqttOptions
+
+
+def _link(options: MqttOptions | MemoryOptions) -> Link:
+    if isinstance(options, MemoryOptions):
+        return MemoryLink(options)
+    try:
+        from .mqtt.link import mqtt_link  # an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("paho"):
+            raise
+        raise MissingExtraError(
+            "MQTT needs paho-mqtt, which is not installed: pip install 'fastlib[mqtt]'"
+        ) from error
+    return mqtt_link(options)
+
+
+def connect(
+    options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
+) -> Communicator:
+    """A communicator that is connected. A broker that is not there yet is tried again.
+
+    Raises ConnectError after `timeout` seconds, RefusedError at once where another try would not
+    help, such as for a wrong password, OptionsError and MissingExtraError.
+    """
+    return Communicator(
+        _link(options),
+        publish_topic=options.publish_topic,
+        subscribe_topic=options.subscribe_topic,
+        timeout=timeout,
+    )
+
+
+async def connect_async(
+    options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
+) -> AsyncCommunicator:
+    """The same for coroutines: `async with await connect_async(options) as communicator`."""
+    communicator = AsyncCommunicator(
+        _link(options),
+        publish_topic=options.publish_topic,
+        subscribe_topic=options.subscribe_topic,
+    )
+    return await communicator.open(timeout)

@@ -1,0 +1,1 @@
+"""An embedded MQTT broker, amqtt's, for trying things out."""

@@ -1,0 +1,170 @@
+"""A broker of one's own for trying things out: amqtt's, in a thread of this process."""
+
+import errno
+import ipaddress
+import os
+import socket
+import threading
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from logging import getLogger
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from fastlib.transport.errors import ListenError, MissingExtraError, OptionsError
+from fastlib.transport.futures import wait
+
+if TYPE_CHECKING:
+    from .server import AmqttServer
+
+log = getLogger("fastlib.transport")
+
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 30.0
+"""Bounds for what takes some milliseconds."""
+
+BACKLOG: Final = 1024
+
+
+class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
+    """An MQTT 3.1.1 broker in this process, for trying things out, not for production.
+
+    It asks nobody for a password, therefore listens on loopback only, and forgets everything when
+    it ends; docs/transport.md says what else it lacks. `with EmbeddedBroker(port=0) as broker` runs
+    it on a free port, which is `broker.port`. It can be started again after `stop`.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 1883) -> None:
+        """`host` is a loopback address or `localhost`; port 0 is any that is free.
+
+        Raises OptionsError, and MissingExtraError if amqtt is not installed.
+        """
+        self.host: Final = _loopback(host)
+        if not 0 <= port < 65536:
+            raise OptionsError(f"a port is a number from 0 to 65535, not {port}")
+        self._asked_port = port
+        self._server: AmqttServer | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: Future[None] = Future()
+        self._make = _server_class()
+
+    @property
+    def port(self) -> int:
+        """Where it listens; once it has started, the port that was found for 0."""
+        return self._server.port if self._server is not None else self._asked_port
+
+    @property
+    def address(self) -> str:
+        """Host and port, an IPv6 address in brackets."""
+        return _address(self.host, self.port)
+
+    @property
+    def is_running(self) -> bool:
+        """True from `start` to `stop`, unless it broke down."""
+        return self._thread is not None and not self._ended.done()
+
+    def start(self) -> Self:
+        """Listen, and return when clients can connect. Raises ListenError if that cannot be."""
+        if self._thread is not None:
+            raise ListenError(f"the broker listens on {self.address} already")
+        server = self._make(_listen(self.host, self._asked_port))
+        ended: Future[None] = Future()
+        thread = threading.Thread(
+            target=_run, args=(server, ended), name=f"fastlib broker {server.port}", daemon=True
+        )
+        self._server, self._ended, self._thread = server, ended, thread
+        thread.start()
+        try:
+            wait(server.started, START_SECONDS, "the start of the broker")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it ends, by `stop` in another thread. Signals interrupt it.
+
+        Raises WaitTimeoutError after `timeout` seconds, and ListenError if it broke down.
+        """
+        wait(self._ended, timeout, "the end of the broker")
+
+    def stop(self) -> None:
+        """End every connection and free the port; once is enough."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        server.stop()
+        thread.join(STOP_SECONDS)
+        if thread.is_alive():
+            raise ListenError(f"the broker on port {server.port} did not end in {STOP_SECONDS:g} s")
+        self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_running else ", not running"
+        return f"<EmbeddedBroker {self.address}{state}>"
+
+
+def _run(server: "AmqttServer", ended: "Future[None]") -> None:
+    try:
+        server.run()
+    except Exception as error:
+        log.exception("the embedded broker broke down")
+        broken = ListenError(f"the embedded broker broke down: {error!r}")
+        ended.set_exception(broken)
+        if not server.started.done():
+            server.started.set_exception(broken)
+    else:
+        ended.set_result(None)
+
+
+def _server_class() -> "type[AmqttServer]":
+    try:
+        from .server import AmqttServer  # an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("amqtt"):
+            raise
+        raise MissingExtraError(
+            "the embedded broker needs amqtt, which is not installed: pip install 'fastlib[broker]'"
+        ) from error
+    return AmqttServer
+
+
+def _loopback(host: str) -> str:
+    """The address. Raises OptionsError for one that other machines could reach."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise OptionsError(f"the host to listen on is an IP address, not {host!r}") from None
+    if not address.is_loopback:
+        raise OptionsError(
+            f"the embedded broker asks for no password, so it listens on loopback only, not on "
+            f"{host}; for other machines run a broker such as mosquitto"
+        )
+    return host
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        remedy = "; port 0 is any that is free" if error.errno == errno.EADDRINUSE else ""
+        raise ListenError(f"cannot listen on {_address(host, port)}: {why}{remedy}") from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

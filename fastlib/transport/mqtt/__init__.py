@@ -1,0 +1,1 @@
+"""The link to an MQTT broker, by paho."""

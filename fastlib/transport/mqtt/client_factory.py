@@ -1,0 +1,81 @@
+"""From options to a client of paho that is ready to connect."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from fastlib.transport.errors import OptionsError
+from fastlib.transport.options import MqttOptions, TlsOptions
+
+from .paho_client import PahoClient
+
+CONNECT_SECONDS: Final = 5.0
+"""How long one try to reach the broker may take."""
+
+
+def port_of(options: MqttOptions) -> int:
+    """The port, or the usual one."""
+    return options.port or (8883 if options.tls else 1883)
+
+
+def make_client(
+    options: MqttOptions,
+    arrived: Callable[[paho.MQTTMessage], None],
+    released: Callable[[int], None],
+) -> PahoClient:
+    """A client that knows where to connect to. Raises OptionsError for files it cannot use."""
+    five = options.protocol == "5"
+    client = PahoClient(
+        arrived,
+        released,
+        client_id=options.client_id or f"fastlib-{uuid4().hex[:12]}",
+        clean_session=None if five else not options.persistent,
+        protocol=paho.MQTTv5 if five else paho.MQTTv311,
+    )
+    client.connect_timeout = CONNECT_SECONDS
+    if options.username is not None:
+        client.username_pw_set(options.username, _password(options))
+    if options.tls is not None:
+        client.tls_set_context(_tls(options.tls))
+    if options.will is not None:
+        will = options.will
+        client.will_set(will.topic, will.payload, will.qos, will.retain)
+    if five:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        if options.persistent:
+            properties.SessionExpiryInterval = options.session_expiry
+        client.connect_async(
+            options.host,
+            port_of(options),
+            options.keep_alive,
+            clean_start=not options.persistent,
+            properties=properties,
+        )
+    else:
+        client.connect_async(options.host, port_of(options), options.keep_alive)
+    return client
+
+
+def _password(options: MqttOptions) -> str | None:
+    if options.password_file is None:
+        return options.password
+    try:
+        return Path(options.password_file).read_text().partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeError) as error:
+        raise OptionsError(f"cannot read the password file: {error}") from error
+
+
+def _tls(options: TlsOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+        if options.certificate is not None:
+            context.load_cert_chain(options.certificate, options.key, options.key_password)
+    except (OSError, ssl.SSLError) as error:
+        raise OptionsError(f"cannot use the certificates of {options!r}: {error}") from error
+    return context

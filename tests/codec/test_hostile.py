@@ -1,0 +1,193 @@
+"""No input ends in anything but a message or a FastlibError: no crash, no hang, no other error."""
+
+import contextlib
+import gc
+import string
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import fastlib
+from fastlib import FastlibError, ResultContainer, Suspend
+from fastlib.message import Message
+from fastlib.testing.strategies import TEXTS, from_message
+from tests.support.hostile import FAMILIES, read
+from tests.support.strategies import MESSAGES, examples
+from tests.support.texts import mutated, written
+
+# --- any bytes ------------------------------------------------------------------------------------
+
+READERS = st.sampled_from([cls for cls in MESSAGES if issubclass(cls, Message)])
+
+
+@example(Suspend, b"")
+@example(Suspend, b"\0")
+@example(Suspend, b"\xff\xfe\0")
+@example(Suspend, b"\xef\xbb\xbf\xef\xbb\xbf")
+@examples(1_500, 200_000)
+@given(READERS, st.binary(max_size=200))
+def test_any_bytes(cls, data):
+    read(cls, data)
+
+
+@examples(1_000, 200_000)
+@given(READERS, st.text(st.characters(), max_size=100))
+def test_any_text(cls, text):
+    read(cls, text)
+
+
+@examples(1_000, 200_000)
+@given(READERS, st.text(st.sampled_from(" \n\t-:?[]{},'\"#&*!|>%@`\\~ab0"), max_size=60))
+def test_any_text_of_indicators(cls, text):
+    read(cls, text)
+
+
+@st.composite
+def damaged(draw):
+    """The bytes of a message, in any encoding, some of them changed."""
+    cls = draw(READERS)
+    rng = Random(draw(st.integers(0, 2**64)))
+    text = written(draw(from_message(cls)), rng)
+    for _ in range(rng.choice([0, 0, 1, 3])):
+        text = mutated(text, rng)
+    unit = rng.choice(["utf-8", "utf-8", "utf-8", "utf-16", "utf-16-be", "utf-32", "latin-1"])
+    data = bytearray(text.encode(unit, "replace"))
+    for _ in range(rng.choice([0, 1, 1, 2, 10])):
+        if data:
+            at = rng.randrange(len(data))
+            kind = rng.randrange(4)
+            if kind == 0:
+                data[at] = rng.randrange(256)
+            elif kind == 1:
+                data[at] ^= 1 << rng.randrange(8)
+            elif kind == 2:
+                del data[at : at + rng.choice([1, 2, 3, 20])]
+            else:
+                data[at:at] = bytes(rng.choices([0, 9, 10, 13, 32, 0x80, 0xC2, 0xED, 0xFF], k=2))
+    return cls, bytes(data)
+
+
+@examples(1_500, 100_000)
+@given(damaged())
+def test_damaged_messages(case):
+    read(*case)
+
+
+# --- any tree -------------------------------------------------------------------------------------
+
+_LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.text(st.characters()),
+    st.binary(max_size=3), st.dates(), st.just(...),
+)  # fmt: skip
+_KEYS = st.one_of(
+    st.sampled_from(["task", "list", "vm-name", "result", "parameter", "vcpu-map", "KPIS", "xml"]),
+    TEXTS,
+    st.integers(),
+    st.none(),
+    st.tuples(st.integers()),
+)
+_TREES = st.recursive(
+    _LEAVES,
+    lambda below: st.one_of(
+        st.lists(below, max_size=3),
+        st.tuples(below),
+        st.sets(st.integers(), max_size=2),
+        st.dictionaries(_KEYS, below, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@examples(1_000, 100_000)
+@given(READERS, _TREES)
+def test_any_tree(cls, tree):
+    with contextlib.suppress(FastlibError):
+        message = cls.load(tree)
+        assert cls.load(message.emit()) == message
+
+
+# --- what hurts -----------------------------------------------------------------------------------
+
+SIZES = {
+    # Size in the short series and one text of how many, then in the long series.
+    "characters": (2_000_000, 1, 16_000_000),
+    "patterns": (100_000, 1, 4_000_000),
+    "frames": (60_000, 12, 200_000),
+    "depths": (200_000, 1, 8_000_000),
+    "aliases": (50_000, 1, 2_000_000),
+    "counts": (60_000, 1, 4_000_000),
+    "encodings": (1_000_000, 1, 16_000_000),
+    "once_slow": (300_000, 1, 4_000_000),
+    "trees": (20_000, 1, 400_000),
+}
+
+
+def run(family, size, every, *parser):
+    """Reads a family of texts in a process of its own, which may not take more than its share."""
+    program = Path(__file__).parents[1] / "support" / "hostile.py"
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", program, family, str(size), str(every), *parser],
+        capture_output=True,
+        encoding="utf-8",
+        env={"PYTHONPATH": str(Path(fastlib.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
+    )
+    names = done.stdout.splitlines()
+    assert names, done.stderr
+    assert done.returncode == 0, f"{family}: {names[-1]}: {done.returncode}: {done.stderr[-2000:]}"
+
+
+def test_every_family_has_a_size():
+    assert SIZES.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_hostile_texts(family, pytestconfig):
+    size, every, large = SIZES[family]
+    if pytestconfig.getoption("long"):
+        size, every = large, 1
+    run(family, size, every)
+
+
+@pytest.mark.parametrize("family", sorted(SIZES))
+def test_hostile_texts_without_the_c_parser(family, pytestconfig):
+    every = 20 if family == "frames" else 1
+    run(family, *((20_000, 1) if pytestconfig.getoption("long") else (1_500, every)), "python")
+
+
+# --- what stays -----------------------------------------------------------------------------------
+
+
+def grows(action, first, more):
+    """The bytes that stay in memory of some repetitions after the first ones."""
+    for number in range(first):
+        action(number)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(first, first + more):
+        action(number)
+    gc.collect()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda n: ResultContainer.from_yaml(f"result: title {n}\nlist: []\n"),
+        lambda n: ResultContainer.from_yaml(f"{{result: title {n}, list: []}}"),
+        lambda n: ResultContainer(result=f"title {n}", results=[]).to_yaml(),
+        lambda n: ResultContainer.load({"result": f"title {n}", "list": []}).emit(),
+        lambda n: Suspend.from_yaml(f"{' ' * (n % 900)}vm-name: a\n"),
+        lambda n: fastlib.validate(f"task: {string.ascii_letters[n % 52] * n}"),
+    ],
+    ids=["block", "flow", "written", "tree", "indents", "unknown titles"],
+)
+def test_nothing_stays_of_what_was_read(action):
+    assert grows(action, 1_100, 1_000) < 100_000

@@ -1,0 +1,342 @@
+"""Two roads, one answer: the fast roads in and out against the exact ones that define them."""
+
+import re
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastlib
+from fastlib import FastlibError, Limits
+from fastlib.codec import composer
+from fastlib.codec.dispatch import read, read_exact
+from fastlib.codec.envelope import Envelope
+from fastlib.codec.fast_reader import DECLINED, read_fast
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.records import Converted, Record, shape_of
+from fastlib.codec.shapes import Tree
+from fastlib.codec.text import decode
+from fastlib.codec.writer import write_tree
+from fastlib.message.agent import Init
+from fastlib.message.pscom import PscomRequest
+from fastlib.testing.golden import rows
+from fastlib.testing.shrinking import smaller
+from fastlib.testing.strategies import NAMES, PLAIN_TEXTS, TEXTS, from_message
+from tests.support.strategies import MESSAGES, examples, name_of
+from tests.support.texts import crossed, mutated, pyyaml_default, ruamel_default, scribbled, written
+
+every_message = pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
+
+
+# --- out ------------------------------------------------------------------------------------------
+
+
+@every_message
+@examples(40, 5_000)
+@given(st.data())
+def test_what_is_compiled_writes_what_the_tree_does(cls, data):
+    message = data.draw(from_message(cls))
+    if cls is not PscomRequest:  # a bare word
+        assert message.to_yaml() == write_tree(message.emit())
+
+
+# --- in -------------------------------------------------------------------------------------------
+
+# Containers and what stands in them have most of the forms, so they are most of the examples.
+TYPES = MESSAGES + 3 * [
+    cls for cls in MESSAGES if isinstance(shape_of(cls), Envelope) or issubclass(cls, fastlib.Task)
+]
+
+
+def difference(cls, text):
+    """Where the fast road answers and the exact road does not say the same, without a problem."""
+    shape = shape_of(cls)
+    fast = read_fast(shape, text, DEFAULT_LIMITS)
+    if fast is DECLINED:
+        return None
+    try:
+        exact = read_exact(shape, text, what=cls.__name__)
+    except FastlibError as error:
+        return f"fast {fast!r}, exact refuses: {error}"
+    if fast != exact or repr(fast) != repr(exact):
+        return f"fast {fast!r}, exact {exact!r}"
+    # A strange title of results is no reason to decline; only `validate` speaks of it.
+    problems = [p for p in fastlib.validate(text, cls).problems if p.code != "unknown-title"]
+    return f"fast {fast!r}, but there are problems: {problems}" if problems else None
+
+
+def title_difference(cls, text):
+    """Where `load`, which takes the fast road by the title, and `validate` do not say the same."""
+    report = fastlib.validate(text)
+    try:
+        loaded = fastlib.load(text)
+    except FastlibError as error:
+        return f"load refuses: {error}; validate does not" if report.ok else None
+    if not report.ok:
+        return f"load {loaded!r}, validate refuses: {report.errors}"
+    same = loaded == report.message and repr(loaded) == repr(report.message)
+    return None if same else f"load {loaded!r}, validate {report.message!r}"
+
+
+def assert_alike(cls, text, differ):
+    found = differ(cls, text)
+    if found is not None:
+        text = smaller(text, lambda shorter: differ(cls, shorter) is not None)
+        pytest.fail(f"{cls.__name__}, {text!r}: {differ(cls, text) or found}")
+
+
+MUTANTS = 4
+"""Texts with something changed, for each that a writer has written."""
+
+
+@st.composite
+def cases(draw):
+    """A type, two messages of it, and the seed of their texts."""
+    cls = draw(st.sampled_from(TYPES))
+    some = from_message(cls, texts=PLAIN_TEXTS if draw(st.integers(0, 2)) else TEXTS)
+    return cls, draw(some), draw(some), draw(st.integers(0, 2**64))
+
+
+def texts(one, other, seed):
+    """A text as some writer would write it, then texts that are nearly such."""
+    rng = Random(seed)
+    text = written(one, rng)
+    yield text
+    if rng.random() < 0.2:
+        yield crossed(text, written(other, rng), rng)
+    for _ in range(MUTANTS):
+        mutant = text
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            mutant = mutated(mutant, rng)
+        yield mutant
+
+
+@examples(1_500, 100_000)
+@given(cases())
+def test_where_the_fast_road_answers_the_exact_road_says_the_same(case):
+    cls, *rest = case
+    for text in texts(*rest):
+        assert_alike(cls, text.removeprefix("\ufeff"), difference)
+
+
+@examples(500, 30_000)
+@given(cases())
+def test_a_title_is_read_alike_on_both_roads(case):
+    cls, *rest = case
+    for text in texts(*rest):
+        assert_alike(cls, text, title_difference)
+
+
+@examples(150, 10_000)
+@given(st.integers(0, 2**64))
+def test_scribbles_are_read_alike_on_both_roads(seed):
+    rng = Random(seed)
+    for _ in range(100):
+        cls, text = scribbled(rng)
+        assert_alike(cls, text, difference)
+        if rng.random() < 0.05:
+            assert_alike(cls, text, title_difference)
+
+
+# What the two roads, or `load` and `validate`, once said differently.
+ONCE_DIFFERENT = [
+    (fastlib.Migrate, "vm-name: a\ndestination: b\nparameter:: \n  retry_counter: 1\n"),
+    (fastlib.Repin, "vm-name: a\nvcpu-map:: [[0]]\n"),
+    (fastlib.Evacuate, "destinations\n- a\n"),
+    (fastlib.TaskContainer, "task: stop vm\nlist\n- vm-name: a\n"),
+    (fastlib.TaskContainer, "list:\n- vm-name: a\n---\ntask: stop vm\n"),
+    (fastlib.ResultContainer, '"result": a # b\nlist: []\n---\nresult: "a # b"\n'),
+    (fastlib.ResultContainer, 'result: "a # b"\nlist: []\n'),
+    (fastlib.ResultContainer, "result: a # b\nlist: []\n"),
+    (fastlib.Task, "\n..."),
+    (fastlib.Task, ""),
+    (fastlib.Suspend, "vm-name: |-\n  a\n  \ndriver: b\n"),
+    (fastlib.Suspend, "vm-name: |\n  a\n  \n\ndriver: b\n"),
+    (fastlib.Suspend, 'vm-name: "\\x0\\\n b"'),
+    (fastlib.Suspend, "vm-name: a\n---\n\ud800"),
+    (Init, "hostname: a\n---\ntask: init\n"),
+]
+
+
+@pytest.mark.parametrize(("cls", "text"), ONCE_DIFFERENT)
+def test_what_was_once_read_differently(cls, text):
+    for differ in (difference, title_difference):
+        assert differ(cls, text) is None, text
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@st.composite
+def limits(draw, size):
+    """Limits about as large as a text needs."""
+    given = {}
+    for name in ("max_nodes", "max_scalar", "max_depth", "max_bytes"):
+        if draw(st.booleans()):
+            most = {"max_depth": 8, "max_bytes": size + 9}.get(name, size // 4 + 9)
+            given[name] = draw(st.integers(1, most))
+    return Limits(**given)
+
+
+@examples(600, 30_000)
+@given(st.data())
+def test_the_fast_road_takes_nothing_that_goes_over_a_limit(data):
+    cls, one, _, seed = data.draw(cases())
+    text = written(one, Random(seed)).removeprefix("\ufeff")
+    tight = data.draw(limits(len(text)))
+    shape = shape_of(cls)
+    try:
+        value = read(shape, text, cls.__name__, "ignore", tight)
+    except FastlibError:
+        return
+    assert len(text.encode()) <= tight.max_bytes
+    assert read_exact(shape, text, what=cls.__name__, limits=tight) == value
+
+
+# --- what the fast road is for --------------------------------------------------------------------
+
+
+def is_read_fast(cls, text):
+    decoded = decode(text, DEFAULT_LIMITS, cls.__name__)
+    return read_fast(shape_of(cls), decoded, DEFAULT_LIMITS) is not DECLINED
+
+
+def has_a_fast_road(cls):
+    """A bare word, an empty document and a tree of anything have none, and need none."""
+    shape = shape_of(cls)
+    if isinstance(shape, Converted):
+        shape = shape.wire
+    if isinstance(shape, Record):
+        return shape.fields and not holds_a_tree(shape)
+    return isinstance(shape, Envelope)
+
+
+def holds_a_tree(shape):
+    """Whether anything may stand somewhere in a shape."""
+    if isinstance(shape, Record):
+        return any(holds_a_tree(field.shape) for field in shape.fields)
+    below = [getattr(shape, name, None) for name in ("item", "value", "wire")]
+    return isinstance(shape, Tree) or any(map(holds_a_tree, filter(None, below)))
+
+
+ORDINARY = NAMES.map("vm-{}".format)
+TYPES_WITH_A_FAST_ROAD = [cls for cls in MESSAGES if has_a_fast_road(cls)]
+
+
+def share(texts):
+    """The share of some types' texts, those without any problem, that the fast road takes."""
+    taken = [
+        is_read_fast(cls, text)
+        for cls, text in texts
+        if has_a_fast_road(cls) and not fastlib.validate(text, cls).problems
+    ]
+    assert len(taken) > 4
+    return sum(taken) / len(taken)
+
+
+def produced(write, texts, count):
+    """What a writer makes of messages, those without any member left out."""
+    found = []
+
+    @settings(max_examples=count)
+    @given(
+        st.sampled_from(TYPES_WITH_A_FAST_ROAD).flatmap(lambda cls: from_message(cls, texts=texts))
+    )
+    def collect(message):
+        text = write(message)
+        members = map(type, getattr(message, "results", ()))
+        # An empty mapping is as good as nothing. Options that other tests add to tasks take the
+        # exact road.
+        added = any(
+            getattr(each, "extensions", ()) for each in (message, *getattr(message, "tasks", ()))
+        )
+        if "{}" not in text and not added and all(map(has_a_fast_road, members)):
+            found.append((type(message), text))
+
+    collect()
+    return found
+
+
+def of_peers(pattern):
+    """What the C++ peers wrote, and what they wrote with a newer parser."""
+    return [
+        (row.cls, text)
+        for row in rows()
+        if row.ok and re.match(pattern, row.why)
+        for text in (row.echo, row.newer_echo)
+        if text is not None
+    ]
+
+
+def of_libraries(pattern):
+    """What other libraries wrote, in the texts that the vectors were made with."""
+    return [(row.cls, row.text) for row in rows() if row.ok and re.match(pattern, row.why)]
+
+
+def test_the_fast_road_reads_what_is_written_here():
+    assert share(produced(lambda message: message.to_yaml(), ORDINARY, 300)) == 1
+    assert share(produced(lambda message: message.to_yaml(style="literal"), ORDINARY, 300)) == 1
+    assert share(produced(lambda message: message.to_yaml(), TEXTS, 300)) >= 0.9  # odd keys
+
+
+@pytest.mark.parametrize("write", [pyyaml_default, ruamel_default])
+def test_the_fast_road_reads_what_python_libraries_write(write):
+    assert share(produced(lambda message: write(message, Random(0)), ORDINARY, 200)) >= 0.95
+    assert share(produced(lambda message: write(message, Random(0)), TEXTS, 200)) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("found", "least"),
+    [
+        pytest.param(of_peers("gen-|bench|reload|emit-reload"), 0.96, id="cpp"),
+        pytest.param(of_peers("style-"), 0.95, id="cpp-echoes"),
+        pytest.param(of_libraries("style-ruamel"), 0.95, id="ruamel.yaml"),
+        # The others with flow mappings, tags, folded blocks and comments are not for this road.
+        pytest.param(of_libraries("style-(js|npm)"), 0.6, id="js-yaml"),
+        pytest.param(of_libraries("style-pyyaml-(?!flow|canonical|version)"), 0.55, id="PyYAML"),
+        pytest.param(of_libraries("style-own"), 0.7, id="by-hand"),
+    ],
+)
+def test_the_fast_road_reads_what_peers_write(found, least):
+    assert share(found) >= least
+
+
+# --- the exact road without PyYAML's C extension --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def _python_parser():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composer, "HAS_C_PARSER", False)
+        yield
+
+
+def outcome(cls, text):
+    try:
+        return repr(read_exact(shape_of(cls), text, what=cls.__name__))
+    except FastlibError:
+        return FastlibError
+
+
+@pytest.mark.usefixtures("_python_parser")
+@every_message
+@examples(8, 500)
+@given(st.data())
+def test_own_texts_are_read_by_the_python_parser(cls, data):
+    message = data.draw(from_message(cls))
+    for style in ("block", "literal", "flow"):
+        text = message.to_yaml(style=style)
+        assert outcome(cls, text) == repr(message)
+
+
+@examples(150, 20_000)
+@given(cases())
+def test_both_parsers_read_alike(case):
+    cls, one, _, seed = case
+    text = written(one, Random(seed)).removeprefix("\ufeff")
+    by_c = outcome(cls, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composer, "HAS_C_PARSER", False)
+        by_python = outcome(cls, text)
+    assert by_c == by_python or "\t" in text, text

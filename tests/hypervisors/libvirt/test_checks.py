@@ -1,0 +1,267 @@
+"""Whether a migration can come to a good end: what both hosts are asked, and what is refused.
+
+Where libvirt's driver `test` can show it, it does; other kinds of hosts are played (see played.py).
+"""
+
+import asyncio
+
+import pytest
+
+from fastlib import Migrate, MigrateParameter
+from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions, checks
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
+from fastlib.migfra.hypervisors.libvirt.site import Site
+from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.plugin_api.hypervisor import Node
+from tests.support.libvirt.driver import HOST, domain
+from tests.support.libvirt.played import PAUSED, RUNNING, SHUT_OFF, PlayedDomain, Stage, refusal
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+def task_of(destination="node02", **parameter):
+    return Migrate(vm_name="vm1", destination=destination, parameter=MigrateParameter(**parameter))
+
+
+# By libvirt's own driver
+
+
+def check_in_earnest(path, here, there, **parameter):
+    """Check a migration between two hosts of the driver `test` that have these domains.
+
+    The destination is libvirt's own example of a host if no domains are given.
+    """
+
+    def host(name, *domains):
+        inner = "".join(domains)
+        (path / f"{name}.xml").write_text(HOST.replace("</node>", f"{inner}</node>"))
+
+    host("node01", *here)
+    remote = "test:///<host>"
+    if there is not None:
+        host("node02", *there)
+        remote = f"test://{path}/<host>.xml"
+    options = LibvirtOptions(
+        driver="test", local_uri=f"test://{path}/node01.xml", remote_uri=remote
+    )
+    parameter = {"destination": "default" if there is None else "node02", **parameter}
+
+    async def main():
+        site = Site(options, Node("node01"))
+        try:
+            trip = trip_of(site, task_of(**parameter))
+            return await checks.check(site, trip, Context("node01"))
+        finally:
+            await site.connections.close()
+
+    return asyncio.run(main())
+
+
+SMALL = domain(memory=1024, vcpus=2)
+
+
+def test_both_hosts_are_good(tmp_path):
+    source, destination = check_in_earnest(tmp_path, [SMALL], None)
+    assert source.sighting.running
+    assert not destination.sighting.known
+    assert (source.kind, source.cpus, destination.cpus) == ("TEST", 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "parameter", "why"),
+    [
+        ([], [], {}, "there is no domain vm1 on node01; look at its spelling, and where it is"),
+        ([SMALL], [SMALL], {}, "node02 has an active domain vm1 already"),
+        ([SMALL], [], {"destination": "node01"}, "vm1 is on node01, and is to go there as well"),
+        ([SMALL], [], {"destination": "a b"}, "'a b' cannot be the name of a host"),
+        ([SMALL], [], {"destination": "node03"}, "libvirt on node03 cannot be reached"),
+        ([SMALL], [], {"migration_type": "offline"},
+         "vm1 is active on node01, but only a domain that is shut off migrates offline"),
+        ([SMALL], None, {"vcpu_map": [[0]] * 3}, "has 3 rows, but vm1 has 2 vCPUs"),
+        ([SMALL], None, {"vcpu_map": [[0], []]}, "has no CPU for vCPU 1"),
+        ([SMALL], None, {"vcpu_map": [[0], [16]]},
+         "the vcpu-map has CPU 16, but default has the CPUs 0 to 15"),
+        ([SMALL], [], {"on_timeout": "post-copy"}, "post-copy needs migration-type: live"),
+        ([SMALL], [], {"transport": "pigeon"}, "there is no transport 'pigeon'"),
+        ([domain(memory=3073)], None, {},
+         "default has 3072 KiB of memory free, vm1 needs 3073 KiB"),
+    ],
+)  # fmt: skip
+def test_refused_in_earnest(tmp_path, here, there, parameter, why):
+    with pytest.raises(HypervisorError, match=why):
+        check_in_earnest(tmp_path, here, there, **parameter)
+
+
+# By hosts that are played
+
+
+def check(stage, **parameter):
+    task = task_of(**parameter)
+    trip = trip_of(stage.site, task)
+    checked = run_virtual(checks.check(stage.site, trip, stage.context))
+    assert stage.told == []  # nothing is changed
+    return checked
+
+
+def refused(stage, **parameter):
+    with pytest.raises(HypervisorError) as caught:
+        check(stage, **parameter)
+    assert stage.told == []
+    return str(caught.value)
+
+
+def test_another_kind_of_hypervisor():
+    stage = Stage()
+    stage.destination.kind = "Xen"
+    assert refused(stage) == "node01 has the hypervisor QEMU, node02 has Xen"
+
+
+def test_another_major_version():
+    stage = Stage()
+    stage.source.version, stage.destination.version = 7_002_005, 8_000_000
+    assert refused(stage) == (
+        "node01 has QEMU 7.2.5, node02 has 8.0.0; the major versions must be the same"
+    )
+    stage.destination.version = 7_000_000
+    check(stage)
+
+
+def test_no_room():
+    stage = Stage(reserved_memory=100)
+    stage.destination.free = 1123
+    assert refused(stage) == "node02 has 1023 KiB of memory free, vm1 needs 1024 KiB"
+    stage.destination.free = 1124
+    check(stage)
+    stage.destination.free = 50
+    assert "node02 has 0 KiB of memory free" in refused(stage)
+    stage.domain.state_now = [SHUT_OFF, 1]
+    check(stage, migration_type="offline")  # which needs none
+
+
+@pytest.mark.parametrize("reason", [2, 12, 13])
+def test_left_behind_by_an_earlier_migration(reason):
+    stage = Stage()
+    stage.domain.state_now = [PAUSED, reason]
+    assert refused(stage) == (
+        "vm1 stands still on node01 since an earlier migration, and may run on its destination; "
+        "look at both hosts, and destroy what is stale"
+    )
+
+
+@pytest.mark.parametrize("state", [[RUNNING, 1], [2, 0], [PAUSED, 1], [PAUSED, 5], [7, 0]])
+def test_what_may_migrate(state):
+    """Running, waiting for a resource, paused by its user or by an error, asleep."""
+    stage = Stage()
+    stage.domain.state_now = state
+    source, _ = check(stage)
+    assert source.sighting.active
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ([SHUT_OFF, 1], "vm1 is shut off on node01; start it first, or choose migration-type: off"),
+        ([4, 1], "vm1 is shutting down on node01; only a domain that runs or is paused can"),
+        ([6, 1], "vm1 is crashed on node01; only a domain that runs or is paused can migrate"),
+    ],
+)
+def test_what_may_not(state, why):
+    stage = Stage()
+    stage.domain.state_now = state
+    assert refused(stage).startswith(why)
+
+
+def test_another_domain_of_that_name():
+    stage = Stage()
+    other = stage.destination.add(PlayedDomain("vm1", SHUT_OFF, 1))
+    check(stage)  # its own definition, which it had left there
+    other.uuid = UUID
+    assert refused(stage) == (
+        f"node02 has another domain with the name vm1 (UUID {UUID}, not {stage.domain.uuid}); "
+        "undefine it there first"
+    )
+
+
+@pytest.mark.parametrize("name", ["source", "destination"])
+def test_a_host_that_is_away(name):
+    stage = Stage()
+    getattr(stage, name).is_there = False
+    with pytest.raises(LostError, match="is away"):
+        check(stage)
+
+
+# CPUs
+
+MODEL = "<cpu mode='custom' match='exact'><model>Haswell</model></cpu>"
+PASSED = "<cpu mode='host-passthrough' check='none'/>"
+OF_HOST = (
+    "<capabilities><host><cpu><arch>x86_64</arch><model>Skylake</model></cpu></host></capabilities>"
+)
+TYPE = "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>"
+
+
+def asked(xml, capabilities=OF_HOST):
+    return checks.cpu_of(f"<domain type='kvm'>{xml}</domain>", lambda: capabilities)
+
+
+def never():
+    raise AssertionError("the host's capabilities are not needed")
+
+
+def test_a_model():
+    found = checks.cpu_of(f"<domain type='kvm'>{TYPE}{MODEL}</domain>", never)
+    assert (found.of_host, found.architecture, found.machine, found.kind) == (
+        False, "x86_64", "pc-q35-7.2", "kvm",
+    )  # fmt: skip
+    assert "<model>Haswell</model>" in found.xml
+
+
+def test_the_host_passed_through():
+    found = asked(TYPE + PASSED)
+    assert found.of_host
+    assert "<model>Skylake</model>" in found.xml
+    assert "host-passthrough" not in found.xml
+
+
+@pytest.mark.parametrize(
+    ("xml", "capabilities"),
+    [
+        (TYPE, OF_HOST),
+        (TYPE + "<cpu><topology sockets='1'/></cpu>", OF_HOST),
+        (TYPE + PASSED, "<capabilities><host/></capabilities>"),
+        (TYPE + PASSED, "<capabilities><host><cpu><arch>i686</arch></cpu></host></capabilities>"),
+        (MODEL, OF_HOST),
+    ],
+)
+def test_nothing_to_compare(xml, capabilities):
+    assert asked(xml, capabilities) is None
+
+
+@pytest.mark.parametrize("cpu", [MODEL, PASSED])
+def test_a_cpu_that_the_destination_lacks(cpu):
+    stage = Stage()
+    stage.source.capabilities = OF_HOST
+    stage.domain.above_devices = TYPE + cpu
+    check(stage)
+    ((*described, xml),) = stage.destination.compared
+    assert described == ([] if cpu is PASSED else ["x86_64", "pc-q35-7.2", "kvm"])
+    assert ("Skylake" if cpu is PASSED else "Haswell") in xml
+    assert not stage.source.compared
+    stage.destination.cpu_fits = False
+    assert refused(stage) == (
+        "the CPU of node02 lacks what that of vm1 has; give the domain a CPU model that both hosts "
+        "have"
+    )
+    stage.domain.state_now = [SHUT_OFF, 1]
+    check(stage, migration_type="offline")  # it will start there, or it will not
+
+
+def test_cpus_that_cannot_be_compared_are_taken_for_good():
+    stage = Stage()
+    stage.domain.above_devices = TYPE + MODEL
+    stage.destination.refuses["compare"] = refusal("NO_SUPPORT", "this function is not supported")
+    check(stage)
+    stage.destination.refuses["compare"] = refusal("INTERNAL_ERROR", "Unknown CPU model Haswell")
+    assert "Unknown CPU model Haswell" in refused(stage)

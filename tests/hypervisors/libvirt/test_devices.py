@@ -1,0 +1,340 @@
+"""PCI devices of the host and shared memory: given to a domain, taken away, and given back.
+
+The hosts are played (see played.py), as no machine of the tests has a device to pass through.
+"""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from fastlib.message import PciAddress, PciId
+from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt import devices
+from fastlib.migfra.hypervisors.libvirt.api import api
+from tests.support.libvirt.cards import (
+    FIRST,
+    HOSTDEV,
+    INTERFACE,
+    KIND,
+    SECOND,
+    SHMEM,
+    THIRD,
+    host_of,
+    places,
+    taken_by,
+)
+from tests.support.libvirt.played import SHUT_OFF, PlayedDomain, refusal
+
+CARD = PciId(vendor=0x15B3, device=0x1004)
+
+
+class Clock:
+    """What `devices` has as `time`."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(devices, "time", clock)
+    return clock
+
+
+def only(found):
+    (one,) = found
+    return one
+
+
+# Attach
+
+
+def test_the_first_free_one_of_a_kind():
+    host = host_of(FIRST, SECOND, THIRD)
+    taken_by(host, "vm2", FIRST)
+    assert str(devices.attach_kind(host, "vm1", CARD)) == SECOND
+    assert str(devices.attach_kind(host, "vm1", CARD)) == THIRD
+    assert places(host.domains["vm1"]) == [SECOND, THIRD]
+
+
+def test_a_domain_that_is_shut_off_takes_nothing():
+    host = host_of(FIRST)
+    taken_by(host, "vm2", FIRST, SHUT_OFF)
+    assert str(devices.attach_kind(host, "vm1", CARD)) == FIRST
+
+
+def test_a_network_card_takes_its_device_as_well():
+    host = host_of(FIRST)
+    host.add(PlayedDomain("vm2")).devices.append(INTERFACE)
+    with pytest.raises(HypervisorError, match="they are in use by vm2"):
+        devices.attach_kind(host, "vm1", CARD)
+
+
+def test_nothing_free_names_who_has_it():
+    host = host_of(FIRST, SECOND)
+    taken_by(host, "vm3", FIRST)
+    taken_by(host, "vm2", SECOND)
+    with pytest.raises(HypervisorError) as caught:
+        devices.attach_kind(host, "vm1", CARD)
+    assert str(caught.value) == (
+        "node01 has no free PCI device 0x15b3:0x1004: they are in use by vm2, vm3"
+    )
+
+
+@pytest.mark.parametrize("kind", [(0x15B3, 0x1003), (0x15B4, 0x1004)])
+def test_none_of_the_kind(kind):
+    host = host_of(FIRST, kind=kind)
+    with pytest.raises(HypervisorError, match="PCI device 0x15b3:0x1004: it has none at all"):
+        devices.attach_kind(host, "vm1", CARD)
+
+
+def test_a_libvirt_that_knows_no_devices_is_not_taken_for_a_host_without():
+    host = host_of(FIRST)
+    host.knows_devices = False
+    with pytest.raises(
+        HypervisorError, match=r"node01 does not tell .* libvirt-daemon-driver-node"
+    ):
+        devices.attach_kind(host, "vm1", CARD)
+
+
+def test_one_that_is_refused_is_passed_over(monkeypatch):
+    """Another domain has got it between the look and the call."""
+    host = host_of(FIRST, SECOND)
+    monkeypatch.setattr(devices, "_taken", lambda connection: {})
+    taken_by(host, "vm2", FIRST)
+    assert str(devices.attach_kind(host, "vm1", CARD)) == SECOND
+    with pytest.raises(HypervisorError) as caught:
+        devices.attach_kind(host, "vm1", CARD)
+    text = str(caught.value)
+    assert text.startswith("no PCI device 0x15b3:0x1004 can be attached to vm1: 0000:03:00.1: ")
+    assert "domain vm2; 0000:03:00.2: " in text
+
+
+def test_by_address():
+    host = host_of(FIRST)
+    devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
+    assert places(host.domains["vm1"]) == [FIRST]
+    assert 'managed="yes"' in only(host.domains["vm1"].given)
+
+
+def test_an_address_that_is_in_use_names_the_user():
+    host = host_of(FIRST)
+    taken_by(host, "vm2", FIRST)
+    with pytest.raises(HypervisorError) as caught:
+        devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
+    assert str(caught.value) == ("the PCI device 0000:03:00.1 is in use by vm2; choose another")
+    assert not host.domains["vm1"].given
+
+
+def test_a_refusal_by_address_is_libvirts():
+    host = host_of(FIRST)
+    host.domains["vm1"].refuses["attach"] = refusal("INTERNAL_ERROR", "no such device")
+    with pytest.raises(api().libvirtError, match="no such device"):
+        devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
+
+
+def test_a_domain_that_goes_meanwhile_takes_nothing():
+    host = host_of(FIRST)
+    other = host.add(PlayedDomain("vm2"))
+
+    def gone(flags=0):
+        raise refusal("NO_DOMAIN", "Domain not found")
+
+    other.XMLDesc = gone
+    devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
+
+    def broken(flags=0):
+        raise refusal("INTERNAL_ERROR", "broken")
+
+    other.XMLDesc = broken
+    with pytest.raises(api().libvirtError, match="broken"):
+        devices.attach_address(host, "vm1", PciAddress.parse(SECOND))
+
+
+# Look and detach
+
+
+def test_what_is_attached_and_of_which_kind():
+    host = host_of(FIRST)
+    host.domains["vm1"].devices += ["<disk/>", INTERFACE, SHMEM, "<hostdev type='usb'/>"]
+    card, shared = devices.attached(host, "vm1")
+    assert (card.kind, card.address, card.vendor, card.device) == ("pci", FIRST, *KIND)
+    assert (shared.kind, shared.address, shared.vendor) == ("ivshmem", None, None)
+    devices.check_movable("vm1", [card, shared])
+
+
+def test_one_whose_kind_is_not_known_cannot_move():
+    host = host_of()
+    host.domains["vm1"].devices += [HOSTDEV, SHMEM]
+    for knows in (True, False):
+        host.knows_devices = knows
+        found = devices.attached(host, "vm1")
+        with pytest.raises(HypervisorError) as caught:
+            devices.check_movable("vm1", found)
+        assert f"the kind of the PCI device {FIRST} of vm1" in str(caught.value)
+        assert "or detach the device first" in str(caught.value)
+
+
+def test_a_libvirt_that_fails_is_not_taken_for_one_without_devices(monkeypatch):
+    host = host_of(FIRST)
+    host.domains["vm1"].devices += [HOSTDEV]
+
+    def broken(flags):
+        raise refusal("INTERNAL_ERROR", "udev is broken")
+
+    monkeypatch.setattr(host, "listAllDevices", broken)
+    with pytest.raises(api().libvirtError, match="udev is broken"):
+        devices.attached(host, "vm1")
+
+
+@pytest.mark.parametrize("looks", [0, 1, 7])
+def test_detaching_waits_for_the_guest(clock, looks):
+    host = host_of(FIRST)
+    domain = host.domains["vm1"]
+    domain.devices += [HOSTDEV, SHMEM]
+    domain.looks_to_let_go = looks
+    devices.detach(host, "vm1", HOSTDEV)
+    assert domain.devices == [SHMEM]
+    assert clock.now == pytest.approx(looks * 0.1)
+
+
+def test_a_guest_that_does_not_let_go(clock, monkeypatch):
+    monkeypatch.setattr(devices, "_DETACH_SECONDS", 3.0)
+    host = host_of(FIRST)
+    domain = host.domains["vm1"]
+    domain.devices.append(HOSTDEV)
+    domain.looks_to_let_go = None
+    with pytest.raises(HypervisorError) as caught:
+        devices.detach(host, "vm1", HOSTDEV)
+    assert str(caught.value) == (
+        "vm1 has not let a device go within 3 s; its operating system must support hot unplugging "
+        "and have booted"
+    )
+    assert 3.0 <= clock.now < 3.2
+    assert places(domain) == [FIRST]
+
+
+# Reattach
+
+
+def detached(host, xml, name="vm1"):
+    """Take a device from a domain, as a migration does."""
+    host.domains[name].devices.append(xml)
+    device = devices.attached(host, name)[-1]
+    devices.detach(host, name, device.xml)
+    return device
+
+
+def test_at_home_the_same_one_comes_first():
+    host = host_of("0000:02:00.0", FIRST)
+    device = detached(host, HOSTDEV)
+    devices.reattach(host, "vm1", device, True)
+    assert places(host.domains["vm1"]) == [FIRST]
+
+
+def test_at_home_another_one_will_do():
+    host = host_of(FIRST, SECOND)
+    device = detached(host, HOSTDEV)
+    taken_by(host, "vm2", FIRST)
+    devices.reattach(host, "vm1", device, True)
+    assert places(host.domains["vm1"]) == [SECOND]
+
+
+@pytest.mark.parametrize("xml", [HOSTDEV, SHMEM])
+def test_at_home_nothing_is_done_if_it_was_never_detached(xml):
+    host = host_of(FIRST, SECOND)
+    domain = host.domains["vm1"]
+    domain.devices.append(xml)
+    device = only(devices.attached(host, "vm1"))
+    devices.reattach(host, "vm1", device, True)
+    assert not domain.given
+    assert domain.devices == [xml]
+
+
+def test_on_another_host_there_is_no_looking_for_the_same():
+    """What has the same address there is another device."""
+    home, there = host_of(FIRST), host_of(FIRST, SECOND, name="node02")
+    device = detached(home, HOSTDEV)
+    there.domains["vm1"].devices.append(HOSTDEV)
+    devices.reattach(there, "vm1", device, False)
+    assert places(there.domains["vm1"]) == [FIRST, SECOND]
+
+
+def given(xml, address):
+    """What another host's domain is given for a device."""
+    home, there = host_of(FIRST), host_of(address, name="node02")
+    devices.reattach(there, "vm1", detached(home, xml), False)
+    element = ElementTree.fromstring(only(there.domains["vm1"].given))
+    assert element.find("alias") is None
+    assert element.find("address") is None
+    source = element.find("source/address")
+    assert [source.get(key) for key in ("domain", "bus", "slot", "function")] == [
+        "0x0001", "0x82", "0x1c", "0x7",
+    ]  # fmt: skip
+    return element
+
+
+def test_a_device_keeps_its_driver_and_its_rom():
+    element = given(HOSTDEV, "0001:82:1c.7")
+    assert (element.tag, element.get("managed")) == ("hostdev", "yes")
+    assert element.find("driver").get("name") == "vfio"
+    assert element.find("rom").get("bar") == "off"
+
+
+def test_a_network_card_keeps_its_mac_its_driver_and_its_vlan():
+    element = given(INTERFACE, "0001:82:1c.7")
+    assert (element.tag, element.get("type")) == ("interface", "hostdev")
+    assert element.find("mac").get("address") == "52:54:00:6d:90:02"
+    assert element.find("driver").get("name") == "vfio"
+    assert element.find("vlan/tag").get("id") == "42"
+    assert element.find("source/address").get("type") == "pci"
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_two_of_one_kind(at_home):
+    host = host_of(FIRST, SECOND)
+    both = [detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))]
+    where = host if at_home else host_of(SECOND, THIRD, name="node02")
+    for device in both:
+        devices.reattach(where, "vm1", device, at_home)
+    domain = where.domains["vm1"]
+    assert places(domain) == ([FIRST, SECOND] if at_home else [SECOND, THIRD])
+
+
+def test_two_of_one_kind_where_there_is_one():
+    home, there = host_of(FIRST, SECOND), host_of(THIRD, name="node02")
+    both = [detached(home, HOSTDEV), detached(home, HOSTDEV.replace("'0x1'", "'0x2'"))]
+    devices.reattach(there, "vm1", both[0], False)
+    with pytest.raises(HypervisorError, match=r"node02 has no free PCI .*: they are in use by vm1"):
+        devices.reattach(there, "vm1", both[1], False)
+
+
+def test_at_home_none_takes_the_place_of_one_that_is_to_come_back_as_well():
+    """Otherwise the second one would seem never to have been detached."""
+    host = host_of(FIRST, SECOND)
+    one, other = detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))
+    taken_by(host, "vm2", FIRST)
+    with pytest.raises(HypervisorError, match=r"node01 has no free PCI .*: they are in use by vm2"):
+        devices.reattach(host, "vm1", one, True, [other.address])
+    devices.reattach(host, "vm1", other, True, [one.address])
+    assert places(host.domains["vm1"]) == [SECOND]
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_shared_memory_comes_back_without_its_place_in_the_guest(at_home):
+    home = host_of()
+    device = detached(home, SHMEM)
+    where = home if at_home else host_of(name="node02")
+    devices.reattach(where, "vm1", device, at_home)
+    element = ElementTree.fromstring(only(where.domains["vm1"].given))
+    assert (element.get("name"), element.find("size").text) == ("shared", "64")
+    assert element.find("model").get("type") == "ivshmem-plain"
+    assert element.find("alias") is None
+    assert element.find("address") is None

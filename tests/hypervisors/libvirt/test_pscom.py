@@ -1,0 +1,87 @@
+"""The pscom processes of a domain are asked over a broker, and all of them have to answer."""
+
+import asyncio
+import os
+
+import pytest
+
+from fastlib import MigrateParameter
+from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
+from fastlib.migfra.hypervisors.libvirt.migration_spec import Trip
+from fastlib.migfra.hypervisors.libvirt.pscom import Pscom, count_of
+from fastlib.migfra.hypervisors.libvirt.site import Site
+from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
+
+PATIENCE = 30.0
+
+
+@pytest.mark.parametrize("answering", [3, 2])
+def test_suspend_and_resume(answering):
+    asked = []
+
+    async def scene():
+        broker = MemoryBroker()
+        options = MemoryOptions(broker=broker)
+        async with await connect_async(options) as own, await connect_async(options) as processes:
+
+            async def answer(message):
+                asked.append(message.payload)
+                for number in range(answering):
+                    await processes.send(b"done", f"fast/pscom/vm1/p{number}/response")
+
+            await processes.subscribe("fast/pscom/vm1/any_proc/request", answer)
+            pscom = Pscom(
+                Node("node01"), Context("node01", communicator=own), "vm1", 3,
+                PATIENCE if answering == 3 else 0.2,
+            )  # fmt: skip
+            await pscom.suspend()
+            await pscom.resume()
+
+    if answering == 3:
+        asyncio.run(scene())
+        assert asked == [b"suspend", b"resume"]
+    else:
+        with pytest.raises(HypervisorError, match="2 of 3 pscom processes in vm1 have answered"):
+            asyncio.run(scene())
+
+
+def count(text, **options):
+    site = Site(LibvirtOptions(**options), Node("node01"))
+    trip = Trip(
+        name="127.0.0.1",  # nobody listens there
+        source="node01",
+        destination="node02",
+        parameter=MigrateParameter(),
+        pscom_hook_procs=text,
+    )
+    return asyncio.run(count_of(site, trip))
+
+
+def test_counts():
+    assert [count(text) for text in (None, "0", "17")] == [0, 0, 17]
+    for text in ("", "-1", "many", "1e3", "9999999"):
+        with pytest.raises(HypervisorError, match="pscom-hook-procs is a count or auto"):
+            count(text)
+
+
+@pytest.mark.parametrize(
+    ("ssh", "why"),
+    [
+        ("echo no >&2; exit 255", "ssh 127.0.0.1 ended with status 255 .no."),
+        ("echo none", "pscom-count-command prints no number, but 'none'"),
+        ("exec sleep 60", "has not answered on SSH for 0.2 s"),
+        (None, "there is no program ssh; install it"),
+    ],
+)
+def test_processes_that_cannot_be_counted(tmp_path, monkeypatch, ssh, why):
+    """The laboratory's tests count them in earnest."""
+    if ssh is not None:
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
+        (tmp_path / "ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HypervisorError, match=why):
+        count("auto", pscom_timeout=0.2)

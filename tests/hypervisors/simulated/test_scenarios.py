@@ -1,0 +1,17 @@
+"""Every scenario gives its golden log; see scenario.py for how to write one anew."""
+
+import pytest
+
+from tests.support.migfra import scenario
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_scenario(name):
+    log = scenario.play(name)
+    assert "BROKEN" not in log
+    assert "not everything was answered" not in log
+    assert log == scenario.golden(name).read_text(encoding="utf-8")
+
+
+def test_a_log_is_the_same_each_time():
+    assert scenario.play("failures") == scenario.play("failures")

@@ -1,0 +1,456 @@
+"""The laboratory itself: up, down, what survives what, its network, and migrations by virsh."""
+
+import contextlib
+import itertools
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastlib.client import MigfraClient
+from tests.support.lab import Lab, LabError, command, processes
+from tests.support.lab.places import Places
+from tests.support.lab.waiting import until
+
+pytestmark = pytest.mark.laboratory
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ROOT / "tests" / "support" / "lab"
+PROGRAM = LAB / "lab"
+
+
+@pytest.fixture
+def program(tmp_path, possible):
+    """The program, with laboratories in a folder of the test's own."""
+
+    def run(*arguments, status=0, **options):
+        done = subprocess.run(
+            [sys.executable, PROGRAM, "--root", tmp_path, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **options,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    yield run
+    run("down")
+
+
+def processes_of(root):
+    """All that run for laboratories below a folder, and all that run in their namespaces."""
+    inside = [p for p in processes.every() if any(str(root) in word for word in p.argv)]
+    return [p for p in inside if p.pid != os.getpid()]
+
+
+def interfaces():
+    """Those of the machine itself."""
+    return {name for _, name in socket.if_nameindex()}
+
+
+def namespaces_of(pid):
+    """What keeps a namespace alive: a process in it, or a mount that bears its name."""
+    return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "uts", "pid")}
+
+
+def namespaces_in_use():
+    mounts = Path("/proc/self/mountinfo").read_text()
+    used = set(re.findall(r"\w+:\[\d+\]", mounts))
+    for process in processes.every():
+        with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            used |= namespaces_of(process.pid)
+    return used
+
+
+def first(root, name="main"):
+    return processes.first_of_namespace("tests.support.lab.inside.switch", str(root / name))
+
+
+# --- up and down ---------------------------------------------------------------------------------
+
+
+def test_up_and_down_leave_nothing(program, tmp_path):
+    before = interfaces()
+    program("up", "--hosts", "1")
+    lab = Lab.named("main", tmp_path)
+    made = namespaces_of(lab.broker.first.pid) | namespaces_of(lab.host("hostA").first.pid)
+    assert made <= namespaces_in_use()
+    assert len(made) == 8
+    assert not made & namespaces_of(os.getpid())
+    assert interfaces() == before
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    program("define", "hostA", "vm1", "--bios", "--memory", "16")
+    program("exec", "hostA", "--", "virsh", "start", "vm1")
+    program("down")
+    assert processes_of(tmp_path) == []
+    assert not made & namespaces_in_use()
+    assert interfaces() == before
+    assert not (tmp_path / "main").exists()
+
+
+def test_twice(program, tmp_path):
+    program("up")
+    running = first(tmp_path)
+    assert "hostA, hostB and the broker are up" in program("up")
+    assert first(tmp_path) == running
+    assert "is up with 2 hosts, not 3: lab down" in program("up", "--hosts", "3", status=1)
+    program("down")
+    program("down")
+    assert "is not up: lab up" in program("status", status=1)
+
+
+def test_two_at_once(program, tmp_path):
+    program("up", "--hosts", "1")
+    program("--name", "other", "up", "--hosts", "1")
+    program("exec", "hostA", "--", "touch", "/var/lib/mine")
+    program("--name", "other", "exec", "hostA", "--", "test", "!", "-e", "/var/lib/mine")
+    program("--name", "other", "down")
+    assert "hostA" in program("status")
+    assert first(tmp_path, "other") is None
+
+
+def test_up_after_the_first_process_was_killed(program, tmp_path):
+    program("up", "--hosts", "1")
+    first(tmp_path).kill()
+    assert "is not up" in program("status", status=1)
+    program("up", "--hosts", "1")
+    assert "linked; no domains" in program("status")
+
+
+def test_up_after_a_host_died(program, tmp_path):
+    program("up")
+    Lab.named("main", tmp_path).host("hostB").first.kill()
+    assert "hostB of the laboratory main is not up" in program("exec", "hostB", "true", status=1)
+    assert "has died" in program("status")
+    program("up")
+    program("exec", "hostB", "--", "true")
+
+
+def test_up_after_daemons_died(program, tmp_path):
+    program("up", "--hosts", "1")
+    running = first(tmp_path)
+    program("kill", "hostA", "libvirtd")
+    program("kill", "broker", "mosquitto")
+    status = program("status")
+    assert "libvirtd does not run" in status
+    assert "mosquitto does not run" in status
+    program("up", "--hosts", "1")
+    assert "mosquitto runs" in program("status")
+    assert "no domains" in program("status")
+    assert first(tmp_path) == running
+
+
+def test_up_after_up_was_killed(program, tmp_path):
+    starting = subprocess.Popen([sys.executable, PROGRAM, "--root", tmp_path, "up"])
+    until(lambda: first(tmp_path), "the first process")
+    starting.kill()
+    starting.wait()
+    program("up", "--hosts", "1")
+    assert "linked; no domains" in program("status")
+
+
+def test_two_come_up_at_the_same_time(program, tmp_path):
+    command = [sys.executable, PROGRAM, "--root", tmp_path, "up", "--hosts", "1"]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    found = [
+        p
+        for p in processes.every()
+        if p.argv[-2:] == ("tests.support.lab.inside.switch", f"{tmp_path}/main")
+    ]
+    assert len(found) == 2  # `unshare` and its child
+    assert "no domains" in program("status")
+
+
+def test_a_folder_of_somebody_else_is_left_alone(program, tmp_path):
+    precious = tmp_path / "main" / "file"
+    precious.parent.mkdir()
+    precious.touch()
+    assert "is no laboratory's" in program("up", status=1)
+    assert precious.exists()
+    precious.unlink()
+
+
+def test_it_ends_with_its_owner_and_the_next_one_tidies_up(possible, tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from tests.support.lab import Lab\n"
+        "with Lab(1, root=Path(sys.argv[1])) as lab:\n"
+        "    print(lab.name, flush=True); sys.stdin.read()\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with owner:
+        name = owner.stdout.readline().strip()
+        assert first(tmp_path, name) is not None
+        owner.kill()
+    until(lambda: not processes_of(tmp_path), "the end of all processes")
+    assert (tmp_path / name).exists()
+    with Lab(1, root=tmp_path):
+        assert not (tmp_path / name).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_daemon_that_does_not_start_is_told(possible, tmp_path, monkeypatch):
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / "libvirtd").write_text("#!/bin/sh\necho it is broken >&2\nexit 1\n")
+    (broken / "libvirtd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
+    lab = Lab(1, name="broken", root=tmp_path / "labs")
+    with pytest.raises(LabError, match=r"hostA does not start: libvirtd(?s:.*)it is broken"):
+        lab.up()
+    assert first(lab.places.root, "broken") is None
+    lab.down()
+
+
+def test_a_root_of_somebody_else_is_refused(program, tmp_path):
+    os.chown(tmp_path, 65534, 65534)
+    assert "is somebody else's" in program("up", status=1)
+    os.chown(tmp_path, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Lab(0), "1 to 26 hosts, not 0"),
+        (lambda: Lab(27), "1 to 26 hosts, not 27"),
+        (lambda: Lab(name="a/b"), "'a/b' is no name"),
+        (lambda: Places(Path("/" + "x" * 100), "main"), "choose a shorter folder"),
+        (lambda: Lab(2).host("hostC"), "no host hostC; there are hostA, hostB"),
+        (lambda: Lab().define_guest("a/b"), "'a/b' is no name for a guest"),
+        (lambda: Lab().define_guest("a", memory=32), "at least 80 MiB of memory, not 32"),
+        (lambda: Lab().define_guest("a", dirty=90), "of 96 MiB, 0 to 24 can be rewritten, not 90"),
+        (lambda: Lab().define_guest("a", rate=0), "at least 1 MiB a second, not 0"),
+    ],
+)
+def test_what_will_not_do(make, reason):
+    with pytest.raises(LabError, match=re.escape(reason)):
+        make()
+
+
+# --- its hosts -----------------------------------------------------------------------------------
+
+
+def test_hosts_see_each_other(lab):
+    for host, other in itertools.pairwise([*lab.hosts, lab.hosts[0]]):
+        assert host.run(["hostname"]).stdout == f"{host.name}\n"
+        assert host.run(["ssh", other.name, "hostname"]).stdout == f"{other.name}\n"
+        for transport in ("tcp", "ssh", "tls"):
+            uri = f"qemu+{transport}://{other.name}/system"
+            assert host.run(["virsh", "-c", uri, "hostname"]).stdout.strip() == other.name
+
+
+def test_hosts_are_told_apart(lab):
+    identities = {host.virsh("capabilities").partition("</uuid>")[0] for host in lab.hosts}
+    assert len(identities) == 3
+
+
+def test_what_a_host_writes_is_its_own(lab):
+    a, b, _ = lab.hosts
+    for folder in ("/etc", "/run", "/dev/shm", "/var/lib", "/var/log"):
+        a.run(["touch", f"{folder}/of-hostA"])
+        assert b.run(["test", "-e", f"{folder}/of-hostA"], check=False).returncode == 1
+        assert not Path(folder, "of-hostA").exists()
+
+
+def test_a_program_that_was_started_inside_is_a_child(lab):
+    host = lab.host("hostA")
+    with host.popen(["sleep", "1000"]) as process:
+        until(lambda: processes.look(process.pid).argv == ("sleep", "1000"), "sleep")
+        assert process.pid in [inside.pid for inside in host.processes]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+    with pytest.raises(LabError, match="status 3 on hostA: why"):
+        host.run(["sh", "-c", "echo why; exit 3"])
+    with pytest.raises(subprocess.TimeoutExpired):
+        host.run(["sleep", "1000"], timeout=0.1)
+    assert "sleep" not in [inside.argv[0] for inside in host.processes]
+
+
+def test_cut_and_mend(lab):
+    a, b = lab.host("hostA"), lab.host("hostB")
+    reach = ["ssh", "-o", "ConnectTimeout=1", "hostB", "true"]
+    assert a.run(reach, check=False).returncode == 0
+    b.cut()
+    assert not b.linked
+    assert a.run(reach, check=False).returncode == 255
+    assert b.domains() == {}  # from outside it is reached
+    b.mend()
+    assert b.linked
+    until(lambda: a.run(reach, check=False).returncode == 0, "hostB")
+
+
+def test_kill_and_start_libvirtd(lab):
+    host = lab.host("hostC")
+    lab.define_guest("stays", on="hostC", bios=True, memory=16)
+    host.virsh("start", "stays")
+    host.libvirtd.kill()
+    assert not host.libvirtd.runs
+    with pytest.raises(LabError, match="hostC"):
+        host.domains()
+    host.libvirtd.start()
+    assert host.domains() == {"stays": "running"}
+    host.qemu("stays").kill()
+    until(lambda: lab.running_on("stays") == [], "libvirt to see it")
+    with pytest.raises(LabError, match="no QEMU of domain stays on hostC"):
+        host.qemu("stays")
+
+
+def test_freeze_and_thaw(lab):
+    host = lab.host("hostC")
+    host.freeze()
+    with pytest.raises(LabError, match="hostC: libvirtd does not answer"):
+        host.domains(patience=0.5)
+    host.thaw()
+    assert isinstance(host.domains(), dict)
+
+
+# --- its broker ----------------------------------------------------------------------------------
+
+MIGFRA = "hypervisor: {type: dummy}\ncommunicator: {host: broker}\n"
+
+
+def test_migfra_inside_is_reached_from_outside(lab, tmp_path):
+    configuration = tmp_path / "migfra.yaml"
+    configuration.write_text(MIGFRA)
+    argv = [sys.executable, "-m", "fastlib.cli.migfra", "-c", configuration]
+    with (
+        (tmp_path / "log").open("w") as log,
+        lab.host("hostA").popen(argv, stderr=log) as daemon,
+        MigfraClient.connect(f"mqtt://{lab.broker}") as client,
+    ):
+        assert client.start("hostA", "vm1").result(timeout=30).status == "success"
+        lab.broker.mosquitto.kill()
+        lab.broker.mosquitto.start()
+        assert client.stop("hostA", "vm1").result(timeout=30).status == "success"
+        daemon.terminate()
+        assert daemon.wait() == 0
+
+
+# --- guests --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guest(lab):
+    made = lab.define_guest("vm1", on="hostA")
+    lab.host("hostA").virsh("start", "vm1")
+    made.await_beat()
+    yield made
+    for name in lab.running_on("vm1"):
+        lab.host(name).virsh("destroy", "vm1")
+    for host in lab.hosts:
+        if "vm1" in host.domains():
+            host.virsh("undefine", "vm1")
+
+
+def test_a_migration_by_each_transport(lab, guest):
+    source, destination = lab.host("hostA"), lab.host("hostB")
+    for transport in ("tcp", "ssh", "tls"):
+        before = guest.await_beat()
+        uri = f"qemu+{transport}://{destination.name}/system"
+        source.virsh("migrate", "--live", "--persistent", "--undefinesource", "vm1", uri)
+        assert lab.running_on("vm1") == [destination.name]
+        assert "vm1" not in source.domains()
+        pause = guest.longest_pause(since=before)
+        after = guest.await_beat()
+        until(lambda passes=after.passes: guest.await_beat().passes > passes, "a whole pass")
+        beats = guest.beats
+        assert [beat.count for beat in beats] == list(range(1, len(beats) + 1))
+        assert beats[-1].faults == 0
+        assert 0 < pause < 30
+        source, destination = destination, source
+
+
+def test_a_guest_measures_how_long_it_was_stopped(lab, guest):
+    before = guest.await_beat()
+    lab.host("hostA").virsh("suspend", "vm1")
+    began = time.monotonic()
+    time.sleep(1.5)  # the pause that is to be measured
+    stopped = time.monotonic() - began
+    lab.host("hostA").virsh("resume", "vm1")
+    assert guest.longest_pause(since=before) >= stopped
+    assert guest.longest_pause(since=guest.await_beat()) < stopped
+
+
+def test_a_guest_sees_a_fault_in_its_memory(lab, guest):
+    before = guest.await_beat()
+    host = lab.host("hostA")
+    memory = page_under_test(host.qemu("vm1").pid)
+    with open(f"/proc/{host.qemu('vm1').pid}/mem", "r+b", buffering=0) as file:
+        file.seek(memory)
+        file.write(b"damaged!")
+    until(lambda: guest.await_beat().faults == before.faults + 1, "the fault")
+
+
+def page_under_test(pid):
+    """Where, in QEMU, the first page stands that the guest only compares."""
+    rewritten = 8 * 256  # pages
+    seed = (rewritten + 1) * 0x9E3779B97F4A7C15 % 2**64
+    pattern = b"".join((seed + word).to_bytes(8, "little") for word in range(512))
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if end - begin == 96 << 20:
+            with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
+                file.seek(begin)
+                return begin + file.read(end - begin).index(pattern)
+    raise AssertionError("no memory of that size")
+
+
+def test_the_power_button_ends_a_guest(lab, guest):
+    lab.host("hostA").virsh("shutdown", "vm1")
+    until(lambda: lab.running_on("vm1") == [], "the end of the guest")
+    assert "\npower off\n" in guest.console.read_text()
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+def test_exec_passes_input_output_and_status(program):
+    program("up", "--hosts", "1")
+    assert program("exec", "hostA", "cat", input="through").startswith("through")
+    program("exec", "hostA", "--", "sh", "-c", "exit 7", status=7)
+    program("exec", "hostA", "--", "sh", "-c", "kill -9 $$", status=137)
+    program("exec", "hostA", "--", "no-such-program", status=127)
+    assert "no host hostX" in program("exec", "hostX", "--", "true", status=1)
+    assert "no command to run" in program("exec", "hostA", status=1)
+    assert "broker" in program("exec", "broker", "--", "cat", "/etc/hosts")
+    assert program("shell", "hostA", input="hostname\n") == "hostA\n"
+
+
+def test_faults_by_the_program(program):
+    program("up", "--hosts", "1")
+    program("cut", "hostA")
+    assert "cut off" in program("status")
+    program("mend", "hostA")
+    program("freeze", "hostA", "libvirtd")
+    assert "libvirtd does not answer" in program("status")
+    program("thaw", "hostA", "libvirtd")
+    program("kill", "hostA", "libvirtd")
+    program("start", "hostA")
+    assert "linked; no domains" in program("status")
+    assert "no QEMU of domain vm9" in program("kill", "hostA", "vm9", status=1)
+    assert "no libvirtd on broker" in program("kill", "broker", "libvirtd", status=1)
+    assert "no mosquitto on hostA" in program("freeze", "hostA", "mosquitto", status=1)
+    assert "no domains on broker" in program("freeze", "broker", "vm1", status=1)
+
+
+def test_the_commands_of_the_page_exist(capsys):
+    text = (LAB / "README.md").read_text()
+    lines = re.findall(r"^(?:sudo )?tests/support/lab/lab (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        command.parser().parse_args(shlex.split(line))

@@ -1,0 +1,292 @@
+"""What the C++ peers read, we read to the same meaning; what they refuse, we refuse.
+
+Each difference is told in one line and must be excused by exactly one entry of the table in
+`docs/wire-compatibility.md`, which is read from there:
+
+- `rejects: …`     a peer reads the text; our problem with it, one line for each
+- `differs: …`     both read the text, but what the peer wrote has another meaning
+- `unreadable: …`  both read the text, but what the peer wrote cannot be read
+- `accepts: …`     the peer refuses the text; our warning, or else the peer's words and the place
+"""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+import fastlib
+from fastlib import FastlibError, MessageError, ParseError, Problem
+from fastlib.codec import composer, dispatch
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.records import shape_of
+from fastlib.codec.text import decode
+from fastlib.message import Message, agent, mmbwmon
+from fastlib.testing.differences import differences as compare
+from fastlib.testing.differences import same
+from fastlib.testing.golden import Row, rows
+from tests.support.vectors import params
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "wire-compatibility.md").read_text("utf-8")
+
+ROWS = rows()
+KILLERS = rows("peer-killers")
+NEWER = [row for row in ROWS if row.newer_echo is not None]
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def read(cls: type[Message], text: str | bytes) -> Message | FastlibError:
+    """The message of a text, or why there is none."""
+    try:
+        return cls.from_yaml(text)
+    except FastlibError as error:
+        return error
+
+
+def read_exact(cls: type[Message], text: str | bytes) -> Message | FastlibError:
+    """As `read`, without the fast road."""
+    what = cls.__name__
+    try:
+        decoded = decode(text, DEFAULT_LIMITS, what)
+        message: Message = dispatch.read_exact(shape_of(cls), decoded, what=what)
+    except FastlibError as error:
+        return error
+    return message
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A line of the table."""
+
+    id: str
+    phrases: tuple[str, ...]
+    rows: int
+
+    def recognises(self, difference: str) -> list[str]:
+        """The phrases that fit the whole of a difference, `…` standing for anything."""
+        return [phrase for phrase in self.phrases if _pattern(phrase).fullmatch(difference)]
+
+
+@functools.cache
+def _pattern(phrase: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, phrase.split("…"))), re.DOTALL)
+
+
+def cells(columns: int) -> Iterator[list[str]]:
+    """The lines below the head of the document's table of that many columns."""
+    for line in DOCUMENT.splitlines():
+        found = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(found) == columns:
+            yield found
+
+
+ENTRIES = [
+    Entry(name.strip("`"), tuple(re.findall("`([^`]+)`", phrases)), int(count))
+    for name, _peer, _fastlib, _reason, phrases, count in cells(6)
+]
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def differences(row: Row) -> tuple[str, ...]:
+    """In what we differ from the peer, each in the words that the table excuses."""
+    ours = read(row.cls, row.text)
+    if not row.ok:
+        return () if isinstance(ours, FastlibError) else tuple(_accepted(row))
+    if isinstance(ours, FastlibError):
+        return tuple(f"rejects: {words}" for words in _problems(ours))
+    assert row.echo is not None
+    theirs = read(row.cls, row.echo)
+    if isinstance(theirs, FastlibError):
+        return tuple(f"unreadable: {words}" for words in _problems(theirs))
+    if same(ours, theirs):
+        return ()
+    told = tuple(f"differs: {words}" for words in compare(ours.emit(), theirs.emit()))
+    assert told
+    return told
+
+
+def _problems(error: FastlibError) -> list[str]:
+    assert isinstance(error, MessageError)
+    assert error.problems
+    return [_words(problem) for problem in error.problems]
+
+
+def _words(problem: Problem) -> str:
+    return f"{problem.path}: {problem.message}" if problem.path else problem.message
+
+
+def _accepted(row: Row) -> Iterator[str]:
+    shape = shape_of(row.cls)
+    report = dispatch.inspect(lambda _root, _reading: shape, row.text, what=row.cls.__name__)[0]
+    assert report.ok
+    if report.warnings:
+        for problem in report.warnings:
+            yield f"accepts: {_words(problem)}"
+        return
+    assert isinstance(row.text, str)
+    place = re.fullmatch(r".*error at line (\d+), column (\d+): (.*)", row.error)
+    if place is None:
+        yield f"accepts: {row.error} at {row.text!r}"
+    else:
+        line = row.text.split("\n")[int(place[1]) - 1]
+        yield f"accepts: {place[3]} at {line[int(place[2]) - 1 :]!r}"
+
+
+# --- as the peers ---------------------------------------------------------------------------------
+
+# The table has the words of PyYAML's C parser.
+needs_c_parser = pytest.mark.skipif(
+    not composer.HAS_C_PARSER, reason="PyYAML has no C extension here"
+)
+
+
+@needs_c_parser
+@pytest.mark.parametrize("row", params(ROWS))
+def test_the_same_meaning(row: Row) -> None:
+    for difference in differences(row):
+        excuses = [entry.id for entry in ENTRIES if entry.recognises(difference)]
+        assert len(excuses) == 1, f"{difference}\nis excused by {excuses or 'nothing'}"
+
+
+@needs_c_parser
+@pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.id) for entry in ENTRIES])
+def test_an_entry_excuses_no_more_than_it_says(entry: Entry) -> None:
+    excused = [
+        row.number for row in ROWS if any(entry.recognises(told) for told in differences(row))
+    ]
+    assert len(excused) == entry.rows, excused
+    used = {p for row in ROWS for told in differences(row) for p in entry.recognises(told)}
+    assert used == set(entry.phrases)
+
+
+def test_the_table_is_read() -> None:
+    names = [entry.id for entry in ENTRIES]
+    assert len(names) == len(set(names)) > 20
+    assert len(ROWS) == 873
+    assert len(KILLERS) == 26
+
+
+@pytest.mark.parametrize("row", params(NEWER))
+def test_newer_peers(row: Row) -> None:
+    """A newer parser changes for our purposes but one thing: null is text to it."""
+    ours = read(row.cls, row.text)
+    assert row.newer_echo is not None
+    theirs = read(row.cls, row.newer_echo)
+    assert same(ours, theirs) or ('"null"' in str(row.newer_echo) and '"null"' not in str(row.text))
+
+
+@pytest.mark.parametrize("parser", ["C", "Python"])
+@pytest.mark.parametrize("row", params(KILLERS))
+def test_killers_are_answered(row: Row, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if parser == "Python":
+        monkeypatch.setattr(composer, "HAS_C_PARSER", False)
+    assert isinstance(row.text, str)
+    for text in (row.text, row.text.encode()):
+        with contextlib.suppress(FastlibError):  # anything else fails
+            assert isinstance(row.cls.from_yaml(text), row.cls)
+        fastlib.validate(text)
+
+
+# --- as ourselves ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", params(ROWS))
+def test_what_is_read_comes_back(row: Row) -> None:
+    message = read(row.cls, row.text)
+    if isinstance(message, FastlibError):
+        return
+    tree = message.emit()
+    assert same(row.cls.load(tree), message)
+    for style in ("block", "literal", "flow"):
+        text = message.to_yaml(style=style)
+        assert same(row.cls.from_yaml(text), message), text
+        assert same(row.cls.from_yaml(text.encode()), message), text
+        assert same(read_exact(row.cls, text), message), text
+        plain = next(yaml.safe_load_all(text))
+        if plain is None and row.cls is mmbwmon.Ack:  # an empty document is an empty mapping
+            plain = {}
+        assert same(plain, tree), text
+
+
+@pytest.mark.parametrize("row", params(ROWS))
+def test_the_exact_road_alone_answers_the_same(row: Row) -> None:
+    for text in row.texts:
+        expected = read(row.cls, text)
+        assert same(read_exact(row.cls, text), expected), text
+        if isinstance(text, str):  # bytes are what travels
+            assert same(read(row.cls, text.encode()), expected), text
+
+
+@needs_c_parser
+@pytest.mark.parametrize("row", params(ROWS))
+def test_the_python_parser_answers_the_same(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same message, or an error as well; the words may be others."""
+    expected = read(row.cls, row.text)
+    if isinstance(expected, ParseError) and "a tab cannot stand in an indentation" in str(expected):
+        return  # the one text with a tab that only the C parser minds
+    monkeypatch.setattr(composer, "HAS_C_PARSER", False)
+    got = read_exact(row.cls, row.text)
+    if isinstance(expected, FastlibError):
+        assert isinstance(got, FastlibError), got
+    else:
+        assert same(got, expected)
+
+
+# --- the rest of the document ---------------------------------------------------------------------
+
+
+def test_the_layout_is_what_is_written() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)\n```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    message = fastlib.load(block)
+    assert message.to_yaml() == block
+
+
+@pytest.mark.parametrize(
+    ("text", "written"), [[cell.strip("`") for cell in line] for line in cells(2)]
+)
+def test_other_spellings(text: str, written: str) -> None:
+    message = fastlib.load(text)
+    assert message.to_yaml(style="flow") == written
+    assert fastlib.load(written) == message
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (fastlib.Stop, "{vm-name: a, regex: null}"),
+        (fastlib.Stop, r'vm-name: "a\Nb\_c"'),
+        (fastlib.Evacuate, "destinations: [a?b]"),
+        (fastlib.Evacuate, "destinations:\n  - !!str |\n    a\n  - &b |\n    c\n"),
+    ],
+)
+def test_what_only_a_peer_refuses(cls: type[Message], text: str) -> None:
+    assert isinstance(read(cls, text), cls)
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (fastlib.Stop, r'vm-name: "\ud83d\ude00"'),
+        (fastlib.Stop, "vm-name: a\n  # comment\n  b"),
+        (fastlib.Start, '{vm-name: a, vcpus: " 4"}'),
+        (agent.Kpis, "repeat: 1\ncategories:\n  " + "a" * 1025 + ": b"),
+        (fastlib.Evacuate, "destinations: [fe80::]"),
+    ],
+)
+def test_what_both_refuse(cls: type[Message], text: str) -> None:
+    error = read(cls, text)
+    assert isinstance(error, MessageError)
+    assert error.line is not None
+    assert error.column is not None

@@ -1,0 +1,1 @@
+"""Peers for the tests of conformance: a correct one, and one with planted faults."""

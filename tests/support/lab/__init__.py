@@ -1,0 +1,33 @@
+"""A laboratory: several hosts on one machine, each with a libvirtd of its own, and a broker.
+
+Each host has its own network, mount, UTS and PID namespace. They hang on a bridge that stands in
+namespaces of its own, too, so nothing of the machine is changed, and when the first process of the
+laboratory ends, everything in it ends.
+
+```python
+with Lab(hosts=3) as lab:
+    lab.define_guest("vm1", on="hostA")
+    lab.host("hostA").virsh("start", "vm1")
+    lab.host("hostA").run(["ping", "-c", "1", "hostB"])
+```
+"""
+
+from .errors import LabError
+from .guest import Beat, Guest
+from .host import Broker, Host, Place, Service
+from .laboratory import Lab
+from .processes import Process
+from .requirements import missing
+
+__all__ = [
+    "Beat",
+    "Broker",
+    "Guest",
+    "Host",
+    "Lab",
+    "LabError",
+    "Place",
+    "Process",
+    "Service",
+    "missing",
+]

@@ -1,0 +1,192 @@
+"""Guests: their XML, and what they tell of themselves on their console."""
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from os import SEEK_END
+from pathlib import Path
+
+from .errors import LabError
+from .waiting import PATIENCE, until
+
+_LINUX = """\
+<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>{memory}</memory>
+  <vcpu placement='static'>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>{kernel}</kernel>
+    <initrd>{initrd}</initrd>
+    <cmdline>{cmdline}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <clock offset='utc'/>
+  <on_reboot>destroy</on_reboot>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <serial type='file'><source path='{console}' append='on'/><target port='0'/></serial>
+    <memballoon model='virtio'><stats period='1'/></memballoon>
+  </devices>
+</domain>
+"""
+_BIOS = """\
+<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>{memory}</memory>
+  <vcpu placement='static'>{vcpus}</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+_COMMAND_LINE = (
+    "console=ttyS0 quiet panic=1 nokaslr mitigations=off clocksource=acpi_pm 8250.nr_uarts=1 "
+    "dirty={dirty} rate={rate}"
+)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A line of a guest's console; a guest writes four a second. Times are in seconds.
+
+    A guest notices that it was stopped by its hardware's clock, which goes on meanwhile and which
+    it compares with its own about once a second.
+    """
+
+    count: int
+    uptime: float
+    """By the guest's own clock."""
+    measured: float
+    """The uptime when it last compared the clocks."""
+    pause: float
+    """How long it did not run between its last two comparisons; 0.01 to 0.02 is none."""
+    longest: float
+    """The longest pause since it booted."""
+    passes: int
+    """How often all memory under test was compared with what should be there."""
+    faults: int
+    """Pages in which something else was found."""
+    memory: int
+    """KiB that the guest's kernel has."""
+    cpus: int
+
+
+_LINE = re.compile(
+    r"^beat " + " ".join(rf"{field.name}=([\d.]+)" for field in fields(Beat)) + "$", re.MULTILINE
+)
+_TAIL = 8192
+"""Bytes of a console in which the last beat stands, if there is one."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest by its XML, and the file to which its console writes on whichever host it is."""
+
+    name: str
+    xml: str
+    console: Path
+
+    @property
+    def beats(self) -> list[Beat]:
+        """All that it wrote; a guest that only has a BIOS writes nothing."""
+        return self._read(0)
+
+    def await_beat(self, after: Beat | None = None, patience: float = 2 * PATIENCE) -> Beat:
+        """The last beat, once there is one after `after`. Raises LabError if none comes."""
+        return self._await(lambda beat: after is None or beat.count > after.count, patience)
+
+    def longest_pause(self, since: Beat) -> float:
+        """The longest pause (s) since that beat, as the guest measured it.
+
+        Waits until the guest has measured what was until now, and raises LabError if it does not.
+        """
+        now = self.await_beat(since)
+        last = self._await(lambda beat: beat.measured > now.uptime, 2 * PATIENCE)
+        return max(
+            beat.pause
+            for beat in self.beats
+            if beat.measured > since.uptime and beat.count <= last.count
+        )
+
+    def _await(self, condition: Callable[[Beat], bool], patience: float) -> Beat:
+        def last() -> Beat | None:
+            beats = self._read(_TAIL)
+            return beats[-1] if beats and condition(beats[-1]) else None
+
+        return until(last, f"a beat of guest {self.name} in {self.console}", patience)
+
+    def _read(self, tail: int) -> list[Beat]:
+        """The beats in the last `tail` bytes of the console; all for 0."""
+        try:
+            with self.console.open("rb") as file:
+                size = file.seek(0, SEEK_END)
+                file.seek(max(0, size - tail) if tail else 0)
+                text = file.read().decode(errors="replace").replace("\r", "")
+        except FileNotFoundError:
+            return []
+        return [_beat(*found.groups()) for found in _LINE.finditer(text)]
+
+
+def _beat(*values: str) -> Beat:
+    count, *times, passes, faults, memory, cpus = values
+    uptime, measured, pause, longest = map(float, times)
+    return Beat(
+        *(int(count), uptime, measured, pause, longest),
+        *(int(passes), int(faults), int(memory), int(cpus)),
+    )
+
+
+_LEAST = 80
+
+
+def check(name: str, memory: int, dirty: int, rate: int, bios: bool) -> None:
+    """Raises LabError if there can be no such guest."""
+    if not re.fullmatch(r"\w[\w.-]{0,60}", name, re.ASCII):
+        raise LabError(f"{name!r} is no name for a guest: letters, digits, dots, dashes")
+    if not bios and memory < _LEAST:
+        raise LabError(f"a guest with Linux needs at least {_LEAST} MiB of memory, not {memory}")
+    most = memory - 64 - memory // 12  # found by trying; the rest is the kernel's
+    if not bios and not 0 <= dirty <= most:
+        raise LabError(f"of {memory} MiB, 0 to {most} can be rewritten, not {dirty}")
+    if rate < 1:
+        raise LabError(f"a guest rewrites at least 1 MiB a second, not {rate}")
+
+
+def linux(
+    name: str,
+    folder: Path,
+    image: tuple[Path, Path],
+    *,
+    memory: int,
+    vcpus: int,
+    dirty: int,
+    rate: int,
+) -> Guest:
+    """A guest with Linux; see `Lab.define_guest` for the parameters."""
+    console = folder / f"{name}.log"
+    console.unlink(missing_ok=True)  # of an earlier guest of this name
+    xml = _LINUX.format(
+        name=name,
+        uuid=uuid.uuid4(),
+        memory=memory,
+        vcpus=vcpus,
+        kernel=image[0],
+        initrd=image[1],
+        cmdline=_COMMAND_LINE.format(dirty=dirty, rate=rate),
+        console=console,
+    )
+    return Guest(name, xml, console)
+
+
+def bios(name: str, folder: Path, *, memory: int, vcpus: int) -> Guest:
+    """A guest that finds nothing to boot: it starts in a third of a second, and does nothing."""
+    xml = _BIOS.format(name=name, uuid=uuid.uuid4(), memory=memory, vcpus=vcpus)
+    return Guest(name, xml, folder / f"{name}.log")

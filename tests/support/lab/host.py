@@ -1,0 +1,248 @@
+"""A host, and the place of the broker: programs are run there, faults are made there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from signal import Signals
+from typing import Any
+
+from . import namespaces, processes
+from .errors import LabError
+from .places import BROKER, BROKER_ADDRESS, BROKER_PORT, Places, address
+from .processes import Process
+from .waiting import PATIENCE, until
+
+
+class Place:
+    """Somewhere in a laboratory where programs can be run; `name` and `address` are known there."""
+
+    def __init__(
+        self,
+        places: Places,
+        name: str,
+        address: str,
+        started: Callable[[subprocess.Popen[Any]], None],
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._places = places
+        self._started = started
+
+    @property
+    def first(self) -> Process:
+        """The first process there. Raises LabError if the place is not up."""
+        found = processes.first_of_namespace(*self._command)
+        if found is None:
+            raise LabError(f"{self.name} of the laboratory {self._places.name} is not up")
+        return found
+
+    @property
+    def up(self) -> bool:
+        return processes.first_of_namespace(*self._command) is not None
+
+    def popen(
+        self,
+        argv: Sequence[object],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[Any]:
+        """Start a program there, as a child of this process; `options` are those of `Popen`."""
+        process = namespaces.popen(self.first.pid, argv, env=env, cwd=cwd, **options)
+        self._started(process)
+        return process
+
+    def run(
+        self,
+        argv: Sequence[object],
+        *,
+        input: str | None = None,
+        check: bool = True,
+        timeout: float = 2 * PATIENCE,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program there to its end, with its output as text.
+
+        Raises LabError with what it wrote if it fails, unless `check` is false, and
+        `subprocess.TimeoutExpired` after it was killed.
+        """
+        pipe = subprocess.PIPE
+        stdin = subprocess.DEVNULL if input is None else pipe
+        with self.popen(
+            argv, env=env, cwd=cwd, stdin=stdin, stdout=pipe, stderr=pipe, text=True
+        ) as process:
+            try:
+                output, errors = process.communicate(input, timeout)
+            except BaseException:
+                process.kill()
+                raise
+        if check and process.returncode != 0:
+            raise LabError(
+                f"{' '.join(map(str, argv))}: status {process.returncode} on {self.name}: "
+                f"{(errors or output).strip()}"
+            )
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    @property
+    def processes(self) -> list[Process]:
+        """All that run there."""
+        return processes.together_with(self.first)
+
+    def freeze(self) -> None:
+        """Stop all programs there, as on a machine that hangs; its kernel still answers pings."""
+        for process in self.processes:
+            process.freeze()
+
+    def thaw(self) -> None:
+        for process in self.processes:
+            process.thaw()
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return ("tests.support.lab.inside.host", str(self._places.directory), self.name)
+
+
+class Host(Place):
+    """A host with a libvirtd of its own."""
+
+    def __init__(
+        self, places: Places, name: str, started: Callable[[subprocess.Popen[Any]], None]
+    ) -> None:
+        super().__init__(places, name, address(name), started)
+        self._switch = Broker(places, 0, started)
+
+    @property
+    def uri(self) -> str:
+        """The URI by which this host's libvirt is reached from outside the laboratory."""
+        return f"qemu:///system?socket={self._places.socket(self.name)}"
+
+    def virsh(self, *arguments: object) -> str:
+        """What `virsh`, run on this host, prints. Raises LabError with what it says."""
+        return self.run(["virsh", "--connect", "qemu:///system", *arguments]).stdout
+
+    def domains(self, patience: float = PATIENCE) -> dict[str, str]:
+        """The state of each domain as `virsh` has it, read from outside: `running`, `shut off`.
+
+        Raises LabError if libvirtd does not run, or does not answer for `patience` seconds.
+        """
+        command = ["virsh", "--connect", self.uri, "list", "--all"]
+        try:
+            done = subprocess.run(
+                command,
+                env=namespaces.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=patience,
+            )
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name}: libvirtd does not answer") from None
+        if done.returncode != 0:
+            raise LabError(f"{self.name}: {done.stderr.strip()}")
+        rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()[2:] if line.strip()]
+        return {name: state for _, name, state in rows}
+
+    @property
+    def libvirtd(self) -> "Service":
+        return Service(self, "libvirtd", lambda: self._places.socket(self.name).exists())
+
+    def qemu(self, domain: str) -> Process:
+        """The QEMU process of a domain. Raises LabError if there is none on this host."""
+        for process in self.processes:
+            if f"guest={domain}," in " ".join(process.argv[:4]):
+                return process
+        raise LabError(f"no QEMU of domain {domain} on {self.name}")
+
+    def cut(self) -> None:
+        """Cut the link: from now on, nothing comes through, and nobody is told."""
+        self._link("down")
+
+    def mend(self) -> None:
+        self._link("up")
+
+    @property
+    def linked(self) -> bool:
+        shown = self._switch.run(["ip", "-oneline", "link", "show", "dev", self.name]).stdout
+        return ",UP" in shown.partition(">")[0]
+
+    def _link(self, state: str) -> None:
+        self._switch.run(["ip", "link", "set", self.name, state])
+
+
+class Broker(Place):
+    """The mosquitto of a laboratory; programs that are run here stand beside it, at the bridge."""
+
+    def __init__(
+        self,
+        places: Places,
+        port: int,
+        started: Callable[[subprocess.Popen[Any]], None],
+    ) -> None:
+        super().__init__(places, BROKER, BROKER_ADDRESS, started)
+        self.port = port
+        """On this machine's 127.0.0.1; inside, it is the host `broker` and 1883."""
+
+    def __str__(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def inside(self) -> str:
+        """The address for programs inside."""
+        return f"{BROKER}:{BROKER_PORT}"
+
+    @property
+    def mosquitto(self) -> "Service":
+        return Service(self, "mosquitto", self._answers)
+
+    def _answers(self) -> bool:
+        probe = f"import socket; socket.create_connection(({BROKER_ADDRESS!r}, {BROKER_PORT}))"
+        return self.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return ("tests.support.lab.inside.switch", str(self._places.directory))
+
+
+@dataclass(frozen=True)
+class Service:
+    """A daemon of a place: killed, frozen, started again."""
+
+    place: Place
+    program: str
+    answers: Callable[[], bool]
+
+    @property
+    def process(self) -> Process | None:
+        for process in self.place.processes:
+            if process.argv and process.argv[0].rpartition("/")[2] == self.program:
+                return process
+        return None
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None
+
+    def kill(self) -> None:
+        """By SIGKILL. Raises LabError if it does not run."""
+        self._running().kill()
+
+    def freeze(self) -> None:
+        self._running().freeze()
+
+    def thaw(self) -> None:
+        self._running().thaw()
+
+    def start(self) -> None:
+        """Start it unless it runs, and wait until it can be talked to."""
+        self.place.first.send(Signals.SIGUSR1)
+        until(lambda: self.runs and self.answers(), f"{self.program} on {self.place.name}")
+
+    def _running(self) -> Process:
+        found = self.process
+        if found is None:
+            raise LabError(f"{self.program} does not run on {self.place.name}")
+        return found

@@ -1,0 +1,288 @@
+"""A laboratory: brought up, taken down, and found again by its name."""
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from . import guest, image, keys, namespaces, places, processes, requirements
+from .errors import LabError
+from .guest import Guest
+from .host import Broker, Host
+from .places import Places
+from .waiting import PATIENCE
+
+_ROOT = Path(__file__).resolve().parents[3]
+_NAMESPACES = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+class Lab:
+    """Several hosts and a broker.
+
+    As a context manager it is up inside, and ends with this process, even if that is killed;
+    brought up by `up()`, it stays until `down()`, of whichever process. The name tells laboratories
+    apart that are up at the same time; without one it is one that nobody else has. Raises LabError
+    for a number of hosts or a name that will not do.
+    """
+
+    def __init__(
+        self, hosts: int = 2, *, name: str | None = None, root: Path | None = None
+    ) -> None:
+        self._names = places.host_names(hosts)
+        self.places = Places(root or places.default_root(), name or places.unique_name())
+        self._relay = 0
+        self._lifeline: int | None = None
+        self._children: list[subprocess.Popen[Any]] = []
+        self._bookkeeping = threading.Lock()
+
+    @classmethod
+    def named(cls, name: str, root: Path | None = None) -> Self:
+        """The laboratory of this name that is up, even if hosts of it died.
+
+        Raises LabError if there is none.
+        """
+        lab = cls(name=name, root=root)
+        if not (lab._read() and lab.places.ready.exists() and lab.broker.up):
+            raise LabError(f"the laboratory {name} is not up: lab up")
+        return lab
+
+    @property
+    def name(self) -> str:
+        return self.places.name
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [self.host(name) for name in self._names]
+
+    def host(self, name: str) -> Host:
+        """Raises LabError if there is no host of this name."""
+        if name not in self._names:
+            raise LabError(f"no host {name}; there are {', '.join(self._names)}")
+        return Host(self.places, name, self._started)
+
+    @property
+    def broker(self) -> Broker:
+        """Its text is its address for programs on this machine."""
+        return Broker(self.places, self._relay, self._started)
+
+    def define_guest(
+        self,
+        name: str,
+        *,
+        on: str | None = None,
+        memory: int = 96,
+        vcpus: int = 1,
+        dirty: int = 8,
+        rate: int = 8,
+        bios: bool = False,
+    ) -> Guest:
+        """Describe a guest and, if a host is named, define it there.
+
+        `memory` is in MiB, at least 80 for Linux. Of that, `dirty` MiB are compared and rewritten,
+        `rate` MiB a second, while the guest runs. With `bios` it has no Linux, does nothing, and
+        needs 1 MiB; it starts at once. Raises LabError for a name or a size that will not do.
+        """
+        guest.check(name, memory, dirty, rate, bios)
+        folder = self.places.guests
+        if bios:
+            made = guest.bios(name, folder, memory=memory, vcpus=vcpus)
+        else:
+            made = guest.linux(
+                name, folder, image.image(), memory=memory, vcpus=vcpus, dirty=dirty, rate=rate
+            )
+        path = folder / f"{name}.xml"
+        path.write_text(made.xml)
+        if on is not None:
+            self.host(on).virsh("define", path)
+        return made
+
+    def running_on(self, domain: str) -> list[str]:
+        """The hosts on which a domain is active, running or paused."""
+        return [
+            host.name
+            for host in self.hosts
+            if host.domains().get(domain, "shut off") not in ("shut off", "crashed")
+        ]
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is up, in whole."""
+        return self.places.ready.exists() and self.broker.up and all(host.up for host in self.hosts)
+
+    def up(self) -> None:
+        """Bring it up; what is left of one of this name that is not whole is cleared away before.
+
+        If it is up, only daemons that do not run are started. Raises LabError if the machine cannot
+        have a laboratory, if this one is up with another number of hosts, or if something does not
+        start.
+        """
+        self._up(owned=False)
+
+    def down(self) -> None:
+        """End everything in it, and remove its folder; nothing happens if there is nothing."""
+        with self._locked():
+            self._clear()
+            if places.is_unique(self.name):
+                self.places.lock.unlink()
+
+    def __enter__(self) -> Self:
+        self._up(owned=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def _up(self, owned: bool) -> None:
+        if absent := requirements.missing():
+            raise LabError("no laboratory on this machine: " + "; ".join(absent))
+        self._sweep()
+        with self._locked():
+            wanted = self._names
+            if self._read() and self.is_up:
+                if self._names != wanted:
+                    raise LabError(
+                        f"the laboratory {self.name} is up with {len(self._names)} hosts, "
+                        f"not {len(wanted)}: lab down"
+                    )
+                self._start_daemons()
+                return
+            self._names = wanted
+            self._clear()
+            try:
+                self._start(owned)
+            except BaseException:
+                self._end()
+                raise
+
+    def _start_daemons(self) -> None:
+        for service in [self.broker.mosquitto, *(host.libvirtd for host in self.hosts)]:
+            if not service.runs:
+                service.start()
+
+    def _sweep(self) -> None:
+        """Remove the folders of laboratories that have ended with their owners."""
+        for name in places.unique_names(self.places.root):
+            lab = type(self)(name=name, root=self.places.root)
+            if name != self.name and not lab.broker.up:
+                with suppress(BlockingIOError), lab._locked(wait=False):
+                    if not lab.broker.up:
+                        lab._clear()
+                        lab.places.lock.unlink()
+
+    def _start(self, owned: bool) -> None:
+        directory = self.places.directory
+        directory.mkdir(mode=0o700)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self._relay = listening.getsockname()[1]
+            settings = {
+                "hosts": self._names,
+                "owned": owned,
+                "relay": listening.fileno(),
+                "port": self._relay,
+            }
+            self.places.settings.write_text(json.dumps(settings))
+            self.places.logs.mkdir()
+            self.places.guests.mkdir()
+            for name in self._names:
+                self.places.runtime(name).mkdir(parents=True)
+            keys.make(self.places.keys, self._names)
+            self._await_ready(self._spawn(listening.fileno(), owned))
+        self.places.ready.touch()
+
+    def _spawn(self, relay: int, owned: bool) -> int:
+        """Start the first process; the descriptor by which it reports."""
+        lifeline, report, to_report = -1, *os.pipe()
+        if owned:
+            lifeline, self._lifeline = os.pipe()
+        environment = namespaces.environment({"PYTHONPATH": str(_ROOT)})
+        command = ["unshare", *_NAMESPACES, sys.executable, "-m", "tests.support.lab.inside.switch"]
+        with (self.places.logs / "switch.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, str(self.places.directory)],
+                stdin=lifeline if owned else subprocess.DEVNULL,
+                stdout=to_report,
+                stderr=log,
+                env=environment,
+                pass_fds=[relay],
+                start_new_session=True,
+            )
+        self._started(process)
+        os.close(to_report)
+        if owned:
+            os.close(lifeline)
+        return report
+
+    def _await_ready(self, report: int) -> None:
+        with os.fdopen(report) as lines:
+            if not select.select([lines], [], [], 2 * PATIENCE)[0]:
+                raise LabError(f"not up after {2 * PATIENCE:g} s\n{self._said()}")
+            if (said := lines.readline().strip()) != "ready":
+                raise LabError(f"{said or 'the first process ended'}\n{self._said()}")
+
+    def _said(self) -> str:
+        """The end of what was logged."""
+        logs = sorted(self.places.logs.glob("*.log"))
+        texts = {path.name: path.read_text(errors="replace")[-1000:].strip() for path in logs}
+        return "\n".join(f"--- {name}\n{text}" for name, text in texts.items() if text)
+
+    def _clear(self) -> None:
+        self._end()
+        directory = self.places.directory
+        if directory.exists():
+            if not self.places.settings.exists() and any(directory.iterdir()):
+                raise LabError(
+                    f"{directory} is no laboratory's, as lab.json is not there; it is left alone: "
+                    "remove it, or choose another name or root"
+                )
+            shutil.rmtree(directory)
+
+    def _end(self) -> None:
+        """Kill the first process; the kernel kills all others, and the namespaces end with them."""
+        first = processes.first_of_namespace(
+            "tests.support.lab.inside.switch", str(self.places.directory)
+        )
+        if first is not None:
+            first.send(signal.SIGKILL)
+        # Children of this process that are inside are there until it waits for them.
+        for child in self._children:
+            child.wait(PATIENCE)
+        if first is not None:
+            first.kill()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def _started(self, process: subprocess.Popen[Any]) -> None:
+        with self._bookkeeping:
+            self._children = [*(child for child in self._children if child.poll() is None), process]
+
+    def _read(self) -> bool:
+        """Take over what is known of the one that was brought up; False if there is none."""
+        try:
+            settings = json.loads(self.places.settings.read_text())
+        except (FileNotFoundError, ValueError):
+            return False
+        self._names = settings["hosts"]
+        self._relay = settings["port"]
+        return True
+
+    @contextmanager
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
+        """Raises BlockingIOError if another has the lock, unless told to wait for it."""
+        root = self.places.root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if root.stat().st_uid != os.geteuid():
+            raise LabError(f"{root} is somebody else's; choose another by --root")
+        with self.places.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield

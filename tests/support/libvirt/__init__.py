@@ -1,0 +1,1 @@
+"""A played libvirt and its devices."""

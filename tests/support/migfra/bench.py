@@ -1,0 +1,110 @@
+"""A daemon and a scheduler at one broker in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from fastlib import ResultContainer, Task, TaskContainer
+from fastlib.message import topics
+from fastlib.migfra import Configuration, Daemon, Hypervisor
+from fastlib.transport import (
+    AsyncCommunicator,
+    MemoryBroker,
+    MemoryOptions,
+    ReceivedMessage,
+    connect_async,
+)
+from tests.support.migfra.scripted import Scripted, choice
+
+T = TypeVar("T")
+PATIENCE = 30
+"""Seconds until something that must come is given up."""
+HOST = "node01"
+
+
+async def patiently(awaitable: Awaitable[T]) -> T:
+    async with asyncio.timeout(PATIENCE):
+        return await awaitable
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let others run until a condition holds that nothing announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def configuration(**parts: Any) -> Configuration:
+    return Configuration(**({"hostname": HOST, "hypervisor": choice()} | parts))
+
+
+class Bench:
+    """Starts daemons of node01, sends tasks and receives results."""
+
+    def __init__(self, directory: Path) -> None:
+        self.broker = MemoryBroker()
+        self.journal = directory / "journal"
+        self.scheduler: AsyncCommunicator
+        self.daemons: list[Daemon] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        opening = connect_async(
+            MemoryOptions(broker=self.broker, client_id="scheduler", persistent=True)
+        )
+        self.scheduler = await self._stack.enter_async_context(await opening)
+        await self.scheduler.subscribe(topics.RESULT(HOST))
+        await self.scheduler.subscribe(topics.PROGRESS(HOST))
+        await self.scheduler.subscribe(topics.PRESENCE(HOST))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for daemon in self.daemons:
+            if not daemon.ended.is_set():
+                await patiently(daemon.close())
+        await self._stack.aclose()
+
+    async def daemon(self, hypervisor: Hypervisor | None = None, **parts: Any) -> Daemon:
+        daemon = Daemon(
+            configuration(**parts),
+            communicator=self.broker,
+            hypervisor=hypervisor or Scripted(),
+            journal=self.journal,
+        )
+        await patiently(daemon.open())
+        self.daemons.append(daemon)
+        return daemon
+
+    async def send(
+        self, message: TaskContainer | Task | str | bytes, id: str | None = None
+    ) -> None:
+        if isinstance(message, Task):
+            message = TaskContainer(tasks=[message], id=id)
+        if isinstance(message, TaskContainer):
+            message = message.to_yaml()
+        payload = message.encode() if isinstance(message, str) else message
+        await self.scheduler.send(payload, topics.TASK(HOST))
+
+    async def received(self, topic: str) -> ReceivedMessage:
+        return await patiently(self.scheduler.receive(topic))
+
+    async def result(self) -> ResultContainer:
+        message = await self.received(topics.RESULT(HOST))
+        return ResultContainer.from_yaml(message.payload)
+
+    async def ask(
+        self, message: TaskContainer | Task | str | bytes, id: str | None = None
+    ) -> ResultContainer:
+        await self.send(message, id)
+        return await self.result()
+
+    async def no_result(self) -> None:
+        """Nothing more has come: a query is answered, and nothing before it."""
+        answer = await self.ask("task: query node\nid: anything else")
+        assert answer.id == "anything else", answer
+
+
+Play = Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]
+"""Plays a scene at a bench; the fixture `play` gives one."""

@@ -1,0 +1,179 @@
+"""`migfra` as a process, with a hypervisor that writes down in a file what it does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.mosquitto import PATIENCE
+
+LEDGER = """
+import asyncio, os
+from typing import Annotated
+from fastlib import Message
+from fastlib.codec import Wire
+from fastlib.migfra import Hypervisor
+
+class Options(Message):
+    file: Annotated[str, Wire("Where it is written down what was done.")]
+    pause: Annotated[float, Wire("How long each task takes.", unit="s")] = 0.0
+
+class Ledger(Hypervisor):
+    name = "ledger"
+    Options = Options
+
+    def open(self):
+        self.file = os.open(self.options.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, what, task):
+        os.write(self.file, f"{what} {task.vm_name}\\n".encode())
+
+    async def start(self, task, context):
+        self.write("begin", task)
+        await asyncio.sleep(self.options.pause)
+        self.write("end", task)
+
+    def stop(self, task, context):
+        self.write("begin", task)
+        self.write("end", task)
+
+    async def migrate(self, task, context):
+        self.write("begin", task)
+        context.progress("copy", transferred=1000)
+        await context.wait_cancelled()
+        self.write("end", task)
+        context.check_cancelled()
+
+    def recover(self, task, context):
+        with open(self.options.file) as file:
+            lines = file.read().splitlines()
+        if f"begin {task.vm_name}" not in lines:
+            self.write("begin", task)
+        if f"end {task.vm_name}" not in lines:
+            self.write("end", task)
+"""
+
+READY = "works on node01"
+
+
+class Program:
+    """One `migfra` process at a time for one configuration: `start`, `kill`, `terminate`."""
+
+    def __init__(self, directory: Path, port: int, extra: str = "", pause: float = 0.0) -> None:
+        self.directory = directory
+        self.ledger = directory / "ledger.txt"
+        self.configuration = directory / "migfra.yaml"
+        self.journal = directory / "journal"
+        self.log: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        (directory / "ledger_plugin.py").write_text(LEDGER)
+        info = directory / "ledger_plugin-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ledger-plugin\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            "[fastlib.hypervisors]\nledger = ledger_plugin:Ledger\n"
+        )
+        self.configuration.write_text(
+            f"hostname: node01\n"
+            f"communicator: {{host: 127.0.0.1, port: {port}}}\n"
+            f"hypervisor: {{type: ledger, file: {self.ledger}, pause: {pause}}}\n"
+            f"journal: {{path: {self.journal}}}\n{extra}"
+        )
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(directory),
+            "RUNTIME_DIRECTORY": str(directory),
+            "STATE_DIRECTORY": str(directory),
+        }
+
+    def command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "fastlib.cli.migfra", "-c", str(self.configuration), *options]
+
+    def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        """The program until its end."""
+        return subprocess.run(
+            self.command(*options),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start(self, *options: str, ready: bool = True) -> None:
+        """Start it; with `ready` wait until it works, as its log says."""
+        before = sum(READY in line for line in self.log)
+        process = self._process = subprocess.Popen(
+            self.command(*options),
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+        def read() -> None:
+            assert process.stderr is not None
+            with process.stderr:
+                for line in process.stderr:
+                    self.log.append(line.rstrip("\n"))
+
+        self._reader = threading.Thread(target=read, daemon=True)
+        self._reader.start()
+        if ready:
+            self.wait_for(READY, before + 1)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def wait_for(self, text: str, count: int = 1) -> str:
+        """The line of the log with this text, the `count`th of them."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = [line for line in self.log if text in line]
+            if len(found) >= count:
+                return found[count - 1]
+            time.sleep(0.01)
+        raise AssertionError(f"the log has no {text!r}: {self.log}")
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """The exit status."""
+        assert self._process is not None
+        assert self._reader is not None
+        status = self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self.send(signal.SIGKILL)
+            self.wait()
+
+    def terminate(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def done(self) -> list[str]:
+        """What the hypervisor has written down."""
+        return self.ledger.read_text().splitlines() if self.ledger.exists() else []
+
+
+@contextmanager
+def program(directory: Path, port: int, extra: str = "", pause: float = 0.0) -> Iterator[Program]:
+    """A program that does not outlive the test."""
+    made = Program(directory, port, extra, pause)
+    try:
+        yield made
+    finally:
+        made.kill()

@@ -1,0 +1,33 @@
+"""A process that moves domains of a cluster in a file to and fro: `FILE HOST SPEED`.
+
+It says `ready`, goes on until it is killed, and takes a step whenever it is allowed to.
+"""
+
+import asyncio
+import sys
+
+from fastlib import Evacuate, EvacuateParameter, Start, Stop
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import Node
+
+
+async def main(file, host, speed):
+    options = SimulatedOptions(file=file, speed=float(speed), start_seconds=0.1, stop_seconds=0.1)
+    hypervisor = SimulatedHypervisor(options, Node(host))
+    await hypervisor.open()
+    print("ready", flush=True)
+    others = [name for name in "abc" if name != host]
+    task = Evacuate(destinations=others, parameter=EvacuateParameter(migration_type="live"))
+    while True:
+        await hypervisor.evacuate(task, Context(host))
+        for call, name in ((hypervisor.stop, Stop), (hypervisor.start, Start)):
+            try:
+                await call(name(vm_name="common"), Context(host))
+            except HypervisorError:
+                await asyncio.sleep(0)  # it is where another process has it
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

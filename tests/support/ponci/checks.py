@@ -1,0 +1,667 @@
+"""What ponci must do, whichever version of cgroups it has, each with real processes.
+
+The same checks run on this machine and in a guest, whose kernel has another version.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from fastlib import (
+    Cancel,
+    DeviceIvshmem,
+    Evacuate,
+    Migrate,
+    PciAddress,
+    PciId,
+    Repin,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+    Task,
+)
+from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
+from tests.support.migfra.bench import HOST
+from tests.support.ponci.desk import Check, Desk
+from tests.support.ponci.workload import Counter, Hare, Stuck
+
+DONE = "found done after the daemon's restart"
+
+
+def online(what: str) -> list[int]:
+    """The numbers of the machine's CPUs or memory nodes, of which there are few."""
+    text = Path(f"/sys/devices/system/{what}/online").read_text().strip()
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+LAST_CPU = online("cpu")[-1]
+LAST_NODE = online("node")[-1]
+
+
+# The life of a domain
+
+
+async def a_domain_holds_its_processes_to_cpus_and_memory(desk: Desk) -> None:
+    assert LAST_CPU > 0, "these checks need two CPUs"
+    with Counter(desk.directory) as counter:
+        assert await desk.do(Start(vm_name="vm1", vcpu_map=[[LAST_CPU]])) is None
+        desk.trees.join(counter.pid, "vm1")
+        assert counter.allowed("Cpus") == str(LAST_CPU)
+        await desk.do(Repin(vm_name="vm1", vcpu_map=[[0]]))
+        assert counter.allowed("Cpus") == "0"
+        await desk.do(Repin(vm_name="vm1", vcpu_map=[[1, 0]]))
+        assert counter.allowed("Cpus") == "0-1"
+        assert await desk.do(Start(vm_name="vm2", memnode_map=[[LAST_NODE]])) is None
+        desk.trees.join(counter.pid, "vm2")
+        assert counter.allowed("Mems") == str(LAST_NODE)
+        assert counter.allowed("Cpus") == f"0-{LAST_CPU}"
+        assert await desk.domains() == {"vm1": "running", "vm2": "running"}
+        assert await desk.do(Stop(vm_name="vm1")) is None
+        assert not desk.trees.exists("vm1")
+        said = await desk.refused(Stop(vm_name="vm2"))
+        assert said == (
+            f"vm2 has 1 process ({counter.pid}), so that it cannot be deleted; end them or move "
+            "them to another group, or stop it with force: true, which kills them"
+        )
+        assert counter.runs
+        desk.trees.leave(counter.pid)
+        assert await desk.do(Stop(vm_name="vm2", undefine=True)) is None
+        assert counter.runs
+    assert await desk.domains() == {}
+
+
+async def a_suspended_domain_stands_still(desk: Desk) -> None:
+    with Counter(desk.directory) as inside, Counter(desk.directory) as outside:
+        await desk.do(Start(vm_name="vm1"))
+        desk.trees.join(inside.pid, "vm1")
+        await desk.until(lambda: inside.count > 0)
+        assert await desk.do(Suspend(vm_name="vm1")) is None
+        assert desk.trees.state("vm1") == "frozen"
+        assert await desk.domains() == {"vm1": "paused"}
+        frozen_at, meanwhile = inside.count, outside.count
+        await desk.until(lambda: outside.count > meanwhile + 100)
+        assert inside.count == frozen_at
+        assert await desk.do(Suspend(vm_name="vm1")) == "vm1 was paused already"
+        assert "has 1 process" in await desk.refused(Stop(vm_name="vm1"))
+        assert desk.trees.state("vm1") == "frozen"
+        assert await desk.do(Repin(vm_name="vm1", vcpu_map=[[0]])) is None
+        assert await desk.do(Resume(vm_name="vm1")) is None
+        await desk.until(lambda: inside.count > frozen_at)
+        assert inside.allowed("Cpus") == "0"
+        assert await desk.do(Resume(vm_name="vm1")) == "vm1 was running already"
+        assert await desk.domains() == {"vm1": "running"}
+
+
+async def an_empty_domain_is_suspended_and_stopped(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    await desk.do(Suspend(vm_name="vm1"))
+    assert await desk.domains() == {"vm1": "paused"}
+    await desk.do(Stop(vm_name="vm1"))
+    assert await desk.domains() == {}
+
+
+async def force_kills_all_that_runs_in_a_domain(desk: Desk) -> None:
+    await _force(desk)
+
+
+async def force_kills_one_by_one_where_the_kernel_does_not(desk: Desk) -> None:
+    desk.hypervisor._site.groups.kill = lambda name: Hierarchy.kill(groups, name)
+    groups = desk.hypervisor._site.groups
+    await _force(desk)
+
+
+async def _force(desk: Desk) -> None:
+    with Counter(desk.directory) as first, Counter(desk.directory) as second, Hare() as hare:
+        await desk.do(Start(vm_name="vm1"))
+        for folder in desk.trees.of("vm1"):
+            (folder / "below").mkdir()
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if desk.trees.version == "v1" and (folder / file).exists():
+                    (folder / "below" / file).write_text((folder / file).read_text())
+        desk.trees.join(first.pid, "vm1")
+        desk.trees.join(second.pid, "vm1/below")
+        desk.trees.join(hare.pid, "vm1")
+        hare.begin()
+        await desk.until(lambda: desk.trees.processes("vm1") - {first.pid, hare.pid})
+        assert await desk.do(Stop(vm_name="vm1", force=True)) is None
+        assert not desk.trees.exists("vm1")
+        assert first.process.wait() == second.process.wait() == -9
+        # A suspended one is killed as well.
+        with Counter(desk.directory) as third:
+            await desk.do(Start(vm_name="vm1"))
+            desk.trees.join(third.pid, "vm1")
+            await desk.do(Suspend(vm_name="vm1"))
+            assert await desk.do(Stop(vm_name="vm1", force=True)) is None
+            assert third.process.wait() == -9
+
+
+async def those_that_match_are_stopped(desk: Desk) -> None:
+    with Counter(desk.directory) as counter:
+        for name in ("vm1", "vm2", "other"):
+            await desk.do(Start(vm_name=name))
+        desk.trees.join(counter.pid, "vm2")
+        results = await desk.results(Stop(regex="vm[0-9]"))
+        assert [(each.vm_name, each.status) for each in results] == [
+            ("vm1", "success"),
+            ("vm2", "error"),
+        ]
+        assert "vm2 has 1 process" in str(results[1].details)
+        assert await desk.domains() == {"other": "running", "vm2": "running"}
+        assert await desk.do(Stop(regex="x.*")) == "no active domain's name matches 'x.*'"
+        results = await desk.results(Stop(regex=".*", force=True))
+        assert [(each.vm_name, each.status) for each in results] == [
+            ("other", "success"),
+            ("vm2", "success"),
+        ]
+        assert counter.process.wait() == -9
+
+
+async def what_was_measured_and_reported(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    for task, timer in (
+        (Suspend(vm_name="vm1", time_measurement=True), "suspend-vm1"),
+        (Resume(vm_name="vm1", time_measurement=True), "resume-vm1"),
+        (Repin(vm_name="vm1", vcpu_map=[[0]], time_measurement=True), "repin"),
+        (Start(vm_name="vm2", time_measurement=True), "start"),
+    ):
+        (result,) = await desk.results(task)
+        assert result.time_measurement is not None
+        assert set(result.time_measurement.timings) == {"overall", timer}
+    phases: list[str] = []
+    context = Context(HOST, report=lambda facts: phases.append(facts.phase))
+    for task in (Start(vm_name="vm3"), Suspend(vm_name="vm3"), Resume(vm_name="vm3"),
+                 Stop(vm_name="vm3", force=True)):  # fmt: skip
+        method = getattr(desk.hypervisor, type(task).__name__.lower())
+        await asyncio.to_thread(method, task, context)
+    assert phases == ["create", "freeze", "thaw", "delete"]
+
+
+async def the_node_is_described(desk: Desk) -> None:
+    node = await desk.node()
+    assert (node.host, node.hypervisor, node.cpus) == (HOST, "ponci", LAST_CPU + 1)
+    assert node.memory > node.free_memory > 0
+    assert node.capabilities["cgroup"] == desk.trees.version
+    assert node.capabilities["parent"] == str(desk.trees.parents[0])
+    tasks = node.capabilities["tasks"]
+    assert {"start vm", "stop vm", "suspend vm", "resume vm", "repin vm"} < set(tasks)
+    assert not {"migrate vm", "evacuate node"} & set(tasks)
+
+
+# What is refused
+
+
+async def no_migration(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    for task, title in (
+        (Migrate(vm_name="vm1", destination="node02"), "migrate vm"),
+        (Evacuate(destinations=["node02"]), "evacuate node"),
+    ):
+        assert await desk.refused(task) == f"hypervisor ponci has no support for {title}"
+    assert await desk.domains() == {"vm1": "running"}
+
+
+async def what_a_cgroup_has_not_is_refused(desk: Desk) -> None:
+    cpus = f"0-{LAST_CPU}"
+    for task, words in (
+        (Start(xml="<domain><name>vm1</name></domain>"), "no XML; give 'vm-name'"),
+        (Start(vm_name="vm1", vcpus=2), "no vCPUs; say with one row of 'vcpu-map'"),
+        (Start(vm_name="vm1", memory=1024), "no limit of memory; leave 'memory' out"),
+        (Start(vm_name="vm1", transient=False), "leave 'transient' out"),
+        (Start(vm_name="vm1", pci_ids=[PciId(vendor=1, device=2)]), "leave 'pci-ids' out"),
+        (Start(vm_name="vm1", devs=[PciAddress.parse("00:01.0")]), "leave 'devs' out"),
+        (Start(vm_name="vm1", ivshmem=DeviceIvshmem(id="a", size="1M")), "leave 'ivshmem' out"),
+        (Start(vm_name="vm1", driver="qemu"), "has no driver 'qemu'; leave 'driver' out"),
+        (
+            Start(vm_name="vm1", vcpu_map=[[0], [1]]),
+            "the vcpu-map has 2 rows, but a cgroup has one set of CPUs .* give one row, such as "
+            r"vcpu-map: \[\[0, 1",
+        ),
+        (Start(vm_name="vm1", vcpu_map=[[]]), "the vcpu-map has an empty row"),
+        (Start(vm_name="vm1", memnode_map=[[0], [0]]), "the memnode-map has 2 rows"),
+        (
+            Start(vm_name="vm1", vcpu_map=[[0, 4000]]),
+            f"the CPU 4000, but domains on node01 can get the CPUs {cpus} only; choose among",
+        ),
+        (
+            Start(vm_name="vm1", memnode_map=[[900]]),
+            "the memory node 900, but domains on node01 can get the memory nodes 0",
+        ),
+    ):
+        said = await desk.refused(task)
+        assert re.search(words, said), (words, said)
+        assert await desk.domains() == {}
+    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    for rows, words in (([[0], [1]], "has 2 rows"), ([[4000]], "the CPU 4000, but")):
+        said = await desk.refused(Repin(vm_name="vm1", vcpu_map=rows))
+        assert words in said
+    sets = desk.hypervisor._site.groups.sets("vm1")
+    assert sets.cpus == {0}
+
+
+async def nobody_is_asked_on_ssh(desk: Desk) -> None:
+    assert await desk.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
+    said = "vm2 was not probed, as a cgroup does not answer on SSH"
+    assert await desk.do(Start(vm_name="vm2", probe_with_ssh=True)) == said
+    assert await desk.do(Start(vm_name="vm3", probe_hostname="a")) == said.replace("vm2", "vm3")
+
+
+async def names_stay_in_their_place(desk: Desk) -> None:
+    for name in ("cgroup.procs", "cpuset.cpus", "freezer.state", "tasks", "memory.max", "cpu.x"):
+        for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name)):
+            assert f"{name!r} cannot be the name of a cgroup" in await desk.refused(task)
+    for name in ("..", "../x", "a/b", "/", ".", " x", "a\nb"):
+        for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name),
+                     Resume(vm_name=name), Repin(vm_name=name, vcpu_map=[[0]])):  # fmt: skip
+            assert "cannot be the name of a domain" in await desk.refused(task)
+    assert await desk.domains() == {}
+    for name in ("vm-1.example.org", "größe", "x" * 200, "cpusets", "_cpuset.cpus"):
+        await desk.do(Start(vm_name=name))
+        assert await desk.domains() == {name: "running"}
+        await desk.do(Stop(vm_name=name))
+
+
+async def a_domain_is_there_or_not(desk: Desk) -> None:
+    for task in (Stop(vm_name="vm9"), Stop(vm_name="vm9", force=True), Suspend(vm_name="vm9"),
+                 Resume(vm_name="vm9"), Repin(vm_name="vm9", vcpu_map=[[0]])):  # fmt: skip
+        assert await desk.refused(task) == (
+            f"there is no domain vm9 on node01, which would be the group "
+            f"{desk.trees.of('vm9')[0]}; look at its spelling, or start it first"
+        )
+    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    said = await desk.refused(Start(vm_name="vm1", vcpu_map=[[1]]))
+    assert said == (f"vm1 is there on node01 already, as {desk.trees.of('vm1')[0]}; stop it first")
+    assert desk.hypervisor._site.groups.sets("vm1").cpus == {0}
+
+
+async def the_parent_bounds_the_domains(desk: Desk) -> None:
+    (desk.trees.parents[0] / "cpuset.cpus").write_text("0\n")
+    said = await desk.refused(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
+    assert "the CPU 1, but domains on node01 can get the CPUs 0 only" in said
+    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    assert (await desk.node()).cpus == 1
+
+
+async def the_root_may_be_the_parent(desk: Desk) -> None:
+    await desk.open(parent="/")
+    name = f"{desk.parent}-top"
+    assert await desk.do(Start(vm_name=name, vcpu_map=[[0]], memnode_map=[[0]])) is None
+    try:
+        assert all((root / name).is_dir() for root in desk.trees.roots)
+        domains = await desk.domains()
+        assert domains[name] == domains[desk.parent] == "running"
+        assert (await desk.node()).cpus == LAST_CPU + 1
+    finally:
+        await desk.do(Stop(vm_name=name))
+    assert not any((root / name).exists() for root in desk.trees.roots)
+
+
+async def a_parent_that_is_gone_is_made_again(desk: Desk) -> None:
+    for parent in desk.trees.parents:
+        parent.rmdir()
+    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    assert await desk.domains() == {"vm1": "running"}
+
+
+async def a_group_above_is_frozen(desk: Desk) -> None:
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        desk.trees.join(counter.pid, "vm1")
+        await desk.open(freeze_timeout=0.2)
+        desk.trees.freeze("", True)
+        try:
+            await desk.until(lambda: desk.trees.state("vm1") == "frozen")
+            said = await desk.refused(Resume(vm_name="vm1"))
+            assert said == (
+                f"vm1 is thawed, but a group above {desk.trees.of('vm1')[0]} is frozen; thaw that"
+            )
+        finally:
+            desk.trees.freeze("", False)
+        await desk.until(lambda: desk.trees.state("vm1") == "running")
+
+
+async def the_daemon_does_not_end_itself(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    desk.trees.join(os.getpid(), "vm1")
+    try:
+        assert "migfra itself runs in vm1 and would freeze itself" in await desk.refused(
+            Suspend(vm_name="vm1")
+        )
+        assert "migfra itself runs in vm1 and would kill itself" in await desk.refused(
+            Stop(vm_name="vm1", force=True)
+        )
+    finally:
+        desk.trees.leave(os.getpid())
+
+
+# What does not freeze
+
+
+async def what_does_not_freeze_runs_on(desk: Desk) -> None:
+    await desk.open(freeze_timeout=0.2)
+    with Stuck() as stuck, Counter(desk.directory) as counter:
+        await _put(desk, stuck, counter)
+        said = await desk.refused(Suspend(vm_name="vm1"))
+        assert said.startswith("vm1 has not frozen within 0.2 s and runs on; one of its processes")
+        assert await desk.domains() == {"vm1": "running"}
+        now = counter.count
+        await desk.until(lambda: counter.count > now)
+        stuck.release()
+        await desk.do(Suspend(vm_name="vm1"))
+        await desk.do(Resume(vm_name="vm1"))
+
+
+async def a_suspension_that_is_cancelled_is_undone(desk: Desk) -> None:
+    await desk.open(freeze_timeout=600.0)
+    with Stuck() as stuck, Counter(desk.directory) as counter:
+        await _put(desk, stuck, counter)
+        suspending = await desk.send(Suspend(vm_name="vm1"))
+        await desk.until(lambda: desk.trees.state("vm1") == "freezing")
+        assert await desk.domains() == {"vm1": "freezing"}
+        # Who comes behind waits, and can be cancelled while it does.
+        behind = await desk.send(Resume(vm_name="vm1"))
+        await _running(desk, behind)
+        for id in (behind, suspending):
+            await desk.bench.send(Cancel(id=id), id=f"cancel-{id}")
+            answers = {answer.id: answer for answer in [await desk.bench.result() for _ in "12"]}
+            assert answers[f"cancel-{id}"].results[0].status == "success"
+            assert answers[id].results[0].details == "cancelled"
+        assert desk.trees.state("vm1") == "running"
+        now = counter.count
+        await desk.until(lambda: counter.count > now)
+
+
+async def force_ends_what_does_not_freeze(desk: Desk) -> None:
+    with Stuck() as stuck:
+        await _put(desk, stuck)
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert stuck.process.wait() == -9
+
+
+async def _put(desk: Desk, stuck: Stuck, *others: Counter) -> None:
+    """Start vm1 with processes, one of which is stuck."""
+    await desk.do(Start(vm_name="vm1"))
+    for each in (stuck, *others):
+        desk.trees.join(each.pid, "vm1")
+    stuck.wait()
+    await desk.until(lambda: stuck.is_stuck)
+
+
+async def _running(desk: Desk, id: str) -> None:
+    while not any(task.id == id and task.state == "running" for task in (await desk.node()).tasks):
+        await asyncio.sleep(0)
+
+
+# What did not die, by a hypervisor that says so
+
+
+async def what_does_not_die_is_told(desk: Desk) -> None:
+    await desk.open(stop_timeout=0.2)
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        desk.trees.join(counter.pid, "vm1")
+        desk.hypervisor._site.groups.kill = lambda name: True  # a kernel that cannot get at it
+        said = await desk.refused(Stop(vm_name="vm1", force=True))
+        assert said.startswith(
+            f"vm1 still has 1 process ({counter.pid}) 0.2 s after they were killed; they wait for a"
+        )
+        await desk.open(stop_timeout=600.0)
+        desk.hypervisor._site.groups.kill = lambda name: True
+        id = await desk.send(Stop(vm_name="vm1", force=True))
+        await _running(desk, id)
+        await desk.bench.send(Cancel(id=id), id="c")
+        answers = {answer.id: answer for answer in [await desk.bench.result() for _ in "12"]}
+        assert str(answers[id].results[0].details).startswith("cancelled")
+        assert desk.trees.exists("vm1")
+
+
+# After a crash of the daemon
+
+
+async def a_start_that_was_under_way(desk: Desk) -> None:
+    start = Start(vm_name="vm1", vcpu_map=[[0]])
+    await _not_done(desk, start, "the daemon ended before vm1 was made")
+    await _not_done(desk, start, "what there was of vm1 is taken back: start it again", making=True)
+    await desk.do(start)
+    assert await desk.recover(start, making=True) == DONE
+    assert await desk.recover(Start(vm_name="vm1"), making=True) == DONE
+    other = Start(vm_name="vm1", vcpu_map=[[1]])
+    await _not_done(desk, other, "is taken back", making=True)
+    assert not desk.trees.exists("vm1")
+
+
+async def a_suspension_that_was_under_way(desk: Desk) -> None:
+    suspend, resume = Suspend(vm_name="vm1"), Resume(vm_name="vm1")
+    await _not_done(desk, suspend, "there is no domain vm1")
+    await desk.open(freeze_timeout=0.2)
+    with Stuck() as stuck:
+        await _put(desk, stuck)
+        await _not_done(desk, suspend, "ended while this was under way; vm1 runs on node01")
+        assert await desk.recover(resume) == DONE
+        desk.trees.freeze("vm1", True)
+        await _not_done(desk, suspend, "vm1 has not frozen within 0.2 s and runs on")
+        assert desk.trees.state("vm1") == "running"
+        desk.trees.freeze("vm1", True)
+        stuck.release()
+        assert await desk.recover(suspend) == DONE
+        assert desk.trees.state("vm1") == "frozen"
+        await _not_done(desk, resume, "vm1 is paused on node01")
+        await desk.do(resume)
+
+
+async def a_stop_that_was_under_way(desk: Desk) -> None:
+    stop, force = Stop(vm_name="vm1"), Stop(vm_name="vm1", force=True)
+    assert await desk.recover(stop) == DONE
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        desk.trees.join(counter.pid, "vm1")
+        await _not_done(desk, stop, "vm1 runs on node01")
+        await _not_done(desk, force, "vm1 runs on node01")
+        assert counter.runs
+        # It was killing them: each perhaps frozen, and told to end or not.
+        desk.trees.freeze("vm1", True)
+        assert await desk.recover(force, killed=["vm1"]) == DONE
+        assert counter.process.wait() == -9
+    await desk.do(Start(vm_name="vm1"))
+    some = Stop(regex="vm.", force=True)
+    await _not_done(desk, some, "before the first domain was stopped")
+    results = await desk.recover(some, names=["vm1", "vm2"])
+    assert [(each.vm_name, each.status) for each in results] == [
+        ("vm1", "error"),
+        ("vm2", "success"),
+    ]
+
+
+async def a_repin_that_was_under_way(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
+    assert await desk.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
+    await _not_done(desk, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
+
+
+async def _not_done(desk: Desk, task: Task, words: str, **notes: object) -> None:
+    outcome = None
+    error: HypervisorError | None = None
+    try:
+        outcome = await desk.recover(task, **notes)
+    except HypervisorError as raised:
+        error = raised
+    assert words in str(error), f"{task} ended with {error or outcome}"
+
+
+# What the machine does not permit
+
+_OPEN = """
+import ctypes, os, sys
+from fastlib import Start, Stop
+from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
+hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), Node("node01"))
+{first}
+try:
+    hypervisor.open()
+    hypervisor.start(Start(vm_name="vm1", vcpu_map=[[0]]), Context("node01"))
+    hypervisor.stop(Stop(vm_name="vm1"), Context("node01"))
+except HypervisorError as error:
+    print(error)
+else:
+    print("it works")
+"""
+_NOBODY = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+_READ_ONLY = """
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+for point in sys.argv[2:]:
+    assert libc.mount(None, point.encode(), None, 0x1021, None) == 0  # MS_REMOUNT|BIND|RDONLY
+"""
+
+
+async def another_user_may_not(desk: Desk) -> None:
+    said = _opened(desk, _NOBODY)
+    assert "not this user's to change (Permission denied); run the daemon as root, or del" in said
+
+
+async def another_user_has_a_group_of_its_own(desk: Desk) -> None:
+    for parent in desk.trees.parents:
+        os.chown(parent, 65534, 65534)
+    assert _opened(desk, _NOBODY) == "it works\n"
+
+
+async def a_read_only_mount(desk: Desk) -> None:
+    said = _opened(desk, _READ_ONLY, *desk.trees.roots)
+    assert "is mounted read-only; mount its file system writable" in said
+
+
+def _opened(desk: Desk, first: str, *more: object) -> str:
+    """What a hypervisor says that opens in a process of its own."""
+    command = [sys.executable, "-c", _OPEN.format(first=first), f"{desk.parent}/new"]
+    done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, done.stdout
+    return done.stdout
+
+
+# Of one version only
+
+
+async def v1_a_process_in_one_tree_only(desk: Desk) -> None:
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        cpuset, freezer = desk.trees.of("vm1")
+        (cpuset / "cgroup.procs").write_text(f"{counter.pid}\n")
+        said = await desk.refused(Suspend(vm_name="vm1"))
+        assert said == (
+            f"vm1 has 1 process ({counter.pid}) in the tree of cpuset but not in that of freezer, "
+            f"which would not freeze; write each into {freezer}/cgroup.procs as well"
+        )
+        assert desk.trees.state("vm1") == "running"
+        assert "has 1 process" in await desk.refused(Stop(vm_name="vm1"))
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert counter.process.wait() == -9
+
+
+async def v1_groups_below_have_a_claim(desk: Desk) -> None:
+    await desk.do(Start(vm_name="vm1"))
+    group = desk.trees.of("vm1")[0]
+    (group / "below").mkdir()
+    (group / "below/cpuset.cpus").write_text("1")
+    said = await desk.refused(Repin(vm_name="vm1", vcpu_map=[[0]]))
+    assert said.startswith(f"the kernel refuses '0' for {group}/cpuset.cpus (Device or resource")
+    assert "beside or below it have a claim on them" in said
+    await desk.do(Repin(vm_name="vm1", vcpu_map=[[1]]))
+    await desk.do(Stop(vm_name="vm1"))
+    assert not group.exists()
+
+
+async def v1_half_a_domain(desk: Desk) -> None:
+    """As a crash between the two trees leaves it."""
+    cpuset, freezer = desk.trees.of("vm1")
+    start, stop = Start(vm_name="vm1"), Stop(vm_name="vm1")
+    freezer.mkdir()
+    assert "vm1 is there on node01 already" in await desk.refused(start)
+    await _not_done(desk, start, "what there was of vm1 is taken back", making=True)
+    assert not freezer.exists()
+    cpuset.mkdir()
+    assert await desk.domains() == {"vm1": "incomplete"}
+    assert "somebody else has removed the group" in await desk.refused(Suspend(vm_name="vm1"))
+    assert await desk.recover(stop) == DONE
+    cpuset.mkdir()
+    await desk.do(stop)
+    assert not cpuset.exists()
+    with Counter(desk.directory) as counter:
+        await desk.do(start)
+        (cpuset / "cgroup.procs").write_text(f"{counter.pid}\n")
+        freezer.rmdir()
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert counter.process.wait() == -9
+
+
+async def v2_a_parent_with_processes(desk: Desk) -> None:
+    (parent,) = desk.trees.parents
+    with Counter(desk.directory) as counter:
+        (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
+        said = await desk.refused(Start(vm_name="vm1"))
+        assert said.startswith(f"{parent} has processes of its own (1), and then cgroup v2 lets")
+        assert f"{parent} has processes of its own (1)" in _opened(desk, "")
+        # What the kernel makes of a group in one of this kind.
+        (parent / "vm1").mkdir()
+        assert (parent / "vm1/cgroup.type").read_text() == "domain invalid\n"
+        (parent / "vm1").rmdir()
+
+
+async def v2_a_threaded_parent(desk: Desk) -> None:
+    (parent,) = desk.trees.parents
+    top = parent.with_name(f"{desk.parent}-threaded")
+    for group, told in (
+        (parent / "new", f"{parent} is of the type 'domain threaded'"),
+        (top, f"{top} is of the type 'threaded'"),
+    ):
+        group.mkdir()
+        try:
+            (group / "cgroup.type").write_text("threaded\n")
+            await asyncio.to_thread(desk.another(parent=str(group.relative_to(top.parent))).open)
+        except HypervisorError as error:
+            said = str(error)
+        finally:
+            group.rmdir()
+        assert said.startswith(f"{told}, so that no process can be put into groups in it; name")
+
+
+async def v2_threads_in_groups_of_a_domain(desk: Desk) -> None:
+    with Counter(desk.directory) as counter:
+        await desk.do(Start(vm_name="vm1"))
+        (group,) = desk.trees.of("vm1")
+        desk.trees.join(counter.pid, "vm1")
+        (group / "threads").mkdir()
+        (group / "threads/cgroup.type").write_text("threaded\n")
+        (group / "threads/cgroup.threads").write_text(f"{counter.pid}\n")
+        await desk.do(Suspend(vm_name="vm1"))
+        await desk.do(Resume(vm_name="vm1"))
+        assert f"vm1 has 1 process ({counter.pid})" in await desk.refused(Stop(vm_name="vm1"))
+        await desk.do(Stop(vm_name="vm1", force=True))
+        assert counter.process.wait() == -9
+
+
+async def v2_too_many_groups(desk: Desk) -> None:
+    (parent,) = desk.trees.parents
+    (parent / "cgroup.max.descendants").write_text("1\n")
+    await desk.do(Start(vm_name="vm1"))
+    said = await desk.refused(Start(vm_name="vm2"))
+    assert "vm2 would be one group too many; raise cgroup.max.descendants" in said
+
+
+def of(version: str) -> list[Check]:
+    """The checks for a version of cgroups."""
+    return [
+        value
+        for name, value in globals().items()
+        if asyncio.iscoroutinefunction(value)
+        and not name.startswith("_")
+        and (name[:2] not in ("v1", "v2") or name[:2] == version)
+    ]

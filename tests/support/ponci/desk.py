@@ -1,0 +1,100 @@
+"""A daemon with the hypervisor ponci, a scheduler, and real cgroups: what a check works with."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fastlib import Result, Task, TimeMeasurement
+from fastlib.message.tasks import Query
+from fastlib.migfra import Context
+from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
+from fastlib.migfra.plugin_api.hypervisor import Node
+from tests.support.migfra.bench import HOST, Bench, patiently, until
+from tests.support.ponci.trees import Trees
+
+Check = Callable[["Desk"], Awaitable[None]]
+
+
+class Desk:
+    """One daemon, one parent group of its own."""
+
+    def __init__(self, bench: Bench, directory: Path, parent: str) -> None:
+        self.bench = bench
+        self.directory = directory
+        self.parent = parent
+        self.trees = Trees(parent)
+        self.hypervisor: PonciHypervisor
+        self._count = 0
+
+    async def open(self, **options: Any) -> None:
+        """Start the daemon, anew if there is one."""
+        for daemon in self.bench.daemons:
+            await patiently(daemon.close())
+        self.hypervisor = self.another(**options)
+        await self.bench.daemon(self.hypervisor)
+
+    def another(self, **options: Any) -> PonciHypervisor:
+        """A hypervisor of the same host."""
+        return PonciHypervisor(PonciOptions(**{"parent": self.parent} | options), Node(HOST))
+
+    async def send(self, task: Task) -> str:
+        """Send a task; its id."""
+        self._count += 1
+        await self.bench.send(task, id=f"t{self._count}")
+        return f"t{self._count}"
+
+    async def results(self, task: Task) -> list[Result]:
+        id = await self.send(task)
+        answer = await self.bench.result()
+        assert answer.id == id
+        return list(answer.results)
+
+    async def do(self, task: Task) -> str | None:
+        """What is told of a success."""
+        (result,) = await self.results(task)
+        assert result.status == "success", result.details
+        return result.details
+
+    async def refused(self, task: Task) -> str:
+        """What is told of an error."""
+        (result,) = await self.results(task)
+        assert result.status == "error", result
+        assert result.details is not None
+        assert "Error" not in result.details, "a sentence, not an exception"
+        return result.details
+
+    async def domains(self) -> dict[str, str]:
+        """The domains and their states, by `query node`."""
+        return {each.name: each.state for each in (await self.node()).domains}
+
+    async def node(self) -> Any:
+        (result,) = await self.results(Query())
+        return result.node
+
+    async def recover(self, task: Task, **notes: Any) -> Any:
+        """What the hypervisor says of a task that was under way when the daemon was killed."""
+        context = Context(HOST, notes=notes, measurement=TimeMeasurement())
+        return await patiently(asyncio.to_thread(self.hypervisor.recover, task, context))
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        await until(condition)
+
+
+def play(check: Check, **options: Any) -> None:
+    """Plays a check with a parent group of its own, of which nothing is left."""
+    parent = f"fastlib-test-{os.getpid()}-{os.urandom(3).hex()}"
+
+    async def main(directory: Path) -> None:
+        async with Bench(directory) as bench:
+            desk = Desk(bench, directory, parent)
+            await desk.open(**options)
+            try:
+                await check(desk)
+            finally:
+                desk.trees.clear()
+
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(main(Path(directory)))

@@ -1,0 +1,100 @@
+"""Communicators of both faces with the same methods, so that one suite fits all."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fastlib.transport import AsyncCommunicator, TlsOptions, connect, connect_async
+from tests.support.mosquitto import Certificates
+
+PATIENCE = 20
+"""Seconds until something that must come is given up."""
+
+
+class InThread:
+    """An AsyncCommunicator with the methods of a Communicator, so that one suite fits both."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, inner: AsyncCommunicator) -> None:
+        self.loop = loop
+        self.inner = inner
+
+    def _run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE * 2)
+
+    def send(self, *arguments: Any, **named: Any) -> Any:
+        return self._run(self.inner.send(*arguments, **named))
+
+    def subscribe(
+        self, topic: str, callback: Callable[[Any], None] | None = None, **named: Any
+    ) -> None:
+        if callback is None:
+            return self._run(self.inner.subscribe(topic, **named))
+
+        async def call(message: Any) -> None:
+            callback(message)
+
+        return self._run(self.inner.subscribe(topic, call, **named))
+
+    def unsubscribe(self, topic: str) -> None:
+        self._run(self.inner.unsubscribe(topic))
+
+    def receive(self, *arguments: Any, **named: Any) -> Any:
+        return self._run(self.inner.receive(*arguments, **named))
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        async def call() -> Callable[[], None]:
+            return self.inner.on_close(callback)
+
+        taken_back: Callable[[], None] = self._run(call())
+        return taken_back
+
+    def close(self, *arguments: Any, **named: Any) -> None:
+        self._run(self.inner.close(*arguments, **named))
+
+    @property
+    def is_connected(self) -> bool:
+        return self.inner.is_connected
+
+    @property
+    def trouble(self) -> Any:
+        return self.inner.trouble
+
+    def __enter__(self) -> "InThread":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Place:
+    """One broker, and communicators of one face for it."""
+
+    def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
+        self.options = options
+        self.loop = loop
+        self._made: list[Any] = []
+
+    def connect(self, *, timeout: float = PATIENCE, **named: Any) -> Any:
+        options = self.options(**named)
+        made: Any
+        if self.loop is None:
+            made = connect(options, timeout=timeout)
+        else:
+            opening = asyncio.run_coroutine_threadsafe(
+                connect_async(options, timeout=timeout), self.loop
+            )
+            made = InThread(self.loop, opening.result(timeout + PATIENCE))
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+
+
+def tls_options(certificates: Certificates) -> TlsOptions:
+    return TlsOptions(
+        ca_file=certificates.ca,
+        certificate=certificates.client,
+        key=certificates.key(certificates.client),
+    )

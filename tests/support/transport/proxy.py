@@ -1,0 +1,106 @@
+"""A TCP proxy that cuts connections where it is told to."""
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+from tests.support.mosquitto import free_port
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to `target`, until a connection is cut."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", free_port()))
+        self._listener.listen()
+        self.port = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._budget: dict[str, int | None] = {"up": None, "down": None}
+        self.connections = 0
+        self.cuts = 0
+        self.refusing = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            if self.refusing:
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
+            pair = (client, server)
+            with self._lock:
+                self._pairs.append(pair)
+            for direction, one, other in (("up", client, server), ("down", server, client)):
+                work = (direction, one, other, pair)
+                threading.Thread(target=self._forward, args=work, daemon=True).start()
+
+    def _forward(
+        self,
+        direction: str,
+        one: socket.socket,
+        other: socket.socket,
+        pair: tuple[socket.socket, socket.socket],
+    ) -> None:
+        try:
+            while data := one.recv(65536):
+                with self._lock:
+                    budget = self._budget[direction]
+                    if budget is not None:
+                        data = data[:budget]
+                        self._budget[direction] = budget - len(data)
+                other.sendall(data)
+                if self._budget[direction] == 0:
+                    self._budget[direction] = None
+                    break
+        except OSError:
+            pass
+        self._end(pair)
+
+    def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        with self._lock:
+            if pair not in self._pairs:
+                return
+            self._pairs.remove(pair)
+            self.cuts += 1
+        for end in pair:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    @property
+    def connected(self) -> bool:
+        """True while anything is connected through it."""
+        return bool(self._pairs)
+
+    def cut(self) -> None:
+        """Cut every connection now."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            self._end(pair)
+
+    def cut_after(self, amount: int, direction: str) -> None:
+        """Cut when `amount` more bytes went `up` to the broker or `down` from it."""
+        with self._lock:
+            self._budget[direction] = amount
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.cut()

@@ -1,0 +1,192 @@
+"""`fastlib conformance` as a process: its output for people and for programs, and wrong usage."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support.conformance import wrong_peer
+
+WRONG = Path(wrong_peer.__file__)
+PYYAML = WRONG.with_name("pyyaml_peer.py")
+OURS = (sys.executable, "-m", "fastlib", "conformance", "--serve")
+LOST = "equal/lost-driver"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "fastlib", "conformance", *map(str, arguments)]
+
+
+def conformance(*arguments: object, peer: tuple[object, ...] = OURS, **options):
+    done = subprocess.run(
+        command(*arguments, "--", *peer) if peer else command(*arguments),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def wrong(fault: str) -> tuple[object, ...]:
+    return (sys.executable, WRONG, fault)
+
+
+SUSPEND = ("--types", "Suspend", "--examples", 10)
+
+
+def test_the_two_agree() -> None:
+    done = conformance(*SUSPEND)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("no differences in ")
+    assert done.stdout.endswith(" requests of 1 type (seed 0, 10 examples each)\n")
+
+
+def test_a_difference_for_people() -> None:
+    done = conformance(*SUSPEND, peer=wrong("drops-a-field"))
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [LOST, "  type: Suspend"]
+    for word in ("  sent: ", "  fastlib:", "  program:", "  difference: driver: "):
+        assert sum(line.startswith(word) for line in lines) == 1, done.stdout
+    assert lines[-1].startswith("1 difference in ")
+
+
+def test_json() -> None:
+    done = conformance(*SUSPEND, "--format", "json", peer=wrong("drops-a-field"))
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    assert report["types"] == ["Suspend"]
+    assert report["requests"] > 50
+    (lost,) = report["differences"]
+    assert lost["name"] == LOST
+    assert lost["check"] == "equal"
+    assert lost["allowed"] is None
+    assert "driver" in lost["text"]
+    assert "driver" in lost["ours"]
+    assert "driver" not in lost["theirs"]
+
+
+def test_junit(tmp_path: Path) -> None:
+    file = tmp_path / "report.xml"
+    options = ("--types", "Suspend,Quit", "--examples", 10, "--format", "junit", "--output", file)
+    done = conformance(*options, peer=wrong("no-trailing-document"))
+    assert (done.returncode, done.stdout) == (1, "")
+    (suite,) = ElementTree.parse(file).getroot()
+    cases = suite.findall("testcase")
+    assert suite.get("tests") == str(len(cases)) == "10"
+    assert suite.get("failures") == "2"
+    failed = {case.get("classname"): case for case in cases if case.find("failure") is not None}
+    assert set(failed) == {"Suspend", "Quit"}
+    for case in failed.values():
+        assert case.get("name") == "accepted"
+        failure = case.find("failure")
+        assert failure.get("message") == "accepted/a-second-document"
+        assert "refused: a second document" in failure.text
+    known = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    assert known["seed"] == "0"
+    assert known["command"].endswith("wrong_peer.py no-trailing-document")
+
+
+def test_junit_has_no_character_that_xml_has_not() -> None:
+    program = "for line in __import__('sys').stdin: print('\\x01\\ufffe', flush=True)"
+    peer = (sys.executable, "-c", program)
+    done = conformance(*SUSPEND, "--format", "junit", peer=peer)
+    assert done.returncode == 1
+    assert r"\x01" in ElementTree.fromstring(done.stdout).find(".//failure").text
+
+
+def test_known_differences_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "known.txt"
+    file.write_text(f"# ours\n\n{LOST}: it has one driver only\nequal/lost-id: was mended\n")
+    arguments = (*SUSPEND, "--allow", file)
+    done = conformance(*arguments, peer=wrong("drops-a-field"))
+    assert done.returncode == 0
+    first, second, last = done.stdout.splitlines()
+    assert first == f"allowed: {LOST}: it has one driver only"
+    assert second == "allowed, but not found: equal/lost-id"
+    assert last.startswith("no differences in ")
+    done = conformance(*arguments, "--format", "json", peer=wrong("drops-a-field"))
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert report["unused"] == ["equal/lost-id"]
+    assert report["differences"][0]["allowed"] == "it has one driver only"
+    done = conformance(*arguments, "--format", "junit", peer=wrong("drops-a-field"))
+    (skipped,) = ElementTree.fromstring(done.stdout).iter("skipped")
+    assert skipped.get("message") == f"{LOST}: it has one driver only"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (LOST, "line 1: expected 'NAME: WHY IT IS ALLOWED'"),
+        (f"\n{LOST}:", "line 2: expected"),
+        ("lost: why", "line 1: expected"),
+        (f"{LOST}: a\n{LOST}: b", f"line 2: '{LOST}' stands there already"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_a_wrong_line_of_what_is_allowed(tmp_path: Path, content: str | bytes, words: str) -> None:
+    file = tmp_path / "known.txt"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = conformance("--allow", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "peer", "words"),
+    [
+        (["--types", "Stopp"], OURS, "there is no message 'Stopp' (did you mean 'Stop'?)"),
+        (["--types", "Stop,,"], OURS, "there is no message ''"),
+        (["--types", "start vm"], OURS, "there is no message 'start vm'"),
+        (["--examples", "0"], OURS, "expected a positive integer; got '0'"),
+        (["--timeout", "nan"], OURS, "expected a positive number of seconds; got 'nan'"),
+        (["--timeout", "x"], OURS, "expected a positive number of seconds; got 'x'"),
+        (["--serve"], OURS, "give either -- COMMAND or --serve"),
+        ([], (), "give either -- COMMAND or --serve"),
+        (["--allow", "/nowhere/known"], OURS, "/nowhere/known: No such file or directory"),
+        ([], ("/nowhere/peer",), "cannot start '/nowhere/peer': No such file or directory"),
+        ([], ("/",), "cannot start '/': Permission denied"),
+        ([*map(str, SUSPEND), "--output", "/"], OURS, "cannot write /: Is a directory"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], peer: tuple[str, ...], words: str) -> None:
+    done = conformance(*arguments, peer=peer)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+
+
+def test_a_person_sees_how_far_it_is() -> None:
+    above, below = pty.openpty()
+    with os.fdopen(above, "rb", buffering=0) as terminal:
+        done = subprocess.run(command(*SUSPEND, "--", *OURS), stdout=subprocess.PIPE, stderr=below)
+        os.close(below)
+        seen = terminal.read(4096).decode()
+    assert done.returncode == 0
+    assert "1/2 Suspend: 0 requests, 0 differences" in seen
+    assert seen.endswith("\r\033[K")
+
+
+def test_what_a_plain_reader_of_yaml_gets_wrong() -> None:
+    """It guesses types, and does not know what a message is."""
+    options = ("--types", "Stop", "--examples", 20, "--format", "json")
+    done = conformance(*options, peer=(sys.executable, PYYAML))
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    found = {each["name"].partition("/")[2]: each for each in report["differences"]}
+    for kind in ("boolean", "octal", "sexagesimal"):
+        difference = found[f"changed-text-like-{kind}"]
+        assert len(difference["text"]) < 40
+        assert "not" in difference["words"]
+    # A word of its own for null, and a key twice, which it takes the last of.
+    assert "duplicate" in found
+    assert any(name.startswith("unreadable-") for name in found)
+    assert not report["given_up"]

@@ -1,0 +1,132 @@
+"""Our own side of a conformance run: it agrees with itself, and answers whatever it is sent."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastlib
+from fastlib import Stop, TaskContainer
+from fastlib.message import agent
+from fastlib.message.describe import find
+from fastlib.testing.conformance import protocol, run, serve
+from tests.support.conformance import wrong_peer
+from tests.support.conformance.apart import run_apart
+
+OURS = [sys.executable, "-m", "fastlib", "conformance", "--serve"]
+WRONG = Path(wrong_peer.__file__)
+
+
+def answers(*lines: bytes | dict) -> list[dict]:
+    data = b"".join(
+        (json.dumps(line).encode() if isinstance(line, dict) else line) + b"\n" for line in lines
+    )
+    out = io.BytesIO()
+    serve(io.BytesIO(data), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_we_agree_with_ourselves(request: pytest.FixtureRequest) -> None:
+    examples = 500 if request.config.getoption("--long") else 10
+    report = run_apart(OURS, examples=examples)
+    assert report.differences == []
+    assert report.ok
+    assert report.requests > 2000
+    own = [cls for cls in protocol.types() if cls.__module__.startswith("fastlib.message.")]
+    assert report.types == [protocol.type_name(cls) for cls in own]
+
+
+def test_how_far_it_is_is_told() -> None:
+    told = []
+    report = run(OURS, types=[Stop, agent.Init], examples=3, progress=told.append)
+    assert report.types == ["Stop", "agent.Init"]
+    assert [each.number for each in told] == [1, 2, 3, 4]
+
+
+def test_who_has_no_writer_of_yaml_answers_with_json() -> None:
+    names = ["Stop", "Result", "mmbwmon.Ack", "mmbwmon.Reply", "agent.Kpis", "TaskContainer"]
+    types = [find(name, by_title=False) for name in names]
+    report = run_apart([sys.executable, str(WRONG), "as-json"], types=types, examples=20)
+    assert report.differences == []
+    assert report.requests > 500
+
+
+def test_the_same_is_asked_each_time() -> None:
+    first, second = (run(OURS, types=[Stop], examples=20, seed=7) for _ in range(2))
+    assert first == second
+    assert first.requests != run(OURS, types=[Stop], examples=20, seed=8).requests
+
+
+def test_every_type_is_found_by_its_name() -> None:
+    for cls in protocol.types():
+        assert protocol.type_of(protocol.type_name(cls)) is cls
+
+
+def test_a_request_is_answered() -> None:
+    message = TaskContainer.from_yaml("task: quit")
+    first, second, third = answers(
+        {"type": "TaskContainer", "yaml": "{task: quit}"},
+        {"type": "agent.Init", "yaml": "hostname: no"},
+        {"type": "Stop", "yaml": "vm-name: [a]", "more": 1},
+    )
+    assert first == {"ok": True, "emit": message.to_yaml()}
+    assert agent.Init.from_yaml(second["emit"]).hostname == "no"
+    assert third == {
+        "ok": False,
+        "error": "Stop: line 1, column 10: vm-name: expected text; got a list",
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"{", b"[]", b"1", b'"a"', b"null", b"\xff", b"\0", b"[" * 100_000, b"{}",
+        b'{"type": "Stop"}', b'{"yaml": "a"}', b'{"type": 1, "yaml": "a"}',
+        b'{"type": "Stop", "yaml": null}', b'{"type": "Stopp", "yaml": ""}',
+        b'{"type": "Stop", "yaml": "\\ud800"}', b'{"type": "\\ud800", "yaml": ""}',
+        b'{"type": "", "yaml": ""}', b'{"type": "start vm", "yaml": "xml: a"}',
+        b'{"type": "Stop", "yaml": "\\u0000"}', b'{"type": "Stop", "yaml": ["a"]}',
+    ],
+)  # fmt: skip
+def test_garbage_is_answered_with_an_error(line: bytes) -> None:
+    first, second = answers(line, {"type": "Stop", "yaml": "vm-name: a"})
+    assert first["ok"] is False
+    assert first["error"]
+    assert second["ok"] is True
+
+
+def test_a_line_that_is_too_long_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastlib.testing.conformance.serving.LONGEST_LINE", 100)
+    exact = b'{"type": "Stop", "yaml": "vm-name: a"}'
+    found = answers(exact.ljust(99), exact.ljust(100), b"x" * 1000, exact)
+    assert [each["ok"] for each in found] == [True, False, False, True]
+
+
+def test_our_side_does_without_hypothesis() -> None:
+    program = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from fastlib.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    serving = [sys.executable, "-c", program, "conformance"]
+    request = b'{"type": "Stop", "yaml": "vm-name: a"}\n'
+    done = subprocess.run([*serving, "--serve"], input=request, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["ok"]
+    done = subprocess.run([*serving, "--", "true"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'fastlib[testing]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_type_of_message() -> None:
+    with pytest.raises(TypeError):
+        run(OURS, types=[int])
+
+
+def test_a_tree_is_written_as_yaml() -> None:
+    found = protocol.read_answer(b'{"ok": true, "emit": {"vm-name": "no", "force": true}}')
+    assert fastlib.Stop.from_yaml(found.emit) == Stop(vm_name="no", force=True)
