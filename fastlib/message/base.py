@@ -76,8 +76,8 @@ _STRUCT_OPTIONS = frozenset(
 )  # fmt: skip
 
 
-class Speaker:
-    """What every message and every part of one can do: be written, and be read."""
+class Serializable:
+    """Load a message, or a part of one, from YAML or a plain tree, and write it."""
 
     __slots__ = ()
 
@@ -125,7 +125,7 @@ class Speaker:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-class Message(Speaker, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True):
+class Message(Serializable, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True):
     """What travels: immutable, its members given by keyword, None for what is absent.
 
     Values are checked when a message is constructed, as they are when one is loaded; both raise

@@ -16,7 +16,7 @@ from fastlib.codec.records import Converted, shape_of
 from fastlib.codec.scalars import FLOAT_PATTERN, parse_float, write_float
 from fastlib.codec.shapes import Float, Map, ScalarShape, Shape, Unfit
 
-from .base import Message, Speaker
+from .base import Message, Serializable
 
 
 class Timing(Message):
@@ -39,7 +39,7 @@ _WRITTEN = r"(-?[0-9]+\.[0-9]+(e[-+][0-9]+)?|-?\.inf|\.nan)"
 _READ = f"({FLOAT_PATTERN})"
 
 
-class TimeMeasurement(Speaker):
+class TimeMeasurement(Serializable):
     """Measures named spans, and is what a result reports of them.
 
     ::

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fastlib.message import Message, Task
-from fastlib.message.base import Speaker
+from fastlib.message.base import Serializable
 
 from .registered import declared_tasks
 from .strategies import from_message, messages
@@ -17,7 +17,7 @@ def strategy_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     NotImplemented for other types, which Hypothesis asks for, too: to it every message is an
     `object`.
     """
-    if not isinstance(cls, type) or not issubclass(cls, Speaker):
+    if not isinstance(cls, type) or not issubclass(cls, Serializable):
         unknown: st.SearchStrategy[Any] = NotImplemented
         return unknown
     if cls is Message:

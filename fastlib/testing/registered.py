@@ -6,7 +6,7 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.records import fields_of, shape_of
 from fastlib.message import Message, Task
-from fastlib.message.base import Speaker
+from fastlib.message.base import Serializable
 from fastlib.message.describe import message_types
 from fastlib.message.registry import class_of_title, titles
 
@@ -37,7 +37,7 @@ def declared_tasks() -> list[type[Task]]:
 
 def check_type(cls: object) -> type[Any]:
     """The type of a message, or of a part of one. Raises TypeError for anything else."""
-    if not isinstance(cls, type) or not issubclass(cls, Speaker):
+    if not isinstance(cls, type) or not issubclass(cls, Serializable):
         raise TypeError(f"expected a type of message, such as fastlib.Start; got {cls!r:.80}")
     try:
         shape_of(cls)
