@@ -125,7 +125,9 @@ class Serializable:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-class Message(Serializable, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True):
+class Message(
+    Serializable, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True
+):
     """What travels: immutable, its members given by keyword, None for what is absent.
 
     Values are checked when a message is constructed, as they are when one is loaded; both raise
