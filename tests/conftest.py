@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.processes import give_children_default_signals
+
 # One example may have a message of a thousand lines, so no deadline and no word on slow generation.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
@@ -59,6 +61,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        # The controller of parallel workers runs no test, and its workers do this themselves.
+        give_children_default_signals()
     config.addinivalue_line(
         "markers", "laboratory: needs several libvirt hosts (tests/support/lab/README.md)"
     )

@@ -1,0 +1,50 @@
+"""Start child processes with default signal handling, however the tests themselves were started.
+
+A shell starts a background job with SIGINT ignored, `nohup` ignores SIGHUP, and some supervisors
+block signals. A child inherits an ignored or blocked signal, but a signal with a handler has its
+default action in the child. `give_children_default_signals` uses this. `tests/conftest.py` calls it
+once in each process that runs tests. After that no test has to do anything: `subprocess.run`,
+`subprocess.Popen` and `asyncio.create_subprocess_exec` start children that react to every signal.
+
+A program that starts children outside pytest calls the function itself, in its main thread.
+
+A child also inherits its niceness, and only root may lower it. A test of a child's priority must
+compare it with `niceness()`, the niceness of the tests' process.
+"""
+
+import os
+import signal
+from types import FrameType
+from typing import Final
+
+SIGNALS: Final = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+)
+"""Python itself restores SIGPIPE in each child (`restore_signals` of `subprocess`)."""
+
+
+def give_children_default_signals() -> None:
+    """Replace each ignored signal by a handler, and unblock all signals. For the main thread.
+
+    This process goes on ignoring these signals, except for SIGINT, which raises KeyboardInterrupt.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            interrupts = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupts else _ignore)
+
+
+def niceness() -> int:
+    """Return the niceness of this process, which its children inherit."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Handle a signal without any effect."""
