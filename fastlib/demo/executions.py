@@ -3,7 +3,7 @@
 from collections import Counter
 
 from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
-from fastlib.migfra import Context, Node, Outcome
+from fastlib.migfra import Context, NodeContext, Outcome
 from fastlib.migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
 
 Execution = tuple[str, str | None, str | None]
@@ -28,7 +28,9 @@ class Executions:
 class WatchedHypervisor(SimulatedHypervisor):
     """The simulated hypervisor; what it is told to do is noted before it is done."""
 
-    def __init__(self, options: SimulatedOptions, node: Node, executions: Executions) -> None:
+    def __init__(
+        self, options: SimulatedOptions, node: NodeContext, executions: Executions
+    ) -> None:
         super().__init__(options, node)
         self._executions = executions
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 import msgspec
 
 from fastlib.message.topics import PRESENCE
-from fastlib.migfra import Configuration, Daemon, HypervisorChoice
+from fastlib.migfra import Configuration, Daemon, HypervisorSection
 from fastlib.migfra.hypervisors.simulated import (
     Clock,
     Cluster,
@@ -119,7 +119,7 @@ class Stage:
         few = self.settings.hosts <= 10
         configuration = Configuration(
             hostname=host,
-            hypervisor=HypervisorChoice(SimulatedHypervisor, options),
+            hypervisor=HypervisorSection(SimulatedHypervisor, options),
             progress_interval=PROGRESS_SECONDS if few else 1.0,
         )
         keeps = host in self.mortal

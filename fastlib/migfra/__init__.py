@@ -7,7 +7,7 @@ daemon within a program, `Daemon` and `read_configuration`.
 from .config.file import Configuration
 from .config.file import check as check_configuration
 from .config.file import read as read_configuration
-from .config.hypervisor_section import HypervisorChoice
+from .config.hypervisor_section import HypervisorSection
 from .daemon import Daemon
 from .errors import (
     ConfigurationError,
@@ -19,21 +19,22 @@ from .errors import (
     TaskCancelledError,
     UnsupportedError,
 )
-from .plugin_api.context import Context
-from .plugin_api.hypervisor import Hypervisor, Node, NoOptions, Outcome
+from .plugin_api.context import Context, DaemonServices
+from .plugin_api.hypervisor import Hypervisor, NodeContext, NoOptions, Outcome
 
 __all__ = [
     "Configuration",
     "ConfigurationError",
     "Context",
     "Daemon",
+    "DaemonServices",
     "FinalError",
     "Hypervisor",
-    "HypervisorChoice",
     "HypervisorError",
+    "HypervisorSection",
     "JournalError",
     "NoOptions",
-    "Node",
+    "NodeContext",
     "Outcome",
     "PluginError",
     "RunningError",

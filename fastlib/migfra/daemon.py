@@ -24,7 +24,7 @@ from .errors import JournalError
 from .journal.journal import Journal
 from .plugin_api.hypervisor import Hypervisor
 from .plugin_api.lifecycle import opened
-from .plugin_api.thread_pool import Threads
+from .plugin_api.thread_pool import ThreadPool
 from .service.lock import InstanceLock
 from .tasks.builtin_tasks import Control
 from .tasks.dispatcher import Dispatcher
@@ -115,7 +115,7 @@ class Daemon:
             self._path, max_age=told.journal.max_age, max_size=told.journal.max_size << 20
         )
         parts.push_async_callback(self.journal.close, CLOSE_SECONDS)
-        threads = Threads(told.limits.members + SPARE_THREADS, f"migfra-{self.host}")
+        threads = ThreadPool(told.limits.members + SPARE_THREADS, f"migfra-{self.host}")
         parts.callback(threads.close)
         await parts.enter_async_context(opened(self._hypervisor, threads))
         self._connection = Connection(told, self._given)
@@ -146,7 +146,7 @@ class Daemon:
                 "the configuration names another place"
             ) from error
 
-    def _assemble(self, threads: Threads) -> None:
+    def _assemble(self, threads: ThreadPool) -> None:
         told = self.configuration
         announcer = Announcer(self.communicator, self.host, told.progress_interval, self.statistics)
         executor = Executor(

@@ -8,7 +8,7 @@ from fastlib import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Vali
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.dummy import DummyHypervisor, DummyOptions
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Node, supported
+from fastlib.migfra.plugin_api.hypervisor import NodeContext, supported
 
 TASKS = [
     Start(vm_name="vm1"),
@@ -24,11 +24,11 @@ TASKS = [
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.declaration.task)
 def test_every_task(task):
     method = type(task).__name__.lower()
-    calm = DummyHypervisor(DummyOptions.from_yaml("never-throw: true"), Node("a"))
+    calm = DummyHypervisor(DummyOptions.from_yaml("never-throw: true"), NodeContext("a"))
     assert asyncio.run(getattr(calm, method)(task, Context("a"))) is None
     assert asyncio.run(calm.recover(task, Context("a"))) is None
     assert task.declaration.task in supported(calm)
-    failing = DummyHypervisor(DummyOptions.from_yaml("never-throw: false"), Node("a"))
+    failing = DummyHypervisor(DummyOptions.from_yaml("never-throw: false"), NodeContext("a"))
     with pytest.raises(HypervisorError, match=rf"fails each task, {task.declaration.task} as well"):
         asyncio.run(getattr(failing, method)(task, Context("a")))
 

@@ -39,7 +39,7 @@ def test_from_accepted_to_confirmed(tmp_path: Path) -> None:
         assert (await journal.accept("é", b"2", b"2", redelivered=False)).kind == "other"
         assert await journal.payload(number) == b"payload"
         await journal.begin(number, 0)
-        await journal.note(number, 0, {"job": [1, None, "a"]})
+        await journal.save_state(number, 0, {"job": [1, None, "a"]})
         await journal.done(number, 1, b"[]")
         await journal.cancel(number)
         (unfinished,) = await journal.unfinished()
@@ -65,8 +65,8 @@ def test_an_operation_that_is_wrong_fails_alone(tmp_path: Path) -> None:
         journal = Journal(tmp_path / "journal")
         number = await accept(journal, None)
         await journal.begin(number, 0)
-        wrong = journal.note(number, 0, {"no": object()})
-        right = journal.note(number, 0, {"yes": 1})
+        wrong = journal.save_state(number, 0, {"no": object()})
+        right = journal.save_state(number, 0, {"yes": 1})
         with pytest.raises(TypeError):
             await wrong
         await right

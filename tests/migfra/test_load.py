@@ -20,7 +20,7 @@ from fastlib import Evacuate, Result, ResultContainer, Start, Stop, TaskContaine
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.message import topics
 from fastlib.message.node import Progress
-from fastlib.migfra import Context, Daemon, Hypervisor, Node
+from fastlib.migfra import Context, Daemon, Hypervisor, NodeContext
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
     ClusterDescription,
@@ -250,7 +250,7 @@ class Counting(Hypervisor):
     name = "counting"
 
     def __init__(self) -> None:
-        super().__init__(None, Node(HOST))
+        super().__init__(None, NodeContext(HOST))
         self.started: Counter[str] = Counter()
 
     async def start(self, task: Start, context: Context) -> None:

@@ -16,7 +16,7 @@ from fastlib.message import topics
 from fastlib.migfra import Context, RunningError, TaskCancelledError
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from fastlib.migfra.plugin_api.thread_pool import Threads
+from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.service.lock import InstanceLock, lock_path
 from fastlib.migfra.tasks.decoding import digest, read
 from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
@@ -55,10 +55,10 @@ def test_a_context_by_itself() -> None:
     context = Context("node01", id="7")
     context.progress("copy", percent=3)
     with context.measure("define"):
-        assert context.note(a=1).result(0) is None
+        assert context.save_state(a=1).result(0) is None
     with pytest.raises(TypeError):
-        context.note(b=object())
-    assert context.notes == {"a": 1}
+        context.save_state(b=object())
+    assert context.saved_state == {"a": 1}
     with pytest.raises(RuntimeError, match="no communicator"):
         _ = context.communicator
     with pytest.raises(RuntimeError, match="no loop"):
@@ -66,7 +66,7 @@ def test_a_context_by_itself() -> None:
 
 
 def test_threads_run_so_many_at_once_and_the_rest_in_order() -> None:
-    threads = Threads(2, "test")
+    threads = ThreadPool(2, "test")
     begun, go, names = threading.Semaphore(0), threading.Event(), []
 
     def work(number: int) -> int:

@@ -14,10 +14,10 @@ from fastlib.migfra.virt.precopy import (
     MIB,
     Abort,
     GoOn,
+    MigrationStatistics,
     Options,
     Pause,
     RaiseDowntime,
-    Statistics,
     SwitchToPostCopy,
     Throttle,
     Workload,
@@ -142,11 +142,15 @@ def test_it_never_takes_longer_than_expected(workload, bandwidth, downtime):
 
 # Decisions
 
-BUSY = Statistics(remaining=500 * MIB, bandwidth=100 * MIB, dirty_rate=200 * MIB, iteration=3)
+BUSY = MigrationStatistics(
+    remaining=500 * MIB, bandwidth=100 * MIB, dirty_rate=200 * MIB, iteration=3
+)
 
 
 def with_(**changes):
-    return Statistics(**{name: getattr(BUSY, name) for name in BUSY.__struct_fields__} | changes)
+    return MigrationStatistics(
+        **{name: getattr(BUSY, name) for name in BUSY.__struct_fields__} | changes
+    )
 
 
 def test_the_options_of_a_task():
@@ -217,7 +221,7 @@ def test_decisions_in_words(decision, words):
 
 
 some_statistics = st.builds(
-    Statistics,
+    MigrationStatistics,
     remaining=amounts,
     bandwidth=st.floats(0, 2.0**36),
     dirty_rate=st.floats(0, 2.0**36),
@@ -273,4 +277,4 @@ def test_a_decision_that_was_followed_is_not_made_again(statistics, options, ela
             fields["post_copy"] = True
         case _:
             return
-    assert decide(Statistics(**fields), options, elapsed) != decision
+    assert decide(MigrationStatistics(**fields), options, elapsed) != decision

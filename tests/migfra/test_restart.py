@@ -30,16 +30,16 @@ def test_what_was_under_way_is_looked_up(play: Play) -> None:
         first = Recovering()
 
         async def noting(context: Context) -> None:
-            await asyncio.wrap_future(context.note(job="j7", target=["node02"]))
+            await asyncio.wrap_future(context.save_state(job="j7", target=["node02"]))
             await _forever(context)
 
         first.plan["vm1"] = noting
         daemon = await bench.daemon(first)
         await bench.send(Migrate(vm_name="vm1", destination="node02"), "m")
-        await until(lambda: first.contexts and first.contexts[0].notes)
+        await until(lambda: first.contexts and first.contexts[0].saved_state)
         await patiently(daemon.kill())
         second = Recovering()
-        second.plan["vm1"] = lambda context: f"found {context.notes['job']} {context.id}"
+        second.plan["vm1"] = lambda context: f"found {context.saved_state['job']} {context.id}"
         await bench.daemon(second)
         answer = await bench.result()
         assert (answer.id, answer.results[0].status) == ("m", "success")

@@ -14,10 +14,10 @@ from fastlib.codec.records import shape_of
 from fastlib.message import Message, topics
 from fastlib.message.extensions import load_extensions
 from fastlib.migfra.errors import ConfigurationError
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.transport import MqttOptions, TlsOptions, Will
 
-from .hypervisor_section import HypervisorChoice
+from .hypervisor_section import HypervisorSection
 from .sections import (
     HOSTNAME,
     CommunicatorOptions,
@@ -50,7 +50,7 @@ class Configuration(Message):
     communicator: Annotated[CommunicatorOptions, Wire("The broker, and the topics.")] = (
         CommunicatorOptions()
     )
-    hypervisor: Annotated[HypervisorChoice, Wire("What executes the tasks, and its options.")]
+    hypervisor: Annotated[HypervisorSection, Wire("What executes the tasks, and its options.")]
     pscom_handler: Annotated[PscomHandler, Wire("How pscom processes are reached.")] = (
         PscomHandler()
     )
@@ -81,10 +81,10 @@ class Configuration(Message):
         return text.replace(HOSTNAME, self.host)
 
     @property
-    def node(self) -> Node:
+    def node(self) -> NodeContext:
         """What the hypervisor is told."""
         pscom = self.pscom_handler
-        return Node(
+        return NodeContext(
             self.host,
             pscom_request=pscom.request_topic,
             pscom_response=pscom.response_topic,

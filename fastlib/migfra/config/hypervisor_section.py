@@ -10,18 +10,17 @@ from fastlib.codec.records import Record, fields_of
 from fastlib.codec.shapes import Shape, Unfit
 from fastlib.migfra.errors import PluginError
 from fastlib.migfra.plugin_api import discovery
-from fastlib.migfra.plugin_api.hypervisor import Hypervisor
-from fastlib.migfra.plugin_api.hypervisor import Node as HypervisorNode
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext
 
 
 @dataclass(frozen=True)
-class HypervisorChoice:
+class HypervisorSection:
     """A hypervisor with its options."""
 
     type: type[Hypervisor]
     options: Any
 
-    def make(self, node: HypervisorNode) -> Hypervisor:
+    def make(self, node: NodeContext) -> Hypervisor:
         """The hypervisor itself, not opened. Raises PluginError if its constructor fails."""
         try:
             return self.type(self.options, node)
@@ -62,14 +61,14 @@ class _ChoiceShape(Shape):
             rules=found.Options.rules,
         )
         options = record.load(node, reading, path)
-        return INVALID if options is INVALID else HypervisorChoice(found, options)
+        return INVALID if options is INVALID else HypervisorSection(found, options)
 
-    def dump(self, value: HypervisorChoice) -> Any:
+    def dump(self, value: HypervisorSection) -> Any:
         return {"type": value.type.name, **value.options.emit()}
 
     def check(self, value: Any) -> Any:
-        if not isinstance(value, HypervisorChoice):
-            raise Unfit((), "a HypervisorChoice", shorten(value))
+        if not isinstance(value, HypervisorSection):
+            raise Unfit((), "a HypervisorSection", shorten(value))
         return value
 
 

@@ -121,11 +121,11 @@ class Journal:
         """A member is about to be handed to the hypervisor."""
         await self._do("INSERT INTO members (container, position) VALUES (?, ?)", number, position)
 
-    async def note(self, number: int, position: int, notes: Mapping[str, Any]) -> None:
-        """Facts that the hypervisor wants to find again. Raises TypeError if JSON has no such."""
+    async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
+        """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""
         await self._do(
             "UPDATE members SET notes = ? WHERE container = ? AND position = ?",
-            msgspec.json.encode(notes),
+            msgspec.json.encode(state),
             number,
             position,
         )

@@ -49,7 +49,8 @@ class MemberState(msgspec.Struct, frozen=True):
 
     results: bytes | None
     """JSON, None if it was under way."""
-    notes: Mapping[str, Any]
+    saved_state: Mapping[str, Any]
+    """By `Context.save_state`; the column `notes` has it as JSON."""
 
 
 class Unfinished(msgspec.Struct, frozen=True):

@@ -71,3 +71,13 @@ class Cancellation:
             await event.wait()
         finally:
             forget()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Raises TaskCancelledError as soon as the task is cancelled."""
+        self.check()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            return
+        raise TaskCancelledError

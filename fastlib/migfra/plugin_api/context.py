@@ -1,9 +1,10 @@
-"""What a hypervisor gets with a task: timers, progress, cancellation, the communicator."""
+"""The context of a task: timers, progress, saved state, cancellation, retries, the communicator."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from logging import Logger, LoggerAdapter, getLogger
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,7 @@ import msgspec
 from fastlib.message import TimeMeasurement
 from fastlib.transport import AsyncCommunicator
 
+from . import retrying
 from .cancellation import Cancellation
 
 T = TypeVar("T")
@@ -37,6 +39,22 @@ class ProgressFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the end, as far as anyone can tell."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DaemonServices:
+    """What the daemon does for the context of a task; a test gives only what it needs."""
+
+    store_state: Callable[[Mapping[str, Any]], "Future[None]"] | None = None
+    """Writes the saved state to the journal."""
+    report: Callable[[ProgressFacts], object] | None = None
+    """Publishes progress."""
+    count_retry: Callable[[], object] | None = None
+    """Counts a retry for the metrics."""
+    pauses: Callable[[], Iterator[float]] = retrying.pauses
+    """Begins a series of pauses between attempts, in seconds."""
+    communicator: AsyncCommunicator | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+
+
 class Context:
     """What a hypervisor gets with a task. Every method may be called from any thread."""
 
@@ -49,19 +67,16 @@ class Context:
         log: Logger | LoggerAdapter[Logger] | None = None,
         measurement: TimeMeasurement | None = None,
         cancellation: Cancellation | None = None,
-        notes: Mapping[str, Any] | None = None,
-        keep: Callable[[Mapping[str, Any]], "Future[None]"] | None = None,
-        report: Callable[[ProgressFacts], object] | None = None,
-        communicator: AsyncCommunicator | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
+        saved_state: Mapping[str, Any] | None = None,
+        services: DaemonServices | None = None,
     ) -> None:
-        """The daemon makes these; in a test, `Context("node01")` will do."""
+        """The daemon makes these; in a test, `Context("node01")` is enough."""
         self.host: Final = host
         """Name of the host, as it stands in topics and in `destination`."""
         self.id: Final = id
         """Id of the task's container, None if it has none."""
         self.attempt: Final = attempt
-        """0 for the first try. The daemon calls the method again for each further one."""
+        """0 for the first attempt. The daemon calls the method again for each retry."""
         self.log: Final = log or getLogger("fastlib.migfra.task")
         """Logs with the id of the task."""
         self.measurement: Final = (
@@ -69,11 +84,8 @@ class Context:
         )
         """The timers of the result."""
         self._cancellation = cancellation or Cancellation()
-        self._notes = dict(notes or {})
-        self._keep = keep
-        self._report = report
-        self._communicator = communicator
-        self._loop = loop
+        self._saved_state = dict(saved_state or {})
+        self._services = services or DaemonServices()
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -103,8 +115,8 @@ class Context:
 
         Amounts are bytes, the rate bytes per second, `expected` seconds until the end.
         """
-        if self._report is not None:
-            self._report(
+        if self._services.report is not None:
+            self._services.report(
                 ProgressFacts(
                     phase=phase,
                     vm_name=vm_name,
@@ -135,32 +147,83 @@ class Context:
         return self._cancellation.on_cancel(callback)
 
     async def wait_cancelled(self) -> None:
-        """Wait until the task is to end."""
+        """Wait until the task is cancelled."""
         await self._cancellation.wait()
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Raises TaskCancelledError as soon as the task is cancelled."""
+        await self._cancellation.sleep(seconds)
+
+    async def retrying(
+        self,
+        operation: Callable[[int], Awaitable[T]],
+        *,
+        retries: int | None,
+        vm_name: str | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+        pauses: Iterator[float] | None = None,
+    ) -> tuple[T, int]:
+        """Await `operation(attempt)` until it succeeds; return its outcome and the retries made.
+
+        The daemon repeats whole tasks by their retry counter. Use this for one part of a task,
+        such as one domain of an evacuation, where the whole task must not be repeated::
+
+            result, retries = await context.retrying(
+                lambda attempt: self.move(vm_name, destination),
+                retries=task.parameter.retry_counter,
+                vm_name=vm_name,
+            )
+
+        After a HypervisorError the operation is repeated at most `retries` times. Before each
+        retry the error is logged, the phase `retry` of the domain `vm_name` is published, the
+        retry is counted, and `sleep(pause)` is awaited. Pauses are those of `retry` in the
+        configuration; `pauses` gives others, in seconds. `sleep` is `Context.sleep`; give another
+        one if more than the task's cancellation can end it.
+
+        Raises the last error when no retry is left or the task is cancelled, TaskCancelledError
+        if that happens during a pause, and UnsupportedError and FinalError at once.
+        """
+        most = retries or 0
+
+        def before_retry(error: Exception, retry: int, pause: float) -> None:
+            self.log.warning("retry %d of %d: %s", retry, most, error)
+            self.progress("retry", vm_name=vm_name)
+            if self._services.count_retry is not None:
+                self._services.count_retry()
+
+        return await retrying.retry(
+            operation,
+            retries=most,
+            pauses=self._services.pauses() if pauses is None else pauses,
+            sleep=self.sleep if sleep is None else sleep,
+            cancelled=lambda: self.cancelled,
+            before_retry=before_retry,
+        )
+
     @property
-    def notes(self) -> Mapping[str, Any]:
-        """What was noted, by this run of the daemon or the one before."""
-        return dict(self._notes)
+    def saved_state(self) -> Mapping[str, Any]:
+        """What `save_state` has saved, in this run of the daemon or the one before."""
+        return dict(self._saved_state)
 
-    def note(self, **values: Any) -> "Future[None]":
-        """Keep small facts in the journal with the task; they are there again in `recover`.
+    def save_state(self, **values: Any) -> "Future[None]":
+        """Save small facts in the journal with the task; `recover` finds them in `saved_state`.
 
-        Values are what JSON has. The future is done when they are stored: wait for it before doing
-        what a later run of the daemon must know of. Raises TypeError for what JSON has not.
+        Values must be representable in JSON. The future is done when they are stored: wait for it
+        before an action that a later run of the daemon must know of. Raises TypeError for a value
+        that JSON cannot represent.
         """
         msgspec.json.encode(values)
-        self._notes.update(values)
-        if self._keep is not None:
-            return self._keep(dict(self._notes))
+        self._saved_state.update(values)
+        if self._services.store_state is not None:
+            return self._services.store_state(dict(self._saved_state))
         return done()
 
     @property
     def communicator(self) -> AsyncCommunicator:
         """The daemon's communicator, for coroutines. Raises RuntimeError if there is none."""
-        if self._communicator is None:
+        if self._services.communicator is None:
             raise RuntimeError("this context has no communicator")
-        return self._communicator
+        return self._services.communicator
 
     def send(self, topic: str, payload: bytes, qos: int = 1) -> "Future[None]":
         """Send a message, from a thread or a coroutine.
@@ -179,10 +242,10 @@ class Context:
         return self._submit(coroutine).result(timeout)
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-        if self._loop is None:
+        if self._services.loop is None:
             coroutine.close()
             raise RuntimeError("this context has no loop")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._services.loop)
 
 
 def done() -> "Future[None]":

@@ -34,7 +34,7 @@ __all__ = [
     "HypervisorError",
     "Method",
     "NoOptions",
-    "Node",
+    "NodeContext",
     "Outcome",
     "TaskCancelledError",
     "UnsupportedError",
@@ -53,7 +53,7 @@ class NoOptions(Message):
     """A hypervisor without options."""
 
 
-class Node:
+class NodeContext:
     """What a daemon offers its hypervisor for life."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Hypervisor:
     Options: ClassVar[type[Message]] = NoOptions
     """The keys beside `type:`, checked like the rest of the configuration."""
 
-    def __init__(self, options: Any, node: Node) -> None:
+    def __init__(self, options: Any, node: NodeContext) -> None:
         """`options` is an instance of `Options`. Connects to nothing yet: `open` does."""
         self.options = options
         self.node = node

@@ -10,7 +10,7 @@ from typing import Final
 from fastlib.migfra.errors import HypervisorError, PluginError
 
 from .hypervisor import Hypervisor
-from .thread_pool import Threads
+from .thread_pool import ThreadPool
 
 log = getLogger("fastlib.migfra")
 
@@ -19,7 +19,7 @@ CLOSE_SECONDS: Final = 10.0
 
 
 @asynccontextmanager
-async def opened(hypervisor: Hypervisor, threads: Threads) -> AsyncIterator[None]:
+async def opened(hypervisor: Hypervisor, threads: ThreadPool) -> AsyncIterator[None]:
     """The hypervisor between its `open` and its `close`, plain or `async`.
 
     Raises HypervisorError, and PluginError for whatever else its `open` raises.
@@ -44,7 +44,7 @@ async def opened(hypervisor: Hypervisor, threads: Threads) -> AsyncIterator[None
             log.exception("the hypervisor failed to close")
 
 
-async def _either(threads: Threads, method: Callable[[], Awaitable[None] | None]) -> None:
+async def _either(threads: ThreadPool, method: Callable[[], Awaitable[None] | None]) -> None:
     if getattr(method, "__func__", None) in (Hypervisor.open, Hypervisor.close):
         return  # they do nothing, for which no thread need be begun
     if inspect.iscoroutinefunction(method):

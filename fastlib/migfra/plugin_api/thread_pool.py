@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Threads:
+class ThreadPool:
     """Runs functions in threads. What exceeds the bound waits in order."""
 
     def __init__(self, most: int, name: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from logging import getLogger
 from typing import Any
@@ -13,22 +13,20 @@ import msgspec
 from fastlib.message import Result, Task, TimeMeasurement
 from fastlib.migfra.config.sections import Retry
 from fastlib.migfra.errors import (
-    FinalError,
     HypervisorError,
     JournalError,
     SurpriseError,
     TaskCancelledError,
-    UnsupportedError,
 )
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.plugin_api.context import Context, done
+from fastlib.migfra.plugin_api import retrying
+from fastlib.migfra.plugin_api.context import Context, DaemonServices, done
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Method, method_of
-from fastlib.migfra.plugin_api.thread_pool import Threads
+from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.telemetry.counters import Statistics
 from fastlib.migfra.telemetry.logs import About, about, task_log
 from fastlib.migfra.virt.names import check_names
 from fastlib.transport import AsyncCommunicator
-from fastlib.transport.backoff import Backoff
 
 from .jobs import Member, Work
 from .progress import Announcer
@@ -50,7 +48,7 @@ class Executor:
         journal: Journal,
         communicator: AsyncCommunicator,
         announcer: Announcer,
-        threads: Threads,
+        threads: ThreadPool,
         retry: Retry,
         statistics: Statistics,
     ) -> None:
@@ -153,27 +151,35 @@ class Executor:
             context = self._context(work, member, measurement, 0)
             return await own(member.task, context, work), 0
         method = method_of(self._hypervisor, type(member.task))
-        more = retry_counter(member.task) or 0
-        backoff = Backoff(self._retry.first, self._retry.longest)
-        attempt = 0
-        while True:
+        retries = retry_counter(member.task) or 0
+
+        async def attempt(number: int) -> Any:
             member.state = "running"
-            try:
-                return await self.call(method, work, member, measurement, attempt), attempt
-            except (TaskCancelledError, UnsupportedError, FinalError):
-                raise
-            except (HypervisorError, SurpriseError) as error:
-                if attempt >= more or member.cancellation.cancelled:
-                    raise
-                attempt += 1
-                pause = backoff.pause()
-                log.warning(
-                    "%s failed, retry %d of %d in %.1f s: %s",
-                    work.title, attempt, more, pause, error,
-                )  # fmt: skip
-            self._statistics.retries += 1
+            return await self.call(method, work, member, measurement, number)
+
+        def before_retry(error: Exception, number: int, pause: float) -> None:
+            log.warning(
+                "%s failed, retry %d of %d in %.1f s: %s",
+                work.title, number, retries, pause, error,
+            )  # fmt: skip
+            self._count_retry()
             member.state = "retrying"
-            await _pause(member, pause)
+
+        return await retrying.retry(
+            attempt,
+            retries=retries,
+            pauses=self._pauses(),
+            sleep=member.cancellation.sleep,
+            cancelled=lambda: member.cancellation.cancelled,
+            before_retry=before_retry,
+            retry_on=(HypervisorError, SurpriseError),
+        )
+
+    def _pauses(self) -> Iterator[float]:
+        return retrying.pauses(self._retry.first, self._retry.longest)
+
+    def _count_retry(self) -> None:
+        self._statistics.retries += 1
 
     async def call(
         self,
@@ -217,12 +223,12 @@ class Executor:
         attempt: int,
         report: Callable[[Any], object] | None = None,
     ) -> Context:
-        def keep(notes: Mapping[str, Any]) -> "Future[None]":
-            member.notes = notes
+        def store(state: Mapping[str, Any]) -> "Future[None]":
+            member.saved_state = state
             if work.number is None:
                 return done()
-            noting = self._journal.note(work.number, member.position, notes)
-            return asyncio.run_coroutine_threadsafe(noting, self._loop)
+            storing = self._journal.save_state(work.number, member.position, state)
+            return asyncio.run_coroutine_threadsafe(storing, self._loop)
 
         return Context(
             self._host,
@@ -231,19 +237,13 @@ class Executor:
             log=task_log(log, work.id, member.vm_name),
             measurement=measurement,
             cancellation=member.cancellation,
-            notes=member.notes,
-            keep=keep,
-            report=report,
-            communicator=self._communicator,
-            loop=self._loop,
+            saved_state=member.saved_state,
+            services=DaemonServices(
+                store_state=store,
+                report=report,
+                count_retry=self._count_retry,
+                pauses=self._pauses,
+                communicator=self._communicator,
+                loop=self._loop,
+            ),
         )
-
-
-async def _pause(member: Member, seconds: float) -> None:
-    """Wait before the next try. Raises TaskCancelledError if the task is to end meanwhile."""
-    try:
-        async with asyncio.timeout(seconds):
-            await member.cancellation.wait()
-    except TimeoutError:
-        return
-    raise TaskCancelledError

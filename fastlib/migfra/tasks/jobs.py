@@ -28,8 +28,8 @@ class Member:
         self.was_cancelled = False
         """True if it was cancelled, and has not ended with success."""
         self.results: tuple[Result, ...] = ()
-        self.notes: Mapping[str, Any] = {} if earlier is None else earlier.notes
-        """What the hypervisor wants to find again."""
+        self.saved_state: Mapping[str, Any] = {} if earlier is None else earlier.saved_state
+        """What the hypervisor has saved by `Context.save_state`."""
 
     @property
     def failed(self) -> bool:

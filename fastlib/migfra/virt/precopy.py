@@ -166,7 +166,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return min(DEFAULT_DOWNTIME, self.max_downtime)
 
 
-class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+class MigrationStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """How far a migration is, as the hypervisor tells it."""
 
     remaining: float
@@ -222,7 +222,7 @@ class Abort(msgspec.Struct, frozen=True):
 Decision = GoOn | RaiseDowntime | Throttle | SwitchToPostCopy | Pause | Abort
 
 
-def decide(statistics: Statistics, options: Options, elapsed: float) -> Decision:
+def decide(statistics: MigrationStatistics, options: Options, elapsed: float) -> Decision:
     """What to do about a migration that has run for `elapsed` seconds.
 
     Asked again and again; whoever acts on an answer shows that in the next statistics. Help that
@@ -242,7 +242,7 @@ def decide(statistics: Statistics, options: Options, elapsed: float) -> Decision
     return _raised_downtime(statistics, options) or _throttled(statistics, options) or GoOn()
 
 
-def _at_timeout(statistics: Statistics, options: Options) -> Decision:
+def _at_timeout(statistics: MigrationStatistics, options: Options) -> Decision:
     if statistics.paused and finishes(
         statistics.remaining, statistics.bandwidth, statistics.downtime
     ):
@@ -257,7 +257,7 @@ def _at_timeout(statistics: Statistics, options: Options) -> Decision:
     return Abort(f"not finished within the timeout of {options.timeout:g} s ({rest})")
 
 
-def _raised_downtime(statistics: Statistics, options: Options) -> RaiseDowntime | None:
+def _raised_downtime(statistics: MigrationStatistics, options: Options) -> RaiseDowntime | None:
     if options.max_downtime is None:
         return None
     needed = statistics.remaining / statistics.bandwidth
@@ -266,7 +266,7 @@ def _raised_downtime(statistics: Statistics, options: Options) -> RaiseDowntime 
     return RaiseDowntime(min(options.max_downtime, needed * _MARGIN))
 
 
-def _throttled(statistics: Statistics, options: Options) -> Throttle | None:
+def _throttled(statistics: MigrationStatistics, options: Options) -> Throttle | None:
     if not options.auto_converge or statistics.throttle >= LARGEST_THROTTLE:
         return None
     if statistics.throttled_in >= statistics.iteration:

@@ -14,7 +14,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
 from fastlib.migfra.hypervisors.libvirt.site import Site
 from fastlib.migfra.hypervisors.simulated import run_virtual
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.libvirt.driver import HOST, domain
 from tests.support.libvirt.played import PAUSED, RUNNING, SHUT_OFF, PlayedDomain, Stage, refusal
 
@@ -49,7 +49,7 @@ def check_in_earnest(path, here, there, **parameter):
     parameter = {"destination": "default" if there is None else "node02", **parameter}
 
     async def main():
-        site = Site(options, Node("node01"))
+        site = Site(options, NodeContext("node01"))
         try:
             trip = trip_of(site, task_of(**parameter))
             return await checks.check(site, trip, Context("node01"))

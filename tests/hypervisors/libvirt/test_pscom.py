@@ -6,12 +6,12 @@ import os
 import pytest
 
 from fastlib import MigrateParameter
-from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra import Context, DaemonServices, HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.migration_spec import Trip
 from fastlib.migfra.hypervisors.libvirt.pscom import Pscom, count_of
 from fastlib.migfra.hypervisors.libvirt.site import Site
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
 
 PATIENCE = 30.0
@@ -33,7 +33,10 @@ def test_suspend_and_resume(answering):
 
             await processes.subscribe("fast/pscom/vm1/any_proc/request", answer)
             pscom = Pscom(
-                Node("node01"), Context("node01", communicator=own), "vm1", 3,
+                NodeContext("node01"),
+                Context("node01", services=DaemonServices(communicator=own)),
+                "vm1",
+                3,
                 PATIENCE if answering == 3 else 0.2,
             )  # fmt: skip
             await pscom.suspend()
@@ -48,7 +51,7 @@ def test_suspend_and_resume(answering):
 
 
 def count(text, **options):
-    site = Site(LibvirtOptions(**options), Node("node01"))
+    site = Site(LibvirtOptions(**options), NodeContext("node01"))
     trip = Trip(
         name="127.0.0.1",  # nobody listens there
         source="node01",

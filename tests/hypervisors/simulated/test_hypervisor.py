@@ -777,12 +777,12 @@ def test_recovery_tells_how_it_ended():
             with pytest.raises(HypervisorError, match=r"under way; .* on a$"):
                 await a.recover(lost, Context("a"))
         stopped = await a.recover(
-            Stop(regex=".*"), Context("a", notes={"names": ["off", "vm1", "gone"]})
+            Stop(regex=".*"), Context("a", saved_state={"names": ["off", "vm1", "gone"]})
         )
         assert [result.status for result in stopped] == ["success", "error", "success"]
         evacuated = await a.recover(
             Evacuate(destinations=["b"]),
-            Context("a", notes={"placements": {"moved": "b", "vm1": "b", "held": None}}),
+            Context("a", saved_state={"placements": {"moved": "b", "vm1": "b", "held": None}}),
         )
         assert [result.status for result in evacuated] == ["success", "error", "error"]
         with pytest.raises(HypervisorError, match="before the evacuation began"):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastlib import Task, TimeMeasurement
-from fastlib.migfra import Context
+from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor, LibvirtOptions
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from fastlib.migfra.plugin_api.hypervisor import Node, method_name
+from fastlib.migfra.plugin_api.hypervisor import NodeContext, method_name
 
 PATIENCE = 30.0
 XML = """<domain type='test'>
@@ -40,9 +40,9 @@ class Desk:
         return Context(
             "node01",
             cancellation=cancellation,
-            notes=notes,
+            saved_state=notes,
             measurement=TimeMeasurement(),
-            report=lambda facts: self.phases.append(facts.phase),
+            services=DaemonServices(report=lambda facts: self.phases.append(facts.phase)),
         )
 
     async def do(self, task: Task, context: Context | None = None) -> Any:
@@ -68,7 +68,7 @@ def play(scene: Callable[[Desk], Coroutine[Any, Any, None]], path: Any, **option
 
     async def main() -> None:
         told = LibvirtOptions(driver="test", local_uri=f"test://{host}", **options)
-        hypervisor = LibvirtHypervisor(told, Node("node01"))
+        hypervisor = LibvirtHypervisor(told, NodeContext("node01"))
         await hypervisor.open()
         try:
             await scene(Desk(hypervisor))

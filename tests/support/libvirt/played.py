@@ -13,14 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastlib.migfra import Context
+from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.api import api
 from fastlib.migfra.hypervisors.libvirt.connections import Connections
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, translated
 from fastlib.migfra.hypervisors.libvirt.site import Site
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -399,7 +399,7 @@ class Stage:
         self.source = PlayedHost("node01", self.told.append)
         self.destination = PlayedHost("node02", self.told.append)
         self.domain = self.source.add(PlayedDomain())
-        self.site = Site(LibvirtOptions(**options), Node("node01"))
+        self.site = Site(LibvirtOptions(**options), NodeContext("node01"))
         connections = PlayedConnections("node01", self.site.options, self.site.node.log)
         connections.hosts = {"node01": self.source, "node02": self.destination}
         self.site.connections = connections  # type: ignore[misc]
@@ -407,7 +407,9 @@ class Stage:
         self.progress: list[Any] = []
         """What was reported."""
         self.context = Context(
-            "node01", cancellation=self.cancellation, report=self.progress.append
+            "node01",
+            cancellation=self.cancellation,
+            services=DaemonServices(report=self.progress.append),
         )
 
     @property

@@ -23,7 +23,7 @@ from fastlib.codec.annotations import OneOf
 from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.config.file import Configuration
-from fastlib.migfra.config.hypervisor_section import HypervisorChoice
+from fastlib.migfra.config.hypervisor_section import HypervisorSection
 from fastlib.migfra.daemon import Daemon
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
@@ -132,7 +132,7 @@ class Player:
 
     async def _open(self, host: str) -> None:
         options = SimulatedOptions(cluster="scenario", create=self.scenario.cluster)
-        choice = HypervisorChoice(SimulatedHypervisor, options)
+        choice = HypervisorSection(SimulatedHypervisor, options)
         configuration = Configuration(
             hostname=host, hypervisor=choice, progress_interval=self.scenario.progress
         )

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastlib import Migrate, Query, Result, Start, Stop, Task
 from fastlib.codec import Wire
 from fastlib.message import Message, NodeReport
-from fastlib.migfra import Context, Hypervisor, HypervisorChoice, HypervisorError
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra import Context, Hypervisor, HypervisorError, HypervisorSection
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 
 class ScriptedOptions(Message):
@@ -24,8 +24,8 @@ class Scripted(Hypervisor):
     name = "scripted"
     Options = ScriptedOptions
 
-    def __init__(self, options: Any = None, node: Node | None = None) -> None:
-        super().__init__(options or ScriptedOptions(), node or Node("node01"))
+    def __init__(self, options: Any = None, node: NodeContext | None = None) -> None:
+        super().__init__(options or ScriptedOptions(), node or NodeContext("node01"))
         self.calls: list[tuple[str, str]] = []
         """Method and domain of each call."""
         self.contexts: list[Context] = []
@@ -79,8 +79,8 @@ class Recovering(Scripted):
         return await self._do("recover", str(getattr(task, "vm_name", "")), context)
 
 
-def choice(kind: type[Hypervisor] = Scripted) -> HypervisorChoice:
-    return HypervisorChoice(kind, kind.Options())
+def choice(kind: type[Hypervisor] = Scripted) -> HypervisorSection:
+    return HypervisorSection(kind, kind.Options())
 
 
 def fail(times: int) -> Callable[[Context], None]:

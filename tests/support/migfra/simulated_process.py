@@ -10,12 +10,12 @@ from fastlib import Evacuate, EvacuateParameter, Start, Stop
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 
 async def main(file, host, speed):
     options = SimulatedOptions(file=file, speed=float(speed), start_seconds=0.1, stop_seconds=0.1)
-    hypervisor = SimulatedHypervisor(options, Node(host))
+    hypervisor = SimulatedHypervisor(options, NodeContext(host))
     await hypervisor.open()
     print("ready", flush=True)
     others = [name for name in "abc" if name != host]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
     ClusterDescription,
@@ -11,8 +12,7 @@ from fastlib.migfra.hypervisors.simulated import (
     SimulatedOptions,
     run_virtual,
 )
-from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 GIB = 1 << 20
 """KiB in a GiB."""
@@ -51,7 +51,7 @@ class Simulation:
     async def open(self, host):
         """Begin (or begin again) the hypervisor of a host."""
         options = SimulatedOptions(cluster="test", create=self.description, **self.options)
-        self.hypervisors[host] = SimulatedHypervisor(options, Node(host))
+        self.hypervisors[host] = SimulatedHypervisor(options, NodeContext(host))
         await self.hypervisors[host].open()
 
     def __getitem__(self, host):
@@ -86,7 +86,7 @@ class Progress(list):
     """Keeps what a task tells of its progress."""
 
     def context(self, host="a", **more):
-        return Context(host, report=self.append, **more)
+        return Context(host, services=DaemonServices(report=self.append), **more)
 
     @property
     def phases(self):

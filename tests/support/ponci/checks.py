@@ -24,7 +24,7 @@ from fastlib import (
     Suspend,
     Task,
 )
-from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra import Context, DaemonServices, HypervisorError
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
 from tests.support.migfra.bench import HOST
 from tests.support.ponci.desk import Check, Desk
@@ -174,7 +174,8 @@ async def what_was_measured_and_reported(desk: Desk) -> None:
         assert result.time_measurement is not None
         assert set(result.time_measurement.timings) == {"overall", timer}
     phases: list[str] = []
-    context = Context(HOST, report=lambda facts: phases.append(facts.phase))
+    services = DaemonServices(report=lambda facts: phases.append(facts.phase))
+    context = Context(HOST, services=services)
     for task in (Start(vm_name="vm3"), Suspend(vm_name="vm3"), Resume(vm_name="vm3"),
                  Stop(vm_name="vm3", force=True)):  # fmt: skip
         method = getattr(desk.hypervisor, type(task).__name__.lower())
@@ -499,9 +500,9 @@ _OPEN = """
 import ctypes, os, sys
 from fastlib import Start, Stop
 from fastlib.migfra import Context, HypervisorError
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
-hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), Node("node01"))
+hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), NodeContext("node01"))
 {first}
 try:
     hypervisor.open()

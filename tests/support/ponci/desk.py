@@ -11,7 +11,7 @@ from fastlib import Result, Task, TimeMeasurement
 from fastlib.message.tasks import Query
 from fastlib.migfra import Context
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.bench import HOST, Bench, patiently, until
 from tests.support.ponci.trees import Trees
 
@@ -38,7 +38,7 @@ class Desk:
 
     def another(self, **options: Any) -> PonciHypervisor:
         """A hypervisor of the same host."""
-        return PonciHypervisor(PonciOptions(**{"parent": self.parent} | options), Node(HOST))
+        return PonciHypervisor(PonciOptions(**{"parent": self.parent} | options), NodeContext(HOST))
 
     async def send(self, task: Task) -> str:
         """Send a task; its id."""
@@ -76,7 +76,7 @@ class Desk:
 
     async def recover(self, task: Task, **notes: Any) -> Any:
         """What the hypervisor says of a task that was under way when the daemon was killed."""
-        context = Context(HOST, notes=notes, measurement=TimeMeasurement())
+        context = Context(HOST, saved_state=notes, measurement=TimeMeasurement())
         return await patiently(asyncio.to_thread(self.hypervisor.recover, task, context))
 
     async def until(self, condition: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from logging import Logger, LoggerAdapter
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from fastlib.migfra.plugin_api.thread_pool import Threads
+from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 
 from .api import api
 from .errors import closed, not_opened, silent, translated
@@ -32,7 +32,7 @@ class Connection:
         """Name of the host."""
         self.uri: Final = uri
         self._options = options
-        self._threads = Threads(_MOST_CALLS, f"libvirt-{host}")
+        self._threads = ThreadPool(_MOST_CALLS, f"libvirt-{host}")
         self._raw: Any = None
         self._given_up = False
         self._listening = asyncio.Lock()

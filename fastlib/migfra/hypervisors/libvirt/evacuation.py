@@ -33,7 +33,7 @@ async def evacuate(site: Site, task: Evacuate, context: Context) -> list[Result]
         if not names:
             return f"no domain is active on {site.host}"
         placements = await _place(site, task, parameter, names, context)
-        context.note(placements={placed.guest: placed.host for placed in placements})
+        context.save_state(placements={placed.guest: placed.host for placed in placements})
         return await asyncio.gather(
             *(_one(site, task, parameter, placed, stopping, context) for placed in placements)
         )

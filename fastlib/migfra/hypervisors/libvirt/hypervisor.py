@@ -6,7 +6,7 @@ from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspe
 from fastlib.message.node import NodeReport
 from fastlib.message.tasks import Query
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.names import check_name
 
 from . import domains
@@ -28,7 +28,7 @@ class LibvirtHypervisor(Hypervisor):
     name: ClassVar[str] = "libvirt"
     Options: ClassVar[type[LibvirtOptions]] = LibvirtOptions
 
-    def __init__(self, options: LibvirtOptions, node: Node) -> None:
+    def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
         super().__init__(options, node)
         self._site = Site(options, node)
 

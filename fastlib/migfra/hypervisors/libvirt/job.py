@@ -301,7 +301,7 @@ class Watch:
         # The hypervisor throttles the guest by itself, if it was told that it may.
         return msgspec.structs.replace(self._options, auto_converge=False)
 
-    def _statistics(self, facts: dict[str, Any]) -> precopy.Statistics:
+    def _statistics(self, facts: dict[str, Any]) -> precopy.MigrationStatistics:
         remaining = float(facts.get("data_remaining", 0))
         processed = int(facts.get("data_processed", 0))
         total = int(facts.get("data_total", 0))
@@ -330,7 +330,7 @@ class Watch:
                 dirty_rate=round(dirty_rate),
                 expected=precopy.expected_seconds(remaining, dirty_rate, bandwidth),
             )
-        return precopy.Statistics(
+        return precopy.MigrationStatistics(
             remaining=remaining,
             bandwidth=bandwidth,
             dirty_rate=0.0 if self._paused else dirty_rate,

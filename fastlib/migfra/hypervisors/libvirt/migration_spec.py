@@ -75,9 +75,9 @@ class Record:
     def keep(self, **changes: Any) -> "Future[None]":
         """Change some of it; the future is done when it is stored."""
         self.kept = msgspec.structs.replace(self.kept, **changes)
-        trips = {**self._context.notes.get(_KEY, {})}
+        trips = {**self._context.saved_state.get(_KEY, {})}
         trips[self._name] = msgspec.to_builtins(self.kept)
-        return self._context.note(**{_KEY: trips})
+        return self._context.save_state(**{_KEY: trips})
 
 
 def kept_of(notes: Mapping[str, Any]) -> dict[str, Kept]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from fastlib.message.pscom import PscomRequest
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
 
 from .cancel_scope import Stopping
@@ -78,7 +78,9 @@ async def _counted(options: LibvirtOptions, name: str) -> int:
 class Pscom:
     """The processes of one domain."""
 
-    def __init__(self, node: Node, context: Context, name: str, count: int, seconds: float) -> None:
+    def __init__(
+        self, node: NodeContext, context: Context, name: str, count: int, seconds: float
+    ) -> None:
         self._node = node
         self._context = context
         self._name = name

@@ -45,7 +45,7 @@ async def recover(site: Site, task: Task, context: Context) -> Sequence[Result] 
     if isinstance(task, Evacuate):
         return await _recover_evacuation(site, task, context)
     if isinstance(task, Stop) and task.vm_name is None:
-        names: Sequence[str] = context.notes.get("names", ())
+        names: Sequence[str] = context.saved_state.get("names", ())
         return [result_of(name, await _caught(_stopped(site, task, name))) for name in names]
     if isinstance(task, Stop):
         assert task.vm_name is not None
@@ -99,7 +99,7 @@ async def _caught(coroutine: Coroutine[Any, Any, str | None]) -> str | Hyperviso
 
 async def _recover_migrate(site: Site, task: Migrate, context: Context) -> str:
     trip = trip_of(site, task)
-    kept = kept_of(context.notes)
+    kept = kept_of(context.saved_state)
     with Stopping(context) as stopping:
         if task.parameter is None or task.parameter.swap_with is None:
             return await _recover_trip(site, trip, kept.get(trip.name), stopping, context)
@@ -146,10 +146,10 @@ def _is_stored(kept: Kept | None) -> bool:
 
 async def _recover_evacuation(site: Site, task: Evacuate, context: Context) -> Sequence[Result]:
     parameter = task.parameter or EvacuateParameter()
-    placements: dict[str, str | None] | None = context.notes.get("placements")
+    placements: dict[str, str | None] | None = context.saved_state.get("placements")
     if placements is None:
         raise HypervisorError("the daemon ended before the evacuation began")
-    kept = kept_of(context.notes)
+    kept = kept_of(context.saved_state)
 
     async def one(name: str, host: str | None, stopping: Stopping) -> Result:
         if host is None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from fastlib.migfra.plugin_api.hypervisor import Node
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 from . import domains
 from .cancel_scope import Locks, Stopping
@@ -24,7 +24,7 @@ _BACK: Final = 30.0
 class Site:
     """A host, with its connections to itself and to others."""
 
-    def __init__(self, options: LibvirtOptions, node: Node) -> None:
+    def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
         self.host: Final = node.host
         self.node: Final = node
         self.options: Final = options

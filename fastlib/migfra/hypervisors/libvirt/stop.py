@@ -29,7 +29,7 @@ async def stop(site: Site, task: Stop, context: Context) -> list[Result] | str |
         names = matching(task.regex, await local.call(domains.active_names))
         if not names:
             return f"no active domain's name matches {task.regex[:100]!r}"
-        context.note(names=names)
+        context.save_state(names=names)
         ended = await asyncio.gather(
             *(_stop(site, name, task, context, stopping) for name in names), return_exceptions=True
         )

@@ -8,7 +8,7 @@ from fastlib.message.node import DomainReport, NodeReport
 from fastlib.message.tasks import Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 
 from .files import GoneError, read
 from .freezing import resume, suspend
@@ -26,7 +26,7 @@ class PonciHypervisor(Hypervisor):
     name: ClassVar[str] = NAME
     Options: ClassVar[type[PonciOptions]] = PonciOptions
 
-    def __init__(self, options: PonciOptions, node: Node) -> None:
+    def __init__(self, options: PonciOptions, node: NodeContext) -> None:
         super().__init__(options, node)
         self._opened: Site | None = None
 

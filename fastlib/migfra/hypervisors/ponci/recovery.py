@@ -29,7 +29,7 @@ def recover(site: Site, task: Task, context: Context) -> Outcome:
     if isinstance(task, Start):
         return _started(site, task, context)
     if isinstance(task, Stop) and task.vm_name is None:
-        names = context.notes.get("names", ())
+        names = context.saved_state.get("names", ())
         if not names:
             raise HypervisorError("the daemon ended before the first domain was stopped")
         return [result_of(name, partial(_stopped, site, name, task, context)) for name in names]
@@ -54,7 +54,7 @@ def recover(site: Site, task: Task, context: Context) -> Outcome:
 
 def _started(site: Site, task: Start, context: Context) -> str:
     groups, plan = site.groups, Plan.of(task, site)
-    if not context.notes.get("making"):
+    if not context.saved_state.get("making"):
         raise HypervisorError(f"the daemon ended before {plan.name} was made")
     with site.alone(plan.name, task, context):
         if groups.exists(plan.name) and groups.is_ready(plan.name):
@@ -69,7 +69,7 @@ def _stopped(site: Site, name: str, task: Stop, context: Context) -> str:
     groups = site.groups
     if not groups.exists(name):
         return DONE
-    if name in context.notes.get("killed", ()) or not groups.is_ready(name):
+    if name in context.saved_state.get("killed", ()) or not groups.is_ready(name):
         stop_one(site, name, task, context)
         return DONE
     raise HypervisorError(f"{_ENDED}; {name} {_words(site, name)} on {site.host}")

@@ -60,7 +60,7 @@ def start(site: Site, task: Start, context: Context) -> str | None:
             raise HypervisorError(
                 f"{name} is there on {site.host} already, as {groups.parent / name}; stop it first"
             )
-        context.note(making=True).result()
+        context.save_state(making=True).result()
         context.check_cancelled()
         context.progress("create", vm_name=name)
         with context.measure("start"):

@@ -31,7 +31,7 @@ def stop(site: Site, task: Stop, context: Context) -> list[Result] | str | None:
     names = matching(task.regex, site.groups.names())
     if not names:
         return f"no active domain's name matches {task.regex[:100]!r}"
-    context.note(names=names).result()
+    context.save_state(names=names).result()
     return [result_of(name, partial(stop_one, site, name, task, context)) for name in names]
 
 
@@ -50,8 +50,8 @@ def stop_one(site: Site, name: str, task: Stop, context: Context) -> None:
         site.need(name)
         if task.force and site.groups.processes(name):
             site.refuse_own(name, "kill")
-            killed = context.notes.get("killed", ())
-            context.note(killed=[*killed, name]).result()
+            killed = context.saved_state.get("killed", ())
+            context.save_state(killed=[*killed, name]).result()
             context.check_cancelled()
             _kill(site, name, context)
         _delete(site, name, context)

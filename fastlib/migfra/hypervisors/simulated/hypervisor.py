@@ -21,7 +21,7 @@ from fastlib.message.node import DomainReport, NodeReport
 from fastlib.message.tasks import EvacuateParameter, MigrateParameter, Query
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Node, Outcome
+from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.domain_xml import read_domain
 from fastlib.migfra.virt.names import check_name, matching
 from fastlib.migfra.virt.placement import Placement
@@ -48,7 +48,7 @@ class SimulatedHypervisor(Hypervisor):
     name: ClassVar[str] = "simulated"
     Options: ClassVar[type[SimulatedOptions]] = SimulatedOptions
 
-    def __init__(self, options: SimulatedOptions, node: Node) -> None:
+    def __init__(self, options: SimulatedOptions, node: NodeContext) -> None:
         super().__init__(options, node)
         self._host = node.host
         self._opened: World | None = None
@@ -123,7 +123,7 @@ class SimulatedHypervisor(Hypervisor):
         names = matching(task.regex, active)
         if not names:
             return f"no active domain's name matches {task.regex[:100]!r}"
-        context.note(names=names)
+        context.save_state(names=names)
         ended = await asyncio.gather(
             *(self._stop_one(name, task, context) for name in names), return_exceptions=True
         )
@@ -241,7 +241,7 @@ class SimulatedHypervisor(Hypervisor):
                 parameter.mode or "auto",
                 parameter.overbooking is not False,
             )
-            context.note(placements={p.guest: p.host for p, _ in begun})
+            context.save_state(placements={p.guest: p.host for p, _ in begun})
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(
@@ -335,7 +335,7 @@ class SimulatedHypervisor(Hypervisor):
         if isinstance(task, Evacuate):
             return self._recover_evacuation(context)
         if isinstance(task, Stop) and task.vm_name is None:
-            names: Sequence[str] = context.notes.get("names", ())
+            names: Sequence[str] = context.saved_state.get("names", ())
             return [_result(name, self._still_active(name)) for name in names]
         error = self._unfinished(task)
         if error is not None:
@@ -371,7 +371,7 @@ class SimulatedHypervisor(Hypervisor):
         return self._interrupted(*(name for name, _ in ways))
 
     def _recover_evacuation(self, context: Context) -> Outcome:
-        placements: dict[str, str | None] = context.notes.get("placements", {})
+        placements: dict[str, str | None] = context.saved_state.get("placements", {})
         places = {domain.name: domain.host for domain in self.cluster.domains()}
         if not placements and any(d.active for d in self.cluster.domains(self._host)):
             raise HypervisorError("the daemon ended before the evacuation began")

@@ -211,7 +211,7 @@ class Migration:
                 raise HypervisorError(fault.text or f"broken off at {fault.percent:g} %")
 
     async def _decide(self, migration: int, bandwidth: float) -> None:
-        statistics = precopy.Statistics(
+        statistics = precopy.MigrationStatistics(
             remaining=self._remaining,
             bandwidth=bandwidth,
             dirty_rate=self._dirty_rate,
