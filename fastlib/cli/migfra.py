@@ -18,7 +18,7 @@ from .terminal import printable
 
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
-    from fastlib.migfra.service.daemonize import Background
+    from fastlib.migfra.service.daemonize import Daemonizer
 
 log = logging.getLogger("fastlib.migfra")
 
@@ -100,13 +100,13 @@ def _checked(source: Source) -> "Configuration | None":
 
 
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
-    from fastlib.migfra.service.daemonize import Background
+    from fastlib.migfra.service.daemonize import Daemonizer
     from fastlib.migfra.service.lock import InstanceLock, lock_path
     from fastlib.migfra.telemetry.logs import set_up
 
     path = Path(options.config).resolve()
     log_file = None if options.log is None else Path(options.log).resolve()
-    background = Background()
+    daemonizer = Daemonizer()
     if options.daemon:
         if log_file is None:
             print(
@@ -114,14 +114,14 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
                 "background",
                 file=sys.stderr,
             )
-        status = background.enter()
+        status = daemonizer.enter()
         if status is not None:
             return status
     try:
         with InstanceLock(lock_path(path, configuration.host)):
             set_up(configuration.log.level, configuration.log.format, log_file)
             try:
-                return asyncio.run(_serve(configuration, path, background))
+                return asyncio.run(_serve(configuration, path, daemonizer))
             except (FastlibError, OSError) as error:
                 if log_file is not None:  # where it is looked for later
                     log.critical("%s", error)
@@ -129,11 +129,11 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     except (FastlibError, OSError) as error:
         if not options.daemon:
             raise
-        background.failed(f"migfra: error: {error}")
+        daemonizer.failed(f"migfra: error: {error}")
         return 1
 
 
-async def _serve(configuration: "Configuration", path: Path, background: "Background") -> int:
+async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemonizer") -> int:
     """Be the daemon until a signal or a quit ends it."""
     from fastlib.migfra.daemon import Daemon
     from fastlib.migfra.service.systemd import notify
@@ -146,7 +146,7 @@ async def _serve(configuration: "Configuration", path: Path, background: "Backgr
         if daemon.stopping:
             log.warning("told to end once more: ending at once")
             opening.cancel()
-            daemon.hurry()
+            daemon.stop_now()
             return
         notify("STOPPING=1")
         daemon.stop()
@@ -166,7 +166,7 @@ async def _serve(configuration: "Configuration", path: Path, background: "Backgr
         __version__, daemon.host, daemon.hypervisor.name,
     )  # fmt: skip
     notify("READY=1")
-    background.works()
+    daemonizer.works()
     await daemon.ended.wait()
     return 0
 

@@ -84,7 +84,7 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         for daemon in self.daemons.values():
-            daemon.hurry()
+            daemon.stop_now()
         try:
             await asyncio.gather(*(daemon.close() for daemon in self.daemons.values()))
             if self.settings.broker is not None and self._ever:
@@ -103,7 +103,7 @@ class Stage:
     def moved(self) -> int:
         """Bytes of memory that have moved between hosts, as the daemons have counted them."""
         return sum(
-            daemon.statistics.migrated_bytes for daemon in [*self._ended, *self.daemons.values()]
+            daemon.counters.migrated_bytes for daemon in [*self._ended, *self.daemons.values()]
         )
 
     async def connect(self, name: str) -> AsyncCommunicator:

@@ -26,16 +26,16 @@ from .plugin_api.hypervisor import Hypervisor
 from .plugin_api.lifecycle import opened
 from .plugin_api.thread_pool import ThreadPool
 from .service.lock import InstanceLock
-from .tasks.builtin_tasks import Control
+from .tasks.builtin_tasks import BuiltinTasks
 from .tasks.dispatcher import Dispatcher
 from .tasks.executor import Executor
-from .tasks.jobs import Work
-from .tasks.progress import Announcer
+from .tasks.jobs import Job
+from .tasks.progress import ProgressPublisher
 from .tasks.publisher import Publisher
-from .tasks.receiver import Reception
+from .tasks.receiver import Receiver
 from .tasks.results import quit_answer
-from .telemetry.counters import Statistics
-from .telemetry.presence import Herald
+from .telemetry.counters import Counters
+from .telemetry.presence import PresencePublisher
 
 log = getLogger("fastlib.migfra")
 
@@ -69,7 +69,7 @@ class Daemon:
         """
         self.configuration: Final = configuration
         self.host: Final = configuration.host
-        self.statistics: Final = Statistics()
+        self.counters: Final = Counters()
         self.ended: Final = asyncio.Event()
         """Set when the daemon has ended."""
         self.started: Final = time.time()
@@ -77,8 +77,8 @@ class Daemon:
         self._hypervisor = hypervisor or configuration.hypervisor.make(configuration.node)
         self._path = None if in_memory else Path(journal or configuration.journal_path())
         self._stop = asyncio.Event()
-        self._quit: Work | None = None
-        self._hurry = asyncio.Event()
+        self._quit: Job | None = None
+        self._stop_now = asyncio.Event()
         self._killed = False
         self._life: asyncio.Task[None] | None = None
         self._parts = AsyncExitStack()
@@ -87,8 +87,8 @@ class Daemon:
         self.dispatcher: Dispatcher
         self.publisher: Publisher
         self._connection: Connection
-        self._reception: Reception
-        self._herald: Herald
+        self._receiver: Receiver
+        self._presence: PresencePublisher
 
     @property
     def hypervisor(self) -> Hypervisor:
@@ -108,33 +108,33 @@ class Daemon:
         return self
 
     async def _open(self, parts: AsyncExitStack) -> None:
-        told = self.configuration
+        config = self.configuration
         if self._path is not None:
             parts.enter_context(self._lock(self._path))
         self.journal = Journal(
-            self._path, max_age=told.journal.max_age, max_size=told.journal.max_size << 20
+            self._path, max_age=config.journal.max_age, max_size=config.journal.max_size << 20
         )
         parts.push_async_callback(self.journal.close, CLOSE_SECONDS)
-        threads = ThreadPool(told.limits.members + SPARE_THREADS, f"migfra-{self.host}")
+        threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{self.host}")
         parts.callback(threads.close)
         await parts.enter_async_context(opened(self._hypervisor, threads))
-        self._connection = Connection(told, self._given)
+        self._connection = Connection(config, self._given)
         self.communicator = await self._connection.open()
         parts.push_async_callback(self._connection.close)
-        topic = told.named(told.communicator.publish_topic)
-        self.publisher = Publisher(self.communicator, self.journal, topic, told.communicator.qos)
+        topic = config.named(config.communicator.publish_topic)
+        self.publisher = Publisher(self.communicator, self.journal, topic, config.communicator.qos)
         parts.callback(self.publisher.stop)
         self._assemble(threads)
         parts.push_async_callback(self.dispatcher.abandon)
         await self._take_up()
-        if told.metrics is not None:
+        if config.metrics is not None:
             from .telemetry.metrics import serve  # an extra
 
-            parts.callback(serve(self, told.metrics))
-        parts.push_async_callback(self._reception.end)
-        await self._reception.begin()
+            parts.callback(serve(self, config.metrics))
+        parts.push_async_callback(self._receiver.end)
+        await self._receiver.begin()
         self.dispatcher.start()
-        await self._herald.begin()
+        await self._presence.begin()
 
     @staticmethod
     def _lock(journal: Path) -> InstanceLock:
@@ -147,34 +147,36 @@ class Daemon:
             ) from error
 
     def _assemble(self, threads: ThreadPool) -> None:
-        told = self.configuration
-        announcer = Announcer(self.communicator, self.host, told.progress_interval, self.statistics)
+        config = self.configuration
+        progress = ProgressPublisher(
+            self.communicator, self.host, config.progress_interval, self.counters
+        )
         executor = Executor(
             self._hypervisor,
             self.host,
             journal=self.journal,
             communicator=self.communicator,
-            announcer=announcer,
+            progress=progress,
             threads=threads,
-            retry=told.retry,
-            statistics=self.statistics,
+            retry=config.retry,
+            counters=self.counters,
         )
         self.dispatcher = Dispatcher(
-            executor, self.journal, self.publisher, told.limits, self._quit_came
+            executor, self.journal, self.publisher, config.limits, self._quit_came
         )
         versions = {"fastlib": __version__, "python": platform.python_version()}
-        Control(
-            self._hypervisor, self.host, executor, self.dispatcher, told.cancel_timeout, versions
+        BuiltinTasks(
+            self._hypervisor, self.host, executor, self.dispatcher, config.cancel_timeout, versions
         )
-        self._reception = Reception(
+        self._receiver = Receiver(
             self.communicator,
-            told.named(told.communicator.subscribe_topic),
-            told.limits.payload,
+            config.named(config.communicator.subscribe_topic),
+            config.limits.payload,
             journal=self.journal,
             dispatcher=self.dispatcher,
             publisher=self.publisher,
             executor=executor,
-            statistics=self.statistics,
+            counters=self.counters,
         )
         presence = Presence(
             status="online",
@@ -182,7 +184,7 @@ class Daemon:
             hypervisor=self._hypervisor.name,
             started=self.started,
         )
-        self._herald = Herald(self.communicator, self.host, presence)
+        self._presence = PresencePublisher(self.communicator, self.host, presence)
 
     async def _take_up(self) -> None:
         """Go on with what an earlier run has left."""
@@ -191,11 +193,11 @@ class Daemon:
             self.publisher.put(number, id, answer)
         left = await self.journal.unfinished()
         for unfinished in left:
-            work = Work(unfinished.number, unfinished.id, None, recovered=unfinished)
+            job = Job(unfinished.number, unfinished.id, None, recovered=unfinished)
             if unfinished.maybe_cancel:  # which must not wait behind what it is to end
-                await self.dispatcher.load(work)
-            if not work.begun:
-                self.dispatcher.put(work)
+                await self.dispatcher.load(job)
+            if not job.begun:
+                self.dispatcher.put(job)
         if left:
             log.info("%d containers were left by the last run", len(left))
 
@@ -208,12 +210,12 @@ class Daemon:
         """True from the moment on that it is to end."""
         return self._stop.is_set()
 
-    def hurry(self) -> None:
+    def stop_now(self) -> None:
         """Wait no longer for what runs; the next run looks how it ended. Returns at once."""
-        self._hurry.set()
+        self._stop_now.set()
 
-    def _quit_came(self, work: Work) -> None:
-        self._quit = work
+    def _quit_came(self, job: Job) -> None:
+        self._quit = job
         self.stop()
 
     async def _live(self) -> None:
@@ -235,9 +237,9 @@ class Daemon:
     async def _finish(self) -> None:
         timeout = self.configuration.shutdown_timeout
         log.info("ending: what runs is finished within %g s", timeout)
-        await self._reception.end()
-        left = await self.dispatcher.finish(timeout, self._hurry)
-        words = ", ".join(f"{work.title} {work.id or '(without id)'}" for work in left)
+        await self._receiver.end()
+        left = await self.dispatcher.finish(timeout, self._stop_now)
+        words = ", ".join(f"{job.title} {job.id or '(without id)'}" for job in left)
         if left:
             log.warning("did not end within %g s and is left to the next run: %s", timeout, words)
         if self.dispatcher.queued:
@@ -250,17 +252,17 @@ class Daemon:
                     await self.dispatcher.answer(self._quit, answer)
             except TimeoutError:
                 log.warning("the answer to quit cannot be written; the next run gives it")
-        await self._herald.end()
+        await self._presence.end()
         self._connection.patience = await self._flush()
 
     async def _flush(self) -> float:
         """Wait until the broker has all results; how many seconds are left to wait for the rest."""
         until = time.monotonic() + CLOSE_SECONDS
         flushing = asyncio.create_task(self.publisher.flush(CLOSE_SECONDS))
-        hurried = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait((flushing, hurried), return_when=asyncio.FIRST_COMPLETED)
+        stopped_now = asyncio.create_task(self._stop_now.wait())
+        await asyncio.wait((flushing, stopped_now), return_when=asyncio.FIRST_COMPLETED)
         flushing.cancel()
-        hurried.cancel()
+        stopped_now.cancel()
         if self.publisher.unconfirmed:
             log.warning(
                 "the broker does not have %d results; the next run sends them",
@@ -268,7 +270,7 @@ class Daemon:
             )
         elif not self.communicator.is_connected:
             return 0.0  # the last will says the rest
-        return 0.0 if self._hurry.is_set() else max(0.0, until - time.monotonic())
+        return 0.0 if self._stop_now.is_set() else max(0.0, until - time.monotonic())
 
     async def close(self) -> None:
         """Finish what runs, at most for the configured timeout, and end."""

@@ -5,7 +5,7 @@ FastlibError
 │   ├── UnsupportedError    the hypervisor has no method for the task
 │   ├── FinalError          the task failed when a part of it was done: it is not tried again
 │   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
-├── SurpriseError           what a hypervisor raised that is no HypervisorError; has `.error`
+├── UnexpectedError           what a hypervisor raised that is no HypervisorError; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
 ├── ConfigurationError      the configuration file is wrong; has `.problems`
 ├── JournalError            the journal cannot be read or written
@@ -45,7 +45,7 @@ class TaskCancelledError(HypervisorError):
         super().__init__(text)
 
 
-class SurpriseError(FastlibError):
+class UnexpectedError(FastlibError):
     """A hypervisor raised what is no HypervisorError, which is a mistake in it."""
 
     def __init__(self, error: BaseException) -> None:

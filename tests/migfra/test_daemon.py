@@ -21,11 +21,11 @@ from fastlib import (
 from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.migfra import Context
-from fastlib.migfra.config.sections import Limits, Retry
+from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
 from tests.support.migfra.scripted import Scripted, fail, gate, results, until_cancelled
 
-QUICK = Retry(first=0.001, longest=0.002)
+QUICK = RetrySection(first=0.001, longest=0.002)
 
 
 def test_a_task_is_executed_and_answered(play: Play) -> None:
@@ -268,7 +268,7 @@ def test_tries_again_as_often_as_it_may(play: Play) -> None:
         )
         answer = await bench.ask(migrate("vm3", None))
         assert answer.results[0].details == "attempt 0 failed"
-        assert daemon.statistics.retries == 4
+        assert daemon.counters.retries == 4
 
     play(scene)
 
@@ -290,7 +290,7 @@ def test_what_cannot_be_read_is_answered(
     play: Play, payload: str | bytes, id: str | None, reason: str
 ) -> None:
     async def scene(bench: Bench) -> None:
-        await bench.daemon(limits=Limits(payload=1024))
+        await bench.daemon(limits=LimitsSection(payload=1024))
         answer = await bench.ask(payload)
         assert (answer.result, answer.id) == ("unknown", id)
         (result,) = answer.results
@@ -303,7 +303,7 @@ def test_what_cannot_be_read_is_answered(
 def test_a_large_message_is_read_aside_and_keeps_its_place(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        await bench.daemon(hypervisor, limits=Limits(containers=1))
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
         names = [f"vm{number}" for number in range(10_000)]
         await bench.send(TaskContainer(tasks=[Start(vm_name=name) for name in names], id="large"))
         await bench.send(Start(vm_name="small"), "small")
@@ -331,7 +331,7 @@ def test_no_more_at_work_than_allowed_and_in_order(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, _begun, go = gate()
-        daemon = await bench.daemon(hypervisor, limits=Limits(containers=3, members=2))
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=3, members=2))
         names = [f"vm{number}" for number in range(10)]
         for name in names:
             hypervisor.plan[name] = plan
@@ -427,7 +427,7 @@ def test_cancel_what_waits(play: Play) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
         hypervisor.plan["vm1"] = plan
-        await bench.daemon(hypervisor, limits=Limits(containers=2, members=1))
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=2, members=1))
         await bench.send(Start(vm_name="vm1"), "1")
         await patiently(begun.wait())
         # One waits for a place among the members, one for its turn as a container.
@@ -449,7 +449,7 @@ def test_cancel_between_two_tries(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = fail(9)
-        daemon = await bench.daemon(hypervisor, retry=Retry(first=1000.0, longest=1000.0))
+        daemon = await bench.daemon(hypervisor, retry=RetrySection(first=1000.0, longest=1000.0))
         parameter = MigrateParameter(retry_counter=5)
         await bench.send(Migrate(vm_name="vm1", destination="b", parameter=parameter), "m")
         await until(lambda: [t.state for t in daemon.dispatcher.reports()] == ["retrying"])
@@ -482,7 +482,7 @@ def test_cancel_what_answers_for_several_domains(play: Play) -> None:
         answer, cancelled = await bench.ask(Cancel(id="e")), await bench.result()
         assert [result.status for result in answer.results] == ["success", "error"]
         assert cancelled.results[0].details == "1 of 1 cancelled: start vm e"
-        assert daemon.statistics.ended["start vm", "cancelled"] == 1
+        assert daemon.counters.ended["start vm", "cancelled"] == 1
 
     play(scene)
 
@@ -493,7 +493,7 @@ def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.Monk
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        daemon = await bench.daemon(hypervisor, limits=Limits(containers=1))
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
         for number in range(20):
             plan, begun, go = gate()
             hypervisor.plan["vm"] = plan
@@ -616,7 +616,9 @@ def test_a_hypervisor_that_hangs_in_a_thread_does_not_keep_the_daemon(play: Play
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = lambda _: release.wait(60)
-        daemon = await bench.daemon(hypervisor, shutdown_timeout=0.05, limits=Limits(members=2))
+        daemon = await bench.daemon(
+            hypervisor, shutdown_timeout=0.05, limits=LimitsSection(members=2)
+        )
         await bench.send(Stop(vm_name="vm1"), "1")
         await until(lambda: ("stop", "vm1") in hypervisor.calls)
         assert (await bench.ask(Stop(vm_name="vm2"))).results[0].status == "success"
@@ -654,7 +656,7 @@ def test_progress_is_published_at_a_bounded_rate(play: Play) -> None:
         assert (first.task, first.id, first.vm_name) == ("migrate vm", "m", "vm1")
         assert (first.phase, first.transferred, first.dirty_rate) == ("copy", 999, 7)
         assert (second.phase, second.percent) == ("switch over", 99)
-        assert daemon.statistics.migrated_bytes == 999
+        assert daemon.counters.migrated_bytes == 999
 
     play(scene)
 

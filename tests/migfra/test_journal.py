@@ -10,7 +10,7 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import JournalError
-from fastlib.migfra.journal.group_commit import Commits
+from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import MemberState
 from tests.support.migfra.bench import Bench, patiently, until
@@ -86,7 +86,7 @@ def test_a_conflict_is_its_own_and_holds_up_nothing(tmp_path: Path) -> None:
         await patiently(journal.begin(number, 1))
         with pytest.raises(sqlite3.IntegrityError):
             await twice
-        assert journal.trouble is None
+        assert journal.last_error is None
         await journal.close()
 
     run(scene)
@@ -113,15 +113,15 @@ def test_many_at_once_share_a_transaction(tmp_path: Path) -> None:
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
         connection.execute("CREATE TABLE t (n)")
-        commits = Commits(connection)
+        group_commit = GroupCommit(connection)
         futures = [
-            commits.submit(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)).rowcount)
+            group_commit.submit(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)).rowcount)
             for n in range(500)
         ]
         assert await asyncio.gather(*futures) == [1] * 500
         assert statements.count("COMMIT") <= 2
         assert [n for (n,) in connection.execute("SELECT n FROM t")] == list(range(500))
-        await commits.close(1)
+        await group_commit.close(1)
         connection.close()
 
     run(scene)
@@ -215,7 +215,7 @@ def test_while_it_cannot_be_written_nothing_is_lost(
             await bench.send(
                 f"task: start vm\nid: '1'\nhost: {long}\nvm-configurations: [vm-name: vm1]"
             )
-            await until(lambda: daemon.journal.trouble is not None)
+            await until(lambda: daemon.journal.last_error is not None)
             go.set()
             # It lives and says how it is, takes nothing on and answers nothing.
             await bench.no_result()
@@ -224,7 +224,7 @@ def test_while_it_cannot_be_written_nothing_is_lost(
             assert len(session.waiting) == 1
             mend()
             assert {(await bench.result()).id, (await bench.result()).id} == {"0", "1"}
-            assert daemon.journal.trouble is None
+            assert daemon.journal.last_error is None
             assert hypervisor.calls == [("start", "vm0"), ("start", "vm1")]
 
     asyncio.run(main())
@@ -243,7 +243,7 @@ def test_a_journal_that_stays_unwritable_does_not_keep_the_daemon(
             daemon = await bench.daemon(shutdown_timeout=0.1)
             mend = _trouble(bench, "locked")
             await bench.send(Start(vm_name="vm1"), "1")
-            await until(lambda: daemon.journal.trouble is not None)
+            await until(lambda: daemon.journal.last_error is not None)
             await patiently(daemon.close())
             mend()
             second = Scripted()

@@ -315,7 +315,7 @@ def test_duplicate_delivery(
     assert hypervisor.started == {f"vm{number}": 1 for number in range(count)}
     assert set(answers) == {f"t{number}" for number in range(count)}
     assert [given for given in answers.values() if any(a != given[0] for a in given)] == []
-    repeated = daemon.statistics.messages["repeated"]
+    repeated = daemon.counters.messages["repeated"]
     assert repeated >= count // 10
     extra = sum(map(len, answers.values())) - count
     figures(

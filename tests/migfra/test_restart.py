@@ -9,7 +9,7 @@ import pytest
 from fastlib import Migrate, Quit, Start, TaskContainer
 from fastlib.message import Cancel
 from fastlib.migfra import Context, Hypervisor, RunningError
-from fastlib.migfra.config.sections import Limits
+from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.tasks.decoding import digest
 from tests.support.migfra.bench import Bench, Play, patiently, until
 from tests.support.migfra.scripted import Recovering, Scripted, gate, until_cancelled
@@ -19,7 +19,7 @@ async def _killed_at_work(bench: Bench, hypervisor: Scripted, container: TaskCon
     """A daemon is killed while the first member of a container waits at its gate."""
     plan, begun, _ = gate()
     hypervisor.plan["vm1"] = plan
-    daemon = await bench.daemon(hypervisor, limits=Limits(containers=1))
+    daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
     await bench.send(container)
     await patiently(begun.wait())
     await patiently(daemon.kill())
@@ -93,7 +93,7 @@ def test_what_waited_is_executed_in_order(play: Play) -> None:
         first = Recovering()
         plan, _begun, _ = gate()
         first.plan["vm0"] = plan
-        daemon = await bench.daemon(first, limits=Limits(containers=1))
+        daemon = await bench.daemon(first, limits=LimitsSection(containers=1))
         names = [f"vm{number}" for number in range(50)]
         for name in names:
             await bench.send(Start(vm_name=name), name)
@@ -101,7 +101,7 @@ def test_what_waited_is_executed_in_order(play: Play) -> None:
         await until(lambda: daemon.dispatcher.queued == 50)
         await patiently(daemon.kill())
         second = Recovering()
-        await bench.daemon(second, limits=Limits(containers=1))
+        await bench.daemon(second, limits=LimitsSection(containers=1))
         assert [(await bench.result()).id for _ in range(51)] == [*names, None]
         assert second.calls == [
             ("recover", "vm0"),
@@ -193,7 +193,7 @@ def test_a_quit_that_was_taken_on_does_not_end_the_next_daemon(play: Play) -> No
         plan, _begun, _ = gate()
         first = Recovering()
         first.plan["vm1"] = plan
-        daemon = await bench.daemon(first, limits=Limits(containers=1))
+        daemon = await bench.daemon(first, limits=LimitsSection(containers=1))
         await bench.send(Start(vm_name="vm1"), "1")
         await bench.send(Quit(), "q")
         await until(lambda: daemon.dispatcher.queued == 1)
@@ -277,7 +277,7 @@ def test_a_cancellation_waits_behind_nothing_after_a_restart_either(play: Play) 
             )
         second = Recovering()
         second.plan["vm1"], _ = until_cancelled()
-        await bench.daemon(second, limits=Limits(containers=1))
+        await bench.daemon(second, limits=LimitsSection(containers=1))
         assert [(await bench.result()).id, (await bench.result()).id] == ["1", "c"]
 
     play(scene)

@@ -20,22 +20,22 @@ from fastlib.transport import MqttOptions, TlsOptions, Will
 from .hypervisor_section import HypervisorSection
 from .sections import (
     HOSTNAME,
-    CommunicatorOptions,
+    CommunicatorSection,
     IsHost,
-    JournalOptions,
-    Limits,
-    Log,
-    MetricsOptions,
+    JournalSection,
+    LimitsSection,
+    LogSection,
+    MetricsSection,
     Positive,
-    PscomHandler,
-    Retry,
+    PscomSection,
+    RetrySection,
     Seconds,
-    Tls,
+    TlsSection,
 )
 
 
 class Configuration(Message):
-    """All that a daemon is told. Only `hypervisor` must be there."""
+    """The whole configuration of a daemon. Only `hypervisor` is required."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         IsHost("hostname"),
@@ -47,18 +47,18 @@ class Configuration(Message):
     hostname: Annotated[
         str | None, Wire("Name of this host in the cluster; absent means the system's.")
     ] = None
-    communicator: Annotated[CommunicatorOptions, Wire("The broker, and the topics.")] = (
-        CommunicatorOptions()
+    communicator: Annotated[CommunicatorSection, Wire("The broker, and the topics.")] = (
+        CommunicatorSection()
     )
     hypervisor: Annotated[HypervisorSection, Wire("What executes the tasks, and its options.")]
-    pscom_handler: Annotated[PscomHandler, Wire("How pscom processes are reached.")] = (
-        PscomHandler()
+    pscom_handler: Annotated[PscomSection, Wire("How pscom processes are reached.")] = (
+        PscomSection()
     )
-    journal: Annotated[JournalOptions, Wire("What is remembered, where and how long.")] = (
-        JournalOptions()
+    journal: Annotated[JournalSection, Wire("What is remembered, where and how long.")] = (
+        JournalSection()
     )
-    limits: Annotated[Limits, Wire("How much is done at once.")] = Limits()
-    retry: Annotated[Retry, Wire("Pauses between tries.")] = Retry()
+    limits: Annotated[LimitsSection, Wire("How much is done at once.")] = LimitsSection()
+    retry: Annotated[RetrySection, Wire("Pauses between tries.")] = RetrySection()
     shutdown_timeout: Annotated[
         Seconds, Wire("How long what runs may take to finish when the daemon ends.", unit="s")
     ] = 60.0
@@ -68,8 +68,8 @@ class Configuration(Message):
     progress_interval: Annotated[
         Seconds, Wire("A task's progress is published no more often than that.", unit="s")
     ] = 1.0
-    log: Annotated[Log, Wire("What is logged, and how.")] = Log()
-    metrics: Annotated[MetricsOptions | None, Wire("OpenMetrics; absent means none.")] = None
+    log: Annotated[LogSection, Wire("What is logged, and how.")] = LogSection()
+    metrics: Annotated[MetricsSection | None, Wire("OpenMetrics; absent means none.")] = None
 
     @property
     def host(self) -> str:
@@ -82,7 +82,7 @@ class Configuration(Message):
 
     @property
     def node(self) -> NodeContext:
-        """What the hypervisor is told."""
+        """The facts about this host that the hypervisor gets."""
         pscom = self.pscom_handler
         return NodeContext(
             self.host,
@@ -99,32 +99,35 @@ class Configuration(Message):
 
     def mqtt_options(self, will: Will | None = None) -> MqttOptions:
         """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
-        told = self.communicator
+        config = self.communicator
         return MqttOptions(
-            host=told.host,
-            port=told.port,
-            client_id=self.named(told.id),
+            host=config.host,
+            port=config.port,
+            client_id=self.named(config.id),
             persistent=True,
-            session_expiry=told.session_expiry,
-            protocol=told.protocol,
-            username=told.username,
-            password=_from_environment(told.password_environment),
-            password_file=told.password_file,
-            tls=None if told.tls is None else _tls(told.tls),
-            keep_alive=told.keepalive,
+            session_expiry=config.session_expiry,
+            protocol=config.protocol,
+            username=config.username,
+            password=_from_environment(config.password_environment),
+            password_file=config.password_file,
+            tls=None if config.tls is None else _tls(config.tls),
+            keep_alive=config.keepalive,
             will=will,
         )
 
 
-def _tls(told: Tls) -> TlsOptions:
+def _tls(config: TlsSection) -> TlsOptions:
     password = None
-    if told.key_password_file is not None:
+    if config.key_password_file is not None:
         try:
-            password = Path(told.key_password_file).read_text(encoding="utf-8").split("\n")[0]
+            password = Path(config.key_password_file).read_text(encoding="utf-8").split("\n")[0]
         except (OSError, UnicodeDecodeError) as error:
             raise _missing("communicator.tls.key-password-file", str(error)) from None
     return TlsOptions(
-        ca_file=told.ca_file, certificate=told.certificate, key=told.key, key_password=password
+        ca_file=config.ca_file,
+        certificate=config.certificate,
+        key=config.key,
+        key_password=password,
     )
 
 

@@ -123,7 +123,7 @@ class Requires(Rule):
         return attribute, f"needs {{{other}}}"
 
 
-class Tls(Message):
+class TlsSection(Message):
     """How the broker is known, and how the daemon is known to it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -148,7 +148,7 @@ _SECRET = {
 }
 
 
-class CommunicatorOptions(Message):
+class CommunicatorSection(Message):
     """The broker, and the topics."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -186,10 +186,10 @@ class CommunicatorOptions(Message):
     password_environment: Annotated[
         str | None, Wire("The variable of the environment that holds the password.")
     ] = None
-    tls: Annotated[Tls | None, Wire("Encryption; absent means none.")] = None
+    tls: Annotated[TlsSection | None, Wire("Encryption; absent means none.")] = None
 
 
-class PscomHandler(Message):
+class PscomSection(Message):
     """How pscom processes in a domain are asked to suspend and resume their connections."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -204,7 +204,7 @@ class PscomHandler(Message):
     qos: Annotated[Annotated[int, Meta(ge=0, le=2)], Wire("Quality of service.")] = 0
 
 
-class JournalOptions(Message):
+class JournalSection(Message):
     """Where it is written down what was accepted and answered, and for how long."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Filled("path"), Positive("max_age"))
@@ -222,7 +222,7 @@ class JournalOptions(Message):
     ] = 64
 
 
-class Limits(Message):
+class LimitsSection(Message):
     """How much the daemon takes on at once; the rest waits in order."""
 
     containers: Annotated[Count, Wire("Containers at work.")] = 32
@@ -233,7 +233,7 @@ class Limits(Message):
     ] = 4 << 20
 
 
-class Retry(Message):
+class RetrySection(Message):
     """Pauses between the tries of a task with a retry counter; they double."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -246,7 +246,7 @@ class Retry(Message):
     longest: Annotated[Seconds, Wire("No pause is longer.", unit="s")] = 60.0
 
 
-class Log(Message):
+class LogSection(Message):
     """What is logged, and how."""
 
     level: Annotated[
@@ -258,7 +258,7 @@ class Log(Message):
     )
 
 
-class MetricsOptions(Message):
+class MetricsSection(Message):
     """Where OpenMetrics are served by HTTP."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Filled("address"),)  # an empty one would mean all

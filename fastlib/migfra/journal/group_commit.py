@@ -30,11 +30,11 @@ _ITS_OWN: Final = (
 """What is wrong with one operation. Others are not held up by it, as another try would not help."""
 
 
-class Commits:
+class GroupCommit:
     """The one writer of a database. Operations are done in order, in a thread, many to a commit.
 
     While the database is locked or its disk full, operations wait and are tried again, so none is
-    lost and none fails; `trouble` says why, and the log. An operation must bear being repeated.
+    lost and none fails; `last_error` says why, and the log. An operation must bear being repeated.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -43,7 +43,7 @@ class Commits:
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._giving_up = asyncio.Event()
-        self.trouble: sqlite3.Error | None = None
+        self.last_error: sqlite3.Error | None = None
         """Why nothing can be written at the moment, None if all is well."""
 
     def submit(self, operation: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
@@ -58,13 +58,13 @@ class Commits:
         self._waiting.append((operation, future))
         if self._worker is None or self._worker.done():
             # What it logs is not about the task that happened to be the first to write.
-            self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
+            self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
         return future
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while self._waiting and not self._giving_up.is_set():
             await asyncio.sleep(0)  # what follows from the last commit shall be in the next
             count = min(len(self._waiting), LARGEST_BATCH)
@@ -103,15 +103,15 @@ class Commits:
             except TimeoutError:
                 continue
 
-    def _say(self, trouble: sqlite3.Error | None) -> None:
-        before, self.trouble = self.trouble, trouble
-        if trouble is None and before is not None:
+    def _say(self, last_error: sqlite3.Error | None) -> None:
+        before, self.last_error = self.last_error, last_error
+        if last_error is None and before is not None:
             log.warning("the journal can be written again")
-        elif trouble is not None and str(trouble) != str(before):
+        elif last_error is not None and str(last_error) != str(before):
             log.error(
                 "the journal cannot be written: %s; until it can, no task is acknowledged and no "
                 "result sent",
-                trouble,
+                last_error,
             )
 
     def _commit(self, operations: list[Operation]) -> list[Any]:
@@ -154,7 +154,7 @@ class Commits:
         left, self._waiting = self._waiting, deque()
         for _, future in left:
             if not future.done():
-                self._fail(future, f"the journal was closed: {self.trouble}")
+                self._fail(future, f"the journal was closed: {self.last_error}")
 
     @staticmethod
     def _fail(future: "asyncio.Future[Any]", why: str) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from fastlib.migfra.errors import JournalError
 
 from . import schema
-from .group_commit import Commits
+from .group_commit import GroupCommit
 from .schema import Unfinished
 
 TRIM_EVERY: Final = 1000
@@ -56,17 +56,17 @@ class Journal:
             self._unacknowledged = schema.unacknowledged(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
-        self._commits = Commits(self._connection)
+        self._group_commit = GroupCommit(self._connection)
 
     @property
-    def trouble(self) -> Exception | None:
+    def last_error(self) -> Exception | None:
         """Why nothing can be written at the moment, None if all is well."""
-        return self._commits.trouble
+        return self._group_commit.last_error
 
     @property
     def waiting(self) -> int:
         """Operations that wait to be written."""
-        return len(self._commits)
+        return len(self._group_commit)
 
     def size(self) -> int:
         """Bytes of the files; 0 in memory."""
@@ -111,7 +111,7 @@ class Journal:
                 return Acceptance("under way", number)
             return Acceptance("answered", number, answer)
 
-        return await self._commits.submit(accept)
+        return await self._group_commit.submit(accept)
 
     def acknowledged(self, number: int) -> None:
         """The broker was told that it may forget the container; returns at once."""
@@ -154,7 +154,7 @@ class Journal:
                 (schema.ANSWERED, answer, number),
             )
 
-        await self._commits.submit(write)
+        await self._group_commit.submit(write)
 
     def confirmed(self, number: int) -> None:
         """The broker has the answer; returns at once."""
@@ -171,7 +171,9 @@ class Journal:
     def trim(self) -> None:
         """Forget what is old, or too much, of what the broker has; returns at once."""
         oldest = time.time() - self._max_age
-        self._commits.submit(lambda connection: schema.trim(connection, oldest, self._max_size))
+        self._group_commit.submit(
+            lambda connection: schema.trim(connection, oldest, self._max_size)
+        )
 
     async def payload(self, number: int) -> bytes | None:
         """What a container came as; None if it is answered."""
@@ -181,33 +183,33 @@ class Journal:
             row: tuple[bytes | None] = connection.execute(query, (number,)).fetchone() or (None,)
             return row[0]
 
-        return await self._commits.submit(read)
+        return await self._group_commit.submit(read)
 
     async def unfinished(self) -> list[Unfinished]:
         """The containers that are not answered, in the order in which they came."""
-        return await self._commits.submit(schema.unfinished)
+        return await self._group_commit.submit(schema.unfinished)
 
     async def unconfirmed(self) -> list[tuple[int, str | None, bytes]]:
         """Numbers, ids and answers of the containers whose answer the broker may not have."""
-        return await self._commits.submit(schema.unconfirmed)
+        return await self._group_commit.submit(schema.unconfirmed)
 
     def give_up(self) -> None:
         """Write nothing more, as after the process was killed."""
-        self._commits.give_up()
+        self._group_commit.give_up()
 
     async def close(self, timeout: float = 10.0) -> None:
         """Write what is to be written, for at most `timeout` seconds."""
-        await self._commits.close(timeout)
+        await self._group_commit.close(timeout)
         with suppress(sqlite3.Error):  # a full disk; all that counts is in the write-ahead log
             await asyncio.to_thread(self._connection.close)
 
     async def _do(self, statement: str, *values: Any) -> None:
-        await self._commits.submit(
+        await self._group_commit.submit(
             lambda connection: connection.execute(statement, values) and None
         )
 
     def _later(self, statement: str, *values: Any) -> None:
-        self._commits.submit(lambda connection: _execute(connection, statement, values))
+        self._group_commit.submit(lambda connection: _execute(connection, statement, values))
 
 
 def _execute(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:

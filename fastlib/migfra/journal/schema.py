@@ -14,7 +14,7 @@ from fastlib.migfra.errors import JournalError
 VERSION: Final = 1
 """Of the tables; those of a newer fastlib are refused."""
 BUSY_SECONDS: Final = 2.0
-"""How long another process may hold the database until that counts as trouble."""
+"""How long another process may hold the database until a write counts as failed."""
 TRIMMED_AT_ONCE: Final = 100
 
 _TABLES = """
@@ -84,7 +84,7 @@ def open_tables(path: Path | str | None) -> sqlite3.Connection:
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,
         isolation_level=None,
-        check_same_thread=False,  # one thread at a time: Commits sees to it
+        check_same_thread=False,  # one thread at a time: GroupCommit sees to it
     )
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while the file is empty

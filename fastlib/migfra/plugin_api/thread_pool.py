@@ -51,12 +51,12 @@ class ThreadPool:
             elif self._count < self._most:
                 self._count += 1
                 threading.Thread(
-                    target=self._work, name=f"{self._name}-{self._count}", daemon=True
+                    target=self._run, name=f"{self._name}-{self._count}", daemon=True
                 ).start()
             self._queue.put(call)
         return future
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while call := self._queue.get():
             call()
             with self._lock:

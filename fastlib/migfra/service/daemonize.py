@@ -7,7 +7,7 @@ from typing import Final
 _WORKS: Final = b"+"
 
 
-class Background:
+class Daemonizer:
     """Leaves for the background; the process in the foreground waits until all works, or tells
     what does not.
     """

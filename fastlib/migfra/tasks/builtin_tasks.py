@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fastlib.message import Cancel, NodeReport, NodeResult, Query, Result, TimeMeasurement
-from fastlib.migfra.errors import HypervisorError, SurpriseError
+from fastlib.migfra.errors import HypervisorError, UnexpectedError
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, supported
 
 from .executor import Executor
-from .jobs import Member, Work
+from .jobs import Job, Member
 from .results import NO_DOMAIN
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
 
 
-class Control:
+class BuiltinTasks:
     """What the daemon does itself, beside its hypervisor."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Control:
         executor.own[Cancel] = self.cancel
         executor.own[Query] = self.query
 
-    async def cancel(self, task: Cancel, context: Context, work: Work) -> Result:
+    async def cancel(self, task: Cancel, context: Context, job: Job) -> Result:
         """Lets a container end, and says how many of its tasks were cancelled.
 
         Raises HypervisorError if there is none under way, or if nothing of it could be cancelled.
@@ -48,8 +48,8 @@ class Control:
         aim = self._dispatcher.find(task.id)
         if aim is None:
             raise HypervisorError(f"no task with the id {task.id!r} is under way at {self._host}")
-        if aim is work or aim.title == work.title:
-            raise HypervisorError(f"{task.id!r} is a {work.title} itself")
+        if aim is job or aim.title == job.title:
+            raise HypervisorError(f"{task.id!r} is a {job.title} itself")
         await self._dispatcher.cancel(aim)
         try:
             async with asyncio.timeout(self._cancel_timeout):
@@ -68,7 +68,7 @@ class Control:
             details=f"{cancelled} of {len(aim.members)} cancelled: {aim.title} {task.id}",
         )
 
-    async def query(self, task: Query, context: Context, work: Work) -> NodeResult:
+    async def query(self, task: Query, context: Context, job: Job) -> NodeResult:
         """What the hypervisor says of the node, and what the daemon knows beside it."""
         method = getattr(self._hypervisor, "query", None)
         report: Any = None
@@ -76,8 +76,8 @@ class Control:
             member = Member(task, 0, None)
             measurement = TimeMeasurement(enabled=False)
             try:
-                report = await self._executor.call(method, work, member, measurement, 0)
-            except SurpriseError as error:
+                report = await self._executor.call(method, job, member, measurement, 0)
+            except UnexpectedError as error:
                 raise HypervisorError(f"the hypervisor cannot tell: {error}") from error
             if not isinstance(report, NodeReport):
                 raise HypervisorError(

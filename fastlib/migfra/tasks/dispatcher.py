@@ -14,14 +14,14 @@ from logging import getLogger
 from typing import Any, Final
 
 from fastlib.message import Cancel, Quit, ResultContainer, TaskReport
-from fastlib.migfra.config.sections import Limits
+from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, about
 
 from .decoding import Unreadable, read
 from .executor import Executor
-from .jobs import Member, Work
+from .jobs import Job, Member
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
 
@@ -41,8 +41,8 @@ class Dispatcher:
         executor: Executor,
         journal: Journal,
         publisher: Publisher,
-        limits: Limits,
-        quit: Callable[[Work], object],
+        limits: LimitsSection,
+        quit: Callable[[Job], object],
     ) -> None:
         """`quit` is called when it is a quit's turn; what comes behind it stays in the journal."""
         self._executor = executor
@@ -50,12 +50,12 @@ class Dispatcher:
         self._publisher = publisher
         self._limits = limits
         self._quit = quit
-        self._queue: deque[Work] = deque()
+        self._queue: deque[Job] = deque()
         self._more = asyncio.Event()
         self._containers = asyncio.Semaphore(limits.containers)
         self._members = asyncio.Semaphore(limits.members)
-        self._under_way: dict[int | None, Work] = {}
-        self._by_id: dict[str, Work] = {}
+        self._under_way: dict[int | None, Job] = {}
+        self._by_id: dict[str, Job] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -69,33 +69,31 @@ class Dispatcher:
         """Containers that are executed."""
         return len(self._running)
 
-    def find(self, id: str) -> Work | None:
+    def find(self, id: str) -> Job | None:
         """The container of an id, if it is under way."""
         return self._by_id.get(id)
 
     def reports(self) -> list[TaskReport]:
         """The tasks under way, the oldest first, of very many not all."""
-        works = list(self._under_way.values())[:REPORTED]
-        return list(chain.from_iterable(work.reports() for work in works))[:REPORTED]
+        jobs = list(self._under_way.values())[:REPORTED]
+        return list(chain.from_iterable(job.reports() for job in jobs))[:REPORTED]
 
-    def put(self, work: Work) -> None:
+    def put(self, job: Job) -> None:
         """A container that is in the journal; it is executed when it is its turn."""
-        self._under_way[work.number] = work
-        if work.id is not None:
-            self._by_id[work.id] = work
-        if work.container is not None and isinstance(
-            next(iter(work.container.tasks), None), Cancel
-        ):
-            self._begin(work, self._execute(work))  # it waits behind nothing, least of all its aim
+        self._under_way[job.number] = job
+        if job.id is not None:
+            self._by_id[job.id] = job
+        if job.container is not None and isinstance(next(iter(job.container.tasks), None), Cancel):
+            self._begin(job, self._execute(job))  # it waits behind nothing, least of all its aim
             return
         if len(self._queue) >= HELD:
-            work.drop()
-        self._queue.append(work)
+            job.drop()
+        self._queue.append(job)
         self._more.set()
 
     def start(self) -> None:
         """Begin to execute."""
-        self._worker = asyncio.create_task(self._work())
+        self._worker = asyncio.create_task(self._run())
         self._worker.add_done_callback(self._worked)
 
     @staticmethod
@@ -106,102 +104,102 @@ class Dispatcher:
         elif error is not None:
             log.critical("nothing more is begun until the daemon is restarted", exc_info=error)
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         """Begins one container after the other."""
         while True:
             while not self._queue:
                 self._more.clear()
                 await self._more.wait()
             await self._containers.acquire()
-            work = self._queue.popleft() if self._queue else None
-            if work is None or work.begun or not await self.load(work):
+            job = self._queue.popleft() if self._queue else None
+            if job is None or job.begun or not await self.load(job):
                 self._containers.release()
                 continue
-            assert work.container is not None
-            if work.members and isinstance(work.members[0].task, Quit):
-                if not work.recovered:
-                    self._quit(work)
+            assert job.container is not None
+            if job.members and isinstance(job.members[0].task, Quit):
+                if not job.recovered:
+                    self._quit(job)
                     return
                 self._containers.release()
-                await self.answer(work, quit_answer(work.container))  # it has ended meanwhile
+                await self.answer(job, quit_answer(job.container))  # it has ended meanwhile
                 continue
-            task = self._begin(work, self._execute_within(work))
-            if work.container.concurrent_execution is False:
+            task = self._begin(job, self._execute_within(job))
+            if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
-    async def load(self, work: Work) -> bool:
+    async def load(self, job: Job) -> bool:
         """Take a container into memory; False if it need not be begun any more.
 
         One that cannot be read any more is answered.
         """
-        if work.container is not None:
+        if job.container is not None:
             return True
-        assert work.number is not None
-        payload = await self._journal.payload(work.number)
-        if work.begun or work.container is not None:  # `cancel` was faster, or begins it now
-            return not work.begun
+        assert job.number is not None
+        payload = await self._journal.payload(job.number)
+        if job.begun or job.container is not None:  # `cancel` was faster, or begins it now
+            return not job.begun
         assert payload is not None
         container = read(payload, max(len(payload), 1))
         if isinstance(container, Unreadable):
-            work.begun = True
+            job.begun = True
             log.error(
                 "a container of the journal cannot be read any more: %s",
                 container.reason,
-                extra={"about": About(work.id, None)},
+                extra={"about": About(job.id, None)},
             )
-            await self.answer(work, container.answer())
+            await self.answer(job, container.answer())
             return False
-        work.hold(container)
+        job.hold(container)
         return True
 
-    def _begin(self, work: Work, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        work.begun = True
+    def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        job.begun = True
         task = asyncio.create_task(coroutine)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _execute_within(self, work: Work) -> None:
+    async def _execute_within(self, job: Job) -> None:
         try:
-            await self._execute(work)
+            await self._execute(job)
         finally:
             self._containers.release()
 
-    async def _execute(self, work: Work) -> None:
-        assert work.container is not None
-        about.set(About(work.id, None))
+    async def _execute(self, job: Job) -> None:
+        assert job.container is not None
+        about.set(About(job.id, None))
         try:
-            if not work.members:
-                reason = f"there is nothing to do: the list of {work.title} is empty"
-                await self.answer(work, answer_to(work.container, (failure(NO_DOMAIN, reason),)))
+            if not job.members:
+                reason = f"there is nothing to do: the list of {job.title} is empty"
+                await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
                 return
             async with asyncio.TaskGroup() as together:
-                for member in work.members:
-                    task = together.create_task(self._member(work, member))
+                for member in job.members:
+                    task = together.create_task(self._member(job, member))
                     if member.task.concurrent_execution is False:
                         await asyncio.wait((task,))
-            results = chain.from_iterable(member.results for member in work.members)
-            await self.answer(work, answer_to(work.container, results))
+            results = chain.from_iterable(member.results for member in job.members)
+            await self.answer(job, answer_to(job.container, results))
         except* JournalError as errors:
-            log.warning("%s (%s) is left to the next run: %s", work.title, work.id, errors)
+            log.warning("%s (%s) is left to the next run: %s", job.title, job.id, errors)
         except* Exception:  # a mistake in here; the journal still has the container
-            log.exception("%s (%s) is left to the next run", work.title, work.id)
+            log.exception("%s (%s) is left to the next run", job.title, job.id)
 
-    async def _member(self, work: Work, member: Member) -> None:
+    async def _member(self, job: Job, member: Member) -> None:
         if isinstance(member.task, Cancel):
-            await self._executor.execute(work, member)
+            await self._executor.execute(job, member)
             return
         if member.cancellation.cancelled:  # it needs no place to be told so
-            await self._executor.execute(work, member)
+            await self._executor.execute(job, member)
         else:
             placed = await self._place(member)
             try:
-                await self._executor.execute(work, member)
+                await self._executor.execute(job, member)
             finally:
                 if placed:
                     self._members.release()
-        if len(work.members) > 1 and work.number is not None:
-            await self._journal.done(work.number, member.position, store(member.results))
+        if len(job.members) > 1 and job.number is not None:
+            await self._journal.done(job.number, member.position, store(member.results))
 
     async def _place(self, member: Member) -> bool:
         """Wait for a place among the members at work; False if it was cancelled before."""
@@ -223,47 +221,47 @@ class Dispatcher:
                 place.cancel()
         return placed
 
-    async def answer(self, work: Work, answer: ResultContainer) -> None:
+    async def answer(self, job: Job, answer: ResultContainer) -> None:
         """Write an answer down and send it."""
         payload = write(answer)
-        assert work.number is not None
-        await self._journal.answer(work.number, payload)
-        self._publisher.put(work.number, work.id, payload)
-        self._forget(work)
+        assert job.number is not None
+        await self._journal.answer(job.number, payload)
+        self._publisher.put(job.number, job.id, payload)
+        self._forget(job)
 
-    def _forget(self, work: Work) -> None:
-        self._under_way.pop(work.number, None)
-        if work.id is not None and self._by_id.get(work.id) is work:
-            del self._by_id[work.id]
-        work.ended.set()
+    def _forget(self, job: Job) -> None:
+        self._under_way.pop(job.number, None)
+        if job.id is not None and self._by_id.get(job.id) is job:
+            del self._by_id[job.id]
+        job.ended.set()
 
-    async def cancel(self, work: Work) -> None:
+    async def cancel(self, job: Job) -> None:
         """Let a container end; one that has not begun ends at once."""
-        assert work.number is not None
-        await self._journal.cancel(work.number)
-        work.cancel()
-        if not work.begun and await self.load(work) and not work.begun:
-            self._begin(work, self._execute(work))
+        assert job.number is not None
+        await self._journal.cancel(job.number)
+        job.cancel()
+        if not job.begun and await self.load(job) and not job.begun:
+            self._begin(job, self._execute(job))
 
     def stop(self) -> None:
         """Begin nothing more."""
         if self._worker is not None:
             self._worker.cancel()
 
-    async def finish(self, timeout: float, hurry: asyncio.Event) -> list[Work]:
-        """Wait until what runs has ended, at most `timeout` seconds or until `hurry` is set.
+    async def finish(self, timeout: float, stop_now: asyncio.Event) -> list[Job]:
+        """Wait until what runs has ended, at most `timeout` seconds or until `stop_now` is set.
 
         Returns what is left.
         """
         self.stop()
         if self._running:
-            hurried = asyncio.create_task(hurry.wait())
+            stopped_now = asyncio.create_task(stop_now.wait())
             ended = asyncio.create_task(asyncio.wait(tuple(self._running)))
             either = asyncio.FIRST_COMPLETED
-            await asyncio.wait((hurried, ended), timeout=timeout, return_when=either)
+            await asyncio.wait((stopped_now, ended), timeout=timeout, return_when=either)
             ended.cancel()
-            hurried.cancel()
-        return [work for work in self._under_way.values() if work.begun]
+            stopped_now.cancel()
+        return [job for job in self._under_way.values() if job.begun]
 
     async def abandon(self) -> None:
         """Let go of what runs; the journal knows that it does."""

@@ -11,30 +11,30 @@ from typing import Any
 import msgspec
 
 from fastlib.message import Result, Task, TimeMeasurement
-from fastlib.migfra.config.sections import Retry
+from fastlib.migfra.config.sections import RetrySection
 from fastlib.migfra.errors import (
     HypervisorError,
     JournalError,
-    SurpriseError,
     TaskCancelledError,
+    UnexpectedError,
 )
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api import retrying
 from fastlib.migfra.plugin_api.context import Context, DaemonServices, done
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Method, method_of
 from fastlib.migfra.plugin_api.thread_pool import ThreadPool
-from fastlib.migfra.telemetry.counters import Statistics
+from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about, task_log
 from fastlib.migfra.virt.names import check_names
 from fastlib.transport import AsyncCommunicator
 
-from .jobs import Member, Work
-from .progress import Announcer
+from .jobs import Job, Member
+from .progress import ProgressPublisher
 from .results import failure, restore, results_of, retry_counter
 
 log = getLogger("fastlib.migfra.task")
 
-OwnMethod = Callable[[Any, Context, Work], Awaitable[Any]]
+OwnMethod = Callable[[Any, Context, Job], Awaitable[Any]]
 
 
 class Executor:
@@ -47,61 +47,61 @@ class Executor:
         *,
         journal: Journal,
         communicator: AsyncCommunicator,
-        announcer: Announcer,
+        progress: ProgressPublisher,
         threads: ThreadPool,
-        retry: Retry,
-        statistics: Statistics,
+        retry: RetrySection,
+        counters: Counters,
     ) -> None:
         self._hypervisor = hypervisor
         self._host = host
         self._journal = journal
         self._communicator = communicator
-        self._announcer = announcer
+        self._progress = progress
         self._threads = threads
         self._retry = retry
-        self._statistics = statistics
+        self._counters = counters
         self._loop = asyncio.get_running_loop()
         self.own: dict[type[Task], OwnMethod] = {}
         """Methods of the daemon itself, by task."""
 
-    async def execute(self, work: Work, member: Member) -> None:
+    async def execute(self, job: Job, member: Member) -> None:
         """Let a member end, one way or another, and give it its results."""
         earlier = member.earlier
         if earlier is not None and earlier.results is not None:
             member.results = restore(earlier.results, member.task)
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
-        token = about.set(About(work.id, member.vm_name))
+        token = about.set(About(job.id, member.vm_name))
         began = time.monotonic()
         try:
-            await self._execute(work, member)
+            await self._execute(job, member)
         finally:
             about.reset(token)
         outcome = "success"
         if member.failed:
             outcome = "cancelled" if member.was_cancelled else "error"
         seconds = time.monotonic() - began
-        self._statistics.count(work.title, outcome, seconds)
+        self._counters.count(job.title, outcome, seconds)
         log.info(
-            "%s ended with %s after %.3f s", work.title, outcome, seconds,
-            extra={"about": About(work.id, member.vm_name)},
+            "%s ended with %s after %.3f s", job.title, outcome, seconds,
+            extra={"about": About(job.id, member.vm_name)},
         )  # fmt: skip
 
-    async def _execute(self, work: Work, member: Member) -> None:
+    async def _execute(self, job: Job, member: Member) -> None:
         earlier, task = member.earlier, member.task
         measurement = TimeMeasurement(enabled=bool(task.time_measurement))
         member.state = "running"
         try:
             with measurement.measure("overall"):
                 if earlier is not None and type(task) not in self.own:
-                    outcome = await self._recover(work, member, measurement)
+                    outcome = await self._recover(job, member, measurement)
                     retries = 0
                 else:
                     member.cancellation.check()
                     check_names(task)
-                    if earlier is None and work.number is not None:
-                        await self._journal.begin(work.number, member.position)
-                    outcome, retries = await self._tries(work, member, measurement)
+                    if earlier is None and job.number is not None:
+                        await self._journal.begin(job.number, member.position)
+                    outcome, retries = await self._tries(job, member, measurement)
             member.results = results_of(outcome, task, retries, measurement)
             # Several results: some domains may have been done with before the cancellation.
             member.was_cancelled = member.cancellation.cancelled and member.failed
@@ -109,12 +109,12 @@ class Executor:
             member.was_cancelled = True
             member.results = (self._failure(member, error, measurement),)
         except HypervisorError as error:
-            log.warning("%s failed: %s", work.title, error)
+            log.warning("%s failed: %s", job.title, error)
             member.results = (self._failure(member, error, measurement),)
-        except SurpriseError as error:
+        except UnexpectedError as error:
             log.error(
                 "the hypervisor failed at %s in a way that it should not: %s",
-                work.title,
+                job.title,
                 error,
                 exc_info=error.error,
             )
@@ -122,8 +122,8 @@ class Executor:
         except JournalError:
             raise
         except Exception as error:  # a mistake in here, or in what the hypervisor gave
-            log.exception("%s failed in a way that it should not", work.title)
-            member.results = (self._failure(member, SurpriseError(error), measurement),)
+            log.exception("%s failed in a way that it should not", job.title)
+            member.results = (self._failure(member, UnexpectedError(error), measurement),)
 
     @staticmethod
     def _failure(member: Member, error: Exception, measurement: TimeMeasurement) -> Result:
@@ -132,35 +132,35 @@ class Executor:
             return result
         return msgspec.structs.replace(result, time_measurement=measurement.snapshot())
 
-    async def _recover(self, work: Work, member: Member, measurement: TimeMeasurement) -> Any:
+    async def _recover(self, job: Job, member: Member, measurement: TimeMeasurement) -> Any:
         method: Method | None = getattr(self._hypervisor, "recover", None)
         if method is None:
             raise HypervisorError(
                 "the daemon was restarted while the task ran, and the hypervisor "
                 f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
             )
-        log.info("%s was under way when the daemon ended; looking how it stands", work.title)
-        return await self.call(method, work, member, measurement, 0)
+        log.info("%s was under way when the daemon ended; looking how it stands", job.title)
+        return await self.call(method, job, member, measurement, 0)
 
     async def _tries(
-        self, work: Work, member: Member, measurement: TimeMeasurement
+        self, job: Job, member: Member, measurement: TimeMeasurement
     ) -> tuple[Any, int]:
         """What the method returned, and after how many retries."""
         own = self.own.get(type(member.task))
         if own is not None:
-            context = self._context(work, member, measurement, 0)
-            return await own(member.task, context, work), 0
+            context = self._context(job, member, measurement, 0)
+            return await own(member.task, context, job), 0
         method = method_of(self._hypervisor, type(member.task))
         retries = retry_counter(member.task) or 0
 
         async def attempt(number: int) -> Any:
             member.state = "running"
-            return await self.call(method, work, member, measurement, number)
+            return await self.call(method, job, member, measurement, number)
 
         def before_retry(error: Exception, number: int, pause: float) -> None:
             log.warning(
                 "%s failed, retry %d of %d in %.1f s: %s",
-                work.title, number, retries, pause, error,
+                job.title, number, retries, pause, error,
             )  # fmt: skip
             self._count_retry()
             member.state = "retrying"
@@ -172,29 +172,29 @@ class Executor:
             sleep=member.cancellation.sleep,
             cancelled=lambda: member.cancellation.cancelled,
             before_retry=before_retry,
-            retry_on=(HypervisorError, SurpriseError),
+            retry_on=(HypervisorError, UnexpectedError),
         )
 
     def _pauses(self) -> Iterator[float]:
         return retrying.pauses(self._retry.first, self._retry.longest)
 
     def _count_retry(self) -> None:
-        self._statistics.retries += 1
+        self._counters.retries += 1
 
     async def call(
         self,
         method: Method,
-        work: Work,
+        job: Job,
         member: Member,
         measurement: TimeMeasurement,
         attempt: int,
     ) -> Any:
         """What a method of the hypervisor returns.
 
-        Raises HypervisorError, and SurpriseError for whatever else it raises.
+        Raises HypervisorError, and UnexpectedError for whatever else it raises.
         """
-        reporter = self._announcer.of(work, member)
-        context = self._context(work, member, measurement, attempt, reporter.report)
+        reporter = self._progress.of(job, member)
+        context = self._context(job, member, measurement, attempt, reporter.report)
         try:
             if inspect.iscoroutinefunction(method):
                 return await method(member.task, context)
@@ -207,17 +207,17 @@ class Executor:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise  # it is us who end
-            raise SurpriseError(error) from error
+            raise UnexpectedError(error) from error
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
-            raise SurpriseError(error) from error
+            raise UnexpectedError(error) from error
         finally:
             reporter.end()
 
     def _context(
         self,
-        work: Work,
+        job: Job,
         member: Member,
         measurement: TimeMeasurement,
         attempt: int,
@@ -225,16 +225,16 @@ class Executor:
     ) -> Context:
         def store(state: Mapping[str, Any]) -> "Future[None]":
             member.saved_state = state
-            if work.number is None:
+            if job.number is None:
                 return done()
-            storing = self._journal.save_state(work.number, member.position, state)
+            storing = self._journal.save_state(job.number, member.position, state)
             return asyncio.run_coroutine_threadsafe(storing, self._loop)
 
         return Context(
             self._host,
-            id=work.id,
+            id=job.id,
             attempt=attempt,
-            log=task_log(log, work.id, member.vm_name),
+            log=task_log(log, job.id, member.vm_name),
             measurement=measurement,
             cancellation=member.cancellation,
             saved_state=member.saved_state,

@@ -37,7 +37,7 @@ class Member:
         return any(result.status == "error" for result in self.results)
 
 
-class Work:
+class Job:
     """A container that is to be answered."""
 
     def __init__(

@@ -9,10 +9,10 @@ from fastlib.codec.errors import ValidationError
 from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.plugin_api.context import ProgressFacts
-from fastlib.migfra.telemetry.counters import Statistics
+from fastlib.migfra.telemetry.counters import Counters
 from fastlib.transport import AsyncCommunicator, TransportError
 
-from .jobs import Member, Work
+from .jobs import Job, Member
 
 log = getLogger("fastlib.migfra")
 
@@ -20,7 +20,7 @@ QOS: Final = 0
 """The next one says more than one that is late."""
 
 
-class Announcer:
+class ProgressPublisher:
     """Sends the progress of every task of a daemon."""
 
     def __init__(
@@ -28,26 +28,26 @@ class Announcer:
         communicator: AsyncCommunicator,
         host: str,
         interval: float,
-        statistics: Statistics,
+        counters: Counters,
     ) -> None:
         self._communicator = communicator
         self._topic = topics.PROGRESS(host)
         self.interval: Final = interval
-        self._statistics = statistics
+        self._counters = counters
         self._sending: set[asyncio.Task[None]] = set()
 
-    def of(self, work: Work, member: Member) -> "Reporter":
+    def of(self, job: Job, member: Member) -> "Reporter":
         """What a member reports to."""
-        return Reporter(self, work, member)
+        return Reporter(self, job, member)
 
-    def send(self, work: Work, member: Member, facts: ProgressFacts) -> None:
+    def send(self, job: Job, member: Member, facts: ProgressFacts) -> None:
         """Publish, unless there is no connection: progress is not worth keeping."""
         if not self._communicator.is_connected or len(self._sending) > 100:
             return
         try:
             progress = Progress(
-                task=work.title,
-                id=work.id,
+                task=job.title,
+                id=job.id,
                 phase=facts.phase,
                 vm_name=facts.vm_name or member.vm_name,
                 percent=facts.percent,
@@ -70,15 +70,15 @@ class Announcer:
 
     def moved(self, amount: int) -> None:
         """So many bytes more have moved to another host."""
-        self._statistics.migrated_bytes += amount
+        self._counters.migrated_bytes += amount
 
 
 class Reporter:
     """The progress of one member. `report` may be called from any thread, as often as wanted."""
 
-    def __init__(self, announcer: Announcer, work: Work, member: Member) -> None:
-        self._announcer = announcer
-        self._work = work
+    def __init__(self, progress: ProgressPublisher, job: Job, member: Member) -> None:
+        self._progress = progress
+        self._job = job
         self._member = member
         self._loop = asyncio.get_running_loop()
         self._latest: dict[str | None, ProgressFacts] = {}
@@ -97,7 +97,7 @@ class Reporter:
         if facts.transferred is not None:
             before = self._moved.get(facts.vm_name, 0)
             self._moved[facts.vm_name] = facts.transferred
-            self._announcer.moved(max(0, facts.transferred - before))
+            self._progress.moved(max(0, facts.transferred - before))
         self._latest[facts.vm_name] = facts
         if self._timer is None:
             pause = max(0.0, self._next - self._loop.time())
@@ -105,10 +105,10 @@ class Reporter:
 
     def _publish(self) -> None:
         self._timer = None
-        self._next = self._loop.time() + self._announcer.interval
+        self._next = self._loop.time() + self._progress.interval
         latest, self._latest = self._latest, {}
         for facts in latest.values():
-            self._announcer.send(self._work, self._member, facts)
+            self._progress.send(self._job, self._member, facts)
 
     def end(self) -> None:
         """The member has ended; its result says the rest."""

@@ -63,10 +63,10 @@ class Publisher:
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # What others log meanwhile is not about the answer that happened to be the first.
-            self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
+            self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
         return answer.confirmed
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while self._waiting:
             answer = self._waiting[0]
             try:

@@ -8,14 +8,14 @@ from typing import Final
 from fastlib.message import Query, ResultContainer, TaskContainer
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.telemetry.counters import Statistics
+from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import AsyncCommunicator, ReceivedMessage
 
 from .decoding import Unreadable, digest, read
 from .dispatcher import Dispatcher
 from .executor import Executor
-from .jobs import Work
+from .jobs import Job
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, vm_name_of, write
 
@@ -25,7 +25,7 @@ READ_ASIDE: Final = 1 << 16
 """Bytes from which on a message is read in a thread, so that nothing else waits for that."""
 
 
-class Reception:
+class Receiver:
     """Where tasks come in."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Reception:
         dispatcher: Dispatcher,
         publisher: Publisher,
         executor: Executor,
-        statistics: Statistics,
+        counters: Counters,
     ) -> None:
         """`largest` is the size of the largest payload that is read, in bytes."""
         self._communicator = communicator
@@ -48,7 +48,7 @@ class Reception:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._executor = executor
-        self._statistics = statistics
+        self._counters = counters
         self._taking: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -101,10 +101,10 @@ class Reception:
         about.set(About(found.id, None))
         if isinstance(found, Unreadable):
             log.warning("a message that cannot be read: %s", found.reason)
-            self._statistics.messages["unreadable"] += 1
+            self._counters.messages["unreadable"] += 1
             await self._reply(message, found.id, write(found.answer()))
         elif found.tasks and isinstance(found.tasks[0], Query):
-            self._statistics.messages["query"] += 1
+            self._counters.messages["query"] += 1
             await self._reply(message, found.id, write(await self._asked(found)))
         else:
             await self._accept(message, found)
@@ -117,31 +117,31 @@ class Reception:
             message.ack()
             if container.id is None:
                 self._journal.acknowledged(acceptance.number)
-            self._statistics.messages["accepted"] += 1
+            self._counters.messages["accepted"] += 1
             log.info("accepted: %s, %d members", container.task, len(container.tasks))
-            self._dispatcher.put(Work(acceptance.number, container.id, container))
+            self._dispatcher.put(Job(acceptance.number, container.id, container))
         elif acceptance.kind == "under way":
             message.ack()
             if container.id is None:
                 self._journal.acknowledged(acceptance.number)
-            self._statistics.messages["repeated"] += 1
+            self._counters.messages["repeated"] += 1
             log.info("accepted before; it is answered when it has ended: %s", container.task)
         elif acceptance.kind == "answered":
             assert acceptance.answer is not None
-            self._statistics.messages["repeated"] += 1
+            self._counters.messages["repeated"] += 1
             log.info("executed before; its answer is sent again: %s", container.task)
             await self._reply(message, container.id, acceptance.answer)
         else:
-            self._statistics.messages["refused"] += 1
+            self._counters.messages["refused"] += 1
             log.warning("refused, as the id was used for something else: %s", container.task)
             await self._reply(message, container.id, write(_refusal(container)))
 
     async def _asked(self, container: TaskContainer) -> ResultContainer:
         """The answer to a query. It changes nothing, so it may be asked for again."""
-        work = Work(None, container.id, container)
-        for member in work.members:
-            await self._executor.execute(work, member)
-        results = chain.from_iterable(member.results for member in work.members)
+        job = Job(None, container.id, container)
+        for member in job.members:
+            await self._executor.execute(job, member)
+        results = chain.from_iterable(member.results for member in job.members)
         return answer_to(container, results)
 
     async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:

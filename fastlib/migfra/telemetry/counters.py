@@ -20,7 +20,7 @@ class Durations:
         self.total += seconds
 
 
-class Statistics:
+class Counters:
     """Counted since the daemon began."""
 
     def __init__(self) -> None:

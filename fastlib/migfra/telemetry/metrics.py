@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from fastlib.migfra.config.sections import MetricsOptions
+from fastlib.migfra.config.sections import MetricsSection
 from fastlib.transport import MissingExtraError
 
 from .counters import BOUNDS
@@ -39,26 +39,26 @@ class DaemonCollector(Collector):
         yield self._durations()
 
     def _counters(self) -> Iterable[Metric]:
-        statistics = self._daemon.statistics
+        counters = self._daemon.counters
         tasks = CounterMetricFamily(
             "migfra_tasks", "Tasks that have ended.", labels=("task", "outcome")
         )
-        for key, count in tuple(statistics.ended.items()):
+        for key, count in tuple(counters.ended.items()):
             tasks.add_metric(key, count)
         yield tasks
         messages = CounterMetricFamily(
             "migfra_messages", "Messages that came, by what became of them.", labels=("kind",)
         )
-        for kind, count in tuple(statistics.messages.items()):
+        for kind, count in tuple(counters.messages.items()):
             messages.add_metric((kind,), count)
         yield messages
         yield CounterMetricFamily(
-            "migfra_retries", "Tries after the first.", value=statistics.retries
+            "migfra_retries", "Tries after the first.", value=counters.retries
         )
         yield CounterMetricFamily(
             "migfra_migrated_bytes",
             "Memory that has moved to other hosts.",
-            value=statistics.migrated_bytes,
+            value=counters.migrated_bytes,
         )
 
     def _gauges(self) -> Iterable[Metric]:
@@ -73,7 +73,7 @@ class DaemonCollector(Collector):
             "migfra_journal_bytes": ("Size of the journal.", daemon.journal.size()),
             "migfra_journal_writable": (
                 "0 while the journal cannot be written.",
-                float(daemon.journal.trouble is None),
+                float(daemon.journal.last_error is None),
             ),
             "migfra_broker_connected": (
                 "0 while there is no connection to the broker.",
@@ -91,7 +91,7 @@ class DaemonCollector(Collector):
         family = HistogramMetricFamily(
             "migfra_task_duration_seconds", "How long tasks took.", labels=("task",)
         )
-        for title, durations in tuple(self._daemon.statistics.durations.items()):
+        for title, durations in tuple(self._daemon.counters.durations.items()):
             buckets, count = [], 0
             for bound, number in zip((*BOUNDS, float("inf")), durations.counts, strict=True):
                 count += number
@@ -100,7 +100,7 @@ class DaemonCollector(Collector):
         return family
 
 
-def serve(daemon: "Daemon", options: MetricsOptions) -> Callable[[], None]:
+def serve(daemon: "Daemon", options: MetricsSection) -> Callable[[], None]:
     """Serve a daemon's metrics; the function that is returned ends it. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(DaemonCollector(daemon))

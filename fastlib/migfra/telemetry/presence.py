@@ -18,7 +18,7 @@ def last_will(host: str) -> Will:
     return Will(topic=topics.PRESENCE(host), payload=_OFFLINE, qos=QOS, retain=True)
 
 
-class Herald:
+class PresencePublisher:
     """Says that the daemon is there, and after each interruption says so again.
 
     The broker sends the last will when a connection was lost, so before the next one.

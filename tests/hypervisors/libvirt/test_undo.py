@@ -6,7 +6,7 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import Context, FinalError, HypervisorError, TaskCancelledError
-from fastlib.migfra.config.sections import Retry
+from fastlib.migfra.config.sections import RetrySection
 from fastlib.migfra.hypervisors.libvirt import job
 from fastlib.migfra.hypervisors.libvirt.cancel_scope import Stopping
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
@@ -288,7 +288,7 @@ def test_what_is_tried_again(tmp_path, kind, tries):
                 raise kind("it went wrong")
 
             hypervisor.plan["vm1"] = plan
-            await bench.daemon(hypervisor, retry=Retry(first=0.001, longest=0.002))
+            await bench.daemon(hypervisor, retry=RetrySection(first=0.001, longest=0.002))
             parameter = MigrateParameter(retry_counter=2)
             answer = await bench.ask(
                 Migrate(vm_name="vm1", destination="node02", parameter=parameter)
