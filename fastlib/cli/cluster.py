@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fastlib.client.observed import Sighting
+from fastlib.client.observed import ObservedMessage
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.task import declaration_of_result
@@ -53,26 +53,26 @@ class Cluster:
         """The newest first."""
         self._nameless = 0
 
-    def see(self, sighting: Sighting[Any]) -> None:
+    def see(self, observed: ObservedMessage[Any]) -> None:
         """One message more."""
-        message = sighting.message
+        message = observed.message
         if isinstance(message, TaskContainer):
-            self._task(sighting, message)
+            self._task(observed, message)
             return
-        known, _ = self.hosts.get(sighting.host, (None, None))
-        self.hosts[sighting.host] = known, sighting.time
+        known, _ = self.hosts.get(observed.host, (None, None))
+        self.hosts[observed.host] = known, observed.time
         if isinstance(message, Presence):
-            self.hosts[sighting.host] = message, sighting.time
+            self.hosts[observed.host] = message, observed.time
         elif isinstance(message, Progress):
-            self._progress(sighting, message)
+            self._progress(observed, message)
         elif isinstance(message, ResultContainer):
-            self._result(sighting, message)
+            self._result(observed, message)
         else:
-            self._end(sighting, None, f"{kind_of(sighting)} cannot be read: {sighting.error}", True)
+            self._end(observed, None, f"{kind_of(observed)} cannot be read: {observed.error}", True)
 
-    def _task(self, sighting: Sighting[Any], container: TaskContainer) -> None:
+    def _task(self, observed: ObservedMessage[Any], container: TaskContainer) -> None:
         names = names_of(container)
-        self._add(UnderWay(sighting.host, container.id, container.task, names, sighting.time))
+        self._add(UnderWay(observed.host, container.id, container.task, names, observed.time))
 
     def _add(self, task: UnderWay) -> None:
         # Those without an id are told apart by numbers, as a peer may send several.
@@ -81,24 +81,24 @@ class Cluster:
         for key in list(islice(self.tasks, max(0, len(self.tasks) - MAX_TASKS))):
             del self.tasks[key]
 
-    def _progress(self, sighting: Sighting[Any], progress: Progress) -> None:
+    def _progress(self, observed: ObservedMessage[Any], progress: Progress) -> None:
         if progress.id is None:
             return
-        key = (sighting.host, progress.id, 0)
+        key = (observed.host, progress.id, 0)
         if key not in self.tasks:  # it began before we looked
             names = [progress.vm_name] if progress.vm_name else []
             title = progress.task or ""
-            self._add(UnderWay(sighting.host, progress.id, title, names, sighting.time))
+            self._add(UnderWay(observed.host, progress.id, title, names, observed.time))
         self.tasks[key].progress[progress.vm_name] = progress
 
-    def _result(self, sighting: Sighting[Any], results: ResultContainer) -> None:
+    def _result(self, observed: ObservedMessage[Any], results: ResultContainer) -> None:
         if results.id is not None:
-            self.tasks.pop((sighting.host, results.id, 0), None)
+            self.tasks.pop((observed.host, results.id, 0), None)
         else:
-            self._answered(sighting.host, results.result)
+            self._answered(observed.host, results.result)
         for result in results.results:
             text = f"{results.result}: {phrase_of_result(result)}"
-            self._end(sighting, results.id, text, result.status != "success")
+            self._end(observed, results.id, text, result.status != "success")
 
     def _answered(self, host: str, title: str) -> None:
         """An answer without an id is to the oldest such task."""
@@ -108,11 +108,11 @@ class Cluster:
                 del self.tasks[key]
                 return
 
-    def _end(self, sighting: Sighting[Any], id: str | None, text: str, failed: bool) -> None:
-        self.results.appendleft(Ended(sighting.host, id, sighting.time, text, failed))
+    def _end(self, observed: ObservedMessage[Any], id: str | None, text: str, failed: bool) -> None:
+        self.results.appendleft(Ended(observed.host, id, observed.time, text, failed))
 
 
-def kind_of(sighting: Sighting[Any]) -> str:
+def kind_of(observed: ObservedMessage[Any]) -> str:
     """Which kind of message it is, by its topic: task, result, progress or presence."""
-    match = parse(sighting.topic)
+    match = parse(observed.topic)
     return "message" if match is None else match.kind.lower()

@@ -17,7 +17,7 @@ from .terminal import is_plain, is_terminal, printable
 from .waiting import host_name
 
 if TYPE_CHECKING:
-    from fastlib.client import Sighting, Watch
+    from fastlib.client import ObservedMessage, Watch
 
     from .live import View
 
@@ -119,7 +119,7 @@ def _view(options: argparse.Namespace) -> "View | None":
 
 
 class _Taker:
-    """Takes sightings of the hosts that were asked for, as many and as long as was asked for."""
+    """Yields the messages of the chosen hosts, as many and as long as the options say."""
 
     def __init__(self, options: argparse.Namespace, watch: "Watch[Any]") -> None:
         self._watch = watch
@@ -128,22 +128,22 @@ class _Taker:
         timeout = options.timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
-    def take(self, patience: float | None = None) -> "Iterator[Sighting[Any] | None]":
-        """The sightings; None where there is nothing new, after `patience` seconds at most."""
+    def take(self, patience: float | None = None) -> "Iterator[ObservedMessage[Any] | None]":
+        """The messages; None after `patience` seconds without one."""
         while self._wanted != 0:
             rest = None if self._deadline is None else self._deadline - time.monotonic()
             if rest is not None and rest <= 0:
                 return
             waits = [wait for wait in (rest, patience) if wait is not None]
-            sighting = self._watch.get(min(waits, default=None))
-            if sighting is None:
+            observed = self._watch.get(min(waits, default=None))
+            if observed is None:
                 if self._watch.ended:
                     return
                 yield None
-            elif self._hosts is None or sighting.host in self._hosts:
+            elif self._hosts is None or observed.host in self._hosts:
                 if self._wanted is not None:
                     self._wanted -= 1
-                yield sighting
+                yield observed
             else:
                 yield None
 
@@ -157,17 +157,17 @@ def _print(options: argparse.Namespace, watch: "Watch[Any]") -> int:
     from .cluster import kind_of
 
     taker = _Taker(options, watch)
-    for sighting in taker.take():
-        if sighting is None:
+    for observed in taker.take():
+        if observed is None:
             continue
-        kind, message = kind_of(sighting), sighting.message
+        kind, message = kind_of(observed), observed.message
         if options.format == "json":
-            write_line(row(sighting.time, sighting.host, kind, message, sighting.error))
+            write_line(row(observed.time, observed.host, kind, message, observed.error))
             continue
-        text = f"cannot be read: {sighting.error}" if message is None else phrase(message)
-        when = sighting.time.isoformat(timespec="milliseconds")
+        text = f"cannot be read: {observed.error}" if message is None else phrase(message)
+        when = observed.time.isoformat(timespec="milliseconds")
         id = getattr(message, "id", None) or "-"
-        print(printable(f"{when} {sighting.host} {kind} {id} {text}"), flush=True)
+        print(printable(f"{when} {observed.host} {kind} {id} {text}"), flush=True)
     return taker.status
 
 
@@ -176,9 +176,9 @@ def _show(options: argparse.Namespace, watch: "Watch[Any]", view: "View") -> int
     shown = time.monotonic()
     with view:
         view.show()
-        for sighting in taker.take(REFRESH_SECONDS):
-            if sighting is not None:
-                view.cluster.see(sighting)
+        for observed in taker.take(REFRESH_SECONDS):
+            if observed is not None:
+                view.cluster.see(observed)
             if time.monotonic() - shown >= REFRESH_SECONDS:
                 view.show()
                 shown = time.monotonic()

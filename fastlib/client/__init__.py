@@ -18,7 +18,7 @@ from .errors import (
     UnexpectedResultError,
 )
 from .handle import AsyncHandle, Handle
-from .observed import AsyncWatch, Sighting, Watch
+from .observed import AsyncWatch, ObservedMessage, Watch
 
 __all__ = [
     "AsyncHandle",
@@ -31,7 +31,7 @@ __all__ = [
     "MigfraClient",
     "NoResultError",
     "NotUnderstoodError",
-    "Sighting",
+    "ObservedMessage",
     "UnexpectedResultError",
     "Watch",
 ]

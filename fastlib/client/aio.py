@@ -199,7 +199,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     async def watch(
         self, *, tasks: bool = False, progress: bool = False, presence: bool = False
     ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
-        """See `MigfraClient.watch`: `async for sighting in await client.watch()`."""
+        """See `MigfraClient.watch`: `async for observed in await client.watch()`."""
         self._check_opened()
         topics: list[Topic] = [RESULT]
         if tasks:

@@ -203,8 +203,8 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
     ) -> Watch[ResultContainer] | Watch[Message]:
         """See all results of the cluster from now on, whoever asked for them::
 
-            for sighting in client.watch():
-                print(sighting.host, sighting.message)
+            for observed in client.watch():
+                print(observed.host, observed.message)
 
         On request also the tasks that are sent, reports of progress, and what daemons say of
         themselves, the last at once. What cannot be read is seen, too, with its `error`.

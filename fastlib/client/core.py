@@ -14,7 +14,7 @@ from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import Delivery, ReceivedMessage
 
 from .errors import ClientClosedError
-from .observed import Sighting
+from .observed import ObservedMessage
 from .pending_requests import Book, give_up
 from .request import Request
 from .task_requests import Order, R
@@ -34,8 +34,8 @@ COMMUNICATOR_CLOSED = "the communicator under the client is closed"
 class Watcher(Protocol):
     """Who wants to see what passes."""
 
-    def put(self, sighting: Any) -> None:
-        """A sighting; None is the end. Only enqueues."""
+    def put(self, observed: Any) -> None:
+        """An observed message; None is the end. Only enqueues."""
 
 
 class Core:
@@ -47,7 +47,7 @@ class Core:
         self._lock = threading.Lock()
         """Guards what follows, so that who begins to watch misses and repeats nothing."""
         self._closed: str | None = None
-        self._presences: dict[str, Sighting[Message]] = {}
+        self._presences: dict[str, ObservedMessage[Message]] = {}
         self._watchers: dict[Watcher, frozenset[Topic]] = {}
 
     def place(self, order: Order[R]) -> Request:
@@ -86,16 +86,16 @@ class Core:
         wanted = self._wanted(RESULT)
         if not wanted and not self.book.waits_for(host):
             return  # others' business, and nobody watches
-        sighting = _read(RESULT, ResultContainer, received)
-        self._show(wanted, sighting)
-        if sighting.message is not None:
+        observed = _read(RESULT, ResultContainer, received)
+        self._show(wanted, observed)
+        if observed.message is not None:
             # Who says that it is there is a fastlib daemon; a C++ peer loses ids.
             keeps_ids = self._is_online(host)
-            self.book.answered(host, sighting.message, keeps_ids=keeps_ids)
+            self.book.answered(host, observed.message, keeps_ids=keeps_ids)
         else:
-            assert sighting.error is not None
-            self.book.unreadable(host, sighting.error)
-            log.warning("%s: the result cannot be read: %s", received.topic, sighting.error)
+            assert observed.error is not None
+            self.book.unreadable(host, observed.error)
+            log.warning("%s: the result cannot be read: %s", received.topic, observed.error)
 
     def on_progress(self, received: ReceivedMessage) -> None:
         """A message to a topic of progress."""
@@ -103,11 +103,11 @@ class Core:
         wanted = self._wanted(PROGRESS)
         if not wanted and not self.book.waits_for(host):
             return
-        sighting = _read(PROGRESS, Progress, received)
-        self._show(wanted, sighting)
-        progress = sighting.message
+        observed = _read(PROGRESS, Progress, received)
+        self._show(wanted, observed)
+        progress = observed.message
         if progress is None:
-            log.warning("%s: the progress cannot be read: %s", received.topic, sighting.error)
+            log.warning("%s: the progress cannot be read: %s", received.topic, observed.error)
             return
         request = self.book.find(host, progress.id)
         if request is None:
@@ -133,16 +133,16 @@ class Core:
             with self._lock:
                 self._presences.pop(host, None)
             return []
-        sighting = _read(PRESENCE, Presence, received)
+        observed = _read(PRESENCE, Presence, received)
         with self._lock:
-            self._show(self._wanted(PRESENCE), sighting)
+            self._show(self._wanted(PRESENCE), observed)
             first = host not in self._presences
-            if sighting.message is not None:
-                self._presences[host] = sighting
-        if sighting.message is None:
-            log.warning("%s: the presence cannot be read: %s", received.topic, sighting.error)
+            if observed.message is not None:
+                self._presences[host] = observed
+        if observed.message is None:
+            log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
             return []
-        if sighting.message.status != "online" or (first and received.retain):
+        if observed.message.status != "online" or (first and received.retain):
             return []
         return [request for request in self.book.of(host) if request.delivered]
 
@@ -175,9 +175,9 @@ class Core:
         return [w for w, topics in list(self._watchers.items()) if topic in topics]
 
     @staticmethod
-    def _show(watchers: Iterable[Watcher], sighting: Sighting[Any]) -> None:
+    def _show(watchers: Iterable[Watcher], observed: ObservedMessage[Any]) -> None:
         for watcher in watchers:
-            watcher.put(sighting)
+            watcher.put(observed)
 
     def expire(self) -> None:
         """Give up what was not answered in time."""
@@ -229,13 +229,13 @@ def _host(topic: Topic, received: ReceivedMessage) -> str:
     return names["host"]
 
 
-def _read(topic: Topic, kind: type[Any], received: ReceivedMessage) -> Sighting[Any]:
+def _read(topic: Topic, kind: type[Any], received: ReceivedMessage) -> ObservedMessage[Any]:
     message, error = None, None
     try:
         message = kind.from_yaml(received.payload)
     except MessageError as problem:
         error = problem
-    return Sighting(
+    return ObservedMessage(
         host=_host(topic, received),
         topic=received.topic,
         time=datetime.now().astimezone(),

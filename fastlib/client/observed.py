@@ -10,13 +10,13 @@ from typing import Any, Generic, Self, TypeVar
 import msgspec
 
 from fastlib.codec.errors import MessageError
-from fastlib.message import Message, ResultContainer
+from fastlib.message import Message
 from fastlib.transport.futures import bounded
 
 M = TypeVar("M", bound=Message)
 
 
-class Sighting(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
+class ObservedMessage(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     """One message that passed."""
 
     host: str
@@ -31,9 +31,6 @@ class Sighting(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     """Why it cannot be read."""
 
 
-ResultSighting = Sighting[ResultContainer]
-AnySighting = Sighting[Message]
-
 _END = None
 
 
@@ -46,25 +43,25 @@ class Watch(Generic[M]):
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._seen: queue.SimpleQueue[Sighting[M] | None] = queue.SimpleQueue()
+        self._seen: queue.SimpleQueue[ObservedMessage[M] | None] = queue.SimpleQueue()
         self._ended = False
 
-    def put(self, sighting: Sighting[M] | None) -> None:
-        """A further sighting; None is the end. For the client."""
-        self._seen.put(sighting)
+    def put(self, observed: ObservedMessage[M] | None) -> None:
+        """A further message; None is the end. For the client."""
+        self._seen.put(observed)
 
-    def get(self, timeout: float | None = None) -> Sighting[M] | None:
-        """The next sighting, or None after `timeout` seconds without one or at the end."""
+    def get(self, timeout: float | None = None) -> ObservedMessage[M] | None:
+        """The next message, or None after `timeout` seconds without one or at the end."""
         if self._ended:
             return None
         try:
-            sighting = self._seen.get(timeout=bounded(timeout))
+            observed = self._seen.get(timeout=bounded(timeout))
         except queue.Empty:
             return None
-        if sighting is _END:
+        if observed is _END:
             self._ended = True
             self._seen.put(_END)  # for the others who wait
-        return sighting
+        return observed
 
     @property
     def ended(self) -> bool:
@@ -74,11 +71,11 @@ class Watch(Generic[M]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Sighting[M]:
-        sighting = self.get()
-        if sighting is None:
+    def __next__(self) -> ObservedMessage[M]:
+        observed = self.get()
+        if observed is None:
             raise StopIteration
-        return sighting
+        return observed
 
     def close(self) -> None:
         """See no more."""
@@ -98,29 +95,29 @@ class Watch(Generic[M]):
 
 
 class AsyncWatch(Generic[M]):
-    """`Watch` for coroutines: `async for sighting in watch`."""
+    """`Watch` for coroutines: `async for observed in watch`."""
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._seen: asyncio.Queue[Sighting[M] | None] = asyncio.Queue()
+        self._seen: asyncio.Queue[ObservedMessage[M] | None] = asyncio.Queue()
         self._ended = False
 
-    def put(self, sighting: Sighting[M] | None) -> None:
-        """A further sighting, in the loop; None is the end. For the client."""
-        self._seen.put_nowait(sighting)
+    def put(self, observed: ObservedMessage[M] | None) -> None:
+        """A further message, in the loop; None is the end. For the client."""
+        self._seen.put_nowait(observed)
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Sighting[M]:
+    async def __anext__(self) -> ObservedMessage[M]:
         if self._ended:
             raise StopAsyncIteration
-        sighting = await self._seen.get()
-        if sighting is None:
+        observed = await self._seen.get()
+        if observed is None:
             self._ended = True
             self._seen.put_nowait(_END)  # for the others who wait
             raise StopAsyncIteration
-        return sighting
+        return observed
 
     def close(self) -> None:
         """See no more."""

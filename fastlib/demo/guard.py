@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from typing import Any, Final
 
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 from fastlib.migfra.hypervisors.simulated import Cluster
 
 MOST_PROBLEMS: Final = 20
@@ -23,7 +23,7 @@ class Guard:
         self.looks = 0
         self.problems: list[str] = []
 
-    def see(self, _: Sighting[Any]) -> None:
+    def see(self, _: ObservedMessage[Any]) -> None:
         """Something has happened."""
         began = time.monotonic()
         if began >= self._next:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 
 from .stage import Stage
 from .summary import Summary
@@ -38,14 +38,14 @@ class JsonLines:
     def say(self, text: str) -> None:
         self._say("say", text=text)
 
-    def message(self, sighting: Sighting[Any]) -> None:
-        message = sighting.message
+    def message(self, observed: ObservedMessage[Any]) -> None:
+        message = observed.message
         self._say(
             "message",
-            time=sighting.time.isoformat(),
-            topic=sighting.topic,
+            time=observed.time.isoformat(),
+            topic=observed.topic,
             message=None if message is None else message.emit(),
-            error=None if sighting.error is None else str(sighting.error),
+            error=None if observed.error is None else str(observed.error),
         )
 
     def refresh(self) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 from fastlib.message import Query, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 
@@ -41,22 +41,22 @@ class Lines:
     def say(self, text: str) -> None:
         self._write(f"    {text}")
 
-    def message(self, sighting: Sighting[Any]) -> None:
-        if not is_told(sighting):
+    def message(self, observed: ObservedMessage[Any]) -> None:
+        if not is_told(observed):
             return
-        times = self._times(sighting)
+        times = self._times(observed)
         if times >= MANY:
             return
         self._shown += 1
         if self._shown <= MOST_MESSAGES:
-            self._write(f"    {line_of(sighting)}{' (again)' if times == 2 else ''}")
+            self._write(f"    {line_of(observed)}{' (again)' if times == 2 else ''}")
 
-    def _times(self, sighting: Sighting[Any]) -> int:
+    def _times(self, observed: ObservedMessage[Any]) -> int:
         """How often this was said, as a client asks again whenever a daemon says that it is there.
 
         A daemon that says so twice says nothing new, which is more than often enough.
         """
-        message, host = sighting.message, sighting.host
+        message, host = observed.message, observed.host
         if isinstance(message, Presence):
             before, self._last[host] = self._last.get(host), message.status
             return 1 if before != message.status else MANY
@@ -85,9 +85,9 @@ class Lines:
         """Nothing to tidy up."""
 
 
-def is_told(sighting: Sighting[Any]) -> bool:
+def is_told(observed: ObservedMessage[Any]) -> bool:
     """Whether a message is a line: progress and queries are not."""
-    message = sighting.message
+    message = observed.message
     if isinstance(message, TaskContainer):
         return not isinstance(next(iter(message.tasks), None), Query)
     if isinstance(message, ResultContainer):
@@ -95,14 +95,14 @@ def is_told(sighting: Sighting[Any]) -> bool:
     return not isinstance(message, Progress)
 
 
-def line_of(sighting: Sighting[Any]) -> str:
+def line_of(observed: ObservedMessage[Any]) -> str:
     """To whom, from whom, and what."""
-    message = sighting.message
+    message = observed.message
     if isinstance(message, TaskContainer):
-        return f"-> {sighting.host}  {words_of(message)}"
+        return f"-> {observed.host}  {words_of(message)}"
     if isinstance(message, ResultContainer):
-        return f"<- {sighting.host}  {words_of(message)}"
-    return f"   {sighting.host}  {words_of(message)}"
+        return f"<- {observed.host}  {words_of(message)}"
+    return f"   {observed.host}  {words_of(message)}"
 
 
 def introduction(stage: Stage) -> list[str]:

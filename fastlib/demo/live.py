@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.migfra.hypervisors.simulated import Domain
@@ -63,10 +63,10 @@ class LiveView:
         self._print(f"        {text}", "")
         self.refresh()
 
-    def message(self, sighting: Sighting[Any]) -> None:
-        if not is_told(sighting):
+    def message(self, observed: ObservedMessage[Any]) -> None:
+        if not is_told(observed):
             return
-        message, style = sighting.message, ""
+        message, style = observed.message, ""
         if isinstance(message, TaskContainer):
             arrow, style = "->", "cyan"
         elif isinstance(message, ResultContainer):
@@ -76,7 +76,7 @@ class LiveView:
         else:
             arrow, style = "  ", "dim"
         said = words_of(message) if message is None else on_one_line(message)
-        self._messages.append(Text(f"{arrow} {printable(sighting.host)}  {said}", style))
+        self._messages.append(Text(f"{arrow} {printable(observed.host)}  {said}", style))
 
     def refresh(self) -> None:
         self._live.update(self._picture(), refresh=True)

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 
 from .stage import Stage
 from .summary import Summary
@@ -21,7 +21,7 @@ class View(Protocol):
     def say(self, text: str) -> None:
         """What the scheduler does or sees, beyond messages."""
 
-    def message(self, sighting: Sighting[Any]) -> None:
+    def message(self, observed: ObservedMessage[Any]) -> None:
         """A message passed."""
 
     def refresh(self) -> None:

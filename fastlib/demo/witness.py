@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fastlib.client import AsyncWatch, Sighting
+from fastlib.client import AsyncWatch, ObservedMessage
 from fastlib.message import Message, Query, Result, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 
@@ -37,7 +37,9 @@ class Asked(msgspec.Struct):
 class Witness:
     """Counts what it sees of the given hosts, and tells those who listen."""
 
-    def __init__(self, hosts: Collection[str], *listeners: Callable[[Sighting[Any]], None]) -> None:
+    def __init__(
+        self, hosts: Collection[str], *listeners: Callable[[ObservedMessage[Any]], None]
+    ) -> None:
         self._hosts = frozenset(hosts)
         self._listeners = listeners
         self._news = asyncio.Condition()
@@ -50,39 +52,39 @@ class Witness:
 
     async def run(self, watch: AsyncWatch[Message]) -> None:
         """See what passes until the watch is closed."""
-        async for sighting in watch:
-            if sighting.host not in self._hosts:
+        async for observed in watch:
+            if observed.host not in self._hosts:
                 continue  # others use the same broker
-            self._see(sighting)
+            self._see(observed)
             for listener in self._listeners:
-                listener(sighting)
+                listener(observed)
             async with self._news:
                 self._news.notify_all()
 
-    def _see(self, sighting: Sighting[Any]) -> None:
-        message = sighting.message
+    def _see(self, observed: ObservedMessage[Any]) -> None:
+        message = observed.message
         self.messages[type(message).__name__] += 1
         if isinstance(message, TaskContainer):
-            known = self.asked.get((sighting.host, message.id))
+            known = self.asked.get((observed.host, message.id))
             if known is None:
-                self.asked[sighting.host, message.id] = Asked(sighting.host, message)
+                self.asked[observed.host, message.id] = Asked(observed.host, message)
             else:
                 known.times += 1
         elif isinstance(message, ResultContainer):
-            asked = self.asked.get((sighting.host, message.id))
+            asked = self.asked.get((observed.host, message.id))
             if asked is None:
-                self.strange.append(f"{sighting.host} answered {message.id}, which nobody sent")
+                self.strange.append(f"{observed.host} answered {message.id}, which nobody sent")
                 return
             asked.answers.append(message)
             asked.progress.clear()
         elif isinstance(message, Progress):
-            asked = self.asked.get((sighting.host, message.id))
+            asked = self.asked.get((observed.host, message.id))
             if asked is not None and not asked.answers:
                 asked.progress[message.vm_name] = message
         elif isinstance(message, Presence):
-            self.presence[sighting.host] = message
+            self.presence[observed.host] = message
         else:
-            self.strange.append(f"{sighting.topic} cannot be read: {sighting.error}")
+            self.strange.append(f"{observed.topic} cannot be read: {observed.error}")
 
     async def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
         """Wait until a condition holds that depends on messages. Raises StoryError."""

@@ -28,11 +28,10 @@ from .errors import (
 from .filters import matches
 from .link import Link
 from .memory.broker import MemoryBroker
-from .messages import Arrival, ReceivedMessage
+from .messages import InboundMessage, ReceivedMessage
 from .options import MemoryOptions, MqttOptions, TlsOptions, Will
 
 __all__ = [
-    "Arrival",
     "AsyncCommunicator",
     "ClientIdTakenError",
     "ClosedError",
@@ -40,6 +39,7 @@ __all__ = [
     "ConnectError",
     "Delivery",
     "EmbeddedBroker",
+    "InboundMessage",
     "Link",
     "ListenError",
     "MemoryBroker",

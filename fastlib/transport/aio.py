@@ -63,9 +63,9 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         return self._core.link.is_connected
 
     @property
-    def trouble(self) -> TransportError | None:
-        """See `Communicator.trouble`."""
-        return self._core.link.trouble
+    def last_error(self) -> TransportError | None:
+        """See `Communicator.last_error`."""
+        return self._core.link.last_error
 
     async def send(
         self,

@@ -60,9 +60,9 @@ class Communicator(AbstractContextManager["Communicator"]):
         return self._core.link.is_connected
 
     @property
-    def trouble(self) -> TransportError | None:
+    def last_error(self) -> TransportError | None:
         """Why there is no connection, or none that lasts; None if all is well."""
-        return self._core.link.trouble
+        return self._core.link.last_error
 
     def send(
         self,

@@ -11,7 +11,7 @@ from .errors import ClosedError, OptionsError, SubscriptionError, TopicError, Tr
 from .filters import check_filter, check_topic
 from .inbox import Inbox
 from .link import Link
-from .messages import Arrival, ReceivedMessage
+from .messages import InboundMessage, ReceivedMessage
 from .routes import Route, Routes
 
 log = getLogger("fastlib.transport")
@@ -41,7 +41,7 @@ class Core:
         self._on_close: list[Callable[[], None]] = []
         self._over = False
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: InboundMessage) -> None:
         """A message came. While closing, the broker keeps it or it is too late for it."""
         if not self._closing:
             self._routes.arrived(arrival)

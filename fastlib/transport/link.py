@@ -6,7 +6,7 @@ from typing import Protocol
 
 from .delivery import Delivery
 from .errors import TransportError, Undelivered
-from .messages import Arrival
+from .messages import InboundMessage
 
 
 class Link(Protocol):
@@ -28,12 +28,12 @@ class Link(Protocol):
         """True if the broker has accepted the connection and it was not lost since."""
 
     @property
-    def trouble(self) -> TransportError | None:
+    def last_error(self) -> TransportError | None:
         """Why there is no connection, or none that lasts; None if all is well."""
 
     def open(
         self,
-        arrived: Callable[[Arrival], None],
+        arrived: Callable[[InboundMessage], None],
         ended: Callable[[TransportError], None],
         reconnected: Callable[[], None],
         timeout: float,

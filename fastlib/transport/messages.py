@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 
-class Arrival:
+class InboundMessage:
     """What a link hands over: a message from the broker, once, whoever wants it here.
 
     `ack` tells the broker that it may forget the message; it is called once, from any thread.
@@ -63,7 +63,7 @@ class ReceivedMessage:
     duplicate: bool
     """True if the broker sends it again and does not know whether it came the first time."""
 
-    def __init__(self, arrival: Arrival, qos: int, ack: Callable[[], None] | None) -> None:
+    def __init__(self, arrival: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
         self.topic = arrival.topic
         self.payload = arrival.payload
         self.qos = qos

@@ -8,7 +8,7 @@ from logging import getLogger
 from typing import Final
 
 from .filters import matches
-from .messages import Arrival, ReceivedMessage, SharedAck
+from .messages import InboundMessage, ReceivedMessage, SharedAck
 
 log = getLogger("fastlib.transport")
 
@@ -46,7 +46,7 @@ class Routes:
         self._routes: dict[str, Route] = {}
         self._found: dict[str, list[Route]] = {}
         self._removed: set[str] = set()
-        self._unclaimed: deque[tuple[float, Arrival]] = deque()
+        self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
 
     def add(self, route: Route) -> None:
         """Messages go to the route from now on, held ones first."""
@@ -68,7 +68,7 @@ class Routes:
             self._removed.add(pattern)
             self._found.clear()
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: InboundMessage) -> None:
         """Hand a message to every subscription that matches."""
         with self._lock:
             routes = self._found.get(arrival.topic)
@@ -86,7 +86,7 @@ class Routes:
             if self._unclaimed:
                 self._drop_old()
 
-    def _hand(self, routes: list[Route], arrival: Arrival) -> None:
+    def _hand(self, routes: list[Route], arrival: InboundMessage) -> None:
         waiting = sum(route.manual_ack for route in routes)
         if waiting == 0:
             ack = None

@@ -13,7 +13,7 @@ from rich.console import Console
 from fastlib.cli.cluster import MAX_TASKS, Cluster
 from fastlib.cli.live import render
 from fastlib.cli.watch import _EPILOG
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
@@ -206,7 +206,7 @@ def test_no_colours_if_they_are_refused(env, present):
 
 
 def seen(topic, kind: type[Message], text: str, host: str = "hostA", age: float = 0.0):
-    return Sighting(
+    return ObservedMessage(
         host=host,
         topic=topic(host),
         time=NOW - timedelta(seconds=age),

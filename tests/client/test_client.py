@@ -491,11 +491,11 @@ def test_watching(face: Face):
     daemon.say("result: [")
     seen = {}
     while len(seen) < 5:
-        sighting = next(watch)
-        assert sighting.host == "hostA"
-        assert sighting.time.utcoffset() is not None
-        kind = type(sighting.message).__name__
-        seen[kind] = sighting
+        observed = next(watch)
+        assert observed.host == "hostA"
+        assert observed.time.utcoffset() is not None
+        kind = type(observed.message).__name__
+        seen[kind] = observed
     assert set(seen) == {
         "Presence", "TaskContainer", "ResultContainer", "Progress", "NoneType",
     }  # fmt: skip

@@ -139,7 +139,7 @@ def test_a_communicator_that_is_closed_ends_what_is_awaited():
             async with asyncio.timeout(PATIENCE):
                 with pytest.raises(ClientClosedError, match="communicator"):
                     await handle
-                assert [sighting async for sighting in watch] == []
+                assert [observed async for observed in watch] == []
 
     asyncio.run(main())
 
@@ -179,7 +179,7 @@ def test_everybody_who_awaits_a_watch_hears_of_its_end():
             watch = await client.watch()
 
             async def read() -> list[object]:
-                return [sighting async for sighting in watch]
+                return [observed async for observed in watch]
 
             async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 for _ in range(3):

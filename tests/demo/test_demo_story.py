@@ -8,7 +8,7 @@ import pytest
 
 from fastlib import Result, ResultContainer, Start, TaskContainer
 from fastlib.cli import demo as command
-from fastlib.client import Sighting
+from fastlib.client import ObservedMessage
 from fastlib.demo import Lines, Settings, SettingsError, play
 from fastlib.demo.guard import Guard
 from fastlib.demo.stage import Stage
@@ -158,10 +158,10 @@ def test_the_guard_sees_what_must_not_be():
         assert guard.looks == 3
 
 
-def sighting(topic, message):
+def observed(topic, message):
     from datetime import UTC, datetime
 
-    return Sighting(
+    return ObservedMessage(
         host="a", topic=topic("a"), time=datetime.now(UTC), payload=b"", message=message
     )
 
@@ -174,15 +174,15 @@ def test_the_witness_wants_one_answer_each():
         results = ResultContainer(
             result="vm started", id=id, results=[Result(vm_name="vm1", status=status)]
         )
-        witness._see(sighting(RESULT, results))
+        witness._see(observed(RESULT, results))
 
-    witness._see(sighting(TASK, container))
+    witness._see(observed(TASK, container))
     assert witness.disagreements() == ["'start vm' 1 to a has 0 answers"]
     answer("success")
     assert witness.disagreements() == []
     answer("success")
     assert witness.disagreements() == ["'start vm' 1 to a was sent 1 times and answered 2 times"]
-    witness._see(sighting(TASK, container))
+    witness._see(observed(TASK, container))
     assert witness.disagreements() == []
     answer("error")
     assert witness.disagreements() == ["'start vm' 1 to a has 2 answers"]

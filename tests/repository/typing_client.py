@@ -49,8 +49,8 @@ def scheduler(communicator: Communicator) -> None:
 
         assert_type(client.watch(), Watch[ResultContainer])
         assert_type(client.watch(tasks=True), Watch[Message])
-        for sighting in client.watch():
-            assert_type(sighting.message, ResultContainer | None)
+        for observed in client.watch():
+            assert_type(observed.message, ResultContainer | None)
         assert_type(client.presences, Mapping[str, Presence])
 
 
@@ -64,8 +64,8 @@ async def coroutine(options: MqttOptions) -> None:
         assert_type(await (await client.stop("hostA", regex="a")), tuple[Result, ...])
         watch = await client.watch()
         assert_type(watch, AsyncWatch[ResultContainer])
-        async for sighting in watch:
-            assert_type(sighting.message, ResultContainer | None)
+        async for observed in watch:
+            assert_type(observed.message, ResultContainer | None)
 
 
 def show(progress: Progress) -> None:

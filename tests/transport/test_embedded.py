@@ -229,7 +229,7 @@ def test_the_older_of_two_clients_with_one_id_is_not_told(
     older.send(b"x", "embedded/twin", qos=2).wait(PATIENCE)
     assert newer.receive(timeout=PATIENCE).payload == b"x"
     assert older.is_connected
-    assert older.trouble is None
+    assert older.last_error is None
 
 
 # --- fastlib broker -------------------------------------------------------------------------------

@@ -278,13 +278,13 @@ def test_kept_while_the_broker_is_away(
         with pytest.raises(QueueFullError, match="100 messages wait"):
             sender.send(b"100", root)
         assert time.monotonic() - start < 1, "without a connection there is nothing to wait for"
-        assert sender.trouble is not None
+        assert sender.last_error is not None
         broker.start()
         for delivery in deliveries:
             delivery.wait(20)
         for number in range(100):
             assert receiver.receive(root, timeout=20).payload == b"%d" % number
-        wait_until(lambda: sender.trouble is None, "no trouble")
+        wait_until(lambda: sender.last_error is None, "no last_error")
         sender.send(b"100", root).wait(20)
     finally:
         broker.kill()

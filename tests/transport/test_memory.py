@@ -29,7 +29,7 @@ def test_cut_and_mend(broker: MemoryBroker) -> None:
         broker.cut("a")
         broker.cut("b")
         assert not one.is_connected
-        assert isinstance(one.trouble, ConnectError)
+        assert isinstance(one.last_error, ConnectError)
         kept = other.send(b"1", "x"), other.send(b"2", "x")
         with pytest.raises(QueueFullError, match="cut off"):
             other.send(b"3", "x")
@@ -40,7 +40,7 @@ def test_cut_and_mend(broker: MemoryBroker) -> None:
             one.receive("x", timeout=0.01)
         broker.mend("a")
         assert [one.receive(timeout=1).payload for _ in kept] == [b"1", b"2"]
-        assert one.trouble is None
+        assert one.last_error is None
 
 
 def test_quality_0_is_lost_for_those_away(broker: MemoryBroker) -> None:
@@ -69,7 +69,7 @@ def test_will(broker: MemoryBroker) -> None:
 def test_the_newer_client_of_an_id_stays(broker: MemoryBroker) -> None:
     options = MemoryOptions(broker=broker, client_id="a")
     with connect(options) as old, connect(options) as new:
-        assert isinstance(old.trouble, ClientIdTakenError)
+        assert isinstance(old.last_error, ClientIdTakenError)
         assert not old.is_connected
         assert new.is_connected
 

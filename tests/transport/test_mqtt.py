@@ -125,7 +125,7 @@ def test_two_clients_with_one_id(
     with Mosquitto(tmp_path / "broker") as broker:
         pair = [join(broker.port, client_id="twin", protocol=protocol) for _ in range(2)]
         wait_until(
-            lambda: any(isinstance(one.trouble, ClientIdTakenError) for one in pair), "the word"
+            lambda: any(isinstance(one.last_error, ClientIdTakenError) for one in pair), "the word"
         )
         assert "'twin'" in caplog.text
         assert caplog.text.count("give each program an id of its own") <= 2
@@ -138,7 +138,7 @@ def test_two_clients_with_one_id(
         )
         assert time.monotonic() - start > 0.4
         pair[1].close(0.1)
-        wait_until(lambda: pair[0].is_connected and pair[0].trouble is None, "peace")
+        wait_until(lambda: pair[0].is_connected and pair[0].last_error is None, "peace")
 
 
 def test_a_broker_that_hangs(join: Callable[..., Communicator], tmp_path: Path, root: str) -> None:

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from fastlib.transport.filters import matches
-from fastlib.transport.messages import Arrival
+from fastlib.transport.messages import InboundMessage
 
 
 class Post:
@@ -26,7 +26,7 @@ class Post:
 class Client(Protocol):
     """What the broker needs to know of a connected client."""
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: InboundMessage) -> None:
         """A message for the client. Only enqueues."""
 
     def taken_over(self) -> None:
@@ -69,7 +69,7 @@ class Session:
             self.waiting.pop(number, None)
 
         self.client.arrived(
-            Arrival(post.topic, post.payload, post.qos, post.retain, post.duplicate, ack)
+            InboundMessage(post.topic, post.payload, post.qos, post.retain, post.duplicate, ack)
         )
         post.duplicate = True
 

@@ -16,7 +16,7 @@ from fastlib.transport.errors import (
     Undelivered,
     UndeliveredError,
 )
-from fastlib.transport.messages import Arrival
+from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MemoryOptions
 
 from .broker import Post, Session
@@ -32,14 +32,14 @@ class MemoryLink:
         self._session: Session | None = None
         self._wanted: dict[str, int] = {}
         self._kept: deque[Delivery] = deque()
-        self._arrived: Callable[[Arrival], None] | None = None
+        self._arrived: Callable[[InboundMessage], None] | None = None
         self._ended: Callable[[TransportError], None] | None = None
         self._reconnected: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
         self._confirmations: list[Future[None]] = []
         self._timer: threading.Timer | None = None
         self._closed = False
-        self._trouble: TransportError | None = None
+        self._last_error: TransportError | None = None
 
     @property
     def name(self) -> str:
@@ -57,13 +57,13 @@ class MemoryLink:
         return self._session is not None
 
     @property
-    def trouble(self) -> TransportError | None:
+    def last_error(self) -> TransportError | None:
         """Cut off or taken over."""
-        return self._trouble
+        return self._last_error
 
     def open(
         self,
-        arrived: Callable[[Arrival], None],
+        arrived: Callable[[InboundMessage], None],
         ended: Callable[[TransportError], None],
         reconnected: Callable[[], None],
         timeout: float,
@@ -82,7 +82,9 @@ class MemoryLink:
             if not self._opened.done():
                 self._closed = True
                 self._opened.set_exception(
-                    ConnectError(f"{self.name}: no connection within {timeout:g} s", self._trouble)
+                    ConnectError(
+                        f"{self.name}: no connection within {timeout:g} s", self._last_error
+                    )
                 )
 
     def _connect(self) -> None:
@@ -91,9 +93,9 @@ class MemoryLink:
                 return
             session = self._broker.attach(self, self._client_id, self._options.persistent)
             if session is None:
-                self._trouble = ConnectError(f"{self.name} is cut off from the broker")
+                self._last_error = ConnectError(f"{self.name} is cut off from the broker")
                 return
-            self._session, self._trouble = session, None
+            self._session, self._last_error = session, None
             session.resume()
             for pattern, qos in self._wanted.items():
                 self._broker.subscribe(session, pattern, qos)
@@ -118,7 +120,7 @@ class MemoryLink:
                 self._kept.append(delivery)
             else:
                 raise QueueFullError(
-                    f"{len(self._kept)} messages wait for the broker already: {self._trouble}"
+                    f"{len(self._kept)} messages wait for the broker already: {self._last_error}"
                 )
 
     def _publish(self, delivery: Delivery) -> None:
@@ -186,7 +188,7 @@ class MemoryLink:
         if self._ended is not None:
             self._ended(ClosedError(f"{self.name} is closed"))
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: InboundMessage) -> None:
         """From the broker."""
         assert self._arrived is not None
         self._arrived(arrival)
@@ -194,12 +196,12 @@ class MemoryLink:
     def taken_over(self) -> None:
         """From the broker: a newer client has the id, and this one does not fight for it."""
         self._session = None
-        self._trouble = ClientIdTakenError(self._client_id, certain=True)
+        self._last_error = ClientIdTakenError(self._client_id, certain=True)
 
     def cut_off(self) -> None:
         """From the broker."""
         self._session = None
-        self._trouble = ConnectError(f"{self.name} is cut off from the broker")
+        self._last_error = ConnectError(f"{self.name} is cut off from the broker")
 
     def mended(self) -> None:
         """From the broker."""

@@ -33,7 +33,7 @@ from fastlib.transport.errors import (
     TransportError,
     Undelivered,
 )
-from fastlib.transport.messages import Arrival
+from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
 from .client_factory import make_client, port_of
@@ -81,7 +81,7 @@ class MqttLink:
         self._wake_sender.setblocking(False)
         self._awake = False
 
-        self._arrived: Callable[[Arrival], None] | None = None
+        self._arrived: Callable[[InboundMessage], None] | None = None
         self._tell_end: Callable[[TransportError], None] | None = None
         self._reconnected: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
@@ -95,7 +95,7 @@ class MqttLink:
         self._accepted = False
         self._accepted_at = 0.0
         self._disconnect_code: int | None = None
-        self._trouble: TransportError | None = None
+        self._last_error: TransportError | None = None
         self._failure: BaseException | None = None
 
     # What anyone may call.
@@ -117,13 +117,13 @@ class MqttLink:
         return self._accepted
 
     @property
-    def trouble(self) -> TransportError | None:
+    def last_error(self) -> TransportError | None:
         """The last failure, until a connection has proved itself."""
-        return self._trouble
+        return self._last_error
 
     def open(
         self,
-        arrived: Callable[[Arrival], None],
+        arrived: Callable[[InboundMessage], None],
         ended: Callable[[TransportError], None],
         reconnected: Callable[[], None],
         timeout: float,
@@ -152,7 +152,7 @@ class MqttLink:
         """Put into the outbox."""
         if self._close_at is not None or self._ended:
             raise ClosedError(f"{self.name} is closed")
-        self._outbox.accept(delivery, self._accepted, self._trouble)
+        self._outbox.accept(delivery, self._accepted, self._last_error)
         self._wake()
 
     def room(self) -> "Future[None]":
@@ -217,9 +217,9 @@ class MqttLink:
         assert self._open_until is not None
         if now >= self._open_until:
             text = f"{self.name}: no connection within {self._open_seconds:g} s"
-            if self._trouble is not None:
-                text += f": {self._trouble}"
-            self._opened.set_exception(ConnectError(text, self._trouble))
+            if self._last_error is not None:
+                text += f": {self._last_error}"
+            self._opened.set_exception(ConnectError(text, self._last_error))
             return True
         return False
 
@@ -240,15 +240,15 @@ class MqttLink:
                     self._failed(ConnectError(f"{self.name} does not answer"))
                     return
                 self._turn(TICK_SECONDS)
-            if not self._accepted and self._trouble is None:
+            if not self._accepted and self._last_error is None:
                 self._failed(ConnectError(f"{self.name} ended the connection at once"))
 
     def _converse(self) -> None:
         while self._client.socket() is not None and not self._done():
             self._outbox.feed(self._publish)
             self._turn(TICK_SECONDS)
-            if self._trouble and time.monotonic() - self._accepted_at > self._stable_after:
-                self._trouble = None
+            if self._last_error and time.monotonic() - self._accepted_at > self._stable_after:
+                self._last_error = None
         if self._client.socket() is not None:
             return  # done: `_finish` says goodbye
         lifetime = time.monotonic() - self._accepted_at
@@ -258,9 +258,9 @@ class MqttLink:
             self._backoff.reset()
         taken = self._takeover and self._takeover.ended(lifetime, self._disconnect_code)
         if taken:
-            if not isinstance(self._trouble, ClientIdTakenError):
+            if not isinstance(self._last_error, ClientIdTakenError):
                 log.error("%s: %s", self.name, taken)
-            self._trouble = taken
+            self._last_error = taken
             if taken.certain:
                 self._backoff.slowest()
         else:
@@ -350,20 +350,22 @@ class MqttLink:
             poll.register(own, select.POLLOUT)
             poll.poll(100)
 
-    def _failed(self, trouble: TransportError) -> None:
+    def _failed(self, last_error: TransportError) -> None:
         """A try or a connection failed, and another follows."""
-        if not isinstance(self._trouble, ClientIdTakenError):
-            if type(self._trouble) is not type(trouble) or str(self._trouble) != str(trouble):
-                log.warning("%s; trying again", trouble)
-            self._trouble = trouble
+        if not isinstance(self._last_error, ClientIdTakenError):
+            if type(self._last_error) is not type(last_error) or str(self._last_error) != str(
+                last_error
+            ):
+                log.warning("%s; trying again", last_error)
+            self._last_error = last_error
 
-    def _hopeless(self, trouble: RefusedError) -> None:
+    def _hopeless(self, last_error: RefusedError) -> None:
         """On opening that is the end; later the broker may change its mind, slowly."""
         if not self._opened.done():
-            self._trouble = trouble
-            self._opened.set_exception(trouble)
+            self._last_error = last_error
+            self._opened.set_exception(last_error)
         else:
-            self._failed(trouble)
+            self._failed(last_error)
             self._backoff.slowest()
 
     # What paho calls, within `_turn`.
@@ -385,10 +387,10 @@ class MqttLink:
         self._outbox.window = min(self._options.max_inflight, allowed)
         self._accepted_at = time.monotonic()
         self._accepted = True
-        if not isinstance(self._trouble, ClientIdTakenError):
-            if self._trouble is not None:
+        if not isinstance(self._last_error, ClientIdTakenError):
+            if self._last_error is not None:
                 log.info("%s is connected again", self.name)
-            self._trouble = None
+            self._last_error = None
         self._subscribing.connected()
         if not self._opened.done():
             self._opened.set_result(None)
@@ -429,7 +431,7 @@ class MqttLink:
             if entry is None:
                 return
             ack = self._acknowledgement(entry)
-        self._arrived(Arrival(topic, payload, message.qos, message.retain, message.dup, ack))
+        self._arrived(InboundMessage(topic, payload, message.qos, message.retain, message.dup, ack))
 
     def _on_release(self, mid: int) -> None:
         self._incoming.released(mid)

@@ -98,11 +98,11 @@ class Witness:
         self._thread.start()
 
     def _write(self) -> None:
-        for sighting in self._watch:
-            id = getattr(sighting.message, "id", None)
+        for observed in self._watch:
+            id = getattr(observed.message, "id", None)
             if id is not None:
                 with self._writing:
-                    self._seen.setdefault(id, []).append(sighting.message)
+                    self._seen.setdefault(id, []).append(observed.message)
 
     def has_seen(self, id: str) -> bool:
         """Whether a result has come with that id."""

@@ -56,8 +56,8 @@ class InThread:
         return self.inner.is_connected
 
     @property
-    def trouble(self) -> Any:
-        return self.inner.trouble
+    def last_error(self) -> Any:
+        return self.inner.last_error
 
     def __enter__(self) -> "InThread":
         return self
