@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from fastlib.codec.annotations import Rule
 from fastlib.codec.dispatch import read, read_tree
 from fastlib.codec.errors import MessageError
 from fastlib.codec.records import Converted, Field, Record
+from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
 from fastlib.message.task import Declaration, Task, record_of
 

@@ -1,6 +1,6 @@
 """YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
 
-from .annotations import AllOrNone, Needs, OneOf, Rule, Wire
+from .annotations import Wire
 from .errors import (
     DeclarationError,
     FastlibError,
@@ -14,23 +14,43 @@ from .errors import (
 )
 from .limits import DEFAULT_LIMITS, Limits
 from .records import shape_of
+from .rules import (
+    AllOrNone,
+    AtMost,
+    Between,
+    Exclusive,
+    Needs,
+    NotEmpty,
+    OneOf,
+    Positive,
+    Requires,
+    Rule,
+    ValueRule,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
     "AllOrNone",
+    "AtMost",
+    "Between",
     "DeclarationError",
+    "Exclusive",
     "FastlibError",
     "LimitError",
     "Limits",
     "MessageError",
     "Needs",
+    "NotEmpty",
     "OneOf",
     "ParseError",
+    "Positive",
     "Problem",
     "Report",
+    "Requires",
     "Rule",
     "UnknownKeyWarning",
     "ValidationError",
+    "ValueRule",
     "Wire",
     "shape_of",
 ]

@@ -1,11 +1,8 @@
-"""What a declaration may say beyond types: `Wire` for a field, rules for a struct."""
-
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+"""`Wire`, the annotation of a field: everything about it on the wire that its type cannot say."""
 
 import msgspec
 
-from .errors import DeclarationError, Path
+from .errors import DeclarationError
 
 
 class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -36,83 +33,3 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def __post_init__(self) -> None:
         if not isinstance(self.aliases, tuple) or not isinstance(self.doc, str):
             raise DeclarationError('Wire takes a text and keywords: Wire("…", aliases=("name",))')
-
-
-class Rule:
-    """A rule between the fields of one struct, checked on construction and on load.
-
-    Structs list their rules in the class variable `rules`.
-    """
-
-    attributes: tuple[str, ...] = ()
-    """The attributes that the rule is about."""
-    kept: str = "False"
-    """A Python expression in the struct `o`, cheap, true only if the rule is kept; constructors
-    ask `broken` where it is not."""
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        """What is wrong, or None if the rule is kept.
-
-        `get` gives an attribute's value: None if it is absent, `INVALID` if it cannot be read.
-        The answer is the attribute that is to blame, None for the whole struct, and the problem,
-        in which `{attribute}` stands for an attribute's key on the wire.
-        """
-        raise NotImplementedError
-
-    def problem(
-        self, get: Callable[[str], Any], keys: Mapping[str, str]
-    ) -> tuple[Path, str] | None:
-        """As `broken`, in the words of the wire: the path and the problem."""
-        broken = self.broken(get)
-        if broken is None:
-            return None
-        attribute, message = broken
-        path = () if attribute is None else (keys[attribute],)
-        return path, message.format_map(keys)
-
-
-def _key(attribute: str) -> str:
-    return f"{{{attribute}}}"
-
-
-class OneOf(Rule):
-    """At least one of the attributes must be given."""
-
-    def __init__(self, *attributes: str) -> None:
-        self.attributes = attributes
-        self.kept = " or ".join(f"o.{attribute} is not None" for attribute in attributes)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        for attribute in self.attributes:
-            if get(attribute) is not None:
-                return None
-        return None, f"needs {' or '.join(map(_key, self.attributes))}"
-
-
-class Needs(Rule):
-    """If `attribute` is true, `other` must be given."""
-
-    def __init__(self, attribute: str, other: str) -> None:
-        self.attribute: Final = attribute
-        self.other: Final = other
-        self.attributes = (attribute, other)
-        self.kept = f"o.{attribute} is not True or o.{other} is not None"
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        if get(self.attribute) is not True or get(self.other) is not None:
-            return None
-        return self.attribute, f"needs {_key(self.other)}"
-
-
-class AllOrNone(Rule):
-    """The attributes are given together, or not at all."""
-
-    def __init__(self, *attributes: str) -> None:
-        self.attributes = attributes
-        self.kept = " and ".join(f"o.{attribute} is None" for attribute in attributes)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        given = [attribute for attribute in self.attributes if get(attribute) is not None]
-        if len(given) in (0, len(self.attributes)):
-            return None
-        return None, f"needs {' and '.join(map(_key, self.attributes))} together, or none of them"

@@ -6,16 +6,16 @@ of every text read, so this is a hot path.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from .annotations import Rule
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
 from .records import Field, Record, fields_of
+from .rules import AllOrNone, Needs, OneOf, Rule
 from .shapes import Bool, Choice, Float, Int, List, Text, Unfit
 
 Checker = Callable[[Any], None]
@@ -63,10 +63,32 @@ def _condition(field: Field) -> str | None:
     return " and ".join(tests)
 
 
+def _rule_condition(rule: Rule, attributes: Collection[str]) -> str:
+    """An expression in `o` that is true only if the struct follows the rule.
+
+    Only rules of the types named here are compiled. Any other rule is called each time, so no text
+    of a plug-in ever becomes source code.
+    """
+    kind = type(rule)
+    if not set(rule.attributes) <= set(attributes):
+        return "False"  # the names may have changed since the declaration was checked
+    if kind is OneOf:
+        tests = [f"o.{attribute} is not None" for attribute in rule.attributes]
+        return f"({' or '.join(tests)})" if tests else "False"
+    if kind is AllOrNone and rule.attributes:
+        # Called if some are given, also if all are.
+        return " and ".join(f"o.{attribute} is None" for attribute in rule.attributes)
+    if kind is Needs:
+        attribute, other = rule.attributes
+        return f"(o.{attribute} is not True or o.{other} is not None)"
+    return "False"
+
+
 def _compile(cls: type[Any]) -> Checker:
     fields = fields_of(cls)
     rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
-    names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules, "keep": _keep_rules}
+    names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules}
+    names["check_rules"] = _check_rules
     names["put"] = msgspec.structs.force_setattr
     names["keys"] = {field.attribute: field.key for field in fields}
     lines = ["def checker(o):", "    bad = None"]
@@ -100,8 +122,8 @@ def _compile(cls: type[Any]) -> Checker:
                 f"    if v == {info.name}_default: put(o, {info.name!r}, {info.name}_default)"
             )
     if rules:
-        kept = " and ".join(f"({rule.kept})" for rule in rules)
-        lines.append(f"    if not ({kept}): keep(o, rules, keys)")
+        conditions = [_rule_condition(rule, names["keys"]) for rule in rules]
+        lines.append(f"    if not ({' and '.join(conditions)}): check_rules(o, rules, keys)")
     exec("\n".join(lines), names)  # noqa: S102 - of identifiers from a declaration
     checker: Checker = names["checker"]
     return checker
@@ -115,7 +137,7 @@ def _fix(
         if item is None:
             raise Unfit((), field.shape.expected, "None")
         new = field.shape.check(item)
-        if field.wire.empty_is_absent and not field.shape.dump(new):
+        if field.is_empty(new):
             new = None
     except Unfit as error:
         problem = Problem(
@@ -131,7 +153,7 @@ def _fix(
     return problems
 
 
-def _keep_rules(value: Any, rules: tuple[Rule, ...], keys: dict[str, str]) -> None:
+def _check_rules(value: Any, rules: tuple[Rule, ...], keys: dict[str, str]) -> None:
     get = partial(getattr, value)
     problems = []
     for rule in rules:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .annotations import Rule, Wire
+from .annotations import Wire
 from .errors import DeclarationError, Path, ValidationError, render_path
 from .extensions import Extensions, extensions_of
 from .load_context import (
@@ -24,6 +24,7 @@ from .load_context import (
     shorten,
 )
 from .nodes import Mapping, Node, Scalar
+from .rules import Rule
 from .shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree, Unfit
 
 
@@ -52,6 +53,10 @@ class Field:
         self.required = required
         self.optional = optional
         self.default = default
+
+    def is_empty(self, value: Any) -> bool:
+        """Return whether a value means the same as no value (`Wire.empty_is_absent`)."""
+        return self.wire.empty_is_absent and not self.shape.dump(value)
 
 
 class Record(Shape):
@@ -220,7 +225,9 @@ class Record(Shape):
             key = Scalar(wire.old_scalar, True, node.line, node.column)
             mapping.pairs = [(key, node)]
             node = mapping
-        return field.shape.load(node, reading, path)
+        value = field.shape.load(node, reading, path)
+        # Before the rules look at it, as in the constructor.
+        return None if value is not INVALID and field.is_empty(value) else value
 
     def dump(self, value: Any) -> Any:
         tree: dict[str, Any] = {}

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from fastlib.codec.annotations import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.envelope import Envelope, Layout
 from fastlib.codec.errors import DeclarationError, FastlibError
 from fastlib.codec.load_context import nearest_word
@@ -255,17 +254,6 @@ def _describe_field(
     )
 
 
-def _rule_words(rule: Rule, cls: type[Message]) -> str:
-    keys = {field.attribute: field.key for field in _fields(cls)}
-    if isinstance(rule, OneOf):
-        return f"needs {' or '.join(keys[a] for a in rule.attributes)}"
-    if isinstance(rule, Needs):
-        return f"{keys[rule.attribute]} needs {keys[rule.other]}"
-    if isinstance(rule, AllOrNone):
-        return f"needs {' and '.join(keys[a] for a in rule.attributes)} together, or none of them"
-    return cleandoc(type(rule).__doc__ or type(rule).__name__)
-
-
 def _fields(cls: type[Message]) -> list[Field]:
     """The fields as they stand on the wire."""
     shape = shape_of(cls)
@@ -318,6 +306,7 @@ def describe(cls: type[Message]) -> MessageDescription:
     members: tuple[Place, ...] = ()
     if isinstance(shape, Envelope):
         members = tuple(_member_place(cls, title) for title in shape.titles())
+    keys = {field.attribute: field.key for field in _fields(cls)}
     return MessageDescription(
         name=name_of(cls),
         doc=cleandoc(cls.__dict__.get("__doc__") or ""),
@@ -326,7 +315,7 @@ def describe(cls: type[Message]) -> MessageDescription:
         result=declared and _member_place(ResultContainer, declared.result),
         form=shape.expected,
         fields=_describe_fields(cls),
-        rules=tuple(_rule_words(rule, cls) for rule in cls.rules),
+        rules=tuple(rule.describe(keys) for rule in cls.rules),
         members=members,
     )
 

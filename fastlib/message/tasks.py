@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from fastlib.codec.annotations import Needs, OneOf, Rule, Wire
+from fastlib.codec.annotations import Wire
+from fastlib.codec.rules import Needs, OneOf, Rule
 
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId

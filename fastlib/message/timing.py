@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
-from fastlib.codec.annotations import AllOrNone, Rule, Wire
+from fastlib.codec.annotations import Wire
 from fastlib.codec.errors import Path, Problem, ValidationError, render_path
 from fastlib.codec.forms import Forms, Schema
 from fastlib.codec.load_context import INVALID, Reading, shorten
 from fastlib.codec.nodes import Mapping as MappingNode
 from fastlib.codec.nodes import Node
 from fastlib.codec.records import Converted, shape_of
+from fastlib.codec.rules import AllOrNone, Rule
 from fastlib.codec.scalars import FLOAT_PATTERN, parse_float, write_float
 from fastlib.codec.shapes import Float, Map, ScalarShape, Shape, Unfit
 

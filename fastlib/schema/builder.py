@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from typing import Any
 
-from fastlib.codec.annotations import Rule
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.extensions import Extensions
 from fastlib.codec.forms import Direction, Schema
 from fastlib.codec.records import Converted, Field, Record, shape_of
+from fastlib.codec.rules import Rule
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
 from fastlib.message import Message
 from fastlib.message.describe import name_of
 
 from . import numerals
-from .rules import rule_schema, words
+from .rules import is_exact, rule_schema, words
 
 UNSAID = "x-rules"
 """Keyword for rules that a schema cannot say: a list of them in words."""
@@ -246,10 +246,10 @@ class Builder:
             properties.setdefault(key, schema)
         for rule in rules:
             schema_of_rule = rule_schema(rule, fields, self.direction)
-            if schema_of_rule is None:
-                unsaid.append(words(rule))
-            elif schema_of_rule:
+            if schema_of_rule:
                 further.append(schema_of_rule)
+            if not is_exact(rule):
+                unsaid.append(words(rule, fields))
 
     def _extend(
         self,

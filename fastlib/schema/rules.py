@@ -1,11 +1,22 @@
-"""Rules between fields, as JSON Schema says them."""
+"""The rules of structs as JSON Schema."""
 
+import math
 from collections.abc import Iterable
-from inspect import cleandoc
 
-from fastlib.codec.annotations import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.forms import Direction, Schema
 from fastlib.codec.records import Field
+from fastlib.codec.rules import (
+    AllOrNone,
+    Between,
+    Exclusive,
+    Needs,
+    NotEmpty,
+    OneOf,
+    Positive,
+    Requires,
+    Rule,
+    ValueRule,
+)
 from fastlib.codec.scalars import BOOLEANS
 from fastlib.codec.shapes import Bool
 
@@ -13,13 +24,20 @@ TRUE = [True, *(word for word, value in BOOLEANS.items() if value)]
 """What is read as true."""
 
 
-def rule_schema(rule: Rule, fields: Iterable[Field], direction: Direction) -> Schema | None:
-    """The schema of a rule; None for one of a kind of its own, which no schema can say."""
+def rule_schema(rule: Rule, fields: Iterable[Field], direction: Direction) -> Schema:
+    """Return the schema of a rule; an empty one, if JSON Schema cannot express it.
+
+    Only rules that `is_exact` are expressed completely. A subclass may override the rule, so the
+    type must be exactly the known one.
+    """
     by_attribute = {field.attribute: field for field in fields}
     given = {name: _given(by_attribute[name], direction) for name in rule.attributes}
-    if isinstance(rule, OneOf):
+    if type(rule) is OneOf:
         return _any(list(given.values()))
-    if isinstance(rule, Needs):
+    if type(rule) is AllOrNone:
+        schemas = list(given.values())
+        return _any([{"allOf": schemas}, {"not": _any(schemas)}])
+    if type(rule) is Needs:
         field = by_attribute[rule.attribute]
         if not isinstance(field.shape, Bool):  # then it is never true
             return {}
@@ -28,15 +46,41 @@ def rule_schema(rule: Rule, fields: Iterable[Field], direction: Direction) -> Sc
             [{"required": [key], "properties": {key: yes}} for key in _keys(field, direction)]
         )
         return _any([{"not": true}, given[rule.other]])
-    if isinstance(rule, AllOrNone):
-        schemas = list(given.values())
-        return _any([{"allOf": schemas}, {"not": _any(schemas)}])
-    return None
+    if type(rule) is Requires:
+        return _any([{"not": given[rule.attribute]}, given[rule.other]])
+    if type(rule) is Exclusive:
+        return {"not": {"allOf": list(given.values())}}
+    if isinstance(rule, ValueRule):
+        value = _value_schema(rule)
+        keys = _keys(by_attribute[rule.attribute], direction)
+        return {"properties": dict.fromkeys(keys, value)} if value else {}
+    return {}
 
 
-def words(rule: Rule) -> str:
-    """A rule of a kind of its own in words."""
-    return " ".join(cleandoc(type(rule).__doc__ or type(rule).__name__).split("\n\n")[0].split())
+def is_exact(rule: Rule) -> bool:
+    """Whether the schema of a rule accepts exactly what the rule accepts.
+
+    A rule about numbers is not exact, because a number can be written as a text.
+    """
+    return type(rule) in (OneOf, AllOrNone, Needs, Requires, Exclusive, NotEmpty)
+
+
+def words(rule: Rule, fields: Iterable[Field]) -> str:
+    """Return a rule in words, on one line."""
+    text = rule.describe({field.attribute: field.key for field in fields})
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _value_schema(rule: ValueRule) -> Schema:
+    """Return the schema of the value that a rule is about."""
+    if type(rule) is Positive:
+        return {"exclusiveMinimum": 0}
+    if type(rule) is Between:
+        schema: Schema = {"minimum": rule.minimum}
+        return schema if rule.maximum == math.inf else {**schema, "maximum": rule.maximum}
+    if type(rule) is NotEmpty:
+        return {"not": {"enum": ["", [], {}]}}
+    return {}
 
 
 def _given(field: Field, direction: Direction) -> Schema:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from fastlib.codec.annotations import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import Path, Severity, render_path
 from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.load_context import INVALID, Reading
 from fastlib.codec.nodes import from_tree
 from fastlib.codec.records import Converted, Field, Record
+from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, ScalarShape, Shape, Text
 from fastlib.codec.writer import write_tree
 

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from fastlib.codec import dispatch
-from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.annotations import Wire
 from fastlib.codec.errors import Problem, Report
 from fastlib.codec.records import shape_of
+from fastlib.codec.rules import Positive, Rule
 from fastlib.message import Message, topics
 from fastlib.message.extensions import load_extensions
 from fastlib.migfra.errors import ConfigurationError
@@ -26,7 +27,6 @@ from .sections import (
     LimitsSection,
     LogSection,
     MetricsSection,
-    Positive,
     PscomSection,
     RetrySection,
     Seconds,

@@ -1,13 +1,20 @@
 """The parts of the configuration file as types (PROTOCOL.md section 6, and what is new here)."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from fastlib.codec.annotations import Rule, Wire
+from fastlib.codec.annotations import Wire
 from fastlib.codec.errors import ValidationError
-from fastlib.codec.load_context import INVALID
+from fastlib.codec.rules import (
+    AtMost,
+    Exclusive,
+    NotEmpty,
+    Positive,
+    Requires,
+    Rule,
+    ValueRule,
+)
 from fastlib.message import Message, topics
 from fastlib.transport import TopicError
 from fastlib.transport.filters import check_filter, check_topic
@@ -20,107 +27,30 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = float
 
 
-class Positive(Rule):
-    """A number, if it is given, is greater than zero and finite."""
-
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        value = get(self.attribute)
-        if value is None or value is INVALID or 0 < value < float("inf"):
-            return None
-        return self.attribute, "expected a number greater than 0"
-
-
-class NoMore(Rule):
-    """`less` is not greater than `more`."""
-
-    def __init__(self, less: str, more: str) -> None:
-        self.attributes = (less, more)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        less, more = map(get, self.attributes)
-        known = not {None, INVALID} & {less, more}
-        if not known or less <= more:
-            return None
-        return self.attributes[0], f"is greater than {{{self.attributes[1]}}}"
-
-
-class IsTopic(Rule):
-    """A text, if it is given, is a topic; with `wildcards` a filter."""
+class IsTopic(ValueRule):
+    """A text, if it is given, must be a topic; with `wildcards`, a topic filter."""
 
     def __init__(self, attribute: str, *, wildcards: bool = False) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
+        super().__init__(attribute)
         self._check = check_filter if wildcards else check_topic
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        value = get(self.attribute)
-        if value is None or value is INVALID:
-            return None
+    def problem_with(self, value: Any) -> str | None:
         try:
             self._check(value)
         except TopicError as error:
-            return self.attribute, f"the topic {error.why}".replace("{", "{{").replace("}", "}}")
+            return f"the topic {error.why}"
         return None
 
 
-class IsHost(Rule):
-    """A text, if it is given, is a name that can stand in a topic."""
+class IsHost(ValueRule):
+    """A text, if it is given, must be a host name that can be part of a topic."""
 
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        value = get(self.attribute)
-        if value is None or value is INVALID:
-            return None
+    def problem_with(self, value: Any) -> str | None:
         try:
             topics.check_name(value, self.attribute)
         except ValidationError as error:
-            text = error.problems[0].message
-            return self.attribute, text.replace("{", "{{").replace("}", "}}")
+            return error.problems[0].message
         return None
-
-
-class Filled(Rule):
-    """A text, if it is given, is not empty."""
-
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        return (self.attribute, "is empty") if get(self.attribute) == "" else None
-
-
-class Exclusive(Rule):
-    """At most one of two attributes is given."""
-
-    def __init__(self, one: str, other: str) -> None:
-        self.attributes = (one, other)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        one, other = self.attributes
-        if get(one) is None or get(other) is None:
-            return None
-        return other, f"{{{one}}} is given as well; remove one of the two"
-
-
-class Requires(Rule):
-    """If `attribute` is given, `other` must be."""
-
-    def __init__(self, attribute: str, other: str) -> None:
-        self.attributes = (attribute, other)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        attribute, other = self.attributes
-        if get(attribute) is None or get(other) is not None:
-            return None
-        return attribute, f"needs {{{other}}}"
 
 
 class TlsSection(Message):
@@ -152,8 +82,8 @@ class CommunicatorSection(Message):
     """The broker, and the topics."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Filled("id"),
-        Filled("host"),
+        NotEmpty("id"),
+        NotEmpty("host"),
         IsTopic("subscribe_topic", wildcards=True),
         IsTopic("publish_topic"),
         Requires("password_file", "username"),
@@ -207,7 +137,7 @@ class PscomSection(Message):
 class JournalSection(Message):
     """Where it is written down what was accepted and answered, and for how long."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (Filled("path"), Positive("max_age"))
+    rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("path"), Positive("max_age"))
 
     path: Annotated[
         str | None,
@@ -239,7 +169,7 @@ class RetrySection(Message):
     rules: ClassVar[tuple[Rule, ...]] = (
         Positive("first"),
         Positive("longest"),
-        NoMore("first", "longest"),
+        AtMost("first", "longest"),
     )
 
     first: Annotated[Seconds, Wire("The first pause.", unit="s")] = 1.0
@@ -261,7 +191,7 @@ class LogSection(Message):
 class MetricsSection(Message):
     """Where OpenMetrics are served by HTTP."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (Filled("address"),)  # an empty one would mean all
+    rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("address"),)  # an empty one would mean all
 
     address: Annotated[str, Wire("The address to listen at.")] = "127.0.0.1"
     port: Annotated[Port, Wire("The port to listen at.")] = 9741

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from fastlib import Message, ResultContainer, TaskContainer, load
-from fastlib.codec.annotations import OneOf
+from fastlib.codec.rules import OneOf
 from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.config.file import Configuration

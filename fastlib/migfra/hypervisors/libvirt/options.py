@@ -1,15 +1,15 @@
 """The keys beside `type: libvirt` in the configuration."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from fastlib.codec.annotations import Rule, Wire
-from fastlib.codec.load_context import INVALID
+from fastlib.codec.annotations import Wire
+from fastlib.codec.rules import Positive, Rule, ValueRule
 from fastlib.message import Message
-from fastlib.migfra.config.sections import Port, Positive, Seconds
+from fastlib.migfra.config.sections import Port, Seconds
 
 Transport = Literal["ssh", "tcp", "tls"]
 MigrationMode = Literal["peer-to-peer", "managed"]
@@ -24,24 +24,20 @@ DRIVERS: Mapping[str, str] = {
 PLACES = frozenset({"<driver>", "<transport>", "<host>", "<path>"})
 
 
-class Template(Rule):
-    """A text, if it is given, has only placeholders that are known, `<host>` among them."""
+class Template(ValueRule):
+    """A text, if it is given, must have only known placeholders, `<host>` among them."""
 
     def __init__(self, attribute: str, *, places: frozenset[str] = PLACES) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
+        super().__init__(attribute)
         self._places = places
 
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        value = get(self.attribute)
-        if value is None or value is INVALID:
-            return None
+    def problem_with(self, value: Any) -> str | None:
         found = set(re.findall("<[^<>]*>", value))
         if unknown := found - self._places:
             known = ", ".join(sorted(self._places))
-            return self.attribute, f"{min(unknown)} is no placeholder; there are {known}"
+            return f"{min(unknown)} is no placeholder; there are {known}"
         if "<host>" in self._places and "<host>" not in found:
-            return self.attribute, "has no <host>, so all hosts would be the same"
+            return "has no <host>, so all hosts would be the same"
         return None
 
 

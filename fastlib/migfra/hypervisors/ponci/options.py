@@ -1,34 +1,26 @@
 """The keys beside `type: ponci` in the configuration."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-from fastlib.codec.annotations import Rule, Wire
-from fastlib.codec.load_context import INVALID
+from fastlib.codec.annotations import Wire
+from fastlib.codec.rules import Positive, Rule, ValueRule
 from fastlib.message import Message
-from fastlib.migfra.config.sections import Positive, Seconds
+from fastlib.migfra.config.sections import Seconds
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.virt.names import check_name
 
 from .names import check_group
 
 
-class IsGroup(Rule):
-    """A path of a cgroup that cannot leave the hierarchy."""
+class IsGroup(ValueRule):
+    """The path of a cgroup must stay inside the hierarchy."""
 
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.attributes = (attribute,)
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        value = get(self.attribute)
-        if value is None or value is INVALID:
-            return None
+    def problem_with(self, value: Any) -> str | None:
         try:
             for part in parts(value):
                 check_group(check_name(part, "a cgroup"))
         except HypervisorError as error:
-            return self.attribute, str(error).replace("{", "{{").replace("}", "}}")
+            return str(error)
         return None
 
 

@@ -3,41 +3,20 @@
 Rates are MiB/s, memory is KiB as on the wire, times are seconds of the cluster's own time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from fastlib.codec.annotations import Rule, Wire
-from fastlib.codec.load_context import INVALID
+from fastlib.codec.annotations import Wire
+from fastlib.codec.rules import Between, Positive, Rule
 from fastlib.message import Message
 from fastlib.message.numbers import U32, U64
-from fastlib.migfra.config.sections import Positive
 
 State = Literal["running", "paused", "shut off"]
 """What a domain does."""
 FaultKind = Literal["error", "hang", "unreachable"]
 """A call fails; it takes longer; or a host is out of the others' reach."""
-
-
-class Between(Rule):
-    """A number, if it is given, is no less than `least` and no greater than `most`."""
-
-    def __init__(self, attribute: str, least: float, most: float = float("inf")) -> None:
-        self.attributes = (attribute,)
-        self._least = least
-        self._most = most
-
-    def broken(self, get: Callable[[str], Any]) -> tuple[str | None, str] | None:
-        (attribute,) = self.attributes
-        value = get(attribute)
-        if value is None or value is INVALID:
-            return None
-        if self._least <= value <= self._most and value < float("inf"):
-            return None
-        if self._most == float("inf"):
-            return attribute, f"expected a number from {self._least:g} on"
-        return attribute, f"expected a number from {self._least:g} to {self._most:g}"
 
 
 class HostDescription(Message):
