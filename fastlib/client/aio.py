@@ -1,14 +1,14 @@
-"""The scheduler's client for coroutines: the same, awaited."""
+"""The scheduler's client for coroutines. It has the methods of the client for threads."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
 from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
-from fastlib.message.node import NodeResult, Presence
+from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import (
     AsyncCommunicator,
@@ -21,7 +21,7 @@ from fastlib.transport import (
 )
 
 from . import task_requests
-from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
+from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
 from .errors import ClientError
 from .handle import AsyncHandle, R
 from .observed import AsyncWatch
@@ -33,38 +33,38 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
-from .request import Request
-from .task_requests import Order
+from .request import PendingRequest
+from .task_requests import TaskRequest
 
 log = getLogger("fastlib.client")
 
 
-class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
+class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClient"]):
     """`MigfraClient` for coroutines. It belongs to one event loop.
 
-    `handle = await client.migrate(…)` sends, `await handle` has the result.
+    `handle = await client.migrate(…)` sends the task, `await handle` returns its result.
     """
 
     def __init__(
         self, communicator: AsyncCommunicator, *, timeout: float | None = RESULT_SECONDS
     ) -> None:
-        """Work over a communicator, from `open` or `async with` on. See `MigfraClient`."""
+        """Use a communicator, from `open` or `async with` on. See `MigfraClient`."""
         self._communicator = communicator
-        self._owns = False
-        self._core = Core(timeout)
+        self._owns_communicator = False
+        self._core = ClientCore(timeout)
         self._opened = False
-        self._forget: Callable[[], None] | None = None
+        self._remove_close_callback: Callable[[], None] | None = None
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def open(self) -> Self:
-        """Subscribe, as `async with` and `connect` do; once is enough."""
+        """Subscribe, as `async with` and `connect` do. May be called again."""
         try:
-            if self._forget is None:
-                self._forget = self._communicator.on_close(self._communicator_closed)
+            if self._remove_close_callback is None:
+                self._remove_close_callback = self._communicator.on_close(self._communicator_closed)
             await self._subscribe(PRESENCE, self._on_presence)
-            await self._subscribe(RESULT, self._plain(self._core.on_result))
+            await self._subscribe(RESULT, self._as_coroutine(self._core.on_result))
             self._opened = True
         except BaseException:
             await self.close()
@@ -87,7 +87,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         except BaseException:
             await communicator.close()
             raise
-        client._owns = True
+        client._owns_communicator = True
         return await client.open()
 
     async def submit(
@@ -97,13 +97,13 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         **options: Unpack[SubmitOptions],
     ) -> AsyncHandle[ResultContainer]:
         """See `MigfraClient.submit`."""
-        return await self._place(task_requests.submit(host, work, options))
+        return await self._submit(task_requests.submit(host, work, options))
 
     async def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.start`."""
-        return await self._place(task_requests.start(host, vm_name, options))
+        return await self._submit(task_requests.start(host, vm_name, options))
 
     @overload
     async def stop(
@@ -125,22 +125,22 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
     ) -> AsyncHandle[Result] | AsyncHandle[tuple[Result, ...]]:
         """See `MigfraClient.stop`."""
         if vm_name is not None and regex is None:
-            return await self._place(task_requests.stop(host, vm_name, options))
+            return await self._submit(task_requests.stop(host, vm_name, options))
         if regex is None or vm_name is not None:
             raise TypeError("stop takes either a name or a regex")
-        return await self._place(task_requests.stop_matching(host, regex, options))
+        return await self._submit(task_requests.stop_matching(host, regex, options))
 
     async def suspend(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.suspend`."""
-        return await self._place(task_requests.suspend(host, vm_name, options))
+        return await self._submit(task_requests.suspend(host, vm_name, options))
 
     async def resume(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.resume`."""
-        return await self._place(task_requests.resume(host, vm_name, options))
+        return await self._submit(task_requests.resume(host, vm_name, options))
 
     async def repin(
         self,
@@ -150,43 +150,38 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         **options: Unpack[TaskOptions],
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.repin`."""
-        return await self._place(task_requests.repin(host, vm_name, vcpu_map, options))
+        return await self._submit(task_requests.repin(host, vm_name, vcpu_map, options))
 
     async def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.migrate`."""
-        return await self._place(task_requests.migrate(vm_name, source, destination, options))
+        return await self._submit(task_requests.migrate(vm_name, source, destination, options))
 
     async def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> AsyncHandle[tuple[Result, ...]]:
         """See `MigfraClient.evacuate`."""
-        return await self._place(task_requests.evacuate(host, destinations, options))
+        return await self._submit(task_requests.evacuate(host, destinations, options))
 
     async def query(self, host: str, **options: Unpack[TaskOptions]) -> AsyncHandle[NodeResult]:
         """See `MigfraClient.query`."""
-        return await self._place(task_requests.query(host, options))
+        return await self._submit(task_requests.query(host, options))
 
     async def cancel(
         self, host: str, id: str, *, timeout: float | None = 60.0
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.cancel`."""
-        return await self._place(task_requests.cancel(host, id, {"timeout": timeout}))
+        return await self._submit(task_requests.cancel(host, id, {"timeout": timeout}))
 
     async def quit(self, host: str, **options: Unpack[SubmitOptions]) -> AsyncHandle[Result]:
         """See `MigfraClient.quit`."""
-        return await self._place(task_requests.quit_daemon(host, options))
+        return await self._submit(task_requests.quit_daemon(host, options))
 
     @property
     def communicator(self) -> AsyncCommunicator:
-        """What it works over."""
+        """The communicator that the client uses."""
         return self._communicator
-
-    @property
-    def presences(self) -> Mapping[str, Presence]:
-        """See `MigfraClient.presences`."""
-        return self._core.presences()
 
     @overload
     async def watch(self) -> AsyncWatch[ResultContainer]: ...
@@ -203,7 +198,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         self._check_opened()
         topics: list[Topic] = [RESULT]
         if tasks:
-            await self._subscribe(TASK, self._plain(self._core.on_task))
+            await self._subscribe(TASK, self._as_coroutine(self._core.on_task))
             topics.append(TASK)
         if progress:
             await self.listen_to_progress()
@@ -216,20 +211,20 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
 
     async def listen_to_progress(self) -> None:
         """Receive reports of progress from now on, for handles."""
-        await self._subscribe(PROGRESS, self._plain(self._core.on_progress))
+        await self._subscribe(PROGRESS, self._as_coroutine(self._core.on_progress))
 
     async def close(self) -> None:
         """See `MigfraClient.close`."""
         self._end(CLOSED)
-        if self._forget is not None:
-            self._forget()
+        if self._remove_close_callback is not None:
+            self._remove_close_callback()
         topics, self._subscribed = self._subscribed, set()
         for topic in topics:
             try:
                 await self._communicator.unsubscribe(topic)
-            except TransportError as error:  # it is closed already, and that is all we want
+            except TransportError as error:  # already closed
                 log.debug("unsubscribing from %s: %s", topic, error)
-        if self._owns:
+        if self._owns_communicator:
             await self._communicator.close()
 
     def _communicator_closed(self) -> None:
@@ -237,8 +232,8 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
 
     def _end(self, why: str) -> None:
         self._core.close(why)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     def _check_opened(self) -> None:
         if not self._opened:
@@ -247,50 +242,50 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
                 "`async with client:`, or await its `open()` first"
             )
 
-    async def _place(self, order: Order[R]) -> AsyncHandle[R]:
+    async def _submit(self, task_request: TaskRequest[R]) -> AsyncHandle[R]:
         self._check_opened()
-        if order.on_progress is not None:
+        if task_request.on_progress is not None:
             await self.listen_to_progress()
-        request = self._core.place(order)
+        request = self._core.add(task_request)
         try:
             await self._send(request)
         except BaseException:
-            self._core.book.drop(request)
+            self._core.pending.remove(request)
             raise
         if request.deadline is not None:
-            self._set_alarm(request.deadline)
-        return AsyncHandle(self, request, order.pick)
+            self._schedule_expiry(request.deadline)
+        return AsyncHandle(self, request, task_request.extract)
 
-    async def _send(self, request: Request) -> None:
+    async def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)
         delivery = await self._communicator.send(request.payload, topic, qos=TASK_QOS)
         self._core.sent(request, delivery)
 
-    def _set_alarm(self, deadline: float) -> None:
-        """Wake up at a monotonic time, which is the loop's, too."""
-        if self._alarm is not None:
-            if not self._alarm.cancelled() and self._alarm.when() <= deadline:
+    def _schedule_expiry(self, deadline: float) -> None:
+        """Expire requests at a monotonic time, which is also the loop's time."""
+        if self._expiry is not None:
+            if not self._expiry.cancelled() and self._expiry.when() <= deadline:
                 return
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(deadline, self._expire)
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        self._alarm = None
+        self._expiry = None
         self._core.expire()
-        deadline = self._core.book.next_deadline
+        deadline = self._core.pending.next_deadline
         if deadline is not None:
-            self._set_alarm(deadline)
+            self._schedule_expiry(deadline)
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
-        open = self._core.on_presence(received)
+        repeated = self._core.on_presence(received)
         try:
-            for request in open:
+            for request in repeated:
                 await self._send(request)
-        except TransportError as error:  # the next connection brings the presence again
+        except TransportError as error:  # the presence arrives again with the next connection
             log.warning("%s: could not be asked for again: %s", request, error)
 
     @staticmethod
-    def _plain(
+    def _as_coroutine(
         callback: Callable[[ReceivedMessage], None],
     ) -> Callable[[ReceivedMessage], Awaitable[None]]:
         async def call(received: ReceivedMessage) -> None:
@@ -322,7 +317,7 @@ class AsyncMigfraClient(AbstractAsyncContextManager["AsyncMigfraClient"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # the error on its way says more
+            log.error("%s", undelivered)  # must not hide the error of the block
 
     def __repr__(self) -> str:
-        return f"<AsyncMigfraClient over {self._communicator!r}, {len(self._core.book)} waiting>"
+        return f"<AsyncMigfraClient over {self._communicator!r}, {len(self._core.pending)} waiting>"

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
 from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
-from fastlib.message.node import NodeResult, Presence
+from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import (
     Communicator,
@@ -22,8 +22,8 @@ from fastlib.transport import (
 )
 
 from . import task_requests
-from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, Core
-from .handle import Handle, R, inside
+from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
+from .handle import Handle, R, callback_thread
 from .observed import Watch
 from .options import (
     EvacuateOptions,
@@ -33,36 +33,36 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
-from .request import Request
-from .task_requests import Order
+from .request import PendingRequest
+from .task_requests import TaskRequest
 
 log = getLogger("fastlib.client")
 
 
-class MigfraClient(AbstractContextManager["MigfraClient"]):
+class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     """Sends tasks to the migration daemons of a cluster and gets their results.
 
-    Every method may be called from any thread. As many tasks as you like may be on their way at
-    once: each call returns a `Handle` as soon as the message is accepted for sending.
+    Every method may be called from any thread. Any number of tasks may be in flight: each call
+    returns a `Handle` as soon as the message is accepted for sending.
     """
 
     def __init__(
         self, communicator: Communicator, *, timeout: float | None = RESULT_SECONDS
     ) -> None:
-        """Work over a communicator, which stays open when the client is closed.
+        """Use a communicator, which stays open when the client is closed.
 
-        `timeout` is how many seconds a task may take until its result is given up; None never
-        does. Raises what `Communicator.subscribe` raises.
+        `timeout` is the time in seconds after which the client stops waiting for a result; None
+        is endless. Raises the errors of `Communicator.subscribe`.
         """
         self._communicator = communicator
-        self._owns = False
-        self._core = Core(timeout)
+        self._owns_communicator = False
+        self._core = ClientCore(timeout)
         self._subscribed: list[str] = []
         self._lock = threading.Lock()
-        self._clock = _Clock(self._core, communicator)
-        self._forget: Callable[[], None] = _nothing
+        self._deadlines = _DeadlineThread(self._core, communicator)
+        self._remove_close_callback: Callable[[], None] = _nothing
         try:
-            self._forget = communicator.on_close(self._communicator_closed)
+            self._remove_close_callback = communicator.on_close(self._communicator_closed)
             self._subscribe(PRESENCE, self._on_presence)
             self._subscribe(RESULT, self._core.on_result)
         except BaseException:
@@ -77,10 +77,10 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         timeout: float | None = RESULT_SECONDS,
         connect_timeout: float = 30.0,
     ) -> Self:
-        """A client with a communicator of its own, which is closed with it.
+        """Return a client with its own communicator, which `close` also closes.
 
-        `broker` is a host, a URL such as `mqtts://user@broker:8883`, or options. Raises what
-        `fastlib.transport.connect` raises.
+        `broker` is a host, a URL such as `mqtts://user@broker:8883`, or options. Raises the errors
+        of `fastlib.transport.connect`.
         """
         options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
         communicator = connect(options, timeout=connect_timeout)
@@ -89,7 +89,7 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         except BaseException:
             communicator.close()
             raise
-        client._owns = True
+        client._owns_communicator = True
         return client
 
     def submit(
@@ -100,20 +100,20 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
     ) -> Handle[ResultContainer]:
         """Send a container, a task or several of one type to the daemon of a host.
 
-        A container without an id gets one that no other has. To ask a fastlib daemon again for
-        the result of an earlier container, also that of an earlier program, submit it with the
-        same id: it is not executed twice.
+        A container without an id gets a unique one. To ask a fastlib daemon again for the result
+        of an earlier container, also of an earlier program, submit it with the same id: the daemon
+        does not execute it twice.
 
-        Raises ValidationError, IdTakenError, ClientClosedError, and what `Communicator.send`
-        raises; nothing was sent then.
+        Raises ValidationError, IdTakenError, ClientClosedError, and the errors of
+        `Communicator.send`. Nothing was sent then.
         """
-        return self._place(task_requests.submit(host, work, options))
+        return self._submit(task_requests.submit(host, work, options))
 
     def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> Handle[Result]:
-        """Start a domain by its name, or by `xml=…`."""
-        return self._place(task_requests.start(host, vm_name, options))
+        """Start a domain, given by its name or by `xml=…`."""
+        return self._submit(task_requests.start(host, vm_name, options))
 
     @overload
     def stop(self, host: str, vm_name: str, **options: Unpack[StopOptions]) -> Handle[Result]: ...
@@ -133,18 +133,18 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
     ) -> Handle[Result] | Handle[tuple[Result, ...]]:
         """Stop a domain, or every active one whose whole name matches `regex`."""
         if vm_name is not None and regex is None:
-            return self._place(task_requests.stop(host, vm_name, options))
+            return self._submit(task_requests.stop(host, vm_name, options))
         if regex is None or vm_name is not None:
             raise TypeError("stop takes either a name or a regex")
-        return self._place(task_requests.stop_matching(host, regex, options))
+        return self._submit(task_requests.stop_matching(host, regex, options))
 
     def suspend(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
         """Pause a domain."""
-        return self._place(task_requests.suspend(host, vm_name, options))
+        return self._submit(task_requests.suspend(host, vm_name, options))
 
     def resume(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
-        """Let a paused domain run on."""
-        return self._place(task_requests.resume(host, vm_name, options))
+        """Resume a paused domain."""
+        return self._submit(task_requests.resume(host, vm_name, options))
 
     def repin(
         self,
@@ -153,42 +153,37 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         vcpu_map: Sequence[Sequence[int]],
         **options: Unpack[TaskOptions],
     ) -> Handle[Result]:
-        """Change the CPUs that a domain's vCPUs may use: entry i lists those of vCPU i."""
-        return self._place(task_requests.repin(host, vm_name, vcpu_map, options))
+        """Change the CPU affinity of a domain: entry i lists the CPUs of vCPU i."""
+        return self._submit(task_requests.repin(host, vm_name, vcpu_map, options))
 
     def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> Handle[Result]:
-        """Move a domain from one host to another; with `swap_with` another one comes back."""
-        return self._place(task_requests.migrate(vm_name, source, destination, options))
+        """Migrate a domain from one host to another; `swap_with` swaps it with another domain."""
+        return self._submit(task_requests.migrate(vm_name, source, destination, options))
 
     def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> Handle[tuple[Result, ...]]:
-        """Move every active domain of a host to others; a result for each of them."""
-        return self._place(task_requests.evacuate(host, destinations, options))
+        """Migrate all active domains of a host to other hosts, with one result for each."""
+        return self._submit(task_requests.evacuate(host, destinations, options))
 
     def query(self, host: str, **options: Unpack[TaskOptions]) -> Handle[NodeResult]:
-        """Ask a host for its domains, its capacity and what is under way. Not for C++ peers."""
-        return self._place(task_requests.query(host, options))
+        """Ask a host for its domains, capacity and running tasks. C++ peers do not support it."""
+        return self._submit(task_requests.query(host, options))
 
     def cancel(self, host: str, id: str, *, timeout: float | None = 60.0) -> Handle[Result]:
-        """Ask a host to end the container with an id. Not for C++ peers."""
-        return self._place(task_requests.cancel(host, id, {"timeout": timeout}))
+        """Ask a host to end the container with an id. C++ peers do not support it."""
+        return self._submit(task_requests.cancel(host, id, {"timeout": timeout}))
 
     def quit(self, host: str, **options: Unpack[SubmitOptions]) -> Handle[Result]:
-        """End the daemon of a host, once what runs has finished."""
-        return self._place(task_requests.quit_daemon(host, options))
+        """End the daemon of a host after its running tasks have finished."""
+        return self._submit(task_requests.quit_daemon(host, options))
 
     @property
     def communicator(self) -> Communicator:
-        """What it works over."""
+        """The communicator that the client uses."""
         return self._communicator
-
-    @property
-    def presences(self) -> Mapping[str, Presence]:
-        """Host by host, what fastlib daemons last said of themselves."""
-        return self._core.presences()
 
     @overload
     def watch(self) -> Watch[ResultContainer]: ...
@@ -201,13 +196,14 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
     def watch(
         self, *, tasks: bool = False, progress: bool = False, presence: bool = False
     ) -> Watch[ResultContainer] | Watch[Message]:
-        """See all results of the cluster from now on, whoever asked for them::
+        """Observe all results of the cluster from now on, also those for other clients::
 
             for observed in client.watch():
                 print(observed.host, observed.message)
 
-        On request also the tasks that are sent, reports of progress, and what daemons say of
-        themselves, the last at once. What cannot be read is seen, too, with its `error`.
+        The options add the tasks that clients send, the reports of progress, and the presence of
+        the daemons. The watch starts with the last presence of each daemon. It also gives the
+        messages that cannot be read, with their `error`.
         """
         topics: list[Topic] = [RESULT]
         if tasks:
@@ -227,56 +223,57 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         self._subscribe(PROGRESS, self._core.on_progress)
 
     def close(self) -> None:
-        """End it; what waits for a result gets a ClientClosedError. Once is enough.
+        """Close the client; its pending handles get a ClientClosedError. May be called again.
 
-        Raises UndeliveredError if the communicator is its own and could not deliver everything.
+        Raises UndeliveredError if its own communicator could not deliver all messages.
         """
         self._core.close()
-        self._clock.close()
-        self._forget()
+        self._deadlines.close()
+        self._remove_close_callback()
         with self._lock:
             topics, self._subscribed = self._subscribed, []
         for topic in topics:
             try:
                 self._communicator.unsubscribe(topic)
-            except TransportError as error:  # it is closed already, and that is all we want
+            except TransportError as error:  # already closed
                 log.debug("unsubscribing from %s: %s", topic, error)
-        if self._owns:
+        if self._owns_communicator:
             self._communicator.close()
 
     def _communicator_closed(self) -> None:
-        inside.communicator = self._communicator  # for callbacks of those whose wait this ends
+        # The done callbacks of the pending handles run in this thread.
+        callback_thread.communicator = self._communicator
         self._core.close(COMMUNICATOR_CLOSED)
-        self._clock.close()
+        self._deadlines.close()
 
-    def _place(self, order: Order[R]) -> Handle[R]:
-        if order.on_progress is not None:
+    def _submit(self, task_request: TaskRequest[R]) -> Handle[R]:
+        if task_request.on_progress is not None:
             self.listen_to_progress()
-        request = self._core.place(order)
+        request = self._core.add(task_request)
         try:
             self._send(request)
         except BaseException:
-            self._core.book.drop(request)
+            self._core.pending.remove(request)
             raise
-        self._clock.wake(request.deadline)
-        return Handle(self, request, order.pick)
+        self._deadlines.schedule(request.deadline)
+        return Handle(self, request, task_request.extract)
 
-    def _send(self, request: Request) -> None:
+    def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)
         delivery = self._communicator.send(request.payload, topic, qos=TASK_QOS)
         self._core.sent(request, delivery)
 
     def _on_presence(self, received: ReceivedMessage) -> None:
-        open = self._core.on_presence(received)
+        repeated = self._core.on_presence(received)
         try:
-            for request in open:
+            for request in repeated:
                 self._send(request)
-        except TransportError as error:  # the next connection brings the presence again
+        except TransportError as error:  # the presence arrives again with the next connection
             log.warning("%s: could not be asked for again: %s", request, error)
 
     def _subscribe(self, topic: Topic, callback: Callable[[ReceivedMessage], object]) -> None:
         def call(received: ReceivedMessage) -> None:
-            inside.communicator = self._communicator
+            callback_thread.communicator = self._communicator
             callback(received)
 
         pattern = topic.pattern()
@@ -298,16 +295,16 @@ class MigfraClient(AbstractContextManager["MigfraClient"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # the error on its way says more
+            log.error("%s", undelivered)  # must not hide the error of the block
 
     def __repr__(self) -> str:
-        return f"<MigfraClient over {self._communicator!r}, {len(self._core.book)} waiting>"
+        return f"<MigfraClient over {self._communicator!r}, {len(self._core.pending)} waiting>"
 
 
-class _Clock:
-    """The thread that gives up what was not answered in time; it starts when it is needed."""
+class _DeadlineThread:
+    """The thread that fails expired requests. It starts with the first deadline."""
 
-    def __init__(self, core: Core, communicator: Communicator) -> None:
+    def __init__(self, core: ClientCore, communicator: Communicator) -> None:
         self._core = core
         self._communicator = communicator
         self._condition = threading.Condition()
@@ -315,8 +312,8 @@ class _Clock:
         self._next: float | None = None
         self._closed = False
 
-    def wake(self, deadline: float | None) -> None:
-        """There is a new deadline, in monotonic time."""
+    def schedule(self, deadline: float | None) -> None:
+        """Expire requests at this monotonic time, or before."""
         if deadline is None or (self._next is not None and deadline >= self._next):
             return
         with self._condition:
@@ -330,7 +327,7 @@ class _Clock:
             self._condition.notify()
 
     def _run(self) -> None:
-        inside.communicator = self._communicator  # for those of `add_done_callback`
+        callback_thread.communicator = self._communicator  # it runs done callbacks
         while True:
             with self._condition:
                 if self._closed:
@@ -341,9 +338,9 @@ class _Clock:
                 if self._closed:
                     return
                 if self._next is None:
-                    # Read here and not before, as `wake` does nothing for what we know already.
-                    self._next = self._core.book.next_deadline
-                    self._condition.wait(_until(self._next))
+                    # Must not be read earlier: `schedule` ignores deadlines after `_next`.
+                    self._next = self._core.pending.next_deadline
+                    self._condition.wait(_seconds_until(self._next))
 
     def close(self) -> None:
         """End the thread."""
@@ -353,9 +350,9 @@ class _Clock:
 
 
 def _nothing() -> None:
-    """Nothing is to be taken back yet."""
+    """Stand in until a close callback is registered."""
 
 
-def _until(deadline: float | None) -> float | None:
-    """The seconds that are left."""
+def _seconds_until(deadline: float | None) -> float | None:
+    """Return the remaining seconds."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

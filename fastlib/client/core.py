@@ -1,7 +1,7 @@
-"""The one implementation under both clients: what becomes of what arrives. It never waits."""
+"""The part that both clients share: it handles everything that arrives, and never waits."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from logging import getLogger
@@ -15,104 +15,104 @@ from fastlib.transport import Delivery, ReceivedMessage
 
 from .errors import ClientClosedError
 from .observed import ObservedMessage
-from .pending_requests import Book, give_up
-from .request import Request
-from .task_requests import Order, R
+from .pending_requests import PendingRequests, fail_expired
+from .request import PendingRequest
+from .task_requests import R, TaskRequest
 
 log = getLogger("fastlib.client")
 
 RESULT_SECONDS = 600.0
-"""How long a client waits for a result unless it is told otherwise."""
+"""The default time after which a client stops waiting for a result."""
 
 TASK_QOS = 2
-"""A C++ peer executes what arrives twice, so nothing shall."""
+"""A C++ peer executes a task once for each time it arrives, so a task must arrive only once."""
 
 CLOSED = "the client is closed"
 COMMUNICATOR_CLOSED = "the communicator under the client is closed"
 
 
 class Watcher(Protocol):
-    """Who wants to see what passes."""
+    """A consumer of observed messages."""
 
     def put(self, observed: Any) -> None:
-        """An observed message; None is the end. Only enqueues."""
+        """Queue an observed message; None is the end. Must not wait."""
 
 
-class Core:
-    """Requests, what is known of the hosts, and who watches."""
+class ClientCore:
+    """Pending requests, the presence of the hosts, and the watchers."""
 
     def __init__(self, timeout: float | None) -> None:
-        self.book = Book()
+        self.pending = PendingRequests()
         self.timeout = _checked(timeout)
         self._lock = threading.Lock()
-        """Guards what follows, so that who begins to watch misses and repeats nothing."""
+        """Guards the following, so a new watcher neither misses nor repeats a message."""
         self._closed: str | None = None
         self._presences: dict[str, ObservedMessage[Message]] = {}
         self._watchers: dict[Watcher, frozenset[Topic]] = {}
 
-    def place(self, order: Order[R]) -> Request:
-        """Enter an order, before it is sent: the answer may come while it still is."""
-        timeout = _checked(order.timeout) if order.has_timeout else self.timeout
-        request = self.book.enter(order.host, order.work, timeout)
-        if order.on_progress is not None:
-            request.listeners.append(order.on_progress)
+    def add(self, task_request: TaskRequest[R]) -> PendingRequest:
+        """Register a request before it is sent: the result may arrive during sending."""
+        timeout = _checked(task_request.timeout) if task_request.has_timeout else self.timeout
+        request = self.pending.add(task_request.host, task_request.work, timeout)
+        if task_request.on_progress is not None:
+            request.listeners.append(task_request.on_progress)
         return request
 
-    def sent(self, request: Request, delivery: Delivery) -> None:
-        """The transport has accepted a request; should it not get through, there is no result."""
+    def sent(self, request: PendingRequest, delivery: Delivery) -> None:
+        """Note that the transport has accepted a request; fail the request if it is not sent."""
 
         def check(future: "Future[None]") -> None:
             error = None if future.cancelled() else future.exception()
             if error is not None:
-                self.book.failed(request, error)
+                self.pending.fail(request, error)
 
         request.delivery = delivery
         delivery.future.add_done_callback(check)
 
     def presence(self, host: str) -> Presence | None:
-        """What a host's daemon last said of itself."""
-        seen = self._presences.get(host)
-        message = None if seen is None else seen.message
+        """Return the last presence that a host's daemon reported."""
+        observed = self._presences.get(host)
+        message = None if observed is None else observed.message
         return message if isinstance(message, Presence) else None
 
     def presences(self) -> dict[str, Presence]:
-        """The hosts whose daemons have ever said of themselves how they are."""
+        """Return the last presence of each host whose daemon has reported one."""
         found = {host: self.presence(host) for host in sorted(self._presences)}
         return {host: presence for host, presence in found.items() if presence is not None}
 
     def on_result(self, received: ReceivedMessage) -> None:
-        """A message to a topic of results."""
+        """Handle a message to a result topic."""
         host = _host(RESULT, received)
-        wanted = self._wanted(RESULT)
-        if not wanted and not self.book.waits_for(host):
-            return  # others' business, and nobody watches
+        watchers = self._watchers_of(RESULT)
+        if not watchers and not self.pending.has_any(host):
+            return  # a result for another client, without a watcher here
         observed = _read(RESULT, ResultContainer, received)
-        self._show(wanted, observed)
+        self._show(watchers, observed)
         if observed.message is not None:
-            # Who says that it is there is a fastlib daemon; a C++ peer loses ids.
+            # A daemon that reports its presence is a fastlib daemon. A C++ peer loses ids.
             keeps_ids = self._is_online(host)
-            self.book.answered(host, observed.message, keeps_ids=keeps_ids)
+            self.pending.resolve(host, observed.message, keeps_ids=keeps_ids)
         else:
             assert observed.error is not None
-            self.book.unreadable(host, observed.error)
+            self.pending.add_unreadable(host, observed.error)
             log.warning("%s: the result cannot be read: %s", received.topic, observed.error)
 
     def on_progress(self, received: ReceivedMessage) -> None:
-        """A message to a topic of progress."""
+        """Handle a message to a progress topic."""
         host = _host(PROGRESS, received)
-        wanted = self._wanted(PROGRESS)
-        if not wanted and not self.book.waits_for(host):
+        watchers = self._watchers_of(PROGRESS)
+        if not watchers and not self.pending.has_any(host):
             return
         observed = _read(PROGRESS, Progress, received)
-        self._show(wanted, observed)
+        self._show(watchers, observed)
         progress = observed.message
         if progress is None:
             log.warning("%s: the progress cannot be read: %s", received.topic, observed.error)
             return
-        request = self.book.find(host, progress.id)
+        request = self.pending.find(host, progress.id)
         if request is None:
             return
-        request.alive = True
+        request.understood = True
         request.progress = progress
         for listener in request.listeners:
             try:
@@ -120,22 +120,23 @@ class Core:
             except Exception:
                 log.exception("%s: %r failed on its progress", request, listener)
 
-    def on_presence(self, received: ReceivedMessage) -> list[Request]:
-        """A message to a topic of presence. Returns what is to be sent again.
+    def on_presence(self, received: ReceivedMessage) -> list[PendingRequest]:
+        """Handle a message to a presence topic. Return the requests to send again.
 
-        A daemon that comes (back), or that is heard of after our connection was lost, may have
-        missed a task, or we its result. Those that say so execute an id once and answer it again,
-        so that they can be asked. C++ peers do not say so, and are never asked twice. What the
-        broker has not confirmed yet is on its way anyway.
+        A daemon may have missed a task while it was away, and this client may have missed a
+        result while its connection was lost. A daemon that reports its presence executes an id
+        only once and answers a repeated id again, so the client repeats the requests. C++ peers
+        report no presence, so the client never repeats a request to them. The transport still
+        sends the requests that the broker has not confirmed.
         """
         host = _host(PRESENCE, received)
-        if not received.payload:  # what was retained is deleted: a host that is no more
+        if not received.payload:  # the retained message was deleted: the host was removed
             with self._lock:
                 self._presences.pop(host, None)
             return []
         observed = _read(PRESENCE, Presence, received)
         with self._lock:
-            self._show(self._wanted(PRESENCE), observed)
+            self._show(self._watchers_of(PRESENCE), observed)
             first = host not in self._presences
             if observed.message is not None:
                 self._presences[host] = observed
@@ -144,14 +145,14 @@ class Core:
             return []
         if observed.message.status != "online" or (first and received.retain):
             return []
-        return [request for request in self.book.of(host) if request.delivered]
+        return [request for request in self.pending.for_host(host) if request.delivered]
 
     def on_task(self, received: ReceivedMessage) -> None:
-        """A message to a topic of tasks."""
-        self._show(self._wanted(TASK), _read(TASK, TaskContainer, received))
+        """Handle a message to a task topic."""
+        self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received))
 
     def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
-        """Let someone see messages of these kinds, and at once what is known of the hosts.
+        """Give a watcher all further messages of these topics, and the known presences at once.
 
         Raises ClientClosedError.
         """
@@ -159,19 +160,16 @@ class Core:
         with self._lock:
             self._check_open()
             if PRESENCE in topics:
-                self._show_all(watcher)
+                for observed in self._presences.values():
+                    watcher.put(observed)
             self._watchers[watcher] = topics
 
-    def _show_all(self, watcher: Watcher) -> None:
-        for seen in self._presences.values():
-            watcher.put(seen)
-
     def unwatch(self, watcher: Watcher) -> None:
-        """Let someone see no more."""
+        """Give a watcher no more messages."""
         with self._lock:
             self._watchers.pop(watcher, None)
 
-    def _wanted(self, topic: Topic) -> list[Watcher]:
+    def _watchers_of(self, topic: Topic) -> list[Watcher]:
         return [w for w, topics in list(self._watchers.items()) if topic in topics]
 
     @staticmethod
@@ -180,23 +178,23 @@ class Core:
             watcher.put(observed)
 
     def expire(self) -> None:
-        """Give up what was not answered in time."""
-        for request in self.book.expire():
-            give_up(request, self._known(request.host))
+        """Fail the requests whose timeout has passed."""
+        for request in self.pending.pop_expired():
+            fail_expired(request, self._host_state(request.host))
 
     def _is_online(self, host: str) -> bool:
         presence = self.presence(host)
         return presence is not None and presence.status == "online"
 
-    def _known(self, host: str) -> str:
-        seen = self._presences.get(host)
-        if seen is None or not isinstance(seen.message, Presence):
+    def _host_state(self, host: str) -> str:
+        observed = self._presences.get(host)
+        if observed is None or not isinstance(observed.message, Presence):
             return "its daemon has never said that it is there"
-        since = seen.time.isoformat(sep=" ", timespec="seconds")
-        return f"its daemon is {seen.message.status} since {since} or before"
+        since = observed.time.isoformat(sep=" ", timespec="seconds")
+        return f"its daemon is {observed.message.status} since {since} or before"
 
     def check_open(self) -> None:
-        """Raises ClientClosedError after `close`."""
+        """Raise ClientClosedError after `close`."""
         with self._lock:
             self._check_open()
 
@@ -205,27 +203,38 @@ class Core:
             raise ClientClosedError(self._closed)
 
     def close(self, why: str = CLOSED) -> None:
-        """End what waits, and whoever watches; more than once does no harm."""
+        """End all pending requests and watchers. Further calls have no effect."""
         with self._lock:
             self._closed = self._closed or why
             watchers, self._watchers = self._watchers, {}
-        self.book.close(why)
+        self.pending.close(why)
         for watcher in watchers:
             watcher.put(None)
 
 
+class ClientBase:
+    """What the clients for threads and for coroutines declare alike."""
+
+    _core: ClientCore
+
+    @property
+    def presences(self) -> Mapping[str, Presence]:
+        """The last presence that each fastlib daemon reported, by host."""
+        return self._core.presences()
+
+
 def _checked(timeout: float | None) -> float | None:
-    """A timeout that can be waited for; None for one that never ends. Raises ValueError."""
+    """Return the timeout, or None for an endless one. Raises ValueError."""
     if timeout is None or timeout > threading.TIMEOUT_MAX:
         return None
-    if not timeout >= 0:  # which holds for NaN, too
+    if not timeout >= 0:  # also true for NaN
         raise ValueError(f"a timeout is a number of seconds from 0, or None; got {timeout!r}")
     return timeout
 
 
 def _host(topic: Topic, received: ReceivedMessage) -> str:
     names = topic.parse(received.topic)
-    assert names is not None  # the subscription has no other
+    assert names is not None  # the subscription matches no other topic
     return names["host"]
 
 

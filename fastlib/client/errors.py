@@ -4,12 +4,12 @@ FastlibError
 └── ClientError
     ├── NoResultError         a host did not answer in time; has `.request`
     ├── NotUnderstoodError    a host answered that it could not read the task
-    ├── UnexpectedResultError a host answered with something else than the task's results
-    ├── IdTakenError          a container's id is that of another one on its way
+    ├── UnexpectedResultError a host sent an answer that does not fit the task
+    ├── IdTakenError          a pending container to the same host has the same id
     └── ClientClosedError     the client is closed, or was closed before the answer
 
-A task that failed is no error here but a result whose status is `error`; what the network does is
-a `fastlib.transport.TransportError`.
+A task that failed raises no error here: it has a result with the status `error`. Errors of the
+network are `fastlib.transport.TransportError`.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -17,33 +17,33 @@ from typing import TYPE_CHECKING, Final
 from fastlib.codec.errors import FastlibError
 
 if TYPE_CHECKING:
-    from .request import Request
+    from .request import PendingRequest
 
 
 class ClientError(FastlibError):
-    """Something went wrong between a task and its result."""
+    """Base of all errors between a task and its result."""
 
 
 class NoResultError(ClientError, TimeoutError):
-    """A host did not answer in time; the text says what was sent where, and what was seen since.
+    """A host did not answer in time. The text has the task, the host and all later observations.
 
-    The task may have been executed all the same. To ask a fastlib daemon again, submit the same
-    container with the same id: it executes an id only once.
+    The host may have executed the task. To ask a fastlib daemon again, submit the same container
+    with the same id: the daemon executes an id only once.
     """
 
-    def __init__(self, request: "Request", text: str) -> None:
+    def __init__(self, request: "PendingRequest", text: str) -> None:
         self.request: Final = request
         super().__init__(text)
 
 
 class NotUnderstoodError(ClientError):
-    """A host answered that it could not read the task; it was not executed.
+    """A host answered that it could not read the task, and did not execute it.
 
-    `certain` is False if the answer had no id, as a C++ peer's has not, and was taken to be meant
-    for this task because it was the only one that the host owed us an answer to.
+    `certain` is False if the answer had no id, which is normal for a C++ peer. Such an answer is
+    assigned to the only pending task of this client for that host.
     """
 
-    def __init__(self, request: "Request", details: str, *, certain: bool) -> None:
+    def __init__(self, request: "PendingRequest", details: str, *, certain: bool) -> None:
         self.request: Final = request
         self.details: Final = details
         self.certain: Final = certain
@@ -52,11 +52,11 @@ class NotUnderstoodError(ClientError):
 
 
 class UnexpectedResultError(ClientError):
-    """A host answered a task with something else than its results."""
+    """A host sent an answer that does not fit the task."""
 
 
 class IdTakenError(ClientError, ValueError):
-    """A container has the id of another one that is on its way to the same host."""
+    """A pending container to the same host has the same id."""
 
 
 class ClientClosedError(ClientError):

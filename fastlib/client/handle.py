@@ -1,36 +1,56 @@
-"""What a client gives for a task that was sent: where its result will be."""
+"""Handles: the clients return one for each task, and it gives the task's result."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Generator
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from fastlib.message import Result, ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.transport.futures import wait, wait_async
 
 from .errors import ClientError
-from .request import Request
-
-if TYPE_CHECKING:
-    from .aio import AsyncMigfraClient
-    from .client import MigfraClient
+from .request import PendingRequest
 
 R = TypeVar("R")
 
 log = getLogger("fastlib.client")
 
-inside = threading.local()
-"""Has the `communicator` of a client in a thread that runs the client's callbacks."""
+callback_thread = threading.local()
+"""Its attribute `communicator` is set in each thread that runs a client's callbacks."""
+
+
+class HandleClient(Protocol):
+    """The methods of a `MigfraClient` that its handles need."""
+
+    @property
+    def communicator(self) -> object:
+        """The communicator whose callbacks complete the handles."""
+
+    def listen_to_progress(self) -> None:
+        """Receive reports of progress from now on."""
+
+    def cancel(self, host: str, id: str, *, timeout: float | None) -> "Handle[Result]":
+        """Ask a host to end the container with an id."""
+
+
+class AsyncHandleClient(Protocol):
+    """The methods of an `AsyncMigfraClient` that its handles need."""
+
+    async def listen_to_progress(self) -> None:
+        """Receive reports of progress from now on."""
+
+    async def cancel(self, host: str, id: str, *, timeout: float | None) -> "AsyncHandle[Result]":
+        """Ask a host to end the container with an id."""
 
 
 class _Handle(Generic[R]):
     """What the handles of both clients have in common."""
 
-    def __init__(self, request: Request, pick: Callable[[ResultContainer], R]) -> None:
+    def __init__(self, request: PendingRequest, extract: Callable[[ResultContainer], R]) -> None:
         self._request: Final = request
-        self._pick: Final = pick
+        self._extract: Final = extract
 
     @property
     def host(self) -> str:
@@ -44,16 +64,16 @@ class _Handle(Generic[R]):
 
     @property
     def container(self) -> TaskContainer:
-        """What was sent, with its id."""
+        """The container that was sent, with its id."""
         return self._request.container
 
     @property
     def progress(self) -> Progress | None:
-        """The last report of progress, if the daemon sends such and somebody asked for them."""
+        """The last report of progress; None if the client does not listen or the host is silent."""
         return self._request.progress
 
     def done(self) -> bool:
-        """True if there is a result, or an error in its stead."""
+        """Return True if there is a result or an error."""
         return self._request.future.done()
 
     def _call(self, callback: Callable[[Self], object]) -> None:
@@ -68,65 +88,68 @@ class _Handle(Generic[R]):
 
 
 class Handle(_Handle[R]):
-    """A task that was sent; its result is here when it comes. A `MigfraClient` makes them."""
+    """A task that was sent, and its result. A `MigfraClient` makes handles."""
 
     def __init__(
-        self, client: "MigfraClient", request: Request, pick: Callable[[ResultContainer], R]
+        self, client: HandleClient, request: PendingRequest, extract: Callable[[ResultContainer], R]
     ) -> None:
-        super().__init__(request, pick)
+        super().__init__(request, extract)
         self._client: Final = client
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result, at most `timeout` seconds, or until the client gives up.
+        """Wait for the result, at most `timeout` seconds or until the request's own timeout.
 
-        A task that failed is a result as well, with the status `error`. Raises WaitTimeoutError
-        after `timeout` seconds, which changes nothing, NoResultError when the client has given
-        up, NotUnderstoodError, UnexpectedResultError and ClientClosedError.
+        A task that failed also has a result, with the status `error`. Raises WaitTimeoutError
+        after `timeout` seconds (the request stays pending), NoResultError after the request's own
+        timeout, NotUnderstoodError, UnexpectedResultError and ClientClosedError.
         """
-        own = getattr(inside, "communicator", None) is self._client.communicator
+        own = getattr(callback_thread, "communicator", None) is self._client.communicator
         if own and not self.done():
             raise ClientError(
                 f"{self._request}: its result cannot be waited for in a callback of the client, "
                 "which would keep it from coming; use `add_done_callback`"
             )
-        return self._pick(wait(self._request.future, timeout, f"the result of {self._request}"))
+        return self._extract(wait(self._request.future, timeout, f"the result of {self._request}"))
 
     def add_done_callback(self, callback: Callable[["Handle[R]"], object]) -> None:
-        """Call `callback(handle)` when it is done, at once if it is; errors are logged.
+        """Call `callback(handle)` when it is done, or at once if it is done. Errors are logged.
 
-        It is called in a thread of the client and must not wait for other results.
+        The callback runs in a thread of the client and must not wait for other results.
         """
         self._request.future.add_done_callback(lambda _: self._call(callback))
 
     def on_progress(self, callback: Callable[[Progress], None]) -> None:
         """Call `callback` for each further report of progress, in a thread of the client.
 
-        Only the fastlib daemon sends such. `submit(…, on_progress=…)` misses none.
+        Only fastlib daemons report progress. `submit(…, on_progress=…)` receives all reports.
         """
         self._request.listeners.append(callback)
         self._client.listen_to_progress()
 
     def cancel(self, timeout: float | None = 60.0) -> "Handle[Result]":
-        """Ask the daemon to end the task. The answer to that is the result of what this returns.
+        """Ask the daemon to end the task. Return a handle for the answer.
 
-        This handle then gets the result that the task ended with: an error, or a success if it
-        was too late. A C++ peer does not understand it.
+        The handle of the task itself then gets the task's result: an error, or a success if the
+        task had ended before. C++ peers do not support it.
         """
         return self._client.cancel(self.host, self.id, timeout=timeout)
 
 
 class AsyncHandle(_Handle[R]):
-    """`Handle` for coroutines; awaiting it gives the result. An `AsyncMigfraClient` makes them."""
+    """`Handle` for coroutines: await it to get the result."""
 
     def __init__(
-        self, client: "AsyncMigfraClient", request: Request, pick: Callable[[ResultContainer], R]
+        self,
+        client: AsyncHandleClient,
+        request: PendingRequest,
+        extract: Callable[[ResultContainer], R],
     ) -> None:
-        super().__init__(request, pick)
+        super().__init__(request, extract)
         self._client: Final = client
 
     async def result(self, timeout: float | None = None) -> R:
         """See `Handle.result`."""
-        return self._pick(
+        return self._extract(
             await wait_async(self._request.future, timeout, f"the result of {self._request}")
         )
 
@@ -134,7 +157,7 @@ class AsyncHandle(_Handle[R]):
         return self.result().__await__()
 
     def add_done_callback(self, callback: Callable[["AsyncHandle[R]"], object]) -> None:
-        """Call `callback(handle)` in the loop when it is done, soon if it is; errors are logged."""
+        """See `Handle.add_done_callback`. The callback is a plain function, called in the loop."""
         loop = asyncio.get_running_loop()
         self._request.future.add_done_callback(
             lambda _: loop.call_soon_threadsafe(self._call, callback)

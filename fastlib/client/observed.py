@@ -1,4 +1,4 @@
-"""What can be seen of a cluster: every message between schedulers and daemons."""
+"""Observe all messages between schedulers and daemons."""
 
 import asyncio
 import queue
@@ -17,55 +17,55 @@ M = TypeVar("M", bound=Message)
 
 
 class ObservedMessage(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
-    """One message that passed."""
+    """One message that a watch has observed."""
 
     host: str
-    """The host whose daemon sent it, or to which it went."""
+    """The host whose daemon sent or received the message."""
     topic: str
     time: datetime
-    """When it came, in local time with its offset."""
+    """The time of arrival: local time with its offset."""
     payload: bytes
     message: M | None
-    """What it says; None if it cannot be read."""
+    """The decoded message; None if the payload is invalid."""
     error: MessageError | None = None
-    """Why it cannot be read."""
+    """The problems of an invalid payload."""
 
 
 _END = None
 
 
 class Watch(Generic[M]):
-    """Sightings as they come, from the moment it is made: iterate over it, or call `next`.
+    """Iterator over the observed messages, from its creation on.
 
-    It ends with `close`, with the end of its `with` block, or when the client is closed. What is
-    not taken waits in memory.
+    It ends with `close`, with the end of its `with` block, or when the client is closed. Messages
+    that nobody has read yet stay in memory.
     """
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._seen: queue.SimpleQueue[ObservedMessage[M] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[ObservedMessage[M] | None] = queue.SimpleQueue()
         self._ended = False
 
     def put(self, observed: ObservedMessage[M] | None) -> None:
-        """A further message; None is the end. For the client."""
-        self._seen.put(observed)
+        """Queue a message; None is the end. Called by the client."""
+        self._queue.put(observed)
 
     def get(self, timeout: float | None = None) -> ObservedMessage[M] | None:
-        """The next message, or None after `timeout` seconds without one or at the end."""
+        """Return the next message, or None after `timeout` seconds without one or at the end."""
         if self._ended:
             return None
         try:
-            observed = self._seen.get(timeout=bounded(timeout))
+            observed = self._queue.get(timeout=bounded(timeout))
         except queue.Empty:
             return None
         if observed is _END:
             self._ended = True
-            self._seen.put(_END)  # for the others who wait
+            self._queue.put(_END)  # for the other readers
         return observed
 
     @property
     def ended(self) -> bool:
-        """True if no more will come."""
+        """True if all messages were read and the watch has ended."""
         return self._ended
 
     def __iter__(self) -> Self:
@@ -78,9 +78,9 @@ class Watch(Generic[M]):
         return observed
 
     def close(self) -> None:
-        """See no more."""
+        """End the watch."""
         self._unwatch(self)
-        self._seen.put(_END)
+        self._queue.put(_END)
 
     def __enter__(self) -> Self:
         return self
@@ -99,12 +99,12 @@ class AsyncWatch(Generic[M]):
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._seen: asyncio.Queue[ObservedMessage[M] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[ObservedMessage[M] | None] = asyncio.Queue()
         self._ended = False
 
     def put(self, observed: ObservedMessage[M] | None) -> None:
-        """A further message, in the loop; None is the end. For the client."""
-        self._seen.put_nowait(observed)
+        """Queue a message; None is the end. Called by the client, in the loop."""
+        self._queue.put_nowait(observed)
 
     def __aiter__(self) -> Self:
         return self
@@ -112,17 +112,17 @@ class AsyncWatch(Generic[M]):
     async def __anext__(self) -> ObservedMessage[M]:
         if self._ended:
             raise StopAsyncIteration
-        observed = await self._seen.get()
+        observed = await self._queue.get()
         if observed is None:
             self._ended = True
-            self._seen.put_nowait(_END)  # for the others who wait
+            self._queue.put_nowait(_END)  # for the other readers
             raise StopAsyncIteration
         return observed
 
     def close(self) -> None:
-        """See no more."""
+        """End the watch."""
         self._unwatch(self)
-        self._seen.put_nowait(_END)
+        self._queue.put_nowait(_END)
 
     async def __aenter__(self) -> Self:
         return self

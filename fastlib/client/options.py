@@ -1,6 +1,6 @@
-"""What the client's methods take by keyword: the fields of the messages, for type checkers.
+"""The keyword arguments of the client's methods, for type checkers: the fields of the messages.
 
-The messages say what each means (`fastlib describe`); a test holds these lists to them.
+`fastlib describe` shows the meaning of each field. A test compares these lists with the messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,24 +20,24 @@ from fastlib.message.tasks import TimeoutAction
 
 
 class SubmitOptions(TypedDict, total=False):
-    """How a task is sent."""
+    """Options of sending a task."""
 
     id: str
-    """The container's id; without it one is made that no other has."""
+    """The container's id; by default a unique one is made."""
     timeout: float | None
-    """Seconds until the client gives up waiting; None never does. Else the client's own."""
+    """Seconds until a NoResultError; None is endless. The default is the client's timeout."""
     on_progress: Callable[[Progress], None]
-    """Called for each report of progress, if the daemon sends such."""
+    """Called for each report of progress. Only fastlib daemons report progress."""
 
 
 class TaskOptions(SubmitOptions, total=False):
-    """What every task has."""
+    """Fields of every task."""
 
     concurrent_execution: bool
     time_measurement: bool
     driver: str
     extensions: Sequence[Extension]
-    """What other packages have added to the task."""
+    """Fields that other packages have added to the task."""
 
 
 class StartOptions(TaskOptions, total=False):
@@ -78,7 +78,7 @@ class MovingOptions(TaskOptions, total=False):
     parallel_connections: int
     compression: str
     migration_timeout: int
-    """The parameter's `timeout`: seconds until the daemon does what `on_timeout` says."""
+    """The parameter's `timeout`: seconds until the daemon applies `on_timeout`."""
 
 
 class MigrateOptions(MovingOptions, total=False):

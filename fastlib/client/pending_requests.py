@@ -1,4 +1,4 @@
-"""The requests that wait for an answer, and which answer belongs to which. No network here."""
+"""All requests that wait for a result, and the matching of results to requests. No I/O."""
 
 import heapq
 import secrets
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable
 from itertools import count
-from logging import getLogger
 
 import msgspec
 
@@ -20,45 +19,43 @@ from .errors import (
     NotUnderstoodError,
     UnexpectedResultError,
 )
-from .request import Request
-
-log = getLogger("fastlib.client")
+from .request import PendingRequest
 
 UNKNOWN = "unknown"
-"""Title of the answer to a message that a daemon could not read."""
+"""The `result` of the answer to a message that a daemon could not read."""
 
-MAX_DOUBTS = 5
-"""How many strange answers an error tells of."""
+MAX_POSSIBLE_ANSWERS = 5
+"""The number of possible answers that an error lists."""
 
 
-class Book:
+class PendingRequests:
     """Requests by host and id. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, dict[str, Request]] = {}
+        self._waiting: dict[str, dict[str, PendingRequest]] = {}
         self._count = 0
-        self._deadlines: list[tuple[float, int, Request]] = []
-        """A heap, in which what is answered stays until it would outweigh what is not."""
+        self._deadlines: list[tuple[float, int, PendingRequest]] = []
+        """A heap. It also holds finished requests, until these are more than half of it."""
         self._numbers = count(1)
         self._prefix = secrets.token_hex(8)
         self._closed: str | None = None
-        """Why no more is taken."""
+        """The reason why no more requests are accepted."""
 
-    def enter(
+    def add(
         self, host: str, work: TaskContainer | Task | Iterable[Task], timeout: float | None
-    ) -> Request:
-        """A new request, with an id that no other has.
+    ) -> PendingRequest:
+        """Add a request; a container without an id gets a unique one.
 
-        Raises ValidationError for what is no container or no host, IdTakenError, and
+        Raises ValidationError for an invalid container or host, IdTakenError, and
         ClientClosedError.
         """
         check_name(host, "host")
-        container = _contained(work)
+        container = _container_of(work)
         number = next(self._numbers)
         if container.id is None:
             container = msgspec.structs.replace(container, id=f"{self._prefix}-{number}")
-        request = Request(host, container, timeout, time.monotonic())
+        request = PendingRequest(host, container, timeout, time.monotonic())
         with self._lock:
             if self._closed is not None:
                 raise ClientClosedError(self._closed)
@@ -74,12 +71,12 @@ class Book:
                     heapq.heapify(self._deadlines)
         return request
 
-    def drop(self, request: Request) -> bool:
-        """Forget a request; False if it was not waiting any more."""
+    def remove(self, request: PendingRequest) -> bool:
+        """Remove a request; return False if it was not pending."""
         with self._lock:
-            return self._drop(request)
+            return self._remove(request)
 
-    def _drop(self, request: Request) -> bool:
+    def _remove(self, request: PendingRequest) -> bool:
         waiting = self._waiting.get(request.host)
         if waiting is None or waiting.get(request.id) is not request:
             return False
@@ -89,18 +86,18 @@ class Book:
             del self._waiting[request.host]
         return True
 
-    def of(self, host: str) -> list[Request]:
-        """The requests that wait for a host, oldest first."""
+    def for_host(self, host: str) -> list[PendingRequest]:
+        """Return the pending requests to a host, oldest first."""
         with self._lock:
             return list(self._waiting.get(host, {}).values())
 
-    def waits_for(self, host: str) -> bool:
-        """True if a request waits for a host."""
+    def has_any(self, host: str) -> bool:
+        """Return True if a request to a host is pending."""
         with self._lock:
             return host in self._waiting
 
-    def find(self, host: str, id: str | None) -> Request | None:
-        """The request with an id."""
+    def find(self, host: str, id: str | None) -> PendingRequest | None:
+        """Return the pending request to a host with an id, if there is one."""
         with self._lock:
             return None if id is None else self._waiting.get(host, {}).get(id)
 
@@ -108,11 +105,11 @@ class Book:
         with self._lock:
             return self._count
 
-    def answered(self, host: str, results: ResultContainer, *, keeps_ids: bool = False) -> None:
-        """Results of a host have come, ours or others'.
+    def resolve(self, host: str, results: ResultContainer, *, keeps_ids: bool = False) -> None:
+        """Complete the request that these results of a host belong to, if it is one of ours.
 
-        `keeps_ids` is True if its daemon answers with the id also what it could not read: an
-        answer without one is then not to us, whose messages all have one.
+        `keeps_ids` is True if the daemon repeats the id of a message that it could not read.
+        An answer without an id is then for another client, since all our messages have one.
         """
         unknown = results.result == UNKNOWN
         if results.id is None:
@@ -120,8 +117,8 @@ class Book:
                 self._not_understood(host, _reason(results))
             return
         request = self.find(host, results.id)
-        if request is None or not self.drop(request):
-            return  # another scheduler's, or a repetition
+        if request is None or not self.remove(request):
+            return  # for another client, or repeated
         if unknown:
             request.future.set_exception(
                 NotUnderstoodError(request, _reason(results), certain=True)
@@ -134,59 +131,60 @@ class Book:
             request.future.set_result(results)
 
     def _not_understood(self, host: str, reason: str) -> None:
-        """A peer could not read a message and has lost its id. It may be another scheduler's.
+        """Handle the answer of a peer that could not read a message and has lost its id.
 
-        It is taken for an answer only if exactly one request can be meant: a peer answers so at
-        once, so one that has shown life is not. Otherwise it is kept for the error in the end.
+        The message may be another client's. The answer completes a request only if exactly one
+        request can be meant. A peer sends such an answer at once, so a request with progress
+        cannot be meant. Otherwise the answer is noted for a later error.
         """
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
-            silent = [request for request in waiting if not request.alive]
+            silent = [request for request in waiting if not request.understood]
             if len(silent) == 1:
-                self._drop(silent[0])
+                self._remove(silent[0])
             else:
-                self._doubt(silent, f"it answered, without an id, that it cannot read: {reason}")
+                self._note(silent, f"it answered, without an id, that it cannot read: {reason}")
         if len(silent) == 1:
             silent[0].future.set_exception(NotUnderstoodError(silent[0], reason, certain=False))
 
-    def unreadable(self, host: str, error: Exception) -> None:
-        """A host has answered something that cannot be read; the errors in the end tell of it."""
+    def add_unreadable(self, host: str, error: Exception) -> None:
+        """Note an unreadable answer of a host for the errors of its pending requests."""
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
-            self._doubt(waiting, f"it answered something that cannot be read: {error}")
+            self._note(waiting, f"it answered something that cannot be read: {error}")
 
-    def failed(self, request: Request, error: BaseException) -> None:
-        """The transport could not send a request."""
-        if self.drop(request):
+    def fail(self, request: PendingRequest, error: BaseException) -> None:
+        """Complete a request with an error of the transport."""
+        if self.remove(request):
             request.future.set_exception(error)
 
     @staticmethod
-    def _doubt(requests: Iterable[Request], text: str) -> None:
+    def _note(requests: Iterable[PendingRequest], text: str) -> None:
         for request in requests:
-            if len(request.doubts) < MAX_DOUBTS:
-                request.doubts.append(text)
+            if len(request.possible_answers) < MAX_POSSIBLE_ANSWERS:
+                request.possible_answers.append(text)
 
     @property
     def next_deadline(self) -> float | None:
-        """Monotonic time at which `expire` has something to do."""
+        """The monotonic time at which the next request expires."""
         with self._lock:
             while self._deadlines and self._deadlines[0][2].future.done():
                 heapq.heappop(self._deadlines)
             return self._deadlines[0][0] if self._deadlines else None
 
-    def expire(self) -> list[Request]:
-        """Take out the requests whose time is over; `give_up` ends them."""
+    def pop_expired(self) -> list[PendingRequest]:
+        """Remove and return the requests whose deadline has passed, for `fail_expired`."""
         now = time.monotonic()
-        late = []
+        expired = []
         with self._lock:
             while self._deadlines and self._deadlines[0][0] <= now:
                 request = heapq.heappop(self._deadlines)[2]
-                if self._drop(request):
-                    late.append(request)
-        return late
+                if self._remove(request):
+                    expired.append(request)
+        return expired
 
     def close(self, why: str) -> None:
-        """End every request with a ClientClosedError, and those to come."""
+        """Fail all pending requests with a ClientClosedError, and refuse further ones."""
         with self._lock:
             self._closed = self._closed or why
             left = [request for waiting in self._waiting.values() for request in waiting.values()]
@@ -197,18 +195,18 @@ class Book:
             request.future.set_exception(ClientClosedError(f"{request}: {why}"))
 
 
-def give_up(request: Request, known: str) -> None:
-    """End a request that was not answered in time; `known` is what is known of the host."""
+def fail_expired(request: PendingRequest, host_state: str) -> None:
+    """Complete an expired request with a NoResultError that includes the host's state."""
     sent = "delivered to the broker" if request.delivered else "not confirmed by the broker yet"
     at = request.sent.isoformat(sep=" ", timespec="seconds")
-    facts = [f"sent {at}, {sent}", known, *request.doubts]
+    facts = [f"sent {at}, {sent}", host_state, *request.possible_answers]
     if request.progress is not None:
         facts.append(f"last seen in phase {request.progress.phase!r}")
     text = f"{request}: no result within {request.timeout:g} s; {'; '.join(filter(None, facts))}"
     request.future.set_exception(NoResultError(request, text))
 
 
-def _contained(work: TaskContainer | Task | Iterable[Task]) -> TaskContainer:
+def _container_of(work: TaskContainer | Task | Iterable[Task]) -> TaskContainer:
     if isinstance(work, TaskContainer):
         return work
     return TaskContainer(tasks=[work] if isinstance(work, Task) else list(work))

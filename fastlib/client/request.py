@@ -1,4 +1,4 @@
-"""A task container on its way to a host, and its results on their way back."""
+"""One task container that was sent to a host, with the state of its request."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,29 +10,29 @@ from fastlib.message.node import Progress
 from fastlib.transport import Delivery
 
 
-class Request:
-    """What was asked of which host, and what is known of it since."""
+class PendingRequest:
+    """A container on its way to a host, and all that is known about it so far."""
 
     __slots__ = (
-        "alive",
         "container",
         "deadline",
         "delivery",
-        "doubts",
         "future",
         "host",
         "id",
         "listeners",
         "payload",
+        "possible_answers",
         "progress",
         "sent",
         "timeout",
+        "understood",
     )
 
     def __init__(
         self, host: str, container: TaskContainer, timeout: float | None, now: float
     ) -> None:
-        """`container` has an id; `now` is the monotonic time from which `timeout` counts."""
+        """`container` has an id; `now` is the monotonic time at which `timeout` starts."""
         assert container.id is not None
         self.host: Final = host
         self.container: Final = container
@@ -42,14 +42,14 @@ class Request:
         self.deadline: Final = None if timeout is None else now + timeout
         self.sent: Final = datetime.now().astimezone()
         self.delivery: Delivery | None = None
-        """What the transport says of the message; None until it has accepted it."""
+        """The transport's state of the message; None until the transport has accepted it."""
         self.future: Final[Future[ResultContainer]] = Future()
-        self.alive = False
-        """True once the host has shown that it understood the task."""
+        self.understood = False
+        """True once the host has reported progress of the task."""
         self.progress: Progress | None = None
         self.listeners: list[Callable[[Progress], None]] = []
-        self.doubts: list[str] = []
-        """Answers that may have been meant for this, for the error if none else comes."""
+        self.possible_answers: list[str] = []
+        """Descriptions of answers that may belong to this request, for a NoResultError."""
 
     @property
     def delivered(self) -> bool:

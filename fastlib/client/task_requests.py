@@ -1,4 +1,4 @@
-"""From the words of the client's methods to a container, and from its results to theirs."""
+"""Build the request for each method of the client, and extract the method's result."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -39,19 +39,19 @@ from .options import (
 R = TypeVar("R")
 
 
-class Order(Generic[R]):
-    """What to send where, and what to make of the answer."""
+class TaskRequest(Generic[R]):
+    """The tasks to send to a host, and the extraction of the result from the answer."""
 
     def __init__(
         self,
         host: str,
         work: TaskContainer | Task | Iterable[Task],
-        pick: Callable[[ResultContainer], R],
+        extract: Callable[[ResultContainer], R],
         *,
         id: str | None = None,
-        **sending: Any,
+        **send_options: Any,
     ) -> None:
-        """`sending` is `timeout` and `on_progress` of `SubmitOptions`, where given."""
+        """`send_options` may have `timeout` and `on_progress` of `SubmitOptions`."""
         if id is not None:
             if isinstance(work, TaskContainer):
                 work = msgspec.structs.replace(work, id=id)
@@ -59,21 +59,21 @@ class Order(Generic[R]):
                 work = TaskContainer(tasks=[work] if isinstance(work, Task) else list(work), id=id)
         self.host = host
         self.work = work
-        self.pick = pick
-        self.on_progress: Callable[[Progress], None] | None = sending.pop("on_progress", None)
-        self.has_timeout = "timeout" in sending
-        self.timeout: float | None = sending.pop("timeout", None)
-        if sending:
-            raise TypeError(f"unexpected keyword: {', '.join(sending)}")
+        self.extract = extract
+        self.on_progress: Callable[[Progress], None] | None = send_options.pop("on_progress", None)
+        self.has_timeout = "timeout" in send_options
+        self.timeout: float | None = send_options.pop("timeout", None)
+        if send_options:
+            raise TypeError(f"unexpected keyword: {', '.join(send_options)}")
 
 
-def everything(results: ResultContainer) -> ResultContainer:
-    """All that was answered."""
+def all_results(results: ResultContainer) -> ResultContainer:
+    """Return the whole answer."""
     return results
 
 
-def one(results: ResultContainer) -> Result:
-    """The result of the one task that was sent."""
+def single_result(results: ResultContainer) -> Result:
+    """Return the result of the only task. Raises UnexpectedResultError."""
     if len(results.results) != 1:
         raise UnexpectedResultError(
             f"'{results.result}' (id {results.id!r}): expected one result, "
@@ -82,15 +82,15 @@ def one(results: ResultContainer) -> Result:
     return results.results[0]
 
 
-def several(results: ResultContainer) -> tuple[Result, ...]:
-    """A result for each domain that was concerned."""
+def result_tuple(results: ResultContainer) -> tuple[Result, ...]:
+    """Return one result for each affected domain."""
     return tuple(results.results)
 
 
-def node(results: ResultContainer) -> NodeResult:
-    """The result of a query."""
-    result = one(results)
-    assert isinstance(result, NodeResult)  # its type is declared with the query
+def node_result(results: ResultContainer) -> NodeResult:
+    """Return the result of a query. Raises UnexpectedResultError."""
+    result = single_result(results)
+    assert isinstance(result, NodeResult)  # declared as the result type of a query
     return result
 
 
@@ -98,88 +98,92 @@ def submit(
     host: str,
     work: TaskContainer | Task | Iterable[Task],
     options: SubmitOptions,
-) -> Order[ResultContainer]:
-    return Order(host, work, everything, **options)
+) -> TaskRequest[ResultContainer]:
+    return TaskRequest(host, work, all_results, **options)
 
 
-def start(host: str, vm_name: str | None, options: StartOptions) -> Order[Result]:
-    fields, sending = _split(options)
-    return Order(host, Start(vm_name=vm_name, **fields), one, **sending)
+def start(host: str, vm_name: str | None, options: StartOptions) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Start(vm_name=vm_name, **fields), single_result, **send_options)
 
 
-def stop(host: str, vm_name: str, options: StopOptions) -> Order[Result]:
-    fields, sending = _split(options)
-    return Order(host, Stop(vm_name=vm_name, **fields), one, **sending)
+def stop(host: str, vm_name: str, options: StopOptions) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Stop(vm_name=vm_name, **fields), single_result, **send_options)
 
 
-def stop_matching(host: str, regex: str, options: StopOptions) -> Order[tuple[Result, ...]]:
-    fields, sending = _split(options)
-    return Order(host, Stop(regex=regex, **fields), several, **sending)
+def stop_matching(host: str, regex: str, options: StopOptions) -> TaskRequest[tuple[Result, ...]]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Stop(regex=regex, **fields), result_tuple, **send_options)
 
 
-def suspend(host: str, vm_name: str, options: TaskOptions) -> Order[Result]:
-    fields, sending = _split(options)
-    return Order(host, Suspend(vm_name=vm_name, **fields), one, **sending)
+def suspend(host: str, vm_name: str, options: TaskOptions) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Suspend(vm_name=vm_name, **fields), single_result, **send_options)
 
 
-def resume(host: str, vm_name: str, options: TaskOptions) -> Order[Result]:
-    fields, sending = _split(options)
-    return Order(host, Resume(vm_name=vm_name, **fields), one, **sending)
+def resume(host: str, vm_name: str, options: TaskOptions) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Resume(vm_name=vm_name, **fields), single_result, **send_options)
 
 
 def repin(
     host: str, vm_name: str, vcpu_map: Sequence[Sequence[int]], options: TaskOptions
-) -> Order[Result]:
-    fields, sending = _split(options)
-    return Order(host, Repin(vm_name=vm_name, vcpu_map=vcpu_map, **fields), one, **sending)
+) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
+    return TaskRequest(
+        host, Repin(vm_name=vm_name, vcpu_map=vcpu_map, **fields), single_result, **send_options
+    )
 
 
-def migrate(vm_name: str, source: str, destination: str, options: MigrateOptions) -> Order[Result]:
-    fields, sending = _split(options)
+def migrate(
+    vm_name: str, source: str, destination: str, options: MigrateOptions
+) -> TaskRequest[Result]:
+    fields, send_options = _split(options)
     if isinstance(fields.get("swap_with"), str):
         fields["swap_with"] = SwapWith(vm_name=fields["swap_with"])
     parameter = _parameter(MigrateParameter, fields)
     task = Migrate(vm_name=vm_name, destination=destination, parameter=parameter, **fields)
-    return Order(source, task, one, **sending)
+    return TaskRequest(source, task, single_result, **send_options)
 
 
 def evacuate(
     host: str, destinations: Sequence[str], options: EvacuateOptions
-) -> Order[tuple[Result, ...]]:
-    fields, sending = _split(options)
+) -> TaskRequest[tuple[Result, ...]]:
+    fields, send_options = _split(options)
     parameter = _parameter(EvacuateParameter, fields)
     task = Evacuate(destinations=destinations, parameter=parameter, **fields)
-    return Order(host, task, several, **sending)
+    return TaskRequest(host, task, result_tuple, **send_options)
 
 
-def query(host: str, options: TaskOptions) -> Order[NodeResult]:
-    fields, sending = _split(options)
-    return Order(host, Query(**fields), node, **sending)
+def query(host: str, options: TaskOptions) -> TaskRequest[NodeResult]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, Query(**fields), node_result, **send_options)
 
 
-def cancel(host: str, id: str, options: SubmitOptions) -> Order[Result]:
-    return Order(host, Cancel(id=id), one, **options)
+def cancel(host: str, id: str, options: SubmitOptions) -> TaskRequest[Result]:
+    return TaskRequest(host, Cancel(id=id), single_result, **options)
 
 
-def quit_daemon(host: str, options: SubmitOptions) -> Order[Result]:
-    return Order(host, Quit(), one, **options)
+def quit_daemon(host: str, options: SubmitOptions) -> TaskRequest[Result]:
+    return TaskRequest(host, Quit(), single_result, **options)
 
 
-_SENDING = SubmitOptions.__annotations__.keys()
+_SEND_OPTIONS = SubmitOptions.__annotations__.keys()
 
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of the task, and how it is sent."""
-    fields = {key: value for key, value in options.items() if key not in _SENDING}
-    return fields, {key: value for key, value in options.items() if key in _SENDING}
+    """Separate the fields of the task from the options of sending."""
+    fields = {key: value for key, value in options.items() if key not in _SEND_OPTIONS}
+    return fields, {key: value for key, value in options.items() if key in _SEND_OPTIONS}
 
 
 P = TypeVar("P", MigrateParameter, EvacuateParameter)
 
 
 def _parameter(kind: type[P], fields: dict[str, Any]) -> P | None:
-    """The parameter, out of those fields that are its own; None if there are none."""
+    """Move the fields of a parameter out of `fields`; return None if there are none."""
     if "migration_timeout" in fields:
         fields["timeout"] = fields.pop("migration_timeout")
-    own = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
-    return kind(**own) if own else None
+    found = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
+    return kind(**found) if found else None

@@ -59,7 +59,7 @@ def test_a_deadline_that_comes_while_others_are_looked_after(monkeypatch: pytest
     """The thread that ends them must not sleep by an older look at the book than its last."""
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         looked, entered, asleep = (threading.Event() for _ in range(3))
-        expire, send, sleep = client._core.expire, client._send, client._clock._condition.wait
+        expire, send, sleep = client._core.expire, client._send, client._deadlines._condition.wait
 
         def slowly() -> object:
             found = expire()
@@ -79,7 +79,7 @@ def test_a_deadline_that_comes_while_others_are_looked_after(monkeypatch: pytest
 
         monkeypatch.setattr(client._core, "expire", slowly)
         monkeypatch.setattr(client, "_send", sending)
-        monkeypatch.setattr(client._clock._condition, "wait", sleeping)
+        monkeypatch.setattr(client._deadlines._condition, "wait", sleeping)
         client.suspend("hostA", "vm1", timeout=60)
         assert looked.wait(PATIENCE)
         with pytest.raises(NoResultError):
