@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .derived import derived_cache
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
 from .records import Field, Record, fields_of
@@ -20,7 +21,7 @@ from .shapes import Bool, Choice, Float, Int, List, Text, Unfit
 
 Checker = Callable[[Any], None]
 
-_checkers: dict[type[Any], Checker] = {}
+_checkers: dict[type[Any], Checker] = derived_cache()
 
 
 def check(value: Any) -> None:

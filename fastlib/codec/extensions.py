@@ -57,7 +57,15 @@ class Extensions:
 
     def add(self, record: "Record") -> None:
         """A further one, in the place of one that has the same name."""
-        self._records = {other.cls: other for other in (*self._others(record), record)}
+        self.replace({other.cls: other for other in (*self._others(record), record)})
+
+    def records(self) -> "dict[type[Any], Record]":
+        """Return a copy of the shapes by their classes, for `replace`."""
+        return dict(self._records)
+
+    def replace(self, records: "dict[type[Any], Record]") -> None:
+        """Take these extensions in the place of all that there were."""
+        self._records = dict(records)
         self._by_key = {key: other for other in self._records.values() for key in other.by_key}
 
     def __iter__(self) -> "Iterator[Record]":
@@ -129,6 +137,24 @@ def _name(cls: type[Any]) -> str:
 
 
 _extensions: dict[type[Any], Extensions] = {}
+
+
+Snapshot = dict[type[Any], tuple[Extensions, "dict[type[Any], Record]"]]
+"""For each struct its extensions object, and what was in it."""
+
+
+def snapshot() -> Snapshot:
+    """Return what extends every struct now, for `restore`."""
+    return {cls: (found, found.records()) for cls, found in _extensions.items()}
+
+
+def restore(saved: Snapshot) -> None:
+    """Let every struct have the extensions of a snapshot, and no others."""
+    for cls in _extensions.keys() - saved.keys():
+        del _extensions[cls]
+    for cls, (found, records) in saved.items():
+        _extensions[cls] = found
+        found.replace(records)
 
 
 def extensions_of(cls: type[Any]) -> Extensions | None:

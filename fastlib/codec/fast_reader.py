@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from .derived import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .fast_values import (
     END,
@@ -345,7 +346,7 @@ class _EnvelopeRoot(_Root):
         return plan
 
 
-_roots: dict[Shape, _Root] = {}
+_roots: dict[Shape, _Root] = derived_cache()
 
 
 def _make_root(shape: Shape) -> _Root:
@@ -355,7 +356,7 @@ def _make_root(shape: Shape) -> _Root:
     return _Root() if plan is None else _RecordRoot(plan)
 
 
-_plans: dict[Shape, _Plan | None] = {}
+_plans: dict[Shape, _Plan | None] = derived_cache()
 
 
 def _plan(shape: Shape) -> _Plan | None:

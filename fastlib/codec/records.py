@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from .annotations import Wire
+from .derived import derived_cache
 from .errors import DeclarationError, Path, ValidationError, render_path
 from .extensions import Extensions, extensions_of
 from .load_context import (
@@ -282,7 +283,7 @@ class Converted(Shape):
 
 # --- from types to shapes -----------------------------------------------------------------------
 
-_shapes: dict[type[Any], Shape] = {}
+_shapes: dict[type[Any], Shape] = derived_cache()
 _deriving: set[type[Any]] = set()
 
 

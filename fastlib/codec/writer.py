@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from .derived import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .records import Converted, Field, Record, shape_of
 from .scalars import RESERVED, write_float, write_literal, write_text
@@ -94,7 +95,7 @@ def _pair(key: str, item: Any, pad: str, literal: bool = False) -> str:
 
 Write = Callable[[Any], str]
 
-_roots: dict[Shape, Write] = {}
+_roots: dict[Shape, Write] = derived_cache()
 
 
 def write_block(value: Any, shape: Shape) -> str:
@@ -168,7 +169,7 @@ def _envelope(envelope: Envelope) -> Write:
     return write_envelope
 
 
-_records: dict[tuple[Record, str, bool], Write] = {}
+_records: dict[tuple[Record, str, bool], Write] = derived_cache()
 
 
 def _record(record: Record, pad: str, *, item: bool = False) -> Write:

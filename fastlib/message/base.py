@@ -15,7 +15,7 @@ from fastlib.codec.records import shape_of
 from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Shape
 
-from .registry import check_title, register
+from .registry import REGISTRY, check_title, register
 from .topics import Topic
 
 
@@ -61,6 +61,7 @@ class MessageMeta(msgspec.StructMeta):
                     raise
                 what = str(error).rpartition("() ")[2]
                 raise DeclarationError(f"{name}: the class statement's keywords: {what}") from None
+        REGISTRY.messages[cls.__module__, cls.__qualname__] = cls
         new: MessageMeta = cls
         return new
 

@@ -22,9 +22,9 @@ from fastlib.codec.records import Converted, Field, Record, fields_of, shape_of
 from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text
 
 from .base import Message
-from .registry import class_of_title, titles
+from .registry import REGISTRY, class_of_title, titles
 from .result_container import ResultContainer
-from .task import Task, TaskContainer, declaration_of_task
+from .task import Task, TaskContainer
 
 _PACKAGE = "fastlib.message"
 
@@ -127,33 +127,34 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 def message_types() -> list[type[Message]]:
     """Every public type of message, those of other packages that are imported included."""
-    found: dict[tuple[str, str], type[Message]] = {}
+    declared = list(REGISTRY.messages.values())
+    found: dict[type[Message], None] = {}
 
-    def walk(cls: type[Message]) -> None:
-        for below in cls.__subclasses__():
-            name = below.__qualname__
-            private = any(part.startswith(("_", "<")) for part in name.split("."))
-            # The daemon declares its configuration in the same way, but nobody sends it.
-            configuration = below.__module__.startswith("fastlib.migfra.")
-            if not private and not configuration and _is_sound(below):
-                found[below.__module__, name] = below  # a reloaded module's new classes are last
-            walk(below)
+    def add_below(above: type[Message]) -> None:
+        """Add the subclasses of a class, each followed by its own."""
+        for cls in declared:
+            if above in cls.__bases__:
+                found[cls] = None
+                add_below(cls)
 
-    walk(Message)
-    return list(found.values())
+    add_below(Message)
+    return [cls for cls in found if _is_public(cls) and _has_shape(cls)]
 
 
-def _is_sound(cls: type[Message]) -> bool:
-    """Whether a class can be described.
+def _is_public(cls: type[Message]) -> bool:
+    # The daemon declares its configuration in the same way, but nobody sends it.
+    if cls.__module__.startswith("fastlib.migfra."):
+        return False
+    return not any(part.startswith(("_", "<")) for part in cls.__qualname__.split("."))
 
-    One whose declaration failed, or is not in force any more, may still be in memory.
-    """
+
+def _has_shape(cls: type[Message]) -> bool:
+    """Return whether all types in the declaration are known and allowed."""
     try:
         shape_of(cls)
     except (DeclarationError, NameError):
         return False
-    declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
-    return declared is None or declaration_of_task(declared.task) is declared
+    return True
 
 
 def name_of(cls: type[Any]) -> str:

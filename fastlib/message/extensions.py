@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .registry import REGISTRY
+
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
@@ -37,16 +39,13 @@ class BrokenExtension(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.distribution}: the extension '{self.entry_point}' is broken: {self.reason}"
 
 
-_tried: dict[tuple[str, str], BrokenExtension | None] = {}
-"""What came of each entry point, by its distribution and itself."""
-
-
 def load_extensions() -> list[BrokenExtension]:
     """Imports every module that is named for messages, each once, and says which are broken.
 
     Never raises for an extension, whatever its import raises.
     """
     broken: list[BrokenExtension] = []
+    loaded = REGISTRY.loaded_entry_points
     for title, distribution in _distributions(GROUP):
         try:
             points = [point for point in distribution.entry_points if point.group == GROUP]
@@ -58,14 +57,14 @@ def load_extensions() -> list[BrokenExtension]:
             continue
         for point in points:
             declared = f"{point.name} = {point.value}"
-            if (title, declared) not in _tried:
+            if (title, declared) not in loaded:
                 reason = _load(point)
-                _tried[title, declared] = (
+                loaded[title, declared] = (
                     BrokenExtension(distribution=title, entry_point=declared, reason=reason)
                     if reason
                     else None
                 )
-            known = _tried[title, declared]
+            known = loaded[title, declared]
             if known is not None:
                 broken.append(known)
     return broken

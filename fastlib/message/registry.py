@@ -1,23 +1,101 @@
-"""Which class a title stands for: filled by the class statements, read by everyone."""
+"""The registry: every declared message, the titles, and the tasks. Class statements fill it.
 
-from typing import Any, Literal
+There is one registry, `REGISTRY`. Its state can be taken and put back, together with the extensions
+that tasks have; `fastlib.testing.isolated_registry` does so for tests.
+"""
 
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastlib.codec import extensions
+from fastlib.codec.derived import clear_derived_caches
 from fastlib.codec.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from .base import Message
+    from .extensions import BrokenExtension
+    from .task import Declaration, Task
 
 TitleKey = Literal["task", "result"]
 
-_classes: dict[tuple[TitleKey, str], type[Any]] = {}
+
+class Snapshot:
+    """The state of the registry at one moment."""
+
+    __slots__ = ("extensions", "tables")
+
+    def __init__(self, tables: tuple[dict[Any, Any], ...], extended: extensions.Snapshot) -> None:
+        self.tables = tables
+        self.extensions = extended
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return (self.tables, self.extensions) == (other.tables, other.extensions)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def declaring_modules(self) -> set[str]:
+        """Return the names of all modules that declared a message."""
+        messages = self.tables[0]
+        return {module for module, _ in messages}
+
+
+class Registry:
+    """Everything that class statements have declared."""
+
+    def __init__(self) -> None:
+        self.messages: dict[tuple[str, str], type[Message]] = {}
+        """Every declared message by module and qualified name, in the order of declaration.
+
+        A reloaded module's class replaces the old one.
+        """
+        self.titles: dict[tuple[TitleKey, str], type[Any]] = {}
+        """The class of each title."""
+        self.tasks: dict[str, Declaration] = {}
+        """Every task by its title, in the order of declaration."""
+        self.tasks_by_result: dict[str, Declaration] = {}
+        """The same by the title of its results."""
+        self.tasks_by_type: dict[type[Task], Declaration] = {}
+        """The same by its class."""
+        self.loaded_entry_points: dict[tuple[str, str], BrokenExtension | None] = {}
+        """The outcome of each entry point that was loaded, by distribution and entry point."""
+        self._tables: tuple[dict[Any, Any], ...] = (
+            self.messages,
+            self.titles,
+            self.tasks,
+            self.tasks_by_result,
+            self.tasks_by_type,
+            self.loaded_entry_points,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return the present state, for `restore`."""
+        return Snapshot(tuple(table.copy() for table in self._tables), extensions.snapshot())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to an earlier state, and forget what was derived from the present one."""
+        if snapshot == self.snapshot():
+            return
+        for table, saved in zip(self._tables, snapshot.tables, strict=True):
+            table.clear()
+            table.update(saved)
+        extensions.restore(snapshot.extensions)
+        clear_derived_caches()
+
+
+REGISTRY = Registry()
+"""The registry of this process."""
 
 
 def check_title(key: TitleKey, title: object, cls: type[Any]) -> None:
-    """Raises DeclarationError if `key: title` cannot stand for a class.
+    """Raise DeclarationError if `key: title` cannot stand for a class.
 
-    A class and its new self, as after a module is reloaded, are the same.
+    The class of a reloaded module counts as the same class as before.
     """
     name = f"{cls.__module__}.{cls.__qualname__}"
     if not isinstance(title, str) or not title:
         raise DeclarationError(f"{name}: a title is text, and not empty; got {title!r}")
-    old = _classes.get((key, title))
+    old = REGISTRY.titles.get((key, title))
     if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
         raise DeclarationError(
             f"{name}: the title '{key}: {title}' is taken by {old.__module__}.{old.__qualname__}"
@@ -25,16 +103,16 @@ def check_title(key: TitleKey, title: object, cls: type[Any]) -> None:
 
 
 def register(key: TitleKey, title: str, cls: type[Any]) -> None:
-    """Lets `key: title` stand for a class. Raises DeclarationError if it cannot."""
+    """Let `key: title` stand for a class. Raise DeclarationError if it cannot."""
     check_title(key, title, cls)
-    _classes[key, title] = cls
+    REGISTRY.titles[key, title] = cls
 
 
 def class_of_title(key: TitleKey, title: str) -> type[Any] | None:
-    """The class that a title stands for: a task, or a message that is no member of a container."""
-    return _classes.get((key, title))
+    """Return the class of a title: a task, or a message that is no member of a container."""
+    return REGISTRY.titles.get((key, title))
 
 
 def titles(key: TitleKey) -> list[str]:
-    """Every title that stands after `key`, in the order of declaration."""
-    return [title for k, title in _classes if k == key]
+    """Return every title of `key`, in the order of declaration."""
+    return [title for k, title in REGISTRY.titles if k == key]

@@ -30,7 +30,7 @@ from fastlib.codec.shapes import Shape, is_sequence
 from . import topics
 from .base import Message, check_shape
 from .extension import Extension
-from .registry import check_title, register
+from .registry import REGISTRY, check_title, register
 from .result import Result
 from .topics import Topic
 
@@ -55,9 +55,10 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """The same for the codec."""
 
 
-_by_task: dict[str, Declaration] = {}
-_by_result: dict[str, Declaration] = {}
-_by_type: dict[type["Task"], Declaration] = {}
+# The registry's own tables, as every container asks them.
+_by_task = REGISTRY.tasks
+_by_result = REGISTRY.tasks_by_result
+_by_type = REGISTRY.tasks_by_type
 
 
 def declarations() -> Iterator[Declaration]:

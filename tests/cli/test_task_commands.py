@@ -37,22 +37,8 @@ from fastlib.cli import COMMANDS
 from fastlib.cli.task import add_arguments
 from fastlib.cli.task_commands import task_commands
 from fastlib.codec import Wire
-from fastlib.message import registry
-from fastlib.message import task as task_module
 from fastlib.message.task import declarations
 from tests.support.shell import CONTROL, Daemon, Running, failure, run, silence, success
-
-
-@pytest.fixture(autouse=True)
-def _declarations():
-    """What a test declares is gone after it."""
-    tables = (registry._classes, task_module._by_task, task_module._by_result, task_module._by_type)
-    before = [dict(table) for table in tables]
-    yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
-
 
 ROUTE = ["--from", "a", "--to", "b"]
 
@@ -192,6 +178,7 @@ def _needed(parser: argparse.ArgumentParser) -> list[str]:
     return ["[[0]]" if word == "YAML" else word.strip("[]") for word in usage.split()]
 
 
+@pytest.mark.usefixtures("isolated_registry")
 def test_a_field_that_an_option_of_the_command_is_called_like(capsys):
     class Odd(Task, task="odd job", result="odd job done"):
         """100% odd."""
@@ -222,6 +209,7 @@ def test_a_field_that_an_option_of_the_command_is_called_like(capsys):
     assert "How long. In days." in shown
 
 
+@pytest.mark.usefixtures("isolated_registry")
 def test_names_of_commands():
     class One(Task, task="send file", result="file sent"):
         """Send a file."""

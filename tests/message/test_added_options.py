@@ -1,10 +1,7 @@
-"""Extensions: options that another package adds to a task.
-
-The tasks here are the tests' own, as what extends fastlib's tasks would be seen by other tests.
-"""
+"""Extensions: options that another package adds to a task."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -31,39 +28,60 @@ from fastlib.codec.records import shape_of
 from fastlib.codec.rules import AllOrNone
 from fastlib.codec.writer import write_tree
 from fastlib.message.describe import describe, find_field
+from fastlib.testing import isolated_registry
+
+declarations = isolated_registry()
+with declarations:
+
+    class Listed(Task, task="extended in a list", result="1 extended", key="things"):
+        """A task in a list."""
+
+        vm_name: Annotated[str | None, Wire("A name.", old={"name": "write 'vm-name'"})] = None
+
+    class Inline(Task, task="extended inline", result="2 extended", layout="inline"):
+        """A task inline."""
+
+        vm_name: Annotated[str, Wire("A name.")]
+
+    class Either(
+        Task, task="extended in both ways", result="3 extended", layout=("inline", "list")
+    ):
+        """A task in either place."""
+
+    class Part(Extension, of=(Listed, Inline, Either)):
+        """One field of each kind that there is."""
+
+        rules = (AllOrNone("speed", "speeds"),)
+
+        safe: Annotated[bool | None, Wire("Whether.", aliases=("is-safe",))] = None
+        speed: Annotated[Annotated[int, Meta(ge=0, le=99)] | None, Wire("How fast.")] = None
+        speeds: Annotated[tuple[Annotated[int, Meta(ge=0, le=9)], ...] | None, Wire("All.")] = None
+        words: Annotated[str | None, Wire("What is said.")] = None
+
+    class Other(Extension, of=Listed):
+        """A second one."""
+
+        other: Annotated[str | None, Wire("Anything.", empty_is_absent=True)] = None
+
+    class Shadowed(Task, task="extended shadows", result="5 extended", layout="inline"):
+        """A task with a command."""
+
+        vm_name: Annotated[str, Wire("A name.")]
+
+    class Shadows(Extension, of=Shadowed):
+        """Fields that are called like options of the command."""
+
+        timeout: Annotated[Annotated[int, Meta(ge=0, le=9)] | None, Wire("Another timeout.")] = None
+        host: Annotated[str | None, Wire("Another host.")] = msgspec.field(
+            default=None, name="node"
+        )
+        fresh: Annotated[bool | None, Wire("100% fresh.")] = None
 
 
-class Listed(Task, task="extended in a list", result="1 extended", key="things"):
-    """A task in a list."""
-
-    vm_name: Annotated[str | None, Wire("A name.", old={"name": "write 'vm-name'"})] = None
-
-
-class Inline(Task, task="extended inline", result="2 extended", layout="inline"):
-    """A task inline."""
-
-    vm_name: Annotated[str, Wire("A name.")]
-
-
-class Either(Task, task="extended in both ways", result="3 extended", layout=("inline", "list")):
-    """A task in either place."""
-
-
-class Part(Extension, of=(Listed, Inline, Either)):
-    """One field of each kind that there is."""
-
-    rules = (AllOrNone("speed", "speeds"),)
-
-    safe: Annotated[bool | None, Wire("Whether.", aliases=("is-safe",))] = None
-    speed: Annotated[Annotated[int, Meta(ge=0, le=99)] | None, Wire("How fast.")] = None
-    speeds: Annotated[tuple[Annotated[int, Meta(ge=0, le=9)], ...] | None, Wire("All.")] = None
-    words: Annotated[str | None, Wire("What is said.")] = None
-
-
-class Other(Extension, of=Listed):
-    """A second one."""
-
-    other: Annotated[str | None, Wire("Anything.", empty_is_absent=True)] = None
+@pytest.fixture(scope="module", autouse=True)
+def _declared() -> Iterator[None]:
+    with declarations:
+        yield
 
 
 PARTS = [
@@ -204,20 +222,6 @@ def test_a_description_has_the_fields() -> None:
     assert find_field(Listed, "speed").extension == f"{Part.__module__}.Part"
     assert find_field(Listed, "vm-name").extension is None
     assert find_field(Listed, "speed").type == "an integer from 0 to 99"
-
-
-class Shadowed(Task, task="extended shadows", result="5 extended", layout="inline"):
-    """A task with a command."""
-
-    vm_name: Annotated[str, Wire("A name.")]
-
-
-class Shadows(Extension, of=Shadowed):
-    """Fields that are called like options of the command."""
-
-    timeout: Annotated[Annotated[int, Meta(ge=0, le=9)] | None, Wire("Another timeout.")] = None
-    host: Annotated[str | None, Wire("Another host.")] = msgspec.field(default=None, name="node")
-    fresh: Annotated[bool | None, Wire("100% fresh.")] = None
 
 
 def test_options_of_the_tasks_command(capsys: pytest.CaptureFixture[str]) -> None:

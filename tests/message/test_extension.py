@@ -35,15 +35,7 @@ from fastlib import (
 from fastlib.codec import Needs, OneOf, Rule, Wire
 from fastlib.message import registry, task
 
-
-@pytest.fixture(autouse=True)
-def _declarations():
-    tables = (registry._classes, task._by_task, task._by_result, task._by_type)
-    saved = [dict(table) for table in tables]
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("isolated_registry")
 
 
 def titles():

@@ -164,16 +164,6 @@ def test_any_text_is_a_domain_or_an_error(xml):
         assert str(error)  # noqa: PT017 - either is fine
 
 
-class Copy(Task, task="copy for names", result="copied for names"):
-    """A task of another package."""
-
-
-class Copies(Extension, of=Copy):
-    """What another one has added to it."""
-
-    destinations: tuple[str, ...] | None = None
-
-
 @pytest.mark.parametrize(
     "task",
     [
@@ -185,10 +175,23 @@ class Copies(Extension, of=Copy):
             destination="b",
             parameter=MigrateParameter(swap_with=SwapWith(vm_name="+")),
         ),
-        Copy(extensions=[Copies(destinations=("a", "b/"))]),
     ],
     ids=repr,
 )
 def test_names_at_any_depth_of_a_task(task):
     with pytest.raises(HypervisorError, match="cannot be the name of a"):
         check_names(task)
+
+
+@pytest.mark.usefixtures("isolated_registry")
+def test_names_in_extensions_are_checked():
+    class Copy(Task, task="copy", result="copied"):
+        """A task of another package."""
+
+    class Copies(Extension, of=Copy):
+        """An option that another package adds."""
+
+        destinations: tuple[str, ...] | None = None
+
+    with pytest.raises(HypervisorError, match="cannot be the name of a"):
+        check_names(Copy(extensions=[Copies(destinations=("a", "b/"))]))

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import settings
 
 from fastlib import Message, TimeMeasurement
+from fastlib.message.registry import REGISTRY
 
 
 def examples(everyday: int, nightly: int) -> settings:
@@ -14,16 +15,11 @@ def examples(everyday: int, nightly: int) -> settings:
     )
 
 
-def _walk(cls: type[Message]) -> list[type[Message]]:
-    return [
-        found
-        for below in cls.__subclasses__()
-        for found in (below, *_walk(below))
-        if found.__module__.startswith("fastlib.message.")
-    ]
-
-
-MESSAGES: list[type[Any]] = [*_walk(Message), TimeMeasurement]
+MESSAGES: list[type[Any]] = [
+    cls
+    for (module, _), cls in REGISTRY.messages.items()
+    if module.startswith("fastlib.message.") and cls is not Message
+] + [TimeMeasurement]
 """Every message of fastlib, which can be written and read by itself."""
 
 

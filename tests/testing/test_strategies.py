@@ -33,8 +33,7 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.codec import Needs, Rule, Wire
-from fastlib.codec.extensions import extensions_of
-from fastlib.message import registry, task
+from fastlib.message import task
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.testing.choices import ByChance, Plainly
 from fastlib.testing.registered import registered
@@ -125,23 +124,6 @@ def test_the_texts_of_free_fields_can_be_chosen() -> None:
 # --- of other packages ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _declarations() -> Any:
-    """Gives back the tables of declarations as they were found."""
-    tables: tuple[dict[Any, Any], ...] = (
-        registry._classes, task._by_task, task._by_result, task._by_type,
-    )  # fmt: skip
-    saved = [dict(table) for table in tables]
-    known = extensions_of(Start)
-    assert known is not None
-    extended = dict(known._records), dict(known._by_key)
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)
-    known._records, known._by_key = extended
-
-
 class Even(Rule):
     """The size is even."""
 
@@ -152,7 +134,7 @@ class Even(Rule):
         return ("size", "must be even") if isinstance(size, int) and size % 2 else None
 
 
-@pytest.mark.usefixtures("_declarations")
+@pytest.mark.usefixtures("isolated_registry")
 def test_tasks_and_options_of_other_packages() -> None:
     class Snapshotted(Result):
         size: Annotated[str | None, Wire("What it takes.")] = None

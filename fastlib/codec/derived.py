@@ -1,0 +1,29 @@
+"""Caches of what is derived from declarations, and one function that empties all of them.
+
+Shapes, compiled readers and writers, checks and strategies are derived from the declared classes
+when they are first needed. `fastlib.testing.isolated_registry` takes declarations back, and then
+nothing may remain that was derived from them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+_clear: list[Callable[[], None]] = []
+
+
+def derived_cache() -> dict[Any, Any]:
+    """Return a dictionary that `clear_derived_caches` empties."""
+    cache: dict[Any, Any] = {}
+    _clear.append(cache.clear)
+    return cache
+
+
+def on_clear(clear: Callable[[], None]) -> None:
+    """Call `clear` whenever all derived caches are emptied, for caches that are no dictionary."""
+    _clear.append(clear)
+
+
+def clear_derived_caches() -> None:
+    """Forget everything that was derived from declarations; it is derived again when needed."""
+    for clear in _clear:
+        clear()

@@ -1,0 +1,88 @@
+"""Isolation of declarations: what a test declares is gone after it."""
+
+import sys
+from types import ModuleType, TracebackType
+from typing import Self
+
+from fastlib.message.registry import REGISTRY, Snapshot
+
+
+class IsolatedRegistry:
+    """A context in which messages, tasks, extensions and results can be declared for a while.
+
+    Entering it again brings back what was declared in it before. It holds for the whole process,
+    all threads included, so nothing else may declare or read messages in the meantime.
+    """
+
+    def __init__(self) -> None:
+        self._inner: Snapshot | None = None
+        self._inner_modules: dict[str, ModuleType] = {}
+        self._outer: tuple[Snapshot, frozenset[str]] | None = None
+
+    def __enter__(self) -> Self:
+        if self._outer is not None:
+            raise RuntimeError("this isolated registry is entered already; make another one")
+        self._outer = (REGISTRY.snapshot(), frozenset(sys.modules))
+        if self._inner is not None:
+            REGISTRY.restore(self._inner)
+            sys.modules.update(self._inner_modules)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._outer is not None
+        before, modules = self._outer
+        self._outer = None
+        self._inner = REGISTRY.snapshot()
+        self._inner_modules = _remove_modules(self._inner, modules)
+        REGISTRY.restore(before)
+
+
+def isolated_registry() -> IsolatedRegistry:
+    """Return a context that forgets, at its end, every declaration that was made in it.
+
+    ::
+
+        def test_snapshots_round_trip():
+            with isolated_registry():
+
+                class Snapshot(Task, task="snapshot vm", result="vm snapshotted"):
+                    vm_name: str
+
+                assert_round_trip(Snapshot(vm_name="vm1"))
+
+    A module that was first imported in the context, and that declares something, is imported anew
+    by the next import after it. Declarations for a whole module of tests stand in a context that
+    its tests enter again::
+
+        declarations = isolated_registry()
+        with declarations:
+
+            class Snapshot(Task, task="snapshot vm", result="vm snapshotted"):
+                vm_name: str
+
+
+        @pytest.fixture(scope="module", autouse=True)
+        def _declared():
+            with declarations:
+                yield
+
+    The pytest plug-in of fastlib has the fixture `isolated_registry`, which is one such context for
+    one test.
+    """
+    return IsolatedRegistry()
+
+
+def _remove_modules(snapshot: Snapshot, before: frozenset[str]) -> dict[str, ModuleType]:
+    """Take the modules that declared something out of `sys.modules`, but those of before."""
+    removed: dict[str, ModuleType] = {}
+    for name in snapshot.declaring_modules() - before:
+        own = name.partition(".")[0] == "fastlib"  # never declared for one test only
+        module = None if own else sys.modules.pop(name, None)
+        if module is not None:
+            removed[name] = module
+    return removed
