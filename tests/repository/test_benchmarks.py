@@ -398,18 +398,19 @@ def test_virsh_is_asked_for_what_fastlib_asks_for():
     pytest.importorskip("libvirt")
     from benchmarks.movers import flags
     from fastlib import MigrateParameter
-    from fastlib.migfra.hypervisors.libvirt.job import order_of
-    from fastlib.migfra.hypervisors.libvirt.migration_spec import Trip
+    from fastlib.migfra.hypervisors.libvirt.migration.arguments import migrate_arguments
+    from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-    trip = Trip(
+    spec = MigrationSpec(
         name="vm1",
         source="hostA",
         destination="hostB",
         parameter=MigrateParameter(migration_type="live"),
     )
     uri = "qemu+tcp://hostB/system"
-    order = order_of(trip, persistent=True, peer=uri, migration_uri=None)
-    assert (order.flags, order.parameters, order.destination_uri) == (flags(), {}, uri)
+    arguments = migrate_arguments(spec, persistent=True, peer=uri, migration_uri=None)
+    found = (arguments.flags, arguments.parameters, arguments.destination_uri)
+    assert found == (flags(), {}, uri)
 
 
 def test_without_a_laboratory_the_migration_benchmark_says_so(monkeypatch, capsys):

@@ -9,14 +9,22 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import Context, HypervisorError
-from fastlib.migfra.hypervisors.libvirt import LibvirtOptions, checks
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
-from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
-from fastlib.migfra.hypervisors.libvirt.site import Site
+from fastlib.migfra.hypervisors.libvirt.migration import checks
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.driver import HOST, domain
-from tests.support.libvirt.played import PAUSED, RUNNING, SHUT_OFF, PlayedDomain, Stage, refusal
+from tests.support.libvirt.fake_libvirt import (
+    PAUSED,
+    RUNNING,
+    SHUT_OFF,
+    FakeDomain,
+    FakeHosts,
+    refusal,
+)
 
 UUID = "11111111-2222-3333-4444-555555555555"
 
@@ -49,12 +57,12 @@ def check_in_earnest(path, here, there, **parameter):
     parameter = {"destination": "default" if there is None else "node02", **parameter}
 
     async def main():
-        site = Site(options, NodeContext("node01"))
+        runtime = LibvirtRuntime(options, NodeContext("node01"))
         try:
-            trip = trip_of(site, task_of(**parameter))
-            return await checks.check(site, trip, Context("node01"))
+            spec = MigrationSpec.from_task(task_of(**parameter), runtime.host)
+            return await checks.check(runtime, spec, Context("node01"))
         finally:
-            await site.connections.close()
+            await runtime.connections.close()
 
     return asyncio.run(main())
 
@@ -64,8 +72,8 @@ SMALL = domain(memory=1024, vcpus=2)
 
 def test_both_hosts_are_good(tmp_path):
     source, destination = check_in_earnest(tmp_path, [SMALL], None)
-    assert source.sighting.running
-    assert not destination.sighting.known
+    assert source.domain_state.running
+    assert not destination.domain_state.known
     assert (source.kind, source.cpus, destination.cpus) == ("TEST", 8, 16)
 
 
@@ -97,54 +105,54 @@ def test_refused_in_earnest(tmp_path, here, there, parameter, why):
 # By hosts that are played
 
 
-def check(stage, **parameter):
+def check(hosts, **parameter):
     task = task_of(**parameter)
-    trip = trip_of(stage.site, task)
-    checked = run_virtual(checks.check(stage.site, trip, stage.context))
-    assert stage.told == []  # nothing is changed
+    spec = MigrationSpec.from_task(task, hosts.runtime.host)
+    checked = run_virtual(checks.check(hosts.runtime, spec, hosts.context))
+    assert hosts.calls == []  # nothing is changed
     return checked
 
 
-def refused(stage, **parameter):
+def refused(hosts, **parameter):
     with pytest.raises(HypervisorError) as caught:
-        check(stage, **parameter)
-    assert stage.told == []
+        check(hosts, **parameter)
+    assert hosts.calls == []
     return str(caught.value)
 
 
 def test_another_kind_of_hypervisor():
-    stage = Stage()
-    stage.destination.kind = "Xen"
-    assert refused(stage) == "node01 has the hypervisor QEMU, node02 has Xen"
+    hosts = FakeHosts()
+    hosts.destination.kind = "Xen"
+    assert refused(hosts) == "node01 has the hypervisor QEMU, node02 has Xen"
 
 
 def test_another_major_version():
-    stage = Stage()
-    stage.source.version, stage.destination.version = 7_002_005, 8_000_000
-    assert refused(stage) == (
+    hosts = FakeHosts()
+    hosts.source.version, hosts.destination.version = 7_002_005, 8_000_000
+    assert refused(hosts) == (
         "node01 has QEMU 7.2.5, node02 has 8.0.0; the major versions must be the same"
     )
-    stage.destination.version = 7_000_000
-    check(stage)
+    hosts.destination.version = 7_000_000
+    check(hosts)
 
 
 def test_no_room():
-    stage = Stage(reserved_memory=100)
-    stage.destination.free = 1123
-    assert refused(stage) == "node02 has 1023 KiB of memory free, vm1 needs 1024 KiB"
-    stage.destination.free = 1124
-    check(stage)
-    stage.destination.free = 50
-    assert "node02 has 0 KiB of memory free" in refused(stage)
-    stage.domain.state_now = [SHUT_OFF, 1]
-    check(stage, migration_type="offline")  # which needs none
+    hosts = FakeHosts(reserved_memory=100)
+    hosts.destination.free = 1123
+    assert refused(hosts) == "node02 has 1023 KiB of memory free, vm1 needs 1024 KiB"
+    hosts.destination.free = 1124
+    check(hosts)
+    hosts.destination.free = 50
+    assert "node02 has 0 KiB of memory free" in refused(hosts)
+    hosts.domain.state_now = [SHUT_OFF, 1]
+    check(hosts, migration_type="offline")  # which needs none
 
 
 @pytest.mark.parametrize("reason", [2, 12, 13])
 def test_left_behind_by_an_earlier_migration(reason):
-    stage = Stage()
-    stage.domain.state_now = [PAUSED, reason]
-    assert refused(stage) == (
+    hosts = FakeHosts()
+    hosts.domain.state_now = [PAUSED, reason]
+    assert refused(hosts) == (
         "vm1 stands still on node01 since an earlier migration, and may run on its destination; "
         "look at both hosts, and destroy what is stale"
     )
@@ -153,10 +161,10 @@ def test_left_behind_by_an_earlier_migration(reason):
 @pytest.mark.parametrize("state", [[RUNNING, 1], [2, 0], [PAUSED, 1], [PAUSED, 5], [7, 0]])
 def test_what_may_migrate(state):
     """Running, waiting for a resource, paused by its user or by an error, asleep."""
-    stage = Stage()
-    stage.domain.state_now = state
-    source, _ = check(stage)
-    assert source.sighting.active
+    hosts = FakeHosts()
+    hosts.domain.state_now = state
+    source, _ = check(hosts)
+    assert source.domain_state.active
 
 
 @pytest.mark.parametrize(
@@ -168,28 +176,28 @@ def test_what_may_migrate(state):
     ],
 )
 def test_what_may_not(state, why):
-    stage = Stage()
-    stage.domain.state_now = state
-    assert refused(stage).startswith(why)
+    hosts = FakeHosts()
+    hosts.domain.state_now = state
+    assert refused(hosts).startswith(why)
 
 
 def test_another_domain_of_that_name():
-    stage = Stage()
-    other = stage.destination.add(PlayedDomain("vm1", SHUT_OFF, 1))
-    check(stage)  # its own definition, which it had left there
+    hosts = FakeHosts()
+    other = hosts.destination.add(FakeDomain("vm1", SHUT_OFF, 1))
+    check(hosts)  # its own definition, which it had left there
     other.uuid = UUID
-    assert refused(stage) == (
-        f"node02 has another domain with the name vm1 (UUID {UUID}, not {stage.domain.uuid}); "
+    assert refused(hosts) == (
+        f"node02 has another domain with the name vm1 (UUID {UUID}, not {hosts.domain.uuid}); "
         "undefine it there first"
     )
 
 
 @pytest.mark.parametrize("name", ["source", "destination"])
 def test_a_host_that_is_away(name):
-    stage = Stage()
-    getattr(stage, name).is_there = False
+    hosts = FakeHosts()
+    getattr(hosts, name).is_there = False
     with pytest.raises(LostError, match="is away"):
-        check(stage)
+        check(hosts)
 
 
 # CPUs
@@ -203,7 +211,7 @@ TYPE = "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>"
 
 
 def asked(xml, capabilities=OF_HOST):
-    return checks.cpu_of(f"<domain type='kvm'>{xml}</domain>", lambda: capabilities)
+    return checks.required_cpu(f"<domain type='kvm'>{xml}</domain>", lambda: capabilities)
 
 
 def never():
@@ -211,7 +219,7 @@ def never():
 
 
 def test_a_model():
-    found = checks.cpu_of(f"<domain type='kvm'>{TYPE}{MODEL}</domain>", never)
+    found = checks.required_cpu(f"<domain type='kvm'>{TYPE}{MODEL}</domain>", never)
     assert (found.of_host, found.architecture, found.machine, found.kind) == (
         False, "x86_64", "pc-q35-7.2", "kvm",
     )  # fmt: skip
@@ -241,27 +249,27 @@ def test_nothing_to_compare(xml, capabilities):
 
 @pytest.mark.parametrize("cpu", [MODEL, PASSED])
 def test_a_cpu_that_the_destination_lacks(cpu):
-    stage = Stage()
-    stage.source.capabilities = OF_HOST
-    stage.domain.above_devices = TYPE + cpu
-    check(stage)
-    ((*described, xml),) = stage.destination.compared
+    hosts = FakeHosts()
+    hosts.source.capabilities = OF_HOST
+    hosts.domain.above_devices = TYPE + cpu
+    check(hosts)
+    ((*described, xml),) = hosts.destination.compared
     assert described == ([] if cpu is PASSED else ["x86_64", "pc-q35-7.2", "kvm"])
     assert ("Skylake" if cpu is PASSED else "Haswell") in xml
-    assert not stage.source.compared
-    stage.destination.cpu_fits = False
-    assert refused(stage) == (
+    assert not hosts.source.compared
+    hosts.destination.cpu_fits = False
+    assert refused(hosts) == (
         "the CPU of node02 lacks what that of vm1 has; give the domain a CPU model that both hosts "
         "have"
     )
-    stage.domain.state_now = [SHUT_OFF, 1]
-    check(stage, migration_type="offline")  # it will start there, or it will not
+    hosts.domain.state_now = [SHUT_OFF, 1]
+    check(hosts, migration_type="offline")  # it will start there, or it will not
 
 
 def test_cpus_that_cannot_be_compared_are_taken_for_good():
-    stage = Stage()
-    stage.domain.above_devices = TYPE + MODEL
-    stage.destination.refuses["compare"] = refusal("NO_SUPPORT", "this function is not supported")
-    check(stage)
-    stage.destination.refuses["compare"] = refusal("INTERNAL_ERROR", "Unknown CPU model Haswell")
-    assert "Unknown CPU model Haswell" in refused(stage)
+    hosts = FakeHosts()
+    hosts.domain.above_devices = TYPE + MODEL
+    hosts.destination.refuses["compare"] = refusal("NO_SUPPORT", "this function is not supported")
+    check(hosts)
+    hosts.destination.refuses["compare"] = refusal("INTERNAL_ERROR", "Unknown CPU model Haswell")
+    assert "Unknown CPU model Haswell" in refused(hosts)

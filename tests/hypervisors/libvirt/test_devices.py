@@ -9,9 +9,10 @@ import pytest
 
 from fastlib.message import PciAddress, PciId
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.libvirt import devices
-from fastlib.migfra.hypervisors.libvirt.api import api
-from tests.support.libvirt.cards import (
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.domain import devices
+from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.pci_devices import (
     FIRST,
     HOSTDEV,
     INTERFACE,
@@ -23,7 +24,6 @@ from tests.support.libvirt.cards import (
     places,
     taken_by,
 )
-from tests.support.libvirt.played import SHUT_OFF, PlayedDomain, refusal
 
 CARD = PciId(vendor=0x15B3, device=0x1004)
 
@@ -72,7 +72,7 @@ def test_a_domain_that_is_shut_off_takes_nothing():
 
 def test_a_network_card_takes_its_device_as_well():
     host = host_of(FIRST)
-    host.add(PlayedDomain("vm2")).devices.append(INTERFACE)
+    host.add(FakeDomain("vm2")).devices.append(INTERFACE)
     with pytest.raises(HypervisorError, match="they are in use by vm2"):
         devices.attach_kind(host, "vm1", CARD)
 
@@ -142,7 +142,7 @@ def test_a_refusal_by_address_is_libvirts():
 
 def test_a_domain_that_goes_meanwhile_takes_nothing():
     host = host_of(FIRST)
-    other = host.add(PlayedDomain("vm2"))
+    other = host.add(FakeDomain("vm2"))
 
     def gone(flags=0):
         raise refusal("NO_DOMAIN", "Domain not found")

@@ -10,159 +10,164 @@ from fastlib.message.tasks import Migrate, Query
 from fastlib.migfra import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt import HostOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from tests.support.libvirt.driver import PATIENCE, domain, play
+from tests.support.libvirt.driver import PATIENCE_SECONDS, domain, run_scenario
 
 
 def test_life_of_a_domain(tmp_path):
-    async def scene(desk):
-        assert await desk.do(Start(xml=domain(), probe_with_ssh=False)) is None
-        assert await desk.state("vm1") == "running"
+    async def scenario(runner):
+        assert await runner.do(Start(xml=domain(), probe_with_ssh=False)) is None
+        assert await runner.state("vm1") == "running"
         with pytest.raises(HypervisorError, match="vm1 runs on node01 already; stop it first"):
-            await desk.do(Start(vm_name="vm1"))
-        assert await desk.do(Suspend(vm_name="vm1")) is None
-        assert await desk.do(Suspend(vm_name="vm1")) == "vm1 was paused already"
-        assert await desk.state("vm1") == "paused"
+            await runner.do(Start(vm_name="vm1"))
+        assert await runner.do(Suspend(vm_name="vm1")) is None
+        assert await runner.do(Suspend(vm_name="vm1")) == "vm1 was paused already"
+        assert await runner.state("vm1") == "paused"
         with pytest.raises(HypervisorError, match=r"vm1 is paused.*resume it first"):
-            await desk.do(Stop(vm_name="vm1"))
-        assert await desk.do(Resume(vm_name="vm1")) is None
-        assert await desk.do(Resume(vm_name="vm1")) == "vm1 was running already"
-        assert await desk.do(Stop(vm_name="vm1")) is None
-        assert await desk.state("vm1") == "shut off"
+            await runner.do(Stop(vm_name="vm1"))
+        assert await runner.do(Resume(vm_name="vm1")) is None
+        assert await runner.do(Resume(vm_name="vm1")) == "vm1 was running already"
+        assert await runner.do(Stop(vm_name="vm1")) is None
+        assert await runner.state("vm1") == "shut off"
         with pytest.raises(HypervisorError, match="vm1 is shut off on node01 already"):
-            await desk.do(Stop(vm_name="vm1"))
+            await runner.do(Stop(vm_name="vm1"))
         with pytest.raises(HypervisorError, match="it is shut off; start it first"):
-            await desk.do(Suspend(vm_name="vm1"))
-        assert await desk.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
-        assert await desk.do(Stop(vm_name="vm1", force=True, undefine=True)) is None
-        assert await desk.state("vm1") is None
+            await runner.do(Suspend(vm_name="vm1"))
+        assert await runner.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
+        assert await runner.do(Stop(vm_name="vm1", force=True, undefine=True)) is None
+        assert await runner.state("vm1") is None
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [Start, Stop, Suspend, Resume])
 def test_no_such_domain(tmp_path, kind):
-    async def scene(desk):
+    async def scenario(runner):
         with pytest.raises(HypervisorError, match="there is no domain vm9 on node01"):
-            await desk.do(kind(vm_name="vm9"))
+            await runner.do(kind(vm_name="vm9"))
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_transient_domain_leaves_nothing(tmp_path):
-    async def scene(desk):
-        await desk.do(Start(xml=domain(), transient=True, probe_with_ssh=False))
-        await desk.do(Stop(vm_name="vm1"))
-        assert await desk.state("vm1") is None
+    async def scenario(runner):
+        await runner.do(Start(xml=domain(), transient=True, probe_with_ssh=False))
+        await runner.do(Stop(vm_name="vm1"))
+        assert await runner.state("vm1") is None
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_size_and_pins(tmp_path):
-    async def scene(desk):
-        await desk.do(
+    async def scenario(runner):
+        await runner.do(
             Start(xml=domain(), memory=32768, vcpus=3, vcpu_map=[[0], [1]], probe_with_ssh=False)
         )
-        (found,) = (await desk.do(Query())).domains
+        (found,) = (await runner.do(Query())).domains
         assert (found.memory, found.vcpus) == (32768, 3)
-        await desk.do(Repin(vm_name="vm1", vcpu_map=[[1, 2], [3]]))
-        assert await desk.recover(Repin(vm_name="vm1", vcpu_map=[[2, 1], [3]]))
+        await runner.do(Repin(vm_name="vm1", vcpu_map=[[1, 2], [3]]))
+        assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[2, 1], [3]]))
         with pytest.raises(HypervisorError, match="is not pinned like that"):
-            await desk.recover(Repin(vm_name="vm1", vcpu_map=[[0], [3]]))
+            await runner.recover(Repin(vm_name="vm1", vcpu_map=[[0], [3]]))
         with pytest.raises(HypervisorError, match="has 4 rows, but vm1 has 3 vCPUs"):
-            await desk.do(Repin(vm_name="vm1", vcpu_map=[[0]] * 4))
+            await runner.do(Repin(vm_name="vm1", vcpu_map=[[0]] * 4))
         with pytest.raises(HypervisorError, match="has CPU 999, but the host has the CPUs 0 to"):
-            await desk.do(Repin(vm_name="vm1", vcpu_map=[[999]]))
-        await desk.do(Stop(vm_name="vm1"))
-        await desk.do(Start(vm_name="vm1", memory=16384, probe_with_ssh=False))
-        (found,) = (await desk.do(Query())).domains
+            await runner.do(Repin(vm_name="vm1", vcpu_map=[[999]]))
+        await runner.do(Stop(vm_name="vm1"))
+        await runner.do(Start(vm_name="vm1", memory=16384, probe_with_ssh=False))
+        (found,) = (await runner.do(Query())).domains
         assert (found.memory, found.vcpus) == (16384, 3)
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_start_that_fails_restores_the_definition(tmp_path):
-    async def scene(desk):
-        await desk.do(Start(xml=domain(), probe_with_ssh=False))
-        await desk.do(Stop(vm_name="vm1"))
+    async def scenario(runner):
+        await runner.do(Start(xml=domain(), probe_with_ssh=False))
+        await runner.do(Stop(vm_name="vm1"))
         cancellation = Cancellation()
-        context = desk.context(cancellation)
+        context = runner.context(cancellation)
         start = Start(vm_name="vm1", memory=1024, probe_hostname="127.0.0.1")
-        starting = asyncio.ensure_future(desk.do(start, context))
+        starting = asyncio.ensure_future(runner.do(start, context))
         async with asyncio.timeout(30):
-            while "probe" not in desk.phases:
+            while "probe" not in runner.phases:
                 await asyncio.sleep(0.01)
         cancellation.cancel()
         with pytest.raises(TaskCancelledError):
             await starting
-        (found,) = (await desk.do(Query())).domains
+        (found,) = (await runner.do(Query())).domains
         assert (found.state, found.memory) == ("shut off", 65536)
 
-    play(scene, tmp_path, probe_port=1)
+    run_scenario(scenario, tmp_path, probe_port=1)
 
 
 def test_stop_those_that_match(tmp_path):
-    async def scene(desk):
+    async def scenario(runner):
         for name in ("vm1", "vm2", "other"):
-            await desk.do(Start(xml=domain(name), probe_with_ssh=False))
-        results = await desk.do(Stop(regex="vm[0-9]"))
+            await runner.do(Start(xml=domain(name), probe_with_ssh=False))
+        results = await runner.do(Stop(regex="vm[0-9]"))
         assert [(each.vm_name, each.status) for each in results] == [
             ("vm1", "success"),
             ("vm2", "success"),
         ]
-        assert await desk.state("other") == "running"
-        assert await desk.do(Stop(regex="vm.*")) == "no active domain's name matches 'vm.*'"
-        results = await desk.recover(Stop(regex=".*"), names=["vm1", "other"])
+        assert await runner.state("other") == "running"
+        assert await runner.do(Stop(regex="vm.*")) == "no active domain's name matches 'vm.*'"
+        results = await runner.recover(Stop(regex=".*"), names=["vm1", "other"])
         assert [each.status for each in results] == ["success", "error"]
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("greeting", "answer"), [(b"SSH-2.0-x\r\n", None), (b"220 mail\r\n", "which is not SSH")]
 )
 def test_probe(tmp_path, greeting, answer):
-    async def scene(desk):
+    async def scenario(runner):
         async def greet(reader, writer):
             writer.write(greeting)
             await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(greet, "127.0.0.1", desk.hypervisor.options.probe_port)
+        server = await asyncio.start_server(
+            greet, "127.0.0.1", runner.hypervisor.options.probe_port
+        )
         start = Start(xml=domain(), probe_hostname="127.0.0.1")
         async with server:
             if answer is None:
-                assert await desk.do(start) is None
+                assert await runner.do(start) is None
             else:
                 with pytest.raises(HypervisorError, match=f"vm1 runs, but .*{answer}"):
-                    await desk.do(start)
-        assert await desk.state("vm1") == "running"
+                    await runner.do(start)
+        assert await runner.state("vm1") == "running"
 
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    play(scene, tmp_path, probe_port=port, start_timeout=1.0)
+    run_scenario(scenario, tmp_path, probe_port=port, start_timeout=1.0)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_host_that_cannot_be_asked(tmp_path, ignored):
-    async def scene(desk):
-        starting = desk.do(Start(xml=domain(), probe_with_ssh=False))
+    async def scenario(runner):
+        starting = runner.do(Start(xml=domain(), probe_with_ssh=False))
         if ignored:
             assert await starting == "node02 could not be asked whether vm1 runs there"
         else:
             with pytest.raises(HypervisorError, match="vm1 may run on node02 already"):
                 await starting
-            assert await desk.state("vm1") is None
+            assert await runner.state("vm1") is None
 
     nodes = ["node01", "node02"]
-    play(scene, tmp_path, nodes=nodes, connect_timeout=0.5, ignore_unreachable_nodes=ignored)
+    run_scenario(
+        scenario, tmp_path, nodes=nodes, connect_timeout=0.5, ignore_unreachable_nodes=ignored
+    )
 
 
 def test_a_start_that_fails_does_not_end_what_another_one_started(tmp_path, monkeypatch):
     """Between the last look and our start, the domain is started by somebody else."""
-    from fastlib.migfra.hypervisors.libvirt import start
+    from fastlib.migfra.hypervisors.libvirt.tasks import start
 
     create = start._create
 
@@ -170,93 +175,92 @@ def test_a_start_that_fails_does_not_end_what_another_one_started(tmp_path, monk
         connection.lookupByName(name).create()
         return create(connection, name, xml, paused)
 
-    async def scene(desk):
+    async def scenario(runner):
         monkeypatch.setattr(start, "_create", started_by_another)
         with pytest.raises(HypervisorError):
-            await desk.do(Start(xml=domain(), probe_with_ssh=False))
-        assert await desk.state("vm1") == "running"
+            await runner.do(Start(xml=domain(), probe_with_ssh=False))
+        assert await runner.state("vm1") == "running"
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_what_stands_still_since_a_migration_is_not_resumed(tmp_path, monkeypatch):
     """It may run on the other host; only who looks there can know."""
-    from fastlib.migfra.hypervisors.libvirt import domains
+    from fastlib.migfra.hypervisors.libvirt.domain import control
 
-    async def scene(desk):
-        await desk.do(Start(xml=domain(), probe_with_ssh=False))
-        await desk.do(Suspend(vm_name="vm1"))
-        monkeypatch.setattr(domains, "PAUSED_FOR_MIGRATION", 1)  # the driver knows no other reason
+    async def scenario(runner):
+        await runner.do(Start(xml=domain(), probe_with_ssh=False))
+        await runner.do(Suspend(vm_name="vm1"))
+        monkeypatch.setattr(control, "PAUSED_FOR_MIGRATION", 1)  # the driver knows no other reason
         with pytest.raises(HypervisorError, match="vm1 stands still on"):
-            await desk.do(Resume(vm_name="vm1"))
-        assert await desk.state("vm1") == "paused"
+            await runner.do(Resume(vm_name="vm1"))
+        assert await runner.state("vm1") == "paused"
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_connections_that_fail_leave_no_threads(tmp_path):
-    async def scene(desk):
-        connections = desk.hypervisor._site.connections
+    async def scenario(runner):
+        connections = runner.hypervisor._runtime.connections
         with pytest.raises(HypervisorError):
             await connections.get("node02", transport="tcp")
         before = {thread.name for thread in threading.enumerate()}
         for _ in range(3):
             with pytest.raises(HypervisorError):
                 await connections.get("node02", transport="tcp")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while {t.name for t in threading.enumerate()} - before - {"asyncio_0"}:
                 await asyncio.sleep(0.01)
 
-    play(scene, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
+    run_scenario(scenario, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
 
 
 def test_a_connection_that_another_task_has_closed_is_lost(tmp_path):
-    async def scene(desk):
-        connection = await desk.hypervisor._site.local()
+    async def scenario(runner):
+        connection = await runner.hypervisor._runtime.local()
         await connection.close()
         with pytest.raises(LostError, match="the connection to libvirt on node01 was lost"):
             await connection.call(lambda raw: raw.getHostname())
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_recovery(tmp_path):
-    async def scene(desk):
+    async def scenario(runner):
         with pytest.raises(HypervisorError, match="the daemon ended while this was under way"):
-            await desk.recover(Start(vm_name="vm1"))
-        assert await desk.recover(Stop(vm_name="vm1"))
-        await desk.do(Start(xml=domain(), probe_with_ssh=False))
-        assert await desk.recover(Start(xml=domain()))
-        assert await desk.recover(Resume(vm_name="vm1"))
+            await runner.recover(Start(vm_name="vm1"))
+        assert await runner.recover(Stop(vm_name="vm1"))
+        await runner.do(Start(xml=domain(), probe_with_ssh=False))
+        assert await runner.recover(Start(xml=domain()))
+        assert await runner.recover(Resume(vm_name="vm1"))
         with pytest.raises(HypervisorError, match="vm1 runs on node01"):
-            await desk.recover(Suspend(vm_name="vm1"))
+            await runner.recover(Suspend(vm_name="vm1"))
         with pytest.raises(HypervisorError, match="vm1 runs on node01"):
-            await desk.recover(Stop(vm_name="vm1"))
+            await runner.recover(Stop(vm_name="vm1"))
         with pytest.raises(HypervisorError, match="before vm1 began to migrate; vm1 runs on"):
-            await desk.recover(Migrate(vm_name="vm1", destination="node02"))
+            await runner.recover(Migrate(vm_name="vm1", destination="node02"))
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_task_waits_for_the_domain_and_can_be_cancelled_meanwhile(tmp_path):
-    async def scene(desk):
-        await desk.do(Start(xml=domain(), probe_with_ssh=False))
+    async def scenario(runner):
+        await runner.do(Start(xml=domain(), probe_with_ssh=False))
         cancellation = Cancellation()
-        from fastlib.migfra.hypervisors.libvirt.cancel_scope import Stopping
 
-        with Stopping(desk.context()) as stopping:
-            async with desk.hypervisor._site.locks.hold("vm1", stopping):
+        with CancelScope(runner.context()) as scope:
+            async with runner.hypervisor._runtime.locks.hold("vm1", scope):
                 waiting = asyncio.ensure_future(
-                    desk.do(Suspend(vm_name="vm1"), desk.context(cancellation))
+                    runner.do(Suspend(vm_name="vm1"), runner.context(cancellation))
                 )
                 await asyncio.sleep(0)
                 cancellation.cancel()
                 with pytest.raises(TaskCancelledError):
                     await waiting
-                other = asyncio.ensure_future(desk.do(Suspend(vm_name="vm1")))
+                other = asyncio.ensure_future(runner.do(Suspend(vm_name="vm1")))
                 await asyncio.sleep(0)
                 assert not other.done()
         await other
-        assert await desk.state("vm1") == "paused"
+        assert await runner.state("vm1") == "paused"
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)

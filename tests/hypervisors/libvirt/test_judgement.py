@@ -5,31 +5,32 @@ import pytest
 from fastlib.message import DeviceIvshmem
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import HostOptions, LibvirtOptions
-from fastlib.migfra.hypervisors.libvirt.description import Changes, changed, ivshmem_xml
-from fastlib.migfra.hypervisors.libvirt.domains import Sighting
-from fastlib.migfra.hypervisors.libvirt.reconcile import Facts, judge
-from fastlib.migfra.hypervisors.libvirt.uris import check_host, migration_uri, remote_uri
+from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host, migration_uri, remote_uri
+from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import Changes, with_changes
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
+from fastlib.migfra.hypervisors.libvirt.migration.reconcile_decision import MigrationFacts, decide
 
 
-def seen(state, reason=0, **facts):
-    return Sighting(known=True, active=True, **{state: True}, reason=reason, **facts)
+def observed(state, reason=0, **facts):
+    return DomainState(known=True, active=True, **{state: True}, reason=reason, **facts)
 
 
-GONE = Sighting()
-OFF = Sighting(known=True)
-RUNS = seen("running", 1)
-AGAIN = seen("running", 6)  # it had stood still for the switch-over
-SENDS = seen("running", 1, migrating=True)
-HALF = seen("paused", 2)
-USER = seen("paused", 1)
-SPLIT = seen("paused", 12)
-BROKEN = seen("paused", 13)
-ARRIVES = seen("paused", 2, migrating=True)
-STARTS = seen("paused", 11)
-ARRIVED = seen("running", 2)
-FETCHES = seen("running", 10, migrating=True)
-TORN = seen("running", 11)
-FAULTY = seen("paused", 5)  # by an error of its disk, so it has run
+GONE = DomainState()
+OFF = DomainState(known=True)
+RUNS = observed("running", 1)
+AGAIN = observed("running", 6)  # it had stood still for the switch-over
+SENDS = observed("running", 1, migrating=True)
+HALF = observed("paused", 2)
+USER = observed("paused", 1)
+SPLIT = observed("paused", 12)
+BROKEN = observed("paused", 13)
+ARRIVES = observed("paused", 2, migrating=True)
+STARTS = observed("paused", 11)
+ARRIVED = observed("running", 2)
+FETCHES = observed("running", 10, migrating=True)
+TORN = observed("running", 11)
+FAULTY = observed("paused", 5)  # by an error of its disk, so it has run
 
 
 @pytest.mark.parametrize(
@@ -94,13 +95,13 @@ FAULTY = seen("paused", 5)  # by an error of its disk, so it has run
 )
 def test_judgement(source, destination, now, at_last):
     for last, expected in ((False, now), (True, at_last)):
-        verdict = judge(source, destination, last=last)
-        told = verdict.action or (verdict.place if verdict.final else "wait")
+        decision = decide(source, destination, last=last)
+        outcome = decision.action or (decision.place if decision.final else "wait")
         what, _, note = expected.partition(", ")  # the note is one of NOTES
-        assert told == what
-        assert not (last and told == "wait")
-        if note and verdict.final:
-            assert NOTES[note] in verdict.note
+        assert outcome == what
+        assert not (last and outcome == "wait")
+        if note and decision.final:
+            assert NOTES[note] in decision.note
 
 
 NOTES = {
@@ -121,9 +122,9 @@ SIGHTINGS = [
 @pytest.mark.parametrize("destination", SIGHTINGS)
 @pytest.mark.parametrize("source", SIGHTINGS)
 def test_what_may_have_run_is_never_ended(source, destination, arrives_paused):
-    facts = Facts(arrives_paused=arrives_paused)
+    facts = MigrationFacts(arrives_paused=arrives_paused)
     for last in (False, True):
-        action = judge(source, destination, facts, last=last).action
+        action = decide(source, destination, facts, last=last).action
         if action == "end destination":
             assert destination.paused
             assert destination.reason in ({1, 2, 11} if arrives_paused else {2, 11})
@@ -143,19 +144,19 @@ def test_what_may_have_run_is_never_ended(source, destination, arrives_paused):
 
 
 def test_one_that_was_paused_stays_so():
-    verdict = judge(HALF, GONE, Facts(was_running=False))
-    assert (verdict.action, verdict.place) == (None, "source")
+    decision = decide(HALF, GONE, MigrationFacts(was_running=False))
+    assert (decision.action, decision.place) == (None, "source")
 
 
 def test_one_that_arrives_paused_has_not_run():
-    facts = Facts(arrives_paused=True)
+    facts = MigrationFacts(arrives_paused=True)
     for source in (RUNS, AGAIN, USER):
-        assert judge(source, USER, facts, last=True).action == "end destination"
-        assert judge(source, USER, Facts(), last=True).action is None
+        assert decide(source, USER, facts, last=True).action == "end destination"
+        assert decide(source, USER, MigrationFacts(), last=True).action is None
 
 
 def test_a_definition_that_the_destination_had_before_tells_nothing():
-    assert judge(HALF, OFF, Facts(known_there=True)).action == "resume source"
+    assert decide(HALF, OFF, MigrationFacts(known_there=True)).action == "resume source"
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "a?x=1", "a@b", "a:1", "-a", "ä", "a#"])
@@ -174,13 +175,15 @@ def test_uris():
         "qemu+ssh://a%40b@node02:23/system?no_tty=1&keyfile=/k%20y"
     )
     assert uri(transport="tls", tls_directory="/pki") == "qemu+tls://node02/system?pkipath=/pki"
-    told = LibvirtOptions(hosts={"node02": HostOptions(address="10.0.0.2", migration_address="m")})
-    assert remote_uri(told, "node02", "qemu", "tcp") == "qemu+tcp://10.0.0.2/system"
-    assert migration_uri(told, "node02", rdma=False) == "tcp://m"
+    options = LibvirtOptions(
+        hosts={"node02": HostOptions(address="10.0.0.2", migration_address="m")}
+    )
+    assert remote_uri(options, "node02", "qemu", "tcp") == "qemu+tcp://10.0.0.2/system"
+    assert migration_uri(options, "node02", rdma=False) == "tcp://m"
     assert migration_uri(LibvirtOptions(), "node02", rdma=True) == "rdma://node02-ib"
     assert migration_uri(LibvirtOptions(), "node02", rdma=False) is None
-    told = LibvirtOptions(migration_host="<host>-mig")
-    assert migration_uri(told, "node02", rdma=False) == "tcp://node02-mig"
+    options = LibvirtOptions(migration_host="<host>-mig")
+    assert migration_uri(options, "node02", rdma=False) == "tcp://node02-mig"
 
 
 @pytest.mark.parametrize("text", ["remote-uri: 'qemu://x/'", "local-uri: 'qemu://<nix>'"])
@@ -195,12 +198,12 @@ threads='1'/><numa><cell id='0'/><cell id='1'/></numa></cpu>
 
 
 def test_changes():
-    assert changed(CELLS, Changes()) is CELLS
-    xml = changed(CELLS, Changes(memnode_map=[[0], [1, 2]], vcpu_map=[[3, 1]]))
+    assert with_changes(CELLS, Changes()) is CELLS
+    xml = with_changes(CELLS, Changes(memnode_map=[[0], [1, 2]], vcpu_map=[[3, 1]]))
     assert '<memnode cellid="1" mode="strict" nodeset="1,2" />' in xml
     assert '<vcpupin vcpu="0" cpuset="1,3" />' in xml
     assert 'cpuset="1"' not in xml
-    assert '<memory mode="strict" nodeset="0" />' in changed(CELLS, Changes(memnode_map=[[0]]))
+    assert '<memory mode="strict" nodeset="0" />' in with_changes(CELLS, Changes(memnode_map=[[0]]))
     for changes, why in (
         (Changes(memnode_map=[[0]] * 3), "3 rows, but the domain has 2 NUMA cells"),
         (Changes(memnode_map=[[]]), "no memory node in a row"),
@@ -209,7 +212,7 @@ def test_changes():
         (Changes(vcpu_map=[[]]), "has no CPU for vCPU 0"),
     ):
         with pytest.raises(HypervisorError, match=why):
-            changed(CELLS, changes)
+            with_changes(CELLS, changes)
 
 
 def test_shared_memory():

@@ -13,7 +13,7 @@ import pytest
 
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import errors
-from fastlib.migfra.hypervisors.libvirt.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.errors import (
     LibvirtError,
     LostError,
@@ -228,7 +228,7 @@ def connection():
 
 
 @pytest.mark.parametrize(
-    ("call", "kind", "told"),
+    ("call", "kind", "text"),
     [
         (lambda c: c.lookupByName("vm9"), NoDomainError,
          "there is no domain vm9 on node07; look at its spelling"),
@@ -243,11 +243,11 @@ def connection():
          "libvirt on node07: internal error: Domain 'test' is already running"),
     ],
 )  # fmt: skip
-def test_calls_that_the_driver_refuses(connection, call, kind, told):
+def test_calls_that_the_driver_refuses(connection, call, kind, text):
     with pytest.raises(api().libvirtError) as caught:
         call(connection)
     found = translated(caught.value, HOST, "vm9")
-    assert str(found) == told
+    assert str(found) == text
     assert type(found) is kind
     assert isinstance(found, HypervisorError)
     assert (found.code, found.said) == (caught.value.get_error_code(), str(caught.value))
@@ -267,7 +267,7 @@ def test_a_connection_that_is_closed():
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "kind", "told"),
+    ("code", "said", "kind", "text"),
     [
         ("VIR_ERR_NO_DOMAIN", "Domain not found: no domain with matching name 'vm9'", NoDomainError,
          "there is no domain vm9 on node07; look at its spelling"),
@@ -300,10 +300,10 @@ def test_a_connection_that_is_closed():
          "libvirt on node07: internal error: unable to execute QEMU command 'migrate': two lines"),
     ],
 )  # fmt: skip
-def test_what_calls_gave_elsewhere(code, said, kind, told):
+def test_what_calls_gave_elsewhere(code, said, kind, text):
     found = translated(made(said, code), HOST, "vm9")
     assert type(found) is kind
-    assert str(found) == told.format(said=said)
+    assert str(found) == text.format(said=said)
     assert found.code == getattr(api(), code)
 
 

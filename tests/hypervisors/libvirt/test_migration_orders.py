@@ -9,15 +9,16 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter, SwapWith
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.libvirt import job, pscom
-from fastlib.migfra.hypervisors.libvirt.api import api
-from fastlib.migfra.hypervisors.libvirt.cancel_scope import Stopping
-from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
-from fastlib.migfra.hypervisors.libvirt.migration import Migration
-from fastlib.migfra.hypervisors.libvirt.swap import trips_of
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.migration import migration, pscom
+from fastlib.migfra.hypervisors.libvirt.migration.arguments import check_parameter
+from fastlib.migfra.hypervisors.libvirt.migration.call import _perform
+from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.tasks.results import retry_counter
 from fastlib.migfra.virt import precopy
-from tests.support.libvirt.played import Stage
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 PERSISTENT = {"PERSIST_DEST", "UNDEFINE_SOURCE"}
 PEER = {"PEER2PEER"}
@@ -51,34 +52,34 @@ def task_of(**parameter):
     return Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
 
 
-def migration_of(stage, task):
-    trip = trip_of(stage.site, task)
-    stopping = Stopping(stage.context)
-    return Migration(stage.site, trip, stopping, stage.context, stage.context.measurement)
+def migration_of(hosts, task):
+    spec = MigrationSpec.from_task(task, hosts.runtime.host)
+    scope = CancelScope(hosts.context)
+    return Migration(hosts.runtime, spec, scope, hosts.context, hosts.context.measurement)
 
 
 @pytest.fixture
-def order_of(monkeypatch):
+def migrate_arguments(monkeypatch):
     """Gives the order of a migration, as it comes to what carries it out."""
     orders = []
 
-    async def run(site, trip, order, stopping, context):
-        orders.append(order)
+    async def run(runtime, spec, arguments, scope, context):
+        orders.append(arguments)
 
-    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr(migration, "run_migration", run)
 
-    def order_of(task, *, persistent=True, **options):
-        async def scene():
-            stage = Stage(**options)
-            stage.domain.persistent = persistent
-            migration = migration_of(stage, task)
+    def migrate_arguments(task, *, persistent=True, **options):
+        async def scenario():
+            hosts = FakeHosts(**options)
+            hosts.domain.persistent = persistent
+            migration = migration_of(hosts, task)
             migration._persistent = persistent
             await migration._move()
 
-        asyncio.run(scene())
+        asyncio.run(scenario())
         return orders.pop()
 
-    return order_of
+    return migrate_arguments
 
 
 def named(flags):
@@ -103,21 +104,21 @@ def test_every_option_has_a_probe():
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 @pytest.mark.parametrize("field", sorted(MigrateParameter.__struct_fields__))
-def test_no_option_is_ignored(order_of, field, mode):
+def test_no_option_is_ignored(migrate_arguments, field, mode):
     """Each changes the order, or what is decided on the way, or what is done around it."""
 
     def effects(**parameter):
-        stage = Stage(migration=mode)
+        hosts = FakeHosts(migration=mode)
         task = task_of(**parameter)
-        trip = trip_of(stage.site, task)
+        spec = MigrationSpec.from_task(task, hosts.runtime.host)
         swaps = task.parameter is not None and task.parameter.swap_with is not None
         return [
-            order_of(task, migration=mode),
-            precopy.Options.of(trip.parameter),
-            stage.site.connections.uri("node02", trip.driver, trip.transport),
-            asyncio.run(pscom.count_of(stage.site, trip)),
+            migrate_arguments(task, migration=mode),
+            precopy.Options.of(spec.parameter),
+            hosts.runtime.connections.uri("node02", spec.driver, spec.transport),
+            asyncio.run(pscom.process_count(hosts.runtime, spec)),
             retry_counter(task),
-            trips_of(trip, task)[1].name if swaps else None,
+            spec.swap_specs(task)[1].name if swaps else None,
         ]
 
     assert effects(**{field: PROBES[field]}) != effects()
@@ -127,16 +128,18 @@ def test_no_option_is_ignored(order_of, field, mode):
 @pytest.mark.parametrize("kind", ["live", "warm", "offline", None])
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
-def test_kinds(order_of, kind, persistent, mode):
-    order = order_of(task_of(migration_type=kind), persistent=persistent, migration=mode)
+def test_kinds(migrate_arguments, kind, persistent, mode):
+    arguments = migrate_arguments(
+        task_of(migration_type=kind), persistent=persistent, migration=mode
+    )
     expected = PERSISTENT if persistent else set()
     expected = expected | (PEER if mode == "peer-to-peer" else set())
     if kind in ("live", "offline"):
         expected = expected | {kind.upper()}
-    assert named(order.flags) == expected
-    assert order.parameters == {}
-    assert order.name == "vm1"
-    assert order.destination_uri == (PEER_URI if mode == "peer-to-peer" else None)
+    assert named(arguments.flags) == expected
+    assert arguments.parameters == {}
+    assert arguments.name == "vm1"
+    assert arguments.destination_uri == (PEER_URI if mode == "peer-to-peer" else None)
 
 
 @pytest.mark.parametrize(
@@ -169,14 +172,14 @@ def test_kinds(order_of, kind, persistent, mode):
         ({"rdma_migration": False}, set(), {}),
     ],
 )
-def test_options(order_of, parameter, flags, parameters):
-    order = order_of(task_of(**parameter))
-    assert named(order.flags) == PERSISTENT | PEER | flags
-    assert order.parameters == keys(**parameters)
+def test_options(migrate_arguments, parameter, flags, parameters):
+    arguments = migrate_arguments(task_of(**parameter))
+    assert named(arguments.flags) == PERSISTENT | PEER | flags
+    assert arguments.parameters == keys(**parameters)
 
 
-def test_all_at_once(order_of):
-    order = order_of(
+def test_all_at_once(migrate_arguments):
+    arguments = migrate_arguments(
         task_of(
             migration_type="live",
             rdma_migration=True,
@@ -191,30 +194,30 @@ def test_all_at_once(order_of):
         migration_host="<host>-mig",
         rdma_host="<host>-fast",
     )
-    assert named(order.flags) == PERSISTENT | PEER | {
+    assert named(arguments.flags) == PERSISTENT | PEER | {
         "LIVE", "PAUSED", "AUTO_CONVERGE", "POSTCOPY", "COMPRESSED", "PARALLEL",
     }  # fmt: skip
-    assert order.parameters == keys(
+    assert arguments.parameters == keys(
         URI="rdma://node02-fast",
         BANDWIDTH=1,
         BANDWIDTH_POSTCOPY=1,
         PARALLEL_CONNECTIONS=255,
         COMPRESSION="zstd",
     )
-    assert order.destination_uri == "qemu+tcp://node02/system"
+    assert arguments.destination_uri == "qemu+tcp://node02/system"
 
 
-def test_offline_moves_only_the_definition(order_of):
+def test_offline_moves_only_the_definition(migrate_arguments):
     """No memory is sent, so nothing is said of how."""
     parameter = {**PROBES, "migration_type": "offline", "swap_with": None}
-    order = order_of(task_of(**parameter), migration_host="<host>-mig")
-    assert named(order.flags) == PERSISTENT | PEER | {"OFFLINE"}
-    assert order.parameters == {}
+    arguments = migrate_arguments(task_of(**parameter), migration_host="<host>-mig")
+    assert named(arguments.flags) == PERSISTENT | PEER | {"OFFLINE"}
+    assert arguments.parameters == {}
 
 
-def test_another_network_for_memory(order_of):
-    order = order_of(task_of(), migration_host="<host>-mig")
-    assert order.parameters == keys(URI="tcp://node02-mig")
+def test_another_network_for_memory(migrate_arguments):
+    arguments = migrate_arguments(task_of(), migration_host="<host>-mig")
+    assert arguments.parameters == keys(URI="tcp://node02-mig")
 
 
 class Performing:
@@ -232,15 +235,15 @@ class Performing:
 
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
-def test_who_is_asked(order_of, mode):
-    order = order_of(task_of(bandwidth_limit=5), migration=mode)
+def test_who_is_asked(migrate_arguments, mode):
+    arguments = migrate_arguments(task_of(bandwidth_limit=5), migration=mode)
     source, destination = Performing(), object()
-    job._perform(source, "vm1", order, destination)
+    _perform(source, "vm1", arguments, destination)
     assert source.name == "vm1"
     call, where = ("migrateToURI3", PEER_URI) if mode == "peer-to-peer" else (
         "migrate3", destination,
     )  # fmt: skip
-    assert source.asked == (call, where, order.parameters, order.flags)
+    assert source.asked == (call, where, arguments.parameters, arguments.flags)
 
 
 # Options that contradict each other
@@ -262,9 +265,9 @@ def test_who_is_asked(order_of, mode):
     ],
 )  # fmt: skip
 def test_refusals(parameter, why):
-    trip = trip_of(Stage().site, task_of(**parameter))
+    spec = MigrationSpec.from_task(task_of(**parameter), FakeHosts().runtime.host)
     with pytest.raises(HypervisorError, match=why):
-        job.check_parameter(trip)
+        check_parameter(spec)
 
 
 @pytest.mark.parametrize(
@@ -279,4 +282,4 @@ def test_refusals(parameter, why):
     ],
 )
 def test_what_is_not_refused(parameter):
-    job.check_parameter(trip_of(Stage().site, task_of(**parameter)))
+    check_parameter(MigrationSpec.from_task(task_of(**parameter), FakeHosts().runtime.host))

@@ -8,20 +8,20 @@ import pytest
 from fastlib import MigrateParameter
 from fastlib.migfra import Context, DaemonServices, HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
-from fastlib.migfra.hypervisors.libvirt.migration_spec import Trip
-from fastlib.migfra.hypervisors.libvirt.pscom import Pscom, count_of
-from fastlib.migfra.hypervisors.libvirt.site import Site
+from fastlib.migfra.hypervisors.libvirt.migration.pscom import Pscom, process_count
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
 
-PATIENCE = 30.0
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.mark.parametrize("answering", [3, 2])
 def test_suspend_and_resume(answering):
     asked = []
 
-    async def scene():
+    async def scenario():
         broker = MemoryBroker()
         options = MemoryOptions(broker=broker)
         async with await connect_async(options) as own, await connect_async(options) as processes:
@@ -37,29 +37,29 @@ def test_suspend_and_resume(answering):
                 Context("node01", services=DaemonServices(communicator=own)),
                 "vm1",
                 3,
-                PATIENCE if answering == 3 else 0.2,
+                PATIENCE_SECONDS if answering == 3 else 0.2,
             )  # fmt: skip
             await pscom.suspend()
             await pscom.resume()
 
     if answering == 3:
-        asyncio.run(scene())
+        asyncio.run(scenario())
         assert asked == [b"suspend", b"resume"]
     else:
         with pytest.raises(HypervisorError, match="2 of 3 pscom processes in vm1 have answered"):
-            asyncio.run(scene())
+            asyncio.run(scenario())
 
 
 def count(text, **options):
-    site = Site(LibvirtOptions(**options), NodeContext("node01"))
-    trip = Trip(
+    runtime = LibvirtRuntime(LibvirtOptions(**options), NodeContext("node01"))
+    spec = MigrationSpec(
         name="127.0.0.1",  # nobody listens there
         source="node01",
         destination="node02",
         parameter=MigrateParameter(),
         pscom_hook_procs=text,
     )
-    return asyncio.run(count_of(site, trip))
+    return asyncio.run(process_count(runtime, spec))
 
 
 def test_counts():

@@ -11,19 +11,26 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.libvirt.cancel_scope import Stopping
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
-from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
-from fastlib.migfra.hypervisors.libvirt.storage_migration import StoredMigration
+from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
 from fastlib.migfra.hypervisors.simulated import run_virtual
-from tests.support.libvirt.played import PAUSED, RUNNING, SHUT_OFF, PlayedDomain, Stage, refusal
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.fake_libvirt import (
+    PAUSED,
+    RUNNING,
+    SHUT_OFF,
+    FakeDomain,
+    FakeHosts,
+    refusal,
+)
 
 
 def broken():
     return refusal("OPERATION_FAILED", "cannot read the file")
 
 
-class Storing(Stage):
+class Storing(FakeHosts):
     """A migration of vm1 by way of a file."""
 
     def __init__(self, path, *, persistent=True, was_running=True, **parameter):
@@ -37,86 +44,87 @@ class Storing(Stage):
             destination="node02",
             parameter=MigrateParameter(migration_type="live", **parameter),
         )
-        self.stopping = Stopping(self.context)
-        self.migration = StoredMigration(
-            self.site, trip_of(self.site, task), self.stopping, self.context,
+        self.scope = CancelScope(self.context)
+        spec = MigrationSpec.from_task(task, self.runtime.host)
+        self.migration = MigrationViaStorage(
+            self.runtime, spec, self.scope, self.context,
             self.context.measurement,
         )  # fmt: skip
         record = self.migration.record
-        record.kept = msgspec.structs.replace(record.kept, was_running=was_running)
+        record.state = msgspec.structs.replace(record.state, was_running=was_running)
 
     async def save(self):
         await self.migration.save(str(self.path))
 
     @property
     def kept(self):
-        return self.migration.record.kept
+        return self.migration.record.state
 
     def forget(self):
-        self.told.clear()
+        self.calls.clear()
 
 
-def play(scene, path, **told):
+def run_scenario(scenario, path, **parameter):
     async def main():
-        storing = Storing(path, **told)
-        with storing.stopping:
-            await scene(storing)
+        storing = Storing(path, **parameter)
+        with storing.scope:
+            await scenario(storing)
 
     run_virtual(main())
 
 
 @pytest.mark.parametrize("persistent", [True, False])
 def test_there(tmp_path, persistent):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         assert storing.path.exists()
         assert (storing.kept.phase, storing.kept.path) == ("saved", str(storing.path))
-        await storing.migration.restore_there()
+        await storing.migration.restore_on_destination()
         defining = ["node02: define", "node01: undefine"] if persistent else []
-        assert storing.told == ["node01: save", "node02: restore", *defining]
+        assert storing.calls == ["node01: save", "node02: restore", *defining]
         assert storing.destination.domains["vm1"].state()[0] == RUNNING
         assert "vm1" not in storing.source.domains
         assert not storing.path.exists()
         assert storing.kept.path is None
 
-    play(scene, tmp_path, persistent=persistent)
+    run_scenario(scenario, tmp_path, persistent=persistent)
 
 
 def test_one_that_was_paused_stays_so(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
-        await storing.migration.restore_there()
+        await storing.migration.restore_on_destination()
         assert storing.destination.domains["vm1"].state()[0] == PAUSED
 
-    play(scene, tmp_path, was_running=False)
+    run_scenario(scenario, tmp_path, was_running=False)
 
 
 def test_it_is_pinned_before_it_runs(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         storing.forget()
-        await storing.migration.restore_there()
-        assert storing.told[0] == "node02: restore"
-        assert storing.told[-3:] == ["node02: pin 0:1", "node02: pin 1:2,3", "node02: resume"]
+        await storing.migration.restore_on_destination()
+        assert storing.calls[0] == "node02: restore"
+        assert storing.calls[-3:] == ["node02: pin 0:1", "node02: pin 1:2,3", "node02: resume"]
 
-    play(scene, tmp_path, vcpu_map=[[1], [2, 3]])
+    run_scenario(scenario, tmp_path, vcpu_map=[[1], [2, 3]])
 
 
 def test_and_back_here(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
-        assert await storing.migration.restore_here() == ["vm1 runs on node01"]
-        assert storing.told == ["node01: save", "node01: restore"]
+        assert await storing.migration.restore_on_source() == ["vm1 runs on node01"]
+        assert storing.calls == ["node01: save", "node01: restore"]
         assert not storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 # Saving
 
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         storing.path.write_text("somebody's memory")
         with pytest.raises(HypervisorError) as caught:
             await storing.migration.check_path(str(storing.path))
@@ -125,27 +133,27 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
             "restored; move it away"
         )
         assert storing.path.read_text() == "somebody's memory"
-        assert storing.told == []
+        assert storing.calls == []
         assert storing.domain.state()[0] == RUNNING
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_save_that_fails_leaves_it_where_it_is(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         storing.domain.refuses["save"] = refusal("OPERATION_FAILED", "no space left")
         with pytest.raises(HypervisorError) as caught:
             await storing.save()
         assert not isinstance(caught.value, FinalError)
         assert "no space left" in str(caught.value)
         assert str(caught.value).endswith("; vm1 runs on node01")
-        assert "restore" not in "".join(storing.told)
+        assert "restore" not in "".join(storing.calls)
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_half_a_file_is_not_a_domain_that_is_saved(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         def half():
             storing.path.write_text("half")
             raise refusal("OPERATION_ABORTED", "canceled by client")
@@ -153,14 +161,14 @@ def test_half_a_file_is_not_a_domain_that_is_saved(tmp_path):
         storing.domain.on["save"] = half
         with pytest.raises(HypervisorError, match=r"canceled by client.*; vm1 runs on node01"):
             await storing.save()
-        assert storing.told == ["node01: save"]
+        assert storing.calls == ["node01: save"]
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_save_that_came_about_all_the_same(tmp_path, cancelled):
-    async def scene(storing):
+    async def scenario(storing):
         def lost():
             storing.path.write_text("vm1")
             storing.domain.state_now = [SHUT_OFF, 5]
@@ -176,9 +184,9 @@ def test_a_save_that_came_about_all_the_same(tmp_path, cancelled):
         with pytest.raises(TaskCancelledError) as caught:
             await storing.save()
         assert str(caught.value) == "cancelled; vm1 runs on node01"
-        assert storing.told == ["node01: save", "node01: restore"]
+        assert storing.calls == ["node01: save", "node01: restore"]
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 # Restoring fails
@@ -189,68 +197,68 @@ async def restoring_fails(storing):
     await storing.save()
     storing.forget()
     with pytest.raises(FinalError) as caught:
-        await storing.migration.restore_there()
+        await storing.migration.restore_on_destination()
     assert not isinstance(caught.value, ArrivedError)
     return str(caught.value)
 
 
 def test_what_is_not_active_there_is_restored_here(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         storing.destination.refuses["restore"] = broken()
         text = await restoring_fails(storing)
         assert text == (
             "vm1 could not be restored on node02: libvirt on node02: cannot read the file; "
             "vm1 runs on node01"
         )
-        assert storing.told == ["node02: restore", "node01: restore"]
+        assert storing.calls == ["node02: restore", "node01: restore"]
         assert storing.domain.state()[0] == RUNNING
         assert not storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_the_destination_is_asked_before_anything_else_is_done(tmp_path):
     """It has come there in spite of the error, so it has arrived, and runs nowhere else."""
 
-    async def scene(storing):
+    async def scenario(storing):
         def restored_all_the_same():
-            domain = PlayedDomain("vm1", RUNNING, 3)
+            domain = FakeDomain("vm1", RUNNING, 3)
             storing.destination.add(domain)
 
         await storing.save()
         storing.forget()
         storing.destination.on["restore"] = restored_all_the_same
         storing.destination.refuses["restore"] = broken()
-        await storing.migration.restore_there()
-        assert storing.told == ["node02: restore", "node02: define", "node01: undefine"]
+        await storing.migration.restore_on_destination()
+        assert storing.calls == ["node02: restore", "node02: define", "node01: undefine"]
         assert "vm1" not in storing.source.domains
         assert not storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_call_that_is_late_is_waited_for(tmp_path):
     """Not active at the first look, and active at the second."""
 
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         storing.forget()
         storing.destination.refuses["restore"] = broken()
-        late = PlayedDomain("vm1", RUNNING, 3)
+        late = FakeDomain("vm1", RUNNING, 3)
         asyncio.get_running_loop().call_later(0.1, storing.destination.add, late)
-        await storing.migration.restore_there()
-        assert "node01: restore" not in storing.told
+        await storing.migration.restore_on_destination()
+        assert "node01: restore" not in storing.calls
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_what_is_still_being_restored_is_waited_for(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         storing.forget()
 
         def begun():
-            arriving = storing.destination.add(PlayedDomain("vm1", PAUSED, 5))
+            arriving = storing.destination.add(FakeDomain("vm1", PAUSED, 5))
             arriving.job = {}
 
             def over():
@@ -261,16 +269,16 @@ def test_what_is_still_being_restored_is_waited_for(tmp_path):
         storing.destination.on["restore"] = begun
         storing.destination.refuses["restore"] = broken()
         with pytest.raises(FinalError, match=r"could not be restored .*; vm1 runs on node01"):
-            await storing.migration.restore_there()
-        assert storing.told == ["node02: restore", "node01: restore"]
+            await storing.migration.restore_on_destination()
+        assert storing.calls == ["node02: restore", "node01: restore"]
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_destination_that_is_gone_keeps_the_file(tmp_path):
     """It may run there, so it is not restored here."""
 
-    async def scene(storing):
+    async def scenario(storing):
         def gone():
             storing.destination.is_there = False
 
@@ -281,16 +289,16 @@ def test_a_destination_that_is_gone_keeps_the_file(tmp_path):
             f"; it is saved in {storing.path}, and whether it runs on node02 cannot be asked: look "
             f"there, and only if it does not, use virsh restore {storing.path}"
         )
-        assert storing.told == ["node02: restore"]
+        assert storing.calls == ["node02: restore"]
         assert storing.path.read_text() == "vm1"
         assert storing.domain.state()[0] == SHUT_OFF
         assert (storing.kept.phase, storing.kept.path) == ("restoring", str(storing.path))
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_it_can_be_restored_nowhere(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         storing.destination.refuses["restore"] = broken()
         storing.source.refuses["restore"] = broken()
         text = await restoring_fails(storing)
@@ -301,21 +309,21 @@ def test_it_can_be_restored_nowhere(tmp_path):
         )
         assert storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_here_in_spite_of_an_error(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         def restored_all_the_same():
             storing.domain.state_now = [RUNNING, 3]
 
         await storing.save()
         storing.source.on["restore"] = restored_all_the_same
         storing.source.refuses["restore"] = broken()
-        assert await storing.migration.restore_here() == ["vm1 runs on node01"]
+        assert await storing.migration.restore_on_source() == ["vm1 runs on node01"]
         assert not storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 # What is wrong at the end
@@ -330,38 +338,38 @@ def undeletable(monkeypatch):
 
 
 def test_a_file_that_cannot_be_removed_is_told(tmp_path, undeletable):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         with pytest.raises(ArrivedError) as caught:
-            await storing.migration.restore_there()
+            await storing.migration.restore_on_destination()
         assert str(caught.value) == (
             f"vm1 runs on node02, but could not remove {storing.path}: Permission denied"
         )
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_file_that_cannot_be_removed_is_told_here_as_well(tmp_path, undeletable):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
-        assert await storing.migration.restore_here() == [
+        assert await storing.migration.restore_on_source() == [
             "vm1 runs on node01",
             f"could not remove {storing.path}: Permission denied",
         ]
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)
 
 
 def test_a_definition_that_cannot_move_is_told(tmp_path):
-    async def scene(storing):
+    async def scenario(storing):
         await storing.save()
         storing.destination.refuses["define"] = broken()
         storing.domain.refuses["undefine"] = broken()
         with pytest.raises(ArrivedError) as caught:
-            await storing.migration.restore_there()
+            await storing.migration.restore_on_destination()
         text = str(caught.value)
         assert text.startswith("vm1 runs on node02, but could not define it there: libvirt on node")
         assert "; could not forget its definition on node01: libvirt on node01: " in text
         assert not storing.path.exists()
 
-    play(scene, tmp_path)
+    run_scenario(scenario, tmp_path)

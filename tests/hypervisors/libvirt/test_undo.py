@@ -7,15 +7,24 @@ import pytest
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import Context, FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.config.sections import RetrySection
-from fastlib.migfra.hypervisors.libvirt import job
-from fastlib.migfra.hypervisors.libvirt.cancel_scope import Stopping
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
-from fastlib.migfra.hypervisors.libvirt.migrate import trip_of
-from fastlib.migfra.hypervisors.libvirt.migration import Migration, Pscom
-from fastlib.migfra.hypervisors.libvirt.undo import Undo
+from fastlib.migfra.hypervisors.libvirt.migration import migration
+from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.pscom import Pscom
+from fastlib.migfra.hypervisors.libvirt.tasks.undo import Undo
 from fastlib.migfra.hypervisors.simulated import run_virtual
-from tests.support.libvirt.cards import FIRST, HOSTDEV, SECOND, SHMEM, host_of, places, taken_by
-from tests.support.libvirt.played import PAUSED, Stage, refusal
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts, refusal
+from tests.support.libvirt.pci_devices import (
+    FIRST,
+    HOSTDEV,
+    SECOND,
+    SHMEM,
+    host_of,
+    places,
+    taken_by,
+)
 from tests.support.migfra.bench import Bench
 from tests.support.migfra.scripted import Scripted
 
@@ -47,7 +56,7 @@ def test_the_last_step_is_taken_back_first():
 # A migration
 
 
-class Undoing(Stage):
+class Undoing(FakeHosts):
     """A migration of a domain with all that has to be put aside for it."""
 
     def __init__(self, **parameter):
@@ -58,15 +67,16 @@ class Undoing(Stage):
         self.domain.starts_with_host = True
         parameter = {"pscom_hook_procs": "3", "migration_type": "live", **parameter}
         task = Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
-        self.stopping = Stopping(self.context)
+        self.scope = CancelScope(self.context)
+        spec = MigrationSpec.from_task(task, self.runtime.host)
         self.migration = Migration(
-            self.site, trip_of(self.site, task), self.stopping, self.context,
+            self.runtime, spec, self.scope, self.context,
             self.context.measurement,
         )  # fmt: skip
 
     async def failed(self, kind=HypervisorError):
         """The text of the error that a migration ends with."""
-        with pytest.raises(HypervisorError) as caught, self.stopping:
+        with pytest.raises(HypervisorError) as caught, self.scope:
             await self.migration.run()
         assert type(caught.value) is kind
         return str(caught.value)
@@ -77,32 +87,32 @@ BACK = ["node01: attach shared", f"node01: attach {FIRST}", f"node01: attach {SE
 
 
 @pytest.fixture
-def play(monkeypatch):
-    """Plays a scene with a migration whose pscom processes and whose move are the scene's."""
+def run_scenario(monkeypatch):
+    """Plays a scenario with a migration whose pscom processes and whose move are the scenario's."""
 
-    def play(scene, **parameter):
+    def run_scenario(scenario, **parameter):
         async def main():
             undoing = Undoing(**parameter)
             undoing.pscom, undoing.move = {}, None
 
             async def answer(self, what):
-                undoing.told.append(f"pscom {what}")
+                undoing.calls.append(f"pscom {what}")
                 if what in undoing.pscom:
                     raise undoing.pscom[what]
 
-            async def run(site, trip, order, stopping, context):
-                undoing.told.append("move")
+            async def run(runtime, spec, order, scope, context):
+                undoing.calls.append("move")
                 await undoing.move()
 
-            monkeypatch.setattr(Pscom, "suspend", lambda self, stopping: answer(self, "suspend"))
+            monkeypatch.setattr(Pscom, "suspend", lambda self, scope: answer(self, "suspend"))
             monkeypatch.setattr(Pscom, "resume", lambda self: answer(self, "resume"))
-            monkeypatch.setattr(job, "run", run)
+            monkeypatch.setattr(migration, "run_migration", run)
             async with asyncio.timeout(1000):
-                await scene(undoing)
+                await scenario(undoing)
 
         run_virtual(main())
 
-    return play
+    return run_scenario
 
 
 def raising(error):
@@ -113,57 +123,57 @@ def raising(error):
 
 
 def test_all_is_put_back_when_the_move_fails(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         assert await undoing.failed() == (
             "vm1 did not migrate to node02: no route to node02; vm1 runs on node01"
         )
-        assert undoing.told == ["pscom suspend", "move", *BACK, "pscom resume"]
-        kept = undoing.migration.record.kept
+        assert undoing.calls == ["pscom suspend", "move", *BACK, "pscom resume"]
+        kept = undoing.migration.record.state
         assert (kept.detached, kept.pscom) == ((), 0)
         assert undoing.phases == ["check", "prepare", "migrate", "undo"]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_the_longest_downtime_is_taken_back(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         await undoing.failed()
-        assert [what for what in undoing.told if "downtime" in what] == [
+        assert [what for what in undoing.calls if "downtime" in what] == [
             "node01: downtime 100", "node01: downtime 300",
         ]  # fmt: skip
 
-    play(scene, max_downtime=100)
+    run_scenario(scenario, max_downtime=100)
 
 
 def test_one_that_was_paused_for_it_runs_on(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         async def paused():
             undoing.domain.state_now = [PAUSED, 1]
             raise HypervisorError("not finished")
 
         undoing.move = paused
         assert (await undoing.failed()).endswith("; vm1 runs on node01")
-        assert undoing.told == [
+        assert undoing.calls == [
             "pscom suspend", "move", "node01: resume", *BACK, "pscom resume",
         ]  # fmt: skip
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_one_that_was_paused_before_stays_so(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.domain.state_now = [PAUSED, 1]
         undoing.move = raising(HypervisorError("not finished"))
         assert (await undoing.failed()).endswith("; vm1 is paused on node01")
-        assert "node01: resume" not in undoing.told
+        assert "node01: resume" not in undoing.calls
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.domain.refuses["attach"] = refusal("INTERNAL_ERROR", "no")
         undoing.pscom["resume"] = HypervisorError("2 of 3 have answered")
         undoing.move = raising(HypervisorError("no route"))
@@ -174,13 +184,13 @@ def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(play):
         assert second.startswith("could not reattach a pci device: no PCI device 0x15b3:0x1004")
         assert pscom == "could not resume pscom: 2 of 3 have answered"
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_a_device_that_is_lost_is_told(play):
     """Another domain has got the first one meanwhile; the second one keeps its place."""
 
-    async def scene(undoing):
+    async def scenario(undoing):
         async def taken():
             taken_by(undoing.source, "vm2", FIRST)
             raise HypervisorError("no route")
@@ -193,53 +203,53 @@ def test_a_device_that_is_lost_is_told(play):
         )
         assert places(undoing.domain) == [SECOND]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_only_what_was_begun_is_put_back(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.pscom["suspend"] = HypervisorError("0 of 3 have answered")
         assert await undoing.failed() == (
             "vm1 did not migrate to node02: 0 of 3 have answered; vm1 runs on node01"
         )
-        assert undoing.told == ["pscom suspend", "pscom resume"]
+        assert undoing.calls == ["pscom suspend", "pscom resume"]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_nothing_is_put_back_when_nothing_was_begun(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.destination.kind = "Xen"
         assert await undoing.failed() == (
             "vm1 did not migrate to node02: node01 has the hypervisor QEMU, node02 has Xen"
         )
-        assert undoing.told == []
+        assert undoing.calls == []
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_a_cancellation_is_told_as_one(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.move = raising(TaskCancelledError())
         assert await undoing.failed(TaskCancelledError) == "cancelled; vm1 runs on node01"
-        assert undoing.told == ["pscom suspend", "move", *BACK, "pscom resume"]
+        assert undoing.calls == ["pscom suspend", "move", *BACK, "pscom resume"]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_a_mistake_of_ours_is_put_right_as_well(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         undoing.move = raising(ZeroDivisionError("by zero"))
         assert await undoing.failed() == (
             "vm1 did not migrate to node02: ZeroDivisionError: by zero; vm1 runs on node01"
         )
-        assert undoing.told == ["pscom suspend", "move", *BACK, "pscom resume"]
+        assert undoing.calls == ["pscom suspend", "move", *BACK, "pscom resume"]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         async def gone():
             undoing.source.is_there = False
             raise HypervisorError("libvirt does not answer")
@@ -247,13 +257,13 @@ def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(play):
         undoing.move = gone
         text = await undoing.failed(FinalError)
         assert "where vm1 runs is not certain: libvirt on node01 cannot be asked" in text
-        assert undoing.told == ["pscom suspend", "move"]
+        assert undoing.calls == ["pscom suspend", "move"]
 
-    play(scene)
+    run_scenario(scenario)
 
 
 def test_what_is_wrong_there_is_told_and_not_undone(play):
-    async def scene(undoing):
+    async def scenario(undoing):
         async def moved():
             undoing.destination.add(undoing.source.domains.pop("vm1"))
 
@@ -263,12 +273,12 @@ def test_what_is_wrong_there_is_told_and_not_undone(play):
             "vm1 runs on node02, but could not reattach a pci device: node02 has"
         )
         assert text.count("it has none at all") == 2
-        assert undoing.told == [
+        assert undoing.calls == [
             "pscom suspend", "move", "node02: autostart 1", "node02: attach shared",
             "pscom resume",
         ]  # fmt: skip
 
-    play(scene)
+    run_scenario(scenario)
 
 
 # Trying again

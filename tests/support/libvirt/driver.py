@@ -11,7 +11,7 @@ from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor, LibvirtOptions
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext, method_name
 
-PATIENCE = 30.0
+PATIENCE_SECONDS = 30.0
 XML = """<domain type='test'>
   <name>{name}</name>
   <memory unit='KiB'>{memory}</memory>
@@ -29,7 +29,7 @@ def domain(name: str = "vm1", memory: int = 65536, vcpus: int = 2) -> str:
     return XML.format(name=name, memory=memory, vcpus=vcpus)
 
 
-class Desk:
+class HypervisorRunner:
     """A hypervisor with the driver `test`, and what it is asked."""
 
     def __init__(self, hypervisor: LibvirtHypervisor, notes: dict[str, Any] | None = None) -> None:
@@ -47,11 +47,11 @@ class Desk:
 
     async def do(self, task: Task, context: Context | None = None) -> Any:
         method = getattr(self.hypervisor, method_name(type(task)))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await method(task, context or self.context())
 
     async def recover(self, task: Task, **notes: Any) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.hypervisor.recover(task, self.context(**notes))
 
     async def state(self, name: str) -> str | None:
@@ -61,17 +61,19 @@ class Desk:
         return next((each.state for each in report.domains if each.name == name), None)
 
 
-def play(scene: Callable[[Desk], Coroutine[Any, Any, None]], path: Any, **options: Any) -> None:
-    """Plays a scene on a host that has no domains yet."""
+def run_scenario(
+    scenario: Callable[[HypervisorRunner], Coroutine[Any, Any, None]], path: Any, **parameters: Any
+) -> None:
+    """Plays a scenario on a host that has no domains yet."""
     host = path / f"{uuid.uuid4().hex}.xml"
     host.write_text(HOST)
 
     async def main() -> None:
-        told = LibvirtOptions(driver="test", local_uri=f"test://{host}", **options)
-        hypervisor = LibvirtHypervisor(told, NodeContext("node01"))
+        options = LibvirtOptions(driver="test", local_uri=f"test://{host}", **parameters)
+        hypervisor = LibvirtHypervisor(options, NodeContext("node01"))
         await hypervisor.open()
         try:
-            await scene(Desk(hypervisor))
+            await scenario(HypervisorRunner(hypervisor))
         finally:
             await hypervisor.close()
 

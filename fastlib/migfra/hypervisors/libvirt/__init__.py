@@ -1,12 +1,16 @@
-"""Domains of real hosts by libvirt.
+"""The hypervisor libvirt: domains of real hosts.
 
-`connections.py` keeps what is open to the hosts, each call in a thread; `uris.py` says where,
-`errors.py` what a failure means. `domains.py` and `description.py` look at domains and their XML,
-`devices.py` at what is attached to them, `start.py` (with `undo.py`) and `stop.py` are these tasks.
-A migration is `migration.py`, which begins with `checks.py`; `job.py` watches it, `whereabouts.py`
-finds out where the domain is when it failed. `swap.py` and `evacuation.py` make more of it,
-`stored.py` is one by way of a file. `recovery.py` tells how a task ended that a crash of the daemon
-has left. `hypervisor.py` is what the daemon sees.
+`hypervisor.py` has the methods that the daemon calls, `options.py` the configuration. `runtime.py`
+holds what all tasks share. The folders, from the daemon down to libvirt:
+
+- `tasks/`: start, stop, migrate, evacuate, and the recovery of each after a crash of the daemon.
+- `migration/`: `migration.py` runs one in phases and begins with `checks.py`. `call.py` calls
+  libvirt, `monitor.py` watches the call, `reconcile.py` finds the domain after a failure. `swap.py`
+  and `swap_via_storage.py` swap two domains.
+- `domain/`: read and change one domain, its XML, its job and its devices.
+- `connection/`: connections to the hosts' libvirt, each call in a thread.
+
+`errors.py` says what an error of libvirt means.
 """
 
 from .hypervisor import LibvirtHypervisor

@@ -62,7 +62,6 @@ _LOST_TEXTS: Final = (
     "Broken pipe",
     "Connection reset",
 )
-
 _OPENING: Final = (
     ("Permission denied (", "refuses this user's SSH key; put it into authorized_keys there"),
     ("Host key verification failed", "has an unknown SSH key; add it to known_hosts"),

@@ -5,21 +5,21 @@ from typing import Any, ClassVar
 from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
 from fastlib.message.node import NodeReport
 from fastlib.message.tasks import Query
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.migration.arguments import COMPRESSIONS
+from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
+from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
+from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
+from fastlib.migfra.hypervisors.libvirt.tasks.start import start
+from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.names import check_name
 
-from . import domains
-from .api import api
-from .cancel_scope import Stopping
-from .evacuation import evacuate
-from .job import COMPRESSIONS
-from .migrate import migrate
+from .domain import control, host_info
 from .options import LibvirtOptions
-from .recovery import recover
-from .site import Site
-from .start import start
-from .stop import stop
+from .runtime import LibvirtRuntime
 
 
 class LibvirtHypervisor(Hypervisor):
@@ -30,17 +30,17 @@ class LibvirtHypervisor(Hypervisor):
 
     def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
         super().__init__(options, node)
-        self._site = Site(options, node)
+        self._runtime = LibvirtRuntime(options, node)
 
     # Life
 
     async def open(self) -> None:
         """Raises HypervisorError if libvirt-python is missing or this host's libvirt is away."""
         api()
-        await self._site.local()
+        await self._runtime.local()
 
     async def close(self) -> None:
-        await self._site.connections.close()
+        await self._runtime.connections.close()
 
     def capabilities(self) -> dict[str, Any]:
         return {
@@ -58,60 +58,60 @@ class LibvirtHypervisor(Hypervisor):
 
     async def start(self, task: Start, context: Context) -> Outcome:
         """Start a domain that is defined, or one of an XML description."""
-        return await start(self._site, task, context)
+        return await start(self._runtime, task, context)
 
     async def stop(self, task: Stop, context: Context) -> Outcome:
         """Stop a domain, or each active domain whose name matches."""
-        return await stop(self._site, task, context)
+        return await stop(self._runtime, task, context)
 
     async def suspend(self, task: Suspend, context: Context) -> Outcome:
         """Pause a domain."""
         name = check_name(task.vm_name)
-        with Stopping(context) as stopping:
-            async with self._site.alone(name, task.driver, stopping):
-                local = await self._site.local(task.driver)
+        with CancelScope(context) as scope:
+            async with self._runtime.exclusive(name, task.driver, scope):
+                local = await self._runtime.local(task.driver)
                 with context.measure(f"suspend-{name}"):
-                    done = await local.call(domains.suspend, name)
+                    done = await local.call(control.suspend, name)
         return None if done else f"{name} was paused already"
 
     async def resume(self, task: Resume, context: Context) -> Outcome:
         """Let a paused domain run on."""
         name = check_name(task.vm_name)
-        with Stopping(context) as stopping:
-            async with self._site.alone(name, task.driver, stopping):
-                local = await self._site.local(task.driver)
+        with CancelScope(context) as scope:
+            async with self._runtime.exclusive(name, task.driver, scope):
+                local = await self._runtime.local(task.driver)
                 with context.measure(f"resume-{name}"):
-                    done = await local.call(domains.resume, name)
+                    done = await local.call(control.resume, name)
         return None if done else f"{name} was running already"
 
     async def repin(self, task: Repin, context: Context) -> Outcome:
         """Change the CPUs that a domain's vCPUs may use."""
         name = check_name(task.vm_name)
-        with Stopping(context) as stopping:
-            async with self._site.alone(name, task.driver, stopping):
-                local = await self._site.local(task.driver)
+        with CancelScope(context) as scope:
+            async with self._runtime.exclusive(name, task.driver, scope):
+                local = await self._runtime.local(task.driver)
                 with context.measure("repin"):
-                    await local.call(domains.pin, name, [list(row) for row in task.vcpu_map])
+                    await local.call(control.pin, name, [list(row) for row in task.vcpu_map])
         return None
 
     # Migration
 
     async def migrate(self, task: Migrate, context: Context) -> Outcome:
         """Move a domain to another host, and another one back if the task says so."""
-        return await migrate(self._site, task, context)
+        return await migrate(self._runtime, task, context)
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
         """Move every active domain to the destinations, all at the same time."""
-        return await evacuate(self._site, task, context)
+        return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:
         """How a task ended that was under way when the daemon was killed."""
-        return await recover(self._site, task, context)
+        return await recover(self._runtime, task, context)
 
     async def query(self, task: Query, context: Context) -> NodeReport:
         """What the host has and what runs on it."""
-        local = await self._site.local(task.driver)
-        facts = await local.call(domains.facts)
+        local = await self._runtime.local(task.driver)
+        facts = await local.call(host_info.read)
         free = facts.free_memory
         return NodeReport(
             host=self.node.host,

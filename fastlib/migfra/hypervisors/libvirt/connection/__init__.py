@@ -1,0 +1,1 @@
+"""Connections to the hosts' libvirt, and where it is."""

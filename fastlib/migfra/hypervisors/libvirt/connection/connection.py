@@ -1,0 +1,190 @@
+"""One connection to a host's libvirt. Each call runs in a thread."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from fastlib.migfra.hypervisors.libvirt.errors import closed, not_opened, silent, translated
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
+from fastlib.migfra.plugin_api.thread_pool import ThreadPool
+
+from .api import api
+
+T = TypeVar("T")
+P = ParamSpec("P")
+_MOST_CALLS: Final = 64
+_CLOSE_SECONDS: Final = 5.0
+
+
+class Connection:
+    """A connection to one host's libvirt. A call that hangs keeps a thread, and nothing else."""
+
+    def __init__(self, host: str, uri: str, options: LibvirtOptions) -> None:
+        self.host: Final = host
+        """Name of the host."""
+        self.uri: Final = uri
+        self._options = options
+        self._threads = ThreadPool(_MOST_CALLS, f"libvirt-{host}")
+        self._raw: Any = None
+        self._given_up = False
+        self._subscribed = asyncio.Lock()
+        self._listens = False
+        self._follow: dict[str, set[asyncio.Event]] = {}
+
+    async def open(self) -> None:
+        """Raises LostError, which says why it did not come about."""
+        opening = self._threads.run(self._open)
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                self._raw = await asyncio.wrap_future(opening)
+        except TimeoutError:
+            opening.add_done_callback(_close_late)
+            raise silent(self.host, self._options.connect_timeout) from None
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
+        finally:
+            if self._raw is None:
+                self._threads.close()  # nobody closes what was never open
+
+    def _open(self) -> Any:
+        libvirt = api()
+        try:
+            raw = libvirt.open(self.uri)
+        except libvirt.libvirtError as error:
+            raise not_opened(error, self.host, self.uri) from None
+        try:
+            raw.setKeepAlive(self._options.keep_alive, self._options.keep_alive_count)
+        except libvirt.libvirtError as error:
+            # A driver within the process has nothing to be kept alive.
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                _close(raw)
+                raise translated(error, self.host) from None
+        return raw
+
+    @property
+    def raw(self) -> Any:
+        """The `virConnect`, for a call of another connection that needs both."""
+        return self._raw
+
+    @property
+    def alive(self) -> bool:
+        """Whether calls can be made, as far as it is known."""
+        if self._raw is None or self._given_up:
+            return False
+        try:
+            return bool(self._raw.isAlive())
+        except api().libvirtError:
+            return False
+
+    async def call(
+        self,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """What a function returns for the `virConnect` and the arguments.
+
+        Raises LibvirtError for what libvirt raises, and LostError if it does not answer.
+        """
+        return await self.within(self._options.call_timeout, function, *arguments, **named)
+
+    async def within(
+        self,
+        seconds: float,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """As `call`, with another patience."""
+        called = self.submit(function, *arguments, **named)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(called)
+        except TimeoutError:
+            self._given_up = True
+            raise silent(self.host, seconds) from None
+
+    def submit(
+        self,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> "Future[T]":
+        """A future for what a function returns, however long it takes.
+
+        Raises LostError if the connection is closed, as it is when another task has found it lost.
+        """
+        raw = self._raw
+        if raw is None:
+            raise closed(self.host)
+        return self._threads.run(lambda: self._guarded(raw, function, *arguments, **named))
+
+    def _guarded(
+        self,
+        raw: Any,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        try:
+            return function(raw, *arguments, **named)
+        except api().libvirtError as error:
+            name = arguments[0] if arguments and isinstance(arguments[0], str) else None
+            raise translated(error, self.host, name) from error
+
+    @asynccontextmanager
+    async def changes(self, name: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever a domain starts, stops, pauses or goes on."""
+        async with self._subscribed:
+            # libvirt takes one callback of a connection for all domains, and no second one.
+            if not self._listens:
+                loop = asyncio.get_running_loop()
+                await self.call(_listen, lambda changed: self._tell(loop, changed))
+                self._listens = True
+        event = asyncio.Event()
+        self._follow.setdefault(name, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._follow[name].discard(event)
+            if not self._follow[name]:
+                del self._follow[name]
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        """Called in the thread of libvirt's events."""
+
+        def tell() -> None:
+            for event in self._follow.get(name, ()):
+                event.set()
+
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell)
+
+    async def close(self) -> None:
+        """Close it; what hangs is left behind."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            closing = self._threads.run(_close, raw)
+            await asyncio.wait({asyncio.wrap_future(closing)}, timeout=_CLOSE_SECONDS)
+        self._threads.close()
+
+
+def _listen(raw: Any, changed: Callable[[str], None]) -> None:
+    kind = api().VIR_DOMAIN_EVENT_ID_LIFECYCLE
+    raw.domainEventRegisterAny(None, kind, lambda _, domain, *__: changed(domain.name()), None)
+
+
+def _close_late(opening: "Future[Any]") -> None:
+    """Close what came about when nobody waited for it any more."""
+    if opening.exception() is None:
+        _close(opening.result())
+
+
+def _close(raw: Any) -> None:
+    try:
+        raw.close()
+    except api().libvirtError:
+        return  # it was lost, which is as good as closed

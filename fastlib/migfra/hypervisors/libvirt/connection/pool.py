@@ -1,0 +1,80 @@
+"""The connections to all hosts.
+
+The pool keeps one connection for each host, driver and transport, and reopens a lost one. libvirt
+serves five calls of a connection at the same time. So a call that takes long, such as a migration,
+has a connection of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from logging import Logger, LoggerAdapter
+
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
+
+from .connection import Connection
+from .uris import check_driver, check_transport, local_uri, remote_uri
+
+
+class ConnectionPool:
+    """What is open to the hosts."""
+
+    def __init__(
+        self, host: str, options: LibvirtOptions, log: Logger | LoggerAdapter[Logger]
+    ) -> None:
+        self._host = host
+        self._options = options
+        self._log = log
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+
+    def uri(self, host: str, driver: str | None, transport: str | None) -> str:
+        """Where a host's libvirt is, as seen from here. Raises HypervisorError."""
+        checked = check_driver(self._options, driver)
+        if host == self._host:
+            return local_uri(self._options, checked)
+        return self.outer_uri(host, driver, transport)
+
+    def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
+        """Where a host's libvirt is, as seen from another host."""
+        return remote_uri(
+            self._options,
+            host,
+            check_driver(self._options, driver),
+            check_transport(self._options, transport),
+        )
+
+    async def get(
+        self, host: str, driver: str | None = None, transport: str | None = None
+    ) -> Connection:
+        """The connection to a host, opened if there is none that works. Raises HypervisorError."""
+        key = (host, self.uri(host, driver, transport))
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            connection = self._connections.get(key)
+            if connection is not None:
+                if connection.alive:
+                    return connection
+                del self._connections[key]
+                self._log.info("the connection to libvirt on %s is lost, opening it anew", host)
+                await connection.close()
+            connection = Connection(*key, self._options)
+            await connection.open()
+            self._connections[key] = connection
+            return connection
+
+    @asynccontextmanager
+    async def own(
+        self, host: str, driver: str | None = None, transport: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """A further connection, for what takes long; it is closed at the end."""
+        connection = Connection(host, self.uri(host, driver, transport), self._options)
+        await connection.open()
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close all."""
+        connections, self._connections = list(self._connections.values()), {}
+        await asyncio.gather(*(connection.close() for connection in connections))

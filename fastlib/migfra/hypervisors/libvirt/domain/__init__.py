@@ -1,0 +1,1 @@
+"""Read and change one domain, its XML and its devices."""

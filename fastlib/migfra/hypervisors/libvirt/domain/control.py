@@ -1,0 +1,127 @@
+"""Change a domain: pause, resume, pin, destroy, undefine. The functions block."""
+
+from typing import Any
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .definition_xml import check_vcpu_map
+from .host_info import cpu_count
+from .state import PAUSED_FOR_MIGRATION, PAUSED_IN_POST_COPY, RUNNING_STATES, find
+
+
+def suspend(connection: Any, name: str) -> bool:
+    """Pause a domain; False if it was paused already."""
+    domain = _active(connection, name)
+    if domain.state()[0] == api().VIR_DOMAIN_PAUSED:
+        return False
+    domain.suspend()
+    return True
+
+
+def resume(connection: Any, name: str) -> bool:
+    """Let a paused domain run on; False if it ran already.
+
+    Raises HypervisorError for what stands still since a migration: it may run on the other host.
+    """
+    domain = _active(connection, name)
+    state, reason = domain.state()
+    if state in RUNNING_STATES:
+        return False
+    if state == api().VIR_DOMAIN_PAUSED and (
+        reason == PAUSED_FOR_MIGRATION or reason in PAUSED_IN_POST_COPY
+    ):
+        raise HypervisorError(
+            f"{name} stands still on {connection.getHostname()} since a migration, and may run on "
+            "its destination; if it does not, let it run on with virsh resume, else destroy it here"
+        )
+    _wake(domain)
+    return True
+
+
+def ensure_running(connection: Any, name: str) -> None:
+    """Let a domain run, whatever it has been paused for: who calls knows where it is."""
+    domain = _active(connection, name)
+    if domain.state()[0] not in RUNNING_STATES:
+        _wake(domain)
+
+
+def _wake(domain: Any) -> None:
+    if domain.state()[0] == api().VIR_DOMAIN_PMSUSPENDED:
+        domain.pMWakeup(0)
+    else:
+        domain.resume()
+
+
+def pin(connection: Any, name: str, vcpu_map: list[list[int]]) -> None:
+    """Change the CPUs that a running domain's vCPUs may use, in its definition as well."""
+    libvirt = api()
+    domain = _active(connection, name)
+    check_vcpu_map(name, domain.info()[3], vcpu_map)
+    cpus = cpu_count(connection)
+    for row in vcpu_map:
+        if max(row) >= cpus:
+            raise HypervisorError(
+                f"the vcpu-map has CPU {max(row)}, but the host has the CPUs 0 to {cpus - 1}"
+            )
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    if domain.isPersistent():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    for index, row in enumerate(vcpu_map):
+        allowed = tuple(cpu in row for cpu in range(cpus))
+        try:
+            domain.pinVcpuFlags(index, allowed, flags)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                raise
+            domain.pinVcpuFlags(index, allowed, 0)  # a driver that knows the current state only
+
+
+def pinning(connection: Any, name: str) -> list[list[int]]:
+    """The CPUs that each vCPU may use."""
+    rows = _active(connection, name).vcpuPinInfo()
+    return [[cpu for cpu, allowed in enumerate(row) if allowed] for row in rows]
+
+
+def destroy(connection: Any, name: str, run: int | None = None) -> None:
+    """End a domain at once; if `run` is given, only the one that has this id since its start."""
+    domain = find(connection, name)
+    if domain is not None and domain.isActive() and run in (None, domain.ID()):
+        domain.destroy()
+
+
+def set_autostart(connection: Any, name: str) -> None:
+    """Let a domain start with its host."""
+    connection.lookupByName(name).setAutostart(1)
+
+
+def undefine(connection: Any, name: str) -> None:
+    """Forget a domain's definition, with all that libvirt keeps of it.
+
+    The variables of its firmware stay, as on shared storage they may be those of a running domain.
+    """
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not domain.isPersistent():
+        return
+    try:
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+            raise
+        domain.undefine()  # a driver that keeps nothing else
+
+
+def _active(connection: Any, name: str) -> Any:
+    """The domain. Raises HypervisorError if it is not active."""
+    domain = connection.lookupByName(name)
+    if not domain.isActive():
+        raise HypervisorError(
+            f"{name} is not running on {connection.getHostname()}, it is shut off; start it first"
+        )
+    return domain

@@ -1,0 +1,152 @@
+"""The XML of devices: those of a domain that cannot migrate, and the PCI devices of a host."""
+
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
+
+from fastlib.message import DeviceIvshmem, PciAddress, PciId
+from fastlib.migfra.errors import HypervisorError
+
+from .xml import drop_children, parse, text
+
+
+def pci_xml(address: PciAddress) -> str:
+    """A PCI device of the host, for the domain."""
+    device = Element("hostdev", mode="subsystem", type="pci", managed="yes")
+    source = SubElement(device, "source")
+    SubElement(source, "address", _address_attributes(address))
+    return text(device)
+
+
+def _address_attributes(address: PciAddress) -> dict[str, str]:
+    return {
+        "domain": f"0x{address.domain:04x}",
+        "bus": f"0x{address.bus:02x}",
+        "slot": f"0x{address.device:02x}",
+        "function": f"0x{address.function:x}",
+    }
+
+
+_SIZE_UNITS: Final = {"": "b", "b": "b", "k": "KiB", "m": "MiB", "g": "GiB"}
+
+
+def ivshmem_xml(device: DeviceIvshmem) -> str:
+    """Memory that the host shares with the domain. Raises HypervisorError for a wrong size."""
+    digits = device.size.rstrip("BbKkMmGgi")
+    unit = _SIZE_UNITS.get(device.size[len(digits) :].lower().replace("ib", "").rstrip("b"))
+    if not (digits.isascii() and digits.isdigit()) or unit is None:
+        raise HypervisorError(
+            f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} is no size "
+            "such as 64M"
+        )
+    if device.path is not None:
+        raise HypervisorError(
+            f"the ivshmem device {device.id[:40]!r} has a path, but libvirt names the file of "
+            "shared memory by the device's id; leave out the path"
+        )
+    shmem = Element("shmem", name=device.id)
+    SubElement(shmem, "model", type="ivshmem-plain")
+    SubElement(shmem, "size", unit=unit).text = digits
+    return text(shmem)
+
+
+class AttachedDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of a domain that cannot migrate with it."""
+
+    kind: str
+    """`pci` or `ivshmem`."""
+    xml: str
+    address: str | None = None
+    """Of a PCI device, on its host."""
+    vendor: int | None = None
+    device: int | None = None
+
+
+def attached_devices(xml: str) -> list[AttachedDevice]:
+    """The PCI devices and the shared memory in a running domain's XML."""
+    found = []
+    devices = parse(xml).find("devices")
+    for element in () if devices is None else devices:
+        if _is_pci(element):
+            address = element.find("source/address")
+            if address is not None:
+                where = str(pci_address(address))
+                found.append(AttachedDevice(kind="pci", xml=text(element), address=where))
+        elif element.tag == "shmem":
+            found.append(AttachedDevice(kind="ivshmem", xml=text(element)))
+    return found
+
+
+def _is_pci(element: Element) -> bool:
+    """Whether it is a PCI device of the host; that of a network card has two forms."""
+    if element.tag == "hostdev":
+        return element.get("type") == "pci"
+    return element.tag == "interface" and element.get("type") == "hostdev"
+
+
+def same_device(one: AttachedDevice, other: AttachedDevice) -> bool:
+    """Whether two descriptions in one domain are of the same device."""
+    if one.kind != other.kind:
+        return False
+    if one.kind == "pci":
+        return one.address == other.address
+    return parse(one.xml).get("name") == parse(other.xml).get("name")
+
+
+def without_guest_addresses(xml: str) -> str:
+    """A device's XML without what its domain has given it: alias and place in the guest."""
+    return text(_without_guest_addresses(xml))
+
+
+def with_host_address(xml: str, address: PciAddress) -> str:
+    """The XML of a PCI device of another host, as one of this host that is like it."""
+    element = _without_guest_addresses(xml)
+    source = element.find("source/address")
+    assert source is not None
+    source.attrib.update(_address_attributes(address))
+    return text(element)
+
+
+def _without_guest_addresses(xml: str) -> Element:
+    element = parse(xml)
+    for tag in ("alias", "address"):
+        drop_children(element, tag)
+    return element
+
+
+def pci_address(element: Element) -> PciAddress:
+    """The address in an element `<address domain= bus= slot= function=>`."""
+    return PciAddress(
+        domain=int(element.get("domain", "0"), 0),
+        bus=int(element.get("bus", "0"), 0),
+        device=int(element.get("slot", "0"), 0),
+        function=int(element.get("function", "0"), 0),
+    )
+
+
+class HostPci(msgspec.Struct, frozen=True, kw_only=True):
+    """A PCI device of a host."""
+
+    address: PciAddress
+    kind: PciId
+
+
+def read_host_pci(xml: str) -> HostPci | None:
+    """What a node device's XML says; None if it is no PCI device with a vendor and a model."""
+    capability = parse(xml).find("capability[@type='pci']")
+    if capability is None:
+        return None
+    vendor, product = capability.find("vendor"), capability.find("product")
+    if vendor is None or product is None or not vendor.get("id") or not product.get("id"):
+        return None
+    numbers = {
+        key: int(capability.findtext(tag, "0"), 0)
+        for key, tag in (
+            ("domain", "domain"), ("bus", "bus"), ("device", "slot"), ("function", "function"),
+        )
+    }  # fmt: skip
+    return HostPci(
+        address=PciAddress(**numbers),
+        kind=PciId(vendor=int(vendor.get("id", ""), 0), device=int(product.get("id", ""), 0)),
+    )

@@ -1,0 +1,197 @@
+"""What is attached to a domain and cannot migrate with it: PCI devices of the host, shared memory.
+
+Functions that block, for `Connection.call`.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from fastlib.message import PciAddress, PciId
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .device_xml import (
+    AttachedDevice,
+    HostPci,
+    attached_devices,
+    pci_xml,
+    read_host_pci,
+    same_device,
+    with_host_address,
+    without_guest_addresses,
+)
+from .state import read_xml
+
+_DETACH_SECONDS: Final = 20.0
+"""The guest has to let a device go, and libvirt does not wait for that."""
+_POLL_SECONDS: Final = 0.1
+
+
+def attached(connection: Any, name: str) -> list[AttachedDevice]:
+    """What cannot migrate, with the vendor and model of PCI devices."""
+    devices = attached_devices(read_xml(connection, name, active=True))
+    if not any(device.kind == "pci" for device in devices):
+        return devices  # all devices of a host are many, so they are not looked at for nothing
+    known = {str(pci.address): pci for pci in _host_devices(connection) or ()}
+    found = []
+    for device in devices:
+        pci = known.get(device.address or "")
+        if pci is not None:
+            device = AttachedDevice(
+                kind=device.kind,
+                xml=device.xml,
+                address=device.address,
+                vendor=pci.kind.vendor,
+                device=pci.kind.device,
+            )
+        found.append(device)
+    return found
+
+
+def detach(connection: Any, name: str, xml: str) -> None:
+    """Take a device from a running domain, and wait until the guest has let it go."""
+    libvirt = api()
+    domain = connection.lookupByName(name)
+    before = len(attached_devices(domain.XMLDesc(0)))
+    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    deadline = time.monotonic() + _DETACH_SECONDS
+    while len(attached_devices(domain.XMLDesc(0))) >= before:
+        if time.monotonic() >= deadline:
+            raise HypervisorError(
+                f"{name} has not let a device go within {_DETACH_SECONDS:g} s; its operating "
+                "system must support hot unplugging and have booted"
+            )
+        time.sleep(_POLL_SECONDS)  # the event is lost together with the connection, this is not
+
+
+def attach(connection: Any, name: str, xml: str) -> None:
+    """Give a device to a running domain."""
+    connection.lookupByName(name).attachDeviceFlags(xml, api().VIR_DOMAIN_AFFECT_LIVE)
+
+
+def check_movable(name: str, found: Sequence[AttachedDevice]) -> None:
+    """Raises HypervisorError for a device that could not be replaced on another host."""
+    for device in found:
+        if device.kind == "pci" and (device.vendor is None or device.device is None):
+            raise HypervisorError(
+                f"libvirt does not tell the kind of the PCI device {device.address} of {name}, so "
+                "that it could be replaced; install its driver for devices, such as "
+                "libvirt-daemon-driver-nodedev, or detach the device first"
+            )
+
+
+def reattach(
+    connection: Any,
+    name: str,
+    device: AttachedDevice,
+    at_home: bool,
+    spared: Collection[str | None] = (),
+) -> None:
+    """Give back what was detached: the same on its host (`at_home`), a like one on another.
+
+    Those at the addresses in `spared` are left for others. Raises HypervisorError if the host has
+    no free device of that kind.
+    """
+    if at_home:
+        # It may not have been detached yet when that was given up.
+        xml = connection.lookupByName(name).XMLDesc(0)
+        if any(same_device(device, there) for there in attached_devices(xml)):
+            return
+    if device.kind == "pci":
+        assert device.vendor is not None
+        assert device.device is not None
+        kind = PciId(vendor=device.vendor, device=device.device)
+        attach_kind(connection, name, kind, device, spared)
+    else:
+        attach(connection, name, without_guest_addresses(device.xml))
+
+
+def attach_address(connection: Any, name: str, address: PciAddress) -> None:
+    """Give the PCI device at an address to a domain. Raises HypervisorError if another has it."""
+    user = _taken(connection).get(str(address))
+    if user is not None:
+        raise HypervisorError(f"the PCI device {address} is in use by {user}; choose another")
+    attach(connection, name, pci_xml(address))
+
+
+def attach_kind(
+    connection: Any,
+    name: str,
+    kind: PciId,
+    before: AttachedDevice | None = None,
+    spared: Collection[str | None] = (),
+) -> PciAddress:
+    """Give a free PCI device of a kind to a domain; the one that it had before comes first.
+
+    Raises HypervisorError if there is none.
+    """
+    shown = f"{kind.vendor:#06x}:{kind.device:#06x}"
+    host = connection.getHostname()
+    devices = _host_devices(connection)
+    if devices is None:
+        raise HypervisorError(
+            f"libvirt on {host} does not tell which PCI devices {shown} it has; install its driver "
+            "for devices, such as libvirt-daemon-driver-nodedev"
+        )
+    of_kind = [pci.address for pci in devices if pci.kind == kind]
+    taken = _taken(connection)
+    usable = [address for address in of_kind if str(address) not in spared]
+    free = [address for address in usable if str(address) not in taken]
+    if before is not None:
+        free.sort(key=lambda address: str(address) != before.address)
+    if not free:
+        users = sorted({taken[str(address)] for address in usable})
+        why = f"they are in use by {', '.join(users)}" if users else "it has none at all"
+        raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
+    return _first_that_works(connection, name, free, shown, before)
+
+
+def _first_that_works(
+    connection: Any,
+    name: str,
+    free: Sequence[PciAddress],
+    shown: str,
+    before: AttachedDevice | None,
+) -> PciAddress:
+    libvirt = api()
+    refusals = []
+    for address in free:
+        xml = pci_xml(address) if before is None else with_host_address(before.xml, address)
+        try:
+            attach(connection, name, xml)
+        except libvirt.libvirtError as error:
+            refusals.append(f"{address}: {error}")  # another domain may have got it just now
+        else:
+            return address
+    raise HypervisorError(f"no PCI device {shown} can be attached to {name}: {'; '.join(refusals)}")
+
+
+def _host_devices(connection: Any) -> list[HostPci] | None:
+    """The host's PCI devices in order; None if its libvirt has no driver for them."""
+    libvirt = api()
+    try:
+        nodes = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)
+        found = [read_host_pci(node.XMLDesc(0)) for node in nodes]
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return None
+    return sorted((pci for pci in found if pci is not None), key=lambda pci: str(pci.address))
+
+
+def _taken(connection: Any) -> dict[str, str]:
+    """The addresses of the PCI devices that active domains have, with the domains' names."""
+    libvirt = api()
+    taken = {}
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        try:
+            xml = domain.XMLDesc(0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                continue  # it went meanwhile, and its devices are free
+            raise
+        for device in attached_devices(xml):
+            if device.address is not None:
+                taken[device.address] = domain.name()
+    return taken

@@ -1,0 +1,94 @@
+"""Read what a host has: CPUs, memory, domains, versions. The functions block."""
+
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.message.node import DomainReport
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .state import RUNNING_STATES, STATES
+
+KIB: Final = 1024
+
+
+def cpu_count(connection: Any) -> int:
+    """How many CPUs the host has, those that are off included, as they have numbers as well."""
+    info = connection.getInfo()
+    return int(info[4] * info[5] * info[6] * info[7])
+
+
+def active_names(connection: Any) -> list[str]:
+    """The names of the active domains, in order."""
+    flags = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    return sorted(domain.name() for domain in connection.listAllDomains(flags))
+
+
+def free_memory(connection: Any) -> int | None:
+    """KiB that domains can still get, what the kernel caches included; None if not known."""
+    libvirt = api()
+    try:
+        found = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+        return int(found["free"] + found.get("buffers", 0) + found.get("cached", 0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+    try:
+        return int(connection.getFreeMemory()) // KIB
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return None
+
+
+class HostInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host has."""
+
+    cpus: int
+    memory: int
+    """KiB."""
+    free_memory: int | None
+    """KiB."""
+    domains: tuple[DomainReport, ...]
+    libvirt: str
+    hypervisor: str
+
+    @property
+    def active(self) -> list[DomainReport]:
+        """The domains that take room."""
+        return [domain for domain in self.domains if domain.state != "shut off"]
+
+
+def read(connection: Any) -> HostInfo:
+    """What the host has, and its domains."""
+    info = connection.getInfo()
+    return HostInfo(
+        cpus=info[2],
+        memory=info[1] * KIB,
+        free_memory=free_memory(connection),
+        domains=_reports(connection),
+        libvirt=version_text(connection.getLibVersion()),
+        hypervisor=f"{connection.getType()} {version_text(connection.getVersion())}",
+    )
+
+
+def _reports(connection: Any) -> tuple[DomainReport, ...]:
+    reports = []
+    for domain in connection.listAllDomains():
+        name = domain.name()
+        try:
+            state, memory, _, vcpus, _ = domain.info()
+        except api().libvirtError as error:
+            if error.get_error_code() == api().VIR_ERR_NO_DOMAIN:
+                continue  # it went meanwhile
+            raise
+        word = (
+            "running" if state in RUNNING_STATES else STATES[state] if state < len(STATES) else "?"
+        )
+        reports.append(DomainReport(name=name, state=word, vcpus=vcpus, memory=memory))
+    return tuple(sorted(reports, key=lambda report: report.name))
+
+
+def version_text(number: int) -> str:
+    """libvirt's number of a version in the usual form."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

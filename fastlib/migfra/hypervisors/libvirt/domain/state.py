@@ -1,0 +1,135 @@
+"""Read what a host's libvirt says of a domain. The functions block: use `Connection.call`.
+
+Each takes the `virConnect` and the domain's name. So no object of a connection is kept that may be
+lost before the next call.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+STATES: Final = (
+    "no state", "running", "blocked", "paused", "shutting down", "shut off", "crashed", "suspended",
+)  # fmt: skip
+"""libvirt's states in words, by their numbers."""
+RUNNING_STATES: Final = frozenset({1, 2})
+"""Running, or waiting for a resource; both are running to an operator."""
+# Why a domain runs or is paused, as libvirt counts it.
+RUNS_AFTER_CANCEL: Final = 6
+"""It was paused for the switch-over of a migration that then was taken for failed."""
+RUNS_IN_POST_COPY: Final = frozenset({10, 11})
+"""It runs on the destination, and part of its memory is still on the source."""
+PAUSED_BY_USER: Final = 1
+PAUSED_FOR_MIGRATION: Final = 2
+PAUSED_ARRIVING: Final = frozenset({2, 11})
+"""On the destination: it has never run there."""
+PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
+"""On the source: the domain runs on the destination, and needs what memory is still here."""
+
+
+class DomainState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's libvirt says of a domain. It is there in none of the senses if not `known`."""
+
+    known: bool = False
+    active: bool = False
+    running: bool = False
+    paused: bool = False
+    migrating: bool = False
+    """A job is under way that moves or saves it."""
+    state: str = ""
+    """libvirt's word for it."""
+    reason: int = 0
+    """Why it is in its state, as libvirt counts it."""
+    persistent: bool = False
+    autostart: bool = False
+    """Whether it starts with its host."""
+    uuid: str = ""
+    memory: int = 0
+    """KiB."""
+    vcpus: int = 0
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether it stands still since a migration whose end its host's libvirt has not heard."""
+        return self.paused and self.reason in {PAUSED_FOR_MIGRATION, *PAUSED_IN_POST_COPY}
+
+    @property
+    def phrase(self) -> str:
+        """What the domain does, as the phrase that follows its name."""
+        if not self.known:
+            return "is unknown"
+        if self.running:
+            return "runs"
+        if self.left_behind and not self.migrating:
+            return "stands still since a migration"
+        return f"is {self.state}" if self.state else "is shut off"
+
+
+def find(connection: Any, name: str) -> Any:
+    """The domain, or None."""
+    libvirt = api()
+    try:
+        return connection.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def look_up(connection: Any, name: str) -> DomainState:
+    """What the host says of a domain now."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None:
+        return DomainState()
+    try:
+        # The job first: what ends meanwhile is seen as under way, and looked at once more.
+        migrating = has_job(domain)
+        _, maximum, _, vcpus, _ = domain.info()
+        persistent = bool(domain.isPersistent())
+        state, reason = domain.state()
+        return DomainState(
+            known=True,
+            active=state != libvirt.VIR_DOMAIN_SHUTOFF and bool(domain.isActive()),
+            running=state in RUNNING_STATES,
+            paused=state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED),
+            migrating=migrating,
+            state=STATES[state] if state < len(STATES) else "in no known state",
+            reason=reason,
+            persistent=persistent,
+            autostart=persistent and bool(domain.autostart()),
+            uuid=domain.UUIDString(),
+            memory=maximum,
+            vcpus=vcpus,
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return DomainState()  # it went while it was looked at
+        raise
+
+
+def read_xml(connection: Any, name: str, *, active: bool = False) -> str:
+    """A domain's XML: how it is defined, or how it runs."""
+    libvirt = api()
+    flags = libvirt.VIR_DOMAIN_XML_SECURE
+    if not active:
+        flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
+    return str(connection.lookupByName(name).XMLDesc(flags))
+
+
+def has_job(domain: Any) -> bool:
+    """Whether something is under way that keeps other calls waiting, such as a migration."""
+    libvirt = api()
+    try:
+        kind = domain.jobInfo()[0]
+    except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        if code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return True  # so it is of a domain that is arriving: only its source has figures
+        # An inactive domain, and a driver without jobs, has none.
+        if code in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT):
+            return False
+        raise
+    return bool(kind in (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED))

@@ -1,0 +1,31 @@
+"""A domain on storage: functions that block, for `Connection.call`."""
+
+from typing import Any
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .state import read_xml
+
+
+def definition(connection: Any, name: str) -> str | None:
+    """How a domain is defined; None if it is transient."""
+    if not connection.lookupByName(name).isPersistent():
+        return None
+    return read_xml(connection, name)
+
+
+def save(connection: Any, name: str, path: str) -> None:
+    """Save a running domain into a file, which ends it."""
+    connection.lookupByName(name).saveFlags(path, None, 0)
+
+
+def restore(connection: Any, name: str, path: str, paused: bool) -> None:
+    """Let a domain go on from a file. Raises LibvirtError, also if it is active already."""
+    libvirt = api()
+    flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
+    connection.restoreFlags(path, None, flags)
+
+
+def define(connection: Any, name: str, xml: str) -> None:
+    """Define a domain as it was before."""
+    connection.defineXML(xml)

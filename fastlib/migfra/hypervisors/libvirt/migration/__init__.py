@@ -1,0 +1,1 @@
+"""Move a domain to another host, or swap two."""

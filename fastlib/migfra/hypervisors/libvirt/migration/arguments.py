@@ -1,0 +1,88 @@
+"""The flags and parameters of libvirt's call that migrates a domain."""
+
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+_MOST_CONNECTIONS: Final = 255
+"""QEMU counts the connections in a byte."""
+COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
+_PARALLEL_ONLY: Final = frozenset({"zlib", "zstd"})
+
+
+class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of libvirt's call."""
+
+    name: str
+    flags: int
+    parameters: dict[str, Any]
+    destination_uri: str | None
+    """Where the source finds the destination. None if the daemon connects both."""
+
+
+def check_parameter(spec: MigrationSpec) -> None:
+    """Raises HypervisorError for options that contradict each other."""
+    if spec.parameter.on_timeout == "post-copy" and spec.kind != "live":
+        raise HypervisorError("post-copy needs migration-type: live, as the domain runs meanwhile")
+    count = spec.parameter.parallel_connections
+    if count is not None and count > _MOST_CONNECTIONS:
+        raise HypervisorError(f"parallel-connections is at most {_MOST_CONNECTIONS}, not {count}")
+    method = spec.parameter.compression
+    if method is None:
+        return
+    if method not in COMPRESSIONS:
+        raise HypervisorError(
+            f"compression is one of {', '.join(COMPRESSIONS)}, not {method[:40]!r}"
+        )
+    if spec.parameter.parallel_connections and method not in _PARALLEL_ONLY:
+        raise HypervisorError(
+            f"compression {method} does not go with parallel-connections; take zlib or zstd, or "
+            "leave out one of the two"
+        )
+
+
+def migrate_arguments(
+    spec: MigrationSpec, *, persistent: bool, peer: str | None, migration_uri: str | None
+) -> MigrateArguments:
+    """Make the arguments. `peer` is the URI of the destination, None without peer-to-peer."""
+    libvirt = api()
+    options = spec.parameter
+    flags = 0
+    parameters: dict[str, Any] = {}
+    if peer is not None:
+        flags |= libvirt.VIR_MIGRATE_PEER2PEER
+    if persistent:
+        flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    if spec.kind == "offline":
+        flags |= libvirt.VIR_MIGRATE_OFFLINE
+        return MigrateArguments(name=spec.name, flags=flags, parameters={}, destination_uri=peer)
+    if spec.kind == "live":
+        flags |= libvirt.VIR_MIGRATE_LIVE
+    if spec.vcpu_map is not None:
+        flags |= libvirt.VIR_MIGRATE_PAUSED
+    if options.auto_converge:
+        flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
+    if options.on_timeout == "post-copy":
+        flags |= libvirt.VIR_MIGRATE_POSTCOPY
+    if options.bandwidth_limit:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_limit
+        if options.on_timeout == "post-copy":
+            # It has a limit of its own, which otherwise is none.
+            parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = options.bandwidth_limit
+    if options.compression is not None:
+        flags |= libvirt.VIR_MIGRATE_COMPRESSED
+        parameters[libvirt.VIR_MIGRATE_PARAM_COMPRESSION] = options.compression
+    if options.parallel_connections or options.compression in _PARALLEL_ONLY:
+        flags |= libvirt.VIR_MIGRATE_PARALLEL
+        if options.parallel_connections:
+            count = options.parallel_connections
+            parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = count
+    if migration_uri is not None:
+        parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migration_uri
+    return MigrateArguments(
+        name=spec.name, flags=flags, parameters=parameters, destination_uri=peer
+    )

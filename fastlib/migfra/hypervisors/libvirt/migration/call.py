@@ -1,0 +1,109 @@
+"""Call libvirt to migrate a domain, and wait for the end of the call.
+
+The call may hang for minutes, for example when the link is cut. So the monitor limits the wait.
+After it gave up a call, `reconcile` must find out where the domain is.
+"""
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .arguments import MigrateArguments
+from .monitor import MigrationMonitor
+
+_AWAY_SECONDS: Final = 30.0
+"""How long the source of a followed migration may be unreachable."""
+
+
+def _perform(connection: Any, name: str, arguments: MigrateArguments, destination: Any) -> None:
+    """Call libvirt. Blocks until the domain has moved or the call has failed."""
+    domain = connection.lookupByName(name)
+    if arguments.destination_uri is not None:
+        domain.migrateToURI3(arguments.destination_uri, arguments.parameters, arguments.flags)
+    else:
+        domain.migrate3(destination, arguments.parameters, arguments.flags)
+
+
+async def run_migration(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    arguments: MigrateArguments,
+    scope: CancelScope,
+    context: Context,
+) -> None:
+    """Move a domain and monitor the migration.
+
+    Raises HypervisorError if the call failed or was given up, and TaskCancelledError. The caller
+    must then `reconcile` both hosts.
+    """
+    own = runtime.connections.own
+    async with own(spec.source, spec.driver, spec.transport) as source, AsyncExitStack() as stack:
+        raw = None
+        if arguments.destination_uri is None:
+            between = own(spec.destination, spec.driver, spec.transport)
+            raw = (await stack.enter_async_context(between)).raw
+        call = source.submit(_perform, spec.name, arguments, raw)
+        try:
+            await await_call(MigrationMonitor(runtime, spec, scope, context), call)
+        except LostError as error:
+            if not source.alive:
+                raise
+            raise HypervisorError(
+                f"the connection to libvirt on {spec.destination} is lost ({error.said}); look at "
+                "that host, its network and its libvirtd"
+            ) from error
+
+
+async def await_call(monitor: MigrationMonitor, call: "Future[None]") -> None:
+    """Wait for a call that moves or saves a domain.
+
+    Raises HypervisorError if it failed or was given up, and TaskCancelledError.
+    """
+    future = asyncio.wrap_future(call)
+    try:
+        problem = await monitor.wait(future)
+        if not future.done():
+            raise problem or HypervisorError("libvirt does not come back from it")
+        error = future.exception()
+        if error is None:
+            return  # in time after all
+        if problem is not None:
+            raise problem
+        raise error
+    finally:
+        future.cancel()
+
+
+async def follow(
+    runtime: LibvirtRuntime, spec: MigrationSpec, monitor: MigrationMonitor
+) -> HypervisorError | None:
+    """Monitor a migration that goes on without a call. Returns why it was aborted, or None."""
+    end = asyncio.ensure_future(wait_for_job_end(runtime, spec))
+    try:
+        return await monitor.wait(end)
+    finally:
+        end.cancel()
+
+
+async def wait_for_job_end(runtime: LibvirtRuntime, spec: MigrationSpec) -> None:
+    """Wait until the source has no job with the domain, or was unreachable for `_AWAY_SECONDS`."""
+    loop = asyncio.get_running_loop()
+    last_answer = loop.time()
+    while loop.time() < last_answer + _AWAY_SECONDS:
+        try:
+            source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+            if not (await source.call(look_up, spec.name)).migrating:
+                return
+            last_answer = loop.time()
+        except HypervisorError as error:
+            runtime.node.log.debug("%s", error)
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,210 @@
+"""Whether a migration can come to a good end: both hosts are asked, and nothing is changed."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
+from fastlib.migfra.hypervisors.libvirt.domain import host_info
+from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import check_vcpu_map
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
+from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .arguments import check_parameter
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be known of one of the two hosts."""
+
+    domain_state: DomainState
+    kind: str
+    """Type of the hypervisor, such as QEMU."""
+    version: int
+    cpus: int
+    free_memory: int | None
+    """KiB."""
+
+
+async def check(
+    runtime: LibvirtRuntime, spec: MigrationSpec, context: Context
+) -> tuple[Peer, Peer]:
+    """Source and destination, if the domain can migrate. Raises HypervisorError."""
+    check_host(spec.destination)
+    if spec.source == spec.destination:
+        raise HypervisorError(f"{spec.name} is on {spec.source}, and is to go there as well")
+    check_parameter(spec)
+    source, destination = await asyncio.gather(
+        _peer(runtime, spec, spec.source),
+        _peer(runtime, spec, spec.destination),
+        return_exceptions=True,
+    )
+    for peer in (destination, source):
+        if isinstance(peer, BaseException):
+            raise peer
+    assert isinstance(source, Peer)
+    assert isinstance(destination, Peer)
+    _check_source(spec, source)
+    _check_destination(runtime, spec, source, destination)
+    if spec.kind != "offline":
+        await _check_cpu(runtime, spec, context)
+    return source, destination
+
+
+async def _peer(runtime: LibvirtRuntime, spec: MigrationSpec, host: str) -> Peer:
+    connection = await runtime.connections.get(host, spec.driver, spec.transport)
+    return await connection.call(_read_peer, spec.name)
+
+
+def _read_peer(connection: Any, name: str) -> Peer:
+    return Peer(
+        domain_state=look_up(connection, name),
+        kind=connection.getType(),
+        version=connection.getVersion(),
+        cpus=host_info.cpu_count(connection),
+        free_memory=host_info.free_memory(connection),
+    )
+
+
+def _check_source(spec: MigrationSpec, source: Peer) -> None:
+    observed = source.domain_state
+    if not observed.known:
+        raise HypervisorError(
+            f"there is no domain {spec.name} on {spec.source}; look at its spelling, and where it "
+            "is"
+        )
+    if spec.kind == "offline":
+        if observed.active:
+            raise HypervisorError(
+                f"{spec.name} is active on {spec.source}, but only a domain that is shut off "
+                "migrates offline; choose live or warm, or stop it first"
+            )
+        return
+    if not observed.active:
+        raise HypervisorError(
+            f"{spec.name} is shut off on {spec.source}; start it first, or choose "
+            "migration-type: offline"
+        )
+    if observed.left_behind:
+        raise HypervisorError(
+            f"{spec.name} stands still on {spec.source} since an earlier migration, and may run on "
+            "its destination; look at both hosts, and destroy what is stale"
+        )
+    if not (observed.running or observed.paused):
+        raise HypervisorError(
+            f"{spec.name} {observed.phrase} on {spec.source}; only a domain that runs or is paused "
+            "can migrate"
+        )
+
+
+def _check_destination(
+    runtime: LibvirtRuntime, spec: MigrationSpec, source: Peer, destination: Peer
+) -> None:
+    here, there = source.domain_state, destination.domain_state
+    if there.active:
+        raise HypervisorError(f"{spec.destination} has an active domain {spec.name} already")
+    if there.known and there.uuid != here.uuid:
+        raise HypervisorError(
+            f"{spec.destination} has another domain with the name {spec.name} (UUID "
+            f"{there.uuid}, not {here.uuid}); undefine it there first"
+        )
+    if source.kind != destination.kind:
+        raise HypervisorError(
+            f"{spec.source} has the hypervisor {source.kind}, {spec.destination} has "
+            f"{destination.kind}"
+        )
+    if source.version // 1_000_000 != destination.version // 1_000_000:
+        raise HypervisorError(
+            f"{spec.source} has {source.kind} {host_info.version_text(source.version)}, "
+            f"{spec.destination} has {host_info.version_text(destination.version)}; the major "
+            "versions must be the same"
+        )
+    if spec.kind != "offline" and spec.check_room and destination.free_memory is not None:
+        free = max(0, destination.free_memory - runtime.options.reserved_memory)
+        if here.memory > free:
+            raise HypervisorError(
+                f"{spec.destination} has {free} KiB of memory free, {spec.name} needs "
+                f"{here.memory} KiB"
+            )
+    if spec.vcpu_map is not None:
+        check_vcpu_map(spec.name, here.vcpus, spec.vcpu_map)
+        largest = max(map(max, spec.vcpu_map), default=0)
+        if largest >= destination.cpus:
+            raise HypervisorError(
+                f"the vcpu-map has CPU {largest}, but {spec.destination} has the CPUs 0 to "
+                f"{destination.cpus - 1}"
+            )
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running domain asks of a host's CPU."""
+
+    xml: str
+    of_host: bool
+    """Whether it is a whole host's CPU, as with host-passthrough, and not a model of one."""
+    architecture: str
+    machine: str
+    kind: str
+
+
+async def _check_cpu(runtime: LibvirtRuntime, spec: MigrationSpec, context: Context) -> None:
+    connect = runtime.connections.get
+    source = await connect(spec.source, spec.driver, spec.transport)
+    destination = await connect(spec.destination, spec.driver, spec.transport)
+    wanted = await source.call(_required_cpu, spec.name)
+    if wanted is None:
+        return
+    try:
+        fits = await destination.call(_fits, wanted)
+    except UnsupportedCallError as error:
+        context.log.info("the CPUs cannot be compared: %s", error)
+        return
+    if not fits:
+        raise HypervisorError(
+            f"the CPU of {spec.destination} lacks what that of {spec.name} has; give the domain a "
+            "CPU model that both hosts have"
+        )
+
+
+def _required_cpu(connection: Any, name: str) -> Cpu | None:
+    """What a domain asks for; None if that is nothing."""
+    libvirt = api()
+    flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE
+    return required_cpu(connection.lookupByName(name).XMLDesc(flags), connection.getCapabilities)
+
+
+def required_cpu(xml: str, capabilities: Any) -> Cpu | None:
+    """The same by the XML of the domain; `capabilities` gives that of its host if it is needed."""
+    root = parse(xml)
+    cpu, kind = root.find("cpu"), root.find("os/type")
+    if cpu is None or kind is None:
+        return None
+    of_host = cpu.get("mode") == "host-passthrough"
+    if of_host:
+        cpu = parse(capabilities()).find("host/cpu")
+    if cpu is None or cpu.find("model") is None:
+        return None
+    return Cpu(
+        xml=text(cpu),
+        of_host=of_host,
+        architecture=str(kind.get("arch", "")),
+        machine=str(kind.get("machine", "")),
+        kind=str(root.get("type", "")),
+    )
+
+
+def _fits(connection: Any, wanted: Cpu) -> bool:
+    libvirt = api()
+    if wanted.of_host:
+        found = connection.compareCPU(wanted.xml, 0)
+    else:
+        found = connection.compareHypervisorCPU(
+            None, wanted.architecture, wanted.machine, wanted.kind, wanted.xml, 0
+        )
+    return bool(found != libvirt.VIR_CPU_COMPARE_INCOMPATIBLE)

@@ -1,0 +1,50 @@
+"""Remove what a failed migration left on a host. The functions block.
+
+Each looks at the domain again just before it acts.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    PAUSED_FOR_MIGRATION,
+    RUNS_AFTER_CANCEL,
+    find,
+    has_job,
+)
+
+
+def destroy_copy(connection: Any, name: str, uuid: str, reasons: Collection[int]) -> None:
+    """End a domain, but only if it is that one, and paused for one of these reasons."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid):
+        return
+    state, reason = domain.state()
+    if state == libvirt.VIR_DOMAIN_PAUSED and reason in reasons:
+        domain.destroy()
+
+
+def resume_source(connection: Any, name: str, uuid: str) -> None:
+    """Let a domain run on, but only if it is that one, and stands still since a migration."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid) or has_job(domain):
+        return
+    if domain.state() == [libvirt.VIR_DOMAIN_PAUSED, PAUSED_FOR_MIGRATION]:
+        domain.resume()
+
+
+def pause_source(connection: Any, name: str, uuid: str) -> None:
+    """Pause a domain that runs again because its migration was taken for failed."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or not _is(domain, uuid):
+        return
+    if domain.state() == [libvirt.VIR_DOMAIN_RUNNING, RUNS_AFTER_CANCEL]:
+        domain.suspend()
+
+
+def _is(domain: Any, uuid: str) -> bool:
+    return not uuid or domain.UUIDString() == uuid

@@ -1,0 +1,381 @@
+"""One migration in phases: check, prepare, move, finish. A failure undoes them, the last one first.
+
+At the end the domain is on one host, and the result says on which.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from fastlib.message import TimeMeasurement
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
+from fastlib.migfra.hypervisors.libvirt.domain import control, devices, job
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
+from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt import precopy
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from . import checks
+from .arguments import migrate_arguments
+from .call import follow, run_migration
+from .monitor import MigrationMonitor
+from .pscom import Pscom, process_count
+from .reconcile import Location, reconcile
+from .record import MigrationRecord, MigrationState
+
+T = TypeVar("T")
+_KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))
+"""Kinds of devices in the order in which they are detached, each with its timer."""
+
+
+class Migration:
+    """A migration from its first check to its end."""
+
+    def __init__(
+        self,
+        runtime: LibvirtRuntime,
+        spec: MigrationSpec,
+        scope: CancelScope,
+        context: Context,
+        measurement: TimeMeasurement,
+    ) -> None:
+        self._runtime = runtime
+        self.spec: Final = spec
+        self._scope = scope
+        self._context = context
+        self._measurement = measurement
+        state = MigrationState(source=spec.source, destination=spec.destination)
+        self.record: Final = MigrationRecord(context, spec.name, state)
+        self._persistent = True
+        self._pscom_count = 0
+        self._location: Location | None = None
+        """Where the domain is, once `reconcile` has found out."""
+
+    async def run(self) -> str | None:
+        """Run all phases. Returns the details of the success or None. Raises HypervisorError."""
+        with self._measure(self.spec.timer):
+            await self.check()
+            details = await self.prepare_and_move()
+        await self.finish()
+        return details
+
+    async def prepare_and_move(self) -> str | None:
+        """Run the phases between check and finish, or undo them. Raises HypervisorError."""
+        with self._measure(self.spec.timer):
+            await self.run_or_undo(self.prepare())
+            return await self.run_or_undo(self._move())
+
+    async def run_or_undo(self, step: Awaitable[T]) -> T:
+        """Return the result of a step, or undo everything. Raises HypervisorError."""
+        try:
+            return await step
+        except HypervisorError as error:
+            raise await self.undo_after(error) from error
+        except Exception as error:
+            self._context.log.exception("%s: unexpected error", self.spec.name)
+            unexpected = HypervisorError(f"{type(error).__name__}: {error}")
+            raise await self.undo_after(unexpected) from error
+
+    # Check
+
+    async def check(self) -> None:
+        """Check both hosts and the domain. Changes nothing. Raises HypervisorError."""
+        spec = self.spec
+        self._report("check")
+        source, destination = await self.run_or_undo(
+            checks.check(self._runtime, spec, self._context)
+        )
+        self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
+        self._scope.check()
+        observed = source.domain_state
+        self._persistent = observed.persistent
+        self.record.state = msgspec.structs.replace(
+            self.record.state,
+            uuid=observed.uuid,
+            was_running=observed.running,
+            autostart=observed.autostart,
+            known_on_destination=destination.domain_state.known,
+        )
+
+    # Prepare
+
+    async def prepare(self) -> None:
+        """Suspend pscom, and detach the devices that cannot migrate. Each step can be undone."""
+        spec = self.spec
+        if spec.kind == "offline":
+            await self._save(phase="move")
+            return
+        self._report("prepare")
+        source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+        attached = await source.call(devices.attached, spec.name)
+        devices.check_movable(spec.name, attached)
+        if self._pscom_count:
+            await self._save(pscom=self._pscom_count)
+            with self._measure(f"pscom-suspend-{spec.name}"):
+                await self._pscom().suspend(self._scope)
+        for kind, timer in _KINDS:
+            of_kind = [device for device in attached if device.kind == kind]
+            if not of_kind:
+                continue
+            with self._measure(timer):
+                for device in of_kind:
+                    self._scope.check()
+                    detached = (*self.record.state.detached, device)
+                    await self._save(detached=detached)
+                    await source.call(devices.detach, spec.name, device.xml)
+        if spec.parameter.max_downtime is not None:
+            seconds = precopy.Options.of(spec.parameter).first_downtime
+            await source.call(job.set_downtime, spec.name, seconds)
+        self._scope.check()
+        await self._save(phase="move")
+
+    async def _save(self, **changes: Any) -> None:
+        await asyncio.wrap_future(self.record.save(**changes))
+
+    def _pscom(self) -> Pscom:
+        return Pscom(
+            self._runtime.node,
+            self._context,
+            self.spec.name,
+            self.record.state.pscom,
+            self._runtime.options.pscom_timeout,
+        )
+
+    # Move
+
+    async def _move(self) -> str | None:
+        """Let libvirt move the domain. Raises HypervisorError if it did not arrive."""
+        spec, options = self.spec, self._runtime.options
+        self._report("migrate")
+        peer = None
+        if options.migration == "peer-to-peer":
+            peer = self._runtime.connections.outer_uri(
+                spec.destination, spec.driver, spec.transport
+            )
+        arguments = migrate_arguments(
+            spec,
+            persistent=self._persistent,
+            peer=peer,
+            migration_uri=migration_uri(
+                options, spec.destination, bool(spec.parameter.rdma_migration)
+            ),
+        )
+        warm = spec.kind == "warm"
+        try:
+            with self._measure(f"downtime-{spec.name}") if warm else nullcontext():
+                await run_migration(self._runtime, spec, arguments, self._scope, self._context)
+        except HypervisorError as error:
+            return await self.resolve_failure(error)
+        if spec.kind == "live" and self._measurement.enabled:
+            await self._measure_downtime()
+        return None
+
+    async def _measure_downtime(self) -> None:
+        spec = self.spec
+        there = await self._runtime.connections.get(spec.destination, spec.driver, spec.transport)
+        try:
+            seconds = await there.call(job.downtime, spec.name)
+        except HypervisorError as error:
+            self._context.log.warning("how long %s stood still is not known: %s", spec.name, error)
+            return
+        if seconds is not None:
+            self._measurement.add(f"downtime-{spec.name}", seconds)
+
+    async def resolve_failure(self, error: HypervisorError) -> str:
+        """Find out where the domain is after an error. Returns the details if it arrived anyway.
+
+        Raises HypervisorError if it did not arrive.
+        """
+        spec = self.spec
+        if spec.kind == "offline":
+            if await self.is_defined_on_destination():
+                return f"it has arrived in spite of this: {error}"
+            raise error
+        monitor = MigrationMonitor(self._runtime, spec, self._scope, self._context)
+        problem = None
+        if await self._job_goes_on():
+            problem = await follow(self._runtime, spec, monitor)
+        self._location = location = await self.reconcile()
+        if location.place != "destination":
+            raise problem or error
+        self._context.log.warning("%s has arrived in spite of: %s", spec.name, error)
+        note = "" if location.note is None else f"; {location.note}"
+        return f"it has arrived in spite of this: {error}{note}"
+
+    async def _job_goes_on(self) -> bool:
+        """Whether libvirt still moves the domain although the call was given up."""
+        spec = self.spec
+        try:
+            source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+            observed = await source.call(look_up, spec.name)
+        except HypervisorError as error:
+            self._context.log.info("%s", error)
+            return False
+        return observed.migrating and observed.reason not in PAUSED_IN_POST_COPY
+
+    async def reconcile(self) -> Location:
+        """Ask both hosts where the domain is, and repair what is half done."""
+        return await reconcile(self._runtime, self.spec, self.record.state, self._context)
+
+    async def is_defined_on_destination(self) -> bool:
+        """Whether the definition of an offline domain moved."""
+        spec = self.spec
+        there = await self._runtime.call_until_reachable(
+            spec.destination, spec.driver, spec.transport, look_up, spec.name
+        )
+        here = await self._runtime.call_until_reachable(
+            spec.source, spec.driver, spec.transport, look_up, spec.name
+        )
+        return there.known and not here.known
+
+    # Finish
+
+    async def finish(self, problems: list[str] | None = None) -> None:
+        """Let the domain run on the destination as it did on the source.
+
+        `problems` are those that are known already. Raises ArrivedError if there are any.
+        """
+        spec = self.spec
+        if spec.kind == "offline":
+            return
+        self._report("finish", percent=100.0)
+        self.record.save(phase="finish")
+        problems = [] if problems is None else problems
+        if spec.vcpu_map is not None:
+            rows = [list(row) for row in spec.vcpu_map]
+            with self._measure("repin"):
+                await self._attempt(problems, "repin", self._call_destination(control.pin, rows))
+        if self.record.state.autostart:
+            what = "let it start with its host"
+            await self._attempt(problems, what, self._call_destination(control.set_autostart))
+        if self.record.state.was_running:
+            with self._measure(f"resume-{spec.name}"):
+                await self._attempt(
+                    problems, "resume", self._call_destination(control.ensure_running)
+                )
+        await self._reattach(spec.destination, problems)
+        await self._resume_pscom(problems)
+        if problems:
+            location = await self.reconcile()
+            raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
+
+    async def _call_destination(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function on the destination. Retries while its libvirt is unreachable."""
+        spec = self.spec
+        return await self._runtime.call_until_reachable(
+            spec.destination, spec.driver, spec.transport, function, spec.name, *arguments
+        )
+
+    async def _call_source(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function on the source. Retries while its libvirt is unreachable."""
+        spec = self.spec
+        return await self._runtime.call_until_reachable(
+            spec.source, spec.driver, spec.transport, function, spec.name, *arguments
+        )
+
+    async def _attempt(self, problems: list[str], what: str, step: Awaitable[object]) -> None:
+        try:
+            await step
+        except HypervisorError as error:
+            problems.append(f"could not {what}: {error}")
+
+    async def _reattach(self, host: str, problems: list[str]) -> None:
+        """Reattach the detached devices, the last one first."""
+        state = self.record.state
+        for kind, timer in reversed(_KINDS):
+            of_kind = [device for device in state.detached if device.kind == kind]
+            if not of_kind:
+                continue
+            with self._measure(f"re{timer.replace('detach', 'attach')}"):
+                for device in of_kind:
+                    await self._attempt(
+                        problems, f"reattach a {kind} device", self._reattach_one(host, device)
+                    )
+        if state.detached:
+            self.record.save(detached=())
+
+    async def _reattach_one(self, host: str, device: AttachedDevice) -> None:
+        spec, others = self.spec, self.record.state.detached
+        at_home = host == spec.source
+        # Each gets its own address again, even if the address of another one is taken meanwhile.
+        spared = [other.address for other in others if at_home and other is not device]
+        await self._runtime.call_until_reachable(
+            host, spec.driver, spec.transport, devices.reattach, spec.name, device, at_home, spared
+        )
+
+    async def _resume_pscom(self, problems: list[str]) -> None:
+        if self.record.state.pscom:
+            with self._measure(f"pscom-resume-{self.spec.name}"):
+                await self._attempt(problems, "resume pscom", self._pscom().resume())
+            self.record.save(pscom=0)
+
+    # Undo
+
+    async def undo(self) -> list[str]:
+        """Let the domain run on the source as before. Returns the problems."""
+        spec, problems = self.spec, list[str]()
+        state = self.record.state
+        if state.phase != "prepare":
+            if state.was_running:
+                await self._attempt(
+                    problems, "resume it", self._call_source(control.ensure_running)
+                )
+            if spec.parameter.max_downtime is not None:
+                step = self._call_source(job.set_downtime, precopy.DEFAULT_DOWNTIME)
+                await self._attempt(problems, "take the longest downtime back", step)
+        await self._reattach(spec.source, problems)
+        await self._resume_pscom(problems)
+        return problems
+
+    async def undo_after(self, error: HypervisorError) -> HypervisorError:
+        """Undo the migration. Returns the error: why it failed, and where the domain is."""
+        spec, state = self.spec, self.record.state
+        begun = state.phase != "prepare" or state.pscom or state.detached
+        if not begun and isinstance(error, TaskCancelledError):
+            return error
+        words = [str(error)]
+        known = True
+        if begun:
+            self._report("undo")
+            if state.phase == "prepare" or spec.kind == "offline":
+                # Nothing moved, so the destination need not be asked.
+                words += await self._undo_on_source()
+            else:
+                location = self._location or await self.reconcile()
+                known = location.place == "source"
+                words += await self._undo_on_source(location.note) if known else [location.whole]
+        if isinstance(error, TaskCancelledError):
+            return TaskCancelledError("; ".join(words))
+        final = FinalError if not known or isinstance(error, FinalError) else HypervisorError
+        return final(f"{spec.name} did not migrate to {spec.destination}: {'; '.join(words)}")
+
+    async def _undo_on_source(self, note: str | None = None) -> list[str]:
+        """Undo the migration on the source. Returns what the error must say of that."""
+        problems = [] if self.spec.kind == "offline" else await self.undo()
+        return [await self._describe_on_source(), *([] if note is None else [note]), *problems]
+
+    async def _describe_on_source(self) -> str:
+        """Say what the domain does on the source."""
+        spec = self.spec
+        try:
+            observed = await self._call_source(look_up)
+        except HypervisorError as error:
+            return f"{spec.name} is on {spec.source} ({error})"
+        return f"{spec.name} {observed.phrase} on {spec.source}"
+
+    def _report(self, phase: str, percent: float | None = None) -> None:
+        self._context.progress(phase, vm_name=self.spec.name, percent=percent)
+
+    def _measure(self, name: str) -> AbstractContextManager[object]:
+        """Time a block. A timer that already runs goes on."""
+        if name in self._measurement.running:
+            return nullcontext()
+        return self._measurement.measure(name)

@@ -1,0 +1,133 @@
+"""The pscom processes in a domain: they suspend their connections while it migrates."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Literal
+
+from fastlib.message.pscom import PscomRequest
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
+
+_MOST: Final = 100_000
+
+
+async def process_count(runtime: LibvirtRuntime, spec: MigrationSpec) -> int:
+    """How many processes are to answer, 0 if none is to be asked. Raises HypervisorError."""
+    text = spec.pscom_hook_procs
+    if text is None or spec.kind == "offline":
+        return 0
+    if text == "auto":
+        return await _count_by_ssh(runtime.options, spec.name)
+    return number(text, "pscom-hook-procs is a count or auto, not")
+
+
+def number(text: str, otherwise: str) -> int:
+    """A count. Raises HypervisorError, whose text begins with `otherwise`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= _MOST):
+        raise HypervisorError(f"{otherwise} {text[:40]!r}")
+    return int(text)
+
+
+async def _count_by_ssh(options: LibvirtOptions, name: str) -> int:
+    """How many the domain has, which is asked by SSH."""
+    seconds = options.pscom_timeout
+    ssh_options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(seconds))}")
+    host = check_host(name).strip("[]")
+    error_start = f"the pscom processes in {name} cannot be counted"
+    try:
+        ssh = await asyncio.create_subprocess_exec(
+            *("ssh", *ssh_options, "--", host, options.pscom_count_command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise HypervisorError(f"{error_start}: there is no program ssh; install it") from None
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await ssh.communicate()
+    except TimeoutError:
+        raise HypervisorError(
+            f"{error_start}: it has not answered on SSH for {seconds:g} s; give their number "
+            "instead of auto"
+        ) from None
+    finally:
+        if ssh.returncode is None:
+            ssh.kill()
+            await ssh.wait()
+    if ssh.returncode != 0:
+        said = " ".join(errors.decode(errors="replace").split())[-200:]
+        raise HypervisorError(
+            f"{error_start}: ssh {host} ended with status {ssh.returncode} ({said}); give their "
+            "number instead of auto, or look at pscom-count-command"
+        )
+    said = output.decode(errors="replace").strip()
+    return number(said, f"{error_start}: pscom-count-command prints no number, but")
+
+
+class Pscom:
+    """The processes of one domain."""
+
+    def __init__(
+        self, node: NodeContext, context: Context, name: str, count: int, seconds: float
+    ) -> None:
+        self._node = node
+        self._context = context
+        self._name = name
+        self._count = count
+        self._seconds = seconds
+        self._request = node.pscom_request.replace("<vm_name>", name)
+        self._response = node.pscom_response.replace("<vm_name>", name)
+
+    async def suspend(self, scope: CancelScope | None = None) -> None:
+        """Have them suspend. Raises HypervisorError if not all of them answer in time."""
+        await self._ask("suspend", scope)
+
+    async def resume(self) -> None:
+        """Have them resume. Raises HypervisorError if not all of them answer in time."""
+        await self._ask("resume", None)
+
+    async def _ask(self, what: Literal["suspend", "resume"], scope: CancelScope | None) -> None:
+        communicator = self._context.communicator
+        answers = 0
+        try:
+            async with self._subscribed(communicator):
+                payload = PscomRequest(request=what).to_yaml().encode()
+                await communicator.send(payload, self._request, self._node.pscom_qos)
+                async with asyncio.timeout(self._seconds):
+                    while answers < self._count:
+                        receiving = asyncio.ensure_future(communicator.receive(self._response))
+                        try:
+                            if scope is not None:
+                                await scope.wait_any(self._seconds, receiving)
+                                scope.check()
+                            await receiving
+                        finally:
+                            receiving.cancel()
+                        answers += 1
+        except (TimeoutError, WaitTimeoutError):
+            raise HypervisorError(
+                f"{answers} of {self._count} pscom processes in {self._name} have answered to "
+                f"{what} within {self._seconds:g} s; look whether they run, and at pscom-hook-procs"
+            ) from None
+        except TransportError as error:
+            raise HypervisorError(
+                f"the pscom processes in {self._name} cannot be asked to {what}: {error}"
+            ) from error
+
+    @asynccontextmanager
+    async def _subscribed(self, communicator: AsyncCommunicator) -> AsyncIterator[None]:
+        await communicator.subscribe(self._response, qos=self._node.pscom_qos)
+        try:
+            yield
+        finally:
+            await communicator.unsubscribe(self._response)

@@ -1,0 +1,163 @@
+"""Reconcile both hosts after a failed migration: find the domain, and repair what is half done.
+
+While libvirt tidies up, `reconcile` waits. Then it repairs what libvirt left half done, such as a
+domain that is paused on the source because its libvirt did not hear of the end. So the domain runs
+on exactly one host. It never destroys a copy that may have run: it pauses such a copy at most, and
+the result says so.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    PAUSED_ARRIVING,
+    PAUSED_BY_USER,
+    PAUSED_FOR_MIGRATION,
+    DomainState,
+    look_up,
+)
+from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from . import cleanup
+from .reconcile_decision import Action, Decision, MigrationFacts, Place, decide
+from .record import MigrationState
+
+PATIENCE_SECONDS: Final = 30.0
+"""Seconds that libvirt gets for tidying up, and a host for being there again."""
+_LONGEST_SECONDS: Final = 120.0
+"""The same for a migration that does not end although it was aborted."""
+_ANSWER_SECONDS: Final = 5.0
+_LAST_POLLS: Final = 10
+"""How many looks there are after the last moment, each of which has done something."""
+
+
+class Location(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a domain is."""
+
+    place: Place
+    words: str
+    """A sentence's part, such as `vm1 runs on node01`."""
+    note: str | None = None
+    """What else is to be said of it."""
+
+    @property
+    def whole(self) -> str:
+        """All that is to be said."""
+        return self.words if self.note is None else f"{self.words}; {self.note}"
+
+
+async def reconcile(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    state: MigrationState,
+    context: Context,
+    *,
+    patience: float = PATIENCE_SECONDS,
+) -> Location:
+    """Where the domain of a migration that has ended is, once that is certain, and put right."""
+    facts = MigrationFacts(
+        was_running=state.was_running,
+        known_on_destination=state.known_on_destination,
+        arrives_paused=spec.vcpu_map is not None or not state.was_running,
+    )
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    deadline = began + patience
+    before: Action | None = None
+    looks_left = _LAST_POLLS
+    while True:
+        source, destination = await asyncio.gather(
+            _ask(runtime, spec, state, spec.source), _ask(runtime, spec, state, spec.destination)
+        )
+        now = loop.time()
+        if source is not None and source.migrating:
+            deadline = max(deadline, min(began + _LONGEST_SECONDS, now + patience))
+        last = now >= deadline
+        looks_left -= last
+        decision = decide(source, destination, facts, last=last)
+        if decision.final or looks_left <= 0:
+            return _location(spec, decision, source, destination)
+        # Only what was seen twice: the two hosts are not asked at the same moment.
+        if decision.action is not None and decision.action == before:
+            context.log.warning("%s: %s, as the migration left it so", spec.name, decision.action)
+            try:
+                await _act(runtime, spec, state, facts, decision.action)
+            except HypervisorError as error:
+                context.log.warning("%s", error)
+        before = decision.action
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _ask(
+    runtime: LibvirtRuntime, spec: MigrationSpec, state: MigrationState, host: str
+) -> DomainState | None:
+    try:
+        async with asyncio.timeout(runtime.options.connect_timeout + _ANSWER_SECONDS):
+            connection = await runtime.connections.get(host, spec.driver, spec.transport)
+            observed = await connection.within(_ANSWER_SECONDS, look_up, spec.name)
+    except (HypervisorError, TimeoutError):
+        return None
+    if observed.known and state.uuid and observed.uuid != state.uuid:
+        return DomainState()  # another domain of this name, which is none of our business
+    return observed
+
+
+async def _act(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    state: MigrationState,
+    facts: MigrationFacts,
+    action: Action,
+) -> None:
+    what, _, where = action.partition(" ")
+    host = spec.source if where == "source" else spec.destination
+    connection = await runtime.connections.get(host, spec.driver, spec.transport)
+    if what == "resume":
+        await connection.call(cleanup.resume_source, spec.name, state.uuid)
+    elif what == "pause":
+        await connection.call(cleanup.pause_source, spec.name, state.uuid)
+    elif where == "source":
+        await connection.call(cleanup.destroy_copy, spec.name, state.uuid, {PAUSED_FOR_MIGRATION})
+    else:
+        reasons = PAUSED_ARRIVING | ({PAUSED_BY_USER} if facts.arrives_paused else set())
+        await connection.call(cleanup.destroy_copy, spec.name, state.uuid, reasons)
+
+
+def _location(
+    spec: MigrationSpec,
+    decision: Decision,
+    source: DomainState | None,
+    destination: DomainState | None,
+) -> Location:
+    note = decision.note
+    if note is not None:
+        note = note.format(source=spec.source, destination=spec.destination)
+    # An action that has not had its effect: nothing is certain.
+    place = "unknown" if decision.action is not None else decision.place
+    return Location(place=place, words=_words(spec, place, source, destination), note=note)
+
+
+def _words(
+    spec: MigrationSpec, place: Place, source: DomainState | None, destination: DomainState | None
+) -> str:
+    name = spec.name
+    if place == "source" and source is not None:
+        return f"{name} {source.phrase} on {spec.source}"
+    if place == "destination" and destination is not None:
+        return f"{name} {destination.phrase} on {spec.destination}"
+    if place == "nowhere":
+        return f"{name} is active neither on {spec.source} nor on {spec.destination}"
+    answers = [
+        f"libvirt on {host} cannot be asked"
+        if observed is None
+        else f"it {observed.phrase} on {host}"
+        for host, observed in ((spec.source, source), (spec.destination, destination))
+    ]
+    if place == "both":
+        return f"there are two of {name}: {' and '.join(answers)}"
+    return f"where {name} runs is not certain: {' and '.join(answers)}; look at both hosts"

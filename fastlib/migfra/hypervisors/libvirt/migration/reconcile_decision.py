@@ -1,0 +1,197 @@
+"""Decide from the answers of both hosts where the domain of a failed migration is. Pure."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    PAUSED_ARRIVING,
+    PAUSED_BY_USER,
+    PAUSED_FOR_MIGRATION,
+    PAUSED_IN_POST_COPY,
+    RUNS_AFTER_CANCEL,
+    RUNS_IN_POST_COPY,
+    DomainState,
+)
+
+Place = Literal["source", "destination", "both", "nowhere", "unknown"]
+Action = Literal["resume source", "pause source", "end source", "end destination"]
+_STALE_SOURCE: Final = (
+    "a copy that is paused on {source} ran there meanwhile and is stale; destroy it there once "
+    "nothing of it is needed"
+)
+_PERHAPS_THERE: Final = (
+    "it may run on {destination} as well, which cannot be asked; look there before it is reached "
+    "again"
+)
+_COPY_THERE: Final = "{destination} has a copy of it, too; look there, and destroy what is stale"
+_COPY_HERE: Final = "whether {source} has a copy of it cannot be asked; look there"
+_SPLIT: Final = (
+    "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
+    "neither, mend the link, and go on with virsh migrate --postcopy-resume"
+)
+_ENDED_THERE: Final = (
+    "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
+    "so it was not let go on"
+)
+_UNDER_WAY: Final = "its migration is under way all the same"
+_ARRIVING: Final = "{destination} has begun to receive it, and does not end"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What two sightings mean."""
+
+    place: Place
+    final: bool = True
+    """If not, look again."""
+    action: Action | None = None
+    """What is to be done before looking again."""
+    note: str | None = None
+    """What else is to be said, with the hosts' places in braces."""
+
+
+class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the migration."""
+
+    was_running: bool = True
+    known_on_destination: bool = False
+    """Whether the destination had a definition of the domain before."""
+    arrives_paused: bool = False
+    """Whether it is paused on the destination until the migration's end."""
+
+
+WAIT: Final = Decision("unknown", final=False)
+
+
+def decide(
+    source: DomainState | None,
+    destination: DomainState | None,
+    facts: MigrationFacts = MigrationFacts(),  # noqa: B008, it is immutable
+    *,
+    last: bool = False,
+) -> Decision:
+    """Where the domain is by what both hosts say; None is a host that cannot be asked.
+
+    `last` says that there is no time left to wait for a better answer.
+    """
+    if source is None:
+        decision = _when_source_unreachable(destination)
+    elif not source.active:
+        decision = _when_source_inactive(destination)
+    elif source.paused and source.reason in PAUSED_IN_POST_COPY:
+        decision = _when_source_in_post_copy(destination)
+    elif source.migrating:
+        decision = Decision("unknown", final=False, note=_UNDER_WAY)
+    elif source.running:
+        decision = _when_source_runs(source, destination, facts)
+    elif source.reason == PAUSED_FOR_MIGRATION:
+        decision = _when_source_paused_for_migration(destination, facts)
+    else:
+        decision = _when_source_paused_otherwise(destination, facts)
+    if decision.final:
+        return decision
+    if last:
+        # What has no action is the answer now; what has one is done, and looked at once more.
+        return msgspec.structs.replace(decision, final=decision.action is None)
+    return decision if decision.action in _IMMEDIATE_ACTIONS else WAIT
+
+
+_IMMEDIATE_ACTIONS: Final = frozenset({"resume source", "pause source", "end source"})
+"""What needs no waiting for libvirt. It may still end what arrives by itself."""
+
+
+def _runs_with_all_memory(domain_state: DomainState | None) -> bool:
+    return (
+        domain_state is not None
+        and domain_state.running
+        and domain_state.reason not in RUNS_IN_POST_COPY
+    )
+
+
+def _when_source_unreachable(destination: DomainState | None) -> Decision:
+    if destination is None or not destination.running:
+        return Decision("unknown", final=False)
+    if not _runs_with_all_memory(destination):
+        return Decision("unknown", final=False, note=_SPLIT)
+    return Decision("destination", final=False, note=_COPY_HERE)
+
+
+def _when_source_inactive(destination: DomainState | None) -> Decision:
+    if destination is None:
+        return Decision("unknown", final=False)
+    if not destination.active:
+        return Decision("nowhere")
+    if destination.paused and destination.reason in PAUSED_ARRIVING:
+        return Decision("unknown", final=False, note=_ARRIVING)
+    if destination.running and not _runs_with_all_memory(destination):
+        return Decision("unknown", final=False, note=_SPLIT)
+    return Decision("destination")
+
+
+def _when_source_in_post_copy(destination: DomainState | None) -> Decision:
+    """The source has the memory that post-copy has not moved yet."""
+    if _runs_with_all_memory(destination):
+        return Decision("destination", final=False, note=_STALE_SOURCE)
+    return Decision("unknown", final=False, note=_SPLIT)
+
+
+def _when_source_runs(
+    source: DomainState, destination: DomainState | None, facts: MigrationFacts
+) -> Decision:
+    # Only if it stood still for the switch-over, it may have been let run on the destination, too.
+    had_stopped = source.reason == RUNS_AFTER_CANCEL
+    if destination is None:
+        if had_stopped:
+            return Decision("source", final=False, note=_PERHAPS_THERE)
+        return Decision("source")
+    if not destination.active:
+        return Decision("source")
+    if _never_ran(destination, facts):
+        return Decision("source", final=False, action="end destination")
+    if destination.running and had_stopped:
+        # The destination has what happened last; the source has gone back behind that.
+        return Decision("destination", final=False, action="pause source")
+    return Decision("both", final=False, note=_COPY_THERE)
+
+
+def _when_source_paused_for_migration(
+    destination: DomainState | None, facts: MigrationFacts
+) -> Decision:
+    """It has stood still on the source since the switch-over."""
+    if destination is None:
+        return Decision("unknown", final=False)
+    if not destination.active:
+        if destination.known and not facts.known_on_destination:
+            return Decision("unknown", final=False, note=_ENDED_THERE)
+        if facts.was_running:
+            return Decision("source", final=False, action="resume source")
+        return Decision("source")
+    if destination.paused and destination.reason in PAUSED_ARRIVING:
+        return Decision("source", final=False, action="end destination")
+    if destination.running and not _runs_with_all_memory(destination):
+        return Decision("unknown", final=False, note=_SPLIT)
+    return Decision("destination", final=False, action="end source")
+
+
+def _when_source_paused_otherwise(
+    destination: DomainState | None, facts: MigrationFacts
+) -> Decision:
+    """It is paused on the source for another reason: by its user, or by us at the timeout."""
+    if destination is None:
+        return Decision("source", final=False, note=_PERHAPS_THERE)
+    if not destination.active:
+        return Decision("source")
+    if _never_ran(destination, facts):
+        return Decision("source", final=False, action="end destination")
+    if destination.running:
+        return Decision("destination", note=_STALE_SOURCE)
+    return Decision("both", final=False, note=_COPY_THERE)
+
+
+def _never_ran(destination: DomainState, facts: MigrationFacts) -> bool:
+    """Whether the copy on the destination has never run there."""
+    if not destination.paused:
+        return False
+    if destination.reason in PAUSED_ARRIVING:
+        return True
+    return facts.arrives_paused and destination.reason == PAUSED_BY_USER

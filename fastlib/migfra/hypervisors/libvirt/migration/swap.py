@@ -1,0 +1,209 @@
+"""Swap two domains: in parallel, one after the other, or with one of them on storage.
+
+Either both arrive, or what has not arrived yet stays where it is, and the error says where each is.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.domain import host_info
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.placement import Guest, SwapOrder, swap_order
+
+from .migration import Migration
+from .swap_via_storage import MigrationViaStorage
+
+_GIVEN_UP: Final = "given up with its partner"
+
+
+async def swap(
+    runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec, context: Context
+) -> str | None:
+    """Swap two domains. Raises HypervisorError, which says where both are."""
+    with CancelScope(context) as first, CancelScope(context) as second:
+        order = await _order(runtime, there, back)
+        context.log.info("swap of %s and %s: %s", there.name, back.name, order)
+        legs = [(there, first), (back, second)]
+        if order in ("second", "save-second"):
+            legs.reverse()
+        measurement = context.measurement
+        (one, one_scope), (other, other_scope) = legs
+        if order in ("save-first", "save-second"):
+            saved = MigrationViaStorage(runtime, one, one_scope, context, measurement)
+            moved = Migration(runtime, other, other_scope, context, measurement)
+            await _check_both(saved, moved)
+            details = await _swap_via_storage(runtime, saved, moved, context)
+        else:
+            pair = (
+                Migration(runtime, one, one_scope, context, measurement),
+                Migration(runtime, other, other_scope, context, measurement),
+            )
+            await _check_both(*pair)
+            if order == "parallel":
+                details = await _swap_in_parallel(pair, (one_scope, other_scope))
+            else:
+                details = await _swap_in_turn(*pair)
+    return "; ".join(details) or None
+
+
+async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec) -> SwapOrder:
+    """How they change places, by the room on both hosts. Raises HypervisorError."""
+
+    async def look(spec: MigrationSpec) -> tuple[Guest, int | None]:
+        connection = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        observed = await connection.call(look_up, spec.name)
+        if not observed.active:
+            raise HypervisorError(f"{spec.name} does not run on {spec.source}; nothing was swapped")
+        free = await connection.call(host_info.free_memory)
+        if free is not None:
+            free = max(0, free - runtime.options.reserved_memory)
+        return Guest(name=spec.name, memory=observed.memory), free
+
+    (first, first_free), (second, second_free) = await asyncio.gather(look(there), look(back))
+    for spec, guest, free, leaves in (
+        (there, first, second_free, second),
+        (back, second, first_free, first),
+    ):
+        assert guest.memory is not None
+        assert leaves.memory is not None
+        if free is not None and guest.memory > free + leaves.memory:
+            raise HypervisorError(
+                f"{spec.destination} has no room for {guest.name} even without {leaves.name}; "
+                "nothing was swapped"
+            )
+    return swap_order(first, first_free, second, second_free)
+
+
+async def _check_both(*migrations: Migration) -> None:
+    """Both, before anything is done to either. Raises HypervisorError."""
+    ended = await asyncio.gather(
+        *(migration.check() for migration in migrations), return_exceptions=True
+    )
+    errors = [end for end in ended if isinstance(end, BaseException)]
+    _raise_unexpected(errors)
+    if errors:
+        words = "; ".join(str(error) for error in errors)
+        raise _failed(errors, f"{words}; nothing was swapped")
+
+
+async def _swap_in_parallel(
+    pair: tuple[Migration, Migration], scopes: tuple[CancelScope, CancelScope]
+) -> list[str]:
+    async def one(index: int) -> str | None:
+        try:
+            return await _migrate_checked(pair[index])
+        except BaseException as error:
+            if not isinstance(error, ArrivedError):
+                scopes[1 - index].cancel(_GIVEN_UP)
+            raise
+
+    ended = await asyncio.gather(one(0), one(1), return_exceptions=True)
+    errors = [end for end in ended if isinstance(end, BaseException)]
+    _raise_unexpected(errors)
+    if errors:
+        # The one that failed by itself tells why, so it comes first.
+        errors.sort(key=lambda error: _GIVEN_UP in str(error))
+        words = [str(error) for error in errors]
+        for migration, end in zip(pair, ended, strict=True):
+            if not isinstance(end, BaseException):
+                words.append(f"{migration.spec.name} runs on {migration.spec.destination}")
+        one_moved = any(
+            not isinstance(end, BaseException) or isinstance(end, ArrivedError) for end in ended
+        )
+        raise _failed(errors, "; ".join(words), one_moved=one_moved)
+    return [end for end in ended if isinstance(end, str)]
+
+
+async def _migrate_checked(migration: Migration) -> str | None:
+    """A migration that has been checked, to its end."""
+    details = await migration.prepare_and_move()
+    await migration.finish()
+    return details
+
+
+def _raise_unexpected(errors: list[BaseException]) -> None:
+    for error in errors:
+        if not isinstance(error, HypervisorError):
+            raise error
+
+
+def _failed(
+    errors: Sequence[BaseException], words: str, *, one_moved: bool = False
+) -> HypervisorError:
+    if one_moved or any(isinstance(error, FinalError) for error in errors):
+        # To try it again would look for the domains where they no longer are.
+        return FinalError(f"the swap failed: {words}")
+    if all(isinstance(error, TaskCancelledError) for error in errors):
+        return TaskCancelledError(words)
+    return HypervisorError(f"the swap failed: {words}")
+
+
+async def _swap_in_turn(first: Migration, second: Migration) -> list[str]:
+    """The first one first, as only then there is room for the second."""
+    problem: ArrivedError | None = None
+    details: list[str | None] = []
+    try:
+        details.append(await _migrate_checked(first))
+    except ArrivedError as error:
+        problem = error
+    arrived = str(problem or f"{first.spec.name} runs on {first.spec.destination}")
+    try:
+        details.append(await _migrate_checked(second))
+    except HypervisorError as error:
+        raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
+    if problem is not None:
+        arrived = f"{second.spec.name} runs on {second.spec.destination}"
+        raise _failed([problem], f"{problem}; {arrived}", one_moved=True) from problem
+    return [text for text in details if text is not None]
+
+
+async def _swap_via_storage(
+    runtime: LibvirtRuntime, saved: MigrationViaStorage, moved: Migration, context: Context
+) -> list[str]:
+    """The first one is on storage while the second one moves."""
+    spec = saved.spec
+    details = None
+    problem: ArrivedError | None = None
+    path = _path(runtime, spec)
+    await saved.run_or_undo(saved.check_path(path))
+    with context.measure(spec.timer):
+        await saved.run_or_undo(saved.prepare())
+        with context.measure(f"downtime-{spec.name}"):
+            await saved.save(path)
+            try:
+                details = await _migrate_checked(moved)
+            except ArrivedError as error:
+                problem = error
+            except Exception as error:
+                words = "; ".join([str(error), *await saved.restore_on_source()])
+                if not isinstance(error, HypervisorError):
+                    context.log.warning("%s", words)
+                    raise
+                raise _failed([error], words) from error
+            arrived = str(problem or f"{moved.spec.name} runs on {moved.spec.destination}")
+            try:
+                await saved.restore_on_destination()
+            except HypervisorError as error:
+                raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
+    if problem is not None:
+        arrived = f"{spec.name} runs on {spec.destination}"
+        raise _failed([problem], f"{problem}; {arrived}", one_moved=True) from problem
+    return [] if details is None else [details]
+
+
+def _path(runtime: LibvirtRuntime, spec: MigrationSpec) -> str:
+    """Where a domain is saved to. Raises HypervisorError if there is no place for that."""
+    if runtime.options.snapshot_directory is None:
+        raise HypervisorError(
+            f"neither {spec.source} nor {spec.destination} has memory for both domains; name a "
+            "folder that all hosts share as snapshot-directory, so that one of them can be saved"
+        )
+    return str(Path(runtime.options.snapshot_directory) / f"{spec.name}.save")

@@ -1,0 +1,173 @@
+"""The domain of a swap that is on storage meanwhile, as neither host has room for both.
+
+A file may be restored only as long as the domain cannot have run since it was saved: what it has
+written to its disks meanwhile would not fit the memory in the file any more.
+"""
+
+import asyncio
+from pathlib import Path
+
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.domain import control, storage
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
+from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS
+
+from .call import await_call, wait_for_job_end
+from .migration import Migration
+from .monitor import MigrationMonitor
+from .reconcile import PATIENCE_SECONDS
+
+
+class MigrationViaStorage(Migration):
+    """A migration by way of a file that both hosts see."""
+
+    async def check_path(self, path: str) -> None:
+        """Raises HypervisorError if there is something already where it is to be saved."""
+        if await asyncio.to_thread(Path(path).exists):
+            raise HypervisorError(
+                f"there is a file {path} already, perhaps the memory of a domain that was not "
+                "restored; move it away"
+            )
+
+    async def save(self, path: str) -> None:
+        """Save it into a file, so that its memory is free.
+
+        Raises HypervisorError, which says where it is then.
+        """
+        spec = self.spec
+        self._report("save")
+        own = self._runtime.connections.own
+        monitor = MigrationMonitor(self._runtime, spec, self._scope, self._context, saving=True)
+        try:
+            source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+            xml = await source.call(storage.definition, spec.name)
+            await self._save(phase="saving", path=path, xml=xml)
+            with self._measure(f"suspend-{spec.name}"):
+                async with own(spec.source, spec.driver, spec.transport) as connection:
+                    call = connection.submit(storage.save, spec.name, path)
+                    await await_call(monitor, call)
+        except HypervisorError as error:
+            if self.record.state.path is None or not await self.is_saved():
+                raise await self.undo_after(error) from error
+            await self._save(phase="saved")
+            if isinstance(error, TaskCancelledError):
+                words = "; ".join([str(error), *await self.restore_on_source()])
+                raise TaskCancelledError(words) from error
+            self._context.log.warning("%s is saved in spite of: %s", spec.name, error)
+        else:
+            await self._save(phase="saved")
+
+    async def is_saved(self) -> bool:
+        """Whether it is in its file and no longer on its host, once libvirt has done with it.
+
+        Raises HypervisorError if that cannot be found out.
+        """
+        state = self.record.state
+        await wait_for_job_end(self._runtime, self.spec)
+        observed = await self._call_source(look_up)
+        assert state.path is not None
+        return not observed.active and await asyncio.to_thread(Path(state.path).exists)
+
+    async def restore_on_source(self) -> list[str]:
+        """Let it go on from the file on its source: where it is then, and what is wrong."""
+        spec, state = self.spec, self.record.state
+        await self._save(phase="restoring")
+        try:
+            await self._restore(spec.source, paused=False)
+        except HypervisorError as error:
+            observed = await self.wait_until_restored(spec.source)
+            if observed is None or not observed.active:
+                return [f"could not restore it: {error}", f"{spec.name} is saved in {state.path}"]
+        return await self.finish_on_source()
+
+    async def finish_on_source(self) -> list[str]:
+        """Once it is active on its source again: where it is, and what is wrong with it."""
+        problems: list[str] = []
+        await self._unlink(problems)
+        await self._reattach(self.spec.source, problems)
+        await self._resume_pscom(problems)
+        return [await self._describe_on_source(), *problems]
+
+    async def restore_on_destination(self) -> None:
+        """Let it go on from the file on the destination, and finish.
+
+        Raises ArrivedError for what is wrong with it there, and HypervisorError if it is not there.
+        """
+        spec = self.spec
+        await self._save(phase="restoring")
+        try:
+            with self._measure(f"resume-{spec.name}"):
+                await self._restore(spec.destination, paused=spec.vcpu_map is not None)
+        except HypervisorError as error:
+            await self._check_destination_after(error)
+        await self.finish_on_destination()
+
+    async def finish_on_destination(self) -> None:
+        """Once it is active on the destination: let its source forget it, and finish."""
+        spec, state = self.spec, self.record.state
+        problems: list[str] = []
+        if state.xml is not None:
+            defined = self._call_destination(storage.define, state.xml)
+            await self._attempt(problems, "define it there", defined)
+            forgotten = self._call_source(control.undefine)
+            await self._attempt(problems, f"forget its definition on {spec.source}", forgotten)
+        await self._unlink(problems)
+        await self.finish(problems)
+
+    async def _check_destination_after(self, error: HypervisorError) -> None:
+        """After a failure: raises FinalError unless it is on the destination all the same."""
+        spec, path = self.spec, self.record.state.path
+        failed = f"{spec.name} could not be restored on {spec.destination}: {error}"
+        observed = await self.wait_until_restored(spec.destination)
+        if observed is None:
+            raise FinalError(
+                f"{failed}; it is saved in {path}, and whether it runs on {spec.destination} "
+                f"cannot be asked: look there, and only if it does not, use virsh restore {path}"
+            ) from error
+        if not observed.active:
+            raise FinalError("; ".join([failed, *await self.restore_on_source()])) from error
+        self._context.log.warning("%s is restored in spite of: %s", spec.name, error)
+
+    async def wait_until_restored(self, host: str) -> DomainState | None:
+        """What a host says of the domain once nothing is under way there; None if it says nothing.
+
+        That it is not active counts only if it is seen twice, as a call may still be on its way.
+        """
+        spec = self.spec
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        absent = False
+        while True:
+            try:
+                observed = await self._runtime.call_until_reachable(
+                    host, spec.driver, spec.transport, look_up, spec.name
+                )
+            except HypervisorError as error:
+                self._context.log.warning("%s", error)
+                return None
+            late = loop.time() >= deadline
+            if observed.active and (late or not observed.migrating):
+                return observed
+            if not observed.active and absent:
+                return observed
+            absent = not observed.active
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _restore(self, host: str, *, paused: bool) -> None:
+        spec, state = self.spec, self.record.state
+        self._report("restore")
+        assert state.path is not None
+        paused = paused or not state.was_running
+        async with self._runtime.connections.own(host, spec.driver, spec.transport) as connection:
+            call = connection.submit(storage.restore, spec.name, state.path, paused)
+            await asyncio.wrap_future(call)
+
+    async def _unlink(self, problems: list[str]) -> None:
+        path = self.record.state.path
+        if path is None:
+            return
+        try:
+            await asyncio.to_thread(Path(path).unlink, missing_ok=True)
+        except OSError as error:
+            problems.append(f"could not remove {path}: {error.strerror}")
+        self.record.save(path=None, phase="move")

@@ -1,0 +1,83 @@
+"""What every task on a host has to do with."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.connection.pool import ConnectionPool
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.plugin_api.locks import NamedLocks
+
+from .errors import LostError
+from .options import LibvirtOptions
+
+T = TypeVar("T")
+P = ParamSpec("P")
+POLL_SECONDS: Final = 0.2
+"""Seconds between two looks at what libvirt tells no events of."""
+_REACHABLE_SECONDS: Final = 30.0
+"""Seconds that what must not be left undone waits for a libvirt that is away."""
+
+
+class LibvirtRuntime:
+    """A host, with its connections to itself and to others."""
+
+    def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
+        self.host: Final = node.host
+        self.node: Final = node
+        self.options: Final = options
+        self.connections: Final = ConnectionPool(node.host, options, node.log)
+        self.locks: Final = NamedLocks()
+
+    async def local(self, driver: str | None = None) -> Connection:
+        """The connection to this host. Raises HypervisorError."""
+        return await self.connections.get(self.host, driver)
+
+    @asynccontextmanager
+    async def exclusive(
+        self,
+        name: str,
+        driver: str | None,
+        scope: CancelScope,
+        *,
+        host: str | None = None,
+        transport: str | None = None,
+    ) -> AsyncIterator[None]:
+        """Have a domain alone, as soon as no task and no job of libvirt's has it any more.
+
+        `host` is where it is, if that is another one.
+        """
+        async with self.locks.hold(name, scope):
+            while True:
+                where = await self.connections.get(host or self.host, driver, transport)
+                if not (await where.call(look_up, name)).migrating:
+                    break
+                await scope.sleep(POLL_SECONDS)
+            yield
+
+    async def call_until_reachable(
+        self,
+        host: str,
+        driver: str | None,
+        transport: str | None,
+        function: Callable[Concatenate[Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """As `Connection.call`, again for a while if the host's libvirt is away.
+
+        For what must not be left undone, such as letting a domain run on. Raises HypervisorError.
+        """
+        deadline = asyncio.get_running_loop().time() + _REACHABLE_SECONDS
+        while True:
+            try:
+                connection = await self.connections.get(host, driver, transport)
+                return await connection.call(function, *arguments, **named)
+            except LostError:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,1 @@
+"""The tasks: start, stop, migrate, evacuate, and their recovery."""

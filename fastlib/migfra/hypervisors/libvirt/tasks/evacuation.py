@@ -1,0 +1,168 @@
+"""The task `evacuate node`: a migration for each active domain, all at the same time."""
+
+import asyncio
+from typing import Final
+
+from fastlib.message import Evacuate, Result, TimeMeasurement
+from fastlib.message.tasks import EvacuateParameter
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
+from fastlib.migfra.hypervisors.libvirt.domain import host_info
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.names import check_name
+from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
+
+_LONGEST_PAUSE: Final = 30.0
+"""Seconds between two tries of a migration."""
+
+
+async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) -> list[Result] | str:
+    """Move the active domains away; one result for each. Raises HypervisorError."""
+    parameter = task.parameter or EvacuateParameter()
+    if parameter.migration_type == "offline":
+        raise HypervisorError("running domains do not migrate offline; choose live or warm")
+    with CancelScope(context) as scope:
+        context.progress("place")
+        names = await _names(runtime, task)
+        if not names:
+            return f"no domain is active on {runtime.host}"
+        placements = await _place(runtime, task, parameter, names, context)
+        context.save_state(placements={placed.guest: placed.host for placed in placements})
+        return await asyncio.gather(
+            *(_one(runtime, task, parameter, placed, scope, context) for placed in placements)
+        )
+
+
+async def _names(runtime: LibvirtRuntime, task: Evacuate) -> list[str]:
+    local = await runtime.local(task.driver)
+    active = await local.call(host_info.active_names)
+    if task.vm_name is None:
+        return active
+    name = check_name(task.vm_name)
+    if name not in active:
+        raise HypervisorError(f"{name} is not active on {runtime.host}")
+    return [name]
+
+
+async def _place(
+    runtime: LibvirtRuntime,
+    task: Evacuate,
+    parameter: EvacuateParameter,
+    names: list[str],
+    context: Context,
+) -> tuple[Placement, ...]:
+    """Where each domain goes, by what the hosts say that can be reached."""
+    hosts = [host for host in dict.fromkeys(task.destinations) if host != runtime.host]
+    for host in hosts:
+        check_host(host)
+    transport = parameter.transport
+
+    async def ask(host: str) -> host_info.HostInfo:
+        connection = await runtime.connections.get(host, task.driver, transport)
+        return await connection.call(host_info.read)
+
+    answers = await asyncio.gather(*map(ask, hosts), return_exceptions=True)
+    found = []
+    refusals = []
+    for host, answer in zip(hosts, answers, strict=True):
+        if isinstance(answer, HypervisorError):
+            context.log.warning("nothing is moved to %s: %s", host, answer)
+            refusals.append(str(answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            free = answer.free_memory
+            if free is not None:
+                free = max(0, free - runtime.options.reserved_memory)
+            found.append(
+                Destination(
+                    name=host, cpus=answer.cpus, active=len(answer.active), free_memory=free
+                )
+            )
+    if not found:
+        why = "; ".join(refusals) or "name others than the host itself"
+        raise HypervisorError(f"there is no destination for the domains of {runtime.host}: {why}")
+    here = await (await runtime.local(task.driver)).call(host_info.read)
+    memory = {domain.name: domain.memory for domain in here.domains}
+    return place(
+        [Guest(name=name, memory=memory.get(name)) for name in names],
+        found,
+        parameter.mode or "auto",
+        overbooking=parameter.overbooking is not False,
+    )
+
+
+async def _one(
+    runtime: LibvirtRuntime,
+    task: Evacuate,
+    parameter: EvacuateParameter,
+    placed: Placement,
+    scope: CancelScope,
+    context: Context,
+) -> Result:
+    if placed.host is None:
+        reason = f"{placed.guest} stays on {runtime.host}: {placed.reason}"
+        return domain_result(placed.guest, HypervisorError(reason))
+    spec = MigrationSpec(
+        name=placed.guest,
+        source=runtime.host,
+        destination=placed.host,
+        parameter=parameter,
+        driver=task.driver,
+        pscom_hook_procs=parameter.pscom_hook_procs,
+        check_room=False,
+    )
+    measurement = TimeMeasurement(enabled=context.measurement.enabled)
+    end: str | HypervisorError | None
+    with measurement.measure("overall"):
+        try:
+            end = await _retry(runtime, spec, scope, context, measurement)
+        except HypervisorError as error:
+            end = error
+        except Exception as error:  # the other domains have results all the same
+            context.log.exception("%s failed in a way that it should not", spec.name)
+            end = HypervisorError(f"{type(error).__name__}: {error}")
+    return domain_result(spec.name, end, measurement)
+
+
+async def _still_active(runtime: LibvirtRuntime, spec: MigrationSpec) -> bool:
+    local = await runtime.local(spec.driver)
+    return (await local.call(look_up, spec.name)).active
+
+
+async def _retry(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    scope: CancelScope,
+    context: Context,
+    measurement: TimeMeasurement,
+) -> str | None:
+    """Migrate one, again if it fails; the number of retries if the task has a counter for them.
+
+    The daemon tries whole tasks again, but of an evacuation only some domains may be left.
+    """
+    most = spec.parameter.retry_counter
+    retries = 0
+    while True:
+        try:
+            async with runtime.exclusive(spec.name, spec.driver, scope):
+                if not (await _still_active(runtime, spec)):
+                    return f"{spec.name} has been shut off meanwhile"
+                details = await Migration(runtime, spec, scope, context, measurement).run()
+        except (TaskCancelledError, FinalError):
+            raise
+        except HypervisorError as error:
+            if retries >= (most or 0):
+                raise
+            context.log.warning("retry %d of %d: %s", retries + 1, most, error)
+            context.progress("retry", vm_name=spec.name)
+            await scope.sleep(min(_LONGEST_PAUSE, 2.0**retries))
+            retries += 1
+        else:
+            return details if most is None else str(retries)

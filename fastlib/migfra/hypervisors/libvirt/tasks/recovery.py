@@ -1,0 +1,263 @@
+"""Recover after a crash of the daemon: find out from libvirt how an interrupted task ended.
+
+A peer-to-peer migration goes on without the daemon. If it still runs, `recover` watches it to its
+end. Then it reattaches the devices and resumes the pscom processes that the journal names.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from fastlib.message import (
+    Evacuate,
+    Migrate,
+    Repin,
+    Result,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+    Task,
+)
+from fastlib.message.tasks import EvacuateParameter
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.domain import control
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
+from fastlib.migfra.hypervisors.libvirt.migration.call import follow
+from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonitor
+from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, saved_states
+from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .start import StartSpec
+
+DONE: Final = "found done after the daemon's restart"
+_INTERRUPTED: Final = "the daemon ended while this was under way"
+
+
+async def recover(runtime: LibvirtRuntime, task: Task, context: Context) -> Sequence[Result] | str:
+    """How a task ended. Raises HypervisorError if it is not done."""
+    if isinstance(task, Migrate):
+        return await _recover_migrate(runtime, task, context)
+    if isinstance(task, Evacuate):
+        return await _recover_evacuation(runtime, task, context)
+    if isinstance(task, Stop) and task.vm_name is None:
+        names: Sequence[str] = context.saved_state.get("names", ())
+        return [
+            domain_result(name, await _result_or_error(_recover_stop(runtime, task, name)))
+            for name in names
+        ]
+    if isinstance(task, Stop):
+        assert task.vm_name is not None
+        return await _recover_stop(runtime, task, task.vm_name)
+    if isinstance(task, Start):
+        return await _check_state(
+            runtime, task, StartSpec.of(task).name, lambda observed: observed.running
+        )
+    if isinstance(task, Suspend):
+        return await _check_state(runtime, task, task.vm_name, lambda observed: observed.paused)
+    if isinstance(task, Resume):
+        return await _check_state(runtime, task, task.vm_name, lambda observed: observed.running)
+    if isinstance(task, Repin):
+        return await _recover_repin(runtime, task)
+    raise HypervisorError(f"{_INTERRUPTED}; look at the domain")
+
+
+async def _check_state(
+    runtime: LibvirtRuntime, task: Task, name: str, done: Callable[[DomainState], bool]
+) -> str:
+    local = await runtime.local(task.driver)
+    observed = await local.call(look_up, name)
+    if done(observed):
+        return DONE
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {observed.phrase} on {runtime.host}")
+
+
+async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
+    def done(observed: DomainState) -> bool:
+        return not observed.active and not (task.undefine and observed.persistent)
+
+    return await _check_state(runtime, task, name, done)
+
+
+async def _recover_repin(runtime: LibvirtRuntime, task: Repin) -> str:
+    local = await runtime.local(task.driver)
+    rows = await local.call(control.pinning, task.vm_name)
+    wanted = [sorted(set(row)) for row in task.vcpu_map]
+    if rows[: len(wanted)] == wanted:
+        return DONE
+    raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
+
+
+async def _result_or_error(
+    coroutine: Coroutine[Any, Any, str | None],
+) -> str | HypervisorError | None:
+    try:
+        return await coroutine
+    except HypervisorError as error:
+        return error
+
+
+# Migrations
+
+
+async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str:
+    spec = MigrationSpec.from_task(task, runtime.host)
+    states = saved_states(context.saved_state)
+    with CancelScope(context) as scope:
+        if task.parameter is None or task.parameter.swap_with is None:
+            return await _recover_migration(runtime, spec, states.get(spec.name), scope, context)
+        specs = spec.swap_specs(task)
+        return await _recover_swap(runtime, specs, states, scope, context)
+
+
+async def _recover_swap(
+    runtime: LibvirtRuntime,
+    specs: tuple[MigrationSpec, MigrationSpec],
+    states: Mapping[str, MigrationState],
+    scope: CancelScope,
+    context: Context,
+) -> str:
+    ends: dict[str, str | HypervisorError | None] = {}
+    saved = [spec for spec in specs if _is_saved(states.get(spec.name))]
+
+    async def one(spec: MigrationSpec, partner_arrived: bool = False) -> None:
+        recovering = _recover_migration(
+            runtime, spec, states.get(spec.name), scope, context, partner_arrived
+        )
+        ends[spec.name] = await _result_or_error(recovering)
+
+    # What is on storage comes last: only then it is known which host has room for it.
+    await asyncio.gather(*(one(spec) for spec in specs if spec not in saved))
+    for spec in saved:
+        arrived = all(not isinstance(end, HypervisorError) for end in ends.values())
+        await one(spec, partner_arrived=arrived)
+    errors = [end for end in ends.values() if isinstance(end, HypervisorError)]
+    if not errors:
+        return DONE
+    words = [
+        str(end) if isinstance(end, HypervisorError) else f"{spec.name} is on {spec.destination}"
+        for spec in specs
+        for end in (ends[spec.name],)
+    ]
+    cancelled = all(isinstance(error, TaskCancelledError) for error in errors)
+    raise (TaskCancelledError if cancelled else HypervisorError)("; ".join(words))
+
+
+def _is_saved(state: MigrationState | None) -> bool:
+    return state is not None and state.path is not None
+
+
+async def _recover_evacuation(
+    runtime: LibvirtRuntime, task: Evacuate, context: Context
+) -> Sequence[Result]:
+    parameter = task.parameter or EvacuateParameter()
+    placements: dict[str, str | None] | None = context.saved_state.get("placements")
+    if placements is None:
+        raise HypervisorError("the daemon ended before the evacuation began")
+    states = saved_states(context.saved_state)
+
+    async def one(name: str, host: str | None, scope: CancelScope) -> Result:
+        if host is None:
+            return domain_result(name, HypervisorError(f"{name} stays on {runtime.host}"))
+        spec = MigrationSpec(
+            name=name,
+            source=runtime.host,
+            destination=host,
+            parameter=parameter,
+            driver=task.driver,
+            pscom_hook_procs=parameter.pscom_hook_procs,
+            check_room=False,
+        )
+        recovering = _recover_migration(runtime, spec, states.get(name), scope, context)
+        return domain_result(name, await _result_or_error(recovering))
+
+    with CancelScope(context) as scope:
+        return await asyncio.gather(*(one(name, host, scope) for name, host in placements.items()))
+
+
+async def _recover_migration(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    state: MigrationState | None,
+    scope: CancelScope,
+    context: Context,
+    partner_arrived: bool = False,
+) -> str:
+    """How one migration ended. Raises HypervisorError if the domain has not arrived."""
+    if state is None:
+        local = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        observed = await local.call(look_up, spec.name)
+        raise HypervisorError(
+            f"the daemon ended before {spec.name} began to migrate; "
+            f"{spec.name} {observed.phrase} on {spec.source}"
+        )
+    async with runtime.locks.hold(spec.name, scope):
+        measurement = context.measurement
+        if state.path is not None:
+            saved = MigrationViaStorage(runtime, spec, scope, context, measurement)
+            saved.record.state = state
+            return await _recover_saved(saved, partner_arrived)
+        migration = Migration(runtime, spec, scope, context, measurement)
+        migration.record.state = state
+        problem = await _follow(runtime, spec, state, scope, context)
+        if spec.kind == "offline":
+            if await migration.is_defined_on_destination():
+                return DONE
+            raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
+        if state.phase == "prepare":
+            raise await migration.undo_after(HypervisorError(_INTERRUPTED))
+        found = await migration.reconcile()
+        if found.place == "destination":
+            await migration.finish()
+            return DONE
+        raise await migration.undo_after(problem or HypervisorError(_INTERRUPTED))
+
+
+async def _recover_saved(saved: MigrationViaStorage, partner_arrived: bool) -> str:
+    """What has become of a domain that was saved, or was about to be, or to be restored."""
+    phase = saved.record.state.phase
+    if phase == "saving" and not await saved.is_saved():
+        raise await saved.undo_after(HypervisorError(_INTERRUPTED))
+    if phase == "restoring":
+        # It may have run since it was saved, so it is not restored once more.
+        return await _recover_restoring(saved)
+    if partner_arrived:
+        await saved.restore_on_destination()
+        return DONE
+    raise HypervisorError(f"{_INTERRUPTED}; {'; '.join(await saved.restore_on_source())}")
+
+
+async def _recover_restoring(saved: MigrationViaStorage) -> str:
+    spec, state = saved.spec, saved.record.state
+    observed = {
+        host: await saved.wait_until_restored(host) for host in (spec.destination, spec.source)
+    }
+    if (there := observed[spec.destination]) is not None and there.active:
+        await saved.finish_on_destination()
+        return DONE
+    if (here := observed[spec.source]) is not None and here.active:
+        raise HypervisorError("; ".join([_INTERRUPTED, *await saved.finish_on_source()]))
+    raise HypervisorError(
+        f"{_INTERRUPTED}; {spec.name} was about to be restored from {state.path}, and whether it "
+        f"has run since is not certain: look at {spec.destination} and {spec.source}, and only "
+        f"if it has not, use virsh restore {state.path}"
+    )
+
+
+async def _follow(
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    state: MigrationState,
+    scope: CancelScope,
+    context: Context,
+) -> HypervisorError | None:
+    """Wait for a migration that goes on without us; why it was aborted, if it was."""
+    if state.phase != "move" or spec.kind == "offline":
+        return None
+    return await follow(runtime, spec, MigrationMonitor(runtime, spec, scope, context))

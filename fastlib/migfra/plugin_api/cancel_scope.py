@@ -1,0 +1,79 @@
+"""A cancel scope: work that ends early when its task is cancelled, or when somebody cancels it."""
+
+import asyncio
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Any, Self
+
+from fastlib.migfra.errors import TaskCancelledError
+
+from .context import Context
+
+
+class CancelScope:
+    """Tells one piece of work whether it must end. Use it as a context manager in a coroutine."""
+
+    def __init__(self, context: Context | None = None) -> None:
+        """The cancellation of the context's task cancels the scope. Without one, `cancel` does."""
+        self._context = context
+        self._event = asyncio.Event()
+        self.reason = "cancelled"
+        """Why the work must end."""
+
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._forget = (
+            self._context.on_cancel(lambda: loop.call_soon_threadsafe(self._event.set))
+            if self._context is not None
+            else lambda: None
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._forget()
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the work for another reason than the cancellation of its task."""
+        if not self.cancelled:
+            self.reason = reason
+            self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work must end."""
+        return self._event.is_set() or (self._context is not None and self._context.cancelled)
+
+    def check(self) -> None:
+        """Raise TaskCancelledError if the work must end."""
+        if self.cancelled:
+            raise TaskCancelledError(self.reason)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep. Raises TaskCancelledError as soon as the work must end."""
+        self.check()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        self.check()
+
+    async def wait_any(self, seconds: float, *others: Awaitable[Any]) -> None:
+        """Wait until the scope is cancelled, the time is up, or one of the others is done.
+
+        Raises nothing. Futures among the others go on; coroutines are cancelled at the end.
+        """
+        own = [asyncio.ensure_future(self._event.wait())]
+        futures = [asyncio.ensure_future(other) for other in others]
+        own += [new for new, old in zip(futures, others, strict=True) if new is not old]
+        try:
+            await asyncio.wait({*own, *futures}, timeout=seconds, return_when="FIRST_COMPLETED")
+        finally:
+            for future in own:
+                future.cancel()
+            await asyncio.gather(*own, return_exceptions=True)

@@ -1,0 +1,79 @@
+"""The migration spec: which domain migrates, from where to where, and how."""
+
+from typing import Literal, Self
+
+import msgspec
+
+from fastlib.message import Migrate
+from fastlib.message.numbers import CpuMap
+from fastlib.message.tasks import MigrateParameter, MigrationOptions
+from fastlib.migfra.errors import HypervisorError
+
+from .names import check_name
+
+
+class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain, its source, its destination, and how it migrates."""
+
+    name: str
+    source: str
+    destination: str
+    parameter: MigrationOptions
+    driver: str | None = None
+    """The driver of the hypervisor, None for the configured one."""
+    vcpu_map: CpuMap | None = None
+    """The CPUs of the vCPUs on the destination."""
+    pscom_hook_procs: str | None = None
+    timer: str = "migrate"
+    """Name of the timer of the whole migration."""
+    check_room: bool = True
+    """Whether to check the memory of the destination. False where the placement did that."""
+
+    @property
+    def kind(self) -> Literal["live", "warm", "offline"]:
+        """The type of the migration: warm where the task names none."""
+        return self.parameter.migration_type or "warm"
+
+    @property
+    def transport(self) -> str | None:
+        """How to reach the hypervisor of the other host."""
+        return self.parameter.transport
+
+    @classmethod
+    def from_task(cls, task: Migrate, source: str) -> Self:
+        """Make the spec of the task's own domain. Raises HypervisorError for an invalid name."""
+        parameter = task.parameter or MigrateParameter()
+        return cls(
+            name=check_name(task.vm_name),
+            source=source,
+            destination=task.destination,
+            parameter=parameter,
+            driver=task.driver,
+            vcpu_map=parameter.vcpu_map,
+            pscom_hook_procs=parameter.pscom_hook_procs,
+        )
+
+    def swap_specs(self, task: Migrate) -> tuple[Self, Self]:
+        """Make the specs of a swap: of this domain, and of the one that comes back for it.
+
+        Raises HypervisorError for a swap of offline domains, or of a domain with itself.
+        """
+        assert task.parameter is not None
+        partner = task.parameter.swap_with
+        assert partner is not None
+        if self.kind == "offline":
+            raise HypervisorError("domains that are shut off are not swapped; migrate each offline")
+        name = check_name(partner.vm_name)
+        if name == self.name:
+            raise HypervisorError(f"{name} cannot be swapped with itself")
+        there = msgspec.structs.replace(self, timer=f"migrate-{self.name}", check_room=False)
+        back = msgspec.structs.replace(
+            there,
+            name=name,
+            source=self.destination,
+            destination=self.source,
+            vcpu_map=partner.vcpu_map,
+            pscom_hook_procs=partner.pscom_hook_procs,
+            timer=f"migrate-{name}",
+        )
+        return there, back

@@ -1,0 +1,422 @@
+"""libvirt, played: hosts and domains within the test, for what no machine here can show.
+
+There are no PCI devices that could be passed through, and a migration cannot be made to stall at a
+given moment. So what stands behind a `virConnect` is written down here, as faithfully as the tests
+need it: calls change state and XML, or raise a `libvirt.libvirtError`. All that is above, from
+the connections' calls to a whole migration, is the real thing, and in virtual time.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastlib.migfra import Context, DaemonServices
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.pool import ConnectionPool
+from fastlib.migfra.hypervisors.libvirt.errors import LostError, translated
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+
+RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
+UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+
+
+def refusal(code: str, text: str) -> Exception:
+    """A `libvirt.libvirtError` with the code `VIR_ERR_…`."""
+    libvirt = api()
+    error = libvirt.libvirtError(text)
+    error.args = (text,)
+    error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, text, 2, text, None, None, -1, -1)
+    return error
+
+
+class FakeDomain:
+    """What a `virDomain` stands for."""
+
+    def __init__(self, name: str = "vm1", state: int = RUNNING, reason: int = 1) -> None:
+        self.host: FakeHost
+        self._name = name
+        self.uuid = UUID
+        self.state_now = [state, reason]
+        self.persistent = True
+        self.starts_with_host = False
+        self.memory = 1024
+        self.vcpus = 2
+        self.job: dict[str, Any] | None = None
+        """What `jobStats` gives while a job is under way."""
+        self.refuses: dict[str, Exception] = {}
+        """What a call raises, by its name."""
+        self.on: dict[str, Callable[..., Any]] = {}
+        """What a call does besides, by its name."""
+        self.devices: list[str] = []
+        self.above_devices = ""
+        """XML that stands before the devices."""
+        self.letting_go: dict[str, int | None] = {}
+        """How many looks at its XML a device still takes to go; None is for ever."""
+        self.looks_to_let_go: int | None = 0
+        self.given: list[str] = []
+        """The XML of the devices that were attached, as it was asked for."""
+
+    def _called(self, what: str, *arguments: Any) -> None:
+        self.host.log(" ".join([what, *map(str, arguments)]))
+        if what in self.refuses:
+            raise self.refuses[what]
+        if what in self.on:
+            self.on[what]()
+
+    # What it is
+
+    def name(self) -> str:
+        return self._name
+
+    def ID(self) -> int:
+        return 1
+
+    def UUIDString(self) -> str:
+        return self.uuid
+
+    def info(self) -> list[int]:
+        return [self.state_now[0], self.memory, self.memory, self.vcpus, 0]
+
+    def state(self) -> list[int]:
+        return list(self.state_now)
+
+    def isActive(self) -> bool:
+        return self.state_now[0] != SHUT_OFF
+
+    def isPersistent(self) -> bool:
+        return self.persistent
+
+    def autostart(self) -> bool:
+        return self.starts_with_host
+
+    # What is done to it
+
+    def suspend(self) -> None:
+        self._called("suspend")
+        self.state_now = [PAUSED, 1]
+
+    def resume(self) -> None:
+        self._called("resume")
+        self.state_now = [RUNNING, 5]
+
+    def setAutostart(self, on: int) -> None:
+        self._called("autostart", on)
+        self.starts_with_host = bool(on)
+
+    def pinVcpuFlags(self, vcpu: int, allowed: tuple[bool, ...], flags: int) -> None:
+        cpus = ",".join(str(cpu) for cpu, may in enumerate(allowed) if may)
+        self._called("pin", f"{vcpu}:{cpus}")
+
+    def destroy(self) -> None:
+        self._called("destroy")
+        self._end()
+
+    def _end(self) -> None:
+        self.state_now = [SHUT_OFF, 1]
+        if not self.persistent:
+            del self.host.domains[self._name]
+
+    def undefineFlags(self, flags: int) -> None:
+        self._called("undefine")
+        self.persistent = False
+        if not self.isActive():
+            del self.host.domains[self._name]
+
+    def saveFlags(self, path: str, xml: None, flags: int) -> None:
+        self._called("save")
+        Path(path).write_text(self._name)
+        self._end()
+
+    # Jobs
+
+    def jobInfo(self) -> list[int]:
+        if not self.isActive():
+            raise refusal("OPERATION_INVALID", "domain is not running")
+        return [api().VIR_DOMAIN_JOB_NONE if self.job is None else api().VIR_DOMAIN_JOB_UNBOUNDED]
+
+    def jobStats(self, flags: int = 0) -> dict[str, Any]:
+        if "jobStats" in self.on:
+            self.on["jobStats"]()
+        if "jobStats" in self.refuses:
+            raise self.refuses["jobStats"]
+        if self.job is None:
+            return {"type": api().VIR_DOMAIN_JOB_NONE}
+        return {"type": api().VIR_DOMAIN_JOB_UNBOUNDED, **self.job}
+
+    def abortJob(self) -> None:
+        self._called("abort")
+
+    def migrateSetMaxDowntime(self, milliseconds: int, flags: int) -> None:
+        self._called("downtime", milliseconds)
+
+    def migrateStartPostCopy(self, flags: int) -> None:
+        self._called("post-copy")
+        self.state_now = [PAUSED, 12]
+
+    # Devices
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        for device, looks in list(self.letting_go.items()):
+            if looks == 0:
+                self.devices.remove(device)
+                del self.letting_go[device]
+            elif looks is not None:
+                self.letting_go[device] = looks - 1
+        devices = "".join(self.devices)
+        return (
+            f"<domain type='kvm'><name>{self._name}</name><vcpu>{self.vcpus}</vcpu>"
+            f"{self.above_devices}<devices>{devices}</devices></domain>"
+        )
+
+    def detachDeviceFlags(self, xml: str, flags: int) -> None:
+        assert flags == api().VIR_DOMAIN_AFFECT_LIVE
+        for device in self.devices:
+            if _what(device) == _what(xml):
+                self.letting_go[device] = self.looks_to_let_go
+                return
+        raise refusal("DEVICE_MISSING", "device not found: no matching device was found")
+
+    def attachDeviceFlags(self, xml: str, flags: int) -> None:
+        assert flags == api().VIR_DOMAIN_AFFECT_LIVE
+        self._called("attach", _what(xml))
+        for domain in self.host.domains.values():
+            if domain.isActive() and _what(xml) in map(_what, domain.devices):
+                raise refusal(
+                    "OPERATION_INVALID",
+                    f"Requested operation is not valid: PCI device {_what(xml)} is in use by "
+                    f"driver QEMU, domain {domain.name()}",
+                )
+        self.given.append(xml)
+        self.devices.append(self._placed(xml))
+
+    def _placed(self, xml: str) -> str:
+        """A device's XML with what libvirt gives it: an alias, and a place in the guest."""
+        element = ElementTree.fromstring(xml)
+        if element.find("alias") is not None or element.find("address") is not None:
+            raise refusal("XML_ERROR", "XML error: Attempted double use of PCI Address")
+        number = len(self.given)
+        ElementTree.SubElement(element, "alias", name=f"dev{number}")
+        ElementTree.SubElement(element, "address", type="pci", bus=f"0x{number:02x}")
+        return ElementTree.tostring(element, encoding="unicode")
+
+
+def _what(xml: str) -> str:
+    """By what a device is known: its place on the host, or its name."""
+    element = ElementTree.fromstring(xml)
+    address = element.find("source/address")
+    if address is None:
+        return str(element.get("name"))
+    parts = [int(str(address.get(key)), 0) for key in ("domain", "bus", "slot", "function")]
+    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+
+
+class FakeDevice:
+    """What a `virNodeDevice` stands for."""
+
+    def __init__(self, address: str, vendor: int | None, model: int | None) -> None:
+        self.address = address
+        self._kind = (vendor, model)
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        domain, bus, rest = self.address.split(":")
+        slot, function = rest.split(".")
+        vendor, model = self._kind
+        known = "<product/><vendor/>"
+        if vendor is not None:
+            known = f"<product id='{model:#06x}'>x</product><vendor id='{vendor:#06x}'>y</vendor>"
+        numbers = zip(
+            ("domain", "bus", "slot", "function"), (domain, bus, slot, function), strict=True
+        )
+        places = "".join(f"<{tag}>{int(number, 16)}</{tag}>" for tag, number in numbers)
+        return f"<device><capability type='pci'>{places}{known}</capability></device>"
+
+
+class FakeHost:
+    """A host, and the `virConnect` to it."""
+
+    def __init__(self, name: str, log: Callable[[str], object]) -> None:
+        self._hostname = name
+        self.log = lambda what: log(f"{name}: {what}")
+        self.domains: dict[str, FakeDomain] = {}
+        self.node_devices: list[FakeDevice] = []
+        self.knows_devices = True
+        self.is_there = True
+        self.kind = "QEMU"
+        self.version = 7_002_000
+        self.free = 1 << 20
+        self.cpus = 4
+        self.refuses: dict[str, Exception] = {}
+        self.on: dict[str, Callable[..., Any]] = {}
+        self.compared: list[tuple[str, ...]] = []
+        self.cpu_fits = True
+        self.capabilities = "<capabilities><host/></capabilities>"
+
+    def add(self, domain: FakeDomain) -> FakeDomain:
+        domain.host = self
+        self.domains[domain.name()] = domain
+        return domain
+
+    def _called(self, what: str) -> None:
+        self.log(what)
+        if what in self.on:
+            self.on[what]()
+        if what in self.refuses:
+            raise self.refuses[what]
+
+    def lookupByName(self, name: str) -> FakeDomain:
+        if name not in self.domains:
+            raise refusal("NO_DOMAIN", f"Domain not found: no domain with matching name '{name}'")
+        return self.domains[name]
+
+    def listAllDomains(self, flags: int = 0) -> list[FakeDomain]:
+        assert flags == api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        return [domain for domain in self.domains.values() if domain.isActive()]
+
+    def listAllDevices(self, flags: int) -> list[FakeDevice]:
+        assert flags == api().VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
+        if not self.knows_devices:
+            raise refusal(
+                "NO_SUPPORT",
+                "this function is not supported by the connection driver: "
+                "virConnectListAllNodeDevices",
+            )
+        return self.node_devices
+
+    def getHostname(self) -> str:
+        return self._hostname
+
+    def getInfo(self) -> list[Any]:
+        return ["x86_64", 4096, self.cpus, 2000, 1, 1, self.cpus, 1]
+
+    def getType(self) -> str:
+        return self.kind
+
+    def getVersion(self) -> int:
+        return self.version
+
+    def getMemoryStats(self, cell: int) -> dict[str, int]:
+        return {"total": 2 * self.free, "free": self.free}
+
+    def getCapabilities(self) -> str:
+        return self.capabilities
+
+    def compareCPU(self, xml: str, flags: int) -> int:
+        self.compared.append((xml,))
+        return self._comparison()
+
+    def compareHypervisorCPU(self, emulator: None, *asked: str) -> int:
+        *described, _flags = asked
+        self.compared.append(tuple(described))
+        return self._comparison()
+
+    def _comparison(self) -> int:
+        if "compare" in self.refuses:
+            raise self.refuses["compare"]
+        libvirt = api()
+        fits, lacks = libvirt.VIR_CPU_COMPARE_SUPERSET, libvirt.VIR_CPU_COMPARE_INCOMPATIBLE
+        return int(fits if self.cpu_fits else lacks)
+
+    def defineXML(self, xml: str) -> None:
+        self._called("define")
+        name = str(ElementTree.fromstring(xml).findtext("name"))
+        if name not in self.domains:
+            self.add(FakeDomain(name, SHUT_OFF, 0))
+        self.domains[name].persistent = True
+
+    def restoreFlags(self, path: str, xml: None, flags: int) -> None:
+        self._called("restore")
+        name = Path(path).read_text()
+        domain = self.domains.get(name) or self.add(FakeDomain(name))
+        if flags & api().VIR_DOMAIN_SAVE_PAUSED:
+            domain.state_now = [PAUSED, 1]
+        else:
+            domain.state_now = [RUNNING, 3]
+
+
+class FakeConnection:
+    """What our connections do, without threads."""
+
+    def __init__(self, host: FakeHost, name: str) -> None:
+        self.raw = host
+        self.host = name
+
+    @property
+    def alive(self) -> bool:
+        return self.raw.is_there
+
+    async def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return self._done(function, *arguments, **named)
+
+    async def within(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._done(function, *arguments)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(self._done(function, *arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def _done(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        if not self.raw.is_there:
+            raise LostError(f"libvirt on {self.host} is away")
+        try:
+            return function(self.raw, *arguments, **named)
+        except api().libvirtError as error:
+            name = arguments[0] if arguments and isinstance(arguments[0], str) else None
+            raise translated(error, self.host, name) from error
+
+
+class FakeConnectionPool(ConnectionPool):
+    """Connections to the hosts that are played; the URIs are the real ones."""
+
+    hosts: dict[str, FakeHost]
+
+    async def get(self, host: str, driver: str | None = None, transport: str | None = None) -> Any:
+        self.uri(host, driver, transport)
+        if not self.hosts[host].is_there:
+            raise LostError(f"libvirt on {host} is away")
+        return FakeConnection(self.hosts[host], host)
+
+    @asynccontextmanager
+    async def own(self, host: str, driver: str | None = None, transport: str | None = None) -> Any:
+        yield await self.get(host, driver, transport)
+
+
+class FakeHosts:
+    """Two hosts, node01 with the domain vm1 and node02, and the site of the first."""
+
+    def __init__(self, **options: Any) -> None:
+        self.calls: list[str] = []
+        """What was done to the hosts, in order."""
+        self.source = FakeHost("node01", self.calls.append)
+        self.destination = FakeHost("node02", self.calls.append)
+        self.domain = self.source.add(FakeDomain())
+        self.runtime = LibvirtRuntime(LibvirtOptions(**options), NodeContext("node01"))
+        connections = FakeConnectionPool("node01", self.runtime.options, self.runtime.node.log)
+        connections.hosts = {"node01": self.source, "node02": self.destination}
+        self.runtime.connections = connections  # type: ignore[misc]
+        self.cancellation = Cancellation()
+        self.progress: list[Any] = []
+        """What was reported."""
+        self.context = Context(
+            "node01",
+            cancellation=self.cancellation,
+            services=DaemonServices(report=self.progress.append),
+        )
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases that were reported, each once in a row."""
+        found: list[str] = []
+        for facts in self.progress:
+            if not found or found[-1] != facts.phase:
+                found.append(facts.phase)
+        return found

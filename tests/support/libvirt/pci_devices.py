@@ -1,0 +1,43 @@
+"""PCI devices and shared memory for hosts that are played, and domains that have them."""
+
+from fastlib.message import PciAddress
+from fastlib.migfra.hypervisors.libvirt.domain import devices
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import pci_xml
+from tests.support.libvirt.fake_libvirt import RUNNING, FakeDevice, FakeDomain, FakeHost
+
+KIND = (0x15B3, 0x1004)
+FIRST, SECOND, THIRD = "0000:03:00.1", "0000:03:00.2", "0000:03:00.3"
+HOSTDEV = """<hostdev mode='subsystem' type='pci' managed='yes'><driver name='vfio'/><source>
+<address domain='0x0000' bus='0x03' slot='0x00' function='0x1'/></source><alias name='hostdev0'/>
+<rom bar='off'/><address type='pci' domain='0x0000' bus='0x00' slot='0x06' function='0x0'/>
+</hostdev>"""
+INTERFACE = """<interface type='hostdev' managed='yes'><mac address='52:54:00:6d:90:02'/>
+<driver name='vfio'/><source><address type='pci' domain='0x0000' bus='0x03' slot='0x00'
+function='0x1'/></source><vlan><tag id='42'/></vlan><alias name='hostdev0'/>
+<address type='pci' domain='0x0000' bus='0x00' slot='0x06' function='0x0'/></interface>"""
+SHMEM = """<shmem name='shared'><model type='ivshmem-plain'/><size unit='M'>64</size>
+<alias name='shmem0'/><address type='pci' domain='0x0000' bus='0x00' slot='0x07' function='0x0'/>
+</shmem>"""
+
+
+def host_of(*addresses, name="node01", kind=KIND):
+    """A host with the domain vm1 and PCI devices of a kind, the last address first."""
+    host = FakeHost(name, [].append)
+    host.add(FakeDomain())
+    host.node_devices = [FakeDevice(address, *kind) for address in reversed(addresses)]
+    host.node_devices.append(FakeDevice("0000:00:1f.0", 0x8086, 0x2918))
+    host.node_devices.append(FakeDevice("0000:00:00.0", None, None))
+    return host
+
+
+def taken_by(host, name, address, state=RUNNING):
+    """Another domain that has the device."""
+    other = host.add(FakeDomain(name, state))
+    other.devices.append(pci_xml(PciAddress.parse(address)))
+
+
+def places(domain):
+    """Where on the host the PCI devices of a domain are."""
+    return [
+        each.address for each in devices.attached_devices(domain.XMLDesc()) if each.kind == "pci"
+    ]
