@@ -156,7 +156,7 @@ def test_one_that_arrives_paused_has_not_run():
 
 
 def test_a_definition_that_the_destination_had_before_tells_nothing():
-    assert decide(HALF, OFF, MigrationFacts(known_there=True)).action == "resume source"
+    assert decide(HALF, OFF, MigrationFacts(known_on_destination=True)).action == "resume source"
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "a?x=1", "a@b", "a:1", "-a", "ä", "a#"])

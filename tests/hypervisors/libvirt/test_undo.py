@@ -122,7 +122,7 @@ def raising(error):
     return move
 
 
-def test_all_is_put_back_when_the_move_fails(play):
+def test_all_is_put_back_when_the_move_fails(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         assert await undoing.failed() == (
@@ -136,7 +136,7 @@ def test_all_is_put_back_when_the_move_fails(play):
     run_scenario(scenario)
 
 
-def test_the_longest_downtime_is_taken_back(play):
+def test_the_longest_downtime_is_taken_back(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         await undoing.failed()
@@ -147,7 +147,7 @@ def test_the_longest_downtime_is_taken_back(play):
     run_scenario(scenario, max_downtime=100)
 
 
-def test_one_that_was_paused_for_it_runs_on(play):
+def test_one_that_was_paused_for_it_runs_on(run_scenario):
     async def scenario(undoing):
         async def paused():
             undoing.domain.state_now = [PAUSED, 1]
@@ -162,7 +162,7 @@ def test_one_that_was_paused_for_it_runs_on(play):
     run_scenario(scenario)
 
 
-def test_one_that_was_paused_before_stays_so(play):
+def test_one_that_was_paused_before_stays_so(run_scenario):
     async def scenario(undoing):
         undoing.domain.state_now = [PAUSED, 1]
         undoing.move = raising(HypervisorError("not finished"))
@@ -172,7 +172,7 @@ def test_one_that_was_paused_before_stays_so(play):
     run_scenario(scenario)
 
 
-def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(play):
+def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(run_scenario):
     async def scenario(undoing):
         undoing.domain.refuses["attach"] = refusal("INTERNAL_ERROR", "no")
         undoing.pscom["resume"] = HypervisorError("2 of 3 have answered")
@@ -187,7 +187,7 @@ def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(play):
     run_scenario(scenario)
 
 
-def test_a_device_that_is_lost_is_told(play):
+def test_a_device_that_is_lost_is_told(run_scenario):
     """Another domain has got the first one meanwhile; the second one keeps its place."""
 
     async def scenario(undoing):
@@ -206,7 +206,7 @@ def test_a_device_that_is_lost_is_told(play):
     run_scenario(scenario)
 
 
-def test_only_what_was_begun_is_put_back(play):
+def test_only_what_was_begun_is_put_back(run_scenario):
     async def scenario(undoing):
         undoing.pscom["suspend"] = HypervisorError("0 of 3 have answered")
         assert await undoing.failed() == (
@@ -217,7 +217,7 @@ def test_only_what_was_begun_is_put_back(play):
     run_scenario(scenario)
 
 
-def test_nothing_is_put_back_when_nothing_was_begun(play):
+def test_nothing_is_put_back_when_nothing_was_begun(run_scenario):
     async def scenario(undoing):
         undoing.destination.kind = "Xen"
         assert await undoing.failed() == (
@@ -228,7 +228,7 @@ def test_nothing_is_put_back_when_nothing_was_begun(play):
     run_scenario(scenario)
 
 
-def test_a_cancellation_is_told_as_one(play):
+def test_a_cancellation_is_told_as_one(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(TaskCancelledError())
         assert await undoing.failed(TaskCancelledError) == "cancelled; vm1 runs on node01"
@@ -237,7 +237,7 @@ def test_a_cancellation_is_told_as_one(play):
     run_scenario(scenario)
 
 
-def test_a_mistake_of_ours_is_put_right_as_well(play):
+def test_a_mistake_of_ours_is_put_right_as_well(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(ZeroDivisionError("by zero"))
         assert await undoing.failed() == (
@@ -248,7 +248,7 @@ def test_a_mistake_of_ours_is_put_right_as_well(play):
     run_scenario(scenario)
 
 
-def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(play):
+def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(run_scenario):
     async def scenario(undoing):
         async def gone():
             undoing.source.is_there = False
@@ -262,7 +262,7 @@ def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(play):
     run_scenario(scenario)
 
 
-def test_what_is_wrong_there_is_told_and_not_undone(play):
+def test_what_is_wrong_there_is_told_and_not_undone(run_scenario):
     async def scenario(undoing):
         async def moved():
             undoing.destination.add(undoing.source.domains.pop("vm1"))

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fastlib.migfra import HypervisorError, read_configuration
-from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection import api
 
 pytestmark = pytest.mark.without_libvirt
 CONFIGURATION = "hypervisor: {type: libvirt, driver: qemu, transport: ssh, nodes: [a, b]}"
