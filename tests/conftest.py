@@ -1,22 +1,31 @@
-"""What is run: `--long` for the nightly series, by default the short ones.
+"""Options, markers and profiles of all tests: `--long`, `--tier`, and the markers of slow tests.
 
-What cannot be run on this machine is skipped, and the end of the run says why.
+Tests that this machine cannot run are skipped, and the end of the run prints the reason.
 """
 
-from datetime import timedelta
+import random
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import end_of_run
 from tests.support.processes import give_children_default_signals
 
-# One example may have a message of a thousand lines, so no deadline and no word on slow generation.
+SLOW_MARKERS = {
+    "laboratory": "needs several libvirt hosts (tests/support/lab/README.md)",
+    "guest": "boots an emulated machine",
+    "packaging": "makes a fresh virtual environment, or builds a wheel",
+    "load": "sends so many messages, or waits so long, that it takes more than a few seconds",
+}
+"""Tests with one of these markers are outside of the fast tier."""
+
+# A generated message may have a thousand lines: no deadline, no complaint of slow generation.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 settings.register_profile(
     "everyday",
     deadline=None,
-    derandomize=True,  # the same examples each time, so that a failure is the change's doing
+    derandomize=True,  # each run has the same examples: a failure comes from the change
     suppress_health_check=_SLOW,
 )
 settings.register_profile(
@@ -25,47 +34,69 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=_SLOW,
 )
-LONGEST = timedelta(minutes=5)
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long",
         action="store_true",
-        help="run the long series in full: 100,000 texts on both roads, the largest hostile inputs",
+        help="run the long series in full: 100,000 generated texts, the largest hostile inputs",
+    )
+    parser.addoption(
+        "--tier",
+        choices=["fast", "slow", "all"],
+        default="all",
+        help=f"fast: tests without the markers {', '.join(SLOW_MARKERS)}; slow: tests with one",
+    )
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="run the tests in the random order of this seed"
     )
 
 
-REASONS = pytest.StashKey[set[str]]()
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        # The controller of parallel workers runs no test, and its workers do this themselves.
+        give_children_default_signals()
+    for name, description in SLOW_MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {description}")
+    if not config.getoption("hypothesis_profile", None):
+        settings.load_profile("nightly" if config.getoption("--long") else "everyday")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Skip what needs the laboratory where there can be none."""
-    found = [item for item in items if item.get_closest_marker("laboratory")]
-    if not found:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the other tier; skip laboratory tests on a machine that cannot run them."""
+    tier = config.getoption("--tier")
+    if tier != "all":
+        kept, others = [], []
+        for item in items:
+            slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+            (kept if slow == (tier == "slow") else others).append(item)
+        items[:] = kept
+        config.hook.pytest_deselected(items=others)
+    _skip_without_laboratory([item for item in items if item.get_closest_marker("laboratory")])
+    if (seed := config.getoption("--shuffle")) is not None:
+        _shuffle(items, random.Random(seed))
+
+
+def _shuffle(items: list[pytest.Item], source: random.Random) -> None:
+    """Change the order of the files, and of the tests in each; a file stays together."""
+    files = sorted({item.path for item in items})
+    source.shuffle(files)
+    place = {path: number for number, path in enumerate(files)}
+    source.shuffle(items)
+    items.sort(key=lambda item: place[item.path])
+
+
+def _skip_without_laboratory(items: list[pytest.Item]) -> None:
+    if not items:
         return
     from tests.support.lab import requirements
 
     if why := "; ".join(requirements.missing()):
-        reasons = config.stash.setdefault(REASONS, set())
-        for item in found:
-            item.add_marker(pytest.mark.skip(reason=f"no laboratory on this machine: {why}"))
-            reasons.add(f"{item.path.name} is not run, no laboratory on this machine: {why}")
+        title = "migrations between real hosts are not tested"
+        end_of_run.skip(items, title, f"no laboratory on this machine: {why}")
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if reasons := config.stash.get(REASONS, set()):
-        terminalreporter.section("migrations between real hosts are not tested", sep="!")
-        for reason in sorted(reasons):
-            terminalreporter.line(reason)
-
-
-def pytest_configure(config):
-    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
-        # The controller of parallel workers runs no test, and its workers do this themselves.
-        give_children_default_signals()
-    config.addinivalue_line(
-        "markers", "laboratory: needs several libvirt hosts (tests/support/lab/README.md)"
-    )
-    if not config.getoption("hypothesis_profile", None):
-        settings.load_profile("nightly" if config.getoption("--long") else "everyday")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    end_of_run.print_sections(terminalreporter)

@@ -1,0 +1,1 @@
+"""The commands of `./dev`. Nothing here is part of the installed package."""

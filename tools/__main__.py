@@ -1,0 +1,43 @@
+"""The command line of `./dev`."""
+
+import argparse
+import sys
+
+from . import checks, environment, mutation, tiers
+
+DESCRIPTION = """\
+Check and test fastlib. It uses the active virtual environment, else .venv.
+
+  ./dev check               style, types and import contracts; about one minute
+  ./dev fix                 format all files and apply ruff's automatic corrections
+  ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
+  ./dev test --all          what CI runs: the checks, all tests, and coverage with its floors
+  ./dev test --long         the nightly run: long series, random order, all interpreters, mutation
+  ./dev coverage            coverage of the fast tests, compared with the floors
+  ./dev mutation [TARGET]   mutation testing of the modules that decide
+  ./dev lab ARGS            the laboratory of several libvirt hosts
+  ./dev lock                renew constraints.txt
+
+Set up an environment with: tests/run --install-only
+"""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="./dev", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    for module in (checks, tiers, mutation, environment):
+        module.add_commands(commands)
+    known, others = parser.parse_known_args(arguments)
+    if others and not getattr(known, "takes_more", False):
+        parser.error(f"unknown arguments: {' '.join(others)}")
+    known.others = others
+    status: int = known.run(known)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""`./dev test`: the tests in tiers, and one closing line for all that ran."""
+
+import argparse
+import os
+import random
+import re
+import sys
+from collections import Counter
+from typing import Any
+
+from . import checks, coverage_floor
+from .processes import Job, replace_process, require, restore_signals, run_side_by_side
+
+FAST_LIMIT_SECONDS = 20 * 60
+SLOW_LIMIT_SECONDS = 40 * 60
+LONG_LIMIT_SECONDS = 6 * 3600
+SLOW_WORKERS = 3
+"""More than there are cores on a small machine, because these tests wait for guests."""
+
+OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+_CLOSING_LINE = re.compile(r"^=* ?(\d+ (?:passed|failed|skipped|deselected|error).*?) in [\d.]+s")
+_COUNT = re.compile(rf"(\d+) ({'|'.join(OUTCOMES)})")
+
+
+def workers() -> int:
+    """Return how many workers the fast tests get: one for each core, two at least."""
+    return max(2, min(8, len(os.sched_getaffinity(0))))
+
+
+def pytest_command(*arguments: str, parallel: int, runner: tuple[str, ...] = ()) -> list[str]:
+    """Return the command line of a parallel run of pytest; later arguments win."""
+    runner = runner or (sys.executable, "-m")
+    return [*runner, "pytest", "-n", str(parallel), "--dist", "loadgroup", *arguments]
+
+
+def test(options: argparse.Namespace) -> int:
+    require("pytest", "xdist", "pytest_timeout", "hypothesis")
+    if options.long:
+        return _run_long(options)
+    if options.all:
+        return _run_all(options.others)
+    restore_signals()
+    return replace_process(pytest_command("--tier=fast", *options.others, parallel=workers()))
+
+
+def _run_all(arguments: list[str]) -> int:
+    """Run the checks and all tests, the slow ones beside the fast ones."""
+    require("coverage", "ruff", "mypy", "importlinter")
+    coverage_floor.erase()
+    fast = _fast_with_coverage(arguments)
+    slow = Job(
+        "slow tests",
+        pytest_command("--tier=slow", *arguments, parallel=SLOW_WORKERS),
+        SLOW_LIMIT_SECONDS,
+    )
+    checking = checks.jobs()
+    run_side_by_side([slow, *checking, fast], follow=[fast, slow])
+    print()
+    checks.report(checking)
+    counts = Counter[str]()
+    for job in checking:
+        counts["failed" if job.status else "passed"] += 1
+    counts["passed" if coverage_floor.report() else "failed"] += 1
+    for job in (fast, slow):
+        print(f"{job.name}: {job.seconds:.0f} s", flush=True)
+        counts += counts_of(job)
+    return print_totals(counts)
+
+
+def _run_long(options: argparse.Namespace) -> int:
+    """Run all tests with their long series, in random order."""
+    seed = str(random.SystemRandom().randrange(10**6))
+    print(f"test order: --shuffle={seed}", flush=True)
+    job = Job(
+        "long tests",
+        pytest_command("--long", f"--shuffle={seed}", *options.others, parallel=workers()),
+        LONG_LIMIT_SECONDS,
+    )
+    run_side_by_side([job], follow=[job])
+    return print_totals(counts_of(job))
+
+
+def coverage(options: argparse.Namespace) -> int:
+    """Run the fast tests with coverage, and compare it with the floors."""
+    require("coverage", "pytest", "xdist")
+    coverage_floor.erase()
+    job = _fast_with_coverage(options.others)
+    passed = run_side_by_side([job], follow=[job])
+    return 0 if coverage_floor.report() and passed else 1
+
+
+def _fast_with_coverage(arguments: list[str]) -> Job:
+    command = pytest_command(
+        "--tier=fast", *arguments, parallel=workers(), runner=coverage_floor.RUNNER
+    )
+    return Job("fast tests", command, FAST_LIMIT_SECONDS, coverage_floor.ENVIRONMENT)
+
+
+def counts_of(job: Job) -> Counter[str]:
+    """Return the counts of the closing line of pytest; a run without one has failed."""
+    counts = Counter[str]()
+    for line in job.log.read_text(errors="replace").splitlines():
+        if found := _CLOSING_LINE.match(line):
+            counts = Counter({name: int(count) for count, name in _COUNT.findall(found[1])})
+    failed = counts["failed"] + counts.pop("error", 0)
+    counts["failed"] = failed or (1 if job.status not in (0, 5) else 0)
+    return counts
+
+
+def print_totals(counts: Counter[str]) -> int:
+    """Print the sums as the last line; return the exit status."""
+    line = f"{counts['passed'] + counts['xfailed']} passed, {counts['failed']} failed"
+    if counts["skipped"]:
+        line += f", {counts['skipped']} skipped"
+    print(line, flush=True)
+    return 1 if counts["failed"] else 0
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("test", help="run the fast tests, or with --all all of them")
+    parser.add_argument("--all", action="store_true", help="what CI runs")
+    parser.add_argument("--long", action="store_true", help="the nightly run")
+    parser.set_defaults(run=test, takes_more=True)
+    parser = commands.add_parser("coverage", help="measure the coverage of the fast tests")
+    parser.set_defaults(run=coverage, takes_more=True)
