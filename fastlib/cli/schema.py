@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from fastlib.codec.errors import DeclarationError
-from fastlib.codec.forms import Direction
+from fastlib.codec.schema_protocol import Direction
 from fastlib.message.describe import UnknownNameError
 from fastlib.schema import (
     PURPOSES,

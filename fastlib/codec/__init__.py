@@ -1,6 +1,7 @@
 """YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
 
 from .annotations import Wire
+from .derivation import shape_of
 from .errors import (
     DeclarationError,
     FastlibError,
@@ -13,7 +14,6 @@ from .errors import (
     ValidationError,
 )
 from .limits import DEFAULT_LIMITS, Limits
-from .records import shape_of
 from .rules import (
     AllOrNone,
     AtMost,

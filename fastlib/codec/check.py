@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
+from .derivation import fields_of
 from .derived import derived_cache
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
-from .records import Field, Record, fields_of
+from .records import Field, Record
 from .rules import AllOrNone, Needs, OneOf, Rule
-from .shapes import Bool, Choice, Float, Int, List, Text, Unfit
+from .shapes import Bool, Choice, Float, Int, InvalidValue, List, Text
 
 Checker = Callable[[Any], None]
 
@@ -136,11 +137,11 @@ def _fix(
     """Normalises one field, or adds its problem to the list."""
     try:
         if item is None:
-            raise Unfit((), field.shape.expected, "None")
+            raise InvalidValue((), field.shape.expected, "None")
         new = field.shape.check(item)
         if field.is_empty(new):
             new = None
-    except Unfit as error:
+    except InvalidValue as error:
         problem = Problem(
             code="value",
             message=error.message,

@@ -18,7 +18,7 @@ from .errors import (
 )
 from .fast_reader import DECLINED, read_fast
 from .limits import DEFAULT_LIMITS, Limits
-from .load_context import INVALID, Reading, Unknown
+from .load_context import INVALID, LoadContext, Unknown
 from .nodes import Node, Scalar, from_tree
 from .records import Record
 from .shapes import Shape
@@ -56,9 +56,9 @@ def read_exact(
     from .composer import compose  # PyYAML, of which most texts need nothing
 
     node = compose(text, limits, what)
-    reading = Reading(what, limits, unknown)
-    value = load_root(shape, node or Scalar(None, True, 1, 1), reading)
-    return _outcome(value, reading, unknown)
+    context = LoadContext(what, limits, unknown)
+    value = load_root(shape, node or Scalar(None, True, 1, 1), context)
+    return _outcome(value, context, unknown)
 
 
 def read_tree(
@@ -72,9 +72,9 @@ def read_tree(
     """The message of a plain tree of dicts, lists and leaves."""
     check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
-    reading = Reading(what, limits, unknown)
-    value = load_root(shape, from_tree(tree, limits, what), reading)
-    return _outcome(value, reading, unknown)
+    context = LoadContext(what, limits, unknown)
+    value = load_root(shape, from_tree(tree, limits, what), context)
+    return _outcome(value, context, unknown)
 
 
 def check_unknown(unknown: str) -> None:
@@ -82,23 +82,23 @@ def check_unknown(unknown: str) -> None:
         raise ValueError(f"unknown is 'ignore', 'warn' or 'error', not {unknown!r}")
 
 
-def load_root(shape: Shape, node: Any, reading: Reading) -> Any:
+def load_root(shape: Shape, node: Any, context: LoadContext) -> Any:
     """The value of a document's root. An empty document is an empty mapping."""
     if isinstance(shape, Record):
-        return shape.load(node, reading, (), null_is_empty=True)
-    return shape.load(node, reading, ())
+        return shape.load(node, context, (), null_is_empty=True)
+    return shape.load(node, context, ())
 
 
-def _outcome(value: Any, reading: Reading, unknown: Unknown) -> Any:
+def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
     if value is INVALID:
-        raise ValidationError(reading.what, [p for p in reading.problems if p.severity == "error"])
-    errors = [p for p in reading.problems if p.severity == "error"]
+        raise ValidationError(context.what, [p for p in context.problems if p.severity == "error"])
+    errors = [p for p in context.problems if p.severity == "error"]
     if errors:
-        raise ValidationError(reading.what, errors)
+        raise ValidationError(context.what, errors)
     if unknown == "warn":
-        for problem in reading.problems:
+        for problem in context.problems:
             if problem.code in ("unknown-key", "old-key"):
-                message = f"{reading.what}: {problem}"
+                message = f"{context.what}: {problem}"
                 warnings.warn(message, UnknownKeyWarning, stacklevel=_callers_level())
     return value
 
@@ -115,7 +115,7 @@ def _callers_level() -> int:
 
 
 def inspect(
-    choose: Callable[[Any, Reading], Shape | None],
+    choose: Callable[[Any, LoadContext], Shape | None],
     text: str | bytes,
     *,
     what: str,
@@ -123,7 +123,7 @@ def inspect(
 ) -> list[Report]:
     """A report for each document of a text that is not empty, at least one; never raises.
 
-    `choose` gives the shape of a root node, or None after telling the reading why not.
+    `choose` returns the shape of a root node, or None after it has reported a problem.
     """
     from .composer import compose_all
 
@@ -139,19 +139,19 @@ def inspect(
 
 
 def _report(
-    choose: Callable[[Any, Reading], Shape | None], node: Node | None, what: str, limits: Limits
+    choose: Callable[[Any, LoadContext], Shape | None], node: Node | None, what: str, limits: Limits
 ) -> Report:
-    reading = Reading(what, limits)
+    context = LoadContext(what, limits)
     value: Any = INVALID
     root = node or Scalar(None, True, 1, 1)
     try:
-        shape = choose(root, reading)
+        shape = choose(root, context)
         if shape is not None:
-            value = load_root(shape, root, reading)
+            value = load_root(shape, root, context)
     except MessageError as error:
-        reading.problems += error.problems
-    failed = value is INVALID or any(p.severity == "error" for p in reading.problems)
-    return Report(None if failed else value, reading.problems)
+        context.problems += error.problems
+    failed = value is INVALID or any(p.severity == "error" for p in context.problems)
+    return Report(None if failed else value, context.problems)
 
 
 def write(value: Any, shape: Shape, style: Style = "block") -> str:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from .derivation import fields_of
 from .errors import Path
-from .load_context import INVALID, MAX_SUGGESTIONS, Reading, nearest_word, shorten
+from .load_context import INVALID, MAX_SUGGESTIONS, LoadContext, nearest_word, shorten
 from .nodes import Mapping, Node, Scalar, Sequence
-from .records import Field, Record, fields_of
-from .shapes import Shape, Unfit
+from .records import Field, Record
+from .shapes import InvalidValue, Shape
 
 Layout = Literal["list", "inline"]
 
@@ -79,10 +80,10 @@ class Envelope(Shape):
             self._layouts[variant.title, layout] = (variant, record)
         return record
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if not isinstance(node, Mapping):
-            return reading.unfit(node, path, f"a mapping with the key '{self.title}'")
-        title = self._load_title(node, reading, path)
+            return context.add_mismatch(node, path, f"a mapping with the key '{self.title}'")
+        title = self._load_title(node, context, path)
         if title is None:
             return INVALID
         variant = self.variant(title)
@@ -90,21 +91,21 @@ class Envelope(Shape):
         if "list" in variant.layouts and (
             len(variant.layouts) == 1 or _has_key(node, variant.list_key)
         ):
-            return self.list_record(variant).load(node, reading, path)
-        return self.inline_record(variant).load(node, reading, path)
+            return self.list_record(variant).load(node, context, path)
+        return self.inline_record(variant).load(node, context, path)
 
-    def _load_title(self, node: Mapping, reading: Reading, path: Path) -> str | None:
+    def _load_title(self, node: Mapping, context: LoadContext, path: Path) -> str | None:
         for key, item in node.pairs:
             if isinstance(key, Scalar) and key.value == self.title:
                 if not isinstance(item, Scalar) or not isinstance(item.value, str):
-                    reading.unfit(item, (*path, self.title), "text")
+                    context.add_mismatch(item, (*path, self.title), "text")
                     return None
                 known = sorted(self.titles())
                 if self.variant(item.value) is not None:
                     if item.value not in known:
-                        self._warn_of_title(item, reading, (*path, self.title), known)
+                        self._warn_of_title(item, context, (*path, self.title), known)
                     return item.value
-                reading.unfit(
+                context.add_mismatch(
                     item,
                     (*path, self.title),
                     f"one of {', '.join(known)}",
@@ -114,7 +115,7 @@ class Envelope(Shape):
         some = node.pairs[:MAX_SUGGESTIONS]
         names = [key.value for key, _ in some if isinstance(key, Scalar)]
         near = nearest_word(self.title, [name for name in names if isinstance(name, str)])
-        reading.problem(
+        context.add_problem(
             node,
             (*path, self.title),
             "missing",
@@ -124,9 +125,9 @@ class Envelope(Shape):
         return None
 
     def _warn_of_title(
-        self, node: Scalar, reading: Reading, path: Path, known: Iterable[str]
+        self, node: Scalar, context: LoadContext, path: Path, known: Iterable[str]
     ) -> None:
-        reading.problem(
+        context.add_problem(
             node,
             path,
             "unknown-title",
@@ -156,7 +157,7 @@ class Envelope(Shape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, self.cls):
-            raise Unfit((), f"a {self.cls.__name__}", shorten(value))
+            raise InvalidValue((), f"a {self.cls.__name__}", shorten(value))
         return value
 
 
@@ -173,15 +174,15 @@ class Members(Shape):
         self.item = envelope.record(variant.member)
         self.one = variant.layouts[0] == "inline"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if not isinstance(node, Sequence):
-            return reading.unfit(node, path, self.expected)
+            return context.add_mismatch(node, path, self.expected)
         if self.one and len(node.items) != 1:
-            return reading.unfit(node, path, "a list with exactly one entry")
+            return context.add_mismatch(node, path, "a list with exactly one entry")
         values = []
         for index, item in enumerate(node.items):
-            reading.spend(item)
-            values.append(self.item.load(item, reading, (*path, index), null_is_empty=True))
+            context.count_node(item)
+            values.append(self.item.load(item, context, (*path, index), null_is_empty=True))
         return INVALID if INVALID in values else tuple(values)
 
 
@@ -197,7 +198,7 @@ def _inline(envelope: Envelope, variant: Variant) -> Record:
         for attribute in outer:
             if attribute in values:
                 rest[attribute] = values.pop(attribute)
-        built = one(**values) if member.custom is None else member.custom(values)
+        built = one(**values) if member.custom_build is None else member.custom_build(values)
         rest[members] = (built,)
         return cls(**rest)
 
@@ -214,14 +215,14 @@ def _inline(envelope: Envelope, variant: Variant) -> Record:
 class _InlineRecord(Record):
     """A container with one member inline; it knows what a list of members would be."""
 
-    def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
+    def report_unknown_key(self, key: Node, name: str, context: LoadContext, path: Path) -> None:
         remedy = None
         if name == "list" and self.title is not None:
             remedy = (
                 f"unknown key here; the keys of the one member of {self.title[1]} "
                 f"stand beside '{self.title[0]}'"
             )
-        reading.unknown_key(key, (*path, name), self.known(), remedy or self.old.get(name))
+        context.add_unknown_key(key, (*path, name), self.known_keys(), remedy or self.old.get(name))
 
 
 class _ListRecord(Record):
@@ -252,9 +253,9 @@ class _ListRecord(Record):
         self.envelope = envelope
         self.variant = variant
 
-    def unknown(self, key: Node, name: str, reading: Reading, path: Path) -> None:
+    def report_unknown_key(self, key: Node, name: str, context: LoadContext, path: Path) -> None:
         remedy = None
-        if name in self.envelope.record(self.variant.member).known():
+        if name in self.envelope.record(self.variant.member).known_keys():
             remedy = f"unknown key here; it belongs to each entry of '{self.variant.list_key}'"
         else:
             others = (self.envelope.variant(title) for title in self.envelope.titles())
@@ -266,4 +267,4 @@ class _ListRecord(Record):
                     f"'{name}' belongs to {' and '.join(owners)}; the members of "
                     f"{self.variant.title} stand under '{self.variant.list_key}'"
                 )
-        reading.unknown_key(key, (*path, name), self.known(), remedy)
+        context.add_unknown_key(key, (*path, name), self.known_keys(), remedy)

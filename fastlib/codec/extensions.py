@@ -10,21 +10,15 @@ of its own. What extends a struct may be declared at any time, so nobody keeps a
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from .errors import DeclarationError, Path, Problem, render_path
-from .load_context import INVALID, Reading, shorten
+from .load_context import INVALID, LoadContext, shorten
 from .nodes import Mapping, Node, Scalar
+from .records import ExtensionPart, Pair, Record
 from .shapes import is_sequence
-
-if TYPE_CHECKING:
-    from .records import Record
-
-Pair = tuple[Node, Node]
-Part = tuple["Record", Mapping]
-"""An extension, and what a mapping has of it."""
 
 
 class Extensions:
@@ -37,12 +31,12 @@ class Extensions:
         self._records: dict[type[Any], Record] = {}
         self._by_key: dict[str, Record] = {}
 
-    def _others(self, record: "Record") -> "list[Record]":
+    def _others(self, record: Record) -> list[Record]:
         """All but one of that name, as after its module is reloaded."""
         name = _name(record.cls)
         return [other for cls, other in self._records.items() if _name(cls) != name]
 
-    def check_keys(self, record: "Record", taken: Iterable[str]) -> None:
+    def check_keys(self, record: Record, taken: Iterable[str]) -> None:
         """Raises DeclarationError if another one has a key of this one, or `taken` has it."""
         name = _name(record.cls)
         owners = dict.fromkeys(taken, self.cls.__qualname__)
@@ -55,20 +49,20 @@ class Extensions:
                         f"{name}.{field.attribute}: the key {key!r} is taken by {owners[key]}"
                     )
 
-    def add(self, record: "Record") -> None:
+    def add(self, record: Record) -> None:
         """A further one, in the place of one that has the same name."""
         self.replace({other.cls: other for other in (*self._others(record), record)})
 
-    def records(self) -> "dict[type[Any], Record]":
+    def records(self) -> dict[type[Any], Record]:
         """Return a copy of the shapes by their classes, for `replace`."""
         return dict(self._records)
 
-    def replace(self, records: "dict[type[Any], Record]") -> None:
+    def replace(self, records: dict[type[Any], Record]) -> None:
         """Take these extensions in the place of all that there were."""
         self._records = dict(records)
         self._by_key = {key: other for other in self._records.values() for key in other.by_key}
 
-    def __iter__(self) -> "Iterator[Record]":
+    def __iter__(self) -> Iterator[Record]:
         """Their shapes, in the order of declaration, in which they are written."""
         return iter(tuple(self._records.values()))
 
@@ -79,7 +73,7 @@ class Extensions:
         """All keys of all of them."""
         return list(self._by_key)
 
-    def split(self, node: Node, pairs: list[Pair]) -> tuple[list[Pair], list[Part]]:
+    def split(self, node: Node, pairs: list[Pair]) -> tuple[list[Pair], list[ExtensionPart]]:
         """The pairs of a mapping that are the struct's own, and those of each extension."""
         known = self._by_key
         if not known:
@@ -96,9 +90,9 @@ class Extensions:
         return own, [(self._records[cls], parts[cls]) for cls in self._records if cls in parts]
 
     @staticmethod
-    def load(parts: list[Part], reading: Reading, path: Path) -> Any:
+    def load(parts: list[ExtensionPart], context: LoadContext, path: Path) -> Any:
         """The extensions of what `split` has found, or INVALID."""
-        values = [record.load(node, reading, path) for record, node in parts]
+        values = [record.load(node, context, path) for record, node in parts]
         return INVALID if INVALID in values else tuple(values)
 
     def dump(self, value: Any) -> dict[str, Any]:
@@ -139,7 +133,7 @@ def _name(cls: type[Any]) -> str:
 _extensions: dict[type[Any], Extensions] = {}
 
 
-Snapshot = dict[type[Any], tuple[Extensions, "dict[type[Any], Record]"]]
+Snapshot = dict[type[Any], tuple[Extensions, dict[type[Any], Record]]]
 """For each struct its extensions object, and what was in it."""
 
 

@@ -186,7 +186,7 @@ class _Plan:
     """How the lines of one struct look, at each indentation."""
 
     def __init__(self, record: Record) -> None:
-        cls, custom = record.cls, record.custom
+        cls, custom = record.cls, record.custom_build
         self.cls: type[Any] | None = cls if custom is None else None
         """What is built of the values, if nothing but a constructor's call is needed."""
         self.build: Callable[[dict[str, Any]], Any] = custom or (lambda values: cls(**values))

@@ -1,4 +1,4 @@
-"""One load: what was found wrong so far, in words for people, and what is left of the limits."""
+"""The state of one load by the exact reader: the problems so far, and the limits that remain."""
 
 from collections.abc import Iterable
 from typing import Any, Final, Literal
@@ -9,31 +9,32 @@ from .nodes import Mapping, Node, Scalar, Sequence
 from .scalars import NULLS
 
 Unknown = Literal["ignore", "warn", "error"]
-"""What happens to a key that nobody reads."""
+"""How an unknown key is handled: ignore it, warn, or raise an error."""
 
 
 class _Invalid:
-    """The value of what could not be read; its problem is already known."""
+    """The type of INVALID."""
 
     def __repr__(self) -> str:
         return "INVALID"
 
 
 INVALID: Final = _Invalid()
+"""Stands for a value that could not be loaded, after its problem was reported."""
 
 
 MAX_PROBLEMS = 1000
-"""So many errors, and so many warnings, are told of one text; nobody reads more."""
+"""Maximum number of errors, and of warnings, that are reported for one text."""
 TEXT_PER_NODE = 1024
-"""So many characters of a text count as a node more, as an alias may repeat them."""
+"""Characters of a scalar that count as one more node, because aliases may repeat the scalar."""
 _LONGEST_WORD = 200
-"""What is longer is no misspelt word, and comparing takes long."""
+"""Characters; a longer word is not compared with others, because that would take long."""
 MAX_SUGGESTIONS = 100
-"""After so many problems, what was meant instead is not looked for any more."""
+"""Number of problems after which no more suggestions are looked for."""
 
 
-class Reading:
-    """One load: what was found wrong so far, and what is left of the limits."""
+class LoadContext:
+    """Collects the problems of one load, and counts its nodes."""
 
     def __init__(self, what: str, limits: Limits, unknown: Unknown = "ignore") -> None:
         self.what = what
@@ -43,8 +44,8 @@ class Reading:
         self._max_nodes = limits.max_nodes
         self._nodes = limits.max_nodes
 
-    def spend(self, node: Node) -> None:
-        """Counts a node each time it is visited, so that aliases count for what they stand for."""
+    def count_node(self, node: Node) -> None:
+        """Count one visit of a node; an alias is one more visit. Raises LimitError."""
         self._nodes -= 1
         if isinstance(node, Scalar) and isinstance(node.value, str):
             self._nodes -= len(node.value) // TEXT_PER_NODE
@@ -55,7 +56,7 @@ class Reading:
             )
             raise LimitError(self.what, [problem])
 
-    def problem(
+    def add_problem(
         self,
         node: Node,
         path: Path,
@@ -67,6 +68,7 @@ class Reading:
         got: str | None = None,
         suggestion: str | None = None,
     ) -> _Invalid:
+        """Report a problem of a node. Return INVALID."""
         left = self._left[severity] = self._left[severity] - 1
         if left == 0:
             code, suggestion = "too-many", None
@@ -88,10 +90,12 @@ class Reading:
         )
         return INVALID
 
-    def unfit(self, node: Node, path: Path, expected: str, suggestion: str | None = None) -> Any:
-        """The node is not what belongs there."""
+    def add_mismatch(
+        self, node: Node, path: Path, expected: str, suggestion: str | None = None
+    ) -> Any:
+        """Report a node of a wrong type or with a wrong value. Return INVALID."""
         got = describe(node)
-        return self.problem(
+        return self.add_problem(
             node,
             path,
             "value" if isinstance(node, Scalar) else "type",
@@ -101,11 +105,14 @@ class Reading:
             suggestion=suggestion,
         )
 
-    def unknown_key(self, key: Node, path: Path, known: Iterable[str], remedy: str | None) -> None:
+    def add_unknown_key(
+        self, key: Node, path: Path, known: Iterable[str], remedy: str | None
+    ) -> None:
+        """Report an unknown key. `remedy` is the advice for a key that was once known."""
         name = str(path[-1])
         few = len(self.problems) < MAX_SUGGESTIONS
         nearest = nearest_word(name, known) if few and not remedy else None
-        self.problem(
+        self.add_problem(
             key,
             path,
             "old-key" if remedy else "unknown-key",
@@ -117,7 +124,7 @@ class Reading:
 
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, if one is near."""
+    """Return the most similar known word, or None if no word is similar."""
     import difflib
 
     if len(word) > _LONGEST_WORD:
@@ -128,7 +135,7 @@ def nearest_word(word: str, known: Iterable[str]) -> str | None:
 
 
 def describe(node: Node) -> str:
-    """A node in a few words, for an error."""
+    """Describe a node in a few words, for an error."""
     if isinstance(node, Mapping):
         return "a mapping" if node.pairs else "an empty mapping"
     if isinstance(node, Sequence):
@@ -138,7 +145,7 @@ def describe(node: Node) -> str:
 
 
 def shorten(value: object) -> str:
-    """A value as Python would write it, of bounded length."""
+    """Return the `repr` of a value, shortened if it is long."""
     if isinstance(value, str) and len(value) > 60:
         return f"{value[:40]!r}… ({len(value)} characters)"
     if isinstance(value, int) and value.bit_length() > 1000:
@@ -147,13 +154,13 @@ def shorten(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)} items"  # type: ignore[arg-type]
     try:
         text = repr(value)
-    except Exception:  # somebody's __repr__; the error that is being told matters more
+    except Exception:  # of a foreign __repr__; the error that is being reported matters more
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 def _is_small(value: object) -> bool:
-    """Whether lists and mappings, whatever stands in them several times, are soon written out."""
+    """Return whether a value has few items, with the items of all lists and mappings in it."""
     left = 200
     stack = [value]
     while stack:
@@ -169,20 +176,23 @@ def _is_small(value: object) -> bool:
 
 
 def is_null(node: Node) -> bool:
-    """True for `~`, `null` or nothing, unquoted."""
+    """Return whether a node is `~`, `null` or nothing, unquoted."""
     if not isinstance(node, Scalar):
         return False
     return node.value is None or (node.plain and node.value in NULLS)
 
 
-def key_text(key: Node, reading: Reading, path: Path) -> str | None:
-    """The text of a mapping's key, or None after saying that it is none."""
+def key_text(key: Node, context: LoadContext, path: Path) -> str | None:
+    """Return the text of a key, or None after reporting that the key is not a text."""
     if isinstance(key, Scalar) and isinstance(key.value, str):
         return key.value
-    reading.problem(key, path, "key", f"a key must be text; got {describe(key)}")
+    context.add_problem(key, path, "key", f"a key must be text; got {describe(key)}")
     return None
 
 
-def duplicate_key(key: Node, reading: Reading, path: Path, other: str | None = None) -> None:
+def add_duplicate_key(
+    key: Node, context: LoadContext, path: Path, other: str | None = None
+) -> None:
+    """Report a key that occurs twice; `other` is the other spelling, if it differs."""
     twice = f"{other} stands there already" if other else "this key stands there already"
-    reading.problem(key, path, "duplicate-key", f"{twice}; remove one of the two")
+    context.add_problem(key, path, "duplicate-key", f"{twice}; remove one of the two")

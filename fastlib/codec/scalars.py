@@ -1,6 +1,6 @@
 """What one scalar means to a field, and how one is written (PROTOCOL.md section 2).
 
-Reading goes by the field's type alone; YAML's own guesses never get a say. Writing is the
+A reader goes by the field's type alone; YAML's own guesses never get a say. Writing is the
 opposite concern: a text that any YAML 1.1 or 1.2 reader would take for something else is quoted.
 """
 

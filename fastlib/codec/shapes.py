@@ -20,8 +20,8 @@ from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
     TEXT_PER_NODE,
-    Reading,
-    duplicate_key,
+    LoadContext,
+    add_duplicate_key,
     is_null,
     key_text,
     nearest_word,
@@ -40,8 +40,8 @@ class Shape:
     struct: type[Any] | None = None
     """For structs the class, any instance of which is fit, as its constructor has checked it."""
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        """The value of a node, or INVALID after telling `reading` why."""
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
+        """Return the value of a node, or INVALID after reporting why to `context`."""
         raise NotImplementedError
 
     def dump(self, value: Any) -> Any:
@@ -51,7 +51,7 @@ class Shape:
     def check(self, value: Any) -> Any:
         """The value as it will be stored, the same object if nothing changes.
 
-        Raises Unfit for a value that the type does not allow.
+        Raises InvalidValue for a value that the type does not allow.
         """
         raise NotImplementedError
 
@@ -67,23 +67,23 @@ class ScalarShape(Shape):
         """The value of a plain tree's leaf that is no text, or INVALID."""
         try:
             return INVALID if value is None else self.check(value)
-        except Unfit:
+        except InvalidValue:
             return INVALID
 
     def suggest(self, text: str) -> str | None:
         """What was probably meant by a text that has no value."""
         return None
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         suggestion = None
         if isinstance(node, Scalar) and not is_null(node):
             text = node.value
             value = self.from_text(text) if isinstance(text, str) else self.from_leaf(text)
             if value is not INVALID:
                 return value
-            if isinstance(text, str) and len(reading.problems) < MAX_SUGGESTIONS:
+            if isinstance(text, str) and len(context.problems) < MAX_SUGGESTIONS:
                 suggestion = self.suggest(text)
-        return reading.unfit(node, path, self.expected, suggestion)
+        return context.add_mismatch(node, path, self.expected, suggestion)
 
 
 def is_sequence(value: object) -> bool:
@@ -94,7 +94,7 @@ def is_sequence(value: object) -> bool:
     return isinstance(value, SequenceABC) and not isinstance(value, str | bytes | bytearray)
 
 
-class Unfit(Exception):
+class InvalidValue(Exception):
     """A value given to a constructor that its field does not allow."""
 
     def __init__(self, path: Path, expected: str, got: str, message: str = "") -> None:
@@ -104,8 +104,8 @@ class Unfit(Exception):
         self.got = got
         self.message = message or f"expected {expected}; got {got}"
 
-    def below(self, step: str | int) -> "Unfit":
-        return Unfit((step, *self.path), self.expected, self.got, self.message)
+    def below(self, step: str | int) -> "InvalidValue":
+        return InvalidValue((step, *self.path), self.expected, self.got, self.message)
 
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -143,9 +143,9 @@ class Text(ScalarShape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, str) or not self.fits(value):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         if not value.isascii() and _NO_TEXT.search(value) is not None:
-            raise Unfit((), "text without lone surrogates", shorten(value))
+            raise InvalidValue((), "text without lone surrogates", shorten(value))
         return value if type(value) is str else str.__str__(value)
 
 
@@ -161,7 +161,7 @@ class Bool(ScalarShape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, bool):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         return value
 
 
@@ -191,9 +191,9 @@ class Int(ScalarShape):
 
     def check(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         if not self.low <= value <= self.high:
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         return value if type(value) is int else int(value)
 
 
@@ -209,11 +209,11 @@ class Float(ScalarShape):
 
     def check(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         try:
             value = float(value)
         except OverflowError:
-            raise Unfit((), self.expected, shorten(value)) from None
+            raise InvalidValue((), self.expected, shorten(value)) from None
         return math.nan if math.isnan(value) else value  # one nan, so that messages stay equal
 
 
@@ -238,7 +238,7 @@ class Choice(ScalarShape):
         try:
             return self.values[self.texts[value]]
         except (KeyError, TypeError):
-            raise Unfit((), self.expected, shorten(value)) from None
+            raise InvalidValue((), self.expected, shorten(value)) from None
 
 
 def _tuple_of(item: Any) -> Any:
@@ -261,13 +261,13 @@ class List(Shape):
             # In a struct, as msgspec prepares the type of a struct once, of others at each call.
             self._box: Any = msgspec.defstruct("Box", [("items", self.integers)], array_like=True)
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if not isinstance(node, Sequence):
-            return reading.unfit(node, path, self.expected)
+            return context.add_mismatch(node, path, self.expected)
         values = []
         for index, item in enumerate(node.items):
-            reading.spend(item)
-            values.append(self.item.load(item, reading, (*path, index)))
+            context.count_node(item)
+            values.append(self.item.load(item, context, (*path, index)))
         return INVALID if INVALID in values else tuple(values)
 
     def dump(self, value: Any) -> Any:
@@ -283,7 +283,7 @@ class List(Shape):
 
     def check(self, value: Any) -> Any:
         if not is_sequence(value):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         item = self.item
         if self.integers is not None:
             # What msgspec refuses (integers beyond 63 bits, too) is looked at one by one.
@@ -300,7 +300,7 @@ class List(Shape):
         for index, old in enumerate(value):
             try:
                 new = item.check(old)
-            except Unfit as error:
+            except InvalidValue as error:
                 raise error.below(index) from None
             same = same and new is old
             items.append(new)
@@ -316,29 +316,29 @@ class Map(Shape):
         self.value = value
         self.pairs = pairs
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if isinstance(node, Mapping):
             pairs = node.pairs
         elif self.pairs and isinstance(node, Sequence):
             pairs = []
             for index, item in enumerate(node.items):
-                reading.spend(item)
+                context.count_node(item)
                 if not isinstance(item, Mapping):
-                    return reading.unfit(item, (*path, index), "a mapping with one entry")
+                    return context.add_mismatch(item, (*path, index), "a mapping with one entry")
                 pairs += item.pairs
         else:
-            return reading.unfit(node, path, self.expected)
+            return context.add_mismatch(node, path, self.expected)
         values: dict[str, Any] = {}
         for key, item in pairs:
-            reading.spend(item)
-            name = key_text(key, reading, path)
+            context.count_node(item)
+            name = key_text(key, context, path)
             if name is None:
                 values[""] = INVALID
             elif name in values:
-                duplicate_key(key, reading, (*path, name))
+                add_duplicate_key(key, context, (*path, name))
                 values[name] = INVALID
             else:
-                values[name] = self.value.load(item, reading, (*path, name))
+                values[name] = self.value.load(item, context, (*path, name))
         return INVALID if INVALID in values.values() else values
 
     def dump(self, value: Any) -> Any:
@@ -346,13 +346,13 @@ class Map(Shape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, MappingABC):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         text = Text()
         checked = {}
         for key, item in value.items():
             try:
                 checked[text.check(key)] = self.value.check(item)
-            except Unfit as error:
+            except InvalidValue as error:
                 raise error.below(str(key)) from None
         return checked
 
@@ -364,38 +364,38 @@ class Tree(Shape):
     max_depth: ClassVar = 32
     max_nodes: ClassVar = 1_000_000
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        return self._load(node, reading, path, 0)
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
+        return self._load(node, context, path, 0)
 
-    def _load(self, node: Node, reading: Reading, path: Path, depth: int) -> Any:
+    def _load(self, node: Node, context: LoadContext, path: Path, depth: int) -> Any:
         if depth > self.max_depth:
-            return reading.problem(node, path, "depth", f"nested deeper than {self.max_depth}")
+            return context.add_problem(node, path, "depth", f"nested deeper than {self.max_depth}")
         if isinstance(node, Sequence):
             items = []
             for index, item in enumerate(node.items):
-                reading.spend(item)
-                items.append(self._load(item, reading, (*path, index), depth + 1))
+                context.count_node(item)
+                items.append(self._load(item, context, (*path, index), depth + 1))
             return INVALID if INVALID in items else items
         if isinstance(node, Mapping):
             values: dict[str, Any] = {}
             for key, item in node.pairs:
-                reading.spend(item)
-                name = key_text(key, reading, path)
+                context.count_node(item)
+                name = key_text(key, context, path)
                 if name is None:
                     values[""] = INVALID
                 elif name in values:
-                    duplicate_key(key, reading, (*path, name))
+                    add_duplicate_key(key, context, (*path, name))
                     values[name] = INVALID
                 else:
-                    values[name] = self._load(item, reading, (*path, name), depth + 1)
+                    values[name] = self._load(item, context, (*path, name), depth + 1)
             return INVALID if INVALID in values.values() else values
         assert isinstance(node, Scalar)
         if is_null(node):
             return None
         try:
             return self.check(node.value)
-        except Unfit as error:
-            return reading.unfit(node, path, error.expected)
+        except InvalidValue as error:
+            return context.add_mismatch(node, path, error.expected)
 
     def dump(self, value: Any) -> Any:
         return self.check(value)  # a copy, as a message does not change
@@ -406,29 +406,29 @@ class Tree(Shape):
     def _check(self, value: Any, depth: int, left: list[int]) -> Any:
         """A copy; `left` is how many more values it may have, long texts counted as several."""
         if depth > self.max_depth:
-            raise Unfit((), f"at most {self.max_depth} levels", "more, or a cycle")
+            raise InvalidValue((), f"at most {self.max_depth} levels", "more, or a cycle")
         if value is None:
             return None
         if isinstance(value, str):
             left[0] -= len(value) // TEXT_PER_NODE
             if left[0] < 0:
-                raise Unfit((), f"at most {self.max_nodes} values", "more")
+                raise InvalidValue((), f"at most {self.max_nodes} values", "more")
             return Text().check(value)
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int):
             if value.bit_length() > 1000:
-                raise Unfit((), "a number of at most 1000 bits", shorten(value))
+                raise InvalidValue((), "a number of at most 1000 bits", shorten(value))
             return str(int(value))
         if isinstance(value, float):
             return write_float(value)
         kind = type(value)  # as asking an abstract class takes long
         is_mapping = kind is dict or (kind is not list and isinstance(value, MappingABC))
         if not is_mapping and not is_sequence(value):
-            raise Unfit((), self.expected, shorten(value))
+            raise InvalidValue((), self.expected, shorten(value))
         left[0] -= len(value)
         if left[0] < 0:
-            raise Unfit((), f"at most {self.max_nodes} values", "more")
+            raise InvalidValue((), f"at most {self.max_nodes} values", "more")
         if is_mapping:
             text = Text()
             return {text.check(k): self._check(v, depth + 1, left) for k, v in value.items()}

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from .derivation import shape_of
 from .derived import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
-from .records import Converted, Field, Record, shape_of
+from .records import Converted, Field, Record
 from .scalars import RESERVED, write_float, write_literal, write_text
 from .shapes import Bool, Choice, Float, Int, List, Shape, Text
 

@@ -7,11 +7,11 @@ import msgspec
 
 from fastlib.codec import dispatch
 from fastlib.codec.check import check
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import Style
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import Unknown
-from fastlib.codec.records import shape_of
 from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Shape
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
+from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.envelope import Envelope, Layout
 from fastlib.codec.errors import DeclarationError, FastlibError
 from fastlib.codec.load_context import nearest_word
-from fastlib.codec.records import Converted, Field, Record, fields_of, shape_of
+from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text
 
 from .base import Message

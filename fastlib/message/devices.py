@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Meta
 
 from fastlib.codec.annotations import Wire
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import ValidationError
-from fastlib.codec.forms import Forms, Schema
-from fastlib.codec.records import shape_of
+from fastlib.codec.schema_protocol import Schema, SchemaBuilder
 
 from .base import Message
 from .numbers import U16
@@ -83,9 +83,9 @@ class PciAddress(Message):
         return cls.parse(wire.pci_addr)
 
     @staticmethod
-    def __schema__(forms: Forms) -> Schema:
-        schema = forms.of(shape_of(_PciAddressText))
-        text = forms.text(
+    def __schema__(schemas: SchemaBuilder) -> Schema:
+        schema = schemas.of(shape_of(_PciAddressText))
+        text = schemas.text(
             r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$",
             also=f"^(({_X}{_H}{{1,4}}:)?{_REST % ':'}|{_X}0{{0,2}}[01]?{_H}:{_REST % '[.]'})$",
         )

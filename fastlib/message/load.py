@@ -4,21 +4,21 @@ import re
 from typing import Any, cast
 
 from fastlib.codec import dispatch
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Report
 from fastlib.codec.fast_reader import DECLINED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.load_context import (
     INVALID,
     MAX_SUGGESTIONS,
-    Reading,
+    LoadContext,
     Unknown,
     is_null,
     nearest_word,
     shorten,
 )
 from fastlib.codec.nodes import Mapping, Node, Scalar
-from fastlib.codec.records import shape_of
-from fastlib.codec.shapes import Shape, Unfit
+from fastlib.codec.shapes import InvalidValue, Shape
 from fastlib.codec.text import decode
 
 from .base import Message
@@ -32,16 +32,16 @@ class _AnyMessage(Shape):
 
     expected = "a mapping with the key 'task' or 'result'"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
-        shape = choose(node, reading)
-        return INVALID if shape is None else dispatch.load_root(shape, node, reading)
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
+        shape = choose(node, context)
+        return INVALID if shape is None else dispatch.load_root(shape, node, context)
 
     def dump(self, value: Any) -> Any:
         return shape_of(type(value)).dump(value)
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, Message):
-            raise Unfit((), "a message", shorten(value))
+            raise InvalidValue((), "a message", shorten(value))
         return value
 
 
@@ -56,13 +56,13 @@ def type_of_title(title: str) -> type[Message] | None:
     return TaskContainer if issubclass(found, Task) else found
 
 
-def choose(node: Node, reading: Reading) -> Shape | None:
-    """The shape of a document's root, by its title; None after telling the reading why not."""
+def choose(node: Node, context: LoadContext) -> Shape | None:
+    """The shape of a document's root, by its title; None after reporting a problem to `context`."""
     if is_null(node):
-        reading.problem(node, (), "empty", f"there is no message; expected {_ANY.expected}")
+        context.add_problem(node, (), "empty", f"there is no message; expected {_ANY.expected}")
         return None
     if not isinstance(node, Mapping):
-        reading.unfit(node, (), _ANY.expected)
+        context.add_mismatch(node, (), _ANY.expected)
         return None
     for key, item in node.pairs:
         if not isinstance(key, Scalar):
@@ -77,12 +77,12 @@ def choose(node: Node, reading: Reading) -> Shape | None:
             known = titles("task")
             expected = f"one of {', '.join(known)}"
             nearest = nearest_word(title, known) if isinstance(title, str) else None
-            reading.unfit(item, ("task",), expected, nearest)
+            context.add_mismatch(item, ("task",), expected, nearest)
             return None
     some = node.pairs[:MAX_SUGGESTIONS]
     names = [str(key.value) for key, _ in some if isinstance(key, Scalar)]
     near = nearest_word("task", names) or nearest_word("result", names)
-    reading.problem(
+    context.add_problem(
         node,
         (),
         "no-title",
@@ -147,6 +147,6 @@ def validate_all(
     limits: Limits | None = None,
 ) -> list[Report]:
     """A report for each document of a text, empty ones after the first left out."""
-    pick = choose if type is None else lambda node, reading: shape_of(type)
+    pick = choose if type is None else lambda node, context: shape_of(type)
     what = "message" if type is None else type.__name__
     return dispatch.inspect(pick, text, what=what, limits=limits)

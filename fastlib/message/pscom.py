@@ -5,11 +5,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from fastlib.codec.annotations import Wire
 from fastlib.codec.dispatch import Style
 from fastlib.codec.errors import Path
-from fastlib.codec.forms import Forms, Schema
-from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.load_context import INVALID, LoadContext, shorten
 from fastlib.codec.nodes import Mapping, Node
 from fastlib.codec.records import Field, Record
-from fastlib.codec.shapes import Choice, Shape, Unfit
+from fastlib.codec.schema_protocol import Schema, SchemaBuilder
+from fastlib.codec.shapes import Choice, InvalidValue, Shape
 
 from . import topics
 from .base import Message
@@ -44,10 +44,10 @@ class _RequestShape(Shape):
         task = Field("request", "task", self.word, Wire(), required=True, optional=False)
         self.mapping = Record(PscomRequest, [task])
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if isinstance(node, Mapping):
-            return self.mapping.load(node, reading, path)
-        word = self.word.load(node, reading, path)
+            return self.mapping.load(node, context, path)
+        word = self.word.load(node, context, path)
         return INVALID if word is INVALID else PscomRequest(request=word)
 
     def dump(self, value: PscomRequest) -> Any:
@@ -55,14 +55,14 @@ class _RequestShape(Shape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, PscomRequest):
-            raise Unfit((), "a PscomRequest", shorten(value))
+            raise InvalidValue((), "a PscomRequest", shorten(value))
         return value
 
-    def __schema__(self, forms: Forms) -> Schema:
-        word = forms.of(self.word)
-        if forms.direction == "emit":
+    def __schema__(self, schemas: SchemaBuilder) -> Schema:
+        word = schemas.of(self.word)
+        if schemas.direction == "emit":
             return word
-        return {"anyOf": [word, forms.of(self.mapping)]}
+        return {"anyOf": [word, schemas.of(self.mapping)]}
 
 
 register("task", "suspend", PscomRequest)

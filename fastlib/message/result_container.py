@@ -7,10 +7,10 @@ import msgspec
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.check import check
+from fastlib.codec.derivation import fields_of
 from fastlib.codec.envelope import Envelope, Variant
 from fastlib.codec.errors import Problem, ValidationError
 from fastlib.codec.load_context import shorten
-from fastlib.codec.records import fields_of
 from fastlib.codec.shapes import Shape, is_sequence
 
 from . import topics

@@ -20,11 +20,12 @@ import msgspec
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.check import check
+from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.envelope import Envelope, Layout, Variant
 from fastlib.codec.errors import DeclarationError, Problem, ValidationError
 from fastlib.codec.extensions import extensions_of
 from fastlib.codec.load_context import shorten
-from fastlib.codec.records import Record, fields_of, shape_of
+from fastlib.codec.records import Record
 from fastlib.codec.shapes import Shape, is_sequence
 
 from . import topics

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
 from fastlib.codec.annotations import Wire
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Problem, ValidationError, render_path
-from fastlib.codec.forms import Forms, Schema
-from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.load_context import INVALID, LoadContext, shorten
 from fastlib.codec.nodes import Mapping as MappingNode
 from fastlib.codec.nodes import Node
-from fastlib.codec.records import Converted, shape_of
+from fastlib.codec.records import Converted
 from fastlib.codec.rules import AllOrNone, Rule
 from fastlib.codec.scalars import FLOAT_PATTERN, parse_float, write_float
-from fastlib.codec.shapes import Float, Map, ScalarShape, Shape, Unfit
+from fastlib.codec.schema_protocol import Schema, SchemaBuilder
+from fastlib.codec.shapes import Float, InvalidValue, Map, ScalarShape, Shape
 
 from .base import Message, Serializable
 
@@ -156,7 +157,7 @@ def _checked(timings: object) -> dict[str, Timing]:
     """A copy of timings that a measurement is made of. Raises ValidationError."""
     try:
         checked: dict[str, Timing] = _TIMINGS.check(timings)
-    except Unfit as error:
+    except InvalidValue as error:
         problem = Problem(
             code="value",
             message=error.message,
@@ -197,10 +198,10 @@ class _TimingShape(ScalarShape):
         except ValidationError:
             return INVALID
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if isinstance(node, MappingNode):
-            return shape_of(Timing).load(node, reading, path)
-        return super().load(node, reading, path)
+            return shape_of(Timing).load(node, context, path)
+        return super().load(node, context, path)
 
     def dump(self, value: Timing) -> Any:
         if value.started is None or value.stopped is None:
@@ -210,17 +211,17 @@ class _TimingShape(ScalarShape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, Timing):
-            raise Unfit((), "a Timing", shorten(value))
+            raise InvalidValue((), "a Timing", shorten(value))
         return value
 
-    def __schema__(self, forms: Forms) -> Schema:
-        text = forms.text(
+    def __schema__(self, schemas: SchemaBuilder) -> Schema:
+        text = schemas.text(
             f"^wall: {_WRITTEN} started: {_WRITTEN} stopped: {_WRITTEN}$",
             also=rf"^\s*wall:\s*{_READ}\s+started:\s*{_READ}\s+stopped:\s*{_READ}\s*$",
         )
-        options = [forms.of(Float()), text]
-        if forms.direction == "load":
-            options.append(forms.of(shape_of(Timing)))
+        options = [schemas.of(Float()), text]
+        if schemas.direction == "load":
+            options.append(schemas.of(shape_of(Timing)))
         return {"anyOf": options}
 
 

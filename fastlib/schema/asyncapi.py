@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from fastlib import __version__
-from fastlib.codec.forms import Schema
+from fastlib.codec.schema_protocol import Schema
 from fastlib.message.topics import Topic
 
 from .builder import Builder

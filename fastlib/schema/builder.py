@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from typing import Any
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import DeclarationError
-from fastlib.codec.extensions import Extensions
-from fastlib.codec.forms import Direction, Schema
-from fastlib.codec.records import Converted, Field, Record, shape_of
+from fastlib.codec.records import Converted, ExtensionSet, Field, Record
 from fastlib.codec.rules import Rule
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
+from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
 from fastlib.message import Message
 from fastlib.message.describe import name_of
@@ -82,7 +82,7 @@ class Builder:
         )
 
     def text(self, written: str, *, also: str = "") -> Schema:
-        """As `Forms.text` says."""
+        """As `SchemaBuilder.text` says."""
         if not self.loads:
             return {"type": "string", "pattern": written}
         schema: Schema = {"type": ["string", "number"]}
@@ -253,7 +253,7 @@ class Builder:
 
     def _extend(
         self,
-        extensions: Extensions,
+        extensions: ExtensionSet,
         properties: dict[str, Schema],
         further: list[Schema],
         unsaid: list[str],

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from fastlib.codec.forms import Schema
 from fastlib.codec.load_context import shorten
+from fastlib.codec.schema_protocol import Schema
 
 from .builder import UNSAID
 from .extra import need

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
-from fastlib.codec.forms import Direction, Schema
-from fastlib.codec.records import shape_of
+from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message import topics
 from fastlib.message.describe import find, name_of
 from fastlib.message.topics import Topic

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from fastlib.codec.forms import Schema
+from fastlib.codec.schema_protocol import Schema
 
 from .walk import NAMED, ONE, SEVERAL
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fastlib.codec.errors import FastlibError
-from fastlib.codec.forms import Direction, Schema
+from fastlib.codec.schema_protocol import Direction, Schema
 
 INDEX = "index.json"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastlib.codec.forms import Schema
+from fastlib.codec.schema_protocol import Schema
 
 _Places = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fastlib.codec.forms import Schema
+from fastlib.codec.schema_protocol import Schema
 
 from .extra import need
 from .walk import children

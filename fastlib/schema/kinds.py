@@ -10,11 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
-from fastlib.codec.forms import Direction, Schema
 from fastlib.codec.load_context import nearest_word
-from fastlib.codec.records import shape_of
+from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message import Message
 from fastlib.message.describe import UnknownNameError, message_types, name_of
 from fastlib.message.task import declaration_of_result

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 
-from fastlib.codec.forms import Direction, Schema
 from fastlib.codec.records import Field
 from fastlib.codec.rules import (
     AllOrNone,
@@ -18,6 +17,7 @@ from fastlib.codec.rules import (
     ValueRule,
 )
 from fastlib.codec.scalars import BOOLEANS
+from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.codec.shapes import Bool
 
 TRUE = [True, *(word for word, value in BOOLEANS.items() if value)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastlib.codec.forms import Schema
+from fastlib.codec.schema_protocol import Schema
 
 ONE = ("additionalProperties", "items", "not", "if", "then", "else")
 """Keywords whose value is a schema."""

@@ -12,7 +12,7 @@ import msgspec
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import Path, Severity, render_path
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.load_context import INVALID, Reading
+from fastlib.codec.load_context import INVALID, LoadContext
 from fastlib.codec.nodes import from_tree
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
@@ -157,9 +157,9 @@ def _of_scalar(shape: ScalarShape, path: Path) -> Iterator[Edit]:
 def _asked(shape: Shape, path: Path) -> Iterator[Edit]:
     """Of a shape that is not known here: what it says itself."""
     for other in (["?!"], "?!"):
-        reading = Reading("", DEFAULT_LIMITS)
-        shape.load(from_tree(other, DEFAULT_LIMITS, ""), reading, path)
-        for problem in reading.problems:
+        context = LoadContext("", DEFAULT_LIMITS)
+        shape.load(from_tree(other, DEFAULT_LIMITS, ""), context, path)
+        for problem in context.problems:
             if problem.severity == "error" and problem.path == render_path(path):
                 yield Edit("kind", path, problem.code, path, other)
 
@@ -204,7 +204,7 @@ def _of_container(envelope: Envelope, tree: dict[str, Any], path: Path) -> Itera
 
 def _of_record(record: Record, tree: dict[str, Any], path: Path) -> Iterator[Edit]:
     yield Edit("kind", path, "type", path, ["?!"])
-    known = {*record.known(), *record.old}
+    known = {*record.known_keys(), *record.old}
     fields = {field.key: field for part in _parts(record) for field in part.fields}
     if record.title is not None and tree.get(record.title[0]) == record.title[1]:
         title = (*path, record.title[0])

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
-from fastlib.codec.records import fields_of, shape_of
 from fastlib.message import Message, Task
 from fastlib.message.base import Serializable
 from fastlib.message.describe import message_types

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import shorten
-from fastlib.codec.records import shape_of
 from fastlib.codec.scalars import BOOLEANS, NULLS, fits_block, is_plain, quote, write_float
 
 from .choices import Choices

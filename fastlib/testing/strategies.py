@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
         "strategies need hypothesis, which is not installed: pip install 'fastlib[testing]'"
     ) from error
 
-from fastlib.codec.records import shape_of
+from fastlib.codec.derivation import shape_of
 from fastlib.message import Message, ResultContainer, TaskContainer
 
 from . import yaml_texts as _spellings

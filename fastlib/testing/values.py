@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import assume, reject
 from hypothesis import strategies as st
 
+from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.extensions import extensions_of
-from fastlib.codec.records import Converted, Field, fields_of, shape_of
+from fastlib.codec.records import Converted, Field
 from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
 from fastlib.message import TimeMeasurement, Timing

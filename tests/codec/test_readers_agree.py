@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 import fastlib
 from fastlib import FastlibError, Limits
 from fastlib.codec import composer
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import read, read_exact
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.fast_reader import DECLINED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.records import Converted, Record, shape_of
+from fastlib.codec.records import Converted, Record
 from fastlib.codec.shapes import Tree
 from fastlib.codec.text import decode
 from fastlib.codec.writer import write_tree

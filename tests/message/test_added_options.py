@@ -21,10 +21,10 @@ from fastlib import (
 )
 from fastlib.cli.task import add_arguments
 from fastlib.codec import Wire
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import read_exact
 from fastlib.codec.fast_reader import DECLINED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.records import shape_of
 from fastlib.codec.rules import AllOrNone
 from fastlib.codec.writer import write_tree
 from fastlib.message.describe import describe, find_field

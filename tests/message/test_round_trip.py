@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastlib
 from fastlib import Evacuate, Message, ResultContainer, Suspend, TaskContainer, ValidationError
-from fastlib.codec.records import fields_of, shape_of
+from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.shapes import List, Text
 from fastlib.message.agent import KpiReport, Kpis
 from fastlib.message.pscom import PscomRequest

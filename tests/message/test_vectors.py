@@ -22,8 +22,8 @@ import yaml
 import fastlib
 from fastlib import FastlibError, MessageError, ParseError, Problem
 from fastlib.codec import composer, dispatch
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.records import shape_of
 from fastlib.codec.text import decode
 from fastlib.message import Message, agent, mmbwmon
 from fastlib.testing.differences import differences as compare
@@ -129,7 +129,7 @@ def _words(problem: Problem) -> str:
 
 def _accepted(row: Row) -> Iterator[str]:
     shape = shape_of(row.cls)
-    report = dispatch.inspect(lambda _root, _reading: shape, row.text, what=row.cls.__name__)[0]
+    report = dispatch.inspect(lambda _root, _context: shape, row.text, what=row.cls.__name__)[0]
     assert report.ok
     if report.warnings:
         for problem in report.warnings:

@@ -7,7 +7,7 @@ import yaml
 
 import fastlib
 from fastlib.codec import dispatch
-from fastlib.codec.records import shape_of
+from fastlib.codec.derivation import shape_of
 from fastlib.schema import examples, find_kind
 from tests.support.schema.readers import READERS, SCHEMAS, names, schema, validator
 

@@ -31,7 +31,7 @@ from fastlib import (
     TaskContainer,
 )
 from fastlib.codec import composer
-from fastlib.codec.records import fields_of
+from fastlib.codec.derivation import fields_of
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Reply, Request, SystemInfo

@@ -26,7 +26,7 @@ from fastlib import (
     Suspend,
     TaskContainer,
 )
-from fastlib.codec.records import fields_of
+from fastlib.codec.derivation import fields_of
 from fastlib.message import mmbwmon
 from fastlib.message.agent import Init, InitAgent
 from fastlib.testing.choices import ByChance, Choices

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from fastlib import Extension, Message, Result, ResultContainer, Start, Task, load, validate
-from fastlib.codec.records import shape_of
+from fastlib.codec.derivation import shape_of
 from fastlib.message.describe import groups, message_types
 from fastlib.message.registry import REGISTRY, class_of_title, titles
 from fastlib.message.task import declarations

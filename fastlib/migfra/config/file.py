@@ -9,8 +9,8 @@ import msgspec
 
 from fastlib.codec import dispatch
 from fastlib.codec.annotations import Wire
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Problem, Report
-from fastlib.codec.records import shape_of
 from fastlib.codec.rules import Positive, Rule
 from fastlib.message import Message, topics
 from fastlib.message.extensions import load_extensions
@@ -167,7 +167,7 @@ def check(text: str | bytes) -> Report:
         for extension in load_extensions()
     ]
     shape = shape_of(Configuration)
-    report = dispatch.inspect(lambda node, reading: shape, text, what="configuration")[0]
+    report = dispatch.inspect(lambda node, context: shape, text, what="configuration")[0]
     problems = broken + [_strict(problem) for problem in report.problems]
     failed = any(problem.severity == "error" for problem in problems)
     return Report(None if failed else report.message, problems)

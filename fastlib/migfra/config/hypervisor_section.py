@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fastlib.codec.derivation import fields_of
 from fastlib.codec.errors import Path
-from fastlib.codec.load_context import INVALID, Reading, shorten
+from fastlib.codec.load_context import INVALID, LoadContext, shorten
 from fastlib.codec.nodes import Mapping, Node, Scalar
-from fastlib.codec.records import Record, fields_of
-from fastlib.codec.shapes import Shape, Unfit
+from fastlib.codec.records import Record
+from fastlib.codec.shapes import InvalidValue, Shape
 from fastlib.migfra.errors import PluginError
 from fastlib.migfra.plugin_api import discovery
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext
@@ -39,28 +40,28 @@ class HypervisorSection:
 class _ChoiceShape(Shape):
     expected = "a mapping with the key 'type'"
 
-    def load(self, node: Node, reading: Reading, path: Path) -> Any:
+    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if not isinstance(node, Mapping):
-            return reading.unfit(node, path, self.expected)
+            return context.add_mismatch(node, path, self.expected)
         name = next((value for key, value in node.pairs if _is_type(key)), None)
         if name is None:
             known = ", ".join(discovery.names())
-            return reading.problem(
+            return context.add_problem(
                 node, (*path, "type"), "missing", f"missing; expected one of {known}"
             )
         if not isinstance(name, Scalar) or not isinstance(name.value, str):
-            return reading.unfit(name, (*path, "type"), "the name of a hypervisor")
+            return context.add_mismatch(name, (*path, "type"), "the name of a hypervisor")
         try:
             found = discovery.load(name.value)
         except PluginError as error:
-            return reading.problem(name, (*path, "type"), "plugin", str(error), got=name.value)
+            return context.add_problem(name, (*path, "type"), "plugin", str(error), got=name.value)
         record = Record(
             found.Options,
             fields_of(found.Options),
             title=("type", name.value),
             rules=found.Options.rules,
         )
-        options = record.load(node, reading, path)
+        options = record.load(node, context, path)
         return INVALID if options is INVALID else HypervisorSection(found, options)
 
     def dump(self, value: HypervisorSection) -> Any:
@@ -68,7 +69,7 @@ class _ChoiceShape(Shape):
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, HypervisorSection):
-            raise Unfit((), "a HypervisorSection", shorten(value))
+            raise InvalidValue((), "a HypervisorSection", shorten(value))
         return value
 
 

@@ -12,8 +12,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import nearest_word
-from fastlib.codec.records import shape_of
 from fastlib.message import Message
 from fastlib.migfra.errors import PluginError
 

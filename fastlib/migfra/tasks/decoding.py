@@ -9,7 +9,7 @@ import msgspec
 from fastlib.codec import dispatch
 from fastlib.codec.errors import MessageError, Problem
 from fastlib.codec.limits import Limits
-from fastlib.codec.load_context import Reading
+from fastlib.codec.load_context import LoadContext
 from fastlib.codec.nodes import Mapping, Node, Scalar
 from fastlib.codec.shapes import Shape
 from fastlib.message import ResultContainer, TaskContainer, load
@@ -70,7 +70,7 @@ def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadabl
     """The problems of a text, and its id from another look at it."""
     found: list[str] = []
 
-    def look(node: Node, reading: Reading) -> Shape | None:
+    def look(node: Node, context: LoadContext) -> Shape | None:
         found.extend(_id_of_root(node))
         return None
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from fastlib.codec.records import shape_of
+from fastlib.codec.derivation import shape_of
 from fastlib.message import Message
 from fastlib.testing import strategies
 from fastlib.testing.choices import Plainly, Way

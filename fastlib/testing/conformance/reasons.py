@@ -8,8 +8,9 @@ import re
 from functools import cache
 from typing import Any
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
-from fastlib.codec.records import Converted, Record, shape_of
+from fastlib.codec.records import Converted, Record
 from fastlib.testing.differences import ABSENT
 from fastlib.testing.mistakes import Invalid
 from fastlib.testing.registered import registered

@@ -1,0 +1,184 @@
+"""Derives shapes from types: from a struct, and from the annotation of a field."""
+
+import enum
+import types
+import typing
+from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence as SequenceABC
+from typing import Any, Literal
+
+import msgspec
+
+from .annotations import Wire
+from .derived import derived_cache
+from .errors import DeclarationError
+from .extensions import extensions_of
+from .records import Converted, Field, Record
+from .shapes import Bool, Choice, Float, Int, InvalidValue, List, Map, Shape, Text, Tree
+
+_shapes: dict[type[Any], Shape] = derived_cache()
+_deriving: set[type[Any]] = set()
+
+
+def shape_of(cls: type[Any]) -> Shape:
+    """The shape of a struct, derived at its first use. Raises DeclarationError."""
+    shape = _shapes.get(cls)
+    if shape is None:
+        if cls in _deriving:
+            raise DeclarationError(f"{cls.__name__}: a message cannot hold one of its own type")
+        own = cls.__dict__.get("__shape__")
+        _deriving.add(cls)
+        try:
+            shape = _shapes[cls] = own() if own is not None else _derive(cls)
+        finally:
+            _deriving.discard(cls)
+    return shape
+
+
+def _derive(cls: type[Any]) -> Shape:
+    wire = getattr(cls, "__wire__", None)
+    if wire is not None:
+        return Converted(cls, shape_of(wire))
+    return Record(
+        cls,
+        fields_of(cls),
+        title=getattr(cls, "__title__", None),
+        rules=getattr(cls, "rules", ()),
+        extensions=extensions_of(cls),
+    )
+
+
+def fields_of(cls: type[Any]) -> list[Field]:
+    """The fields of a struct, in wire order.
+
+    That is the order of declaration, but for those that the class names in `__first__`, as a
+    subclass may have fields that stand before the inherited ones.
+    """
+    fields = []
+    for info in msgspec.structs.fields(cls):
+        if info.name == getattr(cls, "__extensions__", None):
+            continue
+        where = f"{cls.__name__}.{info.name}"
+        hint, optional, wire = _unwrap(info.type)
+        shape = shape_of_type(hint, where, wire)
+        if optional and (info.required or info.default is not None):
+            raise DeclarationError(f"{where}: what may be absent has the default None")
+        if wire.empty_is_absent and not optional:
+            raise DeclarationError(f"{where}: it cannot be absent, so it cannot be empty for that")
+        if not info.required and info.default is not msgspec.NODEFAULT:
+            _check_default(where, shape, info.default, optional)
+        fields.append(
+            Field(
+                info.name,
+                info.encode_name,
+                shape,
+                wire,
+                required=info.required,
+                optional=optional,
+                default=None if info.default is msgspec.NODEFAULT else info.default,
+            )
+        )
+    first = getattr(cls, "__first__", ())
+    return sorted(fields, key=lambda field: field.attribute not in first)
+
+
+def _check_default(where: str, shape: Shape, default: Any, optional: bool) -> None:
+    if default is None and optional:
+        return
+    try:
+        shape.check(default)
+    except InvalidValue as error:
+        raise DeclarationError(f"{where}: its default does not fit: {error.message}") from None
+
+
+def _unwrap(hint: Any) -> tuple[Any, bool, Wire]:
+    """A hint without `Wire` and `None`: the rest, whether None was allowed, and the Wire."""
+    wire = Wire()
+    meta: list[Any] = []
+    optional = False
+    while True:
+        origin = typing.get_origin(hint)
+        if origin is typing.Annotated:
+            hint, *extras = typing.get_args(hint)
+            wire = next((extra for extra in extras if isinstance(extra, Wire)), wire)
+            meta += [extra for extra in extras if isinstance(extra, msgspec.Meta)]
+        elif origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint):
+            optional = True
+            rest = tuple(arg for arg in typing.get_args(hint) if arg is not type(None))
+            hint = typing.Union[rest]  # noqa: UP007 - of a tuple
+        else:
+            for extra in reversed(meta):
+                hint = typing.Annotated[hint, extra]
+            return hint, optional, wire
+
+
+def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
+    """Return the shape of any type that a field may have.
+
+    `where` names the field in errors. Raises DeclarationError for other types.
+    """
+    wire = wire or Wire()
+    meta: msgspec.Meta | None = None
+    while typing.get_origin(hint) is typing.Annotated:
+        hint, *extras = typing.get_args(hint)
+        meta = next((extra for extra in extras if isinstance(extra, msgspec.Meta)), meta)
+    shape = (
+        _scalar_shape(hint, meta, where, wire)
+        or _collection_shape(hint, where, wire)
+        or _class_shape(hint, where)
+    )
+    if shape is None:
+        raise DeclarationError(
+            f"{where}: {hint} cannot stand on the wire; use str, bool, float, "
+            "Annotated[int, Meta(…)], a Literal or enum of texts, Sequence, Mapping[str, …], "
+            "another message, or these | None"
+        )
+    return shape
+
+
+def _scalar_shape(hint: Any, meta: msgspec.Meta | None, where: str, wire: Wire) -> Shape | None:
+    """Return the shape of a type without parameters, or of a Literal; else None."""
+    if hint is str:
+        return Text(meta)
+    if hint is bool:
+        return Bool()
+    if hint is int:
+        if meta is None or meta.ge is None or meta.le is None:
+            message = "an integer needs a range: Annotated[int, Meta(ge=…, le=…)]"
+            raise DeclarationError(f"{where}: {message}")
+        if meta.ge < 0:
+            raise DeclarationError(f"{where}: the integers of the protocol have no sign")
+        return Int(int(meta.ge), int(meta.le), wire.hex_digits)
+    if hint is float:
+        return Float()
+    if hint is Any:
+        return Tree()
+    if typing.get_origin(hint) is Literal:
+        texts = typing.get_args(hint)
+        if all(isinstance(text, str) for text in texts):
+            return Choice({text: text for text in texts})
+    return None
+
+
+def _collection_shape(hint: Any, where: str, wire: Wire) -> Shape | None:
+    """Return the shape of a sequence, or of a mapping from texts; else None."""
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+    if origin in (SequenceABC, list) or (origin is tuple and args[1:] == (...,)):
+        return List(shape_of_type(args[0], where))
+    if origin in (MappingABC, dict) and args[0] is str:
+        return Map(shape_of_type(args[1], where), wire.pairs)
+    return None
+
+
+def _class_shape(hint: Any, where: str) -> Shape | None:
+    """Return the shape of an enum, a struct, or a class with a shape of its own; else None."""
+    if not isinstance(hint, type):
+        return None
+    if issubclass(hint, enum.Enum):
+        return Choice({str(member.value): member for member in hint})
+    if issubclass(hint, msgspec.Struct):
+        if not hasattr(hint, "__post_init__"):
+            raise DeclarationError(f"{where}: {hint.__name__} checks nothing; make it a Message")
+        return shape_of(hint)
+    return shape_of(hint) if hasattr(hint, "__shape__") else None
