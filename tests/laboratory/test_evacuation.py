@@ -5,7 +5,8 @@ import os
 import pytest
 
 from fastlib.migfra.virt.placement import Destination, Guest, place
-from tests.support.lab.fleet import PATIENCE, error, fleet_of, success, wait_until
+from tests.support.lab.fleet import PATIENCE, error, fleet_of, success
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 NAMES = ["vm1", "vm2", "vm3", "vm4"]

@@ -5,7 +5,8 @@ A bandwidth limit makes a migration last, so that there is time to interfere.
 
 import pytest
 
-from tests.support.lab.fleet import PATIENCE, error, success, wait_until
+from tests.support.lab.fleet import PATIENCE, error, success
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 both_ways = pytest.mark.both_ways

@@ -17,7 +17,7 @@ import pytest
 from fastlib.client import MigfraClient
 from tests.support.lab import Lab, LabError, command, processes
 from tests.support.lab.places import Places
-from tests.support.lab.waiting import until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 
@@ -151,7 +151,7 @@ def test_up_after_daemons_died(program, tmp_path):
 
 def test_up_after_up_was_killed(program, tmp_path):
     starting = subprocess.Popen([sys.executable, PROGRAM, "--root", tmp_path, "up"])
-    until(lambda: first(tmp_path), "the first process")
+    wait_until(lambda: first(tmp_path), "the first process")
     starting.kill()
     starting.wait()
     program("up", "--hosts", "1")
@@ -197,7 +197,7 @@ def test_it_ends_with_its_owner_and_the_next_one_tidies_up(possible, tmp_path):
         name = owner.stdout.readline().strip()
         assert first(tmp_path, name) is not None
         owner.kill()
-    until(lambda: not processes_of(tmp_path), "the end of all processes")
+    wait_until(lambda: not processes_of(tmp_path), "the end of all processes")
     assert (tmp_path / name).exists()
     with Lab(1, root=tmp_path):
         assert not (tmp_path / name).exists()
@@ -270,7 +270,7 @@ def test_what_a_host_writes_is_its_own(lab):
 def test_a_program_that_was_started_inside_is_a_child(lab):
     host = lab.host("hostA")
     with host.popen(["sleep", "1000"]) as process:
-        until(lambda: processes.look(process.pid).argv == ("sleep", "1000"), "sleep")
+        wait_until(lambda: processes.look(process.pid).argv == ("sleep", "1000"), "sleep")
         assert process.pid in [inside.pid for inside in host.processes]
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
@@ -291,7 +291,7 @@ def test_cut_and_mend(lab):
     assert b.domains() == {}  # from outside it is reached
     b.mend()
     assert b.linked
-    until(lambda: a.run(reach, check=False).returncode == 0, "hostB")
+    wait_until(lambda: a.run(reach, check=False).returncode == 0, "hostB")
 
 
 def test_kill_and_start_libvirtd(lab):
@@ -305,7 +305,7 @@ def test_kill_and_start_libvirtd(lab):
     host.libvirtd.start()
     assert host.domains() == {"stays": "running"}
     host.qemu("stays").kill()
-    until(lambda: lab.running_on("stays") == [], "libvirt to see it")
+    wait_until(lambda: lab.running_on("stays") == [], "libvirt to see it")
     with pytest.raises(LabError, match="no QEMU of domain stays on hostC"):
         host.qemu("stays")
 
@@ -367,7 +367,7 @@ def test_a_migration_by_each_transport(lab, guest):
         assert "vm1" not in source.domains()
         pause = guest.longest_pause(since=before)
         after = guest.await_beat()
-        until(lambda passes=after.passes: guest.await_beat().passes > passes, "a whole pass")
+        wait_until(lambda passes=after.passes: guest.await_beat().passes > passes, "a whole pass")
         beats = guest.beats
         assert [beat.count for beat in beats] == list(range(1, len(beats) + 1))
         assert beats[-1].faults == 0
@@ -393,7 +393,7 @@ def test_a_guest_sees_a_fault_in_its_memory(lab, guest):
     with open(f"/proc/{host.qemu('vm1').pid}/mem", "r+b", buffering=0) as file:
         file.seek(memory)
         file.write(b"damaged!")
-    until(lambda: guest.await_beat().faults == before.faults + 1, "the fault")
+    wait_until(lambda: guest.await_beat().faults == before.faults + 1, "the fault")
 
 
 def page_under_test(pid):
@@ -412,7 +412,7 @@ def page_under_test(pid):
 
 def test_the_power_button_ends_a_guest(lab, guest):
     lab.host("hostA").virsh("shutdown", "vm1")
-    until(lambda: lab.running_on("vm1") == [], "the end of the guest")
+    wait_until(lambda: lab.running_on("vm1") == [], "the end of the guest")
     assert "\npower off\n" in guest.console.read_text()
 
 

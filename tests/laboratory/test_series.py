@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from fastlib.transport import WaitTimeoutError
-from tests.support.lab.fleet import PATIENCE, success, wait_until
+from tests.support.lab.fleet import PATIENCE, success
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 LOAD = {"dirty": 16, "rate": 64}

@@ -34,7 +34,7 @@ from fastlib.transport import (
 from fastlib.transport.embedded.server import AmqttServer
 from tests.support.mosquitto import PATIENCE
 from tests.support.transport.proxy import Proxy
-from tests.support.transport.stream import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

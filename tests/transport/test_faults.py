@@ -18,7 +18,8 @@ from fastlib.transport import Communicator, MqttOptions, QueueFullError, connect
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.transport.places import tls_options
 from tests.support.transport.proxy import Proxy
-from tests.support.transport.stream import stream, wait_until
+from tests.support.transport.stream import stream
+from tests.support.waiting import wait_until
 
 QUEUE = ("max_queued_messages 0",)
 """No bound for what the broker keeps for a client: with one it drops messages on purpose."""

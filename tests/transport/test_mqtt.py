@@ -27,7 +27,7 @@ from fastlib.transport import (
 )
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
 from tests.support.transport.proxy import Proxy
-from tests.support.transport.stream import wait_until
+from tests.support.waiting import wait_until
 
 PROTOCOLS = ["3.1.1", "5"]
 

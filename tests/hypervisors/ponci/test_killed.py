@@ -7,11 +7,11 @@ import pytest
 from fastlib import Result, ResultContainer, Resume, Start, Stop, Suspend, Task, TaskContainer
 from fastlib.message import topics
 from fastlib.transport import MqttOptions, connect
-from tests.support.lab.waiting import until
 from tests.support.migfra.program import program
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.ponci.trees import Trees
 from tests.support.ponci.workload import Counter, Stuck
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.cgroups
 
@@ -71,13 +71,13 @@ def test_while_a_domain_freezes(place, tmp_path, end):
         for each in (stuck, counter):
             trees.join(each.pid, "vm1")
         stuck.wait()
-        until(lambda: stuck.is_stuck, "a process that cannot freeze")
+        wait_until(lambda: stuck.is_stuck, "a process that cannot freeze")
         scheduler.send(Suspend(vm_name="vm1"), "suspend")
-        until(lambda: trees.state("vm1") == "freezing", "a domain that is being frozen")
+        wait_until(lambda: trees.state("vm1") == "freezing", "a domain that is being frozen")
         migfra.kill()
         if end == "frozen meanwhile":
             stuck.release()
-            until(lambda: trees.state("vm1") == "frozen", "a frozen domain")
+            wait_until(lambda: trees.state("vm1") == "frozen", "a frozen domain")
             migfra.start()
         else:
             migfra.start()
@@ -89,7 +89,7 @@ def test_while_a_domain_freezes(place, tmp_path, end):
         assert trees.state("vm1") == "frozen"
         assert scheduler.do(Resume(vm_name="vm1"), "resume").details is None
         now = counter.count
-        until(lambda: counter.count > now, "a process that runs again")
+        wait_until(lambda: counter.count > now, "a process that runs again")
         assert scheduler.do(Stop(vm_name="vm1", force=True), "stop").status == "success"
         assert not trees.exists("vm1")
 

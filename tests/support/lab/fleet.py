@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from fastlib import Result
 from fastlib.client import MigfraClient
+from tests.support.waiting import wait_until
 
 from .guest import Guest
 from .laboratory import Lab
@@ -251,13 +251,6 @@ class Fleet:
 
         wait_until(moves, lambda: f"no progress: {handle.progress}")
         assert not handle.done(), handle.result(1)
-
-
-def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
 
 
 def success(result: Result) -> None:

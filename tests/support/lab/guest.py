@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from os import SEEK_END
 from pathlib import Path
 
+from tests.support.waiting import WAIT_LIMIT, wait_until
+
 from .errors import LabError
-from .waiting import PATIENCE, until
 
 _LINUX = """\
 <domain type='qemu'>
@@ -99,7 +100,7 @@ class Guest:
         """All that it wrote; a guest that only has a BIOS writes nothing."""
         return self._read(0)
 
-    def await_beat(self, after: Beat | None = None, patience: float = 2 * PATIENCE) -> Beat:
+    def await_beat(self, after: Beat | None = None, patience: float = 2 * WAIT_LIMIT) -> Beat:
         """The last beat, once there is one after `after`. Raises LabError if none comes."""
         return self._await(lambda beat: after is None or beat.count > after.count, patience)
 
@@ -109,7 +110,7 @@ class Guest:
         Waits until the guest has measured what was until now, and raises LabError if it does not.
         """
         now = self.await_beat(since)
-        last = self._await(lambda beat: beat.measured > now.uptime, 2 * PATIENCE)
+        last = self._await(lambda beat: beat.measured > now.uptime, 2 * WAIT_LIMIT)
         return max(
             beat.pause
             for beat in self.beats
@@ -121,7 +122,9 @@ class Guest:
             beats = self._read(_TAIL)
             return beats[-1] if beats and condition(beats[-1]) else None
 
-        return until(last, f"a beat of guest {self.name} in {self.console}", patience)
+        return wait_until(
+            last, f"a beat of guest {self.name} in {self.console}", patience, error=LabError
+        )
 
     def _read(self, tail: int) -> list[Beat]:
         """The beats in the last `tail` bytes of the console; all for 0."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from signal import Signals
 from typing import Any
 
+from tests.support.waiting import WAIT_LIMIT, wait_until
+
 from . import namespaces, processes
 from .errors import LabError
 from .places import BROKER, BROKER_ADDRESS, BROKER_PORT, Places, address
 from .processes import Process
-from .waiting import PATIENCE, until
 
 
 class Place:
@@ -61,7 +62,7 @@ class Place:
         *,
         input: str | None = None,
         check: bool = True,
-        timeout: float = 2 * PATIENCE,
+        timeout: float = 2 * WAIT_LIMIT,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -124,7 +125,7 @@ class Host(Place):
         """What `virsh`, run on this host, prints. Raises LabError with what it says."""
         return self.run(["virsh", "--connect", "qemu:///system", *arguments]).stdout
 
-    def domains(self, patience: float = PATIENCE) -> dict[str, str]:
+    def domains(self, patience: float = WAIT_LIMIT) -> dict[str, str]:
         """The state of each domain as `virsh` has it, read from outside: `running`, `shut off`.
 
         Raises LabError if libvirtd does not run, or does not answer for `patience` seconds.
@@ -239,7 +240,11 @@ class Service:
     def start(self) -> None:
         """Start it unless it runs, and wait until it can be talked to."""
         self.place.first.send(Signals.SIGUSR1)
-        until(lambda: self.runs and self.answers(), f"{self.program} on {self.place.name}")
+        wait_until(
+            lambda: self.runs and self.answers(),
+            f"{self.program} on {self.place.name}",
+            error=LabError,
+        )
 
     def _running(self) -> Process:
         found = self.process

@@ -15,12 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.waiting import WAIT_LIMIT
+
 from . import guest, image, keys, namespaces, places, processes, requirements
 from .errors import LabError
 from .guest import Guest
 from .host import Broker, Host
 from .places import Places
-from .waiting import PATIENCE
 
 _ROOT = Path(__file__).resolve().parents[3]
 _NAMESPACES = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -224,8 +225,8 @@ class Lab:
 
     def _await_ready(self, report: int) -> None:
         with os.fdopen(report) as lines:
-            if not select.select([lines], [], [], 2 * PATIENCE)[0]:
-                raise LabError(f"not up after {2 * PATIENCE:g} s\n{self._said()}")
+            if not select.select([lines], [], [], 2 * WAIT_LIMIT)[0]:
+                raise LabError(f"not up after {2 * WAIT_LIMIT:g} s\n{self._said()}")
             if (said := lines.readline().strip()) != "ready":
                 raise LabError(f"{said or 'the first process ended'}\n{self._said()}")
 
@@ -255,7 +256,7 @@ class Lab:
             first.send(signal.SIGKILL)
         # Children of this process that are inside are there until it waits for them.
         for child in self._children:
-            child.wait(PATIENCE)
+            child.wait(WAIT_LIMIT)
         if first is not None:
             first.kill()
         if self._lifeline is not None:

@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.waiting import WAIT_LIMIT
+
 from .errors import LabError
-from .waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Process:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, number)
 
-    def kill(self, patience: float = PATIENCE) -> None:
+    def kill(self, patience: float = WAIT_LIMIT) -> None:
         """End it with SIGKILL and wait until it is gone. Raises LabError if it does not go."""
         with self._handle() as handle:
             if handle is None:

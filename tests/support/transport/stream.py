@@ -14,15 +14,6 @@ PATIENCE = 300
 """Seconds until a stream that does not come through is given up."""
 
 
-def wait_until(condition: Callable[[], Any], what: str, patience: float = 30) -> None:
-    """For conditions that nothing announces."""
-    never = threading.Event()
-    latest = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < latest, f"not in {patience} s: {what}"
-        never.wait(0.005)
-
-
 @dataclass
 class Outcome:
     """What a stream has shown."""

@@ -13,8 +13,9 @@ import time
 import uuid
 from pathlib import Path
 
+from tests.support.lab.errors import LabError
 from tests.support.lab.places import Places
-from tests.support.lab.waiting import PATIENCE, until
+from tests.support.waiting import WAIT_LIMIT, wait_until
 
 from . import configuration
 from .mounts import begin_empty, bind, make_private
@@ -44,14 +45,14 @@ def main(directory: str, name: str) -> None:
         sshd.start()
         libvirtd.start()
         _wait_for(notifications, libvirtd)
-    until(lambda: _accepts(22), "sshd")
+    wait_until(lambda: _accepts(22), "sshd", error=LabError)
     print("ready", flush=True)
     keep([libvirtd, sshd])
 
 
 def _wait_for(notifications: socket.socket, service: Service) -> None:
     """Until libvirtd says that it works; ends this process if it does not."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + WAIT_LIMIT
     while time.monotonic() < end and service.pid is not None:
         if select.select([notifications], [], [], 0.1)[0] and b"READY=1" in notifications.recv(
             4096
