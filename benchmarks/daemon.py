@@ -214,7 +214,7 @@ def to_json(outcome: Outcome) -> str:
 
 def main(arguments: list[str]) -> int:
     """`python -m benchmarks daemon`: exit status 2 if there is nothing to measure with."""
-    from fastlib.transport import MissingExtraError
+    from fastlib.extras import MissingExtraError
 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks daemon", description=(__doc__ or "").split("\n", 1)[0]

@@ -18,6 +18,7 @@ from .codec import (
     UnknownKeyWarning,
     ValidationError,
 )
+from .extras import MissingExtraError
 from .message import (
     Cancel,
     DeviceIvshmem,
@@ -77,6 +78,7 @@ __all__ = [
     "MigrateParameter",
     "MigrationOptions",
     "MigrationType",
+    "MissingExtraError",
     "NodeReport",
     "NodeResult",
     "ParseError",

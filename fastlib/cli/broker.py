@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+from fastlib.extras import MissingExtraError
 from fastlib.transport import EmbeddedBroker, TransportError
 
 from .terminal import printable
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             broker.wait()
     except KeyboardInterrupt:
         return 0
-    except TransportError as error:
+    except (TransportError, MissingExtraError) as error:
         print(f"{options.parser.prog}: error: {printable(str(error))}", file=sys.stderr)
         return 2
     finally:

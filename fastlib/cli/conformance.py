@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 
+from fastlib.extras import MissingExtraError
 from fastlib.message import Message
 from fastlib.message.describe import UnknownNameError
 from fastlib.testing.conformance import (
@@ -20,7 +21,6 @@ from fastlib.testing.conformance import (
 from fastlib.testing.conformance import run as run_conformance
 from fastlib.testing.conformance.protocol import type_of
 from fastlib.testing.conformance.running import EXAMPLES, TIMEOUT
-from fastlib.testing.errors import MissingHypothesisError
 
 from .options import load_types, print_unreadable
 from .terminal import is_terminal, printable, width_of, write_data
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
             allowed=allowed,
             progress=progress,
         )
-    except (CannotStartError, MissingHypothesisError) as error:
+    except (CannotStartError, MissingExtraError) as error:
         print(f"{parser.prog}: error: {printable(str(error))}", file=sys.stderr)
         return 2
     finally:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from fastlib.extras import MissingExtraError, needs_extra
+
 from .connection import (
     add_connection,
     broker_options,
@@ -45,7 +47,6 @@ passes slowly enough to be followed. Elsewhere, each event is a line, and time p
 The exit status is 0 if the story went as told, 1 if not, 2 for wrong usage or no broker. Ctrl-C
 ends everything in order.
 """
-INSTALL: Final = "pip install 'fastlib[terminal]'"
 WATCHED_SPEED: Final = 4.0
 """The speed for a person who looks."""
 WATCHED_PAUSE: Final = 0.5
@@ -150,11 +151,10 @@ def _view(options: argparse.Namespace, watched: bool) -> "View":
         return JsonLines(_write)
     if watched and not is_plain():
         try:
-            from fastlib.demo.live import LiveView
-        except ModuleNotFoundError as error:
-            if error.name is None or not error.name.startswith("rich"):
-                raise
-            complain(options, f"without rich these are lines; {INSTALL} for a live view", "note")
+            with needs_extra("the live view", "rich"):
+                from fastlib.demo.live import LiveView
+        except MissingExtraError as error:
+            complain(options, str(error), "note")
         else:
             return LiveView()
     return Lines(_write)

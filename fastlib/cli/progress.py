@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import TaskContainer
 from fastlib.message.node import Progress
 
@@ -52,9 +53,8 @@ def make_display() -> Display:
     if is_terminal(sys.stderr) and not is_plain():
         try:
             return RichBars()
-        except ModuleNotFoundError as error:
-            if error.name is None or not error.name.startswith("rich"):
-                raise
+        except MissingExtraError:
+            return Lines()
     return Lines()
 
 
@@ -93,12 +93,13 @@ class Lines(AbstractContextManager["Lines"]):
 
 
 class RichBars(AbstractContextManager["RichBars"]):
-    """A bar for each domain, gone when it ends. Raises ModuleNotFoundError without rich."""
+    """A bar for each domain, gone when it ends. Raises MissingExtraError without rich."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+        with needs_extra("the progress bar", "rich"):
+            from rich.console import Console
+            from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
 
         self._bars = Bars(
             SpinnerColumn("line"),  # ASCII, which every terminal has

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from fastlib.extras import MissingExtraError, needs_extra
+
 from .connection import add_connection, complain, guarded, opened, seconds
 from .exit_status import TOO_LATE
 from .json_lines import write_line
@@ -36,7 +38,6 @@ It ends with Ctrl-C, with exit status 0. The exit status is 2 for wrong usage or
 --timeout was over before --count messages had come.
 """
 
-INSTALL: Final = "pip install 'fastlib[terminal]'"
 REFRESH_SECONDS: Final = 0.25
 
 
@@ -108,12 +109,11 @@ def _view(options: argparse.Namespace) -> "View | None":
     if options.format == "json" or not is_terminal(sys.stdout) or is_plain():
         return None
     try:
-        from .cluster import Cluster
-        from .live import View
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("rich"):
-            raise
-        complain(options, f"the live table needs rich, which is not installed: {INSTALL}", "note")
+        with needs_extra("the live table", "rich"):
+            from .cluster import Cluster
+            from .live import View
+    except MissingExtraError as error:
+        complain(options, str(error), "note")
         return None
     return View(Cluster())
 

@@ -20,7 +20,6 @@ from .documents import (
     write,
 )
 from .examples import example_text, example_tree, examples
-from .extra import MissingExtraError
 from .fingerprint import fingerprint
 from .folder import SchemaFolder, SchemaFolderError
 from .instances import instances
@@ -35,7 +34,6 @@ __all__ = [
     "Kind",
     "Level",
     "MessageReport",
-    "MissingExtraError",
     "Purpose",
     "SchemaFolder",
     "SchemaFolderError",

@@ -8,9 +8,9 @@ import msgspec
 
 from fastlib.codec.load_context import shorten
 from fastlib.codec.schema_protocol import Schema
+from fastlib.extras import needs_extra
 
 from .builder import UNSAID
-from .extra import need
 from .instances import instances
 from .shrinking import shrunk
 from .walk import children
@@ -36,13 +36,14 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
     What jsonschema-rs cannot prove is searched for a counterexample, in what it takes for the
     difference first. Raises MissingExtraError.
     """
-    rs = need("jsonschema_rs")
+    with needs_extra("the comparison of schemas", "jsonschema_rs"):
+        import jsonschema_rs as rs
     known, written = rs.canonicalize(reader), rs.canonicalize(writer)
     if known.covers(written) == rs.canonical.Containment.YES:
         unsaid = _unsaid(reader) - _unsaid(writer)
         reasons = tuple(f"no schema can say this rule: {rule}" for rule in sorted(unsaid))
         return Finding(verdict="unproven" if unsaid else "proven", reasons=reasons)
-    places = [writer]
+    places: list[Any] = [writer]
     try:
         difference = written.subtract(known)
     except rs.canonical.CanonicalizationError:
@@ -72,7 +73,8 @@ class _Search:
         self.tried = 0
 
     def look(self, place: Schema, searches: int) -> Finding | None:
-        hypothesis = need("hypothesis")
+        with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
+            import hypothesis
         settings = hypothesis.settings(
             max_examples=searches,
             database=None,

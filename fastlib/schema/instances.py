@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fastlib.codec.schema_protocol import Schema
+from fastlib.extras import needs_extra
 
-from .extra import need
 from .walk import children
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ _ABSENT = "x-absent"
 
 def instances(schema: Schema) -> "SearchStrategy[Any]":
     """Instances of a document. Raises MissingExtraError."""
-    need("hypothesis")
-    from hypothesis import strategies as st
+    with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
+        from hypothesis import strategies as st
 
     for pattern in _patterns(schema):
         _matching(pattern)  # now, as a test cannot be run within another

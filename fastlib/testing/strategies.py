@@ -14,16 +14,10 @@ knows them by the types, too: `st.from_type(Start)`, `st.builds(function)`.
 
 from typing import Any, TypeVar
 
-from .errors import MissingHypothesisError
+from fastlib.extras import needs_extra
 
-try:
+with needs_extra("the generation of messages", "hypothesis"):
     from hypothesis import strategies as st
-except ModuleNotFoundError as error:
-    if error.name != "hypothesis":
-        raise
-    raise MissingHypothesisError(
-        "strategies need hypothesis, which is not installed: pip install 'fastlib[testing]'"
-    ) from error
 
 from fastlib.codec.derivation import shape_of
 from fastlib.message import Message, ResultContainer, TaskContainer

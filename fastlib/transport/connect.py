@@ -1,9 +1,10 @@
 """`connect` and `connect_async`: from options to a communicator."""
 
+from fastlib.extras import needs_extra
+
 from .aio import AsyncCommunicator
 from .communicator import Communicator
 from .core import CONNECT_SECONDS
-from .errors import MissingExtraError
 from .link import Link
 from .memory.link import MemoryLink
 from .options import MemoryOptions, MqttOptions
@@ -12,14 +13,8 @@ from .options import MemoryOptions, MqttOptions
 def _link(options: MqttOptions | MemoryOptions) -> Link:
     if isinstance(options, MemoryOptions):
         return MemoryLink(options)
-    try:
-        from .mqtt.link import mqtt_link  # an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("paho"):
-            raise
-        raise MissingExtraError(
-            "MQTT needs paho-mqtt, which is not installed: pip install 'fastlib[mqtt]'"
-        ) from error
+    with needs_extra("MQTT", "paho"):
+        from .mqtt.link import mqtt_link
     return mqtt_link(options)
 
 

@@ -3,7 +3,6 @@
 FastlibError
 └── TransportError
     ├── OptionsError          the options contradict each other or are out of range
-    ├── MissingExtraError     a package for this transport is not installed
     ├── TopicError            no topic, or no filter, by the rules of MQTT
     ├── SubscriptionError     nothing subscribed there, or a callback has the messages
     ├── ConnectError          no connection in time; has `.last`
@@ -30,10 +29,6 @@ class TransportError(FastlibError):
 
 class OptionsError(TransportError, ValueError):
     """The options contradict each other or are out of range."""
-
-
-class MissingExtraError(TransportError, ImportError):
-    """A package that this transport needs is not installed; the text has the line that does it."""
 
 
 class TopicError(TransportError, ValueError):

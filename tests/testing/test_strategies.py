@@ -262,7 +262,8 @@ def test_without_hypothesis_the_line_that_installs_it_is_told() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "strategies need hypothesis, which is not installed: pip install 'fastlib[testing]'\n"
+        "the generation of messages needs hypothesis, which is not installed: "
+        "pip install 'fastlib[testing]'\n"
     )
 
 

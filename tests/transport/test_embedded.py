@@ -180,7 +180,8 @@ def test_a_missing_amqtt_is_answered_with_the_line_that_installs_it() -> None:
     code = """
 import sys
 sys.modules["amqtt"] = None
-from fastlib.transport import EmbeddedBroker, MissingExtraError
+from fastlib import MissingExtraError
+from fastlib.transport import EmbeddedBroker
 try:
     EmbeddedBroker()
 except MissingExtraError as error:

@@ -342,7 +342,8 @@ def test_a_missing_paho_is_answered_with_the_line_that_installs_it() -> None:
     code = """
 import sys
 sys.modules["paho"] = None
-from fastlib.transport import MissingExtraError, MqttOptions, connect
+from fastlib import MissingExtraError
+from fastlib.transport import MqttOptions, connect
 try:
     connect(MqttOptions())
 except MissingExtraError as error:

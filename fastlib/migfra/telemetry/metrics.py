@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from fastlib.extras import needs_extra
 from fastlib.migfra.config.sections import MetricsSection
-from fastlib.transport import MissingExtraError
 
 from .counters import BOUNDS
 
 if TYPE_CHECKING:
     from fastlib.migfra.daemon import Daemon
 
-try:
+with needs_extra("the export of metrics", "prometheus_client"):
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.core import (
         CounterMetricFamily,
@@ -20,10 +20,6 @@ try:
     )
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        "metrics need prometheus-client, which is not installed: pip install 'fastlib[metrics]'"
-    ) from error
 
 
 class DaemonCollector(Collector):

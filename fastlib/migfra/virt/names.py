@@ -10,6 +10,7 @@ back-references and look-around. It needs the package `google-re2`.
 from collections.abc import Iterable
 from typing import Any, Final
 
+from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import Message
 from fastlib.migfra.errors import HypervisorError
 
@@ -76,12 +77,10 @@ def matching(regex: str, names: Iterable[str]) -> list[str]:
 
 def _compile(regex: str) -> Any:
     try:
-        import re2
-    except ImportError:
-        raise HypervisorError(
-            "stopping by a regular expression needs the package google-re2: "
-            "pip install 'fastlib[migfra]'"
-        ) from None
+        with needs_extra("stopping by a regular expression", "re2"):
+            import re2
+    except MissingExtraError as error:
+        raise HypervisorError(str(error)) from error
     if len(regex) > LONGEST_PATTERN:
         raise HypervisorError(
             f"the regular expression has {len(regex)} characters; {LONGEST_PATTERN} are allowed"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from fastlib.extras import needs_extra
 from fastlib.message import Message
-from fastlib.testing.errors import MissingHypothesisError
 from fastlib.testing.registered import check_type
 
 from .asking import Asking, Enough
@@ -46,18 +46,11 @@ def run(
     golden vectors; for one `seed` the same ones each time. `timeout` is for each answer, in
     seconds. `allowed` has names of differences, each with why it is allowed.
 
-    Raises CannotStartError, and MissingHypothesisError where Hypothesis is not installed.
+    Raises CannotStartError, and MissingExtraError where Hypothesis is not installed.
     """
     # Not at the top, as the other side, `serve`, does without Hypothesis.
-    try:
+    with needs_extra("a conformance run", "hypothesis"):
         from .generating import ask_generated
-    except ModuleNotFoundError as error:
-        if error.name != "hypothesis":
-            raise
-        raise MissingHypothesisError(
-            "a conformance run needs hypothesis, which is not installed: "
-            "pip install 'fastlib[testing]'"
-        ) from error
 
     chosen = all_types() if types is None else [check_type(cls) for cls in types]
     findings = Findings()

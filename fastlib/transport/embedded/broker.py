@@ -11,7 +11,8 @@ from logging import getLogger
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from fastlib.transport.errors import ListenError, MissingExtraError, OptionsError
+from fastlib.extras import needs_extra
+from fastlib.transport.errors import ListenError, OptionsError
 from fastlib.transport.futures import wait
 
 if TYPE_CHECKING:
@@ -129,14 +130,8 @@ def _run(server: "AmqttServer", ended: "Future[None]") -> None:
 
 
 def _server_class() -> "type[AmqttServer]":
-    try:
-        from .server import AmqttServer  # an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("amqtt"):
-            raise
-        raise MissingExtraError(
-            "the embedded broker needs amqtt, which is not installed: pip install 'fastlib[broker]'"
-        ) from error
+    with needs_extra("the embedded broker", "amqtt"):
+        from .server import AmqttServer
     return AmqttServer
 
 

@@ -5,6 +5,7 @@ import time
 from logging import getLogger
 from typing import Any
 
+from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.migfra.errors import HypervisorError
 
 log = getLogger("fastlib.migfra.libvirt")
@@ -12,12 +13,8 @@ _lock = threading.Lock()
 _loaded: Any = None
 
 
-class MissingLibvirtError(HypervisorError, ImportError):
-    """The package libvirt-python is not installed; the text has the line that does it."""
-
-
 def api() -> Any:
-    """The module `libvirt`, with an event loop in a thread. Raises MissingLibvirtError.
+    """The module `libvirt`, with an event loop in a thread. Raises HypervisorError without it.
 
     The loop is what answers and sends keep-alive messages and delivers events; libvirt allows one
     for the whole process, and it has to be there before the first connection.
@@ -31,13 +28,13 @@ def api() -> Any:
 
 def _load() -> Any:
     try:
-        import libvirt
-    except ImportError as error:
-        raise MissingLibvirtError(
-            f"the hypervisor libvirt needs the package libvirt-python ({error}): "
-            "pip install 'fastlib[libvirt]', which needs libvirt's headers, as in "
+        with needs_extra("the hypervisor libvirt", "libvirt"):
+            import libvirt
+    except MissingExtraError as error:
+        raise HypervisorError(
+            f"{error}, which needs libvirt's headers, as in "
             "apt-get install libvirt-dev pkg-config gcc python3-dev"
-        ) from None
+        ) from error
     libvirt.registerErrorHandler(lambda *_: None, None)  # otherwise each is printed, too
     libvirt.virEventRegisterDefaultImpl()
     # Without a timer the loop would sleep until something of the first connection happens.
