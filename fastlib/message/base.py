@@ -19,15 +19,15 @@ from .registry import REGISTRY, check_title, register
 from .topics import Topic
 
 
-class MessageMeta(msgspec.StructMeta):
-    """Makes every message keyword-only, immutable and kebab-case on the wire.
+class DeclarationMeta(msgspec.StructMeta):
+    """Make a message, or a section of a configuration, keyword-only, immutable and kebab-case.
 
     The keywords that a class statement takes beyond msgspec's are handed to its `__declare__`.
     """
 
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
-    ) -> "MessageMeta":
+    ) -> "DeclarationMeta":
         # Messages are trees of immutable values, so the garbage collector need not look at them.
         extensions = {getattr(base, "__extensions__", None) for base in bases}
         for attribute, hint in namespace.get("__annotations__", {}).items():
@@ -37,7 +37,8 @@ class MessageMeta(msgspec.StructMeta):
                     f"and give the key by msgspec.field(name={attribute!r})"
                 )
         # The package's own containers check their members first, and call `check` themselves.
-        if "__post_init__" in namespace and not namespace["__module__"].startswith(__package__):
+        given = namespace.get("__post_init__", check)
+        if given is not check and not namespace["__module__"].startswith(__package__):
             raise DeclarationError(
                 f"{name}: __post_init__ is how every message is checked; write a Rule instead"
             )
@@ -61,6 +62,17 @@ class MessageMeta(msgspec.StructMeta):
                     raise
                 what = str(error).rpartition("() ")[2]
                 raise DeclarationError(f"{name}: the class statement's keywords: {what}") from None
+        new: DeclarationMeta = cls
+        return new
+
+
+class MessageMeta(DeclarationMeta):
+    """Register every message that is declared."""
+
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> "MessageMeta":
+        cls: Any = super().__new__(mcls, name, bases, namespace, **options)
         REGISTRY.messages[cls.__module__, cls.__qualname__] = cls
         new: MessageMeta = cls
         return new

@@ -143,9 +143,6 @@ def message_types() -> list[type[Message]]:
 
 
 def _is_public(cls: type[Message]) -> bool:
-    # The daemon declares its configuration in the same way, but nobody sends it.
-    if cls.__module__.startswith("fastlib.migfra."):
-        return False
     return not any(part.startswith(("_", "<")) for part in cls.__qualname__.split("."))
 
 

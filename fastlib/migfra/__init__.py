@@ -1,7 +1,7 @@
 """The migration daemon: executes tasks with a hypervisor, and loses none.
 
-To write a hypervisor, take `Hypervisor`, `Context`, `Outcome` and `HypervisorError`; to run a
-daemon within a program, `Daemon` and `read_configuration`.
+To write a hypervisor, use `Hypervisor`, `ConfigSection`, `Context`, `Outcome` and
+`HypervisorError`. To run a daemon inside a program, use `Daemon` and `read_configuration`.
 """
 
 from .config.file import Configuration
@@ -19,10 +19,12 @@ from .errors import (
     TaskCancelledError,
     UnsupportedError,
 )
+from .plugin_api.config_section import ConfigSection
 from .plugin_api.context import Context, DaemonServices
 from .plugin_api.hypervisor import Hypervisor, NodeContext, NoOptions, Outcome
 
 __all__ = [
+    "ConfigSection",
     "Configuration",
     "ConfigurationError",
     "Context",

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from fastlib.message import Message
-from fastlib.migfra import ConfigurationError, check_configuration, read_configuration
+from fastlib import DeclarationError, Message, ValidationError
+from fastlib.codec import AtMost, Positive
+from fastlib.message.describe import message_types
+from fastlib.migfra import (
+    ConfigSection,
+    Configuration,
+    ConfigurationError,
+    check_configuration,
+    read_configuration,
+)
 from fastlib.migfra.config.file import state_directory
+from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.hypervisors.dummy import DummyHypervisor
 from fastlib.migfra.telemetry.presence import last_will
 from fastlib.transport import TlsOptions
 
@@ -176,7 +186,36 @@ def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def test_a_configuration_writes_and_reads_back() -> None:
     read = read_configuration(NEW)
     assert read_configuration(read.to_yaml()) == read
-    assert isinstance(read, Message)
+
+
+def test_configuration_is_not_among_the_messages() -> None:
+    class PluginOptions(ConfigSection):
+        size: int = 1
+
+    sections = {Configuration, LimitsSection, DummyHypervisor.Options, PluginOptions}
+    assert not any(issubclass(section, Message) for section in sections)
+    assert not sections & set(message_types())
+
+
+def test_config_section_refuses_a_title() -> None:
+    with pytest.raises(DeclarationError, match="Titled: the class statement's keywords: got an"):
+
+        class Titled(ConfigSection, task="titled"):
+            pass
+
+
+def test_config_section_checks_rules_when_constructed() -> None:
+    class Times(ConfigSection):
+        rules = (AtMost("first", "longest"), Positive("first"))
+
+        first: float = 1.0
+        longest: float | None = None
+
+    assert Times(first=2.0, longest=2.0).longest == 2.0
+    with pytest.raises(ValidationError, match="first: is greater than longest"):
+        Times(first=2.1, longest=2.0)
+    with pytest.raises(ValidationError, match="first: expected a number greater than 0"):
+        Times.from_yaml("first: 0")
 
 
 def test_messages_that_cannot_be_loaded_are_a_warning(

@@ -12,11 +12,11 @@ from fastlib.migfra.plugin_api.hypervisor import Hypervisor, method_name, method
 
 GOOD = """
 from typing import Annotated
-from fastlib import Message
+from fastlib.migfra import ConfigSection
 from fastlib.codec import Wire
 from fastlib.migfra import Hypervisor, Context, Outcome
 
-class Options(Message):
+class Options(ConfigSection):
     speed: Annotated[str, Wire("How fast.")]
 
 class Mine(Hypervisor):

@@ -12,9 +12,10 @@ from fastlib.codec.annotations import Wire
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Problem, Report
 from fastlib.codec.rules import Positive, Rule
-from fastlib.message import Message, topics
+from fastlib.message import topics
 from fastlib.message.extensions import load_extensions
 from fastlib.migfra.errors import ConfigurationError
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.transport import MqttOptions, TlsOptions, Will
 
@@ -29,12 +30,11 @@ from .sections import (
     MetricsSection,
     PscomSection,
     RetrySection,
-    Seconds,
     TlsSection,
 )
 
 
-class Configuration(Message):
+class Configuration(ConfigSection):
     """The whole configuration of a daemon. Only `hypervisor` is required."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

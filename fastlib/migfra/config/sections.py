@@ -1,4 +1,4 @@
-"""The parts of the configuration file as types (PROTOCOL.md section 6, and what is new here)."""
+"""The sections of the configuration file as types (the protocol's section 6, and new ones)."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,16 +15,13 @@ from fastlib.codec.rules import (
     Rule,
     ValueRule,
 )
-from fastlib.message import Message, topics
+from fastlib.message import topics
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
 from fastlib.transport import TopicError
 from fastlib.transport.filters import check_filter, check_topic
 
 HOSTNAME = "<hostname>"
 """Replaced by the host's name in the texts of the communicator and in paths."""
-
-Count = Annotated[int, Meta(ge=1, le=100_000)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = float
 
 
 class IsTopic(ValueRule):
@@ -53,7 +50,7 @@ class IsHost(ValueRule):
         return None
 
 
-class TlsSection(Message):
+class TlsSection(ConfigSection):
     """How the broker is known, and how the daemon is known to it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -78,7 +75,7 @@ _SECRET = {
 }
 
 
-class CommunicatorSection(Message):
+class CommunicatorSection(ConfigSection):
     """The broker, and the topics."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -119,7 +116,7 @@ class CommunicatorSection(Message):
     tls: Annotated[TlsSection | None, Wire("Encryption; absent means none.")] = None
 
 
-class PscomSection(Message):
+class PscomSection(ConfigSection):
     """How pscom processes in a domain are asked to suspend and resume their connections."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -134,7 +131,7 @@ class PscomSection(Message):
     qos: Annotated[Annotated[int, Meta(ge=0, le=2)], Wire("Quality of service.")] = 0
 
 
-class JournalSection(Message):
+class JournalSection(ConfigSection):
     """Where it is written down what was accepted and answered, and for how long."""
 
     rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("path"), Positive("max_age"))
@@ -152,7 +149,7 @@ class JournalSection(Message):
     ] = 64
 
 
-class LimitsSection(Message):
+class LimitsSection(ConfigSection):
     """How much the daemon takes on at once; the rest waits in order."""
 
     containers: Annotated[Count, Wire("Containers at work.")] = 32
@@ -163,7 +160,7 @@ class LimitsSection(Message):
     ] = 4 << 20
 
 
-class RetrySection(Message):
+class RetrySection(ConfigSection):
     """Pauses between the tries of a task with a retry counter; they double."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -176,7 +173,7 @@ class RetrySection(Message):
     longest: Annotated[Seconds, Wire("No pause is longer.", unit="s")] = 60.0
 
 
-class LogSection(Message):
+class LogSection(ConfigSection):
     """What is logged, and how."""
 
     level: Annotated[
@@ -188,7 +185,7 @@ class LogSection(Message):
     )
 
 
-class MetricsSection(Message):
+class MetricsSection(ConfigSection):
     """Where OpenMetrics are served by HTTP."""
 
     rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("address"),)  # an empty one would mean all

@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar
 from fastlib.codec.annotations import Wire
 from fastlib.message import (
     Evacuate,
-    Message,
     Migrate,
     Repin,
     Resume,
@@ -15,11 +14,12 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.config_section import ConfigSection
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor
 
 
-class DummyOptions(Message):
+class DummyOptions(ConfigSection):
     """The keys beside `type: dummy`."""
 
     never_throw: Annotated[bool, Wire("Whether every task succeeds; if not, every task fails.")] = (

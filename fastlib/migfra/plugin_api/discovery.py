@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import nearest_word
-from fastlib.message import Message
 from fastlib.migfra.errors import PluginError
 
+from .config_section import ConfigSection
 from .hypervisor import Hypervisor
 
 GROUP: Final = "fastlib.hypervisors"
@@ -90,8 +90,8 @@ def _checked(name: str, found: Any, owner: str) -> type[Hypervisor]:
     if found.name != name:
         raise broken(f"its class says name = {found.name!r}")
     options = found.Options
-    if not isinstance(options, type) or not issubclass(options, Message):
-        raise broken(f"its Options, {options!r}, is no subclass of fastlib.Message")
+    if not isinstance(options, type) or not issubclass(options, ConfigSection):
+        raise broken(f"its Options, {options!r}, is no subclass of fastlib.migfra.ConfigSection")
     try:
         shape_of(options)
     except Exception as error:

@@ -21,9 +21,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from logging import Logger, LoggerAdapter, getLogger
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastlib.message import Message, Result, Task
+from fastlib.message import Result, Task
 from fastlib.message.task import declarations
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError, UnsupportedError
+
+from .config_section import ConfigSection
 
 if TYPE_CHECKING:
     from .context import Context
@@ -49,7 +51,7 @@ are (`stop` by regex and `evacuate` give one for each domain). Failures are rais
 Method = Callable[[Any, "Context"], Outcome | Awaitable[Outcome]]
 
 
-class NoOptions(Message):
+class NoOptions(ConfigSection):
     """A hypervisor without options."""
 
 
@@ -80,7 +82,7 @@ class Hypervisor:
 
     name: ClassVar[str] = ""
     """As in `type:` of the configuration, and in messages."""
-    Options: ClassVar[type[Message]] = NoOptions
+    Options: ClassVar[type[ConfigSection]] = NoOptions
     """The keys beside `type:`, checked like the rest of the configuration."""
 
     def __init__(self, options: Any, node: NodeContext) -> None:

@@ -15,11 +15,11 @@ from tests.support.mosquitto import PATIENCE
 LEDGER = """
 import asyncio, os
 from typing import Annotated
-from fastlib import Message
+from fastlib.migfra import ConfigSection
 from fastlib.codec import Wire
 from fastlib.migfra import Hypervisor
 
-class Options(Message):
+class Options(ConfigSection):
     file: Annotated[str, Wire("Where it is written down what was done.")]
     pause: Annotated[float, Wire("How long each task takes.", unit="s")] = 0.0
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from fastlib import Message, ResultContainer, TaskContainer, load
+from fastlib import ResultContainer, TaskContainer, load
 from fastlib.codec.rules import OneOf
 from fastlib.message import topics
 from fastlib.message.node import Progress
+from fastlib.migfra import ConfigSection
 from fastlib.migfra.config.file import Configuration
 from fastlib.migfra.config.hypervisor_section import HypervisorSection
 from fastlib.migfra.daemon import Daemon
@@ -42,7 +43,7 @@ LONGEST = 3600.0
 """Virtual seconds that answers may take."""
 
 
-class Step(Message):
+class Step(ConfigSection):
     """A message to a daemon, or its sudden death, or its new begin."""
 
     rules = (OneOf("message", "daemon"),)
@@ -53,7 +54,7 @@ class Step(Message):
     daemon: Literal["killed", "started"] | None = None
 
 
-class Scenario(Message):
+class Scenario(ConfigSection):
     """What `input.yaml` has."""
 
     about: str

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastlib import Migrate, Query, Result, Start, Stop, Task
 from fastlib.codec import Wire
-from fastlib.message import Message, NodeReport
-from fastlib.migfra import Context, Hypervisor, HypervisorError, HypervisorSection
+from fastlib.message import NodeReport
+from fastlib.migfra import ConfigSection, Context, Hypervisor, HypervisorError, HypervisorSection
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 
-class ScriptedOptions(Message):
+class ScriptedOptions(ConfigSection):
     """Nothing that matters here."""
 
     note: Annotated[str | None, Wire("Anything.")] = None

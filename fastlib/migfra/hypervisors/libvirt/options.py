@@ -8,8 +8,7 @@ from msgspec import Meta
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Positive, Rule, ValueRule
-from fastlib.message import Message
-from fastlib.migfra.config.sections import Port, Seconds
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Port, Seconds
 
 Transport = Literal["ssh", "tcp", "tls"]
 MigrationMode = Literal["peer-to-peer", "managed"]
@@ -41,7 +40,7 @@ class Template(ValueRule):
         return None
 
 
-class HostOptions(Message):
+class HostOptions(ConfigSection):
     """Where a host is, if not at its name."""
 
     address: Annotated[
@@ -52,7 +51,7 @@ class HostOptions(Message):
     ] = None
 
 
-class LibvirtOptions(Message):
+class LibvirtOptions(ConfigSection):
     """How libvirt is reached, and how patient one is."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

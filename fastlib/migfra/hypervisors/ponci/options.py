@@ -4,9 +4,8 @@ from typing import Annotated, Any, ClassVar
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Positive, Rule, ValueRule
-from fastlib.message import Message
-from fastlib.migfra.config.sections import Seconds
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.virt.names import check_name
 
 from .names import check_group
@@ -32,7 +31,7 @@ def parts(parent: str) -> list[str]:
     return inner.split("/") if inner else []
 
 
-class PonciOptions(Message):
+class PonciOptions(ConfigSection):
     """Where domains are, and how long things may take."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

@@ -10,8 +10,8 @@ import msgspec
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Between, Positive, Rule
-from fastlib.message import Message
 from fastlib.message.numbers import U32, U64
+from fastlib.migfra.plugin_api.config_section import ConfigSection
 
 State = Literal["running", "paused", "shut off"]
 """What a domain does."""
@@ -19,7 +19,7 @@ FaultKind = Literal["error", "hang", "unreachable"]
 """A call fails; it takes longer; or a host is out of the others' reach."""
 
 
-class HostDescription(Message):
+class HostDescription(ConfigSection):
     """A host of the cluster."""
 
     name: Annotated[str, Wire("Name of the host.")]
@@ -27,7 +27,7 @@ class HostDescription(Message):
     memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 64 << 20
 
 
-class LinkDescription(Message):
+class LinkDescription(ConfigSection):
     """What connects two hosts."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"), Positive("connection_bandwidth"))
@@ -41,7 +41,7 @@ class LinkDescription(Message):
     ] = None
 
 
-class DomainDescription(Message):
+class DomainDescription(ConfigSection):
     """A domain that is defined in the cluster."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Between("dirty_rate", 0),)
@@ -68,7 +68,7 @@ class _Applies(Rule):
         return None
 
 
-class Fault(Message):
+class Fault(ConfigSection):
     """Something that goes wrong, by plan or by chance."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -103,7 +103,7 @@ class Fault(Message):
     text: Annotated[str | None, Wire("What the error says.")] = None
 
 
-class ClusterDescription(Message):
+class ClusterDescription(ConfigSection):
     """A cluster as it is when it is made."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"),)
@@ -129,7 +129,7 @@ class _OneCluster(Rule):
         return None
 
 
-class SimulatedOptions(Message):
+class SimulatedOptions(ConfigSection):
     """The keys beside `type: simulated`."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
