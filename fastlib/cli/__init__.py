@@ -1,9 +1,13 @@
 """The command line: `fastlib validate`, `fastlib send`, `fastlib migrate` and so on.
 
-Each command is a module here with `add_arguments(parser)` and `run(options)`, which returns the
-exit status: 0 fine, 1 problems in what was read, 2 wrong usage or what cannot be read. Only the
-module of the command that was asked for is imported. Every declared task has a command, too; they
-have one module together, `task`.
+Each command is a module in `commands` with `add_arguments(parser)` and `run(options)`, which
+returns the exit status: 0 fine, 1 problems in the input, 2 wrong usage or unreadable input. A run
+imports only the module of its command. Every declared task has a command, too; these commands share
+the module `commands.task`.
+
+`arguments` has arguments that several commands share, and `output` what they print. `connection`
+connects to the broker, `sending` sends tasks and waits for their results. `migfra` is the daemon's
+own program.
 """
 
 import argparse
@@ -32,7 +36,7 @@ COMMANDS = {
     "watch": "see what the daemons of the cluster do",
     "broker": "run an MQTT broker for trying things out",
 }
-"""Every command and what it is for; those of the tasks are derived from their declarations."""
+"""Commands and their summaries. The commands of tasks are derived from declarations."""
 
 _EPILOG = """\
 examples:
@@ -47,25 +51,25 @@ waited for did not come in time.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line, by default the process's own, and returns its exit status.
+    """Run a command line, by default the process's own, and return its exit status.
 
-    Raises SystemExit for `--help`, `--version` and wrong usage, as argparse does. An interrupt and
-    a closed pipe end the process, by their signals, as a shell expects it.
+    Raises SystemExit for `--help`, `--version` and wrong usage, as argparse does. Does not return
+    after Ctrl-C and for a closed pipe: a signal ends the process then, as shells expect.
     """
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # now, as Python's own flush at exit has no words for a failure
+                sys.stdout.flush()  # now, because a failing flush at exit prints a traceback
     except KeyboardInterrupt:
-        return _end_by(signal.SIGINT)
+        return _exit_by_signal(signal.SIGINT)
     except BrokenPipeError:
-        return _end_by(signal.SIGPIPE)
-    except OSError as error:  # a file that cannot be read was already reported
+        return _exit_by_signal(signal.SIGPIPE)
+    except OSError as error:  # while writing; commands report unreadable files
         with suppress(OSError):
             print(f"fastlib: error: cannot write: {error.strerror}", file=sys.stderr)
-        if sys.stdout is not None:  # what is left to write shall not fail again at exit
+        if sys.stdout is not None:  # the flush at exit must not fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
 
@@ -94,15 +98,15 @@ def _run(arguments: Sequence[str]) -> int:
             allow_abbrev=False,
         )
         if arguments[:1] == [name]:
-            module = import_module(".task" if declared else f".{name}", __name__)
+            module = import_module(f".commands.{'task' if declared else name}", __name__)
             module.add_arguments(command, *([declared] if declared else []))
             command.set_defaults(run=module.run)
 
     for name, summary in COMMANDS.items():
         add(name, summary)
     if not set(arguments[:1]) & COMMANDS.keys():
-        from .options import load_types
-        from .task_commands import summary_of, task_commands
+        from .arguments.message_files import load_types
+        from .arguments.task_names import summary_of, task_commands
 
         load_types(argparse.Namespace(parser=parser))
         for name, declared in task_commands(COMMANDS).items():
@@ -112,8 +116,8 @@ def _run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _end_by(number: signal.Signals) -> int:
-    """Ends the process as if it had not caught the signal."""
+def _exit_by_signal(number: signal.Signals) -> int:
+    """End the process as if it had not caught the signal."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number

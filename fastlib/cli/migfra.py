@@ -1,4 +1,4 @@
-"""`migfra`: the migration daemon as a program."""
+"""The program `migfra`: run the migration daemon."""
 
 import argparse
 import asyncio
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlib import FastlibError, __version__
+from fastlib.cli.arguments.message_files import Source, read_source
+from fastlib.cli.output.problems import print_problems
 from fastlib.codec.errors import ValidationError
-
-from .problems import print_text
-from .source import Source, read
-from .terminal import printable
+from fastlib.display.text import printable
 
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
@@ -34,17 +33,17 @@ work, 2 for wrong usage or a file that cannot be read.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program, with the process's arguments by default; returns its exit status."""
+    """Run the program with the arguments, by default of the process; return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        source = read(options.config)
+        source = read_source(options.config)
     except OSError as error:
-        return _complain(f"{printable(options.config)}: {error.strerror or error}", 2)
-    configuration = _checked(source)
+        return _print_error(f"{printable(options.config)}: {error.strerror or error}", 2)
+    configuration = _read_configuration(source)
     if configuration is None:
         return 1
     if options.check:
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(configuration, options)
     except (FastlibError, OSError) as error:
-        return _complain(str(error), 1)
+        return _print_error(str(error), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,24 +76,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _complain(text: str, status: int) -> int:
+def _print_error(text: str, status: int) -> int:
     print(f"migfra: error: {text}", file=sys.stderr)
     return status
 
 
-def _checked(source: Source) -> "Configuration | None":
-    """The configuration of a file, after telling its problems."""
+def _read_configuration(source: Source) -> "Configuration | None":
+    """Print the problems of a configuration; return it unless there are errors."""
     from fastlib.migfra import Configuration, check_configuration
 
     report = check_configuration(source.data)
-    print_text(source, report.problems, sys.stderr)
+    print_problems(source, report.problems, sys.stderr)
     if not report.ok:
         return None
     assert isinstance(report.message, Configuration)
     try:
         _ = report.message.host
     except ValidationError as error:
-        _complain(str(error), 1)
+        _print_error(str(error), 1)
         return None
     return report.message
 
@@ -123,7 +122,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
             try:
                 return asyncio.run(_serve(configuration, path, daemonizer))
             except (FastlibError, OSError) as error:
-                if log_file is not None:  # where it is looked for later
+                if log_file is not None:  # standard error may be closed
                     log.critical("%s", error)
                 raise
     except (FastlibError, OSError) as error:
@@ -134,7 +133,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
 
 
 async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemonizer") -> int:
-    """Be the daemon until a signal or a quit ends it."""
+    """Run the daemon until a signal or a task `quit` ends it."""
     from fastlib.migfra.daemon import Daemon
     from fastlib.migfra.service.systemd import notify
 
@@ -155,7 +154,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, _read_level_again, path)
+    loop.add_signal_handler(signal.SIGHUP, _reload_log_level, path)
     try:
         await opening
     except asyncio.CancelledError:
@@ -171,8 +170,8 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     return 0
 
 
-def _read_level_again(path: Path) -> None:
-    """What SIGHUP asks for. A file that is wrong by now changes nothing."""
+def _reload_log_level(path: Path) -> None:
+    """Handle SIGHUP: set the log level of the file. An invalid file changes nothing."""
     from fastlib.migfra import Configuration, check_configuration
     from fastlib.migfra.telemetry.logs import set_level
 

@@ -1,27 +1,28 @@
-"""A story that shows the whole system at work on a simulated cluster, and checks what it shows.
+"""Run the whole system on a simulated cluster, and check that it works.
 
-A scheduler starts VMs, moves them, cancels, and loses a daemon, with the real client, transport,
-journal, dispatcher and daemons; only the machines are simulated::
+A scheduler starts VMs, migrates them, cancels a migration, and a daemon is killed. The client, the
+transport, the journal, the dispatcher and the daemons are real; only the machines are simulated::
 
-    summary = asyncio.run(play(Settings(), Lines(print)))
+    summary = asyncio.run(run(Settings(), TextView(print)))
     assert summary.ok
 """
 
-from .errors import SettingsError, StoryError
-from .json_lines import JsonLines
-from .lines import Lines
-from .play import play
+from .errors import ScenarioError, SettingsError
+from .json_view import JsonView
+from .runner import run
 from .settings import Settings
-from .summary import Summary
+from .summary import Step, Summary
+from .text_view import TextView
 from .view import View
 
 __all__ = [
-    "JsonLines",
-    "Lines",
+    "JsonView",
+    "ScenarioError",
     "Settings",
     "SettingsError",
-    "StoryError",
+    "Step",
     "Summary",
+    "TextView",
     "View",
-    "play",
+    "run",
 ]

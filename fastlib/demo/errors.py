@@ -4,8 +4,8 @@ from fastlib.codec.errors import FastlibError
 
 
 class SettingsError(FastlibError, ValueError):
-    """The story cannot be played like that."""
+    """The demo cannot run with these settings."""
 
 
-class StoryError(FastlibError):
-    """The story did not go as it is told; the text says what was expected and what came."""
+class ScenarioError(FastlibError):
+    """A step failed; the text says what was expected and what came."""

@@ -1,4 +1,4 @@
-"""The scheduler of the story: sends tasks, and knows where each VM is, because it has asked."""
+"""The scheduler of the demo: send tasks, and query the location of each VM."""
 
 import asyncio
 import random
@@ -9,39 +9,39 @@ from fastlib.client import AsyncHandle, AsyncMigfraClient
 from fastlib.message import Migrate, Result, ResultContainer, Task
 from fastlib.message.node import NodeReport
 
-from .errors import StoryError
+from .errors import ScenarioError
 from .settings import Settings
 
 T = TypeVar("T")
 
 
 def expect(condition: Any, text: str) -> None:
-    """Raises StoryError unless the condition holds; the text says what was expected and came."""
+    """Raise ScenarioError with the text unless the condition holds."""
     if not condition:
-        raise StoryError(text)
+        raise ScenarioError(text)
 
 
 class Scheduler:
-    """Sends tasks with ids that say in which step they were sent."""
+    """Sends tasks, whose ids contain the number of the step."""
 
     def __init__(self, client: AsyncMigfraClient, hosts: Sequence[str], settings: Settings) -> None:
         self.client: Final = client
         self.hosts: Final = hosts
         self.step = 0
-        self.where: dict[str, str] = {}
-        """The host of each active VM, by the last roll call."""
+        self.locations: dict[str, str] = {}
+        """The host of each active VM, from the last `locate_vms`."""
         self.states: dict[str, str] = {}
-        """What each active VM does, by the last roll call."""
+        """The state of each active VM, from the last `locate_vms`."""
         self._count = 0
-        # Not the chance of the scenery, so that one can change without the other.
-        self._chance = random.Random(f"scheduler {settings.seed}")  # noqa: S311 - no secret
-        self._taken: set[str] = set()
+        # A seed of its own: changes of the layout do not change the choices here.
+        self._rng = random.Random(f"scheduler {settings.seed}")  # noqa: S311 - no secret
+        self._picked: set[str] = set()
 
     def begin_step(self) -> None:
-        """The next step begins: ids change, and every VM can be picked again."""
+        """Begin the next step: use new ids, and allow to pick every VM again."""
         self.step += 1
         self._count = 0
-        self._taken.clear()
+        self._picked.clear()
 
     async def send(self, host: str, *tasks: Task) -> AsyncHandle[ResultContainer]:
         """Send tasks in one container."""
@@ -49,45 +49,45 @@ class Scheduler:
         id = f"task-{self.step}.{self._count}"
         return await self.client.submit(host, tasks, id=id)
 
-    async def ask(self, host: str, *tasks: Task) -> tuple[Result, ...]:
-        """Send tasks in one container; their results, once they are there."""
+    async def execute(self, host: str, *tasks: Task) -> tuple[Result, ...]:
+        """Send tasks in one container, and return their results."""
         return tuple((await (await self.send(host, *tasks))).results)
 
-    async def succeed(self, host: str, *tasks: Task) -> tuple[Result, ...]:
-        """Send tasks that all succeed. Raises StoryError if one does not."""
-        results = await self.ask(host, *tasks)
+    async def execute_successfully(self, host: str, *tasks: Task) -> tuple[Result, ...]:
+        """Send tasks, and return their results. Raises ScenarioError if one fails."""
+        results = await self.execute(host, *tasks)
         bad = [result for result in results if result.status != "success"]
         if bad:
             title = tasks[0].declaration.task
-            raise StoryError(f"'{title}' of {bad[0].vm_name} on {host} failed: {bad[0].details}")
+            raise ScenarioError(f"'{title}' of {bad[0].vm_name} on {host} failed: {bad[0].details}")
         return results
 
     def pick(self, host: str) -> str:
-        """A running VM of a host that was not picked in this step. Raises StoryError."""
+        """Return a running VM of a host, once in a step. Raises ScenarioError if there is none."""
         free = [
             name
-            for name, place in self.where.items()
-            if place == host and self.states[name] == "running" and name not in self._taken
+            for name, location in self.locations.items()
+            if location == host and self.states[name] == "running" and name not in self._picked
         ]
         expect(free, f"expected a running VM on {host}; there is none left")
-        found = self._chance.choice(free)
-        self._taken.add(found)
+        found = self._rng.choice(free)
+        self._picked.add(found)
         return found
 
-    async def roll_call(self) -> None:
-        """Ask every daemon for its VMs. Raises StoryError if two have the same one."""
-        reports = await together(self._report(host) for host in self.hosts)
-        where: dict[str, str] = {}
+    async def locate_vms(self) -> None:
+        """Query the VMs of every daemon. Raises ScenarioError if two have the same one."""
+        reports = await gather(self._report(host) for host in self.hosts)
+        locations: dict[str, str] = {}
         states: dict[str, str] = {}
         for report in reports:
             for domain in report.domains:
                 if domain.state == "shut off":
                     continue
-                other = where.get(domain.name)
+                other = locations.get(domain.name)
                 expect(other is None, f"{domain.name} is on {other} and on {report.host}")
-                where[domain.name] = report.host
+                locations[domain.name] = report.host
                 states[domain.name] = domain.state
-        self.where = dict(sorted(where.items()))
+        self.locations = dict(sorted(locations.items()))
         self.states = states
 
     async def _report(self, host: str) -> NodeReport:
@@ -99,8 +99,8 @@ class Scheduler:
         return result.node
 
 
-def live(vm_name: str, destination: str, **parameter: Any) -> Migrate:
-    """A live migration, measured; a VM that writes too fast is slowed down."""
+def live_migration(vm_name: str, destination: str, **parameter: Any) -> Migrate:
+    """Return a live migration with time measurement and auto-convergence."""
     from fastlib.message import MigrateParameter
 
     known: dict[str, Any] = {"migration_type": "live", "auto_converge": True}
@@ -112,8 +112,8 @@ def live(vm_name: str, destination: str, **parameter: Any) -> Migrate:
     )
 
 
-async def together(coroutines: Iterable[Any]) -> list[Any]:
-    """What coroutines return that run at the same time; the first error ends the others."""
+async def gather(coroutines: Iterable[Any]) -> list[Any]:
+    """Run coroutines at the same time, and return their results; an error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]

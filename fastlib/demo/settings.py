@@ -1,4 +1,4 @@
-"""How the story is to be played."""
+"""The settings of the demo."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,57 +10,58 @@ from fastlib.transport import MqttOptions
 
 from .errors import SettingsError
 
-LEAST_HOSTS: Final = 3
-MOST_HOSTS: Final = 1000
-VMS_PER_HOST: Final = 2
-"""So many at least, as some are moved away before others are needed."""
-MOST_VMS: Final = 20_000
-MOST_SPEED: Final = 1000.0
+MIN_HOSTS: Final = 3
+MAX_HOSTS: Final = 1000
+MIN_VMS_PER_HOST: Final = 2
+"""Steps migrate VMs away from hosts that later steps need VMs of."""
+MAX_VMS: Final = 20_000
+MAX_SPEED: Final = 1000.0
+"""Seconds of the cluster in a real second."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the story is to be played. Raises SettingsError for what cannot be."""
+    """The settings of the demo. Raises SettingsError for values out of range."""
 
     hosts: int = 3
     vms: int = 8
     speed: float = 30.0
-    """Seconds of the cluster in one of ours."""
+    """Seconds of the cluster in a real second."""
     pause: float = 0.0
-    """Seconds of ours between the steps, for a person who looks."""
+    """Real seconds between the steps."""
     seed: int = 1
-    """Of the VMs' sizes, and of which of them is moved."""
+    """Determines the sizes of VMs, and which of them migrate."""
     broker: MqttOptions | None = None
-    """A broker to play it over; None is one within this process."""
+    """The MQTT broker; None is a broker in this process."""
     faults: Sequence[Fault] = ()
-    """What goes wrong in the cluster although the story does not tell it."""
+    """Faults that the simulated cluster injects."""
     connect_timeout: float = 5.0
-    """Seconds for which a broker that is not there is tried."""
-    patience: float = 120.0
-    """Seconds of ours until something that must come is given up."""
+    """Real seconds until connecting to the broker fails."""
+    timeout: float = 120.0
+    """Real seconds until waiting for a result or a state fails."""
 
     def __post_init__(self) -> None:
-        if not LEAST_HOSTS <= self.hosts <= MOST_HOSTS:
+        if not MIN_HOSTS <= self.hosts <= MAX_HOSTS:
             raise SettingsError(
-                f"the story needs {LEAST_HOSTS} to {MOST_HOSTS} hosts, not {self.hosts}"
+                f"the demo needs {MIN_HOSTS} to {MAX_HOSTS} hosts, not {self.hosts}"
             )
-        least = VMS_PER_HOST * self.hosts
-        if not least <= self.vms <= MOST_VMS:
+        least = MIN_VMS_PER_HOST * self.hosts
+        if not least <= self.vms <= MAX_VMS:
             raise SettingsError(
-                f"the story needs {least} to {MOST_VMS} VMs on {self.hosts} hosts, not {self.vms}"
+                f"the demo needs {least} to {MAX_VMS} VMs on {self.hosts} hosts, not {self.vms}"
             )
-        if not 0 < self.speed <= MOST_SPEED:
-            raise SettingsError(f"a speed is above 0 and at most {MOST_SPEED:g}, not {self.speed}")
+        if not 0 < self.speed <= MAX_SPEED:
+            raise SettingsError(f"a speed is above 0 and at most {MAX_SPEED:g}, not {self.speed}")
         if not 0 <= self.seed < 1 << 64:
             raise SettingsError(f"a seed is a number of 64 bits, not {self.seed}")
-        if self.pause < 0 or self.patience <= 0 or self.connect_timeout <= 0:
+        if self.pause < 0 or self.timeout <= 0 or self.connect_timeout <= 0:
             raise SettingsError("pauses are not negative, and timeouts are above 0 seconds")
 
     @property
-    def many(self) -> int:
-        """How many migrate, are swapped, suspended and so on: one, or one for ten hosts."""
+    def parallel(self) -> int:
+        """VMs or hosts that a step migrates, swaps, suspends and so on: one for ten hosts."""
         return max(1, self.hosts // 10)
 
     @property
-    def killed(self) -> int:
-        """How many daemons are killed: one, or one for fifty hosts."""
+    def kills(self) -> int:
+        """Daemons that are killed: one for fifty hosts, at least one."""
         return max(1, self.hosts // 50)

@@ -1,133 +1,132 @@
-"""What the story came to, as it was measured."""
+"""Summarize a run: its steps, problems and measurements."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
 
+from fastlib.display.message_text import NO_DOMAIN
 from fastlib.message import Evacuate, Migrate
 
-from .guard import Guard
-from .stage import Stage
-from .witness import NOBODY, Asked, Witness
+from .cluster import DemoCluster
+from .invariants import InvariantChecker
+from .observer import Observer, TaskRecord
 
 
-class Chapter(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the story."""
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the scenario."""
 
     number: int
     title: str
     seconds: float
-    """How long it took."""
     cluster_seconds: float
-    """How long it took in the cluster's time."""
+    """Seconds in the time of the cluster."""
     done: bool
-    """Whether it went as it is told."""
+    """Whether it succeeded."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything is counted from messages, or measured by those who did it."""
+    """What the observer counted in messages, and what the cluster measured."""
 
     ok: bool
-    """Whether the story went as it is told, to its end."""
+    """Whether every step succeeded and no check failed."""
     problems: list[str]
-    """What did not, and what must not be."""
-    steps: list[Chapter]
+    """Failed steps and checks."""
+    steps: list[Step]
     hosts: int
     vms: int
     seconds: float
-    """How long it took."""
     cluster_seconds: float
-    """How long it took in the cluster's time."""
+    """Seconds in the time of the cluster."""
     tasks: int
-    """Tasks that were sent; a container may have several."""
+    """Tasks sent; a container may have several."""
     containers: int
-    """Messages that the tasks were sent with; repeated ones count once."""
+    """Containers sent; a repeated one counts once."""
     repeated: int
     """Containers that were sent again with the same id."""
     results: dict[str, int]
-    """Results by their status; repeated ones count once."""
+    """Results by status; a repeated one counts once."""
     executed: int
-    """How many tasks hypervisors began to execute."""
+    """Tasks that a hypervisor began to execute."""
     migrations: int
-    """VMs that have moved to another host."""
+    """VMs that moved to another host."""
     interrupted: int
-    """Migrations that were not finished: the VM stayed where it was."""
+    """Failed and cancelled migrations; the VM stayed on its host."""
     bytes_moved: int
-    """Memory that has moved between hosts."""
+    """Bytes of memory copied between hosts."""
     longest_downtime: float
-    """The longest time for which a VM stood still while it moved, in the cluster's time."""
+    """Longest downtime of a migrating VM, in seconds of the cluster."""
     longest_downtime_vm: str | None
-    """The VM that it was."""
+    """The VM with the longest downtime."""
     restarts: int
-    """Daemons that were killed and came back."""
+    """Daemons that restarted after they were killed."""
     messages: dict[str, int]
-    """How many messages of each type passed."""
-    looks: int
-    """How often it was looked whether each VM is on exactly one host."""
+    """Messages by type."""
+    checks: int
+    """Checks that each VM is on exactly one host."""
 
 
 def summarize(
-    stage: Stage,
-    witness: Witness,
-    guard: Guard,
-    steps: list[Chapter],
+    cluster: DemoCluster,
+    observer: Observer,
+    invariants: InvariantChecker,
+    steps: list[Step],
     problems: list[str],
     seconds: float,
     cluster_seconds: float,
 ) -> Summary:
-    """The summary; `problems` are those that the story has told of."""
+    """Return the summary; `problems` are those of the steps."""
     found = [*problems]
-    if all(step.done for step in steps):  # else much is missing for one reason
-        found += witness.disagreements()
-    found += guard.problems
-    found += [f"{key} was executed more than once" for key in stage.executions.twice()]
-    tasks = witness.tasks
-    moves = list(_moves(witness))
-    downtime, longest = _longest_downtime(witness)
+    if all(step.done for step in steps):  # a failed step leaves many tasks unanswered
+        found += observer.violations()
+    found += invariants.problems
+    found += [f"{key} was executed more than once" for key in cluster.executions.repeated()]
+    tasks = observer.tasks
+    moves = list(_moves(observer))
+    downtime, longest = _longest_downtime(observer)
     return Summary(
         ok=not found,
         problems=found,
         steps=steps,
-        hosts=len(stage.hosts),
-        vms=stage.settings.vms,
+        hosts=len(cluster.hosts),
+        vms=cluster.settings.vms,
         seconds=seconds,
         cluster_seconds=cluster_seconds,
-        tasks=sum(len(asked.container.tasks) for asked in tasks),
+        tasks=sum(len(record.container.tasks) for record in tasks),
         containers=len(tasks),
-        repeated=sum(asked.times - 1 for asked in tasks),
-        results=dict(Counter(result.status for _, result in witness.results())),
-        executed=stage.executions.counts.total(),
+        repeated=sum(record.times_sent - 1 for record in tasks),
+        results=dict(Counter(result.status for _, result in observer.results())),
+        executed=cluster.executions.counts.total(),
         migrations=sum(moves),
         interrupted=len(moves) - sum(moves),
-        bytes_moved=stage.moved,
-        longest_downtime=downtime * stage.settings.speed,
+        bytes_moved=cluster.bytes_moved(),
+        longest_downtime=downtime * cluster.settings.speed,
         longest_downtime_vm=longest,
-        restarts=stage.restarts,
-        messages=dict(sorted(witness.messages.items())),
-        looks=guard.looks,
+        restarts=cluster.restarts,
+        messages=dict(sorted(observer.messages.items())),
+        checks=invariants.checks,
     )
 
 
-def _moves(witness: Witness) -> Iterator[bool]:
-    """For each VM that was to move to another host, whether it did."""
-    for asked, result in witness.results():
-        if result.vm_name not in NOBODY:
-            yield from [result.status == "success"] * _movers(asked)
+def _moves(observer: Observer) -> Iterator[bool]:
+    """Yield for each VM of a migration whether it moved."""
+    for record, result in observer.results():
+        if result.vm_name not in NO_DOMAIN:
+            yield from [result.status == "success"] * _vms_per_result(record)
 
 
-def _movers(asked: Asked) -> int:
-    """How many VMs one result of the task is about."""
-    task = asked.container.tasks[0]
+def _vms_per_result(record: TaskRecord) -> int:
+    """Return the number of migrating VMs that one result covers."""
+    task = record.container.tasks[0]
     if isinstance(task, Migrate):
         return 2 if task.parameter is not None and task.parameter.swap_with is not None else 1
     return 1 if isinstance(task, Evacuate) else 0
 
 
-def _longest_downtime(witness: Witness) -> tuple[float, str | None]:
-    """The longest downtime, in our seconds, and whose it was."""
+def _longest_downtime(observer: Observer) -> tuple[float, str | None]:
+    """Return the longest downtime in real seconds, and its VM."""
     longest: tuple[float, str | None] = (0.0, None)
-    for _, result in witness.results():
+    for _, result in observer.results():
         timings = {} if result.time_measurement is None else result.time_measurement.timings
         for name, timing in timings.items():
             timer, _, vm = name.partition("-")

@@ -1,34 +1,34 @@
-"""Who is told the story while it is played."""
+"""The interface of views, which show a running demo."""
 
 from typing import Any, Protocol
 
 from fastlib.client import ObservedMessage
 
-from .stage import Stage
+from .cluster import DemoCluster
+from .observer import Observer
 from .summary import Summary
-from .witness import Witness
 
 
 class View(Protocol):
-    """Shows the story. None of the methods waits for anybody."""
+    """Shows a running demo. No method may block."""
 
-    def begin(self, stage: Stage, witness: Witness) -> None:
-        """The stage is there, nothing has happened yet."""
+    def begin(self, cluster: DemoCluster, observer: Observer) -> None:
+        """Called once, before anything happens in the cluster."""
 
     def step(self, number: int, of: int, title: str) -> None:
-        """A step begins."""
+        """Called when a step begins."""
 
     def say(self, text: str) -> None:
-        """What the scheduler does or sees, beyond messages."""
+        """Called when the scheduler does or finds something that no message shows."""
 
     def message(self, observed: ObservedMessage[Any]) -> None:
-        """A message passed."""
+        """Called for each message."""
 
     def refresh(self) -> None:
         """Called several times a second."""
 
     def end(self, summary: Summary) -> None:
-        """The story is over."""
+        """Called when the scenario has ended."""
 
     def close(self) -> None:
-        """Called last, whatever happened."""
+        """Called last, also after an error."""

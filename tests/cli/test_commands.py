@@ -28,11 +28,12 @@ from hypothesis import strategies as st
 
 import fastlib
 from fastlib.cli import COMMANDS, main
-from fastlib.cli.problems import excerpt, github, print_text
-from fastlib.cli.source import Source
-from fastlib.cli.terminal import cell, columns, printable
+from fastlib.cli.arguments.message_files import Source
+from fastlib.cli.output.problems import excerpt, github_annotation, print_problems
+from fastlib.cli.output.terminal import cell, columns
 from fastlib.codec import Problem, shape_of
 from fastlib.codec.records import Record
+from fastlib.display.text import printable
 from fastlib.message import agent, application, mmbwmon, pscom
 from fastlib.message.describe import describe, find, find_field, message_types, name_of
 from fastlib.message.task import declarations
@@ -173,7 +174,7 @@ they have tests of their own."""
 
 def examples():
     """The commands in the help, each as far as it is ours."""
-    for module in ("", *(f".{name}" for name in COMMANDS if name not in SERVING)):
+    for module in ("", *(f".commands.{name}" for name in COMMANDS if name not in SERVING)):
         epilog = import_module(f"fastlib.cli{module}")._EPILOG
         listed = re.findall(r"^  (.*)$", epilog.split("\n\n")[0], re.MULTILINE)
         assert listed
@@ -206,10 +207,11 @@ def test_only_what_is_needed_is_imported(file):
         timeout=60,
     )
     imported = set(done.stdout.decode().split())
-    assert "fastlib.cli.validate" in imported
+    assert "fastlib.cli.commands.validate" in imported
     needless = {
-        "asyncio", "fastlib.cli.convert", "fastlib.cli.describe", "fastlib.message.describe",
-        "hypothesis", "json", "jsonschema", "libvirt", "logging", "paho", "subprocess",
+        "asyncio", "fastlib.cli.commands.convert", "fastlib.cli.commands.describe",
+        "fastlib.message.describe", "hypothesis", "json", "jsonschema", "libvirt", "logging",
+        "paho", "subprocess",
         "unicodedata",
     }  # fmt: skip
     assert not imported & needless
@@ -363,7 +365,7 @@ def test_github_escapes_what_would_end_a_property_or_a_line():
     problem = Problem(
         message="100%: a, b\r\nc", code="odd", severity="warning", path="x,y:z", line=3, column=4
     )
-    assert github(Source("a,b:c%\n.yaml", b""), problem) == (
+    assert github_annotation(Source("a,b:c%\n.yaml", b""), problem) == (
         "::warning file=a%2Cb%3Ac%25%0A.yaml,line=3,col=4,title=fastlib odd"
         "::x,y:z: 100%25: a, b%0D%0Ac"
     )
@@ -529,7 +531,7 @@ def test_a_file_without_permission(file, monkeypatch, capsys):
     def refuse(name, mode):  # as root may read everything
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
 
-    monkeypatch.setattr("fastlib.cli.source.open", refuse, raising=False)
+    monkeypatch.setattr("fastlib.cli.arguments.message_files.open", refuse, raising=False)
     path = file(SEVERAL)
     assert main(["validate", path]) == 2
     shown = capsys.readouterr()
@@ -706,7 +708,7 @@ def test_convert_says_what_it_drops(file):
 
 def test_in_process_what_cannot_be_shown_is_left_out():
     shown = io.StringIO()
-    print_text(Source("x", b""), [Problem(message="odd", code="odd")], shown)
+    print_problems(Source("x", b""), [Problem(message="odd", code="odd")], shown)
     assert shown.getvalue() == "x: error: odd\n"
 
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from fastlib import Quit, Start, Stop, TaskContainer
-from fastlib.cli.connection import guarded
-from fastlib.cli.send import _EPILOG
+from fastlib.cli.commands.send import _EPILOG
+from fastlib.cli.connection import exit_status_of
 from fastlib.transport.errors import Undelivered, UndeliveredError
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
 from tests.support.shell import CONTROL, Daemon, Running, address, failure, run, silence, success
@@ -245,7 +245,7 @@ def test_what_the_broker_does_not_confirm_is_too_late(capsys):
         raise UndeliveredError([Undelivered("fast/migfra/hostA/task", 2, 10, True)], "closed")
 
     parser = argparse.ArgumentParser("fastlib send")
-    assert guarded(argparse.Namespace(parser=parser), work) == 3
+    assert exit_status_of(argparse.Namespace(parser=parser), work) == 3
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == (
         "",

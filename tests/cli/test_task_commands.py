@@ -34,8 +34,8 @@ from fastlib import (
     Task,
 )
 from fastlib.cli import COMMANDS
-from fastlib.cli.task import add_arguments
-from fastlib.cli.task_commands import task_commands
+from fastlib.cli.arguments.task_names import task_commands
+from fastlib.cli.commands.task import add_arguments
 from fastlib.codec import Wire
 from fastlib.message.task import declarations
 from tests.support.shell import CONTROL, Daemon, Running, failure, run, silence, success

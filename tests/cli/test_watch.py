@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from fastlib.cli.cluster import MAX_TASKS, Cluster
-from fastlib.cli.live import render
-from fastlib.cli.watch import _EPILOG
+from fastlib.cli.commands.watch import _EPILOG
+from fastlib.cli.output.cluster_state import MAX_TASKS, ClusterState
+from fastlib.cli.output.cluster_table import render
 from fastlib.client import ObservedMessage
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
@@ -215,75 +215,75 @@ def seen(topic, kind: type[Message], text: str, host: str = "hostA", age: float 
     )
 
 
-def shown(cluster: Cluster, height: int = 40) -> str:
+def shown(state: ClusterState, height: int = 40) -> str:
     console = Console(file=io.StringIO(), width=100, height=height, color_system=None)
-    console.print(render(cluster, NOW, height))
+    console.print(render(state, NOW, height))
     text = console.file.getvalue()
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
 def test_an_empty_cluster():
-    text = shown(Cluster())
+    text = shown(ClusterState())
     assert text.count("none yet") == 3
 
 
 def test_a_task_is_under_way_until_its_result():
-    cluster = Cluster()
-    cluster.see(seen(TASK, TaskContainer, TASK_TEXT, age=75))
-    assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15 ago", shown(cluster))
-    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT, host="hostB"))
-    assert "stop vm vm1" in shown(cluster)  # another host's id
-    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT))
-    assert cluster.tasks == {}
-    assert [(ended.host, ended.id, ended.failed) for ended in cluster.results] == [
+    state = ClusterState()
+    state.add(seen(TASK, TaskContainer, TASK_TEXT, age=75))
+    assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15 ago", shown(state))
+    state.add(seen(RESULT, ResultContainer, RESULT_TEXT, host="hostB"))
+    assert "stop vm vm1" in shown(state)  # another host's id
+    state.add(seen(RESULT, ResultContainer, RESULT_TEXT))
+    assert state.tasks == {}
+    assert [(ended.host, ended.id, ended.failed) for ended in state.results] == [
         ("hostA", "s1", False),
         ("hostB", "s1", False),
     ]
 
 
 def test_tasks_without_an_id_are_answered_in_their_order():
-    cluster = Cluster()
+    state = ClusterState()
     for name in ("vm1", "vm2"):
-        cluster.see(seen(TASK, TaskContainer, f"{{task: stop vm, list: [{{vm-name: {name}}}]}}"))
-    cluster.see(seen(TASK, TaskContainer, "task: quit"))
-    cluster.see(seen(RESULT, ResultContainer, FAILED_TEXT))
-    assert [task.names for task in cluster.tasks.values()] == [["vm2"], []]
-    cluster.see(seen(RESULT, ResultContainer, "{result: never heard of, list: []}"))
-    assert len(cluster.tasks) == 2
+        state.add(seen(TASK, TaskContainer, f"{{task: stop vm, list: [{{vm-name: {name}}}]}}"))
+    state.add(seen(TASK, TaskContainer, "task: quit"))
+    state.add(seen(RESULT, ResultContainer, FAILED_TEXT))
+    assert [task.names for task in state.tasks.values()] == [["vm2"], []]
+    state.add(seen(RESULT, ResultContainer, "{result: never heard of, list: []}"))
+    assert len(state.tasks) == 2
 
 
 def test_progress_of_a_task_that_was_sent_before():
-    cluster = Cluster()
+    state = ClusterState()
     for name in ("vm1", "vm2"):
         text = f"{{id: e1, vm-name: {name}, phase: memory, percent: 30}}"
-        cluster.see(seen(PROGRESS, Progress, text))
-    cluster.see(seen(PROGRESS, Progress, "{phase: nobody's}"))
-    assert [*cluster.tasks] == [("hostA", "e1", 0)]
-    assert len(re.findall(r"hostA +e1 +vm\d +memory 30 %", shown(cluster))) == 2
+        state.add(seen(PROGRESS, Progress, text))
+    state.add(seen(PROGRESS, Progress, "{phase: nobody's}"))
+    assert [*state.tasks] == [("hostA", "e1", 0)]
+    assert len(re.findall(r"hostA +e1 +vm\d +memory 30 %", shown(state))) == 2
 
 
 def test_a_host_that_says_nothing_of_itself_and_one_that_is_gone():
-    cluster = Cluster()
-    cluster.see(seen(RESULT, ResultContainer, RESULT_TEXT))
-    cluster.see(seen(PRESENCE, Presence, "status: offline", host="hostB", age=5))
-    text = shown(cluster)
+    state = ClusterState()
+    state.add(seen(RESULT, ResultContainer, RESULT_TEXT))
+    state.add(seen(PRESENCE, Presence, "status: offline", host="hostB", age=5))
+    text = shown(state)
     assert re.search(r"hostA +unknown +0:00:00 ago", text)
     assert re.search(r"hostB +offline +0:00:05 ago", text)
 
 
 @pytest.mark.parametrize("height", [16, 24, 50])
 def test_a_large_cluster_fits_the_terminal(height):
-    cluster = Cluster()
+    state = ClusterState()
     for number in range(MAX_TASKS + 5):
         host = f"host{number % 100}"
         task = f"{{task: stop vm, list: [{{vm-name: vm{number}}}], id: '{number}'}}"
-        cluster.see(seen(TASK, TaskContainer, task, host=host))
-        cluster.see(seen(PRESENCE, Presence, "status: online", host=host))
+        state.add(seen(TASK, TaskContainer, task, host=host))
+        state.add(seen(PRESENCE, Presence, "status: online", host=host))
         if number % 3 == 0:
-            cluster.see(seen(RESULT, ResultContainer, FAILED_TEXT, host=host))
-    assert len(cluster.tasks) == MAX_TASKS
-    assert ("host0", "0", 0) not in cluster.tasks
-    text = shown(cluster, height)
+            state.add(seen(RESULT, ResultContainer, FAILED_TEXT, host=host))
+    assert len(state.tasks) == MAX_TASKS
+    assert ("host0", "0", 0) not in state.tasks
+    text = shown(state, height)
     assert text.count("\n") < height
     assert text.count(" more\n") == 3
     assert "hosts (100)" in text

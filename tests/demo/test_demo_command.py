@@ -13,16 +13,16 @@ from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
 from tests.support.shell import ENVIRONMENT, PROGRAM, Running, run
 
 STEPS = [
-    "3 daemons begin to work",
+    "3 daemons start",
     "8 VMs start",
     "a VM migrates live",
     "a pair of VMs swap hosts",
-    "a VM gets other CPUs",
+    "a VM gets new CPUs",
     "a VM is suspended",
     "a VM is resumed",
     "a host is evacuated under load",
     "a migration is cancelled half-way",
-    "a daemon is killed at work",
+    "a daemon is killed during a migration",
     "all VMs stop",
     "all daemons quit",
 ]
@@ -47,11 +47,11 @@ def test_in_a_pipe():
         "    -> demo-a  start vm vm-1, vm-2, vm-3",
         "    <- demo-a  vm started: success vm-1, vm-2, vm-3",
         "    -> demo-a  migrate vm vm-3 to demo-b",
-        "    roll call: each of 8 VMs is on exactly one host",
+        "    query: each of 8 VMs is on exactly one host",
         "       demo-c  is offline",
-        "    demo-c answers task-2.3 from its journal, as it did before",
-        "the story went as told",
-        "  answers     each task has exactly one, and none was executed twice",
+        "    demo-c answers task-2.3 from its journal with the same results",
+        "the demo passed",
+        "  answers     each task has exactly one result, and none was executed twice",
     ):
         assert line in done.stdout.splitlines()
     assert re.search("error vm-[0-9]: cancelled; vm-[0-9] runs on demo-c", done.stdout)
@@ -83,7 +83,7 @@ def test_on_a_terminal():
         text, raw = shown.text("terminal"), shown.read["terminal"]
     assert "<- demo-a  result: vm migrated, vm-name: vm-3, status: success" in text
     assert list(dict.fromkeys(steps(text))) == STEPS
-    assert "the story went as told" in text
+    assert "the demo passed" in text
     assert raw.count(b"\033[?25l") >= 1
     assert raw.rfind(b"\033[?25h") > raw.rfind(b"\033[?25l")  # the cursor is back
 
@@ -192,7 +192,7 @@ def test_larger():
     done = run("demo", "--hosts", "20", "--vms", "200", env={})
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 hosts are evacuated under load" in done.stdout
-    assert "roll call: each of 200 VMs is on exactly one host" in done.stdout
+    assert "query: each of 200 VMs is on exactly one host" in done.stdout
     assert max(map(len, done.stdout.splitlines())) < 200
 
 
@@ -207,5 +207,5 @@ def test_large(request):
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    assert "roll call: each of 2,000 VMs is on exactly one host" in text
+    assert "query: each of 2,000 VMs is on exactly one host" in text
     assert used.ru_maxrss < 400 << 10  # KiB

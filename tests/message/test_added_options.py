@@ -19,7 +19,7 @@ from fastlib import (
     load,
     validate,
 )
-from fastlib.cli.task import add_arguments
+from fastlib.cli.commands.task import add_arguments
 from fastlib.codec import Wire
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import read_exact

@@ -104,7 +104,7 @@ def test_what_is_installed(tmp_path):
         (["python:/nowhere/python", "."], "/nowhere/python cannot be run: No such file"),
         (["python:/bin/false", "."], "its schemas cannot be written: it ended with status 1"),
         (["one", "two", "three"], "more than one OLD takes --transitive"),
-        (["one", "two", "--searches", "0"], "--searches takes a number from 1"),
+        (["one", "two", "--searches", "0"], "expected a number from 1; got '0'"),
         (["broken", "broken"], "index.json is no JSON"),
         (["odd", "odd"], "index.json: Object missing required field"),
     ],

@@ -1,0 +1,108 @@
+"""Arguments that name the broker and say how to connect to it."""
+
+import argparse
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from fastlib.transport.errors import OptionsError
+from fastlib.transport.options import MqttOptions, TlsOptions
+
+from .values import seconds
+
+BROKER_VARIABLE: Final = "FASTLIB_BROKER"
+PASSWORD_VARIABLE: Final = "FASTLIB_PASSWORD"  # noqa: S105 the variable's name
+CONNECT_SECONDS: Final = 5.0
+
+_IDENTITY: Final = (
+    "broker", "username", "password_file", "ca_file", "certificate", "key", "mqtt",
+)  # fmt: skip
+"""Options that another command needs to reach the same broker."""
+
+
+def add_broker_options(
+    parser: argparse.ArgumentParser,
+    default: str = f"the environment's {BROKER_VARIABLE}, or else localhost",
+) -> None:
+    """Add the options; `default` describes the broker that is used without `--broker`.
+
+    There is no option for a password, because everybody who lists processes would see it.
+    """
+    group = parser.add_argument_group("the broker")
+    group.add_argument(
+        "--broker",
+        metavar="URL",
+        help=f"mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, or HOST[:PORT] (default: {default})",
+    )
+    group.add_argument("--username", metavar="NAME", help="who we are")
+    group.add_argument(
+        "--password-file",
+        metavar="FILE",
+        type=Path,
+        help="its first line is the password, which may also be in the environment's "
+        f"{PASSWORD_VARIABLE}",
+    )
+    group.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        type=Path,
+        help="certificates (PEM) of those who vouch for the broker; implies TLS (default: the "
+        "system's)",
+    )
+    group.add_argument(
+        "--certificate", metavar="FILE", type=Path, help="our own certificate (PEM); implies TLS"
+    )
+    group.add_argument("--key", metavar="FILE", type=Path, help="the certificate's key (PEM)")
+    group.add_argument(
+        "--mqtt", choices=("3.1.1", "5"), default="3.1.1", help="version of MQTT (default: 3.1.1)"
+    )
+    group.add_argument(
+        "--connect-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=CONNECT_SECONDS,
+        help=f"how long a broker that is not there is tried (default: {CONNECT_SECONDS:g})",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def broker_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the arguments with which another command reaches the same broker."""
+    words: list[str] = []
+    for name in _IDENTITY:
+        value = getattr(options, name)
+        if value not in (None, options.parser.get_default(name)):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def mqtt_options(options: argparse.Namespace) -> MqttOptions:
+    """Return the address and the credentials. Raises OptionsError."""
+    url: str = options.broker or os.environ.get(BROKER_VARIABLE) or "localhost"
+    given: dict[str, object] = {
+        # A name of its own, by which the broker's log and our errors tell it from others.
+        "client_id": f"fastlib-{secrets.token_hex(4)}",
+        "protocol": options.mqtt,
+    }
+    if options.username is not None:
+        given["username"] = options.username
+    found = MqttOptions.from_url(url, **given)
+    if options.broker and found.password is not None:
+        raise OptionsError(
+            "a password does not belong on a command line, where others can see it; take "
+            f"--password-file or the environment's {PASSWORD_VARIABLE}"
+        )
+    if options.password_file is not None:
+        given.update(password_file=options.password_file, password=None)
+    elif os.environ.get(PASSWORD_VARIABLE) and found.password is None:
+        if found.username is None:
+            raise OptionsError(
+                f"{PASSWORD_VARIABLE} is set, but not whose it is: give --username, too"
+            )
+        given["password"] = os.environ[PASSWORD_VARIABLE]
+    if (options.ca_file or options.certificate or options.key) is not None:
+        given["tls"] = TlsOptions(
+            ca_file=options.ca_file, certificate=options.certificate, key=options.key
+        )
+    return MqttOptions.from_url(url, **given)

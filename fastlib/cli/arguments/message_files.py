@@ -1,0 +1,99 @@
+"""Arguments of commands that read messages: files, and the type of their messages."""
+
+import argparse
+import errno
+import sys
+from functools import cached_property
+from typing import BinaryIO, Final
+
+from fastlib.cli.errors import print_error
+from fastlib.codec.errors import MessageError
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.text import decode
+from fastlib.display.text import printable
+from fastlib.message import Message
+from fastlib.message.extensions import load_extensions
+
+STDIN: Final = "-"
+"""Standard input on the command line."""
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+class Source:
+    """The bytes of a file, and its lines."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.data = data
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        """The lines as the codec counts them."""
+        try:
+            text = decode(self.data, DEFAULT_LIMITS, self.name)
+        except MessageError:
+            text = self.data[: DEFAULT_LIMITS.max_bytes].decode("utf-8", "replace")
+        return text.split("\n")
+
+    def line(self, number: int) -> str:
+        """Return a line, counted from 1, without its end; empty if there is none."""
+        return self._lines[number - 1].removesuffix("\r") if number <= len(self._lines) else ""
+
+
+def read_source(name: str) -> Source:
+    """Read a file, or standard input. Raises OSError.
+
+    Reads at most one byte more than the codec accepts, which then reports that it is too long.
+    """
+    size = DEFAULT_LIMITS.max_bytes + 1
+    if name != STDIN:
+        with open(name, "rb") as file:
+            return Source(name, file.read(size))
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    stdin: BinaryIO = sys.stdin.buffer
+    return Source(_display_name(name), stdin.read(size))
+
+
+def print_unreadable(options: argparse.Namespace, name: str, error: OSError) -> None:
+    """Print that a file cannot be read, and why."""
+    print_error(options, f"{_display_name(name)}: {error.strerror or error}")
+
+
+def _display_name(name: str) -> str:
+    return "<stdin>" if name == STDIN else name
+
+
+# --- types ----------------------------------------------------------------------------------------
+
+
+def load_types(options: argparse.Namespace) -> None:
+    """Import the messages of installed packages; warn about broken ones."""
+    for broken in load_extensions():
+        print_error(options, str(broken), "warning")
+
+
+def add_type_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--type`."""
+    parser.add_argument(
+        "--type",
+        metavar="NAME",
+        help="the type of the messages, where no title tells it, such as mmbwmon.Reply or Stop; "
+        "'fastlib describe' lists them",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def find_type(options: argparse.Namespace) -> type[Message] | None:
+    """Return the type that `--type` names. An unknown name is wrong usage and ends the process."""
+    if options.type is None:
+        return None
+    from fastlib.message.describe import UnknownNameError, find
+
+    parser: argparse.ArgumentParser = options.parser
+    try:
+        return find(options.type, by_title=False)
+    except UnknownNameError as error:
+        parser.error(f"argument --type: {printable(str(error))}")

@@ -1,0 +1,54 @@
+"""Name the commands of tasks: `fastlib migrate` sends `migrate vm`."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from fastlib.message.task import Declaration, declarations
+
+_OWN = f"{__name__.partition('.')[0]}."
+
+
+def task_commands(taken: Collection[str]) -> dict[str, Declaration]:
+    """Return the declared tasks by the names of their commands, which avoid the `taken` names.
+
+    A name is the first word of the title. If several titles have the same first word, the name is
+    the whole title with hyphens. Tasks of other packages never change the names of fastlib's own.
+    """
+    found: dict[str, Declaration] = {}
+    own = [declared for declared in declarations() if _is_own(declared)]
+    others = [declared for declared in declarations() if not _is_own(declared)]
+    for group in (own, others):
+        found.update(_named(group, {*taken, *found}))
+    return found
+
+
+def summary_of(declared: Declaration) -> str:
+    """Return a one-line summary of the task in the style of the other commands."""
+    words = " ".join((declared.type.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+    return f"{words[:1].lower()}{words[1:]}" or f"send '{declared.task}'"
+
+
+def hyphenated(words: str) -> str:
+    """Return words joined by hyphens, for a command or an option; may be empty."""
+    return re.sub(r"[\W_]+", "-", words).strip("-")
+
+
+def _is_own(declared: Declaration) -> bool:
+    return declared.type.__module__.startswith(_OWN)
+
+
+def _named(group: list[Declaration], taken: set[str]) -> Iterator[tuple[str, Declaration]]:
+    firsts = Counter(map(_first_word, group))
+    for declared in group:
+        name = _first_word(declared)
+        if name in taken or firsts[name] > 1:
+            name = hyphenated(declared.task) or "task"
+        while name in taken:
+            name += "-task"
+        taken.add(name)
+        yield name, declared
+
+
+def _first_word(declared: Declaration) -> str:
+    return hyphenated(declared.task).partition("-")[0] or "task"

@@ -1,0 +1,121 @@
+"""`fastlib schema`: print JSON Schemas, examples and the AsyncAPI document of the messages."""
+
+import argparse
+from collections.abc import Mapping
+from typing import get_args
+
+from fastlib.cli.arguments.message_files import load_types
+from fastlib.cli.errors import print_error
+from fastlib.cli.output.terminal import write_data
+from fastlib.codec.errors import DeclarationError
+from fastlib.codec.schema_protocol import Direction
+from fastlib.display.text import printable
+from fastlib.message.describe import UnknownNameError
+from fastlib.schema import (
+    PURPOSES,
+    Kind,
+    Purpose,
+    SchemaFolderError,
+    document,
+    example_text,
+    families,
+    family_document,
+    find_kind,
+    kinds,
+    part_document,
+    to_json,
+    write,
+)
+
+_EPILOG = """\
+examples:
+  fastlib schema
+  fastlib schema 'start vm' --direction emit
+  fastlib schema task --direction edit
+  fastlib schema 'migrate vm' --example
+  fastlib schema --write schemas
+
+MESSAGE is a name that 'fastlib schema' lists, a title such as 'start vm', the name of a type such
+as SwapWith, or 'task' and 'result' for any of these containers. Directions: 'load' is what is
+understood, any other key beside it; 'emit' what is written, and no other key; 'edit', of tasks and
+results, for editors: as 'load', but without other keys, which would be misspelt ones.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="(default: list them all)")
+    parser.add_argument(
+        "--direction",
+        choices=PURPOSES,
+        help="(default: load; with --write, emit and load)",
+    )
+    parser.add_argument(
+        "--write",
+        metavar="DIR",
+        help="write files into a folder: the schemas of MESSAGE, or all and the AsyncAPI document",
+    )
+    parser.add_argument(
+        "--example", action="store_true", help="print an example of MESSAGE, with comments"
+    )
+    parser.add_argument(
+        "--no-extensions",
+        action="store_true",
+        help="leave out the messages of other packages",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.example and (options.message is None or options.direction or options.write):
+        options.parser.error("--example takes a MESSAGE, and neither --direction nor --write")
+    if options.message is None and options.direction:
+        options.parser.error("--direction takes a MESSAGE")
+    if not options.no_extensions:
+        load_types(options)
+    try:
+        return _run(options)
+    except (DeclarationError, SchemaFolderError, UnknownNameError) as error:
+        print_error(options, str(error))
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.example:
+        write_data(example_text(find_kind(options.message)).encode())
+    elif options.write is not None:
+        chosen = None if options.message is None else _chosen(options.message, options.direction)
+        for path in write(options.write, chosen):
+            print(printable(str(path)))
+    elif options.message is not None:
+        purpose: Purpose = options.direction or "load"
+        (text,) = _chosen(options.message, purpose).values()
+        write_data(text.encode())
+    else:
+        _print_list()
+    return 0
+
+
+def _chosen(name: str, purpose: Purpose | None) -> Mapping[str, str]:
+    """The schemas of one message, by their paths in a folder. Raises UnknownNameError."""
+    purposes: tuple[Purpose, ...] = get_args(Direction) if purpose is None else (purpose,)
+    for family in families():
+        if family == name:
+            return {f"{p}/{name}.json": to_json(family_document(family, p)) for p in purposes}
+    found: Kind | None = None
+    try:
+        found = find_kind(name)
+    except UnknownNameError as unknown:
+        try:
+            return {f"{p}/{name}.json": to_json(part_document(name, p)) for p in purposes}
+        except UnknownNameError:
+            raise unknown from None
+    return {f"{p}/{found.name}.json": to_json(document(found, p)) for p in purposes}
+
+
+def _print_list() -> None:
+    known = kinds()
+    names = max(len(kind.name) for kind in known)
+    titles = max(len(kind.title or "") for kind in known)
+    for kind in known:
+        print(f"{kind.name:{names}}  {kind.title or '':{titles}}  {kind.summary}".rstrip())

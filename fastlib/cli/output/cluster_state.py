@@ -1,0 +1,123 @@
+"""Derive the state of a cluster from observed messages."""
+
+from collections import deque
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.client.observed import ObservedMessage
+from fastlib.display.message_text import domain_names, summarize_result
+from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+from fastlib.message.task import declaration_of_result
+from fastlib.message.topics import parse
+
+MAX_TASKS: Final = 1000
+"""Pending tasks; one more drops the oldest."""
+MAX_RESULTS: Final = 200
+"""Results; one more drops the oldest."""
+
+
+class PendingTask(msgspec.Struct):
+    """A task container without a result."""
+
+    host: str
+    id: str | None
+    task: str
+    names: list[str]
+    since: datetime
+    progress: dict[str | None, Progress] = {}
+    """The last report of each domain."""
+
+
+class FinishedTask(msgspec.Struct):
+    """A result, or an unreadable message."""
+
+    host: str
+    id: str | None
+    time: datetime
+    text: str
+    failed: bool
+
+
+class ClusterState:
+    """Hosts, pending tasks and last results; `add` updates them."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, tuple[Presence | None, datetime]] = {}
+        """The last presence of each host, if any, and the time of its last message."""
+        self.tasks: dict[tuple[str, str | None, int], PendingTask] = {}
+        self.results: deque[FinishedTask] = deque(maxlen=MAX_RESULTS)
+        """Newest first."""
+        self._without_id = 0
+
+    def add(self, observed: ObservedMessage[Any]) -> None:
+        """Update the state from one message."""
+        message = observed.message
+        if isinstance(message, TaskContainer):
+            self._on_task(observed, message)
+            return
+        known, _ = self.hosts.get(observed.host, (None, None))
+        self.hosts[observed.host] = known, observed.time
+        if isinstance(message, Presence):
+            self.hosts[observed.host] = message, observed.time
+        elif isinstance(message, Progress):
+            self._on_progress(observed, message)
+        elif isinstance(message, ResultContainer):
+            self._on_result(observed, message)
+        else:
+            text = f"{message_kind(observed)} cannot be read: {observed.error}"
+            self._add_result(observed, None, text, failed=True)
+
+    def _on_task(self, observed: ObservedMessage[Any], container: TaskContainer) -> None:
+        names = domain_names(container)
+        self._add_task(
+            PendingTask(observed.host, container.id, container.task, names, observed.time)
+        )
+
+    def _add_task(self, task: PendingTask) -> None:
+        # A peer may send several tasks without an id; numbers distinguish them.
+        self._without_id += task.id is None
+        self.tasks[task.host, task.id, 0 if task.id is not None else self._without_id] = task
+        for key in list(islice(self.tasks, max(0, len(self.tasks) - MAX_TASKS))):
+            del self.tasks[key]
+
+    def _on_progress(self, observed: ObservedMessage[Any], progress: Progress) -> None:
+        if progress.id is None:
+            return
+        key = (observed.host, progress.id, 0)
+        if key not in self.tasks:  # sent before the first observed message
+            names = [progress.vm_name] if progress.vm_name else []
+            title = progress.task or ""
+            self._add_task(PendingTask(observed.host, progress.id, title, names, observed.time))
+        self.tasks[key].progress[progress.vm_name] = progress
+
+    def _on_result(self, observed: ObservedMessage[Any], results: ResultContainer) -> None:
+        if results.id is not None:
+            self.tasks.pop((observed.host, results.id, 0), None)
+        else:
+            self._remove_oldest(observed.host, results.result)
+        for result in results.results:
+            text = f"{results.result}: {summarize_result(result)}"
+            self._add_result(observed, results.id, text, failed=result.status != "success")
+
+    def _remove_oldest(self, host: str, title: str) -> None:
+        """Remove the oldest task without an id that the result can answer."""
+        declared = declaration_of_result(title)
+        for key, task in self.tasks.items():
+            if key[:2] == (host, None) and declared is not None and declared.task == task.task:
+                del self.tasks[key]
+                return
+
+    def _add_result(
+        self, observed: ObservedMessage[Any], id: str | None, text: str, *, failed: bool
+    ) -> None:
+        self.results.appendleft(FinishedTask(observed.host, id, observed.time, text, failed))
+
+
+def message_kind(observed: ObservedMessage[Any]) -> str:
+    """Return the kind of a message by its topic: task, result, progress or presence."""
+    match = parse(observed.topic)
+    return "message" if match is None else match.kind.lower()

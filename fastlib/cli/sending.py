@@ -1,0 +1,188 @@
+"""Send task containers to a host, and print the results."""
+
+import argparse
+import queue
+import secrets
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fastlib.cli.arguments.broker import broker_arguments
+from fastlib.cli.arguments.values import seconds
+from fastlib.cli.output.task_progress import Display, make_display
+from fastlib.cli.output.terminal import painter, write_json_line
+from fastlib.display.json_lines import message_row
+from fastlib.display.message_text import extra_result_lines, summarize_result
+from fastlib.display.text import printable
+from fastlib.message import ResultContainer, TaskContainer
+
+from .connection import exit_status_of, open_client
+from .errors import FAILED, TIMED_OUT, print_error
+
+if TYPE_CHECKING:
+    from fastlib.client import Handle, MigfraClient
+
+RESULT_SECONDS: Final = 600.0
+SILENCE_SECONDS: Final = 3.0
+"""Without an answer for this time, print whether the host's daemon is offline or unknown."""
+
+
+def add_result_options(group: Any) -> None:
+    """Add the options for the timeout and the format of results."""
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=RESULT_SECONDS,
+        help=f"how long to wait for a result (default: {RESULT_SECONDS:g})",
+    )
+    group.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="results as lines of text or as JSON, one object a line (default: text)",
+    )
+
+
+def send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
+    """Send containers to `options.host`; print their results, or their ids without `--wait`.
+
+    Returns the exit status.
+    """
+    return exit_status_of(options, partial(_send_containers, options, containers))
+
+
+def _send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
+    named = [container if container.id else _with_new_id(container) for container in containers]
+    with open_client(options) as client:
+        if options.wait:
+            return _ResultPrinter(options, client).run(named)
+        for container in named:
+            client.submit(options.host, container)
+    for container in named:  # the broker has confirmed them by now
+        _print_sent(options, container.id)
+    return 0
+
+
+def _with_new_id(container: TaskContainer) -> TaskContainer:
+    return msgspec.structs.replace(container, id=secrets.token_hex(8))
+
+
+def _print_sent(options: argparse.Namespace, id: str | None) -> None:
+    if options.format == "json":
+        write_json_line({"host": options.host, "id": id})
+    else:
+        print(printable(str(id)))
+
+
+class _ResultPrinter:
+    """Sends tasks, and prints progress and results until every task has a result."""
+
+    def __init__(self, options: argparse.Namespace, client: "MigfraClient") -> None:
+        self._options = options
+        self._client = client
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._pending: dict[str, TaskContainer] = {}
+        """Containers without a result, by id."""
+        self._statuses: set[int] = {0}
+        self._silence_reported = False
+
+    def run(self, containers: Sequence[TaskContainer]) -> int:
+        try:
+            with make_display() as display:
+                for container in containers:
+                    self._send(container, display)
+                while self._pending:
+                    handle = self._next(display)
+                    del self._pending[handle.id]
+                    display.end(handle.host, handle.id)
+                    with display.paused():
+                        self._statuses.add(self._print(handle))
+        except KeyboardInterrupt:
+            for container in self._pending.values():
+                self._print_how_to_continue(container)
+            raise
+        return FAILED if FAILED in self._statuses else max(self._statuses)
+
+    def _next(self, display: Display) -> "Handle[ResultContainer]":
+        """Return the next handle that has a result."""
+        handle: Handle[ResultContainer]
+        try:
+            handle = self._done.get(timeout=None if self._silence_reported else SILENCE_SECONDS)
+        except queue.Empty:
+            self._silence_reported = True
+            with display.paused():
+                self._report_silence()
+            handle = self._done.get()
+        return handle
+
+    def _report_silence(self) -> None:
+        host = self._options.host
+        presence = self._client.presences.get(host)
+        if presence is not None and presence.status == "online":
+            return
+        seen = "is offline" if presence else "has not shown itself, as C++ daemons do not"
+        print(printable(f"waiting; the daemon of {host} {seen}"), file=sys.stderr, flush=True)
+
+    def _send(self, container: TaskContainer, display: Display) -> None:
+        options = self._options
+        assert container.id is not None
+        self._pending[container.id] = container  # before sending, because an interrupt lists it
+        display.begin(options.host, container)
+        handle = self._client.submit(
+            options.host,
+            container,
+            timeout=options.timeout,
+            on_progress=lambda progress: display.report(options.host, progress),
+        )
+        handle.add_done_callback(self._done.put)
+
+    def _print(self, handle: "Handle[ResultContainer]") -> int:
+        """Print the results of a container. Return its exit status."""
+        from fastlib.client import ClientError, NoResultError
+
+        try:
+            results = handle.result()
+        except NoResultError as error:
+            print_error(self._options, str(error))
+            return TIMED_OUT
+        except ClientError as error:
+            print_error(self._options, str(error))
+            return FAILED
+        if self._options.format == "json":
+            write_json_line(
+                message_row(datetime.now().astimezone(), handle.host, "result", results)
+            )
+        else:
+            _print_results(handle.host, results)
+        return 0 if all(result.status == "success" for result in results.results) else FAILED
+
+    def _print_how_to_continue(self, container: TaskContainer) -> None:
+        host, id = self._options.host, container.id or ""
+        arguments = shlex.join([*broker_arguments(self._options), "--host", host])
+        lines = [
+            f"'{container.task}' on {host!r} goes on, its id is {id}",
+            f"  to see its result: fastlib watch {arguments}",
+            f"  to end it: fastlib cancel {shlex.quote(id)} {arguments}",
+        ]
+        for line in lines:
+            print(printable(line), file=sys.stderr)
+
+
+def _print_results(host: str, results: ResultContainer) -> None:
+    """Print one line for each result: host, id, title, domain, status, details."""
+    paint = painter(sys.stdout)
+    for result in results.results:
+        style = "mark" if result.status == "success" else "error"
+        head = printable(f"{host} {results.id} {results.result}: ")
+        print(f"{head}{paint(summarize_result(result), style)}")
+        for line in extra_result_lines(result):
+            print(f"  {line}")
+    if not results.results:
+        print(printable(f"{host} {results.id} {results.result}: no results"))
+    sys.stdout.flush()

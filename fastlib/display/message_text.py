@@ -1,0 +1,143 @@
+"""Summarize messages in one line of text."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from fastlib.codec.writer import write_tree
+from fastlib.message import Evacuate, Message, Migrate, Result, ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
+
+from .text import join_names, printable
+
+NO_DOMAIN: Final = ("", "n/a")
+"""Values of `vm-name` in results that are about no domain."""
+MAX_ERRORS: Final = 3
+"""Errors that `summarize_briefly` lists at most."""
+
+_SUMMARIZED: Final = {"vm-name", "status", "details"}
+"""Keys of a result that `summarize_result` covers."""
+
+
+# --- complete -------------------------------------------------------------------------------------
+
+
+def summarize(message: Message) -> str:
+    """Return every domain, status and detail of a message on one line."""
+    if isinstance(message, ResultContainer):
+        results = "; ".join(map(summarize_result, message.results))
+        text = f"{message.result}: {results}" if results else message.result
+    elif isinstance(message, TaskContainer):
+        names = ", ".join(domain_names(message))
+        text = f"{message.task}: {names}" if names else message.task
+    elif isinstance(message, Progress):
+        parts = (message.task, message.vm_name, format_phase(message))
+        text = ": ".join(part for part in parts if part)
+    elif isinstance(message, Presence):
+        known = (message.status, message.hypervisor, message.version)
+        text = " ".join(part for part in known if part)
+    else:
+        text = repr(message)
+    return printable(text)
+
+
+def domain_names(container: TaskContainer) -> list[str]:
+    """Return the names of the domains that the members name."""
+    names = (getattr(task, "vm_name", None) for task in container.tasks)
+    return [name for name in names if name]
+
+
+def summarize_result(result: Result) -> str:
+    """Return for example `vm1: error: no such domain`."""
+    name = "" if result.vm_name in NO_DOMAIN else f"{result.vm_name}: "
+    details = f": {result.details}" if result.details else ""
+    return printable(f"{name}{result.status}{details}")
+
+
+def format_phase(progress: Progress) -> str:
+    """Return for example `memory 42 %`."""
+    percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
+    return printable(f"{progress.phase}{percent}")
+
+
+def extra_result_lines(result: Result) -> Iterator[str]:
+    """Yield the fields of a result that `summarize_result` leaves out, as lines of YAML."""
+    tree = {key: value for key, value in result.emit().items() if key not in _SUMMARIZED}
+    if tree:
+        for line in write_tree(tree, literal=True).split("\n"):
+            if line != "---":
+                yield printable(line)
+
+
+# --- brief ----------------------------------------------------------------------------------------
+
+
+def summarize_briefly(message: Message | None) -> str:
+    """Return a message on one short line, without host and id; None is an unreadable one."""
+    if isinstance(message, TaskContainer):
+        return printable(f"{message.task}{_task_details(message)}")
+    if isinstance(message, ResultContainer):
+        return printable(f"{message.result}: {_group_results(message.results)}")
+    if isinstance(message, Presence):
+        return f"is {message.status}"
+    if isinstance(message, Progress):
+        return printable(f"{message.task} {message.vm_name or ''}: {format_phase(message)}")
+    return "unreadable message" if message is None else printable(repr(message))
+
+
+def _task_details(container: TaskContainer) -> str:
+    names = join_names(domain_names(container))
+    text = f" {names}" if names else ""
+    task = next(iter(container.tasks), None)
+    if isinstance(task, Migrate):
+        swapped = task.parameter and task.parameter.swap_with
+        text += f" to {task.destination}"
+        text += f" while {swapped.vm_name} comes back" if swapped else ""
+    elif isinstance(task, Evacuate):
+        text += f" to {join_names(task.destinations)}"
+    elif (id := getattr(task, "id", None)) is not None:
+        text += f" {id}"
+    return text
+
+
+def _group_results(results: Iterable[Result]) -> str:
+    """List the successes together, then errors with their reasons."""
+    listed = list(results)
+    good = [result.vm_name for result in listed if result.status == "success"]
+    names = join_names(name for name in good if name not in NO_DOMAIN)
+    parts = [f"success{f' {names}' if names else ''}"] if good else []
+    if len(listed) == 1 and good and listed[0].details:
+        parts = [f"{parts[0]}: {listed[0].details}"]
+    bad = [result for result in listed if result.status != "success"]
+    parts += [f"error {result.vm_name}: {result.details}" for result in bad[:MAX_ERRORS]]
+    parts += [f"{len(bad) - MAX_ERRORS} more errors"] if len(bad) > MAX_ERRORS else []
+    return "; ".join(parts)
+
+
+# --- as YAML --------------------------------------------------------------------------------------
+
+
+def flow_yaml(message: Message) -> str:
+    """Return a message as YAML on one line, without its outer braces, for people to read."""
+    return printable(_pairs(message.emit()))
+
+
+def _flow(tree: Any) -> str:
+    if isinstance(tree, dict):
+        return f"{{{_pairs(tree)}}}"
+    if isinstance(tree, list):
+        return f"[{', '.join(map(_flow, tree))}]"
+    return _scalar(tree)
+
+
+def _pairs(tree: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {_flow(value)}" for key, value in tree.items())
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = str(value)
+    plain = text and not set(text) & set(",[]{}#&*!|>'\"%@`") and ": " not in text
+    return text if plain else repr(text)

@@ -1,0 +1,46 @@
+"""Format names, numbers, sizes and durations for people."""
+
+from collections.abc import Iterable
+from typing import Final
+
+MAX_NAMES: Final = 8
+"""Names that `join_names` lists at most."""
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, with every non-printable character as a Python escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def plural(number: int, noun: str) -> str:
+    """Return `1 host` or `2 hosts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return at most `MAX_NAMES` names, and how many more there are."""
+    listed = list(names)
+    if len(listed) > MAX_NAMES:
+        return f"{', '.join(listed[: MAX_NAMES - 1])} and {len(listed) - MAX_NAMES + 1} more"
+    return ", ".join(listed)
+
+
+def byte_size(number: float, decimals: int = 1) -> str:
+    """Return a number of bytes in the largest unit up to TiB that keeps it at least 1."""
+    value = float(number)
+    if value < 1024:
+        return f"{value:.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.{decimals}f} {unit}"
+    return f"{value / 1024:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds, or milliseconds below one second."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

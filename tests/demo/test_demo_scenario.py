@@ -1,0 +1,224 @@
+"""The story, played from Python: what it tells, and that it notices what goes wrong."""
+
+import asyncio
+import re
+import tempfile
+
+import pytest
+
+from fastlib import Result, ResultContainer, Start, TaskContainer
+from fastlib.cli.commands import demo as command
+from fastlib.client import ObservedMessage
+from fastlib.demo import Settings, SettingsError, TextView, run
+from fastlib.demo.cluster import DemoCluster
+from fastlib.demo.invariants import InvariantChecker
+from fastlib.demo.observer import Observer
+from fastlib.display.message_text import _flow, summarize_briefly
+from fastlib.message.topics import RESULT, TASK
+from fastlib.migfra.hypervisors.simulated import (
+    Cluster,
+    ClusterDescription,
+    DomainDescription,
+    Fault,
+    HostDescription,
+)
+
+FAST = {"speed": 100.0}
+
+
+def told(**settings):
+    """The lines and the summary of a story."""
+    lines = []
+    summary = asyncio.run(run(Settings(**(FAST | settings)), TextView(lines.append)))
+    return lines, summary
+
+
+def sent(lines):
+    """What the scheduler sent for the first time."""
+    return [line for line in lines if "->" in line[:8] and "(again)" not in line]
+
+
+def test_the_story():
+    lines, summary = told()
+    assert (summary.ok, summary.problems) == (True, [])
+    assert [step.title for step in summary.steps] == [
+        "3 daemons start",
+        "8 VMs start",
+        "a VM migrates live",
+        "a pair of VMs swap hosts",
+        "a VM gets new CPUs",
+        "a VM is suspended",
+        "a VM is resumed",
+        "a host is evacuated under load",
+        "a migration is cancelled half-way",
+        "a daemon is killed during a migration",
+        "all VMs stop",
+        "all daemons quit",
+    ]
+    assert all(step.done for step in summary.steps)
+    # 8 starts, 8 stops, a repin, two suspends, a resume, an evacuation, a cancel, three quits, and
+    # the migrations: one, a swap, one under load, one cancelled, one lost and one in its stead.
+    assert summary.tasks == 8 + 8 + 1 + 2 + 1 + 1 + 1 + 3 + 6
+    assert summary.executed == summary.tasks - 1 - 3  # cancel and quit are the daemon's own
+    assert summary.results["error"] == 2  # the cancelled one and the lost one
+    assert summary.interrupted == 2
+    evacuated = next(line for line in lines if "node evacuated: success" in line)
+    assert summary.migrations == 1 + 2 + 1 + 1 + len(re.findall("vm-", evacuated))
+    assert summary.bytes_moved > summary.migrations << 31  # the smallest VM has 2 GiB
+    assert 0 < summary.longest_downtime < summary.cluster_seconds
+    assert summary.restarts == 1
+    assert summary.repeated >= 1
+    assert lines[-1].endswith("each task has exactly one result, and none was executed twice")
+
+
+def test_the_same_seed_tells_the_same_story():
+    first, second, other = told(), told(), told(seed=2)
+    assert sorted(sent(first[0])) == sorted(sent(second[0]))
+    assert sorted(sent(first[0])) != sorted(sent(other[0]))
+    assert other[1].ok
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = dict(Cluster._named)
+    assert told()[1].ok
+    assert list(tmp_path.iterdir()) == []
+    assert Cluster._named == before
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "step", "text"),
+    [
+        ("start", 2, "does not start on demo-"),
+        ("migrate", 3, "migrate vm"),
+        ("repin", 5, "repin vm"),
+        ("stop", 11, "stop vm"),
+    ],
+)
+def test_a_fault_ends_the_story(task, step, text):
+    lines, summary = told(faults=[Fault(kind="error", task=task, text="planned")])
+    assert not summary.ok
+    assert [step.done for step in summary.steps] == [True] * (step - 1) + [False]
+    (problem,) = summary.problems
+    assert problem.startswith(f"step {step}, ")
+    assert text in problem
+    assert "planned" in problem
+    assert "the demo FAILED" in lines
+    assert lines[-1] == f"  problem     {problem}"
+
+
+def test_a_hypervisor_that_hangs_is_given_up():
+    fault = Fault(kind="hang", task="suspend")
+    _, summary = told(faults=[fault], timeout=0.5)
+    assert not summary.ok
+    assert "step 6" in summary.problems[0]
+    assert "suspend vm" in summary.problems[0]
+
+
+def test_the_exit_status_says_how_it_went(capsys):
+    options = None  # only for what is complained of
+    settings = Settings(faults=[Fault(kind="error", task="migrate")], **FAST)
+    assert command.run_demo(settings, TextView(print), options) == 1
+    assert "FAILED" in capsys.readouterr().out
+    assert command.run_demo(Settings(**FAST), TextView(print), options) == 0
+
+
+def test_a_daemon_without_its_journal_is_noticed(monkeypatch):
+    """It forgets what it has executed, and executes what it is sent again."""
+    start_daemon = DemoCluster.start_daemon
+
+    async def forgetful(cluster: DemoCluster, host: str) -> None:
+        for file in cluster._journals.glob(f"{host}*"):
+            file.unlink()
+        await start_daemon(cluster, host)
+
+    monkeypatch.setattr(DemoCluster, "start_daemon", forgetful)
+    _, summary = told(timeout=2.0)
+    assert not summary.ok
+    assert any("executed more than once" in problem for problem in summary.problems)
+
+
+def test_the_guard_sees_what_must_not_be():
+    description = ClusterDescription(
+        hosts=[HostDescription(name="a"), HostDescription(name="b")],
+        domains=[DomainDescription(name="vm1", host="a"), DomainDescription(name="vm2", host="b")],
+    )
+    with Cluster(description) as cluster:
+        invariants = InvariantChecker(cluster)
+        invariants.running = {"vm1", "vm2"}
+        invariants.check()
+        assert invariants.problems == []
+        cluster.stop("vm1", "a")
+        invariants.check()
+        invariants.check()
+        assert invariants.problems == ["vm1 is on 0 hosts"]
+        assert invariants.checks == 3
+
+
+def observed(topic, message):
+    from datetime import UTC, datetime
+
+    return ObservedMessage(
+        host="a", topic=topic("a"), time=datetime.now(UTC), payload=b"", message=message
+    )
+
+
+def test_the_witness_wants_one_answer_each():
+    observer = Observer(["a"])
+    container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
+
+    def answer(status, id="1"):
+        results = ResultContainer(
+            result="vm started", id=id, results=[Result(vm_name="vm1", status=status)]
+        )
+        observer.record(observed(RESULT, results))
+
+    observer.record(observed(TASK, container))
+    assert observer.violations() == ["'start vm' 1 to a has 0 answers"]
+    answer("success")
+    assert observer.violations() == []
+    answer("success")
+    assert observer.violations() == ["'start vm' 1 to a was sent 1 times and answered 2 times"]
+    observer.record(observed(TASK, container))
+    assert observer.violations() == []
+    answer("error")
+    assert observer.violations() == ["'start vm' 1 to a has 2 answers"]
+    answer("success", id="2")
+    assert observer.violations()[0] == "a answered 2, which nobody sent"
+
+
+# --- settings and words ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hosts": 2},
+        {"hosts": 1001, "vms": 9999},
+        {"hosts": 5, "vms": 9},
+        {"speed": 0},
+        {"speed": float("nan")},
+        {"seed": -1},
+        {"pause": -1},
+        {"timeout": 0},
+    ],
+)
+def test_settings_that_cannot_be(wrong):
+    with pytest.raises(SettingsError):
+        Settings(**wrong)
+
+
+def test_words():
+    tasks = [Start(vm_name=f"vm{number}") for number in range(10)]
+    container = TaskContainer(tasks=tasks, id="1")
+    names = "vm0, vm1, vm2, vm3, vm4, vm5, vm6"
+    assert summarize_briefly(container) == f"start vm {names} and 3 more"
+    results = [Result(vm_name="vm1", status="error", details="\033[31mred")]
+    assert summarize_briefly(ResultContainer(result="vm started", results=results)) == (
+        r"vm started: error vm1: \x1b[31mred"
+    )
+    tree = {"a": [1, True, "x: y"], "b": {"c": 0.5, "d": "e"}}
+    assert _flow(tree) == "{a: [1, true, 'x: y'], b: {c: 0.500, d: e}}"
