@@ -15,6 +15,7 @@ from fastlib.codec.load_context import Unknown
 from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Shape
 
+from .annotations import body_annotations
 from .registry import REGISTRY, check_title, register
 from .topics import Topic
 
@@ -30,7 +31,7 @@ class DeclarationMeta(msgspec.StructMeta):
     ) -> "DeclarationMeta":
         # Messages are trees of immutable values, so the garbage collector need not look at them.
         extensions = {getattr(base, "__extensions__", None) for base in bases}
-        for attribute, hint in namespace.get("__annotations__", {}).items():
+        for attribute, hint in body_annotations(namespace).items():
             if attribute in _RESERVED | extensions and "ClassVar" not in str(hint):
                 raise DeclarationError(
                     f"{name}.{attribute}: every message has something of that name; take another "
