@@ -4,6 +4,7 @@ Tests that this machine cannot run are skipped, and the end of the run prints th
 """
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -100,3 +101,10 @@ def _skip_without_laboratory(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     end_of_run.print_sections(terminalreporter)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[[object], None]:
+    """Keep a measured figure, which the end of the run prints."""
+    title = f"measured by {request.path.parent.relative_to(request.config.rootpath)}"
+    return lambda figure: end_of_run.add_figure(request.node, title, figure)

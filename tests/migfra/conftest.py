@@ -1,4 +1,4 @@
-"""What the tests of the daemon share; what they have measured is told at the end of the run."""
+"""Fixtures of the tests of the daemon."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,25 +8,6 @@ from typing import Any
 import pytest
 
 from tests.support.migfra.bench import Bench, Play
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """The lines that tests have kept."""
-    if lines := config.stash.get(FIGURES, []):
-        terminalreporter.section("the daemon under load")
-        for line in lines:
-            terminalreporter.line(line)
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Keep a line for the end of the run."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda figure: lines.append(f"{request.node.name}: {figure}")
 
 
 @pytest.fixture

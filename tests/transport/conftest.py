@@ -13,25 +13,6 @@ from tests.support.embedded_limits import expect_lacks
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.transport.places import Place, tls_options
 
-FIGURES = pytest.StashKey[list[str]]()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """What the fault tests have measured."""
-    if lines := config.stash.get(FIGURES, []):
-        terminalreporter.section("transport under faults")
-        for line in lines:
-            terminalreporter.line(line)
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Keep a line for the end of the run."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda figure: lines.append(f"{request.node.name}: {figure}")
-
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:

@@ -1,32 +1,22 @@
-"""What the tests of libvirt need, and why they are skipped where that is missing."""
+"""Skip the tests of libvirt, with the reason, where its Python bindings are missing."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-REASONS = pytest.StashKey[set[str]]()
+from tests.support import end_of_run
+
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(config, items):
-    """Skip what cannot run here, and keep the reason for the end of the run."""
-    reasons = config.stash.setdefault(REASONS, set())
-    if importlib.util.find_spec("libvirt") is not None:
-        return
-    why = "libvirt-python is not installed: pip install 'fastlib[libvirt]'"
-    for item in items:
-        if item.path.parent == HERE and "without_libvirt" not in item.keywords:
-            item.add_marker(pytest.mark.skip(reason=why))
-            reasons.add(f"{item.path.name} is not run: {why}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("libvirt") is None:
+        own = [item for item in items if item.path.parent == HERE]
+        skipped = [item for item in own if not item.get_closest_marker("without_libvirt")]
+        why = "libvirt-python is not installed: pip install 'fastlib[libvirt]'"
+        end_of_run.skip(skipped, "libvirt is not tested completely", why)
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "without_libvirt: runs without libvirt-python")
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if reasons := config.stash.get(REASONS, set()):
-        terminalreporter.section("libvirt is not tested in whole", sep="!")
-        for reason in sorted(reasons):
-            terminalreporter.line(reason)

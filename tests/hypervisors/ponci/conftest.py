@@ -1,34 +1,21 @@
-"""What the tests of ponci need, and why they are skipped where that is missing."""
+"""Skip the tests that make cgroups, with the reason, where this machine permits none."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.support import end_of_run
 from tests.support.ponci.trees import why_not
 
 HERE = Path(__file__).parent
-REASONS = pytest.StashKey[set[str]]()
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cgroups: makes cgroups on this machine")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Skip what cannot run here, and keep the reason for the end of the run."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     own = [item for item in items if item.path.parent == HERE]
-    _skip(config, [item for item in own if item.get_closest_marker("cgroups")], why_not)
-
-
-def _skip(config, items, reason):
-    if items and (why := reason()):
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason=why))
-            config.stash.setdefault(REASONS, set()).add(f"{item.path.name} is not run: {why}")
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if reasons := config.stash.get(REASONS, set()):
-        terminalreporter.section("ponci is not tested in whole", sep="!")
-        for reason in sorted(reasons):
-            terminalreporter.line(reason)
+    found = [item for item in own if item.get_closest_marker("cgroups")]
+    if found and (why := why_not()):
+        end_of_run.skip(found, "ponci is not tested completely", why)
