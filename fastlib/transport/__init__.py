@@ -1,7 +1,8 @@
-"""How messages travel: payloads of bytes on topics, by MQTT or within this process.
+"""The transport: payloads of bytes on topics, by MQTT or within this process.
 
-`connect` gives a `Communicator`, `connect_async` an `AsyncCommunicator`. Which broker is said by
-the options: `MqttOptions`, or `MemoryOptions` with a `MemoryBroker`. Knows nothing of what is said.
+`connect` returns a `Communicator`, `connect_async` an `AsyncCommunicator`. The options choose the
+broker: `MqttOptions`, or `MemoryOptions` with a `MemoryBroker`. The transport does not know the
+message types.
 """
 
 from .aio import AsyncCommunicator

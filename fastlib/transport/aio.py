@@ -1,4 +1,4 @@
-"""The communicator for coroutines: the same, awaited."""
+"""The communicator for coroutines. It has the methods of the communicator for threads."""
 
 import asyncio
 import time
@@ -10,13 +10,19 @@ from types import TracebackType
 from typing import ParamSpec, Self
 
 from .communicator import GRACE_SECONDS
-from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
+from .core import (
+    CLOSE_SECONDS,
+    CONFIRM_SECONDS,
+    CONNECT_SECONDS,
+    ROOM_SECONDS,
+    CommunicatorBase,
+    CommunicatorCore,
+)
 from .delivery import Delivery
 from .errors import (
     ClosedError,
     QueueFullError,
     SubscriptionError,
-    TransportError,
     UndeliveredError,
 )
 from .futures import wait_async
@@ -31,14 +37,14 @@ P = ParamSpec("P")
 AsyncCallback = Callable[[ReceivedMessage], Awaitable[None]]
 
 
-class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
+class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncCommunicator"]):
     """`Communicator` for coroutines; `connect_async` makes one. It belongs to one event loop."""
 
     def __init__(
         self, link: Link, *, publish_topic: str | None = None, subscribe_topic: str | None = None
     ) -> None:
-        """`open` connects. Users call `connect_async`, which knows the links."""
-        self._core = Core(link, publish_topic, subscribe_topic)
+        """`open` connects. Users call `connect_async`, which makes the link."""
+        self._core = CommunicatorCore(link, publish_topic, subscribe_topic)
         self._calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._caller: asyncio.Task[None] | None = None
 
@@ -47,7 +53,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         link = self._core.link
         try:
             core = self._core
-            opened = link.open(core.arrived, core.ended, core.reconnected, timeout)
+            opened = link.open(core.on_message, core.on_end, core.on_reconnect, timeout)
             await wait_async(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if self._core.subscribe_topic is not None:
                 await self.subscribe(self._core.subscribe_topic)
@@ -56,16 +62,6 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
             link.close(0)
             raise
         return self
-
-    @property
-    def is_connected(self) -> bool:
-        """See `Communicator.is_connected`."""
-        return self._core.link.is_connected
-
-    @property
-    def last_error(self) -> TransportError | None:
-        """See `Communicator.last_error`."""
-        return self._core.link.last_error
 
     async def send(
         self,
@@ -76,7 +72,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         *,
         timeout: float = ROOM_SECONDS,
     ) -> Delivery:
-        """See `Communicator.send`. Await what it returns to wait for the broker."""
+        """See `Communicator.send`. Await the delivery to wait for the broker."""
         delivery = self._core.delivery(payload, topic, qos, retain)
         deadline = time.monotonic() + timeout
         while True:
@@ -89,7 +85,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
                 try:
                     await wait_async(self._core.link.room(), rest, "room")
                 except TimeoutError:
-                    continue  # for a last try
+                    continue  # with a last try
             else:
                 return delivery
 
@@ -139,17 +135,17 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
-        self._core.on_reconnect(self._sink(callback))
+        self._core.add_reconnect_listener(self._sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """See `Communicator.on_close`. A plain function, called in the loop."""
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody in it waits any more
+            with suppress(RuntimeError):  # the loop is closed, so nothing in it waits any more
                 loop.call_soon_threadsafe(callback)
 
-        return self._core.on_close(ended)
+        return self._core.add_close_listener(ended)
 
     async def receive(
         self, topic: str | None = None, timeout: float | None = None
@@ -158,14 +154,14 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         return await self._receive(self._core.inbox(topic), timeout)
 
     async def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
-        await asyncio.sleep(0)  # lets others run, however fast messages come
+        await asyncio.sleep(0)  # other tasks must run even if there is always a message
         if (message := inbox.poll()) is not None:
             return message
         future = inbox.take()
         try:
             return await wait_async(future, timeout, f"a message to {inbox.pattern!r}")
         except BaseException:
-            inbox.give_up(future)
+            inbox.cancel(future)
             raise
 
     async def messages(self, topic: str | None = None) -> AsyncIterator[ReceivedMessage]:
@@ -196,7 +192,7 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
             return
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.sleep(0)  # what the network thread has just handed over gets in
+                await asyncio.sleep(0)  # the last calls of the network thread must enter the queue
                 await self._calls.join()
         except TimeoutError:
             if left := self._calls.qsize():
@@ -218,7 +214,4 @@ class AsyncCommunicator(AbstractAsyncContextManager["AsyncCommunicator"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # the error on its way says more
-
-    def __repr__(self) -> str:
-        return f"<AsyncCommunicator {self._core.link.name}>"
+            log.error("%s", undelivered)  # must not hide the error of the block

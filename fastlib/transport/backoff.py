@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""The pauses between retries."""
 
 import random
 from typing import Final
@@ -7,7 +7,7 @@ from typing import Final
 class Backoff:
     """Pauses that double from `least` to `most` seconds, each shortened by up to a third at random.
 
-    At random, so that the clients of a broker that was restarted do not all come back at once.
+    The random part spreads the clients of a restarted broker over time.
     """
 
     def __init__(self, least: float, most: float) -> None:
@@ -16,15 +16,15 @@ class Backoff:
         self._next = least
 
     def pause(self) -> float:
-        """The next pause, in seconds."""
+        """Return the next pause in seconds."""
         pause = self._next
         self._next = min(self.most, pause * 2)
         return pause * random.uniform(2 / 3, 1)  # noqa: S311  # no secret
 
-    def slowest(self) -> None:
-        """From now on wait as long as it gets."""
+    def use_longest(self) -> None:
+        """Continue with the longest pause."""
         self._next = self.most
 
     def reset(self) -> None:
-        """The connection has proved itself."""
+        """Start again with the shortest pause."""
         self._next = self._least

@@ -1,4 +1,4 @@
-"""The thread that runs the callbacks of users, so that none of them holds up the network."""
+"""The thread that runs the user's callbacks, which must not block the network."""
 
 import threading
 import time
@@ -13,8 +13,8 @@ log = getLogger("fastlib.transport")
 P = ParamSpec("P")
 
 
-class Callbacks:
-    """Runs callbacks one after the other, in the order of what they are called for."""
+class CallbackThread:
+    """Runs callbacks one after the other, in the order of their messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -24,7 +24,7 @@ class Callbacks:
         self._left = 0
 
     def sink(self, callback: Callable[P, None]) -> Callable[P, None]:
-        """What enqueues a call of the callback."""
+        """Return a function that queues a call of the callback."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
@@ -48,14 +48,16 @@ class Callbacks:
                     self._idle.notify_all()
 
     def finish(self, timeout: float) -> None:
-        """Let the callbacks see what has come, for at most `timeout` seconds; log what is left."""
+        """Run the queued calls for at most `timeout` seconds; log how many are left."""
         if self._thread is None:
             return
         inside = threading.current_thread() is self._thread
         deadline = time.monotonic() + timeout
         with self._idle:
             while self._left > inside and (rest := deadline - time.monotonic()) > 0:
-                if inside:  # the callback itself closes: what waits behind it cannot run before
+                if (
+                    inside
+                ):  # a callback calls `close`: the calls behind it cannot run before it returns
                     break
                 self._idle.wait(rest)
             left = self._left - inside

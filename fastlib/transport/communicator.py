@@ -7,10 +7,17 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self
 
-from .callbacks import Callbacks
-from .core import CLOSE_SECONDS, CONFIRM_SECONDS, CONNECT_SECONDS, ROOM_SECONDS, Core
+from .callbacks import CallbackThread
+from .core import (
+    CLOSE_SECONDS,
+    CONFIRM_SECONDS,
+    CONNECT_SECONDS,
+    ROOM_SECONDS,
+    CommunicatorBase,
+    CommunicatorCore,
+)
 from .delivery import Delivery
-from .errors import QueueFullError, SubscriptionError, TransportError, UndeliveredError
+from .errors import QueueFullError, SubscriptionError, UndeliveredError
 from .futures import wait
 from .inbox import Inbox
 from .link import Link
@@ -19,14 +26,13 @@ from .messages import ReceivedMessage
 log = getLogger("fastlib.transport")
 
 GRACE_SECONDS = 10.0
-"""How much longer than its timeout a link may take to end; it is a bound for what cannot be."""
+"""The time after its timeout in which a link must end. It bounds a bug of the link."""
 
 
-class Communicator(AbstractContextManager["Communicator"]):
+class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
     """Sends and receives messages: payloads of bytes on topics. `connect` makes one.
 
-    Every method may be called from any thread. Every wait ends: at its timeout, with `close`, or
-    by Ctrl-C.
+    Every method may be called from any thread. A timeout, `close` and Ctrl-C end every wait.
     """
 
     def __init__(
@@ -37,12 +43,12 @@ class Communicator(AbstractContextManager["Communicator"]):
         subscribe_topic: str | None = None,
         timeout: float = CONNECT_SECONDS,
     ) -> None:
-        """Connect over `link`. Users call `connect`, which knows the links."""
-        self._core = Core(link, publish_topic, subscribe_topic)
-        self._callbacks = Callbacks(f"fastlib callbacks {link.name}")
+        """Connect over `link`. Users call `connect`, which makes the link."""
+        self._core = CommunicatorCore(link, publish_topic, subscribe_topic)
+        self._callbacks = CallbackThread(f"fastlib callbacks {link.name}")
         try:
             core = self._core
-            opened = link.open(core.arrived, core.ended, core.reconnected, timeout)
+            opened = link.open(core.on_message, core.on_end, core.on_reconnect, timeout)
             wait(opened, timeout + GRACE_SECONDS, f"the connection of {link.name}")
             if subscribe_topic is not None:
                 self.subscribe(subscribe_topic)
@@ -50,19 +56,6 @@ class Communicator(AbstractContextManager["Communicator"]):
             self._core.stop_arrivals()
             link.close(0)
             raise
-
-    @property
-    def is_connected(self) -> bool:
-        """True while there is a connection that the broker has accepted.
-
-        A connection that breaks is made again by itself, with growing pauses.
-        """
-        return self._core.link.is_connected
-
-    @property
-    def last_error(self) -> TransportError | None:
-        """Why there is no connection, or none that lasts; None if all is well."""
-        return self._core.link.last_error
 
     def send(
         self,
@@ -75,11 +68,11 @@ class Communicator(AbstractContextManager["Communicator"]):
     ) -> Delivery:
         """Accept a message for sending; `topic` defaults to the options' `publish_topic`.
 
-        While there is no connection, messages are kept, up to the options' `max_pending`. When
-        as many wait, this waits for room at most `timeout` seconds, and without a connection not
-        at all. Returns without waiting for the broker: see `Delivery`.
+        Without a connection, up to `max_pending` messages (see the options) are queued. If the
+        queue is full, this waits for room, at most `timeout` seconds, and without a connection not
+        at all. It does not wait for the broker: see `Delivery`.
 
-        Raises QueueFullError if there is no room, TopicError, OptionsError or ClosedError; the
+        Raises QueueFullError if there is no room, TopicError, OptionsError or ClosedError. The
         message was not accepted then.
         """
         delivery = self._core.delivery(payload, topic, qos, retain)
@@ -94,7 +87,7 @@ class Communicator(AbstractContextManager["Communicator"]):
                 try:
                     wait(self._core.link.room(), rest, "room")
                 except TimeoutError:
-                    continue  # for a last try
+                    continue  # with a last try
             else:
                 return delivery
 
@@ -109,14 +102,14 @@ class Communicator(AbstractContextManager["Communicator"]):
     ) -> None:
         """Subscribe to a topic or a filter with `+` and `#`, now and after each reconnect.
 
-        With a callback, a thread of the communicator calls it for one message after the other; an
-        exception of it is logged. Without one, `receive` has the messages. With `manual_ack` the
-        broker keeps each message until `ReceivedMessage.ack` is called and sends it again to a
-        session that is resumed; otherwise it is acknowledged when it arrives.
+        A thread of the communicator calls the callback for one message after the other, and logs
+        its exceptions. Without a callback, `receive` returns the messages. With `manual_ack`, the
+        broker keeps each message until `ReceivedMessage.ack` is called, and repeats it to a
+        resumed session. Otherwise a message is acknowledged when it arrives.
 
-        Returns when the broker has confirmed it. Raises WaitTimeoutError after `timeout` seconds,
-        RefusedError, SubscriptionError if `topic` is subscribed to already, TopicError or
-        ClosedError; there is no subscription then.
+        Returns when the broker has confirmed the subscription. Raises WaitTimeoutError after
+        `timeout` seconds, RefusedError, SubscriptionError if there is a subscription to `topic`,
+        TopicError or ClosedError. There is no subscription then.
         """
         sink = None if callback is None else self._callbacks.sink(callback)
         confirmed = self._core.subscribe(topic, qos, sink, manual_ack)
@@ -128,34 +121,34 @@ class Communicator(AbstractContextManager["Communicator"]):
             raise
 
     def unsubscribe(self, topic: str) -> None:
-        """End the subscription to `topic`, the very text that was subscribed to.
+        """End the subscription to `topic`, which must be the same text as in `subscribe`.
 
         Raises SubscriptionError if there is none.
         """
         self._core.unsubscribe(topic)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called whenever a connection that was lost has been made again.
+        """Call `callback` each time after a lost connection was renewed.
 
-        By then the subscriptions are on their way to the broker. It is called in the thread of the
-        other callbacks, in order with them; an exception of it is logged.
+        The subscriptions were sent to the broker before. It runs in the thread of the other
+        callbacks, in order with them. Its exceptions are logged.
         """
-        self._core.on_reconnect(self._callbacks.sink(callback))
+        self._core.add_reconnect_listener(self._callbacks.sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called once when this is closed or has broken down, at once if it is.
+        """Call `callback` once when this is closed or has failed for good, or at once if it is.
 
-        It is called in whatever thread ends the connection and must not wait; an exception of it
-        is logged. Returns a function that takes it back.
+        It runs in the thread that ends the connection, and must not wait. Its exceptions are
+        logged. Returns a function that removes the callback.
         """
-        return self._core.on_close(callback)
+        return self._core.add_close_listener(callback)
 
     def receive(self, topic: str | None = None, timeout: float | None = None) -> ReceivedMessage:
-        """The next message of a subscription that has no callback.
+        """Return the next message of a subscription that has no callback.
 
-        `topic` is the text that was subscribed to; None is the options' `subscribe_topic`, or
-        else the only such subscription. Waits at most `timeout` seconds; None waits until there
-        is a message, `close` is called or Ctrl-C is pressed.
+        `topic` is the text of the subscription. None is the options' `subscribe_topic`, or the
+        only subscription without a callback. Waits at most `timeout` seconds; with None, only a
+        message, `close` or Ctrl-C ends the wait.
 
         Raises WaitTimeoutError, SubscriptionError or ClosedError.
         """
@@ -168,14 +161,14 @@ class Communicator(AbstractContextManager["Communicator"]):
         try:
             return wait(future, timeout, f"a message to {inbox.pattern!r}")
         except BaseException:
-            inbox.give_up(future)
+            inbox.cancel(future)
             raise
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Let callbacks finish, deliver what was accepted, then disconnect; once is enough.
+        """Finish the callbacks, deliver the accepted messages, then disconnect.
 
-        Raises UndeliveredError if messages are not confirmed after `timeout` seconds. The
-        communicator is closed all the same.
+        May be called again. Raises UndeliveredError if messages are not confirmed after `timeout`
+        seconds. The communicator is closed then, too.
         """
         if not self._core.stop_arrivals():
             return
@@ -200,7 +193,4 @@ class Communicator(AbstractContextManager["Communicator"]):
         except UndeliveredError as undelivered:
             if error is None:
                 raise
-            log.error("%s", undelivered)  # the error on its way says more
-
-    def __repr__(self) -> str:
-        return f"<Communicator {self._core.link.name}>"
+            log.error("%s", undelivered)  # must not hide the error of the block

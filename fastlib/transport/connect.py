@@ -1,4 +1,4 @@
-"""`connect` and `connect_async`: from options to a communicator."""
+"""Connect: make a communicator from options."""
 
 from fastlib.extras import needs_extra
 
@@ -21,10 +21,10 @@ def _link(options: MqttOptions | MemoryOptions) -> Link:
 def connect(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> Communicator:
-    """A communicator that is connected. A broker that is not there yet is tried again.
+    """Return a connected communicator. Retries while the broker is unreachable.
 
-    Raises ConnectError after `timeout` seconds, RefusedError at once where another try would not
-    help, such as for a wrong password, OptionsError and MissingExtraError.
+    Raises ConnectError after `timeout` seconds, RefusedError at once if a retry would not help
+    (for example with a wrong password), OptionsError and MissingExtraError.
     """
     return Communicator(
         _link(options),
@@ -37,7 +37,7 @@ def connect(
 async def connect_async(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> AsyncCommunicator:
-    """The same for coroutines: `async with await connect_async(options) as communicator`."""
+    """See `connect`: `async with await connect_async(options) as communicator`."""
     communicator = AsyncCommunicator(
         _link(options),
         publish_topic=options.publish_topic,

@@ -1,4 +1,4 @@
-"""The one implementation under both faces: subscriptions over a link, without any waiting."""
+"""The part that both communicators share: subscriptions over a link. It never waits."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from .routes import Route, Routes
 log = getLogger("fastlib.transport")
 
 MAX_PAYLOAD: Final = 268_435_455 - 65_535 - 16
-"""Bytes of the largest payload that fits into an MQTT packet with any topic."""
+"""The maximum size of a payload in bytes: it fits into an MQTT packet with any topic."""
 
 CONNECT_SECONDS: Final = 30.0
 CONFIRM_SECONDS: Final = 30.0
@@ -25,8 +25,8 @@ ROOM_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 30.0
 
 
-class Core:
-    """Subscriptions and messages of one communicator."""
+class CommunicatorCore:
+    """The subscriptions, inboxes and listeners of one communicator."""
 
     def __init__(self, link: Link, publish_topic: str | None, subscribe_topic: str | None) -> None:
         self.link: Final = link
@@ -37,17 +37,17 @@ class Core:
         self._inboxes: dict[str, Inbox] = {}
         self._callbacks: set[str] = set()
         self._closing = False
-        self._on_reconnect: list[Callable[[], None]] = []
-        self._on_close: list[Callable[[], None]] = []
-        self._over = False
+        self._reconnect_listeners: list[Callable[[], None]] = []
+        self._close_listeners: list[Callable[[], None]] = []
+        self._ended = False
 
-    def arrived(self, arrival: InboundMessage) -> None:
-        """A message came. While closing, the broker keeps it or it is too late for it."""
+    def on_message(self, message: InboundMessage) -> None:
+        """Route a message, except while closing: it stays unacknowledged, or is dropped."""
         if not self._closing:
-            self._routes.arrived(arrival)
+            self._routes.deliver(message)
 
     def delivery(self, payload: bytes, topic: str | None, qos: int, retain: bool) -> Delivery:
-        """A message to be sent, checked."""
+        """Check a message to be sent. Raises TopicError, OptionsError and TypeError."""
         topic = topic if topic is not None else self._publish_topic
         if topic is None:
             raise TopicError("", "is empty, and the options have no `publish_topic`")
@@ -66,7 +66,7 @@ class Core:
         sink: Callable[[ReceivedMessage], None] | None,
         manual_ack: bool,
     ) -> "Future[None]":
-        """Subscribe; without a sink the messages wait in an inbox. A sink only enqueues."""
+        """Subscribe; without a sink the messages go to an inbox. A sink only enqueues."""
         check_filter(topic)
         if qos not in (0, 1, 2):
             raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
@@ -85,7 +85,7 @@ class Core:
         return self.link.subscribe(topic, qos)
 
     def unsubscribe(self, topic: str) -> None:
-        """End a subscription; whoever waits for its messages gets a SubscriptionError."""
+        """End a subscription; waiting readers get a SubscriptionError."""
         with self._lock:
             if topic not in self._inboxes and topic not in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
@@ -97,7 +97,7 @@ class Core:
             inbox.close(SubscriptionError(f"{topic!r} was unsubscribed from"))
 
     def inbox(self, topic: str | None) -> Inbox:
-        """Where the messages of a subscription wait. None is the options' or the only one."""
+        """Return the inbox of a subscription. None is the default or the only subscription."""
         with self._lock:
             if topic is None:
                 topic = self.subscribe_topic
@@ -118,27 +118,27 @@ class Core:
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
             return inbox
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        """Have `sink` called after each connect but the first. It only enqueues."""
-        self._on_reconnect.append(sink)
+    def add_reconnect_listener(self, sink: Callable[[], None]) -> None:
+        """Call `sink` after each connect but the first. It only enqueues."""
+        self._reconnect_listeners.append(sink)
 
-    def reconnected(self) -> None:
-        """The link was lost and is there again."""
-        for sink in self._on_reconnect:
+    def on_reconnect(self) -> None:
+        """Call the listeners: the link has connected again."""
+        for sink in self._reconnect_listeners:
             sink()
 
     def stop_arrivals(self) -> bool:
-        """From now on nothing arrives any more. False if that was so before."""
+        """Route no more messages. Return False if this was called before."""
         with self._lock:
             before, self._closing = self._closing, True
         return not before
 
-    def ended(self, error: TransportError) -> None:
-        """The link is no more: wake up whoever waits for a message."""
+    def on_end(self, error: TransportError) -> None:
+        """Fail all waiting readers and call the listeners: the link has ended."""
         with self._lock:
-            self._closing = self._over = True
+            self._closing = self._ended = True
             inboxes = list(self._inboxes.values())
-            sinks, self._on_close = self._on_close, []
+            sinks, self._close_listeners = self._close_listeners, []
         for inbox in inboxes:
             inbox.close(error)
         for sink in sinks:
@@ -147,20 +147,39 @@ class Core:
             except Exception:
                 log.exception("the callback %r failed", sink)
 
-    def on_close(self, sink: Callable[[], None]) -> Callable[[], None]:
-        """Have `sink` called when the link is no more, at once if that is so already.
+    def add_close_listener(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` when the link has ended, or at once if it has. Return the removal of it."""
 
-        Returns a function that takes that back.
-        """
-
-        def forget() -> None:
+        def remove() -> None:
             with self._lock:
-                if sink in self._on_close:
-                    self._on_close.remove(sink)
+                if sink in self._close_listeners:
+                    self._close_listeners.remove(sink)
 
         with self._lock:
-            if not self._over:
-                self._on_close.append(sink)
-                return forget
+            if not self._ended:
+                self._close_listeners.append(sink)
+                return remove
         sink()
-        return forget
+        return remove
+
+
+class CommunicatorBase:
+    """What the communicators for threads and for coroutines declare alike."""
+
+    _core: CommunicatorCore
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a connection that the broker has accepted.
+
+        A lost connection is renewed automatically, with growing pauses.
+        """
+        return self._core.link.is_connected
+
+    @property
+    def last_error(self) -> TransportError | None:
+        """The last failure of the connection; None while the connection is stable."""
+        return self._core.link.last_error
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core.link.name}>"

@@ -1,4 +1,4 @@
-"""What becomes of a message that was sent."""
+"""The state of a message that was accepted for sending."""
 
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -9,10 +9,10 @@ from .futures import wait, wait_async
 
 
 class Delivery:
-    """A message on its way. `wait` for it in a thread, `await` it in a coroutine, or do neither.
+    """A sent message. Optionally `wait` for it in a thread, or `await` it in a coroutine.
 
-    A message with QoS 1 or 2 is delivered when the broker has confirmed it, one with QoS 0 when
-    the operating system has taken it.
+    A message with QoS 1 or 2 is delivered when the broker has confirmed it. A message with QoS 0
+    is delivered when the operating system has taken it.
     """
 
     __slots__ = ("future", "payload", "qos", "retain", "topic")
@@ -26,14 +26,14 @@ class Delivery:
 
     @property
     def done(self) -> bool:
-        """True if it is delivered, or if it is certain that it will not be."""
+        """True if it was delivered or has failed."""
         return self.future.done()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it is delivered, at most `timeout` seconds; None waits until `close`.
 
-        Raises WaitTimeoutError, which leaves the message on its way; UndeliveredError if it was
-        given up; RefusedError if the broker (MQTT 5 only) does not take it.
+        Raises WaitTimeoutError (the message stays in flight), UndeliveredError if `close` could
+        not deliver it, and RefusedError if the broker refuses it (MQTT 5 only).
         """
         wait(self.future, timeout, f"the confirmation of a message to {self.topic}")
 
@@ -41,5 +41,5 @@ class Delivery:
         return wait_async(self.future, None, self.topic).__await__()
 
     def undelivered(self, sent: bool) -> Undelivered:
-        """The facts for an UndeliveredError."""
+        """Return the facts for an UndeliveredError."""
         return Undelivered(self.topic, self.qos, len(self.payload), sent)

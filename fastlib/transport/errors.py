@@ -3,13 +3,13 @@
 FastlibError
 └── TransportError
     ├── OptionsError          the options contradict each other or are out of range
-    ├── TopicError            no topic, or no filter, by the rules of MQTT
-    ├── SubscriptionError     nothing subscribed there, or a callback has the messages
+    ├── TopicError            an invalid topic or filter by the rules of MQTT
+    ├── SubscriptionError     no such subscription, or its messages go to a callback
     ├── ConnectError          no connection in time; has `.last`
-    │   └── RefusedError      the broker answered no; trying again would not help
+    │   └── RefusedError      the broker refuses the connection; a retry would not help
     ├── ListenError           the embedded broker cannot listen, or end
     ├── ClientIdTakenError    another client uses the same client id
-    ├── WaitTimeoutError      what was waited for did not come in time
+    ├── WaitTimeoutError      a timeout passed
     ├── QueueFullError        no room for a further message; it was not accepted
     ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
     └── ClosedError           the communicator is closed
@@ -24,7 +24,7 @@ from fastlib.codec.errors import FastlibError
 
 
 class TransportError(FastlibError):
-    """Something went wrong with how bytes travel."""
+    """Base of all errors of the transport."""
 
 
 class OptionsError(TransportError, ValueError):
@@ -41,11 +41,11 @@ class TopicError(TransportError, ValueError):
 
 
 class SubscriptionError(TransportError):
-    """There is no such subscription to receive from, or its messages go to a callback."""
+    """There is no such subscription, or its messages go to a callback."""
 
 
 class ConnectError(TransportError, ConnectionError):
-    """No connection came about in time. `last` is the last failure on the way, if there was one."""
+    """There was no connection in time. `last` is the last failure, if there was one."""
 
     def __init__(self, text: str, last: BaseException | None = None) -> None:
         self.last: Final = last
@@ -53,7 +53,7 @@ class ConnectError(TransportError, ConnectionError):
 
 
 class RefusedError(ConnectError):
-    """The broker, or the check of its certificate, said no: another try would end the same way.
+    """The broker refuses, or its certificate is invalid: a retry would fail in the same way.
 
     `code` is the MQTT 5 reason code (MQTT 3.1.1 codes are translated), or None.
     """
@@ -66,7 +66,7 @@ class RefusedError(ConnectError):
 
 
 class ListenError(TransportError, OSError):
-    """The embedded broker cannot listen, such as on a port that is in use, or does not end."""
+    """The embedded broker cannot listen, for example on a port in use, or does not end."""
 
 
 _REASONS: Final = {
@@ -84,15 +84,15 @@ _REASONS: Final = {
 
 
 def reason(code: int) -> str:
-    """A reason code of MQTT 5 in words (section 2.4 there), as far as a refusal can have it."""
+    """Return a reason code of a refusal in words (MQTT 5, section 2.4)."""
     return f"{_REASONS.get(code, 'refused')} ({code:#x})"
 
 
 class ClientIdTakenError(TransportError):
-    """Another client connects with the same client id, and the broker keeps only the newest."""
+    """Another client uses the same client id, and the broker keeps only the newest connection."""
 
     def __init__(self, client_id: str, certain: bool) -> None:
-        """`certain` is False where the broker did not say so (MQTT 3.1.1)."""
+        """`certain` is False if the broker gave no reason (MQTT 3.1.1)."""
         self.client_id: Final = client_id
         self.certain: Final = certain
         how = "uses" if certain else "probably uses"
@@ -103,11 +103,11 @@ class ClientIdTakenError(TransportError):
 
 
 class WaitTimeoutError(TransportError, TimeoutError):
-    """What was waited for did not come in time."""
+    """A timeout passed."""
 
 
 class QueueFullError(TransportError):
-    """As many messages as allowed wait for the broker already; this one was not accepted."""
+    """The maximum number of messages waits for the broker; this one was not accepted."""
 
 
 class Undelivered(msgspec.Struct, frozen=True):
@@ -116,13 +116,13 @@ class Undelivered(msgspec.Struct, frozen=True):
     topic: str
     qos: int
     size: int
-    """Bytes of the payload."""
+    """The size of the payload in bytes."""
     sent: bool
-    """True if it was on its way, so that it may have arrived after all."""
+    """True if it was in flight, so it may have arrived."""
 
 
 class UndeliveredError(TransportError):
-    """`close` could not get everything confirmed; `messages` says what, oldest first."""
+    """`close` could not deliver all messages; `messages` lists them, oldest first."""
 
     def __init__(self, messages: Iterable[Undelivered], why: str) -> None:
         self.messages: Final = tuple(messages)

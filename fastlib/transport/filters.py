@@ -19,7 +19,7 @@ def _check(text: str) -> None:
 
 
 def check_topic(topic: str) -> str:
-    """The topic, if a message can be sent to it. Raises TopicError."""
+    """Return the topic if a message can be sent to it. Raises TopicError."""
     _check(topic)
     if "+" in topic or "#" in topic:
         raise TopicError(topic, "has a wildcard, so it is a filter and no topic to send to")
@@ -27,10 +27,10 @@ def check_topic(topic: str) -> str:
 
 
 def check_filter(pattern: str) -> str:
-    """The filter, if it can be subscribed to. Raises TopicError."""
+    """Return the filter if it can be subscribed to. Raises TopicError."""
     _check(pattern)
     if pattern.startswith("$share/"):
-        # The messages come without the prefix, so that nothing here would claim them.
+        # The messages arrive without the prefix, so no subscription here would match them.
         raise TopicError(pattern, "is a shared subscription, which is not offered")
     levels = pattern.split("/")
     for level in levels:
@@ -42,7 +42,7 @@ def check_filter(pattern: str) -> str:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """True if a subscription to `pattern` gets the messages of `topic`."""
+    """Return True if a subscription to `pattern` gets the messages of `topic`."""
     if topic.startswith("$") and pattern[0] in "+#":
         return False
     levels = topic.split("/")
@@ -56,7 +56,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """True if there is a topic that both filters match."""
+    """Return True if there is a topic that both filters match."""
     if (one[0] == "$" and other[0] in "+#") or (other[0] == "$" and one[0] in "+#"):
         return False
     for a, b in zip_longest(one.split("/"), other.split("/")):
@@ -68,7 +68,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def join(one: str, other: str) -> str:
-    """The narrowest filter that matches whatever one of two overlapping filters matches."""
+    """Return the narrowest filter that matches all topics of two overlapping filters."""
     levels: list[str] = []
     for a, b in zip_longest(one.split("/"), other.split("/")):
         if a == b:

@@ -1,4 +1,4 @@
-"""The messages of one subscription, until somebody receives them."""
+"""The queue of messages of one subscription."""
 
 import threading
 from collections import deque
@@ -10,15 +10,15 @@ from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
 
-WORTH_A_WARNING = 10_000
-"""Waiting messages at which a warning is logged, then again at each doubling."""
+WARNING_LENGTH = 10_000
+"""The number of queued messages at which a warning is logged, and again at each doubling."""
 
 
 class Inbox:
-    """A queue whose readers wait by future, so that threads and coroutines can share it.
+    """A queue whose readers wait for futures, so it serves threads and coroutines.
 
-    It has no bound: what it does not hold, the broker would have to, and brokers drop what goes
-    over their bound (mosquitto: `max_queued_messages`).
+    It has no bound. With one, the broker would have to queue the rest, and brokers drop messages
+    above their own bound (mosquitto: `max_queued_messages`).
     """
 
     def __init__(self, pattern: str) -> None:
@@ -27,10 +27,10 @@ class Inbox:
         self._messages: deque[ReceivedMessage] = deque()
         self._readers: deque[Future[ReceivedMessage]] = deque()
         self._closed: TransportError | None = None
-        self._warn_at = WORTH_A_WARNING
+        self._warn_at = WARNING_LENGTH
 
     def put(self, message: ReceivedMessage) -> None:
-        """Hand a message to the reader who has waited longest, or keep it."""
+        """Give a message to the reader that has waited longest, or queue it."""
         with self._lock:
             reader = self._next_reader()
             if reader is None:
@@ -57,14 +57,14 @@ class Inbox:
             )
 
     def poll(self) -> ReceivedMessage | None:
-        """The next message if there is one: the short cut past `take`."""
+        """Return the next message if there is one: a faster `take`."""
         try:
             return self._messages.popleft()
         except IndexError:
             return None
 
     def take(self) -> "Future[ReceivedMessage]":
-        """A future for the next message. After `close`, for what is left and then the error."""
+        """Return a future of the next message. After `close` it gives the rest, then the error."""
         future: Future[ReceivedMessage] = Future()
         with self._lock:
             if self._messages:
@@ -78,8 +78,8 @@ class Inbox:
         future.set_result(message)
         return future
 
-    def give_up(self, future: "Future[ReceivedMessage]") -> None:
-        """Stop waiting; a message that came at the last moment goes back to the front."""
+    def cancel(self, future: "Future[ReceivedMessage]") -> None:
+        """Cancel a `take`. A message that arrived at the last moment returns to the front."""
         if future.cancel():
             with self._lock:
                 if future in self._readers:
@@ -93,7 +93,7 @@ class Inbox:
                 reader.set_result(future.result())
 
     def close(self, error: TransportError) -> None:
-        """Let every reader, waiting or to come, have the error."""
+        """Raise the error in all waiting readers, and in later ones when the queue is empty."""
         with self._lock:
             self._closed = error
             readers, self._readers = self._readers, deque()

@@ -1,4 +1,4 @@
-"""What a way of travelling has to offer; everything else is the same for all of them."""
+"""The interface between a communicator and a broker: one `Link` for each kind of broker."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,54 +10,54 @@ from .messages import InboundMessage
 
 
 class Link(Protocol):
-    """A connection to a broker that is kept up until `close`.
+    """A connection to a broker, which is renewed until `close`.
 
-    No method blocks: what takes time is a future. Every method may be called from any thread.
+    No method blocks: slow results are futures. Every method may be called from any thread.
     """
 
     @property
     def name(self) -> str:
-        """Who is connected to what, for logs."""
+        """The client and the broker, for logs."""
 
     @property
     def resumes(self) -> bool:
-        """True if a session may hold messages for subscriptions of an earlier program."""
+        """True if the broker may keep messages for subscriptions of an earlier program."""
 
     @property
     def is_connected(self) -> bool:
-        """True if the broker has accepted the connection and it was not lost since."""
+        """True while the broker has accepted the connection."""
 
     @property
     def last_error(self) -> TransportError | None:
-        """Why there is no connection, or none that lasts; None if all is well."""
+        """The last failure; None while the connection is stable."""
 
     def open(
         self,
-        arrived: Callable[[InboundMessage], None],
-        ended: Callable[[TransportError], None],
-        reconnected: Callable[[], None],
+        on_message: Callable[[InboundMessage], None],
+        on_end: Callable[[TransportError], None],
+        on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
-        """Connect, trying again until `timeout` seconds have passed.
+        """Connect, with retries for `timeout` seconds.
 
-        `arrived` is called in order for each message, `reconnected` after each connect but the
-        first, `ended` once when all is over. They only enqueue.
+        The link calls `on_message` for each message in order, `on_reconnect` after each connect
+        but the first, and `on_end` once after the end of the last connection. They only enqueue.
         """
 
     def send(self, delivery: Delivery) -> None:
         """Accept a message. Raises QueueFullError or ClosedError."""
 
     def room(self) -> "Future[None]":
-        """Done when `send` is worth another try, which is also the case if the connection broke."""
+        """Return a future that is done when there is room to send, or the connection is lost."""
 
     def subscribe(self, pattern: str, qos: int) -> "Future[None]":
-        """Ask for a filter, now and on each connect; done when the broker has confirmed it."""
+        """Request a filter, now and after each connect; done when the broker has confirmed it."""
 
     def unsubscribe(self, pattern: str) -> None:
-        """No longer ask for it."""
+        """Withdraw a filter."""
 
     def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
-        """Deliver what was accepted for at most `timeout` seconds, then end for good.
+        """Deliver the accepted messages for at most `timeout` seconds, then end for good.
 
-        The result is what was not confirmed.
+        The result is the messages that were not confirmed.
         """

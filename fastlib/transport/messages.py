@@ -1,4 +1,4 @@
-"""A message as it arrives, and how it is acknowledged."""
+"""Inbound messages and their acknowledgement."""
 
 import threading
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from typing import Final
 
 
 class InboundMessage:
-    """What a link hands over: a message from the broker, once, whoever wants it here.
+    """A message from the broker, as a link gives it to the communicator.
 
-    `ack` tells the broker that it may forget the message; it is called once, from any thread.
+    `ack` tells the broker that it may forget the message. It is called once, from any thread.
     """
 
     __slots__ = ("ack", "duplicate", "payload", "qos", "retain", "topic")
@@ -31,7 +31,7 @@ class InboundMessage:
 
 
 class SharedAck:
-    """One acknowledgement for several subscriptions: sent when the last of them gave theirs."""
+    """One acknowledgement for several subscriptions. The last of them sends it."""
 
     __slots__ = ("_ack", "_left", "_lock")
 
@@ -57,25 +57,25 @@ class ReceivedMessage:
     """The actual topic, without wildcards."""
     payload: bytes
     qos: int
-    """The quality of service it came with: the lower of the sender's and the subscription's."""
+    """The quality of service: the lower of the sender's and the subscription's."""
     retain: bool
-    """True if the broker had kept it from before the subscription."""
+    """True if the broker had retained it before the subscription."""
     duplicate: bool
-    """True if the broker sends it again and does not know whether it came the first time."""
+    """True if the broker repeats it and does not know whether it arrived before."""
 
-    def __init__(self, arrival: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
-        self.topic = arrival.topic
-        self.payload = arrival.payload
+    def __init__(self, message: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
+        self.topic = message.topic
+        self.payload = message.payload
         self.qos = qos
-        self.retain = arrival.retain
-        self.duplicate = arrival.duplicate
+        self.retain = message.retain
+        self.duplicate = message.duplicate
         self._ack = ack
 
     def ack(self) -> None:
-        """Acknowledge the message: it is stored, the broker need not send it again.
+        """Acknowledge the message: it is stored, and the broker need not send it again.
 
-        Does anything only once, and only in a subscription made with `manual_ack=True`; from any
-        thread. A message that nobody acknowledges is sent again when the session is resumed.
+        Only the first call has an effect, and only in a subscription with `manual_ack=True`. Any
+        thread may call it. The broker repeats an unacknowledged message to a resumed session.
         """
         ack, self._ack = self._ack, None
         if ack is not None:

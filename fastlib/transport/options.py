@@ -1,4 +1,4 @@
-"""Where to connect to, and as whom."""
+"""The options of a connection: broker, credentials, session and retries."""
 
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -14,7 +14,7 @@ LARGEST_ID: Final = 65535
 
 
 class Will(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that the broker sends for a client that is gone without saying so."""
+    """A message that the broker publishes if the client vanishes without a DISCONNECT."""
 
     topic: str
     payload: bytes = b""
@@ -28,16 +28,16 @@ class Will(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the broker is known, and how we are known to it."""
+    """The certificates for TLS."""
 
     ca_file: Path | str | None = None
-    """Certificates (PEM) of those who vouch for the broker; None takes the system's."""
+    """Certificates (PEM) of the authorities that the client trusts; None is the system's."""
     certificate: Path | str | None = None
-    """Our own certificate (PEM), if the broker wants one."""
+    """The client's certificate (PEM), if the broker requires one."""
     key: Path | str | None = None
     """The certificate's key (PEM), if it is not in the same file."""
     key_password: str | None = None
-    """What the key is encrypted with. Never shown or logged."""
+    """The password of the key. Never shown or logged."""
 
     def __post_init__(self) -> None:
         if self.certificate is None and (self.key or self.key_password) is not None:
@@ -50,17 +50,17 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker for MQTT, for `connect` and `connect_async`. Raises OptionsError and TopicError."""
+    """An MQTT broker for `connect` and `connect_async`. Raises OptionsError and TopicError."""
 
     host: str = "localhost"
     port: int | None = None
     """None is 8883 with TLS and 1883 without."""
     client_id: str | None = None
-    """A name that no other client of the broker has at that time; None makes one up."""
+    """A name that no other client of the broker uses; None is a random one."""
     persistent: bool = False
-    """True: the broker keeps subscriptions and messages while we are away; needs a `client_id`."""
+    """True: the broker keeps subscriptions and messages between connections. Needs `client_id`."""
     session_expiry: int = 604_800
-    """MQTT 5: seconds that the broker keeps a persistent session; with 3.1.1 it alone decides."""
+    """MQTT 5: seconds that the broker keeps a persistent session. With 3.1.1 the broker decides."""
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     username: str | None = None
     password: str | None = None
@@ -72,17 +72,17 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without traffic until the connection is checked, 5 to 65535."""
     will: Will | None = None
     max_pending: int = 10_000
-    """How many messages may wait for the broker, so while it is away, until `send` refuses."""
+    """The maximum number of unconfirmed messages. At this number `send` waits or refuses."""
     max_inflight: int = 20
-    """How many messages may be on their way to the broker without its confirmation."""
+    """The maximum number of messages that are sent and not confirmed."""
     retry_min: float = 0.5
-    """Seconds until a lost connection is tried again, doubled each time."""
+    """Seconds until the first retry of a connection. Each further pause is twice as long."""
     retry_max: float = 30.0
-    """Seconds between tries at most."""
+    """The maximum pause between retries in seconds."""
     publish_topic: str | None = None
-    """Where `send` without a topic sends to."""
+    """The default topic of `send`."""
     subscribe_topic: str | None = None
-    """Subscribed to at once; what `receive` without a topic receives from."""
+    """A subscription that `connect` makes; the default of `receive`."""
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -110,10 +110,10 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """Options of a URL, `mqtt://[user[:password]@]host[:port]` or `mqtts://…` with TLS.
+        """Return the options of a URL: `mqtt://[user[:password]@]host[:port]`, `mqtts://` for TLS.
 
-        A host alone, or `host:port`, is `mqtt://`. `options` are the fields that a URL cannot
-        say, or that shall hold whatever it says. Raises OptionsError.
+        A host alone, or `host:port`, is `mqtt://`. `options` are further fields. They override
+        the URL. Raises OptionsError.
         """
         return cls(**{**_parts(url), **options})
 
@@ -122,7 +122,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker in this process, for `connect` and `connect_async`. Raises OptionsError."""
+    """A broker in this process for `connect` and `connect_async`. Raises OptionsError."""
 
     broker: MemoryBroker
     client_id: str | None = None
@@ -138,7 +138,7 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _parts(url: str) -> dict[str, Any]:
-    """The options that a URL gives. Its text is not repeated in errors: it may hold a password."""
+    """Return the options in a URL. Errors do not repeat the URL: it may contain a password."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "mqtt", url

@@ -1,4 +1,4 @@
-"""From a message that arrived to the subscriptions here that want it."""
+"""Route each inbound message to the matching subscriptions of the program."""
 
 import threading
 import time
@@ -13,13 +13,13 @@ from .messages import InboundMessage, ReceivedMessage, SharedAck
 log = getLogger("fastlib.transport")
 
 UNCLAIMED_SECONDS: Final = 60.0
-"""How long a message of a resumed session waits for its subscription to be made again."""
+"""The maximum time that a message of a resumed session waits for a subscription."""
 
 CACHED_TOPICS: Final = 4096
 
 
 class Route:
-    """A subscription: a filter and where its messages go. `sink` must only enqueue."""
+    """A subscription: a filter, and the sink of its messages. `sink` must only enqueue."""
 
     __slots__ = ("manual_ack", "pattern", "qos", "sink")
 
@@ -35,76 +35,73 @@ class Route:
 class Routes:
     """All subscriptions of a communicator.
 
-    When a session is resumed, the broker sends what it kept before the program has had the time
-    to subscribe. Such messages are held without being acknowledged until their subscription is
-    made, or with a warning dropped after a minute.
+    When a session is resumed, the broker sends its queued messages before the program can
+    subscribe. These messages are kept without an acknowledgement until a subscription matches.
+    After a minute they are dropped with a warning.
     """
 
     def __init__(self, resumes: bool) -> None:
         self._resumes = resumes
         self._lock = threading.Lock()
         self._routes: dict[str, Route] = {}
-        self._found: dict[str, list[Route]] = {}
+        self._matching: dict[str, list[Route]] = {}
         self._removed: set[str] = set()
         self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
 
     def add(self, route: Route) -> None:
-        """Messages go to the route from now on, held ones first."""
+        """Add a subscription; unclaimed messages go to it first."""
         with self._lock:
             self._routes[route.pattern] = route
             self._removed.discard(route.pattern)
-            self._found.clear()
-            held, self._unclaimed = self._unclaimed, deque()
-            for since, arrival in held:
-                if matches(route.pattern, arrival.topic):
-                    self._hand([route], arrival)
+            self._matching.clear()
+            unclaimed, self._unclaimed = self._unclaimed, deque()
+            for since, message in unclaimed:
+                if matches(route.pattern, message.topic):
+                    self._deliver_to([route], message)
                 else:
-                    self._unclaimed.append((since, arrival))
+                    self._unclaimed.append((since, message))
 
     def remove(self, pattern: str) -> None:
-        """Messages no longer go there."""
+        """Remove a subscription."""
         with self._lock:
             del self._routes[pattern]
             self._removed.add(pattern)
-            self._found.clear()
+            self._matching.clear()
 
-    def arrived(self, arrival: InboundMessage) -> None:
-        """Hand a message to every subscription that matches."""
+    def deliver(self, message: InboundMessage) -> None:
+        """Give a message to every subscription that matches."""
         with self._lock:
-            routes = self._found.get(arrival.topic)
+            routes = self._matching.get(message.topic)
             if routes is None:
-                routes = [r for r in self._routes.values() if matches(r.pattern, arrival.topic)]
-                if len(self._found) >= CACHED_TOPICS:
-                    self._found.clear()
-                self._found[arrival.topic] = routes
+                routes = [r for r in self._routes.values() if matches(r.pattern, message.topic)]
+                if len(self._matching) >= CACHED_TOPICS:
+                    self._matching.clear()
+                self._matching[message.topic] = routes
             if routes:
-                self._hand(routes, arrival)
-            elif self._resumes and not any(matches(p, arrival.topic) for p in self._removed):
-                self._unclaimed.append((time.monotonic(), arrival))
+                self._deliver_to(routes, message)
+            elif self._resumes and not any(matches(p, message.topic) for p in self._removed):
+                self._unclaimed.append((time.monotonic(), message))
             else:
-                arrival.ack()
+                message.ack()
             if self._unclaimed:
                 self._drop_old()
 
-    def _hand(self, routes: list[Route], arrival: InboundMessage) -> None:
-        waiting = sum(route.manual_ack for route in routes)
-        if waiting == 0:
-            ack = None
-        else:
-            ack = arrival.ack if waiting == 1 else SharedAck(arrival.ack, waiting)
+    def _deliver_to(self, routes: list[Route], message: InboundMessage) -> None:
+        acks = sum(route.manual_ack for route in routes)
+        ack = SharedAck(message.ack, acks) if acks > 1 else message.ack
         for route in routes:
-            qos = min(arrival.qos, route.qos)
-            route.sink(ReceivedMessage(arrival, qos, ack if route.manual_ack else None))
-        if ack is None:
-            arrival.ack()
+            qos = min(message.qos, route.qos)
+            route.sink(ReceivedMessage(message, qos, ack if route.manual_ack else None))
+        if acks == 0:
+            message.ack()
 
     def _drop_old(self) -> None:
         latest = time.monotonic() - UNCLAIMED_SECONDS
         while self._unclaimed and self._unclaimed[0][0] < latest:
-            _, arrival = self._unclaimed.popleft()
+            _, message = self._unclaimed.popleft()
             log.warning(
                 "a message to %s was dropped: the session has a subscription for it, the program "
                 "has not",
-                arrival.topic,
+                message.topic,
             )
-            arrival.ack()
+            message.ack()

@@ -108,7 +108,7 @@ def test_a_closed_client_leaves_nothing_in_its_communicator():
         with pytest.raises(ClientClosedError):
             client.watch(tasks=True)
         communicator.subscribe(TASK.pattern())  # nobody has it
-        assert not communicator._core._on_close
+        assert not communicator._core._close_listeners
 
 
 def test_a_communicator_that_is_closed_ends_what_waits():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastlib.transport import TopicError, matches
 from fastlib.transport.filters import check_filter, check_topic, join, overlap
-from fastlib.transport.mqtt.filter_cover import Cover
+from fastlib.transport.mqtt.disjoint_filters import DisjointFilters
 
 LEVELS = st.sampled_from(["a", "b", "", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -79,7 +79,7 @@ def test_overlap_and_join(one: str, other: str) -> None:
 @given(st.lists(st.tuples(st.booleans(), FILTERS, st.integers(0, 2)), max_size=12))
 def test_a_cover_has_each_topic_once(steps: list[tuple[bool, str, int]]) -> None:
     """Also the broker's view, which is told only of changes."""
-    cover, wanted, broker = Cover(), {}, {}
+    cover, wanted, broker = DisjointFilters(), {}, {}
     for add, pattern, qos in steps:
         if add and pattern not in wanted:
             wanted[pattern] = qos

@@ -294,7 +294,7 @@ def test_if_the_network_thread_fails_everybody_is_told(
 
     over = threading.Event()
     one.on_close(over.set)
-    one._core.link._do(bug)
+    one._core.link._commands.add(bug)
     with pytest.raises(ClosedError, match="ZeroDivisionError"):
         future.result(20)
     assert over.wait(20)
@@ -357,10 +357,10 @@ _FORGETFUL = """
 import sys
 from fastlib.transport import MqttOptions, connect
 one = connect(MqttOptions(host="127.0.0.1", port=int(sys.argv[1]), client_id="forgetful"))
-one._core.link._outbox.window = int(sys.argv[2])
+one._core.link._session.outbox.max_in_flight = int(sys.argv[2])
 for _ in range(3):
     delivery = one.send(b"x", "a/b")
-if one._core.link._outbox.window:
+if one._core.link._session.outbox.max_in_flight:
     delivery.wait(20)
 """
 

@@ -1,1 +1,1 @@
-"""An embedded MQTT broker, amqtt's, for trying things out."""
+"""The embedded MQTT broker, by amqtt, for experiments."""

@@ -1,4 +1,4 @@
-"""A broker of one's own for trying things out: amqtt's, in a thread of this process."""
+"""The embedded broker: amqtt in a thread of this process, for experiments."""
 
 import errno
 import ipaddress
@@ -22,21 +22,21 @@ log = getLogger("fastlib.transport")
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
-"""Bounds for what takes some milliseconds."""
+"""Upper bounds. Normally both take some milliseconds."""
 
 BACKLOG: Final = 1024
 
 
 class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
-    """An MQTT 3.1.1 broker in this process, for trying things out, not for production.
+    """An MQTT 3.1.1 broker in this process, for experiments, not for production.
 
-    It asks nobody for a password, therefore listens on loopback only, and forgets everything when
-    it ends; docs/transport.md says what else it lacks. `with EmbeddedBroker(port=0) as broker` runs
-    it on a free port, which is `broker.port`. It can be started again after `stop`.
+    It requires no password, therefore it listens on loopback only. It loses all messages and
+    sessions when it ends. docs/transport.md lists its other limits. `with EmbeddedBroker(port=0) as
+    broker` runs it on a free port, `broker.port`. It can be started again after `stop`.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 1883) -> None:
-        """`host` is a loopback address or `localhost`; port 0 is any that is free.
+        """`host` is a loopback address or `localhost`; port 0 is any free port.
 
         Raises OptionsError, and MissingExtraError if amqtt is not installed.
         """
@@ -51,7 +51,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
 
     @property
     def port(self) -> int:
-        """Where it listens; once it has started, the port that was found for 0."""
+        """The port. For port 0 it is the chosen port after `start`."""
         return self._server.port if self._server is not None else self._asked_port
 
     @property
@@ -61,11 +61,11 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
 
     @property
     def is_running(self) -> bool:
-        """True from `start` to `stop`, unless it broke down."""
+        """True from `start` to `stop`, unless it has failed."""
         return self._thread is not None and not self._ended.done()
 
     def start(self) -> Self:
-        """Listen, and return when clients can connect. Raises ListenError if that cannot be."""
+        """Listen, and return when clients can connect. Raises ListenError."""
         if self._thread is not None:
             raise ListenError(f"the broker listens on {self.address} already")
         server = self._make(_listen(self.host, self._asked_port))
@@ -83,14 +83,14 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
         return self
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it ends, by `stop` in another thread. Signals interrupt it.
+        """Wait until another thread calls `stop`. Signals interrupt it.
 
-        Raises WaitTimeoutError after `timeout` seconds, and ListenError if it broke down.
+        Raises WaitTimeoutError after `timeout` seconds, and ListenError if the broker has failed.
         """
         wait(self._ended, timeout, "the end of the broker")
 
     def stop(self) -> None:
-        """End every connection and free the port; once is enough."""
+        """End all connections and free the port. May be called again."""
         server, thread = self._server, self._thread
         if server is None or thread is None:
             return
@@ -136,7 +136,7 @@ def _server_class() -> "type[AmqttServer]":
 
 
 def _loopback(host: str) -> str:
-    """The address. Raises OptionsError for one that other machines could reach."""
+    """Return the address. Raises OptionsError if other machines could reach it."""
     if host == "localhost":
         return "127.0.0.1"
     try:

@@ -1,8 +1,8 @@
-"""amqtt's broker on a socket of ours, in an event loop of its own.
+"""amqtt's broker on our own socket, in its own event loop.
 
-This is the only file that touches amqtt. Connections are accepted here and handed over as those of
-an external listener: so the port is known, an address in use is told by its own error, and every
-connection is ended in order, also where amqtt forgets it.
+Only this file uses amqtt. It accepts the connections itself and gives them to amqtt's external
+listener. Therefore the port is known, an address in use has its own error, and all connections are
+closed in order, also those that amqtt forgets.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ log = getLogger("fastlib.transport")
 
 LISTENER: Final = "default"
 
-FAREWELL_SECONDS: Final = 2.0
-"""How long clients may take to read what is on its way to them when the broker ends."""
+DRAIN_SECONDS: Final = 2.0
+"""The maximum time for clients to read the last data when the broker ends."""
 
 SHUTDOWN_SECONDS: Final = 10.0
-"""How long all of the end may take."""
+"""The maximum time for the whole shutdown."""
 
 
-class AdmitEveryone(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is not typed for others
-    """Whoever connects may. Unlike amqtt's own, it leaves persistent sessions to everyone."""
+class AllowAll(BaseAuthPlugin):  # type: ignore[misc]  # amqtt does not export its types
+    """Accepts all clients. Unlike amqtt's own plug-in, it allows persistent sessions to all."""
 
     async def authenticate(self, *, session: Any) -> bool:
-        """Asked for each connection."""
+        """Accept a connection."""
         return True
 
 
 class Connection(StreamWriterAdapter):  # type: ignore[misc]
-    """The way to a client."""
+    """The connection to a client."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         super().__init__(writer)
         self._stream = writer
 
-    def hang_up(self) -> None:
-        """Close it when what was written is out; amqtt writes nothing more."""
+    def close_after_flush(self) -> None:
+        """Close it after all written data is sent; amqtt writes no more data."""
         self.is_closed = True
         self._stream.close()
 
@@ -72,8 +72,8 @@ class AmqttServer:
             runner.run(self._serve())
 
     def stop(self) -> None:
-        """End `run`, whether it began already or not; more than once does no harm."""
-        with suppress(RuntimeError):  # the loop is closed: it ended by itself
+        """End `run`, also before it begins. May be called again."""
+        with suppress(RuntimeError):  # the loop is closed: `run` has ended before
             self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(self) -> None:
@@ -88,23 +88,23 @@ class AmqttServer:
             await self._end(server, broker)
 
     async def _end(self, server: asyncio.Server, broker: Broker) -> None:
-        # Connections that were just accepted shall become ours before the server forgets them.
+        # A connection that was just accepted must be registered before the server forgets it.
         self._loop.remove_reader(self._listener)
         await asyncio.sleep(0)
         server.close()
         try:
             async with asyncio.timeout(SHUTDOWN_SECONDS):
-                # They go before the broker, whose own way waits for as long as clients send.
+                # Before the broker: its own shutdown waits as long as clients send.
                 await self._end_connections()
                 await broker.shutdown()
-        except TimeoutError:  # what is left is cancelled when the loop ends
+        except TimeoutError:  # the end of the loop cancels the remaining tasks
             log.warning("the embedded broker did not end in order in %g s", SHUTDOWN_SECONDS)
 
     async def _end_connections(self) -> None:
         for connection in self._connections.values():
-            connection.hang_up()
+            connection.close_after_flush()
         if self._connections:
-            await asyncio.wait(list(self._connections), timeout=FAREWELL_SECONDS)
+            await asyncio.wait(list(self._connections), timeout=DRAIN_SECONDS)
         for connection in self._connections.values():
             connection.abort()
         if self._connections:
@@ -119,13 +119,13 @@ class AmqttServer:
         except Exception as error:
             log.warning("the embedded broker failed on a connection and ends it: %r", error)
         finally:
-            # amqtt leaves a connection open whose messages it no longer handles.
-            connection.hang_up()
+            # amqtt leaves a connection open after it has stopped to handle its messages.
+            connection.close_after_flush()
             del self._connections[task]
 
 
 def _configuration() -> BrokerConfig:
     return BrokerConfig(
         listeners={LISTENER: ListenerConfig(type=ListenerType.EXTERNAL, bind="")},
-        plugins={f"{AdmitEveryone.__module__}.{AdmitEveryone.__qualname__}": {}},
+        plugins={f"{AllowAll.__module__}.{AllowAll.__qualname__}": {}},
     )

@@ -1,1 +1,1 @@
-"""The link to a broker in this process."""
+"""The broker in this process, and the link to it."""

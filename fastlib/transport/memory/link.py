@@ -19,22 +19,22 @@ from fastlib.transport.errors import (
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MemoryOptions
 
-from .broker import Post, Session
+from .broker import PublishedMessage, Session
 
 
 class MemoryLink:
-    """A `Link` to a MemoryBroker: delivery is immediate, or when the broker can be reached."""
+    """A `Link` to a MemoryBroker. It delivers at once, or after `mend` when cut off."""
 
     def __init__(self, options: MemoryOptions) -> None:
         self._options = options
         self._broker = options.broker
         self._client_id = options.client_id or f"memory-{uuid4().hex[:12]}"
         self._session: Session | None = None
-        self._wanted: dict[str, int] = {}
-        self._kept: deque[Delivery] = deque()
-        self._arrived: Callable[[InboundMessage], None] | None = None
-        self._ended: Callable[[TransportError], None] | None = None
-        self._reconnected: Callable[[], None] | None = None
+        self._subscriptions: dict[str, int] = {}
+        self._queue: deque[Delivery] = deque()
+        self._on_message: Callable[[InboundMessage], None] | None = None
+        self._on_end: Callable[[TransportError], None] | None = None
+        self._on_reconnect: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
         self._confirmations: list[Future[None]] = []
         self._timer: threading.Timer | None = None
@@ -58,26 +58,26 @@ class MemoryLink:
 
     @property
     def last_error(self) -> TransportError | None:
-        """Cut off or taken over."""
+        """The reason of a cut or a takeover; None while connected."""
         return self._last_error
 
     def open(
         self,
-        arrived: Callable[[InboundMessage], None],
-        ended: Callable[[TransportError], None],
-        reconnected: Callable[[], None],
+        on_message: Callable[[InboundMessage], None],
+        on_end: Callable[[TransportError], None],
+        on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
-        """Connect at once, or when the broker is mended."""
-        self._arrived, self._ended, self._reconnected = arrived, ended, reconnected
+        """Connect at once, or after `mend`."""
+        self._on_message, self._on_end, self._on_reconnect = on_message, on_end, on_reconnect
         self._connect()
         if not self._opened.done():
-            self._timer = threading.Timer(timeout, self._too_late, [timeout])
+            self._timer = threading.Timer(timeout, self._open_timed_out, [timeout])
             self._timer.daemon = True
             self._timer.start()
         return self._opened
 
-    def _too_late(self, timeout: float) -> None:
+    def _open_timed_out(self, timeout: float) -> None:
         with self._broker.lock:
             if not self._opened.done():
                 self._closed = True
@@ -97,47 +97,49 @@ class MemoryLink:
                 return
             self._session, self._last_error = session, None
             session.resume()
-            for pattern, qos in self._wanted.items():
+            for pattern, qos in self._subscriptions.items():
                 self._broker.subscribe(session, pattern, qos)
-            while self._kept:
-                self._publish(self._kept.popleft())
+            while self._queue:
+                self._publish(self._queue.popleft())
             confirmations, self._confirmations = self._confirmations, []
         if not self._opened.done():
             self._opened.set_result(None)
-        elif self._reconnected is not None:
-            self._reconnected()
+        elif self._on_reconnect is not None:
+            self._on_reconnect()
         for confirmation in confirmations:
             confirmation.set_result(None)
 
     def send(self, delivery: Delivery) -> None:
-        """Deliver, or keep while cut off."""
+        """Deliver a message at once, or queue it while cut off."""
         with self._broker.lock:
             if self._closed:
                 raise ClosedError(f"{self.name} is closed")
             if self._session is not None:
                 self._publish(delivery)
-            elif len(self._kept) < self._options.max_pending:
-                self._kept.append(delivery)
+            elif len(self._queue) < self._options.max_pending:
+                self._queue.append(delivery)
             else:
                 raise QueueFullError(
-                    f"{len(self._kept)} messages wait for the broker already: {self._last_error}"
+                    f"{len(self._queue)} messages wait for the broker already: {self._last_error}"
                 )
 
     def _publish(self, delivery: Delivery) -> None:
-        self._broker.publish(Post(delivery.topic, delivery.payload, delivery.qos, delivery.retain))
+        self._broker.publish(
+            PublishedMessage(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
+        )
         delivery.future.set_result(None)
 
     def room(self) -> "Future[None]":
-        """At once: while connected nothing ever waits."""
+        """Return a future that is done: there is room while the link is connected."""
         done: Future[None] = Future()
         done.set_result(None)
         return done
 
     def subscribe(self, pattern: str, qos: int) -> "Future[None]":
-        """Subscribe at once, or when the broker can be reached again."""
+        """Subscribe at once, or after `mend`."""
         confirmed: Future[None] = Future()
         with self._broker.lock:
-            self._wanted[pattern] = qos
+            self._subscriptions[pattern] = qos
             if self._session is None:
                 self._confirmations.append(confirmed)
                 return confirmed
@@ -148,21 +150,21 @@ class MemoryLink:
     def unsubscribe(self, pattern: str) -> None:
         """Unsubscribe at once."""
         with self._broker.lock:
-            self._wanted.pop(pattern, None)
+            self._subscriptions.pop(pattern, None)
             if self._session is not None:
                 self._broker.unsubscribe(self._session, pattern)
 
     def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
-        """Say goodbye; without a connection, wait `timeout` seconds for one if messages wait."""
+        """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`."""
         closed: Future[tuple[Undelivered, ...]] = Future()
         with self._broker.lock:
             connected = self._session is not None
-        if connected or not self._kept or timeout <= 0:
+        if connected or not self._queue or timeout <= 0:
             self._finish(closed)
         else:
             waiting = threading.Timer(timeout, self._finish, [closed])
             waiting.daemon = True
-            last = self._kept[-1].future
+            last = self._queue[-1].future
 
             def delivered(_: Future[None]) -> None:
                 waiting.cancel()
@@ -180,34 +182,36 @@ class MemoryLink:
             session, self._session = self._session, None
             if session is not None:
                 self._broker.detach(session, self)
-            left, self._kept = self._kept, deque()
+            left, self._queue = self._queue, deque()
         undelivered = tuple(delivery.undelivered(sent=False) for delivery in left)
         closed.set_result(undelivered)
         for delivery, facts in zip(left, undelivered, strict=True):
             delivery.future.set_exception(UndeliveredError([facts], "closed"))
-        if self._ended is not None:
-            self._ended(ClosedError(f"{self.name} is closed"))
+        if self._on_end is not None:
+            self._on_end(ClosedError(f"{self.name} is closed"))
 
-    def arrived(self, arrival: InboundMessage) -> None:
-        """From the broker."""
-        assert self._arrived is not None
-        self._arrived(arrival)
+    def on_message(self, message: InboundMessage) -> None:
+        """See `Client`."""
+        assert self._on_message is not None
+        self._on_message(message)
 
-    def taken_over(self) -> None:
-        """From the broker: a newer client has the id, and this one does not fight for it."""
+    def on_taken_over(self) -> None:
+        """See `Client`. This link does not connect again."""
         self._session = None
         self._last_error = ClientIdTakenError(self._client_id, certain=True)
 
-    def cut_off(self) -> None:
-        """From the broker."""
+    def on_cut(self) -> None:
+        """See `Client`."""
         self._session = None
         self._last_error = ConnectError(f"{self.name} is cut off from the broker")
 
-    def mended(self) -> None:
-        """From the broker."""
+    def on_mend(self) -> None:
+        """See `Client`."""
         self._connect()
 
-    def last_will(self) -> Post | None:
-        """From the options."""
+    def will(self) -> PublishedMessage | None:
+        """See `Client`."""
         will = self._options.will
-        return None if will is None else Post(will.topic, will.payload, will.qos, will.retain)
+        if will is None:
+            return None
+        return PublishedMessage(will.topic, will.payload, will.qos, will.retain)

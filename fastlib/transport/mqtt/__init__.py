@@ -1,1 +1,1 @@
-"""The link to an MQTT broker, by paho."""
+"""The link to an MQTT broker, by paho-mqtt."""

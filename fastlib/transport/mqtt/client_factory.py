@@ -1,4 +1,4 @@
-"""From options to a client of paho that is ready to connect."""
+"""Build the paho client for a link from its options."""
 
 import ssl
 from collections.abc import Callable
@@ -16,24 +16,24 @@ from fastlib.transport.options import MqttOptions, TlsOptions
 from .paho_client import PahoClient
 
 CONNECT_SECONDS: Final = 5.0
-"""How long one try to reach the broker may take."""
+"""The maximum time for one TCP connection to the broker."""
 
 
 def port_of(options: MqttOptions) -> int:
-    """The port, or the usual one."""
+    """Return the port of the options, or the default port."""
     return options.port or (8883 if options.tls else 1883)
 
 
 def make_client(
     options: MqttOptions,
-    arrived: Callable[[paho.MQTTMessage], None],
-    released: Callable[[int], None],
+    on_message: Callable[[paho.MQTTMessage], None],
+    on_pubrel: Callable[[int], None],
 ) -> PahoClient:
-    """A client that knows where to connect to. Raises OptionsError for files it cannot use."""
+    """Return a client that is ready to connect. Raises OptionsError for unusable files."""
     five = options.protocol == "5"
     client = PahoClient(
-        arrived,
-        released,
+        on_message,
+        on_pubrel,
         client_id=options.client_id or f"fastlib-{uuid4().hex[:12]}",
         clean_session=None if five else not options.persistent,
         protocol=paho.MQTTv5 if five else paho.MQTTv311,

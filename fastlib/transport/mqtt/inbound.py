@@ -1,77 +1,79 @@
-"""Messages from the broker that are not completed yet, by packet number."""
+"""The state of received QoS 1 and 2 messages that are not complete yet, by packet id."""
 
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
 
-class State(Enum):
-    HANDED_OVER = auto()
-    """With the consumer, who has not acknowledged it."""
+class InboundState(Enum):
+    """The next step of a message that is not complete."""
+
+    DELIVERED = auto()
+    """The consumer has the message and has not acknowledged it."""
     CONFIRMED = auto()
-    """QoS 2: PUBREC is sent, PUBREL has not come."""
+    """QoS 2: PUBREC is sent, PUBREL has not arrived. QoS 1: PUBACK is to be sent again."""
 
 
-class Entry:
-    """One message."""
+class InboundPublish:
+    """One PUBLISH packet that is not complete."""
 
-    __slots__ = ("mid", "payload", "qos", "state", "topic")
+    __slots__ = ("packet_id", "payload", "qos", "state", "topic")
 
-    def __init__(self, mid: int, qos: int, topic: str, payload: bytes) -> None:
-        self.mid: Final = mid
+    def __init__(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+        self.packet_id: Final = packet_id
         self.qos: Final = qos
         self.topic: Final = topic
         self.payload: Final = payload
-        self.state = State.HANDED_OVER
+        self.state = InboundState.DELIVERED
 
 
-class Incoming:
-    """Tells new messages from repeated ones, so that QoS 2 comes once across connections.
+class InboundTracker:
+    """Separates new messages from repeated ones, so QoS 2 arrives once across connections.
 
-    `confirm(mid, qos)` sends the PUBACK or PUBREC.
+    `confirm(packet_id, qos)` sends the PUBACK or PUBREC.
     """
 
     def __init__(self, confirm: Callable[[int, int], None]) -> None:
         self._confirm = confirm
-        self._entries: dict[int, Entry] = {}
+        self._incomplete: dict[int, InboundPublish] = {}
 
-    def arrived(
-        self, mid: int, qos: int, topic: str, payload: bytes, duplicate: bool
-    ) -> Entry | None:
-        """The entry of a message to hand over, or None for one that was handed over before."""
-        known = self._entries.get(mid)
-        # A broker that was restored from an older state may use a number for something else.
+    def received(
+        self, packet_id: int, qos: int, topic: str, payload: bytes, duplicate: bool
+    ) -> InboundPublish | None:
+        """Return the record of a new message, or None for one that was delivered before."""
+        known = self._incomplete.get(packet_id)
+        # A broker that has restored an older state may use a packet id for another message.
         if known and duplicate and known.topic == topic and known.payload == payload:
-            if known.state is State.CONFIRMED:
+            if known.state is InboundState.CONFIRMED:
                 self._send(known)
             return None
-        entry = self._entries[mid] = Entry(mid, qos, topic, payload)
-        return entry
+        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, topic, payload)
+        return publish
 
-    def acknowledged(self, entry: Entry, connected: bool) -> None:
-        """The consumer has it.
+    def acknowledge(self, publish: InboundPublish, connected: bool) -> None:
+        """Confirm a message to the broker after its consumer has acknowledged it.
 
-        Without a connection that is remembered until the broker sends the message again.
+        Without a connection, the confirmation follows when the broker repeats the message.
         """
-        if self._entries.get(entry.mid) is not entry:
-            return  # the session it belonged to is gone
-        entry.state = State.CONFIRMED
+        if self._incomplete.get(publish.packet_id) is not publish:
+            return  # it belongs to a session that was lost
+        publish.state = InboundState.CONFIRMED
         if connected:
-            self._send(entry)
+            self._send(publish)
 
-    def _send(self, entry: Entry) -> None:
-        self._confirm(entry.mid, entry.qos)
-        if entry.qos == 1:
-            del self._entries[entry.mid]
+    def _send(self, publish: InboundPublish) -> None:
+        self._confirm(publish.packet_id, publish.qos)
+        if publish.qos == 1:
+            del self._incomplete[publish.packet_id]
 
-    def released(self, mid: int) -> None:
-        """PUBREL: the broker must not send it again (MQTT 3.1.1, section 4.3.3).
+    def release(self, packet_id: int) -> None:
+        """Forget a message after its PUBREL: the broker must not repeat it (3.1.1, 4.3.3).
 
-        A PUBLISH with this number is another message from here on, even with DUP and the same
-        content: the broker may have sent it before, on a connection that broke.
+        A later PUBLISH with this packet id is a new message, even with DUP and the same content:
+        the broker may have sent it before on a connection that was lost.
         """
-        self._entries.pop(mid, None)
+        self._incomplete.pop(packet_id, None)
 
-    def session_lost(self) -> None:
-        """The numbers mean nothing any more."""
-        self._entries.clear()
+    def clear(self) -> None:
+        """Forget all messages: the broker has lost the session."""
+        self._incomplete.clear()

@@ -16,73 +16,75 @@ from fastlib.transport.errors import (
 )
 
 NOT_FOUND: Final = 0x92
-"""MQTT 5, PUBCOMP: the broker has completed this message before. That is as good as a success."""
+"""MQTT 5, PUBCOMP: the broker has completed this message before, so it was successful."""
 
 
 class Outbox:
-    """Waiting messages in order, and those on their way by packet number.
+    """Queued messages in order, and the messages in flight by packet id.
 
-    `accept` and `room` are for any thread, the rest for the network's.
+    Any thread may call `accept` and `room`. The other methods are for the network thread.
     """
 
-    def __init__(self, bound: int, window: int) -> None:
-        self.bound: Final = bound
-        self.window = window
-        """How many messages with QoS 1 and 2 may be on their way."""
+    def __init__(self, capacity: int, max_in_flight: int) -> None:
+        self.capacity: Final = capacity
+        self.max_in_flight = max_in_flight
+        """The maximum number of messages in flight."""
         self._lock = threading.Lock()
-        self._waiting: deque[Delivery] = deque()
-        self._on_way: dict[int, Delivery] = {}
-        self._for_room: list[Future[None]] = []
+        self._queue: deque[Delivery] = deque()
+        self._in_flight: dict[int, Delivery] = {}
+        self._room_futures: list[Future[None]] = []
 
-    def accept(self, delivery: Delivery, connected: bool, why: object) -> None:
-        """Take a message. Raises QueueFullError; `why` then says why it goes so slowly."""
+    def accept(self, delivery: Delivery, connected: bool, last_error: object) -> None:
+        """Queue a message. Raises QueueFullError, which names the `last_error`."""
         with self._lock:
-            if len(self) >= self.bound:
-                trouble = f": {why}" if why and not connected else ""
-                raise QueueFullError(f"{self.bound} messages wait for the broker already{trouble}")
-            self._waiting.append(delivery)
+            if len(self) >= self.capacity:
+                why = f": {last_error}" if last_error and not connected else ""
+                raise QueueFullError(f"{self.capacity} messages wait for the broker already{why}")
+            self._queue.append(delivery)
 
     def room(self) -> "Future[None]":
-        """Done when there is room, or when nobody can say when there will be."""
+        """Return a future that is done when there is room, or when the connection is lost."""
         future: Future[None] = Future()
         with self._lock:
-            if len(self) < self.bound:
+            if len(self) < self.capacity:
                 future.set_result(None)
             else:
-                self._for_room.append(future)
+                self._room_futures.append(future)
         return future
 
-    def tell_room(self) -> None:
-        """Wake up those who wait for room."""
-        if not self._for_room:
+    def _notify_room(self) -> None:
+        if not self._room_futures:
             return
         with self._lock:
-            waiting, self._for_room = self._for_room, []
-        for future in waiting:
+            futures, self._room_futures = self._room_futures, []
+        for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
     @property
-    def hungry(self) -> bool:
-        """True if `feed` has something to do."""
-        return bool(self._waiting) and len(self._on_way) < self.window
+    def can_send(self) -> bool:
+        """True if a message is queued and another one may be in flight."""
+        return bool(self._queue) and len(self._in_flight) < self.max_in_flight
 
-    def feed(self, publish: Callable[[Delivery], int | None]) -> None:
-        """Send as many messages as the window allows.
+    def send_queued(self, publish: Callable[[Delivery], int | None]) -> None:
+        """Send as many messages as may be in flight.
 
-        `publish` returns the packet number, or None if the message cannot be taken just now.
+        `publish` returns the packet id, or None if the message cannot be sent now.
         """
-        while self.hungry:
-            delivery = self._waiting[0]
-            mid = publish(delivery)
-            if mid is None:
+        while self.can_send:
+            delivery = self._queue[0]
+            packet_id = publish(delivery)
+            if packet_id is None:
                 return
-            self._on_way[mid] = delivery
-            self._waiting.popleft()
+            self._in_flight[packet_id] = delivery
+            self._queue.popleft()
 
-    def confirmed(self, mid: int, code: int) -> None:
-        """The broker, or for QoS 0 the socket, has a message. `code` is MQTT 5's reason."""
-        delivery = self._on_way.pop(mid, None)
+    def confirm(self, packet_id: int, code: int) -> None:
+        """Complete a message that the broker has confirmed, or for QoS 0 the socket has taken.
+
+        `code` is the reason code of MQTT 5.
+        """
+        delivery = self._in_flight.pop(packet_id, None)
         if delivery is None:
             return
         if code >= 0x80 and code != NOT_FOUND:
@@ -90,30 +92,30 @@ class Outbox:
             delivery.future.set_exception(RefusedError(text, code))
         else:
             delivery.future.set_result(None)
-        if self._for_room and len(self) < self.bound:
-            self.tell_room()
+        if self._room_futures and len(self) < self.capacity:
+            self._notify_room()
 
     def connection_lost(self) -> None:
-        """QoS 0 is sent once and not again."""
-        for mid, delivery in list(self._on_way.items()):
+        """Fail the QoS 0 messages in flight, which are not sent again."""
+        for packet_id, delivery in list(self._in_flight.items()):
             if delivery.qos == 0:
-                del self._on_way[mid]
+                del self._in_flight[packet_id]
                 delivery.future.set_exception(
                     UndeliveredError([delivery.undelivered(sent=True)], "the connection broke")
                 )
-        self.tell_room()
+        self._notify_room()
 
-    def give_up(self, why: str) -> tuple[Undelivered, ...]:
-        """End everything that is not confirmed."""
-        left = [(delivery, True) for delivery in self._on_way.values()]
+    def fail_all(self, why: str) -> tuple[Undelivered, ...]:
+        """Fail and return all messages that are not confirmed, oldest first."""
+        left = [(delivery, True) for delivery in self._in_flight.values()]
         with self._lock:
-            left += [(delivery, False) for delivery in self._waiting]
-            self._waiting.clear()
-            self._on_way.clear()
+            left += [(delivery, False) for delivery in self._queue]
+            self._queue.clear()
+            self._in_flight.clear()
         for delivery, sent in left:
             delivery.future.set_exception(UndeliveredError([delivery.undelivered(sent)], why))
-        self.tell_room()
+        self._notify_room()
         return tuple(delivery.undelivered(sent) for delivery, sent in left)
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._on_way)
+        return len(self._queue) + len(self._in_flight)

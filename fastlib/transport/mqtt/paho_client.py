@@ -1,19 +1,18 @@
-"""paho's client with the parts replaced that could lose a message.
+"""A paho client without the parts of paho that can lose or repeat a message.
 
-This is the only file that touches what paho keeps to itself, and `test_paho_client.py` says which
-paho has all of it. Why it is needed:
+Only this file uses private parts of paho. `test_paho_client.py` checks that they exist. It is
+needed because paho has these defects:
 
-- paho confirms a QoS 2 message (PUBREC) when it has it in memory and hands it over only later
-  (PUBREL). A program that dies in between, or a session that ends, loses it. Here a message is
-  handed over when it comes and confirmed when the consumer has acknowledged it (method B of MQTT
-  3.1.1, section 4.3.3).
-- paho completes a QoS 2 message that the broker had half, even if the broker has lost its session
-  and with it the message. Here it is sent again then.
-- paho forgets with the second try to reconnect that the broker had confirmed a QoS 2 message half,
-  and sends it in full, so that it comes twice. Here it goes on where it was.
-- paho takes a message that an MQTT 5 broker refuses in PUBREC for delivered.
-- paho reads packets with a system call for a byte, and copies the rest of a large packet for each
-  piece that it sends, which takes minutes for 64 MiB over TLS.
+- paho confirms a QoS 2 message (PUBREC) when it has it in memory, and delivers it only later
+  (PUBREL). A program that dies in between loses it. Here a message is delivered when it arrives,
+  and confirmed when the consumer has acknowledged it (MQTT 3.1.1, section 4.3.3, method B).
+- paho completes a QoS 2 message that the broker has confirmed with PUBREC, even if the broker has
+  lost the session and the message. Here the message is sent again.
+- paho forgets at the second try to reconnect that the broker has sent PUBREC, and sends the
+  message again, so it arrives twice. Here the exchange continues with PUBREL.
+- paho reports a message as delivered that an MQTT 5 broker refuses in PUBREC.
+- paho reads each byte of a packet header with its own system call, and copies the rest of a large
+  packet for each part that it sends. This takes minutes for 64 MiB over TLS.
 - paho leaves the socket of a failed TLS handshake open.
 """
 
@@ -42,14 +41,15 @@ class PahoClient(paho.Client):
 
     def __init__(
         self,
-        arrived: Callable[[paho.MQTTMessage], None],
-        released: Callable[[int], None],
+        on_publish_received: Callable[[paho.MQTTMessage], None],
+        on_pubrel: Callable[[int], None],
         **arguments: Any,
     ) -> None:
-        """`arrived` gets each PUBLISH, `released` the number of each QoS 2 message completed."""
-        self._arrived = arrived
-        self._released = released
-        self._confirming: int | None = None
+        """`on_publish_received` gets each PUBLISH, `on_pubrel` the packet id of each PUBREL."""
+        self._on_publish_received = on_publish_received
+        self._on_pubrel = on_pubrel
+        self._pubrec_due: int | None = None
+        """The packet id of the QoS 2 PUBLISH that is being handled."""
         self._read = b""
         self._read_at = 0
         super().__init__(
@@ -58,11 +58,11 @@ class PahoClient(paho.Client):
             manual_ack=True,
             **arguments,
         )
-        self.on_message = lambda _client, _data, message: arrived(message)
-        self.on_socket_open = _without_delay
-        # With a callback for it, paho leaves writing to us, instead of doing it in the midst.
+        self.on_message = lambda _client, _data, message: on_publish_received(message)
+        self.on_socket_open = _set_no_delay
+        # With this callback paho does not write by itself during other calls.
         self.on_socket_register_write = lambda _client, _data, _socket: None
-        self.max_inflight_messages_set(0)  # the window is kept by what we hand over
+        self.max_inflight_messages_set(0)  # unlimited: the outbox limits the messages in flight
 
     def acknowledge(self, mid: int, qos: int) -> None:
         """Confirm a message to the broker: PUBACK or PUBREC."""
@@ -72,21 +72,21 @@ class PahoClient(paho.Client):
             super()._send_pubrec(mid)
 
     def session_lost(self) -> None:
-        """The broker knows nothing of us: what it had half is to be sent again in full."""
+        """Send all incomplete messages again in full: the broker has lost the session."""
         for message in self._out_messages.values():
             message.dup = False
             if message.state == MessageState.MQTT_MS_RESEND_PUBREL:
                 message.state = MessageState.MQTT_MS_PUBLISH
 
     def has_read(self) -> bool:
-        """True if there are bytes to handle that no poll of the socket shows."""
+        """Return True if there are buffered bytes, which a poll of the socket does not show."""
         if self._read_at < len(self._read):
             return True
         own = self.socket()
         return isinstance(own, ssl.SSLSocket) and own.pending() > 0
 
     def reconnect(self) -> MQTTErrorCode:
-        """Connect anew; what is left of the last connection is dropped."""
+        """Connect again, without the unread bytes of the last connection."""
         self._read, self._read_at = b"", 0
         return super().reconnect()
 
@@ -100,10 +100,10 @@ class PahoClient(paho.Client):
         return self._read[start : self._read_at]
 
     def _messages_reconnect_reset_out(self) -> None:
-        half = [m for m in self._out_messages.values() if m.state in HALF_CONFIRMED]
+        half_confirmed = [m for m in self._out_messages.values() if m.state in HALF_CONFIRMED]
         super()._messages_reconnect_reset_out()
         if not self._check_clean_session():
-            for message in half:
+            for message in half_confirmed:
                 message.state = MessageState.MQTT_MS_RESEND_PUBREL
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
@@ -118,19 +118,19 @@ class PahoClient(paho.Client):
         return super()._packet_queue(command, packet, mid, qos, info)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
-        self._confirming = mid
+        self._pubrec_due = mid
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_publish(self) -> MQTTErrorCode:
-        self._confirming = None
+        self._pubrec_due = None
         result = super()._handle_publish()
-        if self._confirming is not None:
-            self._arrived(self._in_messages.pop(self._confirming))
+        if self._pubrec_due is not None:
+            self._on_publish_received(self._in_messages.pop(self._pubrec_due))
         return result
 
     def _handle_pubrel(self) -> MQTTErrorCode:
         (mid,) = struct.unpack_from("!H", self._in_packet["packet"])
-        self._released(mid)
+        self._on_pubrel(mid)
         return self._send_pubcomp(mid)
 
     def _handle_pubrec(self) -> MQTTErrorCode:
@@ -145,7 +145,6 @@ class PahoClient(paho.Client):
         return super()._handle_pubrec()
 
 
-def _without_delay(_client: paho.Client, _data: object, opened: Any) -> None:
-    # Else the last of several small packets waits some 40 ms for the broker's TCP to confirm the
-    # one before.
+def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:
+    # Otherwise the last of several small packets waits about 40 ms for a TCP acknowledgement.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

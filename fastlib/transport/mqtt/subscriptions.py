@@ -1,4 +1,4 @@
-"""Which filters the broker has been asked for, and who waits for its answer."""
+"""The filters that the client requests from the broker, and the futures of its answers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -6,90 +6,91 @@ from logging import getLogger
 
 from fastlib.transport.errors import RefusedError, reason
 
-from .filter_cover import Cover
+from .disjoint_filters import DisjointFilters
 
 log = getLogger("fastlib.transport")
 
-AT_ONCE = 100
-"""Filters in one packet at most."""
+MAX_FILTERS = 100
+"""The maximum number of filters in one packet."""
 
 
-class Subscribing:
-    """For the network's thread. `ask` sends a SUBSCRIBE and returns its packet number."""
+class BrokerSubscriptions:
+    """Sends SUBSCRIBE and UNSUBSCRIBE. Only for the network thread."""
 
     def __init__(
         self,
-        ask: Callable[[list[tuple[str, int]]], int],
-        give_up: Callable[[list[str]], None],
+        subscribe: Callable[[list[tuple[str, int]]], int],
+        unsubscribe: Callable[[list[str]], None],
     ) -> None:
-        """`give_up` sends an UNSUBSCRIBE."""
-        self._ask = ask
-        self._give_up = give_up
-        self._cover = Cover()
-        self._asked: dict[int, list[str]] = {}
+        """`subscribe` sends a SUBSCRIBE and returns its packet id."""
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._filters = DisjointFilters()
+        self._requested: dict[int, list[str]] = {}
         self._waiting: dict[str, list[Future[None]]] = {}
         self._unneeded: set[str] = set()
 
     def add(self, pattern: str, qos: int, confirmed: "Future[None]", connected: bool) -> None:
-        """Ask for a filter now, or with the next connection."""
-        around, replaced = self._cover.add(pattern, qos)
-        waiting = self._waiting.setdefault(around, [])
+        """Request a filter now, or with the next connection."""
+        wide, replaced = self._filters.add(pattern, qos)
+        waiting = self._waiting.setdefault(wide, [])
         for other in replaced:
             waiting += self._waiting.pop(other, [])
         waiting.append(confirmed)
         if connected:
-            # The new one first: for a moment a message may come twice, but none is missed.
-            self._send([around])
+            # The new filter first: a message may arrive twice for a moment, but none is missed.
+            self._request([wide])
             if replaced:
-                self._give_up(replaced)
+                self._unsubscribe(replaced)
         else:
             self._unneeded |= set(replaced)
 
     def remove(self, pattern: str, connected: bool) -> None:
-        """No longer ask for it, now or with the next connection."""
-        wanted, unneeded = self._cover.remove(pattern)
+        """Withdraw a filter now, or with the next connection."""
+        wanted, unneeded = self._filters.remove(pattern)
         if connected:
             if wanted:
-                self._send(wanted)
+                self._request(wanted)
             if unneeded:
-                self._give_up(unneeded)
+                self._unsubscribe(unneeded)
         else:
             self._unneeded |= set(unneeded)
-        for around in unneeded:
-            for future in self._waiting.pop(around, []):
+        for wide in unneeded:
+            for future in self._waiting.pop(wide, []):
                 future.cancel()
 
-    def connected(self) -> None:
-        """Ask for everything anew: the broker may have lost the session, or part of it."""
-        self._asked.clear()
-        unneeded = [around for around in self._unneeded if around not in self._cover]
+    def renew(self) -> None:
+        """Request all filters on a new connection: the broker may have lost some or all."""
+        self._requested.clear()
+        unneeded = [wide for wide in self._unneeded if wide not in self._filters]
         if unneeded:
-            self._give_up(unneeded)
+            self._unsubscribe(unneeded)
         self._unneeded.clear()
-        self._send(list(self._cover.filters()))
+        self._request(list(self._filters.filters()))
 
-    def _send(self, filters: Sequence[str]) -> None:
-        for start in range(0, len(filters), AT_ONCE):
-            part = list(filters[start : start + AT_ONCE])
-            self._asked[self._ask([(around, self._cover.qos(around)) for around in part])] = part
+    def _request(self, filters: Sequence[str]) -> None:
+        for start in range(0, len(filters), MAX_FILTERS):
+            part = list(filters[start : start + MAX_FILTERS])
+            packet_id = self._subscribe([(wide, self._filters.qos(wide)) for wide in part])
+            self._requested[packet_id] = part
 
-    def answered(self, mid: int, codes: Iterable[int]) -> None:
-        """The broker's SUBACK: a code for each filter, from 0x80 on a refusal."""
-        for around, code in zip(self._asked.pop(mid, []), codes, strict=False):
-            waiting = self._waiting.pop(around, [])
+    def on_suback(self, packet_id: int, codes: Iterable[int]) -> None:
+        """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal."""
+        for wide, code in zip(self._requested.pop(packet_id, []), codes, strict=False):
+            waiting = self._waiting.pop(wide, [])
             if code < 0x80:
                 for future in waiting:
                     if future.set_running_or_notify_cancel():
                         future.set_result(None)
                 continue
-            log.error("the broker refuses the subscription to %r: %s", around, reason(code))
+            log.error("the broker refuses the subscription to %r: %s", wide, reason(code))
             for future in waiting:
                 if future.set_running_or_notify_cancel():
-                    text = f"the broker refuses the subscription to {around!r}: {reason(code)}"
+                    text = f"the broker refuses the subscription to {wide!r}: {reason(code)}"
                     future.set_exception(RefusedError(text, code))
 
     def fail(self, error: Exception) -> None:
-        """Nobody will answer any more."""
+        """Fail all futures: no more answers will arrive."""
         for waiting in self._waiting.values():
             for future in waiting:
                 if future.set_running_or_notify_cancel():

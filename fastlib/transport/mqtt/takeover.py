@@ -1,38 +1,41 @@
-"""Noticing that two clients use one client id and throw each other out."""
+"""Detection of two clients with the same client id, which disconnect each other."""
 
 from typing import Final
 
 from fastlib.transport.errors import ClientIdTakenError
 
-SUSPICIOUS: Final = 3
-"""Connections in a row that the broker ended soon, without being gone itself."""
+SHORT_CONNECTIONS: Final = 3
+"""The number of consecutive short connections from which a second client is assumed."""
 
-TAKEN_OVER: Final = 0x8E
-"""MQTT 5 reason code of a DISCONNECT."""
+SESSION_TAKEN_OVER: Final = 0x8E
+"""MQTT 5: the reason code of a DISCONNECT."""
 
 
-class TakeOver:
-    """Watches how connections end.
+class TakeoverDetector:
+    """Observes the end of each connection.
 
-    MQTT 5 says so. MQTT 3.1.1 just ends the connection, so that several short ones in a row are
-    the only sign; a broker that could not be reached in between explains them otherwise.
+    MQTT 5 reports the reason. MQTT 3.1.1 only ends the connection, so the only sign is several
+    short connections in a row. If the broker was unreachable in between, that explains them.
     """
 
-    def __init__(self, client_id: str, soon: float) -> None:
-        """`soon` is in seconds; a fight at the slowest back-off must look short."""
-        self._client_id = client_id
-        self._soon = soon
-        self._short = 0
+    def __init__(self, client_id: str, short: float) -> None:
+        """A connection of less than `short` seconds is short.
 
-    def ended(self, lifetime: float, reason: int | None) -> ClientIdTakenError | None:
-        """An accepted connection was ended by the other side."""
-        if reason == TAKEN_OVER:
+        It must be longer than the longest pause between two connections of another client.
+        """
+        self._client_id = client_id
+        self._short = short
+        self._count = 0
+
+    def connection_ended(self, lifetime: float, reason: int | None) -> ClientIdTakenError | None:
+        """Note that the broker has ended an accepted connection; return an error if detected."""
+        if reason == SESSION_TAKEN_OVER:
             return ClientIdTakenError(self._client_id, certain=True)
-        self._short = self._short + 1 if lifetime < self._soon else 0
-        if self._short >= SUSPICIOUS:
+        self._count = self._count + 1 if lifetime < self._short else 0
+        if self._count >= SHORT_CONNECTIONS:
             return ClientIdTakenError(self._client_id, certain=False)
         return None
 
-    def broker_gone(self) -> None:
-        """The broker could not be reached."""
-        self._short = 0
+    def broker_unreachable(self) -> None:
+        """Note that the broker could not be reached."""
+        self._count = 0

@@ -1,0 +1,181 @@
+"""The state of the connection to an MQTT broker, and the decisions that follow from it. No I/O."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from logging import getLogger
+
+from fastlib.transport.backoff import Backoff
+from fastlib.transport.errors import (
+    ClientIdTakenError,
+    ClosedError,
+    ConnectError,
+    RefusedError,
+    TransportError,
+)
+
+from .takeover import TakeoverDetector
+
+log = getLogger("fastlib.transport")
+
+
+class ConnectionState:
+    """Whether the link is connected, its last error, and its deadlines.
+
+    Only the network thread calls the methods, except for `start_opening` and `start_closing`. Any
+    thread may read the attributes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client_id: str | None,
+        retry_min: float,
+        retry_max: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`name` is for logs and errors; the retry pauses are in seconds."""
+        self.name = name
+        self.accepted = False
+        """True while the broker has accepted the connection."""
+        self.last_error: TransportError | None = None
+        """The last failure, until a connection has been stable."""
+        self.disconnect_code: int | None = None
+        """The reason code of the broker's DISCONNECT on this connection (MQTT 5)."""
+        self.opened: Future[None] = Future()
+        """Done after the first accepted connection, or with the error of opening."""
+        self.closing = False
+        """True from `start_closing` on."""
+        self.ended = False
+        """True when the network thread begins to end."""
+        self._clock = clock
+        self._backoff = Backoff(retry_min, retry_max)
+        self._stable_seconds = 2 * retry_max
+        self._takeover = TakeoverDetector(client_id, self._stable_seconds) if client_id else None
+        self._accepted_at = 0.0
+        self._open_seconds = 0.0
+        self._open_deadline: float | None = None
+        self._close_deadline: float | None = None
+
+    # Opening and closing.
+
+    def start_opening(self, timeout: float) -> None:
+        """Begin to connect; `is_done` fails `opened` after `timeout` seconds."""
+        self._open_seconds = timeout
+        self._open_deadline = self._clock() + timeout
+
+    def start_closing(self, timeout: float) -> bool:
+        """Begin to close; the deadline is in `timeout` seconds. Return False if it had begun."""
+        if self.closing:
+            return False
+        self._close_deadline = self._clock() + timeout
+        self.closing = True
+        return True
+
+    def is_done(self, outbox_empty: bool) -> bool:
+        """Return True if the network thread must end: it is closed, or could not be opened."""
+        now = self._clock()
+        if self._close_deadline is not None and (outbox_empty or now >= self._close_deadline):
+            return True
+        if self.opened.done():
+            return self.opened.exception() is not None
+        if self._open_deadline is not None and now >= self._open_deadline:
+            text = f"{self.name}: no connection within {self._open_seconds:g} s"
+            if self.last_error is not None:
+                text += f": {self.last_error}"
+            self.opened.set_exception(ConnectError(text, self.last_error))
+            return True
+        return False
+
+    def wait_seconds(self, most: float) -> float:
+        """Return how long the network thread may wait until `is_done` can change."""
+        deadlines = [self._close_deadline]
+        if not self.opened.done():
+            deadlines.append(self._open_deadline)
+        rest = [deadline - self._clock() for deadline in deadlines if deadline is not None]
+        return max(0.0, min([most, *rest]))
+
+    def end(self, error: ClosedError) -> None:
+        """Note that the link is closed for good; fail `opened` if it is not done."""
+        self.accepted = False
+        if not self.opened.done():
+            self.opened.set_exception(error)
+
+    # Connecting.
+
+    def connecting(self) -> None:
+        """Note that a new try begins."""
+        self.disconnect_code = None
+
+    def retry_pause(self) -> float:
+        """Return the seconds until the next try."""
+        return self._backoff.pause()
+
+    def unreachable(self, error: BaseException) -> None:
+        """Note that a try did not reach the broker."""
+        if self._takeover is not None:
+            self._takeover.broker_unreachable()
+        self.failed(ConnectError(f"cannot reach {self.name}: {error}", error))
+
+    def ended_at_once(self) -> None:
+        """Note that the broker ended the connection before it accepted or refused it."""
+        if self.last_error is None:
+            self.failed(ConnectError(f"{self.name} ended the connection at once"))
+
+    def failed(self, error: TransportError) -> None:
+        """Note that a try or a connection failed. Another try follows."""
+        if isinstance(self.last_error, ClientIdTakenError):
+            return
+        if type(self.last_error) is not type(error) or str(self.last_error) != str(error):
+            log.warning("%s; trying again", error)
+        self.last_error = error
+
+    def refused(self, error: RefusedError) -> None:
+        """Note a refusal that another try would not change. It ends the opening.
+
+        Later, the link tries again with the longest pause: the broker's settings may change.
+        """
+        if not self.opened.done():
+            self.last_error = error
+            self.opened.set_exception(error)
+        else:
+            self.failed(error)
+            self._backoff.use_longest()
+
+    # Connected.
+
+    def connected(self) -> None:
+        """Note that the broker has accepted the connection."""
+        self._accepted_at = self._clock()
+        self.accepted = True
+        if not isinstance(self.last_error, ClientIdTakenError):
+            if self.last_error is not None:
+                log.info("%s is connected again", self.name)
+            self.last_error = None
+
+    def check_stable(self) -> None:
+        """Clear the last error if the connection has lasted long enough."""
+        if self.last_error is not None and self._lifetime() > self._stable_seconds:
+            self.last_error = None
+
+    def connection_lost(self) -> None:
+        """Note that an accepted connection ended, which `close` did not cause."""
+        lifetime = self._lifetime()
+        self.accepted = False
+        if lifetime > self._stable_seconds:
+            self._backoff.reset()
+        taken = None
+        if self._takeover is not None:
+            taken = self._takeover.connection_ended(lifetime, self.disconnect_code)
+        if taken is None:
+            self.failed(ConnectError(f"the connection of {self.name} broke"))
+            return
+        if not isinstance(self.last_error, ClientIdTakenError):
+            log.error("%s: %s", self.name, taken)
+        self.last_error = taken
+        if taken.certain:
+            self._backoff.use_longest()
+
+    def _lifetime(self) -> float:
+        return self._clock() - self._accepted_at

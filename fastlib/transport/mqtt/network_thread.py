@@ -1,0 +1,236 @@
+"""The thread that connects to the broker, waits for the socket, and runs commands of others.
+
+It owns paho's client and all state of the session. Other threads only queue commands and wake it
+up. Therefore the session needs no lock, and no user code can block the network.
+"""
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from logging import getLogger
+from typing import Final
+
+from fastlib.transport.errors import (
+    ClosedError,
+    ConnectError,
+    RefusedError,
+    TransportError,
+    Undelivered,
+)
+
+from .connection_state import ConnectionState
+from .session import DISCONNECT_SECONDS, MqttSession
+
+log = getLogger("fastlib.transport")
+
+CONNACK_SECONDS: Final = 10.0
+"""The maximum time until the broker must accept or refuse a connection."""
+
+TICK_SECONDS: Final = 1.0
+"""The maximum time between two checks of the keep-alive."""
+
+MAX_READS: Final = 32
+"""The maximum number of packets to read before the answers are written."""
+
+Command = Callable[[], None]
+
+
+class CommandQueue:
+    """Commands for a thread that waits in `poll`. Any thread may call `add`, `run` and `wake`."""
+
+    def __init__(self) -> None:
+        self.owner: threading.Thread | None = None
+        """The thread that runs the commands."""
+        self._commands: deque[Command] = deque()
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._awake = False
+
+    def run(self, command: Command) -> None:
+        """Run a command in the owner: at once if that is the current thread."""
+        if threading.current_thread() is self.owner:
+            command()
+        else:
+            self.add(command)
+
+    def add(self, command: Command) -> None:
+        """Queue a command."""
+        self._commands.append(command)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the owner's current or next `poll`."""
+        if not self._awake:
+            self._awake = True
+            with suppress(OSError):  # full, so the owner wakes up anyway, or closed
+                self._sender.send(b"\0")
+
+    def fileno(self) -> int:
+        """Return the file descriptor that is readable after `wake`."""
+        return self._receiver.fileno()
+
+    def run_all(self, woken: bool) -> None:
+        """Run all queued commands. `woken` says that the file descriptor is readable."""
+        if woken:
+            self._receiver.recv(64)
+            # Before the queue is read, so every later command wakes the thread up again.
+            self._awake = False
+        while self._commands:
+            self._commands.popleft()()
+
+    def close(self) -> None:
+        """Close the file descriptors."""
+        self._receiver.close()
+        self._sender.close()
+
+
+class NetworkThread:
+    """Keeps the session connected until its state is done, then disconnects."""
+
+    def __init__(
+        self, session: MqttSession, state: ConnectionState, commands: CommandQueue
+    ) -> None:
+        self.closed: Final[Future[tuple[Undelivered, ...]]] = Future()
+        """Done at the end of the thread, with the messages that were not confirmed."""
+        self.on_end: Callable[[TransportError], None] | None = None
+        """Called once at the end of the thread."""
+        self._session = session
+        self._client = session.client
+        self._state = state
+        self._commands = commands
+        self._failure: BaseException | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """True from `start` on."""
+        return self._commands.owner is not None
+
+    def start(self) -> None:
+        """Start the thread."""
+        name = f"fastlib network {self._state.name}"
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._commands.owner = thread
+        thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_done():
+                self._connect()
+                if self._state.accepted:
+                    self._exchange()
+                if not self._is_done():
+                    self._pause()
+        except BaseException as error:
+            log.exception("%s: the network's thread failed", self._state.name)
+            self._failure = error
+        finally:
+            self.finish()
+
+    def _is_done(self) -> bool:
+        return self._state.is_done(outbox_empty=not len(self._session.outbox))
+
+    def _connect(self) -> None:
+        """Try once to connect, until the broker has accepted or refused the connection."""
+        state = self._state
+        state.connecting()
+        try:
+            self._client.reconnect()
+        except ssl.SSLCertVerificationError as error:
+            state.refused(RefusedError(f"{state.name}: {error}", last=error))
+        except (OSError, ValueError) as error:
+            state.unreachable(error)
+        else:
+            latest = time.monotonic() + CONNACK_SECONDS
+            while self._client.socket() is not None and not state.accepted and not self._is_done():
+                if time.monotonic() > latest:
+                    state.failed(ConnectError(f"{state.name} does not answer"))
+                    return
+                self._turn()
+            if not state.accepted:
+                state.ended_at_once()
+
+    def _exchange(self) -> None:
+        """Send and receive until the connection is lost or the state is done."""
+        while self._client.socket() is not None and not self._is_done():
+            self._session.send_queued()
+            self._turn()
+            self._state.check_stable()
+        if self._client.socket() is None:
+            self._state.connection_lost()
+            self._session.outbox.connection_lost()
+
+    def _turn(self) -> None:
+        """Wait until there is something to do, at most one tick, and do it."""
+        client = self._client
+        if client.want_write():
+            client.loop_write()
+        own = client.socket()
+        if own is None:
+            return
+        poll = select.poll()
+        poll.register(self._commands, select.POLLIN)
+        poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+        busy = client.has_read() or (self._state.accepted and self._session.outbox.can_send)
+        seconds = 0.0 if busy else self._state.wait_seconds(TICK_SECONDS)
+        ready = dict(poll.poll(seconds * 1000))
+        self._commands.run_all(woken=self._commands.fileno() in ready)
+        if ready.get(own.fileno(), 0) & ~select.POLLOUT or client.has_read():
+            for _ in range(MAX_READS):
+                client.loop_read()
+                if not client.has_read() or client.socket() is None:
+                    break
+        client.loop_misc()
+
+    def _pause(self) -> None:
+        """Wait until the next try, or until the state is done."""
+        until = time.monotonic() + self._state.retry_pause()
+        while not self._is_done() and (rest := until - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(self._commands, select.POLLIN)
+            ready = poll.poll(self._state.wait_seconds(rest) * 1000 + 1)
+            self._commands.run_all(woken=bool(ready))
+
+    def finish(self) -> None:
+        """Disconnect, and complete all futures. Also for a thread that was never started."""
+        undelivered: tuple[Undelivered, ...] = ()
+        self._state.ended = True
+        try:
+            undelivered = self._session.outbox.fail_all("closed")
+            if self._state.accepted:
+                self._commands.run_all(woken=False)  # acknowledgements and unsubscriptions
+                self._disconnect()
+        except Exception:
+            log.exception("%s: could not say goodbye", self._state.name)
+        finally:
+            cause = f": {self._failure!r}" if self._failure else ""
+            closed = ClosedError(f"{self._state.name} is closed{cause}")
+            self._state.end(closed)
+            own = self._client.socket()
+            if own is not None:
+                own.close()
+            self._commands.run_all(woken=False)
+            self._session.fail_subscriptions(closed)
+            self._commands.close()
+            if self.on_end is not None:
+                self.on_end(closed)
+            self.closed.set_result(undelivered)
+
+    def _disconnect(self) -> None:
+        """Send DISCONNECT after everything that is queued for the socket."""
+        client = self._client
+        client.disconnect()
+        latest = time.monotonic() + DISCONNECT_SECONDS
+        while client.socket() is not None and time.monotonic() < latest:
+            client.loop_write()
+            own = client.socket()
+            if own is not None:
+                poll = select.poll()
+                poll.register(own, select.POLLOUT)
+                poll.poll(100)

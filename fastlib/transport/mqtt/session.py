@@ -1,0 +1,187 @@
+"""The messages of an MQTT session: paho's client, its callbacks, and the state of each message."""
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from logging import getLogger
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+
+from fastlib.transport.delivery import Delivery
+from fastlib.transport.errors import ClosedError, ConnectError, RefusedError
+from fastlib.transport.messages import InboundMessage
+from fastlib.transport.options import MqttOptions
+
+from .client_factory import make_client
+from .connection_state import ConnectionState
+from .inbound import InboundPublish, InboundTracker
+from .outbox import Outbox
+from .subscriptions import BrokerSubscriptions
+
+log = getLogger("fastlib.transport")
+
+DISCONNECT_SECONDS: Final = 2.0
+"""The maximum time until the broker must have closed the connection after our DISCONNECT."""
+
+PERMANENT_REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+"""Reason codes of a CONNACK that another try would not change: protocol version, client id,
+password, authorization, banned, authentication method."""
+
+
+class MqttSession:
+    """Sends and receives by paho's client, and records in the state what paho reports.
+
+    Only the network thread uses it, except for `outbox.accept` and `outbox.room`.
+    """
+
+    def __init__(
+        self,
+        options: MqttOptions,
+        state: ConnectionState,
+        run_in_thread: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`run_in_thread` runs a command in the network thread, at once if that is the current one.
+
+        Raises OptionsError.
+        """
+        self.client = make_client(options, self._on_message, self._on_pubrel)
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = self._on_disconnect
+        self.client.on_publish = self._on_publish
+        self.client.on_subscribe = self._on_subscribe
+        self.outbox = Outbox(options.max_pending, options.max_inflight)
+        self.on_message: Callable[[InboundMessage], None] = _ignore
+        """Called for each new message, in order."""
+        self.on_reconnect: Callable[[], None] = _ignore
+        """Called after each accepted connection but the first."""
+        self._max_in_flight = options.max_inflight
+        self._state = state
+        self._run_in_thread = run_in_thread
+        self._inbound = InboundTracker(self.client.acknowledge)
+        self._subscriptions = BrokerSubscriptions(self._send_subscribe, self._send_unsubscribe)
+
+    # Commands.
+
+    def send_queued(self) -> None:
+        """Hand queued messages to paho, up to the number that may be in flight."""
+        self.outbox.send_queued(self._publish)
+
+    def subscribe(self, pattern: str, qos: int, confirmed: "Future[None]") -> None:
+        """Request a filter; `confirmed` is done with the broker's answer."""
+        self._subscriptions.add(pattern, qos, confirmed, self._state.accepted)
+
+    def unsubscribe(self, pattern: str) -> None:
+        """Withdraw a filter."""
+        self._subscriptions.remove(pattern, self._state.accepted)
+
+    def fail_subscriptions(self, error: ClosedError) -> None:
+        """Fail all subscriptions that the broker has not answered."""
+        self._subscriptions.fail(error)
+
+    def _publish(self, delivery: Delivery) -> int | None:
+        while True:
+            info = self.client.publish(
+                delivery.topic, delivery.payload, delivery.qos, delivery.retain
+            )
+            if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                continue  # an old message still has this packet id; the next call uses another
+            if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and delivery.qos == 0:
+                return None
+            return info.mid
+
+    def _send_subscribe(self, filters: list[tuple[str, int]]) -> int:
+        _, packet_id = self.client.subscribe(filters)
+        return packet_id or 0
+
+    def _send_unsubscribe(self, filters: list[str]) -> None:
+        self.client.unsubscribe(filters)
+
+    def _acknowledge(self, publish: InboundPublish) -> None:
+        self._inbound.acknowledge(publish, self._state.accepted)
+
+    # Callbacks of paho.
+
+    def _on_connect(
+        self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            text = f"{self._state.name}: the broker refuses the connection: {reason}"
+            if reason.value in PERMANENT_REFUSALS:
+                self._state.refused(RefusedError(text, reason.value))
+            else:
+                self._state.failed(ConnectError(text))
+            return
+        if not flags.session_present:
+            self.client.session_lost()
+            self._inbound.clear()
+        receive_maximum = getattr(properties, "ReceiveMaximum", self._max_in_flight)
+        self.outbox.max_in_flight = min(self._max_in_flight, receive_maximum)
+        self._state.connected()
+        self._subscriptions.renew()
+        if not self._state.opened.done():
+            self._state.opened.set_result(None)
+        else:
+            self.on_reconnect()
+
+    def _on_disconnect(
+        self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._state.disconnect_code = reason.value
+        elif self._state.ended and (own := client.socket()) is not None:
+            _read_to_the_end(own)
+
+    def _on_publish(
+        self, client: paho.Client, data: Any, mid: int, reason: Any, properties: Any
+    ) -> None:
+        self.outbox.confirm(mid, reason.value)
+
+    def _on_subscribe(
+        self, client: paho.Client, data: Any, mid: int, reasons: Any, properties: Any
+    ) -> None:
+        self._subscriptions.on_suback(mid, [reason.value for reason in reasons])
+
+    def _on_message(self, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.error("%s: a message came with a topic that is no UTF-8", self._state.name)
+            if message.qos:
+                self.client.acknowledge(message.mid, message.qos)
+            return
+        payload = bytes(message.payload)
+        ack = _ignore
+        if message.qos:
+            publish = self._inbound.received(message.mid, message.qos, topic, payload, message.dup)
+            if publish is None:
+                return
+            ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
+        self.on_message(
+            InboundMessage(topic, payload, message.qos, message.retain, message.dup, ack)
+        )
+
+    def _on_pubrel(self, packet_id: int) -> None:
+        self._inbound.release(packet_id)
+
+
+def _read_to_the_end(own: Any) -> None:
+    """Let the broker close the connection, after it has read everything from us.
+
+    If we close it with unread data, TCP drops the data that the broker has not read yet: our last
+    acknowledgements and the DISCONNECT. The broker would then publish our will.
+    """
+    with suppress(OSError):
+        own.shutdown(socket.SHUT_WR)
+        own.settimeout(DISCONNECT_SECONDS)
+        latest = time.monotonic() + DISCONNECT_SECONDS
+        while own.recv(65536) and time.monotonic() < latest:
+            pass
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing: no receiver is set, or a QoS 0 message needs no acknowledgement."""
