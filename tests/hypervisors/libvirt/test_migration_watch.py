@@ -232,7 +232,7 @@ def test_a_cancellation():
 def test_a_partner_that_failed():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
-        watched.loop.call_at(7.1, watched.scope.stop, "given up with its partner")
+        watched.loop.call_at(7.1, watched.scope.cancel, "given up with its partner")
         problem = await watched.problem()
         assert type(problem) is TaskCancelledError
         assert str(problem) == "given up with its partner"

@@ -7,8 +7,8 @@ import pytest
 
 from fastlib.migfra.errors import TaskCancelledError
 from fastlib.migfra.hypervisors.simulated import Clock, run_virtual
-from fastlib.migfra.hypervisors.simulated.clock import world_time
-from fastlib.migfra.hypervisors.simulated.pace import Pace
+from fastlib.migfra.hypervisors.simulated.clock import wall_time
+from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import Context
 
@@ -51,7 +51,7 @@ def test_a_message_from_another_thread_arrives():
 
 def test_a_clock_passes_faster():
     async def main():
-        clock = Clock(world_time(), speed=60)
+        clock = Clock(wall_time(), speed=60)
         await clock.sleep(120)
         return clock.now(), asyncio.get_running_loop().time()
 
@@ -63,14 +63,14 @@ def test_sleep_ends_when_the_task_is_cancelled():
         cancellation = Cancellation()
         loop = asyncio.get_running_loop()
         loop.call_later(3, cancellation.cancel)
-        with Pace(Clock(0), Context("a", cancellation=cancellation)) as pace:
-            await pace.sleep(1)
+        with ClockScope(Clock(0), Context("a", cancellation=cancellation)) as scope:
+            await scope.sleep(1)
             with pytest.raises(TaskCancelledError):
-                await pace.sleep(100)
+                await scope.sleep(100)
             with pytest.raises(TaskCancelledError):
-                await pace.sleep(0)
+                await scope.sleep(0)
             assert loop.time() == 3
-            await pace.sleep_deaf(5)
+            await scope.hang(5)
             assert loop.time() == 8
 
     run_virtual(main())

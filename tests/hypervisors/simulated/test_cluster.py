@@ -42,7 +42,7 @@ def test_what_is_no_cluster(tmp_path):
 
 def test_a_cluster_of_another_version(tmp_path):
     with Cluster(cluster_of(), tmp_path / "file") as cluster:
-        cluster._db.execute("UPDATE meta SET value = 99 WHERE key = 'version'")
+        cluster._database.execute("UPDATE meta SET value = 99 WHERE key = 'version'")
     with pytest.raises(ClusterError, match="is a cluster of version 99"):
         Cluster(None, tmp_path / "file")
 
@@ -146,8 +146,8 @@ def test_the_checker_finds_what_must_not_be():
     with Cluster(cluster_of(("vm1", "a"), ("vm2", "a"))) as cluster:
         cluster.begin(cluster.join("a"), "vm1", "a", "b")
         assert cluster.problems() == []
-        cluster._db.execute("UPDATE domain SET host = 'c' WHERE name = 'vm1'")
-        cluster._db.execute("UPDATE host SET memory = 1 WHERE name = 'a'")
+        cluster._database.execute("UPDATE domain SET host = 'c' WHERE name = 'vm1'")
+        cluster._database.execute("UPDATE host SET memory = 1 WHERE name = 'a'")
         assert cluster.problems() == [
             f"a has {GIB} of 1 KiB in use",
             "vm1 is on c, in its migration on a",
@@ -231,13 +231,13 @@ class Handling(RuleBasedStateMachine):
             self.cluster.save(saved)
             assert self.cluster.problems() == []
             self.cluster.advance(moved)
-            self.cluster.finish(moved, then=saved)
+            self.cluster.finish(moved, next_migration=saved)
             self.cluster.finish(saved)
         else:
             pair = [begun.first, begun.second]
             if begun.order == "second":
                 pair.reverse()
-            self.cluster.finish(pair[0], then=pair[1])
+            self.cluster.finish(pair[0], next_migration=pair[1])
             self.cluster.finish(pair[1])
         places = {domain.name: domain.host for domain in self.cluster.domains()}
         assert (places[first], places[second]) == (other, source)

@@ -1,21 +1,27 @@
-"""A cluster that is only computed: hosts, links, domains, and what goes wrong with them.
+"""The simulated hypervisor: a cluster that is only computed, with its links and faults.
 
-`tables.py`, `store.py` and `cluster.py` keep the state, `migration.py` and `swap.py` play what
-takes time, `faults.py` says what fails, `clock.py` lets time pass as fast as wanted,
-`hypervisor.py` is what a daemon sees.
+`hypervisor.py` has the methods that the daemon calls, `options.py` the configuration. `runtime.py`
+holds what all tasks on a host share, `clock.py` and `scope.py` the cluster's time. The folders:
+
+- `tasks/`: evacuation, recovery after a crash of the daemon, and the arguments of a start.
+- `migration/`: `migration.py` computes one round by round, `swap.py` swaps two domains, `faults.py`
+  says what fails and when.
+- `cluster/`: `cluster.py` has the rules of the cluster, `database.py` keeps its state,
+  `description.py` describes a new one.
 """
 
 from .clock import Clock, VirtualLoop, run_virtual
-from .cluster import Cluster, ClusterError, Domain, Host
-from .description import (
+from .cluster.cluster import Cluster
+from .cluster.description import (
     ClusterDescription,
     DomainDescription,
     Fault,
     HostDescription,
     LinkDescription,
-    SimulatedOptions,
 )
+from .cluster.tables import ClusterError, Domain, Host
 from .hypervisor import SimulatedHypervisor
+from .options import SimulatedOptions
 
 __all__ = [
     "Clock",

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 
-def world_time() -> float:
+def wall_time() -> float:
     """Seconds since the epoch; those of the running loop where it is a virtual one."""
     try:
         loop = asyncio.get_running_loop()
@@ -33,7 +33,7 @@ class Clock:
         self.speed: Final = speed
 
     def now(self) -> float:
-        return (world_time() - self._epoch) * self.speed
+        return (wall_time() - self._epoch) * self.speed
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)
@@ -48,12 +48,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._virtual = 0.0
-        super().__init__(_LeapingSelector(self._leap))
+        super().__init__(_AdvancingSelector(self._advance))
 
     def time(self) -> float:
         return self._virtual
 
-    def _leap(self, seconds: float) -> None:
+    def _advance(self, seconds: float) -> None:
         self._virtual += seconds
 
     def run_in_executor(  # type: ignore[override]
@@ -67,19 +67,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
-class _LeapingSelector(selectors.DefaultSelector):
+class _AdvancingSelector(selectors.DefaultSelector):
     """Looks for what is there, and lets virtual time pass instead of waiting."""
 
-    def __init__(self, leap: Callable[[float], None]) -> None:
+    def __init__(self, advance: Callable[[float], None]) -> None:
         super().__init__()
-        self._leap = leap
+        self._advance = advance
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             return super().select()  # nothing is due, so only something from outside can come
         ready = super().select(0)
         if not ready and timeout > 0:
-            self._leap(timeout)
+            self._advance(timeout)
         return ready
 
 

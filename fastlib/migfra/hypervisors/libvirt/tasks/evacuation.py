@@ -1,11 +1,10 @@
 """The task `evacuate node`: a migration for each active domain, all at the same time."""
 
 import asyncio
-from typing import Final
 
 from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
-from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
@@ -14,12 +13,10 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.virt.evacuation import evacuation_spec, retry_pauses
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
-
-_LONGEST_PAUSE: Final = 30.0
-"""Seconds between two tries of a migration."""
 
 
 async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) -> list[Result] | str:
@@ -35,7 +32,7 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         placements = await _place(runtime, task, parameter, names, context)
         context.save_state(placements={placed.guest: placed.host for placed in placements})
         return await asyncio.gather(
-            *(_one(runtime, task, parameter, placed, scope, context) for placed in placements)
+            *(_evacuate_one(runtime, task, placed, scope, context) for placed in placements)
         )
 
 
@@ -98,10 +95,9 @@ async def _place(
     )
 
 
-async def _one(
+async def _evacuate_one(
     runtime: LibvirtRuntime,
     task: Evacuate,
-    parameter: EvacuateParameter,
     placed: Placement,
     scope: CancelScope,
     context: Context,
@@ -109,20 +105,12 @@ async def _one(
     if placed.host is None:
         reason = f"{placed.guest} stays on {runtime.host}: {placed.reason}"
         return domain_result(placed.guest, HypervisorError(reason))
-    spec = MigrationSpec(
-        name=placed.guest,
-        source=runtime.host,
-        destination=placed.host,
-        parameter=parameter,
-        driver=task.driver,
-        pscom_hook_procs=parameter.pscom_hook_procs,
-        check_room=False,
-    )
+    spec = evacuation_spec(task, placed.guest, runtime.host, placed.host)
     measurement = TimeMeasurement(enabled=context.measurement.enabled)
     end: str | HypervisorError | None
     with measurement.measure("overall"):
         try:
-            end = await _retry(runtime, spec, scope, context, measurement)
+            end = await _migrate_with_retries(runtime, spec, scope, context, measurement)
         except HypervisorError as error:
             end = error
         except Exception as error:  # the other domains have results all the same
@@ -136,33 +124,27 @@ async def _still_active(runtime: LibvirtRuntime, spec: MigrationSpec) -> bool:
     return (await local.call(look_up, spec.name)).active
 
 
-async def _retry(
+async def _migrate_with_retries(
     runtime: LibvirtRuntime,
     spec: MigrationSpec,
     scope: CancelScope,
     context: Context,
     measurement: TimeMeasurement,
 ) -> str | None:
-    """Migrate one, again if it fails; the number of retries if the task has a counter for them.
+    """Migrate one domain. Returns the number of retries if the task has a counter for them.
 
-    The daemon tries whole tasks again, but of an evacuation only some domains may be left.
+    The daemon repeats whole tasks. Of an evacuation only some domains may be left.
     """
-    most = spec.parameter.retry_counter
-    retries = 0
-    while True:
-        try:
-            async with runtime.exclusive(spec.name, spec.driver, scope):
-                if not (await _still_active(runtime, spec)):
-                    return f"{spec.name} has been shut off meanwhile"
-                details = await Migration(runtime, spec, scope, context, measurement).run()
-        except (TaskCancelledError, FinalError):
-            raise
-        except HypervisorError as error:
-            if retries >= (most or 0):
-                raise
-            context.log.warning("retry %d of %d: %s", retries + 1, most, error)
-            context.progress("retry", vm_name=spec.name)
-            await scope.sleep(min(_LONGEST_PAUSE, 2.0**retries))
-            retries += 1
-        else:
-            return details if most is None else str(retries)
+
+    async def attempt(number: int) -> str | None:
+        async with runtime.exclusive(spec.name, spec.driver, scope):
+            if not (await _still_active(runtime, spec)):
+                return f"{spec.name} has been shut off meanwhile"
+            details = await Migration(runtime, spec, scope, context, measurement).run()
+        return details if retries is None else None
+
+    retries = spec.parameter.retry_counter
+    details, made = await context.retrying(
+        attempt, retries=retries, vm_name=spec.name, sleep=scope.sleep, pauses=retry_pauses()
+    )
+    return str(made) if details is None and retries is not None else details

@@ -19,7 +19,6 @@ from fastlib.message import (
     Suspend,
     Task,
 )
-from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain import control
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
@@ -32,6 +31,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.virt.evacuation import evacuation_spec
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .start import StartSpec
@@ -156,7 +156,6 @@ def _is_saved(state: MigrationState | None) -> bool:
 async def _recover_evacuation(
     runtime: LibvirtRuntime, task: Evacuate, context: Context
 ) -> Sequence[Result]:
-    parameter = task.parameter or EvacuateParameter()
     placements: dict[str, str | None] | None = context.saved_state.get("placements")
     if placements is None:
         raise HypervisorError("the daemon ended before the evacuation began")
@@ -165,15 +164,7 @@ async def _recover_evacuation(
     async def one(name: str, host: str | None, scope: CancelScope) -> Result:
         if host is None:
             return domain_result(name, HypervisorError(f"{name} stays on {runtime.host}"))
-        spec = MigrationSpec(
-            name=name,
-            source=runtime.host,
-            destination=host,
-            parameter=parameter,
-            driver=task.driver,
-            pscom_hook_procs=parameter.pscom_hook_procs,
-            check_room=False,
-        )
+        spec = evacuation_spec(task, name, runtime.host, host)
         recovering = _recover_migration(runtime, spec, states.get(name), scope, context)
         return domain_result(name, await _result_or_error(recovering))
 

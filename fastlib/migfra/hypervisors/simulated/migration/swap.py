@@ -7,37 +7,40 @@ A domain that is on storage when the daemon dies is shut off on its source then.
 import asyncio
 from typing import Final
 
-import msgspec
-
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
+from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
+from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
-from .migration import Migration, Trip, World, whereabouts
-from .pace import Pace
+from .migration import Migration
 
-_STORAGE: Final = 1024.0 * MIB
+_STORAGE_BYTES_PER_SECOND: Final = 1024.0 * MIB
 """Bytes a second that are saved and restored."""
 
 
-async def swap(world: World, first: Trip, second: Trip, context: Context) -> None:
+async def swap(
+    runtime: SimulatedRuntime, first: MigrationSpec, second: MigrationSpec, context: Context
+) -> None:
     """Swap two domains. Raises HypervisorError, which says where both are."""
-    cluster = world.cluster
-    first = msgspec.structs.replace(first, timer=f"migrate-{first.name}")
-    second = msgspec.structs.replace(second, timer=f"migrate-{second.name}")
-    begun = cluster.begin_swap(world.session, first.name, first.source, second.name, second.source)
+    cluster = runtime.cluster
+    begun = cluster.begin_swap(
+        runtime.session, first.name, first.source, second.name, second.source
+    )
     context.log.info("swap of %s and %s: %s", first.name, second.name, begun.order)
     pair = [(first, begun.first), (second, begun.second)]
     try:
         if begun.order == "parallel":
-            await _at_once(world, pair, context)
+            await _swap_in_parallel(runtime, pair, context)
         elif begun.order in ("first", "second"):
-            await _in_turn(world, pair if begun.order == "first" else pair[::-1], context)
+            await _swap_in_turn(runtime, pair if begun.order == "first" else pair[::-1], context)
         else:
             saved_first = begun.order == "save-first"
-            await _by_storage(world, pair if saved_first else pair[::-1], context)
+            await _swap_via_storage(runtime, pair if saved_first else pair[::-1], context)
     except HypervisorError as error:
-        where = "; ".join(whereabouts(cluster, trip.name) for trip in (first, second))
+        where = "; ".join(describe_location(cluster, spec.name) for spec in (first, second))
         kind = TaskCancelledError if isinstance(error, TaskCancelledError) else HypervisorError
         raise kind(f"the swap failed: {error}; {where}") from error
     finally:
@@ -45,37 +48,39 @@ async def swap(world: World, first: Trip, second: Trip, context: Context) -> Non
             cluster.abandon(migration)
 
 
-Pair = list[tuple[Trip, int]]
+Pair = list[tuple[MigrationSpec, int]]
 _GIVEN_UP: Final = "given up with its partner"
 
 
 async def _migrate(
-    world: World,
-    trip: Trip,
+    runtime: SimulatedRuntime,
+    spec: MigrationSpec,
     migration: int,
-    pace: Pace,
+    scope: ClockScope,
     context: Context,
-    then: int | None = None,
+    next_migration: int | None = None,
 ) -> None:
     """One of the two. Raises HypervisorError with its name."""
     try:
-        await Migration(world, trip, pace, context, context.measure).run(migration, then)
+        await Migration(runtime, spec, scope, context, context.measure).run(
+            migration, next_migration
+        )
     except TaskCancelledError:
         raise
     except HypervisorError as error:
-        raise HypervisorError(f"{trip.name}: {error}") from error
+        raise HypervisorError(f"{spec.name}: {error}") from error
 
 
-async def _at_once(world: World, pair: Pair, context: Context) -> None:
-    paces = [Pace(world.clock, context) for _ in pair]
+async def _swap_in_parallel(runtime: SimulatedRuntime, pair: Pair, context: Context) -> None:
+    scopes = [ClockScope(runtime.clock, context) for _ in pair]
 
     async def one(index: int) -> HypervisorError | None:
-        trip, migration = pair[index]
-        with paces[index]:
+        spec, migration = pair[index]
+        with scopes[index]:
             try:
-                await _migrate(world, trip, migration, paces[index], context)
+                await _migrate(runtime, spec, migration, scopes[index], context)
             except HypervisorError as error:
-                paces[1 - index].stop(_GIVEN_UP)
+                scopes[1 - index].cancel(_GIVEN_UP)
                 return error
         return None
 
@@ -87,35 +92,35 @@ async def _at_once(world: World, pair: Pair, context: Context) -> None:
         raise min(errors, key=lambda error: _GIVEN_UP in str(error))
 
 
-async def _in_turn(world: World, pair: Pair, context: Context) -> None:
+async def _swap_in_turn(runtime: SimulatedRuntime, pair: Pair, context: Context) -> None:
     (first, first_migration), (second, second_migration) = pair
-    with Pace(world.clock, context) as pace:
-        await _migrate(world, first, first_migration, pace, context, second_migration)
-        pace.check()
-        world.cluster.advance(second_migration)
-        await _migrate(world, second, second_migration, pace, context)
+    with ClockScope(runtime.clock, context) as scope:
+        await _migrate(runtime, first, first_migration, scope, context, second_migration)
+        scope.check()
+        runtime.cluster.advance(second_migration)
+        await _migrate(runtime, second, second_migration, scope, context)
 
 
-async def _by_storage(world: World, pair: Pair, context: Context) -> None:
+async def _swap_via_storage(runtime: SimulatedRuntime, pair: Pair, context: Context) -> None:
     """The first of the pair is on storage while the second moves."""
     (saved, saved_migration), (moved, moved_migration) = pair
-    cluster = world.cluster
+    cluster = runtime.cluster
     domain = cluster.domain(saved.name)
-    seconds = domain.memory * KIB / _STORAGE
-    with Pace(world.clock, context) as pace, context.measure(f"downtime-{saved.name}"):
+    seconds = domain.memory * KIB / _STORAGE_BYTES_PER_SECOND
+    with ClockScope(runtime.clock, context) as scope, context.measure(f"downtime-{saved.name}"):
         with context.measure(f"suspend-{saved.name}"):
             context.progress("save", vm_name=saved.name)
-            await pace.sleep(seconds)
+            await scope.sleep(seconds)
             cluster.save(saved_migration)
         try:
             cluster.advance(moved_migration)
-            await _migrate(world, moved, moved_migration, pace, context, saved_migration)
+            await _migrate(runtime, moved, moved_migration, scope, context, saved_migration)
             cluster.advance(saved_migration)
         except HypervisorError:
-            await pace.clock.sleep(seconds)
+            await scope.clock.sleep(seconds)
             cluster.unsave(saved_migration)
             raise
         with context.measure(f"resume-{saved.name}"):
             context.progress("restore", vm_name=saved.name)
-            await pace.clock.sleep(seconds)
+            await scope.clock.sleep(seconds)
             cluster.finish(saved_migration, saved.vcpu_map)

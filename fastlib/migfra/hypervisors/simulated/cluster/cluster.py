@@ -1,13 +1,15 @@
-"""The simulated cluster: what may happen to its hosts, domains and migrations.
+"""The rules of a simulated cluster: which changes of hosts, domains and migrations it allows.
 
-In memory it is shared by the daemons of one process, in a file by those of several. Every change is
-one short transaction, and a domain is one row, so it is on exactly one host at any moment.
+The daemons of one process share a cluster in memory, those of several processes one in a file.
+Each change is one short transaction, and a domain is one row. So a domain is on exactly one host at
+any moment.
 """
 
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Final, Self
 
 import msgspec
 
@@ -24,8 +26,8 @@ from fastlib.migfra.virt.placement import (
 )
 from fastlib.migfra.virt.precopy import KIB, MIB
 
+from .database import Database
 from .description import ClusterDescription, LinkDescription, State
-from .store import NoRoomError, Store
 from .tables import ClusterError, Domain, Host
 
 __all__ = ["Cluster", "ClusterError", "Domain", "Host", "Swap"]
@@ -39,12 +41,43 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
     second: int
 
 
-class Cluster(Store):
-    """A cluster, in memory or in a file. Methods may be called from any thread; none waits for
-    more than other transactions."""
+class NoRoomError(HypervisorError):
+    """A host has not enough memory free."""
+
+
+class Cluster:
+    """A cluster, in memory or in a file. Call its methods from any thread.
+
+    A method waits for other transactions at most.
+    """
 
     _named: ClassVar[dict[str, "Cluster"]] = {}
     _naming: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(
+        self, description: ClusterDescription | None = None, file: Path | str | None = None
+    ) -> None:
+        """`description` is the cluster to create if there is none yet.
+
+        Raises ClusterError if there is none and no description, or if the file is no cluster.
+        """
+        self._database = Database(description, file)
+        self.where: Final = self._database.where
+        """The file, or `memory`."""
+        self.epoch: Final = self._database.epoch
+        """The `world_time` at its creation."""
+        self.seed: Final = self._database.seed
+        self.faults: Final = self._database.faults
+
+    def close(self) -> None:
+        """Close the file. A cluster in memory is gone."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def named(cls, name: str, description: ClusterDescription | None = None) -> "Cluster":
@@ -69,70 +102,65 @@ class Cluster(Store):
 
     def hosts(self) -> list[Host]:
         """Every host, in the order of the description."""
-        with self._look():
-            return self._hosts()
+        with self._database.read():
+            return self._database.hosts()
 
     def host(self, name: str) -> Host:
         """One host. Raises HypervisorError if there is none of that name."""
-        with self._look():
-            return self._host(name)
+        with self._database.read():
+            return self._database.host(name)
 
     def domains(self, host: str | None = None) -> list[Domain]:
         """Every domain, or those on a host, by name."""
-        with self._look():
-            return self._domains(host)
+        with self._database.read():
+            return self._database.domains(host)
 
     def domain(self, name: str) -> Domain:
         """One domain. Raises HypervisorError if there is none of that name."""
-        with self._look():
-            return self._domain(name)
+        with self._database.read():
+            return self._database.domain(name)
 
     def find(self, name: str) -> Domain | None:
         """One domain, or None if there is none of that name."""
-        with self._look():
-            return self._find(name)
+        with self._database.read():
+            return self._database.find_domain(name)
 
     def link(self, source: str, destination: str) -> LinkDescription:
         """What connects two hosts."""
         pair = frozenset((source, destination))
-        found = self._links.get(pair)
+        links = self._database.links
+        found = links.get(pair)
         if found is None:
-            found = LinkDescription(hosts=(source, destination), bandwidth=self._bandwidth)
-            self._links[pair] = found
+            bandwidth = self._database.bandwidth
+            found = links[pair] = LinkDescription(hosts=(source, destination), bandwidth=bandwidth)
         return found
 
     def share(self, migration: int) -> float:
         """What a migration has of its link now, in bytes a second."""
-        with self._look():
-            source, destination, _ = self._migration(migration)
-            link = self.link(source, destination)
-            count = "SELECT count(*) FROM migration WHERE phase NOT IN ('waiting', 'saved')"
-            (flows,) = self._one(f"{count} AND source = ? AND destination = ?", source, destination)
+        with self._database.read():
+            row = self._database.migration(migration)
+            link = self.link(row.source, row.destination)
+            flows = self._database.count_flows(row.source, row.destination)
             if not link.duplex:
-                (back,) = self._one(
-                    f"{count} AND source = ? AND destination = ?", destination, source
-                )
-                flows += back
+                flows += self._database.count_flows(row.destination, row.source)
         return float(link.bandwidth * MIB / max(1, flows))
 
     def problems(self) -> list[str]:
         """What must never be: the invariants that do not hold, in words. Empty if all is well."""
-        with self._look():
+        with self._database.read():
             found = []
-            for host in self._hosts():
+            for host in self._database.hosts():
                 if host.used > host.memory:
                     found.append(f"{host.name} has {host.used} of {host.memory} KiB in use")
-            for domain, host_name, source, destination, phase in self._db.execute(
-                "SELECT domain.name, domain.host, source, destination, phase "
-                "FROM migration JOIN domain ON domain.name = migration.domain"
-            ):
-                expected = destination if phase == "post-copy" else source
-                if host_name != expected:
-                    found.append(f"{domain} is on {host_name}, in its migration on {expected}")
-            found += [
-                f"{table}: broken reference"
-                for table, *_ in self._db.execute("PRAGMA foreign_key_check")
-            ]
+            for domain, migration in self._database.migrating_domains():
+                expected = (
+                    migration.destination if migration.phase == "post-copy" else migration.source
+                )
+                if domain.host != expected:
+                    found.append(
+                        f"{domain.name} is on {domain.host}, in its migration on {expected}"
+                    )
+            found += [f"{table}: broken reference" for table in self._database.broken_references()]
             return found
 
     # Domains
@@ -152,8 +180,8 @@ class Cluster(Store):
         `define` None starts what is defined; True defines it first if it is new, False makes it
         transient. Raises HypervisorError if it is active anywhere or has no room.
         """
-        with self._change():
-            row = self._find(name)
+        with self._database.write():
+            row = self._database.find_domain(name)
             if row is None and define is None:
                 raise HypervisorError(f"there is no domain {name} defined")
             if row is not None and row.active:
@@ -175,32 +203,32 @@ class Cluster(Store):
             if not new.working_set or memory is not None:
                 whole = float(new.memory * KIB)
                 new = msgspec.structs.replace(new, working_set=min(new.working_set or whole, whole))
-            self._need_room(host, new)
+            self._check_room(host, new)
             self._check_map(host, new.vcpus, new.vcpu_map)
-            self._insert(new)
+            self._database.insert_domain(new)
 
     def stop(self, name: str, host: str, *, undefine: bool = False) -> None:
         """Shut a domain off; what is transient or to be undefined is gone then."""
-        with self._change():
+        with self._database.write():
             domain = self._active_here(name, host)
             if undefine or not domain.persistent:
-                self._db.execute("DELETE FROM domain WHERE name = ?", (name,))
+                self._database.delete_domain(name)
             else:
-                self._db.execute("UPDATE domain SET state = 'shut off' WHERE name = ?", (name,))
+                self._database.set_state(name, "shut off")
 
     def set_state(self, name: str, host: str, state: State) -> bool:
         """Let an active domain run or pause. False if it does so already."""
-        with self._change():
+        with self._database.write():
             domain = self._active_here(name, host)
-            self._db.execute("UPDATE domain SET state = ? WHERE name = ?", (state, name))
+            self._database.set_state(name, state)
             return domain.state != state
 
     def repin(self, name: str, host: str, vcpu_map: CpuMap) -> None:
         """Change the CPUs that an active domain's vCPUs may use."""
-        with self._change():
+        with self._database.write():
             domain = self._active_here(name, host)
             self._check_map(host, domain.vcpus, vcpu_map)
-            self._pin(name, vcpu_map)
+            self._database.set_pinning(name, vcpu_map)
 
     # Migrations
 
@@ -211,11 +239,11 @@ class Cluster(Store):
 
         Raises HypervisorError otherwise.
         """
-        with self._change():
+        with self._database.write():
             domain = self._can_leave(name, source, destination)
             self._check_map(destination, domain.vcpus, vcpu_map)
-            self._need_room(destination, domain)
-            return self._begin(session, domain, destination, "copy")
+            self._check_room(destination, domain)
+            return self._database.insert_migration(session, domain, destination, "copy")
 
     def begin_swap(self, session: int, first: str, source: str, second: str, other: str) -> Swap:
         """Begin the migrations of two domains that change places.
@@ -223,9 +251,9 @@ class Cluster(Store):
         What must wait for the other has a migration already, so that nothing else happens to it.
         Raises HypervisorError if they cannot even without each other.
         """
-        with self._change():
+        with self._database.write():
             one, two = self._can_leave(first, source, other), self._can_leave(second, other, source)
-            here, there = self._host(source), self._host(other)
+            here, there = self._database.host(source), self._database.host(other)
             for domain, leaves, host in ((one, two, there), (two, one, here)):
                 if domain.memory > host.free + leaves.memory:
                     raise HypervisorError(
@@ -239,8 +267,8 @@ class Cluster(Store):
             phases = {name: "waiting" if name in waiting else "copy" for name in (first, second)}
             return Swap(
                 order=order,
-                first=self._begin(session, one, other, phases[first]),
-                second=self._begin(session, two, source, phases[second]),
+                first=self._database.insert_migration(session, one, other, phases[first]),
+                second=self._database.insert_migration(session, two, source, phases[second]),
             )
 
     def begin_evacuation(
@@ -253,8 +281,8 @@ class Cluster(Store):
         overbooking: bool,
     ) -> list[tuple[Placement, int | None]]:
         """Place domains and begin their migrations at once, so that nobody takes their room."""
-        with self._change():
-            hosts = [self._host(name) for name in destinations]
+        with self._database.write():
+            hosts = [self._database.host(name) for name in destinations]
             domains = [self._can_leave(name, source, None) for name in names]
             placements = place(
                 [_guest(domain) for domain in domains],
@@ -270,92 +298,145 @@ class Cluster(Store):
                     placed,
                     None
                     if placed.host is None
-                    else self._begin(session, domain, placed.host, "copy"),
+                    else self._database.insert_migration(session, domain, placed.host, "copy"),
                 )
                 for placed, domain in zip(placements, domains, strict=True)
             ]
 
     def save(self, migration: int) -> None:
         """Put a waiting domain on storage: its memory is free, and it is shut off meanwhile."""
-        with self._change():
-            _, _, domain = self._migration(migration)
-            self._db.execute("UPDATE domain SET state = 'shut off' WHERE name = ?", (domain,))
-            self._db.execute("UPDATE migration SET phase = 'saved' WHERE id = ?", (migration,))
+        with self._database.write():
+            row = self._database.migration(migration)
+            self._database.set_state(row.domain, "shut off")
+            self._database.set_phase(migration, "saved")
 
     def unsave(self, migration: int) -> bool:
         """Let a saved domain run at its source again. False if that has no room any more."""
-        with self._change():
-            source, _, name = self._migration(migration)
-            domain = self._domain(name)
-            if domain.memory > self._host(source).free:
+        with self._database.write():
+            row = self._database.migration(migration)
+            domain = self._database.domain(row.domain)
+            if domain.memory > self._database.host(row.source).free:
                 return False
-            self._db.execute(
-                "UPDATE domain SET state = (SELECT state FROM migration WHERE id = ?) "
-                "WHERE name = ?",
-                (migration, name),
-            )
-            self._drop(migration)
+            self._database.set_state(row.domain, row.state)
+            self._database.delete_migration(migration)
             return True
 
     def advance(self, migration: int) -> None:
         """Let a waiting migration begin. Raises HypervisorError if there is no room for it."""
-        with self._change():
+        with self._database.write():
             self._advance(migration)
 
     def pause(self, migration: int) -> None:
         """Pause a migrating domain until the migration ends, however it does."""
-        with self._change():
-            self._migration(migration)
-            self._db.execute(
-                "UPDATE migration SET phase = 'paused' WHERE id = ? AND phase = 'copy'",
-                (migration,),
-            )
+        with self._database.write():
+            if self._database.migration(migration).phase == "copy":
+                self._database.set_phase(migration, "paused")
 
     def switch_to_post_copy(self, migration: int) -> None:
         """Let the domain run at the destination while its memory is still at the source."""
-        with self._change():
-            _, destination, domain = self._migration(migration)
-            self._db.execute("UPDATE domain SET host = ? WHERE name = ?", (destination, domain))
-            self._db.execute("UPDATE migration SET phase = 'post-copy' WHERE id = ?", (migration,))
+        with self._database.write():
+            row = self._database.migration(migration)
+            self._database.set_host(row.domain, row.destination)
+            self._database.set_phase(migration, "post-copy")
 
     def finish(
-        self, migration: int, vcpu_map: CpuMap | None = None, then: int | None = None
+        self, migration: int, vcpu_map: CpuMap | None = None, next_migration: int | None = None
     ) -> None:
         """The domain is at the destination from now on; `then` is a migration that waited for it.
 
         Raises HypervisorError if the migration was given up by another, or if there is no room for
         the next one; the domain is at the destination all the same in the latter case.
         """
-        with self._change():
-            _, destination, domain = self._migration(migration)
-            self._db.execute(
-                "UPDATE domain SET host = ?, "
-                "state = (SELECT state FROM migration WHERE id = ?) WHERE name = ?",
-                (destination, migration, domain),
-            )
+        with self._database.write():
+            row = self._database.migration(migration)
+            self._database.set_host(row.domain, row.destination)
+            self._database.set_state(row.domain, row.state)
             if vcpu_map is not None:
-                self._pin(domain, vcpu_map)
-            self._drop(migration)
-            if then is not None:
+                self._database.set_pinning(row.domain, vcpu_map)
+            self._database.delete_migration(migration)
+            if next_migration is not None:
                 with contextlib.suppress(NoRoomError):  # told when it is to begin
-                    self._advance(then)
+                    self._advance(next_migration)
 
     def move(self, name: str, source: str, destination: str) -> None:
         """Move the definition of a domain that is shut off."""
-        with self._change():
-            self._host(destination)
-            domain = self._domain(name)
+        with self._database.write():
+            self._database.host(destination)
+            domain = self._database.domain(name)
             if domain.active or domain.migrating or domain.host != source:
                 raise HypervisorError(
                     f"{name} is {domain.state} on {domain.host}; an offline migration needs it "
                     f"shut off on {source}"
                 )
-            self._db.execute("UPDATE domain SET host = ? WHERE name = ?", (destination, name))
+            self._database.set_host(name, destination)
 
     def abandon(self, migration: int) -> None:
         """Give a migration up; the domain is where it was. Nothing happens if it is over."""
-        with self._change():
-            self._abandon(migration)
+        with self._database.write():
+            self._database.abandon_migration(migration)
+
+    # Sessions
+
+    def join(self, host: str) -> int:
+        """Begin a session of the daemon of a host. Drops what an earlier session left."""
+        with self._database.write():
+            self._database.host(host)
+            return self._database.begin_session(host)
+
+    def leave(self, session: int) -> None:
+        """End a session."""
+        with self._database.write():
+            self._database.end_session(session)
+
+    def count(self, key: str) -> int:
+        """Count a key. Returns how often it was counted before."""
+        with self._database.write():
+            return self._database.count(key)
+
+    # Rules
+
+    def _active_here(self, name: str, host: str) -> Domain:
+        """The domain, active on the host and not migrating. Raises HypervisorError."""
+        domain = self._database.domain(name)
+        if domain.host != host:
+            raise HypervisorError(f"{name} is on {domain.host}, not on {host}")
+        if not domain.active:
+            raise HypervisorError(f"{name} is shut off")
+        if domain.migrating:
+            raise HypervisorError(f"{name} is migrating")
+        return domain
+
+    def _can_leave(self, name: str, source: str, destination: str | None) -> Domain:
+        domain = self._active_here(name, source)
+        if destination is not None:
+            if destination == source:
+                raise HypervisorError(f"{name} is on {source} already")
+            self._database.host(destination)
+        return domain
+
+    def _check_room(self, host: str, domain: Domain) -> None:
+        free = self._database.host(host).free
+        if domain.memory > free:
+            raise NoRoomError(
+                f"{host} has {free} KiB of memory free, {domain.name} needs {domain.memory} KiB"
+            )
+
+    def _check_map(self, host: str, vcpus: int, vcpu_map: CpuMap | None) -> None:
+        if vcpu_map is None:
+            return
+        if len(vcpu_map) > vcpus:
+            raise HypervisorError(f"vcpu-map has {len(vcpu_map)} entries for {vcpus} vCPUs")
+        cpus = self._database.host(host).cpus
+        for row in vcpu_map:
+            for cpu in row:
+                if cpu >= cpus:
+                    raise HypervisorError(f"{host} has no CPU {cpu}; it has {cpus}")
+
+    def _advance(self, migration: int) -> None:
+        row = self._database.migration(migration)
+        if row.phase in ("waiting", "saved"):
+            self._check_room(row.destination, self._database.domain(row.domain))
+            self._database.set_phase(migration, "copy")
 
 
 def _guest(domain: Domain) -> Guest:

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from .cluster import Cluster
-from .description import Fault
+from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
+from fastlib.migfra.hypervisors.simulated.cluster.description import Fault
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,16 +43,18 @@ class FaultPlan:
 
     def of_call(self, call: Call, now: float) -> Iterator[Fault]:
         """What happens to a call at its begin."""
-        for key, fault in self._meant(call):
+        for key, fault in self._matching(call):
             if fault.percent is None and _is_due(fault, now) and self._happens(key, fault, call):
                 yield fault
 
-    def on_the_way(self, call: Call) -> "FaultsOnTheWay":
+    def of_migration(self, call: Call) -> "MigrationFaults":
         """What happens to a migration once it has come so far."""
-        meant = [(key, fault) for key, fault in self._meant(call) if fault.percent is not None]
-        return FaultsOnTheWay(self, call, meant)
+        matching = [
+            (key, fault) for key, fault in self._matching(call) if fault.percent is not None
+        ]
+        return MigrationFaults(self, call, matching)
 
-    def _meant(self, call: Call) -> Iterable[tuple[str, Fault]]:
+    def _matching(self, call: Call) -> Iterable[tuple[str, Fault]]:
         for key, fault in self._faults:
             if (
                 fault.kind != "unreachable"
@@ -79,7 +81,7 @@ class FaultPlan:
         return chance.random() < rate
 
 
-class FaultsOnTheWay:
+class MigrationFaults:
     """Those of one migration; each gets one chance, when its per cent are reached."""
 
     def __init__(self, plan: FaultPlan, call: Call, faults: list[tuple[str, Fault]]) -> None:

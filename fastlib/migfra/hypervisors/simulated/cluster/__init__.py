@@ -1,0 +1,1 @@
+"""The state of a simulated cluster, and the rules for changing it."""

@@ -1,0 +1,336 @@
+"""The SQLite database of a simulated cluster: transactions, sessions, and access to the rows.
+
+A migration in progress is a row that belongs to a session, and a session belongs to a process.
+After the end of that process, the next transaction drops its migrations. Then a domain is where its
+own row says.
+
+`Cluster` has the rules of the cluster. Here each method reads or writes rows, without rules.
+"""
+
+import contextlib
+import json
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.message.numbers import CpuMap
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.simulated.clock import wall_time
+
+from .description import ClusterDescription, Fault, LinkDescription, State
+from .process import is_alive, own_identity
+from .tables import (
+    DOMAIN,
+    HOSTS,
+    SCHEMA,
+    VERSION,
+    ClusterError,
+    Domain,
+    Host,
+    check_description,
+    described_domain,
+    domain_of_row,
+    host_of_row,
+)
+
+_BUSY_SECONDS: Final = 30.0
+
+
+class MigrationRow(msgspec.Struct, frozen=True):
+    """A migration in progress."""
+
+    source: str
+    destination: str
+    domain: str
+    phase: str
+    """`waiting` for its partner in a swap, `saved` on storage, `copy`, `paused`, `post-copy`."""
+    state: State
+    """The state of the domain before the migration."""
+
+
+class Database:
+    """The tables of a cluster. The methods that read or write rows need a transaction."""
+
+    def __init__(
+        self, description: ClusterDescription | None = None, file: Path | str | None = None
+    ) -> None:
+        """`description` is the cluster to create if the database is new.
+
+        Raises ClusterError if it is new and there is no description, or if the file is no cluster.
+        """
+        self.where: Final = "memory" if file is None else str(file)
+        self._lock = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(
+                ":memory:" if file is None else file,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_BUSY_SECONDS,
+            )
+            # The last user of a cluster in memory does not know that it is the last one.
+            weakref.finalize(self, self._connection.close)
+            self.execute("PRAGMA journal_mode = WAL")
+            # A power failure may lose the last changes. The death of a process does not.
+            self.execute("PRAGMA synchronous = OFF")
+            self.execute("PRAGMA foreign_keys = ON")
+            with self.write():
+                self._create(description)
+        except sqlite3.DatabaseError as error:
+            raise ClusterError(f"{self.where} is no simulated cluster: {error}") from None
+        meta = dict(self.execute("SELECT key, value FROM meta").fetchall())
+        self.epoch: Final = float(meta["epoch"])
+        """The `world_time` at its creation."""
+        self.bandwidth: Final = float(meta["bandwidth"])
+        """MiB/s of a link that has no description."""
+        self.seed: Final = int(meta["seed"])
+        self.faults: Final[tuple[Fault, ...]] = tuple(
+            Fault.load(fault) for fault in json.loads(meta["faults"])
+        )
+        links = [LinkDescription.load(link) for link in json.loads(meta["links"])]
+        self.links: Final = {frozenset(link.hosts): link for link in links}
+
+    def close(self) -> None:
+        """Close the file. A cluster in memory is gone."""
+        self._connection.close()
+
+    def _create(self, description: ClusterDescription | None) -> None:
+        (tables,) = self._one("SELECT count(*) FROM sqlite_master")
+        if tables:
+            (version,) = self._one("SELECT value FROM meta WHERE key = 'version'")
+            if int(version) != VERSION:
+                raise ClusterError(f"{self.where} is a cluster of version {version}")
+            return
+        if description is None:
+            raise ClusterError(f"there is no cluster in {self.where} yet; say what to `create`")
+        check_description(description)
+        for statement in SCHEMA.split(";"):
+            self.execute(statement)
+        meta = {
+            "version": VERSION,
+            "epoch": repr(wall_time()),
+            "bandwidth": description.bandwidth,
+            "seed": description.seed,
+            "faults": json.dumps([fault.emit() for fault in description.faults]),
+            "links": json.dumps([link.emit() for link in description.links]),
+        }
+        self._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        self._connection.executemany(
+            "INSERT INTO host VALUES (?, ?, ?, ?)",
+            [(h.name, h.cpus, h.memory, i) for i, h in enumerate(description.hosts)],
+        )
+        for domain in description.domains:
+            self.insert_domain(described_domain(domain))
+
+    # Transactions
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[None]:
+        """Run a block in a transaction that changes rows. An exception rolls it back."""
+        with self._lock:
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                self._drop_dead_sessions()
+                yield
+            except BaseException:
+                self.execute("ROLLBACK")
+                raise
+            self.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """Run a block in a transaction that only reads."""
+        with self._lock:
+            if self._dead_sessions():
+                with self.write():
+                    pass
+            self.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.execute("COMMIT")
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Execute one statement."""
+        return self._connection.execute(statement, values)
+
+    def _one(self, statement: str, *values: Any) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self.execute(statement, *values).fetchone()
+        return row
+
+    # Sessions
+
+    def begin_session(self, host: str) -> int:
+        """Begin a session of the daemon of a host. Ends the sessions of that host before."""
+        for (session,) in self.execute("SELECT id FROM session WHERE host = ?", host).fetchall():
+            self.end_session(session)
+        cursor = self.execute(
+            "INSERT INTO session (host, pid, birth) VALUES (?, ?, ?)", host, *own_identity()
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end_session(self, session: int) -> None:
+        """End a session and abandon its migrations."""
+        for (migration,) in self.execute(
+            "SELECT id FROM migration WHERE session = ?", session
+        ).fetchall():
+            self.abandon_migration(migration)
+        self.execute("DELETE FROM session WHERE id = ?", session)
+
+    def _dead_sessions(self) -> list[int]:
+        """The sessions of dead processes that left migrations behind."""
+        if self.where == "memory":
+            return []
+        own = own_identity()
+        owners = self.execute(
+            "SELECT DISTINCT pid, birth FROM session JOIN migration "
+            "ON migration.session = session.id"
+        ).fetchall()
+        dead = [owner for owner in owners if owner != own and not is_alive(*owner)]
+        return [
+            id
+            for owner in dead
+            for (id,) in self.execute(
+                "SELECT id FROM session WHERE pid = ? AND birth = ?", *owner
+            ).fetchall()
+        ]
+
+    def _drop_dead_sessions(self) -> None:
+        (created,) = self._one("SELECT count(*) FROM sqlite_master WHERE name = 'migration'")
+        if created:
+            for session in self._dead_sessions():
+                self.end_session(session)
+
+    def count(self, key: str) -> int:
+        """Count a key. Returns how often it was counted before."""
+        (value,) = self._one(
+            "INSERT INTO counter VALUES (?, 1) "
+            "ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
+            key,
+        )
+        return int(value) - 1
+
+    # Hosts and domains
+
+    def hosts(self) -> list[Host]:
+        """Every host, in the order of the description."""
+        return [host_of_row(row) for row in self.execute(HOSTS + " ORDER BY position")]
+
+    def host(self, name: str) -> Host:
+        """One host. Raises HypervisorError if there is none of that name."""
+        row = self.execute(HOSTS + " WHERE name = ?", name).fetchone()
+        if row is None:
+            raise HypervisorError(f"there is no host {name} in the cluster")
+        return host_of_row(row)
+
+    def domains(self, host: str | None) -> list[Domain]:
+        """Every domain, or those on a host, by name."""
+        if host is None:
+            rows = self.execute(f"SELECT {DOMAIN} ORDER BY domain.name")
+        else:
+            rows = self.execute(f"SELECT {DOMAIN} WHERE domain.host = ? ORDER BY domain.name", host)
+        return [domain_of_row(row) for row in rows]
+
+    def find_domain(self, name: str) -> Domain | None:
+        """One domain, or None."""
+        row = self.execute(f"SELECT {DOMAIN} WHERE domain.name = ?", name).fetchone()
+        return None if row is None else domain_of_row(row)
+
+    def domain(self, name: str) -> Domain:
+        """One domain. Raises HypervisorError if there is none of that name."""
+        found = self.find_domain(name)
+        if found is None:
+            raise HypervisorError(f"there is no domain {name}")
+        return found
+
+    def insert_domain(self, domain: Domain) -> None:
+        """Insert or replace a domain."""
+        pins = None if domain.vcpu_map is None else json.dumps(domain.vcpu_map)
+        self.execute(
+            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            domain.name, domain.host, domain.state, domain.vcpus, domain.memory,
+            domain.dirty_rate, domain.working_set, domain.persistent, pins,
+        )  # fmt: skip
+
+    def delete_domain(self, name: str) -> None:
+        """Delete a domain."""
+        self.execute("DELETE FROM domain WHERE name = ?", name)
+
+    def set_state(self, name: str, state: State) -> None:
+        """Change the state of a domain."""
+        self.execute("UPDATE domain SET state = ? WHERE name = ?", state, name)
+
+    def set_host(self, name: str, host: str) -> None:
+        """Change the host of a domain."""
+        self.execute("UPDATE domain SET host = ? WHERE name = ?", host, name)
+
+    def set_pinning(self, name: str, vcpu_map: CpuMap) -> None:
+        """Change the CPUs that a domain's vCPUs may use."""
+        self.execute("UPDATE domain SET vcpu_map = ? WHERE name = ?", json.dumps(vcpu_map), name)
+
+    # Migrations
+
+    def insert_migration(self, session: int, domain: Domain, destination: str, phase: str) -> int:
+        """Insert a migration; its id."""
+        cursor = self.execute(
+            "INSERT INTO migration (domain, source, destination, memory, session, phase, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            domain.name, domain.host, destination, domain.memory, session, phase, domain.state,
+        )  # fmt: skip
+        return int(cursor.lastrowid or 0)
+
+    def find_migration(self, migration: int) -> MigrationRow | None:
+        """A migration, or None if it has ended."""
+        row = self.execute(
+            "SELECT source, destination, domain, phase, state FROM migration WHERE id = ?",
+            migration,
+        ).fetchone()
+        return None if row is None else MigrationRow(*row)
+
+    def migration(self, migration: int) -> MigrationRow:
+        """A migration. Raises HypervisorError if it was given up."""
+        found = self.find_migration(migration)
+        if found is None:
+            raise HypervisorError("the migration was given up, as another daemon took over")
+        return found
+
+    def set_phase(self, migration: int, phase: str) -> None:
+        """Change the phase of a migration."""
+        self.execute("UPDATE migration SET phase = ? WHERE id = ?", phase, migration)
+
+    def delete_migration(self, migration: int) -> None:
+        """Delete a migration that has ended."""
+        self.execute("DELETE FROM migration WHERE id = ?", migration)
+
+    def abandon_migration(self, migration: int) -> None:
+        """Give up a migration. Does nothing if it has ended."""
+        found = self.find_migration(migration)
+        if found is None:
+            return
+        if found.phase == "post-copy":  # part of its memory is lost with the source
+            self.set_state(found.domain, "paused")
+        self.delete_migration(migration)
+
+    def count_flows(self, source: str, destination: str) -> int:
+        """Count the migrations that send memory from a host to another now."""
+        (count,) = self._one(
+            "SELECT count(*) FROM migration WHERE phase NOT IN ('waiting', 'saved') "
+            "AND source = ? AND destination = ?",
+            source,
+            destination,
+        )
+        return int(count)
+
+    def migrating_domains(self) -> list[tuple[Domain, MigrationRow]]:
+        """Every domain that migrates, with its migration."""
+        ids = self.execute("SELECT id FROM migration ORDER BY id").fetchall()
+        rows = [self.migration(id) for (id,) in ids]
+        return [(self.domain(row.domain), row) for row in rows]
+
+    def broken_references(self) -> list[str]:
+        """The tables that have a row whose foreign key is wrong."""
+        return [table for table, *_ in self.execute("PRAGMA foreign_key_check")]

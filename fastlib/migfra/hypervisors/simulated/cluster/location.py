@@ -1,0 +1,30 @@
+"""Say where a domain is, for errors and results."""
+
+import contextlib
+
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .cluster import Cluster
+from .tables import Domain
+
+
+def error_with_location(
+    cluster: Cluster, spec: MigrationSpec, error: HypervisorError
+) -> HypervisorError:
+    """Why a migration failed, with where its domain is now."""
+    where = describe_location(cluster, spec.name)
+    if isinstance(error, TaskCancelledError):
+        return TaskCancelledError(f"{error}; {where}")
+    return HypervisorError(f"{spec.name} did not migrate to {spec.destination}: {error}; {where}")
+
+
+def describe_location(cluster: Cluster, name: str) -> str:
+    """Where a domain is, in words."""
+    domain: Domain | None = None
+    with contextlib.suppress(HypervisorError):
+        domain = cluster.domain(name)
+    if domain is None:
+        return f"{name} is gone"
+    words = {"running": "runs", "paused": "is paused", "shut off": "is shut off"}
+    return f"{name} {words[domain.state]} on {domain.host}"

@@ -1,0 +1,1 @@
+"""Migrations that are computed round by round, swaps, and planned faults."""

@@ -1,0 +1,51 @@
+"""The options of the simulated hypervisor. Times are seconds of the cluster's own time."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+from fastlib.codec.annotations import Wire
+from fastlib.codec.rules import Between, Positive, Rule
+from fastlib.migfra.hypervisors.simulated.cluster.description import ClusterDescription, Fault
+from fastlib.migfra.plugin_api.config_section import ConfigSection
+
+
+class _OneCluster(Rule):
+    """A cluster is in this process or in a file."""
+
+    attributes = ("cluster", "file")
+
+    def broken(self, get: Any) -> tuple[str | None, str] | None:
+        if get("file") is not None and get("cluster") is not None:
+            return "file", "a cluster is in this process, by {cluster}, or in a {file}, not both"
+        return None
+
+
+class SimulatedOptions(ConfigSection):
+    """The keys beside `type: simulated`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _OneCluster(),
+        Positive("speed"),
+        Positive("tick"),
+        Between("start_seconds", 0),
+        Between("stop_seconds", 0),
+        Between("call_seconds", 0),
+    )
+
+    cluster: Annotated[
+        str | None, Wire("Name of a cluster in this process; absent means default.")
+    ] = None
+    file: Annotated[str | None, Wire("SQLite file of a cluster that processes share.")] = None
+    create: Annotated[
+        ClusterDescription | None, Wire("The cluster to make where there is none yet.")
+    ] = None
+    speed: Annotated[float, Wire("How many seconds of the cluster pass in one.")] = 1.0
+    tick: Annotated[
+        float, Wire("How often a migration looks at its share of the link.", unit="s")
+    ] = 0.25
+    start_seconds: Annotated[float, Wire("How long a domain boots.", unit="s")] = 2.0
+    stop_seconds: Annotated[float, Wire("How long a domain shuts down.", unit="s")] = 1.0
+    call_seconds: Annotated[float, Wire("How long any other call takes.", unit="s")] = 0.01
+    faults: Annotated[
+        Sequence[Fault], Wire("What goes wrong here, beyond the cluster's own faults.")
+    ] = ()

@@ -1,0 +1,75 @@
+"""What all tasks on one simulated host share."""
+
+from typing import Final
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
+from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
+from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
+from fastlib.migfra.hypervisors.simulated.migration.faults import Call, FaultPlan
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .clock import Clock
+from .options import SimulatedOptions
+from .scope import ClockScope
+
+_SHORTEST_TICK_SECONDS: Final = 0.02
+"""Seconds of the world: however fast the cluster's time passes, it is not looked at more often."""
+
+
+class SimulatedRuntime:
+    """One host of a simulated cluster: its cluster, options, session, clock and faults."""
+
+    def __init__(
+        self, host: str, cluster: Cluster, options: SimulatedOptions, session: int
+    ) -> None:
+        self.host: Final = host
+        self.cluster: Final = cluster
+        self.options: Final = options
+        self.session: Final = session
+        self.clock: Final = Clock(cluster.epoch, options.speed)
+        self.faults: Final = FaultPlan(cluster, options.faults, host)
+        self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
+
+    def reachable(self, host: str) -> bool:
+        """Whether other hosts can reach that host now."""
+        return self.faults.reachable(host, self.clock.now())
+
+    async def apply_faults(self, call: Call, scope: ClockScope) -> None:
+        """Apply the faults that are due at the begin of a call. Raises HypervisorError."""
+        for fault in self.faults.of_call(call, self.clock.now()):
+            if fault.kind == "hang":
+                await scope.hang(fault.seconds)
+            else:
+                raise HypervisorError(fault.text or f"{call.task} fails, as it was planned")
+
+    def scope(self, context: Context) -> ClockScope:
+        """Make the cancel scope of a task."""
+        return ClockScope(self.clock, context)
+
+    def find_here(self, name: str) -> Domain | None:
+        """Find a domain on this host."""
+        domain = self.cluster.find(name)
+        return domain if domain is not None and domain.host == self.host else None
+
+    def check_active(self, name: str) -> None:
+        """Raise HypervisorError unless the domain is active on this host."""
+        domain = self.cluster.domain(name)
+        if domain.host != self.host or not domain.active:
+            raise HypervisorError(
+                f"{name} is not active on {self.host}: {describe_location(self.cluster, name)}"
+            )
+
+    async def begin_call(self, task: str, name: str, scope: ClockScope) -> None:
+        """Begin a call for a domain: apply the faults that are due, and wait while it migrates."""
+        await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
+        await scope.sleep(self.options.call_seconds)
+        while (domain := self.find_here(name)) is not None and domain.migrating:
+            await scope.sleep(self.tick)
+
+    def begin_migration(self, spec: MigrationSpec) -> int:
+        """Begin a migration in the cluster. Returns its id. Raises HypervisorError."""
+        return self.cluster.begin(
+            self.session, spec.name, spec.source, spec.destination, spec.vcpu_map
+        )

@@ -1,0 +1,85 @@
+"""Recover after a crash of the daemon: find out from the cluster how an interrupted task ended."""
+
+from collections.abc import Sequence
+
+from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.simulated.cluster.description import State
+from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
+from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.plugin_api.hypervisor import Outcome
+
+from .start_arguments import StartArguments
+
+
+def recover(runtime: SimulatedRuntime, task: Task, context: Context) -> Outcome:
+    """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
+    if isinstance(task, Evacuate):
+        return _recover_evacuation(runtime, context)
+    if isinstance(task, Stop) and task.vm_name is None:
+        names: Sequence[str] = context.saved_state.get("names", ())
+        return [domain_result(name, _error_if_active(runtime, name)) for name in names]
+    error = _unfinished(runtime, task)
+    if error is not None:
+        raise error
+    return "found done after the daemon's restart"
+
+
+def _unfinished(runtime: SimulatedRuntime, task: Task) -> HypervisorError | None:
+    """Return the error that says why a task is not done, or None if it is done."""
+    if isinstance(task, Stop):
+        assert task.vm_name is not None
+        return _error_if_active(runtime, task.vm_name)
+    if isinstance(task, Migrate):
+        return _error_if_not_migrated(runtime, task)
+    if not isinstance(task, Start | Suspend | Resume | Repin):
+        return HypervisorError("the daemon ended while this was under way")
+    name = StartArguments.of_task(task).name if isinstance(task, Start) else task.vm_name
+    domain = runtime.find_here(name)
+    wanted: dict[type[Task], State] = {Start: "running", Suspend: "paused", Resume: "running"}
+    state = wanted.get(type(task))
+    done = domain is not None and domain.active and state in (None, domain.state)
+    if isinstance(task, Repin) and domain is not None:
+        done = _lists(domain.vcpu_map) == _lists(task.vcpu_map)
+    return None if done else _interrupted(runtime, name)
+
+
+def _error_if_not_migrated(runtime: SimulatedRuntime, task: Migrate) -> HypervisorError | None:
+    expected = [(task.vm_name, task.destination)]
+    if task.parameter and task.parameter.swap_with:
+        expected.append((task.parameter.swap_with.vm_name, runtime.host))
+    hosts = {domain.name: domain.host for domain in runtime.cluster.domains()}
+    if all(hosts.get(name) == host for name, host in expected):
+        return None
+    return _interrupted(runtime, *(name for name, _ in expected))
+
+
+def _recover_evacuation(runtime: SimulatedRuntime, context: Context) -> Outcome:
+    placements: dict[str, str | None] = context.saved_state.get("placements", {})
+    hosts = {domain.name: domain.host for domain in runtime.cluster.domains()}
+    if not placements and any(d.active for d in runtime.cluster.domains(runtime.host)):
+        raise HypervisorError("the daemon ended before the evacuation began")
+    if not placements:
+        return f"no domain is active on {runtime.host}"
+    return [
+        domain_result(
+            name, None if host and hosts.get(name) == host else _interrupted(runtime, name)
+        )
+        for name, host in placements.items()
+    ]
+
+
+def _error_if_active(runtime: SimulatedRuntime, name: str) -> HypervisorError | None:
+    domain = runtime.find_here(name)
+    return _interrupted(runtime, name) if domain is not None and domain.active else None
+
+
+def _interrupted(runtime: SimulatedRuntime, *names: str) -> HypervisorError:
+    where = ", ".join(describe_location(runtime.cluster, name) for name in names)
+    return HypervisorError(f"the daemon ended while this was under way; {where}")
+
+
+def _lists(vcpu_map: Sequence[Sequence[int]] | None) -> list[list[int]] | None:
+    return None if vcpu_map is None else [list(row) for row in vcpu_map]

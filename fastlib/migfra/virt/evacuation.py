@@ -1,0 +1,33 @@
+"""What all hypervisors need for an evacuation: the specs of its migrations, and the pauses."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from fastlib.message import Evacuate
+from fastlib.message.tasks import EvacuateParameter
+
+from .migration_spec import MigrationSpec
+
+LONGEST_PAUSE_SECONDS: Final = 30.0
+
+
+def evacuation_spec(task: Evacuate, name: str, source: str, destination: str) -> MigrationSpec:
+    """Make the spec of one domain of an evacuation. Its placement has checked the memory."""
+    parameter = task.parameter or EvacuateParameter()
+    return MigrationSpec(
+        name=name,
+        source=source,
+        destination=destination,
+        parameter=parameter,
+        driver=task.driver,
+        pscom_hook_procs=parameter.pscom_hook_procs,
+        check_room=False,
+    )
+
+
+def retry_pauses() -> Iterator[float]:
+    """Yield the seconds before each retry of one domain: 1, 2, 4 and so on, at most 30."""
+    pause = 1.0
+    while True:
+        yield pause
+        pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
