@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import end_of_run
-from tests.support.ponci.trees import why_not
+from tests.support.ponci.cgroup_trees import why_not
 
 HERE = Path(__file__).parent
 

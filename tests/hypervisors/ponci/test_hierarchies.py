@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.ponci.lists import parse, written
+from fastlib.migfra.hypervisors.ponci.id_lists import format_id_list, parse_id_list
 from fastlib.migfra.hypervisors.ponci.mounts import (
-    Separate,
-    Unified,
-    hierarchy_of,
-    mounts,
+    V1Mounts,
+    V2Mount,
+    find_hierarchy,
+    parse_mounts,
 )
 from fastlib.migfra.hypervisors.ponci.v2 import V2
 
@@ -43,17 +43,17 @@ CGROUP = Path("/sys/fs/cgroup")
 @pytest.mark.parametrize(
     ("mountinfo", "controllers", "found"),
     [
-        (PURE_V2, ALL, Unified(CGROUP)),
-        (PURE_V1, NONE, Separate(CGROUP / "cpuset", CGROUP / "freezer")),
-        (HYBRID, NONE, Separate(CGROUP / "cpuset", CGROUP / "freezer")),
-        (HYBRID, ALL, Unified(CGROUP / "unified")),
-        (TOGETHER, NONE, Separate(Path("/cg roups/all"), Path("/cg roups/all"))),
-        (CONTAINER, NONE, Separate(Path("/host/cpuset"), CGROUP / "freezer")),
+        (PURE_V2, ALL, V2Mount(CGROUP)),
+        (PURE_V1, NONE, V1Mounts(CGROUP / "cpuset", CGROUP / "freezer")),
+        (HYBRID, NONE, V1Mounts(CGROUP / "cpuset", CGROUP / "freezer")),
+        (HYBRID, ALL, V2Mount(CGROUP / "unified")),
+        (TOGETHER, NONE, V1Mounts(Path("/cg roups/all"), Path("/cg roups/all"))),
+        (CONTAINER, NONE, V1Mounts(Path("/host/cpuset"), CGROUP / "freezer")),
     ],
     ids=["v2", "v1", "hybrid", "hybrid with all in v2", "one tree of v1", "container"],
 )
 def test_the_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
-    assert hierarchy_of(mounts(mountinfo), lambda mount: controllers) == found
+    assert find_hierarchy(parse_mounts(mountinfo), lambda mount: controllers) == found
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
 )
 def test_what_is_missing_is_told(mountinfo, words):
     with pytest.raises(HypervisorError, match=words):
-        hierarchy_of(mounts(mountinfo), lambda mount: NONE)
+        find_hierarchy(parse_mounts(mountinfo), lambda mount: NONE)
 
 
 @pytest.mark.parametrize(
@@ -82,17 +82,17 @@ def test_what_is_missing_is_told(mountinfo, words):
     [("", set()), ("\n", set()), ("0\n", {0}), ("0-3,7", {0, 1, 2, 3, 7}), ("5,9-10", {5, 9, 10})],
 )
 def test_lists(text, numbers):
-    assert parse(text) == numbers
-    assert written(numbers) == text.strip()
+    assert parse_id_list(text) == numbers
+    assert format_id_list(numbers) == text.strip()
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_every_list_reads_back(numbers):
-    assert parse(written(numbers)) == numbers
+    assert parse_id_list(format_id_list(numbers)) == numbers
 
 
 def test_the_shortest_list():
-    assert written([3, 1, 2, 2, 9]) == "1-3,9"
+    assert format_id_list([3, 1, 2, 2, 9]) == "1-3,9"
 
 
 def test_a_kernel_that_cannot_freeze_by_v2(tmp_path):
@@ -100,7 +100,7 @@ def test_a_kernel_that_cannot_freeze_by_v2(tmp_path):
     group = tmp_path / "vm1"
     group.mkdir()
     (group / "cgroup.events").write_text("populated 1\n")
-    groups = V2(Unified(tmp_path), [])
+    groups = V2(V2Mount(tmp_path), [])
     assert groups.state("vm1") == "running"
     assert not groups.kill("vm1")
     with pytest.raises(HypervisorError, match=r"use Linux 5\.2 or newer"):

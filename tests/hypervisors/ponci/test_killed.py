@@ -9,7 +9,7 @@ from fastlib.message import topics
 from fastlib.transport import MqttOptions, connect
 from tests.support.migfra.program import program
 from tests.support.mosquitto import PATIENCE, Mosquitto
-from tests.support.ponci.trees import Trees
+from tests.support.ponci.cgroup_trees import CgroupTrees
 from tests.support.ponci.workload import Counter, Stuck
 from tests.support.waiting import wait_until
 
@@ -45,7 +45,7 @@ class Scheduler:
 def place(tmp_path):
     """A daemon over a broker, with a parent group of its own, and a scheduler."""
     parent = f"fastlib-test-{os.getpid()}-killed"
-    trees = Trees(parent)
+    trees = CgroupTrees(parent)
     with Mosquitto(tmp_path / "broker") as broker, program(tmp_path, broker.port) as migfra:
         text = migfra.configuration.read_text().splitlines(keepends=True)
         text = [line for line in text if not line.startswith("hypervisor:")]

@@ -2,15 +2,15 @@
 
 import pytest
 
+from tests.support.ponci.cgroup_trees import CgroupTrees, why_not
 from tests.support.ponci.checks import of
-from tests.support.ponci.desk import play
-from tests.support.ponci.trees import Trees, why_not
+from tests.support.ponci.runner import run_check
 
-CHECKS = of("v1" if why_not() else Trees("").version)
+CHECKS = of("v1" if why_not() else CgroupTrees("").version)
 
 pytestmark = pytest.mark.cgroups
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_here(check):
-    play(check)
+    run_check(check)

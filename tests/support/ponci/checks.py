@@ -27,8 +27,8 @@ from fastlib import (
 from fastlib.migfra import Context, DaemonServices, HypervisorError
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
 from tests.support.migfra.bench import HOST
-from tests.support.ponci.desk import Check, Desk
-from tests.support.ponci.workload import Counter, Hare, Stuck
+from tests.support.ponci.runner import Check, PonciRunner
+from tests.support.ponci.workload import Counter, ForkingProcess, Stuck
 
 DONE = "found done after the daemon's restart"
 
@@ -47,114 +47,118 @@ LAST_NODE = online("node")[-1]
 # The life of a domain
 
 
-async def a_domain_holds_its_processes_to_cpus_and_memory(desk: Desk) -> None:
+async def a_domain_holds_its_processes_to_cpus_and_memory(runner: PonciRunner) -> None:
     assert LAST_CPU > 0, "these checks need two CPUs"
-    with Counter(desk.directory) as counter:
-        assert await desk.do(Start(vm_name="vm1", vcpu_map=[[LAST_CPU]])) is None
-        desk.trees.join(counter.pid, "vm1")
+    with Counter(runner.directory) as counter:
+        assert await runner.do(Start(vm_name="vm1", vcpu_map=[[LAST_CPU]])) is None
+        runner.trees.join(counter.pid, "vm1")
         assert counter.allowed("Cpus") == str(LAST_CPU)
-        await desk.do(Repin(vm_name="vm1", vcpu_map=[[0]]))
+        await runner.do(Repin(vm_name="vm1", vcpu_map=[[0]]))
         assert counter.allowed("Cpus") == "0"
-        await desk.do(Repin(vm_name="vm1", vcpu_map=[[1, 0]]))
+        await runner.do(Repin(vm_name="vm1", vcpu_map=[[1, 0]]))
         assert counter.allowed("Cpus") == "0-1"
-        assert await desk.do(Start(vm_name="vm2", memnode_map=[[LAST_NODE]])) is None
-        desk.trees.join(counter.pid, "vm2")
+        assert await runner.do(Start(vm_name="vm2", memnode_map=[[LAST_NODE]])) is None
+        runner.trees.join(counter.pid, "vm2")
         assert counter.allowed("Mems") == str(LAST_NODE)
         assert counter.allowed("Cpus") == f"0-{LAST_CPU}"
-        assert await desk.domains() == {"vm1": "running", "vm2": "running"}
-        assert await desk.do(Stop(vm_name="vm1")) is None
-        assert not desk.trees.exists("vm1")
-        said = await desk.refused(Stop(vm_name="vm2"))
+        assert await runner.domains() == {"vm1": "running", "vm2": "running"}
+        assert await runner.do(Stop(vm_name="vm1")) is None
+        assert not runner.trees.exists("vm1")
+        said = await runner.error_of(Stop(vm_name="vm2"))
         assert said == (
             f"vm2 has 1 process ({counter.pid}), so that it cannot be deleted; end them or move "
             "them to another group, or stop it with force: true, which kills them"
         )
         assert counter.runs
-        desk.trees.leave(counter.pid)
-        assert await desk.do(Stop(vm_name="vm2", undefine=True)) is None
+        runner.trees.leave(counter.pid)
+        assert await runner.do(Stop(vm_name="vm2", undefine=True)) is None
         assert counter.runs
-    assert await desk.domains() == {}
+    assert await runner.domains() == {}
 
 
-async def a_suspended_domain_stands_still(desk: Desk) -> None:
-    with Counter(desk.directory) as inside, Counter(desk.directory) as outside:
-        await desk.do(Start(vm_name="vm1"))
-        desk.trees.join(inside.pid, "vm1")
-        await desk.until(lambda: inside.count > 0)
-        assert await desk.do(Suspend(vm_name="vm1")) is None
-        assert desk.trees.state("vm1") == "frozen"
-        assert await desk.domains() == {"vm1": "paused"}
+async def a_suspended_domain_stands_still(runner: PonciRunner) -> None:
+    with Counter(runner.directory) as inside, Counter(runner.directory) as outside:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(inside.pid, "vm1")
+        await runner.until(lambda: inside.count > 0)
+        assert await runner.do(Suspend(vm_name="vm1")) is None
+        assert runner.trees.state("vm1") == "frozen"
+        assert await runner.domains() == {"vm1": "paused"}
         frozen_at, meanwhile = inside.count, outside.count
-        await desk.until(lambda: outside.count > meanwhile + 100)
+        await runner.until(lambda: outside.count > meanwhile + 100)
         assert inside.count == frozen_at
-        assert await desk.do(Suspend(vm_name="vm1")) == "vm1 was paused already"
-        assert "has 1 process" in await desk.refused(Stop(vm_name="vm1"))
-        assert desk.trees.state("vm1") == "frozen"
-        assert await desk.do(Repin(vm_name="vm1", vcpu_map=[[0]])) is None
-        assert await desk.do(Resume(vm_name="vm1")) is None
-        await desk.until(lambda: inside.count > frozen_at)
+        assert await runner.do(Suspend(vm_name="vm1")) == "vm1 was paused already"
+        assert "has 1 process" in await runner.error_of(Stop(vm_name="vm1"))
+        assert runner.trees.state("vm1") == "frozen"
+        assert await runner.do(Repin(vm_name="vm1", vcpu_map=[[0]])) is None
+        assert await runner.do(Resume(vm_name="vm1")) is None
+        await runner.until(lambda: inside.count > frozen_at)
         assert inside.allowed("Cpus") == "0"
-        assert await desk.do(Resume(vm_name="vm1")) == "vm1 was running already"
-        assert await desk.domains() == {"vm1": "running"}
+        assert await runner.do(Resume(vm_name="vm1")) == "vm1 was running already"
+        assert await runner.domains() == {"vm1": "running"}
 
 
-async def an_empty_domain_is_suspended_and_stopped(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1"))
-    await desk.do(Suspend(vm_name="vm1"))
-    assert await desk.domains() == {"vm1": "paused"}
-    await desk.do(Stop(vm_name="vm1"))
-    assert await desk.domains() == {}
+async def an_empty_domain_is_suspended_and_stopped(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
+    await runner.do(Suspend(vm_name="vm1"))
+    assert await runner.domains() == {"vm1": "paused"}
+    await runner.do(Stop(vm_name="vm1"))
+    assert await runner.domains() == {}
 
 
-async def force_kills_all_that_runs_in_a_domain(desk: Desk) -> None:
-    await _force(desk)
+async def force_kills_all_that_runs_in_a_domain(runner: PonciRunner) -> None:
+    await _force(runner)
 
 
-async def force_kills_one_by_one_where_the_kernel_does_not(desk: Desk) -> None:
-    desk.hypervisor._site.groups.kill = lambda name: Hierarchy.kill(groups, name)
-    groups = desk.hypervisor._site.groups
-    await _force(desk)
+async def force_kills_one_by_one_where_the_kernel_does_not(runner: PonciRunner) -> None:
+    runner.hypervisor._runtime.hierarchy.kill = lambda name: Hierarchy.kill(groups, name)
+    groups = runner.hypervisor._runtime.hierarchy
+    await _force(runner)
 
 
-async def _force(desk: Desk) -> None:
-    with Counter(desk.directory) as first, Counter(desk.directory) as second, Hare() as hare:
-        await desk.do(Start(vm_name="vm1"))
-        for folder in desk.trees.of("vm1"):
+async def _force(runner: PonciRunner) -> None:
+    with (
+        Counter(runner.directory) as first,
+        Counter(runner.directory) as second,
+        ForkingProcess() as forker,
+    ):
+        await runner.do(Start(vm_name="vm1"))
+        for folder in runner.trees.of("vm1"):
             (folder / "below").mkdir()
             for file in ("cpuset.cpus", "cpuset.mems"):
-                if desk.trees.version == "v1" and (folder / file).exists():
+                if runner.trees.version == "v1" and (folder / file).exists():
                     (folder / "below" / file).write_text((folder / file).read_text())
-        desk.trees.join(first.pid, "vm1")
-        desk.trees.join(second.pid, "vm1/below")
-        desk.trees.join(hare.pid, "vm1")
-        hare.begin()
-        await desk.until(lambda: desk.trees.processes("vm1") - {first.pid, hare.pid})
-        assert await desk.do(Stop(vm_name="vm1", force=True)) is None
-        assert not desk.trees.exists("vm1")
+        runner.trees.join(first.pid, "vm1")
+        runner.trees.join(second.pid, "vm1/below")
+        runner.trees.join(forker.pid, "vm1")
+        forker.begin()
+        await runner.until(lambda: runner.trees.processes("vm1") - {first.pid, forker.pid})
+        assert await runner.do(Stop(vm_name="vm1", force=True)) is None
+        assert not runner.trees.exists("vm1")
         assert first.process.wait() == second.process.wait() == -9
         # A suspended one is killed as well.
-        with Counter(desk.directory) as third:
-            await desk.do(Start(vm_name="vm1"))
-            desk.trees.join(third.pid, "vm1")
-            await desk.do(Suspend(vm_name="vm1"))
-            assert await desk.do(Stop(vm_name="vm1", force=True)) is None
+        with Counter(runner.directory) as third:
+            await runner.do(Start(vm_name="vm1"))
+            runner.trees.join(third.pid, "vm1")
+            await runner.do(Suspend(vm_name="vm1"))
+            assert await runner.do(Stop(vm_name="vm1", force=True)) is None
             assert third.process.wait() == -9
 
 
-async def those_that_match_are_stopped(desk: Desk) -> None:
-    with Counter(desk.directory) as counter:
+async def those_that_match_are_stopped(runner: PonciRunner) -> None:
+    with Counter(runner.directory) as counter:
         for name in ("vm1", "vm2", "other"):
-            await desk.do(Start(vm_name=name))
-        desk.trees.join(counter.pid, "vm2")
-        results = await desk.results(Stop(regex="vm[0-9]"))
+            await runner.do(Start(vm_name=name))
+        runner.trees.join(counter.pid, "vm2")
+        results = await runner.results(Stop(regex="vm[0-9]"))
         assert [(each.vm_name, each.status) for each in results] == [
             ("vm1", "success"),
             ("vm2", "error"),
         ]
         assert "vm2 has 1 process" in str(results[1].details)
-        assert await desk.domains() == {"other": "running", "vm2": "running"}
-        assert await desk.do(Stop(regex="x.*")) == "no active domain's name matches 'x.*'"
-        results = await desk.results(Stop(regex=".*", force=True))
+        assert await runner.domains() == {"other": "running", "vm2": "running"}
+        assert await runner.do(Stop(regex="x.*")) == "no active domain's name matches 'x.*'"
+        results = await runner.results(Stop(regex=".*", force=True))
         assert [(each.vm_name, each.status) for each in results] == [
             ("other", "success"),
             ("vm2", "success"),
@@ -162,15 +166,15 @@ async def those_that_match_are_stopped(desk: Desk) -> None:
         assert counter.process.wait() == -9
 
 
-async def what_was_measured_and_reported(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1"))
+async def what_was_measured_and_reported(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
     for task, timer in (
         (Suspend(vm_name="vm1", time_measurement=True), "suspend-vm1"),
         (Resume(vm_name="vm1", time_measurement=True), "resume-vm1"),
         (Repin(vm_name="vm1", vcpu_map=[[0]], time_measurement=True), "repin"),
         (Start(vm_name="vm2", time_measurement=True), "start"),
     ):
-        (result,) = await desk.results(task)
+        (result,) = await runner.results(task)
         assert result.time_measurement is not None
         assert set(result.time_measurement.timings) == {"overall", timer}
     phases: list[str] = []
@@ -178,17 +182,17 @@ async def what_was_measured_and_reported(desk: Desk) -> None:
     context = Context(HOST, services=services)
     for task in (Start(vm_name="vm3"), Suspend(vm_name="vm3"), Resume(vm_name="vm3"),
                  Stop(vm_name="vm3", force=True)):  # fmt: skip
-        method = getattr(desk.hypervisor, type(task).__name__.lower())
+        method = getattr(runner.hypervisor, type(task).__name__.lower())
         await asyncio.to_thread(method, task, context)
     assert phases == ["create", "freeze", "thaw", "delete"]
 
 
-async def the_node_is_described(desk: Desk) -> None:
-    node = await desk.node()
+async def the_node_is_described(runner: PonciRunner) -> None:
+    node = await runner.node()
     assert (node.host, node.hypervisor, node.cpus) == (HOST, "ponci", LAST_CPU + 1)
     assert node.memory > node.free_memory > 0
-    assert node.capabilities["cgroup"] == desk.trees.version
-    assert node.capabilities["parent"] == str(desk.trees.parents[0])
+    assert node.capabilities["cgroup"] == runner.trees.version
+    assert node.capabilities["parent"] == str(runner.trees.parents[0])
     tasks = node.capabilities["tasks"]
     assert {"start vm", "stop vm", "suspend vm", "resume vm", "repin vm"} < set(tasks)
     assert not {"migrate vm", "evacuate node"} & set(tasks)
@@ -197,17 +201,17 @@ async def the_node_is_described(desk: Desk) -> None:
 # What is refused
 
 
-async def no_migration(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1"))
+async def no_migration(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
     for task, title in (
         (Migrate(vm_name="vm1", destination="node02"), "migrate vm"),
         (Evacuate(destinations=["node02"]), "evacuate node"),
     ):
-        assert await desk.refused(task) == f"hypervisor ponci has no support for {title}"
-    assert await desk.domains() == {"vm1": "running"}
+        assert await runner.error_of(task) == f"hypervisor ponci has no support for {title}"
+    assert await runner.domains() == {"vm1": "running"}
 
 
-async def what_a_cgroup_has_not_is_refused(desk: Desk) -> None:
+async def what_a_cgroup_has_not_is_refused(runner: PonciRunner) -> None:
     cpus = f"0-{LAST_CPU}"
     for task, words in (
         (Start(xml="<domain><name>vm1</name></domain>"), "no XML; give 'vm-name'"),
@@ -234,261 +238,269 @@ async def what_a_cgroup_has_not_is_refused(desk: Desk) -> None:
             "the memory node 900, but domains on node01 can get the memory nodes 0",
         ),
     ):
-        said = await desk.refused(task)
+        said = await runner.error_of(task)
         assert re.search(words, said), (words, said)
-        assert await desk.domains() == {}
-    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+        assert await runner.domains() == {}
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     for rows, words in (([[0], [1]], "has 2 rows"), ([[4000]], "the CPU 4000, but")):
-        said = await desk.refused(Repin(vm_name="vm1", vcpu_map=rows))
+        said = await runner.error_of(Repin(vm_name="vm1", vcpu_map=rows))
         assert words in said
-    sets = desk.hypervisor._site.groups.sets("vm1")
+    sets = runner.hypervisor._runtime.hierarchy.sets("vm1")
     assert sets.cpus == {0}
 
 
-async def nobody_is_asked_on_ssh(desk: Desk) -> None:
-    assert await desk.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
+async def nobody_is_asked_on_ssh(runner: PonciRunner) -> None:
+    assert await runner.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
     said = "vm2 was not probed, as a cgroup does not answer on SSH"
-    assert await desk.do(Start(vm_name="vm2", probe_with_ssh=True)) == said
-    assert await desk.do(Start(vm_name="vm3", probe_hostname="a")) == said.replace("vm2", "vm3")
+    assert await runner.do(Start(vm_name="vm2", probe_with_ssh=True)) == said
+    assert await runner.do(Start(vm_name="vm3", probe_hostname="a")) == said.replace("vm2", "vm3")
 
 
-async def names_stay_in_their_place(desk: Desk) -> None:
+async def names_stay_in_their_place(runner: PonciRunner) -> None:
     for name in ("cgroup.procs", "cpuset.cpus", "freezer.state", "tasks", "memory.max", "cpu.x"):
         for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name)):
-            assert f"{name!r} cannot be the name of a cgroup" in await desk.refused(task)
+            assert f"{name!r} cannot be the name of a cgroup" in await runner.error_of(task)
     for name in ("..", "../x", "a/b", "/", ".", " x", "a\nb"):
         for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name),
                      Resume(vm_name=name), Repin(vm_name=name, vcpu_map=[[0]])):  # fmt: skip
-            assert "cannot be the name of a domain" in await desk.refused(task)
-    assert await desk.domains() == {}
+            assert "cannot be the name of a domain" in await runner.error_of(task)
+    assert await runner.domains() == {}
     for name in ("vm-1.example.org", "größe", "x" * 200, "cpusets", "_cpuset.cpus"):
-        await desk.do(Start(vm_name=name))
-        assert await desk.domains() == {name: "running"}
-        await desk.do(Stop(vm_name=name))
+        await runner.do(Start(vm_name=name))
+        assert await runner.domains() == {name: "running"}
+        await runner.do(Stop(vm_name=name))
 
 
-async def a_domain_is_there_or_not(desk: Desk) -> None:
+async def a_domain_is_there_or_not(runner: PonciRunner) -> None:
     for task in (Stop(vm_name="vm9"), Stop(vm_name="vm9", force=True), Suspend(vm_name="vm9"),
                  Resume(vm_name="vm9"), Repin(vm_name="vm9", vcpu_map=[[0]])):  # fmt: skip
-        assert await desk.refused(task) == (
+        assert await runner.error_of(task) == (
             f"there is no domain vm9 on node01, which would be the group "
-            f"{desk.trees.of('vm9')[0]}; look at its spelling, or start it first"
+            f"{runner.trees.of('vm9')[0]}; look at its spelling, or start it first"
         )
-    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
-    said = await desk.refused(Start(vm_name="vm1", vcpu_map=[[1]]))
-    assert said == (f"vm1 is there on node01 already, as {desk.trees.of('vm1')[0]}; stop it first")
-    assert desk.hypervisor._site.groups.sets("vm1").cpus == {0}
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[1]]))
+    assert said == (
+        f"vm1 is there on node01 already, as {runner.trees.of('vm1')[0]}; stop it first"
+    )
+    assert runner.hypervisor._runtime.hierarchy.sets("vm1").cpus == {0}
 
 
-async def the_parent_bounds_the_domains(desk: Desk) -> None:
-    (desk.trees.parents[0] / "cpuset.cpus").write_text("0\n")
-    said = await desk.refused(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
+async def the_parent_bounds_the_domains(runner: PonciRunner) -> None:
+    (runner.trees.parents[0] / "cpuset.cpus").write_text("0\n")
+    said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
     assert "the CPU 1, but domains on node01 can get the CPUs 0 only" in said
-    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
-    assert (await desk.node()).cpus == 1
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    assert (await runner.node()).cpus == 1
 
 
-async def the_root_may_be_the_parent(desk: Desk) -> None:
-    await desk.open(parent="/")
-    name = f"{desk.parent}-top"
-    assert await desk.do(Start(vm_name=name, vcpu_map=[[0]], memnode_map=[[0]])) is None
+async def the_root_may_be_the_parent(runner: PonciRunner) -> None:
+    await runner.open(parent="/")
+    name = f"{runner.parent}-top"
+    assert await runner.do(Start(vm_name=name, vcpu_map=[[0]], memnode_map=[[0]])) is None
     try:
-        assert all((root / name).is_dir() for root in desk.trees.roots)
-        domains = await desk.domains()
-        assert domains[name] == domains[desk.parent] == "running"
-        assert (await desk.node()).cpus == LAST_CPU + 1
+        assert all((root / name).is_dir() for root in runner.trees.roots)
+        domains = await runner.domains()
+        assert domains[name] == domains[runner.parent] == "running"
+        assert (await runner.node()).cpus == LAST_CPU + 1
     finally:
-        await desk.do(Stop(vm_name=name))
-    assert not any((root / name).exists() for root in desk.trees.roots)
+        await runner.do(Stop(vm_name=name))
+    assert not any((root / name).exists() for root in runner.trees.roots)
 
 
-async def a_parent_that_is_gone_is_made_again(desk: Desk) -> None:
-    for parent in desk.trees.parents:
+async def a_parent_that_is_gone_is_made_again(runner: PonciRunner) -> None:
+    for parent in runner.trees.parents:
         parent.rmdir()
-    await desk.do(Start(vm_name="vm1", vcpu_map=[[0]]))
-    assert await desk.domains() == {"vm1": "running"}
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
+    assert await runner.domains() == {"vm1": "running"}
 
 
-async def a_group_above_is_frozen(desk: Desk) -> None:
-    with Counter(desk.directory) as counter:
-        await desk.do(Start(vm_name="vm1"))
-        desk.trees.join(counter.pid, "vm1")
-        await desk.open(freeze_timeout=0.2)
-        desk.trees.freeze("", True)
+async def a_group_above_is_frozen(runner: PonciRunner) -> None:
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        await runner.open(freeze_timeout=0.2)
+        runner.trees.freeze("", True)
         try:
-            await desk.until(lambda: desk.trees.state("vm1") == "frozen")
-            said = await desk.refused(Resume(vm_name="vm1"))
+            await runner.until(lambda: runner.trees.state("vm1") == "frozen")
+            said = await runner.error_of(Resume(vm_name="vm1"))
             assert said == (
-                f"vm1 is thawed, but a group above {desk.trees.of('vm1')[0]} is frozen; thaw that"
+                f"vm1 is thawed, but a group above {runner.trees.of('vm1')[0]} is frozen; thaw that"
             )
         finally:
-            desk.trees.freeze("", False)
-        await desk.until(lambda: desk.trees.state("vm1") == "running")
+            runner.trees.freeze("", False)
+        await runner.until(lambda: runner.trees.state("vm1") == "running")
 
 
-async def the_daemon_does_not_end_itself(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1"))
-    desk.trees.join(os.getpid(), "vm1")
+async def the_daemon_does_not_end_itself(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
+    runner.trees.join(os.getpid(), "vm1")
     try:
-        assert "migfra itself runs in vm1 and would freeze itself" in await desk.refused(
+        assert "migfra itself runs in vm1 and would freeze itself" in await runner.error_of(
             Suspend(vm_name="vm1")
         )
-        assert "migfra itself runs in vm1 and would kill itself" in await desk.refused(
+        assert "migfra itself runs in vm1 and would kill itself" in await runner.error_of(
             Stop(vm_name="vm1", force=True)
         )
     finally:
-        desk.trees.leave(os.getpid())
+        runner.trees.leave(os.getpid())
 
 
 # What does not freeze
 
 
-async def what_does_not_freeze_runs_on(desk: Desk) -> None:
-    await desk.open(freeze_timeout=0.2)
-    with Stuck() as stuck, Counter(desk.directory) as counter:
-        await _put(desk, stuck, counter)
-        said = await desk.refused(Suspend(vm_name="vm1"))
+async def what_does_not_freeze_runs_on(runner: PonciRunner) -> None:
+    await runner.open(freeze_timeout=0.2)
+    with Stuck() as stuck, Counter(runner.directory) as counter:
+        await _put(runner, stuck, counter)
+        said = await runner.error_of(Suspend(vm_name="vm1"))
         assert said.startswith("vm1 has not frozen within 0.2 s and runs on; one of its processes")
-        assert await desk.domains() == {"vm1": "running"}
+        assert await runner.domains() == {"vm1": "running"}
         now = counter.count
-        await desk.until(lambda: counter.count > now)
+        await runner.until(lambda: counter.count > now)
         stuck.release()
-        await desk.do(Suspend(vm_name="vm1"))
-        await desk.do(Resume(vm_name="vm1"))
+        await runner.do(Suspend(vm_name="vm1"))
+        await runner.do(Resume(vm_name="vm1"))
 
 
-async def a_suspension_that_is_cancelled_is_undone(desk: Desk) -> None:
-    await desk.open(freeze_timeout=600.0)
-    with Stuck() as stuck, Counter(desk.directory) as counter:
-        await _put(desk, stuck, counter)
-        suspending = await desk.send(Suspend(vm_name="vm1"))
-        await desk.until(lambda: desk.trees.state("vm1") == "freezing")
-        assert await desk.domains() == {"vm1": "freezing"}
+async def a_suspension_that_is_cancelled_is_undone(runner: PonciRunner) -> None:
+    await runner.open(freeze_timeout=600.0)
+    with Stuck() as stuck, Counter(runner.directory) as counter:
+        await _put(runner, stuck, counter)
+        suspending = await runner.send(Suspend(vm_name="vm1"))
+        await runner.until(lambda: runner.trees.state("vm1") == "freezing")
+        assert await runner.domains() == {"vm1": "freezing"}
         # Who comes behind waits, and can be cancelled while it does.
-        behind = await desk.send(Resume(vm_name="vm1"))
-        await _running(desk, behind)
+        behind = await runner.send(Resume(vm_name="vm1"))
+        await _running(runner, behind)
         for id in (behind, suspending):
-            await desk.bench.send(Cancel(id=id), id=f"cancel-{id}")
-            answers = {answer.id: answer for answer in [await desk.bench.result() for _ in "12"]}
+            await runner.bench.send(Cancel(id=id), id=f"cancel-{id}")
+            answers = {answer.id: answer for answer in [await runner.bench.result() for _ in "12"]}
             assert answers[f"cancel-{id}"].results[0].status == "success"
             assert answers[id].results[0].details == "cancelled"
-        assert desk.trees.state("vm1") == "running"
+        assert runner.trees.state("vm1") == "running"
         now = counter.count
-        await desk.until(lambda: counter.count > now)
+        await runner.until(lambda: counter.count > now)
 
 
-async def force_ends_what_does_not_freeze(desk: Desk) -> None:
+async def force_ends_what_does_not_freeze(runner: PonciRunner) -> None:
     with Stuck() as stuck:
-        await _put(desk, stuck)
-        await desk.do(Stop(vm_name="vm1", force=True))
+        await _put(runner, stuck)
+        await runner.do(Stop(vm_name="vm1", force=True))
         assert stuck.process.wait() == -9
 
 
-async def _put(desk: Desk, stuck: Stuck, *others: Counter) -> None:
+async def _put(runner: PonciRunner, stuck: Stuck, *others: Counter) -> None:
     """Start vm1 with processes, one of which is stuck."""
-    await desk.do(Start(vm_name="vm1"))
+    await runner.do(Start(vm_name="vm1"))
     for each in (stuck, *others):
-        desk.trees.join(each.pid, "vm1")
+        runner.trees.join(each.pid, "vm1")
     stuck.wait()
-    await desk.until(lambda: stuck.is_stuck)
+    await runner.until(lambda: stuck.is_stuck)
 
 
-async def _running(desk: Desk, id: str) -> None:
-    while not any(task.id == id and task.state == "running" for task in (await desk.node()).tasks):
+async def _running(runner: PonciRunner, id: str) -> None:
+    while not any(
+        task.id == id and task.state == "running" for task in (await runner.node()).tasks
+    ):
         await asyncio.sleep(0)
 
 
 # What did not die, by a hypervisor that says so
 
 
-async def what_does_not_die_is_told(desk: Desk) -> None:
-    await desk.open(stop_timeout=0.2)
-    with Counter(desk.directory) as counter:
-        await desk.do(Start(vm_name="vm1"))
-        desk.trees.join(counter.pid, "vm1")
-        desk.hypervisor._site.groups.kill = lambda name: True  # a kernel that cannot get at it
-        said = await desk.refused(Stop(vm_name="vm1", force=True))
+async def what_does_not_die_is_told(runner: PonciRunner) -> None:
+    await runner.open(stop_timeout=0.2)
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        runner.hypervisor._runtime.hierarchy.kill = lambda name: (
+            True
+        )  # a kernel that cannot get at it
+        said = await runner.error_of(Stop(vm_name="vm1", force=True))
         assert said.startswith(
             f"vm1 still has 1 process ({counter.pid}) 0.2 s after they were killed; they wait for a"
         )
-        await desk.open(stop_timeout=600.0)
-        desk.hypervisor._site.groups.kill = lambda name: True
-        id = await desk.send(Stop(vm_name="vm1", force=True))
-        await _running(desk, id)
-        await desk.bench.send(Cancel(id=id), id="c")
-        answers = {answer.id: answer for answer in [await desk.bench.result() for _ in "12"]}
+        await runner.open(stop_timeout=600.0)
+        runner.hypervisor._runtime.hierarchy.kill = lambda name: True
+        id = await runner.send(Stop(vm_name="vm1", force=True))
+        await _running(runner, id)
+        await runner.bench.send(Cancel(id=id), id="c")
+        answers = {answer.id: answer for answer in [await runner.bench.result() for _ in "12"]}
         assert str(answers[id].results[0].details).startswith("cancelled")
-        assert desk.trees.exists("vm1")
+        assert runner.trees.exists("vm1")
 
 
 # After a crash of the daemon
 
 
-async def a_start_that_was_under_way(desk: Desk) -> None:
+async def a_start_that_was_under_way(runner: PonciRunner) -> None:
     start = Start(vm_name="vm1", vcpu_map=[[0]])
-    await _not_done(desk, start, "the daemon ended before vm1 was made")
-    await _not_done(desk, start, "what there was of vm1 is taken back: start it again", making=True)
-    await desk.do(start)
-    assert await desk.recover(start, making=True) == DONE
-    assert await desk.recover(Start(vm_name="vm1"), making=True) == DONE
+    await _not_done(runner, start, "the daemon ended before vm1 was made")
+    await _not_done(
+        runner, start, "what there was of vm1 is taken back: start it again", making=True
+    )
+    await runner.do(start)
+    assert await runner.recover(start, making=True) == DONE
+    assert await runner.recover(Start(vm_name="vm1"), making=True) == DONE
     other = Start(vm_name="vm1", vcpu_map=[[1]])
-    await _not_done(desk, other, "is taken back", making=True)
-    assert not desk.trees.exists("vm1")
+    await _not_done(runner, other, "is taken back", making=True)
+    assert not runner.trees.exists("vm1")
 
 
-async def a_suspension_that_was_under_way(desk: Desk) -> None:
+async def a_suspension_that_was_under_way(runner: PonciRunner) -> None:
     suspend, resume = Suspend(vm_name="vm1"), Resume(vm_name="vm1")
-    await _not_done(desk, suspend, "there is no domain vm1")
-    await desk.open(freeze_timeout=0.2)
+    await _not_done(runner, suspend, "there is no domain vm1")
+    await runner.open(freeze_timeout=0.2)
     with Stuck() as stuck:
-        await _put(desk, stuck)
-        await _not_done(desk, suspend, "ended while this was under way; vm1 runs on node01")
-        assert await desk.recover(resume) == DONE
-        desk.trees.freeze("vm1", True)
-        await _not_done(desk, suspend, "vm1 has not frozen within 0.2 s and runs on")
-        assert desk.trees.state("vm1") == "running"
-        desk.trees.freeze("vm1", True)
+        await _put(runner, stuck)
+        await _not_done(runner, suspend, "ended while this was under way; vm1 runs on node01")
+        assert await runner.recover(resume) == DONE
+        runner.trees.freeze("vm1", True)
+        await _not_done(runner, suspend, "vm1 has not frozen within 0.2 s and runs on")
+        assert runner.trees.state("vm1") == "running"
+        runner.trees.freeze("vm1", True)
         stuck.release()
-        assert await desk.recover(suspend) == DONE
-        assert desk.trees.state("vm1") == "frozen"
-        await _not_done(desk, resume, "vm1 is paused on node01")
-        await desk.do(resume)
+        assert await runner.recover(suspend) == DONE
+        assert runner.trees.state("vm1") == "frozen"
+        await _not_done(runner, resume, "vm1 is paused on node01")
+        await runner.do(resume)
 
 
-async def a_stop_that_was_under_way(desk: Desk) -> None:
+async def a_stop_that_was_under_way(runner: PonciRunner) -> None:
     stop, force = Stop(vm_name="vm1"), Stop(vm_name="vm1", force=True)
-    assert await desk.recover(stop) == DONE
-    with Counter(desk.directory) as counter:
-        await desk.do(Start(vm_name="vm1"))
-        desk.trees.join(counter.pid, "vm1")
-        await _not_done(desk, stop, "vm1 runs on node01")
-        await _not_done(desk, force, "vm1 runs on node01")
+    assert await runner.recover(stop) == DONE
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        await _not_done(runner, stop, "vm1 runs on node01")
+        await _not_done(runner, force, "vm1 runs on node01")
         assert counter.runs
         # It was killing them: each perhaps frozen, and told to end or not.
-        desk.trees.freeze("vm1", True)
-        assert await desk.recover(force, killed=["vm1"]) == DONE
+        runner.trees.freeze("vm1", True)
+        assert await runner.recover(force, killed=["vm1"]) == DONE
         assert counter.process.wait() == -9
-    await desk.do(Start(vm_name="vm1"))
+    await runner.do(Start(vm_name="vm1"))
     some = Stop(regex="vm.", force=True)
-    await _not_done(desk, some, "before the first domain was stopped")
-    results = await desk.recover(some, names=["vm1", "vm2"])
+    await _not_done(runner, some, "before the first domain was stopped")
+    results = await runner.recover(some, names=["vm1", "vm2"])
     assert [(each.vm_name, each.status) for each in results] == [
         ("vm1", "error"),
         ("vm2", "success"),
     ]
 
 
-async def a_repin_that_was_under_way(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
-    assert await desk.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
-    await _not_done(desk, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
+async def a_repin_that_was_under_way(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
+    assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
+    await _not_done(runner, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
 
 
-async def _not_done(desk: Desk, task: Task, words: str, **notes: object) -> None:
+async def _not_done(runner: PonciRunner, task: Task, words: str, **notes: object) -> None:
     outcome = None
     error: HypervisorError | None = None
     try:
-        outcome = await desk.recover(task, **notes)
+        outcome = await runner.recover(task, **notes)
     except HypervisorError as raised:
         error = raised
     assert words in str(error), f"{task} ended with {error or outcome}"
@@ -523,25 +535,25 @@ for point in sys.argv[2:]:
 """
 
 
-async def another_user_may_not(desk: Desk) -> None:
-    said = _opened(desk, _NOBODY)
+async def another_user_may_not(runner: PonciRunner) -> None:
+    said = _opened(runner, _NOBODY)
     assert "not this user's to change (Permission denied); run the daemon as root, or del" in said
 
 
-async def another_user_has_a_group_of_its_own(desk: Desk) -> None:
-    for parent in desk.trees.parents:
+async def another_user_has_a_group_of_its_own(runner: PonciRunner) -> None:
+    for parent in runner.trees.parents:
         os.chown(parent, 65534, 65534)
-    assert _opened(desk, _NOBODY) == "it works\n"
+    assert _opened(runner, _NOBODY) == "it works\n"
 
 
-async def a_read_only_mount(desk: Desk) -> None:
-    said = _opened(desk, _READ_ONLY, *desk.trees.roots)
+async def a_read_only_mount(runner: PonciRunner) -> None:
+    said = _opened(runner, _READ_ONLY, *runner.trees.roots)
     assert "is mounted read-only; mount its file system writable" in said
 
 
-def _opened(desk: Desk, first: str, *more: object) -> str:
+def _opened(runner: PonciRunner, first: str, *more: object) -> str:
     """What a hypervisor says that opens in a process of its own."""
-    command = [sys.executable, "-c", _OPEN.format(first=first), f"{desk.parent}/new"]
+    command = [sys.executable, "-c", _OPEN.format(first=first), f"{runner.parent}/new"]
     done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1, done.stdout
@@ -551,74 +563,74 @@ def _opened(desk: Desk, first: str, *more: object) -> str:
 # Of one version only
 
 
-async def v1_a_process_in_one_tree_only(desk: Desk) -> None:
-    with Counter(desk.directory) as counter:
-        await desk.do(Start(vm_name="vm1"))
-        cpuset, freezer = desk.trees.of("vm1")
+async def v1_a_process_in_one_tree_only(runner: PonciRunner) -> None:
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        cpuset, freezer = runner.trees.of("vm1")
         (cpuset / "cgroup.procs").write_text(f"{counter.pid}\n")
-        said = await desk.refused(Suspend(vm_name="vm1"))
+        said = await runner.error_of(Suspend(vm_name="vm1"))
         assert said == (
             f"vm1 has 1 process ({counter.pid}) in the tree of cpuset but not in that of freezer, "
             f"which would not freeze; write each into {freezer}/cgroup.procs as well"
         )
-        assert desk.trees.state("vm1") == "running"
-        assert "has 1 process" in await desk.refused(Stop(vm_name="vm1"))
-        await desk.do(Stop(vm_name="vm1", force=True))
+        assert runner.trees.state("vm1") == "running"
+        assert "has 1 process" in await runner.error_of(Stop(vm_name="vm1"))
+        await runner.do(Stop(vm_name="vm1", force=True))
         assert counter.process.wait() == -9
 
 
-async def v1_groups_below_have_a_claim(desk: Desk) -> None:
-    await desk.do(Start(vm_name="vm1"))
-    group = desk.trees.of("vm1")[0]
+async def v1_groups_below_have_a_claim(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
+    group = runner.trees.of("vm1")[0]
     (group / "below").mkdir()
     (group / "below/cpuset.cpus").write_text("1")
-    said = await desk.refused(Repin(vm_name="vm1", vcpu_map=[[0]]))
+    said = await runner.error_of(Repin(vm_name="vm1", vcpu_map=[[0]]))
     assert said.startswith(f"the kernel refuses '0' for {group}/cpuset.cpus (Device or resource")
     assert "beside or below it have a claim on them" in said
-    await desk.do(Repin(vm_name="vm1", vcpu_map=[[1]]))
-    await desk.do(Stop(vm_name="vm1"))
+    await runner.do(Repin(vm_name="vm1", vcpu_map=[[1]]))
+    await runner.do(Stop(vm_name="vm1"))
     assert not group.exists()
 
 
-async def v1_half_a_domain(desk: Desk) -> None:
+async def v1_half_a_domain(runner: PonciRunner) -> None:
     """As a crash between the two trees leaves it."""
-    cpuset, freezer = desk.trees.of("vm1")
+    cpuset, freezer = runner.trees.of("vm1")
     start, stop = Start(vm_name="vm1"), Stop(vm_name="vm1")
     freezer.mkdir()
-    assert "vm1 is there on node01 already" in await desk.refused(start)
-    await _not_done(desk, start, "what there was of vm1 is taken back", making=True)
+    assert "vm1 is there on node01 already" in await runner.error_of(start)
+    await _not_done(runner, start, "what there was of vm1 is taken back", making=True)
     assert not freezer.exists()
     cpuset.mkdir()
-    assert await desk.domains() == {"vm1": "incomplete"}
-    assert "somebody else has removed the group" in await desk.refused(Suspend(vm_name="vm1"))
-    assert await desk.recover(stop) == DONE
+    assert await runner.domains() == {"vm1": "incomplete"}
+    assert "somebody else has removed the group" in await runner.error_of(Suspend(vm_name="vm1"))
+    assert await runner.recover(stop) == DONE
     cpuset.mkdir()
-    await desk.do(stop)
+    await runner.do(stop)
     assert not cpuset.exists()
-    with Counter(desk.directory) as counter:
-        await desk.do(start)
+    with Counter(runner.directory) as counter:
+        await runner.do(start)
         (cpuset / "cgroup.procs").write_text(f"{counter.pid}\n")
         freezer.rmdir()
-        await desk.do(Stop(vm_name="vm1", force=True))
+        await runner.do(Stop(vm_name="vm1", force=True))
         assert counter.process.wait() == -9
 
 
-async def v2_a_parent_with_processes(desk: Desk) -> None:
-    (parent,) = desk.trees.parents
-    with Counter(desk.directory) as counter:
+async def v2_a_parent_with_processes(runner: PonciRunner) -> None:
+    (parent,) = runner.trees.parents
+    with Counter(runner.directory) as counter:
         (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
-        said = await desk.refused(Start(vm_name="vm1"))
+        said = await runner.error_of(Start(vm_name="vm1"))
         assert said.startswith(f"{parent} has processes of its own (1), and then cgroup v2 lets")
-        assert f"{parent} has processes of its own (1)" in _opened(desk, "")
+        assert f"{parent} has processes of its own (1)" in _opened(runner, "")
         # What the kernel makes of a group in one of this kind.
         (parent / "vm1").mkdir()
         assert (parent / "vm1/cgroup.type").read_text() == "domain invalid\n"
         (parent / "vm1").rmdir()
 
 
-async def v2_a_threaded_parent(desk: Desk) -> None:
-    (parent,) = desk.trees.parents
-    top = parent.with_name(f"{desk.parent}-threaded")
+async def v2_a_threaded_parent(runner: PonciRunner) -> None:
+    (parent,) = runner.trees.parents
+    top = parent.with_name(f"{runner.parent}-threaded")
     for group, told in (
         (parent / "new", f"{parent} is of the type 'domain threaded'"),
         (top, f"{top} is of the type 'threaded'"),
@@ -626,7 +638,7 @@ async def v2_a_threaded_parent(desk: Desk) -> None:
         group.mkdir()
         try:
             (group / "cgroup.type").write_text("threaded\n")
-            await asyncio.to_thread(desk.another(parent=str(group.relative_to(top.parent))).open)
+            await asyncio.to_thread(runner.another(parent=str(group.relative_to(top.parent))).open)
         except HypervisorError as error:
             said = str(error)
         finally:
@@ -634,26 +646,26 @@ async def v2_a_threaded_parent(desk: Desk) -> None:
         assert said.startswith(f"{told}, so that no process can be put into groups in it; name")
 
 
-async def v2_threads_in_groups_of_a_domain(desk: Desk) -> None:
-    with Counter(desk.directory) as counter:
-        await desk.do(Start(vm_name="vm1"))
-        (group,) = desk.trees.of("vm1")
-        desk.trees.join(counter.pid, "vm1")
+async def v2_threads_in_groups_of_a_domain(runner: PonciRunner) -> None:
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        (group,) = runner.trees.of("vm1")
+        runner.trees.join(counter.pid, "vm1")
         (group / "threads").mkdir()
         (group / "threads/cgroup.type").write_text("threaded\n")
         (group / "threads/cgroup.threads").write_text(f"{counter.pid}\n")
-        await desk.do(Suspend(vm_name="vm1"))
-        await desk.do(Resume(vm_name="vm1"))
-        assert f"vm1 has 1 process ({counter.pid})" in await desk.refused(Stop(vm_name="vm1"))
-        await desk.do(Stop(vm_name="vm1", force=True))
+        await runner.do(Suspend(vm_name="vm1"))
+        await runner.do(Resume(vm_name="vm1"))
+        assert f"vm1 has 1 process ({counter.pid})" in await runner.error_of(Stop(vm_name="vm1"))
+        await runner.do(Stop(vm_name="vm1", force=True))
         assert counter.process.wait() == -9
 
 
-async def v2_too_many_groups(desk: Desk) -> None:
-    (parent,) = desk.trees.parents
+async def v2_too_many_groups(runner: PonciRunner) -> None:
+    (parent,) = runner.trees.parents
     (parent / "cgroup.max.descendants").write_text("1\n")
-    await desk.do(Start(vm_name="vm1"))
-    said = await desk.refused(Start(vm_name="vm2"))
+    await runner.do(Start(vm_name="vm1"))
+    said = await runner.error_of(Start(vm_name="vm2"))
     assert "vm2 would be one group too many; raise cgroup.max.descendants" in said
 
 

@@ -19,15 +19,15 @@ def mount(kind: str, point: str) -> None:
 
 def play_all() -> None:
     from tests.support.ponci import checks
-    from tests.support.ponci.desk import play
-    from tests.support.ponci.trees import Trees
+    from tests.support.ponci.cgroup_trees import CgroupTrees
+    from tests.support.ponci.runner import run_check
 
-    version = Trees("").version
+    version = CgroupTrees("").version
     print(f"cgroup {version}, Linux {os.uname().release}", flush=True)
     for name in NAMES.read_text().splitlines():
         print(f"BEGIN {name}", flush=True)
         try:
-            play(getattr(checks, name))
+            run_check(getattr(checks, name))
         except BaseException:
             traceback.print_exc(file=sys.stdout)
             print(f"FAILED {name}", flush=True)

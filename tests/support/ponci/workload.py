@@ -21,7 +21,7 @@ while True:
     shared[:8] = number.to_bytes(8, "little")
     time.sleep(0.001)
 """
-_HARE = """
+_FORKER = """
 import os, sys
 sys.stdin.read(1)
 while True:
@@ -99,11 +99,11 @@ class Counter(Workload):
         return int.from_bytes(self._shared[:8], "little")
 
 
-class Hare(Workload):
+class ForkingProcess(Workload):
     """A process that is never the same for long: it forks, and the child goes on so."""
 
     def __init__(self) -> None:
-        super().__init__(_HARE)
+        super().__init__(_FORKER)
 
     def begin(self) -> None:
         assert self.process.stdin is not None

@@ -1,10 +1,13 @@
-"""Domains that are cgroups of this host: they hold processes to CPUs and memory, and freeze them.
+"""The hypervisor ponci: domains are cgroups of this host. They bind processes to CPUs and memory.
 
-`mounts.py` finds the hierarchy that the machine has. `hierarchy.py` says what can be done with a
-domain's group in it, `v1.py` and `v2.py` how each version does so; `files.py` are the kernel's
-files, `lists.py` the numbers in them. `start.py`, `freezing.py` and `stop.py` are the tasks,
-`waiting.py` what they wait with, `site.py` what they share. `recovery.py` tells how a task ended
-that a crash of the daemon has left. `hypervisor.py` is what the daemon sees.
+`hypervisor.py` has the methods that the daemon calls, `options.py` the configuration. `runtime.py`
+holds what all tasks share. `start.py`, `freezing.py` and `stop.py` are the tasks, `waiting.py`
+waits for the kernel. `recovery.py` finds out how a task ended that a crash of the daemon
+interrupted.
+
+`mounts.py` finds the hierarchy of cgroups that the machine has. `hierarchy.py` says what one can do
+with a domain's group in it, `v1.py` and `v2.py` how each version does so. `files.py` reads and
+writes the kernel's files, `id_lists.py` the lists of CPUs in them, `group_names.py` checks names.
 """
 
 from .hypervisor import PonciHypervisor

@@ -3,40 +3,40 @@
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
 
-from .site import Site
-from .waiting import until
+from .runtime import PonciRuntime
+from .waiting import wait_until
 
 
-def suspend(site: Site, name: str, context: Context) -> str | None:
+def suspend(runtime: PonciRuntime, name: str, context: Context) -> str | None:
     """Freeze a domain. What is worth telling, or None. Raises HypervisorError."""
-    site.need(name)
-    groups = site.groups
-    if groups.state(name) == "paused" and groups.told_to_freeze(name):
+    runtime.check_exists(name)
+    hierarchy = runtime.hierarchy
+    if hierarchy.state(name) == "paused" and hierarchy.is_freeze_requested(name):
         return f"{name} was paused already"
-    site.refuse_own(name, "freeze")
-    groups.check_freezable(name)
+    runtime.check_not_own(name, "freeze")
+    hierarchy.check_freezable(name)
     context.check_cancelled()
     with context.measure(f"suspend-{name}"):
-        groups.freeze(name)
-        frozen(site, name, context)
+        hierarchy.freeze(name)
+        wait_until_frozen(runtime, name, context)
     return None
 
 
-def frozen(site: Site, name: str, context: Context) -> None:
+def wait_until_frozen(runtime: PonciRuntime, name: str, context: Context) -> None:
     """Wait until a domain is frozen that was told to. If it does not come to that, it runs on.
 
     Raises HypervisorError if it takes too long, and TaskCancelledError.
     """
-    groups = site.groups
-    patience = site.options.freeze_timeout
+    hierarchy = runtime.hierarchy
+    patience = runtime.options.freeze_timeout
     context.progress("freeze", vm_name=name)
     try:
-        done = until(lambda: groups.state(name) == "paused", patience, context)
+        done = wait_until(lambda: hierarchy.state(name) == "paused", patience, context)
     except TaskCancelledError:
-        groups.thaw(name)
+        hierarchy.thaw(name)
         raise
     if not done:
-        groups.thaw(name)
+        hierarchy.thaw(name)
         raise HypervisorError(
             f"{name} has not frozen within {patience:g} s and runs on; one of its processes waits "
             "for a device or a file server (ps shows it in state D): look at that, or set a longer "
@@ -44,18 +44,21 @@ def frozen(site: Site, name: str, context: Context) -> None:
         )
 
 
-def resume(site: Site, name: str, context: Context) -> str | None:
+def resume(runtime: PonciRuntime, name: str, context: Context) -> str | None:
     """Thaw a domain. What is worth telling, or None. Raises HypervisorError."""
-    site.need(name)
-    groups = site.groups
-    if groups.state(name) == "running":
+    runtime.check_exists(name)
+    hierarchy = runtime.hierarchy
+    if hierarchy.state(name) == "running":
         return f"{name} was running already"
     context.check_cancelled()
     context.progress("thaw", vm_name=name)
     with context.measure(f"resume-{name}"):
-        groups.thaw(name)
-        if not until(lambda: groups.state(name) == "running", site.options.freeze_timeout, context):
+        hierarchy.thaw(name)
+        if not wait_until(
+            lambda: hierarchy.state(name) == "running", runtime.options.freeze_timeout, context
+        ):
             raise HypervisorError(
-                f"{name} is thawed, but a group above {groups.parent / name} is frozen; thaw that"
+                f"{name} is thawed, but a group above {hierarchy.parent / name} is frozen; "
+                "thaw that"
             )
     return None

@@ -11,14 +11,14 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 
 from .files import GoneError, GroupError, make, read, remove, tree, write
-from .lists import parse, written
+from .id_lists import format_id_list, parse_id_list
 
 State = Literal["running", "freezing", "paused"]
-_FEW: Final = 8
+_MOST_SHOWN: Final = 8
 """How many processes are told by their ids."""
 
 
-class Sets(msgspec.Struct, frozen=True):
+class CpuSets(msgspec.Struct, frozen=True):
     """CPUs and memory nodes."""
 
     cpus: frozenset[int]
@@ -43,9 +43,9 @@ class Hierarchy:
         """Make the parent, so that domains can be made in it."""
         raise NotImplementedError
 
-    def available(self) -> Sets:
+    def available(self) -> CpuSets:
         """What domains can get."""
-        return Sets(*(parse(read(self.parent / file)) for file in self.effective))
+        return CpuSets(*(parse_id_list(read(self.parent / file)) for file in self.effective))
 
     def names(self) -> list[str]:
         """The domains, in order."""
@@ -85,24 +85,26 @@ class Hierarchy:
         """Whether the domain is there as a whole, so that processes can be put into it."""
         raise NotImplementedError
 
-    def sets(self, name: str) -> Sets:
+    def sets(self, name: str) -> CpuSets:
         """What the domain was given; an empty set is what it inherits."""
         group = self.parent / name
-        return Sets(parse(read(group / "cpuset.cpus")), parse(read(group / "cpuset.mems")))
+        return CpuSets(
+            parse_id_list(read(group / "cpuset.cpus")), parse_id_list(read(group / "cpuset.mems"))
+        )
 
     def set_cpus(self, name: str, cpus: frozenset[int]) -> None:
         """Let the domain's processes have these CPUs."""
-        write(self.parent / name / "cpuset.cpus", written(cpus))
+        write(self.parent / name / "cpuset.cpus", format_id_list(cpus))
 
     def set_nodes(self, name: str, nodes: frozenset[int]) -> None:
         """Let the domain's processes have memory of these nodes."""
-        write(self.parent / name / "cpuset.mems", written(nodes))
+        write(self.parent / name / "cpuset.mems", format_id_list(nodes))
 
     def state(self, name: str) -> State:
         """Whether the domain's processes run."""
         raise NotImplementedError
 
-    def told_to_freeze(self, name: str) -> bool:
+    def is_freeze_requested(self, name: str) -> bool:
         """Whether the domain itself was frozen, and not just a group above it."""
         raise NotImplementedError
 
@@ -163,13 +165,13 @@ def processes_below(group: Path) -> set[int]:
     return found
 
 
-def keys(text: str) -> dict[str, Any]:
+def parse_key_values(text: str) -> dict[str, Any]:
     """The lines of a file such as `cgroup.events`: a key and a value each."""
     return dict(line.split() for line in text.splitlines())
 
 
-def counted(processes: Collection[int]) -> str:
+def describe_processes(processes: Collection[int]) -> str:
     """How many processes there are, and which, in words."""
-    few = ", ".join(map(str, sorted(processes)[:_FEW]))
-    more = ", …" if len(processes) > _FEW else ""
+    few = ", ".join(map(str, sorted(processes)[:_MOST_SHOWN]))
+    more = ", …" if len(processes) > _MOST_SHOWN else ""
     return f"{len(processes)} process{'' if len(processes) == 1 else 'es'} ({few}{more})"

@@ -15,7 +15,7 @@ from .freezing import resume, suspend
 from .hierarchy import Hierarchy
 from .options import PonciOptions
 from .recovery import recover
-from .site import NAME, Site
+from .runtime import NAME, PonciRuntime
 from .start import start
 from .stop import stop
 
@@ -28,20 +28,20 @@ class PonciHypervisor(Hypervisor):
 
     def __init__(self, options: PonciOptions, node: NodeContext) -> None:
         super().__init__(options, node)
-        self._opened: Site | None = None
+        self._opened: PonciRuntime | None = None
 
     # Life
 
     def open(self) -> None:
         """Raises HypervisorError if there are no cgroups that could be domains."""
-        self._opened = Site.of(self.node.host, self.options)
+        self._opened = PonciRuntime.of(self.node.host, self.options)
 
     def capabilities(self) -> dict[str, Any]:
-        groups = self._site.groups
-        return {"cgroup": groups.version, "parent": str(groups.parent), "cancel": True}
+        hierarchy = self._runtime.hierarchy
+        return {"cgroup": hierarchy.version, "parent": str(hierarchy.parent), "cancel": True}
 
     @property
-    def _site(self) -> Site:
+    def _runtime(self) -> PonciRuntime:
         if self._opened is None:
             raise HypervisorError("the hypervisor ponci is not open")
         return self._opened
@@ -50,57 +50,57 @@ class PonciHypervisor(Hypervisor):
 
     def start(self, task: Start, context: Context) -> Outcome:
         """Make a group with the CPUs and memory nodes of the first rows of the maps."""
-        return start(self._site, task, context)
+        return start(self._runtime, task, context)
 
     def stop(self, task: Stop, context: Context) -> Outcome:
         """Delete a group, or each whose name matches; with `force` what runs in it is killed."""
-        return stop(self._site, task, context)
+        return stop(self._runtime, task, context)
 
     def suspend(self, task: Suspend, context: Context) -> Outcome:
         """Freeze a group."""
-        with self._site.alone(task.vm_name, task, context):
-            return suspend(self._site, task.vm_name, context)
+        with self._runtime.exclusive(task.vm_name, task, context):
+            return suspend(self._runtime, task.vm_name, context)
 
     def resume(self, task: Resume, context: Context) -> Outcome:
         """Thaw a group."""
-        with self._site.alone(task.vm_name, task, context):
-            return resume(self._site, task.vm_name, context)
+        with self._runtime.exclusive(task.vm_name, task, context):
+            return resume(self._runtime, task.vm_name, context)
 
     def repin(self, task: Repin, context: Context) -> Outcome:
         """Change the CPUs that a group may use."""
-        site = self._site
-        with site.alone(task.vm_name, task, context):
-            site.need(task.vm_name)
-            cpus = site.cpus_of(task.vcpu_map)
+        runtime = self._runtime
+        with runtime.exclusive(task.vm_name, task, context):
+            runtime.check_exists(task.vm_name)
+            cpus = runtime.cpus_of(task.vcpu_map)
             with context.measure("repin"):
-                site.groups.set_cpus(task.vm_name, cpus)
+                runtime.hierarchy.set_cpus(task.vm_name, cpus)
         return None
 
     def recover(self, task: Task, context: Context) -> Outcome:
         """How a task ended that was under way when the daemon was killed."""
-        return recover(self._site, task, context)
+        return recover(self._runtime, task, context)
 
     def query(self, task: Query, context: Context) -> NodeReport:
         """What the host has for domains, and which there are."""
-        groups = self._site.groups
+        hierarchy = self._runtime.hierarchy
         memory = _memory()
         return NodeReport(
             host=self.node.host,
             hypervisor=self.name,
-            cpus=len(groups.available().cpus),
+            cpus=len(hierarchy.available().cpus),
             memory=memory["MemTotal"],
             free_memory=memory["MemAvailable"],
-            domains=_domains(groups),
+            domains=_domains(hierarchy),
         )
 
 
-def _domains(groups: Hierarchy) -> list[DomainReport]:
+def _domains(hierarchy: Hierarchy) -> list[DomainReport]:
     reports = []
-    for name in groups.names():
+    for name in hierarchy.names():
         try:
-            reports.append(DomainReport(name=name, state=groups.state(name)))
+            reports.append(DomainReport(name=name, state=hierarchy.state(name)))
         except GoneError:
-            if groups.exists(name):  # a half of it, by a crash or by hand
+            if hierarchy.exists(name):  # a half of it, by a crash or by hand
                 reports.append(DomainReport(name=name, state="incomplete"))
     return reports
 

@@ -29,20 +29,20 @@ class Mount(msgspec.Struct, frozen=True):
     """Of v1; those of v2 stand in its `cgroup.controllers`."""
 
 
-class Unified(msgspec.Struct, frozen=True):
+class V2Mount(msgspec.Struct, frozen=True):
     """cgroup v2 with the controller cpuset."""
 
     root: Path
 
 
-class Separate(msgspec.Struct, frozen=True):
+class V1Mounts(msgspec.Struct, frozen=True):
     """cgroup v1: two trees, or twice the same one."""
 
     cpuset: Path
     freezer: Path
 
 
-def mounts(mountinfo: str) -> list[Mount]:
+def parse_mounts(mountinfo: str) -> list[Mount]:
     """The trees of cgroups in the text of `/proc/self/mountinfo`, whole ones first."""
     found = []
     for line in mountinfo.splitlines():
@@ -66,9 +66,9 @@ def _plain(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
 
 
-def hierarchy_of(
+def find_hierarchy(
     mounted: list[Mount], controllers: Callable[[Mount], frozenset[str]]
-) -> Unified | Separate:
+) -> V2Mount | V1Mounts:
     """The hierarchy that has `cpuset`; `controllers` tells those of a tree of v2.
 
     Raises HypervisorError if there is none that can do all that a domain needs.
@@ -76,14 +76,14 @@ def hierarchy_of(
     unified = [mount for mount in mounted if mount.unified]
     for mount in unified:
         if "cpuset" in controllers(mount):
-            return Unified(mount.point)
+            return V2Mount(mount.point)
     of_v1: dict[str, Path] = {}
     for mount in mounted:
         if not mount.unified:
             for controller in mount.controllers:
                 of_v1.setdefault(controller, mount.point)
     if "cpuset" in of_v1 and "freezer" in of_v1:
-        return Separate(of_v1["cpuset"], of_v1["freezer"])
+        return V1Mounts(of_v1["cpuset"], of_v1["freezer"])
     if "cpuset" in of_v1 or "freezer" in of_v1:
         there, missing = sorted(("cpuset", "freezer"), key=lambda name: name not in of_v1)
         beside = of_v1[there].with_name(missing)

@@ -8,7 +8,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.virt.names import check_name
 
-from .names import check_group
+from .group_names import check_group
 
 
 class IsGroup(ValueRule):

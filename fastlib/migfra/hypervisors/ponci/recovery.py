@@ -14,76 +14,80 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Outcome
 
-from .freezing import frozen
+from .freezing import wait_until_frozen
 from .hierarchy import State
-from .site import Site
-from .start import Plan
+from .runtime import PonciRuntime
+from .start import StartSpec
 from .stop import result_of, stop_one
 
 DONE: Final = "found done after the daemon's restart"
-_ENDED: Final = "the daemon ended while this was under way"
+_INTERRUPTED: Final = "the daemon ended while this was under way"
 
 
-def recover(site: Site, task: Task, context: Context) -> Outcome:
+def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
     """How a task ended. Raises HypervisorError if it is not done."""
     if isinstance(task, Start):
-        return _started(site, task, context)
+        return _recover_start(runtime, task, context)
     if isinstance(task, Stop) and task.vm_name is None:
         names = context.saved_state.get("names", ())
         if not names:
             raise HypervisorError("the daemon ended before the first domain was stopped")
-        return [result_of(name, partial(_stopped, site, name, task, context)) for name in names]
+        return [
+            result_of(name, partial(_recover_stop, runtime, name, task, context)) for name in names
+        ]
     if isinstance(task, Stop):
         assert task.vm_name is not None
-        return _stopped(site, task.vm_name, task, context)
+        return _recover_stop(runtime, task.vm_name, task, context)
     if isinstance(task, Suspend):
-        with site.alone(task.vm_name, task, context):
-            site.need(task.vm_name)
-            if site.groups.state(task.vm_name) == "freezing":
-                frozen(site, task.vm_name, context)
-        return _found(site, task.vm_name, lambda state: state == "paused")
+        with runtime.exclusive(task.vm_name, task, context):
+            runtime.check_exists(task.vm_name)
+            if runtime.hierarchy.state(task.vm_name) == "freezing":
+                wait_until_frozen(runtime, task.vm_name, context)
+        return _check_state(runtime, task.vm_name, lambda state: state == "paused")
     if isinstance(task, Resume):
-        return _found(site, task.vm_name, lambda state: state == "running")
+        return _check_state(runtime, task.vm_name, lambda state: state == "running")
     if isinstance(task, Repin):
-        site.need(task.vm_name)
-        if site.groups.sets(task.vm_name).cpus == site.cpus_of(task.vcpu_map):
+        runtime.check_exists(task.vm_name)
+        if runtime.hierarchy.sets(task.vm_name).cpus == runtime.cpus_of(task.vcpu_map):
             return DONE
-        raise HypervisorError(f"{_ENDED}; {task.vm_name} is not pinned like that")
-    raise HypervisorError(f"{_ENDED}; look at the domain")
+        raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
+    raise HypervisorError(f"{_INTERRUPTED}; look at the domain")
 
 
-def _started(site: Site, task: Start, context: Context) -> str:
-    groups, plan = site.groups, Plan.of(task, site)
+def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
+    hierarchy, spec = runtime.hierarchy, StartSpec.of(task, runtime)
     if not context.saved_state.get("making"):
-        raise HypervisorError(f"the daemon ended before {plan.name} was made")
-    with site.alone(plan.name, task, context):
-        if groups.exists(plan.name) and groups.is_ready(plan.name):
-            sets = groups.sets(plan.name)
-            if plan.cpus in (None, sets.cpus) and plan.nodes in (None, sets.nodes):
+        raise HypervisorError(f"the daemon ended before {spec.name} was made")
+    with runtime.exclusive(spec.name, task, context):
+        if hierarchy.exists(spec.name) and hierarchy.is_ready(spec.name):
+            sets = hierarchy.sets(spec.name)
+            if spec.cpus in (None, sets.cpus) and spec.nodes in (None, sets.nodes):
                 return DONE
-        groups.delete(plan.name)
-    raise HypervisorError(f"{_ENDED}; what there was of {plan.name} is taken back: start it again")
+        hierarchy.delete(spec.name)
+    raise HypervisorError(
+        f"{_INTERRUPTED}; what there was of {spec.name} is taken back: start it again"
+    )
 
 
-def _stopped(site: Site, name: str, task: Stop, context: Context) -> str:
-    groups = site.groups
-    if not groups.exists(name):
+def _recover_stop(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> str:
+    hierarchy = runtime.hierarchy
+    if not hierarchy.exists(name):
         return DONE
-    if name in context.saved_state.get("killed", ()) or not groups.is_ready(name):
-        stop_one(site, name, task, context)
+    if name in context.saved_state.get("killed", ()) or not hierarchy.is_ready(name):
+        stop_one(runtime, name, task, context)
         return DONE
-    raise HypervisorError(f"{_ENDED}; {name} {_words(site, name)} on {site.host}")
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(runtime, name)} on {runtime.host}")
 
 
-def _found(site: Site, name: str, done: Callable[[State], bool]) -> str:
-    site.need(name)
-    if done(site.groups.state(name)):
+def _check_state(runtime: PonciRuntime, name: str, done: Callable[[State], bool]) -> str:
+    runtime.check_exists(name)
+    if done(runtime.hierarchy.state(name)):
         return DONE
-    raise HypervisorError(f"{_ENDED}; {name} {_words(site, name)} on {site.host}")
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(runtime, name)} on {runtime.host}")
 
 
-def _words(site: Site, name: str) -> str:
+def _phrase(runtime: PonciRuntime, name: str) -> str:
     """What a domain does, in words that go behind its name."""
     return {"running": "runs", "freezing": "is being frozen", "paused": "is paused"}[
-        site.groups.state(name)
+        runtime.hierarchy.state(name)
     ]

@@ -8,9 +8,9 @@ from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
 
-from .site import Site
+from .runtime import PonciRuntime
 
-_CANNOT: Final = {
+_UNSUPPORTED: Final = {
     "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",
     "transient": "a cgroup has no definition that could outlast it; leave 'transient' out",
     "vcpus": "a cgroup has no vCPUs; say with one row of 'vcpu-map' which CPUs it may use",
@@ -24,7 +24,7 @@ _CANNOT: Final = {
 """What a task may say that would not be done."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be made."""
 
     name: str
@@ -35,35 +35,36 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the task says in words that it is to be probed, which cannot be done."""
 
     @classmethod
-    def of(cls, task: Start, site: Site) -> "Plan":
+    def of(cls, task: Start, runtime: PonciRuntime) -> "StartSpec":
         """The plan of a task. Raises HypervisorError if it cannot be done in full."""
-        for field, why in _CANNOT.items():
+        for field, why in _UNSUPPORTED.items():
             if getattr(task, field) not in (None, ()):
                 raise HypervisorError(why)
         assert task.vm_name is not None  # or there would be XML
         return cls(
             name=task.vm_name,
-            cpus=None if task.vcpu_map is None else site.cpus_of(task.vcpu_map),
-            nodes=None if task.memnode_map is None else site.nodes_of(task.memnode_map),
+            cpus=None if task.vcpu_map is None else runtime.cpus_of(task.vcpu_map),
+            nodes=None if task.memnode_map is None else runtime.nodes_of(task.memnode_map),
             probe=task.probe_with_ssh is True or task.probe_hostname is not None,
         )
 
 
-def start(site: Site, task: Start, context: Context) -> str | None:
+def start(runtime: PonciRuntime, task: Start, context: Context) -> str | None:
     """Make a domain. What is worth telling of it, or None. Raises HypervisorError."""
-    groups = site.groups
-    groups.prepare()  # somebody may have cleared an empty parent away
-    plan = Plan.of(task, site)
-    name = plan.name
-    with site.alone(name, task, context):
-        if groups.exists(name):
+    hierarchy = runtime.hierarchy
+    hierarchy.prepare()  # somebody may have cleared an empty parent away
+    spec = StartSpec.of(task, runtime)
+    name = spec.name
+    with runtime.exclusive(name, task, context):
+        if hierarchy.exists(name):
             raise HypervisorError(
-                f"{name} is there on {site.host} already, as {groups.parent / name}; stop it first"
+                f"{name} is there on {runtime.host} already, as {hierarchy.parent / name}; "
+                "stop it first"
             )
         context.save_state(making=True).result()
         context.check_cancelled()
         context.progress("create", vm_name=name)
         with context.measure("start"):
-            groups.create(name, plan.cpus, plan.nodes)
-    context.log.info("its processes go into %s", groups.parent / name)
-    return f"{name} was not probed, as a cgroup does not answer on SSH" if plan.probe else None
+            hierarchy.create(name, spec.cpus, spec.nodes)
+    context.log.info("its processes go into %s", hierarchy.parent / name)
+    return f"{name} was not probed, as a cgroup does not answer on SSH" if spec.probe else None

@@ -6,8 +6,8 @@ from typing import ClassVar, Final
 from fastlib.migfra.errors import HypervisorError
 
 from .files import make, read, write
-from .hierarchy import Hierarchy, State, counted, processes_below
-from .mounts import Separate
+from .hierarchy import Hierarchy, State, describe_processes, processes_below
+from .mounts import V1Mounts
 
 _STATES: Final[dict[str, State]] = {
     "THAWED": "running",
@@ -26,7 +26,7 @@ class V1(Hierarchy):
     version: ClassVar[str] = "v1"
     effective: ClassVar[tuple[str, str]] = ("cpuset.effective_cpus", "cpuset.effective_mems")
 
-    def __init__(self, found: Separate, parts: list[str]) -> None:
+    def __init__(self, found: V1Mounts, parts: list[str]) -> None:
         self._roots: Final = (found.cpuset, found.freezer)
         self._parts: Final = parts
         super().__init__(root.joinpath(*parts) for root in self._roots)
@@ -52,7 +52,7 @@ class V1(Hierarchy):
     def state(self, name: str) -> State:
         return _STATES[read(self._freezers / name / "freezer.state").strip()]
 
-    def told_to_freeze(self, name: str) -> bool:
+    def is_freeze_requested(self, name: str) -> bool:
         return read(self._freezers / name / "freezer.self_freezing").strip() == "1"
 
     def can_freeze(self, name: str) -> bool:
@@ -68,8 +68,9 @@ class V1(Hierarchy):
         freezer = self._freezers / name
         if left := processes_below(self.parent / name) - processes_below(freezer):
             raise HypervisorError(
-                f"{name} has {counted(left)} in the tree of cpuset but not in that of freezer, "
-                f"which would not freeze; write each into {freezer}/cgroup.procs as well"
+                f"{name} has {describe_processes(left)} in the tree of cpuset but not in that "
+                f"of freezer, which would not freeze; write each into "
+                f"{freezer}/cgroup.procs as well"
             )
 
 

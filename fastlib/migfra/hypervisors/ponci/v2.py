@@ -6,8 +6,8 @@ from typing import ClassVar, Final
 from fastlib.migfra.errors import HypervisorError
 
 from .files import GoneError, make, read, write
-from .hierarchy import Hierarchy, State, keys
-from .mounts import Unified
+from .hierarchy import Hierarchy, State, parse_key_values
+from .mounts import V2Mount
 
 
 class V2(Hierarchy):
@@ -16,28 +16,28 @@ class V2(Hierarchy):
     version: ClassVar[str] = "v2"
     effective: ClassVar[tuple[str, str]] = ("cpuset.cpus.effective", "cpuset.mems.effective")
 
-    def __init__(self, found: Unified, parts: list[str]) -> None:
+    def __init__(self, found: V2Mount, parts: list[str]) -> None:
         self._root: Final = found.root
         self._parts: Final = parts
         super().__init__([found.root.joinpath(*parts)])
 
     def prepare(self) -> None:
         group = self._root
-        _hand_down(group)
+        _delegate_cpuset(group)
         for part in self._parts:
             group = group / part
             make(group)
-            _hand_down(group)
+            _delegate_cpuset(group)
 
     def is_ready(self, name: str) -> bool:
         return (self.parent / name).is_dir()
 
     def state(self, name: str) -> State:
-        if keys(read(self.parent / name / "cgroup.events")).get("frozen") == "1":
+        if parse_key_values(read(self.parent / name / "cgroup.events")).get("frozen") == "1":
             return "paused"
-        return "freezing" if self.told_to_freeze(name) else "running"
+        return "freezing" if self.is_freeze_requested(name) else "running"
 
-    def told_to_freeze(self, name: str) -> bool:
+    def is_freeze_requested(self, name: str) -> bool:
         file = self.parent / name / "cgroup.freeze"
         return self.can_freeze(name) and read(file).strip() == "1"
 
@@ -64,7 +64,7 @@ class V2(Hierarchy):
         return True
 
 
-def _hand_down(group: Path) -> None:
+def _delegate_cpuset(group: Path) -> None:
     """Let the groups in a group have the controller cpuset. Raises HypervisorError."""
     if (group / "cgroup.type").exists():  # the root has none, and no such bounds
         _check_domain(group)

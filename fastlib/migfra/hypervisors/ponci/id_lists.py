@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def parse(text: str) -> frozenset[int]:
+def parse_id_list(text: str) -> frozenset[int]:
     """The numbers of a list; none for an empty one."""
     numbers: set[int] = set()
     for part in text.strip().split(","):
@@ -13,7 +13,7 @@ def parse(text: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def written(numbers: Iterable[int]) -> str:
+def format_id_list(numbers: Iterable[int]) -> str:
     """The shortest list of the numbers."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):

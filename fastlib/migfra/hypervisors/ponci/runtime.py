@@ -1,4 +1,4 @@
-"""What every task on this host has to do with."""
+"""What all tasks on this host share: the hierarchy of cgroups, the options, the locks."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,40 +10,40 @@ import msgspec
 from fastlib.message import Task
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.locks import NamedThreadLocks
 from fastlib.migfra.virt.names import check_name
 
 from .files import read
+from .group_names import check_group
 from .hierarchy import Hierarchy
-from .lists import written
-from .mounts import MOUNTINFO, Mount, Unified, hierarchy_of, mounts
-from .names import check_group
+from .id_lists import format_id_list
+from .mounts import MOUNTINFO, Mount, V2Mount, find_hierarchy, parse_mounts
 from .options import PonciOptions, parts
 from .v1 import V1
 from .v2 import V2
-from .waiting import Locks
 
 NAME: Final = "ponci"
 
 
-class Site(msgspec.Struct, frozen=True):
+class PonciRuntime(msgspec.Struct, frozen=True):
     """A host, the groups on it, and which task has which of them."""
 
     host: str
     options: PonciOptions
-    groups: Hierarchy
-    locks: Locks
+    hierarchy: Hierarchy
+    locks: NamedThreadLocks
 
     @classmethod
-    def of(cls, host: str, options: PonciOptions) -> "Site":
+    def of(cls, host: str, options: PonciOptions) -> "PonciRuntime":
         """Find the hierarchy and make the parent. Raises HypervisorError."""
-        found = hierarchy_of(mounts(read(MOUNTINFO)), _controllers)
+        found = find_hierarchy(parse_mounts(read(MOUNTINFO)), _controllers)
         names = parts(options.parent)
-        groups = V2(found, names) if isinstance(found, Unified) else V1(found, names)
-        groups.prepare()
-        return cls(host, options, groups, Locks())
+        hierarchy = V2(found, names) if isinstance(found, V2Mount) else V1(found, names)
+        hierarchy.prepare()
+        return cls(host, options, hierarchy, NamedThreadLocks())
 
     @contextmanager
-    def alone(self, name: str, task: Task, context: Context) -> Iterator[None]:
+    def exclusive(self, name: str, task: Task, context: Context) -> Iterator[None]:
         """Have a domain alone. Raises HypervisorError if there cannot be such a domain."""
         check_group(check_name(name))
         if task.driver not in (None, NAME):
@@ -53,37 +53,38 @@ class Site(msgspec.Struct, frozen=True):
         with self.locks.hold(name, context):
             yield
 
-    def need(self, name: str) -> None:
+    def check_exists(self, name: str) -> None:
         """Raises HypervisorError if there is no such domain."""
-        if not self.groups.exists(name):
+        if not self.hierarchy.exists(name):
             raise HypervisorError(
                 f"there is no domain {name} on {self.host}, which would be the group "
-                f"{self.groups.parent / name}; look at its spelling, or start it first"
+                f"{self.hierarchy.parent / name}; look at its spelling, or start it first"
             )
 
-    def refuse_own(self, name: str, what: str) -> None:
+    def check_not_own(self, name: str, what: str) -> None:
         """Raises HypervisorError if this daemon is one of the domain's processes."""
-        if os.getpid() in self.groups.processes(name):
+        if os.getpid() in self.hierarchy.processes(name):
             raise HypervisorError(
                 f"migfra itself runs in {name} and would {what} itself; move it to another group"
             )
 
     def cpus_of(self, vcpu_map: Sequence[Sequence[int]]) -> frozenset[int]:
         """The CPUs of a `vcpu-map`. Raises HypervisorError if a domain cannot get them."""
-        return _one_row("vcpu-map", "CPU", vcpu_map, self.groups.available().cpus, self)
+        return _ids_of_one_row("vcpu-map", "CPU", vcpu_map, self.hierarchy.available().cpus, self)
 
     def nodes_of(self, memnode_map: Sequence[Sequence[int]]) -> frozenset[int]:
         """The nodes of a `memnode-map`. Raises HypervisorError if a domain cannot get them."""
-        return _one_row("memnode-map", "memory node", memnode_map, self.groups.available().nodes,
-                        self)  # fmt: skip
+        return _ids_of_one_row(
+            "memnode-map", "memory node", memnode_map, self.hierarchy.available().nodes, self
+        )
 
 
-def _one_row(
+def _ids_of_one_row(
     key: str,
     what: str,
     rows: Sequence[Sequence[int]],
     available: frozenset[int],
-    site: Site,
+    runtime: PonciRuntime,
 ) -> frozenset[int]:
     if len(rows) != 1 or not rows[0]:
         found = "an empty row" if len(rows) == 1 else f"{len(rows)} rows"
@@ -94,9 +95,9 @@ def _one_row(
     wanted = frozenset(rows[0])
     if missing := wanted - available:
         raise HypervisorError(
-            f"the {key} has the {what} {min(missing)}, but domains on {site.host} can get the "
-            f"{what}s {written(available)} only; choose among those of "
-            f"{site.groups.parent / site.groups.effective[what != 'CPU']}"
+            f"the {key} has the {what} {min(missing)}, but domains on {runtime.host} can get the "
+            f"{what}s {format_id_list(available)} only; choose among those of "
+            f"{runtime.hierarchy.parent / runtime.hierarchy.effective[what != 'CPU']}"
         )
     return wanted
 

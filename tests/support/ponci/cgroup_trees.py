@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class Trees:
+class CgroupTrees:
     """The folders of one parent group, one for each tree that matters."""
 
     def __init__(self, parent: str) -> None:

@@ -13,19 +13,19 @@ from fastlib.migfra import Context
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.bench import HOST, Bench, patiently, until
-from tests.support.ponci.trees import Trees
+from tests.support.ponci.cgroup_trees import CgroupTrees
 
-Check = Callable[["Desk"], Awaitable[None]]
+Check = Callable[["PonciRunner"], Awaitable[None]]
 
 
-class Desk:
+class PonciRunner:
     """One daemon, one parent group of its own."""
 
     def __init__(self, bench: Bench, directory: Path, parent: str) -> None:
         self.bench = bench
         self.directory = directory
         self.parent = parent
-        self.trees = Trees(parent)
+        self.trees = CgroupTrees(parent)
         self.hypervisor: PonciHypervisor
         self._count = 0
 
@@ -58,7 +58,7 @@ class Desk:
         assert result.status == "success", result.details
         return result.details
 
-    async def refused(self, task: Task) -> str:
+    async def error_of(self, task: Task) -> str:
         """What is told of an error."""
         (result,) = await self.results(task)
         assert result.status == "error", result
@@ -83,18 +83,18 @@ class Desk:
         await until(condition)
 
 
-def play(check: Check, **options: Any) -> None:
+def run_check(check: Check, **options: Any) -> None:
     """Plays a check with a parent group of its own, of which nothing is left."""
     parent = f"fastlib-test-{os.getpid()}-{os.urandom(3).hex()}"
 
     async def main(directory: Path) -> None:
         async with Bench(directory) as bench:
-            desk = Desk(bench, directory, parent)
-            await desk.open(**options)
+            runner = PonciRunner(bench, directory, parent)
+            await runner.open(**options)
             try:
-                await check(desk)
+                await check(runner)
             finally:
-                desk.trees.clear()
+                runner.trees.clear()
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(main(Path(directory)))
