@@ -167,7 +167,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     notify("READY=1")
     daemonizer.works()
     await daemon.ended.wait()
-    return 0
+    return 0 if daemon.failure is None else 1
 
 
 def _reload_log_level(path: Path) -> None:

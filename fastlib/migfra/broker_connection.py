@@ -27,7 +27,7 @@ CLOSE_SECONDS: Final = 10.0
 """How long the broker may take to confirm what was sent last."""
 
 
-class Connection:
+class BrokerConnection:
     """Connects as the configuration says, or as it was given, with the daemon's last will."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Connection:
             self._options = msgspec.structs.replace(given, will=will)
         self._will = will
         self._communicator: AsyncCommunicator | None = None
-        self.patience = CLOSE_SECONDS
+        self.close_timeout = CLOSE_SECONDS
         """Seconds that `close` waits for the broker at most."""
 
     async def open(self) -> AsyncCommunicator:
@@ -63,10 +63,10 @@ class Connection:
                 return self._communicator
 
     async def close(self) -> None:
-        """Say goodbye once the broker has everything, or when `patience` is over."""
+        """Say goodbye once the broker has everything, or when `close_timeout` is over."""
         assert self._communicator is not None
         try:
-            await self._communicator.close(self.patience)
+            await self._communicator.close(self.close_timeout)
         except UndeliveredError as error:
             log.warning("not confirmed, and sent again by the next run: %s", error)
 

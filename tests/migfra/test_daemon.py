@@ -20,8 +20,9 @@ from fastlib import (
 )
 from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
-from fastlib.migfra import Context
+from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
+from fastlib.migfra.tasks.jobs import Job
 from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
 from tests.support.migfra.scripted import Scripted, fail, gate, results, until_cancelled
 
@@ -304,7 +305,7 @@ def test_a_large_message_is_read_aside_and_keeps_its_place(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        names = [f"vm{number}" for number in range(10_000)]
+        names = [f"virtual-machine-{number}" for number in range(2500)]  # > READ_IN_THREAD
         await bench.send(TaskContainer(tasks=[Start(vm_name=name) for name in names], id="large"))
         await bench.send(Start(vm_name="small"), "small")
         answer = await bench.result()
@@ -336,7 +337,7 @@ def test_no_more_at_work_than_allowed_and_in_order(play: Play) -> None:
         for name in names:
             hypervisor.plan[name] = plan
             await bench.send(Start(vm_name=name), name)
-        await until(lambda: hypervisor.running == 2 and daemon.dispatcher.queued == 7)
+        await until(lambda: hypervisor.running == 2 and daemon.runtime.dispatcher.queued == 7)
         go.set()
         assert {(await bench.result()).id for _ in names} == set(names)
         assert hypervisor.most_running == 2
@@ -452,7 +453,7 @@ def test_cancel_between_two_tries(play: Play) -> None:
         daemon = await bench.daemon(hypervisor, retry=RetrySection(first=1000.0, longest=1000.0))
         parameter = MigrateParameter(retry_counter=5)
         await bench.send(Migrate(vm_name="vm1", destination="b", parameter=parameter), "m")
-        await until(lambda: [t.state for t in daemon.dispatcher.reports()] == ["retrying"])
+        await until(lambda: [t.state for t in daemon.runtime.jobs.reports()] == ["retrying"])
         await bench.send(Cancel(id="m"))
         assert (await bench.result()).results[0].details == "cancelled"
         assert (await bench.result()).results[0].status == "success"
@@ -491,6 +492,11 @@ def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.Monk
     """It is its turn at the very moment at which it is cancelled."""
     monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
 
+    async def cancel(daemon: Daemon, job: Job) -> None:
+        assert job.number is not None
+        await daemon.runtime.journal.cancel(job.number)
+        job.cancel()
+
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
@@ -500,11 +506,11 @@ def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.Monk
             await bench.send(Start(vm_name="vm"), f"first {number}")
             await patiently(begun.wait())
             await bench.send(Start(vm_name="vm2"), f"second {number}")
-            await until(lambda: daemon.dispatcher.queued == 1)
-            work = daemon.dispatcher.find(f"second {number}")
-            assert work is not None
-            assert work.container is None
-            cancelling = asyncio.create_task(daemon.dispatcher.cancel(work))
+            await until(lambda: daemon.runtime.dispatcher.queued == 1)
+            job = daemon.runtime.jobs.find(f"second {number}")
+            assert job is not None
+            assert job.container is None
+            cancelling = asyncio.create_task(cancel(daemon, job))
             for _ in range(number % 4):
                 await asyncio.sleep(0)
             go.set()
@@ -530,7 +536,7 @@ def test_cancel_what_is_not_there_or_does_not_listen(play: Play) -> None:
         answer = await bench.ask(Cancel(id="1"))
         assert "still under way" in str(answer.results[0].details)
         await bench.send(Cancel(id="1"), "again")
-        await until(lambda: "again" in [task.id for task in daemon.dispatcher.reports()])
+        await until(lambda: "again" in [task.id for task in daemon.runtime.jobs.reports()])
         go.set()
         started, cancelled = sorted(
             [await bench.result(), await bench.result()],
@@ -581,7 +587,7 @@ def test_quit_finishes_what_runs(play: Play) -> None:
         await bench.send(Start(vm_name="vm1"), "1")
         await patiently(begun.wait())
         await bench.send(Quit(), "q")
-        await until(lambda: daemon._stop.is_set())
+        await until(lambda: daemon.stopping)
         go.set()
         assert (await bench.result()).id == "1"
         answer = await bench.result()

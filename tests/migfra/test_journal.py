@@ -192,7 +192,7 @@ def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
         other = sqlite3.connect(bench.journal, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         return other.close
-    connection = bench.daemons[-1].journal._connection
+    connection = bench.daemons[-1].runtime.journal._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: connection.execute("PRAGMA max_page_count = 1000000").close()
@@ -215,7 +215,7 @@ def test_while_it_cannot_be_written_nothing_is_lost(
             await bench.send(
                 f"task: start vm\nid: '1'\nhost: {long}\nvm-configurations: [vm-name: vm1]"
             )
-            await until(lambda: daemon.journal.last_error is not None)
+            await until(lambda: daemon.runtime.journal.last_error is not None)
             go.set()
             # It lives and says how it is, takes nothing on and answers nothing.
             await bench.no_result()
@@ -224,7 +224,7 @@ def test_while_it_cannot_be_written_nothing_is_lost(
             assert len(session.waiting) == 1
             mend()
             assert {(await bench.result()).id, (await bench.result()).id} == {"0", "1"}
-            assert daemon.journal.last_error is None
+            assert daemon.runtime.journal.last_error is None
             assert hypervisor.calls == [("start", "vm0"), ("start", "vm1")]
 
     asyncio.run(main())
@@ -236,14 +236,14 @@ def test_while_it_cannot_be_written_nothing_is_lost(
 def test_a_journal_that_stays_unwritable_does_not_keep_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastlib.migfra.daemon.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("fastlib.migfra.runtime.CLOSE_SECONDS", 0.2)
 
     async def main() -> None:
         async with Bench(tmp_path) as bench:
             daemon = await bench.daemon(shutdown_timeout=0.1)
             mend = _trouble(bench, "locked")
             await bench.send(Start(vm_name="vm1"), "1")
-            await until(lambda: daemon.journal.last_error is not None)
+            await until(lambda: daemon.runtime.journal.last_error is not None)
             await patiently(daemon.close())
             mend()
             second = Scripted()

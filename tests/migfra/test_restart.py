@@ -98,7 +98,7 @@ def test_what_waited_is_executed_in_order(play: Play) -> None:
         for name in names:
             await bench.send(Start(vm_name=name), name)
         await bench.send(Start(vm_name="nameless"))
-        await until(lambda: daemon.dispatcher.queued == 50)
+        await until(lambda: daemon.runtime.dispatcher.queued == 50)
         await patiently(daemon.kill())
         second = Recovering()
         await bench.daemon(second, limits=LimitsSection(containers=1))
@@ -123,7 +123,7 @@ def test_results_are_kept_until_the_broker_has_them(play: Play, tmp_path: Path) 
         await patiently(begun.wait())
         bench.broker.cut("fast-migfra-node01")
         go.set()
-        await until(lambda: daemon.publisher.unconfirmed == 1)
+        await until(lambda: daemon.runtime.publisher.unconfirmed == 1)
         await patiently(daemon.kill())
         with sqlite3.connect(bench.journal) as journal:
             assert journal.execute("SELECT state FROM containers").fetchall() == [(1,)]
@@ -196,7 +196,7 @@ def test_a_quit_that_was_taken_on_does_not_end_the_next_daemon(play: Play) -> No
         daemon = await bench.daemon(first, limits=LimitsSection(containers=1))
         await bench.send(Start(vm_name="vm1"), "1")
         await bench.send(Quit(), "q")
-        await until(lambda: daemon.dispatcher.queued == 1)
+        await until(lambda: daemon.runtime.dispatcher.queued == 1)
         await patiently(daemon.kill())
         second = await bench.daemon(Recovering())
         assert {(await bench.result()).id, (await bench.result()).id} == {"1", "q"}

@@ -1,126 +1,171 @@
-"""Writing to SQLite from coroutines: what comes at the same time shares one transaction."""
+"""Group commit: operations on SQLite that are submitted at the same time share one transaction."""
 
 import asyncio
 import contextvars
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging import getLogger
 from typing import Any, Final, TypeVar
 
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.failures import OnFailure, describe, log_failure
 from fastlib.transport.backoff import Backoff
 
 log = getLogger("fastlib.migfra.journal.journal")
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
+Entry = tuple[Operation, "asyncio.Future[Any]"]
 
 LARGEST_BATCH: Final = 1000
+"""Operations in one transaction, at most."""
 PAUSES: Final = (0.05, 5.0)
-"""Seconds between tries while the database cannot be written, from the first to the longest."""
-_ITS_OWN: Final = (
+"""Seconds between attempts while the database cannot be written: the first and the longest."""
+_NOT_RETRIED: Final = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
     sqlite3.InterfaceError,
     sqlite3.NotSupportedError,
     sqlite3.ProgrammingError,
 )
-"""What is wrong with one operation. Others are not held up by it, as another try would not help."""
+"""Errors of SQLite that another attempt would not change."""
+
+
+def _is_temporary(error: sqlite3.Error) -> bool:
+    """Return whether another attempt may succeed, such as for a lock or a full disk."""
+    wrong_statement = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return not wrong_statement and not isinstance(error, _NOT_RETRIED)
+
+
+class _OperationError(Exception):
+    """An operation raised an error of its own, so that the transaction needs to go without it."""
+
+    def __init__(self, position: int, error: Exception) -> None:
+        super().__init__(position, error)
+        self.position: Final = position
+        self.error: Final = error
 
 
 class GroupCommit:
-    """The one writer of a database. Operations are done in order, in a thread, many to a commit.
+    """The one writer of a database. It executes operations in order, in a thread, many to a commit.
 
-    While the database is locked or its disk full, operations wait and are tried again, so none is
-    lost and none fails; `last_error` says why, and the log. An operation must bear being repeated.
+    While the database is locked or the disk is full, operations wait and are tried again, so none
+    is lost and none fails. `last_error` and the log say why. An operation may be executed again
+    after a rollback. An operation that raises an error of its own fails alone, and nothing of it is
+    committed.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """The connection has `isolation_level=None`, and no other user."""
+    def __init__(self, connection: sqlite3.Connection, on_failure: OnFailure = log_failure) -> None:
+        """The connection has `isolation_level=None` and no other user.
+
+        `on_failure` is called for an error that neither the database nor an operation explains.
+        """
         self._connection = connection
-        self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
+        self._on_failure = on_failure
+        self._waiting: deque[Entry] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._giving_up = asyncio.Event()
-        self.last_error: sqlite3.Error | None = None
+        self._closing = asyncio.Event()
+        self.last_error: Exception | None = None
         """Why nothing can be written at the moment, None if all is well."""
 
     def submit(self, operation: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
-        """Have an operation done; the future has its result once that is committed.
+        """Execute an operation; the future has its result once that is committed.
 
-        Raises JournalError in the future if `close` has given up before.
+        The future raises JournalError if the group commit is closed, and what the operation raises.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._giving_up.is_set():
+        if self._closing.is_set():
             self._fail(future, "the journal is closed")
             return future
         self._waiting.append((operation, future))
         if self._worker is None or self._worker.done():
-            # What it logs is not about the task that happened to be the first to write.
+            # The worker's log lines must not name the task that happened to write first.
             self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
         return future
+
+    def submit_later(self, operation: Operation) -> None:
+        """Execute an operation whose end nobody awaits. Log its error."""
+        self.submit(operation).add_done_callback(self._log_error)
+
+    @staticmethod
+    def _log_error(future: "asyncio.Future[Any]") -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not isinstance(error, JournalError):
+            log.error("an entry of the journal was not written", exc_info=error)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def _run(self) -> None:
-        while self._waiting and not self._giving_up.is_set():
-            await asyncio.sleep(0)  # what follows from the last commit shall be in the next
+        while self._waiting and not self._closing.is_set():
+            await asyncio.sleep(0)  # collect what the last commit has set in motion
             count = min(len(self._waiting), LARGEST_BATCH)
             batch = [self._waiting.popleft() for _ in range(count)]
             try:
-                results = await self._insist([operation for operation, _ in batch])
+                committed = await self._commit_until_written(batch)
+            except Exception as error:
+                self.last_error = error
+                for _, future in batch:
+                    self._fail(future, f"the journal failed: {describe(error)}")
+                self._on_failure("the journal", error)
+                continue
             except BaseException:
                 self._waiting.extendleft(reversed(batch))
                 raise
-            if results is None:
+            if not committed:
                 self._waiting.extendleft(reversed(batch))
                 return
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
 
-    async def _insist(self, operations: list[Operation]) -> list[Any] | None:
-        """The results of a transaction, tried until it succeeds; None after giving up."""
+    async def _commit_until_written(self, batch: list[Entry]) -> bool:
+        """Commit a batch, again and again until it succeeds; False when it is closed before.
+
+        An operation that fails alone is removed from the batch.
+        """
         backoff = Backoff(*PAUSES)
-        while True:
+        while batch:
             try:
-                results = await asyncio.to_thread(self._commit, operations)
-            except sqlite3.Error as error:
-                self._say(error)
-            else:
-                self._say(None)
-                return results
-            try:
-                async with asyncio.timeout(backoff.pause()):
-                    await self._giving_up.wait()
-                return None
-            except TimeoutError:
+                results = await asyncio.to_thread(self._commit, [entry[0] for entry in batch])
+            except _OperationError as failed:
+                _, future = batch.pop(failed.position)
+                _set_exception(future, failed.error)
                 continue
+            except sqlite3.Error as error:
+                if not _is_temporary(error):
+                    raise
+                self._set_last_error(error)
+            else:
+                self._set_last_error(None)
+                _set_results(batch, results)
+                return True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(backoff.pause()):
+                    await self._closing.wait()
+                return False
+        return True
 
-    def _say(self, last_error: sqlite3.Error | None) -> None:
-        before, self.last_error = self.last_error, last_error
-        if last_error is None and before is not None:
+    def _set_last_error(self, error: sqlite3.Error | None) -> None:
+        before, self.last_error = self.last_error, error
+        if error is None and before is not None:
             log.warning("the journal can be written again")
-        elif last_error is not None and str(last_error) != str(before):
+        elif error is not None and str(error) != str(before):
             log.error(
                 "the journal cannot be written: %s; until it can, no task is acknowledged and no "
                 "result sent",
-                last_error,
+                error,
             )
 
     def _commit(self, operations: list[Operation]) -> list[Any]:
+        """Execute operations in a transaction. Raises sqlite3.Error and _OperationError."""
         connection = self._connection
-        if connection.in_transaction:  # not even that could be written the last time
+        if connection.in_transaction:  # the last rollback could not be written either
             connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            results: list[Any] = [self._one(operation) for operation in operations]
+            results = [
+                self._execute(operation, position) for position, operation in enumerate(operations)
+            ]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -129,34 +174,42 @@ class GroupCommit:
             raise
         return results
 
-    def _one(self, operation: Operation) -> Any:
-        """An operation's result, or what it raised that another try would not change."""
+    def _execute(self, operation: Operation, position: int) -> Any:
         try:
             return operation(self._connection)
-        except _ITS_OWN as error:
-            return error
-        except sqlite3.Error:
-            raise
         except Exception as error:
-            return error
+            if isinstance(error, sqlite3.Error) and _is_temporary(error):
+                raise
+            raise _OperationError(position, error) from error
 
     def give_up(self) -> None:
         """Write nothing more, whatever waits."""
-        self._giving_up.set()
+        self._closing.set()
 
     async def close(self, timeout: float) -> None:
-        """Commit what waits, for at most `timeout` seconds, and fail what is left."""
+        """Commit what waits, for at most `timeout` seconds, and fail the rest."""
         if self._worker is not None and not self._worker.done():
             await asyncio.wait((self._worker,), timeout=timeout)
-        self._giving_up.set()
+        self._closing.set()
         if self._worker is not None:
             await asyncio.wait((self._worker,))
         left, self._waiting = self._waiting, deque()
         for _, future in left:
-            if not future.done():
-                self._fail(future, f"the journal was closed: {self.last_error}")
+            self._fail(future, f"the journal was closed: {self.last_error}")
 
     @staticmethod
-    def _fail(future: "asyncio.Future[Any]", why: str) -> None:
-        future.set_exception(JournalError(why))
-        future.exception()  # who waits for it is told, and where nobody does, nobody need be
+    def _fail(future: "asyncio.Future[Any]", reason: str) -> None:
+        _set_exception(future, JournalError(reason))
+        if not future.cancelled():
+            future.exception()  # whoever awaits the future gets it; without a waiter it is no error
+
+
+def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:
+    for (_, future), result in zip(batch, results, strict=True):
+        if not future.done():
+            future.set_result(result)
+
+
+def _set_exception(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

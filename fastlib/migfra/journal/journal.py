@@ -10,7 +10,7 @@ what is owed to whom::
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.failures import OnFailure, log_failure
 
 from . import schema
 from .group_commit import GroupCommit
@@ -40,10 +41,18 @@ class Journal:
     """See the module. Every method returns once it is on the disk, but for those that say so."""
 
     def __init__(
-        self, path: Path | str | None, *, max_age: float = 604_800.0, max_size: int = 64 << 20
+        self,
+        path: Path | str | None,
+        *,
+        max_age: float = 604_800.0,
+        max_size: int = 64 << 20,
+        on_failure: OnFailure = log_failure,
     ) -> None:
-        """None is a journal in memory. Containers whose answer the broker has are forgotten after
-        `max_age` seconds, or oldest first when the file has more than `max_size` bytes.
+        """Open the journal; None as its path keeps it in memory.
+
+        Containers whose answer the broker has are forgotten after `max_age` seconds, or oldest
+        first when the file has more than `max_size` bytes. `on_failure` is called when the journal
+        fails in a way that no retry can mend.
 
         Raises JournalError.
         """
@@ -56,7 +65,7 @@ class Journal:
             self._unacknowledged = schema.unacknowledged(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
-        self._group_commit = GroupCommit(self._connection)
+        self._group_commit = GroupCommit(self._connection, on_failure)
 
     @property
     def last_error(self) -> Exception | None:
@@ -133,8 +142,8 @@ class Journal:
     async def done(self, number: int, position: int, results: bytes) -> None:
         """A member has ended, with these results as JSON."""
         await self._do(
-            "INSERT INTO members (container, position, results) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT DO UPDATE SET results = ?3",
+            "INSERT INTO members (container, position, results) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET results = excluded.results",
             number,
             position,
             results,
@@ -171,7 +180,7 @@ class Journal:
     def trim(self) -> None:
         """Forget what is old, or too much, of what the broker has; returns at once."""
         oldest = time.time() - self._max_age
-        self._group_commit.submit(
+        self._group_commit.submit_later(
             lambda connection: schema.trim(connection, oldest, self._max_size)
         )
 
@@ -204,13 +213,14 @@ class Journal:
             await asyncio.to_thread(self._connection.close)
 
     async def _do(self, statement: str, *values: Any) -> None:
-        await self._group_commit.submit(
-            lambda connection: connection.execute(statement, values) and None
-        )
+        await self._group_commit.submit(_statement(statement, values))
 
     def _later(self, statement: str, *values: Any) -> None:
-        self._group_commit.submit(lambda connection: _execute(connection, statement, values))
+        self._group_commit.submit_later(_statement(statement, values))
 
 
-def _execute(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
-    connection.execute(statement, values)
+def _statement(statement: str, values: tuple[Any, ...]) -> Callable[[sqlite3.Connection], None]:
+    def execute(connection: sqlite3.Connection) -> None:
+        connection.execute(statement, values)
+
+    return execute

@@ -84,7 +84,7 @@ def open_tables(path: Path | str | None) -> sqlite3.Connection:
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,
         isolation_level=None,
-        check_same_thread=False,  # one thread at a time: GroupCommit sees to it
+        check_same_thread=False,  # one thread at a time: GroupCommit ensures it
     )
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while the file is empty

@@ -1,100 +1,108 @@
 """The daemon's own tasks: `cancel task` and `query node`."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from fastlib.message import Cancel, NodeReport, NodeResult, Query, Result, TimeMeasurement
+from fastlib.message import Cancel, NodeReport, NodeResult, Query, Result, Task, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError, UnexpectedError
+from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, supported
 
-from .executor import Executor
-from .jobs import Job, Member
+from .jobs import Job, JobTable, Member
+from .method_caller import MethodCaller
 from .results import NO_DOMAIN
 
-if TYPE_CHECKING:
-    from .dispatcher import Dispatcher
+BuiltinMethod = Callable[[Any, Context, Job], Awaitable[Any]]
 
 
 class BuiltinTasks:
-    """What the daemon does itself, beside its hypervisor."""
+    """Executes the tasks that need no method of the hypervisor."""
 
     def __init__(
         self,
         hypervisor: Hypervisor,
-        host: str,
-        executor: Executor,
-        dispatcher: "Dispatcher",
+        caller: MethodCaller,
+        jobs: JobTable,
+        journal: Journal,
+        *,
         cancel_timeout: float,
         versions: Mapping[str, str],
     ) -> None:
+        """`cancel task` waits `cancel_timeout` seconds; `query node` reports `versions`."""
         self._hypervisor = hypervisor
-        self._host = host
-        self._executor = executor
-        self._dispatcher = dispatcher
+        self._caller = caller
+        self._jobs = jobs
+        self._journal = journal
         self._cancel_timeout = cancel_timeout
         self._versions = versions
-        executor.own[Cancel] = self.cancel
-        executor.own[Query] = self.query
+
+    def methods(self) -> Mapping[type[Task], BuiltinMethod]:
+        """Return the methods by task."""
+        return {Cancel: self.cancel, Query: self.query}
 
     async def cancel(self, task: Cancel, context: Context, job: Job) -> Result:
-        """Lets a container end, and says how many of its tasks were cancelled.
+        """Cancel a container, wait for its end, and say how many of its tasks were cancelled.
 
-        Raises HypervisorError if there is none under way, or if nothing of it could be cancelled.
+        Raises HypervisorError if none is under way, or if nothing of it could be cancelled.
         """
-        aim = self._dispatcher.find(task.id)
-        if aim is None:
-            raise HypervisorError(f"no task with the id {task.id!r} is under way at {self._host}")
-        if aim is job or aim.title == job.title:
+        target = self._jobs.find(task.id)
+        if target is None:
+            raise HypervisorError(f"no task with the id {task.id!r} is under way at {context.host}")
+        if target is job or target.title == job.title:
             raise HypervisorError(f"{task.id!r} is a {job.title} itself")
-        await self._dispatcher.cancel(aim)
+        assert target.number is not None
+        await self._journal.cancel(target.number)
+        target.cancel()
         try:
             async with asyncio.timeout(self._cancel_timeout):
-                await aim.ended.wait()
+                await target.ended.wait()
         except TimeoutError:
             raise HypervisorError(
                 f"{task.id!r} was told to end, and is still under way after "
                 f"{self._cancel_timeout:g} s"
             ) from None
-        cancelled = sum(member.was_cancelled for member in aim.members)
+        cancelled = sum(member.was_cancelled for member in target.members)
         if not cancelled:
             raise HypervisorError(f"{task.id!r} has ended before it could be cancelled")
         return Result(
             vm_name=NO_DOMAIN,
             status="success",
-            details=f"{cancelled} of {len(aim.members)} cancelled: {aim.title} {task.id}",
+            details=f"{cancelled} of {len(target.members)} cancelled: {target.title} {task.id}",
         )
 
     async def query(self, task: Query, context: Context, job: Job) -> NodeResult:
-        """What the hypervisor says of the node, and what the daemon knows beside it."""
-        method = getattr(self._hypervisor, "query", None)
-        report: Any = None
-        if method is not None:
-            member = Member(task, 0, None)
-            measurement = TimeMeasurement(enabled=False)
-            try:
-                report = await self._executor.call(method, job, member, measurement, 0)
-            except UnexpectedError as error:
-                raise HypervisorError(f"the hypervisor cannot tell: {error}") from error
-            if not isinstance(report, NodeReport):
-                raise HypervisorError(
-                    f"the hypervisor answered query node with a {type(report).__name__}"
-                )
+        """Return what the hypervisor reports of the node, and what the daemon knows beside it."""
+        report = await self._hypervisor_report(task, job)
         if report is None:
-            report = NodeReport(host=self._host, hypervisor=self._hypervisor.name)
+            report = NodeReport(host=context.host, hypervisor=self._hypervisor.name)
         capabilities = {
             "tasks": sorted({*supported(self._hypervisor), "cancel task", "query node", "quit"}),
             **self._hypervisor.capabilities(),
             **(report.capabilities or {}),
         }
-        versions = {**self._versions, **(report.versions or {})}
         report = msgspec.structs.replace(
             report,
-            tasks=tuple(self._dispatcher.reports()),
+            tasks=tuple(self._jobs.reports()),
             capabilities=capabilities,
-            versions=versions,
+            versions={**self._versions, **(report.versions or {})},
         )
         return NodeResult(status="success", node=report)
+
+    async def _hypervisor_report(self, task: Query, job: Job) -> NodeReport | None:
+        method = getattr(self._hypervisor, "query", None)
+        if method is None:
+            return None
+        member = Member(task, 0, None)
+        try:
+            report = await self._caller.call(method, job, member, TimeMeasurement(enabled=False))
+        except UnexpectedError as error:
+            raise HypervisorError(f"the hypervisor cannot tell: {error}") from error
+        if not isinstance(report, NodeReport):
+            raise HypervisorError(
+                f"the hypervisor answered query node with a {type(report).__name__}"
+            )
+        return report

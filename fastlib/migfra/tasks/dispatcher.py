@@ -1,8 +1,8 @@
-"""Which container is executed when: in order, so many at once, and their members together.
+"""Starts jobs in order, a bounded number at once, and the members of each together.
 
-PROTOCOL.md section 3: the members of a container start together, but for those without
-`concurrent-execution`, of which each ends before the next one starts; behind a container without
-it, the next one waits.
+PROTOCOL.md section 3: the members of a container start together. A member without
+`concurrent-execution` ends before the next one starts. A container without it ends before the next
+container starts.
 """
 
 import asyncio
@@ -13,49 +13,53 @@ from itertools import chain
 from logging import getLogger
 from typing import Any, Final
 
-from fastlib.message import Cancel, Quit, ResultContainer, TaskReport
+from fastlib.message import Cancel, Quit, ResultContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.failures import OnFailure, describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, about
 
 from .decoding import Unreadable, read
 from .executor import Executor
-from .jobs import Job, Member
+from .jobs import Job, JobTable, Member
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
 
 log = getLogger("fastlib.migfra")
 
 HELD: Final = 1000
-"""So many waiting containers are held in memory; the journal has the rest."""
-REPORTED: Final = 1000
-"""So many tasks under way are told in a report."""
+"""Waiting containers in memory, at most; the journal has the rest."""
 
 
 class Dispatcher:
-    """The containers that are accepted and not answered."""
+    """Executes the jobs that are accepted, and answers them."""
 
     def __init__(
         self,
         executor: Executor,
+        jobs: JobTable,
         journal: Journal,
         publisher: Publisher,
         limits: LimitsSection,
+        *,
         quit: Callable[[Job], object],
+        on_failure: OnFailure,
     ) -> None:
-        """`quit` is called when it is a quit's turn; what comes behind it stays in the journal."""
+        """`quit` is called when the turn of a quit comes; later jobs stay in the journal.
+
+        `on_failure` is called for an error after which the daemon cannot go on.
+        """
         self._executor = executor
+        self._jobs = jobs
         self._journal = journal
         self._publisher = publisher
-        self._limits = limits
         self._quit = quit
+        self._on_failure = on_failure
         self._queue: deque[Job] = deque()
         self._more = asyncio.Event()
         self._containers = asyncio.Semaphore(limits.containers)
         self._members = asyncio.Semaphore(limits.members)
-        self._under_way: dict[int | None, Job] = {}
-        self._by_id: dict[str, Job] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -65,27 +69,17 @@ class Dispatcher:
         return len(self._queue)
 
     @property
-    def at_work(self) -> int:
+    def running(self) -> int:
         """Containers that are executed."""
         return len(self._running)
 
-    def find(self, id: str) -> Job | None:
-        """The container of an id, if it is under way."""
-        return self._by_id.get(id)
-
-    def reports(self) -> list[TaskReport]:
-        """The tasks under way, the oldest first, of very many not all."""
-        jobs = list(self._under_way.values())[:REPORTED]
-        return list(chain.from_iterable(job.reports() for job in jobs))[:REPORTED]
-
     def put(self, job: Job) -> None:
-        """A container that is in the journal; it is executed when it is its turn."""
-        self._under_way[job.number] = job
-        if job.id is not None:
-            self._by_id[job.id] = job
-        if job.container is not None and isinstance(next(iter(job.container.tasks), None), Cancel):
-            self._begin(job, self._execute(job))  # it waits behind nothing, least of all its aim
+        """Take over a job that is in the journal, and execute it in its turn."""
+        self._jobs.add(job)
+        if job.members and isinstance(job.members[0].task, Cancel):
+            self._begin(job, self._execute(job))  # it must not wait behind its target
             return
+        job.on_cancel(self._begin_cancelled)
         if len(self._queue) >= HELD:
             job.drop()
         self._queue.append(job)
@@ -94,18 +88,17 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to execute."""
         self._worker = asyncio.create_task(self._run())
-        self._worker.add_done_callback(self._worked)
+        self._worker.add_done_callback(self._ended)
 
-    @staticmethod
-    def _worked(worker: "asyncio.Task[None]") -> None:
+    def _ended(self, worker: "asyncio.Task[None]") -> None:
         error = None if worker.cancelled() else worker.exception()
         if isinstance(error, JournalError):
             log.warning("what waits is left to the next run: %s", error)
         elif error is not None:
-            log.critical("nothing more is begun until the daemon is restarted", exc_info=error)
+            self._on_failure("the dispatcher", error)
 
     async def _run(self) -> None:
-        """Begins one container after the other."""
+        """Begin one job after the other."""
         while True:
             while not self._queue:
                 self._more.clear()
@@ -121,14 +114,14 @@ class Dispatcher:
                     self._quit(job)
                     return
                 self._containers.release()
-                await self.answer(job, quit_answer(job.container))  # it has ended meanwhile
+                await self.answer(job, quit_answer(job.container))  # the daemon has ended since
                 continue
             task = self._begin(job, self._execute_within(job))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
     async def load(self, job: Job) -> bool:
-        """Take a container into memory; False if it need not be begun any more.
+        """Take a container into memory; return False if it must not begin any more.
 
         One that cannot be read any more is answered.
         """
@@ -136,7 +129,7 @@ class Dispatcher:
             return True
         assert job.number is not None
         payload = await self._journal.payload(job.number)
-        if job.begun or job.container is not None:  # `cancel` was faster, or begins it now
+        if job.begun or job.container is not None:  # a cancellation was faster
             return not job.begun
         assert payload is not None
         container = read(payload, max(len(payload), 1))
@@ -152,12 +145,35 @@ class Dispatcher:
         job.hold(container)
         return True
 
+    def _begin_cancelled(self, job: Job) -> None:
+        """Execute a cancelled job out of turn, so that it ends at once."""
+        if not job.begun:
+            self._track(self._load_and_execute(job))
+
+    async def _load_and_execute(self, job: Job) -> None:
+        try:
+            wanted = await self.load(job) and not job.begun
+        except JournalError as error:
+            log.warning("a cancelled container is left to the next run: %s", error)
+            return
+        if wanted:
+            job.begun = True
+            await self._execute(job)
+
     def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         job.begun = True
+        return self._track(coroutine)
+
+    def _track(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(coroutine)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._executed)
         return task
+
+    def _executed(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure("the execution of a container", error)
 
     async def _execute_within(self, job: Job) -> None:
         try:
@@ -166,6 +182,10 @@ class Dispatcher:
             self._containers.release()
 
     async def _execute(self, job: Job) -> None:
+        """Execute the members of a job, and answer it.
+
+        Without a journal it is left to the next run. Raises what nobody expected.
+        """
         assert job.container is not None
         about.set(About(job.id, None))
         try:
@@ -175,34 +195,40 @@ class Dispatcher:
                 return
             async with asyncio.TaskGroup() as together:
                 for member in job.members:
-                    task = together.create_task(self._member(job, member))
+                    task = together.create_task(self._execute_member(job, member))
                     if member.task.concurrent_execution is False:
                         await asyncio.wait((task,))
             results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
         except* JournalError as errors:
             log.warning("%s (%s) is left to the next run: %s", job.title, job.id, errors)
-        except* Exception:  # a mistake in here; the journal still has the container
-            log.exception("%s (%s) is left to the next run", job.title, job.id)
 
-    async def _member(self, job: Job, member: Member) -> None:
-        if isinstance(member.task, Cancel):
+    async def _execute_member(self, job: Job, member: Member) -> None:
+        """Give a member its results. Raises JournalError."""
+        try:
+            await self._execute_in_place(job, member)
+            if len(job.members) > 1 and job.number is not None:
+                await self._journal.done(job.number, member.position, store(member.results))
+        except JournalError:
+            raise
+        except Exception as error:  # a mistake in the daemon; the other members go on
+            log.exception("%s failed in the daemon", job.title)
+            if not member.results:
+                reason = f"the daemon failed, look at the domain: {describe(error)}"
+                member.results = (failure(member.vm_name, reason),)
+
+    async def _execute_in_place(self, job: Job, member: Member) -> None:
+        """Execute a member within the limit. Cancelled members and `cancel` do not count."""
+        needs_place = not isinstance(member.task, Cancel) and not member.cancellation.cancelled
+        placed = needs_place and await self._place(member)
+        try:
             await self._executor.execute(job, member)
-            return
-        if member.cancellation.cancelled:  # it needs no place to be told so
-            await self._executor.execute(job, member)
-        else:
-            placed = await self._place(member)
-            try:
-                await self._executor.execute(job, member)
-            finally:
-                if placed:
-                    self._members.release()
-        if len(job.members) > 1 and job.number is not None:
-            await self._journal.done(job.number, member.position, store(member.results))
+        finally:
+            if placed:
+                self._members.release()
 
     async def _place(self, member: Member) -> bool:
-        """Wait for a place among the members at work; False if it was cancelled before."""
+        """Wait for a place among the running members; False if it was cancelled before."""
         if not self._members.locked():
             await self._members.acquire()
             return True
@@ -222,26 +248,12 @@ class Dispatcher:
         return placed
 
     async def answer(self, job: Job, answer: ResultContainer) -> None:
-        """Write an answer down and send it."""
+        """Write an answer to the journal and send it. Raises JournalError."""
         payload = write(answer)
         assert job.number is not None
         await self._journal.answer(job.number, payload)
         self._publisher.put(job.number, job.id, payload)
-        self._forget(job)
-
-    def _forget(self, job: Job) -> None:
-        self._under_way.pop(job.number, None)
-        if job.id is not None and self._by_id.get(job.id) is job:
-            del self._by_id[job.id]
-        job.ended.set()
-
-    async def cancel(self, job: Job) -> None:
-        """Let a container end; one that has not begun ends at once."""
-        assert job.number is not None
-        await self._journal.cancel(job.number)
-        job.cancel()
-        if not job.begun and await self.load(job) and not job.begun:
-            self._begin(job, self._execute(job))
+        self._jobs.remove(job)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -251,7 +263,7 @@ class Dispatcher:
     async def finish(self, timeout: float, stop_now: asyncio.Event) -> list[Job]:
         """Wait until what runs has ended, at most `timeout` seconds or until `stop_now` is set.
 
-        Returns what is left.
+        Return the jobs that have not ended.
         """
         self.stop()
         if self._running:
@@ -261,10 +273,10 @@ class Dispatcher:
             await asyncio.wait((stopped_now, ended), timeout=timeout, return_when=either)
             ended.cancel()
             stopped_now.cancel()
-        return [job for job in self._under_way.values() if job.begun]
+        return [job for job in self._jobs if job.begun]
 
     async def abandon(self) -> None:
-        """Let go of what runs; the journal knows that it does."""
+        """Cancel what runs; the journal knows that it has begun."""
         tasks = [*self._running, *([self._worker] if self._worker else [])]
         for task in tasks:
             task.cancel()

@@ -1,8 +1,9 @@
-"""A container on its way from being accepted to its answer, and its members."""
+"""Jobs: a container from its acceptance to its answer, its members, and the table of them all."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, Literal
 
 from fastlib.message import Result, Task, TaskContainer, TaskReport
@@ -12,6 +13,9 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from .results import vm_name_of
 
 State = Literal["queued", "running", "retrying"]
+
+MAX_REPORTS: Final = 1000
+"""Tasks under way in one report, at most."""
 
 
 class Member:
@@ -38,7 +42,7 @@ class Member:
 
 
 class Job:
-    """A container that is to be answered."""
+    """A container that must be answered."""
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Job:
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
+        self._on_cancel: Callable[[Job], object] | None = None
         self.ended: Final = asyncio.Event()
         """Set when its answer is in the journal."""
         self.members: list[Member] = []
@@ -74,18 +79,25 @@ class Job:
             for position, task in enumerate(container.tasks)
         ]
         if self.cancelled:
-            self.cancel()
+            for member in self.members:
+                member.cancellation.cancel()
 
     def drop(self) -> None:
-        """Leave it to the journal until it is its turn."""
+        """Free the memory of the container until its turn; the journal has it."""
         self.container = None
         self.members = []
 
     def cancel(self) -> None:
-        """Let every member end."""
+        """Cancel every member, and call back whoever holds the job before it has begun."""
         self.cancelled = True
         for member in self.members:
             member.cancellation.cancel()
+        if self._on_cancel is not None:
+            self._on_cancel(self)
+
+    def on_cancel(self, callback: "Callable[[Job], object]") -> None:
+        """Have `callback` called when the job is cancelled."""
+        self._on_cancel = callback
 
     def reports(self) -> list[TaskReport]:
         """What `query node` says of it."""
@@ -101,3 +113,35 @@ class Job:
             )
             for member in self.members
         ]
+
+
+class JobTable:
+    """The jobs under way: accepted and not answered."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int | None, Job] = {}
+        self._by_id: dict[str, Job] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(tuple(self._by_number.values()))
+
+    def add(self, job: Job) -> None:
+        self._by_number[job.number] = job
+        if job.id is not None:
+            self._by_id[job.id] = job
+
+    def remove(self, job: Job) -> None:
+        """Remove a job whose answer is in the journal."""
+        self._by_number.pop(job.number, None)
+        if job.id is not None and self._by_id.get(job.id) is job:
+            del self._by_id[job.id]
+        job.ended.set()
+
+    def find(self, id: str) -> Job | None:
+        """Return the job of an id, if it is under way."""
+        return self._by_id.get(id)
+
+    def reports(self) -> list[TaskReport]:
+        """Return the tasks under way, the oldest first, at most `MAX_REPORTS` of them."""
+        oldest = list(self)[:MAX_REPORTS]
+        return list(chain.from_iterable(job.reports() for job in oldest))[:MAX_REPORTS]

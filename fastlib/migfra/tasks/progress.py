@@ -62,10 +62,15 @@ class ProgressPublisher:
             return
         sending = asyncio.create_task(self._send(progress.to_yaml().encode()))
         self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
+        sending.add_done_callback(self._sent)
+
+    def _sent(self, sending: "asyncio.Task[None]") -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            log.error("progress could not be sent", exc_info=error)
 
     async def _send(self, payload: bytes) -> None:
-        with suppress(TransportError):  # the next one will do
+        with suppress(TransportError):  # the next message says more
             await self._communicator.send(payload, self._topic, QOS, timeout=1)
 
     def moved(self, amount: int) -> None:
@@ -108,7 +113,10 @@ class Reporter:
         self._next = self._loop.time() + self._progress.interval
         latest, self._latest = self._latest, {}
         for facts in latest.values():
-            self._progress.send(self._job, self._member, facts)
+            try:
+                self._progress.send(self._job, self._member, facts)
+            except Exception:  # progress must not harm the task
+                log.exception("progress of %s could not be sent", self._job.title)
 
     def end(self) -> None:
         """The member has ended; its result says the rest."""

@@ -1,4 +1,4 @@
-"""Sends answers in order, and tells the journal when the broker has them."""
+"""Sends answers in order, and marks them in the journal once the broker has them."""
 
 import asyncio
 import contextvars
@@ -9,6 +9,7 @@ from logging import getLogger
 
 import msgspec
 
+from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About
 from fastlib.transport import (
@@ -16,7 +17,6 @@ from fastlib.transport import (
     ClosedError,
     Delivery,
     QueueFullError,
-    TransportError,
 )
 
 log = getLogger("fastlib.migfra")
@@ -72,20 +72,24 @@ class Publisher:
             try:
                 delivery = await self._communicator.send(answer.payload, self._topic, self._qos)
             except QueueFullError:
-                await self._some_change()
+                await self._wait_for_room()
                 continue
             except ClosedError:
-                return  # what the journal has of it, the next run sends
-            except TransportError as error:  # no such is known; the next run may do better
-                log.error("a result could not be sent: %s", error, extra={"about": answer.about})
+                return  # the next run sends what the journal has
+            except Exception as error:  # nobody expected it; the next run sends the result again
+                log.exception(
+                    "a result could not be sent: %s",
+                    describe(error),
+                    extra={"about": answer.about},
+                )
                 self._waiting.popleft()
                 self._settle(answer, False)
                 continue
             self._waiting.popleft()
             self._watch(delivery, answer)
 
-    async def _some_change(self) -> None:
-        """Wait until the broker has confirmed something, so that there is room."""
+    async def _wait_for_room(self) -> None:
+        """Wait until the broker has confirmed something."""
         self._change.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(1):  # others may have made room, too
@@ -104,11 +108,17 @@ class Publisher:
 
     def _done(self, future: "Future[None]", answer: Answer) -> None:
         error = future.exception()
-        if error is not None:
-            log.error("the broker has not taken a result: %s", error, extra={"about": answer.about})
-        elif answer.number is not None:
-            self._journal.confirmed(answer.number)
-        self._settle(answer, error is None)
+        try:
+            if error is not None:
+                log.error(
+                    "the broker has not taken a result: %s", error, extra={"about": answer.about}
+                )
+            elif answer.number is not None:
+                self._journal.confirmed(answer.number)
+        except Exception:  # the next run sends the result again
+            log.exception("a confirmation is lost", extra={"about": answer.about})
+        finally:
+            self._settle(answer, error is None)
 
     def _settle(self, answer: Answer, sent: bool) -> None:
         self._unconfirmed -= 1

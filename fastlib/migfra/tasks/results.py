@@ -1,4 +1,4 @@
-"""Results from what a hypervisor says, and the text that is sent."""
+"""Results: from what a hypervisor returns, for the journal, and as the payload that is sent."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -27,10 +27,11 @@ def vm_name_of(task: Task) -> str:
     return str(name) if name else NO_DOMAIN
 
 
-def failure(vm_name: str, reason: str) -> Result:
-    """The result of what went wrong, whatever characters the reason has."""
+def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = None) -> Result:
+    """Return the result of what went wrong, whatever characters the reason has."""
     details = sound(reason) or "failed without a reason"
-    return Result(vm_name=vm_name, status="error", details=details)
+    result = Result(vm_name=vm_name, status="error", details=details)
+    return result if measurement is None else _with_timers(result, measurement)
 
 
 def sound(text: str) -> str:
@@ -44,35 +45,43 @@ def sound(text: str) -> str:
 def results_of(
     outcome: Any, task: Task, retries: int, measurement: TimeMeasurement
 ) -> tuple[Result, ...]:
-    """The results of a member from what its method returned.
+    """Return the results of a member from what its method returned.
+
+    None and a text mean success; Results are taken as they are. Results without timers of their own
+    get those of the member.
 
     Raises HypervisorError for what no method may return.
     """
-    measured = measurement.snapshot() if measurement else None
     if outcome is None or isinstance(outcome, str):
-        details = None if outcome is None else sound(outcome)
-        if details is None and retry_counter(task) is not None:
-            details = str(retries)
-        return (
-            task.declaration.result_type(
-                vm_name=vm_name_of(task),
-                status="success",
-                details=details,
-                time_measurement=measured,
-            ),
-        )
+        results: Sequence[Result] = (_success(task, outcome, retries),)
+    else:
+        results = _checked(outcome, task)
+    return tuple(_with_timers(result, measurement) for result in results)
+
+
+def _success(task: Task, text: str | None, retries: int) -> Result:
+    """Return the result of a success; without a text, `details` is the number of retries."""
+    if text is not None:
+        details: str | None = sound(text)
+    else:
+        details = None if retry_counter(task) is None else str(retries)
+    return task.declaration.result_type(vm_name=vm_name_of(task), status="success", details=details)
+
+
+def _checked(outcome: Any, task: Task) -> Sequence[Result]:
     results = (outcome,) if isinstance(outcome, Result) else outcome
-    if not isinstance(results, Sequence) or not all(isinstance(r, Result) for r in results):
-        raise HypervisorError(
-            f"the hypervisor answered {task.declaration.task} with a {type(outcome).__name__}, "
-            "which is no outcome"
-        )
-    return tuple(
-        result
-        if measured is None or result.time_measurement
-        else msgspec.structs.replace(result, time_measurement=measured)
-        for result in results
+    if isinstance(results, Sequence) and all(isinstance(result, Result) for result in results):
+        return results
+    raise HypervisorError(
+        f"the hypervisor answered {task.declaration.task} with a {type(outcome).__name__}, "
+        "which is no outcome"
     )
+
+
+def _with_timers(result: Result, measurement: TimeMeasurement) -> Result:
+    if not measurement or result.time_measurement:
+        return result
+    return msgspec.structs.replace(result, time_measurement=measurement.snapshot())
 
 
 def retry_counter(task: Task) -> int | None:

@@ -1,11 +1,22 @@
-"""What a daemon has done, in numbers; `metrics` shows them."""
+"""The numbers of a daemon: what it has counted, and what it measures. `metrics` exports them."""
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Seconds that the classes of durations end with."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A number that is read when somebody asks for it."""
+
+    name: str
+    meaning: str
+    read: Callable[[], float]
 
 
 class Durations:
@@ -21,7 +32,7 @@ class Durations:
 
 
 class Counters:
-    """Counted since the daemon began."""
+    """What the daemon has counted since it began."""
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()

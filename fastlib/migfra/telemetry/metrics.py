@@ -1,15 +1,11 @@
 """OpenMetrics of a daemon, by HTTP (extra `metrics`)."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
 
 from fastlib.extras import needs_extra
 from fastlib.migfra.config.sections import MetricsSection
 
-from .counters import BOUNDS
-
-if TYPE_CHECKING:
-    from fastlib.migfra.daemon import Daemon
+from .counters import BOUNDS, Counters, Gauge
 
 with needs_extra("the export of metrics", "prometheus_client"):
     from prometheus_client import CollectorRegistry, start_http_server
@@ -25,17 +21,19 @@ with needs_extra("the export of metrics", "prometheus_client"):
 class DaemonCollector(Collector):
     """Reads the numbers of a daemon when they are asked for; nothing is counted twice."""
 
-    def __init__(self, daemon: "Daemon") -> None:
-        self._daemon = daemon
+    def __init__(self, counters: Counters, gauges: Sequence[Gauge]) -> None:
+        self._counters = counters
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
-        """The numbers as they are now."""
-        yield from self._counters()
-        yield from self._gauges()
+        """Yield the numbers as they are now."""
+        yield from self._counted()
+        for gauge in self._gauges:
+            yield GaugeMetricFamily(gauge.name, gauge.meaning, value=gauge.read())
         yield self._durations()
 
-    def _counters(self) -> Iterable[Metric]:
-        counters = self._daemon.counters
+    def _counted(self) -> Iterable[Metric]:
+        counters = self._counters
         tasks = CounterMetricFamily(
             "migfra_tasks", "Tasks that have ended.", labels=("task", "outcome")
         )
@@ -57,37 +55,11 @@ class DaemonCollector(Collector):
             value=counters.migrated_bytes,
         )
 
-    def _gauges(self) -> Iterable[Metric]:
-        daemon = self._daemon
-        numbers = {
-            "migfra_containers_at_work": ("Containers at work.", daemon.dispatcher.at_work),
-            "migfra_containers_waiting": ("Containers that wait.", daemon.dispatcher.queued),
-            "migfra_answers_unconfirmed": (
-                "Answers that the broker does not have yet.",
-                daemon.publisher.unconfirmed,
-            ),
-            "migfra_journal_bytes": ("Size of the journal.", daemon.journal.size()),
-            "migfra_journal_writable": (
-                "0 while the journal cannot be written.",
-                float(daemon.journal.last_error is None),
-            ),
-            "migfra_broker_connected": (
-                "0 while there is no connection to the broker.",
-                float(daemon.communicator.is_connected),
-            ),
-            "migfra_start_time_seconds": (
-                "When the daemon began, after the beginning of 1970 (UTC).",
-                daemon.started,
-            ),
-        }
-        for name, (meaning, value) in numbers.items():
-            yield GaugeMetricFamily(name, meaning, value=value)
-
     def _durations(self) -> Metric:
         family = HistogramMetricFamily(
             "migfra_task_duration_seconds", "How long tasks took.", labels=("task",)
         )
-        for title, durations in tuple(self._daemon.counters.durations.items()):
+        for title, durations in tuple(self._counters.durations.items()):
             buckets, count = [], 0
             for bound, number in zip((*BOUNDS, float("inf")), durations.counts, strict=True):
                 count += number
@@ -96,10 +68,12 @@ class DaemonCollector(Collector):
         return family
 
 
-def serve(daemon: "Daemon", options: MetricsSection) -> Callable[[], None]:
-    """Serve a daemon's metrics; the function that is returned ends it. Raises OSError."""
+def serve(
+    counters: Counters, gauges: Sequence[Gauge], options: MetricsSection
+) -> Callable[[], None]:
+    """Serve a daemon's metrics; the returned function ends the server. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(DaemonCollector(daemon))
+    registry.register(DaemonCollector(counters, gauges))
     try:
         server, thread = start_http_server(options.port, options.address, registry)
     except OSError as error:

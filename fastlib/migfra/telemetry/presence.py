@@ -1,4 +1,4 @@
-"""Tells whoever listens whether the daemon is there: kept by the broker, offline as last will."""
+"""Publishes whether the daemon is online: a retained message, and a last will for its loss."""
 
 from logging import getLogger
 from typing import Final
@@ -14,14 +14,14 @@ _OFFLINE: Final = Presence(status="offline").to_yaml().encode()
 
 
 def last_will(host: str) -> Will:
-    """What the broker says when the daemon is gone without a word."""
+    """Return what the broker publishes when the daemon is lost."""
     return Will(topic=topics.PRESENCE(host), payload=_OFFLINE, qos=QOS, retain=True)
 
 
 class PresencePublisher:
-    """Says that the daemon is there, and after each interruption says so again.
+    """Publishes that the daemon is online, and does so again after each interruption.
 
-    The broker sends the last will when a connection was lost, so before the next one.
+    The broker publishes the last will when a connection is lost, before the next one is made.
     """
 
     def __init__(self, communicator: AsyncCommunicator, host: str, presence: Presence) -> None:
@@ -31,24 +31,26 @@ class PresencePublisher:
         self._ending = False
 
     async def begin(self) -> None:
-        """Say that the daemon is there. Raises TransportError."""
+        """Publish `online`. Raises TransportError."""
         self._communicator.on_reconnect(self._again)
-        await self._say(self._online)
+        await self._publish(self._online)
 
     async def _again(self) -> None:
         if not self._ending:
-            await self._try_to_say(self._online)
+            await self._try_to_publish(self._online)
 
     async def end(self) -> None:
-        """Say that the daemon goes; `close` of the communicator waits until that is confirmed."""
+        """Publish `offline`; `close` of the communicator waits until that is confirmed."""
         self._ending = True
-        await self._try_to_say(_OFFLINE)
+        await self._try_to_publish(_OFFLINE)
 
-    async def _try_to_say(self, payload: bytes) -> None:
+    async def _try_to_publish(self, payload: bytes) -> None:
         try:
-            await self._say(payload)
+            await self._publish(payload)
         except TransportError as error:
             log.warning("cannot say whether this daemon is there: %s", error)
+        except Exception:  # the tasks go on without it
+            log.exception("cannot say whether this daemon is there")
 
-    async def _say(self, payload: bytes) -> None:
+    async def _publish(self, payload: bytes) -> None:
         await self._communicator.send(payload, self._topic, QOS, retain=True)

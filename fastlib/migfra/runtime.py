@@ -1,0 +1,226 @@
+"""The parts of a running daemon: how they are opened, connected to each other, and closed."""
+
+import platform
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Final
+
+from fastlib import __version__
+from fastlib.message.node import Presence
+from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, MqttOptions
+
+from .broker_connection import BrokerConnection
+from .config.file import Configuration
+from .errors import JournalError
+from .failures import OnFailure
+from .journal.journal import Journal
+from .plugin_api.hypervisor import Hypervisor
+from .plugin_api.lifecycle import opened
+from .plugin_api.thread_pool import ThreadPool
+from .service.lock import InstanceLock
+from .tasks.admission import Admission
+from .tasks.builtin_tasks import BuiltinTasks
+from .tasks.dispatcher import Dispatcher
+from .tasks.executor import Executor
+from .tasks.jobs import Job, JobTable
+from .tasks.method_caller import ContextMaker, MethodCaller
+from .tasks.progress import ProgressPublisher
+from .tasks.publisher import Publisher
+from .tasks.receiver import Receiver
+from .telemetry.counters import Counters, Gauge
+from .telemetry.presence import PresencePublisher
+
+log = getLogger("fastlib.migfra")
+
+CLOSE_SECONDS: Final = 10.0
+"""How long the broker, the journal and the hypervisor may each take to close."""
+SPARE_THREADS: Final = 4
+"""Threads beside those of the running members: for queries, `open` and `close`."""
+
+Broker = MqttOptions | MemoryOptions | MemoryBroker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a daemon is made of, before it is opened."""
+
+    configuration: Configuration
+    hypervisor: Hypervisor
+    broker: Broker | None
+    """Replaces the broker of the configuration."""
+    journal: Path | None
+    """None is a journal in memory."""
+    counters: Counters
+    started: float
+    """Seconds since 1970 (UTC)."""
+
+
+class Runtime:
+    """The parts of an open daemon."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        threads: ThreadPool,
+        connection: BrokerConnection,
+        communicator: AsyncCommunicator,
+        on_quit: Callable[[], object],
+        on_failure: OnFailure,
+    ) -> None:
+        """Connect the parts to each other. `open_runtime` starts them."""
+        config, hypervisor, counters = plan.configuration, plan.hypervisor, plan.counters
+        self._started = plan.started
+        self._on_quit = on_quit
+        self.journal: Final = journal
+        self.connection: Final = connection
+        self.communicator: Final = communicator
+        self.jobs: Final = JobTable()
+        self.quit: Job | None = None
+        """The `quit` that ends the daemon, if one came as a message."""
+        self.publisher: Final = Publisher(
+            communicator,
+            journal,
+            config.named(config.communicator.publish_topic),
+            config.communicator.qos,
+        )
+        caller = MethodCaller(
+            ContextMaker(
+                host=config.host,
+                journal=journal,
+                communicator=communicator,
+                retry=config.retry,
+                counters=counters,
+            ),
+            ProgressPublisher(communicator, config.host, config.progress_interval, counters),
+            threads,
+        )
+        builtin = BuiltinTasks(
+            hypervisor,
+            caller,
+            self.jobs,
+            journal,
+            cancel_timeout=config.cancel_timeout,
+            versions={"fastlib": __version__, "python": platform.python_version()},
+        )
+        executor = Executor(hypervisor, caller, builtin.methods(), journal, counters)
+        self.dispatcher: Final = Dispatcher(
+            executor,
+            self.jobs,
+            journal,
+            self.publisher,
+            config.limits,
+            quit=self._set_quit,
+            on_failure=on_failure,
+        )
+        admission = Admission(journal, self.dispatcher, executor, self.publisher, counters)
+        self.receiver: Final = Receiver(
+            communicator,
+            config.named(config.communicator.subscribe_topic),
+            config.limits.payload,
+            admission.admit,
+            on_failure,
+        )
+        self.presence: Final = PresencePublisher(
+            communicator,
+            config.host,
+            Presence(
+                status="online",
+                version=__version__,
+                hypervisor=hypervisor.name,
+                started=plan.started,
+            ),
+        )
+
+    def _set_quit(self, job: Job) -> None:
+        self.quit = job
+        self._on_quit()
+
+    async def resume(self) -> None:
+        """Continue what an earlier run has left in the journal."""
+        self.journal.trim()
+        for number, id, answer in await self.journal.unconfirmed():
+            self.publisher.put(number, id, answer)
+        left = await self.journal.unfinished()
+        for unfinished in left:
+            job = Job(unfinished.number, unfinished.id, None, recovered=unfinished)
+            if unfinished.maybe_cancel:  # it must not wait behind its target
+                await self.dispatcher.load(job)
+            if not job.begun:
+                self.dispatcher.put(job)
+        if left:
+            log.info("%d containers were left by the last run", len(left))
+
+    def gauges(self) -> list[Gauge]:
+        """Return the numbers that are measured now."""
+        return [
+            Gauge("migfra_containers_at_work", "Containers at work.",
+                  lambda: self.dispatcher.running),
+            Gauge("migfra_containers_waiting", "Containers that wait.",
+                  lambda: self.dispatcher.queued),
+            Gauge("migfra_answers_unconfirmed", "Answers that the broker does not have yet.",
+                  lambda: self.publisher.unconfirmed),
+            Gauge("migfra_journal_bytes", "Size of the journal.", self.journal.size),
+            Gauge("migfra_journal_writable", "0 while the journal cannot be written.",
+                  lambda: float(self.journal.last_error is None)),
+            Gauge("migfra_broker_connected", "0 while there is no connection to the broker.",
+                  lambda: float(self.communicator.is_connected)),
+            Gauge("migfra_start_time_seconds",
+                  "When the daemon began, after the beginning of 1970 (UTC).",
+                  lambda: self._started),
+        ]  # fmt: skip
+
+
+async def open_runtime(
+    plan: Plan, parts: AsyncExitStack, on_quit: Callable[[], object], on_failure: OnFailure
+) -> Runtime:
+    """Open the parts of a daemon in order; `parts` closes them in the opposite order.
+
+    `on_quit` is called when a `quit` comes as a message, `on_failure` for an unexpected error after
+    which the daemon cannot go on.
+
+    Raises RunningError, JournalError, PluginError, HypervisorError, OptionsError, RefusedError and,
+    for the metrics, OSError.
+    """
+    config = plan.configuration
+    if plan.journal is not None:
+        parts.enter_context(_lock(plan.journal))
+    journal = Journal(
+        plan.journal,
+        max_age=config.journal.max_age,
+        max_size=config.journal.max_size << 20,
+        on_failure=on_failure,
+    )
+    parts.push_async_callback(journal.close, CLOSE_SECONDS)
+    threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")
+    parts.callback(threads.close)
+    await parts.enter_async_context(opened(plan.hypervisor, threads))
+    connection = BrokerConnection(config, plan.broker)
+    communicator = await connection.open()
+    parts.push_async_callback(connection.close)
+    runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
+    parts.callback(runtime.publisher.stop)
+    parts.push_async_callback(runtime.dispatcher.abandon)
+    await runtime.resume()
+    if config.metrics is not None:
+        from .telemetry.metrics import serve  # an extra
+
+        parts.callback(serve(plan.counters, runtime.gauges(), config.metrics))
+    parts.push_async_callback(runtime.receiver.end)
+    await runtime.receiver.begin()
+    runtime.dispatcher.start()
+    await runtime.presence.begin()
+    return runtime
+
+
+def _lock(journal: Path) -> InstanceLock:
+    try:
+        return InstanceLock(Path(f"{journal}.lock"))
+    except OSError as error:
+        raise JournalError(
+            f"the journal cannot be kept at {journal}: {error}; 'journal: {{path: ...}}' in "
+            "the configuration names another place"
+        ) from error

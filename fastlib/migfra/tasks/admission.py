@@ -1,0 +1,121 @@
+"""Decides what becomes of a message: it is accepted, known already, refused, or answered at once.
+
+A container is written to the journal before it is acknowledged to the broker.
+"""
+
+from itertools import chain
+from logging import getLogger
+
+from fastlib.message import Query, ResultContainer, TaskContainer
+from fastlib.migfra.errors import JournalError
+from fastlib.migfra.failures import describe
+from fastlib.migfra.journal.journal import Acceptance, Journal
+from fastlib.migfra.telemetry.counters import Counters
+from fastlib.migfra.telemetry.logs import About, about
+from fastlib.transport import ReceivedMessage
+
+from .decoding import Unreadable, digest
+from .dispatcher import Dispatcher
+from .executor import Executor
+from .jobs import Job
+from .publisher import Publisher
+from .results import NO_DOMAIN, answer_to, failure, vm_name_of, write
+
+log = getLogger("fastlib.migfra")
+
+
+class Admission:
+    """Gives new containers to the dispatcher, and answers every other message."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        dispatcher: Dispatcher,
+        executor: Executor,
+        publisher: Publisher,
+        counters: Counters,
+    ) -> None:
+        self._journal = journal
+        self._dispatcher = dispatcher
+        self._executor = executor
+        self._publisher = publisher
+        self._counters = counters
+
+    async def admit(self, message: ReceivedMessage, found: TaskContainer | Unreadable) -> None:
+        """Accept or answer a message, and acknowledge it. Raises JournalError."""
+        about.set(About(found.id, None))
+        if isinstance(found, Unreadable):
+            log.warning("a message that cannot be read: %s", found.reason)
+            self._counters.messages["unreadable"] += 1
+            await self._reply(message, found.id, write(found.answer()))
+        elif found.tasks and isinstance(found.tasks[0], Query):
+            self._counters.messages["query"] += 1
+            await self._reply(message, found.id, write(await self._query(found)))
+        else:
+            await self._admit_container(message, found)
+
+    async def _admit_container(self, message: ReceivedMessage, container: TaskContainer) -> None:
+        try:
+            acceptance = await self._journal.accept(
+                container.id, digest(container), message.payload, redelivered=message.duplicate
+            )
+        except JournalError:
+            raise
+        except Exception as error:  # nothing was written, so the container is not executed
+            log.exception("not accepted: %s", container.task)
+            self._counters.messages["refused"] += 1
+            reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
+            await self._reply(message, container.id, write(_refusal(container, reason)))
+            return
+        await self._accepted(message, container, acceptance)
+
+    async def _accepted(
+        self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
+    ) -> None:
+        if acceptance.kind == "new":
+            self._acknowledge(message, container, acceptance)
+            self._counters.messages["accepted"] += 1
+            log.info("accepted: %s, %d members", container.task, len(container.tasks))
+            self._dispatcher.put(Job(acceptance.number, container.id, container))
+        elif acceptance.kind == "under way":
+            self._acknowledge(message, container, acceptance)
+            self._counters.messages["repeated"] += 1
+            log.info("accepted before; it is answered when it has ended: %s", container.task)
+        elif acceptance.kind == "answered":
+            assert acceptance.answer is not None
+            self._counters.messages["repeated"] += 1
+            log.info("executed before; its answer is sent again: %s", container.task)
+            await self._reply(message, container.id, acceptance.answer)
+        else:
+            self._counters.messages["refused"] += 1
+            log.warning("refused, as the id was used for something else: %s", container.task)
+            reason = (
+                f"the id {container.id!r} was used for another task already, so this one is not "
+                "executed; give it an id of its own"
+            )
+            await self._reply(message, container.id, write(_refusal(container, reason)))
+
+    def _acknowledge(
+        self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
+    ) -> None:
+        message.ack()
+        if container.id is None:
+            self._journal.acknowledged(acceptance.number)
+
+    async def _query(self, container: TaskContainer) -> ResultContainer:
+        """Return the answer to a query. It changes nothing, so the journal need not know it."""
+        job = Job(None, container.id, container)
+        for member in job.members:
+            await self._executor.execute(job, member)
+        results = chain.from_iterable(member.results for member in job.members)
+        return answer_to(container, results)
+
+    async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:
+        """Send an answer that the journal does not have; acknowledge once the broker has it."""
+        if await self._publisher.put(None, id, answer):
+            message.ack()
+
+
+def _refusal(container: TaskContainer, reason: str) -> ResultContainer:
+    names = [vm_name_of(task) for task in container.tasks] or [NO_DOMAIN]
+    return answer_to(container, [failure(name, reason) for name in names])

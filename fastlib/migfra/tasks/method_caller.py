@@ -1,0 +1,124 @@
+"""Calls a method of the hypervisor for a member: its thread, its context, its progress."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+from fastlib.message import TimeMeasurement
+from fastlib.migfra.config.sections import RetrySection
+from fastlib.migfra.errors import HypervisorError, UnexpectedError
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api import retrying
+from fastlib.migfra.plugin_api.context import Context, DaemonServices, ProgressFacts, done
+from fastlib.migfra.plugin_api.hypervisor import Method
+from fastlib.migfra.plugin_api.thread_pool import ThreadPool
+from fastlib.migfra.telemetry.counters import Counters
+from fastlib.migfra.telemetry.logs import task_log
+from fastlib.transport import AsyncCommunicator
+
+from .jobs import Job, Member
+from .progress import ProgressPublisher
+
+log = getLogger("fastlib.migfra.task")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextMaker:
+    """Makes the contexts of members, with the services of the daemon."""
+
+    host: str
+    journal: Journal
+    communicator: AsyncCommunicator
+    retry: RetrySection
+    counters: Counters
+
+    def make(
+        self,
+        job: Job,
+        member: Member,
+        measurement: TimeMeasurement,
+        attempt: int = 0,
+        report: Callable[[ProgressFacts], object] | None = None,
+    ) -> Context:
+        """Return the context of one attempt. Call it in the daemon's loop."""
+        loop = asyncio.get_running_loop()
+
+        def store_state(state: Mapping[str, Any]) -> "Future[None]":
+            member.saved_state = state
+            if job.number is None:
+                return done()
+            storing = self.journal.save_state(job.number, member.position, state)
+            return asyncio.run_coroutine_threadsafe(storing, loop)
+
+        return Context(
+            self.host,
+            id=job.id,
+            attempt=attempt,
+            log=task_log(log, job.id, member.vm_name),
+            measurement=measurement,
+            cancellation=member.cancellation,
+            saved_state=member.saved_state,
+            services=DaemonServices(
+                store_state=store_state,
+                report=report,
+                count_retry=self.count_retry,
+                pauses=self.pauses,
+                communicator=self.communicator,
+                loop=loop,
+            ),
+        )
+
+    def pauses(self) -> Iterator[float]:
+        """Begin a series of pauses between attempts, in seconds, as configured."""
+        return retrying.pauses(self.retry.first, self.retry.longest)
+
+    def count_retry(self) -> None:
+        self.counters.retries += 1
+
+
+class MethodCaller:
+    """Calls methods of the hypervisor: an `async` one in the loop, a plain one in a thread."""
+
+    def __init__(
+        self, contexts: ContextMaker, progress: ProgressPublisher, threads: ThreadPool
+    ) -> None:
+        self.contexts = contexts
+        self._progress = progress
+        self._threads = threads
+
+    async def call(
+        self,
+        method: Method,
+        job: Job,
+        member: Member,
+        measurement: TimeMeasurement,
+        attempt: int = 0,
+    ) -> Any:
+        """Return what a method of the hypervisor returns.
+
+        Raises HypervisorError, and UnexpectedError for everything else that it raises.
+        """
+        reporter = self._progress.of(job, member)
+        context = self.contexts.make(job, member, measurement, attempt, reporter.report)
+        try:
+            if inspect.iscoroutinefunction(method):
+                return await method(member.task, context)
+            outcome = await asyncio.wrap_future(self._threads.run(method, member.task, context))
+            return await outcome if inspect.isawaitable(outcome) else outcome
+        except HypervisorError:
+            raise
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise  # the daemon ends
+            raise UnexpectedError(error) from error
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise UnexpectedError(error) from error
+        finally:
+            reporter.end()
