@@ -22,7 +22,7 @@ TASKS = [
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.declaration.task)
-def test_every_task(task):
+def test_every_task_succeeds_or_fails_by_option(task):
     method = type(task).__name__.lower()
     calm = DummyHypervisor(DummyOptions.from_yaml("never-throw: true"), NodeContext("a"))
     assert asyncio.run(getattr(calm, method)(task, Context("a"))) is None
@@ -33,7 +33,7 @@ def test_every_task(task):
         asyncio.run(getattr(failing, method)(task, Context("a")))
 
 
-def test_options():
+def test_invalid_option_is_refused():
     assert DummyOptions().never_throw
     with pytest.raises(ValidationError, match="never-throw"):
         DummyOptions.from_yaml("never-throw: maybe")

@@ -36,7 +36,7 @@ def task_of(destination="node02", **parameter):
 # By libvirt's own driver
 
 
-def check_in_earnest(path, here, there, **parameter):
+def check_with_test_driver(path, here, there, **parameter):
     """Check a migration between two hosts of the driver `test` that have these domains.
 
     The destination is libvirt's own example of a host if no domains are given.
@@ -70,8 +70,8 @@ def check_in_earnest(path, here, there, **parameter):
 SMALL = domain(memory=1024, vcpus=2)
 
 
-def test_both_hosts_are_good(tmp_path):
-    source, destination = check_in_earnest(tmp_path, [SMALL], None)
+def test_check_returns_both_hosts_when_they_are_compatible(tmp_path):
+    source, destination = check_with_test_driver(tmp_path, [SMALL], None)
     assert source.domain_state.running
     assert not destination.domain_state.known
     assert (source.kind, source.cpus, destination.cpus) == ("TEST", 8, 16)
@@ -97,9 +97,9 @@ def test_both_hosts_are_good(tmp_path):
          "default has 3072 KiB of memory free, vm1 needs 3073 KiB"),
     ],
 )  # fmt: skip
-def test_refused_in_earnest(tmp_path, here, there, parameter, why):
+def test_check_refuses_unsuitable_domains_and_hosts(tmp_path, here, there, parameter, why):
     with pytest.raises(HypervisorError, match=why):
-        check_in_earnest(tmp_path, here, there, **parameter)
+        check_with_test_driver(tmp_path, here, there, **parameter)
 
 
 # By hosts that are played
@@ -120,13 +120,13 @@ def refused(hosts, **parameter):
     return str(caught.value)
 
 
-def test_another_kind_of_hypervisor():
+def test_check_refuses_another_kind_of_hypervisor():
     hosts = FakeHosts()
     hosts.destination.kind = "Xen"
     assert refused(hosts) == "node01 has the hypervisor QEMU, node02 has Xen"
 
 
-def test_another_major_version():
+def test_check_refuses_another_major_version():
     hosts = FakeHosts()
     hosts.source.version, hosts.destination.version = 7_002_005, 8_000_000
     assert refused(hosts) == (
@@ -136,7 +136,7 @@ def test_another_major_version():
     check(hosts)
 
 
-def test_no_room():
+def test_check_refuses_destination_without_memory():
     hosts = FakeHosts(reserved_memory=100)
     hosts.destination.free = 1123
     assert refused(hosts) == "node02 has 1023 KiB of memory free, vm1 needs 1024 KiB"
@@ -149,7 +149,7 @@ def test_no_room():
 
 
 @pytest.mark.parametrize("reason", [2, 12, 13])
-def test_left_behind_by_an_earlier_migration(reason):
+def test_check_refuses_domain_left_paused_by_an_earlier_migration(reason):
     hosts = FakeHosts()
     hosts.domain.state_now = [PAUSED, reason]
     assert refused(hosts) == (
@@ -159,7 +159,7 @@ def test_left_behind_by_an_earlier_migration(reason):
 
 
 @pytest.mark.parametrize("state", [[RUNNING, 1], [2, 0], [PAUSED, 1], [PAUSED, 5], [7, 0]])
-def test_what_may_migrate(state):
+def test_check_accepts_running_and_paused_domains(state):
     """Running, waiting for a resource, paused by its user or by an error, asleep."""
     hosts = FakeHosts()
     hosts.domain.state_now = state
@@ -175,13 +175,13 @@ def test_what_may_migrate(state):
         ([6, 1], "vm1 is crashed on node01; only a domain that runs or is paused can migrate"),
     ],
 )
-def test_what_may_not(state, why):
+def test_check_refuses_domains_in_other_states(state, why):
     hosts = FakeHosts()
     hosts.domain.state_now = state
     assert refused(hosts).startswith(why)
 
 
-def test_another_domain_of_that_name():
+def test_check_refuses_another_domain_of_that_name():
     hosts = FakeHosts()
     other = hosts.destination.add(FakeDomain("vm1", SHUT_OFF, 1))
     check(hosts)  # its own definition, which it had left there
@@ -193,7 +193,7 @@ def test_another_domain_of_that_name():
 
 
 @pytest.mark.parametrize("name", ["source", "destination"])
-def test_a_host_that_is_away(name):
+def test_check_names_unreachable_host(name):
     hosts = FakeHosts()
     getattr(hosts, name).is_there = False
     with pytest.raises(LostError, match="is away"):
@@ -218,7 +218,7 @@ def never():
     raise AssertionError("the host's capabilities are not needed")
 
 
-def test_a_model():
+def test_required_cpu_is_the_model_of_the_domain():
     found = checks.required_cpu(f"<domain type='kvm'>{TYPE}{MODEL}</domain>", never)
     assert (found.of_host, found.architecture, found.machine, found.kind) == (
         False, "x86_64", "pc-q35-7.2", "kvm",
@@ -226,7 +226,7 @@ def test_a_model():
     assert "<model>Haswell</model>" in found.xml
 
 
-def test_the_host_passed_through():
+def test_required_cpu_is_that_of_the_host_with_host_passthrough():
     found = asked(TYPE + PASSED)
     assert found.of_host
     assert "<model>Skylake</model>" in found.xml
@@ -243,12 +243,12 @@ def test_the_host_passed_through():
         (MODEL, OF_HOST),
     ],
 )
-def test_nothing_to_compare(xml, capabilities):
+def test_required_cpu_is_none_without_a_model(xml, capabilities):
     assert asked(xml, capabilities) is None
 
 
 @pytest.mark.parametrize("cpu", [MODEL, PASSED])
-def test_a_cpu_that_the_destination_lacks(cpu):
+def test_check_refuses_cpu_that_the_destination_lacks(cpu):
     hosts = FakeHosts()
     hosts.source.capabilities = OF_HOST
     hosts.domain.above_devices = TYPE + cpu
@@ -266,7 +266,7 @@ def test_a_cpu_that_the_destination_lacks(cpu):
     check(hosts, migration_type="offline")  # it will start there, or it will not
 
 
-def test_cpus_that_cannot_be_compared_are_taken_for_good():
+def test_check_accepts_cpus_that_cannot_be_compared():
     hosts = FakeHosts()
     hosts.domain.above_devices = TYPE + MODEL
     hosts.destination.refuses["compare"] = refusal("NO_SUPPORT", "this function is not supported")

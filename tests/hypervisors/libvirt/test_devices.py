@@ -56,7 +56,7 @@ def only(found):
 # Attach
 
 
-def test_the_first_free_one_of_a_kind():
+def test_attach_takes_first_free_device_of_the_kind():
     host = host_of(FIRST, SECOND, THIRD)
     taken_by(host, "vm2", FIRST)
     assert str(devices.attach_kind(host, "vm1", CARD)) == SECOND
@@ -64,20 +64,20 @@ def test_the_first_free_one_of_a_kind():
     assert places(host.domains["vm1"]) == [SECOND, THIRD]
 
 
-def test_a_domain_that_is_shut_off_takes_nothing():
+def test_inactive_domain_occupies_no_device():
     host = host_of(FIRST)
     taken_by(host, "vm2", FIRST, SHUT_OFF)
     assert str(devices.attach_kind(host, "vm1", CARD)) == FIRST
 
 
-def test_a_network_card_takes_its_device_as_well():
+def test_interface_occupies_its_pci_device():
     host = host_of(FIRST)
     host.add(FakeDomain("vm2")).devices.append(INTERFACE)
     with pytest.raises(HypervisorError, match="they are in use by vm2"):
         devices.attach_kind(host, "vm1", CARD)
 
 
-def test_nothing_free_names_who_has_it():
+def test_attach_names_users_when_no_device_is_free():
     host = host_of(FIRST, SECOND)
     taken_by(host, "vm3", FIRST)
     taken_by(host, "vm2", SECOND)
@@ -89,13 +89,13 @@ def test_nothing_free_names_who_has_it():
 
 
 @pytest.mark.parametrize("kind", [(0x15B3, 0x1003), (0x15B4, 0x1004)])
-def test_none_of_the_kind(kind):
+def test_attach_fails_when_host_has_none_of_the_kind(kind):
     host = host_of(FIRST, kind=kind)
     with pytest.raises(HypervisorError, match="PCI device 0x15b3:0x1004: it has none at all"):
         devices.attach_kind(host, "vm1", CARD)
 
 
-def test_a_libvirt_that_knows_no_devices_is_not_taken_for_a_host_without():
+def test_attach_fails_when_libvirt_has_no_device_driver():
     host = host_of(FIRST)
     host.knows_devices = False
     with pytest.raises(
@@ -104,7 +104,7 @@ def test_a_libvirt_that_knows_no_devices_is_not_taken_for_a_host_without():
         devices.attach_kind(host, "vm1", CARD)
 
 
-def test_one_that_is_refused_is_passed_over(monkeypatch):
+def test_attach_skips_device_that_libvirt_refuses(monkeypatch):
     """Another domain has got it between the look and the call."""
     host = host_of(FIRST, SECOND)
     monkeypatch.setattr(devices, "_taken", lambda connection: {})
@@ -117,14 +117,14 @@ def test_one_that_is_refused_is_passed_over(monkeypatch):
     assert "domain vm2; 0000:03:00.2: " in text
 
 
-def test_by_address():
+def test_attach_by_address_attaches_that_device():
     host = host_of(FIRST)
     devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
     assert places(host.domains["vm1"]) == [FIRST]
     assert 'managed="yes"' in only(host.domains["vm1"].given)
 
 
-def test_an_address_that_is_in_use_names_the_user():
+def test_attach_by_address_names_the_user():
     host = host_of(FIRST)
     taken_by(host, "vm2", FIRST)
     with pytest.raises(HypervisorError) as caught:
@@ -133,14 +133,14 @@ def test_an_address_that_is_in_use_names_the_user():
     assert not host.domains["vm1"].given
 
 
-def test_a_refusal_by_address_is_libvirts():
+def test_attach_by_address_raises_error_of_libvirt():
     host = host_of(FIRST)
     host.domains["vm1"].refuses["attach"] = refusal("INTERNAL_ERROR", "no such device")
     with pytest.raises(api().libvirtError, match="no such device"):
         devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
 
 
-def test_a_domain_that_goes_meanwhile_takes_nothing():
+def test_domain_that_disappears_occupies_no_device():
     host = host_of(FIRST)
     other = host.add(FakeDomain("vm2"))
 
@@ -161,7 +161,7 @@ def test_a_domain_that_goes_meanwhile_takes_nothing():
 # Look and detach
 
 
-def test_what_is_attached_and_of_which_kind():
+def test_attached_returns_devices_with_their_kinds():
     host = host_of(FIRST)
     host.domains["vm1"].devices += ["<disk/>", INTERFACE, SHMEM, "<hostdev type='usb'/>"]
     card, shared = devices.attached(host, "vm1")
@@ -170,7 +170,7 @@ def test_what_is_attached_and_of_which_kind():
     devices.check_movable("vm1", [card, shared])
 
 
-def test_one_whose_kind_is_not_known_cannot_move():
+def test_device_of_unknown_kind_cannot_migrate():
     host = host_of()
     host.domains["vm1"].devices += [HOSTDEV, SHMEM]
     for knows in (True, False):
@@ -182,7 +182,7 @@ def test_one_whose_kind_is_not_known_cannot_move():
         assert "or detach the device first" in str(caught.value)
 
 
-def test_a_libvirt_that_fails_is_not_taken_for_one_without_devices(monkeypatch):
+def test_attached_raises_other_errors_of_libvirt(monkeypatch):
     host = host_of(FIRST)
     host.domains["vm1"].devices += [HOSTDEV]
 
@@ -195,7 +195,7 @@ def test_a_libvirt_that_fails_is_not_taken_for_one_without_devices(monkeypatch):
 
 
 @pytest.mark.parametrize("looks", [0, 1, 7])
-def test_detaching_waits_for_the_guest(clock, looks):
+def test_detach_waits_for_the_guest(clock, looks):
     host = host_of(FIRST)
     domain = host.domains["vm1"]
     domain.devices += [HOSTDEV, SHMEM]
@@ -205,7 +205,7 @@ def test_detaching_waits_for_the_guest(clock, looks):
     assert clock.now == pytest.approx(looks * 0.1)
 
 
-def test_a_guest_that_does_not_let_go(clock, monkeypatch):
+def test_detach_fails_when_guest_keeps_the_device(clock, monkeypatch):
     monkeypatch.setattr(devices, "_DETACH_SECONDS", 3.0)
     host = host_of(FIRST)
     domain = host.domains["vm1"]
@@ -232,14 +232,14 @@ def detached(host, xml, name="vm1"):
     return device
 
 
-def test_at_home_the_same_one_comes_first():
+def test_reattach_on_source_prefers_the_same_device():
     host = host_of("0000:02:00.0", FIRST)
     device = detached(host, HOSTDEV)
     devices.reattach(host, "vm1", device, True)
     assert places(host.domains["vm1"]) == [FIRST]
 
 
-def test_at_home_another_one_will_do():
+def test_reattach_on_source_takes_another_device_when_the_first_is_taken():
     host = host_of(FIRST, SECOND)
     device = detached(host, HOSTDEV)
     taken_by(host, "vm2", FIRST)
@@ -248,7 +248,7 @@ def test_at_home_another_one_will_do():
 
 
 @pytest.mark.parametrize("xml", [HOSTDEV, SHMEM])
-def test_at_home_nothing_is_done_if_it_was_never_detached(xml):
+def test_reattach_on_source_skips_device_that_was_never_detached(xml):
     host = host_of(FIRST, SECOND)
     domain = host.domains["vm1"]
     domain.devices.append(xml)
@@ -258,7 +258,7 @@ def test_at_home_nothing_is_done_if_it_was_never_detached(xml):
     assert domain.devices == [xml]
 
 
-def test_on_another_host_there_is_no_looking_for_the_same():
+def test_reattach_on_destination_ignores_equal_addresses():
     """What has the same address there is another device."""
     home, there = host_of(FIRST), host_of(FIRST, SECOND, name="node02")
     device = detached(home, HOSTDEV)
@@ -281,14 +281,14 @@ def given(xml, address):
     return element
 
 
-def test_a_device_keeps_its_driver_and_its_rom():
+def test_reattach_keeps_driver_and_rom():
     element = given(HOSTDEV, "0001:82:1c.7")
     assert (element.tag, element.get("managed")) == ("hostdev", "yes")
     assert element.find("driver").get("name") == "vfio"
     assert element.find("rom").get("bar") == "off"
 
 
-def test_a_network_card_keeps_its_mac_its_driver_and_its_vlan():
+def test_reattach_keeps_mac_driver_and_vlan_of_an_interface():
     element = given(INTERFACE, "0001:82:1c.7")
     assert (element.tag, element.get("type")) == ("interface", "hostdev")
     assert element.find("mac").get("address") == "52:54:00:6d:90:02"
@@ -298,7 +298,7 @@ def test_a_network_card_keeps_its_mac_its_driver_and_its_vlan():
 
 
 @pytest.mark.parametrize("at_home", [True, False])
-def test_two_of_one_kind(at_home):
+def test_reattach_gives_two_devices_of_one_kind(at_home):
     host = host_of(FIRST, SECOND)
     both = [detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))]
     where = host if at_home else host_of(SECOND, THIRD, name="node02")
@@ -308,7 +308,7 @@ def test_two_of_one_kind(at_home):
     assert places(domain) == ([FIRST, SECOND] if at_home else [SECOND, THIRD])
 
 
-def test_two_of_one_kind_where_there_is_one():
+def test_reattach_fails_for_second_device_when_host_has_one():
     home, there = host_of(FIRST, SECOND), host_of(THIRD, name="node02")
     both = [detached(home, HOSTDEV), detached(home, HOSTDEV.replace("'0x1'", "'0x2'"))]
     devices.reattach(there, "vm1", both[0], False)
@@ -316,7 +316,7 @@ def test_two_of_one_kind_where_there_is_one():
         devices.reattach(there, "vm1", both[1], False)
 
 
-def test_at_home_none_takes_the_place_of_one_that_is_to_come_back_as_well():
+def test_reattach_spares_addresses_of_other_detached_devices():
     """Otherwise the second one would seem never to have been detached."""
     host = host_of(FIRST, SECOND)
     one, other = detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))
@@ -328,7 +328,7 @@ def test_at_home_none_takes_the_place_of_one_that_is_to_come_back_as_well():
 
 
 @pytest.mark.parametrize("at_home", [True, False])
-def test_shared_memory_comes_back_without_its_place_in_the_guest(at_home):
+def test_reattach_removes_guest_address_of_shared_memory(at_home):
     home = host_of()
     device = detached(home, SHMEM)
     where = home if at_home else host_of(name="node02")

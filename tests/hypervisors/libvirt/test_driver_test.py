@@ -15,7 +15,7 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from tests.support.libvirt.driver import PATIENCE_SECONDS, domain, run_scenario
 
 
-def test_life_of_a_domain(tmp_path):
+def test_domain_starts_pauses_resumes_and_stops(tmp_path):
     async def scenario(runner):
         assert await runner.do(Start(xml=domain(), probe_with_ssh=False)) is None
         assert await runner.state("vm1") == "running"
@@ -42,7 +42,7 @@ def test_life_of_a_domain(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Start, Stop, Suspend, Resume])
-def test_no_such_domain(tmp_path, kind):
+def test_task_fails_for_unknown_domain(tmp_path, kind):
     async def scenario(runner):
         with pytest.raises(HypervisorError, match="there is no domain vm9 on node01"):
             await runner.do(kind(vm_name="vm9"))
@@ -50,7 +50,7 @@ def test_no_such_domain(tmp_path, kind):
     run_scenario(scenario, tmp_path)
 
 
-def test_transient_domain_leaves_nothing(tmp_path):
+def test_transient_domain_is_gone_after_its_stop(tmp_path):
     async def scenario(runner):
         await runner.do(Start(xml=domain(), transient=True, probe_with_ssh=False))
         await runner.do(Stop(vm_name="vm1"))
@@ -59,7 +59,7 @@ def test_transient_domain_leaves_nothing(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_size_and_pins(tmp_path):
+def test_start_sets_size_and_pinning(tmp_path):
     async def scenario(runner):
         await runner.do(
             Start(xml=domain(), memory=32768, vcpus=3, vcpu_map=[[0], [1]], probe_with_ssh=False)
@@ -82,7 +82,7 @@ def test_size_and_pins(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_start_that_fails_restores_the_definition(tmp_path):
+def test_failed_start_restores_the_definition(tmp_path):
     async def scenario(runner):
         await runner.do(Start(xml=domain(), probe_with_ssh=False))
         await runner.do(Stop(vm_name="vm1"))
@@ -102,7 +102,7 @@ def test_a_start_that_fails_restores_the_definition(tmp_path):
     run_scenario(scenario, tmp_path, probe_port=1)
 
 
-def test_stop_those_that_match(tmp_path):
+def test_stop_by_regex_stops_matching_domains(tmp_path):
     async def scenario(runner):
         for name in ("vm1", "vm2", "other"):
             await runner.do(Start(xml=domain(name), probe_with_ssh=False))
@@ -122,7 +122,7 @@ def test_stop_those_that_match(tmp_path):
 @pytest.mark.parametrize(
     ("greeting", "answer"), [(b"SSH-2.0-x\r\n", None), (b"220 mail\r\n", "which is not SSH")]
 )
-def test_probe(tmp_path, greeting, answer):
+def test_start_waits_for_ssh_banner(tmp_path, greeting, answer):
     async def scenario(runner):
         async def greet(reader, writer):
             writer.write(greeting)
@@ -149,7 +149,7 @@ def test_probe(tmp_path, greeting, answer):
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_host_that_cannot_be_asked(tmp_path, ignored):
+def test_start_refuses_when_a_node_is_unreachable_unless_ignored(tmp_path, ignored):
     async def scenario(runner):
         starting = runner.do(Start(xml=domain(), probe_with_ssh=False))
         if ignored:
@@ -165,7 +165,7 @@ def test_a_host_that_cannot_be_asked(tmp_path, ignored):
     )
 
 
-def test_a_start_that_fails_does_not_end_what_another_one_started(tmp_path, monkeypatch):
+def test_failed_start_keeps_domain_that_another_one_started(tmp_path, monkeypatch):
     """Between the last look and our start, the domain is started by somebody else."""
     from fastlib.migfra.hypervisors.libvirt.tasks import start
 
@@ -184,7 +184,7 @@ def test_a_start_that_fails_does_not_end_what_another_one_started(tmp_path, monk
     run_scenario(scenario, tmp_path)
 
 
-def test_what_stands_still_since_a_migration_is_not_resumed(tmp_path, monkeypatch):
+def test_resume_refuses_domain_left_paused_by_a_migration(tmp_path, monkeypatch):
     """It may run on the other host; only who looks there can know."""
     from fastlib.migfra.hypervisors.libvirt.domain import control
 
@@ -199,7 +199,7 @@ def test_what_stands_still_since_a_migration_is_not_resumed(tmp_path, monkeypatc
     run_scenario(scenario, tmp_path)
 
 
-def test_connections_that_fail_leave_no_threads(tmp_path):
+def test_failed_connections_leave_no_threads(tmp_path):
     async def scenario(runner):
         connections = runner.hypervisor._runtime.connections
         with pytest.raises(HypervisorError):
@@ -215,7 +215,7 @@ def test_connections_that_fail_leave_no_threads(tmp_path):
     run_scenario(scenario, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
 
 
-def test_a_connection_that_another_task_has_closed_is_lost(tmp_path):
+def test_call_fails_on_connection_that_another_task_closed(tmp_path):
     async def scenario(runner):
         connection = await runner.hypervisor._runtime.local()
         await connection.close()
@@ -225,7 +225,7 @@ def test_a_connection_that_another_task_has_closed_is_lost(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_recovery(tmp_path):
+def test_recover_reports_the_outcome_of_each_task(tmp_path):
     async def scenario(runner):
         with pytest.raises(HypervisorError, match="the daemon ended while this was under way"):
             await runner.recover(Start(vm_name="vm1"))
@@ -243,7 +243,7 @@ def test_recovery(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_task_waits_for_the_domain_and_can_be_cancelled_meanwhile(tmp_path):
+def test_task_that_waits_for_its_domain_can_be_cancelled(tmp_path):
     async def scenario(runner):
         await runner.do(Start(xml=domain(), probe_with_ssh=False))
         cancellation = Cancellation()

@@ -83,7 +83,7 @@ def closed_port():
         ("test://{path}/nobody.xml", OTHERWISE),
     ],
 )
-def test_nobody_is_there(uri, meaning, tmp_path):
+def test_open_explains_why_nobody_answers(uri, meaning, tmp_path):
     with closed_port() as port:
         uri = uri.format(port=port, path=tmp_path)
         check_opening(opening(uri), uri, meaning)
@@ -92,7 +92,7 @@ def test_nobody_is_there(uri, meaning, tmp_path):
 @pytest.mark.parametrize(
     ("host", "meaning"), [("127.0.0.1", SILENT_PORT), ("name.invalid", UNKNOWN)]
 )
-def test_nobody_is_there_for_ssh(host, meaning):
+def test_open_by_ssh_explains_unreachable_host(host, meaning):
     with closed_port() as port:
         uri = f"qemu+ssh://{host}:{port}/system?no_tty=1"
         error = opening(uri)
@@ -101,7 +101,7 @@ def test_nobody_is_there_for_ssh(host, meaning):
     check_opening(error, uri, meaning)
 
 
-def test_ssh_with_a_key_that_is_not_there(tmp_path):
+def test_open_by_ssh_ignores_warning_about_missing_key(tmp_path):
     """Its warning has `No such file or directory`, which is not about libvirt."""
     with closed_port() as port:
         uri = f"qemu+ssh://127.0.0.1:{port}/system?no_tty=1&keyfile={tmp_path}/none"
@@ -110,13 +110,13 @@ def test_ssh_with_a_key_that_is_not_there(tmp_path):
     check_opening(error, uri, meaning)
 
 
-def test_no_program_ssh(monkeypatch, tmp_path):
+def test_open_by_ssh_names_missing_program(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     uri = "qemu+ssh://127.0.0.1/system?no_tty=1"
     check_opening(opening(uri), uri, SSH)
 
 
-def test_ssh_says_why(tmp_path):
+def test_open_by_ssh_explains_messages_of_ssh(tmp_path):
     """Something else in the place of ssh, which says what ssh says."""
     for number, (said, meaning) in enumerate(
         (
@@ -138,7 +138,7 @@ def test_ssh_says_why(tmp_path):
         check_opening(error, uri, meaning)
 
 
-def test_the_file_says_no(tmp_path):
+def test_open_explains_missing_permission_for_socket(tmp_path):
     """A socket that this user may not touch."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o000)
@@ -155,7 +155,7 @@ def test_the_file_says_no(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request"])
-def test_somebody_else_is_there(answer):
+def test_open_fails_when_another_server_answers(answer):
     def serve():
         peer, _ = server.accept()
         with peer:
@@ -195,14 +195,14 @@ def test_somebody_else_is_there(answer):
          "failure in name resolution", UNKNOWN),
     ],
 )  # fmt: skip
-def test_what_libvirt_gave_elsewhere(code, said, meaning):
+def test_open_explains_errors_seen_on_other_hosts(code, said, meaning):
     check_opening(made(said, code), "qemu+tcp://node07/system", meaning)
 
 
 # Calls
 
 
-def test_codes():
+def test_error_codes_match_those_of_libvirt():
     """They are written down, as an error can be told without libvirt-python."""
     libvirt = api()
     for name, code in {
@@ -243,7 +243,7 @@ def connection():
          "libvirt on node07: internal error: Domain 'test' is already running"),
     ],
 )  # fmt: skip
-def test_calls_that_the_driver_refuses(connection, call, kind, text):
+def test_refused_calls_raise_their_kind_of_error(connection, call, kind, text):
     with pytest.raises(api().libvirtError) as caught:
         call(connection)
     found = translated(caught.value, HOST, "vm9")
@@ -253,7 +253,7 @@ def test_calls_that_the_driver_refuses(connection, call, kind, text):
     assert (found.code, found.said) == (caught.value.get_error_code(), str(caught.value))
 
 
-def test_a_connection_that_is_closed():
+def test_call_on_closed_connection_raises_lost_error():
     connection = api().open("test:///default")
     connection.close()
     with pytest.raises(api().libvirtError) as caught:
@@ -300,19 +300,19 @@ def test_a_connection_that_is_closed():
          "libvirt on node07: internal error: unable to execute QEMU command 'migrate': two lines"),
     ],
 )  # fmt: skip
-def test_what_calls_gave_elsewhere(code, said, kind, text):
+def test_errors_seen_on_other_hosts_are_translated(code, said, kind, text):
     found = translated(made(said, code), HOST, "vm9")
     assert type(found) is kind
     assert str(found) == text.format(said=said)
     assert found.code == getattr(api(), code)
 
 
-def test_an_error_of_no_domain_in_particular():
+def test_error_without_domain_says_the_domain():
     found = translated(made("not valid: domain is not running", "VIR_ERR_OPERATION_INVALID"), HOST)
     assert str(found).startswith("the domain on node07 is in no state for that")
 
 
-def test_a_host_that_does_not_answer():
+def test_open_times_out_when_host_does_not_answer():
     assert str(silent(HOST, 45.0)) == (
         "libvirt on node07 has not answered for 45 s; look at the host, its network and its "
         "libvirtd"

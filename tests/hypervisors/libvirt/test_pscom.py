@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.mark.parametrize("answering", [3, 2])
-def test_suspend_and_resume(answering):
+def test_suspend_and_resume_wait_for_all_processes(answering):
     asked = []
 
     async def scenario():
@@ -62,7 +62,7 @@ def count(text, **options):
     return asyncio.run(process_count(runtime, spec))
 
 
-def test_counts():
+def test_process_count_accepts_numbers_and_auto():
     assert [count(text) for text in (None, "0", "17")] == [0, 0, 17]
     for text in ("", "-1", "many", "1e3", "9999999"):
         with pytest.raises(HypervisorError, match="pscom-hook-procs is a count or auto"):
@@ -78,7 +78,7 @@ def test_counts():
         (None, "there is no program ssh; install it"),
     ],
 )
-def test_processes_that_cannot_be_counted(tmp_path, monkeypatch, ssh, why):
+def test_process_count_explains_failures_of_ssh(tmp_path, monkeypatch, ssh, why):
     """The laboratory's tests count them in earnest."""
     if ssh is not None:
         (tmp_path / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")

@@ -31,7 +31,7 @@ from tests.support.migfra.scripted import Scripted
 # Steps
 
 
-def test_the_last_step_is_taken_back_first():
+def test_undo_runs_steps_in_reverse_order():
     done = []
 
     async def step(what, error=None):
@@ -122,7 +122,7 @@ def raising(error):
     return move
 
 
-def test_all_is_put_back_when_the_move_fails(run_scenario):
+def test_failed_move_reattaches_devices_and_resumes_pscom(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         assert await undoing.failed() == (
@@ -136,7 +136,7 @@ def test_all_is_put_back_when_the_move_fails(run_scenario):
     run_scenario(scenario)
 
 
-def test_the_longest_downtime_is_taken_back(run_scenario):
+def test_failed_move_resets_downtime(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(HypervisorError("no route to node02"))
         await undoing.failed()
@@ -147,7 +147,7 @@ def test_the_longest_downtime_is_taken_back(run_scenario):
     run_scenario(scenario, max_downtime=100)
 
 
-def test_one_that_was_paused_for_it_runs_on(run_scenario):
+def test_failed_move_resumes_domain_that_it_paused(run_scenario):
     async def scenario(undoing):
         async def paused():
             undoing.domain.state_now = [PAUSED, 1]
@@ -162,7 +162,7 @@ def test_one_that_was_paused_for_it_runs_on(run_scenario):
     run_scenario(scenario)
 
 
-def test_one_that_was_paused_before_stays_so(run_scenario):
+def test_failed_move_keeps_domain_paused_that_was_paused(run_scenario):
     async def scenario(undoing):
         undoing.domain.state_now = [PAUSED, 1]
         undoing.move = raising(HypervisorError("not finished"))
@@ -172,7 +172,7 @@ def test_one_that_was_paused_before_stays_so(run_scenario):
     run_scenario(scenario)
 
 
-def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(run_scenario):
+def test_undo_reports_failures_and_continues(run_scenario):
     async def scenario(undoing):
         undoing.domain.refuses["attach"] = refusal("INTERNAL_ERROR", "no")
         undoing.pscom["resume"] = HypervisorError("2 of 3 have answered")
@@ -187,7 +187,7 @@ def test_what_cannot_be_put_back_is_told_and_the_rest_is_done(run_scenario):
     run_scenario(scenario)
 
 
-def test_a_device_that_is_lost_is_told(run_scenario):
+def test_undo_reports_device_that_another_domain_took(run_scenario):
     """Another domain has got the first one meanwhile; the second one keeps its place."""
 
     async def scenario(undoing):
@@ -206,7 +206,7 @@ def test_a_device_that_is_lost_is_told(run_scenario):
     run_scenario(scenario)
 
 
-def test_only_what_was_begun_is_put_back(run_scenario):
+def test_failed_prepare_undoes_only_its_steps(run_scenario):
     async def scenario(undoing):
         undoing.pscom["suspend"] = HypervisorError("0 of 3 have answered")
         assert await undoing.failed() == (
@@ -217,7 +217,7 @@ def test_only_what_was_begun_is_put_back(run_scenario):
     run_scenario(scenario)
 
 
-def test_nothing_is_put_back_when_nothing_was_begun(run_scenario):
+def test_failed_check_undoes_nothing(run_scenario):
     async def scenario(undoing):
         undoing.destination.kind = "Xen"
         assert await undoing.failed() == (
@@ -228,7 +228,7 @@ def test_nothing_is_put_back_when_nothing_was_begun(run_scenario):
     run_scenario(scenario)
 
 
-def test_a_cancellation_is_told_as_one(run_scenario):
+def test_cancelled_move_raises_task_cancelled(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(TaskCancelledError())
         assert await undoing.failed(TaskCancelledError) == "cancelled; vm1 runs on node01"
@@ -237,7 +237,7 @@ def test_a_cancellation_is_told_as_one(run_scenario):
     run_scenario(scenario)
 
 
-def test_a_mistake_of_ours_is_put_right_as_well(run_scenario):
+def test_unexpected_error_is_undone(run_scenario):
     async def scenario(undoing):
         undoing.move = raising(ZeroDivisionError("by zero"))
         assert await undoing.failed() == (
@@ -248,7 +248,7 @@ def test_a_mistake_of_ours_is_put_right_as_well(run_scenario):
     run_scenario(scenario)
 
 
-def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(run_scenario):
+def test_domain_that_may_run_elsewhere_is_not_touched(run_scenario):
     async def scenario(undoing):
         async def gone():
             undoing.source.is_there = False
@@ -262,7 +262,7 @@ def test_what_may_be_elsewhere_is_not_touched_and_not_tried_again(run_scenario):
     run_scenario(scenario)
 
 
-def test_what_is_wrong_there_is_told_and_not_undone(run_scenario):
+def test_problems_after_arrival_are_reported_and_not_undone(run_scenario):
     async def scenario(undoing):
         async def moved():
             undoing.destination.add(undoing.source.domains.pop("vm1"))
@@ -288,7 +288,7 @@ def test_what_is_wrong_there_is_told_and_not_undone(run_scenario):
     ("kind", "tries"),
     [(HypervisorError, 3), (FinalError, 1), (ArrivedError, 1), (TaskCancelledError, 1)],
 )
-def test_what_is_tried_again(tmp_path, kind, tries):
+def test_daemon_retries_only_errors_that_allow_it(tmp_path, kind, tries):
 
     async def main():
         async with Bench(tmp_path) as bench:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.without_libvirt
 CONFIGURATION = "hypervisor: {type: libvirt, driver: qemu, transport: ssh, nodes: [a, b]}"
 
 
-def test_the_line_that_installs_it(monkeypatch):
+def test_open_names_command_that_installs_libvirt(monkeypatch):
     monkeypatch.setitem(sys.modules, "libvirt", None)
     monkeypatch.setattr(api, "_loaded", None)
     configuration = read_configuration(f"hostname: a\n{CONFIGURATION}")
@@ -21,6 +21,6 @@ def test_the_line_that_installs_it(monkeypatch):
         asyncio.run(hypervisor.open())
 
 
-def test_options_that_nobody_knows():
+def test_unknown_transport_is_refused_without_libvirt():
     with pytest.raises(ValueError, match="transport"):
         read_configuration(CONFIGURATION.replace("ssh", "carrier-pigeon"))

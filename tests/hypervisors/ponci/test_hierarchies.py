@@ -52,7 +52,7 @@ CGROUP = Path("/sys/fs/cgroup")
     ],
     ids=["v2", "v1", "hybrid", "hybrid with all in v2", "one tree of v1", "container"],
 )
-def test_the_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
+def test_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
     assert find_hierarchy(parse_mounts(mountinfo), lambda mount: controllers) == found
 
 
@@ -72,7 +72,7 @@ def test_the_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
         ),
     ],
 )
-def test_what_is_missing_is_told(mountinfo, words):
+def test_missing_controller_is_named(mountinfo, words):
     with pytest.raises(HypervisorError, match=words):
         find_hierarchy(parse_mounts(mountinfo), lambda mount: NONE)
 
@@ -81,21 +81,21 @@ def test_what_is_missing_is_told(mountinfo, words):
     ("text", "numbers"),
     [("", set()), ("\n", set()), ("0\n", {0}), ("0-3,7", {0, 1, 2, 3, 7}), ("5,9-10", {5, 9, 10})],
 )
-def test_lists(text, numbers):
+def test_id_list_is_parsed(text, numbers):
     assert parse_id_list(text) == numbers
     assert format_id_list(numbers) == text.strip()
 
 
 @given(st.sets(st.integers(0, 200)))
-def test_every_list_reads_back(numbers):
+def test_every_id_list_reads_back(numbers):
     assert parse_id_list(format_id_list(numbers)) == numbers
 
 
-def test_the_shortest_list():
+def test_id_list_is_written_with_ranges():
     assert format_id_list([3, 1, 2, 2, 9]) == "1-3,9"
 
 
-def test_a_kernel_that_cannot_freeze_by_v2(tmp_path):
+def test_freeze_is_refused_by_kernel_without_v2_freezer(tmp_path):
     """Such as Linux 5.1; the files of a group are played here."""
     group = tmp_path / "vm1"
     group.mkdir()

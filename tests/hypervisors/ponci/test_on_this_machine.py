@@ -12,5 +12,5 @@ pytestmark = pytest.mark.cgroups
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_here(check):
+def test_check_on_this_machine(check):
     run_check(check)

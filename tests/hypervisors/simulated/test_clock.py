@@ -13,7 +13,7 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import Context
 
 
-def test_time_leaps_to_what_is_due():
+def test_virtual_time_advances_to_next_timer():
     async def main():
         order = []
 
@@ -27,7 +27,7 @@ def test_time_leaps_to_what_is_due():
     assert run_virtual(main()) == [(0.5, 0.5), (3600, 3600), (86_400, 86_400)]
 
 
-def test_what_runs_in_threads_takes_no_time():
+def test_executor_calls_take_no_virtual_time():
     async def main():
         before = threading.get_ident()
         assert await asyncio.to_thread(threading.get_ident) == before
@@ -38,7 +38,7 @@ def test_what_runs_in_threads_takes_no_time():
     assert run_virtual(main()) == 0
 
 
-def test_a_message_from_another_thread_arrives():
+def test_virtual_loop_receives_calls_from_other_threads():
     async def main():
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
@@ -49,7 +49,7 @@ def test_a_message_from_another_thread_arrives():
     assert run_virtual(main()) == 0
 
 
-def test_a_clock_passes_faster():
+def test_clock_runs_at_its_speed():
     async def main():
         clock = Clock(wall_time(), speed=60)
         await clock.sleep(120)

@@ -17,7 +17,7 @@ from fastlib.migfra.virt.precopy import MIB
 from tests.support.migfra.simulation import GIB, cluster_of
 
 
-def test_a_cluster_in_a_file_is_made_once(tmp_path):
+def test_cluster_in_file_is_created_once(tmp_path):
     file = tmp_path / "cluster"
     description = cluster_of(("vm1", "a"), seed=7)
     with Cluster(description, file) as one, Cluster(None, file) as two:
@@ -28,7 +28,7 @@ def test_a_cluster_in_a_file_is_made_once(tmp_path):
         assert [host.name for host in three.hosts()] == ["a", "b", "c"]
 
 
-def test_what_is_no_cluster(tmp_path):
+def test_open_refuses_what_is_no_cluster(tmp_path):
     (tmp_path / "text").write_text("This is no database, and long enough not to be empty." * 20)
     with pytest.raises(ClusterError, match="is no simulated cluster"):
         Cluster(cluster_of(), tmp_path / "text")
@@ -40,14 +40,14 @@ def test_what_is_no_cluster(tmp_path):
         Cluster.named("nobody")
 
 
-def test_a_cluster_of_another_version(tmp_path):
+def test_open_refuses_cluster_of_another_version(tmp_path):
     with Cluster(cluster_of(), tmp_path / "file") as cluster:
         cluster._database.execute("UPDATE meta SET value = 99 WHERE key = 'version'")
     with pytest.raises(ClusterError, match="is a cluster of version 99"):
         Cluster(None, tmp_path / "file")
 
 
-def test_a_saved_domain_is_left_alone():
+def test_saved_domain_cannot_be_started_or_moved():
     with Cluster(cluster_of(("vm1", "a"), ("vm2", "b"), memory=GIB)) as cluster:
         begun = cluster.begin_swap(cluster.join("a"), "vm1", "a", "vm2", "b")
         assert begun.order == "save-second"
@@ -61,7 +61,7 @@ def test_a_saved_domain_is_left_alone():
         assert cluster.domain("vm2").state == "running"
 
 
-def test_a_saved_domain_whose_room_was_taken_stays_shut_off():
+def test_saved_domain_stays_shut_off_when_its_room_is_taken():
     off = ("new", "c", {"state": "shut off"})
     with Cluster(cluster_of(("vm1", "a"), ("vm2", "b"), off, memory=GIB)) as cluster:
         begun = cluster.begin_swap(cluster.join("a"), "vm1", "a", "vm2", "b")
@@ -88,12 +88,12 @@ def test_a_saved_domain_whose_room_was_taken_stays_shut_off():
         (cluster_of(links=[LinkDescription(hosts=["a", "z"], bandwidth=1)]), "two hosts"),
     ],
 )
-def test_descriptions_that_contradict_themselves(description, why):
+def test_contradicting_description_is_refused(description, why):
     with pytest.raises(ClusterError, match=why):
         Cluster(description)
 
 
-def test_migrations_share_their_way():
+def test_migrations_share_their_link():
     links = [LinkDescription(hosts=["b", "c"], bandwidth=100, duplex=False)]
     description = cluster_of(
         ("vm1", "a"), ("vm2", "a"), ("vm3", "b"), ("vm4", "b"), ("vm5", "c"),
@@ -115,7 +115,7 @@ def test_migrations_share_their_way():
         assert cluster.share(one) == 1000 * MIB
 
 
-def test_a_session_that_ends_leaves_domains_where_they_were():
+def test_end_of_session_abandons_its_migrations():
     with Cluster(cluster_of(*((f"vm{i}", "a") for i in range(4)))) as cluster:
         session = cluster.join("a")
         cluster.begin(session, "vm0", "a", "b")
@@ -142,7 +142,7 @@ def test_a_session_that_ends_leaves_domains_where_they_were():
             cluster.finish(paused)
 
 
-def test_the_checker_finds_what_must_not_be():
+def test_problems_reports_broken_invariants():
     with Cluster(cluster_of(("vm1", "a"), ("vm2", "a"))) as cluster:
         cluster.begin(cluster.join("a"), "vm1", "a", "b")
         assert cluster.problems() == []

@@ -133,7 +133,7 @@ def test_start_by_xml(transient):
         (Evacuate(destinations=["b"], vm_name="vm1"), "vm1 is not active on a: vm1 runs on b"),
     ],
 )
-def test_what_cannot_be_done_is_said(task, why):
+def test_impossible_task_is_explained(task, why):
     async def play(simulation):
         before = simulation.cluster.domains()
         method = getattr(simulation["a"], type(task).__name__.lower())
@@ -174,7 +174,7 @@ def test_stop_by_regex():
     simulated(cluster_of(("vm1", "a"), ("vm2", "a"), ("vm10", "a"), ("vm3", "b")), play)
 
 
-def test_suspend_resume_and_repin():
+def test_suspend_resume_and_repin_change_the_domain():
     async def play(simulation):
         a = simulation["a"]
         assert await a.suspend(Suspend(vm_name="vm1"), Context("a")) is None
@@ -189,7 +189,7 @@ def test_suspend_resume_and_repin():
     simulated(cluster_of(("vm1", "a")), play)
 
 
-def test_query():
+def test_query_describes_the_host():
     async def play(simulation):
         report = await simulation["a"].query(Query(), Context("a"))
         assert (report.host, report.hypervisor) == ("a", "simulated")
@@ -202,7 +202,7 @@ def test_query():
     simulated(cluster_of(("vm1", "a"), ("off", "a", {"state": "shut off"}), ("x", "b")), play)
 
 
-def test_options_are_checked_where_they_stand():
+def test_invalid_options_are_reported_with_positions():
     report = configuration.check(
         "hypervisor:\n"
         "  type: simulated\n"
@@ -245,7 +245,7 @@ def migrated(domain, parameter, source="a", **description):
     dirty_rate=st.floats(0, 900),
     working_set=st.none() | st.integers(1, 4 * GIB),
 )
-def test_alone_it_goes_as_the_model_says(memory, dirty_rate, working_set):
+def test_single_migration_matches_prediction(memory, dirty_rate, working_set):
     domain = {"memory": memory, "dirty_rate": dirty_rate, "working_set": working_set}
     seconds, progress = migrated(domain, LIVE, bandwidth=1000)
     whole = memory if working_set is None else working_set
@@ -255,7 +255,7 @@ def test_alone_it_goes_as_the_model_says(memory, dirty_rate, working_set):
     assert progress[-2].transferred == pytest.approx(predicted.transferred, abs=2)
 
 
-def test_progress_leads_to_the_end():
+def test_progress_ends_at_100_percent():
     _, progress = migrated({"dirty_rate": 100}, LIVE, bandwidth=512)
     assert progress.phases == ["prepare", "migrate", "downtime", "finish"]
     transferred = [facts.transferred for facts in progress if facts.transferred is not None]
@@ -276,28 +276,28 @@ def test_progress_leads_to_the_end():
         (live(rdma_migration=True), {"connection_bandwidth": 10}, 10.24),
     ],
 )
-def test_options_of_the_transfer(parameter, more, seconds):
+def test_transfer_options_change_duration(parameter, more, seconds):
     links = [LinkDescription(hosts=["a", "b"], bandwidth=100, **more)]
     assert migrated({}, parameter, links=links)[0] == pytest.approx(seconds)
 
 
-def test_warm_is_the_default_and_pauses_first():
+def test_warm_migration_is_default_and_pauses_first():
     _, progress = migrated({"dirty_rate": 5000}, None)
     assert progress.phases == ["prepare", "downtime", "finish"]
 
 
-def test_a_paused_domain_arrives_paused():
+def test_paused_domain_arrives_paused():
     _, progress = migrated({"state": "paused", "dirty_rate": 5000}, LIVE)
     assert progress.phases == ["prepare", "migrate", "downtime", "finish"]
     assert not any(facts.dirty_rate for facts in progress)
 
 
-def test_an_offline_migration_moves_the_definition():
+def test_offline_migration_moves_the_definition():
     seconds, progress = migrated({"state": "shut off"}, MigrateParameter(migration_type="offline"))
     assert (seconds, progress) == (0, [])
 
 
-def test_the_destination_is_pinned():
+def test_migration_pins_on_destination():
     async def play(simulation):
         measurement = TimeMeasurement()
         task = Migrate(vm_name="vm1", destination="b", parameter=live(vcpu_map=[[3]]))
@@ -308,7 +308,7 @@ def test_the_destination_is_pinned():
     simulated(cluster_of(("vm1", "a", {"dirty_rate": 100})), play)
 
 
-def test_timers_of_a_warm_migration_with_pscom():
+def test_warm_migration_with_pscom_measures_each_phase():
     async def play(simulation):
         measurement = TimeMeasurement()
         task = Migrate(
@@ -340,12 +340,12 @@ BUSY = {"dirty_rate": 1000}
         (live(max_downtime=20_000), ["prepare", "migrate", "downtime", "finish"]),
     ],
 )
-def test_help_makes_it_arrive(parameter, phases):
+def test_convergence_options_let_busy_domain_arrive(parameter, phases):
     _, progress = migrated(BUSY, parameter, bandwidth=100)
     assert progress.phases == phases
 
 
-def test_abort_at_the_timeout():
+def test_migration_aborts_at_timeout():
     async def play(simulation):
         task = Migrate(vm_name="vm1", destination="b", parameter=live(timeout=30))
         with pytest.raises(HypervisorError) as caught:
@@ -366,7 +366,7 @@ def test_abort_at_the_timeout():
 
 
 @pytest.mark.parametrize("at", [0, 0.001, 1, 7.77, 29])
-def test_cancel_leaves_the_domain_running_on_the_source(at):
+def test_cancelled_migration_leaves_domain_on_source(at):
     async def play(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(at, cancellation.cancel)
@@ -380,7 +380,7 @@ def test_cancel_leaves_the_domain_running_on_the_source(at):
     assert simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), play) <= at + 0.011
 
 
-def test_a_cancelled_evacuation_says_where_each_domain_is():
+def test_cancelled_evacuation_says_where_each_domain_is():
     async def play(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(15, cancellation.cancel)
@@ -398,7 +398,7 @@ def test_a_cancelled_evacuation_says_where_each_domain_is():
     )
 
 
-def test_after_the_switch_to_post_copy_there_is_no_way_back():
+def test_cancellation_has_no_effect_in_post_copy():
     async def play(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(35, cancellation.cancel)
@@ -433,13 +433,13 @@ def attempts(faults, count=4, task=None, **description):
     return simulated(cluster_of(("vm1", "a"), faults=faults, **description), play)
 
 
-def test_a_fault_at_some_per_cent():
+def test_fault_happens_at_its_percent():
     faults = [Fault(kind="error", task="migrate", vm_name="vm1", percent=40, times=2)]
     broken = "vm1 did not migrate to b: broken off at 40 %; vm1 runs on a"
     assert attempts(faults) == [broken, broken, "done", "done"]
 
 
-def test_faults_of_others_do_not_matter():
+def test_faults_of_other_domains_have_no_effect():
     faults = [
         Fault(kind="error", task="migrate", vm_name="vm2"),
         Fault(kind="error", task="start"),
@@ -450,7 +450,7 @@ def test_faults_of_others_do_not_matter():
     assert attempts(faults) == ["done"] * 4
 
 
-def test_chance_follows_the_seed():
+def test_random_faults_follow_the_seed():
     faults = [Fault(kind="error", task="migrate", rate=0.5, text="bad luck")]
     ends = {seed: attempts(faults, 12, seed=seed) for seed in range(4)}
     assert all(attempts(faults, 12, seed=seed) == ends[seed] for seed in ends)
@@ -458,7 +458,7 @@ def test_chance_follows_the_seed():
     assert {end for ends in ends.values() for end in ends} == {"done", "bad luck"}
 
 
-def test_an_unreachable_host_stalls_a_migration_until_it_is_back():
+def test_unreachable_host_stalls_migration_until_it_returns():
     faults = [Fault(kind="unreachable", host="b", begin=2, until=9)]
 
     async def play(simulation):
@@ -470,14 +470,14 @@ def test_an_unreachable_host_stalls_a_migration_until_it_is_back():
     assert simulated(description, play) == pytest.approx(10.24 + 7, abs=0.5)
 
 
-def test_an_unreachable_host_for_long_ends_a_migration():
+def test_long_unreachable_host_aborts_migration():
     faults = [Fault(kind="unreachable", host="b", begin=2)]
     gone = "vm1 did not migrate to b: nothing has moved for 30 s; vm1 runs on a"
     unreachable = "vm1 did not migrate to b: b is unreachable; vm1 runs on a"
     assert attempts(faults, 2, bandwidth=100) == [gone, unreachable]
 
 
-def test_a_hanging_call():
+def test_hanging_call_ends_after_its_seconds():
     faults = [Fault(kind="hang", task="suspend", seconds=600), Fault(kind="hang", task="resume")]
 
     async def play(simulation):
@@ -491,7 +491,7 @@ def test_a_hanging_call():
     simulated(cluster_of(("vm1", "a"), faults=faults), play)
 
 
-def test_the_daemons_own_faults():
+def test_faults_of_the_daemon_apply():
     async def play(simulation):
         with pytest.raises(HypervisorError, match="no electricity"):
             await simulation["a"].suspend(Suspend(vm_name="vm1"), Context("a"))
@@ -499,7 +499,7 @@ def test_the_daemons_own_faults():
     simulated(cluster_of(("vm1", "a")), play, faults=[Fault(kind="error", text="no electricity")])
 
 
-def test_post_copy_that_breaks_is_paused_at_the_destination():
+def test_broken_post_copy_pauses_domain_on_destination():
     faults = [Fault(kind="error", task="migrate", percent=99, begin=30)]
 
     async def play(simulation):
@@ -515,7 +515,7 @@ def test_post_copy_that_breaks_is_paused_at_the_destination():
 # Several at once
 
 
-def test_others_wait_for_a_migration():
+def test_other_tasks_wait_for_a_migration():
     async def play(simulation):
         async def later(method, task):
             await asyncio.sleep(1)
@@ -569,13 +569,13 @@ def pair(memory, **more):
 DONE = (("b", "running"), ("a", "running"), None)
 
 
-def test_a_swap_goes_both_ways_at_once():
+def test_swap_runs_in_both_directions_in_parallel():
     *end, seconds = swapped(pair(16))
     assert tuple(end) == DONE
     assert seconds == pytest.approx(4)
 
 
-def test_a_swap_over_a_half_duplex_link_shares_it():
+def test_swap_shares_half_duplex_link():
     links = [LinkDescription(hosts=["a", "b"], bandwidth=1024, duplex=False)]
     *end, seconds = swapped(pair(16, links=links))
     assert tuple(end) == DONE
@@ -583,13 +583,13 @@ def test_a_swap_over_a_half_duplex_link_shares_it():
 
 
 @pytest.mark.parametrize(("memory", "seconds"), [(5, 8), (4, 8)])
-def test_a_swap_without_room_saves_the_smaller(memory, seconds):
+def test_swap_without_room_saves_smaller_domain(memory, seconds):
     *end, took = swapped(pair(memory))
     assert tuple(end) == DONE
     assert took == pytest.approx(seconds, abs=0.5)
 
 
-def test_a_swap_without_any_room():
+def test_swap_fails_without_any_room():
     description = cluster_of(
         ("big", "a", {"memory": 4 * GIB}),
         ("small", "b", {"memory": 2 * GIB}),
@@ -601,7 +601,7 @@ def test_a_swap_without_any_room():
     assert error == "b has no room for big even without small"
 
 
-def test_a_swap_of_which_one_has_room():
+def test_swap_moves_domain_with_room_first():
     description = cluster_of(
         ("big", "a", {"memory": 4 * GIB}),
         ("small", "b", {"memory": 2 * GIB}),
@@ -614,7 +614,7 @@ def test_a_swap_of_which_one_has_room():
 
 @pytest.mark.parametrize("memory", [16, 5])
 @pytest.mark.parametrize("name", ["big", "small"])
-def test_a_failed_swap_leaves_both_where_they_were(memory, name):
+def test_failed_swap_leaves_both_domains_on_their_hosts(memory, name):
     fault = Fault(kind="error", task="migrate", vm_name=name, percent=40)
     big, small, error, _ = swapped(pair(memory, faults=[fault]))
     if memory == 5 and name == "small":  # it was on storage and did not migrate
@@ -624,7 +624,7 @@ def test_a_failed_swap_leaves_both_where_they_were(memory, name):
     assert error == (f"the swap failed: {name}: broken off at 40 %; big runs on a; small runs on b")
 
 
-def test_a_swap_of_which_one_has_arrived_already():
+def test_failed_swap_says_which_domain_arrived():
     fault = Fault(kind="error", task="migrate", vm_name="big", percent=75)
     big, small, error, _ = swapped(pair(16, faults=[fault]))
     assert (big, small) == (("a", "running"), ("a", "running"))
@@ -632,7 +632,7 @@ def test_a_swap_of_which_one_has_arrived_already():
 
 
 @pytest.mark.parametrize("memory", [16, 5])
-def test_a_cancelled_swap(memory):
+def test_cancelled_swap_leaves_both_domains_on_their_hosts(memory):
     async def play(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(3, cancellation.cancel)
@@ -651,7 +651,7 @@ def test_a_cancelled_swap(memory):
 @pytest.mark.parametrize(
     ("mode", "hosts"), [("auto", "bcbc"), ("compact", "bbbb"), ("scatter", "bcbc")]
 )
-def test_evacuation(mode, hosts):
+def test_evacuation_places_by_mode(mode, hosts):
     async def play(simulation):
         task = Evacuate(
             destinations=["a", "b", "c"],
@@ -670,7 +670,7 @@ def test_evacuation(mode, hosts):
     assert simulated(description, play) == hosts
 
 
-def test_an_evacuation_with_too_little_room():
+def test_evacuation_reports_domains_without_room():
     async def play(simulation):
         task = Evacuate(destinations=["b"], parameter=EvacuateParameter(overbooking=False))
         results = await simulation["a"].evacuate(task, Context("a"))
@@ -683,7 +683,7 @@ def test_an_evacuation_with_too_little_room():
     simulated(cluster_of(("vm0", "a"), ("vm1", "a"), cpus=1), play)
 
 
-def test_an_evacuation_tries_each_domain_again():
+def test_evacuation_retries_each_domain():
     faults = [
         Fault(kind="error", task="migrate", vm_name="vm1", percent=10, times=2),
         Fault(kind="error", task="migrate", vm_name="vm2", percent=10),
@@ -705,7 +705,7 @@ def test_an_evacuation_tries_each_domain_again():
     simulated(cluster_of(*((f"vm{i}", "a") for i in range(3)), faults=faults), play)
 
 
-def test_an_evacuation_of_one_domain():
+def test_evacuation_of_one_domain_moves_only_that():
     async def play(simulation):
         task = Evacuate(destinations=["b"], vm_name="vm1")
         (result,) = await simulation["a"].evacuate(task, Context("a"))
@@ -715,7 +715,7 @@ def test_an_evacuation_of_one_domain():
     simulated(cluster_of(("vm0", "a"), ("vm1", "a")), play)
 
 
-def test_an_evacuation_waits_for_those_who_leave_already():
+def test_evacuation_waits_for_migrations_in_progress():
     async def play(simulation):
         a = simulation["a"]
         _, results = await asyncio.gather(
@@ -729,7 +729,7 @@ def test_an_evacuation_waits_for_those_who_leave_already():
     simulated(cluster_of(("vm0", "a"), ("vm1", "a"), bandwidth=100), play)
 
 
-def test_stop_by_regex_tells_of_each_domain():
+def test_stop_by_regex_reports_each_domain():
     async def play(simulation):
         results = await simulation["a"].stop(Stop(regex=".*"), Context("a"))
         assert [(result.vm_name, result.details) for result in results] == [
@@ -741,7 +741,7 @@ def test_stop_by_regex_tells_of_each_domain():
     simulated(cluster_of(("vm0", "a"), ("vm1", "a"), faults=faults), play)
 
 
-def test_two_evacuations_at_once_do_not_take_the_same_room():
+def test_parallel_evacuations_do_not_share_room():
     async def play(simulation):
         task = Evacuate(destinations=["c"], parameter=EvacuateParameter(migration_type="live"))
         ends = await asyncio.gather(
@@ -759,7 +759,7 @@ def test_two_evacuations_at_once_do_not_take_the_same_room():
 # After a restart
 
 
-def test_recovery_tells_how_it_ended():
+def test_recover_reports_outcome_of_each_task():
     tasks = [
         (Start(vm_name="vm1"), Start(vm_name="off")),
         (Stop(vm_name="off"), Stop(vm_name="vm1")),
@@ -798,7 +798,7 @@ def test_recovery_tells_how_it_ended():
 
 
 @pytest.mark.parametrize("at", [0.5, 3, 12])
-def test_a_daemon_that_dies_in_mid_migration(at):
+def test_restart_during_migration_leaves_domain_on_source(at):
     async def play(simulation):
         task = Migrate(vm_name="vm1", destination="b", parameter=LIVE)
         dying = asyncio.create_task(simulation["a"].migrate(task, Context("a")))
@@ -817,7 +817,7 @@ def test_a_daemon_that_dies_in_mid_migration(at):
     simulated(cluster_of(("vm1", "a"), bandwidth=100), play)
 
 
-def test_a_host_that_is_not_in_the_cluster():
+def test_open_refuses_unknown_host():
     async def play(simulation):
         with pytest.raises(HypervisorError, match="there is no host z"):
             await simulation.open("z")
@@ -825,7 +825,7 @@ def test_a_host_that_is_not_in_the_cluster():
     simulated(cluster_of(), play)
 
 
-def test_nothing_goes_before_it_is_open():
+def test_tasks_fail_before_open():
     async def play(simulation):
         await simulation["a"].close()
         with pytest.raises(HypervisorError, match="is not open"):
@@ -834,7 +834,7 @@ def test_nothing_goes_before_it_is_open():
     simulated(cluster_of(("vm1", "a")), play)
 
 
-def test_a_long_series_is_the_same_each_time():
+def test_long_series_is_reproducible():
     """Forty domains driven round three hosts with faults by chance, twice with the same seed."""
     faults = [
         Fault(kind="error", task="migrate", rate=0.2, percent=50),

@@ -48,7 +48,7 @@ def wait_for(cluster, condition):
         assert time.monotonic() < end, domains
 
 
-def test_a_migration_of_a_killed_process_leaves_the_domain_on_its_source(cluster):
+def test_migration_of_killed_process_leaves_domain_on_source(cluster):
     with ExitStack() as stack:
         process = begin(stack, cluster.where, "a", 0.001)
         mine = [domain.name for domain in cluster.domains("a") if domain.active]
@@ -61,14 +61,14 @@ def test_a_migration_of_a_killed_process_leaves_the_domain_on_its_source(cluster
         assert cluster.host("b").used + cluster.host("c").used == 6 * GIB
 
 
-def test_processes_that_live_keep_their_migrations(cluster):
+def test_live_processes_keep_their_migrations(cluster):
     with ExitStack() as stack:
         for host in "ab":
             begin(stack, cluster.where, host, 0.001)
         wait_for(cluster, lambda domains: sum(d.migrating for d in domains) == 6)
 
 
-def test_killed_at_any_moment_every_domain_is_on_exactly_one_host(cluster):
+def test_domain_is_on_one_host_when_processes_are_killed(cluster):
     chance = random.Random(1)
     with ExitStack() as stack:
         processes = {host: begin(stack, cluster.where, host, 2000) for host in "abc"}

@@ -99,7 +99,7 @@ def run_scenario(scenario, **parameter):
     return run_virtual(main())
 
 
-def test_it_ends_by_itself():
+def test_monitor_does_nothing_when_migration_converges():
     async def scenario(watched):
         watched.sends(dirty=1)
         watched.ends_at(60)
@@ -109,7 +109,7 @@ def test_it_ends_by_itself():
     run_scenario(scenario)
 
 
-def test_a_longer_downtime():
+def test_monitor_raises_downtime_once_when_not_converging():
     async def scenario(watched):
         watched.ends_at(60)
         assert await watched.problem() is None
@@ -119,7 +119,7 @@ def test_a_longer_downtime():
 
 
 @pytest.mark.parametrize("parameter", [{}, {"max_downtime": 900}])
-def test_no_longer_downtime_than_is_allowed(parameter):
+def test_monitor_never_raises_downtime_above_its_limit(parameter):
     async def scenario(watched):
         watched.ends_at(60)
         assert await watched.problem() is None
@@ -128,7 +128,7 @@ def test_no_longer_downtime_than_is_allowed(parameter):
     run_scenario(scenario, **parameter)
 
 
-def test_a_pause():
+def test_monitor_pauses_at_timeout():
     async def scenario(watched):
         watched.ends_at(60)
         assert await watched.problem() is None
@@ -139,7 +139,7 @@ def test_a_pause():
     run_scenario(scenario, timeout=10, on_timeout="pause")
 
 
-def test_post_copy():
+def test_monitor_switches_to_post_copy_at_timeout():
     async def scenario(watched):
         watched.ends_at(60)
         assert await watched.problem() is None
@@ -151,7 +151,7 @@ def test_post_copy():
 
 
 @pytest.mark.parametrize("kind", ["live", "warm"])
-def test_the_timeout(kind):
+def test_monitor_aborts_at_timeout(kind):
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         problem = await watched.problem()
@@ -164,7 +164,7 @@ def test_the_timeout(kind):
     run_scenario(scenario, timeout=10, migration_type=kind)
 
 
-def test_it_stalls():
+def test_monitor_aborts_stalled_migration():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         problem = await watched.problem()
@@ -176,7 +176,7 @@ def test_it_stalls():
     run_scenario(scenario, moving=False)
 
 
-def test_what_moves_now_and_then_does_not_stall():
+def test_monitor_accepts_slow_progress():
     async def scenario(watched):
         for seconds in range(20, 200, 20):
             watched.loop.call_at(seconds, watched._move)
@@ -186,7 +186,7 @@ def test_what_moves_now_and_then_does_not_stall():
     run_scenario(scenario, moving=False)
 
 
-def test_a_source_that_tells_nothing_stalls():
+def test_monitor_gives_up_when_source_does_not_answer():
     """It cannot be told to abort either, so that is tried for a while, and no longer."""
 
     async def scenario(watched):
@@ -201,7 +201,7 @@ def test_a_source_that_tells_nothing_stalls():
     run_scenario(scenario)
 
 
-def test_an_abort_is_tried_until_it_is_heard():
+def test_monitor_repeats_abort_until_it_succeeds():
     """Before anything is sent, there is nothing to abort."""
 
     async def scenario(watched):
@@ -216,7 +216,7 @@ def test_an_abort_is_tried_until_it_is_heard():
     run_scenario(scenario, moving=False)
 
 
-def test_a_cancellation():
+def test_monitor_aborts_at_once_when_cancelled():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         watched.loop.call_at(7.1, watched.cancellation.cancel)
@@ -229,7 +229,7 @@ def test_a_cancellation():
     run_scenario(scenario)
 
 
-def test_a_partner_that_failed():
+def test_monitor_aborts_when_swap_partner_failed():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         watched.loop.call_at(7.1, watched.scope.cancel, "given up with its partner")
@@ -244,7 +244,7 @@ def test_a_partner_that_failed():
     ("on_timeout", "call", "words"),
     [("pause", "suspend", "pause the guest"), ("post-copy", "post-copy", "switch to post-copy")],
 )
-def test_what_keeps_failing(on_timeout, call, words):
+def test_monitor_aborts_when_its_action_keeps_failing(on_timeout, call, words):
     async def scenario(watched):
         watched.domain.refuses[call] = busy()
         watched.domain.on["abort"] = watched.ends
@@ -257,7 +257,7 @@ def test_what_keeps_failing(on_timeout, call, words):
     run_scenario(scenario, timeout=10, on_timeout=on_timeout)
 
 
-def test_what_fails_for_a_while():
+def test_monitor_repeats_action_that_fails_for_a_while():
     async def scenario(watched):
         watched.domain.refuses["suspend"] = busy()
         watched.loop.call_at(15, watched.domain.refuses.clear)
@@ -269,7 +269,7 @@ def test_what_fails_for_a_while():
     run_scenario(scenario, timeout=10, on_timeout="pause")
 
 
-def test_two_failures_with_peace_between_them_are_not_a_long_one():
+def test_failure_timer_resets_after_success():
     async def scenario(watched):
         watched.domain.refuses["downtime"] = busy()
         watched.loop.call_at(1.1, watched.sends, 1)
@@ -285,7 +285,7 @@ def test_two_failures_with_peace_between_them_are_not_a_long_one():
 # In post-copy
 
 
-def test_in_post_copy_nobody_can_go_back():
+def test_cancellation_has_no_effect_in_post_copy():
     async def scenario(watched):
         watched.loop.call_at(20, watched.cancellation.cancel)
         watched.ends_at(60)
@@ -297,7 +297,7 @@ def test_in_post_copy_nobody_can_go_back():
 
 
 @pytest.mark.parametrize("reason", [12, 13])
-def test_in_post_copy_since_before_a_restart(reason):
+def test_cancellation_has_no_effect_in_post_copy_of_an_earlier_run(reason):
     """Nobody has told the watch but libvirt, and it is cancelled before the first look."""
 
     async def scenario(watched):
@@ -312,7 +312,7 @@ def test_in_post_copy_since_before_a_restart(reason):
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_what_stalls_in_post_copy_is_left_alone(cancelled):
+def test_monitor_does_not_abort_stalled_post_copy(cancelled):
     """An abort would end the domain."""
 
     async def scenario(watched):
@@ -328,7 +328,7 @@ def test_what_stalls_in_post_copy_is_left_alone(cancelled):
     run_scenario(scenario, moving=False)
 
 
-def test_the_timeout_means_nothing_in_post_copy():
+def test_timeout_has_no_effect_in_post_copy():
     async def scenario(watched):
         watched.domain.state_now = [PAUSED, 12]
         watched.ends_at(60)
@@ -341,7 +341,7 @@ def test_the_timeout_means_nothing_in_post_copy():
 # What is told
 
 
-def test_progress():
+def test_monitor_reports_progress():
     async def scenario(watched):
         watched.sends(100, total=400, rate=50, dirty=25)
         watched.ends_at(0.3)
@@ -355,7 +355,7 @@ def test_progress():
     run_scenario(scenario, moving=False)
 
 
-def test_nothing_is_told_before_anything_is_known():
+def test_monitor_reports_nothing_before_first_statistics():
     async def scenario(watched):
         watched.domain.job = None
         watched.ends_at(1)
@@ -365,7 +365,7 @@ def test_nothing_is_told_before_anything_is_known():
     run_scenario(scenario, moving=False)
 
 
-def test_no_part_of_nothing():
+def test_progress_has_no_percent_without_total():
     async def scenario(watched):
         watched.sends(0, total=0)
         watched.ends_at(0.3)
@@ -375,7 +375,7 @@ def test_no_part_of_nothing():
     run_scenario(scenario, moving=False)
 
 
-def test_a_domain_that_is_paused_first_is_not_helped():
+def test_monitor_does_nothing_for_warm_migration():
     async def scenario(watched):
         watched.ends_at(60)
         assert await watched.problem() is None
@@ -389,7 +389,7 @@ def test_a_domain_that_is_paused_first_is_not_helped():
 
 
 @pytest.mark.parametrize("on_timeout", ["abort", "pause", "post-copy"])
-def test_saving_can_only_be_aborted(on_timeout):
+def test_saving_is_aborted_at_any_timeout(on_timeout):
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         problem = await watched.problem()
@@ -400,7 +400,7 @@ def test_saving_can_only_be_aborted(on_timeout):
     run_scenario(scenario, saving=True, timeout=10, on_timeout=on_timeout, max_downtime=2000)
 
 
-def test_saving_stalls():
+def test_saving_is_aborted_when_stalled():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         assert str(await watched.problem()) == "nothing has moved for 30 s"
@@ -408,7 +408,7 @@ def test_saving_stalls():
     run_scenario(scenario, saving=True, moving=False)
 
 
-def test_saving_is_cancelled():
+def test_saving_is_aborted_when_cancelled():
     async def scenario(watched):
         watched.domain.on["abort"] = watched.ends
         watched.loop.call_at(5, watched.cancellation.cancel)
@@ -438,7 +438,7 @@ async def awaited(watched, call):
             await await_call(watched.monitor, call)
 
 
-def test_a_call_that_returns():
+def test_await_call_returns_after_success():
     async def scenario(watched):
         call, end = call_of(watched)
         watched.loop.call_at(5, end)
@@ -447,7 +447,7 @@ def test_a_call_that_returns():
     run_scenario(scenario)
 
 
-def test_a_call_that_fails():
+def test_await_call_raises_error_of_the_call():
     async def scenario(watched):
         call, end = call_of(watched, HypervisorError("no route to node02"))
         watched.loop.call_at(5, end)
@@ -457,7 +457,7 @@ def test_a_call_that_fails():
     run_scenario(scenario)
 
 
-def test_a_call_that_fails_as_it_was_aborted():
+def test_await_call_raises_reason_of_the_abort():
     """Why it was aborted says more."""
 
     async def scenario(watched):
@@ -468,7 +468,7 @@ def test_a_call_that_fails_as_it_was_aborted():
     run_scenario(scenario, moving=False)
 
 
-def test_a_call_that_returns_in_spite_of_the_abort():
+def test_await_call_returns_when_call_succeeds_after_abort():
     async def scenario(watched):
         call, _ = call_of(watched)
         await awaited(watched, call)
@@ -477,7 +477,7 @@ def test_a_call_that_returns_in_spite_of_the_abort():
     run_scenario(scenario, moving=False)
 
 
-def test_a_call_that_does_not_return():
+def test_await_call_gives_up_when_call_does_not_return():
     async def scenario(watched):
         with pytest.raises(HypervisorError, match="nothing has moved for 30 s"):
             await awaited(watched, Future())
@@ -487,7 +487,7 @@ def test_a_call_that_does_not_return():
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_which_connection_is_lost(there):
+def test_lost_connection_names_the_right_host(there):
     """libvirt on the source says what has become of its own connection to the destination."""
 
     async def scenario(watched):
@@ -515,7 +515,7 @@ def test_which_connection_is_lost(there):
     run_scenario(scenario)
 
 
-def test_following_a_migration_that_goes_on_without_us():
+def test_follow_waits_for_end_of_the_job():
     async def scenario(watched):
         def over():
             watched.domain.job = None
@@ -530,7 +530,7 @@ def test_following_a_migration_that_goes_on_without_us():
 
 
 @pytest.mark.parametrize("gone", [10, 40])
-def test_following_waits_for_a_source_that_is_away_for_a_while(gone):
+def test_follow_waits_for_unreachable_source_for_a_while(gone):
     async def scenario(watched):
         def away(is_there):
             watched.source.is_there = is_there

@@ -64,7 +64,7 @@ def place(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["frozen meanwhile", "freezing still"])
-def test_while_a_domain_freezes(place, tmp_path, end):
+def test_daemon_killed_during_freeze_recovers_the_task(place, tmp_path, end):
     migfra, scheduler, trees = place
     with Stuck() as stuck, Counter(tmp_path) as counter:
         assert scheduler.do(Start(vm_name="vm1"), "start").status == "success"

@@ -98,13 +98,13 @@ def keys(**parameters):
     }
 
 
-def test_every_option_has_a_probe():
+def test_every_option_has_a_test_value():
     assert set(PROBES) == set(MigrateParameter.__struct_fields__)
 
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 @pytest.mark.parametrize("field", sorted(MigrateParameter.__struct_fields__))
-def test_no_option_is_ignored(migrate_arguments, field, mode):
+def test_every_option_has_an_effect(migrate_arguments, field, mode):
     """Each changes the order, or what is decided on the way, or what is done around it."""
 
     def effects(**parameter):
@@ -128,7 +128,7 @@ def test_no_option_is_ignored(migrate_arguments, field, mode):
 @pytest.mark.parametrize("kind", ["live", "warm", "offline", None])
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
-def test_kinds(migrate_arguments, kind, persistent, mode):
+def test_migration_type_sets_flags(migrate_arguments, kind, persistent, mode):
     arguments = migrate_arguments(
         task_of(migration_type=kind), persistent=persistent, migration=mode
     )
@@ -172,13 +172,13 @@ def test_kinds(migrate_arguments, kind, persistent, mode):
         ({"rdma_migration": False}, set(), {}),
     ],
 )
-def test_options(migrate_arguments, parameter, flags, parameters):
+def test_option_sets_flags_and_parameters(migrate_arguments, parameter, flags, parameters):
     arguments = migrate_arguments(task_of(**parameter))
     assert named(arguments.flags) == PERSISTENT | PEER | flags
     assert arguments.parameters == keys(**parameters)
 
 
-def test_all_at_once(migrate_arguments):
+def test_all_options_combine(migrate_arguments):
     arguments = migrate_arguments(
         task_of(
             migration_type="live",
@@ -207,7 +207,7 @@ def test_all_at_once(migrate_arguments):
     assert arguments.destination_uri == "qemu+tcp://node02/system"
 
 
-def test_offline_moves_only_the_definition(migrate_arguments):
+def test_offline_migration_ignores_transfer_options(migrate_arguments):
     """No memory is sent, so nothing is said of how."""
     parameter = {**PROBES, "migration_type": "offline", "swap_with": None}
     arguments = migrate_arguments(task_of(**parameter), migration_host="<host>-mig")
@@ -215,7 +215,7 @@ def test_offline_moves_only_the_definition(migrate_arguments):
     assert arguments.parameters == {}
 
 
-def test_another_network_for_memory(migrate_arguments):
+def test_migration_host_sets_uri_for_memory(migrate_arguments):
     arguments = migrate_arguments(task_of(), migration_host="<host>-mig")
     assert arguments.parameters == keys(URI="tcp://node02-mig")
 
@@ -235,7 +235,7 @@ class Performing:
 
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
-def test_who_is_asked(migrate_arguments, mode):
+def test_migration_mode_selects_call_of_libvirt(migrate_arguments, mode):
     arguments = migrate_arguments(task_of(bandwidth_limit=5), migration=mode)
     source, destination = Performing(), object()
     _perform(source, "vm1", arguments, destination)
@@ -264,7 +264,7 @@ def test_who_is_asked(migrate_arguments, mode):
          "compression xbzrle does not go with parallel-connections"),
     ],
 )  # fmt: skip
-def test_refusals(parameter, why):
+def test_contradicting_options_are_refused(parameter, why):
     spec = MigrationSpec.from_task(task_of(**parameter), FakeHosts().runtime.host)
     with pytest.raises(HypervisorError, match=why):
         check_parameter(spec)
@@ -281,5 +281,5 @@ def test_refusals(parameter, why):
         {"compression": "xbzrle"},
     ],
 )
-def test_what_is_not_refused(parameter):
+def test_compatible_options_are_accepted(parameter):
     check_parameter(MigrationSpec.from_task(task_of(**parameter), FakeHosts().runtime.host))

@@ -74,7 +74,7 @@ def run_scenario(scenario, path, **parameter):
 
 
 @pytest.mark.parametrize("persistent", [True, False])
-def test_there(tmp_path, persistent):
+def test_domain_is_saved_and_restored_on_destination(tmp_path, persistent):
     async def scenario(storing):
         await storing.save()
         assert storing.path.exists()
@@ -90,7 +90,7 @@ def test_there(tmp_path, persistent):
     run_scenario(scenario, tmp_path, persistent=persistent)
 
 
-def test_one_that_was_paused_stays_so(tmp_path):
+def test_paused_domain_is_restored_paused(tmp_path):
     async def scenario(storing):
         await storing.save()
         await storing.migration.restore_on_destination()
@@ -99,7 +99,7 @@ def test_one_that_was_paused_stays_so(tmp_path):
     run_scenario(scenario, tmp_path, was_running=False)
 
 
-def test_it_is_pinned_before_it_runs(tmp_path):
+def test_domain_is_pinned_before_it_runs(tmp_path):
     async def scenario(storing):
         await storing.save()
         storing.forget()
@@ -110,7 +110,7 @@ def test_it_is_pinned_before_it_runs(tmp_path):
     run_scenario(scenario, tmp_path, vcpu_map=[[1], [2, 3]])
 
 
-def test_and_back_here(tmp_path):
+def test_domain_is_restored_on_source(tmp_path):
     async def scenario(storing):
         await storing.save()
         assert await storing.migration.restore_on_source() == ["vm1 runs on node01"]
@@ -123,7 +123,7 @@ def test_and_back_here(tmp_path):
 # Saving
 
 
-def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+def test_existing_file_is_not_overwritten(tmp_path):
     async def scenario(storing):
         storing.path.write_text("somebody's memory")
         with pytest.raises(HypervisorError) as caught:
@@ -139,7 +139,7 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_save_that_fails_leaves_it_where_it_is(tmp_path):
+def test_failed_save_leaves_domain_on_source(tmp_path):
     async def scenario(storing):
         storing.domain.refuses["save"] = refusal("OPERATION_FAILED", "no space left")
         with pytest.raises(HypervisorError) as caught:
@@ -152,7 +152,7 @@ def test_a_save_that_fails_leaves_it_where_it_is(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_half_a_file_is_not_a_domain_that_is_saved(tmp_path):
+def test_incomplete_file_does_not_count_as_saved(tmp_path):
     async def scenario(storing):
         def half():
             storing.path.write_text("half")
@@ -167,7 +167,7 @@ def test_half_a_file_is_not_a_domain_that_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_a_save_that_came_about_all_the_same(tmp_path, cancelled):
+def test_save_counts_when_call_failed_but_domain_is_saved(tmp_path, cancelled):
     async def scenario(storing):
         def lost():
             storing.path.write_text("vm1")
@@ -202,7 +202,7 @@ async def restoring_fails(storing):
     return str(caught.value)
 
 
-def test_what_is_not_active_there_is_restored_here(tmp_path):
+def test_failed_restore_restores_on_source(tmp_path):
     async def scenario(storing):
         storing.destination.refuses["restore"] = broken()
         text = await restoring_fails(storing)
@@ -217,7 +217,7 @@ def test_what_is_not_active_there_is_restored_here(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_the_destination_is_asked_before_anything_else_is_done(tmp_path):
+def test_failed_restore_counts_when_domain_is_active_on_destination(tmp_path):
     """It has come there in spite of the error, so it has arrived, and runs nowhere else."""
 
     async def scenario(storing):
@@ -237,7 +237,7 @@ def test_the_destination_is_asked_before_anything_else_is_done(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_call_that_is_late_is_waited_for(tmp_path):
+def test_restore_waits_for_late_call(tmp_path):
     """Not active at the first look, and active at the second."""
 
     async def scenario(storing):
@@ -252,7 +252,7 @@ def test_a_call_that_is_late_is_waited_for(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_what_is_still_being_restored_is_waited_for(tmp_path):
+def test_restore_waits_for_job_in_progress(tmp_path):
     async def scenario(storing):
         await storing.save()
         storing.forget()
@@ -275,7 +275,7 @@ def test_what_is_still_being_restored_is_waited_for(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_destination_that_is_gone_keeps_the_file(tmp_path):
+def test_unreachable_destination_keeps_the_file(tmp_path):
     """It may run there, so it is not restored here."""
 
     async def scenario(storing):
@@ -297,7 +297,7 @@ def test_a_destination_that_is_gone_keeps_the_file(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_it_can_be_restored_nowhere(tmp_path):
+def test_error_names_file_when_no_host_restores_it(tmp_path):
     async def scenario(storing):
         storing.destination.refuses["restore"] = broken()
         storing.source.refuses["restore"] = broken()
@@ -312,7 +312,7 @@ def test_it_can_be_restored_nowhere(tmp_path):
     run_scenario(scenario, tmp_path)
 
 
-def test_here_in_spite_of_an_error(tmp_path):
+def test_restore_on_source_counts_when_domain_is_active_despite_error(tmp_path):
     async def scenario(storing):
         def restored_all_the_same():
             storing.domain.state_now = [RUNNING, 3]
@@ -337,7 +337,7 @@ def undeletable(monkeypatch):
     monkeypatch.setattr(Path, "unlink", unlink)
 
 
-def test_a_file_that_cannot_be_removed_is_told(tmp_path, undeletable):
+def test_error_names_file_that_cannot_be_removed(tmp_path, undeletable):
     async def scenario(storing):
         await storing.save()
         with pytest.raises(ArrivedError) as caught:
@@ -349,7 +349,7 @@ def test_a_file_that_cannot_be_removed_is_told(tmp_path, undeletable):
     run_scenario(scenario, tmp_path)
 
 
-def test_a_file_that_cannot_be_removed_is_told_here_as_well(tmp_path, undeletable):
+def test_restore_on_source_names_file_that_cannot_be_removed(tmp_path, undeletable):
     async def scenario(storing):
         await storing.save()
         assert await storing.migration.restore_on_source() == [
@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_removed_is_told_here_as_well(tmp_path, undeletabl
     run_scenario(scenario, tmp_path)
 
 
-def test_a_definition_that_cannot_move_is_told(tmp_path):
+def test_error_names_definition_that_cannot_move(tmp_path):
     async def scenario(storing):
         await storing.save()
         storing.destination.refuses["define"] = broken()

@@ -1,0 +1,293 @@
+"""Where the domain of a failed migration is, for every pair of answers of both hosts.
+
+Each test compares whole decisions, with each word of their notes.
+"""
+
+import itertools
+
+import pytest
+
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
+from fastlib.migfra.hypervisors.libvirt.migration.reconcile_decision import (
+    WAIT,
+    Decision,
+    MigrationFacts,
+    decide,
+)
+
+
+def active(state, reason=0, **facts):
+    return DomainState(known=True, active=True, **{state: True}, reason=reason, **facts)
+
+
+GONE = DomainState()
+OFF = DomainState(known=True)
+RUNS = active("running", 1)
+AGAIN = active("running", 6)  # it was paused for the switch-over, and runs again
+SENDS = active("running", 1, migrating=True)
+HALF = active("paused", 2)  # it is paused since the switch-over
+USER = active("paused", 1)
+SPLIT = active("paused", 12)
+BROKEN = active("paused", 13)
+ARRIVES = active("paused", 2, migrating=True)
+STARTS = active("paused", 11)
+ARRIVED = active("running", 2)
+FETCHES = active("running", 10, migrating=True)
+TORN = active("running", 11)
+FAULTY = active("paused", 5)  # by an error of its disk, so it has run
+SLEEPS = active("paused", 0)
+CRASHED = DomainState(known=True, active=True, state="crashed", reason=1)
+STATES = {
+    "none": None, "gone": GONE, "off": OFF, "runs": RUNS, "again": AGAIN, "sends": SENDS,
+    "half": HALF, "user": USER, "split": SPLIT, "broken": BROKEN, "arrives": ARRIVES,
+    "starts": STARTS, "arrived": ARRIVED, "fetches": FETCHES, "torn": TORN, "faulty": FAULTY,
+    "sleeps": SLEEPS, "crashed": CRASHED,
+}  # fmt: skip
+IN_POST_COPY = (FETCHES, TORN)
+WHOLE = (RUNS, AGAIN, SENDS, ARRIVED)
+"""Running with all of its memory."""
+NEVER_RAN = (HALF, ARRIVES, STARTS)
+"""Paused on the destination for a reason of those that arrive."""
+
+STALE_SOURCE = (
+    "a copy that is paused on {source} ran there meanwhile and is stale; destroy it there once "
+    "nothing of it is needed"
+)
+PERHAPS_THERE = (
+    "it may run on {destination} as well, which cannot be asked; look there before it is reached "
+    "again"
+)
+COPY_THERE = "{destination} has a copy of it, too; look there, and destroy what is stale"
+COPY_HERE = "whether {source} has a copy of it cannot be asked; look there"
+DIVIDED = (
+    "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
+    "neither, mend the link, and go on with virsh migrate --postcopy-resume"
+)
+ENDED_THERE = (
+    "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
+    "so it was not let go on"
+)
+UNDER_WAY = "its migration is under way all the same"
+ARRIVING = "{destination} has begun to receive it, and does not end"
+
+
+def wait_for(place, note=None):
+    """Wait for a better answer, and without one take this."""
+    return WAIT, Decision(place, note=note)
+
+
+def at_once(place, note=None):
+    """The decision is final with the first answer."""
+    return (Decision(place, note=note),) * 2
+
+
+def do_at_once(place, action):
+    """The action needs no waiting."""
+    return (Decision(place, final=False, action=action),) * 2
+
+
+def do_at_last(place, action):
+    """The action waits until there is no time left."""
+    return WAIT, Decision(place, final=False, action=action)
+
+
+def expected(source, destination, facts):
+    """The decisions before and after the deadline, written down a second time as one table."""
+    there = destination
+    if source is None:
+        if there is None or not there.running:
+            return wait_for("unknown")
+        return wait_for("unknown", DIVIDED) if there in IN_POST_COPY else (
+            wait_for("destination", COPY_HERE)
+        )  # fmt: skip
+    if source in (GONE, OFF):
+        if there is None:
+            return wait_for("unknown")
+        if there in (GONE, OFF):
+            return at_once("nowhere")
+        if there in NEVER_RAN:
+            return wait_for("unknown", ARRIVING)
+        return wait_for("unknown", DIVIDED) if there in IN_POST_COPY else at_once("destination")
+    if source in (SPLIT, BROKEN):
+        return wait_for(
+            *(("destination", STALE_SOURCE) if there in WHOLE else ("unknown", DIVIDED))
+        )
+    if source in (SENDS, ARRIVES, FETCHES):
+        return wait_for("unknown", UNDER_WAY)
+    if source is HALF:
+        if there is None:
+            return wait_for("unknown")
+        if there is OFF and not facts.known_on_destination:
+            return wait_for("unknown", ENDED_THERE)
+        if there in (GONE, OFF):
+            if facts.was_running:
+                return do_at_once("source", "resume source")
+            return at_once("source")
+        if there in NEVER_RAN:
+            return do_at_last("source", "end destination")
+        if there in IN_POST_COPY:
+            return wait_for("unknown", DIVIDED)
+        return do_at_once("destination", "end source")
+    never_ran = there in NEVER_RAN or (there is USER and facts.arrives_paused)
+    if source.running:
+        if there is None:
+            return wait_for("source", PERHAPS_THERE) if source is AGAIN else at_once("source")
+        if there in (GONE, OFF):
+            return at_once("source")
+        if never_ran:
+            return do_at_last("source", "end destination")
+        if source is AGAIN and there.running:
+            return do_at_once("destination", "pause source")
+        return wait_for("both", COPY_THERE)
+    if there is None:
+        return wait_for("source", PERHAPS_THERE)
+    if there in (GONE, OFF):
+        return at_once("source")
+    if never_ran:
+        return do_at_last("source", "end destination")
+    return at_once("destination", STALE_SOURCE) if there.running else wait_for("both", COPY_THERE)
+
+
+FACTS = [
+    MigrationFacts(was_running=running, known_on_destination=known, arrives_paused=paused)
+    for running, known, paused in itertools.product((True, False), repeat=3)
+]
+
+
+@pytest.mark.parametrize("source", STATES)
+def test_decision_for_each_pair_of_states_and_facts(source):
+    for destination, facts in itertools.product(STATES, FACTS):
+        now, at_last = expected(STATES[source], STATES[destination], facts)
+        found = decide(STATES[source], STATES[destination], facts)
+        assert found == now, (destination, facts)
+        found = decide(STATES[source], STATES[destination], facts, last=True)
+        assert found == at_last, (destination, facts)
+
+
+def test_decision_waits_by_default():
+    assert Decision("unknown", final=False, action=None, note=None) == WAIT
+    assert decide(None, None) == WAIT
+    assert MigrationFacts() == MigrationFacts(
+        was_running=True, known_on_destination=False, arrives_paused=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "now", "at_last"),
+    [
+        # It never stopped on the source.
+        (RUNS, GONE, "source", "source"),
+        (RUNS, None, "source", "source"),
+        (RUNS, OFF, "source", "source"),
+        (RUNS, ARRIVES, "wait", "end destination"),
+        (RUNS, STARTS, "wait", "end destination"),
+        (RUNS, ARRIVED, "wait", "both"),
+        (RUNS, FAULTY, "wait", "both"),
+        # It had stopped there, so that it may have run on the destination.
+        (AGAIN, GONE, "source", "source"),
+        (AGAIN, OFF, "source", "source"),
+        (AGAIN, None, "wait", "source, perhaps there"),
+        (AGAIN, ARRIVES, "wait", "end destination"),
+        (AGAIN, ARRIVED, "pause source", "pause source"),
+        (AGAIN, FAULTY, "wait", "both"),
+        # It is still moving.
+        (SENDS, ARRIVES, "wait", "unknown"),
+        (SENDS, ARRIVED, "wait", "unknown"),
+        (SENDS, GONE, "wait", "unknown"),
+        (SENDS, None, "wait", "unknown"),
+        # The source has nothing of it.
+        (GONE, ARRIVED, "destination", "destination"),
+        (OFF, ARRIVED, "destination", "destination"),
+        (GONE, USER, "destination", "destination"),
+        (GONE, ARRIVES, "wait", "unknown"),
+        (GONE, FETCHES, "wait", "unknown, split"),
+        (GONE, TORN, "wait", "unknown, split"),
+        (GONE, GONE, "nowhere", "nowhere"),
+        (GONE, None, "wait", "unknown"),
+        # The source cannot be asked.
+        (None, ARRIVED, "wait", "destination, perhaps here"),
+        (None, TORN, "wait", "unknown, split"),
+        (None, ARRIVES, "wait", "unknown"),
+        (None, GONE, "wait", "unknown"),
+        (None, None, "wait", "unknown"),
+        # It stands still on the source since the switch-over.
+        (HALF, ARRIVED, "end source", "end source"),
+        (HALF, FAULTY, "end source", "end source"),
+        (HALF, USER, "end source", "end source"),
+        (HALF, FETCHES, "wait", "unknown, split"),
+        (HALF, GONE, "resume source", "resume source"),
+        (HALF, OFF, "wait", "unknown, ended there"),
+        (HALF, None, "wait", "unknown"),
+        (HALF, ARRIVES, "wait", "end destination"),
+        # It is paused for another reason.
+        (USER, GONE, "source", "source"),
+        (USER, None, "wait", "source, perhaps there"),
+        (USER, ARRIVES, "wait", "end destination"),
+        (USER, ARRIVED, "destination, stale here", "destination, stale here"),
+        (USER, USER, "wait", "both"),
+        # Post-copy.
+        (SPLIT, ARRIVED, "wait", "destination, stale here"),
+        (SPLIT, FETCHES, "wait", "unknown, split"),
+        (BROKEN, TORN, "wait", "unknown, split"),
+        (SPLIT, None, "wait", "unknown, split"),
+    ],
+)
+def test_decision_by_table(source, destination, now, at_last):
+    for last, expected in ((False, now), (True, at_last)):
+        decision = decide(source, destination, last=last)
+        outcome = decision.action or (decision.place if decision.final else "wait")
+        what, _, note = expected.partition(", ")  # the note is one of NOTES
+        assert outcome == what
+        assert not (last and outcome == "wait")
+        if note and decision.final:
+            assert decision.note == NOTES[note]
+
+
+NOTES = {
+    "perhaps there": PERHAPS_THERE,
+    "perhaps here": COPY_HERE,
+    "stale here": STALE_SOURCE,
+    "split": DIVIDED,
+    "ended there": ENDED_THERE,
+}
+
+
+@pytest.mark.parametrize("arrives_paused", [False, True])
+@pytest.mark.parametrize("destination", STATES.values())
+@pytest.mark.parametrize("source", STATES.values())
+def test_no_action_destroys_a_copy_that_may_have_run(source, destination, arrives_paused):
+    facts = MigrationFacts(arrives_paused=arrives_paused)
+    for last in (False, True):
+        action = decide(source, destination, facts, last=last).action
+        if action == "end destination":
+            assert destination.paused
+            assert destination.reason in ({1, 2, 11} if arrives_paused else {2, 11})
+            assert source.active
+            assert not source.migrating
+        elif action == "end source":
+            assert (source.paused, source.reason, source.migrating) == (True, 2, False)
+            assert destination.active
+        elif action == "resume source":
+            assert (source.paused, source.reason, source.migrating) == (True, 2, False)
+            assert destination == GONE
+        elif action == "pause source":
+            assert source == AGAIN
+            assert destination.running
+        else:
+            assert action is None
+
+
+def test_domain_that_was_paused_is_not_resumed():
+    decision = decide(HALF, GONE, MigrationFacts(was_running=False))
+    assert (decision.action, decision.place) == (None, "source")
+
+
+def test_copy_that_arrives_paused_is_destroyed():
+    facts = MigrationFacts(arrives_paused=True)
+    for source in (RUNS, AGAIN, USER):
+        assert decide(source, USER, facts, last=True).action == "end destination"
+        assert decide(source, USER, MigrationFacts(), last=True).action is None
+
+
+def test_earlier_definition_on_destination_allows_resume():
+    assert decide(HALF, OFF, MigrationFacts(known_on_destination=True)).action == "resume source"
