@@ -1,6 +1,6 @@
 """Whether a migration can come to a good end: what both hosts are asked, and what is refused.
 
-Where libvirt's driver `test` can show it, it does; other kinds of hosts are played (see played.py).
+Where libvirt's driver `test` can show it, it does; other hosts are fakes (see fake_libvirt.py).
 """
 
 import asyncio
@@ -102,7 +102,7 @@ def test_check_refuses_unsuitable_domains_and_hosts(tmp_path, here, there, param
         check_with_test_driver(tmp_path, here, there, **parameter)
 
 
-# By hosts that are played
+# By fake hosts
 
 
 def check(hosts, **parameter):

@@ -1,6 +1,6 @@
 """PCI devices of the host and shared memory: given to a domain, taken away, and given back.
 
-The hosts are played (see played.py), as no machine of the tests has a device to pass through.
+The hosts are fakes (see fake_libvirt.py), as no machine of the tests has a device to pass through.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -20,9 +20,9 @@ from tests.support.libvirt.pci_devices import (
     SECOND,
     SHMEM,
     THIRD,
-    host_of,
-    places,
-    taken_by,
+    attach_to_other_domain,
+    host_addresses,
+    host_with_devices,
 )
 
 CARD = PciId(vendor=0x15B3, device=0x1004)
@@ -57,30 +57,30 @@ def only(found):
 
 
 def test_attach_takes_first_free_device_of_the_kind():
-    host = host_of(FIRST, SECOND, THIRD)
-    taken_by(host, "vm2", FIRST)
+    host = host_with_devices(FIRST, SECOND, THIRD)
+    attach_to_other_domain(host, "vm2", FIRST)
     assert str(devices.attach_kind(host, "vm1", CARD)) == SECOND
     assert str(devices.attach_kind(host, "vm1", CARD)) == THIRD
-    assert places(host.domains["vm1"]) == [SECOND, THIRD]
+    assert host_addresses(host.domains["vm1"]) == [SECOND, THIRD]
 
 
 def test_inactive_domain_occupies_no_device():
-    host = host_of(FIRST)
-    taken_by(host, "vm2", FIRST, SHUT_OFF)
+    host = host_with_devices(FIRST)
+    attach_to_other_domain(host, "vm2", FIRST, SHUT_OFF)
     assert str(devices.attach_kind(host, "vm1", CARD)) == FIRST
 
 
 def test_interface_occupies_its_pci_device():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     host.add(FakeDomain("vm2")).devices.append(INTERFACE)
     with pytest.raises(HypervisorError, match="they are in use by vm2"):
         devices.attach_kind(host, "vm1", CARD)
 
 
 def test_attach_names_users_when_no_device_is_free():
-    host = host_of(FIRST, SECOND)
-    taken_by(host, "vm3", FIRST)
-    taken_by(host, "vm2", SECOND)
+    host = host_with_devices(FIRST, SECOND)
+    attach_to_other_domain(host, "vm3", FIRST)
+    attach_to_other_domain(host, "vm2", SECOND)
     with pytest.raises(HypervisorError) as caught:
         devices.attach_kind(host, "vm1", CARD)
     assert str(caught.value) == (
@@ -90,13 +90,13 @@ def test_attach_names_users_when_no_device_is_free():
 
 @pytest.mark.parametrize("kind", [(0x15B3, 0x1003), (0x15B4, 0x1004)])
 def test_attach_fails_when_host_has_none_of_the_kind(kind):
-    host = host_of(FIRST, kind=kind)
+    host = host_with_devices(FIRST, kind=kind)
     with pytest.raises(HypervisorError, match="PCI device 0x15b3:0x1004: it has none at all"):
         devices.attach_kind(host, "vm1", CARD)
 
 
 def test_attach_fails_when_libvirt_has_no_device_driver():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     host.knows_devices = False
     with pytest.raises(
         HypervisorError, match=r"node01 does not tell .* libvirt-daemon-driver-node"
@@ -106,9 +106,9 @@ def test_attach_fails_when_libvirt_has_no_device_driver():
 
 def test_attach_skips_device_that_libvirt_refuses(monkeypatch):
     """Another domain has got it between the look and the call."""
-    host = host_of(FIRST, SECOND)
+    host = host_with_devices(FIRST, SECOND)
     monkeypatch.setattr(devices, "_taken", lambda connection: {})
-    taken_by(host, "vm2", FIRST)
+    attach_to_other_domain(host, "vm2", FIRST)
     assert str(devices.attach_kind(host, "vm1", CARD)) == SECOND
     with pytest.raises(HypervisorError) as caught:
         devices.attach_kind(host, "vm1", CARD)
@@ -118,15 +118,15 @@ def test_attach_skips_device_that_libvirt_refuses(monkeypatch):
 
 
 def test_attach_by_address_attaches_that_device():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
-    assert places(host.domains["vm1"]) == [FIRST]
+    assert host_addresses(host.domains["vm1"]) == [FIRST]
     assert 'managed="yes"' in only(host.domains["vm1"].given)
 
 
 def test_attach_by_address_names_the_user():
-    host = host_of(FIRST)
-    taken_by(host, "vm2", FIRST)
+    host = host_with_devices(FIRST)
+    attach_to_other_domain(host, "vm2", FIRST)
     with pytest.raises(HypervisorError) as caught:
         devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
     assert str(caught.value) == ("the PCI device 0000:03:00.1 is in use by vm2; choose another")
@@ -134,14 +134,14 @@ def test_attach_by_address_names_the_user():
 
 
 def test_attach_by_address_raises_error_of_libvirt():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     host.domains["vm1"].refuses["attach"] = refusal("INTERNAL_ERROR", "no such device")
     with pytest.raises(api().libvirtError, match="no such device"):
         devices.attach_address(host, "vm1", PciAddress.parse(FIRST))
 
 
 def test_domain_that_disappears_occupies_no_device():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     other = host.add(FakeDomain("vm2"))
 
     def gone(flags=0):
@@ -162,7 +162,7 @@ def test_domain_that_disappears_occupies_no_device():
 
 
 def test_attached_returns_devices_with_their_kinds():
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     host.domains["vm1"].devices += ["<disk/>", INTERFACE, SHMEM, "<hostdev type='usb'/>"]
     card, shared = devices.attached(host, "vm1")
     assert (card.kind, card.address, card.vendor, card.device) == ("pci", FIRST, *KIND)
@@ -171,7 +171,7 @@ def test_attached_returns_devices_with_their_kinds():
 
 
 def test_device_of_unknown_kind_cannot_migrate():
-    host = host_of()
+    host = host_with_devices()
     host.domains["vm1"].devices += [HOSTDEV, SHMEM]
     for knows in (True, False):
         host.knows_devices = knows
@@ -183,7 +183,7 @@ def test_device_of_unknown_kind_cannot_migrate():
 
 
 def test_attached_raises_other_errors_of_libvirt(monkeypatch):
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     host.domains["vm1"].devices += [HOSTDEV]
 
     def broken(flags):
@@ -196,7 +196,7 @@ def test_attached_raises_other_errors_of_libvirt(monkeypatch):
 
 @pytest.mark.parametrize("looks", [0, 1, 7])
 def test_detach_waits_for_the_guest(clock, looks):
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     domain = host.domains["vm1"]
     domain.devices += [HOSTDEV, SHMEM]
     domain.looks_to_let_go = looks
@@ -207,7 +207,7 @@ def test_detach_waits_for_the_guest(clock, looks):
 
 def test_detach_fails_when_guest_keeps_the_device(clock, monkeypatch):
     monkeypatch.setattr(devices, "_DETACH_SECONDS", 3.0)
-    host = host_of(FIRST)
+    host = host_with_devices(FIRST)
     domain = host.domains["vm1"]
     domain.devices.append(HOSTDEV)
     domain.looks_to_let_go = None
@@ -218,7 +218,7 @@ def test_detach_fails_when_guest_keeps_the_device(clock, monkeypatch):
         "and have booted"
     )
     assert 3.0 <= clock.now < 3.2
-    assert places(domain) == [FIRST]
+    assert host_addresses(domain) == [FIRST]
 
 
 # Reattach
@@ -233,23 +233,23 @@ def detached(host, xml, name="vm1"):
 
 
 def test_reattach_on_source_prefers_the_same_device():
-    host = host_of("0000:02:00.0", FIRST)
+    host = host_with_devices("0000:02:00.0", FIRST)
     device = detached(host, HOSTDEV)
     devices.reattach(host, "vm1", device, True)
-    assert places(host.domains["vm1"]) == [FIRST]
+    assert host_addresses(host.domains["vm1"]) == [FIRST]
 
 
 def test_reattach_on_source_takes_another_device_when_the_first_is_taken():
-    host = host_of(FIRST, SECOND)
+    host = host_with_devices(FIRST, SECOND)
     device = detached(host, HOSTDEV)
-    taken_by(host, "vm2", FIRST)
+    attach_to_other_domain(host, "vm2", FIRST)
     devices.reattach(host, "vm1", device, True)
-    assert places(host.domains["vm1"]) == [SECOND]
+    assert host_addresses(host.domains["vm1"]) == [SECOND]
 
 
 @pytest.mark.parametrize("xml", [HOSTDEV, SHMEM])
 def test_reattach_on_source_skips_device_that_was_never_detached(xml):
-    host = host_of(FIRST, SECOND)
+    host = host_with_devices(FIRST, SECOND)
     domain = host.domains["vm1"]
     domain.devices.append(xml)
     device = only(devices.attached(host, "vm1"))
@@ -260,16 +260,16 @@ def test_reattach_on_source_skips_device_that_was_never_detached(xml):
 
 def test_reattach_on_destination_ignores_equal_addresses():
     """What has the same address there is another device."""
-    home, there = host_of(FIRST), host_of(FIRST, SECOND, name="node02")
+    home, there = host_with_devices(FIRST), host_with_devices(FIRST, SECOND, name="node02")
     device = detached(home, HOSTDEV)
     there.domains["vm1"].devices.append(HOSTDEV)
     devices.reattach(there, "vm1", device, False)
-    assert places(there.domains["vm1"]) == [FIRST, SECOND]
+    assert host_addresses(there.domains["vm1"]) == [FIRST, SECOND]
 
 
 def given(xml, address):
     """What another host's domain is given for a device."""
-    home, there = host_of(FIRST), host_of(address, name="node02")
+    home, there = host_with_devices(FIRST), host_with_devices(address, name="node02")
     devices.reattach(there, "vm1", detached(home, xml), False)
     element = ElementTree.fromstring(only(there.domains["vm1"].given))
     assert element.find("alias") is None
@@ -299,17 +299,17 @@ def test_reattach_keeps_mac_driver_and_vlan_of_an_interface():
 
 @pytest.mark.parametrize("at_home", [True, False])
 def test_reattach_gives_two_devices_of_one_kind(at_home):
-    host = host_of(FIRST, SECOND)
+    host = host_with_devices(FIRST, SECOND)
     both = [detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))]
-    where = host if at_home else host_of(SECOND, THIRD, name="node02")
+    where = host if at_home else host_with_devices(SECOND, THIRD, name="node02")
     for device in both:
         devices.reattach(where, "vm1", device, at_home)
     domain = where.domains["vm1"]
-    assert places(domain) == ([FIRST, SECOND] if at_home else [SECOND, THIRD])
+    assert host_addresses(domain) == ([FIRST, SECOND] if at_home else [SECOND, THIRD])
 
 
 def test_reattach_fails_for_second_device_when_host_has_one():
-    home, there = host_of(FIRST, SECOND), host_of(THIRD, name="node02")
+    home, there = host_with_devices(FIRST, SECOND), host_with_devices(THIRD, name="node02")
     both = [detached(home, HOSTDEV), detached(home, HOSTDEV.replace("'0x1'", "'0x2'"))]
     devices.reattach(there, "vm1", both[0], False)
     with pytest.raises(HypervisorError, match=r"node02 has no free PCI .*: they are in use by vm1"):
@@ -318,20 +318,20 @@ def test_reattach_fails_for_second_device_when_host_has_one():
 
 def test_reattach_spares_addresses_of_other_detached_devices():
     """Otherwise the second one would seem never to have been detached."""
-    host = host_of(FIRST, SECOND)
+    host = host_with_devices(FIRST, SECOND)
     one, other = detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))
-    taken_by(host, "vm2", FIRST)
+    attach_to_other_domain(host, "vm2", FIRST)
     with pytest.raises(HypervisorError, match=r"node01 has no free PCI .*: they are in use by vm2"):
         devices.reattach(host, "vm1", one, True, [other.address])
     devices.reattach(host, "vm1", other, True, [one.address])
-    assert places(host.domains["vm1"]) == [SECOND]
+    assert host_addresses(host.domains["vm1"]) == [SECOND]
 
 
 @pytest.mark.parametrize("at_home", [True, False])
 def test_reattach_removes_guest_address_of_shared_memory(at_home):
-    home = host_of()
+    home = host_with_devices()
     device = detached(home, SHMEM)
-    where = home if at_home else host_of(name="node02")
+    where = home if at_home else host_with_devices(name="node02")
     devices.reattach(where, "vm1", device, at_home)
     element = ElementTree.fromstring(only(where.domains["vm1"].given))
     assert (element.get("name"), element.find("size").text) == ("shared", "64")

@@ -1,6 +1,6 @@
 """What libvirt is asked for when a domain migrates: every option of a task has its place in it.
 
-The orders are those that a migration gives on hosts that are played (see played.py).
+The orders are those that a migration gives on fake hosts (see fake_libvirt.py).
 """
 
 import asyncio

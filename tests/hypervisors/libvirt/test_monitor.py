@@ -1,7 +1,7 @@
-"""The watch over a migration: what it tells, when it intervenes, and when it gives up.
+"""The monitor of a migration: what it reports, when it acts, and when it gives up.
 
-The host is played (see played.py) and time is virtual, so that what libvirt says at which moment is
-the test's to choose.
+The host is a fake (see fake_libvirt.py) and time is virtual. So a test chooses what libvirt says at
+which moment.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A domain that changes hosts by way of a file: it is never restored where it may have run since.
 
-The hosts are played (see played.py) and time is virtual; the file is a real one.
+The hosts are fakes (see fake_libvirt.py) and time is virtual; the file is a real one.
 """
 
 import asyncio

@@ -21,9 +21,9 @@ from tests.support.libvirt.pci_devices import (
     HOSTDEV,
     SECOND,
     SHMEM,
-    host_of,
-    places,
-    taken_by,
+    attach_to_other_domain,
+    host_addresses,
+    host_with_devices,
 )
 from tests.support.migfra.bench import Bench
 from tests.support.migfra.scripted import Scripted
@@ -61,7 +61,7 @@ class Undoing(FakeHosts):
 
     def __init__(self, **parameter):
         super().__init__()
-        host = host_of(FIRST, SECOND)
+        host = host_with_devices(FIRST, SECOND)
         self.source.node_devices = host.node_devices
         self.domain.devices = [HOSTDEV, HOSTDEV.replace("'0x1'", "'0x2'"), SHMEM]
         self.domain.starts_with_host = True
@@ -192,7 +192,7 @@ def test_undo_reports_device_that_another_domain_took(run_scenario):
 
     async def scenario(undoing):
         async def taken():
-            taken_by(undoing.source, "vm2", FIRST)
+            attach_to_other_domain(undoing.source, "vm2", FIRST)
             raise HypervisorError("no route")
 
         undoing.move = taken
@@ -201,7 +201,7 @@ def test_undo_reports_device_that_another_domain_took(run_scenario):
             "; could not reattach a pci device: node01 has no free PCI device 0x15b3:0x1004: "
             "they are in use by vm2"
         )
-        assert places(undoing.domain) == [SECOND]
+        assert host_addresses(undoing.domain) == [SECOND]
 
     run_scenario(scenario)
 

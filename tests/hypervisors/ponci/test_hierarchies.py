@@ -96,7 +96,7 @@ def test_id_list_is_written_with_ranges():
 
 
 def test_freeze_is_refused_by_kernel_without_v2_freezer(tmp_path):
-    """Such as Linux 5.1; the files of a group are played here."""
+    """Such as Linux 5.1; the files of the group are fakes."""
     group = tmp_path / "vm1"
     group.mkdir()
     (group / "cgroup.events").write_text("populated 1\n")

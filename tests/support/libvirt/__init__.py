@@ -1,1 +1,1 @@
-"""A played libvirt and its devices."""
+"""A fake libvirt with hosts, domains and devices, and a hypervisor with the driver `test`."""

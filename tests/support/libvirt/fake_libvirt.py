@@ -1,9 +1,9 @@
-"""libvirt, played: hosts and domains within the test, for what no machine here can show.
+"""A fake libvirt: hosts and domains within the test, for what no test machine has.
 
-There are no PCI devices that could be passed through, and a migration cannot be made to stall at a
-given moment. So what stands behind a `virConnect` is written down here, as faithfully as the tests
-need it: calls change state and XML, or raise a `libvirt.libvirtError`. All that is above, from
-the connections' calls to a whole migration, is the real thing, and in virtual time.
+No test machine has PCI devices to pass through, and no test can stall a real migration at a given
+moment. So these classes stand in for `virConnect` and `virDomain`, as faithfully as the tests need
+it: calls change state and XML, or raise a `libvirt.libvirtError`. The code above, from the
+connections' calls to a whole migration, is the real one, in virtual time.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -36,7 +36,7 @@ def refusal(code: str, text: str) -> Exception:
 
 
 class FakeDomain:
-    """What a `virDomain` stands for."""
+    """A fake `virDomain`."""
 
     def __init__(self, name: str = "vm1", state: int = RUNNING, reason: int = 1) -> None:
         self.host: FakeHost
@@ -217,7 +217,7 @@ def _what(xml: str) -> str:
 
 
 class FakeDevice:
-    """What a `virNodeDevice` stands for."""
+    """A fake `virNodeDevice`."""
 
     def __init__(self, address: str, vendor: int | None, model: int | None) -> None:
         self.address = address
@@ -238,7 +238,7 @@ class FakeDevice:
 
 
 class FakeHost:
-    """A host, and the `virConnect` to it."""
+    """A fake host, and the `virConnect` to it."""
 
     def __init__(self, name: str, log: Callable[[str], object]) -> None:
         self._hostname = name
@@ -340,7 +340,7 @@ class FakeHost:
 
 
 class FakeConnection:
-    """What our connections do, without threads."""
+    """A `Connection` without threads."""
 
     def __init__(self, host: FakeHost, name: str) -> None:
         self.raw = host
@@ -375,7 +375,7 @@ class FakeConnection:
 
 
 class FakeConnectionPool(ConnectionPool):
-    """Connections to the hosts that are played; the URIs are the real ones."""
+    """Connections to the fake hosts. The URIs are the real ones."""
 
     hosts: dict[str, FakeHost]
 
@@ -391,11 +391,11 @@ class FakeConnectionPool(ConnectionPool):
 
 
 class FakeHosts:
-    """Two hosts, node01 with the domain vm1 and node02, and the site of the first."""
+    """Two fake hosts, node01 with the domain vm1 and node02, and the runtime of the first."""
 
     def __init__(self, **options: Any) -> None:
         self.calls: list[str] = []
-        """What was done to the hosts, in order."""
+        """The calls that the hosts got, in order."""
         self.source = FakeHost("node01", self.calls.append)
         self.destination = FakeHost("node02", self.calls.append)
         self.domain = self.source.add(FakeDomain())

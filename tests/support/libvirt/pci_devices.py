@@ -1,4 +1,4 @@
-"""PCI devices and shared memory for hosts that are played, and domains that have them."""
+"""PCI devices and shared memory for fake hosts, and domains that have them."""
 
 from fastlib.message import PciAddress
 from fastlib.migfra.hypervisors.libvirt.domain import devices
@@ -20,7 +20,7 @@ SHMEM = """<shmem name='shared'><model type='ivshmem-plain'/><size unit='M'>64</
 </shmem>"""
 
 
-def host_of(*addresses, name="node01", kind=KIND):
+def host_with_devices(*addresses, name="node01", kind=KIND):
     """A host with the domain vm1 and PCI devices of a kind, the last address first."""
     host = FakeHost(name, [].append)
     host.add(FakeDomain())
@@ -30,13 +30,13 @@ def host_of(*addresses, name="node01", kind=KIND):
     return host
 
 
-def taken_by(host, name, address, state=RUNNING):
+def attach_to_other_domain(host, name, address, state=RUNNING):
     """Another domain that has the device."""
     other = host.add(FakeDomain(name, state))
     other.devices.append(pci_xml(PciAddress.parse(address)))
 
 
-def places(domain):
+def host_addresses(domain):
     """Where on the host the PCI devices of a domain are."""
     return [
         each.address for each in devices.attached_devices(domain.XMLDesc()) if each.kind == "pci"
