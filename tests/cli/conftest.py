@@ -1,4 +1,4 @@
-"""A broker, the environment in which commands find it, and a daemon."""
+"""A broker, a daemon, and packages that declare messages."""
 
 from collections.abc import Iterator
 
@@ -23,3 +23,19 @@ def env(mosquitto: Mosquitto) -> Environment:
 def daemon(mosquitto: Mosquitto) -> Iterator[Daemon]:
     with Daemon(mosquitto) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, isolated_registry):
+    """Install a package that names a module as an extension."""
+
+    def install(module, text=None):
+        if text is not None:
+            (tmp_path / f"{module}.py").write_text(text)
+        info = tmp_path / "acme-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[fastlib.messages]\nsnapshots = {module}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install

@@ -1,29 +1,25 @@
-"""The command line, mostly as a process of its own, as a shell runs it."""
+"""`fastlib` and its commands that need no broker: validate, convert, describe."""
 
 import codecs
 import contextlib
 import errno
-import fcntl
 import glob
 import io
 import json
 import os
-import pty
 import re
 import shlex
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastlib
@@ -37,6 +33,8 @@ from fastlib.display.text import printable
 from fastlib.message import agent, application, mmbwmon, pscom
 from fastlib.message.describe import describe, find, find_field, message_types, name_of
 from fastlib.message.task import declarations
+from tests.support.shell import ENVIRONMENT, PROGRAM, run_bytes, run_on_terminal
+from tests.support.strategies import examples
 
 MISSPELT = b"""\
 task: migrate vm
@@ -63,45 +61,6 @@ source: host
 ---
 """
 
-_OURS = {"COLUMNS", "NO_COLOR", "TERM", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONUTF8"}
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _OURS}
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "fastlib", *arguments]
-
-
-def run(*arguments, stdin=b"", env=None):
-    """The finished process of a command line; whatever it was given, it has no traceback."""
-    done = subprocess.run(
-        command(*arguments),
-        input=stdin,
-        capture_output=True,
-        env=ENVIRONMENT | (env or {}),
-        timeout=60,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
-
-
-def on_terminal(*arguments, columns=100, env=None, stream="stdout"):
-    """What a command shows on a terminal, and its exit status."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        command(*arguments),
-        stdin=subprocess.DEVNULL,
-        **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: theirs},
-        env=ENVIRONMENT | {"TERM": "xterm"} | (env or {}),
-    )
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # EIO is a terminal's end
-        while part := os.read(ours, 65536):
-            shown += part
-    os.close(ours)
-    return shown.decode().replace("\r\n", "\n"), process.wait(60)
-
 
 def without_colours(text):
     return re.sub(r"\033\[[0-9;]*m", "", text)
@@ -120,18 +79,18 @@ def file(tmp_path):
 # --- the program ----------------------------------------------------------------------------------
 
 
-def test_the_installed_command_is_main():
+def test_installed_program_calls_main():
     (script,) = entry_points(group="console_scripts", name="fastlib")
     assert script.load() is main
 
 
-def test_version():
-    done = run("--version")
+def test_version_is_printed():
+    done = run_bytes("--version")
     assert (done.returncode, done.stdout) == (0, f"fastlib {fastlib.__version__}\n".encode())
 
 
-def test_help_names_every_command():
-    done = run("--help")
+def test_help_lists_every_command():
+    done = run_bytes("--help")
     assert done.returncode == 0
     for name, summary in COMMANDS.items():
         # argparse puts what a long name is for on a line of its own.
@@ -155,7 +114,7 @@ def test_help_names_every_command():
         (["describe", "a", "b", "c"], "c"),
     ],
 )
-def test_wrong_usage_is_the_usage_and_one_clear_line(arguments, words, capsys):
+def test_wrong_usage_prints_usage_and_one_error_line(arguments, words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -172,7 +131,7 @@ SERVING = {"broker", "compat", "conformance", "demo", "send", "watch"}
 they have tests of their own."""
 
 
-def examples():
+def example_commands():
     """The commands in the help, each as far as it is ours."""
     for module in ("", *(f".commands.{name}" for name in COMMANDS if name not in SERVING)):
         epilog = import_module(f"fastlib.cli{module}")._EPILOG
@@ -181,8 +140,8 @@ def examples():
         yield from (re.search("fastlib [^|]*", line)[0].strip() for line in listed)
 
 
-@pytest.mark.parametrize("line", list(examples()))
-def test_the_examples_of_the_help_work(line, tmp_path, monkeypatch, capsysbinary):
+@pytest.mark.parametrize("line", list(example_commands()))
+def test_example_in_help_succeeds(line, tmp_path, monkeypatch, capsysbinary):
     for name in ("task.yaml", "old-task.yaml", "results/1.yaml", "messages/1.yaml"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -195,7 +154,7 @@ def test_the_examples_of_the_help_work(line, tmp_path, monkeypatch, capsysbinary
     assert capsysbinary.readouterr().err == b""
 
 
-def test_only_what_is_needed_is_imported(file):
+def test_command_imports_only_its_own_modules(file):
     code = (
         "import sys; from fastlib.cli import main; main(sys.argv[1:]); print(*sorted(sys.modules))"
     )
@@ -220,67 +179,67 @@ def test_only_what_is_needed_is_imported(file):
 # --- validate: what it says -----------------------------------------------------------------------
 
 
-def test_a_fine_file_needs_no_words(file):
-    done = run("validate", file(SEVERAL))
+def test_validate_prints_nothing_for_valid_file(file):
+    done = run_bytes("validate", file(SEVERAL))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_a_problem_is_one_line(file):
+def test_validate_prints_one_line_per_problem(file):
     path = file(MISSPELT)
-    done = run("validate", path)
+    done = run_bytes("validate", path)
     assert (done.returncode, done.stdout.decode()) == (1, f"{path}:{MISSPELT_LINE}")
 
 
-def test_standard_input():
-    done = run("validate", "-", stdin=MISSPELT)
+def test_validate_reads_standard_input():
+    done = run_bytes("validate", "-", stdin=MISSPELT)
     assert (done.returncode, done.stdout.decode()) == (1, f"<stdin>:{MISSPELT_LINE}")
-    assert run("validate", "-", stdin=SEVERAL).returncode == 0
+    assert run_bytes("validate", "-", stdin=SEVERAL).returncode == 0
 
 
-def test_lines_are_those_of_the_file_not_of_the_document(file):
+def test_validate_counts_lines_of_the_file_across_documents(file):
     path = file(SEVERAL.removesuffix(b"---\n") + b"---\n" + MISSPELT)
     lines = SEVERAL.count(b"\n")
-    done = run("validate", path)
+    done = run_bytes("validate", path)
     assert done.returncode == 1
     assert done.stdout.decode().startswith(f"{path}:{lines + 5}:19: error: parameter.")
     assert done.stdout.count(b"\n") == 1
 
 
-def test_warnings_fail_only_if_strict(file):
+def test_validate_fails_for_warnings_only_with_strict(file):
     path = file(UNKNOWN_KEY)
     line = (
         f"{path}:4:3: warning: list[0].frce: unknown key, ignored by every peer "
         "(did you mean 'force'?)\n"
     )
     for options, status in (([], 0), (["--strict"], 1)):
-        done = run("validate", *options, path)
+        done = run_bytes("validate", *options, path)
         assert (done.returncode, done.stdout.decode()) == (status, line)
-    assert run("validate", "--strict", file(SEVERAL)).returncode == 0
+    assert run_bytes("validate", "--strict", file(SEVERAL)).returncode == 0
 
 
-def test_a_misspelt_title_of_results_is_a_warning(file):
+def test_validate_warns_about_misspelt_result_title(file):
     path = file(b"result: vm startd\nlist: []\n---\nresult: unknown\nlist: []\n")
-    done = run("validate", path)
+    done = run_bytes("validate", path)
     assert (done.returncode, done.stdout.decode()) == (
         0,
         f"{path}:1:9: warning: result: unknown title 'vm startd'; what stands below it is read as "
         "plain results (did you mean 'vm started'?)\n",
     )
-    assert run("validate", "--strict", path).returncode == 1
-    assert run("validate", "--type", "ResultContainer", path).stdout == done.stdout
+    assert run_bytes("validate", "--strict", path).returncode == 1
+    assert run_bytes("validate", "--type", "ResultContainer", path).stdout == done.stdout
 
 
-def test_messages_without_a_title_are_read_by_their_type(file):
+def test_validate_reads_messages_without_title_by_type_option(file):
     path = file(b"title: migrate vm\nphase: memory\npercent: 50\n")
-    assert run("validate", path).returncode == 1
+    assert run_bytes("validate", path).returncode == 1
     for name in ("node.Progress", "Progress"):
-        done = run("validate", "--strict", "--type", name, path)
+        done = run_bytes("validate", "--strict", "--type", name, path)
         assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_every_file_is_read_though_one_cannot_be(file, tmp_path):
+def test_validate_reads_other_files_after_unreadable_one(file, tmp_path):
     bad, fine, missing = file(MISSPELT), file(SEVERAL, "fine.yaml"), str(tmp_path / "missing")
-    done = run("validate", missing, bad, fine, str(tmp_path))
+    done = run_bytes("validate", missing, bad, fine, str(tmp_path))
     assert done.returncode == 2
     assert done.stdout.decode() == f"{bad}:{MISSPELT_LINE}"
     assert done.stderr.decode() == (
@@ -302,12 +261,12 @@ def test_every_file_is_read_though_one_cannot_be(file, tmp_path):
         ("TaskContainer", SEVERAL, 1),
     ],
 )
-def test_a_type_that_no_title_tells(name, content, status, file, capsys):
+def test_validate_checks_type_option(name, content, status, file, capsys):
     assert main(["validate", "--type", name, file(content)]) == status
     assert bool(capsys.readouterr().out) == bool(status)
 
 
-def test_control_characters_never_reach_the_output(tmp_path, capsys):
+def test_validate_escapes_control_characters(tmp_path, capsys):
     path = tmp_path / "a\n\033[31mb.yaml"
     path.write_bytes(b'task: quit\n"\\e[31mred\\nkey\\a": 1\n')
     assert main(["validate", str(path)]) == 0
@@ -320,9 +279,9 @@ def test_control_characters_never_reach_the_output(tmp_path, capsys):
 # --- validate: other formats ----------------------------------------------------------------------
 
 
-def test_json(file):
+def test_validate_prints_problems_as_json(file):
     path = file(SEVERAL + UNKNOWN_KEY + b"---\n" + MISSPELT)
-    done = run("validate", "--format", "json", path)
+    done = run_bytes("validate", "--format", "json", path)
     assert done.returncode == 1
     warning, error = json.loads(done.stdout)
     assert (warning["severity"], warning["code"], warning["document"]) == (
@@ -346,14 +305,14 @@ def test_json(file):
     assert warning.keys() == error.keys()
 
 
-def test_json_without_problems_is_an_empty_list(file):
-    done = run("validate", "--format", "json", file(SEVERAL))
+def test_validate_prints_empty_json_list_without_problems(file):
+    done = run_bytes("validate", "--format", "json", file(SEVERAL))
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
 
 
-def test_github(file):
+def test_validate_prints_github_annotation(file):
     path = file(MISSPELT)
-    done = run("validate", "--format", "github", path)
+    done = run_bytes("validate", "--format", "github", path)
     assert done.returncode == 1
     assert done.stdout.decode() == (
         f"::error file={path},line=5,col=19,title=fastlib value::parameter.migration-type: "
@@ -361,7 +320,7 @@ def test_github(file):
     )
 
 
-def test_github_escapes_what_would_end_a_property_or_a_line():
+def test_github_annotation_escapes_separators_and_line_ends():
     problem = Problem(
         message="100%: a, b\r\nc", code="odd", severity="warning", path="x,y:z", line=3, column=4
     )
@@ -374,9 +333,9 @@ def test_github_escapes_what_would_end_a_property_or_a_line():
 # --- on a terminal --------------------------------------------------------------------------------
 
 
-def test_on_a_terminal_a_caret_stands_under_the_column(file):
+def test_terminal_shows_caret_under_column(file):
     path = file(MISSPELT)
-    shown, status = on_terminal("validate", path)
+    shown, status = run_on_terminal("validate", path)
     assert status == 1
     assert "\033[1;31merror:\033[m" in shown
     assert without_colours(shown) == (
@@ -387,34 +346,34 @@ def test_on_a_terminal_a_caret_stands_under_the_column(file):
     )
 
 
-def test_a_summary_on_a_terminal(file):
-    shown, status = on_terminal("validate", file(SEVERAL))
+def test_terminal_shows_summary(file):
+    shown, status = run_on_terminal("validate", file(SEVERAL))
     assert (shown, status) == ("3 messages: no problems\n", 0)
     paths = [file(UNKNOWN_KEY), file(MISSPELT, "2.yaml"), file(MISSPELT, "3.yaml")]
-    shown, status = on_terminal("validate", *paths)
+    shown, status = run_on_terminal("validate", *paths)
     assert status == 1
     assert shown.endswith("\n3 messages: 2 errors, 1 warning\n")
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_can_be_refused(file, env):
+def test_terminal_has_no_colours_if_environment_refuses_them(file, env):
     path = file(MISSPELT)
-    shown, _ = on_terminal("validate", path, env=env)
-    assert shown == without_colours(on_terminal("validate", path)[0])
+    shown, _ = run_on_terminal("validate", path, env=env)
+    assert shown == without_colours(run_on_terminal("validate", path)[0])
     assert "^" in shown
-    assert "\033" in on_terminal("validate", path, env={"NO_COLOR": ""})[0]
+    assert "\033" in run_on_terminal("validate", path, env={"NO_COLOR": ""})[0]
 
 
-def test_json_and_github_are_the_same_on_a_terminal(file):
+def test_json_and_github_formats_ignore_terminal(file):
     path = file(MISSPELT)
     for name in ("json", "github"):
         arguments = ("validate", "--format", name, path)
-        assert on_terminal(*arguments)[0] == run(*arguments).stdout.decode()
+        assert run_on_terminal(*arguments)[0] == run_bytes(*arguments).stdout.decode()
 
 
-def test_a_long_line_is_cut_to_the_terminal(file):
+def test_excerpt_of_long_line_fits_terminal(file):
     path = file(b"{task: quit, id: " + b"a" * 5000 + b", nonsense: " + b"b" * 5000 + b"}")
-    shown, _ = on_terminal("validate", path, columns=60)
+    shown, _ = run_on_terminal("validate", path, columns=60)
     line, caret = without_colours(shown).splitlines()[1:3]
     assert len(line) <= 60
     assert line.startswith("  ...aaa")
@@ -422,8 +381,8 @@ def test_a_long_line_is_cut_to_the_terminal(file):
     assert line[caret.index("^") :].startswith("nonsense: ")
 
 
-def test_convert_shows_lines_where_its_errors_go(file):
-    shown, status = on_terminal("convert", file(MISSPELT), stream="stderr")
+def test_convert_shows_excerpt_on_standard_error(file):
+    shown, status = run_on_terminal("convert", file(MISSPELT), terminal=("stderr",))
     assert status == 1
     assert without_colours(shown).endswith("lve\n                    ^\n")
 
@@ -442,7 +401,7 @@ def test_convert_shows_lines_where_its_errors_go(file):
         ("a\x07b\xa0c", 5, "a<U+0007>b<U+00A0>c", 18),
     ],
 )
-def test_excerpt(line, column, shown, before):
+def test_excerpt_and_caret_offset(line, column, shown, before):
     assert excerpt(line, column, 76) == (shown, before)
 
 
@@ -451,7 +410,7 @@ def test_excerpt(line, column, shown, before):
     st.integers(1, 130),
     st.integers(20, 90),
 )
-def test_an_excerpt_fits_and_the_caret_meets_its_character(line, column, width):
+def test_excerpt_fits_and_caret_points_at_column(line, column, width):
     shown, before = excerpt(line, column, width)
     assert columns(shown) <= width
     assert before <= width
@@ -486,22 +445,22 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_any_content_is_answered(content, file):
+def test_hostile_content_is_reported_as_problems(content, file):
     path = file(content)
-    done = run("validate", path)
+    done = run_bytes("validate", path)
     assert (done.returncode, done.stderr) == (1, b"")
     for line in done.stdout.decode().splitlines():
         assert re.match(rf"{re.escape(path)}:\d+:\d+: (error|warning): .", line)
-    shown, status = on_terminal("validate", path)
+    shown, status = run_on_terminal("validate", path)
     assert status == 1
     assert "Traceback" not in shown
-    done = run("convert", path)
+    done = run_bytes("convert", path)
     assert (done.returncode, done.stdout) == (1, b"")
 
 
-@settings(max_examples=200)
+@examples(20, 500)
 @given(st.one_of(st.binary(), st.text().map(str.encode), st.sampled_from([SEVERAL, MISSPELT])))
-def test_a_line_a_problem_whatever_the_bytes(content):
+def test_validate_prints_one_line_per_problem_of_generated_bytes(content):
     reports = fastlib.validate_all(content)
     problems = [problem for report in reports for problem in report.problems]
     with tempfile.NamedTemporaryFile(suffix=".yaml") as written:
@@ -515,19 +474,19 @@ def test_a_line_a_problem_whatever_the_bytes(content):
 
 
 @pytest.mark.parametrize("name", ["validate", "convert"])
-def test_what_cannot_be_read(name, file, tmp_path):
+def test_unreadable_file_is_reported(name, file, tmp_path):
     for path, reason in (
         (tmp_path / "missing.yaml", "No such file or directory"),
         (tmp_path, "Is a directory"),
         (Path(file(SEVERAL)) / "below", "Not a directory"),
         (tmp_path / ("long" * 100), "File name too long"),
     ):
-        done = run(name, str(path))
+        done = run_bytes(name, str(path))
         assert (done.returncode, done.stdout) == (2, b"")
         assert done.stderr.decode() == f"fastlib {name}: error: {path}: {reason}\n"
 
 
-def test_a_file_without_permission(file, monkeypatch, capsys):
+def test_file_without_permission_is_reported(file, monkeypatch, capsys):
     def refuse(name, mode):  # as root may read everything
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
 
@@ -538,38 +497,37 @@ def test_a_file_without_permission(file, monkeypatch, capsys):
     assert (shown.out, shown.err) == ("", f"fastlib validate: error: {path}: Permission denied\n")
 
 
-def test_a_file_without_end_is_read_as_far_as_the_limit():
-    done = run("validate", "/dev/zero")
+def test_endless_file_is_read_up_to_the_limit():
+    done = run_bytes("validate", "/dev/zero")
     assert done.returncode == 1
     assert done.stdout.startswith(b"/dev/zero:1:1: error: the text has ")
 
 
-def test_a_file_name_that_is_no_text(tmp_path):
+def test_file_name_with_invalid_utf8_is_printed(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.yaml"
     with open(path, "wb") as written:
         written.write(MISSPELT)
     for name in ("text", "json", "github"):
-        done = run("validate", "--format", name, path)
+        done = run_bytes("validate", "--format", name, path)
         assert done.returncode == 1
         assert rb"\udcff.yaml" in done.stdout.replace(b"\\\\", b"\\")
 
 
-def test_a_locale_without_the_characters():
-    ascii_only = {"PYTHONIOENCODING": "ascii"}
+def test_ascii_locale_escapes_text_and_keeps_data():
     content = "task: quit\nid: ü\nschlüssel: 1\n".encode()
-    done = run("validate", "-", stdin=content, env=ascii_only)
+    done = run_bytes("validate", "-", stdin=content, encoding="ascii")
     assert done.stdout.startswith(rb"<stdin>:3:1: warning: schl\xfcssel: ")
-    done = run("validate", "--format", "json", "-", stdin=content, env=ascii_only)
+    done = run_bytes("validate", "--format", "json", "-", stdin=content, encoding="ascii")
     assert json.loads(done.stdout)[0]["path"] == "schlüssel"
-    done = run("convert", "-", stdin=content, env=ascii_only)
+    done = run_bytes("convert", "-", stdin=content, encoding="ascii")
     assert done.stdout.decode() == "---\ntask: quit\nid: ü\n---\n"
 
 
-def test_a_closed_pipe_ends_it_silently(file):
-    for arguments in (["validate", "-"], ["validate", "-", "--format", "json"], ["convert", "-"]):
+def test_closed_pipe_ends_process_silently(file):
+    for arguments in (["validate", "-"], ["convert", "-"]):  # as text, and as bytes
         content = MISSPELT if "validate" in arguments else SEVERAL
         process = subprocess.Popen(
-            command(*arguments),
+            [*PROGRAM, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -583,11 +541,11 @@ def test_a_closed_pipe_ends_it_silently(file):
         assert process.wait(60) == -signal.SIGPIPE
 
 
-def test_an_interrupt_ends_it_silently(tmp_path):
+def test_interrupt_ends_process_silently(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     process = subprocess.Popen(
-        command("validate", str(fifo)),
+        [*PROGRAM, "validate", str(fifo)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT,
@@ -599,32 +557,33 @@ def test_an_interrupt_ends_it_silently(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize(
-    "arguments", [["validate"], ["validate", "--format", "json"], ["describe"]]
-)
-def test_a_full_disk_is_told(arguments, file):
-    if arguments != ["describe"]:
-        arguments = [*arguments, file(MISSPELT)]
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_full_disk_is_reported(format, file):
+    arguments = ["validate", "--format", format, file(MISSPELT)]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            command(*arguments), stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=60
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=60
         )
     assert done.returncode == 2
     assert done.stderr == b"fastlib: error: cannot write: No space left on device\n"
 
 
-@pytest.mark.parametrize(
-    ("redirection", "status"), [("<&-", 2), (">&-", 1), ("2>&-", 1), (">&- 2>&-", 1)]
-)
-def test_a_closed_stream(redirection, status, file):
-    path = "-" if "<" in redirection else file(MISSPELT)
-    line = f"{shlex.join(command('validate', path))} {redirection}"
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_closed_output_changes_no_exit_status(closed, file):
+    done = run_bytes("validate", file(MISSPELT), closed=closed)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_closed_standard_input_is_an_error():
+    done = run_bytes("validate", "-", closed=["stdin"])
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"fastlib validate: error: <stdin>: it is closed\n"
+
+
+def test_process_without_output_streams_ends_in_order(file):
+    line = f"{shlex.join([*PROGRAM, 'validate', file(MISSPELT)])} >&- 2>&-"
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=ENVIRONMENT, timeout=60)
-    assert done.returncode == status
-    if status == 2:
-        assert done.stderr == b"fastlib validate: error: <stdin>: it is closed\n"
-    else:
-        assert done.stderr == b""
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 # --- convert --------------------------------------------------------------------------------------
@@ -632,81 +591,83 @@ def test_a_closed_stream(redirection, status, file):
 
 def test_convert_writes_the_canonical_spelling(file):
     path = file(b'{task: "stop vm", list: [{vm-name: "no", force: Yes}]} # now\n')
-    done = run("convert", path)
+    done = run_bytes("convert", path)
     assert (done.returncode, done.stderr) == (0, b"")
     message = fastlib.TaskContainer(tasks=[fastlib.Stop(vm_name="no", force=True)])
     assert done.stdout.decode() == message.to_yaml() + "\n"
-    assert run("convert", path, "--to", "yaml").stdout == done.stdout
-    done = run("convert", "-", "--to", "flow", stdin=SEVERAL.split(b"---")[0])
+    assert run_bytes("convert", path, "--to", "yaml").stdout == done.stdout
+    done = run_bytes("convert", "-", "--to", "flow", stdin=SEVERAL.split(b"---")[0])
     assert done.stdout == b'{task: quit, id: "1"}\n'
 
 
 @pytest.mark.parametrize("form", ["yaml", "flow"])
 def test_convert_keeps_every_document(form):
-    done = run("convert", "-", "--to", form, stdin=SEVERAL)
+    done = run_bytes("convert", "-", "--to", form, stdin=SEVERAL)
     assert done.returncode == 0
     old = [report.message for report in fastlib.validate_all(SEVERAL)]
     new = fastlib.validate_all(done.stdout)
     assert len(old) == 3
     assert [report.message for report in new] == old
     assert [report.problems for report in new] == [()] * 3
-    again = run("convert", "-", "--to", form, stdin=done.stdout)
+    again = run_bytes("convert", "-", "--to", form, stdin=done.stdout)
     assert again.stdout == done.stdout
 
 
 def test_convert_to_yaml_joins_documents():
-    done = run("convert", "-", stdin=b"task: quit\n---\ntask: init\nsource: a\n")
+    done = run_bytes("convert", "-", stdin=b"task: quit\n---\ntask: init\nsource: a\n")
     assert done.stdout == b"---\ntask: quit\n---\ntask: init\nhostname: a\n---\n"
-    done = run("convert", "-", "--type", "PscomRequest", stdin=b"suspend\n---\ntask: resume\n")
+    done = run_bytes(
+        "convert", "-", "--type", "PscomRequest", stdin=b"suspend\n---\ntask: resume\n"
+    )
     assert done.stdout == b"suspend\n---\nresume\n"
 
 
 def test_convert_to_yaml_writes_lines_of_text_as_lines():
     content = b'task: start vm\nvm-configurations: [{xml: "<domain>\\n  <name>a</name>\\n"}]\n'
-    done = run("convert", "-", stdin=content)
+    done = run_bytes("convert", "-", stdin=content)
     assert b"  - xml: |\n      <domain>\n        <name>a</name>\n---\n" in done.stdout
     assert fastlib.load(done.stdout) == fastlib.load(content)
 
 
-def test_convert_to_flow_and_json_writes_a_line_a_message():
-    flow = run("convert", "-", "--to", "flow", stdin=SEVERAL).stdout.decode().splitlines()
-    lines = run("convert", "-", "--to", "json", stdin=SEVERAL).stdout.decode().splitlines()
+def test_convert_to_flow_and_json_writes_one_line_per_message():
+    flow = run_bytes("convert", "-", "--to", "flow", stdin=SEVERAL).stdout.decode().splitlines()
+    lines = run_bytes("convert", "-", "--to", "json", stdin=SEVERAL).stdout.decode().splitlines()
     messages = [report.message for report in fastlib.validate_all(SEVERAL)]
     assert [fastlib.load(line) for line in flow] == messages
     assert [json.loads(line) for line in lines] == [message.emit() for message in messages]
     assert [fastlib.load(line) for line in lines] == messages
 
 
-def test_convert_to_json_on_a_terminal_is_for_people(file):
-    shown, status = on_terminal("convert", "--to", "json", file(b"task: quit\nid: a\n"))
+def test_convert_to_json_is_indented_on_terminal(file):
+    shown, status = run_on_terminal("convert", "--to", "json", file(b"task: quit\nid: a\n"))
     assert (shown, status) == ('{\n  "task": "quit",\n  "id": "a"\n}\n', 0)
 
 
-def test_convert_to_json_keeps_numbers_that_json_does_not_have():
+def test_convert_to_json_keeps_nan_and_infinity():
     reply = ["convert", "--type", "mmbwmon.Reply", "-"]
     for number in (b".nan", b".inf", b"-.inf", b"0.5"):
-        yaml = run(*reply, stdin=b"{cores: [1], result: %s}" % number).stdout
-        lines = run(*reply, "--to", "json", stdin=yaml).stdout
+        yaml = run_bytes(*reply, stdin=b"{cores: [1], result: %s}" % number).stdout
+        lines = run_bytes(*reply, "--to", "json", stdin=yaml).stdout
         assert isinstance(json.loads(lines)["result"], float if number == b"0.5" else str)
-        assert run(*reply, stdin=lines).stdout == yaml
+        assert run_bytes(*reply, stdin=lines).stdout == yaml
         assert b"result: %s\n" % number in yaml
 
 
-def test_convert_says_what_is_wrong_and_writes_nothing(file):
+def test_convert_reports_errors_and_writes_nothing(file):
     path = file(SEVERAL + MISSPELT)
-    done = run("convert", path)
+    done = run_bytes("convert", path)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == run("validate", path).stdout != b""
+    assert done.stderr == run_bytes("validate", path).stdout != b""
 
 
-def test_convert_says_what_it_drops(file):
+def test_convert_warns_about_dropped_keys(file):
     path = file(UNKNOWN_KEY)
-    done = run("convert", path, "--to", "flow")
+    done = run_bytes("convert", path, "--to", "flow")
     assert (done.returncode, done.stdout) == (0, b"{task: stop vm, list: [{vm-name: a}]}\n")
-    assert done.stderr == run("validate", path).stdout != b""
+    assert done.stderr == run_bytes("validate", path).stdout != b""
 
 
-def test_in_process_what_cannot_be_shown_is_left_out():
+def test_problem_without_place_is_printed_without_place():
     shown = io.StringIO()
     print_problems(Source("x", b""), [Problem(message="odd", code="odd")], shown)
     assert shown.getvalue() == "x: error: odd\n"
@@ -715,18 +676,14 @@ def test_in_process_what_cannot_be_shown_is_left_out():
 # --- describe -------------------------------------------------------------------------------------
 
 
-# What a process of its own knows; other tests declare more in this one.
-OWN = [d for d in declarations() if d.type.__module__.startswith("fastlib.")]
-
-
 def described(*arguments):
-    done = run("describe", "--format", "json", *arguments)
+    done = run_bytes("describe", "--format", "json", *arguments)
     assert done.returncode == 0
     return json.loads(done.stdout)
 
 
-def test_describe_lists_every_message_that_can_be_imported():
-    done = run("describe")
+def test_describe_lists_every_importable_message():
+    done = run_bytes("describe")
     assert done.returncode == 0
     rows = [line.strip() for line in done.stdout.decode().splitlines() if line.startswith("  ")]
     listed = [name for row in rows for name in re.findall(r"(?:^|  )([\w.]+)  ", row)]
@@ -745,23 +702,27 @@ def test_describe_lists_every_message_that_can_be_imported():
     assert re.split("  +", row) == ["start vm", "Start", fastlib.Start.__doc__.split("\n")[0]]
 
 
-def test_describe_as_data_lists_the_same():
+def test_describe_json_lists_the_same_messages():
     groups = described()
     assert [group["name"] for group in groups[:2]] == ["tasks", "containers"]
     assert groups[-1]["name"] == "parts"
     titles = [title for task in groups[0]["messages"] for title in task["titles"]]
-    assert titles == [declared.task for declared in OWN]
+    assert titles == [declared.task for declared in declarations()]
     containers = [container["name"] for container in groups[1]["messages"]]
     assert containers == ["TaskContainer", "ResultContainer"]
-    text = run("describe").stdout.decode()
+    text = run_bytes("describe").stdout.decode()
     for group in groups:
         assert f"{group['name']}: {group['doc']}\n" in text
 
 
 def test_describe_a_task():
-    done = run("describe", "start vm")
+    done = run_bytes("describe", "start vm")
     assert done.returncode == 0
-    assert run("describe", "Start").stdout == run("describe", "vm started").stdout == done.stdout
+    assert (
+        run_bytes("describe", "Start").stdout
+        == run_bytes("describe", "vm started").stdout
+        == done.stdout
+    )
     text = done.stdout.decode()
     for part in (
         "Start\n  Start a domain: one that is defined, or one of an XML description.\n",
@@ -775,7 +736,7 @@ def test_describe_a_task():
         "rules\n  needs vm-name or xml\n  transient needs xml\n",
     ):
         assert part in text
-    text = run("describe", "Repin").stdout.decode()
+    text = run_bytes("describe", "Repin").stdout.decode()
     assert "  in a container: one, inline\n" in text
     assert (
         "  result: 'result: vm repinned', a list under 'list'; one, inline, is understood" in text
@@ -785,15 +746,15 @@ def test_describe_a_task():
 
 
 def test_describe_a_container():
-    text = run("describe", "TaskContainer").stdout.decode()
+    text = run_bytes("describe", "TaskContainer").stdout.decode()
     assert "members\n  start vm: Start, a list under 'vm-configurations'\n" in text
     assert "  quit: Quit, one, inline; a list under 'list', is understood, too\n" in text
     assert "  task: text; required\n" in text
     assert [place["title"] for place in described("ResultContainer")["members"]] == [
-        *(declared.result for declared in OWN),
+        *(declared.result for declared in declarations()),
         "unknown",
     ]
-    text = run("describe", "query node").stdout.decode()
+    text = run_bytes("describe", "query node").stdout.decode()
     assert "result: 'result: node queried', NodeResult, a list under 'list'\n" in text
 
 
@@ -804,14 +765,14 @@ def test_describe_other_messages():
     assert [field["key"] for field in described("PciAddress")["fields"]] == ["pci-addr"]
     assert described("mmbwmon.Stop")["name"] == "mmbwmon.Stop"
     assert described("Stop")["name"] == "Stop"
-    text = run("describe", "PscomRequest").stdout.decode()
+    text = run_bytes("describe", "PscomRequest").stdout.decode()
     assert "  title: 'task: suspend' or 'task: resume'\n  on the wire: suspend or resume\n" in text
     assert described("Timing")["rules"] == ["needs started and stopped together, or none of them"]
 
 
 def test_describe_a_field():
     for path in ("parameter.swap-with", "parameter.swap_with"):
-        done = run("describe", "Migrate", path)
+        done = run_bytes("describe", "Migrate", path)
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.decode().startswith(
             "  swap-with: a mapping, SwapWith; optional\n"
@@ -823,7 +784,7 @@ def test_describe_a_field():
     field = described("migrate vm", "parameter.retry-counter")
     assert (field["key"], field["attribute"]) == ("retry_counter", "retry_counter")
     assert described("Migrate", "parameter.migration-type")["values"] == ["live", "warm", "offline"]
-    vendor = run("describe", "Start", "pci-ids[0].vendor").stdout.decode()
+    vendor = run_bytes("describe", "Start", "pci-ids[0].vendor").stdout.decode()
     assert "Written as 0x and 4 hexadecimal digits." in vendor
     assert described("InitAgent", "KPI.repeat")["unit"] == "s"
 
@@ -852,7 +813,7 @@ def test_describe_a_field():
         (["Stop", "name"], "'name' is the old spelling, which nobody reads; write 'vm-name'"),
     ],
 )  # fmt: skip
-def test_describe_an_unknown_name(arguments, error, capsys):
+def test_describe_suggests_known_name_for_unknown_one(arguments, error, capsys):
     assert main(["describe", *arguments]) == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", f"fastlib describe: error: {error}\n")
@@ -862,7 +823,7 @@ OURS = [cls for cls in message_types() if cls.__module__.startswith("fastlib.")]
 
 
 @pytest.mark.parametrize("cls", OURS, ids=name_of)
-def test_a_description_says_what_the_type_says(cls):
+def test_description_agrees_with_type(cls):
     description = describe(cls)
     assert find(description.name) is cls
     assert description.summary
@@ -884,26 +845,24 @@ def test_a_description_says_what_the_type_says(cls):
     assert len(description.rules) == len(cls.rules)
 
 
-def test_on_a_terminal_descriptions_are_wrapped():
-    shown, status = on_terminal("describe", "Start", columns=60)
+def test_describe_wraps_lines_on_terminal():
+    shown, status = run_on_terminal("describe", "Start", columns=60)
     assert status == 0
     lines = without_colours(shown).splitlines()
     details = [line for line in lines if line.startswith("      ")]
     assert max(map(len, details)) <= 60
-    assert len(details) > run("describe", "Start").stdout.decode().count("\n      ")
+    assert len(details) > run_bytes("describe", "Start").stdout.decode().count("\n      ")
     assert "\033[1mvcpus\033[m: an integer" in shown
 
 
-DECLARED_ELSEWHERE = """
-import sys
+EXTENSION = '''
 from typing import Annotated
 from fastlib import Task
-from fastlib.cli import main
 from fastlib.codec import Rule, Wire
 
 
 class OnlyOnSundays(Rule):
-    \"""Only on Sundays.\"""
+    """Only on Sundays."""
 
     def broken(self, get):
         return None
@@ -915,33 +874,21 @@ class Snapshot(Task, task="snapshot vm", result="vm snapshotted", key="snapshots
 
 
 class Keep(Task, task="keep vm", result="vm kept", layout="inline"):
-    \"""Keep a domain.\"""
+    """Keep a domain."""
+'''
 
 
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_task_declared_elsewhere_is_described(file):
-    script = file(DECLARED_ELSEWHERE.encode(), "script.py")
-
-    def main_of_script(*arguments):
-        return subprocess.run(
-            [sys.executable, script, *arguments],
-            capture_output=True,
-            check=True,
-            env=ENVIRONMENT,
-            timeout=60,
-        ).stdout.decode()
-
-    listed = main_of_script("describe")
-    assert re.search(r"^  snapshot vm +__main__\.Snapshot$", listed, re.MULTILINE)
-    assert re.search(r"^  keep vm +__main__\.Keep +Keep a domain\.$", listed, re.MULTILINE)
-    text = main_of_script("describe", "snapshot vm")
-    assert text == main_of_script("describe", "Snapshot")
+def test_task_of_installed_package_is_described(file, install):
+    install("acme_snapshots", EXTENSION)
+    listed = run_bytes("describe").stdout.decode()
+    assert re.search(r"^  snapshot vm +acme_snapshots\.Snapshot$", listed, re.MULTILINE)
+    assert re.search(r"^  keep vm +acme_snapshots\.Keep +Keep a domain\.$", listed, re.MULTILINE)
+    text = run_bytes("describe", "snapshot vm").stdout.decode()
+    assert text == run_bytes("describe", "Snapshot").stdout.decode()
     assert "  in a container: a list under 'snapshots'\n" in text
     assert "  vm-name: text; required\n      Name of the domain.\n" in text
     assert "      Also read as 'domain'.\n" in text
     assert text.endswith("rules\n  Only on Sundays.\n")
     message = file(b"task: snapshot vm\nsnapshots: [{vm-name: a}]\n")
-    assert main_of_script("validate", "--strict", message) == ""
+    done = run_bytes("validate", "--strict", message)
+    assert (done.returncode, done.stdout) == (0, b"")

@@ -1,4 +1,4 @@
-"""`fastlib send`, as a process against a real broker and a daemon that is played."""
+"""`fastlib send` with a real broker and a stand-in for the daemon."""
 
 import argparse
 import json
@@ -13,7 +13,18 @@ from fastlib.cli.commands.send import _EPILOG
 from fastlib.cli.connection import exit_status_of
 from fastlib.transport.errors import Undelivered, UndeliveredError
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
-from tests.support.shell import CONTROL, Daemon, Running, address, failure, run, silence, success
+from tests.support.shell import (
+    CONTROL,
+    Daemon,
+    Running,
+    address,
+    failure,
+    run,
+    run_on_terminal,
+    run_process,
+    silence,
+    success,
+)
 
 STOP = "task: stop vm\nlist:\n  - vm-name: vm1\n  - vm-name: vm2\nid: stop-1\n"
 BROKEN = "task: stop vm\nlist:\n  - vm-nam: vm1\n"
@@ -32,7 +43,7 @@ def file(tmp_path):
 # --- what is sent ---------------------------------------------------------------------------------
 
 
-def test_a_container_is_sent_and_its_new_id_printed(file, env, daemon):
+def test_send_prints_new_id_of_container(file, env, daemon):
     done = run("send", "hostA", file("task: quit\n"), env=env)
     assert (done.returncode, done.stderr) == (0, "")
     received = daemon.wait()
@@ -40,7 +51,7 @@ def test_a_container_is_sent_and_its_new_id_printed(file, env, daemon):
     assert done.stdout == f"{received.id}\n" != "\n"
 
 
-def test_each_document_is_sent(file, env, daemon):
+def test_send_sends_each_document(file, env, daemon):
     text = f"{STOP}---\ntask: start vm\nvm-configurations: [{{vm-name: vm3}}]\nid: start-1\n---\n"
     done = run("send", "hostA", "-", "--format", "json", env=env, stdin=text)
     assert (done.returncode, done.stderr) == (0, "")
@@ -54,7 +65,7 @@ def test_each_document_is_sent(file, env, daemon):
 
 
 @pytest.mark.parametrize("more", ["", "---\ntask: quit\n"])
-def test_what_has_errors_is_told_as_by_validate_and_not_sent(more, file, env, daemon):
+def test_send_reports_errors_like_validate_and_sends_nothing(more, file, env, daemon):
     path = file(BROKEN + more)
     done = run("send", "hostA", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
@@ -64,7 +75,7 @@ def test_what_has_errors_is_told_as_by_validate_and_not_sent(more, file, env, da
     assert daemon.wait().id == "last"
 
 
-def test_a_warning_does_not_hinder(file, env, daemon):
+def test_send_sends_container_with_warning(file, env, daemon):
     path = file("task: quit\nidd: x\n")
     done = run("send", "hostA", path, env=env)
     assert done.returncode == 0
@@ -79,7 +90,7 @@ def test_a_warning_does_not_hinder(file, env, daemon):
         ("task: quit\n---\nresult: quit\nlist: []\n", "3:1: error: task: missing"),
     ],
 )
-def test_only_tasks_are_sent(text, place, file, env):
+def test_send_refuses_messages_that_are_no_tasks(text, place, file, env):
     path = file(text)
     assert run("validate", path, env=env).returncode == 0
     done = run("send", "hostA", path, env=env)
@@ -87,7 +98,7 @@ def test_only_tasks_are_sent(text, place, file, env):
     assert done.stderr.startswith(f"{path}:{place}")
 
 
-def test_an_id_twice_is_refused_before_anything_is_sent(file, env):
+def test_send_refuses_duplicate_id_before_sending(file, env):
     path = file(f"{STOP}---\n{STOP}")
     done = run("send", "hostA", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
@@ -97,14 +108,14 @@ def test_an_id_twice_is_refused_before_anything_is_sent(file, env):
     )
 
 
-def test_a_file_that_cannot_be_read(env, tmp_path):
+def test_unreadable_file_is_reported(env, tmp_path):
     done = run("send", "hostA", tmp_path, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"fastlib send: error: {tmp_path}: Is a directory\n"
 
 
 @pytest.mark.parametrize("line", re.findall(r"^  .*(fastlib send .*)$", _EPILOG, re.MULTILINE))
-def test_the_examples_of_the_help_work(line, file, env, mosquitto):
+def test_example_in_help_succeeds(line, file, env, mosquitto):
     path = file(STOP)
     with Daemon(mosquitto, "node01"):
         arguments = [path if word == "task.yaml" else word for word in line.split()[1:]]
@@ -115,7 +126,7 @@ def test_the_examples_of_the_help_work(line, file, env, mosquitto):
 # --- results --------------------------------------------------------------------------------------
 
 
-def test_results_are_waited_for(file, env, daemon):
+def test_wait_prints_results(file, env, daemon):
     done = run("send", "hostA", file(STOP), "--wait", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -123,17 +134,20 @@ def test_results_are_waited_for(file, env, daemon):
     )
 
 
-def test_results_come_in_their_own_order(file, env, daemon):
+def test_results_are_printed_in_order_of_arrival(file, env, daemon):
     daemon.answer = lambda container: None if container.id == "slow" else success(container)
     text = "task: quit\nid: slow\n---\ntask: quit\nid: quick\n"
-    with Running("send", "hostA", file(text), "--wait", env=env) as command:
-        command.until("^hostA quick quit: success\n")
+
+    def answer_slow_task(stdout):
+        stdout.until("^hostA quick quit: success\n")
         daemon.result(success(daemon.received[0]))
-        assert command.wait() == 0
-    assert command.text("stdout").endswith("\nhostA slow quit: success\n")
+
+    done = run("send", "hostA", file(text), "--wait", env=env, during=answer_slow_task)
+    assert done.returncode == 0
+    assert done.stdout.endswith("\nhostA slow quit: success\n")
 
 
-def test_an_error_fails_and_cannot_colour_the_terminal(file, env, daemon):
+def test_failed_task_fails_command_and_its_details_are_escaped(file, env, daemon):
     daemon.answer = failure
     path = file(STOP)
     done = run("send", "hostA", path, "--wait", env=env)
@@ -143,15 +157,13 @@ def test_an_error_fails_and_cannot_colour_the_terminal(file, env, daemon):
         f"hostA stop-1 vm stopped: vm1: error: {words}\n"
         f"hostA stop-1 vm stopped: vm2: error: {words}\n"
     )
-    terminal = ("stdout", "stderr")
-    with Running("send", "hostA", path, "--wait", env=env, terminal=terminal) as command:
-        assert command.wait() == 1
-    assert "vm1: error: " in command.text("terminal")
-    assert b"\033[1;31mvm1: error" in command.read["terminal"]
-    assert b"domain\033" not in command.read["terminal"]
+    shown, status = run_on_terminal("send", "hostA", path, "--wait", env=env)
+    assert status == 1
+    assert "\033[1;31mvm1: error: " in shown
+    assert "domain\033" not in shown
 
 
-def test_results_as_json(file, env, daemon):
+def test_results_are_printed_as_json(file, env, daemon):
     daemon.answer = failure
     done = run("send", "hostA", file(STOP), "--wait", "--format", "json", env=env)
     assert (done.returncode, done.stderr) == (1, "")
@@ -163,7 +175,7 @@ def test_results_as_json(file, env, daemon):
     assert found["message"] == failure(daemon.received[0]).emit()
 
 
-def test_no_result_in_time(file, env, daemon):
+def test_missing_result_times_out(file, env, daemon):
     daemon.answer = silence
     done = run("send", "hostA", file(STOP), "--wait", "--timeout", "0.2", env=env)
     assert (done.returncode, done.stdout) == (3, "")
@@ -174,13 +186,14 @@ def test_no_result_in_time(file, env, daemon):
     )
 
 
-def test_a_host_from_which_nothing_is_heard(file, env, daemon):
-    done = run("send", "nobody", file(STOP), "--wait", "--timeout", "4", env=env)
+def test_silent_host_is_reported(file, env, monkeypatch):
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
+    done = run("send", "nobody", file(STOP), "--wait", "--timeout", "0.3", env=env)
     assert "waiting; the daemon of nobody has not shown itself" in done.stderr
     assert done.returncode == 3
 
 
-def test_a_host_that_cannot_read_it(file, env, daemon):
+def test_unreadable_task_is_reported_as_failure(file, env, daemon):
     unknown = "result: unknown\nlist: [{vm-name: unknown, status: error, details: no such task}]\n"
 
     def answer(container):
@@ -193,7 +206,7 @@ def test_a_host_that_cannot_read_it(file, env, daemon):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_interrupt_says_that_the_task_goes_on(file, env, daemon):
+def test_interrupt_prints_how_to_continue(file, env, daemon):
     daemon.answer = silence
     arguments = ("send", "hostA", file(STOP), "--wait", "--mqtt", "5")
     with Running(*arguments, env=env) as command:
@@ -208,7 +221,7 @@ def test_an_interrupt_says_that_the_task_goes_on(file, env, daemon):
     )
 
 
-def test_a_result_arrives_though_the_broker_was_killed_meanwhile(file, tmp_path):
+def test_result_arrives_after_broker_restart(file, tmp_path):
     """The broker forgets everything; the daemon answers again when it is asked again."""
     with Mosquitto(tmp_path / "broker") as broker, Daemon(broker) as daemon:
         daemon.answer = silence
@@ -229,7 +242,7 @@ def test_a_result_arrives_though_the_broker_was_killed_meanwhile(file, tmp_path)
 # --- the broker -----------------------------------------------------------------------------------
 
 
-def test_no_broker(file, env):
+def test_missing_broker_is_reported(file, env):
     port = free_port()
     arguments = ("send", "hostA", file(STOP), "--connect-timeout", "0.2")
     done = run(*arguments, "--broker", f"127.0.0.1:{port}", env=env)
@@ -240,7 +253,7 @@ def test_no_broker(file, env):
     )
 
 
-def test_what_the_broker_does_not_confirm_is_too_late(capsys):
+def test_unconfirmed_message_times_out(capsys):
     def work():
         raise UndeliveredError([Undelivered("fast/migfra/hostA/task", 2, 10, True)], "closed")
 
@@ -253,7 +266,7 @@ def test_what_the_broker_does_not_confirm_is_too_late(capsys):
     )
 
 
-def test_passwords(file, tmp_path):
+def test_password_from_file_environment_and_url(file, tmp_path):
     path, secret = file(STOP), file("s3cret\nanything", "password")
     with Mosquitto(tmp_path / "broker", password=("scheduler", "s3cret")) as broker:
         env, at = address(broker), f"127.0.0.1:{broker.port}"
@@ -287,7 +300,7 @@ def test_passwords(file, tmp_path):
         (["--username", "a", "--password-file", "/missing"], {}, "No such file or directory"),
     ],
 )
-def test_contradictions_are_one_line(arguments, env, words, file):
+def test_invalid_connection_options_are_one_error_line(arguments, env, words, file):
     done = run("send", "hostA", file(STOP), *arguments, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("fastlib send: error: ")
@@ -296,7 +309,7 @@ def test_contradictions_are_one_line(arguments, env, words, file):
     assert "s3cret" not in done.stderr
 
 
-def test_tls(file, tmp_path):
+def test_tls_with_client_certificate(file, tmp_path):
     certificates = Certificates(tmp_path / "certificates")
     path, own = file(STOP), certificates.client
     with Mosquitto(
@@ -314,9 +327,9 @@ def test_tls(file, tmp_path):
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
 
 
-def test_without_paho_the_line_that_installs_it(file, env):
+def test_missing_paho_is_reported_with_install_command(file, env):
     code = "import sys; sys.modules['paho'] = None; from fastlib.cli import main; sys.exit(main())"
-    done = run("send", "hostA", file(STOP), env=env, program=(sys.executable, "-c", code))
+    done = run_process("send", "hostA", file(STOP), env=env, program=(sys.executable, "-c", code))
     assert done.returncode == 2
     assert done.stderr == (
         "fastlib send: error: MQTT needs paho-mqtt, which is not installed: "

@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -38,7 +37,18 @@ from fastlib.cli.arguments.task_names import task_commands
 from fastlib.cli.commands.task import add_arguments
 from fastlib.codec import Wire
 from fastlib.message.task import declarations
-from tests.support.shell import CONTROL, Daemon, Running, failure, run, silence, success
+from fastlib.message.topics import TASK
+from tests.support.shell import (
+    CONTROL,
+    Daemon,
+    Running,
+    failure,
+    missing_package,
+    run,
+    run_on_terminal,
+    silence,
+    success,
+)
 
 ROUTE = ["--from", "a", "--to", "b"]
 
@@ -103,11 +113,11 @@ def parsed(*arguments: str) -> tuple[str, Task]:
         (["cancel", "x-1", "--host", "a"], Cancel(id="x-1")),
     ],
 )  # fmt: skip
-def test_a_command_line_is_a_task(arguments, task):
+def test_command_line_builds_task(arguments, task):
     assert parsed(*arguments) == ("a", task)
 
 
-def test_xml_is_a_files(tmp_path):
+def test_xml_option_reads_file(tmp_path):
     path = tmp_path / "vm.xml"
     path.write_text("<domain>\n  <name>ü</name>\n</domain>\n")
     _, task = parsed("start", "--host", "a", "--xml", str(path), "--transient")
@@ -143,7 +153,7 @@ def test_xml_is_a_files(tmp_path):
         (["cancel", "x", "--id", "y", "--host", "a"], "unrecognized arguments: --id y"),
     ],
 )  # fmt: skip
-def test_what_is_no_task_is_wrong_usage(arguments, error, capsys):
+def test_invalid_task_is_wrong_usage(arguments, error, capsys):
     with pytest.raises(SystemExit) as ended:
         parsed(*arguments)
     assert ended.value.code == 2
@@ -156,7 +166,7 @@ def test_what_is_no_task_is_wrong_usage(arguments, error, capsys):
 # --- which commands and options there are ---------------------------------------------------------
 
 
-def test_every_declared_task_has_a_command_and_every_field_an_option():
+def test_every_declared_task_has_command_and_every_field_has_option():
     commands = task_commands(COMMANDS)
     ours = [d for d in declarations() if d.type.__module__.startswith("fastlib.")]
     assert [commands[declared.task.split()[0]] for declared in ours] == ours
@@ -179,7 +189,7 @@ def _needed(parser: argparse.ArgumentParser) -> list[str]:
 
 
 @pytest.mark.usefixtures("isolated_registry")
-def test_a_field_that_an_option_of_the_command_is_called_like(capsys):
+def test_field_named_like_command_option_gets_prefix(capsys):
     class Odd(Task, task="odd job", result="odd job done"):
         """100% odd."""
 
@@ -210,7 +220,7 @@ def test_a_field_that_an_option_of_the_command_is_called_like(capsys):
 
 
 @pytest.mark.usefixtures("isolated_registry")
-def test_names_of_commands():
+def test_command_name_is_first_free_word_of_title():
     class One(Task, task="send file", result="file sent"):
         """Send a file."""
 
@@ -250,37 +260,40 @@ class Snapshot(Task, task="snapshot vm", result="vm snapshotted", key="snapshots
 '''
 
 
-def test_a_task_of_an_installed_package_has_its_command(env, mosquitto, tmp_path):
-    (tmp_path / "acme_snapshots.py").write_text(EXTENSION)
-    info = tmp_path / "acme-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fastlib.messages]\nsnapshots = acme_snapshots\n")
-    env = env | {"PYTHONPATH": str(tmp_path)}
-    assert re.search("\n    snapshot +keep a domain's state\n", run("--help", env=env).stdout)
+SNAPSHOT = {"task": "snapshot vm", "snapshots": [{"vm-name": "vm1", "format": "raw"}]}
+
+
+def test_task_of_installed_package_has_command(install, env, daemon):
+    install("acme_snapshots", EXTENSION)
+    assert re.search("\n    snapshot +keep a domain's state\n", run("--help").stdout)
+    arguments = ("snapshot", "vm1", "--host", "hostA", "--task-format", "raw", "--no-wait")
+    done = run(*arguments, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert daemon.wait().emit() == SNAPSHOT | {"id": done.stdout.strip()}
+
+
+def test_watch_shows_task_of_installed_package(install, env, mosquitto):
+    install("acme_snapshots", EXTENSION)
     with Daemon(mosquitto, "hostB") as daemon:
+        daemon.answer = silence
         daemon.presence()
-        watching = ("watch", "--host", "hostB", "--tasks", "--presence", "--count", "2")
-        with Running(*watching, "--format", "json", env=env) as watch:
-            watch.until("online")
-            done = run("snapshot", "vm1", "--host", "hostB", "--task-format", "raw", "--no-wait",
-                       env=env)  # fmt: skip
-            assert (done.returncode, done.stderr) == (0, "")
-            assert watch.wait() == 0
-    sent = json.loads(watch.text("stdout").splitlines()[1])
-    assert sent["message"] == {
-        "task": "snapshot vm",
-        "snapshots": [{"vm-name": "vm1", "format": "raw"}],
-        "id": done.stdout.strip(),
-    }
+
+        def send(stdout):
+            stdout.until("online")  # the retained presence comes once the command has subscribed
+            daemon.communicator.send(json.dumps(SNAPSHOT).encode(), TASK("hostB"))
+
+        done = run(
+            *("watch", "--host", "hostB", "--tasks", "--presence", "--count", "2"),
+            *("--format", "json"),
+            env=env,
+            during=send,
+        )
+    assert done.returncode == 0
+    assert json.loads(done.stdout.splitlines()[1])["message"] == SNAPSHOT
 
 
-def test_a_broken_package_is_told_and_hinders_nothing_else(env, daemon, tmp_path):
-    info = tmp_path / "acme-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fastlib.messages]\nsnapshots = acme_missing\n")
-    env = env | {"PYTHONPATH": str(tmp_path)}
+def test_broken_package_is_reported_and_other_commands_work(install, env, daemon):
+    install("acme_missing")
     done = run("snapshot", "vm1", env=env)
     assert done.returncode == 2
     assert done.stderr.startswith("fastlib: warning: acme 1.0: the extension ")
@@ -306,13 +319,13 @@ def test_a_broken_package_is_told_and_hinders_nothing_else(env, daemon, tmp_path
         (["cancel", "x"], "task cancelled: success"),
     ],
 )
-def test_each_task_is_answered(arguments, line, env, daemon):
+def test_each_task_command_prints_result(arguments, line, env, daemon):
     done = run(*arguments, "--host", "hostA", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"hostA {daemon.received[0].id} {line}\n"
 
 
-def test_without_waiting_the_id_is_printed(env, daemon):
+def test_no_wait_prints_id(env, daemon):
     daemon.answer = silence
     arguments = ("migrate", "vm1", "--from", "hostA", "--to", "hostB", "--no-wait")
     done = run(*arguments, "--id", "my id", env=env)
@@ -320,7 +333,7 @@ def test_without_waiting_the_id_is_printed(env, daemon):
     assert daemon.wait().id == "my id"
 
 
-def test_a_failed_task(env, daemon):
+def test_failed_task_fails_command(env, daemon):
     daemon.answer = failure
     done = run("start", "vm1", "--host", "hostA", env=env)
     assert done.returncode == 1
@@ -328,7 +341,7 @@ def test_a_failed_task(env, daemon):
     assert "vm started: vm1: error: no such domain" in done.stdout
 
 
-def test_what_a_result_says_beyond_its_status_is_yaml(env, daemon):
+def test_extra_fields_of_result_are_printed_as_yaml(env, daemon):
     report = NodeReport(host="hostA", hypervisor="qemu", cpus=8, versions={"libvirt\033[31m": "9"})
     result = NodeResult(status="success", node=report)
     daemon.answer = lambda container: ResultContainer.answer(container, [result])
@@ -350,7 +363,7 @@ REPORT = "{title: migrate vm, id: m1, vm-name: vm1, phase: %s, percent: %s, tran
 MIGRATE = ("migrate", "vm1", "--from", "hostA", "--to", "hostB", "--id", "m1")
 
 
-def test_progress_is_lines_in_a_pipe(env, daemon):
+def test_progress_is_printed_as_lines_in_pipe(env, daemon):
     def answer(container):
         for phase, percent in (
             ("check", 0), ("memory", 3), ("memory", 9), ("memory", 14), ("'memory\\e[31m'", 15),
@@ -369,7 +382,7 @@ def test_progress_is_lines_in_a_pipe(env, daemon):
     ]
 
 
-def test_progress_is_a_bar_on_a_terminal(env, daemon):
+def test_progress_is_shown_as_bar_on_terminal(env, daemon):
     daemon.answer = silence
     with Running(*MIGRATE, env=env, terminal=("stdout", "stderr")) as command:
         task = daemon.wait()
@@ -385,7 +398,7 @@ def test_progress_is_a_bar_on_a_terminal(env, daemon):
     )  # the cursor is there again
 
 
-def test_bars_of_an_evacuation_and_results_in_a_pipe(env, daemon):
+def test_evacuation_shows_bar_per_domain_and_prints_results_to_pipe(env, daemon):
     daemon.answer = silence
     arguments = ("evacuate", "--from", "hostA", "--to", "hostB", "--id", "e1")
     with Running(*arguments, env=env, terminal=("stderr",)) as command:
@@ -398,14 +411,13 @@ def test_bars_of_an_evacuation_and_results_in_a_pipe(env, daemon):
     assert command.text("stdout") == "hostA e1 node evacuated: success\n"
 
 
-def test_without_rich_progress_is_lines_on_a_terminal_too(env, daemon):
-    code = "import sys; sys.modules['rich'] = None; from fastlib.cli import main; sys.exit(main())"
-    daemon.answer = silence
-    with Running(
-        *MIGRATE, env=env, terminal=("stdout", "stderr"), program=(sys.executable, "-c", code)
-    ) as command:
-        task = daemon.wait()
+def test_missing_rich_prints_progress_lines_on_terminal(env, daemon):
+    def answer(container):
         daemon.progress(REPORT % ("memory", 42))
-        command.until("^hostA m1 migrate vm: vm1: memory 42 %\n", "terminal")
-        daemon.result(success(task))
-        assert command.wait() == 0
+        return success(container)
+
+    daemon.answer = answer
+    with missing_package("rich"):
+        shown, status = run_on_terminal(*MIGRATE, env=env, terminal=("stderr",))
+    assert status == 0
+    assert shown == "hostA m1 migrate vm: vm1: memory 42 %\n"

@@ -4,8 +4,8 @@ import io
 import json
 import re
 import signal
-import sys
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -17,7 +17,16 @@ from fastlib.client import ObservedMessage
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
-from tests.support.shell import CONTROL, Daemon, Running, run, silence
+from tests.support.shell import (
+    CONTROL,
+    Daemon,
+    Output,
+    Running,
+    missing_package,
+    run,
+    run_on_terminal,
+    silence,
+)
 
 TASK_TEXT = "{task: stop vm, list: [{vm-name: vm1}], id: s1}"
 RESULT_TEXT = "{result: vm stopped, list: [{vm-name: vm1, status: success}], id: s1}"
@@ -28,8 +37,8 @@ PROGRESS_TEXT = "{title: stop vm, id: s1, vm-name: vm1, phase: waiting, percent:
 NOW = datetime.now().astimezone()
 
 
-def play(daemon: Daemon) -> None:
-    """One message of each kind, and one that cannot be read."""
+def publish(daemon: Daemon) -> None:
+    """Publish a message of each kind, and an unreadable one."""
     daemon.communicator.send(TASK_TEXT.encode(), TASK(daemon.host)).wait(30)
     daemon.progress(PROGRESS_TEXT)
     daemon.result(RESULT_TEXT)
@@ -37,9 +46,15 @@ def play(daemon: Daemon) -> None:
     daemon.result('{result: "\\e]0;title\\a"')
 
 
+def publish_after_presence(daemon: Daemon, stdout: Output) -> None:
+    """Publish once the command shows the retained presence, which shows that it has subscribed."""
+    stdout.until("presence")
+    publish(daemon)
+
+
 @pytest.fixture
 def present(mosquitto):
-    """A daemon that is there: who watches its presence sees that at once, once it sees all."""
+    """A daemon with a retained presence."""
     with Daemon(mosquitto, "hostW") as daemon:
         daemon.answer = silence
         daemon.presence()
@@ -52,12 +67,10 @@ WATCH = ("watch", "--host", "hostW", "--presence", "--tasks", "--progress", "--c
 # --- in a pipe ------------------------------------------------------------------------------------
 
 
-def test_a_line_a_message(env, present):
-    with Running(*WATCH, env=env) as watch:
-        watch.until("presence")
-        play(present)
-        assert watch.wait() == 0
-    text = watch.text("stdout")
+def test_watch_prints_one_line_per_message(env, present):
+    done = run(*WATCH, env=env, during=partial(publish_after_presence, present))
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout
     assert CONTROL.search(text) is None
     lines = text.splitlines()
     times = [datetime.fromisoformat(line.split()[0]) for line in lines]
@@ -72,15 +85,13 @@ def test_a_line_a_message(env, present):
         "hostW task s1 stop vm: vm1",
     ]
     assert unreadable.startswith("hostW result - cannot be read: ")
-    assert watch.text("stderr") == ""
 
 
-def test_json_has_an_object_a_line(env, present):
-    with Running(*WATCH, "--format", "json", env=env) as watch:
-        watch.until("presence")
-        play(present)
-        assert watch.wait() == 0
-    text = watch.text("stdout")
+def test_watch_prints_one_json_object_per_message(env, present):
+    during = partial(publish_after_presence, present)
+    done = run(*WATCH, "--format", "json", env=env, during=during)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout
     assert CONTROL.search(text) is None
     rows = [json.loads(line) for line in text.splitlines()]
     assert {row["host"] for row in rows} == {"hostW"}
@@ -103,24 +114,27 @@ def test_json_has_an_object_a_line(env, present):
     assert (unreadable["kind"], unreadable["message"]) == ("result", None)
 
 
-def test_only_what_was_asked_for(env, present, daemon):
-    with Running("watch", "--host", "hostW", "--count", "1", env=env) as watch:
-        while watch.process.poll() is None:  # until it has subscribed, which it does not say
-            play(daemon)
-            play(present)
-        assert watch.wait() == 0
-    (line,) = watch.text("stdout").splitlines()
+def test_watch_shows_only_chosen_hosts_and_kinds(env, present, daemon):
+    def publish_until_shown(stdout):
+        while "\n" not in stdout.text():  # the command does not report that it has subscribed
+            publish(daemon)
+            publish(present)
+
+    arguments = ("watch", "--host", "hostW", "--count", "1")
+    done = run(*arguments, env=env, during=publish_until_shown)
+    assert done.returncode == 0
+    (line,) = done.stdout.splitlines()
     assert " hostW result " in line
 
 
 @pytest.mark.parametrize("line", re.findall(r"^  (fastlib [^|\n]*)", _EPILOG, re.MULTILINE))
-def test_the_examples_of_the_help_work(line, env):
+def test_example_in_help_succeeds(line, env):
     assert run(*line.split()[1:], "--timeout", "0.1", env=env).returncode == (
         3 if "--count" in line else 0
     )
 
 
-def test_it_ends_after_its_time(env):
+def test_watch_ends_after_timeout(env):
     done = run("watch", "--timeout", "0.1", env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     done = run("watch", "--timeout", "0.1", "--count", "1", "--host", "nobody", env=env)
@@ -128,7 +142,7 @@ def test_it_ends_after_its_time(env):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_in_order(number, env, present):
+def test_watch_ends_in_order_after_signal(number, env, present):
     with Running("watch", "--presence", env=env) as watch:
         watch.until("hostW presence")
         watch.process.send_signal(number)
@@ -145,7 +159,7 @@ def test_it_ends_in_order(number, env, present):
         (["--hst", "a"], "unrecognized arguments: --hst a"),
     ],
 )
-def test_wrong_usage(arguments, words, env):
+def test_wrong_usage_is_one_error_line(arguments, words, env):
     done = run("watch", *arguments, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]
@@ -156,14 +170,14 @@ def test_wrong_usage(arguments, words, env):
 SCREEN = ("stdout", "stderr")
 
 
-def test_a_live_table_on_a_terminal(env, present):
+def test_terminal_shows_live_table(env, present):
     with Running("watch", "--host", "hostW", env=env, terminal=SCREEN) as watch:
         watch.until(r"hosts\n.*\nhostW +online +qemu +1.0 +0:00:0\d ago", "terminal")
         present.communicator.send(TASK_TEXT.encode(), TASK("hostW")).wait(30)
         watch.until(r"under way\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
         present.progress(PROGRESS_TEXT)
         watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d ago", "terminal")
-        play(present)
+        publish(present)
         watch.until(r"last results\n.*\n.* hostW +result cannot be read", "terminal")
         watch.until(r"hostW +s1 +vm stopped: vm1: success", "terminal")
         watch.until(r"hostW +vm stopped: vm2: error: no\\x1b\[31m\\nroute", "terminal")
@@ -176,25 +190,28 @@ def test_a_live_table_on_a_terminal(env, present):
     assert shown.rindex(b"\033[?25h") > shown.rindex(b"\033[?25l")  # the cursor is there again
 
 
-@pytest.mark.parametrize("how", ["without rich", "dumb"])
-def test_lines_on_a_terminal_that_cannot_show_a_table(how, env, present):
-    code = "import sys; sys.modules['rich'] = None; from fastlib.cli import main; sys.exit(main())"
-    program = (sys.executable, "-c", code) if how == "without rich" else None
-    env = env | {"TERM": "dumb" if how == "dumb" else "xterm"}
-    more = {} if program is None else {"program": program}
-    with Running("watch", "--presence", env=env, terminal=["stdout"], **more) as watch:
-        watch.until(r" hostW presence - online qemu 1.0\n", "terminal")
-        watch.interrupt()
-        assert watch.wait() == 0
-    note = (
+PRESENCE_ONCE = ("watch", "--presence", "--host", "hostW", "--count", "1")
+
+
+def test_dumb_terminal_shows_lines(env, present):
+    shown, status = run_on_terminal(*PRESENCE_ONCE, env=env | {"TERM": "dumb"}, terminal=SCREEN)
+    assert status == 0
+    assert re.fullmatch(r"\S+ hostW presence - online qemu 1.0\n", shown)
+
+
+def test_terminal_without_rich_shows_note_and_lines(env, present):
+    with missing_package("rich", "fastlib.cli.output.cluster_table"):
+        shown, status = run_on_terminal(*PRESENCE_ONCE, env=env, terminal=SCREEN)
+    assert status == 0
+    note, line = shown.splitlines()
+    assert note == (
         "fastlib watch: note: the live table needs rich, which is not installed: "
-        "pip install 'fastlib[terminal]'\n"
+        "pip install 'fastlib[terminal]'"
     )
-    assert watch.text("stderr") == (note if how == "without rich" else "")
-    assert b"\033" not in watch.read["terminal"]
+    assert line.endswith(" hostW presence - online qemu 1.0")
 
 
-def test_no_colours_if_they_are_refused(env, present):
+def test_table_has_no_colours_if_environment_refuses_them(env, present):
     with Running("watch", "--host", "hostW", env=env | {"NO_COLOR": "1"}, terminal=SCREEN) as watch:
         watch.until(r"hostW +online", "terminal")
         watch.interrupt()
@@ -222,12 +239,12 @@ def shown(state: ClusterState, height: int = 40) -> str:
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
-def test_an_empty_cluster():
+def test_table_of_empty_cluster_shows_placeholders():
     text = shown(ClusterState())
     assert text.count("none yet") == 3
 
 
-def test_a_task_is_under_way_until_its_result():
+def test_task_is_pending_until_its_result():
     state = ClusterState()
     state.add(seen(TASK, TaskContainer, TASK_TEXT, age=75))
     assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15 ago", shown(state))
@@ -241,7 +258,7 @@ def test_a_task_is_under_way_until_its_result():
     ]
 
 
-def test_tasks_without_an_id_are_answered_in_their_order():
+def test_result_without_id_answers_oldest_task_without_id():
     state = ClusterState()
     for name in ("vm1", "vm2"):
         state.add(seen(TASK, TaskContainer, f"{{task: stop vm, list: [{{vm-name: {name}}}]}}"))
@@ -252,7 +269,7 @@ def test_tasks_without_an_id_are_answered_in_their_order():
     assert len(state.tasks) == 2
 
 
-def test_progress_of_a_task_that_was_sent_before():
+def test_progress_of_unseen_task_adds_it():
     state = ClusterState()
     for name in ("vm1", "vm2"):
         text = f"{{id: e1, vm-name: {name}, phase: memory, percent: 30}}"
@@ -262,7 +279,7 @@ def test_progress_of_a_task_that_was_sent_before():
     assert len(re.findall(r"hostA +e1 +vm\d +memory 30 %", shown(state))) == 2
 
 
-def test_a_host_that_says_nothing_of_itself_and_one_that_is_gone():
+def test_host_without_presence_is_unknown_and_offline_host_is_offline():
     state = ClusterState()
     state.add(seen(RESULT, ResultContainer, RESULT_TEXT))
     state.add(seen(PRESENCE, Presence, "status: offline", host="hostB", age=5))
@@ -272,7 +289,7 @@ def test_a_host_that_says_nothing_of_itself_and_one_that_is_gone():
 
 
 @pytest.mark.parametrize("height", [16, 24, 50])
-def test_a_large_cluster_fits_the_terminal(height):
+def test_table_of_large_cluster_fits_terminal(height):
     state = ClusterState()
     for number in range(MAX_TASKS + 5):
         host = f"host{number % 100}"

@@ -1,6 +1,13 @@
-"""Commands as processes, on terminals or in pipes, and a daemon that answers as it is told."""
+"""Run `fastlib` commands in tests, and a daemon that answers them.
 
+`run`, `run_bytes` and `run_on_terminal` call `fastlib.cli.main` in this process, which takes
+milliseconds. `run_process` and `Running` start an interpreter. Only tests of signals, closed pipes,
+interactive terminals and imports need them.
+"""
+
+import _thread
 import fcntl
+import io
 import os
 import pty
 import re
@@ -12,35 +19,224 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self, TextIO
+from unittest import mock
 
+import fastlib.cli
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
 from fastlib.transport import MqttOptions, ReceivedMessage, connect
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
-_OURS = {"COLUMNS", "NO_COLOR", "TERM", "FASTLIB_BROKER", "FASTLIB_PASSWORD"}
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _OURS}
+_CHANGED = {
+    "COLUMNS", "FASTLIB_BROKER", "FASTLIB_PASSWORD", "NO_COLOR", "PYTHONIOENCODING",
+    "PYTHONUNBUFFERED", "PYTHONUTF8", "TERM",
+}  # fmt: skip
+"""Variables that change what commands print or do."""
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _CHANGED}
 PROGRAM = (sys.executable, "-m", "fastlib")
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Environment = dict[str, str]
+Streams = Mapping[str, TextIO | None]
 
 
 def address(broker: Mosquitto) -> Environment:
-    """The environment in which commands find a broker."""
+    """Return the environment in which commands find a broker."""
     return {"FASTLIB_BROKER": f"127.0.0.1:{broker.port}"}
 
 
-def run(*arguments: object, env: Environment, stdin: str = "", program: Iterable[str] = PROGRAM):
-    """The finished process of a command line; whatever it was given, it has no traceback."""
+# --- in this process ------------------------------------------------------------------------------
+
+
+class Output(io.BytesIO):
+    """The output of a command; another thread can wait for a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+
+    def write(self, data: Any) -> int:
+        with self._changed:
+            written = super().write(data)
+            self._changed.notify_all()
+        return written
+
+    def until(self, pattern: str) -> None:
+        """Wait until the output has the pattern."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: re.search(pattern, self.text()), PATIENCE)
+        assert found, f"{pattern!r} is not in {self.text()!r}"
+
+    def text(self) -> str:
+        return self.getvalue().decode()
+
+
+def run(
+    *arguments: object,
+    env: Environment | None = None,
+    stdin: str = "",
+    during: Callable[[Output], object] | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command; `during` runs in a thread meanwhile, and gets its standard output."""
+    done = run_bytes(*arguments, env=env, stdin=stdin.encode(), during=during)
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def run_bytes(
+    *arguments: object,
+    env: Environment | None = None,
+    stdin: bytes = b"",
+    encoding: str = "utf-8",
+    closed: Iterable[str] = (),
+    during: Callable[[Output], object] | None = None,
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command; `encoding` is that of the locale, `closed` has names of closed streams."""
+    stdout, stderr = Output(), Output()
+    streams: dict[str, TextIO | None] = {
+        "stdin": io.TextIOWrapper(io.BytesIO(stdin), encoding),
+        "stdout": io.TextIOWrapper(stdout, encoding),
+        "stderr": io.TextIOWrapper(stderr, encoding, "backslashreplace"),
+    }
+    used = {name: None if name in closed else stream for name, stream in streams.items()}
+    with _meanwhile(during, stdout):
+        status = _call_main(arguments, used, {"COLUMNS": "80"} | (env or {}))
+    for stream in streams.values():
+        assert stream is not None
+        stream.detach()  # else its end closes the buffer
+    return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
+
+
+def run_on_terminal(
+    *arguments: object,
+    columns: int = 100,
+    env: Environment | None = None,
+    terminal: Iterable[str] = ("stdout",),
+) -> tuple[str, int]:
+    """Run a command with some streams on a terminal; return its text and the exit status."""
+    ours, theirs = _open_terminal(24, columns)
+    shown = bytearray()
+    reader = threading.Thread(target=_read_all, args=(ours, shown))
+    reader.start()
+    try:
+        with open(theirs, "w", encoding="utf-8") as screen, open(os.devnull, "w+") as nothing:
+            streams = dict.fromkeys(("stdin", "stdout", "stderr"), nothing)
+            streams |= dict.fromkeys(terminal, screen)
+            status = _call_main(arguments, streams, {"TERM": "xterm"} | (env or {}))
+    finally:
+        reader.join(PATIENCE)
+        os.close(ours)
+    return shown.decode().replace("\r\n", "\n"), status
+
+
+@contextmanager
+def missing_package(name: str, *importers: str) -> Iterator[None]:
+    """In the block, a package is not installed, and the modules `importers` are imported anew."""
+    loaded = [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]
+    with mock.patch.dict(sys.modules, dict.fromkeys([name, *loaded])):
+        for importer in importers:
+            sys.modules.pop(importer, None)
+        yield
+
+
+def _call_main(arguments: Iterable[object], streams: Streams, env: Environment) -> int:
+    """Call `fastlib.cli.main`; signals that would end the process become exit statuses."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with (
+        mock.patch.dict(os.environ, ENVIRONMENT | env, clear=True),
+        mock.patch.multiple(sys, **streams),
+        mock.patch.object(fastlib.cli, "_exit_by_signal", lambda number: 128 + number),
+    ):
+        try:
+            status = fastlib.cli.main([os.fsdecode(_text(argument)) for argument in arguments])
+        except SystemExit as error:
+            status = _status_of(error)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for name in ("stdout", "stderr"):
+                if (stream := streams[name]) is not None:
+                    stream.flush()
+    return status
+
+
+def _text(argument: object) -> str | bytes:
+    return argument if isinstance(argument, bytes) else str(argument)
+
+
+def _status_of(error: SystemExit) -> int:
+    """Return the exit status as the interpreter would."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _meanwhile(work: Callable[[Output], object] | None, stdout: Output) -> Iterator[None]:
+    """Run `work` in a thread during the block; its failure interrupts the block."""
+    if work is None:
+        yield
+        return
+    failures: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            work(stdout)
+        except BaseException as error:
+            failures.append(error)
+            _thread.interrupt_main()
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not failures:
+            raise
+    finally:
+        thread.join(PATIENCE)
+    if failures:
+        raise failures[0]
+
+
+def _open_terminal(lines: int, columns: int) -> tuple[int, int]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    return ours, theirs
+
+
+def _read_all(file: int, shown: bytearray) -> None:
+    while True:
+        try:
+            part = os.read(file, 65536)
+        except OSError:  # EIO is the end of a terminal
+            return
+        if not part:
+            return
+        shown += part
+
+
+# --- in a process of its own ----------------------------------------------------------------------
+
+
+def run_process(
+    *arguments: object,
+    env: Environment | None = None,
+    stdin: str = "",
+    program: Iterable[str] = PROGRAM,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process; whatever its arguments, it prints no traceback."""
     done = subprocess.run(
         [*program, *map(str, arguments)],
         input=stdin,
         capture_output=True,
         text=True,
-        env=ENVIRONMENT | env,
+        env=ENVIRONMENT | (env or {}),
         timeout=60,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -48,7 +244,7 @@ def run(*arguments: object, env: Environment, stdin: str = "", program: Iterable
 
 
 class Running:
-    """A command that runs; `stdout` and `stderr` are read as they come."""
+    """A running process of a command, whose `stdout` and `stderr` are read as they come."""
 
     def __init__(
         self,
@@ -58,9 +254,8 @@ class Running:
         program: Iterable[str] = PROGRAM,
         size: tuple[int, int] = (40, 160),
     ) -> None:
-        """`terminal` says which of stdout and stderr are on a terminal, the same one."""
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        """`terminal` names streams on the terminal: stdout, stderr. `size` is lines and columns."""
+        ours, theirs = _open_terminal(*size)
         streams = {
             name: theirs if name in terminal else subprocess.PIPE for name in ("stdout", "stderr")
         }
@@ -134,8 +329,11 @@ class Running:
         os.close(self._ours)
 
 
+# --- a daemon that answers ------------------------------------------------------------------------
+
+
 class Daemon:
-    """Stands in for the daemon of a host: executes an id once, and answers as it is told."""
+    """A stand-in for the daemon of a host, whose attribute `answer` makes the results."""
 
     def __init__(self, broker: Mosquitto, host: str = "hostA", **options: Any) -> None:
         self.host = host
@@ -157,7 +355,7 @@ class Daemon:
             self.result(results)
 
     def wait(self, number: int = 1) -> TaskContainer:
-        """The task that was received as that number."""
+        """Wait for the task of this number, from 1, and return it."""
         with self._new:
             assert self._new.wait_for(lambda: len(self.received) >= number, PATIENCE)
             return self.received[number - 1]
@@ -183,17 +381,17 @@ class Daemon:
 
 
 def success(container: TaskContainer) -> ResultContainer:
-    """Every member a success."""
+    """Return a success of every member."""
     return _all(container, status="success")
 
 
 def failure(container: TaskContainer) -> ResultContainer:
-    """Every member an error, with a text that would colour a terminal red."""
+    """Return an error of every member, with a text that would colour a terminal red."""
     return _all(container, status="error", details="no such domain\033[31m\nsecond line")
 
 
 def silence(container: TaskContainer) -> None:
-    """No answer."""
+    """Return no answer."""
 
 
 def _all(container: TaskContainer, **said: Any) -> ResultContainer:
