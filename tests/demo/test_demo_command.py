@@ -1,4 +1,4 @@
-"""`fastlib demo` as a process: in a pipe, on a terminal, over a real broker, large, interrupted."""
+"""`fastlib demo`: as lines, as JSON, on a terminal, over a real broker, large, interrupted."""
 
 import json
 import os
@@ -10,7 +10,15 @@ import pytest
 
 from fastlib.transport import MqttOptions, connect
 from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
-from tests.support.shell import ENVIRONMENT, PROGRAM, Running, run
+from tests.support.shell import (
+    ENVIRONMENT,
+    PROGRAM,
+    Running,
+    missing_package,
+    run,
+    run_on_terminal,
+    run_process,
+)
 
 STEPS = [
     "3 daemons start",
@@ -26,7 +34,14 @@ STEPS = [
     "all VMs stop",
     "all daemons quit",
 ]
-WITHOUT = "import sys; sys.modules[{!r}] = None; from fastlib.cli import main; sys.exit(main())"
+WITHOUT_PAHO = (
+    "import sys; sys.modules['paho'] = None; from fastlib.cli import main; sys.exit(main())"
+)
+WITHOUT_PAUSES = (
+    "import sys; from fastlib.cli.commands import demo; demo.WATCHED_PAUSE = 0.0; "
+    "from fastlib.cli import main; sys.exit(main())"
+)
+FAST = ("--speed", "100")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +54,8 @@ def steps(text):
     return re.findall(r"\[ ?\d+/12\] ([^\r\n]*)", text)
 
 
-def test_in_a_pipe():
-    done = run("demo", env={})
+def test_pipe_gets_lines():
+    done = run("demo", *FAST)
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(done.stdout) == STEPS
     for line in (
@@ -58,8 +73,8 @@ def test_in_a_pipe():
     assert "the daemon ended while this was under way" in done.stdout
 
 
-def test_for_programs():
-    done = run("demo", "--format", "json", "--speed", "100", "--seed", "3", env={})
+def test_json_format_has_one_event_per_line():
+    done = run("demo", "--format", "json", "--speed", "100", "--seed", "3")
     assert (done.returncode, done.stderr) == (0, "")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "begin"
@@ -71,8 +86,10 @@ def test_for_programs():
     assert sum(last["results"].values()) > last["tasks"]  # an evacuation has several
 
 
-def test_on_a_terminal():
-    with Running("demo", "--speed", "20", env={}, terminal=("stdout", "stderr")) as shown:
+def test_terminal_shows_live_view():
+    program = (sys.executable, "-c", WITHOUT_PAUSES)
+    terminal = ("stdout", "stderr")
+    with Running("demo", "--speed", "20", env={}, terminal=terminal, program=program) as shown:
         # A frame: hosts with their VMs and their memory, and a bar of a migration that moves.
         shown.until(
             r"demo-a +online .*GiB of 32\.0 GiB +vm-1 2\.0 GiB(.*\n)+?"
@@ -88,31 +105,28 @@ def test_on_a_terminal():
     assert raw.rfind(b"\033[?25h") > raw.rfind(b"\033[?25l")  # the cursor is back
 
 
-def test_without_rich_a_terminal_gets_lines():
-    program = (sys.executable, "-c", WITHOUT.format("rich"))
-    shown = Running(
-        *("demo", "--speed", "100"), env={}, terminal=("stdout", "stderr"), program=program
-    )
-    with shown:
-        assert shown.wait() == 0
-        text = shown.text("terminal")
-    assert "pip install 'fastlib[terminal]'" in text
-    assert steps(text) == STEPS
+def test_terminal_without_rich_shows_note_and_lines(monkeypatch):
+    monkeypatch.setattr("fastlib.cli.commands.demo.WATCHED_PAUSE", 0.0)
+    with missing_package("rich", "fastlib.demo.live_view"):
+        shown, status = run_on_terminal("demo", *FAST, terminal=("stdout", "stderr"))
+    assert status == 0
+    assert "pip install 'fastlib[terminal]'" in shown
+    assert steps(shown) == STEPS
 
 
-def test_nothing_but_the_core_is_needed(tmp_path):
-    program = (sys.executable, "-c", WITHOUT.format("paho"))
-    assert run("demo", "--speed", "100", env={}, program=program).returncode == 0
-    done = run("demo", "--broker", "localhost", env={}, program=program)
+def test_demo_needs_no_optional_package():
+    program = (sys.executable, "-c", WITHOUT_PAHO)
+    assert run_process("demo", *FAST, program=program).returncode == 0
+    done = run_process("demo", "--broker", "localhost", program=program)
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'fastlib[mqtt]'" in done.stderr
 
 
 @pytest.mark.parametrize("terminal", [(), ("stdout", "stderr")])
-def test_an_interrupt_ends_it_in_order(terminal, tmp_path):
+def test_interrupt_removes_journals_and_restores_terminal(terminal, tmp_path):
     name = "terminal" if terminal else "stdout"
     env = {"TMPDIR": str(tmp_path)}
-    with Running("demo", "--speed", "1", env=env, terminal=terminal) as shown:
+    with Running("demo", "--speed", "5", env=env, terminal=terminal) as shown:
         shown.until("a VM migrates live", name)
         assert list(tmp_path.iterdir()) != []  # the journal
         shown.interrupt()
@@ -133,27 +147,27 @@ def retained(broker):
     return found
 
 
-def test_over_a_real_broker(mosquitto):
+def test_demo_over_mqtt_leaves_nothing_at_broker(mosquitto):
     real = "fast/migfra/hostA/status"
     with connect(MqttOptions(host="127.0.0.1", port=mosquitto.port)) as communicator:
         seen = []
         communicator.subscribe("fast/migfra/hostA/#", seen.append)
         communicator.send(b"status: online", real, retain=True).wait(PATIENCE)
-        done = run("demo", "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", env={})
+        done = run("demo", *FAST, "--broker", f"mqtt://127.0.0.1:{mosquitto.port}")
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(done.stdout) == STEPS
     assert re.search(r"<- fastlib-demo-[0-9a-f]{6}-b  node evacuated: success vm-", done.stdout)
     assert retained(mosquitto) == {real: b"status: online"}
     assert [message.topic for message in seen] == [real]
     ids = set(re.findall(r"as (fastlib-demo-\S+-c) \(", "".join(mosquitto.log)))
-    (mortal,) = ids
-    sessions = re.findall(rf"as {mortal} \(p2, (c\d)", "".join(mosquitto.log))
+    (killed,) = ids
+    sessions = re.findall(rf"as {killed} \(p2, (c\d)", "".join(mosquitto.log))
     assert sessions == ["c0", "c0", "c1"]  # it was kept, and is not any more
 
 
-def test_an_interrupt_leaves_nothing_at_a_broker(mosquitto):
+def test_interrupt_leaves_nothing_at_broker(mosquitto):
     before = retained(mosquitto)
-    arguments = ("demo", "--speed", "1", "--broker", f"127.0.0.1:{mosquitto.port}")
+    arguments = ("demo", "--speed", "5", "--broker", f"127.0.0.1:{mosquitto.port}")
     with Running(*arguments, env={}) as shown:
         shown.until("a VM migrates live")
         assert len(retained(mosquitto)) == len(before) + 3
@@ -162,9 +176,9 @@ def test_an_interrupt_leaves_nothing_at_a_broker(mosquitto):
     assert retained(mosquitto) == before
 
 
-def test_no_broker():
+def test_missing_broker_is_reported():
     port = free_port()
-    done = run("demo", "--broker", f"127.0.0.1:{port}", "--connect-timeout", "0.2", env={})
+    done = run("demo", "--broker", f"127.0.0.1:{port}", "--connect-timeout", "0.2")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"fastlib demo: error: no broker at 127.0.0.1:{port} within 0.2 s: Connection refused; "
@@ -182,21 +196,21 @@ def test_no_broker():
         (("--username", "me"), "--username belongs to --broker"),
     ],
 )
-def test_wrong_usage(arguments, words):
-    done = run("demo", *arguments, env={})
+def test_wrong_usage_is_reported(arguments, words):
+    done = run("demo", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
 
 
-def test_larger():
-    done = run("demo", "--hosts", "20", "--vms", "200", env={})
+def test_demo_of_20_hosts():
+    done = run("demo", *FAST, "--hosts", "20", "--vms", "200")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 hosts are evacuated under load" in done.stdout
     assert "query: each of 200 VMs is on exactly one host" in done.stdout
     assert max(map(len, done.stdout.splitlines())) < 200
 
 
-def test_large(request):
+def test_demo_of_100_hosts_stays_within_memory(request):
     if not request.config.getoption("--long"):
         pytest.skip("--long")
     arguments = [*PROGRAM, "demo", "--hosts", "100", "--vms", "2000"]

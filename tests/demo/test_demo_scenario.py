@@ -1,8 +1,9 @@
-"""The story, played from Python: what it tells, and that it notices what goes wrong."""
+"""The demo run from Python: its steps, its summary, and the failures that it detects."""
 
 import asyncio
 import re
 import tempfile
+from datetime import UTC, datetime
 
 import pytest
 
@@ -26,20 +27,20 @@ from fastlib.migfra.hypervisors.simulated import (
 FAST = {"speed": 100.0}
 
 
-def told(**settings):
-    """The lines and the summary of a story."""
+def run_demo(**settings):
+    """Return the lines and the summary of a run."""
     lines = []
     summary = asyncio.run(run(Settings(**(FAST | settings)), TextView(lines.append)))
     return lines, summary
 
 
 def sent(lines):
-    """What the scheduler sent for the first time."""
+    """Return the lines of tasks that were sent for the first time."""
     return [line for line in lines if "->" in line[:8] and "(again)" not in line]
 
 
-def test_the_story():
-    lines, summary = told()
+def test_scenario_runs_all_steps():
+    lines, summary = run_demo()
     assert (summary.ok, summary.problems) == (True, [])
     assert [step.title for step in summary.steps] == [
         "3 daemons start",
@@ -71,17 +72,17 @@ def test_the_story():
     assert lines[-1].endswith("each task has exactly one result, and none was executed twice")
 
 
-def test_the_same_seed_tells_the_same_story():
-    first, second, other = told(), told(), told(seed=2)
+def test_same_seed_sends_same_tasks():
+    first, second, other = run_demo(), run_demo(), run_demo(seed=2)
     assert sorted(sent(first[0])) == sorted(sent(second[0]))
     assert sorted(sent(first[0])) != sorted(sent(other[0]))
     assert other[1].ok
 
 
-def test_nothing_is_left_behind(tmp_path, monkeypatch):
+def test_run_leaves_no_files_and_no_cluster(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = dict(Cluster._named)
-    assert told()[1].ok
+    assert run_demo()[1].ok
     assert list(tmp_path.iterdir()) == []
     assert Cluster._named == before
 
@@ -98,8 +99,8 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
         ("stop", 11, "stop vm"),
     ],
 )
-def test_a_fault_ends_the_story(task, step, text):
-    lines, summary = told(faults=[Fault(kind="error", task=task, text="planned")])
+def test_fault_fails_step_and_ends_run(task, step, text):
+    lines, summary = run_demo(faults=[Fault(kind="error", task=task, text="planned")])
     assert not summary.ok
     assert [step.done for step in summary.steps] == [True] * (step - 1) + [False]
     (problem,) = summary.problems
@@ -110,23 +111,22 @@ def test_a_fault_ends_the_story(task, step, text):
     assert lines[-1] == f"  problem     {problem}"
 
 
-def test_a_hypervisor_that_hangs_is_given_up():
+def test_hanging_hypervisor_fails_step_after_timeout():
     fault = Fault(kind="hang", task="suspend")
-    _, summary = told(faults=[fault], timeout=0.5)
+    _, summary = run_demo(faults=[fault], timeout=0.5)
     assert not summary.ok
     assert "step 6" in summary.problems[0]
     assert "suspend vm" in summary.problems[0]
 
 
-def test_the_exit_status_says_how_it_went(capsys):
+def test_exit_status_is_1_after_failure(capsys):
     options = None  # only for what is complained of
     settings = Settings(faults=[Fault(kind="error", task="migrate")], **FAST)
     assert command.run_demo(settings, TextView(print), options) == 1
     assert "FAILED" in capsys.readouterr().out
-    assert command.run_demo(Settings(**FAST), TextView(print), options) == 0
 
 
-def test_a_daemon_without_its_journal_is_noticed(monkeypatch):
+def test_lost_journal_is_detected_as_double_execution(monkeypatch):
     """It forgets what it has executed, and executes what it is sent again."""
     start_daemon = DemoCluster.start_daemon
 
@@ -136,12 +136,12 @@ def test_a_daemon_without_its_journal_is_noticed(monkeypatch):
         await start_daemon(cluster, host)
 
     monkeypatch.setattr(DemoCluster, "start_daemon", forgetful)
-    _, summary = told(timeout=2.0)
+    _, summary = run_demo(timeout=2.0)
     assert not summary.ok
     assert any("executed more than once" in problem for problem in summary.problems)
 
 
-def test_the_guard_sees_what_must_not_be():
+def test_invariants_report_missing_vm_once():
     description = ClusterDescription(
         hosts=[HostDescription(name="a"), HostDescription(name="b")],
         domains=[DomainDescription(name="vm1", host="a"), DomainDescription(name="vm2", host="b")],
@@ -159,14 +159,12 @@ def test_the_guard_sees_what_must_not_be():
 
 
 def observed(topic, message):
-    from datetime import UTC, datetime
-
     return ObservedMessage(
         host="a", topic=topic("a"), time=datetime.now(UTC), payload=b"", message=message
     )
 
 
-def test_the_witness_wants_one_answer_each():
+def test_observer_reports_missing_repeated_and_different_answers():
     observer = Observer(["a"])
     container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
 
@@ -206,12 +204,12 @@ def test_the_witness_wants_one_answer_each():
         {"timeout": 0},
     ],
 )
-def test_settings_that_cannot_be(wrong):
+def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(SettingsError):
         Settings(**wrong)
 
 
-def test_words():
+def test_brief_summary_of_messages():
     tasks = [Start(vm_name=f"vm{number}") for number in range(10)]
     container = TaskContainer(tasks=tasks, id="1")
     names = "vm0, vm1, vm2, vm3, vm4, vm5, vm6"
