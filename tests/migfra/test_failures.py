@@ -1,0 +1,505 @@
+"""Unexpected exceptions, planted in each part of the daemon, are logged and end clearly."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastlib import Migrate, Start, TaskContainer
+from fastlib.message import Query
+from fastlib.migfra import Daemon, JournalError
+from fastlib.migfra.journal.group_commit import GroupCommit
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.tasks.dispatcher import Dispatcher
+from fastlib.migfra.telemetry.presence import PresencePublisher
+from fastlib.transport import AsyncCommunicator
+from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
+from tests.support.migfra.scripted import Recovering, Scripted
+
+
+class Planted(Exception):
+    """An error that nobody expects."""
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise Planted("by a test")
+
+
+async def fails_async(*_: Any, **__: Any) -> Any:
+    raise Planted("by a test")
+
+
+def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """An error with this text and the planted traceback was logged."""
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    found = [record for record in errors if text in record.getMessage()]
+    assert found, [record.getMessage() for record in errors]
+    assert any(record.exc_info and "by a test" in str(record.exc_info[1]) for record in found)
+
+
+async def ends_with_failure(daemon: Daemon) -> None:
+    await patiently(daemon.ended.wait())
+    assert isinstance(daemon.failure, Planted)
+
+
+# Group commit
+
+
+class Commits:
+    """A group commit on a database in a file, and the failures that it reports."""
+
+    def __init__(self, directory: Path) -> None:
+        self.connection = sqlite3.connect(
+            directory / "db", isolation_level=None, check_same_thread=False
+        )
+        self.connection.execute("CREATE TABLE t (n UNIQUE)")
+        self.failures: list[tuple[str, str]] = []
+        self.group = GroupCommit(
+            self.connection, lambda part, error: self.failures.append((part, str(error)))
+        )
+
+    def insert(self, number: int) -> "asyncio.Future[Any]":
+        return self.group.submit(
+            lambda connection: connection.execute("INSERT INTO t VALUES (?)", (number,)).rowcount
+        )
+
+    def numbers(self) -> list[int]:
+        return [n for (n,) in self.connection.execute("SELECT n FROM t ORDER BY n")]
+
+    async def close(self) -> None:
+        await self.group.close(1)
+        self.connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO t VALUES (?, ?)", "INSERT INTO no_such_table VALUES (?)", "no SQL ?"],
+)
+def test_operation_with_a_wrong_statement_fails_alone(tmp_path: Path, statement: str) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+
+        def wrong(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO t VALUES (100)")
+            connection.execute(statement, (1,))
+
+        first, bad, last = commits.insert(1), commits.group.submit(wrong), commits.insert(2)
+        assert await patiently(asyncio.gather(first, last)) == [1, 1]
+        with pytest.raises(sqlite3.Error):
+            await bad
+        assert commits.numbers() == [1, 2]  # nothing of the failed operation is committed
+        assert commits.failures == []
+        assert commits.group.last_error is None
+        await commits.close()
+
+    asyncio.run(main())
+
+
+def test_operations_that_fail_do_not_fail_others_of_the_batch(tmp_path: Path) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+        futures = [commits.insert(n) if n % 3 else commits.group.submit(fails) for n in range(30)]
+        results = await patiently(asyncio.gather(*futures, return_exceptions=True))
+        assert [type(result) for result in results] == [
+            int if n % 3 else Planted for n in range(30)
+        ]
+        assert commits.numbers() == [n for n in range(30) if n % 3]
+        await commits.close()
+
+    asyncio.run(main())
+
+
+def test_failure_of_the_commit_itself_is_reported_and_fails_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupCommit, "_commit", fails)
+            outcome = await patiently(
+                asyncio.gather(commits.insert(1), commits.insert(2), return_exceptions=True)
+            )
+        assert [str(error) for error in outcome] == ["the journal failed: Planted: by a test"] * 2
+        assert all(isinstance(error, JournalError) for error in outcome)
+        assert commits.failures == [("the journal", "by a test")]
+        assert isinstance(commits.group.last_error, Planted)
+        assert await patiently(commits.insert(3)) == 1
+        assert commits.numbers() == [3]
+        assert commits.group.last_error is None
+        await commits.close()
+
+    asyncio.run(main())
+
+
+def test_database_that_is_closed_too_early_is_reported(tmp_path: Path) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+        commits.connection.close()
+        with pytest.raises(JournalError, match=r"the journal failed: ProgrammingError: .*closed"):
+            await patiently(commits.insert(1))
+        assert [part for part, _ in commits.failures] == ["the journal"]
+        await commits.group.close(1)
+
+    asyncio.run(main())
+
+
+def test_error_of_an_operation_that_nobody_awaits_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+        commits.group.submit_later(fails)
+        await patiently(commits.insert(1))
+        await commits.close()
+        commits.group.submit_later(fails)  # after the end it is no error
+
+    asyncio.run(main())
+    logged(caplog, "an entry of the journal was not written")
+    assert len(caplog.records) == 1
+
+
+def test_closing_fails_what_cannot_be_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        commits = Commits(tmp_path)
+        other = sqlite3.connect(tmp_path / "db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        commits.connection.execute("PRAGMA busy_timeout = 0")
+        waiting = commits.insert(1)
+        await until(lambda: commits.group.last_error is not None)
+        await commits.group.close(0)
+        with pytest.raises(JournalError, match="the journal was closed: database is locked"):
+            await waiting
+        with pytest.raises(JournalError, match="the journal is closed"):
+            await commits.insert(2)
+        other.close()
+        assert commits.numbers() == []
+        commits.connection.close()
+
+    asyncio.run(main())
+
+
+# The journal in a daemon
+
+
+def test_member_is_answered_when_its_end_cannot_be_journalled(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Journal, "done", fails_async)
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        answer = await bench.ask(TaskContainer(tasks=[Start(vm_name="a"), Start(vm_name="b")]))
+        assert [result.status for result in answer.results] == ["success", "success"]
+        assert not daemon.stopping
+
+    play(scene)
+    logged(caplog, "start vm failed in the daemon")
+
+
+def test_member_is_answered_when_it_cannot_be_executed(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Dispatcher, "_place", fails_async)
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        answer = await bench.ask(TaskContainer(tasks=[Start(vm_name="a"), Start(vm_name="b")]))
+        assert [(result.vm_name, result.status) for result in answer.results] == [
+            ("a", "error"),
+            ("b", "error"),
+        ]
+        assert answer.results[0].details == (
+            "the daemon failed, look at the domain: Planted: by a test"
+        )
+
+    play(scene)
+    logged(caplog, "start vm failed in the daemon")
+
+
+def test_task_is_answered_when_its_begin_cannot_be_journalled(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Journal, "begin", fails_async)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor)
+        answer = await bench.ask(Start(vm_name="a"))
+        assert answer.results[0].details == "Planted: by a test"
+        assert hypervisor.calls == []
+
+    play(scene)
+    logged(caplog, "start vm failed in a way that it should not")
+
+
+def test_container_that_cannot_be_accepted_is_refused(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon = await bench.daemon(hypervisor)
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "accept", fails_async)
+            answer = await bench.ask(Start(vm_name="a"), "1")
+        assert answer.id == "1"
+        assert answer.results[0].details == (
+            "the daemon failed to accept it, and it is not executed: Planted: by a test"
+        )
+        assert hypervisor.calls == []
+        assert daemon.counters.messages["refused"] == 1
+        assert (await bench.ask(Start(vm_name="a"), "1")).results[0].status == "success"
+
+    play(scene)
+    logged(caplog, "not accepted: start vm")
+
+
+def test_daemon_ends_when_an_answer_cannot_be_journalled(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "answer", fails_async)
+            daemon = await bench.daemon()
+            await bench.send(Start(vm_name="a"), "1")
+            await ends_with_failure(daemon)
+        second = Recovering()
+        await bench.daemon(second)
+        assert (await bench.result()).id == "1"
+        assert second.calls == [("recover", "a")]
+
+    play(scene)
+    logged(caplog, "the execution of a container failed unexpectedly: Planted: by a test")
+
+
+def test_daemon_ends_when_the_journal_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupCommit, "_commit", fails)
+            await bench.send(Start(vm_name="a"), "1")
+            await ends_with_failure(daemon)
+        second = Scripted()
+        await bench.daemon(second)
+        assert (await bench.result()).id == "1"
+        assert second.calls == [("start", "a")]
+
+    play(scene)
+    logged(caplog, "the journal failed unexpectedly: Planted: by a test")
+    assert "the daemon ends; the next run continues from the journal" in caplog.text
+
+
+# The way of a task
+
+
+@pytest.mark.parametrize("part", ["messages", "put"])
+def test_daemon_ends_when_the_receiver_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    async def scene(bench: Bench) -> None:
+        with monkeypatch.context() as patch:
+            if part == "messages":
+                patch.setattr(AsyncCommunicator, "messages", fails)
+            else:
+                patch.setattr(Dispatcher, "put", fails)
+            daemon = await bench.daemon()
+            await bench.send(Start(vm_name="a"), "1")
+            await ends_with_failure(daemon)
+        await bench.daemon()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+    logged(caplog, "the receiver failed unexpectedly: Planted: by a test")
+
+
+def test_message_is_answered_when_its_decoder_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        with monkeypatch.context() as patch:
+            patch.setattr("fastlib.migfra.tasks.receiver.read", fails)
+            answer = await bench.ask(Start(vm_name="a"), "1")
+        assert answer.results[0].details == "the daemon failed to read it: Planted"
+
+    play(scene)
+    logged(caplog, "a message could not be read")
+
+
+def test_daemon_ends_when_the_dispatcher_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Dispatcher, "load", fails_async)
+            daemon = await bench.daemon()
+            await bench.send(Start(vm_name="a"), "1")
+            await ends_with_failure(daemon)
+        await bench.daemon()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+    logged(caplog, "the dispatcher failed unexpectedly: Planted: by a test")
+
+
+def test_daemon_reports_the_first_of_several_failures(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        first, second = Planted("first"), Planted("second")
+        daemon._fail("a part", first)
+        daemon._fail("another part", second)
+        assert daemon.failure is first
+        await patiently(daemon.ended.wait())
+
+    play(scene)
+
+
+# What goes out
+
+
+def planted_send(monkeypatch: pytest.MonkeyPatch, topic_part: str) -> Callable[[], None]:
+    """Let sending to topics with this part fail, until the returned function is called."""
+    send = AsyncCommunicator.send
+    planted = True
+
+    async def failing(self: AsyncCommunicator, payload: bytes, topic: str, *more: Any, **m: Any):
+        if planted and topic_part in topic:
+            raise Planted("by a test")
+        return await send(self, payload, topic, *more, **m)
+
+    def mend() -> None:
+        nonlocal planted
+        planted = False
+
+    monkeypatch.setattr(AsyncCommunicator, "send", failing)
+    return mend
+
+
+def test_answer_that_cannot_be_sent_is_sent_by_the_next_run(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        mend = planted_send(monkeypatch, "/result")
+        await bench.send(Start(vm_name="a"), "1")
+        await until(lambda: "a result could not be sent" in caplog.text)
+        mend()
+        assert (await bench.ask(Start(vm_name="b"), "2")).id == "2"
+        assert daemon.runtime.publisher.unconfirmed == 0
+        await patiently(daemon.close())
+        await bench.daemon()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+    logged(caplog, "a result could not be sent: Planted: by a test")
+
+
+def test_lost_confirmation_does_not_block_the_end(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Journal, "confirmed", fails)
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        assert (await bench.ask(Start(vm_name="a"), "1")).id == "1"
+        await until(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        await patiently(daemon.close())
+
+    play(scene)
+    logged(caplog, "a confirmation is lost")
+
+
+def test_daemon_works_on_when_its_presence_cannot_be_published(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        with monkeypatch.context() as patch:
+            patch.setattr(PresencePublisher, "_publish", fails_async)
+            bench.broker.cut(f"fast-migfra-{HOST}")
+            bench.broker.mend(f"fast-migfra-{HOST}")
+            await until(lambda: "cannot say whether this daemon is there" in caplog.text)
+            assert (await bench.ask(Start(vm_name="a"))).results[0].status == "success"
+            await patiently(daemon.close())
+        assert daemon.failure is None
+
+    play(scene)
+    logged(caplog, "cannot say whether this daemon is there")
+
+
+@pytest.mark.parametrize("part", ["sending", "building"])
+def test_progress_that_fails_does_not_harm_the_task(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+
+        async def plan(context: Any) -> None:
+            context.progress("copy", transferred=1)
+            await until(lambda: "could not be sent" in caplog.text)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        if part == "sending":
+            planted_send(monkeypatch, "/progress")
+        else:
+            monkeypatch.setattr("fastlib.migfra.tasks.progress.Progress", fails)
+        answer = await bench.ask(Migrate(vm_name="vm1", destination="b"))
+        assert answer.results[0].status == "success"
+
+    play(scene)
+    logged(caplog, "progress")
+
+
+def test_query_is_answered_when_the_table_of_jobs_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.migfra.tasks.jobs.JobTable.reports", fails)
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        answer = await bench.ask(Query(), "q")
+        assert answer.results[0].details == "Planted: by a test"
+
+    play(scene)
+
+
+def test_daemon_ends_when_a_part_fails_to_close(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        monkeypatch.setattr(Dispatcher, "abandon", fails_async)
+        daemon = await bench.daemon()
+        await patiently(daemon.close())
+        assert isinstance(daemon.failure, Planted)
+
+    play(scene)
+    logged(caplog, "the daemon could not close everything")
+
+
+def test_daemon_ends_when_finishing_fails(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        monkeypatch.setattr(Dispatcher, "finish", fails_async)
+        await patiently(daemon.close())
+        assert isinstance(daemon.failure, Planted)
+
+    play(scene)
+    logged(caplog, "the daemon failed while it ended")
+
+
+def test_parts_of_a_daemon_exist_only_after_open() -> None:
+    from tests.support.migfra.bench import configuration
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="the daemon is not open"):
+            _ = Daemon(configuration(), in_memory=True).runtime
+
+    asyncio.run(main())
