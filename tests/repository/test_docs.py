@@ -1,10 +1,11 @@
-"""Every command, snippet and message in README.md and docs/ is run as it stands there."""
+"""Run every command, snippet and message of README.md, CONTRIBUTING.md and docs/."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +17,14 @@ from tests.support.shell import Daemon, address
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"extending.md": "test_extending.py"}
-"""Documents whose blocks make one whole, and the test that runs it."""
+"""Documents whose blocks form one package, and the test that runs them."""
 DOCUMENTS = [
     path
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    if path.name not in ELSEWHERE
+    for path in (
+        *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+    if path.name not in ELSEWHERE and path.exists()
 ]
 
 
@@ -49,10 +53,10 @@ def named(language: str) -> list[pytest.param]:
     return [pytest.param(b, id=b.name) for b in BLOCKS if b.language == language]
 
 
-def test_every_block_is_of_a_kind_that_is_run() -> None:
-    """A block without a language is a drawing; any other kind would go unchecked.
+def test_every_block_has_a_language_that_is_run() -> None:
+    """A block without a language is a drawing. Blocks of any other language would go unchecked.
 
-    `lua` is for Neovim, which is not run here; its documents say so.
+    `lua` is for Neovim, which the tests do not run; its documents say so.
     """
     known = {"python", "console", "sh", "yaml", "json", "lua", ""}
     assert {block.language for block in BLOCKS} <= known
@@ -60,19 +64,15 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert named("console")
 
 
-def test_what_is_run_elsewhere_is_run_there() -> None:
-    for document, test in ELSEWHERE.items():
-        assert (ROOT / "docs" / document).is_file()
-        assert document in (ROOT / "tests" / test).read_text()
-
-
 @pytest.mark.parametrize("block", named("python"))
-def test_python(block: Block, tmp_path: Path) -> None:
-    """In a process of its own: a snippet may declare tasks."""
-    done = subprocess.run(
-        [sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.usefixtures("isolated_registry")
+def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a block as a module of its own, without the declarations of other tests and blocks."""
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType(f"block_{block.path.stem.replace('-', '_')}_{block.line}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    code = compile("\n" * block.line + block.text, block.path, "exec")
+    exec(code, vars(module))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.mark.parametrize("block", named("console"))
-def test_console(block: Block, tmp_path: Path, cluster: dict[str, str]) -> None:
+def test_console_block_prints_what_it_shows(
+    block: Block, tmp_path: Path, cluster: dict[str, str]
+) -> None:
     """`$ command` and below it what it prints; `$ cat FILE` makes the file."""
     environment = (
         os.environ
@@ -113,8 +115,8 @@ def test_console(block: Block, tmp_path: Path, cluster: dict[str, str]) -> None:
             assert done.returncode == 0, done.stdout
 
 
-def test_yaml() -> None:
-    """A message in the documents is one that is understood, as is a daemon's configuration."""
+def test_yaml_blocks_are_valid() -> None:
+    """A YAML block is a message or the configuration of a daemon."""
     from fastlib import load
     from fastlib.migfra import read_configuration
 
@@ -127,7 +129,7 @@ def test_yaml() -> None:
             load(block.text)
 
 
-def test_editors_settings() -> None:
+def test_editor_settings_are_valid() -> None:
     """Settings of editors are well-formed, and the schemas are where they say."""
     paths = []
     for block in BLOCKS:
@@ -144,44 +146,33 @@ def test_editors_settings() -> None:
     assert all((ROOT / path).is_file() for path in paths)
 
 
-def test_the_first_command_in_a_fresh_copy(tmp_path: Path) -> None:
-    """The README's first command, in a copy of what is committed or about to be."""
+@pytest.mark.packaging
+def test_first_command_of_readme_works_in_fresh_copy(
+    copy_of_repository: Path, offline_environment: dict[str, str]
+) -> None:
     first = next(block for block in BLOCKS if block.language == "sh")
     assert first.path.name == "README.md"
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
+    done = subprocess.run(
+        ["bash", "-c", first.text],
+        cwd=copy_of_repository,
+        env=offline_environment,
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in files:
-        copy = tmp_path / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            copy.symlink_to((ROOT / name).readlink())
-        elif (ROOT / name).is_file():
-            copy.write_bytes((ROOT / name).read_bytes())
-            copy.chmod((ROOT / name).stat().st_mode)
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = subprocess.run(
-        ["bash", "-c", first.text], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "migrate vm" in done.stdout
-    # What is no Python is installed as well: the examples.
+    # Files that are not Python are installed, too: the examples of the schemas.
     shown = subprocess.run(
-        [tmp_path / ".venv" / "bin" / "fastlib", "schema", "start vm", "--example"],
-        cwd=tmp_path / "docs",
-        env=environment,
+        [copy_of_repository / ".venv/bin/fastlib", "schema", "start vm", "--example"],
+        cwd=copy_of_repository / "docs",
+        env=offline_environment,
         capture_output=True,
         text=True,
     )
     assert shown.stdout == (ROOT / "schemas/examples/start-vm.task.yaml").read_text(), shown.stderr
 
 
-def test_the_second_command() -> None:
-    """`tests/run` is what runs this; here, that it is the README's second command and CI's."""
+def test_second_command_of_readme_is_what_ci_runs() -> None:
     commands = [b.text for b in BLOCKS if b.language == "sh" and b.path.name == "README.md"]
     assert commands[1] == "tests/run\n"
     assert os.access(ROOT / "tests" / "run", os.X_OK)

@@ -1,7 +1,6 @@
-"""docs/extending.md is a package: it is built from the page, installed beside fastlib in a fresh
-environment, and every command of the page is run there, with a real mosquitto.
+"""Run docs/extending.md: its files form a package, which is installed in a fresh environment.
 
-Only the broker's port is another one than the page's 1883.
+Every command of the page runs there, with a real mosquitto on another port than the page's 1883.
 """
 
 import os
@@ -15,9 +14,10 @@ import pytest
 
 from tests.support.mosquitto import Mosquitto
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "extending.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 PORT = "1883"
+pytestmark = pytest.mark.packaging
+
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.\w+)\n")
 
@@ -25,25 +25,20 @@ FILE = re.compile(r"# (\S+\.\w+)\n")
 class Environment:
     """A fresh virtual environment with fastlib and the page's package, and a broker."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, variables: dict[str, str]) -> None:
         self.directory = directory
         self.bin = directory / "venv" / "bin"
         self.package = directory / "package"
         self.port = port
-        self.variables = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
-        } | {
+        self.variables = variables | {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "FASTLIB_BROKER": f"localhost:{port}",
             "NO_COLOR": "1",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "RUNTIME_DIRECTORY": str(directory),
         }
 
     def run(self, command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """What a command of a shell printed, both streams together."""
+        """Run a shell command; its stdout has both streams."""
         return subprocess.run(
             ["bash", "-c", command],
             cwd=cwd or self.package,
@@ -56,26 +51,26 @@ class Environment:
         )
 
     def install(self) -> None:
-        """Installs the package, if the page has not done so yet."""
+        """Install the package, if the page has not done so yet."""
         if not self.installed():
             done = self.run("pip install --quiet .")
             assert done.returncode == 0, done.stdout
 
     def installed(self) -> Path | None:
-        """Where the package's modules are."""
+        """Return the folder of the installed package, or None."""
         return next(self.bin.parent.glob("lib/python*/site-packages/acme_process"), None)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def environment(
+    tmp_path_factory: pytest.TempPathFactory, offline_environment: dict[str, str]
+) -> Iterator[Environment]:
     directory = tmp_path_factory.mktemp("extending")
     with Mosquitto(directory / "broker") as broker:
-        made = Environment(directory, broker.port)
-        source = directory / "fastlib"  # a copy, as an installation leaves traces in its source
-        _copy_sources(source)
+        made = Environment(directory, broker.port, offline_environment)
         for command in (
             f"{sys.executable} -m venv {directory / 'venv'}",
-            f"python -m pip install --quiet '{source}[migfra]'",
+            "python -m pip install --quiet 'fastlib[migfra]'",
         ):
             done = made.run(command, directory)
             assert done.returncode == 0, done.stdout
@@ -89,26 +84,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
         made.run("fastlib quit --host node01 --timeout 5")
 
 
-def _copy_sources(target: Path) -> None:
-    for path in [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]:
-        target.mkdir(exist_ok=True)
-        (target / path.name).write_bytes(path.read_bytes())
-    packages = ("fastlib", "fastlib_plugins")
-    for path in (path for package in packages for path in (ROOT / package).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            copy = target / path.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-
-
 def blocks(environment: Environment) -> list[tuple[str, str]]:
-    """Language and text of each block of the page, in order."""
+    """Return language and text of each block of the page, in order."""
     text = PAGE.read_text().replace(PORT, str(environment.port))
     return [(match[1], match[2]) for match in BLOCK.finditer(text)]
 
 
 def files(environment: Environment) -> dict[str, str]:
-    """The files of the page, each named in its first line."""
+    """Return the files of the page; the first line of each has its name."""
     found = {}
     for language, text in blocks(environment):
         if language != "console":
@@ -119,7 +102,7 @@ def files(environment: Environment) -> dict[str, str]:
     return found
 
 
-def test_the_page_from_its_first_command_to_its_last(environment: Environment) -> None:
+def test_commands_of_page_print_what_it_shows(environment: Environment) -> None:
     commands = 0
     for language, text in blocks(environment):
         if language != "console":
@@ -135,7 +118,7 @@ def test_the_page_from_its_first_command_to_its_last(environment: Environment) -
     assert commands > 20
 
 
-def test_the_package_has_all_that_the_page_shows(environment: Environment) -> None:
+def test_page_shows_all_files_of_package(environment: Environment) -> None:
     assert set(files(environment)) == {
         "pyproject.toml",
         "acme_process/hypervisor.py",
@@ -149,7 +132,7 @@ def test_the_package_has_all_that_the_page_shows(environment: Environment) -> No
     }
 
 
-def test_its_types_are_sound(environment: Environment) -> None:
+def test_package_passes_mypy(environment: Environment) -> None:
     mypy = f"{sys.executable} -m mypy --strict --explicit-package-bases"
     found = f"--python-executable {environment.bin / 'python'}"  # which has fastlib
     done = environment.run(f"{mypy} {found} acme_process scheduler.py")
@@ -187,7 +170,7 @@ def test_its_types_are_sound(environment: Environment) -> None:
         ),
     ],
 )
-def test_a_broken_module_is_named_with_its_distribution(
+def test_error_names_distribution_of_broken_module(
     environment: Environment, module: str, command: str, status: int, said: str
 ) -> None:
     environment.install()

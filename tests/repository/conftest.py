@@ -1,0 +1,79 @@
+"""Wheels, built and downloaded once a run, from which the tests make fresh environments."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests that need the wheels in one parallel worker, which makes them once."""
+    for item in items:
+        if item.get_closest_marker("packaging") and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("packaging"))
+
+
+@pytest.fixture(scope="session")
+def copy_of_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all files that git has or would add; a build leaves traces in its source."""
+    target = tmp_path_factory.mktemp("copy")
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in files:
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            copy.symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).is_file():
+            copy.write_bytes((ROOT / name).read_bytes())
+            copy.chmod((ROOT / name).stat().st_mode)
+    return target
+
+
+@pytest.fixture(scope="session")
+def bare_environment() -> dict[str, str]:
+    """This environment without a trace of the virtual environment of the tests."""
+    hidden = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+@pytest.fixture(scope="session")
+def wheels(
+    copy_of_repository: Path,
+    bare_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with the wheel of fastlib, and those of the packages that the tests install."""
+    folder = tmp_path_factory.mktemp("wheels")
+    environment = tmp_path_factory.mktemp("builder")
+    for command in (
+        [sys.executable, "-m", "venv", environment],
+        [
+            *(environment / "bin" / "python", "-m", "pip", "wheel", "--quiet"),
+            *("--constraint", ROOT / "constraints.txt", "--wheel-dir", folder),
+            *(f"{copy_of_repository}[migfra,terminal]", "setuptools>=77"),
+        ],
+    ):
+        done = subprocess.run(command, env=bare_environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def offline_environment(bare_environment: dict[str, str], wheels: Path) -> dict[str, str]:
+    """Variables with which pip takes packages from the folder of wheels and from nowhere else."""
+    return bare_environment | {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": wheels.as_uri(),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
