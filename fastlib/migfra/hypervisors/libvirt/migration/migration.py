@@ -13,8 +13,7 @@ import msgspec
 from fastlib.message import TimeMeasurement
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
-from fastlib.migfra.hypervisors.libvirt.domain import control, devices, job
-from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.domain import control, job
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -27,13 +26,12 @@ from . import checks
 from .arguments import migrate_arguments
 from .call import follow, run_migration
 from .monitor import MigrationMonitor
-from .pscom import Pscom, process_count
+from .preparation import Preparation, attempt
+from .pscom import process_count
 from .reconcile import Location, reconcile
 from .record import MigrationRecord, MigrationState
 
 T = TypeVar("T")
-_KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))
-"""Kinds of devices in the order in which they are detached, each with its timer."""
 
 
 class Migration:
@@ -54,6 +52,7 @@ class Migration:
         self._measurement = measurement
         state = MigrationState(source=spec.source, destination=spec.destination)
         self.record: Final = MigrationRecord(context, spec.name, state)
+        self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._persistent = True
         self._pscom_count = 0
         self._location: Location | None = None
@@ -114,40 +113,16 @@ class Migration:
             await self._save(phase="move")
             return
         self._report("prepare")
-        source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
-        attached = await source.call(devices.attached, spec.name)
-        devices.check_movable(spec.name, attached)
-        if self._pscom_count:
-            await self._save(pscom=self._pscom_count)
-            with self._measure(f"pscom-suspend-{spec.name}"):
-                await self._pscom().suspend(self._scope)
-        for kind, timer in _KINDS:
-            of_kind = [device for device in attached if device.kind == kind]
-            if not of_kind:
-                continue
-            with self._measure(timer):
-                for device in of_kind:
-                    self._scope.check()
-                    detached = (*self.record.state.detached, device)
-                    await self._save(detached=detached)
-                    await source.call(devices.detach, spec.name, device.xml)
+        await self._preparation.prepare(self._pscom_count)
         if spec.parameter.max_downtime is not None:
             seconds = precopy.Options.of(spec.parameter).first_downtime
+            source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
             await source.call(job.set_downtime, spec.name, seconds)
         self._scope.check()
         await self._save(phase="move")
 
     async def _save(self, **changes: Any) -> None:
         await asyncio.wrap_future(self.record.save(**changes))
-
-    def _pscom(self) -> Pscom:
-        return Pscom(
-            self._runtime.node,
-            self._context,
-            self.spec.name,
-            self.record.state.pscom,
-            self._runtime.options.pscom_timeout,
-        )
 
     # Move
 
@@ -252,17 +227,15 @@ class Migration:
         if spec.vcpu_map is not None:
             rows = [list(row) for row in spec.vcpu_map]
             with self._measure("repin"):
-                await self._attempt(problems, "repin", self._call_destination(control.pin, rows))
+                await attempt(problems, "repin", self._call_destination(control.pin, rows))
         if self.record.state.autostart:
             what = "let it start with its host"
-            await self._attempt(problems, what, self._call_destination(control.set_autostart))
+            await attempt(problems, what, self._call_destination(control.set_autostart))
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
-                await self._attempt(
-                    problems, "resume", self._call_destination(control.ensure_running)
-                )
-        await self._reattach(spec.destination, problems)
-        await self._resume_pscom(problems)
+                await attempt(problems, "resume", self._call_destination(control.ensure_running))
+        await self._preparation.reattach(spec.destination, problems)
+        await self._preparation.resume_pscom(problems)
         if problems:
             location = await self.reconcile()
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
@@ -281,42 +254,6 @@ class Migration:
             spec.source, spec.driver, spec.transport, function, spec.name, *arguments
         )
 
-    async def _attempt(self, problems: list[str], what: str, step: Awaitable[object]) -> None:
-        try:
-            await step
-        except HypervisorError as error:
-            problems.append(f"could not {what}: {error}")
-
-    async def _reattach(self, host: str, problems: list[str]) -> None:
-        """Reattach the detached devices, the last one first."""
-        state = self.record.state
-        for kind, timer in reversed(_KINDS):
-            of_kind = [device for device in state.detached if device.kind == kind]
-            if not of_kind:
-                continue
-            with self._measure(f"re{timer.replace('detach', 'attach')}"):
-                for device in of_kind:
-                    await self._attempt(
-                        problems, f"reattach a {kind} device", self._reattach_one(host, device)
-                    )
-        if state.detached:
-            self.record.save(detached=())
-
-    async def _reattach_one(self, host: str, device: AttachedDevice) -> None:
-        spec, others = self.spec, self.record.state.detached
-        at_home = host == spec.source
-        # Each gets its own address again, even if the address of another one is taken meanwhile.
-        spared = [other.address for other in others if at_home and other is not device]
-        await self._runtime.call_until_reachable(
-            host, spec.driver, spec.transport, devices.reattach, spec.name, device, at_home, spared
-        )
-
-    async def _resume_pscom(self, problems: list[str]) -> None:
-        if self.record.state.pscom:
-            with self._measure(f"pscom-resume-{self.spec.name}"):
-                await self._attempt(problems, "resume pscom", self._pscom().resume())
-            self.record.save(pscom=0)
-
     # Undo
 
     async def undo(self) -> list[str]:
@@ -325,14 +262,12 @@ class Migration:
         state = self.record.state
         if state.phase != "prepare":
             if state.was_running:
-                await self._attempt(
-                    problems, "resume it", self._call_source(control.ensure_running)
-                )
+                await attempt(problems, "resume it", self._call_source(control.ensure_running))
             if spec.parameter.max_downtime is not None:
                 step = self._call_source(job.set_downtime, precopy.DEFAULT_DOWNTIME)
-                await self._attempt(problems, "take the longest downtime back", step)
-        await self._reattach(spec.source, problems)
-        await self._resume_pscom(problems)
+                await attempt(problems, "take the longest downtime back", step)
+        await self._preparation.reattach(spec.source, problems)
+        await self._preparation.resume_pscom(problems)
         return problems
 
     async def undo_after(self, error: HypervisorError) -> HypervisorError:

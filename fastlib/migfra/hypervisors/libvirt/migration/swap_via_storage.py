@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS
 from .call import await_call, wait_for_job_end
 from .migration import Migration
 from .monitor import MigrationMonitor
+from .preparation import attempt
 from .reconcile import PATIENCE_SECONDS
 
 
@@ -84,8 +85,8 @@ class MigrationViaStorage(Migration):
         """Once it is active on its source again: where it is, and what is wrong with it."""
         problems: list[str] = []
         await self._unlink(problems)
-        await self._reattach(self.spec.source, problems)
-        await self._resume_pscom(problems)
+        await self._preparation.reattach(self.spec.source, problems)
+        await self._preparation.resume_pscom(problems)
         return [await self._describe_on_source(), *problems]
 
     async def restore_on_destination(self) -> None:
@@ -108,9 +109,9 @@ class MigrationViaStorage(Migration):
         problems: list[str] = []
         if state.xml is not None:
             defined = self._call_destination(storage.define, state.xml)
-            await self._attempt(problems, "define it there", defined)
+            await attempt(problems, "define it there", defined)
             forgotten = self._call_source(control.undefine)
-            await self._attempt(problems, f"forget its definition on {spec.source}", forgotten)
+            await attempt(problems, f"forget its definition on {spec.source}", forgotten)
         await self._unlink(problems)
         await self.finish(problems)
 

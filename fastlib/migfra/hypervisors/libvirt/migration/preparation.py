@@ -1,0 +1,114 @@
+"""Prepare a domain for its migration: suspend pscom, detach devices. Put both back afterwards."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import devices
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .pscom import Pscom
+from .record import MigrationRecord
+
+_KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))
+"""Kinds of devices in the order in which they are detached, each with its timer."""
+
+
+async def attempt(problems: list[str], what: str, step: Awaitable[object]) -> None:
+    """Await a step. Adds an error to the problems: that it could not do `what`."""
+    try:
+        await step
+    except HypervisorError as error:
+        problems.append(f"could not {what}: {error}")
+
+
+class Preparation:
+    """The pscom processes that a migration suspends, and the devices that it detaches."""
+
+    def __init__(
+        self,
+        runtime: LibvirtRuntime,
+        spec: MigrationSpec,
+        record: MigrationRecord,
+        scope: CancelScope,
+        context: Context,
+        measure: Callable[[str], AbstractContextManager[object]],
+    ) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._record = record
+        self._scope = scope
+        self._context = context
+        self._measure = measure
+
+    async def prepare(self, pscom_count: int) -> None:
+        """Suspend that many pscom processes, and detach what cannot migrate.
+
+        The journal knows each step before it begins. Raises HypervisorError.
+        """
+        spec = self._spec
+        source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+        attached = await source.call(devices.attached, spec.name)
+        devices.check_movable(spec.name, attached)
+        if pscom_count:
+            await self._save(pscom=pscom_count)
+            with self._measure(f"pscom-suspend-{spec.name}"):
+                await self._pscom().suspend(self._scope)
+        for kind, timer in _KINDS:
+            of_kind = [device for device in attached if device.kind == kind]
+            if not of_kind:
+                continue
+            with self._measure(timer):
+                for device in of_kind:
+                    self._scope.check()
+                    detached = (*self._record.state.detached, device)
+                    await self._save(detached=detached)
+                    await source.call(devices.detach, spec.name, device.xml)
+
+    async def reattach(self, host: str, problems: list[str]) -> None:
+        """Reattach the detached devices on a host, in the reverse order of their kinds."""
+        state = self._record.state
+        for kind, timer in reversed(_KINDS):
+            of_kind = [device for device in state.detached if device.kind == kind]
+            if not of_kind:
+                continue
+            with self._measure(f"re{timer.replace('detach', 'attach')}"):
+                for device in of_kind:
+                    what = f"reattach a {kind} device"
+                    await attempt(problems, what, self._reattach_one(host, device))
+        if state.detached:
+            self._record.save(detached=())
+
+    async def _reattach_one(self, host: str, device: AttachedDevice) -> None:
+        spec, others = self._spec, self._record.state.detached
+        at_home = host == spec.source
+        # Each gets its own address again, even if the address of another one is taken meanwhile.
+        spared = [other.address for other in others if at_home and other is not device]
+        await self._runtime.call_until_reachable(
+            host, spec.driver, spec.transport, devices.reattach, spec.name, device, at_home, spared
+        )
+
+    async def resume_pscom(self, problems: list[str]) -> None:
+        """Resume the suspended pscom processes."""
+        if self._record.state.pscom:
+            with self._measure(f"pscom-resume-{self._spec.name}"):
+                await attempt(problems, "resume pscom", self._pscom().resume())
+            self._record.save(pscom=0)
+
+    def _pscom(self) -> Pscom:
+        return Pscom(
+            self._runtime.node,
+            self._context,
+            self._spec.name,
+            self._record.state.pscom,
+            self._runtime.options.pscom_timeout,
+        )
+
+    async def _save(self, **changes: Any) -> None:
+        await asyncio.wrap_future(self._record.save(**changes))
