@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
-from tests.support.client.faces import Face
+from tests.support.client.factory import ClientFactory
 from tests.support.embedded_limits import expect_lacks
 from tests.support.mosquitto import Mosquitto
 
@@ -51,11 +51,11 @@ def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(params=["sync", "async"])
-def face(
+def clients(
     request: pytest.FixtureRequest,
     options: Callable[..., Any],
     client_loop: asyncio.AbstractEventLoop,
-) -> Iterator[Face]:
-    face = Face(options, client_loop if request.param == "async" else None)
-    yield face
-    face.close()
+) -> Iterator[ClientFactory]:
+    clients = ClientFactory(options, client_loop if request.param == "async" else None)
+    yield clients
+    clients.close()

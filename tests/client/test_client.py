@@ -44,18 +44,18 @@ from fastlib.transport import (
     WaitTimeoutError,
     connect,
 )
-from tests.support.client.faces import PATIENCE, Daemon, Face, failure, success
+from tests.support.client.factory import PATIENCE, Daemon, ClientFactory, failure, success
 from tests.support.mosquitto import Mosquitto
 
 
 @pytest.fixture
-def hosts(face: Face) -> Iterator[tuple[Any, Daemon]]:
+def hosts(clients: ClientFactory) -> Iterator[tuple[Any, Daemon]]:
     """A client, and the daemon of hostA."""
-    daemon = face.daemon()
-    return face.client(), daemon
+    daemon = clients.daemon()
+    return clients.client(), daemon
 
 
-def test_a_task_and_its_result(hosts):
+def test_submit_returns_handle_with_result(hosts):
     client, daemon = hosts
     daemon.answers()
     handle = client.submit("hostA", TaskContainer(tasks=[Stop(vm_name="a"), Stop(vm_name="b")]))
@@ -115,7 +115,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("call", "named", "task"), WORDS)
-def test_the_words_of_the_client(hosts, call: tuple[Any, ...], named: dict[str, Any], task: Task):
+def test_method_sends_its_task(hosts, call: tuple[Any, ...], named: dict[str, Any], task: Task):
     client, daemon = hosts
     daemon.answers()
     method, *arguments = call
@@ -127,7 +127,7 @@ def test_the_words_of_the_client(hosts, call: tuple[Any, ...], named: dict[str, 
     assert one.status == "success"
 
 
-def test_every_task_has_a_word():
+def test_every_task_has_a_method():
     from fastlib.message.task import declarations
 
     own = {d.type for d in declarations() if d.type.__module__.startswith("fastlib.")}
@@ -155,7 +155,7 @@ SENDING = {"id", "timeout", "on_progress"}
         ),
     ],
 )
-def test_the_keywords_are_the_fields(typed: Any, structs: list[Any], positional: set[str]):
+def test_keywords_are_the_fields_of_the_message(typed: Any, structs: list[Any], positional: set[str]):
     fields = [name for struct in structs for name in struct.__struct_fields__]
     expected = set(fields) - positional
     given = set(get_type_hints(typed)) - SENDING
@@ -164,15 +164,15 @@ def test_the_keywords_are_the_fields(typed: Any, structs: list[Any], positional:
     assert given == expected
 
 
-def test_a_task_that_fails_is_a_result(hosts):
+def test_failed_task_has_a_result(hosts):
     client, daemon = hosts
     daemon.answers(failure)
     result = client.suspend("hostA", "vm1").result(PATIENCE)
     assert (result.status, result.details) == ("error", "no such domain")
 
 
-def test_thousands_at_once_answered_in_any_order(face: Face):
-    client, daemon = face.client(), face.daemon()
+def test_many_requests_are_answered_in_any_order(clients: ClientFactory):
+    client, daemon = clients.client(), clients.daemon()
     handles = [client.resume("hostA", f"vm{n}") for n in range(3000)]
     assert not any(handle.done() for handle in handles)
     asked = daemon.wait(3000)
@@ -183,9 +183,9 @@ def test_thousands_at_once_answered_in_any_order(face: Face):
         assert handle.result(PATIENCE).vm_name == f"vm{n}"
 
 
-def test_host_and_id_decide(face: Face):
-    a, b = face.daemon("hostA"), face.daemon("hostB")
-    mine, other = face.client(), face.client()
+def test_result_is_assigned_by_host_and_id(clients: ClientFactory):
+    a, b = clients.daemon("hostA"), clients.daemon("hostB")
+    mine, other = clients.client(), clients.client()
     at_a = mine.suspend("hostA", "vm1", id="same")
     at_b = mine.suspend("hostB", "vm1", id="same")
     b.wait()
@@ -201,7 +201,7 @@ def test_host_and_id_decide(face: Face):
     assert at_a.result(PATIENCE).status == "error"
 
 
-def test_a_result_that_comes_twice(hosts):
+def test_repeated_result_is_ignored(hosts):
     client, daemon = hosts
     handle = client.suspend("hostA", "vm1")
     (container,) = daemon.wait()
@@ -211,7 +211,7 @@ def test_a_result_that_comes_twice(hosts):
     assert client.suspend("hostA", "vm1", id=handle.id).id == handle.id  # it may be asked again
 
 
-def test_nobody_answers(hosts):
+def test_missing_result_raises_error_with_details(hosts):
     client, daemon = hosts
     handle = client.migrate("vm1", "hostA", "hostB", timeout=0.2, id="lost")
     daemon.wait()
@@ -223,7 +223,7 @@ def test_nobody_answers(hosts):
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_waiting_may_end_before_the_client_gives_up(hosts):
+def test_wait_timeout_keeps_request_pending(hosts):
     client, daemon = hosts
     handle = client.suspend("hostA", "vm1")
     with pytest.raises(WaitTimeoutError, match="'suspend vm' of vm1 on 'hostA'"):
@@ -233,7 +233,7 @@ def test_waiting_may_end_before_the_client_gives_up(hosts):
     assert handle.result(PATIENCE).status == "success"
 
 
-def test_shorter_timeouts_end_first(hosts):
+def test_shorter_timeout_expires_first(hosts):
     client, _ = hosts
     long = client.suspend("hostA", "vm1", timeout=None)
     middle = client.suspend("hostA", "vm2", timeout=0.4)
@@ -256,7 +256,7 @@ list:
 """
 
 
-def test_a_peer_could_not_read_it_and_kept_the_id(hosts):
+def test_unknown_with_id_fails_that_request(hosts):
     client, daemon = hosts
     one, two = client.suspend("hostA", "vm1"), client.suspend("hostA", "vm2")
     daemon.wait(2)
@@ -267,7 +267,7 @@ def test_a_peer_could_not_read_it_and_kept_the_id(hosts):
     assert not one.done()
 
 
-def test_a_peer_lost_the_id_and_only_one_can_be_meant(hosts):
+def test_unknown_without_id_fails_the_only_request(hosts):
     client, daemon = hosts
     handle = client.suspend("hostA", "vm1")
     daemon.wait()
@@ -278,7 +278,7 @@ def test_a_peer_lost_the_id_and_only_one_can_be_meant(hosts):
     assert caught.value.details == "bad conversion"
 
 
-def test_a_peer_lost_the_id_and_several_can_be_meant(hosts):
+def test_unknown_without_id_is_noted_for_several_requests(hosts):
     client, daemon = hosts
     one = client.suspend("hostA", "vm1", timeout=1)
     two = client.suspend("hostA", "vm2")
@@ -290,9 +290,9 @@ def test_a_peer_lost_the_id_and_several_can_be_meant(hosts):
         one.result(PATIENCE)
 
 
-def test_what_others_could_not_make_clear_is_not_ours(face: Face):
-    client, a = face.client(), face.daemon("hostA")
-    b = face.daemon("hostB")
+def test_unknown_for_another_client_is_ignored(clients: ClientFactory):
+    client, a = clients.client(), clients.daemon("hostA")
+    b = clients.daemon("hostB")
     handle = client.suspend("hostB", "vm1")
     b.wait()
     a.say(UNKNOWN)
@@ -301,7 +301,7 @@ def test_what_others_could_not_make_clear_is_not_ours(face: Face):
     assert handle.result(PATIENCE).status == "success"
 
 
-def test_progress_shows_that_it_was_understood(hosts):
+def test_request_with_progress_is_not_failed_by_unknown(hosts):
     client, daemon = hosts
     seen: list[Progress] = []
     came = threading.Event()
@@ -322,7 +322,7 @@ def test_progress_shows_that_it_was_understood(hosts):
         handle.result(PATIENCE)
 
 
-def test_progress_asked_for_later(hosts):
+def test_progress_listener_may_be_added_later(hosts):
     client, daemon = hosts
     came = threading.Event()
     handle = client.migrate("vm1", "hostA", "hostB")
@@ -339,7 +339,7 @@ def test_progress_asked_for_later(hosts):
     assert handle.result(PATIENCE).status == "success"
 
 
-def test_cancel(hosts):
+def test_cancel_sends_cancel_task(hosts):
     client, daemon = hosts
     handle = client.migrate("vm1", "hostA", "hostB")
     cancelled = handle.cancel()
@@ -351,7 +351,7 @@ def test_cancel(hosts):
     assert handle.result(PATIENCE).status == "error"
 
 
-def test_done_callbacks(hosts):
+def test_done_callback_gets_the_handle(hosts):
     client, daemon = hosts
     daemon.answers()
     done: list[Any] = []
@@ -367,7 +367,7 @@ def test_done_callbacks(hosts):
     assert done[0].id == handle.id
 
 
-def test_waiting_in_a_callback_is_refused(options):
+def test_result_in_a_callback_is_refused(options):
     with MigfraClient.connect(options()) as client, connect(options()) as peer:
         daemon = Daemon("hostA", peer)
         errors: list[BaseException] = []
@@ -388,7 +388,7 @@ def test_waiting_in_a_callback_is_refused(options):
         assert "add_done_callback" in str(errors[0])
 
 
-def test_answers_that_are_none(hosts):
+def test_unfitting_answers_raise_errors(hosts):
     client, daemon = hosts
     other = client.suspend("hostA", "vm1")
     several = client.resume("hostA", "vm2")
@@ -406,7 +406,7 @@ def test_answers_that_are_none(hosts):
         garbled.result(PATIENCE)
 
 
-def test_what_cannot_be_sent(hosts):
+def test_invalid_requests_are_refused(hosts):
     client, _ = hosts
     client.suspend("hostA", "vm1", id="mine")
     with pytest.raises(IdTakenError, match="'mine'"):
@@ -423,7 +423,7 @@ def test_what_cannot_be_sent(hosts):
         client.submit("hostA", Quit(), colour="red")
 
 
-def test_what_the_broker_refuses(tmp_path):
+def test_refused_message_fails_the_request(tmp_path):
     """Only MQTT 5 has words for it; before, nobody is told."""
     rights = tmp_path / "rights"
     rights.write_text("topic readwrite fast/migfra/+/result\ntopic read fast/migfra/+/status\n")
@@ -437,7 +437,7 @@ def test_what_the_broker_refuses(tmp_path):
             client.suspend("hostA", "vm1").result(PATIENCE)
 
 
-def test_answered_requests_are_forgotten():
+def test_answered_requests_are_freed():
     broker = MemoryBroker()
     with (
         MigfraClient.connect(MemoryOptions(broker=broker)) as client,
@@ -454,7 +454,7 @@ def test_answered_requests_are_forgotten():
         assert request() is None
 
 
-def test_the_end_of_a_client(hosts):
+def test_close_fails_pending_requests(hosts):
     client, _ = hosts
     handle, watch = client.suspend("hostA", "vm1"), client.watch()
     client.close()
@@ -466,7 +466,7 @@ def test_the_end_of_a_client(hosts):
     client.close()
 
 
-def test_a_communicator_outlives_its_client():
+def test_close_keeps_communicator_open():
     broker = MemoryBroker()
     with connect(MemoryOptions(broker=broker)) as communicator:
         for _ in range(2):  # the second finds the topics free
@@ -479,8 +479,8 @@ def test_a_communicator_outlives_its_client():
         assert communicator.is_connected
 
 
-def test_watching(face: Face):
-    watcher, client, daemon = face.client(), face.client(), face.daemon()
+def test_watch_shows_all_messages(clients: ClientFactory):
+    watcher, client, daemon = clients.client(), clients.client(), clients.daemon()
     daemon.presence("online")
     watch = watcher.watch(tasks=True, progress=True, presence=True)
     results = watcher.watch()
@@ -509,8 +509,8 @@ def test_watching(face: Face):
     assert list(watch) == []
 
 
-def test_who_watches_later_is_told_who_is_there(face: Face):
-    daemon, client = face.daemon(), face.client()
+def test_new_watch_starts_with_known_presences(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
     first = client.watch(presence=True)
     daemon.presence("online")
     assert next(first).message.status == "online"

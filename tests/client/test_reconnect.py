@@ -5,11 +5,11 @@ from pathlib import Path
 from fastlib import ResultContainer, TaskContainer
 from fastlib.client import MigfraClient
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, connect
-from tests.support.client.faces import PATIENCE, Daemon, success
+from tests.support.client.factory import PATIENCE, Daemon, success
 from tests.support.mosquitto import Mosquitto
 
 
-class Remembering:
+class IdempotentDaemon:
     """Answers as the fastlib daemon does: an id is executed once, and answered each time."""
 
     def __init__(self, daemon: Daemon) -> None:
@@ -25,7 +25,7 @@ class Remembering:
         return self._results[container.id]
 
 
-def test_a_result_missed_while_cut_off_is_asked_for_again():
+def test_missed_result_is_requested_again():
     broker = MemoryBroker()
     with (
         MigfraClient.connect(MemoryOptions(broker=broker, client_id="scheduler")) as client,
@@ -38,7 +38,7 @@ def test_a_result_missed_while_cut_off_is_asked_for_again():
         handle = client.suspend("hostA", "vm1")
         (container,) = daemon.wait()
         broker.cut("scheduler")
-        memory = Remembering(daemon)
+        memory = IdempotentDaemon(daemon)
         daemon.send(memory._answer(container))  # nobody is there to hear it
         broker.mend("scheduler")
         assert handle.result(PATIENCE).status == "success"
@@ -46,18 +46,18 @@ def test_a_result_missed_while_cut_off_is_asked_for_again():
         assert len(daemon.received) == 2
 
 
-def test_a_daemon_that_missed_a_task_is_asked_again_when_it_comes():
+def test_task_is_repeated_when_daemon_appears():
     broker = MemoryBroker()
     with MigfraClient.connect(MemoryOptions(broker=broker)) as client:
         handle = client.suspend("hostA", "vm1")  # nobody is there, the broker drops it
         with connect(MemoryOptions(broker=broker)) as peer:
             daemon = Daemon("hostA", peer)
-            Remembering(daemon)
+            IdempotentDaemon(daemon)
             daemon.presence("online")
             assert handle.result(PATIENCE).status == "success"
 
 
-def test_a_peer_is_never_asked_twice():
+def test_task_to_peer_without_presence_is_never_repeated():
     broker = MemoryBroker()
     with (
         MigfraClient.connect(
@@ -88,7 +88,7 @@ def options(broker: Mosquitto, client_id: str) -> MqttOptions:
     )
 
 
-def test_the_broker_is_restarted_under_hundreds_of_tasks(tmp_path: Path):
+def test_tasks_survive_broker_restart(tmp_path: Path):
     with (
         Mosquitto(tmp_path / "broker", persistence=True) as broker,
         MigfraClient.connect(options(broker, "scheduler")) as client,
@@ -108,14 +108,14 @@ def test_the_broker_is_restarted_under_hundreds_of_tasks(tmp_path: Path):
             assert handle.result(PATIENCE).vm_name == f"vm{n}"
 
 
-def test_the_broker_is_killed_and_forgets_everything(tmp_path: Path):
+def test_tasks_survive_killed_broker_without_persistence(tmp_path: Path):
     with (
         Mosquitto(tmp_path / "broker") as broker,
         MigfraClient.connect(options(broker, "scheduler")) as client,
         connect(options(broker, "hostA")) as peer,
     ):
         daemon = Daemon("hostA", peer)
-        memory = Remembering(daemon)
+        memory = IdempotentDaemon(daemon)
         daemon.presence("online")
         handles = [client.suspend("hostA", f"vm{n}") for n in range(300)]
         daemon.wait(10)

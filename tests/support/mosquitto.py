@@ -1,4 +1,4 @@
-"""A mosquitto of one's own: on a free loopback port, in a directory of its own."""
+"""Run mosquitto for tests: on a free loopback port, in its own directory."""
 
 import os
 import shutil
@@ -20,13 +20,22 @@ MISSING = (
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a loopback port on which nothing listens, reserved until the end of this process.
+
+    A bound socket that does not listen reserves the port: the system gives it to no other program
+    that asks for any free port, also in parallel workers. A server may still listen on it, because
+    servers set SO_REUSEADDR.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    port: int = reservation.getsockname()[1]
+    reservation.detach()  # the file descriptor stays open
+    return port
 
 
 def find(program: str) -> str:
-    """The path of a program of mosquitto's. Raises RuntimeError with the line that installs it."""
+    """Return the path of a program of mosquitto. Raises RuntimeError with the install command."""
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise RuntimeError(MISSING)
@@ -73,7 +82,7 @@ class Certificates:
 
 
 class Mosquitto:
-    """The broker as a process: `start`, `kill` (no goodbye), `stop` (in order), again `start`."""
+    """A broker process: `start`, then `kill` (SIGKILL) or `stop` (SIGTERM), and again `start`."""
 
     def __init__(
         self,
@@ -100,7 +109,7 @@ class Mosquitto:
             f"allow_anonymous {str(not known).lower()}",
         ]
         if os.getuid() == 0:
-            lines.append("user root")  # else it could not read the directory
+            lines.append("user root")  # otherwise it cannot read the directory
         if known:
             file = directory / "passwords"
             file.write_text("".join(f"{user}:{word}\n" for user, word in known.items()))
@@ -160,14 +169,15 @@ class Mosquitto:
             process.send_signal(number)
             process.wait(PATIENCE)
             assert self._reader is not None
-            self._reader.join(PATIENCE)  # so that the log is whole, and in order if it goes on
+            self._reader.join(PATIENCE)  # the log must be complete before the next start
 
     def freeze(self) -> None:
-        """Let it hang, with its connections open."""
+        """Stop the process with its connections open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Continue after `freeze`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 

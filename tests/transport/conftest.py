@@ -1,17 +1,15 @@
-"""Places to communicate: every implementation, each with both faces."""
+"""Fixtures of the transport's tests: brokers, and connectors for each implementation."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
-from tests.support.embedded_limits import expect_lacks
+from fastlib.transport import Communicator, MemoryBroker, MemoryOptions, MqttOptions, connect
 from tests.support.mosquitto import Certificates, Mosquitto
-from tests.support.transport.places import Place, tls_options
+from tests.support.transport.connector import Connector
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +19,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session")
 def plain_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("plain")) as broker:
+    # By default mosquitto drops what exceeds 1000 queued messages of a client.
+    unbounded = ("max_queued_messages 0",)
+    with Mosquitto(tmp_path_factory.mktemp("plain"), settings=unbounded) as broker:
         yield broker
 
 
@@ -53,51 +53,45 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-@pytest.fixture(scope="session")
-def embedded_broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(port=0) as broker:
-        yield broker
+@pytest.fixture
+def join() -> Iterator[Callable[..., Communicator]]:
+    """Connect to a port of this machine, with quick retries."""
+    made: list[Communicator] = []
+
+    def join(port: int, *, timeout: float = 20, **named: Any) -> Communicator:
+        fixed = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}
+        made.append(connect(MqttOptions(port=port, **(fixed | named)), timeout=timeout))
+        return made[-1]
+
+    yield join
+    for communicator in made:
+        communicator.close(0.5)
 
 
-IMPLEMENTATIONS = [
-    "memory",
-    "plain-3.1.1",
-    "plain-5",
-    "password",
-    "tls-3.1.1",
-    "tls-5",
-    "embedded-3.1.1",
-]
+@pytest.fixture(params=["memory", "mqtt-3.1.1", "mqtt-5"])
+def options(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Make options for one implementation.
 
-
-@pytest.fixture(params=IMPLEMENTATIONS)
-def options(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    """Makes options for one implementation."""
-    kind, _, protocol = request.param.partition("-")
-    if kind == "memory":
+    `test_connecting.py` tests passwords and TLS, which change nothing after the connect, and
+    `test_embedded.py` tests the embedded broker.
+    """
+    if request.param == "memory":
         memory = MemoryBroker()
         return lambda **named: MemoryOptions(broker=memory, **named)
-    broker: Mosquitto | EmbeddedBroker = request.getfixturevalue(f"{kind}_broker")
-    fixed: dict[str, Any] = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
-    if kind == "embedded":
-        expect_lacks(request, monkeypatch)
-    if protocol:
-        fixed["protocol"] = protocol
-    if kind == "password":
-        file = tmp_path / "password"
-        file.write_text("correct horse\n")
-        fixed |= {"username": "alice", "password_file": file}
-    if kind == "tls":
-        fixed["tls"] = tls_options(request.getfixturevalue("certificates"))
+    broker: Mosquitto = request.getfixturevalue("plain_broker")
+    fixed: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": broker.port,
+        "retry_min": 0.05,
+        "protocol": request.param.removeprefix("mqtt-"),
+    }
     return lambda **named: MqttOptions(**(fixed | named))
 
 
 @pytest.fixture(params=["sync", "async"])
-def place(
+def connector(
     request: pytest.FixtureRequest, options: Callable[..., Any], loop: asyncio.AbstractEventLoop
-) -> Iterator[Place]:
-    place = Place(options, loop if request.param == "async" else None)
-    yield place
-    place.close()
+) -> Iterator[Connector]:
+    connector = Connector(options, loop if request.param == "async" else None)
+    yield connector
+    connector.close()

@@ -28,7 +28,7 @@ def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
 
 
 @in_a_loop
-async def test_iteration() -> None:
+async def test_messages_iterates_until_close() -> None:
     broker = MemoryBroker()
     async with await connect_async(MemoryOptions(broker=broker)) as one:
         await one.subscribe("a/#")
@@ -43,7 +43,7 @@ async def test_iteration() -> None:
 
 
 @in_a_loop
-async def test_a_cancelled_receive_takes_nothing() -> None:
+async def test_cancelled_receive_loses_no_message() -> None:
     async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
         await one.subscribe("a")
         for number in range(200):
@@ -60,7 +60,7 @@ async def test_a_cancelled_receive_takes_nothing() -> None:
 
 
 @in_a_loop
-async def test_many_wait_in_turn() -> None:
+async def test_readers_get_messages_in_order() -> None:
     async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
         await one.subscribe("a")
         waiting = [asyncio.create_task(one.receive("a", timeout=5)) for _ in range(50)]
@@ -71,7 +71,7 @@ async def test_many_wait_in_turn() -> None:
 
 
 @in_a_loop
-async def test_unsubscribing_ends_waiting() -> None:
+async def test_unsubscribe_ends_waiting_receive() -> None:
     async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
         await one.subscribe("a")
         waiting = asyncio.create_task(one.receive("a"))
@@ -82,7 +82,7 @@ async def test_unsubscribing_ends_waiting() -> None:
 
 
 @in_a_loop
-async def test_times_out_while_cut_off() -> None:
+async def test_subscribe_times_out_while_cut_off() -> None:
     broker = MemoryBroker()
     one = await connect_async(MemoryOptions(broker=broker, client_id="a"))
     broker.cut("a")
@@ -93,7 +93,7 @@ async def test_times_out_while_cut_off() -> None:
         await one.close(timeout=0.01)
 
 
-def test_faces_agree() -> None:
+def test_both_communicators_have_the_same_methods() -> None:
     """The async face has what the sync face has, and iteration."""
 
     def names(kind: type) -> set[str]:
@@ -104,7 +104,7 @@ def test_faces_agree() -> None:
 
 
 @in_a_loop
-async def test_the_end_is_told_in_the_loop() -> None:
+async def test_on_close_callback_runs_in_the_loop() -> None:
     one = await connect_async(MemoryOptions(broker=MemoryBroker()))
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

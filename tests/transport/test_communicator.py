@@ -15,7 +15,7 @@ from fastlib.transport import (
     WaitTimeoutError,
     Will,
 )
-from tests.support.transport.places import PATIENCE, Place
+from tests.support.transport.connector import PATIENCE, Connector
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def root() -> str:
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_there_and_back(place: Place, root: str, qos: int) -> None:
-    one, other = place.connect(), place.connect()
+def test_messages_arrive_in_order_with_their_qos(connector: Connector, root: str, qos: int) -> None:
+    one, other = connector.connect(), connector.connect()
     one.subscribe(f"{root}/a")
     for number in range(100):
         other.send(b"%d" % number, f"{root}/a", qos)
@@ -39,16 +39,16 @@ def test_there_and_back(place: Place, root: str, qos: int) -> None:
         assert not message.duplicate
 
 
-def test_any_bytes(place: Place, root: str) -> None:
-    one = place.connect()
+def test_payload_may_be_any_bytes(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(root)
     for payload in (b"", bytes(range(256)), b"\0" * 100_000):
         one.send(payload, root).wait(PATIENCE)
         assert one.receive(timeout=PATIENCE).payload == payload
 
 
-def test_wildcards(place: Place, root: str) -> None:
-    one = place.connect()
+def test_wildcards_match_topics(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(f"{root}/+/result")
     one.subscribe(f"{root}/deep/#")
     for topic in ("a/result", "b/task", "b/result", "deep", "deep/er/still"):
@@ -61,8 +61,8 @@ def test_wildcards(place: Place, root: str) -> None:
         assert one.receive(f"{root}/deep/#", timeout=PATIENCE).topic == f"{root}/{topic}"
 
 
-def test_system_topics_are_not_everything(place: Place, root: str) -> None:
-    one = place.connect()
+def test_wildcards_do_not_match_system_topics(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe("#")
     one.subscribe("+/tick")
     one.send(b"1", f"$fastlib/{root}")
@@ -71,8 +71,8 @@ def test_system_topics_are_not_everything(place: Place, root: str) -> None:
         assert not message.topic.startswith("$")
 
 
-def test_overlapping_subscriptions_each_get_it_once(place: Place, root: str) -> None:
-    one = place.connect()
+def test_overlapping_subscriptions_each_get_a_message_once(connector: Connector, root: str) -> None:
+    one = connector.connect()
     filters = [f"{root}/a/b", f"{root}/+/b", f"{root}/a/+", f"{root}/#", f"{root}/+/+"]
     for pattern in filters:
         one.subscribe(pattern)
@@ -90,8 +90,8 @@ def test_overlapping_subscriptions_each_get_it_once(place: Place, root: str) -> 
     assert one.receive(f"{root}/a/+", timeout=PATIENCE).payload == b"last"
 
 
-def test_the_lower_quality_counts(place: Place, root: str) -> None:
-    one = place.connect()
+def test_lower_qos_applies(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(root, qos=1)
     one.subscribe(f"{root}/#", qos=0)
     one.send(b"", root, qos=2)
@@ -99,8 +99,8 @@ def test_the_lower_quality_counts(place: Place, root: str) -> None:
     assert one.receive(f"{root}/#", timeout=PATIENCE).qos == 0
 
 
-def test_callback(place: Place, root: str) -> None:
-    one = place.connect()
+def test_callback_gets_messages_outside_the_network_thread(connector: Connector, root: str) -> None:
+    one = connector.connect()
     seen: queue.Queue[tuple[bytes, str]] = queue.Queue()
     one.subscribe(f"{root}/+", lambda m: seen.put((m.payload, threading.current_thread().name)))
     for number in range(50):
@@ -113,8 +113,10 @@ def test_callback(place: Place, root: str) -> None:
         one.receive(f"{root}/+", timeout=1)
 
 
-def test_a_callback_may_fail(place: Place, root: str, caplog: pytest.LogCaptureFixture) -> None:
-    one = place.connect()
+def test_failing_callback_is_logged_and_called_again(
+    connector: Connector, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = connector.connect()
     seen: queue.Queue[bytes] = queue.Queue()
 
     def callback(message):
@@ -129,8 +131,8 @@ def test_a_callback_may_fail(place: Place, root: str, caplog: pytest.LogCaptureF
     assert "no good" in caplog.text
 
 
-def test_unsubscribe(place: Place, root: str) -> None:
-    one = place.connect()
+def test_unsubscribe_ends_subscription(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(f"{root}/a")
     one.subscribe(f"{root}/b")
     one.unsubscribe(f"{root}/a")
@@ -143,8 +145,8 @@ def test_unsubscribe(place: Place, root: str) -> None:
         one.unsubscribe(f"{root}/a")
 
 
-def test_what_is_wrong_is_said(place: Place, root: str) -> None:
-    one = place.connect()
+def test_invalid_arguments_are_refused(connector: Connector, root: str) -> None:
+    one = connector.connect()
     with pytest.raises(SubscriptionError, match="0 subscriptions"):
         one.receive(timeout=1)
     one.subscribe(root)
@@ -164,8 +166,8 @@ def test_what_is_wrong_is_said(place: Place, root: str) -> None:
         one.send("text", root)
 
 
-def test_receive_waits_no_longer_than_told(place: Place, root: str) -> None:
-    one = place.connect()
+def test_receive_times_out(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(root)
     start = time.monotonic()
     with pytest.raises(WaitTimeoutError, match=root):
@@ -175,14 +177,14 @@ def test_receive_waits_no_longer_than_told(place: Place, root: str) -> None:
     assert one.receive(root, timeout=PATIENCE).payload == b"later"
 
 
-def test_default_topics(place: Place, root: str) -> None:
-    one = place.connect(publish_topic=f"{root}/task", subscribe_topic=f"{root}/+")
+def test_default_topics_come_from_options(connector: Connector, root: str) -> None:
+    one = connector.connect(publish_topic=f"{root}/task", subscribe_topic=f"{root}/+")
     one.send(b"x").wait(PATIENCE)
     assert one.receive(timeout=PATIENCE).topic == f"{root}/task"
 
 
-def test_retained(place: Place, root: str) -> None:
-    one = place.connect()
+def test_retained_message_is_delivered_to_new_subscription(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.send(b"old", root, retain=True).wait(PATIENCE)
     one.send(b"new", root, retain=True).wait(PATIENCE)
     one.subscribe(root)
@@ -192,21 +194,21 @@ def test_retained(place: Place, root: str) -> None:
     message = one.receive(root, timeout=PATIENCE)
     assert (message.payload, message.retain) == (b"newest", False)
     one.send(b"", root, retain=True).wait(PATIENCE)
-    other = place.connect()
+    other = connector.connect()
     other.subscribe(f"{root}/#")
     other.send(b"after", f"{root}/x")
     assert other.receive(timeout=PATIENCE).payload == b"after"
 
 
-def test_a_session_keeps_messages(place: Place, root: str) -> None:
+def test_persistent_session_keeps_messages(connector: Connector, root: str) -> None:
     name = f"session-{uuid4().hex[:8]}"
-    away = place.connect(client_id=name, persistent=True)
+    away = connector.connect(client_id=name, persistent=True)
     away.subscribe(root)
     away.close()
-    sender = place.connect()
+    sender = connector.connect()
     for number in range(50):
         sender.send(b"%d" % number, root, 1 + number % 2).wait(PATIENCE)
-    back = place.connect(client_id=name, persistent=True)
+    back = connector.connect(client_id=name, persistent=True)
     back.subscribe(root)  # what came before this must wait for it
     sender.send(b"50", root)
     numbers = [int(back.receive(timeout=PATIENCE).payload) for _ in range(51)]
@@ -214,18 +216,18 @@ def test_a_session_keeps_messages(place: Place, root: str) -> None:
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_what_is_not_acknowledged_comes_again(place: Place, root: str, qos: int) -> None:
+def test_unacknowledged_messages_are_repeated(connector: Connector, root: str, qos: int) -> None:
     name = f"manual-{uuid4().hex[:8]}"
-    first = place.connect(client_id=name, persistent=True)
+    first = connector.connect(client_id=name, persistent=True)
     first.subscribe(root, manual_ack=True)
-    sender = place.connect()
+    sender = connector.connect()
     for number in range(5):
         sender.send(b"%d" % number, root, qos).wait(PATIENCE)
     for _ in range(3):
         first.receive(timeout=PATIENCE).ack()
     first.receive(timeout=PATIENCE)  # taken, and then the program ends
     first.close()
-    second = place.connect(client_id=name, persistent=True)
+    second = connector.connect(client_id=name, persistent=True)
     second.subscribe(root, manual_ack=True)
     again = second.receive(timeout=PATIENCE)
     assert again.payload == b"3"
@@ -236,17 +238,17 @@ def test_what_is_not_acknowledged_comes_again(place: Place, root: str, qos: int)
     assert last.payload == b"4"
     last.ack()
     second.close()
-    third = place.connect(client_id=name, persistent=True)
+    third = connector.connect(client_id=name, persistent=True)
     third.subscribe(root, manual_ack=True)
     sender.send(b"5", root, qos)
     assert third.receive(timeout=PATIENCE).payload == b"5"
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_close_delivers(place: Place, root: str, qos: int) -> None:
-    receiver = place.connect()
+def test_close_delivers_accepted_messages(connector: Connector, root: str, qos: int) -> None:
+    receiver = connector.connect()
     receiver.subscribe(root)
-    sender = place.connect()
+    sender = connector.connect()
     deliveries = [sender.send(b"%d" % number, root, qos) for number in range(300)]
     sender.close()
     assert all(delivery.done for delivery in deliveries)
@@ -254,8 +256,8 @@ def test_close_delivers(place: Place, root: str, qos: int) -> None:
     assert numbers == list(range(300))
 
 
-def test_close_ends_waiting(place: Place, root: str) -> None:
-    one = place.connect()
+def test_close_ends_waiting_receive(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(root)
     errors: queue.Queue[Exception] = queue.Queue()
 
@@ -280,40 +282,40 @@ def test_close_ends_waiting(place: Place, root: str) -> None:
         one.receive(root, timeout=1)
 
 
-def test_close_lets_callbacks_finish(place: Place, root: str) -> None:
+def test_close_waits_for_callbacks(connector: Connector, root: str) -> None:
     """Also if these send."""
-    receiver, one, sender = place.connect(), place.connect(), place.connect()
+    receiver, one, sender = connector.connect(), connector.connect(), connector.connect()
     receiver.subscribe(f"{root}/answer")
     started, go = threading.Event(), threading.Event()
 
     def callback(message):
         started.set()
         assert go.wait(PATIENCE)
-        if place.loop is None:
+        if connector.loop is None:
             one.send(message.payload, f"{root}/answer")
 
-    if place.loop is not None:
+    if connector.loop is not None:
         go.set()
     one.subscribe(root, callback)
     sender.send(b"x", root)
     assert started.wait(PATIENCE)
     threading.Timer(0.05, go.set).start()
     one.close()
-    if place.loop is None:
+    if connector.loop is None:
         assert receiver.receive(timeout=PATIENCE).payload == b"x"
 
 
-def test_no_will_after_goodbye(place: Place, root: str) -> None:
-    watcher = place.connect()
+def test_close_sends_no_will(connector: Connector, root: str) -> None:
+    watcher = connector.connect()
     watcher.subscribe(f"{root}/#")
-    one = place.connect(will=Will(topic=f"{root}/will", payload=b"gone"))
+    one = connector.connect(will=Will(topic=f"{root}/will", payload=b"gone"))
     one.close()
     watcher.send(b"", f"{root}/after")
     assert watcher.receive(timeout=PATIENCE).topic == f"{root}/after"
 
 
-def test_many_clients(place: Place, root: str) -> None:
-    clients = [place.connect() for _ in range(20)]
+def test_many_clients_exchange_messages(connector: Connector, root: str) -> None:
+    clients = [connector.connect() for _ in range(20)]
     for number, client in enumerate(clients):
         client.subscribe(f"{root}/{number}")
         client.subscribe(f"{root}/all")
@@ -325,8 +327,8 @@ def test_many_clients(place: Place, root: str) -> None:
         assert client.receive(f"{root}/all", timeout=PATIENCE).payload == b"all"
 
 
-def test_many_threads(place: Place, root: str) -> None:
-    one = place.connect()
+def test_many_threads_share_a_communicator(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(f"{root}/+")
 
     def work(name: int) -> None:
@@ -345,8 +347,8 @@ def test_many_threads(place: Place, root: str) -> None:
         thread.join(PATIENCE)
 
 
-def test_the_end_is_told(place: Place, root: str) -> None:
-    one = place.connect()
+def test_on_close_calls_callbacks_once(connector: Connector, root: str) -> None:
+    one = connector.connect()
     told: list[str] = []
 
     def fails() -> None:
@@ -367,8 +369,8 @@ def test_the_end_is_told(place: Place, root: str) -> None:
     taken_back()
 
 
-def test_an_endless_wait_is_none_that_fails(place: Place, root: str) -> None:
-    one = place.connect()
+def test_infinite_timeout_is_accepted(connector: Connector, root: str) -> None:
+    one = connector.connect()
     one.subscribe(root)
     one.send(b"a", root).wait(float("inf"))
     assert one.receive(timeout=float("inf")).payload == b"a"

@@ -1,7 +1,6 @@
-"""The embedded broker: how it starts and ends, what it refuses, and `fastlib broker`.
+"""Tests of the embedded broker: start and end, messages, its known limits, and `fastlib broker`.
 
-That messages travel through it is shown in `test_communicator.py`, and in `embedded.py` what of
-that it cannot do.
+The limits come from amqtt. Each has a test that fails as soon as an amqtt without it is installed.
 """
 
 import errno
@@ -14,10 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
+from fastlib import MissingExtraError
 from fastlib.cli import main
 from fastlib.transport import (
     Communicator,
@@ -32,23 +31,15 @@ from fastlib.transport import (
     connect,
 )
 from fastlib.transport.embedded.server import AmqttServer
-from tests.support.mosquitto import PATIENCE
+from tests.support.mosquitto import PATIENCE, free_port
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def join() -> Iterator[Callable[..., Communicator]]:
-    made: list[Communicator] = []
-
-    def join(port: int, **named: Any) -> Communicator:
-        options = MqttOptions(host="127.0.0.1", port=port, retry_min=0.05, retry_max=0.4, **named)
-        made.append(connect(options, timeout=PATIENCE))
-        return made[-1]
-
-    yield join
-    for communicator in made:
-        communicator.close(0.5)
+@pytest.fixture(scope="module")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(port=0) as broker:
+        yield broker
 
 
 def broker_threads() -> list[str]:
@@ -60,10 +51,7 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-# --- starting and ending --------------------------------------------------------------------------
-
-
-def test_it_takes_any_free_port_and_leaves_nothing_behind(
+def test_port_0_takes_a_free_port_and_stop_frees_it(
     join: Callable[..., Communicator], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = broker_threads()
@@ -84,7 +72,7 @@ def test_it_takes_any_free_port_and_leaves_nothing_behind(
     assert not caplog.text
 
 
-def test_it_ends_whatever_clients_do(join: Callable[..., Communicator]) -> None:
+def test_stop_ends_despite_active_clients(join: Callable[..., Communicator]) -> None:
     """One sends without end, one does not acknowledge, one has said nothing yet."""
     before = broker_threads()
     with EmbeddedBroker(port=0) as broker:
@@ -104,7 +92,7 @@ def test_it_ends_whatever_clients_do(join: Callable[..., Communicator]) -> None:
         sender.close(0.1)
 
 
-def test_clients_come_back_to_one_that_is_started_again(join: Callable[..., Communicator]) -> None:
+def test_clients_reconnect_after_restart(join: Callable[..., Communicator]) -> None:
     broker = EmbeddedBroker(port=0).start()
     again = EmbeddedBroker(port=broker.port)
     one = join(broker.port)
@@ -120,7 +108,7 @@ def test_clients_come_back_to_one_that_is_started_again(join: Callable[..., Comm
         assert again.port == broker.port
 
 
-def test_waiting_for_its_end() -> None:
+def test_wait_returns_after_stop() -> None:
     with EmbeddedBroker(port=0) as broker:
         with pytest.raises(WaitTimeoutError, match="the end of the broker"):
             broker.wait(0.01)
@@ -131,16 +119,13 @@ def test_waiting_for_its_end() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.2"])
-def test_any_loopback_address(host: str) -> None:
+def test_loopback_addresses_are_accepted(host: str) -> None:
     with EmbeddedBroker(host, port=0) as broker:
         assert broker.address == f"{broker.host}:{broker.port}"
         connect(MqttOptions(host=broker.host, port=broker.port), timeout=PATIENCE).close()
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
-def test_a_port_in_use_is_one_clear_error() -> None:
+def test_port_in_use_is_refused() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
         pytest.raises(ListenError, match=r"cannot listen on 127.0.0.1:\d+: Address already in use"),
@@ -149,18 +134,18 @@ def test_a_port_in_use_is_one_clear_error() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org", ""])
-def test_it_listens_on_loopback_only(host: str) -> None:
+def test_other_addresses_are_refused(host: str) -> None:
     with pytest.raises(OptionsError, match=r"loopback only|is an IP address"):
         EmbeddedBroker(host)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_no_port(port: int) -> None:
+def test_invalid_port_is_refused(port: int) -> None:
     with pytest.raises(OptionsError, match="0 to 65535"):
         EmbeddedBroker(port=port)
 
 
-def test_if_it_breaks_down_everybody_is_told(
+def test_failed_broker_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def bug(server: AmqttServer) -> None:
@@ -176,25 +161,72 @@ def test_if_it_breaks_down_everybody_is_told(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_missing_amqtt_is_answered_with_the_line_that_installs_it() -> None:
-    code = """
-import sys
-sys.modules["amqtt"] = None
-from fastlib import MissingExtraError
-from fastlib.transport import EmbeddedBroker
-try:
-    EmbeddedBroker()
-except MissingExtraError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'fastlib[broker]'" in done.stdout, done.stderr
+def test_messages_arrive_in_order(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
+    one, other = join(embedded_broker.port), join(embedded_broker.port)
+    one.subscribe("embedded/+/order")
+    one.subscribe("embedded/#")
+    for number in range(50):
+        other.send(b"%d" % number, "embedded/x/order", qos=2)
+    for pattern in ("embedded/+/order", "embedded/#"):
+        for number in range(50):
+            assert one.receive(pattern, timeout=PATIENCE).payload == b"%d" % number
 
 
-# --- what it can and what it lacks, beyond the common tests ---------------------------------------
+def test_retained_message_is_delivered(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
+    one = join(embedded_broker.port)
+    one.send(b"kept", "embedded/retained", retain=True).wait(PATIENCE)
+    one.subscribe("embedded/retained")
+    message = one.receive(timeout=PATIENCE)
+    assert (message.payload, message.retain) == (b"kept", True)
 
 
-def test_will(embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]) -> None:
+def test_persistent_session_keeps_messages(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
+    away = join(embedded_broker.port, client_id="away", persistent=True)
+    away.subscribe("embedded/session")
+    away.close()
+    sender = join(embedded_broker.port)
+    for number in range(10):
+        sender.send(b"%d" % number, "embedded/session", 1 + number % 2).wait(PATIENCE)
+    back = join(embedded_broker.port, client_id="away", persistent=True)
+    back.subscribe("embedded/session")
+    assert [int(back.receive(timeout=PATIENCE).payload) for _ in range(10)] == list(range(10))
+
+
+def test_limit_qos_is_that_of_the_subscription(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
+    """A real broker delivers with the lower QoS of the sender and the subscription."""
+    one = join(embedded_broker.port)
+    one.subscribe("embedded/qos", qos=2)
+    one.send(b"", "embedded/qos", qos=0)
+    assert one.receive(timeout=PATIENCE).qos == 2
+
+
+def test_limit_unacknowledged_messages_are_lost(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
+    """A real broker repeats them to a resumed session."""
+    first = join(embedded_broker.port, client_id="manual", persistent=True)
+    first.subscribe("embedded/manual", manual_ack=True)
+    sender = join(embedded_broker.port)
+    sender.send(b"lost", "embedded/manual").wait(PATIENCE)
+    first.receive(timeout=PATIENCE)
+    first.close()
+    second = join(embedded_broker.port, client_id="manual", persistent=True)
+    second.subscribe("embedded/manual", manual_ack=True)
+    sender.send(b"next", "embedded/manual").wait(PATIENCE)
+    assert second.receive(timeout=PATIENCE).payload == b"next"
+
+
+def test_will_is_published(
+    embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
+) -> None:
     watcher = join(embedded_broker.port)
     watcher.subscribe("embedded/will")
     with Proxy(embedded_broker.port) as proxy:
@@ -210,7 +242,7 @@ def test_mqtt_5_is_refused(
         join(embedded_broker.port, protocol="5")
 
 
-def test_a_topic_with_a_dollar_ends_the_connection(
+def test_limit_system_topic_ends_the_connection(
     embedded_broker: EmbeddedBroker,
     join: Callable[..., Communicator],
     caplog: pytest.LogCaptureFixture,
@@ -221,7 +253,7 @@ def test_a_topic_with_a_dollar_ends_the_connection(
     wait_until(lambda: one.is_connected, "the next one")
 
 
-def test_the_older_of_two_clients_with_one_id_is_not_told(
+def test_limit_older_client_with_same_id_stays_connected(
     embedded_broker: EmbeddedBroker, join: Callable[..., Communicator]
 ) -> None:
     """It stays connected, and its messages go to the newer one."""
@@ -233,12 +265,9 @@ def test_the_older_of_two_clients_with_one_id_is_not_told(
     assert older.last_error is None
 
 
-# --- fastlib broker -------------------------------------------------------------------------------
-
-
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """The command and its port, once it says that it listens."""
+    """Run the command; give it and its port when it listens."""
     with subprocess.Popen(
         [sys.executable, "-m", "fastlib", "broker", *arguments],
         stdout=subprocess.PIPE,
@@ -255,15 +284,15 @@ def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command(join: Callable[..., Communicator], number: signal.Signals) -> None:
-    """Two clients talk through it, and a signal ends it in order."""
-    with running("--port", "0") as (process, port):
+def test_command_serves_clients_until_sigterm(join: Callable[..., Communicator]) -> None:
+    given = free_port()
+    with running("--port", str(given)) as (process, port):
+        assert port == given
         one, other = join(port), join(port)
         one.subscribe("a/+")
         other.send(b"hello", "a/b").wait(PATIENCE)
         assert one.receive(timeout=PATIENCE).payload == b"hello"
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
         assert process.stdout
         assert "not for production" in process.stdout.read()
@@ -271,7 +300,7 @@ def test_the_command(join: Callable[..., Communicator], number: signal.Signals) 
         assert process.stderr.read() == ""
 
 
-def test_the_command_says_what_it_refuses(join: Callable[..., Communicator]) -> None:
+def test_command_logs_refused_clients_until_ctrl_c(join: Callable[..., Communicator]) -> None:
     with running("--port", "0") as (process, port):
         with pytest.raises(RefusedError):
             join(port, protocol="5")
@@ -283,25 +312,13 @@ def test_the_command_says_what_it_refuses(join: Callable[..., Communicator]) -> 
         assert "Traceback" not in errors
 
 
-def test_the_command_listens_where_it_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = probe.getsockname()[1]
-    with running("--port", str(free)) as (_, port):
-        assert port == free
-
-
-def test_the_command_when_the_port_is_in_use() -> None:
+def test_command_reports_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, "-m", "fastlib", "broker", "--port", port],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == (
+        assert main(["broker", "--port", port]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
         f"fastlib broker: error: cannot listen on 127.0.0.1:{port}: "
         f"{os.strerror(errno.EADDRINUSE)}; port 0 is any that is free\n"
     )
@@ -314,7 +331,7 @@ def test_the_command_when_the_port_is_in_use() -> None:
         (["--port", "99999"], "0 to 65535"),
     ],
 )
-def test_the_command_refuses(
+def test_command_refuses_invalid_options(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["broker", *arguments]) == 2
@@ -324,11 +341,25 @@ def test_the_command_refuses(
     assert words in shown.err
 
 
-def test_the_command_without_amqtt() -> None:
-    code = "import sys; sys.modules['amqtt'] = None; from fastlib.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "broker"], capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("fastlib broker: error: ")
-    assert done.stderr.endswith("pip install 'fastlib[broker]'\n")
+@pytest.fixture
+def without_amqtt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the import of amqtt fail, as if it were not installed."""
+    monkeypatch.delitem(sys.modules, AmqttServer.__module__)
+    monkeypatch.delattr("fastlib.transport.embedded.server")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "amqtt"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "amqtt", None)
+
+
+@pytest.mark.usefixtures("without_amqtt")
+def test_missing_amqtt_error_names_the_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastlib\[broker\]'"):
+        EmbeddedBroker()
+
+
+@pytest.mark.usefixtures("without_amqtt")
+def test_command_without_amqtt_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["broker"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("fastlib broker: error: ")
+    assert shown.err.endswith("pip install 'fastlib[broker]'\n")

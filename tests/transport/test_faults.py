@@ -1,6 +1,8 @@
-"""Nothing is lost, whatever breaks; and where a broker loses something, exactly that.
+"""Tests of message loss when connections and brokers fail.
 
-The figures are in docs/reliability.md, from a run with `--long`.
+The fast tier has one short series for each kind of fault. The tests with the marker `load` vary
+QoS, protocol and broker settings. `--long` sends 10,000 messages instead of 1,000 in these, with
+the figures for docs/reliability.md.
 """
 
 import random
@@ -16,7 +18,7 @@ import pytest
 
 from fastlib.transport import Communicator, MqttOptions, QueueFullError, connect
 from tests.support.mosquitto import Certificates, Mosquitto
-from tests.support.transport.places import tls_options
+from tests.support.transport.connector import tls_options
 from tests.support.transport.proxy import Proxy
 from tests.support.transport.stream import stream
 from tests.support.waiting import wait_until
@@ -28,9 +30,21 @@ WINDOW = 20
 """Messages on their way at once, by default."""
 
 
+LOAD = pytest.mark.load
+
+
 @pytest.fixture
 def many(request: pytest.FixtureRequest) -> int:
-    return 10_000 if request.config.getoption("--long") else 1_000
+    """The number of messages of a series."""
+    if request.config.getoption("--long"):
+        return 10_000
+    return 1_000 if request.node.get_closest_marker("load") else 300
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest, many: int) -> int:
+    """The number of broker restarts in a series."""
+    return 2 if many < 1_000 else 9
 
 
 @pytest.fixture
@@ -61,12 +75,16 @@ def joined() -> Iterator[Callable[..., Communicator]]:
         communicator.close(0.5)
 
 
-PROTOCOLS = ["3.1.1", "5"]
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("qos", [1, 2])
-def test_connections_cut_in_the_middle_of_packets(
+@pytest.mark.parametrize(
+    ("qos", "protocol"),
+    [
+        (2, "3.1.1"),
+        (1, "5"),
+        pytest.param(2, "5", marks=LOAD),
+        pytest.param(1, "3.1.1", marks=LOAD),
+    ],
+)
+def test_cut_connections_lose_no_message(
     tmp_path: Path,
     joined: Callable[..., Communicator],
     root: str,
@@ -120,7 +138,7 @@ def repeated_after_release(log: Iterable[str], client_id: str) -> int:
     return repeated
 
 
-def test_what_the_broker_logs_is_understood(
+def test_broker_log_shows_repetitions_after_pubrel(
     tmp_path: Path, joined: Callable[..., Communicator], root: str
 ) -> None:
     """A repetition before PUBREL is not counted, one after it is."""
@@ -152,13 +170,19 @@ WIDE = "max_inflight_messages 20000"
 
 
 @pytest.mark.parametrize(
-    ("qos", "settings"), [(1, QUEUE), (2, QUEUE), (2, (*QUEUE, WIDE))], ids=["1", "2", "2-wide"]
+    ("qos", "settings"),
+    [
+        pytest.param(1, QUEUE, id="1", marks=LOAD),
+        pytest.param(2, QUEUE, id="2"),
+        pytest.param(2, (*QUEUE, WIDE), id="2-wide", marks=LOAD),
+    ],
 )
-def test_broker_stopped_in_order(
+def test_stopped_broker_loses_no_message(
     tmp_path: Path,
     joined: Callable[..., Communicator],
     root: str,
     many: int,
+    faults: int,
     figures: Callable[[object], None],
     qos: int,
     settings: tuple[str, ...],
@@ -180,7 +204,7 @@ def test_broker_stopped_in_order(
             broker.start()
             wait_until(lambda: sender.is_connected and receiver.is_connected, "the connections")
 
-        restarts = {many * step // 10: restart for step in range(1, 10)}
+        restarts = {many * step // (faults + 1): restart for step in range(1, faults + 1)}
         outcome = stream(sender, receiver, root, sent=many, qos=qos, disturb=restarts)
         broker.stop()
         repeated = repeated_after_release(broker.log, "receiver")
@@ -196,9 +220,16 @@ def test_broker_stopped_in_order(
         broker.kill()
 
 
-@pytest.mark.parametrize("persistence", [True, False], ids=["persistence", "no-persistence"])
-@pytest.mark.parametrize("qos", [1, 2])
-def test_broker_killed(
+@pytest.mark.parametrize(
+    ("qos", "persistence"),
+    [
+        pytest.param(2, False, id="2-no-persistence"),
+        pytest.param(1, False, id="1-no-persistence", marks=LOAD),
+        pytest.param(1, True, id="1-persistence", marks=LOAD),
+        pytest.param(2, True, id="2-persistence", marks=LOAD),
+    ],
+)
+def test_killed_broker_loses_only_confirmed_messages(
     tmp_path: Path,
     joined: Callable[..., Communicator],
     root: str,
@@ -264,7 +295,7 @@ def test_broker_killed(
         broker.kill()
 
 
-def test_kept_while_the_broker_is_away(
+def test_messages_are_queued_while_broker_is_away(
     tmp_path: Path, joined: Callable[..., Communicator], root: str
 ) -> None:
     """Up to the bound, and then refused."""
@@ -275,23 +306,23 @@ def test_kept_while_the_broker_is_away(
         broker.stop()
         wait_until(lambda: not sender.is_connected, "the end of the connection")
         deliveries = [sender.send(b"%d" % number, root, 1 + number // 50) for number in range(100)]
-        start = time.monotonic()
         with pytest.raises(QueueFullError, match="100 messages wait"):
-            sender.send(b"100", root)
-        assert time.monotonic() - start < 1, "without a connection there is nothing to wait for"
+            sender.send(b"100", root, timeout=float("inf"))  # without a connection it does not wait
         assert sender.last_error is not None
         broker.start()
         for delivery in deliveries:
             delivery.wait(20)
         for number in range(100):
             assert receiver.receive(root, timeout=20).payload == b"%d" % number
-        wait_until(lambda: sender.last_error is None, "no last_error")
+        wait_until(lambda: sender.last_error is None, "the end of the last error")
         sender.send(b"100", root).wait(20)
     finally:
         broker.kill()
 
 
-def test_broker_absent_at_first(tmp_path: Path, joined: Callable[..., Communicator]) -> None:
+def test_connect_retries_until_broker_starts(
+    tmp_path: Path, joined: Callable[..., Communicator]
+) -> None:
     broker = Mosquitto(tmp_path / "broker")
     with Proxy(broker.port) as proxy:
         made: list[Communicator] = []
@@ -304,8 +335,10 @@ def test_broker_absent_at_first(tmp_path: Path, joined: Callable[..., Communicat
             made[0].send(b"", "a").wait(20)
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_large_payload(
+@pytest.mark.parametrize(
+    "tls", [pytest.param(False, id="plain", marks=LOAD), pytest.param(True, id="tls")]
+)
+def test_large_payload_arrives(
     request: pytest.FixtureRequest,
     plain_broker: Mosquitto,
     tls_broker: Mosquitto,
@@ -330,8 +363,8 @@ def test_large_payload(
     assert receiver.is_connected
 
 
-@pytest.mark.parametrize("qos", [1, 2])
-def test_slow_consumer(
+@pytest.mark.parametrize("qos", [pytest.param(1, marks=LOAD), 2])
+def test_slow_consumer_limits_messages_in_memory(
     tmp_path: Path,
     joined: Callable[..., Communicator],
     root: str,
@@ -358,19 +391,19 @@ def test_slow_consumer(
         figures(f"{many} messages: none lost, 20 in memory at first, later at most {most}")
 
 
-def test_a_slow_callback_holds_up_nothing_else(
+def test_slow_callback_blocks_no_other_subscription(
     joined: Callable[..., Communicator], plain_broker: Mosquitto, root: str
 ) -> None:
     one = joined(plain_broker.port, keep_alive=5)
     go, seen = threading.Event(), []
     one.subscribe(f"{root}/slow", lambda m: (go.wait(60), seen.append(m.payload)))
     one.subscribe(f"{root}/fast")
-    for number in range(500):
+    for number in range(200):
         one.send(b"%d" % number, f"{root}/slow")
-    for number in range(500):
+    for number in range(200):
         one.send(b"%d" % number, f"{root}/fast").wait(20)
         assert one.receive(f"{root}/fast", timeout=20).payload == b"%d" % number
     assert not seen
     go.set()
-    wait_until(lambda: len(seen) == 500, "the callbacks")
-    assert seen == [b"%d" % number for number in range(500)]
+    wait_until(lambda: len(seen) == 200, "the callbacks")
+    assert seen == [b"%d" % number for number in range(200)]

@@ -1,4 +1,4 @@
-"""The rules of topics and filters, and that a cover covers."""
+"""Tests of the rules for topics and filters, and of the set of disjoint filters."""
 
 from itertools import combinations, product
 
@@ -10,7 +10,7 @@ from fastlib.transport import TopicError, matches
 from fastlib.transport.filters import check_filter, check_topic, join, overlap
 from fastlib.transport.mqtt.disjoint_filters import DisjointFilters
 
-LEVELS = st.sampled_from(["a", "b", "", "$x"])
+LEVELS = st.sampled_from(["a", "", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
 FILTERS = st.builds(
     lambda levels, end: "/".join([*levels, *end]),
@@ -20,7 +20,7 @@ FILTERS = st.builds(
 EVERY_TOPIC = [
     "/".join(levels)
     for size in range(1, 5)
-    for levels in product(["a", "b", "", "$x"], repeat=size)
+    for levels in product(["a", "", "$x"], repeat=size)
     if "/".join(levels)
 ]
 
@@ -52,19 +52,19 @@ def test_matches(pattern: str, topic: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a\0b", "a+", "a/#/b", "a/b#", "#/a", "$share/g/a", "\ud800"])
-def test_no_filters(bad: str) -> None:
+def test_invalid_filter_is_refused(bad: str) -> None:
     with pytest.raises(TopicError):
         check_filter(bad)
 
 
 @pytest.mark.parametrize("bad", ["", "a/+", "#", "a\0", "x" * 65536])
-def test_no_topics(bad: str) -> None:
+def test_invalid_topic_is_refused(bad: str) -> None:
     with pytest.raises(TopicError):
         check_topic(bad)
 
 
 @given(FILTERS, FILTERS)
-def test_overlap_and_join(one: str, other: str) -> None:
+def test_join_matches_all_topics_of_overlapping_filters(one: str, other: str) -> None:
     both = [t for t in EVERY_TOPIC if matches(one, t) and matches(other, t)]
     assert overlap(one, other) is overlap(other, one)
     if both:
@@ -77,7 +77,7 @@ def test_overlap_and_join(one: str, other: str) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), FILTERS, st.integers(0, 2)), max_size=12))
-def test_a_cover_has_each_topic_once(steps: list[tuple[bool, str, int]]) -> None:
+def test_disjoint_filters_match_each_topic_once(steps: list[tuple[bool, str, int]]) -> None:
     """Also the broker's view, which is told only of changes."""
     cover, wanted, broker = DisjointFilters(), {}, {}
     for add, pattern, qos in steps:

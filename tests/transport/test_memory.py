@@ -20,7 +20,7 @@ def broker() -> MemoryBroker:
     return MemoryBroker()
 
 
-def test_cut_and_mend(broker: MemoryBroker) -> None:
+def test_messages_wait_while_cut_off(broker: MemoryBroker) -> None:
     with (
         connect(MemoryOptions(broker=broker, client_id="a", persistent=True)) as one,
         connect(MemoryOptions(broker=broker, client_id="b", max_pending=2)) as other,
@@ -43,7 +43,7 @@ def test_cut_and_mend(broker: MemoryBroker) -> None:
         assert one.last_error is None
 
 
-def test_quality_0_is_lost_for_those_away(broker: MemoryBroker) -> None:
+def test_qos_0_is_lost_while_client_is_away(broker: MemoryBroker) -> None:
     with connect(MemoryOptions(broker=broker)) as sender:
         options = MemoryOptions(broker=broker, client_id="a", persistent=True)
         with connect(options) as one:
@@ -55,7 +55,7 @@ def test_quality_0_is_lost_for_those_away(broker: MemoryBroker) -> None:
             assert [one.receive(timeout=1).payload for _ in range(2)] == [b"1", b"2"]
 
 
-def test_will(broker: MemoryBroker) -> None:
+def test_will_is_published_after_cut(broker: MemoryBroker) -> None:
     with (
         connect(MemoryOptions(broker=broker)) as watcher,
         connect(MemoryOptions(broker=broker, client_id="a", will=Will(topic="w", retain=True))),
@@ -66,7 +66,7 @@ def test_will(broker: MemoryBroker) -> None:
         broker.mend("a")
 
 
-def test_the_newer_client_of_an_id_stays(broker: MemoryBroker) -> None:
+def test_newer_client_takes_over_client_id(broker: MemoryBroker) -> None:
     options = MemoryOptions(broker=broker, client_id="a")
     with connect(options) as old, connect(options) as new:
         assert isinstance(old.last_error, ClientIdTakenError)
@@ -74,7 +74,7 @@ def test_the_newer_client_of_an_id_stays(broker: MemoryBroker) -> None:
         assert new.is_connected
 
 
-def test_close_says_what_was_not_delivered(broker: MemoryBroker) -> None:
+def test_close_lists_undelivered_messages(broker: MemoryBroker) -> None:
     one = connect(MemoryOptions(broker=broker, client_id="a"))
     broker.cut("a")
     delivery = one.send(b"123", "x", qos=2)
@@ -86,12 +86,12 @@ def test_close_says_what_was_not_delivered(broker: MemoryBroker) -> None:
         delivery.wait(1)
 
 
-def test_a_broker_that_cannot_be_reached(broker: MemoryBroker) -> None:
+def test_connect_times_out_while_cut_off(broker: MemoryBroker) -> None:
     broker.cut("a")
     with pytest.raises(ConnectError, match=r"within 0.05 s"):
         connect(MemoryOptions(broker=broker, client_id="a"), timeout=0.05)
 
 
-def test_a_session_needs_a_name(broker: MemoryBroker) -> None:
+def test_persistent_session_needs_client_id(broker: MemoryBroker) -> None:
     with pytest.raises(OptionsError, match="client_id"):
         MemoryOptions(broker=broker, persistent=True)

@@ -1,31 +1,30 @@
-"""What only a real broker shows: refusals, certificates, wills, ids used twice, hanging brokers."""
+"""Tests with a real MQTT broker: wills, duplicate ids, hanging brokers, reconnects, signals."""
 
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from fastlib import MissingExtraError
 from fastlib.transport import (
     ClientIdTakenError,
     ClosedError,
     Communicator,
     ConnectError,
     MqttOptions,
-    OptionsError,
-    RefusedError,
     TlsOptions,
     UndeliveredError,
     Will,
     connect,
 )
-from tests.support.mosquitto import Certificates, Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -37,72 +36,8 @@ def root() -> str:
     return f"mqtt/{uuid4().hex}"
 
 
-@pytest.fixture
-def join() -> Iterator[Callable[..., Communicator]]:
-    made: list[Communicator] = []
-
-    def join(port: int, *, timeout: float = 20, **named: Any) -> Communicator:
-        fixed = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}
-        made.append(connect(MqttOptions(port=port, **(fixed | named)), timeout=timeout))
-        return made[-1]
-
-    yield join
-    for communicator in made:
-        communicator.close(0.5)
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("password", ["wrong", None])
-def test_wrong_password(
-    join: Callable[..., Communicator],
-    password_broker: Mosquitto,
-    protocol: str,
-    password: str | None,
-) -> None:
-    """At once, and without the password in any text."""
-    start = time.monotonic()
-    with pytest.raises(RefusedError, match=r"refuses the connection") as caught:
-        join(password_broker.port, username="alice", password=password, protocol=protocol)
-    assert time.monotonic() - start < 10
-    assert caught.value.code in (0x86, 0x87)
-    assert "wrong" not in str(caught.value)
-
-
-def test_right_password(join: Callable[..., Communicator], password_broker: Mosquitto) -> None:
-    join(password_broker.port, username="alice", password="correct horse").send(b"", "a").wait(20)
-
-
-def test_nobody_there(join: Callable[..., Communicator]) -> None:
-    start = time.monotonic()
-    with pytest.raises(ConnectError, match=r"within 0.5 s: cannot reach .*refused") as caught:
-        join(free_port(), timeout=0.5)
-    assert time.monotonic() - start < 10
-    assert isinstance(caught.value.last, ConnectError)
-
-
-def test_a_stranger_for_a_broker(
-    join: Callable[..., Communicator], tls_broker: Mosquitto, certificates: Certificates
-) -> None:
-    with pytest.raises(RefusedError, match=r"(?i)certificate"):
-        join(tls_broker.port, tls=TlsOptions())
-
-
-def test_no_certificate_of_ours(
-    join: Callable[..., Communicator], tls_broker: Mosquitto, certificates: Certificates
-) -> None:
-    with pytest.raises(ConnectError):
-        join(tls_broker.port, tls=TlsOptions(ca_file=certificates.ca), timeout=1)
-
-
-def test_files_that_are_not_there(join: Callable[..., Communicator], tmp_path: Path) -> None:
-    with pytest.raises(OptionsError, match="certificates"):
-        join(1, tls=TlsOptions(ca_file=tmp_path / "none.pem"))
-    with pytest.raises(OptionsError, match="password file"):
-        join(1, username="alice", password_file=tmp_path / "none")
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_will(
+def test_will_is_published_after_lost_connection(
     join: Callable[..., Communicator], plain_broker: Mosquitto, root: str, protocol: str
 ) -> None:
     watcher = join(plain_broker.port)
@@ -115,13 +50,13 @@ def test_will(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_two_clients_with_one_id(
+def test_clients_with_same_id_back_off_and_report(
     join: Callable[..., Communicator],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     protocol: str,
 ) -> None:
-    """They do not fight at full speed, and they say what is the matter."""
+    """They do not take over from each other at full speed, and report the cause."""
     with Mosquitto(tmp_path / "broker") as broker:
         pair = [join(broker.port, client_id="twin", protocol=protocol) for _ in range(2)]
         wait_until(
@@ -131,7 +66,7 @@ def test_two_clients_with_one_id(
         assert caplog.text.count("give each program an id of its own") <= 2
         connections = sum("New client connected" in line for line in broker.log)
         assert connections <= 12
-        # The pauses are as long as they get: between 2/3 and 1 of `retry_max` for each of the two.
+        # The pauses are at their maximum: from 2/3 to 1 of `retry_max`.
         start = time.monotonic()
         wait_until(
             lambda: sum("New client" in line for line in broker.log) >= connections + 4, "more"
@@ -141,8 +76,10 @@ def test_two_clients_with_one_id(
         wait_until(lambda: pair[0].is_connected and pair[0].last_error is None, "peace")
 
 
-def test_a_broker_that_hangs(join: Callable[..., Communicator], tmp_path: Path, root: str) -> None:
-    """Nothing hangs with it, and `close` says what was not confirmed."""
+def test_hanging_broker_blocks_no_method(
+    join: Callable[..., Communicator], tmp_path: Path, root: str
+) -> None:
+    """All methods return in time, and `close` lists what was not confirmed."""
     with Mosquitto(tmp_path / "broker") as broker:
         one = join(broker.port)
         broker.freeze()
@@ -152,10 +89,8 @@ def test_a_broker_that_hangs(join: Callable[..., Communicator], tmp_path: Path, 
                 delivery.wait(0.05)
             with pytest.raises(TimeoutError):
                 one.subscribe(root, timeout=0.05)
-            start = time.monotonic()
             with pytest.raises(UndeliveredError, match="1 messages") as caught:
                 one.close(0.3)
-            assert time.monotonic() - start < 8
             (message,) = caught.value.messages
             assert (message.topic, message.qos, message.size, message.sent) == (root, 2, 5, True)
             with pytest.raises(UndeliveredError):
@@ -167,7 +102,7 @@ def test_a_broker_that_hangs(join: Callable[..., Communicator], tmp_path: Path, 
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_broker_that_hangs_is_noticed(
+def test_keep_alive_detects_hanging_broker(
     request: pytest.FixtureRequest,
     join: Callable[..., Communicator],
     tmp_path: Path,
@@ -185,10 +120,10 @@ def test_a_broker_that_hangs_is_noticed(
         wait_until(lambda: one.is_connected, "the connection")
 
 
-def test_subscriptions_are_made_again(
+def test_subscriptions_are_renewed_after_reconnect(
     join: Callable[..., Communicator], tmp_path: Path, root: str
 ) -> None:
-    """Also when the broker has forgotten them, and the one that was made meanwhile."""
+    """Also if the broker has lost them, and one that was made without a connection."""
     broker = Mosquitto(tmp_path / "broker").start()
     try:
         one = join(broker.port)
@@ -224,11 +159,11 @@ with connect(options) as communicator, open(path, "ab", 0) as store:
 """
 
 
-@pytest.mark.parametrize("qos", [1, 2])
-def test_a_consumer_that_is_killed(
+@pytest.mark.parametrize("qos", [pytest.param(1, marks=pytest.mark.load), 2])
+def test_killed_consumer_gets_unacknowledged_messages_again(
     join: Callable[..., Communicator], tmp_path: Path, root: str, qos: int
 ) -> None:
-    """What it has not acknowledged comes again, also with QoS 2, and maybe a little more."""
+    """With QoS 2, too. A few acknowledged messages may also be repeated."""
     store = tmp_path / "store"
     with Mosquitto(tmp_path / "broker", settings=("max_queued_messages 0",)) as broker:
         sender = join(broker.port)
@@ -249,26 +184,25 @@ def test_a_consumer_that_is_killed(
                 consumer.communicate()
 
         def send() -> None:
-            for number in range(400):
+            for number in range(150):
                 sender.send(b"%d" % number, root, qos)
 
-        consume(lambda: len(lines()) >= 50, send)
-        consume(lambda: len(lines()) >= 200, lambda: None)
-        consume(lambda: lines()[-1:] == [b"399"], lambda: None)
+        consume(lambda: len(lines()) >= 30, send)
+        consume(lambda: len(lines()) >= 80, lambda: None)
+        consume(lambda: lines()[-1:] == [b"149"], lambda: None)
     stored = [int(line) for line in lines()]
-    assert list(dict.fromkeys(stored)) == list(range(400))
+    assert list(dict.fromkeys(stored)) == list(range(150))
 
 
 @pytest.mark.parametrize(
     "wait",
     [
-        "connect(MemoryOptions(broker=MemoryBroker(), subscribe_topic='a')).receive()",
         "connect(MqttOptions(host='127.0.0.1', port={port}, retry_min=0.05))",
         "time.sleep(0) or connect(MqttOptions(host='127.0.0.1', port={broker},"
         " subscribe_topic='a')).receive()",
     ],
 )
-def test_ctrl_c(plain_broker: Mosquitto, wait: str) -> None:
+def test_ctrl_c_ends_waiting(plain_broker: Mosquitto, wait: str) -> None:
     wait = wait.format(port=free_port(), broker=plain_broker.port)
     code = f"import time\nfrom fastlib.transport import *\nprint(flush=True)\n{wait}"
     with subprocess.Popen(
@@ -282,7 +216,7 @@ def test_ctrl_c(plain_broker: Mosquitto, wait: str) -> None:
         assert "KeyboardInterrupt" in program.stderr.read()
 
 
-def test_if_the_network_thread_fails_everybody_is_told(
+def test_failed_network_thread_ends_all_waiting(
     join: Callable[..., Communicator], plain_broker: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = join(plain_broker.port)
@@ -303,7 +237,7 @@ def test_if_the_network_thread_fails_everybody_is_told(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_secrets_stay_secret() -> None:
+def test_repr_hides_secrets() -> None:
     options = MqttOptions(
         username="alice",
         password="hush",
@@ -333,24 +267,20 @@ def test_secrets_stay_secret() -> None:
         {"subscribe_topic": "a/#/b"},
     ],
 )
-def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         MqttOptions(**wrong)
 
 
-def test_a_missing_paho_is_answered_with_the_line_that_installs_it() -> None:
-    code = """
-import sys
-sys.modules["paho"] = None
-from fastlib import MissingExtraError
-from fastlib.transport import MqttOptions, connect
-try:
-    connect(MqttOptions())
-except MissingExtraError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'fastlib[mqtt]'" in done.stdout, done.stderr
+def test_missing_paho_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("fastlib.transport.mqtt")
+    for name in [
+        name for name in sys.modules if name.startswith(("fastlib.transport.mqtt", "paho"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "paho", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastlib\[mqtt\]'"):
+        connect(MqttOptions())
 
 
 _FORGETFUL = """
@@ -366,8 +296,10 @@ if one._core.link._session.outbox.max_in_flight:
 
 
 @pytest.mark.parametrize(("window", "said"), [(0, "has confirmed 3 messages"), (20, "")])
-def test_a_program_that_forgets_to_close(plain_broker: Mosquitto, window: int, said: str) -> None:
-    """What it loses by that is told; its exit does not hang."""
+def test_program_without_close_logs_lost_messages(
+    plain_broker: Mosquitto, window: int, said: str
+) -> None:
+    """Its exit logs how many messages are lost, and does not hang."""
     ended = subprocess.run(
         [sys.executable, "-c", _FORGETFUL, str(plain_broker.port), str(window)],
         capture_output=True,

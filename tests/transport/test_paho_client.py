@@ -25,12 +25,12 @@ from fastlib.transport.mqtt.paho_client import PahoClient
         ("_do_on_publish", ["mid", "reason_code", "properties"]),
     ],
 )
-def test_the_methods_are_there(name: str, parameters: list[str]) -> None:
+def test_paho_has_the_replaced_methods(name: str, parameters: list[str]) -> None:
     found = list(inspect.signature(getattr(paho.Client, name)).parameters)
     assert found == ["self", *parameters]
 
 
-def test_a_lost_session_is_sent_in_full() -> None:
+def test_lost_session_repeats_messages_in_full() -> None:
     client = PahoClient(lambda _: None, lambda _: None, client_id="a", clean_session=False)
     assert client._max_inflight_messages == 0
     info = client.publish("a", b"", qos=2)
@@ -42,7 +42,7 @@ def test_a_lost_session_is_sent_in_full() -> None:
     assert not message.dup
 
 
-def test_half_of_a_delivery_survives_several_tries_to_reconnect() -> None:
+def test_pubrel_state_survives_several_retries() -> None:
     client = PahoClient(lambda _: None, lambda _: None, client_id="a", clean_session=False)
     client.publish("a", b"", qos=2)
     (message,) = client._out_messages.values()
@@ -52,7 +52,7 @@ def test_half_of_a_delivery_survives_several_tries_to_reconnect() -> None:
         assert message.state == MessageState.MQTT_MS_RESEND_PUBREL
 
 
-def test_bytes_are_read_in_large_pieces() -> None:
+def test_socket_is_read_in_large_pieces() -> None:
     client = PahoClient(lambda _: None, lambda _: None, client_id="a")
 
     class Socket:

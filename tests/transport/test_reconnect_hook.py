@@ -7,7 +7,7 @@ import pytest
 
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
 from tests.support.mosquitto import Mosquitto
-from tests.support.transport.places import PATIENCE, InThread, Place
+from tests.support.transport.connector import PATIENCE, BlockingCommunicator, Connector
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -17,7 +17,7 @@ def in_loop(request, loop):
 
 def listen(communicator) -> threading.Semaphore:
     called = threading.Semaphore(0)
-    if isinstance(communicator, InThread):
+    if isinstance(communicator, BlockingCommunicator):
 
         async def back() -> None:
             called.release()
@@ -31,27 +31,27 @@ def listen(communicator) -> threading.Semaphore:
     return called
 
 
-def test_in_memory(in_loop):
+def test_memory_reconnect_calls_callback(in_loop):
     broker = MemoryBroker()
-    place = Place(lambda **named: MemoryOptions(broker=broker, client_id="me"), in_loop)
-    called = listen(place.connect())
+    connector = Connector(lambda **named: MemoryOptions(broker=broker, client_id="me"), in_loop)
+    called = listen(connector.connect())
     for _ in range(2):
         broker.cut("me")
         assert not called.acquire(blocking=False)
         broker.mend("me")
         assert called.acquire(timeout=PATIENCE)
     assert not called.acquire(blocking=False)
-    place.close()
+    connector.close()
 
 
-def test_over_mqtt(in_loop, tmp_path: Path):
+def test_mqtt_reconnect_calls_callback(in_loop, tmp_path: Path):
     with Mosquitto(tmp_path / "broker") as broker:
-        place = Place(
+        connector = Connector(
             lambda **named: MqttOptions(host="127.0.0.1", port=broker.port, retry_min=0.05), in_loop
         )
-        called = listen(place.connect())
+        called = listen(connector.connect())
         broker.kill()
         broker.start()
         assert called.acquire(timeout=PATIENCE)
-        place.close()
+        connector.close()
         assert not called.acquire(blocking=False)

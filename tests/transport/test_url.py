@@ -21,11 +21,11 @@ from fastlib.transport import MqttOptions, OptionsError, TlsOptions
         ),
     ],
 )
-def test_urls(url: str, options: MqttOptions):
+def test_url_gives_options(url: str, options: MqttOptions):
     assert MqttOptions.from_url(url) == options
 
 
-def test_options_go_before_the_url():
+def test_options_override_the_url():
     options = MqttOptions.from_url("mqtt://user@broker", client_id="me", username="other")
     assert (options.host, options.client_id, options.username) == ("broker", "me", "other")
 
@@ -43,12 +43,12 @@ def test_options_go_before_the_url():
         ("mqtt://[broker", "cannot be read"),
     ],
 )
-def test_what_is_no_url(url: str, words: str):
+def test_invalid_url_is_refused(url: str, words: str):
     with pytest.raises(OptionsError, match=words):
         MqttOptions.from_url(url)
 
 
-def test_a_password_is_not_repeated():
+def test_error_hides_the_password():
     with pytest.raises(OptionsError) as caught:
         MqttOptions.from_url("mqtt://user:hush@broker:port/topic")
     assert "hush" not in str(caught.value)

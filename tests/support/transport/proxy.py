@@ -5,8 +5,6 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from tests.support.mosquitto import free_port
-
 
 class Proxy:
     """Forwards 127.0.0.1:`port` to `target`, until a connection is cut."""
@@ -15,7 +13,7 @@ class Proxy:
         self._target = target
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", free_port()))
+        self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()

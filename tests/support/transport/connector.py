@@ -11,7 +11,7 @@ PATIENCE = 20
 """Seconds until something that must come is given up."""
 
 
-class InThread:
+class BlockingCommunicator:
     """An AsyncCommunicator with the methods of a Communicator, so that one suite fits both."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, inner: AsyncCommunicator) -> None:
@@ -59,14 +59,14 @@ class InThread:
     def last_error(self) -> Any:
         return self.inner.last_error
 
-    def __enter__(self) -> "InThread":
+    def __enter__(self) -> "BlockingCommunicator":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class Place:
+class Connector:
     """One broker, and communicators of one face for it."""
 
     def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
@@ -83,7 +83,7 @@ class Place:
             opening = asyncio.run_coroutine_threadsafe(
                 connect_async(options, timeout=timeout), self.loop
             )
-            made = InThread(self.loop, opening.result(timeout + PATIENCE))
+            made = BlockingCommunicator(self.loop, opening.result(timeout + PATIENCE))
         self._made.append(made)
         return made
 

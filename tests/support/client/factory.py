@@ -14,7 +14,7 @@ PATIENCE = 20
 """Seconds until something that must come is given up."""
 
 
-class InThread:
+class BlockingProxy:
     """What an async object offers, called from a thread: its coroutines run in the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, inner: Any) -> None:
@@ -33,12 +33,12 @@ class InThread:
 
             value = asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE * 2)
             if isinstance(value, AsyncHandle | AsyncWatch):
-                return InThread(self._loop, value)
+                return BlockingProxy(self._loop, value)
             return value
 
         return call
 
-    def __iter__(self) -> "InThread":
+    def __iter__(self) -> "BlockingProxy":
         return self
 
     def __next__(self) -> Any:
@@ -48,7 +48,7 @@ class InThread:
             raise StopIteration from None
 
 
-class Face:
+class ClientFactory:
     """Makes clients of one face over one broker."""
 
     def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
@@ -67,7 +67,7 @@ class Face:
         else:
             opening = AsyncMigfraClient.connect(self.options(**options), timeout=timeout)
             opened = asyncio.run_coroutine_threadsafe(opening, self._loop).result(PATIENCE)
-            made = InThread(self._loop, opened)
+            made = BlockingProxy(self._loop, opened)
         self._made.append(made)
         return made
 

@@ -25,8 +25,8 @@ from fastlib.transport import (
     connect,
     connect_async,
 )
-from tests.client.test_reconnect import Remembering
-from tests.support.client.faces import PATIENCE, Daemon, Face, success
+from tests.client.test_reconnect import IdempotentDaemon
+from tests.support.client.factory import PATIENCE, Daemon, ClientFactory, success
 from tests.support.mosquitto import Mosquitto
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
@@ -34,8 +34,8 @@ IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
 @IN_MEMORY
 @pytest.mark.parametrize("endless", [math.inf, threading.TIMEOUT_MAX * 2])
-def test_an_endless_timeout_keeps_no_other_from_ending(face: Face, endless: float):
-    client = face.client()
+def test_infinite_timeout_does_not_delay_others(clients: ClientFactory, endless: float):
+    client = clients.client()
     client.suspend("hostA", "vm1", timeout=endless)
     with pytest.raises(NoResultError):
         client.suspend("hostA", "vm2", timeout=0.01).result(math.inf)
@@ -45,17 +45,17 @@ def test_an_endless_timeout_keeps_no_other_from_ending(face: Face, endless: floa
 
 @IN_MEMORY
 @pytest.mark.parametrize("wrong", [math.nan, -1])
-def test_no_timeout(face: Face, wrong: float):
-    daemon, client = face.daemon(), face.client()
+def test_invalid_timeout_is_refused(clients: ClientFactory, wrong: float):
+    daemon, client = clients.daemon(), clients.client()
     with pytest.raises(ValueError, match=f"from 0, or None; got {wrong}"):
         client.suspend("hostA", "vm1", timeout=wrong)
     with pytest.raises(ValueError, match="from 0, or None"):
-        face.client(timeout=wrong)
+        clients.client(timeout=wrong)
     client.suspend("hostA", "vm2")
     assert [container.tasks[0].vm_name for container in daemon.wait()] == ["vm2"]
 
 
-def test_a_deadline_that_comes_while_others_are_looked_after(monkeypatch: pytest.MonkeyPatch):
+def test_deadline_added_during_expiry_is_kept(monkeypatch: pytest.MonkeyPatch):
     """The thread that ends them must not sleep by an older look at the book than its last."""
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         looked, entered, asleep = (threading.Event() for _ in range(3))
@@ -87,8 +87,8 @@ def test_a_deadline_that_comes_while_others_are_looked_after(monkeypatch: pytest
 
 
 @IN_MEMORY
-def test_a_closed_client_says_so(face: Face):
-    client = face.client()
+def test_closed_client_refuses_calls(clients: ClientFactory):
+    client = clients.client()
     client.close()
     for call in (
         client.watch,
@@ -101,7 +101,7 @@ def test_a_closed_client_says_so(face: Face):
             call()
 
 
-def test_a_closed_client_leaves_nothing_in_its_communicator():
+def test_close_removes_subscriptions_and_callbacks():
     with connect(MemoryOptions(broker=MemoryBroker())) as communicator:
         client = MigfraClient(communicator)
         client.close()
@@ -111,7 +111,7 @@ def test_a_closed_client_leaves_nothing_in_its_communicator():
         assert not communicator._core._close_listeners
 
 
-def test_a_communicator_that_is_closed_ends_what_waits():
+def test_closed_communicator_fails_pending_requests():
     communicator = connect(MemoryOptions(broker=MemoryBroker()))
     client = MigfraClient(communicator, timeout=None)
     handle, watch, done = client.suspend("hostA", "vm1"), client.watch(), threading.Event()
@@ -130,7 +130,7 @@ def test_a_communicator_that_is_closed_ends_what_waits():
         client.watch()
 
 
-def test_a_communicator_that_is_closed_ends_what_is_awaited():
+def test_closed_communicator_fails_awaited_requests():
     async def main() -> None:
         communicator = await connect_async(MemoryOptions(broker=MemoryBroker()))
         async with AsyncMigfraClient(communicator, timeout=None) as client:
@@ -144,7 +144,7 @@ def test_a_communicator_that_is_closed_ends_what_is_awaited():
     asyncio.run(main())
 
 
-def test_a_client_that_was_not_opened_sends_nothing():
+def test_unopened_client_refuses_calls():
     async def main() -> None:
         async with await connect_async(MemoryOptions(broker=MemoryBroker())) as communicator:
             client = AsyncMigfraClient(communicator)
@@ -160,7 +160,7 @@ def test_a_client_that_was_not_opened_sends_nothing():
     asyncio.run(main())
 
 
-def test_everybody_who_waits_for_a_watch_hears_of_its_end():
+def test_closed_watch_ends_all_readers():
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         watch = client.watch()
         readers = [threading.Thread(target=list, args=(watch,), daemon=True) for _ in range(3)]
@@ -173,7 +173,7 @@ def test_everybody_who_waits_for_a_watch_hears_of_its_end():
         assert watch.get(math.inf) is None
 
 
-def test_everybody_who_awaits_a_watch_hears_of_its_end():
+def test_closed_async_watch_ends_all_readers():
     async def main() -> None:
         async with await AsyncMigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
             watch = await client.watch()
@@ -191,7 +191,7 @@ def test_everybody_who_awaits_a_watch_hears_of_its_end():
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_an_error_on_its_way_is_not_covered(
+def test_close_error_does_not_hide_error_of_the_block(
     is_async: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """That something was not delivered is logged then."""
@@ -225,7 +225,7 @@ def test_an_error_on_its_way_is_not_covered(
     assert "0 messages not confirmed" in caplog.text
 
 
-def test_another_clients_result_may_be_waited_for_in_a_callback():
+def test_callback_may_wait_for_another_client():
     broker = MemoryBroker()
     with (
         MigfraClient.connect(MemoryOptions(broker=broker)) as client,
@@ -247,8 +247,8 @@ def test_another_clients_result_may_be_waited_for_in_a_callback():
         assert seen == ["success"]
 
 
-def test_an_unknown_without_id_of_a_daemon_that_keeps_ids_is_not_ours(face: Face):
-    daemon, client = face.daemon(), face.client()
+def test_unknown_without_id_of_fastlib_daemon_is_ignored(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
     watch = client.watch(presence=True)
     daemon.presence("online")
     assert next(watch).host == "hostA"
@@ -260,20 +260,20 @@ def test_an_unknown_without_id_of_a_daemon_that_keeps_ids_is_not_ours(face: Face
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_more_is_asked_for_again_than_may_wait_for_the_broker(
+def test_more_requests_are_repeated_than_the_queue_holds(
     is_async: bool, client_loop: asyncio.AbstractEventLoop, tmp_path: Path
 ):
     with Mosquitto(tmp_path / "broker", settings=("max_queued_messages 0",)) as broker:
         fixed = {"host": "127.0.0.1", "port": broker.port}
-        face = Face(lambda **o: MqttOptions(**(fixed | o)), client_loop if is_async else None)
-        daemon, client = face.daemon(), face.client(max_pending=20, max_inflight=20)
+        clients = ClientFactory(lambda **o: MqttOptions(**(fixed | o)), client_loop if is_async else None)
+        daemon, client = clients.daemon(), clients.client(max_pending=20, max_inflight=20)
         handles = [client.suspend("hostA", f"vm{n}") for n in range(200)]
         daemon.wait(200)
         for handle in handles:
             getattr(handle, "inner", handle)._request.delivery.wait(PATIENCE)
-        memory = Remembering(daemon)
+        memory = IdempotentDaemon(daemon)
         daemon.presence("online")
         for handle in handles:
             assert handle.result(PATIENCE).status == "success"
         assert len(memory.executed) == 200
-        face.close()
+        clients.close()

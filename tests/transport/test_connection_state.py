@@ -1,0 +1,243 @@
+"""Tests of the connection's state: deadlines, errors, pauses, and detection of a second client."""
+
+import logging
+
+import pytest
+
+from fastlib.transport import (
+    ClientIdTakenError,
+    ClosedError,
+    ConnectError,
+    RefusedError,
+)
+from fastlib.transport.mqtt.connection_state import ConnectionState
+from fastlib.transport.mqtt.takeover import SESSION_TAKEN_OVER
+
+RETRY_MIN, RETRY_MAX = 1.0, 8.0
+STABLE = 2 * RETRY_MAX + 1
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(clock: Clock) -> ConnectionState:
+    return ConnectionState(
+        "me at broker", client_id="me", retry_min=RETRY_MIN, retry_max=RETRY_MAX, clock=clock
+    )
+
+
+def opened(state: ConnectionState) -> None:
+    state.start_opening(10)
+    state.connecting()
+    state.connected()
+    state.opened.set_result(None)
+
+
+def lose(state: ConnectionState, clock: Clock, lifetime: float) -> None:
+    state.connected()
+    clock.now += lifetime
+    state.connection_lost()
+
+
+def test_opening_fails_at_its_deadline(state: ConnectionState, clock: Clock) -> None:
+    state.start_opening(10)
+    state.unreachable(OSError("no route"))
+    clock.now += 9
+    assert not state.is_done(outbox_empty=True)
+    assert state.wait_seconds(5) == 1
+    clock.now += 1
+    assert state.wait_seconds(5) == 0
+    assert state.is_done(outbox_empty=True)
+    error = state.opened.exception()
+    assert isinstance(error, ConnectError)
+    assert str(error) == (
+        "me at broker: no connection within 10 s: cannot reach me at broker: no route"
+    )
+    assert error.last is state.last_error
+
+
+def test_opening_fails_without_any_error(state: ConnectionState, clock: Clock) -> None:
+    state.start_opening(2)
+    clock.now += 2
+    assert state.is_done(outbox_empty=True)
+    assert str(state.opened.exception()) == "me at broker: no connection within 2 s"
+
+
+def test_open_deadline_does_not_matter_after_opening(state: ConnectionState, clock: Clock) -> None:
+    opened(state)
+    clock.now += 100
+    assert not state.is_done(outbox_empty=True)
+    assert state.wait_seconds(5) == 5
+
+
+def test_closing_is_done_when_outbox_is_empty(state: ConnectionState) -> None:
+    opened(state)
+    assert state.start_closing(30)
+    assert state.closing
+    assert not state.is_done(outbox_empty=False)
+    assert state.is_done(outbox_empty=True)
+
+
+def test_closing_is_done_at_its_deadline(state: ConnectionState, clock: Clock) -> None:
+    opened(state)
+    state.start_closing(30)
+    assert not state.start_closing(0)
+    clock.now += 29
+    assert not state.is_done(outbox_empty=False)
+    assert state.wait_seconds(5) == 1
+    clock.now += 1
+    assert state.is_done(outbox_empty=False)
+
+
+def test_end_fails_opening(state: ConnectionState) -> None:
+    state.start_opening(10)
+    state.end(ClosedError("closed"))
+    assert isinstance(state.opened.exception(), ClosedError)
+
+
+def test_end_keeps_result_of_opening(state: ConnectionState) -> None:
+    opened(state)
+    state.end(ClosedError("closed"))
+    assert state.opened.exception() is None
+    assert not state.accepted
+
+
+def test_refusal_ends_opening(state: ConnectionState) -> None:
+    state.start_opening(10)
+    refused = RefusedError("wrong password")
+    state.refused(refused)
+    assert state.opened.exception() is refused
+    assert state.is_done(outbox_empty=True)
+
+
+def test_refusal_after_opening_uses_longest_pause(state: ConnectionState) -> None:
+    opened(state)
+    assert state.retry_pause() <= RETRY_MIN
+    state.refused(RefusedError("wrong password"))
+    assert state.retry_pause() >= RETRY_MAX * 2 / 3
+    assert not state.is_done(outbox_empty=True)
+
+
+def test_same_error_is_logged_once(
+    state: ConnectionState, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        state.failed(ConnectError("no answer"))
+    assert caplog.text.count("no answer; trying again") == 1
+    state.failed(RefusedError("no answer"))
+    assert caplog.text.count("no answer; trying again") == 2
+
+
+def test_early_end_is_an_error_only_without_another(state: ConnectionState) -> None:
+    state.ended_at_once()
+    assert "ended the connection at once" in str(state.last_error)
+    state.failed(ConnectError("refused"))
+    state.ended_at_once()
+    assert str(state.last_error) == "refused"
+
+
+def test_connection_clears_last_error(
+    state: ConnectionState, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    state.unreachable(OSError("no route"))
+    state.connected()
+    assert state.accepted
+    assert state.last_error is None
+    assert "me at broker is connected again" in caplog.text
+
+
+def test_lost_connection_is_an_error(state: ConnectionState, clock: Clock) -> None:
+    lose(state, clock, lifetime=1)
+    assert not state.accepted
+    assert str(state.last_error) == "the connection of me at broker broke"
+
+
+def test_pauses_restart_after_stable_connection(state: ConnectionState, clock: Clock) -> None:
+    for _ in range(5):
+        state.retry_pause()
+    lose(state, clock, lifetime=1)
+    assert state.retry_pause() > RETRY_MIN
+    lose(state, clock, lifetime=STABLE)
+    assert state.retry_pause() <= RETRY_MIN
+
+
+def test_reported_takeover_is_certain(
+    state: ConnectionState, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        state.connecting()
+        state.connected()
+        state.disconnect_code = SESSION_TAKEN_OVER
+        state.connection_lost()
+    error = state.last_error
+    assert isinstance(error, ClientIdTakenError)
+    assert error.certain
+    assert caplog.text.count("another client uses the client id 'me'") == 1
+    assert state.retry_pause() >= RETRY_MAX * 2 / 3
+
+
+def test_disconnect_code_is_that_of_the_last_connection(state: ConnectionState) -> None:
+    state.disconnect_code = SESSION_TAKEN_OVER
+    state.connecting()
+    state.connected()
+    state.connection_lost()
+    assert not isinstance(state.last_error, ClientIdTakenError)
+
+
+def test_short_connections_suggest_a_takeover(state: ConnectionState, clock: Clock) -> None:
+    for _ in range(3):
+        lose(state, clock, lifetime=1)
+    error = state.last_error
+    assert isinstance(error, ClientIdTakenError)
+    assert not error.certain
+
+
+def test_unreachable_broker_explains_short_connections(
+    state: ConnectionState, clock: Clock
+) -> None:
+    for _ in range(5):
+        lose(state, clock, lifetime=1)
+        state.unreachable(OSError("no route"))
+    assert not isinstance(state.last_error, ClientIdTakenError)
+
+
+def test_long_connection_resets_the_count(state: ConnectionState, clock: Clock) -> None:
+    for _ in range(3):
+        lose(state, clock, lifetime=1)
+        lose(state, clock, lifetime=1)
+        lose(state, clock, lifetime=STABLE)
+    assert not isinstance(state.last_error, ClientIdTakenError)
+
+
+def test_takeover_stays_last_error_until_stable(state: ConnectionState, clock: Clock) -> None:
+    for _ in range(3):
+        lose(state, clock, lifetime=1)
+    state.failed(ConnectError("another error"))
+    state.connected()
+    state.check_stable()
+    assert isinstance(state.last_error, ClientIdTakenError)
+    clock.now += STABLE
+    state.check_stable()
+    assert state.last_error is None
+
+
+def test_anonymous_client_has_no_takeover(clock: Clock) -> None:
+    state = ConnectionState("x", client_id=None, retry_min=1, retry_max=2, clock=clock)
+    for _ in range(5):
+        lose(state, clock, lifetime=0)
+        state.unreachable(OSError("no route"))
+    assert not isinstance(state.last_error, ClientIdTakenError)

@@ -1,0 +1,329 @@
+"""Tests of the network thread and its command queue, with a session that no broker serves."""
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from fastlib.transport import ClosedError, ConnectError, RefusedError, TransportError
+from fastlib.transport.delivery import Delivery
+from fastlib.transport.mqtt import network_thread
+from fastlib.transport.mqtt.connection_state import ConnectionState
+from fastlib.transport.mqtt.network_thread import CommandQueue, NetworkThread
+from fastlib.transport.mqtt.outbox import Outbox
+
+PATIENCE = 20
+
+
+class FakeClient:
+    """The methods of paho's client that the thread calls, over a pair of sockets."""
+
+    def __init__(self) -> None:
+        self.on_reconnect: Callable[[], None] = lambda: None
+        self.on_read: Callable[[bytes], None] = lambda data: None
+        self.disconnects = 0
+        self.peer: socket.socket | None = None
+        self._own: socket.socket | None = None
+
+    def reconnect(self) -> None:
+        self.drop()
+        self._own, self.peer = socket.socketpair()
+        try:
+            self.on_reconnect()
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        for end in (self._own, self.peer):
+            if end is not None:
+                end.close()
+        self._own = self.peer = None
+
+    def socket(self) -> socket.socket | None:
+        return self._own
+
+    def want_write(self) -> bool:
+        return False
+
+    def has_read(self) -> bool:
+        return False
+
+    def loop_read(self) -> None:
+        assert self._own is not None
+        data = self._own.recv(100)
+        if data:
+            self.on_read(data)
+        else:
+            self.drop()
+
+    def loop_write(self) -> None:
+        """There is never anything to write."""
+
+    def loop_misc(self) -> None:
+        """There is no keep-alive."""
+
+    def disconnect(self) -> None:
+        self.disconnects += 1
+        self.drop()
+
+
+class FakeSession:
+    """The part of a session that the thread uses."""
+
+    def __init__(self) -> None:
+        self.client = FakeClient()
+        self.outbox = Outbox(10, 5)
+        self.sent: list[Delivery] = []
+        self.failed: list[ClosedError] = []
+
+    def send_queued(self) -> None:
+        self.outbox.send_queued(self._publish)
+
+    def _publish(self, delivery: Delivery) -> int:
+        self.sent.append(delivery)
+        return len(self.sent)
+
+    def fail_subscriptions(self, error: ClosedError) -> None:
+        self.failed.append(error)
+
+
+class Bench:
+    """A network thread with its parts."""
+
+    def __init__(self) -> None:
+        self.state = ConnectionState("me", client_id=None, retry_min=0.001, retry_max=0.002)
+        self.session = FakeSession()
+        self.client = self.session.client
+        self.commands = CommandQueue()
+        session: Any = self.session
+        self.thread = NetworkThread(session, self.state, self.commands)
+        self.ends: list[TransportError] = []
+        self.thread.on_end = self.ends.append
+
+    def start(self, timeout: float = PATIENCE) -> None:
+        self.state.start_opening(timeout)
+        self.thread.start()
+
+    def accept(self) -> None:
+        """Be a broker that accepts: called by `reconnect`."""
+        self.state.connected()
+        if not self.state.opened.done():
+            self.state.opened.set_result(None)
+
+    def call(self, command: Callable[[], Any]) -> Any:
+        """Run a command in the thread and return its result."""
+        future: Future[Any] = Future()
+        self.commands.add(lambda: future.set_result(command()))
+        return future.result(PATIENCE)
+
+    def close(self, timeout: float = PATIENCE) -> Any:
+        self.state.start_closing(timeout)
+        self.commands.wake()
+        return self.thread.closed.result(PATIENCE)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    if bench.thread.is_started:
+        bench.close(0)
+    else:
+        bench.thread.finish()
+    bench.client.drop()
+
+
+def test_wake_makes_queue_readable() -> None:
+    commands = CommandQueue()
+    poll = select.poll()
+    poll.register(commands, select.POLLIN)
+    assert poll.poll(0) == []
+    commands.wake()
+    commands.wake()
+    assert poll.poll(0)
+    commands.run_all(woken=True)
+    assert poll.poll(0) == []
+    commands.close()
+    commands.wake()  # has no effect
+
+
+def test_commands_run_in_order() -> None:
+    commands, done = CommandQueue(), []
+    for number in range(3):
+        commands.add(lambda number=number: done.append(number))  # type: ignore[misc]
+    commands.run_all(woken=True)
+    assert done == [0, 1, 2]
+    commands.close()
+
+
+def test_run_is_immediate_in_the_owner() -> None:
+    commands, done = CommandQueue(), []
+    commands.run(lambda: done.append("queued"))
+    assert done == []
+    commands.owner = threading.current_thread()
+    commands.run(lambda: done.append("immediate"))
+    assert done == ["immediate"]
+    commands.close()
+
+
+def test_thread_connects_and_runs_commands(bench: Bench) -> None:
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    assert bench.call(threading.current_thread).name == "fastlib network me"
+
+
+def test_thread_sends_queued_messages(bench: Bench) -> None:
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    delivery = Delivery("a", b"x", 1, False)
+    bench.session.outbox.accept(delivery, True, None)
+    bench.commands.wake()
+    bench.call(lambda: None)
+    bench.call(lambda: bench.session.outbox.confirm(1, 0))
+    delivery.wait(PATIENCE)
+    assert bench.session.sent == [delivery]
+
+
+def test_thread_reads_the_socket(bench: Bench) -> None:
+    got: Future[bytes] = Future()
+    bench.client.on_reconnect = bench.accept
+    bench.client.on_read = got.set_result
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    assert bench.client.peer is not None
+    bench.client.peer.send(b"data")
+    assert got.result(PATIENCE) == b"data"
+
+
+def test_thread_connects_again_after_loss(bench: Bench) -> None:
+    again = threading.Event()
+
+    def accept() -> None:
+        if bench.state.opened.done():
+            again.set()
+        bench.accept()
+
+    bench.client.on_reconnect = accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    bench.call(bench.client.drop)
+    assert again.wait(PATIENCE)
+
+
+def test_thread_retries_unreachable_broker(bench: Bench) -> None:
+    tries = []
+
+    def refuse_twice() -> None:
+        tries.append(None)
+        if len(tries) < 3:
+            raise ConnectionRefusedError("nobody there")
+        bench.accept()
+
+    bench.client.on_reconnect = refuse_twice
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    assert len(tries) == 3
+
+
+def test_invalid_certificate_ends_opening(bench: Bench) -> None:
+    def refuse() -> None:
+        raise network_thread.ssl.SSLCertVerificationError("self-signed")
+
+    bench.client.on_reconnect = refuse
+    bench.start()
+    with pytest.raises(RefusedError, match="self-signed"):
+        bench.state.opened.result(PATIENCE)
+    assert bench.thread.closed.result(PATIENCE) == ()
+
+
+def test_connection_that_ends_at_once_is_an_error(bench: Bench) -> None:
+    bench.client.on_reconnect = bench.client.drop
+    bench.start(timeout=0.05)
+    with pytest.raises(ConnectError, match="ended the connection at once"):
+        bench.state.opened.result(PATIENCE)
+
+
+def test_broker_without_connack_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_thread, "CONNACK_SECONDS", -1)
+    bench.start(timeout=0.05)
+    with pytest.raises(ConnectError, match="does not answer"):
+        bench.state.opened.result(PATIENCE)
+
+
+def test_close_disconnects_and_completes_futures(bench: Bench) -> None:
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    assert bench.close() == ()
+    assert bench.client.disconnects == 1
+    assert bench.client.socket() is None
+    (error,) = bench.ends
+    assert bench.session.failed == [error]
+
+
+def test_close_lists_unconfirmed_messages(bench: Bench) -> None:
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    bench.session.outbox.accept(Delivery("a", b"123", 1, False), True, None)
+    (undelivered,) = bench.close(timeout=0.01)
+    assert (undelivered.topic, undelivered.size) == ("a", 3)
+
+
+def test_finish_without_start_completes_futures(bench: Bench) -> None:
+    assert not bench.thread.is_started
+    other = Bench()
+    other.thread.finish()
+    assert other.thread.closed.result(0) == ()
+    assert isinstance(other.state.opened.exception(0), ClosedError)
+
+
+def test_failed_thread_reports_its_error(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    bench.commands.add(fail)
+    assert bench.thread.closed.result(PATIENCE) == ()
+    (error,) = bench.ends
+    assert "ZeroDivisionError" in str(error)
+    assert "thread failed" in caplog.text
+
+
+def test_failed_disconnect_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise OSError("broken")
+
+    bench.client.disconnect = fail  # type: ignore[method-assign]
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    assert bench.close() == ()
+    assert "could not say goodbye" in caplog.text
+
+
+def test_disconnect_waits_until_the_broker_closes(bench: Bench) -> None:
+    writes = []
+
+    def write() -> None:
+        writes.append(None)
+        if len(writes) == 3:
+            bench.client.drop()
+
+    bench.client.disconnect = lambda: None  # type: ignore[method-assign]
+    bench.client.on_reconnect = bench.accept
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    bench.client.loop_write = write  # type: ignore[method-assign]
+    bench.close()
+    assert len(writes) == 3
