@@ -1,9 +1,9 @@
-"""The messages of the FaST cluster, typed: a scheduler and its migration daemons understand each
-other.
+"""Typed messages of the FaST cluster, which schedulers and migration daemons exchange.
 
-The types of the messages, `load` and `validate` stand here; the messages of agents, applications,
-the bandwidth monitor and pscom in `fastlib.message.agent` and its siblings, topics in
-`fastlib.message.topics`.
+This package has the messages between schedulers and the daemon, `load`, `validate`, and the errors
+of messages. It exports all that `fastlib.message` exports. The messages of agents, applications,
+the bandwidth monitor and pscom are in `fastlib.message.agent`, `.application`, `.mmbwmon` and
+`.pscom`, topics in `fastlib.message.topics`.
 """
 
 from .codec import (
@@ -18,95 +18,22 @@ from .codec import (
     UnknownKeyWarning,
     ValidationError,
 )
-from .extras import MissingExtraError
-from .message import (
-    Cancel,
-    DeviceIvshmem,
-    DomainReport,
-    Evacuate,
-    EvacuateMode,
-    EvacuateParameter,
-    Extension,
-    Message,
-    Migrate,
-    MigrateParameter,
-    MigrationOptions,
-    MigrationType,
-    NodeReport,
-    NodeResult,
-    PciAddress,
-    PciId,
-    Query,
-    Quit,
-    Repin,
-    Result,
-    ResultContainer,
-    Resume,
-    Start,
-    Status,
-    Stop,
-    Suspend,
-    SwapWith,
-    Task,
-    TaskContainer,
-    TaskReport,
-    TimeMeasurement,
-    TimeoutAction,
-    Timing,
-    load,
-    validate,
-    validate_all,
-)
+from .message import *  # noqa: F403 - its list of exports is the only one
+from .message import __all__ as _messages
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Cancel",
     "DeclarationError",
-    "DeviceIvshmem",
-    "DomainReport",
-    "Evacuate",
-    "EvacuateMode",
-    "EvacuateParameter",
-    "Extension",
     "FastlibError",
     "LimitError",
     "Limits",
-    "Message",
     "MessageError",
-    "Migrate",
-    "MigrateParameter",
-    "MigrationOptions",
-    "MigrationType",
-    "MissingExtraError",
-    "NodeReport",
-    "NodeResult",
     "ParseError",
-    "PciAddress",
-    "PciId",
     "Problem",
-    "Query",
-    "Quit",
-    "Repin",
     "Report",
-    "Result",
-    "ResultContainer",
-    "Resume",
-    "Start",
-    "Status",
-    "Stop",
-    "Suspend",
-    "SwapWith",
-    "Task",
-    "TaskContainer",
-    "TaskReport",
-    "TimeMeasurement",
-    "TimeoutAction",
-    "Timing",
     "UnknownKeyWarning",
     "ValidationError",
     "__version__",
-    "load",
-    "validate",
-    "validate_all",
 ]
+__all__ += _messages

@@ -1,4 +1,4 @@
-"""`python -m fastlib`."""
+"""Run the command line as `python -m fastlib`."""
 
 import sys
 

@@ -1,6 +1,11 @@
 """What is said: every message of the protocol, as types."""
 
-from . import agent, application, mmbwmon, node, pscom, topics
+from . import agent as agent
+from . import application as application
+from . import mmbwmon as mmbwmon
+from . import node as node
+from . import pscom as pscom
+from . import topics as topics
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
 from .extension import Extension
@@ -64,13 +69,7 @@ __all__ = [
     "TimeMeasurement",
     "TimeoutAction",
     "Timing",
-    "agent",
-    "application",
     "load",
-    "mmbwmon",
-    "node",
-    "pscom",
-    "topics",
     "validate",
     "validate_all",
 ]
