@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from .caches import derived_cache
 from .derivation import fields_of
-from .derived import derived_cache
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
 from .records import Field, Record

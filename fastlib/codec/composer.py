@@ -1,7 +1,8 @@
-"""The exact road's first half: YAML text to nodes.
+"""The first half of the exact reader: composes YAML text to nodes.
 
-PyYAML parses (its C parser, or the Python one where the extension is missing); every scalar stays
-text. The tree is composed here, without recursion, so that no depth of nesting can end the process.
+PyYAML parses the text: by its C parser, or by the Python one if the extension is missing. Every
+scalar stays a text. The nodes are composed here, without recursion, because deep nesting must not
+overflow the stack.
 """
 
 import re
@@ -27,44 +28,47 @@ HAS_C_PARSER: bool = _CParser is not None
 
 # --- characters that YAML and its C++ peers see differently ---------------------------------------
 
-# To the peers only "\n" and "\r\n" end a line, and any other character is a character. PyYAML ends
-# lines at more of them and refuses the rest, so each is replaced, one for one, by a character that
-# the text does not have, and put back in the scalars.
-_ODD = re.compile("\r(?!\n)|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_NEVER = re.compile("[\0\ud800-\udfff]")
-_STAND_INS = range(0xE000, 0xF8FF)  # the private use area
+# C++ peers end lines only at "\n" and "\r\n", and allow all other characters in texts. PyYAML ends
+# lines at more characters and refuses others. So each of these is replaced by one character that
+# the text does not have, and is restored in the scalars.
+_SPECIAL = re.compile(
+    "\r(?!\n)|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
+)
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+_PLACEHOLDERS = range(0xE000, 0xF8FF)  # the private use area
 
 
-class _Characters:
-    """Replaces the odd characters of a text, and puts them back."""
+class _SpecialCharacters:
+    """Replaces the special characters of a text by placeholders, and restores them."""
 
     def __init__(self, text: str) -> None:
-        odd = sorted(set(_ODD.findall(text)))
-        used = set(text) if odd else set()
-        free = (chr(code) for code in _STAND_INS if chr(code) not in used)
-        # There are fewer than a hundred odd characters; a text that leaves no stand-ins for them
-        # keeps some, and the parser says what it thinks of those.
-        pairs = list(zip(odd, free, strict=False))
-        if "\r" in odd and pairs:
-            stand_in = dict(pairs)["\r"]
-            text = re.sub("\r(?!\n)", stand_in, text)
+        special = sorted(set(_SPECIAL.findall(text)))
+        used = set(text) if special else set()
+        free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in used)
+        # There are fewer than 100 special characters. In the unlikely case that the text leaves too
+        # few placeholders, some stay, and the parser reports them.
+        pairs = list(zip(special, free, strict=False))
+        if "\r" in special and pairs:
+            placeholder = dict(pairs)["\r"]
+            text = re.sub("\r(?!\n)", placeholder, text)
             pairs = [pair for pair in pairs if pair[0] != "\r"]
-            self._back = {ord(stand_in): "\r"}
+            self._back = {ord(placeholder): "\r"}
         else:
             self._back = {}
         if pairs:
-            text = text.translate({ord(char): stand_in for char, stand_in in pairs})
-            self._back.update({ord(stand_in): char for char, stand_in in pairs})
+            text = text.translate({ord(char): placeholder for char, placeholder in pairs})
+            self._back.update({ord(placeholder): char for char, placeholder in pairs})
         self.text = text
 
     def restore(self, value: str) -> str:
+        """Return a part of the text with its special characters."""
         return value.translate(self._back) if self._back else value
 
 
 # --- parsing ------------------------------------------------------------------------------------
 
 _PROBLEMS = {
-    # PyYAML's words, where a person needs others. Keys are the beginnings of its messages.
+    # Messages of PyYAML (their beginnings) that need clearer words.
     "mapping values are not allowed": "a ':' cannot stand here; quote the text that contains it",
     "could not find expected ':'": "there is no ':' after this key",
     "did not find expected key": "expected a key here; is the indentation right, a quote missing?",
@@ -85,6 +89,7 @@ _LIBYAML_DEPTH = 1000
 
 
 def _parse_problem(error: yaml.YAMLError) -> Problem:
+    """Return the problem that PyYAML reports, in clearer words where they exist."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         words = error.problem or error.context or "this is not YAML"
@@ -98,7 +103,7 @@ def _parse_problem(error: yaml.YAMLError) -> Problem:
 
 
 class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
-    """PyYAML's Python parser, told to skip tabs between tokens as its C parser does."""
+    """PyYAML's Python parser; it skips tabs between tokens, as the C parser does."""
 
     def __init__(self, text: str) -> None:
         yaml.reader.Reader.__init__(self, text)
@@ -113,27 +118,65 @@ class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser
             self.forward()
 
 
-def _events(text: str) -> Any:
+def _make_parser(text: str) -> Any:
     if HAS_C_PARSER:
         return _CParser(text)
     return _PythonParser(text)
 
 
+class _Tree:
+    """A tree of nodes under construction, without recursion."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self.open: list[Sequence | Mapping] = []
+        """The lists and mappings that are not closed yet, the innermost last."""
+        self.empty = False
+        """True if the root is an empty plain scalar, as of an empty document."""
+        self._keys: list[Node | None] = []
+        """For each open mapping, a key whose value comes next; None for lists."""
+
+    def add(self, node: Node) -> None:
+        """Add a node to the innermost open list or mapping."""
+        if not self.open:
+            self.root = node
+            return
+        parent = self.open[-1]
+        if isinstance(parent, Sequence):
+            parent.items.append(node)
+        elif (key := self._keys[-1]) is None:
+            self._keys[-1] = node
+        else:
+            parent.pairs.append((key, node))
+            self._keys[-1] = None
+
+    def add_open(self, node: Sequence | Mapping) -> None:
+        """Add a list or mapping. The next nodes belong to it, until it is closed."""
+        self.add(node)
+        self.open.append(node)
+        self._keys.append(None)
+
+    def close(self) -> Sequence | Mapping:
+        """Close the innermost open list or mapping, and return it."""
+        self._keys.pop()
+        return self.open.pop()
+
+
 class _Composer:
-    """One document's events to one node."""
+    """Composes the documents of one text: YAML events become nodes."""
 
     def __init__(self, what: str, text: str, limits: Limits) -> None:
         self.what = what
         self.limits = limits
-        bad = _NEVER.search(text)
+        bad = _FORBIDDEN.search(text)
         if bad is not None:
             name = "a NUL byte" if bad[0] == "\0" else "a lone surrogate"
             message = f"{name} is no character of a message"
             place = position(text, bad.start())
             raise ParseError(what, [Problem(code="encoding", message=message).at(*place)])
-        self.characters = _Characters(text)
+        self.characters = _SpecialCharacters(text)
         try:
-            self.parser = _events(self.characters.text)
+            self.parser = _make_parser(self.characters.text)
         except yaml.YAMLError as error:
             raise ParseError(what, [_parse_problem(error)]) from None
         self.size = text.count("\n") + 1, len(text) - text.rfind("\n")
@@ -143,6 +186,7 @@ class _Composer:
         """The lists and mappings in flow style that are not closed yet."""
 
     def event(self) -> Any:
+        """Return the next event. Raises ParseError and LimitError."""
         try:
             return self.parser.get_event()
         except yaml.YAMLError as error:
@@ -155,7 +199,7 @@ class _Composer:
             raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
 
     def syntax(self, error: yaml.YAMLError) -> Problem:
-        """The problem, within the text, or where that began which the text's end leaves open."""
+        """Return the problem. At the end of the text, report the start of what was never closed."""
         problem = _parse_problem(error)
         if self.character(problem.line, problem.column) == "\t":
             message = "a tab cannot stand in an indentation; use spaces"
@@ -176,14 +220,14 @@ class _Composer:
         return problem.at(*self.size)
 
     def character(self, line: int | None, column: int | None) -> str:
-        """The character at a place of the text, if there is one."""
+        """Return the character at a place of the text, or an empty string."""
         if line is None or column is None:
             return ""
         lines = self.characters.text.split("\n", line)
         return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
 
     def too_deep(self, error: yaml.YAMLError) -> NoReturn:
-        """libyaml from 0.2.6 on has a limit of its own, and meets it before we see our own."""
+        """Raise LimitError for the depth limit that libyaml itself has from version 0.2.6 on."""
         depth = min(self.limits.max_depth, _LIBYAML_DEPTH)
         problem = msgspec.structs.replace(
             _parse_problem(error), code="limit-depth", message=f"nested deeper than {depth} levels"
@@ -191,108 +235,103 @@ class _Composer:
         raise LimitError(self.what, [problem])
 
     def limit(self, code: str, message: str, event: Any) -> NoReturn:
+        """Raise LimitError for an event."""
         mark = event.start_mark
         problem = Problem(code=code, message=message, line=mark.line + 1, column=mark.column + 1)
         raise LimitError(self.what, [problem])
 
     def documents(self) -> Iterator[Node | None]:
-        """The root of each document; None for an empty one."""
+        """Yield the root of each document; None for an empty one."""
         self.event()  # the stream's start
         following = self.event()
         while isinstance(following, yaml.DocumentStartEvent):
             root, end = self.document()
-            if end.explicit:  # by "...", after which anything may follow
+            if end.explicit:  # the end is "...", and anything may follow
                 yield root
                 following = self.event()
-            else:  # "{vm-name: a} x" fails at the next event, and belongs to this document
+            else:  # the next event finds the error of "{vm-name: a} x", an error of this document
                 following = self.event()
                 yield root
 
     def document(self) -> tuple[Node | None, Any]:
-        """The nodes up to the document's end, and the event of that end."""
+        """Compose one document. Return its root (None if it is empty) and its end event.
+
+        The events of a document are those of a walk over its tree: a scalar, an alias, or the start
+        of a list or mapping is the next node; an end event closes the innermost open one.
+        """
         self.anchors.clear()
         self.nodes = 0
-        # Where the next node goes: the open lists and mappings, and for a mapping its open key.
-        stack: list[Sequence | Mapping] = []
-        keys: list[Node | None] = []
-        root: Node | None = None
-        empty = False
-        limits = self.limits
+        self.flow.clear()
+        tree = _Tree()
         while True:
             event = self.event()
             kind = type(event)
-            node: Node
-            if kind is yaml.ScalarEvent:
-                node = self.scalar(event)
-                empty = not stack and event.implicit[0] and event.value == ""
-            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                mark = event.start_mark
-                new = Mapping if kind is yaml.MappingStartEvent else Sequence
-                node = new(mark.line + 1, mark.column + 1)
-                if len(stack) == limits.max_depth:
-                    self.limit(
-                        "limit-depth", f"nested deeper than {limits.max_depth} levels", event
-                    )
-            elif kind is yaml.AliasEvent:
-                mark = event.start_mark
-                anchor = self.anchors.get(event.anchor)
-                if anchor is None:
-                    problem = Problem(
-                        code="alias",
-                        message=f"there is no anchor &{event.anchor} before this alias",
-                        line=mark.line + 1,
-                        column=mark.column + 1,
-                    )
-                    raise ParseError(self.what, [problem])
-                node = anchor
-            elif kind is yaml.DocumentEndEvent:
-                return (None if empty else root), event
-            else:  # the end of a list or a mapping
-                closed = stack.pop()
-                keys.pop()
+            if kind is yaml.DocumentEndEvent:
+                return (None if tree.empty else tree.root), event
+            if kind is yaml.SequenceEndEvent or kind is yaml.MappingEndEvent:
+                closed = tree.close()
                 if self.flow and self.flow[-1] is closed:
                     self.flow.pop()
                 continue
-            self.nodes += 1
-            if self.nodes > limits.max_nodes:
-                self.limit(
-                    "limit-nodes",
-                    f"more than {limits.max_nodes} nodes, so many as Limits.max_nodes allows",
-                    event,
-                )
-            if kind is not yaml.AliasEvent and event.anchor is not None:
-                self.anchors[event.anchor] = node
-            if not stack:
-                root = node
-            else:
-                parent = stack[-1]
-                if isinstance(parent, Sequence):
-                    parent.items.append(node)
-                elif (key := keys[-1]) is None:
-                    keys[-1] = node
-                else:
-                    parent.pairs.append((key, node))
-                    keys[-1] = None
-            if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                assert isinstance(node, Mapping | Sequence)
-                stack.append(node)
-                keys.append(None)
-                if event.flow_style:
-                    self.flow.append(node)
+            if kind is yaml.ScalarEvent:
+                tree.add(self.scalar(event))
+                tree.empty = not tree.open and event.implicit[0] and event.value == ""
+            elif kind is yaml.AliasEvent:
+                tree.add(self.alias(event))
+            else:  # the start of a list or a mapping
+                depth = self.limits.max_depth
+                if len(tree.open) == depth:
+                    self.limit("limit-depth", f"nested deeper than {depth} levels", event)
+                tree.add_open(self.collection(event))
+
+    def collection(self, event: Any) -> Sequence | Mapping:
+        """Return the list or mapping that starts here, without its items."""
+        mark = event.start_mark
+        new = Mapping if type(event) is yaml.MappingStartEvent else Sequence
+        node = new(mark.line + 1, mark.column + 1)
+        self.count(event, node)
+        if event.flow_style:
+            self.flow.append(node)
+        return node
+
+    def alias(self, event: Any) -> Node:
+        """Return the node that an alias stands for."""
+        node = self.anchors.get(event.anchor)
+        if node is None:
+            message = f"there is no anchor &{event.anchor} before this alias"
+            mark = event.start_mark
+            problem = Problem(code="alias", message=message).at(mark.line + 1, mark.column + 1)
+            raise ParseError(self.what, [problem])
+        self.count(event)
+        return node
+
+    def count(self, event: Any, new: Node | None = None) -> None:
+        """Count a node of the document, and remember the anchor of a new one."""
+        self.nodes += 1
+        if self.nodes > self.limits.max_nodes:
+            self.limit(
+                "limit-nodes",
+                f"more than {self.limits.max_nodes} nodes, so many as Limits.max_nodes allows",
+                event,
+            )
+        if new is not None and event.anchor is not None:
+            self.anchors[event.anchor] = new
 
     def scalar(self, event: Any) -> Scalar:
+        """Return the scalar of an event."""
         value = event.value
         limits = self.limits
         if len(value) > limits.max_scalar:
             self.limit("limit-scalar", f"more than {limits.max_scalar} characters", event)
         mark = event.start_mark
-        return Scalar(
-            self.characters.restore(value), not event.style, mark.line + 1, mark.column + 1
-        )
+        text = self.characters.restore(value)
+        node = Scalar(text, not event.style, mark.line + 1, mark.column + 1)
+        self.count(event, node)
+        return node
 
 
 def compose(text: str, limits: Limits, what: str) -> Node | None:
-    """The first document's root, or None if it is empty; what follows it is not read.
+    """Return the root of the first document, or None if it is empty. The rest is not read.
 
     Raises ParseError and LimitError.
     """
@@ -300,5 +339,5 @@ def compose(text: str, limits: Limits, what: str) -> Node | None:
 
 
 def compose_all(text: str, limits: Limits, what: str) -> Iterator[Node | None]:
-    """Every document's root, None for an empty one. Raises ParseError and LimitError."""
+    """Yield the root of each document, None for an empty one. Raises ParseError and LimitError."""
     return _Composer(what, text, limits).documents()

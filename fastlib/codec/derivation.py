@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .annotations import Wire
-from .derived import derived_cache
+from .caches import derived_cache
 from .errors import DeclarationError
 from .extensions import extensions_of
 from .records import Converted, Field, Record

@@ -1,7 +1,8 @@
-"""Text to a message and back: the fast road where it is sure, else the exact road.
+"""Reads and writes messages: dispatches between the fast and the exact reader, and the writers.
 
-The fast road either answers what the exact road would, or declines; every error comes from the
-exact road.
+The fast reader (`fast_reader`) reads what peers usually send. It either returns what the exact
+reader (`composer`, `nodes` and `shapes`) would return, or it does not support the text. Every error
+comes from the exact reader.
 """
 
 import sys
@@ -16,7 +17,7 @@ from .errors import (
     UnknownKeyWarning,
     ValidationError,
 )
-from .fast_reader import DECLINED, read_fast
+from .fast_reader import UNSUPPORTED, read_fast
 from .limits import DEFAULT_LIMITS, Limits
 from .load_context import INVALID, LoadContext, Unknown
 from .nodes import Node, Scalar, from_tree
@@ -25,21 +26,21 @@ from .shapes import Shape
 from .text import decode
 
 Style = Literal["block", "literal", "flow"]
-"""How a message is laid out: as fast-lib does it, each text on one line; the same, but several
-lines of text as a literal block, for people; or all on one line."""
+"""The layout of a text. `block`: as the C++ fast-lib writes it, each text on one line. `literal`:
+the same, but texts of several lines as literal blocks, for people. `flow`: all on one line."""
 
 
 def read(
     shape: Shape, text: str | bytes, what: str, unknown: Unknown, limits: Limits | None
 ) -> Any:
-    """The message of a text. Raises ParseError, ValidationError and LimitError."""
+    """Read the message of a text. Raises ParseError, ValidationError and LimitError."""
     if unknown != "ignore":
         check_unknown(unknown)
     if limits is None:
         limits = DEFAULT_LIMITS
     decoded = decode(text, limits, what)
     value = read_fast(shape, decoded, limits)
-    if value is not DECLINED:
+    if value is not UNSUPPORTED:
         return value
     return read_exact(shape, decoded, what=what, unknown=unknown, limits=limits)
 
@@ -52,8 +53,8 @@ def read_exact(
     unknown: Unknown = "ignore",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Any:
-    """As `read`, by the exact road alone."""
-    from .composer import compose  # PyYAML, of which most texts need nothing
+    """Read the message of a text by the exact reader alone. Raises the same errors as `read`."""
+    from .composer import compose  # imports PyYAML, which most programs never need
 
     node = compose(text, limits, what)
     context = LoadContext(what, limits, unknown)
@@ -69,7 +70,7 @@ def read_tree(
     unknown: Unknown = "ignore",
     limits: Limits | None = None,
 ) -> Any:
-    """The message of a plain tree of dicts, lists and leaves."""
+    """Read the message of a plain tree of dicts, lists and leaves. Raises ValidationError."""
     check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
     context = LoadContext(what, limits, unknown)
@@ -78,22 +79,22 @@ def read_tree(
 
 
 def check_unknown(unknown: str) -> None:
+    """Raise ValueError if `unknown` is not one of the values of `Unknown`."""
     if unknown not in ("ignore", "warn", "error"):
-        raise ValueError(f"unknown is 'ignore', 'warn' or 'error', not {unknown!r}")
+        raise ValueError(f"unknown must be 'ignore', 'warn' or 'error', not {unknown!r}")
 
 
 def load_root(shape: Shape, node: Any, context: LoadContext) -> Any:
-    """The value of a document's root. An empty document is an empty mapping."""
+    """Load the root of a document. An empty document is an empty mapping."""
     if isinstance(shape, Record):
         return shape.load(node, context, (), null_is_empty=True)
     return shape.load(node, context, ())
 
 
 def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
-    if value is INVALID:
-        raise ValidationError(context.what, [p for p in context.problems if p.severity == "error"])
+    """Return a loaded value, or raise the errors of its load. Warn about unknown keys if asked."""
     errors = [p for p in context.problems if p.severity == "error"]
-    if errors:
+    if errors or value is INVALID:
         raise ValidationError(context.what, errors)
     if unknown == "warn":
         for problem in context.problems:
@@ -104,7 +105,7 @@ def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
 
 
 def _callers_level() -> int:
-    """The stack level, seen from our caller, of the first function outside this package."""
+    """Return the stack level, seen from our caller, of the first function outside this package."""
     package = __name__.partition(".")[0]
     level = 1
     frame = sys._getframe(1)
@@ -121,7 +122,7 @@ def inspect(
     what: str,
     limits: Limits | None = None,
 ) -> list[Report]:
-    """A report for each document of a text that is not empty, at least one; never raises.
+    """Return a report for each document that is not empty, at least one. Never raises.
 
     `choose` returns the shape of a root node, or None after it has reported a problem.
     """
@@ -131,7 +132,7 @@ def inspect(
     reports: list[Report] = []
     try:
         for node in compose_all(decode(text, limits, what), limits, what):
-            if node is not None or not reports:  # empty is what follows a peer's closing "---"
+            if node is not None or not reports:  # a peer's closing "---" opens an empty document
                 reports.append(_report(choose, node, what, limits))
     except MessageError as error:
         reports.append(Report(None, error.problems))
@@ -155,11 +156,11 @@ def _report(
 
 
 def write(value: Any, shape: Shape, style: Style = "block") -> str:
-    """The text of a message."""
+    """Return the text of a message."""
     if style == "flow":
         return writer.write_flow(shape.dump(value))
     if style == "literal":
         return writer.write_tree(shape.dump(value), literal=True)
     if style != "block":
-        raise ValueError(f"a style is 'block', 'literal' or 'flow', not {style!r}")
+        raise ValueError(f"style must be 'block', 'literal' or 'flow', not {style!r}")
     return writer.write_block(value, shape)

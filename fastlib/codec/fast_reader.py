@@ -1,33 +1,34 @@
-"""The fast road in: the block style that peers write, read line by line straight into structs.
+"""The fast reader: reads the block style that peers write, line by line, straight into structs.
 
-A table for each struct and indentation knows the beginning of every line that may come next, so a
-line is recognised by one look-up, indentation included. What no table knows ends the mapping, and
-what then nobody knows makes the whole text decline: the exact road answers, with its errors and
-warnings. So this road only ever sees texts without any problem, and must only be right about those
-that it accepts. `tests/codec/test_readers_agree.py` holds the two together.
+For each struct and indentation there is a table of what the next line may begin with. One look-up
+recognises a key together with its indentation. A line that is in no table ends the mapping. If no
+open mapping knows the line, the whole text is unsupported: the exact reader reads it, and reports
+errors and warnings. So this reader never reports a problem. It must only be right about the texts
+that it accepts. `tests/codec/test_readers_agree.py` compares the two readers.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from .derived import derived_cache
+from .caches import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .fast_values import (
-    END,
-    Decline,
+    END_OF_TEXT,
     Lines,
-    converted,
-    dash_of,
-    decline,
-    empty_list,
-    free_mapping,
-    integer_lists,
-    integers,
-    plain,
-    scalars,
-    styled,
-    texts,
+    Unsupported,
+    ValueReader,
+    converting_reader,
+    free_mapping_reader,
+    item_prefix,
+    match_plain,
+    read_empty_list,
+    read_integer_list,
+    read_integer_lists,
+    read_quoted_or_block,
+    read_text_list,
+    read_unsupported,
+    scalar_list_reader,
     unquote,
 )
 from .limits import Limits
@@ -36,68 +37,70 @@ from .records import Converted, Field, Record
 from .scalars import NULLS
 from .shapes import Bool, Choice, Int, List, Map, ScalarShape, Shape, Text
 
-DECLINED: Final = object()
-"""The answer of the fast road to what it is not sure of."""
+UNSUPPORTED: Final = object()
+"""The result for a text that only the exact reader supports."""
 
 Entry = tuple[int, str, Any]
+"""How to read the value of a key: its kind (below), its attribute, and what the kind needs."""
 
 
 class Table(NamedTuple):
-    """How the lines of a mapping may begin at one indentation."""
+    """The keys of a mapping at one indentation."""
 
-    whole: dict[str, Entry]
-    """By the whole line: keys with their values below, and lines of which all is known."""
-    heads: dict[str, Entry]
-    """By what stands before the first `: `, indentation included."""
+    by_line: dict[str, Entry]
+    """Entries by the whole line: `key:` with a value below it, and frequent lines `key: word`."""
+    by_key: dict[str, Entry]
+    """Entries by what is before the first `: `, with the indentation."""
 
 
-# Kinds of entries, and what comes third in them.
-_TEXT = 0  # nothing
-_WORD = 1  # the value of each word
-_SCALAR = 2  # the shape
-_TITLE = 3  # the title that must stand here
-_OTHER = 4  # a Read
-_INTEGER = 5  # the shape
-_LINE = 6  # the value of the whole line
+# Kinds of entries, and the third item of such an entry.
+_TEXT = 0  # a text: nothing
+_WORD = 1  # a word of a closed set: the value of each word
+_SCALAR = 2  # another scalar: its shape
+_TITLE = 3  # the title of the message: the title that is expected
+_OTHER = 4  # any other value: its ValueReader
+_INTEGER = 5  # an integer: its shape
+_LINE = 6  # a line that is known as a whole: the value of the key
 
-_TITLE_SEEN = " title"  # no attribute's name
+_TITLE_SEEN = " title"  # a key of `values` that is no attribute
 
-_MAX_INDENT = 64  # tables are kept by indentation, and hostile texts have many
-_MAX_TABLES = 64
+_MAX_INDENT = 64  # spaces; a text with more indentation is unsupported
+_MAX_TABLES = 64  # tables per struct; tables are kept by indentation
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]").search
 
 
 def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
-    """The value of a text, or DECLINED."""
-    root = _roots.get(shape)
-    if root is None:
-        root = _roots[shape] = _make_root(shape)
+    """Return the value of a text, or UNSUPPORTED."""
+    reader = _document_readers.get(shape)
+    if reader is None:
+        reader = _document_readers[shape] = _make_document_reader(shape)
     size = len(text)
-    if size > limits.max_scalar or root.depth > limits.max_depth or "\0" in text:
-        return DECLINED
+    if size > limits.max_scalar or reader.depth > limits.max_depth or "\0" in text:
+        return UNSUPPORTED
     if not text.isascii() and _SURROGATE(text) is not None:
-        return DECLINED
-    if size * 6 > limits.max_nodes and _nodes(text) > limits.max_nodes:
-        return DECLINED
+        return UNSUPPORTED
+    if size * 6 > limits.max_nodes and _max_nodes_in(text) > limits.max_nodes:
+        return UNSUPPORTED
     if "\r" in text:
         text = text.replace("\r\n", "\n")
         if "\r" in text:
-            return DECLINED
+            return UNSUPPORTED
     lines = text.split("\n")
-    lines.append(END)
+    lines.append(END_OF_TEXT)
     try:
-        return root.read(lines, text)
-    except (Decline, ValueError, TypeError):
-        # ValueError is a constructor's refusal, a converter's, or msgspec's for what is no JSON;
-        # TypeError a member that is missing. The exact road decides.
-        return DECLINED
+        return reader.read(lines, text)
+    except (Unsupported, ValueError, TypeError):
+        # ValueError: a constructor or a converter refused a value, or msgspec a list of integers.
+        # TypeError: a required field is missing. The exact reader reports the problem.
+        return UNSUPPORTED
 
 
-def _nodes(text: str) -> int:
-    """At most so many nodes are in a text that this road reads."""
-    # A line has at most an item, its key and its value, and one list or mapping; and flow lists.
+def _max_nodes_in(text: str) -> int:
+    """Return an upper bound of the number of nodes in a text that this reader supports."""
+    # A line has at most an item, its key and its value, and one list or mapping. To these are added
+    # the lists in flow style and their items.
     lists = text.count(",") + text.count("[")
     return 4 * text.count("\n") + 4 + lists + len(text) // TEXT_PER_NODE
 
@@ -105,38 +108,60 @@ def _nodes(text: str) -> int:
 # --- mappings -----------------------------------------------------------------------------------
 
 
-def _scan(
-    lines: Lines, i: int, first: Table | None, rest: Table, indent: str, plan: "_Plan"
+def _read_fields(
+    lines: Lines, i: int, first: Table | None, rest: Table, indent: str, reader: "_StructReader"
 ) -> tuple[Any, int]:
-    """The values of one mapping, or a list of structs, and the first line that is not theirs.
+    """Read the fields of one mapping, or the items of a list of mappings.
 
-    The keys of a mapping are known to `rest`, at `indent`. In a list, each item's first line is
-    known to `first`; a mapping has none. The two are one loop because calls would cost more than
-    what is done for most lines.
+    For a mapping, `first` is None and the result is its values by attribute. For a list, `first` is
+    the table of the first line of each item (`- key`), and the result is a tuple of structs. `rest`
+    is the table of all other lines, which begin with `indent`. The second part of the result is the
+    index of the first line that belongs to neither.
+
+    This loop is by far the hottest of the fast reader. Function calls would cost more than most
+    lines take, so mappings, lists and all simple kinds of values are read in the one loop. It has
+    two states: in an item (or in the mapping), and before the first item of a list (`count` is 0).
+    The line decides what happens. The first row that matches counts:
+
+    ===============  ======================  ====================================================
+    line             found in                action
+    ===============  ======================  ====================================================
+    `key:`           `rest.by_line`          read the value below, stay in the item
+    `key: word`      `rest.by_line`          take the known value, stay in the item
+    `key: value`     `rest.by_key`           read the value by the kind of its entry, stay
+    `- key…`         `first` (lists only)    build the item that ends here, begin the next item
+                                             with this key
+    any other        nowhere                 list: build the last item and return all of them;
+                                             mapping: return the values
+    ===============  ======================  ====================================================
+
+    `count` is the number of keys that were read for `values`. If there are fewer values, a key was
+    there twice, and the text is unsupported.
     """
     items: list[Any] = []
     values: dict[str, Any] = {}
     count = 0
-    by_line, by_head = rest
-    whole = by_line.get
-    heads = by_head.get
-    cls = plan.cls
+    by_line, by_key = rest
+    entry_of_line = by_line.get
+    entry_of_key = by_key.get
+    cls = reader.cls
     while True:
         line = lines[i]
-        entry = whole(line)
+        entry = entry_of_line(line)
         if entry is not None:
             text = ""
         else:
-            head, colon, text = line.partition(": ")
-            entry = heads(head) if colon else None
+            key, colon, text = line.partition(": ")
+            entry = entry_of_key(key) if colon else None
             if entry is None:
                 if first is None:
                     break
-                entry = first.heads.get(head) if colon else first.whole.get(line)
+                # The item that was read so far ends here.
+                entry = first.by_key.get(key) if colon else first.by_line.get(line)
                 if len(values) != count:
                     break
                 if count:
-                    items.append(plan.build(values) if cls is None else cls(**values))
+                    items.append(reader.build(values) if cls is None else cls(**values))
                     values = {}
                     count = 0
                 if entry is None:
@@ -147,10 +172,10 @@ def _scan(
         if kind == _LINE:
             values[attribute] = what
         elif kind == _TEXT:
-            if (text.isalnum() or plain(text) is not None) and text not in NULLS:
+            if (text.isalnum() or match_plain(text) is not None) and text not in NULLS:
                 values[attribute] = text
             else:
-                values[attribute], i = styled(lines, i, text, indent)
+                values[attribute], i = read_quoted_or_block(lines, i, text, indent)
         elif kind == _OTHER:
             values[attribute], i = what(lines, i, text, indent)
         elif kind == _WORD:
@@ -158,7 +183,7 @@ def _scan(
             if value is INVALID:
                 value = what.get(unquote(text), INVALID)
                 if value is INVALID:
-                    raise Decline
+                    raise Unsupported
             values[attribute] = value
         elif kind == _INTEGER:
             if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < 21:
@@ -166,220 +191,244 @@ def _scan(
             else:
                 value = what.from_text(unquote(text))
                 if value is INVALID:
-                    raise Decline
+                    raise Unsupported
                 values[attribute] = value
         elif kind == _SCALAR:
             value = what.from_text(unquote(text))
             if value is INVALID:
-                raise Decline
+                raise Unsupported
             values[attribute] = value
-        else:  # the title
+        else:  # _TITLE
             if unquote(text) != what:
-                raise Decline
+                raise Unsupported
             values[_TITLE_SEEN] = None
-    if len(values) != count:  # a key stood there twice
-        raise Decline
+    if len(values) != count:  # a key was there twice
+        raise Unsupported
     return values, i
 
 
-class _Plan:
-    """How the lines of one struct look, at each indentation."""
+class _StructReader:
+    """Reads the lines of one type of struct, at any indentation."""
 
     def __init__(self, record: Record) -> None:
-        cls, custom = record.cls, record.custom_build
-        self.cls: type[Any] | None = cls if custom is None else None
-        """What is built of the values, if nothing but a constructor's call is needed."""
-        self.build: Callable[[dict[str, Any]], Any] = custom or (lambda values: cls(**values))
+        cls, custom_build = record.cls, record.custom_build
+        self.cls: type[Any] | None = cls if custom_build is None else None
+        """The class, if calling it with the values is all that is needed; else None."""
+        self.build: Callable[[dict[str, Any]], Any] = custom_build or (lambda values: cls(**values))
+        """Returns the struct of its values by attribute."""
         self.title = record.title
         self.entries: dict[str, Entry] = {}
+        """Entries by key, of all spellings."""
         if record.title is not None:
             self.entries[record.title[0]] = (_TITLE, _TITLE_SEEN, record.title[1])
         self.depth = 1
+        """How deep a mapping of this struct may be nested."""
         for field in record.fields:
-            kind, what, depth = _entry(field)
+            kind, what, depth = _make_entry(field)
             self.depth = max(self.depth, 1 + depth)
             for key in field.keys:
                 self.entries[key] = (kind, field.attribute, what)
         self.tables: dict[str, Table] = {}
 
     def table(self, prefix: str) -> Table:
-        """The beginnings of lines that have `prefix` before the key."""
+        """Return the table of lines that have `prefix` before the key: spaces, perhaps a dash."""
         table = self.tables.get(prefix)
         if table is None:
             if len(prefix) > _MAX_INDENT:
-                raise Decline
+                raise Unsupported
             if len(self.tables) >= _MAX_TABLES:
                 self.tables.clear()
-            table = self.tables[prefix] = Table({}, {})
-            if self.title is not None and plain(self.title[1]) is not None:
-                line = f"{prefix}{self.title[0]}: {self.title[1]}"
-                table.whole[line] = (_LINE, _TITLE_SEEN, None)
-            for key, entry in self.entries.items():
-                kind, attribute, what = entry
-                for spelling in (key, f'"{key}"', f"'{key}'"):
-                    table.heads[prefix + spelling] = entry
-                    if kind == _OTHER:
-                        table.whole[f"{prefix}{spelling}:"] = entry
-                if kind == _WORD and len(what) < 50:
-                    for word, value in what.items():
-                        table.whole[f"{prefix}{key}: {word}"] = (_LINE, attribute, value)
+            table = self.tables[prefix] = self._make_table(prefix)
+        return table
+
+    def _make_table(self, prefix: str) -> Table:
+        table = Table({}, {})
+        if self.title is not None and match_plain(self.title[1]) is not None:
+            line = f"{prefix}{self.title[0]}: {self.title[1]}"
+            table.by_line[line] = (_LINE, _TITLE_SEEN, None)
+        for key, entry in self.entries.items():
+            kind, attribute, what = entry
+            for spelling in (key, f'"{key}"', f"'{key}'"):
+                table.by_key[prefix + spelling] = entry
+                if kind == _OTHER:
+                    table.by_line[f"{prefix}{spelling}:"] = entry
+            if kind == _WORD and len(what) < 50:
+                for word, value in what.items():
+                    table.by_line[f"{prefix}{key}: {word}"] = (_LINE, attribute, value)
         return table
 
     def read(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-        """A mapping in the lines below its key."""
+        """Read a mapping in the lines below its key (a ValueReader)."""
         line = lines[i]
         prefix = line[: len(line) - len(line.lstrip(" "))]
         if text or len(prefix) <= len(indent):
-            raise Decline
-        values, end = _scan(lines, i, None, self.table(prefix), prefix, self)
+            raise Unsupported
+        values, end = _read_fields(lines, i, None, self.table(prefix), prefix, self)
         if end == i:
-            raise Decline
+            raise Unsupported
         cls = self.cls
         return (self.build(values) if cls is None else cls(**values)), end
 
     def read_list(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-        """A list of mappings in the lines below its key."""
+        """Read a list of mappings in the lines below its key (a ValueReader)."""
         if text or lines[i].endswith("[]"):
-            return empty_list(lines, i, text, indent)
-        dash = dash_of(lines[i], indent)
+            return read_empty_list(lines, i, text, indent)
+        dash = item_prefix(lines[i], indent)
         below = " " * len(dash)
-        items, end = _scan(lines, i, self.table(dash), self.table(below), below, self)
+        items, end = _read_fields(lines, i, self.table(dash), self.table(below), below, self)
         if end == i:
-            raise Decline
+            raise Unsupported
         return items, end
 
 
-# --- roots --------------------------------------------------------------------------------------
+# --- documents ----------------------------------------------------------------------------------
 
 
-class _Root:
-    """A plan for whole texts; this one declines them all."""
+class _DocumentReader:
+    """Reads whole texts of one shape. This base class supports none."""
 
     depth = 0
+    """How deep the text may be nested."""
 
     def read(self, lines: Lines, text: str) -> Any:
-        raise Decline
+        """Return the value of a text; `lines` are its lines, then END_OF_TEXT."""
+        raise Unsupported
 
 
-def _whole(plan: _Plan, lines: Lines) -> dict[str, Any]:
-    """The values of a document that is one mapping."""
+_DOCUMENT_ENDS = ("---", "...", END_OF_TEXT)
+
+
+def _read_document(reader: _StructReader, lines: Lines) -> dict[str, Any]:
+    """Return the values of a document that is one mapping. What follows it is not read."""
     start = 1 if lines[0] == "---" else 0
     line = lines[start]
     prefix = line[: len(line) - len(line.lstrip(" "))] if line[:1] == " " else ""
     values: dict[str, Any]
-    values, i = _scan(lines, start, None, plan.table(prefix), prefix, plan)
+    values, i = _read_fields(lines, start, None, reader.table(prefix), prefix, reader)
     line = lines[i]
     if i == start:
-        raise Decline
-    if line not in _ENDS:
+        raise Unsupported
+    if line not in _DOCUMENT_ENDS:
         while not line:
             i += 1
             line = lines[i]
-        if line not in _ENDS:
-            raise Decline
+        if line not in _DOCUMENT_ENDS:
+            raise Unsupported
     return values
 
 
-_ENDS = ("---", END, "...")
+class _StructDocument(_DocumentReader):
+    """Reads texts that are one struct."""
 
-
-class _RecordRoot(_Root):
-    def __init__(self, plan: _Plan) -> None:
-        self.plan = plan
-        self.depth = plan.depth
+    def __init__(self, reader: _StructReader) -> None:
+        self.reader = reader
+        self.depth = reader.depth
 
     def read(self, lines: Lines, text: str) -> Any:
-        values = _whole(self.plan, lines)
+        values = _read_document(self.reader, lines)
         values.pop(_TITLE_SEEN, None)  # it may be missing where the type is known
-        return self.plan.build(values)
+        return self.reader.build(values)
 
 
-class _EnvelopeRoot(_Root):
-    """Containers: the title first, then the plan that it stands for."""
+class _KnownTitle(NamedTuple):
+    """What was found for the line of a title."""
 
-    depth = 16  # more than any member has; each member's own is counted when it is read
+    title: str
+    variant: Variant
+    reader: _StructReader
+    other_layout: str
+    """The reader is wrong if this is in the text, because the members then have another layout."""
+
+
+class _EnvelopeDocument(_DocumentReader):
+    """Reads containers: finds the title, then reads the text by the variant of that title."""
+
+    depth = 16  # more than any member has; `_find_reader` checks the depth of each
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
         self.head = f"{envelope.title}: "
-        self.known: dict[str, tuple[str, Variant, _Plan, str]] = {}
-        """By the title's line: title, variant, plan, and what must not be in a text for them."""
+        self.known: dict[str, _KnownTitle] = {}
+        """By the line of the title."""
 
     def read(self, lines: Lines, text: str) -> Any:
         line = lines[1 if lines[0] == "---" else 0]
         known = self.known.get(line)
         if known is not None:
-            title, variant, plan, other = known
+            title, variant, reader, other = known
             now = self.envelope.variant(title)
             if (now is not variant and now != variant) or (other and other in text):
-                plan = self.find(line, text)
+                reader = self._find_reader(line, text)
         else:
-            plan = self.find(line, text)
-        values = _whole(plan, lines)
+            reader = self._find_reader(line, text)
+        values = _read_document(reader, lines)
         if _TITLE_SEEN not in values:
-            raise Decline
+            raise Unsupported
         del values[_TITLE_SEEN]
-        return plan.build(values)
+        return reader.build(values)
 
-    def find(self, line: str, text: str) -> _Plan:
-        """The plan of a text whose first line is not known to have one."""
+    def _find_reader(self, line: str, text: str) -> _StructReader:
+        """Return the reader for the title of a text, and remember it for the text's first line."""
         head = self.head
         if not line.startswith(head):
             start = text.find(f"\n{head}")
             if start == -1:
-                raise Decline
+                raise Unsupported
             end = text.find("\n", start + 1)
             line = text[start + 1 : end if end != -1 else len(text)]
         title = unquote(line[len(head) :])
         envelope = self.envelope
         variant = envelope.variant(title)
         if variant is None:
-            raise Decline
+            raise Unsupported
         layouts = variant.layouts
         other = f"\n{variant.list_key}:" if len(layouts) > 1 else ""
         in_list = "list" in layouts and (not other or other in text)
-        plan = _Plan((envelope.list_record if in_list else envelope.inline_record)(variant))
-        if plan.depth > self.depth:
-            raise Decline
+        record = envelope.list_record(variant) if in_list else envelope.inline_record(variant)
+        reader = _StructReader(record)
+        if reader.depth > self.depth:
+            raise Unsupported
         if len(self.known) < MAX_TITLES and not (other and in_list):
-            self.known[line] = (title, variant, plan, other)
-        return plan
+            self.known[line] = _KnownTitle(title, variant, reader, other)
+        return reader
 
 
-_roots: dict[Shape, _Root] = derived_cache()
+_document_readers: dict[Shape, _DocumentReader] = derived_cache()
 
 
-def _make_root(shape: Shape) -> _Root:
+def _make_document_reader(shape: Shape) -> _DocumentReader:
     if isinstance(shape, Envelope):
-        return _EnvelopeRoot(shape)
-    plan = _plan(shape)
-    return _Root() if plan is None else _RecordRoot(plan)
+        return _EnvelopeDocument(shape)
+    reader = _struct_reader(shape)
+    return _DocumentReader() if reader is None else _StructDocument(reader)
 
 
-_plans: dict[Shape, _Plan | None] = derived_cache()
+# --- from shapes to readers -----------------------------------------------------------------------
+
+_struct_readers: dict[Shape, _StructReader | None] = derived_cache()
 
 
-def _plan(shape: Shape) -> _Plan | None:
-    """The plan of a shape that is a mapping with known keys."""
+def _struct_reader(shape: Shape) -> _StructReader | None:
+    """Return the reader of a shape that is a mapping with known keys; None for any other shape."""
     if not isinstance(shape, Record | Converted):
         return None
     try:
-        return _plans[shape]
+        return _struct_readers[shape]
     except KeyError:
-        plan = None
+        reader = None
         if isinstance(shape, Record):
-            plan = _Plan(shape)
-        elif isinstance(shape, Converted) and isinstance(shape.wire, Record):
-            plan = _Plan(shape.wire)
-            wire, from_wire = plan.build, shape.cls.from_wire
-            plan.build = lambda values: from_wire(wire(values))
-            plan.cls = None
-        _plans[shape] = plan
-        return plan
+            reader = _StructReader(shape)
+        elif isinstance(shape.wire, Record):
+            reader = _StructReader(shape.wire)
+            build_wire, from_wire = reader.build, shape.cls.from_wire
+            reader.build = lambda values: from_wire(build_wire(values))
+            reader.cls = None
+        _struct_readers[shape] = reader
+        return reader
 
 
-def _entry(field: Field) -> tuple[int, Any, int]:
-    """Kind of a field's entry, what comes third in it, and how deep its value may be nested."""
+def _make_entry(field: Field) -> tuple[int, Any, int]:
+    """Return the kind of a field's entry, its third item, and how deep its value may be nested."""
     shape = field.shape
     if type(shape) is Text:
         return _TEXT, None, 0
@@ -388,24 +437,36 @@ def _entry(field: Field) -> tuple[int, Any, int]:
         return _WORD, {word: words[word] for word in words if word not in NULLS}, 0
     if isinstance(shape, ScalarShape):
         return _INTEGER if type(shape) is Int else _SCALAR, shape, 0
-    plan = _plan(shape)
-    if plan is not None:
-        return _OTHER, plan.read, plan.depth
+    reader, depth = _value_reader(shape)
+    return _OTHER, reader, depth
+
+
+def _value_reader(shape: Shape) -> tuple[ValueReader, int]:
+    """Return the reader of a mapping or a list, and how deep it may be nested."""
+    reader = _struct_reader(shape)
+    if reader is not None:
+        return reader.read, reader.depth
     if isinstance(shape, List | Members):
-        item = shape.item
-        plan = _plan(item)
-        if plan is not None:
-            return _OTHER, plan.read_list, 1 + plan.depth
-        if type(item) is Text:
-            return _OTHER, texts, 1
-        if type(item) is Int:
-            return _OTHER, integers, 1
-        if isinstance(item, List) and type(item.item) is Int:
-            return _OTHER, integer_lists, 2
-        if isinstance(item, ScalarShape):
-            return _OTHER, scalars(item), 1
-    elif isinstance(shape, Map) and isinstance(shape.value, ScalarShape):
-        return _OTHER, free_mapping(shape), 1
-    elif isinstance(shape, Converted) and isinstance(shape.wire, Map):
-        return _OTHER, converted(free_mapping(shape.wire), shape.cls.from_wire), 1
-    return _OTHER, decline, 0
+        return _list_reader(shape.item)
+    if isinstance(shape, Map) and isinstance(shape.value, ScalarShape):
+        return free_mapping_reader(shape.value), 1
+    if isinstance(shape, Converted) and isinstance(shape.wire, Map):
+        read_wire, depth = _value_reader(shape.wire)
+        return converting_reader(read_wire, shape.cls.from_wire), depth
+    return read_unsupported, 0
+
+
+def _list_reader(item: Shape) -> tuple[ValueReader, int]:
+    """Return the reader of a list of items of a shape, and how deep it may be nested."""
+    reader = _struct_reader(item)
+    if reader is not None:
+        return reader.read_list, 1 + reader.depth
+    if type(item) is Text:
+        return read_text_list, 1
+    if type(item) is Int:
+        return read_integer_list, 1
+    if isinstance(item, List) and type(item.item) is Int:
+        return read_integer_lists, 2
+    if isinstance(item, ScalarShape):
+        return scalar_list_reader(item), 1
+    return read_unsupported, 0

@@ -1,8 +1,14 @@
-"""Values on the fast road: what stands behind a key, or in the lines below it.
+"""The fast reader's part for single values: what follows a key, on its line or in lines below it.
 
-Each function takes the lines, the next line's index, the rest of the key's line and the key's
-indentation, and gives the value and the index of the line after it. What it is not sure of it
-declines.
+All readers of values have the same signature, `ValueReader`:
+
+- `lines`: all lines of the text, then END_OF_TEXT
+- `i`: the index of the line below the key
+- `text`: what follows the key on its own line; empty if the value is in the lines below
+- `indent`: the indentation of the key, as spaces
+
+They return the value and the index of the first line after it. They raise Unsupported for a text
+that they might read differently from the exact reader.
 """
 
 import contextlib
@@ -14,29 +20,29 @@ import msgspec
 
 from .load_context import INVALID
 from .scalars import NULLS
-from .shapes import Map, ScalarShape, Text
+from .shapes import ScalarShape, Text
 
 Lines = list[str]
-Read = Callable[[Lines, int, str, str], tuple[Any, int]]
+ValueReader = Callable[[Lines, int, str, str], tuple[Any, int]]
 
-END = "\0"
-"""Stands after the last line; no line of a text is it, as NUL makes a text decline."""
-
-
-class Decline(Exception):
-    """Not sure; the exact road decides."""
+END_OF_TEXT = "\0"
+"""Follows the last line. No text has this line, because the fast reader takes no text with NUL."""
 
 
-def decline(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """Reads a value of a kind that is left to the exact road."""
-    raise Decline
+class Unsupported(Exception):
+    """The fast reader cannot be sure about a text; the exact reader must read it."""
+
+
+def read_unsupported(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+    """Read a value of a kind that only the exact reader supports."""
+    raise Unsupported
 
 
 # --- texts --------------------------------------------------------------------------------------
 
-plain = re.compile(
-    # On one line, begun by no indicator; ':' only before and '#' only after something that is no
-    # space, no space at the end. Any character from U+0080 is a character like others.
+match_plain = re.compile(
+    # One line that does not begin with an indicator. ':' must be followed, and '#' preceded, by a
+    # character that is not a space. No space at the end. All characters from U+0080 are allowed.
     r"(?:[A-Za-z0-9_/.<(+=$^;\\\x80-\U0010ffff]|-(?=[^ \t]))[^\x00-\x20\x7f:#]*"
     r"(?:(?::(?=[^ \t])|(?<! )#| (?=.))[^\x00-\x20\x7f:#]*)*",
     re.DOTALL,
@@ -54,21 +60,22 @@ _UNSURE = re.compile(r"\\[ \t]+\n|\\\n[ \t]*\n")
 _json_text = msgspec.json.Decoder(str).decode
 
 
-def _text(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
-    if plain(text) is not None:
+def _read_text(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
+    """Read a text in any style."""
+    if match_plain(text) is not None:
         if text in NULLS:
-            raise Decline
+            raise Unsupported
         return text, i
-    return styled(lines, i, text, indent)
+    return read_quoted_or_block(lines, i, text, indent)
 
 
-def styled(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
-    """A text in quotes or in a literal block."""
+def read_quoted_or_block(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
+    """Read a text in quotes or in a literal block."""
     style = text[:1]
     if style == '"':
         if text[-1] == '"':
-            # Most often JSON, and JSON's decoder finds a quote too many or too few by itself.
-            # Only surrogates in pairs (beyond ASCII, so) would be taken by it and not by YAML.
+            # Usually it is valid JSON, and the JSON decoder refuses misplaced quotes. JSON accepts
+            # a pair of escaped surrogates, YAML does not; the result is then not ASCII.
             with contextlib.suppress(msgspec.MsgspecError):
                 value = _json_text(text)
                 if value.isascii() or "\\u" not in text:
@@ -76,20 +83,20 @@ def styled(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
         match = _double(text)
         if match is not None:
             return _unescape(match[1]), i
-        body, i = _quoted_lines(lines, i, text, indent, _double_open, _double_close)
+        body, i = _read_quoted_lines(lines, i, text, indent, _double_open, _double_close)
         return _unescape(body), i
     if style == "'":
         match = _single(text)
         if match is not None:
             return match[1].replace("''", "'"), i
-        body, i = _quoted_lines(lines, i, text, indent, _single_open, _single_close)
-        return _BREAKS.sub(_fold, body).replace("''", "'"), i
+        body, i = _read_quoted_lines(lines, i, text, indent, _single_open, _single_close)
+        return _BREAKS.sub(_fold_breaks, body).replace("''", "'"), i
     if text in ("|", "|-"):
-        return _literal(lines, i, text, indent)
-    raise Decline
+        return _read_literal_block(lines, i, text, indent)
+    raise Unsupported
 
 
-def _quoted_lines(
+def _read_quoted_lines(
     lines: Lines,
     i: int,
     text: str,
@@ -97,42 +104,43 @@ def _quoted_lines(
     is_open: Callable[[str], object],
     close: Callable[[str], re.Match[str] | None],
 ) -> tuple[str, int]:
-    """What stands between quotes over several lines, its line breaks still in it."""
+    """Read a quoted text of several lines, without its quotes, with its line breaks."""
     below = indent + " "
     parts = [text[1:]]
     if is_open(parts[0]) is None:
-        raise Decline
+        raise Unsupported
     while True:
         line = lines[i]
         i += 1
         if line and not line.startswith(below):
-            raise Decline
+            raise Unsupported
         match = close(line)
         if match is not None:
             parts.append(match[1])
             return "\n".join(parts), i
         if is_open(line) is None:
-            raise Decline
+            raise Unsupported
         parts.append(line)
 
 
-def _fold(match: re.Match[str]) -> str:
+def _fold_breaks(match: re.Match[str]) -> str:
+    """Return what line breaks in a quoted text stand for: one is a space, n are n - 1 breaks."""
     breaks = match[0].count("\n")
     return " " if breaks == 1 else "\n" * (breaks - 1)
 
 
 def _unescape(body: str) -> str:
-    """The text of what stands between double quotes."""
+    """Resolve the escapes and line breaks of what is between double quotes."""
     if "\n" in body and _UNSURE.search(body) is not None:
-        raise Decline
+        raise Unsupported
     if "\\u" in body or "\\x" in body or "\\U" in body or "\\\\" in body:
         return _ESCAPE.sub(_escaped, body)
     if "\n" in body:
-        body = _BREAKS.sub(_fold, _ESCAPED_BREAK.sub("", body))
+        body = _BREAKS.sub(_fold_breaks, _ESCAPED_BREAK.sub("", body))
     if "\\" not in body:
         return body
     body = body.replace("\\ ", " ")
-    # The escapes that peers write are JSON's; any else makes the decoder refuse.
+    # Peers write the escapes of JSON. The decoder refuses any other.
     return _json_text(f'"{body}"')
 
 
@@ -149,30 +157,32 @@ _ESCAPES = {
 
 
 def _escaped(match: re.Match[str]) -> str:
+    """Return what an escape or a line break stands for."""
     two, four, eight, escaped_break, letter, plain_break = match.groups()
     if letter is not None:
         char = _ESCAPES.get(letter)
         if char is None:
-            raise Decline
+            raise Unsupported
         return char
     if escaped_break is not None:
         return ""
     if plain_break is not None:
-        return _fold(match)
+        return _fold_breaks(match)
     code = int(two or four or eight, 16)
     if 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
-        raise Decline
+        raise Unsupported
     return chr(code)
 
 
 _SPACES = re.compile(r"\n +(?:\n|\Z)").search
 
 
-def _literal(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
+def _read_literal_block(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
+    """Read a literal block; `header` is `|` or `|-`."""
     line = lines[i]
     pad = line[: len(line) - len(line.lstrip(" "))]
     if len(pad) <= len(indent) or line[len(pad) : len(pad) + 1] in ("", "\t"):
-        raise Decline
+        raise Unsupported
     start = i
     while line.startswith(pad) or not line:
         i += 1
@@ -180,79 +190,79 @@ def _literal(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
     end = i
     while not lines[end - 1]:
         end -= 1
-    if lines[end] == END:  # the text ends within the last line, so without its line break
-        raise Decline
+    if lines[end] == END_OF_TEXT:  # the last line has no line break
+        raise Unsupported
     body = "\n".join(lines[start:end])
-    if _SPACES(body) is not None:  # of which some belong to the text, and some do not
-        raise Decline
+    if _SPACES(body) is not None:  # part of the spaces may belong to the text
+        raise Unsupported
     body = body[len(pad) :].replace(f"\n{pad}", "\n")
     return (body if header == "|-" else f"{body}\n"), i
 
 
 def unquote(text: str) -> str:
-    """A scalar on one line that is no text field: without simple quotes, if it has them."""
+    """Return a number or word on one line, without its quotes."""
     if text[:1] in ("'", '"'):
         quote = text[0]
         body = text[1:-1]
         if len(text) < 2 or text[-1] != quote or quote in body or "\\" in body:
-            raise Decline
+            raise Unsupported
         return body
-    if text in NULLS or plain(text) is None:
-        raise Decline
+    if text in NULLS or match_plain(text) is None:
+        raise Unsupported
     return text
 
 
 # --- lists and free mappings --------------------------------------------------------------------
 
 
-def empty_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """An empty list behind its key, or in the line below, as the peers write it."""
+def read_empty_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+    """Read an empty list on the line of its key, or on the line below (peers write the latter)."""
     if text == "[]":
         return (), i
     line = lines[i]
     if text or line.lstrip(" ") != "[]" or not line.startswith(f"{indent} "):
-        raise Decline
+        raise Unsupported
     return (), i + 1
 
 
 _DASH = re.compile(r"( *)-( +)(?=[^ ])")
 
 
-def dash_of(line: str, indent: str) -> str:
-    """The beginning of a list's items, such as `  - `."""
+def item_prefix(line: str, indent: str) -> str:
+    """Return what each item of a list begins with, such as `  - `."""
     match = _DASH.match(line)
     if match is None or len(match[1]) < len(indent):
-        raise Decline
+        raise Unsupported
     return match[0]
 
 
-def texts(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """A list of texts in the lines below its key."""
+def read_text_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+    """Read a list of texts in the lines below its key."""
     if text or lines[i].endswith("[]"):
-        return empty_list(lines, i, text, indent)
-    dash = dash_of(lines[i], indent)
-    below = dash[: dash.index("-")]  # what a literal block or quoted lines must be indented beyond
+        return read_empty_list(lines, i, text, indent)
+    dash = item_prefix(lines[i], indent)
+    below = dash[: dash.index("-")]  # continuation lines must be indented more than this
     size = len(dash)
     items = []
     while (line := lines[i]).startswith(dash):
-        item, i = _text(lines, i + 1, line[size:], below)
+        item, i = _read_text(lines, i + 1, line[size:], below)
         items.append(item)
     return tuple(items), i
 
 
-def scalars(shape: ScalarShape) -> Read:
-    """A list of numbers or words in the lines below its key."""
+def scalar_list_reader(shape: ScalarShape) -> ValueReader:
+    """Return a reader of a list of numbers or words in the lines below its key."""
 
     def read(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         if text or lines[i].endswith("[]"):
-            return empty_list(lines, i, text, indent)
-        dash = dash_of(lines[i], indent)
+            return read_empty_list(lines, i, text, indent)
+        dash = item_prefix(lines[i], indent)
         size = len(dash)
         items = []
         while (line := lines[i]).startswith(dash):
             value = shape.from_text(unquote(line[size:]))
             if value is INVALID:
-                raise Decline
+                raise Unsupported
             items.append(value)
             i += 1
         return tuple(items), i
@@ -265,18 +275,18 @@ _json_integers = msgspec.json.Decoder(tuple[int, ...]).decode
 _json_lists = msgspec.json.Decoder(tuple[tuple[int, ...], ...]).decode
 
 
-def _flow_integers(text: str) -> tuple[int, ...]:
-    """A flow list of integers, read as JSON: that differs from YAML for `-0` and tabs only."""
+def _read_flow_integers(text: str) -> tuple[int, ...]:
+    """Read a flow list of integers as JSON. JSON differs from YAML only in `-0` and tabs."""
     if "-" in text or "\t" in text:
-        raise Decline
+        raise Unsupported
     return _json_integers(text)
 
 
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII).fullmatch
 
 
-def _flow(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
-    """A flow list of integers that may go on in the next lines."""
+def _join_flow_lines(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
+    """Return a flow list of integers on one line; it may continue on the next lines."""
     if text.count("[") == text.count("]"):
         return text, i
     below = indent + " "
@@ -285,31 +295,31 @@ def _flow(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
     while opened > 0:
         line = lines[i]
         if not line.startswith(below) or _open_integers(line) is None:
-            raise Decline
+            raise Unsupported
         parts.append(line)
         opened += line.count("[") - line.count("]")
         i += 1
     return " ".join(parts), i
 
 
-def integers(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """A list of integers, in flow style or in the lines below its key."""
+def read_integer_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+    """Read a list of integers, in flow style or in the lines below its key."""
     if text:
-        text, i = _flow(lines, i, text, indent)
-        return _flow_integers(text), i
+        text, i = _join_flow_lines(lines, i, text, indent)
+        return _read_flow_integers(text), i
     if lines[i].endswith("[]"):
-        return empty_list(lines, i, text, indent)
-    dash = dash_of(lines[i], indent)
-    return _integer_lines(lines, i, lines[i][len(dash) :], dash)
+        return read_empty_list(lines, i, text, indent)
+    dash = item_prefix(lines[i], indent)
+    return _read_integer_lines(lines, i, lines[i][len(dash) :], dash)
 
 
-def _integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any, int]:
-    """Integers, one a line after `dash`; the first one's text is known."""
+def _read_integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any, int]:
+    """Read one integer per line, each after `dash`; `text` is the first integer."""
     size = len(dash)
     items = []
     while True:
         if _DIGITS(text) is None:
-            raise Decline
+            raise Unsupported
         items.append(int(text))
         i += 1
         line = lines[i]
@@ -318,28 +328,28 @@ def _integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any, int
         text = line[size:]
 
 
-def integer_lists(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """A list of lists of integers, both in either style."""
+def read_integer_lists(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+    """Read a list of lists of integers, each in flow style or in block style."""
     if text:
         if text[-2:] != "]]":
-            text, i = _flow(lines, i, text, indent)
+            text, i = _join_flow_lines(lines, i, text, indent)
         if "-" in text or "\t" in text:
-            raise Decline
+            raise Unsupported
         return _json_lists(text), i
-    dash = dash_of(lines[i], indent)
+    dash = item_prefix(lines[i], indent)
     outer = dash[: dash.index("-")]
     size = len(dash)
     items = []
     while (line := lines[i]).startswith(dash):
         row = line[size:]
         if row.startswith("["):
-            row, i = _flow(lines, i + 1, row, outer)
-            items.append(_flow_integers(row))
+            row, i = _join_flow_lines(lines, i + 1, row, outer)
+            items.append(_read_flow_integers(row))
         else:
-            inner = dash_of(row, "")
+            inner = item_prefix(row, "")
             if inner[0] != "-":
-                raise Decline
-            item, i = _integer_lines(lines, i, row[len(inner) :], " " * size + inner)
+                raise Unsupported
+            item, i = _read_integer_lines(lines, i, row[len(inner) :], " " * size + inner)
             items.append(item)
     return tuple(items), i
 
@@ -350,41 +360,41 @@ _free_key = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./-]|[A-Za-z_
 _MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included
 
 
-def free_mapping(shape: Map) -> Read:
-    """A mapping of plain keys in the lines below its key."""
-    value_shape = shape.value
+def free_mapping_reader(value_shape: ScalarShape) -> ValueReader:
+    """Return a reader of a mapping with free, plain keys in the lines below its key."""
     is_text = type(value_shape) is Text
-    assert isinstance(value_shape, ScalarShape)
     from_text = value_shape.from_text
 
     def read(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         match = _free_key(lines[i].partition(": ")[0])
         if text or match is None or len(match[1]) <= len(indent):
-            raise Decline
+            raise Unsupported
         prefix = match[1]
         values: dict[str, Any] = {}
         while (line := lines[i]).startswith(prefix):
             head, colon, rest = line.partition(": ")
             match = _free_key(head)
             if match is None or match[1] != prefix or not colon or match[2] in values:
-                raise Decline
+                raise Unsupported
             if len(head) > _MAX_KEY:
-                raise Decline
+                raise Unsupported
             i += 1
             value: Any
             if is_text:
-                value, i = _text(lines, i, rest, prefix)
+                value, i = _read_text(lines, i, rest, prefix)
             else:
                 value = from_text(unquote(rest))
                 if value is INVALID:
-                    raise Decline
+                    raise Unsupported
             values[match[2]] = value
         return values, i
 
     return read
 
 
-def converted(read: Read, convert: Callable[[Any], Any]) -> Read:
+def converting_reader(read: ValueReader, convert: Callable[[Any], Any]) -> ValueReader:
+    """Return a reader that converts the value of another reader."""
+
     def read_converted(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         value, i = read(lines, i, text, indent)
         return convert(value), i

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .caches import derived_cache
 from .derivation import shape_of
-from .derived import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .records import Converted, Field, Record
 from .scalars import RESERVED, write_float, write_literal, write_text

@@ -6,7 +6,7 @@ from typing import Any, cast
 from fastlib.codec import dispatch
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Report
-from fastlib.codec.fast_reader import DECLINED, read_fast
+from fastlib.codec.fast_reader import UNSUPPORTED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.load_context import (
     INVALID,
@@ -105,7 +105,7 @@ def load(
     found = _titled(decoded)
     if found is not None:
         value = read_fast(shape_of(found), decoded, limits)
-        if value is not DECLINED:
+        if value is not UNSUPPORTED:
             return cast(Message, value)
     value = dispatch.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
     return cast(Message, value)

@@ -7,7 +7,7 @@ that tasks have; `fastlib.testing.isolated_registry` does so for tests.
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastlib.codec import extensions
-from fastlib.codec.derived import clear_derived_caches
+from fastlib.codec.caches import clear_derived_caches
 from fastlib.codec.errors import DeclarationError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fastlib.codec import composer
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import read, read_exact
 from fastlib.codec.envelope import Envelope
-from fastlib.codec.fast_reader import DECLINED, read_fast
+from fastlib.codec.fast_reader import UNSUPPORTED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.records import Converted, Record
 from fastlib.codec.shapes import Tree
@@ -54,7 +54,7 @@ def difference(cls, text):
     """Where the fast road answers and the exact road does not say the same, without a problem."""
     shape = shape_of(cls)
     fast = read_fast(shape, text, DEFAULT_LIMITS)
-    if fast is DECLINED:
+    if fast is UNSUPPORTED:
         return None
     try:
         exact = read_exact(shape, text, what=cls.__name__)
@@ -200,7 +200,7 @@ def test_the_fast_road_takes_nothing_that_goes_over_a_limit(data):
 
 def is_read_fast(cls, text):
     decoded = decode(text, DEFAULT_LIMITS, cls.__name__)
-    return read_fast(shape_of(cls), decoded, DEFAULT_LIMITS) is not DECLINED
+    return read_fast(shape_of(cls), decoded, DEFAULT_LIMITS) is not UNSUPPORTED
 
 
 def has_a_fast_road(cls):
