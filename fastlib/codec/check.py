@@ -1,8 +1,8 @@
-"""What a constructor was given, checked against the declaration.
+"""Checks the values of a struct that was just constructed against its declaration.
 
-For each struct one function is compiled from its shape: the common case is a few type tests and
-comparisons inline, everything else goes to the shapes. A message is constructed for every member
-of every text read, so this is a hot path.
+For each struct, one function is compiled from its shape. It tests the common cases inline by a few
+type tests and comparisons, and calls the shapes for the rest. This is a hot path, because a struct
+is constructed for each member of each text.
 """
 
 import math
@@ -26,9 +26,9 @@ _checkers: dict[type[Any], Checker] = derived_cache()
 
 
 def check(value: Any) -> None:
-    """Checks a struct that has just been constructed, and normalises its fields in place.
+    """Check a struct that was just constructed, and normalise its fields in place.
 
-    Lists become tuples, an empty text or list that means "absent" becomes None. Raises
+    Lists become tuples. An empty text or list becomes None where it means "absent". Raises
     ValidationError with every problem.
     """
     cls = type(value)
@@ -40,7 +40,7 @@ def check(value: Any) -> None:
 
 
 def _condition(field: Field) -> str | None:
-    """An expression in `v` that is true for a value that needs no further check."""
+    """Return a source expression in `v`, true only for values that need no further check."""
     shape = field.shape
     if type(shape) is Text and shape.free:
         tests = ["type(v) is str", "v.isascii()"]
@@ -66,7 +66,7 @@ def _condition(field: Field) -> str | None:
 
 
 def _rule_condition(rule: Rule, attributes: Collection[str]) -> str:
-    """An expression in `o` that is true only if the struct follows the rule.
+    """Return a source expression in `o`, true only if the struct follows the rule.
 
     Only rules of the types named here are compiled. Any other rule is called each time, so no text
     of a plug-in ever becomes source code.
@@ -87,9 +87,25 @@ def _rule_condition(rule: Rule, attributes: Collection[str]) -> str:
 
 
 def _compile(cls: type[Any]) -> Checker:
+    """Return the compiled checker of a struct.
+
+    For a struct with a text and an optional integer, the source is::
+
+        def checker(o):
+            bad = None
+            v = o.name
+            if not (type(v) is str and v.isascii()):
+                bad = normalize(o, name_field, v, bad)
+            v = o.count
+            if v is not None and not (type(v) is int and 0 <= v <= 100):
+                bad = normalize(o, count_field, v, bad)
+            if bad is not None: refuse(o, bad)
+
+    It consists of names and literals of the declaration only.
+    """
     fields = fields_of(cls)
     rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
-    names: dict[str, Any] = {"fix": _fix, "refuse": _refuse, "rules": rules}
+    names: dict[str, Any] = {"normalize": _normalize, "refuse": _refuse, "rules": rules}
     names["check_rules"] = _check_rules
     names["put"] = msgspec.structs.force_setattr
     names["keys"] = {field.attribute: field.key for field in fields}
@@ -99,7 +115,7 @@ def _compile(cls: type[Any]) -> Checker:
             continue
         names[f"{field.attribute}_field"] = field
         if isinstance(field.shape, List) and field.shape.integers is not None:
-            names[f"{field.attribute}_integers"] = field.shape.holds
+            names[f"{field.attribute}_integers"] = field.shape.accepts_unchanged
         if isinstance(field.shape, Record):
             names[f"{field.attribute}_class"] = field.shape.cls
         condition = _condition(field)
@@ -108,7 +124,7 @@ def _compile(cls: type[Any]) -> Checker:
             tests.append(f"not ({condition})")
         lines.append(f"    v = o.{field.attribute}")
         lines.append(f"    if {' and '.join(tests) or 'True'}:")
-        lines.append(f"        bad = fix(o, {field.attribute}_field, v, bad)")
+        lines.append(f"        bad = normalize(o, {field.attribute}_field, v, bad)")
     extensions = extensions_of(cls)
     if extensions is not None:
         names["extensions"] = extensions.check
@@ -117,7 +133,7 @@ def _compile(cls: type[Any]) -> Checker:
     lines.append("    if bad is not None: refuse(o, bad)")
     for info in msgspec.structs.fields(cls):
         if isinstance(info.default, str) and info.default:
-            # The same text, as a repr leaves out what is the very default.
+            # Store the very object of the default, because repr omits a field by identity.
             names[f"{info.name}_default"] = info.default
             lines.append(f"    v = o.{info.name}")
             lines.append(
@@ -131,10 +147,10 @@ def _compile(cls: type[Any]) -> Checker:
     return checker
 
 
-def _fix(
+def _normalize(
     value: Any, field: Field, item: Any, problems: list[Problem] | None
 ) -> list[Problem] | None:
-    """Normalises one field, or adds its problem to the list."""
+    """Normalise one field, or add its problem to the list. Return the list."""
     try:
         if item is None:
             raise InvalidValue((), field.shape.expected, "None")
@@ -156,6 +172,7 @@ def _fix(
 
 
 def _check_rules(value: Any, rules: tuple[Rule, ...], keys: dict[str, str]) -> None:
+    """Raise ValidationError if a struct breaks rules."""
     get = partial(getattr, value)
     problems = []
     for rule in rules:

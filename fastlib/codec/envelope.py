@@ -1,7 +1,7 @@
 """Containers whose members' type is named by a title, such as `task: start vm`.
 
-The members stand under a list key, or one member stands inline, its keys beside the title. Which,
-each member's declaration says; several layouts may be understood, the first one is written.
+The members are in a list under a key, or a single member is inline: its keys are beside the title.
+The declaration of the member decides. It may allow several layouts; the first one is written.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,23 +19,23 @@ from .shapes import InvalidValue, Shape
 Layout = Literal["list", "inline"]
 
 MAX_TITLES = 1000
-"""Titles for which something is kept; a result's title is free text, so there may be any number."""
+"""Maximum number of titles in a cache. The title of a result is free text, so there can be many."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a title says about the rest of the container."""
+    """The type and layout of the members that follow a title."""
 
     title: str
     member: type[Any]
     """The struct of each member."""
     layouts: tuple[Layout, ...]
-    """How members may stand; the first is how they are written."""
+    """The layouts that are read; the first one is written."""
     list_key: str = "list"
     """The key of the list of members."""
 
 
 class Envelope(Shape):
-    """A mapping of a title, the members, and the container's own fields."""
+    """The shape of a container: a mapping of a title, the members, and the fields of its own."""
 
     expected = "a mapping"
 
@@ -50,9 +50,14 @@ class Envelope(Shape):
         titles: Callable[[], Iterable[str]],
         record: Callable[[type[Any]], Record],
     ) -> None:
-        """`title` is both the wire key and the attribute; `members` the members' attribute.
+        """Create the shape of the container `cls`.
 
-        A key that the container shares with an inline member is one key on the wire.
+        title: the wire key of the title, and its attribute.
+        members: the attribute of the members.
+        fields: the container's own fields. A key that an inline member has as well is one key.
+        variant: returns the variant of a title, or None for an unknown title.
+        titles: returns all declared titles.
+        record: returns the shape of a member's class.
         """
         self.cls = cls
         self.title = title
@@ -64,18 +69,20 @@ class Envelope(Shape):
         self._layouts: dict[tuple[str, Layout], tuple[Variant, Record]] = {}
 
     def inline_record(self, variant: Variant) -> Record:
-        """The keys of an inline container: the member's, then the container's own."""
+        """Return the shape of an inline container: the member's keys, then the container's own."""
         return self._record(variant, "inline")
 
     def list_record(self, variant: Variant) -> Record:
-        """The keys of a container with a list: the list, then the container's own."""
+        """Return the shape of a container with a list: the list, then the container's own keys."""
         return self._record(variant, "list")
 
     def _record(self, variant: Variant, layout: Layout) -> Record:
         known = self._layouts.get((variant.title, layout))
         if known is not None and known[0] == variant:
             return known[1]
-        record = _ListRecord(self, variant) if layout == "list" else _inline(self, variant)
+        record = (
+            _ListRecord(self, variant) if layout == "list" else _make_inline_record(self, variant)
+        )
         if len(self._layouts) < MAX_TITLES:
             self._layouts[variant.title, layout] = (variant, record)
         return record
@@ -95,6 +102,7 @@ class Envelope(Shape):
         return self.inline_record(variant).load(node, context, path)
 
     def _load_title(self, node: Mapping, context: LoadContext, path: Path) -> str | None:
+        """Return the title, or None after reporting that it is missing or unknown."""
         for key, item in node.pairs:
             if isinstance(key, Scalar) and key.value == self.title:
                 if not isinstance(item, Scalar) or not isinstance(item.value, str):
@@ -166,7 +174,7 @@ def _has_key(node: Mapping, name: str) -> bool:
 
 
 class Members(Shape):
-    """The list of members. A null entry is an empty member, as the peers write it for `quit`."""
+    """The list of members. A null entry is an empty member; peers write that for `quit`."""
 
     expected = "a list"
 
@@ -186,7 +194,8 @@ class Members(Shape):
         return INVALID if INVALID in values else tuple(values)
 
 
-def _inline(envelope: Envelope, variant: Variant) -> Record:
+def _make_inline_record(envelope: Envelope, variant: Variant) -> Record:
+    """Return the shape of a container with one inline member."""
     member = envelope.record(variant.member)
     names = {name for field in member.fields for name in field.keys}
     own = [field for field in envelope.fields if field.key not in names]
@@ -213,7 +222,7 @@ def _inline(envelope: Envelope, variant: Variant) -> Record:
 
 
 class _InlineRecord(Record):
-    """A container with one member inline; it knows what a list of members would be."""
+    """A container with one inline member. It explains the key `list` to users who add it."""
 
     def report_unknown_key(self, key: Node, name: str, context: LoadContext, path: Path) -> None:
         remedy = None
@@ -226,7 +235,7 @@ class _InlineRecord(Record):
 
 
 class _ListRecord(Record):
-    """A container with a list; it knows the keys of the other layouts, to say where they belong."""
+    """A container with a list. It explains where the keys of other layouts belong."""
 
     def __init__(self, envelope: Envelope, variant: Variant) -> None:
         members = Field(

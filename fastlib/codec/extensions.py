@@ -1,12 +1,13 @@
-"""Extensions of a struct: others, perhaps of other packages, whose keys stand beside its own.
+"""Extensions of a struct: other structs, often of other packages, whose keys are beside its own.
 
 ::
 
     vm-name: vm1      # Start's own
     tpm: true         # of an extension of Start
 
-A struct that can be extended names the attribute that holds them in `__extensions__`; it has no key
-of its own. What extends a struct may be declared at any time, so nobody keeps a copy of this.
+A struct that can be extended has the class variable `__extensions__`. It names the attribute that
+holds the extensions; that attribute has no key. New extensions may be declared at any time, so do
+not copy the set of extensions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,22 +23,22 @@ from .shapes import is_sequence
 
 
 class Extensions:
-    """What extends one struct."""
+    """The extensions of one struct."""
 
     def __init__(self, cls: type[Any], attribute: str) -> None:
-        """`attribute` is the name of the struct's field that holds them."""
+        """`attribute` is the name of the field of `cls` that holds them."""
         self.cls: Final = cls
         self.attribute: Final = attribute
         self._records: dict[type[Any], Record] = {}
         self._by_key: dict[str, Record] = {}
 
     def _others(self, record: Record) -> list[Record]:
-        """All but one of that name, as after its module is reloaded."""
+        """Return all extensions without that of the same name, which exists after a reload."""
         name = _name(record.cls)
         return [other for cls, other in self._records.items() if _name(cls) != name]
 
     def check_keys(self, record: Record, taken: Iterable[str]) -> None:
-        """Raises DeclarationError if another one has a key of this one, or `taken` has it."""
+        """Raise DeclarationError if a key of `record` is in `taken`, or is of another extension."""
         name = _name(record.cls)
         owners = dict.fromkeys(taken, self.cls.__qualname__)
         for other in self._others(record):
@@ -50,7 +51,7 @@ class Extensions:
                     )
 
     def add(self, record: Record) -> None:
-        """A further one, in the place of one that has the same name."""
+        """Add an extension. It replaces one of the same name."""
         self.replace({other.cls: other for other in (*self._others(record), record)})
 
     def records(self) -> dict[type[Any], Record]:
@@ -63,18 +64,18 @@ class Extensions:
         self._by_key = {key: other for other in self._records.values() for key in other.by_key}
 
     def __iter__(self) -> Iterator[Record]:
-        """Their shapes, in the order of declaration, in which they are written."""
+        """Iterate over their shapes in the order of declaration. They are written in this order."""
         return iter(tuple(self._records.values()))
 
     def __contains__(self, cls: object) -> bool:
         return cls in self._records
 
     def keys(self) -> list[str]:
-        """All keys of all of them."""
+        """Return all keys of all extensions."""
         return list(self._by_key)
 
     def split(self, node: Node, pairs: list[Pair]) -> tuple[list[Pair], list[ExtensionPart]]:
-        """The pairs of a mapping that are the struct's own, and those of each extension."""
+        """Split the pairs of a mapping: those of the struct, and those of each extension."""
         known = self._by_key
         if not known:
             return pairs, []
@@ -91,21 +92,21 @@ class Extensions:
 
     @staticmethod
     def load(parts: list[ExtensionPart], context: LoadContext, path: Path) -> Any:
-        """The extensions of what `split` has found, or INVALID."""
+        """Return the extensions that `split` has found as a tuple, or INVALID."""
         values = [record.load(node, context, path) for record, node in parts]
         return INVALID if INVALID in values else tuple(values)
 
     def dump(self, value: Any) -> dict[str, Any]:
-        """The keys of all extensions of a value."""
+        """Return the keys of all extensions of a struct."""
         tree: dict[str, Any] = {}
         for extension in getattr(value, self.attribute):
             tree.update(self._records[type(extension)].dump(extension))
         return tree
 
     def check(self, value: Any, held: Any, problems: list[Problem] | None) -> list[Problem] | None:
-        """Has a value hold its extensions in their order, without those that say nothing.
+        """Store the extensions of a struct in their order, without those that have no value.
 
-        What does not belong there is added to the problems.
+        Return `problems` with the new problem, if `held` is not a list of extensions.
         """
         if not is_sequence(held) or not all(type(item) in self._records for item in held):
             known = ", ".join(cls.__qualname__ for cls in self._records) or "there is none"
@@ -152,7 +153,7 @@ def restore(saved: Snapshot) -> None:
 
 
 def extensions_of(cls: type[Any]) -> Extensions | None:
-    """The extensions of a struct, always the same object; None if it cannot have any."""
+    """Return the extensions of a struct, always the same object; None if it cannot have any."""
     found = _extensions.get(cls)
     if found is None:
         attribute: str | None = getattr(cls, "__extensions__", None)

@@ -1,16 +1,18 @@
-"""Shapes: what a type means on the wire, and the exact conversion by it.
+"""Shapes: the conversion of each type between the wire and Python.
 
-A shape turns nodes into values, collecting every problem with its place; values into a plain tree;
-and it checks the values given to a constructor. The fast roads (`reader`, `writer`) are built from
-the same shapes, so there is no second description of a message. The shapes of structs are in
+A shape loads nodes into values and reports every problem with its position. It dumps values to a
+plain tree, and it checks the values passed to a constructor. The fast reader and the writer are
+built from the same shapes, so a message is described only once. The shapes of structs are in
 `records`.
 """
 
 import math
 import re
 import typing
+from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -32,24 +34,24 @@ from .scalars import BOOLEANS, parse_float, parse_integer, write_float
 
 
 class Shape:
-    """What a type means on the wire."""
+    """Base class of the shapes: how values of one type are loaded, dumped and checked."""
 
     expected: str
-    """In an error: what belongs there."""
+    """What errors say is expected."""
 
     struct: type[Any] | None = None
-    """For structs the class, any instance of which is fit, as its constructor has checked it."""
+    """For structs, the class. Its instances need no check; the constructor has checked them."""
 
     def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         """Return the value of a node, or INVALID after reporting why to `context`."""
         raise NotImplementedError
 
     def dump(self, value: Any) -> Any:
-        """The plain tree of a checked value."""
+        """Return the plain tree of a checked value."""
         raise NotImplementedError
 
     def check(self, value: Any) -> Any:
-        """The value as it will be stored, the same object if nothing changes.
+        """Return the value in the form in which it is stored; the same object if nothing changes.
 
         Raises InvalidValue for a value that the type does not allow.
         """
@@ -57,21 +59,21 @@ class Shape:
 
 
 class ScalarShape(Shape):
-    """A shape whose values are written as one scalar."""
+    """Base class of the shapes whose values are written as one scalar."""
 
     def from_text(self, text: str) -> Any:
-        """The value of a scalar's text, or INVALID."""
+        """Return the value of a scalar's text, or INVALID."""
         raise NotImplementedError
 
     def from_leaf(self, value: Any) -> Any:
-        """The value of a plain tree's leaf that is no text, or INVALID."""
+        """Return the value of a leaf of a plain tree that is not a text, or INVALID."""
         try:
             return INVALID if value is None else self.check(value)
         except InvalidValue:
             return INVALID
 
     def suggest(self, text: str) -> str | None:
-        """What was probably meant by a text that has no value."""
+        """Return what was probably meant by an invalid text, or None."""
         return None
 
     def load(self, node: Node, context: LoadContext, path: Path) -> Any:
@@ -87,7 +89,7 @@ class ScalarShape(Shape):
 
 
 def is_sequence(value: object) -> bool:
-    """True for a list, a tuple and the like, but no text."""
+    """Return whether a value is a list, a tuple or another sequence, but not a text."""
     kind = type(value)
     if kind is tuple or kind is list:
         return True
@@ -95,7 +97,7 @@ def is_sequence(value: object) -> bool:
 
 
 class InvalidValue(Exception):
-    """A value given to a constructor that its field does not allow."""
+    """A value passed to a constructor that its field does not allow."""
 
     def __init__(self, path: Path, expected: str, got: str, message: str = "") -> None:
         super().__init__(path, expected, got)
@@ -105,6 +107,7 @@ class InvalidValue(Exception):
         self.message = message or f"expected {expected}; got {got}"
 
     def below(self, step: str | int) -> "InvalidValue":
+        """Return the same error with one more step at the beginning of its path."""
         return InvalidValue((step, *self.path), self.expected, self.got, self.message)
 
 
@@ -112,7 +115,7 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 class Text(ScalarShape):
-    """Any text; quoted or not makes no difference."""
+    """A text. Quotes make no difference."""
 
     def __init__(self, meta: msgspec.Meta | None = None) -> None:
         self.pattern = re.compile(meta.pattern) if meta and meta.pattern else None
@@ -128,6 +131,7 @@ class Text(ScalarShape):
         self.free = len(words) == 1
 
     def fits(self, text: str) -> bool:
+        """Return whether a text has the pattern and the length that are required."""
         if self.free:
             return True
         size = len(text)
@@ -166,7 +170,7 @@ class Bool(ScalarShape):
 
 
 class Int(ScalarShape):
-    """An integer in a range; with `digits`, written as text in hexadecimal."""
+    """An integer in a range. With `digits`, it is written as a hexadecimal text."""
 
     def __init__(self, low: int, high: int, digits: int = 0) -> None:
         self.low = low
@@ -251,14 +255,14 @@ class List(Shape):
     def __init__(self, item: Shape) -> None:
         self.item = item
         self.integers: Any = None
-        """For lists of integers, however deep: their type, so that msgspec can check them in C."""
+        """For lists of integers at any depth, their type. msgspec checks it in C."""
         if type(item) is Int:
             bounds = msgspec.Meta(ge=max(item.low, -(2**63)), le=min(item.high, 2**63 - 1))
             self.integers = _tuple_of(typing.Annotated[int, bounds])
         elif isinstance(item, List) and item.integers is not None:
             self.integers = _tuple_of(item.integers)
         if self.integers is not None:
-            # In a struct, as msgspec prepares the type of a struct once, of others at each call.
+            # In a struct, because msgspec prepares other types again for each call.
             self._box: Any = msgspec.defstruct("Box", [("items", self.integers)], array_like=True)
 
     def load(self, node: Node, context: LoadContext, path: Path) -> Any:
@@ -273,8 +277,8 @@ class List(Shape):
     def dump(self, value: Any) -> Any:
         return [self.item.dump(item) for item in value]
 
-    def holds(self, value: Any) -> bool:
-        """Of lists of integers: True for tuples that need nothing done."""
+    def accepts_unchanged(self, value: Any) -> bool:
+        """For lists of integers: return whether `check` would return the same object."""
         try:
             checked: bool = msgspec.convert((value,), self._box).items == value
         except msgspec.ValidationError:
@@ -286,7 +290,8 @@ class List(Shape):
             raise InvalidValue((), self.expected, shorten(value))
         item = self.item
         if self.integers is not None:
-            # What msgspec refuses (integers beyond 63 bits, too) is looked at one by one.
+            # If msgspec refuses a list, the items are checked one by one below. They may be
+            # integers of 64 bits, and an error needs the index.
             try:
                 checked = msgspec.convert((value,), self._box).items
             except msgspec.ValidationError:
@@ -305,6 +310,27 @@ class List(Shape):
             same = same and new is old
             items.append(new)
         return value if same else tuple(items)
+
+
+def _load_pairs(
+    pairs: list[tuple[Node, Node]],
+    context: LoadContext,
+    path: Path,
+    load: Callable[[Node, LoadContext, Path], Any],
+) -> Any:
+    """Return a dict of pairs with free keys, or INVALID. `load` loads each value."""
+    values: dict[str, Any] = {}
+    for key, item in pairs:
+        context.count_node(item)
+        name = key_text(key, context, path)
+        if name is None:
+            values[""] = INVALID
+        elif name in values:
+            add_duplicate_key(key, context, (*path, name))
+            values[name] = INVALID
+        else:
+            values[name] = load(item, context, (*path, name))
+    return INVALID if INVALID in values.values() else values
 
 
 class Map(Shape):
@@ -328,18 +354,7 @@ class Map(Shape):
                 pairs += item.pairs
         else:
             return context.add_mismatch(node, path, self.expected)
-        values: dict[str, Any] = {}
-        for key, item in pairs:
-            context.count_node(item)
-            name = key_text(key, context, path)
-            if name is None:
-                values[""] = INVALID
-            elif name in values:
-                add_duplicate_key(key, context, (*path, name))
-                values[name] = INVALID
-            else:
-                values[name] = self.value.load(item, context, (*path, name))
-        return INVALID if INVALID in values.values() else values
+        return _load_pairs(pairs, context, path, self.value.load)
 
     def dump(self, value: Any) -> Any:
         return {key: self.value.dump(item) for key, item in value.items()}
@@ -347,18 +362,20 @@ class Map(Shape):
     def check(self, value: Any) -> Any:
         if not isinstance(value, MappingABC):
             raise InvalidValue((), self.expected, shorten(value))
-        text = Text()
         checked = {}
         for key, item in value.items():
             try:
-                checked[text.check(key)] = self.value.check(item)
+                checked[_ANY_TEXT.check(key)] = self.value.check(item)
             except InvalidValue as error:
                 raise error.below(str(key)) from None
         return checked
 
 
+_ANY_TEXT = Text()
+
+
 class Tree(Shape):
-    """Anything: texts, lists and mappings as they stand. Numbers become their text."""
+    """Any tree of texts, lists and mappings. Numbers become texts."""
 
     expected = "text, a list or a mapping"
     max_depth: ClassVar = 32
@@ -377,18 +394,7 @@ class Tree(Shape):
                 items.append(self._load(item, context, (*path, index), depth + 1))
             return INVALID if INVALID in items else items
         if isinstance(node, Mapping):
-            values: dict[str, Any] = {}
-            for key, item in node.pairs:
-                context.count_node(item)
-                name = key_text(key, context, path)
-                if name is None:
-                    values[""] = INVALID
-                elif name in values:
-                    add_duplicate_key(key, context, (*path, name))
-                    values[name] = INVALID
-                else:
-                    values[name] = self._load(item, context, (*path, name), depth + 1)
-            return INVALID if INVALID in values.values() else values
+            return _load_pairs(node.pairs, context, path, partial(self._load, depth=depth + 1))
         assert isinstance(node, Scalar)
         if is_null(node):
             return None
@@ -398,38 +404,55 @@ class Tree(Shape):
             return context.add_mismatch(node, path, error.expected)
 
     def dump(self, value: Any) -> Any:
-        return self.check(value)  # a copy, as a message does not change
+        return self.check(value)  # a copy, because a message is immutable
 
     def check(self, value: Any) -> Any:
-        return self._check(value, 0, [self.max_nodes])
+        return self._check(value, 0, _Budget(self.max_nodes))
 
-    def _check(self, value: Any, depth: int, left: list[int]) -> Any:
-        """A copy; `left` is how many more values it may have, long texts counted as several."""
+    def _check(self, value: Any, depth: int, budget: "_Budget") -> Any:
+        """Return a copy of a tree. `depth` is the number of lists and mappings around it."""
         if depth > self.max_depth:
             raise InvalidValue((), f"at most {self.max_depth} levels", "more, or a cycle")
         if value is None:
             return None
         if isinstance(value, str):
-            left[0] -= len(value) // TEXT_PER_NODE
-            if left[0] < 0:
-                raise InvalidValue((), f"at most {self.max_nodes} values", "more")
-            return Text().check(value)
+            budget.spend(len(value) // TEXT_PER_NODE)
+            return _ANY_TEXT.check(value)
+        if isinstance(value, bool | int | float):
+            return self._number_text(value)
+        kind = type(value)  # first, because a check against an abstract class is slow
+        if kind is dict or (kind is not list and isinstance(value, MappingABC)):
+            budget.spend(len(value))
+            return {
+                _ANY_TEXT.check(key): self._check(item, depth + 1, budget)
+                for key, item in value.items()
+            }
+        if not is_sequence(value):
+            raise InvalidValue((), self.expected, shorten(value))
+        budget.spend(len(value))
+        return [self._check(item, depth + 1, budget) for item in value]
+
+    @staticmethod
+    def _number_text(value: float | bool) -> str:
+        """Return the text of a number or truth value."""
         if isinstance(value, bool):
             return "true" if value else "false"
-        if isinstance(value, int):
-            if value.bit_length() > 1000:
-                raise InvalidValue((), "a number of at most 1000 bits", shorten(value))
-            return str(int(value))
         if isinstance(value, float):
             return write_float(value)
-        kind = type(value)  # as asking an abstract class takes long
-        is_mapping = kind is dict or (kind is not list and isinstance(value, MappingABC))
-        if not is_mapping and not is_sequence(value):
-            raise InvalidValue((), self.expected, shorten(value))
-        left[0] -= len(value)
-        if left[0] < 0:
-            raise InvalidValue((), f"at most {self.max_nodes} values", "more")
-        if is_mapping:
-            text = Text()
-            return {text.check(k): self._check(v, depth + 1, left) for k, v in value.items()}
-        return [self._check(item, depth + 1, left) for item in value]
+        if value.bit_length() > 1000:
+            raise InvalidValue((), "a number of at most 1000 bits", shorten(value))
+        return str(int(value))
+
+
+class _Budget:
+    """Counts the values of a tree; a long text counts as several."""
+
+    def __init__(self, max_nodes: int) -> None:
+        self._max_nodes = max_nodes
+        self._left = max_nodes
+
+    def spend(self, values: int) -> None:
+        """Count more values. Raises InvalidValue if there are too many."""
+        self._left -= values
+        if self._left < 0:
+            raise InvalidValue((), f"at most {self._max_nodes} values", "more")
