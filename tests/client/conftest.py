@@ -1,4 +1,4 @@
-"""Clients of both faces, in memory and over a real broker."""
+"""Fixtures of the client's tests: clients for threads and coroutines, in memory and over MQTT."""
 
 import asyncio
 import threading
@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from fastlib.transport import EmbeddedBroker, MemoryBroker, MemoryOptions, MqttOptions
+from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
 from tests.support.client.factory import ClientFactory
-from tests.support.embedded_limits import expect_lacks
 from tests.support.mosquitto import Mosquitto
 
 
 @pytest.fixture(scope="session")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    # By default it drops what exceeds 1000 waiting messages (docs/reliability.md).
+    # By default it drops what exceeds 1000 queued messages of a client (docs/reliability.md).
     unbounded = ("max_queued_messages 0",)
     with Mosquitto(tmp_path_factory.mktemp("client-broker"), settings=unbounded) as broker:
         yield broker
@@ -32,20 +31,13 @@ def client_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-@pytest.fixture(scope="session")
-def amqtt() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(port=0) as broker:
-        yield broker
-
-
-@pytest.fixture(params=["memory", "mosquitto", "amqtt"])
-def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+@pytest.fixture(params=["memory", "mqtt"])
+def options(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Make options for one transport. The transport's own tests cover all variants of MQTT."""
     if request.param == "memory":
         memory = MemoryBroker()
         return lambda **named: MemoryOptions(broker=memory, **named)
-    if request.param == "amqtt":
-        expect_lacks(request, monkeypatch)
-    broker: Mosquitto | EmbeddedBroker = request.getfixturevalue(request.param)
+    broker: Mosquitto = request.getfixturevalue("mosquitto")
     fixed = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
     return lambda **named: MqttOptions(**(fixed | named))
 

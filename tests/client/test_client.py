@@ -44,7 +44,7 @@ from fastlib.transport import (
     WaitTimeoutError,
     connect,
 )
-from tests.support.client.factory import PATIENCE, Daemon, ClientFactory, failure, success
+from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, failure, success
 from tests.support.mosquitto import Mosquitto
 
 
@@ -155,7 +155,9 @@ SENDING = {"id", "timeout", "on_progress"}
         ),
     ],
 )
-def test_keywords_are_the_fields_of_the_message(typed: Any, structs: list[Any], positional: set[str]):
+def test_keywords_are_the_fields_of_the_message(
+    typed: Any, structs: list[Any], positional: set[str]
+):
     fields = [name for struct in structs for name in struct.__struct_fields__]
     expected = set(fields) - positional
     given = set(get_type_hints(typed)) - SENDING

@@ -26,7 +26,7 @@ from fastlib.transport import (
     connect_async,
 )
 from tests.client.test_reconnect import IdempotentDaemon
-from tests.support.client.factory import PATIENCE, Daemon, ClientFactory, success
+from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
@@ -265,7 +265,9 @@ def test_more_requests_are_repeated_than_the_queue_holds(
 ):
     with Mosquitto(tmp_path / "broker", settings=("max_queued_messages 0",)) as broker:
         fixed = {"host": "127.0.0.1", "port": broker.port}
-        clients = ClientFactory(lambda **o: MqttOptions(**(fixed | o)), client_loop if is_async else None)
+        clients = ClientFactory(
+            lambda **o: MqttOptions(**(fixed | o)), client_loop if is_async else None
+        )
         daemon, client = clients.daemon(), clients.client(max_pending=20, max_inflight=20)
         handles = [client.suspend("hostA", f"vm{n}") for n in range(200)]
         daemon.wait(200)
