@@ -1,4 +1,4 @@
-"""The laboratory of the tests, `tests/lab`, with what a benchmark does in it."""
+"""Start the laboratory of `tests/support/lab`, and migrate domains in it without fastlib."""
 
 import importlib.util
 import json

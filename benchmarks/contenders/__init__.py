@@ -1,4 +1,4 @@
-"""The libraries that are compared, one a file; those not installed are told, not needed."""
+"""The compared libraries, one a file. Libraries that are not installed are reported as missing."""
 
 import importlib
 from typing import NamedTuple
@@ -8,19 +8,15 @@ from .base import Contender, Kind
 MODULES = {
     "fastlib": "fastlib",
     "PyYAML+msgspec": "pyyaml",
-    "mashumaro": "mashumaro",
-    "pydantic": "pydantic",
-    "ruamel.yaml": "ruamel",
     "rapidyaml": "rapidyaml",
-    "rapidyaml*": "rapidyaml_reused",
 }
-"""Where each contender stands, in the order of the tables."""
+"""The module of each contender, in the order of the tables."""
 
 INSTALL = "pip install 'fastlib[bench]'"
 
 
 class Missing(NamedTuple):
-    """A contender that cannot take part."""
+    """A contender that is not installed."""
 
     name: str
     reason: str
@@ -28,7 +24,7 @@ class Missing(NamedTuple):
 
 
 def find_contenders() -> tuple[list[Contender], list[Missing]]:
-    """The contenders that can be imported here, and those that cannot."""
+    """Return the contenders that can be imported, and those that cannot."""
     found: list[Contender] = []
     missing: list[Missing] = []
     for name, module in MODULES.items():

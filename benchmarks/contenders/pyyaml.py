@@ -1,4 +1,4 @@
-"""PyYAML by its C extension, into msgspec structs; its two functions serve other contenders too."""
+"""PyYAML by its C extension, into msgspec structs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The messages as plain msgspec structs: what PyYAML, ruamel.yaml and rapidyaml are loaded into.
+"""The messages as plain msgspec structs, into which PyYAML and rapidyaml load.
 
 PCI ids and addresses stay the text that they are on the wire, and the rules between fields are
 left out, for every contender alike: that is less work than fastlib does.
