@@ -275,8 +275,8 @@ class FakeHost:
         return self.domains[name]
 
     def listAllDomains(self, flags: int = 0) -> list[FakeDomain]:
-        assert flags == api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
-        return [domain for domain in self.domains.values() if domain.isActive()]
+        assert flags in (0, api().VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return [domain for domain in self.domains.values() if not flags or domain.isActive()]
 
     def listAllDevices(self, flags: int) -> list[FakeDevice]:
         assert flags == api().VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
@@ -299,6 +299,9 @@ class FakeHost:
 
     def getVersion(self) -> int:
         return self.version
+
+    def getLibVersion(self) -> int:
+        return 9_000_000
 
     def getMemoryStats(self, cell: int) -> dict[str, int]:
         return {"total": 2 * self.free, "free": self.free}
