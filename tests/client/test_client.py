@@ -1,10 +1,11 @@
-"""The scheduler's client, both faces, in memory and over a real broker."""
+"""Tests of the scheduler's client for threads and for coroutines, in memory and over MQTT."""
 
 import gc
 import random
 import threading
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -37,6 +38,7 @@ from fastlib.message import Cancel, Evacuate, Query, Quit, Repin, Resume
 from fastlib.message.node import NodeResult, Progress
 from fastlib.message.topics import RESULT, TASK
 from fastlib.transport import (
+    EmbeddedBroker,
     MemoryBroker,
     MemoryOptions,
     MqttOptions,
@@ -46,6 +48,7 @@ from fastlib.transport import (
 )
 from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, failure, success
 from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -53,6 +56,24 @@ def hosts(clients: ClientFactory) -> Iterator[tuple[Any, Daemon]]:
     """A client, and the daemon of hostA."""
     daemon = clients.daemon()
     return clients.client(), daemon
+
+
+IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
+"""For tests that wait for a timeout, which is the same over MQTT."""
+
+
+def expire_all(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the timeouts of all pending requests pass."""
+    with monkeypatch.context() as patch:
+        late = SimpleNamespace(monotonic=lambda: float("inf"))
+        patch.setattr("fastlib.client.pending_requests.time", late)
+        getattr(client, "inner", client)._core.expire()
+
+
+def possible_answers(handle: Any) -> list[str]:
+    """Return the answers that were noted for a request."""
+    answers: list[str] = getattr(handle, "inner", handle)._request.possible_answers
+    return answers
 
 
 def test_submit_returns_handle_with_result(hosts):
@@ -173,11 +194,12 @@ def test_failed_task_has_a_result(hosts):
     assert (result.status, result.details) == ("error", "no such domain")
 
 
-def test_many_requests_are_answered_in_any_order(clients: ClientFactory):
+@pytest.mark.parametrize("number", [200, pytest.param(3000, marks=pytest.mark.load)])
+def test_many_requests_are_answered_in_any_order(clients: ClientFactory, number: int):
     client, daemon = clients.client(), clients.daemon()
-    handles = [client.resume("hostA", f"vm{n}") for n in range(3000)]
+    handles = [client.resume("hostA", f"vm{n}") for n in range(number)]
     assert not any(handle.done() for handle in handles)
-    asked = daemon.wait(3000)
+    asked = daemon.wait(number)
     random.Random(1).shuffle(asked)
     for container in asked:
         daemon.send(success(container))
@@ -235,6 +257,7 @@ def test_wait_timeout_keeps_request_pending(hosts):
     assert handle.result(PATIENCE).status == "success"
 
 
+@IN_MEMORY
 def test_shorter_timeout_expires_first(hosts):
     client, _ = hosts
     long = client.suspend("hostA", "vm1", timeout=None)
@@ -280,14 +303,15 @@ def test_unknown_without_id_fails_the_only_request(hosts):
     assert caught.value.details == "bad conversion"
 
 
-def test_unknown_without_id_is_noted_for_several_requests(hosts):
+def test_unknown_without_id_is_noted_for_several_requests(hosts, monkeypatch):
     client, daemon = hosts
-    one = client.suspend("hostA", "vm1", timeout=1)
+    one = client.suspend("hostA", "vm1")
     two = client.suspend("hostA", "vm2")
     daemon.wait(2)
     daemon.say(UNKNOWN)
     daemon.send(success(daemon.received[1]))
     assert two.result(PATIENCE).status == "success"
+    expire_all(client, monkeypatch)
     with pytest.raises(NoResultError, match="without an id, that it cannot read: bad conversion"):
         one.result(PATIENCE)
 
@@ -303,7 +327,7 @@ def test_unknown_for_another_client_is_ignored(clients: ClientFactory):
     assert handle.result(PATIENCE).status == "success"
 
 
-def test_request_with_progress_is_not_failed_by_unknown(hosts):
+def test_request_with_progress_is_not_failed_by_unknown(hosts, monkeypatch):
     client, daemon = hosts
     seen: list[Progress] = []
     came = threading.Event()
@@ -312,14 +336,18 @@ def test_request_with_progress_is_not_failed_by_unknown(hosts):
         seen.append(progress)
         came.set()
 
-    handle = client.migrate("vm1", "hostA", "hostB", on_progress=on_progress, timeout=2)
-    daemon.wait()
+    handle = client.migrate("vm1", "hostA", "hostB", on_progress=on_progress)
+    other = client.suspend("hostA", "vm2")
+    daemon.wait(2)
     daemon.progress("id: somebody-else\nvm-name: vm1\nphase: memory\n")
     daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\npercent: 40\n")
     assert came.wait(PATIENCE)
     assert [(p.phase, p.percent) for p in seen] == [("memory", 40)]
     assert handle.progress == seen[0]
-    daemon.say(UNKNOWN)  # cannot be this one
+    daemon.say(UNKNOWN)  # for the other request, as this one has reported progress
+    with pytest.raises(NotUnderstoodError):
+        other.result(PATIENCE)
+    expire_all(client, monkeypatch)
     with pytest.raises(NoResultError, match="last seen in phase 'memory'"):
         handle.result(PATIENCE)
 
@@ -390,11 +418,11 @@ def test_result_in_a_callback_is_refused(options):
         assert "add_done_callback" in str(errors[0])
 
 
-def test_unfitting_answers_raise_errors(hosts):
+def test_unfitting_answers_raise_errors(hosts, monkeypatch):
     client, daemon = hosts
     other = client.suspend("hostA", "vm1")
     several = client.resume("hostA", "vm2")
-    garbled = client.suspend("hostA", "vm3", timeout=1)
+    garbled = client.suspend("hostA", "vm3")
     daemon.wait(3)
     daemon.say(f"result: vm resumed\nlist: [{{vm-name: a, status: success}}]\nid: {other.id}")
     two = "{vm-name: a, status: success}, {vm-name: b, status: success}"
@@ -404,6 +432,8 @@ def test_unfitting_answers_raise_errors(hosts):
         other.result(PATIENCE)
     with pytest.raises(UnexpectedResultError, match="expected one result, got 2"):
         several.result(PATIENCE)
+    wait_until(lambda: possible_answers(garbled), "the unreadable answer")
+    expire_all(client, monkeypatch)
     with pytest.raises(NoResultError, match=r"cannot be read.*expected one of success, error"):
         garbled.result(PATIENCE)
 
@@ -519,3 +549,11 @@ def test_new_watch_starts_with_known_presences(clients: ClientFactory):
     assert client.presences["hostA"].status == "online"
     later = client.watch(presence=True)
     assert next(later).message.status == "online"
+
+
+def test_client_works_over_the_embedded_broker():
+    with EmbeddedBroker(port=0) as broker:
+        options = MqttOptions(host="127.0.0.1", port=broker.port)
+        with MigfraClient.connect(options) as client, connect(options) as peer:
+            Daemon("hostA", peer).answers()
+            assert client.suspend("hostA", "vm1").result(PATIENCE).status == "success"

@@ -1,4 +1,4 @@
-"""The client at odd moments: closed, not opened yet, broken underneath, strange timeouts."""
+"""Tests of closed, unopened and failed clients, and of unusual timeouts."""
 
 import asyncio
 import math
@@ -56,7 +56,7 @@ def test_invalid_timeout_is_refused(clients: ClientFactory, wrong: float):
 
 
 def test_deadline_added_during_expiry_is_kept(monkeypatch: pytest.MonkeyPatch):
-    """The thread that ends them must not sleep by an older look at the book than its last."""
+    """The deadline thread must compute its sleep from the current pending requests."""
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         looked, entered, asleep = (threading.Event() for _ in range(3))
         expire, send, sleep = client._core.expire, client._send, client._deadlines._condition.wait

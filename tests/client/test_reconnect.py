@@ -1,4 +1,4 @@
-"""The client when connections and brokers fail."""
+"""Tests of the client when connections and brokers fail."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.mosquitto import Mosquitto
 
 
 class IdempotentDaemon:
-    """Answers as the fastlib daemon does: an id is executed once, and answered each time."""
+    """Executes an id once and answers it each time, like the fastlib daemon."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.executed: dict[str, int] = {}
@@ -95,12 +95,12 @@ def test_tasks_survive_broker_restart(tmp_path: Path):
         connect(options(broker, "hostA")) as peer,
     ):
         daemon = Daemon("hostA", peer)
-        handles = [client.suspend("hostA", f"vm{n}") for n in range(200)]
+        handles = [client.suspend("hostA", f"vm{n}") for n in range(80)]
         daemon.wait(1)
         broker.stop()
-        handles += [client.suspend("hostA", f"vm{n}") for n in range(200, 400)]
+        handles += [client.suspend("hostA", f"vm{n}") for n in range(80, 160)]
         broker.start()
-        seen = {container.id: container for container in daemon.wait(400)}
+        seen = {container.id: container for container in daemon.wait(160)}
         assert seen.keys() == {handle.id for handle in handles}
         for container in seen.values():
             daemon.send(success(container))
@@ -117,7 +117,7 @@ def test_tasks_survive_killed_broker_without_persistence(tmp_path: Path):
         daemon = Daemon("hostA", peer)
         memory = IdempotentDaemon(daemon)
         daemon.presence("online")
-        handles = [client.suspend("hostA", f"vm{n}") for n in range(300)]
+        handles = [client.suspend("hostA", f"vm{n}") for n in range(150)]
         daemon.wait(10)
         broker.kill()
         broker.start()

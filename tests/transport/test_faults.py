@@ -108,7 +108,7 @@ def test_cut_connections_lose_no_message(
             proxy.cut_after(dice.randrange(1, 2000), dice.choice(["up", "down"]))
 
         cuts = {many * step // 25: cut for step in range(1, 20)}
-        outcome = stream(sender, receiver, root, sent=many, qos=qos, disturb=cuts)
+        outcome = stream(sender, receiver, root, sent=many, qos=qos, faults=cuts)
         figures(f"{outcome}, {sending.cuts + receiving.cuts} cuts")
         assert not outcome.lost
         assert outcome.in_order
@@ -205,7 +205,7 @@ def test_stopped_broker_loses_no_message(
             wait_until(lambda: sender.is_connected and receiver.is_connected, "the connections")
 
         restarts = {many * step // (faults + 1): restart for step in range(1, faults + 1)}
-        outcome = stream(sender, receiver, root, sent=many, qos=qos, disturb=restarts)
+        outcome = stream(sender, receiver, root, sent=many, qos=qos, faults=restarts)
         broker.stop()
         repeated = repeated_after_release(broker.log, "receiver")
         figures(f"{outcome}, {repeated} published again after PUBREL")
@@ -276,7 +276,7 @@ def test_killed_broker_loses_only_confirmed_messages(
                 root,
                 sent=many,
                 qos=qos,
-                disturb={many // 5: kill, many // 2: kill, many * 3 // 4: kill},
+                faults={many // 5: kill, many // 2: kill, many * 3 // 4: kill},
             )
         figures(outcome)
         assert outcome.in_order

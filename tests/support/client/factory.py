@@ -1,4 +1,4 @@
-"""Clients of both faces with the same methods, and a daemon that answers as a test tells it."""
+"""Clients for threads and coroutines with the same methods, and a fake daemon."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ PATIENCE = 20
 
 
 class BlockingProxy:
-    """What an async object offers, called from a thread: its coroutines run in the loop."""
+    """Offers the methods of an async object to a thread: the coroutines run in the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, inner: Any) -> None:
         self._loop = loop
@@ -49,7 +49,7 @@ class BlockingProxy:
 
 
 class ClientFactory:
-    """Makes clients of one face over one broker."""
+    """Makes clients for threads or for coroutines over one broker."""
 
     def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
         self.options = options
@@ -82,7 +82,7 @@ class ClientFactory:
 
 
 class Daemon:
-    """Stands in for the daemon of a host: keeps what it is sent, answers when it is told to."""
+    """Stands in for the daemon of a host: keeps the received tasks, and answers on request."""
 
     def __init__(self, host: str, communicator: Communicator) -> None:
         self.host = host
@@ -105,11 +105,11 @@ class Daemon:
     def answers(
         self, answer: Callable[[TaskContainer], ResultContainer | None] | None = None
     ) -> None:
-        """From now on answer at once: with success, or as told."""
+        """Answer further tasks at once: with success, or by the function."""
         self._answer = answer or success
 
     def wait(self, number: int = 1) -> list[TaskContainer]:
-        """What was received, once it is as much as this."""
+        """Wait for a number of tasks; return all received ones."""
         with self._new:
             assert self._new.wait_for(lambda: len(self.received) >= number, PATIENCE)
             return list(self.received)

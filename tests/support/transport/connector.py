@@ -1,4 +1,4 @@
-"""Communicators of both faces with the same methods, so that one suite fits all."""
+"""Communicators for threads and coroutines with the same methods, for one test suite."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ PATIENCE = 20
 
 
 class BlockingCommunicator:
-    """An AsyncCommunicator with the methods of a Communicator, so that one suite fits both."""
+    """Offers the methods of a Communicator over an AsyncCommunicator."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, inner: AsyncCommunicator) -> None:
         self.loop = loop
@@ -67,7 +67,7 @@ class BlockingCommunicator:
 
 
 class Connector:
-    """One broker, and communicators of one face for it."""
+    """Connects communicators for threads or for coroutines to one broker."""
 
     def __init__(self, options: Callable[..., Any], loop: asyncio.AbstractEventLoop | None) -> None:
         self.options = options

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections where it is told to."""
+"""A TCP proxy that cuts connections on request, also within a packet."""
 
 import socket
 import threading

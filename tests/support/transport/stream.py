@@ -1,4 +1,4 @@
-"""A stream of numbered messages under disturbance, and what became of it."""
+"""Send a stream of numbered messages during faults, and count lost and repeated messages."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ PATIENCE = 300
 
 @dataclass
 class Outcome:
-    """What a stream has shown."""
+    """The received messages of a stream."""
 
     sent: int
     got: list[tuple[int, int]] = field(default_factory=list)
@@ -57,10 +57,10 @@ def stream(
     *,
     sent: int,
     qos: int,
-    disturb: dict[int, Callable[[], None]],
+    faults: dict[int, Callable[[], None]],
     manual_ack: bool = False,
 ) -> Outcome:
-    """Send numbers to several topics, disturb when so many were received, wait for the end."""
+    """Send numbers to several topics; cause a fault after each given count; wait for the end."""
     outcome = Outcome(sent)
     receiver.subscribe(f"{root}/#", qos=2, manual_ack=manual_ack)
     progress = threading.Condition()
@@ -98,7 +98,7 @@ def stream(
     deliveries: list[Any] = []
     sending = threading.Thread(target=send, daemon=True)
     sending.start()
-    for count, action in sorted(disturb.items()):
+    for count, action in sorted(faults.items()):
         with progress:
             enough = progress.wait_for(lambda count=count: len(outcome.got) >= count, PATIENCE)
         assert enough, f"{len(outcome.got)} of {sent} came"
