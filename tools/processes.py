@@ -39,13 +39,15 @@ class Job:
     command: Sequence[str]
     limit_seconds: float
     environment: dict[str, str] = field(default_factory=dict)
+    like_background: bool = False
+    """With SIGINT ignored and a higher niceness, as from a shell's background job under `nice`."""
     status: int | None = None
 
     def __post_init__(self) -> None:
         self.log = CACHE / "logs" / f"{self.name.replace(' ', '-')}.log"
 
     def start(self) -> None:
-        """Start the program in a process group of its own, with the usual answer to SIGINT."""
+        """Start the program in a process group of its own."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.started = time.monotonic()
         with self.log.open("wb") as output:
@@ -57,7 +59,7 @@ class Job:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=restore_signals,
+                preexec_fn=ignore_signals if self.like_background else restore_signals,
             )
 
     def poll(self) -> bool:
@@ -81,6 +83,12 @@ class Job:
 def restore_signals() -> None:
     """Restore Ctrl-C: a shell's background jobs, and their children, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ignore_signals() -> None:
+    """Do what a shell does for a background job, and what `nice` does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)
 
 
 def run_side_by_side(jobs: Sequence[Job], follow: Sequence[Job] = ()) -> bool:

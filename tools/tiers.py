@@ -6,14 +6,17 @@ import random
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from . import checks, coverage_floor
+from . import checks, coverage_floor, interpreters, mutation
 from .processes import Job, replace_process, require, restore_signals, run_side_by_side
 
 FAST_LIMIT_SECONDS = 20 * 60
 SLOW_LIMIT_SECONDS = 40 * 60
 LONG_LIMIT_SECONDS = 6 * 3600
+LONG_TIMEOUT = ("--timeout=3600", "-o", "faulthandler_timeout=3500")
 SLOW_WORKERS = 3
 """More than there are cores on a small machine, because these tests wait for guests."""
 
@@ -34,13 +37,28 @@ def pytest_command(*arguments: str, parallel: int, runner: tuple[str, ...] = ())
 
 
 def test(options: argparse.Namespace) -> int:
-    require("pytest", "xdist", "pytest_timeout", "hypothesis")
+    require("pytest", "xdist", "pytest_timeout", "hypothesis", "paho")
     if options.long:
-        return _run_long(options)
+        return _run_long(options.others)
     if options.all:
         return _run_all(options.others)
+    if options.python or options.unlocked:
+        return _run_elsewhere(options)
     restore_signals()
     return replace_process(pytest_command("--tier=fast", *options.others, parallel=workers()))
+
+
+def _run_elsewhere(options: argparse.Namespace) -> int:
+    """Run the fast tests with another interpreter, or with the newest packages."""
+    if options.unlocked:
+        python = interpreters.unlocked_environment()
+    elif (found := interpreters.environment_of(options.python)) is not None:
+        python = found
+    else:
+        sys.exit(f"dev: there is no Python {options.python} on this machine")
+    job = _fast_in(python, "fast tests elsewhere", options.others)
+    run_side_by_side([job], follow=[job])
+    return 1 if job.status else 0
 
 
 def _run_all(arguments: list[str]) -> int:
@@ -67,17 +85,46 @@ def _run_all(arguments: list[str]) -> int:
     return print_totals(counts)
 
 
-def _run_long(options: argparse.Namespace) -> int:
-    """Run all tests with their long series, in random order."""
+def _run_long(arguments: list[str]) -> int:
+    """Run the long series in random order, and the fast tests everywhere else they must pass."""
     seed = str(random.SystemRandom().randrange(10**6))
-    print(f"test order: --shuffle={seed}", flush=True)
-    job = Job(
+    print(f"random order of the tests: --shuffle={seed}", flush=True)
+    counts = Counter[str]()
+    for job in _long_jobs(seed, arguments):
+        print(f"\n--- {job.name}", flush=True)
+        run_side_by_side([job], follow=[job])
+        print(f"{job.name}: {job.seconds:.0f} s", flush=True)
+        counts += counts_of(job)
+    counts["failed" if mutation.run_targets(mutation.TARGETS) else "passed"] += 1
+    return print_totals(counts)
+
+
+def _long_jobs(seed: str, arguments: list[str]) -> Iterator[Job]:
+    yield Job(
         "long tests",
-        pytest_command("--long", f"--shuffle={seed}", *options.others, parallel=workers()),
+        pytest_command(
+            "--long", f"--shuffle={seed}", *LONG_TIMEOUT, *arguments, parallel=workers()
+        ),
         LONG_LIMIT_SECONDS,
     )
-    run_side_by_side([job], follow=[job])
-    return print_totals(counts_of(job))
+    in_background = pytest_command("--tier=fast", *arguments, parallel=workers())
+    yield Job("as a background job", in_background, FAST_LIMIT_SECONDS, like_background=True)
+    for version in interpreters.other_versions():
+        if python := interpreters.environment_of(version):
+            yield _fast_in(python, f"Python {version}", arguments)
+        else:
+            print(f"\n--- Python {version} is not tested: it is not on this machine", flush=True)
+    yield _fast_in(interpreters.unlocked_environment(), "newest packages", arguments)
+
+
+def _fast_in(python: Path, name: str, arguments: list[str]) -> Job:
+    """Return the fast tests in another virtual environment."""
+    path = f"{python.parent}:{os.environ['PATH']}"
+    environment = {"VIRTUAL_ENV": str(python.parents[1]), "PATH": path}
+    command = pytest_command(
+        "--tier=fast", *arguments, parallel=workers(), runner=(str(python), "-m")
+    )
+    return Job(name, command, FAST_LIMIT_SECONDS, environment)
 
 
 def coverage(options: argparse.Namespace) -> int:
@@ -120,6 +167,8 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser("test", help="run the fast tests, or with --all all of them")
     parser.add_argument("--all", action="store_true", help="what CI runs")
     parser.add_argument("--long", action="store_true", help="the nightly run")
+    parser.add_argument("--python", metavar="3.X", help="the fast tests with another interpreter")
+    parser.add_argument("--unlocked", action="store_true", help="with the newest packages")
     parser.set_defaults(run=test, takes_more=True)
     parser = commands.add_parser("coverage", help="measure the coverage of the fast tests")
     parser.set_defaults(run=coverage, takes_more=True)
