@@ -1,8 +1,8 @@
 """`./dev mutation`: mutation testing of the modules that decide, by mutmut.
 
-mutmut changes one operator, constant or call at a time and runs the tests that execute the function.
-A change that no test notices is a survivor. `accepted_survivors.txt` lists the survivors that change
-no behaviour, each with its reason; any other survivor is a failure.
+mutmut changes one operator, constant or call at a time and runs the tests that execute the
+function. A change that no test notices is a survivor. `accepted_survivors.txt` lists the survivors
+that change no behaviour, each with its reason; any other survivor is a failure.
 """
 
 import argparse
@@ -51,7 +51,7 @@ TARGETS = {
         ("tests/migfra/test_placement.py",),
     ),
     "reconcile": Target(
-        ("fastlib/migfra/hypervisors/libvirt/domain/reconcile.py",),
+        ("fastlib/migfra/hypervisors/libvirt/migration/reconcile_decision.py",),
         ("tests/hypervisors/libvirt/test_reconcile_decision.py",),
     ),
     "journal": Target(
@@ -74,10 +74,12 @@ def run_targets(targets: dict[str, Target]) -> int:
     failed = False
     for name, target in targets.items():
         folder = _copy_tree(name, target)
-        subprocess.run([sys.executable, "-m", "mutmut", "run"], cwd=folder, check=False)
+        with (folder / "mutmut.log").open("w") as log:
+            command = [sys.executable, "-m", "mutmut", "run"]
+            subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False)
         outcomes = _outcomes(folder)
         if not outcomes:
-            print(f"{name}: mutmut did not run", flush=True)
+            print(f"{name}: mutmut did not run: {folder / 'mutmut.log'}", flush=True)
             failed = True
             continue
         survivors = sorted(key for key, outcome in outcomes.items() if outcome not in _KILLED)

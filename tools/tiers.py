@@ -100,13 +100,8 @@ def _run_long(arguments: list[str]) -> int:
 
 
 def _long_jobs(seed: str, arguments: list[str]) -> Iterator[Job]:
-    yield Job(
-        "long tests",
-        pytest_command(
-            "--long", f"--shuffle={seed}", *LONG_TIMEOUT, *arguments, parallel=workers()
-        ),
-        LONG_LIMIT_SECONDS,
-    )
+    long = ("--long", f"--shuffle={seed}", *LONG_TIMEOUT, *arguments)
+    yield Job("long tests", pytest_command(*long, parallel=workers()), LONG_LIMIT_SECONDS)
     in_background = pytest_command("--tier=fast", *arguments, parallel=workers())
     yield Job("as a background job", in_background, FAST_LIMIT_SECONDS, like_background=True)
     for version in interpreters.other_versions():
