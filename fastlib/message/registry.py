@@ -12,7 +12,7 @@ from fastlib.codec.errors import DeclarationError
 
 if TYPE_CHECKING:
     from .base import Message
-    from .extensions import BrokenExtension
+    from .entry_points import BrokenEntryPoint
     from .task import Declaration, Task
 
 TitleKey = Literal["task", "result"]
@@ -57,7 +57,7 @@ class Registry:
         """The same by the title of its results."""
         self.tasks_by_type: dict[type[Task], Declaration] = {}
         """The same by its class."""
-        self.loaded_entry_points: dict[tuple[str, str], BrokenExtension | None] = {}
+        self.loaded_entry_points: dict[tuple[str, str], BrokenEntryPoint | None] = {}
         """The outcome of each entry point that was loaded, by distribution and entry point."""
         self._tables: tuple[dict[Any, Any], ...] = (
             self.messages,

@@ -14,7 +14,7 @@ from fastlib.message.registry import class_of_title, titles
 def registered() -> list[type[Message]]:
     """Every message that is declared by now, those with the fewest fields first.
 
-    `fastlib.message.extensions.load_extensions` makes those of installed packages known.
+    `fastlib.message.entry_points.load_entry_points` makes those of installed packages known.
     """
     found = dict.fromkeys(message_types())
     for title in titles("task"):  # also those that are declared within a function

@@ -1,20 +1,21 @@
-"""Messages of other packages, found by their entry points, in processes of their own."""
+"""Messages of other packages, found by their entry points."""
 
-import base64
-import hashlib
-import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
 import zipfile
+from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
 
 import pytest
 
 import fastlib
-from fastlib.message.extensions import GROUP
+from fastlib.message.entry_points import GROUP, load_entry_points
+from fastlib.message.registry import titles
+from tests.support.on_path import on_path
+from tests.support.shell import run_bytes
 
 ROOT = Path(fastlib.__file__).parents[1]
 
@@ -60,38 +61,18 @@ def put(folder, *arguments, **keywords):
         place.write_text(content)
 
 
-def python(*arguments, path, stdin=b""):
-    """A process with some folders on its path; there is never a traceback."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        input=stdin,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
-        timeout=60,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
-
-
 def run(*arguments, path, stdin=b""):
-    return python("-m", "fastlib", *arguments, path=path, stdin=stdin)
+    """Run `fastlib …` with some folders first on the path."""
+    with on_path(*path):
+        return run_bytes(*arguments, stdin=stdin)
 
 
-def loaded(*path, before="", after=""):
-    """What `load_extensions` says of the distributions on a path, and the titles known then."""
-    code = f"""
-import json, sys
-{before}
-from fastlib.message.extensions import load_extensions
-from fastlib.message.registry import titles
-known = set(titles("task"))
-broken = load_extensions()
-{after}
-print(json.dumps([list(map(str, broken)), sorted(set(titles("task")) - known)]))
-"""
-    done = python("-c", code, path=path)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def loaded(*path):
+    """The text of each broken entry point on a path, and the titles that become known."""
+    with on_path(*path):
+        known = set(titles("task"))
+        broken = load_entry_points()
+        return [list(map(str, broken)), sorted(set(titles("task")) - known)]
 
 
 # --- what is installed ----------------------------------------------------------------------------
@@ -99,29 +80,15 @@ print(json.dumps([list(map(str, broken)), sorted(set(titles("task")) - known)]))
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder into which pip has installed a package with messages."""
+    """A folder into which a wheel with messages was installed."""
     folder = tmp_path_factory.mktemp("installed")
     content = files("acme-fast", ["snapshots = acme_snapshots"], {"acme_snapshots": SNAPSHOTS})
-    info = "acme_fast-1.0.dist-info"
-    content[f"{info}/WHEEL"] = (
-        "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
-    record = f"{info}/RECORD"
-    lines = [f"{record},,"]
-    for path, text in content.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
-        lines.append(f"{path},sha256={digest.rstrip(b'=').decode()},{len(text.encode())}")
-    content[record] = "\n".join(lines) + "\n"
     wheel = tmp_path_factory.mktemp("wheels") / "acme_fast-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in content.items():
             archive.writestr(path, text)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
-         "--disable-pip-version-check", "--target", folder, wheel],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
+    with zipfile.ZipFile(wheel) as archive:  # what an installer does with a wheel
+        archive.extractall(folder)
     return folder
 
 
@@ -153,25 +120,30 @@ def test_without_it_they_do_not():
 
 
 def test_a_program_loads_them_when_it_says_so(installed):
-    assert loaded(installed) == [[], ["snapshot vm"]]
-    code = "import fastlib; print(fastlib.validate('task: snapshot vm').ok)"
-    assert python("-c", code, path=[installed]).stdout == b"False\n"
+    with on_path(installed):
+        assert not fastlib.validate("task: snapshot vm").ok
+        assert load_entry_points() == []
+        assert fastlib.validate(TASK).ok
 
 
-def test_a_module_is_imported_once(tmp_path):
+def test_a_process_knows_them_from_the_start(installed):
+    """The only process of its own: as a user starts it."""
+    path = os.pathsep.join(map(str, (installed, ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlib", "validate", "--strict", "-"],
+        input=TASK,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_module_is_imported_once(tmp_path, capsys):
     source = "print('imported')\nimport acme_missing\n"
     put(tmp_path, "acme", ["a = acme"], {"acme": source})
-    code = (
-        "from fastlib.message.extensions import load_extensions\n"
-        "assert load_extensions() == load_extensions() != []"
-    )
-    done = python("-c", code, path=[tmp_path])
-    assert (done.returncode, done.stdout) == (0, b"imported\n")
-
-
-def test_looking_for_nothing_imports_nothing():
-    after = "assert 'importlib.metadata' not in sys.modules"
-    assert loaded(before="sys.modules.pop('importlib.metadata', None)", after=after) == [[], []]
+    with on_path(tmp_path):
+        assert load_entry_points() == load_entry_points() != []
+    assert capsys.readouterr().out == "imported\n"
 
 
 # --- where it is installed ------------------------------------------------------------------------
@@ -220,20 +192,20 @@ def test_in_an_archive(tmp_path, broken):
 
 def test_by_a_finder_of_its_own(tmp_path):
     put(tmp_path / "hidden", "acme", ["a = acme"], {"acme": task("one")})
-    finder = f"""
-from importlib.metadata import DistributionFinder, Distribution
-from pathlib import Path
-class Finder(DistributionFinder):
-    def find_spec(self, name, path, target=None):
-        return None
-    def find_distributions(self, context=None):
-        return [Distribution.at({str(tmp_path / "hidden/acme-1.0.dist-info")!r})]
-sys.meta_path.append(Finder())
-sys.path.append({str(tmp_path / "modules")!r})
-"""
     (tmp_path / "modules").mkdir()
     (tmp_path / "hidden/acme.py").rename(tmp_path / "modules/acme.py")
-    assert loaded(before=finder) == [[], ["one"]]
+    place = tmp_path / "hidden/acme-1.0.dist-info"
+
+    class Finder(DistributionFinder):
+        def find_spec(self, name, path, target=None):
+            return None
+
+        def find_distributions(self, context=None):
+            return [Distribution.at(place)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+        assert loaded(tmp_path / "modules") == [[], ["one"]]
 
 
 # --- what is broken -------------------------------------------------------------------------------
@@ -296,7 +268,9 @@ def test_metadata_without_a_name(tmp_path):
     put(tmp_path, "acme", ["a = acme_missing"], {})
     (tmp_path / "acme-1.0.dist-info/METADATA").unlink()
     [[problem], _] = loaded(tmp_path)
-    assert problem.startswith("acme-1.0: the extension 'a = acme_missing' is broken: ")
+    assert problem.startswith(
+        "a distribution without a name: the extension 'a = acme_missing' is broken: "
+    )
 
 
 def test_what_failed_to_be_declared_is_no_message(tmp_path):

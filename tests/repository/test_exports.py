@@ -8,7 +8,7 @@ import types
 import pytest
 
 import fastlib
-from fastlib.message import agent, application, extensions, mmbwmon, node, pscom, topics
+from fastlib.message import agent, application, entry_points, mmbwmon, node, pscom, topics
 from fastlib.message.task import declarations
 
 
@@ -21,7 +21,7 @@ def own(module):
     }
 
 
-MODULES = [fastlib, fastlib.message, agent, application, extensions, mmbwmon, node, pscom, topics]
+MODULES = [fastlib, fastlib.message, agent, application, entry_points, mmbwmon, node, pscom, topics]
 
 
 @pytest.mark.parametrize("module", [fastlib, fastlib.message], ids=lambda module: module.__name__)

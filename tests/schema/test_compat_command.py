@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.schema.commands import fastlib
 from tests.support.schema.readers import SCHEMAS
+from tests.support.shell import missing_package
 
 
 @pytest.fixture
@@ -118,6 +119,6 @@ def test_wrong_usage(arguments, words, tmp_path):
 
 @pytest.mark.parametrize("package", ["jsonschema_rs", "hypothesis"])
 def test_a_missing_extra_is_answered_by_what_installs_it(package, changed, tmp_path):
-    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
-    done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, path=[tmp_path], status=2)
+    with missing_package(package):
+        done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=2)
     assert "pip install 'fastlib[compat]'" in done.stderr

@@ -12,7 +12,7 @@ from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.text import decode
 from fastlib.display.text import printable
 from fastlib.message import Message
-from fastlib.message.extensions import load_extensions
+from fastlib.message.entry_points import load_entry_points
 
 STDIN: Final = "-"
 """Standard input on the command line."""
@@ -71,7 +71,7 @@ def _display_name(name: str) -> str:
 
 def load_types(options: argparse.Namespace) -> None:
     """Import the messages of installed packages; warn about broken ones."""
-    for broken in load_extensions():
+    for broken in load_entry_points():
         print_error(options, str(broken), "warning")
 
 

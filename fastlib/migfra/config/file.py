@@ -13,7 +13,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Problem, Report
 from fastlib.codec.rules import Positive, Rule
 from fastlib.message import topics
-from fastlib.message.extensions import load_extensions
+from fastlib.message.entry_points import load_entry_points
 from fastlib.migfra.errors import ConfigurationError
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
@@ -164,7 +164,7 @@ def check(text: str | bytes) -> Report:
     """
     broken = [
         Problem(code="extension", message=str(extension), severity="warning")
-        for extension in load_extensions()
+        for extension in load_entry_points()
     ]
     shape = shape_of(Configuration)
     report = dispatch.inspect(lambda node, context: shape, text, what="configuration")[0]

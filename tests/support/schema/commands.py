@@ -1,23 +1,18 @@
-"""Commands of fastlib in a process of their own: here other tests may have declared messages."""
+"""The commands of fastlib in a folder, without what other tests declare."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import contextlib
 
-ROOT = Path(__file__).parents[3]
+from tests.support.on_path import on_path
+from tests.support.shell import run
 
 
 def fastlib(*arguments, cwd, status=0, path=()):
-    """Runs `fastlib …`; `path` are folders with further modules. Gives what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fastlib", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path)))},
-    )
+    """Run `fastlib …` in a folder; `path` are folders with further modules. Return what it prints.
+
+    Relative entries of the path, such as the current folder, are not searched for modules.
+    """
+    with contextlib.chdir(cwd), on_path(*path):
+        done = run(*arguments)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -1,0 +1,131 @@
+"""Entry points: the modules of other packages that declare messages.
+
+A distribution names such a module in its `pyproject.toml`::
+
+    [project.entry-points."fastlib.messages"]
+    snapshots = "acme.snapshots"
+
+`load_entry_points` imports it. From then on its tasks are like fastlib's own.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .registry import REGISTRY
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+GROUP = "fastlib.messages"
+"""The group of entry points whose modules declare messages."""
+
+
+class BrokenEntryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry point that could not be loaded."""
+
+    distribution: str
+    """Name of the distribution that has it, with its version where that is known."""
+    entry_point: str
+    """The entry point as it is declared, such as `snapshots = acme.snapshots`."""
+    reason: str
+    """What went wrong, on one line."""
+
+    def __str__(self) -> str:
+        return f"{self.distribution}: the extension '{self.entry_point}' is broken: {self.reason}"
+
+
+def load_entry_points() -> list[BrokenEntryPoint]:
+    """Import every module that an entry point names, each once, and return the broken ones.
+
+    Never raises for an extension, whatever its import raises.
+    """
+    broken: list[BrokenEntryPoint] = []
+    loaded = REGISTRY.loaded_entry_points
+    for title, distribution in _distributions():
+        try:
+            points = [point for point in distribution.entry_points if point.group == GROUP]
+        except Exception as error:  # a file that is no list of entry points
+            failed = BrokenEntryPoint(
+                distribution=title, entry_point="entry_points.txt", reason=_reason(error)
+            )
+            broken.append(failed)
+            continue
+        for point in points:
+            declared = f"{point.name} = {point.value}"
+            if (title, declared) not in loaded:
+                reason = _load(point)
+                loaded[title, declared] = (
+                    BrokenEntryPoint(distribution=title, entry_point=declared, reason=reason)
+                    if reason
+                    else None
+                )
+            known = loaded[title, declared]
+            if known is not None:
+                broken.append(known)
+    return broken
+
+
+_VALUE = re.compile(r"\s*[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\]\s*)?")
+
+
+def _load(point: "EntryPoint") -> str | None:
+    """Imports what an entry point names; why that failed, if it did."""
+    if _VALUE.fullmatch(point.value) is None:
+        return "expected the name of a module"
+    try:
+        point.load()
+    except (Exception, SystemExit) as error:  # of somebody's module
+        return _reason(error)
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+# --- which distributions ------------------------------------------------------------------------
+
+
+def _distributions() -> Iterator[tuple[str, "Distribution"]]:
+    """Yield the name and the metadata of every installed distribution whose modules declare.
+
+    The first one on the path counts where several have the same name.
+    """
+    from importlib.metadata import distributions  # it takes long, and not every program needs it
+
+    before: list[Distribution] = []
+    for distribution in distributions():
+        if _mentions_group(distribution):
+            name = _name(distribution)
+            # To read a name takes long; most environments have no distribution that needs it.
+            if name is None or name not in map(_name, before):
+                yield _title(distribution), distribution
+        before.append(distribution)
+
+
+def _mentions_group(distribution: "Distribution") -> bool:
+    try:
+        return GROUP in (distribution.read_text("entry_points.txt") or "")
+    except UnicodeDecodeError:  # reading the entry points reports it
+        return True
+
+
+def _name(distribution: "Distribution") -> str | None:
+    """Return the normalized name, or None if the metadata has none."""
+    try:
+        name = distribution.metadata["Name"]
+    except Exception:  # missing or broken metadata raises many kinds of errors
+        return None
+    return re.sub(r"[-_.]+", "-", name).lower() if name else None
+
+
+def _title(distribution: "Distribution") -> str:
+    """Return the name and the version for people."""
+    if _name(distribution) is None:
+        return "a distribution without a name"
+    metadata = distribution.metadata
+    return f"{metadata['Name']} {metadata['Version']}"
