@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fastlib import MissingExtraError
 from fastlib.cli import main
+from fastlib.extras import MissingExtraError
 from fastlib.transport import (
     Communicator,
     EmbeddedBroker,

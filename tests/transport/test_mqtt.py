@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from fastlib import MissingExtraError
+from fastlib.extras import MissingExtraError
 from fastlib.transport import (
     ClientIdTakenError,
     ClosedError,
