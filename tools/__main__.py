@@ -22,15 +22,22 @@ Set up an environment with: tests/run --install-only
 """
 
 
-def main(arguments: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="./dev", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="./dev",
+        usage="./dev COMMAND [ARGS]",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (checks, tiers, mutation, environment):
         module.add_commands(commands)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    parser = make_parser()
     known, others = parser.parse_known_args(arguments)
     if others and not getattr(known, "takes_more", False):
         parser.error(f"unknown arguments: {' '.join(others)}")
