@@ -1,4 +1,4 @@
-"""What one scalar means to a field, and how one is written (PROTOCOL.md section 2).
+"""What one scalar means to a field, and how one is written (docs/reference/protocol.md, "Scalars").
 
 A reader goes by the field's type alone; YAML's own guesses never get a say. Writing is the
 opposite concern: a text that any YAML 1.1 or 1.2 reader would take for something else is quoted.

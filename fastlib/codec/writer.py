@@ -1,4 +1,6 @@
-"""The road out: the layout of fast-lib (PROTOCOL.md section 2), from plain trees and from structs.
+"""Writing: the layout of fast-lib, from plain trees and from structs.
+
+See docs/reference/protocol.md, "Text".
 
 `write_tree` writes any plain tree and is what the layout is defined by. For structs, a function is
 compiled for each struct and indentation that gives the same text without the tree;

@@ -1,4 +1,7 @@
-"""What agents and the scheduler say to each other (PROTOCOL.md section 5)."""
+"""Messages between agents and the scheduler.
+
+See docs/reference/protocol.md, "Agents and applications".
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal

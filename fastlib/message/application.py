@@ -1,4 +1,7 @@
-"""What applications say to the scheduler (PROTOCOL.md section 5)."""
+"""Messages of applications to the scheduler.
+
+See docs/reference/protocol.md, "Agents and applications".
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar

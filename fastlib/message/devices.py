@@ -1,4 +1,7 @@
-"""Devices that a domain is started with (PROTOCOL.md section 3, PCI)."""
+"""Devices that a domain is started with.
+
+See docs/reference/protocol.md, "PCI devices".
+"""
 
 import re
 from typing import Annotated, Self

@@ -1,4 +1,7 @@
-"""What the scheduler and the memory bandwidth monitor say to each other (PROTOCOL.md section 5)."""
+"""Messages between the scheduler and the memory bandwidth monitor.
+
+See docs/reference/protocol.md, "Memory bandwidth monitor".
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar

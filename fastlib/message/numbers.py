@@ -1,4 +1,4 @@
-"""The integers of the protocol (PROTOCOL.md section 2)."""
+"""The integers of the protocol (docs/reference/protocol.md, "Scalars")."""
 
 from collections.abc import Sequence
 from typing import Annotated

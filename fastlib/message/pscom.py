@@ -1,4 +1,7 @@
-"""What a migration daemon says to the pscom processes in a domain (PROTOCOL.md section 1)."""
+"""Requests of the migration daemon to the pscom processes in a domain.
+
+See docs/reference/protocol.md, "Topics".
+"""
 
 from typing import Annotated, Any, ClassVar, Literal
 

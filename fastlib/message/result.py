@@ -1,4 +1,7 @@
-"""Results: how each member of a task container ended (PROTOCOL.md section 4)."""
+"""Results: how each member of a task container ended.
+
+See docs/reference/protocol.md, "Results".
+"""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,7 @@
-"""The tasks of the protocol (PROTOCOL.md section 3)."""
+"""The tasks of the protocol.
+
+See docs/reference/protocol.md, "Tasks".
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal

@@ -1,4 +1,7 @@
-"""How long the parts of a task took (PROTOCOL.md section 4, time-measurement)."""
+"""Durations of the parts of a task.
+
+See docs/reference/protocol.md, "Time measurement".
+"""
 
 import re
 import time

@@ -1,7 +1,7 @@
 """Where messages travel: every topic, built from names and read back into them.
 
-PROTOCOL.md section 1. A topic is a template such as `fast/migfra/{host}/task`; building one fills
-the names in, a name left out becomes the wildcard `+` of a subscription.
+See docs/reference/protocol.md, "Topics". A topic is a template such as `fast/migfra/{host}/task`.
+Building one fills the names in. A name that is left out becomes the wildcard `+` of a subscription.
 """
 
 import re

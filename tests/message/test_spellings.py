@@ -137,7 +137,7 @@ def test_null_in_every_optional_field_of_a_task():
     assert [p.path for p in report.warnings] == ["id", "host", "parameter", "driver"]
 
 
-# --- spellings of PROTOCOL.md section 3 ---------------------------------------------------------
+# --- spellings of tasks ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_scheduler_may_be_named():
     assert ResultContainer.from_yaml(container.to_yaml()) == container
 
 
-# --- alternatives of PROTOCOL.md section 5 ------------------------------------------------------
+# --- spellings of agents and applications ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from fastlib import ValidationError
 from fastlib.message import topics
 from fastlib.message.topics import Match, Topic, check_name, from_template
 
-# PROTOCOL.md section 1.
+# docs/reference/protocol.md, "Topics"
 TOPICS = {
     "TASK": ({"host": "n1"}, "fast/migfra/n1/task", "fast/migfra/+/task"),
     "RESULT": ({"host": "n1"}, "fast/migfra/n1/result", "fast/migfra/+/result"),

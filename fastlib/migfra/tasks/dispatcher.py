@@ -1,8 +1,8 @@
 """Starts jobs in order, a bounded number at once, and the members of each together.
 
-PROTOCOL.md section 3: the members of a container start together. A member without
-`concurrent-execution` ends before the next one starts. A container without it ends before the next
-container starts.
+See docs/reference/protocol.md, "Keys of every member". The members of a container start together. A
+member without `concurrent-execution` ends before the next one starts. A container without it ends
+before the next container starts.
 """
 
 import asyncio

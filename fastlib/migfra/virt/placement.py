@@ -1,7 +1,7 @@
 """Where domains go: evacuation of a host, and the order of a swap, as pure functions.
 
-The rules are those of PROTOCOL.md sections 3 and 7. A host's capacity is its CPUs minus its active
-domains. Memory has to fit wherever it is known; overbooking is about CPUs alone.
+The rules are those of docs/reference/protocol.md, "evacuate node". A host's capacity is its CPUs
+minus its active domains. Memory has to fit wherever it is known; overbooking is about CPUs alone.
 """
 
 from collections.abc import Iterable, Sequence
