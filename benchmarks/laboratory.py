@@ -36,7 +36,7 @@ def check() -> None:
 
 @contextmanager
 def fleet() -> Iterator["Fleet"]:
-    """Two hosts, a daemon on each as it is without options, and a client outside.
+    """Bring up two hosts, a daemon without further options on each, and a client outside.
 
     Raises NoLaboratoryError.
     """
@@ -45,7 +45,7 @@ def fleet() -> Iterator["Fleet"]:
 
     with (
         tempfile.TemporaryDirectory() as directory,
-        Fleet(Path(directory), hosts=2, options="migration: peer-to-peer") as made,
+        Fleet(Path(directory), hosts=2, options={"migration": "peer-to-peer"}) as made,
     ):
         yield made
 

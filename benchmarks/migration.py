@@ -22,6 +22,7 @@ from .laboratory import Mover, NoLaboratoryError, fleet
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
     from tests.support.lab.fleet import Fleet
+    from tests.support.lab.guest import GuestOptions
 
 PATIENCE = 300.0
 """Seconds until a migration that does not end is given up."""
@@ -42,8 +43,8 @@ SWAP = 1.3
 EVACUATION = 2.0
 """How many times as fast as one after the other four have to be evacuated."""
 
-SMALL = {"memory": 96, "dirty": 4, "rate": 1}
-LARGE = {"memory": 384, "dirty": 128, "rate": 1}
+SMALL: "GuestOptions" = {"memory": 96, "dirty": 4, "rate": 1}
+LARGE: "GuestOptions" = {"memory": 384, "dirty": 128, "rate": 1}
 """Guests: MiB of memory, MiB of that they rewrite, and MiB a second that they do."""
 
 
@@ -113,7 +114,7 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
         movers = {host.name: Mover(host, stack) for host in made.lab.hosts}
         for part, prepare in _PREPARE.items():
             progress(f"{part}: starting the domains")
-            made.clear()
+            made.reset()
             ways = prepare(made, movers)
             if not outcome.seconds:
                 _there_and_back(ways, list(ways))  # warms all up
@@ -147,7 +148,7 @@ def _medians(samples: Mapping[str, list[float]]) -> str:
 
 
 def _one_domain(made: "Fleet", movers: Mapping[str, Mover]) -> dict[str, Way]:
-    made.running(HOSTS[0], "vm1", **SMALL)
+    made.run_guest(HOSTS[0], "vm1", **SMALL)
     return {
         OWN: _migrated(made.client, "vm1"),
         VIRSH: _moved(movers, "virsh", ["vm1"]),
@@ -157,8 +158,8 @@ def _one_domain(made: "Fleet", movers: Mapping[str, Mover]) -> dict[str, Way]:
 
 def _swap(made: "Fleet", movers: Mapping[str, Mover]) -> dict[str, Way]:
     """The smaller one is at the destination; it stays there while the larger is alone."""
-    made.running(HOSTS[0], "vm1", **LARGE)
-    made.running(HOSTS[1], "vm2", **SMALL)
+    made.run_guest(HOSTS[0], "vm1", **LARGE)
+    made.run_guest(HOSTS[1], "vm2", **SMALL)
 
     def by_virsh(source: str, destination: str) -> float:
         begin = time.perf_counter()
@@ -177,8 +178,7 @@ def _swap(made: "Fleet", movers: Mapping[str, Mover]) -> dict[str, Way]:
 
 def _evacuation(made: "Fleet", movers: Mapping[str, Mover]) -> dict[str, Way]:
     names = ["vm1", "vm2", "vm3", "vm4"]
-    for name in names:
-        made.running(HOSTS[0], name, **SMALL)
+    made.run_guests(HOSTS[0], names, **SMALL)
     one_by_one = [_migrated(made.client, name) for name in names]
 
     def evacuated(source: str, destination: str) -> float:

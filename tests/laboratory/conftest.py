@@ -1,60 +1,103 @@
-"""A laboratory of three hosts for the tests of a module, and one that a test brings up itself."""
+"""One fleet of three hosts for all tests of the laboratory; each test gets it without domains."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.lab.fixtures import laboratory, require
+from tests.support import end_of_run
+from tests.support.lab import Lab
+from tests.support.lab.fleet import SHORT_WAITS, Fleet
 
-lab = laboratory(hosts=3)
-
-
-@pytest.fixture
-def possible():
-    """Skips the test, with the reason, where there can be no laboratory."""
-    require()
+BOTH_MODES = ["peer-to-peer", "managed"]
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "both_ways(nightly): migrates from peer to peer, and managed"
+        "markers",
+        "both_modes(only_long): migrates peer-to-peer and managed; only with --long if so marked",
     )
 
 
-BOTH_WAYS = ["peer-to-peer", "managed"]
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let one worker run all tests of the laboratory, and one those of the emulated guest.
 
-
-def pytest_generate_tests(metafunc):
-    """Migrations go from peer to peer; what may end otherwise if managed is tried both ways.
-
-    Some of that only with --long, as each takes its time.
+    Two laboratories at once would have more to emulate than two cores can do in time.
     """
-    if "fleet" in metafunc.fixturenames:
-        marked = metafunc.definition.get_closest_marker("both_ways")
-        at_length = metafunc.config.getoption("--long")
-        both = marked is not None and (at_length or not marked.kwargs.get("nightly", False))
-        ways = BOTH_WAYS if both else BOTH_WAYS[:1]
-        metafunc.parametrize("fleet", ways, indirect=True, scope="module")
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            for name in ("laboratory", "guest"):
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.xdist_group(name))
 
 
-@pytest.fixture(scope="module")
-def fleet(request, tmp_path_factory) -> Iterator["object"]:
-    """Two hosts with daemons, for one way of migration."""
-    from tests.support.lab.fleet import fleet_of
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Migrate peer-to-peer, and a second time managed in tests whose end may depend on it.
 
-    directory = tmp_path_factory.mktemp("fleet")
-    shared = directory / "shared"
-    shared.mkdir()
-    options = f"migration: {request.param}, snapshot-directory: {shared}"
-    with fleet_of(directory, 2, options) as fleet:
-        fleet.mode = request.param
+    Some of these do so only with --long, because each takes its time. The order of the tests is
+    changed so that the daemons are restarted once for all managed migrations.
+    """
+    if "migration_mode" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("both_modes")
+        only_long = marker is not None and marker.kwargs.get("only_long", False)
+        is_long = metafunc.config.getoption("--long")
+        both = marker is not None and (is_long or not only_long)
+        modes = BOTH_MODES if both else BOTH_MODES[:1]
+        metafunc.parametrize("migration_mode", modes, scope="session")
+
+
+@pytest.fixture(scope="session")
+def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts with daemons, for all tests."""
+    with Fleet(tmp_path_factory.mktemp("fleet"), 3, SHORT_WAITS) as fleet:
         yield fleet
 
 
+@pytest.fixture(scope="session")
+def snapshot_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all hosts see."""
+    return tmp_path_factory.mktemp("snapshots")
+
+
 @pytest.fixture
-def clean(fleet):
-    """The fleet without any domains. Afterwards no task has been answered twice."""
-    fleet.clear()
-    yield fleet
-    fleet.clear()
-    fleet.answered_once()
+def daemon_options() -> dict[str, object]:
+    """Options of the daemons besides those of `fleet`; a module may override it."""
+    return {}
+
+
+@pytest.fixture
+def fleet(
+    session_fleet: Fleet,
+    migration_mode: str,
+    snapshot_directory: Path,
+    daemon_options: dict[str, object],
+) -> Iterator[Fleet]:
+    """The fleet without domains. Afterwards it is repaired, and each task has had one answer."""
+    session_fleet.reset_if_needed()
+    session_fleet.configure(
+        {
+            **SHORT_WAITS,
+            "migration": migration_mode,
+            "snapshot-directory": snapshot_directory,
+            **daemon_options,
+        }
+    )
+    session_fleet.observer.take()  # of tests that look at the hosts alone
+    yield session_fleet
+    session_fleet.reset()
+    session_fleet.assert_one_answer_each()
+
+
+@pytest.fixture
+def lab(session_fleet: Fleet) -> Iterator[Lab]:
+    """The hosts of the fleet without domains. Afterwards the fleet is repaired."""
+    session_fleet.reset_if_needed()
+    yield session_fleet.lab
+    session_fleet.reset()
+
+
+@pytest.fixture
+def add_figure(request: pytest.FixtureRequest) -> Callable[[object], None]:
+    """Print a measured figure at the end of the run."""
+    return lambda figure: end_of_run.add_figure(request.node, "migrations between hosts", figure)

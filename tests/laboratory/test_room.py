@@ -1,109 +1,97 @@
-"""Where neither host has memory to spare, which is made so by reserving all of it."""
+"""Swaps and migrations when no host has free memory, because the daemons reserve all of it."""
 
 import pytest
 
-from tests.support.lab.fleet import PATIENCE, error, fleet_of, success
+from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 
 pytestmark = pytest.mark.laboratory
 ALL = 1 << 39
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("full")
-    shared = directory / "shared"
-    shared.mkdir()
-    options = f"reserved-memory: {ALL}, snapshot-directory: {shared}"
-    with fleet_of(directory, 2, options) as fleet:
-        fleet.shared = shared
-        yield fleet
+"""KiB that the daemons reserve: more than any machine has."""
 
 
 @pytest.fixture
-def clean(full):
-    full.clear()
-    yield full
-    full.clear()
-    full.answered_once()
+def daemon_options():
+    return {"reserved-memory": ALL}
 
 
-def both(fleet):
-    """Two of one size, so that each has room where the other has been."""
-    fleet.running("hostA", "vm1")
-    fleet.running("hostB", "vm2")
+def run_both(fleet):
+    """Run two guests of one size: each has room in place of the other."""
+    fleet.run_guest("hostA", "vm1")
+    fleet.run_guest("hostB", "vm2")
 
 
-def test_no_room(clean):
-    clean.running("hostA", "vm1")
-    moved = clean.client.migrate("vm1", "hostA", "hostB").result(PATIENCE)
-    error(moved, "hostB has 0 KiB of memory free, vm1 needs 98304 KiB")
-    (result,) = clean.client.evacuate("hostA", ["hostB"]).result(PATIENCE)
-    error(result, "vm1 stays on hostA: hostB has 0 KiB free of 98304 KiB needed")
-    clean.check("vm1", "hostA")
+def test_migration_fails_when_destination_has_no_memory(fleet):
+    fleet.run_guest("hostA", "vm1")
+    moved = fleet.client.migrate("vm1", "hostA", "hostB").result(PATIENCE)
+    assert_error(moved, "hostB has 0 KiB of memory free, vm1 needs 98304 KiB")
+    (result,) = fleet.client.evacuate("hostA", ["hostB"]).result(PATIENCE)
+    assert_error(result, "vm1 stays on hostA: hostB has 0 KiB free of 98304 KiB needed")
+    fleet.assert_runs_only_on("vm1", "hostA")
 
 
-def test_swap_by_storage(clean):
-    both(clean)
-    swapped = clean.client.migrate(
+def test_swap_goes_through_storage_when_memory_is_short(fleet, snapshot_directory):
+    run_both(fleet)
+    swapped = fleet.client.migrate(
         "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", time_measurement=True
     ).result(PATIENCE)
-    success(swapped)
+    assert_success(swapped)
     assert {"suspend-vm2", "downtime-vm2", "migrate-vm1"} <= set(swapped.time_measurement.timings)
-    clean.check("vm1", "hostB")
-    clean.check("vm2", "hostA")
-    assert list(clean.shared.iterdir()) == []
-    assert set(clean.states()["hostB"]) == {"vm1"}
+    fleet.assert_runs_only_on("vm1", "hostB")
+    fleet.assert_runs_only_on("vm2", "hostA")
+    assert list(snapshot_directory.iterdir()) == []
+    assert set(fleet.domain_states()["hostB"]) == {"vm1"}
 
 
-def test_swap_by_storage_that_fails_restores_what_was_saved(clean):
-    both(clean)
-    handle = clean.client.migrate(
+def test_cancelled_swap_through_storage_restores_the_saved_domain(fleet, snapshot_directory):
+    run_both(fleet)
+    handle = fleet.client.migrate(
         "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=5
     )
-    clean.begun(handle)
-    assert clean.lab.running_on("vm2") == []
-    success(handle.cancel().result(PATIENCE))
-    error(handle.result(PATIENCE), "cancelled", "vm1 runs on hostA", "vm2 runs on hostB")
-    clean.check("vm1", "hostA")
-    clean.check("vm2", "hostB")
-    assert list(clean.shared.iterdir()) == []
+    fleet.wait_for_transfer(handle)
+    assert fleet.lab.running_on("vm2") == []
+    assert_success(handle.cancel().result(PATIENCE))
+    assert_error(handle.result(PATIENCE), "cancelled", "vm1 runs on hostA", "vm2 runs on hostB")
+    fleet.assert_runs_only_on("vm1", "hostA")
+    fleet.assert_runs_only_on("vm2", "hostB")
+    assert list(snapshot_directory.iterdir()) == []
 
 
-def test_a_swap_for_which_there_never_is_room(clean):
-    clean.running("hostA", "vm1", memory=128)
-    clean.running("hostB", "vm2", memory=96)
-    swapped = clean.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    error(swapped, "hostB has no room for vm1 even without vm2; nothing was swapped")
-    clean.check("vm1", "hostA")
-    clean.check("vm2", "hostB")
+def test_swap_is_refused_when_memory_never_suffices(fleet):
+    fleet.run_guest("hostA", "vm1", memory=128)
+    fleet.run_guest("hostB", "vm2", memory=96)
+    swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
+    assert_error(swapped, "hostB has no room for vm1 even without vm2; nothing was swapped")
+    fleet.assert_runs_only_on("vm1", "hostA")
+    fleet.assert_runs_only_on("vm2", "hostB")
 
 
-def test_a_file_that_is_there_already_is_left_alone(clean):
+def test_swap_keeps_an_existing_file_of_the_same_name(fleet, snapshot_directory):
     """It may be the only thing that is left of a domain."""
-    both(clean)
-    file = clean.shared / "vm2.save"
+    run_both(fleet)
+    file = snapshot_directory / "vm2.save"
     file.write_text("precious")
-    swapped = clean.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    error(swapped, "vm2 did not migrate to hostA: there is a file .*vm2.save already")
+    swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
+    assert_error(swapped, "vm2 did not migrate to hostA: there is a file .*vm2.save already")
     assert file.read_text() == "precious"
     file.unlink()
-    clean.check("vm1", "hostA")
-    clean.check("vm2", "hostB")
+    fleet.assert_runs_only_on("vm1", "hostA")
+    fleet.assert_runs_only_on("vm2", "hostB")
 
 
-def test_daemon_killed_while_one_is_on_storage(clean):
+def test_restarted_daemon_restores_the_domain_on_storage(fleet, snapshot_directory):
     """The other one moves on without the daemon; then the one on storage is restored."""
-    both(clean)
-    handle = clean.client.migrate(
+    run_both(fleet)
+    handle = fleet.client.migrate(
         "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=5
     )
-    clean.begun(handle)
-    daemon = clean.daemons["hostA"]
+    fleet.wait_for_transfer(handle)
+    daemon = fleet.daemons["hostA"]
     daemon.kill()
     daemon.start()
+    fleet.lift_bandwidth_limit("hostA", "vm1")
     result = handle.result(PATIENCE)
-    success(result)
+    assert_success(result)
     assert result.details == "found done after the daemon's restart"
-    clean.check("vm1", "hostB")
-    clean.check("vm2", "hostA")
-    assert list(clean.shared.iterdir()) == []
+    fleet.assert_runs_only_on("vm1", "hostB")
+    fleet.assert_runs_only_on("vm2", "hostA")
+    assert list(snapshot_directory.iterdir()) == []

@@ -13,20 +13,20 @@ with Lab(hosts=3) as lab:
 """
 
 from .errors import LabError
-from .guest import Beat, Guest
-from .host import Broker, Host, Place, Service
+from .guest import Guest, Heartbeat
+from .host import Broker, Container, Host, Service
 from .laboratory import Lab
-from .processes import Process
+from .process_table import Process
 from .requirements import missing
 
 __all__ = [
-    "Beat",
     "Broker",
+    "Container",
     "Guest",
+    "Heartbeat",
     "Host",
     "Lab",
     "LabError",
-    "Place",
     "Process",
     "Service",
     "missing",

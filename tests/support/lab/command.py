@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from . import image, places
+from . import image, layout
 from .errors import LabError
-from .host import Host, Place, Service
+from .host import Container, Host, Service
 from .laboratory import Lab
-from .processes import Process
+from .process_table import Process
 
 _EPILOG = """\
 HOST is hostA, hostB and so on, or `broker`, the place where mosquitto stands.
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--name", default="main", help="which laboratory (main)")
     whole.add_argument(
-        "--root", type=Path, help=f"folder of all laboratories ({places.default_root()})"
+        "--root", type=Path, help=f"folder of all laboratories ({layout.default_root()})"
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
@@ -76,8 +76,8 @@ def parser() -> argparse.ArgumentParser:
     guest.add_argument("--bios", action="store_true", help="without Linux, to start at once")
     console = command("console", _console, "the console of a guest, as it grows")
     console.add_argument("guest", metavar="GUEST")
-    on_host("cut", lambda o: _host(o).cut(), "cut a host's link")
-    on_host("mend", lambda o: _host(o).mend(), "mend it")
+    on_host("disconnect", lambda o: _host(o).disconnect(), "disconnect the link of a host")
+    on_host("reconnect", lambda o: _host(o).reconnect(), "connect it again")
     for name, text in {
         "kill": "kill a domain's QEMU or a daemon",
         "freeze": "stop it, or all of a host, without ending it",
@@ -94,9 +94,9 @@ def _lab(options: argparse.Namespace) -> Lab:
     return Lab.named(options.name, options.root)
 
 
-def _place(options: argparse.Namespace) -> Place:
+def _place(options: argparse.Namespace) -> Container:
     lab = _lab(options)
-    return lab.broker if options.host == places.BROKER else lab.host(options.host)
+    return lab.broker if options.host == layout.BROKER else lab.host(options.host)
 
 
 def _host(options: argparse.Namespace) -> Host:
@@ -118,20 +118,20 @@ def _down(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     lab = _lab(options)
-    runs = "runs" if lab.broker.mosquitto.runs else "does not run"
+    runs = "runs" if lab.broker.mosquitto.is_running else "does not run"
     print(f"broker  {lab.broker.address:<12} mosquitto {runs}; here it is {lab.broker}")
     for host in lab.hosts:
         print(f"{host.name:<7} {host.address:<12} {_state(host)}")
 
 
 def _state(host: Host) -> str:
-    if not host.up:
+    if not host.is_up:
         return "has died; `lab up` brings the laboratory up anew"
-    return f"{'linked' if host.linked else 'cut off'}; {_libvirt(host)}"
+    return f"{'connected' if host.is_connected else 'disconnected'}; {_libvirt(host)}"
 
 
 def _libvirt(host: Host) -> str:
-    if not host.libvirtd.runs:
+    if not host.libvirtd.is_running:
         return "libvirtd does not run"
     try:
         domains = host.domains(patience=3)
@@ -152,7 +152,7 @@ def _exec(options: argparse.Namespace) -> int:
     return _attend(_place(options), argv)
 
 
-def _attend(place: Place, argv: list[str]) -> int:
+def _attend(place: Container, argv: list[str]) -> int:
     """Run a program in the foreground; its exit status, 128 and more if a signal ended it."""
     process = place.popen(argv)
     # What the terminal sends, it sends to both; the program decides what it means.
@@ -178,7 +178,7 @@ def _define(options: argparse.Namespace) -> None:
 
 
 def _console(options: argparse.Namespace) -> None:
-    path = _lab(options).places.guests / f"{options.guest}.log"
+    path = _lab(options).layout.guests / f"{options.guest}.log"
     if not path.exists():
         raise LabError(f"no guest {options.guest} has written anything")
     os.execvp("tail", ["tail", "-n", "+1", "-F", str(path)])
@@ -186,7 +186,7 @@ def _console(options: argparse.Namespace) -> None:
 
 def _fault(fault: str, options: argparse.Namespace) -> None:
     place = _place(options)
-    target: Place | Service | Process = place
+    target: Container | Service | Process = place
     if options.what in _SERVICES:
         target = _service(place, options.what)
     elif options.what is not None:
@@ -204,7 +204,7 @@ def _start(options: argparse.Namespace) -> None:
 _SERVICES = ("libvirtd", "mosquitto")
 
 
-def _service(place: Place, name: str) -> Service:
+def _service(place: Container, name: str) -> Service:
     found = getattr(place, name, None)
     if not isinstance(found, Service):
         raise LabError(f"no {name} on {place.name}")

@@ -109,7 +109,7 @@ static uint64_t look_at_all(struct tally *tally, uint64_t *memory, uint64_t page
     }
     tally->passes++;
     uint64_t now = own_time(), pause = 10 * (now - begin);
-    return now + (pause > SECOND ? pause : SECOND);
+    return now + (pause > SECOND / 4 ? pause : SECOND / 4);
 }
 
 static void load_memory(struct tally *tally, long dirty, long rate) {

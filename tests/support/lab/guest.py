@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from os import SEEK_END
 from pathlib import Path
+from typing import TypedDict
 
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
@@ -49,13 +50,23 @@ _BIOS = """\
 </domain>
 """
 _COMMAND_LINE = (
-    "console=ttyS0 quiet panic=1 nokaslr mitigations=off clocksource=acpi_pm 8250.nr_uarts=1 "
+    "console=ttyS0 quiet panic=1 nokaslr mitigations=off cryptomgr.notests clocksource=acpi_pm "
+    "8250.nr_uarts=1 "
     "dirty={dirty} rate={rate}"
 )
 
 
+class GuestOptions(TypedDict, total=False):
+    """The size and the load of a guest with Linux; see `Lab.define_guest`."""
+
+    memory: int
+    vcpus: int
+    dirty: int
+    rate: int
+
+
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """A line of a guest's console; a guest writes four a second. Times are in seconds.
 
     A guest notices that it was stopped by its hardware's clock, which goes on meanwhile and which
@@ -81,7 +92,8 @@ class Beat:
 
 
 _LINE = re.compile(
-    r"^beat " + " ".join(rf"{field.name}=([\d.]+)" for field in fields(Beat)) + "$", re.MULTILINE
+    r"^beat " + " ".join(rf"{field.name}=([\d.]+)" for field in fields(Heartbeat)) + "$",
+    re.MULTILINE,
 )
 _TAIL = 8192
 """Bytes of a console in which the last beat stands, if there is one."""
@@ -96,29 +108,31 @@ class Guest:
     console: Path
 
     @property
-    def beats(self) -> list[Beat]:
+    def heartbeats(self) -> list[Heartbeat]:
         """All that it wrote; a guest that only has a BIOS writes nothing."""
         return self._read(0)
 
-    def await_beat(self, after: Beat | None = None, patience: float = 2 * WAIT_LIMIT) -> Beat:
+    def wait_for_heartbeat(
+        self, after: Heartbeat | None = None, patience: float = 2 * WAIT_LIMIT
+    ) -> Heartbeat:
         """The last beat, once there is one after `after`. Raises LabError if none comes."""
         return self._await(lambda beat: after is None or beat.count > after.count, patience)
 
-    def longest_pause(self, since: Beat) -> float:
+    def longest_pause(self, since: Heartbeat) -> float:
         """The longest pause (s) since that beat, as the guest measured it.
 
         Waits until the guest has measured what was until now, and raises LabError if it does not.
         """
-        now = self.await_beat(since)
+        now = self.wait_for_heartbeat(since)
         last = self._await(lambda beat: beat.measured > now.uptime, 2 * WAIT_LIMIT)
         return max(
             beat.pause
-            for beat in self.beats
+            for beat in self.heartbeats
             if beat.measured > since.uptime and beat.count <= last.count
         )
 
-    def _await(self, condition: Callable[[Beat], bool], patience: float) -> Beat:
-        def last() -> Beat | None:
+    def _await(self, condition: Callable[[Heartbeat], bool], patience: float) -> Heartbeat:
+        def last() -> Heartbeat | None:
             beats = self._read(_TAIL)
             return beats[-1] if beats and condition(beats[-1]) else None
 
@@ -126,7 +140,7 @@ class Guest:
             last, f"a beat of guest {self.name} in {self.console}", patience, error=LabError
         )
 
-    def _read(self, tail: int) -> list[Beat]:
+    def _read(self, tail: int) -> list[Heartbeat]:
         """The beats in the last `tail` bytes of the console; all for 0."""
         try:
             with self.console.open("rb") as file:
@@ -138,10 +152,10 @@ class Guest:
         return [_beat(*found.groups()) for found in _LINE.finditer(text)]
 
 
-def _beat(*values: str) -> Beat:
+def _beat(*values: str) -> Heartbeat:
     count, *times, passes, faults, memory, cpus = values
     uptime, measured, pause, longest = map(float, times)
-    return Beat(
+    return Heartbeat(
         *(int(count), uptime, measured, pause, longest),
         *(int(passes), int(faults), int(memory), int(cpus)),
     )

@@ -10,38 +10,38 @@ from typing import Any
 
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
-from . import namespaces, processes
+from . import namespaces, process_table
 from .errors import LabError
-from .places import BROKER, BROKER_ADDRESS, BROKER_PORT, Places, address
-from .processes import Process
+from .layout import BROKER, BROKER_ADDRESS, BROKER_PORT, Layout, address
+from .process_table import Process
 
 
-class Place:
+class Container:
     """Somewhere in a laboratory where programs can be run; `name` and `address` are known there."""
 
     def __init__(
         self,
-        places: Places,
+        layout: Layout,
         name: str,
         address: str,
-        started: Callable[[subprocess.Popen[Any]], None],
+        register_child: Callable[[subprocess.Popen[Any]], None],
     ) -> None:
         self.name = name
         self.address = address
-        self._places = places
-        self._started = started
+        self._layout = layout
+        self._register_child = register_child
 
     @property
-    def first(self) -> Process:
+    def init_process(self) -> Process:
         """The first process there. Raises LabError if the place is not up."""
-        found = processes.first_of_namespace(*self._command)
+        found = process_table.find_init(*self._command)
         if found is None:
-            raise LabError(f"{self.name} of the laboratory {self._places.name} is not up")
+            raise LabError(f"{self.name} of the laboratory {self._layout.name} is not up")
         return found
 
     @property
-    def up(self) -> bool:
-        return processes.first_of_namespace(*self._command) is not None
+    def is_up(self) -> bool:
+        return process_table.find_init(*self._command) is not None
 
     def popen(
         self,
@@ -52,8 +52,8 @@ class Place:
         **options: Any,
     ) -> subprocess.Popen[Any]:
         """Start a program there, as a child of this process; `options` are those of `Popen`."""
-        process = namespaces.popen(self.first.pid, argv, env=env, cwd=cwd, **options)
-        self._started(process)
+        process = namespaces.popen(self.init_process.pid, argv, env=env, cwd=cwd, **options)
+        self._register_child(process)
         return process
 
     def run(
@@ -91,7 +91,7 @@ class Place:
     @property
     def processes(self) -> list[Process]:
         """All that run there."""
-        return processes.together_with(self.first)
+        return process_table.in_namespace_of(self.init_process)
 
     def freeze(self) -> None:
         """Stop all programs there, as on a machine that hangs; its kernel still answers pings."""
@@ -104,22 +104,22 @@ class Place:
 
     @property
     def _command(self) -> tuple[str, ...]:
-        return ("tests.support.lab.inside.host", str(self._places.directory), self.name)
+        return ("tests.support.lab.inside.host", str(self._layout.directory), self.name)
 
 
-class Host(Place):
+class Host(Container):
     """A host with a libvirtd of its own."""
 
     def __init__(
-        self, places: Places, name: str, started: Callable[[subprocess.Popen[Any]], None]
+        self, layout: Layout, name: str, register_child: Callable[[subprocess.Popen[Any]], None]
     ) -> None:
-        super().__init__(places, name, address(name), started)
-        self._switch = Broker(places, 0, started)
+        super().__init__(layout, name, address(name), register_child)
+        self._switch = Broker(layout, 0, register_child)
 
     @property
     def uri(self) -> str:
         """The URI by which this host's libvirt is reached from outside the laboratory."""
-        return f"qemu:///system?socket={self._places.socket(self.name)}"
+        return f"qemu:///system?socket={self._layout.socket(self.name)}"
 
     def virsh(self, *arguments: object) -> str:
         """What `virsh`, run on this host, prints. Raises LabError with what it says."""
@@ -149,7 +149,7 @@ class Host(Place):
 
     @property
     def libvirtd(self) -> "Service":
-        return Service(self, "libvirtd", lambda: self._places.socket(self.name).exists())
+        return Service(self, "libvirtd", lambda: self._layout.socket(self.name).exists())
 
     def qemu(self, domain: str) -> Process:
         """The QEMU process of a domain. Raises LabError if there is none on this host."""
@@ -158,15 +158,15 @@ class Host(Place):
                 return process
         raise LabError(f"no QEMU of domain {domain} on {self.name}")
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """Cut the link: from now on, nothing comes through, and nobody is told."""
         self._link("down")
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         self._link("up")
 
     @property
-    def linked(self) -> bool:
+    def is_connected(self) -> bool:
         shown = self._switch.run(["ip", "-oneline", "link", "show", "dev", self.name]).stdout
         return ",UP" in shown.partition(">")[0]
 
@@ -174,16 +174,16 @@ class Host(Place):
         self._switch.run(["ip", "link", "set", self.name, state])
 
 
-class Broker(Place):
+class Broker(Container):
     """The mosquitto of a laboratory; programs that are run here stand beside it, at the bridge."""
 
     def __init__(
         self,
-        places: Places,
+        layout: Layout,
         port: int,
-        started: Callable[[subprocess.Popen[Any]], None],
+        register_child: Callable[[subprocess.Popen[Any]], None],
     ) -> None:
-        super().__init__(places, BROKER, BROKER_ADDRESS, started)
+        super().__init__(layout, BROKER, BROKER_ADDRESS, register_child)
         self.port = port
         """On this machine's 127.0.0.1; inside, it is the host `broker` and 1883."""
 
@@ -205,14 +205,14 @@ class Broker(Place):
 
     @property
     def _command(self) -> tuple[str, ...]:
-        return ("tests.support.lab.inside.switch", str(self._places.directory))
+        return ("tests.support.lab.inside.switch", str(self._layout.directory))
 
 
 @dataclass(frozen=True)
 class Service:
     """A daemon of a place: killed, frozen, started again."""
 
-    place: Place
+    place: Container
     program: str
     answers: Callable[[], bool]
 
@@ -224,7 +224,7 @@ class Service:
         return None
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         return self.process is not None
 
     def kill(self) -> None:
@@ -239,9 +239,9 @@ class Service:
 
     def start(self) -> None:
         """Start it unless it runs, and wait until it can be talked to."""
-        self.place.first.send(Signals.SIGUSR1)
+        self.place.init_process.send(Signals.SIGUSR1)
         wait_until(
-            lambda: self.runs and self.answers(),
+            lambda: self.is_running and self.answers(),
             f"{self.program} on {self.place.name}",
             error=LabError,
         )

@@ -17,11 +17,11 @@ from typing import Any, Self
 
 from tests.support.waiting import WAIT_LIMIT
 
-from . import guest, image, keys, namespaces, places, processes, requirements
+from . import guest, image, keys, layout, namespaces, process_table, requirements
 from .errors import LabError
 from .guest import Guest
 from .host import Broker, Host
-from .places import Places
+from .layout import Layout
 
 _ROOT = Path(__file__).resolve().parents[3]
 _NAMESPACES = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -39,12 +39,12 @@ class Lab:
     def __init__(
         self, hosts: int = 2, *, name: str | None = None, root: Path | None = None
     ) -> None:
-        self._names = places.host_names(hosts)
-        self.places = Places(root or places.default_root(), name or places.unique_name())
+        self._names = layout.host_names(hosts)
+        self.layout = Layout(root or layout.default_root(), name or layout.unique_name())
         self._relay = 0
-        self._lifeline: int | None = None
+        self._owner_pipe: int | None = None
         self._children: list[subprocess.Popen[Any]] = []
-        self._bookkeeping = threading.Lock()
+        self._children_lock = threading.Lock()
 
     @classmethod
     def named(cls, name: str, root: Path | None = None) -> Self:
@@ -53,13 +53,13 @@ class Lab:
         Raises LabError if there is none.
         """
         lab = cls(name=name, root=root)
-        if not (lab._read() and lab.places.ready.exists() and lab.broker.up):
+        if not (lab._read() and lab.layout.ready.exists() and lab.broker.is_up):
             raise LabError(f"the laboratory {name} is not up: lab up")
         return lab
 
     @property
     def name(self) -> str:
-        return self.places.name
+        return self.layout.name
 
     @property
     def hosts(self) -> list[Host]:
@@ -69,12 +69,12 @@ class Lab:
         """Raises LabError if there is no host of this name."""
         if name not in self._names:
             raise LabError(f"no host {name}; there are {', '.join(self._names)}")
-        return Host(self.places, name, self._started)
+        return Host(self.layout, name, self._register_child)
 
     @property
     def broker(self) -> Broker:
         """Its text is its address for programs on this machine."""
-        return Broker(self.places, self._relay, self._started)
+        return Broker(self.layout, self._relay, self._register_child)
 
     def define_guest(
         self,
@@ -94,7 +94,7 @@ class Lab:
         needs 1 MiB; it starts at once. Raises LabError for a name or a size that will not do.
         """
         guest.check(name, memory, dirty, rate, bios)
-        folder = self.places.guests
+        folder = self.layout.guests
         if bios:
             made = guest.bios(name, folder, memory=memory, vcpus=vcpus)
         else:
@@ -118,7 +118,11 @@ class Lab:
     @property
     def is_up(self) -> bool:
         """Whether it is up, in whole."""
-        return self.places.ready.exists() and self.broker.up and all(host.up for host in self.hosts)
+        return (
+            self.layout.ready.exists()
+            and self.broker.is_up
+            and all(host.is_up for host in self.hosts)
+        )
 
     def up(self) -> None:
         """Bring it up; what is left of one of this name that is not whole is cleared away before.
@@ -133,8 +137,8 @@ class Lab:
         """End everything in it, and remove its folder; nothing happens if there is nothing."""
         with self._locked():
             self._clear()
-            if places.is_unique(self.name):
-                self.places.lock.unlink()
+            if layout.is_unique(self.name):
+                self.layout.lock.unlink()
 
     def __enter__(self) -> Self:
         self._up(owned=True)
@@ -146,7 +150,7 @@ class Lab:
     def _up(self, owned: bool) -> None:
         if absent := requirements.missing():
             raise LabError("no laboratory on this machine: " + "; ".join(absent))
-        self._sweep()
+        self._remove_abandoned()
         with self._locked():
             wanted = self._names
             if self._read() and self.is_up:
@@ -167,21 +171,21 @@ class Lab:
 
     def _start_daemons(self) -> None:
         for service in [self.broker.mosquitto, *(host.libvirtd for host in self.hosts)]:
-            if not service.runs:
+            if not service.is_running:
                 service.start()
 
-    def _sweep(self) -> None:
+    def _remove_abandoned(self) -> None:
         """Remove the folders of laboratories that have ended with their owners."""
-        for name in places.unique_names(self.places.root):
-            lab = type(self)(name=name, root=self.places.root)
-            if name != self.name and not lab.broker.up:
+        for name in layout.unique_names(self.layout.root):
+            lab = type(self)(name=name, root=self.layout.root)
+            if name != self.name and not lab.broker.is_up:
                 with suppress(BlockingIOError), lab._locked(wait=False):
-                    if not lab.broker.up:
+                    if not lab.broker.is_up:
                         lab._clear()
-                        lab.places.lock.unlink()
+                        lab.layout.lock.unlink()
 
     def _start(self, owned: bool) -> None:
-        directory = self.places.directory
+        directory = self.layout.directory
         directory.mkdir(mode=0o700)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self._relay = listening.getsockname()[1]
@@ -191,56 +195,56 @@ class Lab:
                 "relay": listening.fileno(),
                 "port": self._relay,
             }
-            self.places.settings.write_text(json.dumps(settings))
-            self.places.logs.mkdir()
-            self.places.guests.mkdir()
+            self.layout.settings.write_text(json.dumps(settings))
+            self.layout.logs.mkdir()
+            self.layout.guests.mkdir()
             for name in self._names:
-                self.places.runtime(name).mkdir(parents=True)
-            keys.make(self.places.keys, self._names)
+                self.layout.runtime(name).mkdir(parents=True)
+            keys.make(self.layout.keys, self._names)
             self._await_ready(self._spawn(listening.fileno(), owned))
-        self.places.ready.touch()
+        self.layout.ready.touch()
 
     def _spawn(self, relay: int, owned: bool) -> int:
         """Start the first process; the descriptor by which it reports."""
-        lifeline, report, to_report = -1, *os.pipe()
+        owner_pipe, report, to_report = -1, *os.pipe()
         if owned:
-            lifeline, self._lifeline = os.pipe()
+            owner_pipe, self._owner_pipe = os.pipe()
         environment = namespaces.environment({"PYTHONPATH": str(_ROOT)})
         command = ["unshare", *_NAMESPACES, sys.executable, "-m", "tests.support.lab.inside.switch"]
-        with (self.places.logs / "switch.log").open("wb") as log:
+        with (self.layout.logs / "switch.log").open("wb") as log:
             process = subprocess.Popen(
-                [*command, str(self.places.directory)],
-                stdin=lifeline if owned else subprocess.DEVNULL,
+                [*command, str(self.layout.directory)],
+                stdin=owner_pipe if owned else subprocess.DEVNULL,
                 stdout=to_report,
                 stderr=log,
                 env=environment,
                 pass_fds=[relay],
                 start_new_session=True,
             )
-        self._started(process)
+        self._register_child(process)
         os.close(to_report)
         if owned:
-            os.close(lifeline)
+            os.close(owner_pipe)
         return report
 
     def _await_ready(self, report: int) -> None:
         with os.fdopen(report) as lines:
             if not select.select([lines], [], [], 2 * WAIT_LIMIT)[0]:
-                raise LabError(f"not up after {2 * WAIT_LIMIT:g} s\n{self._said()}")
+                raise LabError(f"not up after {2 * WAIT_LIMIT:g} s\n{self._log_excerpt()}")
             if (said := lines.readline().strip()) != "ready":
-                raise LabError(f"{said or 'the first process ended'}\n{self._said()}")
+                raise LabError(f"{said or 'the first process ended'}\n{self._log_excerpt()}")
 
-    def _said(self) -> str:
+    def _log_excerpt(self) -> str:
         """The end of what was logged."""
-        logs = sorted(self.places.logs.glob("*.log"))
+        logs = sorted(self.layout.logs.glob("*.log"))
         texts = {path.name: path.read_text(errors="replace")[-1000:].strip() for path in logs}
         return "\n".join(f"--- {name}\n{text}" for name, text in texts.items() if text)
 
     def _clear(self) -> None:
         self._end()
-        directory = self.places.directory
+        directory = self.layout.directory
         if directory.exists():
-            if not self.places.settings.exists() and any(directory.iterdir()):
+            if not self.layout.settings.exists() and any(directory.iterdir()):
                 raise LabError(
                     f"{directory} is no laboratory's, as lab.json is not there; it is left alone: "
                     "remove it, or choose another name or root"
@@ -249,8 +253,8 @@ class Lab:
 
     def _end(self) -> None:
         """Kill the first process; the kernel kills all others, and the namespaces end with them."""
-        first = processes.first_of_namespace(
-            "tests.support.lab.inside.switch", str(self.places.directory)
+        first = process_table.find_init(
+            "tests.support.lab.inside.switch", str(self.layout.directory)
         )
         if first is not None:
             first.send(signal.SIGKILL)
@@ -259,18 +263,18 @@ class Lab:
             child.wait(WAIT_LIMIT)
         if first is not None:
             first.kill()
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        if self._owner_pipe is not None:
+            os.close(self._owner_pipe)
+            self._owner_pipe = None
 
-    def _started(self, process: subprocess.Popen[Any]) -> None:
-        with self._bookkeeping:
+    def _register_child(self, process: subprocess.Popen[Any]) -> None:
+        with self._children_lock:
             self._children = [*(child for child in self._children if child.poll() is None), process]
 
     def _read(self) -> bool:
         """Take over what is known of the one that was brought up; False if there is none."""
         try:
-            settings = json.loads(self.places.settings.read_text())
+            settings = json.loads(self.layout.settings.read_text())
         except (FileNotFoundError, ValueError):
             return False
         self._names = settings["hosts"]
@@ -280,10 +284,10 @@ class Lab:
     @contextmanager
     def _locked(self, *, wait: bool = True) -> Iterator[None]:
         """Raises BlockingIOError if another has the lock, unless told to wait for it."""
-        root = self.places.root
+        root = self.layout.root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if root.stat().st_uid != os.geteuid():
             raise LabError(f"{root} is somebody else's; choose another by --root")
-        with self.places.lock.open("w") as lock:
+        with self.layout.lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

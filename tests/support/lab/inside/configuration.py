@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from tests.support.lab.places import BROKER, BROKER_ADDRESS, address
+from tests.support.lab.layout import BROKER, BROKER_ADDRESS, address
 
 # libvirt gives a silent peer up after interval x (count + 1); by itself it would be 30 s.
 _KEEPALIVE = """\

@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 
 from tests.support.lab.errors import LabError
-from tests.support.lab.places import Places
+from tests.support.lab.layout import Layout
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
 from . import configuration
@@ -27,19 +27,19 @@ _NOTIFY = "/run/notify"
 def main(directory: str, name: str) -> None:
     block_signals()
     state = Path(directory)
-    places = Places(state.parent, state.name)
+    layout = Layout(state.parent, state.name)
     socket.sethostname(name)
     begin_empty(state)
     make_private(state)
     Path("/run/libvirt").mkdir()
-    bind(places.runtime(name), Path("/run/libvirt"))
-    _write_files(places, name)
+    bind(layout.runtime(name), Path("/run/libvirt"))
+    _write_files(layout, name)
     libvirtd = Service(
         ["libvirtd", "--listen", "--config", "/etc/libvirt/libvirtd.conf"],
-        places.logs / f"{name}-libvirtd.log",
+        layout.logs / f"{name}-libvirtd.log",
         {"NOTIFY_SOCKET": _NOTIFY},
     )
-    sshd = Service(["/usr/sbin/sshd", "-D", "-e"], places.logs / f"{name}-sshd.log")
+    sshd = Service(["/usr/sbin/sshd", "-D", "-e"], layout.logs / f"{name}-sshd.log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         notifications.bind(_NOTIFY)
         sshd.start()
@@ -68,16 +68,16 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _write_files(places: Places, name: str) -> None:
+def _write_files(layout: Layout, name: str) -> None:
     etc = Path("/etc")
-    keys = places.keys
-    hosts = [path.name for path in sorted((places.directory / "run").iterdir())]
+    keys = layout.keys
+    hosts = [path.name for path in sorted((layout.directory / "run").iterdir())]
     _put(etc / "hostname", f"{name}\n")
     _put(etc / "hosts", configuration.hosts(hosts))
     _accounts(etc)
     _put(
         etc / "libvirt/libvirtd.conf",
-        configuration.libvirtd(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{places.directory}"), name),
+        configuration.libvirtd(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{layout.directory}"), name),
     )
     _put(etc / "libvirt/qemu.conf", configuration.QEMU)
     pki = etc / "pki"

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.support.lab.places import BROKER, BROKER_ADDRESS, BROKER_PORT, Places, address
+from tests.support.lab.layout import BROKER, BROKER_ADDRESS, BROKER_PORT, Layout, address
 
 from . import configuration
 from .mounts import begin_empty, bind
@@ -23,8 +23,8 @@ _NAMESPACES = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-p
 def main(directory: str) -> None:
     block_signals()
     state = Path(directory)
-    places = Places(state.parent, state.name)
-    settings = json.loads(places.settings.read_text())
+    layout = Layout(state.parent, state.name)
+    settings = json.loads(layout.settings.read_text())
     if settings["owned"]:
         threading.Thread(target=_end_with_owner, daemon=True).start()
     hosts: list[str] = settings["hosts"]
@@ -33,15 +33,15 @@ def main(directory: str) -> None:
     names.write_text(configuration.hosts(hosts))
     bind(names, Path("/etc/hosts"))
     _wire(hosts)
-    services = [_broker(places), _relay(places, settings["relay"])]
+    services = [_broker(layout), _relay(layout, settings["relay"])]
     for service in services:
         service.start()
-    reports = [(host, _start(places, host)) for host in hosts]
+    reports = [(host, _start(layout, host)) for host in hosts]
     for host, report in reports:
         with os.fdopen(report) as lines:
             said = lines.readline().strip()
         if said != "ready":
-            reason = said or f"it ended; {places.logs / host}.log may say why"
+            reason = said or f"it ended; {layout.logs / host}.log may say why"
             print(f"{host} does not start: {reason}", flush=True)
             return
     print("ready", flush=True)
@@ -84,26 +84,26 @@ def _ip(lines: list[str], *options: str) -> None:
     subprocess.run(["ip", *options, "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
 
-def _start(places: Places, host: str) -> int:
+def _start(layout: Layout, host: str) -> int:
     """Start the first process of a host; the descriptor from which its report is read."""
     ours, theirs = os.pipe()
     command = ["nsenter", f"--net=/run/netns/{host}", "unshare", *_NAMESPACES]
-    command += [sys.executable, "-m", "tests.support.lab.inside.host", str(places.directory), host]
-    spawn(command, places.logs / f"{host}.log", stdout=theirs)
+    command += [sys.executable, "-m", "tests.support.lab.inside.host", str(layout.directory), host]
+    spawn(command, layout.logs / f"{host}.log", stdout=theirs)
     os.close(theirs)
     return ours
 
 
-def _broker(places: Places) -> Service:
+def _broker(layout: Layout) -> Service:
     path = Path("/run/mosquitto.conf")
-    path.write_text(configuration.mosquitto(BROKER_PORT, str(places.logs / f"{BROKER}.log")))
-    return Service(["mosquitto", "-c", str(path)], places.logs / f"{BROKER}.log")
+    path.write_text(configuration.mosquitto(BROKER_PORT, str(layout.logs / f"{BROKER}.log")))
+    return Service(["mosquitto", "-c", str(path)], layout.logs / f"{BROKER}.log")
 
 
-def _relay(places: Places, listening: int) -> Service:
+def _relay(layout: Layout, listening: int) -> Service:
     os.set_inheritable(listening, True)
     command = [sys.executable, "-m", "tests.support.lab.inside.relay", str(listening)]
-    return Service([*command, BROKER_ADDRESS, str(BROKER_PORT)], places.logs / "relay.log")
+    return Service([*command, BROKER_ADDRESS, str(BROKER_PORT)], layout.logs / "relay.log")
 
 
 if __name__ == "__main__":

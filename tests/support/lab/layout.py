@@ -60,7 +60,7 @@ def address(host: str) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class Layout:
     """The files of one laboratory. Raises LabError for a name or a root that will not do."""
 
     root: Path

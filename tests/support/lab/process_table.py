@@ -18,13 +18,13 @@ class Process:
     """A process, by its id and the moment when it began, in ticks of the kernel."""
 
     pid: int
-    began: int
+    start_time: int
     argv: tuple[str, ...]
 
     @property
-    def runs(self) -> bool:
-        found = look(self.pid)
-        return found is not None and found.began == self.began
+    def is_running(self) -> bool:
+        found = find(self.pid)
+        return found is not None and found.start_time == self.start_time
 
     def send(self, number: signal.Signals) -> None:
         """Do nothing if it has ended by now."""
@@ -61,10 +61,10 @@ class Process:
             yield None
             return
         with closing(os.fdopen(handle, "rb", buffering=0)):
-            yield handle if self.runs else None
+            yield handle if self.is_running else None
 
 
-def look(pid: int) -> Process | None:
+def find(pid: int) -> Process | None:
     """What runs under this id now; None for nothing, and for a process that has ended."""
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -77,16 +77,16 @@ def look(pid: int) -> Process | None:
     return Process(pid, int(fields[19]), tuple(os.fsdecode(argv).split("\0")[:-1]))
 
 
-def every() -> Iterator[Process]:
+def all_processes() -> Iterator[Process]:
     """All that run."""
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and (found := look(int(entry))):
+        if entry.isdigit() and (found := find(int(entry))):
             yield found
 
 
-def first_of_namespace(*ending: str) -> Process | None:
+def find_init(*ending: str) -> Process | None:
     """The first process of a PID namespace whose command line ends like this."""
-    for process in every():
+    for process in all_processes():
         if process.argv[-len(ending) :] == ending and _innermost_id(process.pid) == 1:
             return process
     return None
@@ -100,10 +100,12 @@ def namespace_of(pid: int) -> str | None:
         return None
 
 
-def together_with(first: Process) -> list[Process]:
+def in_namespace_of(first: Process) -> list[Process]:
     """All that run in the same PID namespace."""
     namespace = namespace_of(first.pid)
-    return [p for p in every() if namespace is not None and namespace_of(p.pid) == namespace]
+    return [
+        p for p in all_processes() if namespace is not None and namespace_of(p.pid) == namespace
+    ]
 
 
 def _innermost_id(pid: int) -> int | None:

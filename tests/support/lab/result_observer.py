@@ -1,0 +1,45 @@
+"""Record all results that daemons send, whoever asked for them."""
+
+import threading
+from typing import Self
+
+from fastlib.client import MigfraClient
+
+_END_LIMIT = 60.0  # seconds
+
+
+class ResultObserver:
+    """Collects results by the id of their task; a context manager."""
+
+    def __init__(self, broker: object) -> None:
+        self._client = MigfraClient.connect(f"mqtt://{broker}")
+        self._watch = self._client.watch()
+        self._lock = threading.Lock()
+        self._seen: dict[str, list[object]] = {}
+        self._thread = threading.Thread(target=self._record)
+        self._thread.start()
+
+    def _record(self) -> None:
+        for observed in self._watch:
+            id = getattr(observed.message, "id", None)
+            if id is not None:
+                with self._lock:
+                    self._seen.setdefault(id, []).append(observed.message)
+
+    def has_seen(self, id: str) -> bool:
+        """Return whether a result with that id has come."""
+        with self._lock:
+            return id in self._seen
+
+    def take(self) -> dict[str, list[object]]:
+        """Return the results since the last call, by id."""
+        with self._lock:
+            taken, self._seen = self._seen, {}
+        return taken
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._thread.join(_END_LIMIT)
