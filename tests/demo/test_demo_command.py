@@ -203,7 +203,7 @@ def test_wrong_usage_is_reported(arguments, words):
 
 
 def test_demo_of_20_hosts():
-    done = run("demo", *FAST, "--hosts", "20", "--vms", "200")
+    done = run("demo", "--hosts", "20", "--vms", "200")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 hosts are evacuated under load" in done.stdout
     assert "query: each of 200 VMs is on exactly one host" in done.stdout
