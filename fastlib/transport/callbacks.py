@@ -55,9 +55,7 @@ class CallbackThread:
         deadline = time.monotonic() + timeout
         with self._idle:
             while self._left > inside and (rest := deadline - time.monotonic()) > 0:
-                if (
-                    inside
-                ):  # a callback calls `close`: the calls behind it cannot run before it returns
+                if inside:  # a callback calls `close`, and the later calls wait for its return
                     break
                 self._idle.wait(rest)
             left = self._left - inside

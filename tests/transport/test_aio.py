@@ -1,4 +1,4 @@
-"""What only coroutines can do: iterate and be cancelled."""
+"""Tests of the communicator for coroutines: iteration and cancellation."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,8 +10,10 @@ import pytest
 from fastlib.transport import (
     AsyncCommunicator,
     Communicator,
+    ConnectError,
     MemoryBroker,
     MemoryOptions,
+    ReceivedMessage,
     SubscriptionError,
     UndeliveredError,
     WaitTimeoutError,
@@ -19,10 +21,10 @@ from fastlib.transport import (
 )
 
 
-def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @wraps(test)
-    def run() -> None:
-        asyncio.run(test())
+    def run(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
 
     return run
 
@@ -113,3 +115,45 @@ async def test_on_close_callback_runs_in_the_loop() -> None:
     await one.close()
     async with asyncio.timeout(20):
         await told.wait()
+
+
+@in_a_loop
+async def test_failed_open_closes_the_link() -> None:
+    broker = MemoryBroker()
+    broker.cut("a")
+    with pytest.raises(ConnectError, match=r"within 0.01 s"):
+        await connect_async(MemoryOptions(broker=broker, client_id="a"), timeout=0.01)
+
+
+@in_a_loop
+async def test_unfinished_callbacks_are_cancelled_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = await connect_async(MemoryOptions(broker=MemoryBroker()))
+    started = asyncio.Event()
+
+    async def never_ends(_: ReceivedMessage) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await one.subscribe("a", never_ends)
+    for _ in range(3):
+        await one.send(b"", "a")
+    await started.wait()
+    await one.close(timeout=0.01)
+    assert "closed before callbacks have seen 2 messages" in caplog.text
+
+
+@in_a_loop
+async def test_callback_may_close_the_communicator() -> None:
+    one = await connect_async(MemoryOptions(broker=MemoryBroker()))
+    closed = asyncio.Event()
+
+    async def close(_: ReceivedMessage) -> None:
+        await one.close()
+        closed.set()
+
+    await one.subscribe("a", close)
+    await one.send(b"", "a")
+    await closed.wait()
+    assert not one.is_connected

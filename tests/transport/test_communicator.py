@@ -1,21 +1,28 @@
-"""What holds for every implementation and for both faces."""
+"""Tests of both communicators over all implementations."""
 
 import queue
 import threading
 import time
+from concurrent.futures import Future
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from fastlib.transport import (
     ClosedError,
+    Delivery,
+    Link,
     OptionsError,
+    QueueFullError,
     SubscriptionError,
     TopicError,
+    UndeliveredError,
     WaitTimeoutError,
     Will,
 )
 from tests.support.transport.connector import PATIENCE, Connector
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -376,3 +383,97 @@ def test_infinite_timeout_is_accepted(connector: Connector, root: str) -> None:
     assert one.receive(timeout=float("inf")).payload == b"a"
     with pytest.raises(WaitTimeoutError):
         one.receive(timeout=-1)
+
+
+class FullLink:
+    """A link over another one, whose queue is full until `empty`."""
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+        self._full = True
+        self.tries = 0
+        self._room: list[Future[None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def send(self, delivery: Delivery) -> None:
+        self.tries += 1
+        if self._full:
+            raise QueueFullError("full")
+        self._inner.send(delivery)
+
+    def room(self) -> "Future[None]":
+        self._room.append(Future())
+        return self._room[-1]
+
+    def empty(self) -> None:
+        self._full = False
+        for future in self._room:
+            future.set_result(None)
+
+
+def full_link(connector: Connector) -> tuple[Any, FullLink]:
+    one = connector.connect()
+    core = getattr(one, "inner", one)._core
+    core.link = link = FullLink(core.link)
+    return one, link
+
+
+@pytest.mark.parametrize("options", ["memory"], indirect=True)
+def test_send_waits_for_room(connector: Connector, root: str) -> None:
+    one, link = full_link(connector)
+    one.subscribe(root)
+    sending = threading.Thread(target=one.send, args=(b"x", root))
+    sending.start()
+    wait_until(lambda: link._room, "the wait for room")
+    link.empty()
+    assert one.receive(timeout=PATIENCE).payload == b"x"
+    sending.join(PATIENCE)
+
+
+@pytest.mark.parametrize("options", ["memory"], indirect=True)
+def test_send_fails_without_room(connector: Connector, root: str) -> None:
+    one, link = full_link(connector)
+    with pytest.raises(QueueFullError):
+        one.send(b"", root, timeout=0.01)
+    assert link.tries == 2, "one try before the wait and one after it"
+
+
+@pytest.mark.parametrize("options", ["memory"], indirect=True)
+def test_close_error_does_not_hide_error_of_the_block(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = connector.connect()
+    inner = getattr(one, "inner", one)
+
+    def fail(*_: object) -> Any:
+        raise UndeliveredError([], "on purpose")
+
+    async def fail_async(*_: object) -> None:
+        fail()
+
+    async def async_block() -> None:
+        async with inner:
+            raise KeyError
+
+    def block() -> None:
+        if connector.loop is not None:
+            one._run(async_block())
+        with inner:
+            raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inner, "close", fail if connector.loop is None else fail_async)
+        with pytest.raises(KeyError):
+            block()
+    assert "on purpose" in caplog.text
+
+
+@pytest.mark.parametrize("options", ["memory"], indirect=True)
+def test_too_large_payload_is_refused(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.transport.core.MAX_PAYLOAD", 3)
+    with pytest.raises(OptionsError, match="at most 3 bytes, not 4"):
+        connector.connect().send(b"1234", "a")

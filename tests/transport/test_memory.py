@@ -1,18 +1,23 @@
-"""What the broker in this process can play that a real one cannot easily."""
+"""Tests of the broker in this process: simulated faults, wills, takeovers, subscriptions."""
+
+import threading
 
 import pytest
 
 from fastlib.transport import (
     ClientIdTakenError,
+    Communicator,
     ConnectError,
     MemoryBroker,
     MemoryOptions,
     OptionsError,
     QueueFullError,
+    TlsOptions,
     UndeliveredError,
     Will,
     connect,
 )
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -95,3 +100,62 @@ def test_connect_times_out_while_cut_off(broker: MemoryBroker) -> None:
 def test_persistent_session_needs_client_id(broker: MemoryBroker) -> None:
     with pytest.raises(OptionsError, match="client_id"):
         MemoryOptions(broker=broker, persistent=True)
+
+
+def test_subscription_while_cut_off_waits_for_mend(broker: MemoryBroker) -> None:
+    with connect(MemoryOptions(broker=broker, client_id="a")) as one:
+        broker.cut("a")
+        with pytest.raises(TimeoutError):
+            one.subscribe("x", timeout=0.01)
+        subscribing = threading.Thread(target=one.subscribe, args=("y",))
+        subscribing.start()
+        wait_until(lambda: one._core.link._confirmations[1:], "the second subscription")
+        broker.mend("a")
+        subscribing.join(20)
+        one.send(b"1", "y")
+        assert one.receive(timeout=1).payload == b"1"
+
+
+def test_connect_waits_for_mend(broker: MemoryBroker) -> None:
+    broker.cut("a")
+    made: list[Communicator] = []
+    options = MemoryOptions(broker=broker, client_id="a")
+    connecting = threading.Thread(target=lambda: made.append(connect(options, timeout=20)))
+    connecting.start()
+    wait_until(lambda: broker._cut["a"], "the try to connect")
+    broker.mend("a")
+    connecting.join(20)
+    assert made[0].is_connected
+    made[0].close()
+
+
+def test_close_waits_for_mend_with_queued_messages(broker: MemoryBroker) -> None:
+    one = connect(MemoryOptions(broker=broker, client_id="a"))
+    broker.cut("a")
+    delivery = one.send(b"", "x")
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    wait_until(lambda: one._core._closing, "the beginning of close")
+    broker.mend("a")
+    closing.join(20)
+    delivery.wait(0)
+    assert not one.is_connected
+
+
+def test_failed_connect_is_not_made_by_mend(broker: MemoryBroker) -> None:
+    broker.cut("a")
+    with pytest.raises(ConnectError):
+        connect(MemoryOptions(broker=broker, client_id="a"), timeout=0.01)
+    broker.mend("a")
+    with connect(MemoryOptions(broker=broker, client_id="a")) as one:
+        assert one.is_connected
+
+
+def test_will_qos_is_checked() -> None:
+    with pytest.raises(OptionsError, match="0, 1 or 2, not 3"):
+        Will(topic="a", qos=3)
+
+
+def test_tls_key_needs_certificate() -> None:
+    with pytest.raises(OptionsError, match="certificate"):
+        TlsOptions(key="key.pem")

@@ -1,0 +1,193 @@
+"""Tests of the communicators' inner parts: inbox, routes, shared acknowledgement, callbacks."""
+
+import threading
+
+import pytest
+
+from fastlib.transport import ClosedError, InboundMessage, ReceivedMessage, routes
+from fastlib.transport.callbacks import CallbackThread
+from fastlib.transport.inbox import WARNING_LENGTH, Inbox
+from fastlib.transport.routes import CACHED_TOPICS, Route, Routes
+
+PATIENCE = 20
+
+
+class Acks:
+    """Counts acknowledgements to the broker."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def acks() -> Acks:
+    return Acks()
+
+
+def inbound(acks: Acks, topic: str = "a") -> InboundMessage:
+    return InboundMessage(topic, b"", 1, False, False, acks)
+
+
+def received(acks: Acks) -> ReceivedMessage:
+    return ReceivedMessage(inbound(acks), 1, None)
+
+
+def test_cancelled_reader_gets_no_message(acks: Acks) -> None:
+    inbox = Inbox("a")
+    cancelled, waiting = inbox.take(), inbox.take()
+    cancelled.cancel()
+    message = received(acks)
+    inbox.put(message)
+    assert waiting.result(0) is message
+
+
+def test_cancel_removes_waiting_reader(acks: Acks) -> None:
+    inbox = Inbox("a")
+    inbox.cancel(inbox.take())
+    inbox.put(received(acks))
+    assert len(inbox) == 1
+
+
+def test_cancel_returns_message_to_the_front(acks: Acks) -> None:
+    inbox = Inbox("a")
+    late = inbox.take()
+    first, second = received(acks), received(acks)
+    inbox.put(first)
+    inbox.put(second)
+    inbox.cancel(late)
+    assert inbox.poll() is first
+    assert inbox.poll() is second
+    assert inbox.poll() is None
+
+
+def test_cancel_gives_message_to_the_next_reader(acks: Acks) -> None:
+    inbox = Inbox("a")
+    late, waiting = inbox.take(), inbox.take()
+    message = received(acks)
+    inbox.put(message)
+    inbox.cancel(late)
+    assert waiting.result(0) is message
+
+
+def test_cancel_after_close_has_no_effect() -> None:
+    inbox = Inbox("a")
+    waiting, cancelled = inbox.take(), inbox.take()
+    cancelled.cancel()
+    inbox.close(ClosedError("closed"))
+    inbox.cancel(waiting)
+    with pytest.raises(ClosedError):
+        waiting.result(0)
+    with pytest.raises(ClosedError):
+        inbox.take().result(0)
+
+
+def test_long_queue_is_logged_at_each_doubling(
+    acks: Acks, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, message = Inbox("a"), received(acks)
+    for _ in range(WARNING_LENGTH * 2):
+        inbox.put(message)
+    assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == [
+        WARNING_LENGTH,
+        WARNING_LENGTH * 2,
+    ]
+
+
+def subscribe(own: Routes, pattern: str, *, manual_ack: bool) -> list[ReceivedMessage]:
+    messages: list[ReceivedMessage] = []
+    own.add(Route(pattern, 1, messages.append, manual_ack))
+    return messages
+
+
+def test_message_is_acknowledged_on_arrival_by_default(acks: Acks) -> None:
+    own = Routes(resumes=False)
+    subscribe(own, "a", manual_ack=False)
+    own.deliver(inbound(acks))
+    assert acks.count == 1
+
+
+def test_last_subscription_acknowledges_shared_message(acks: Acks) -> None:
+    own = Routes(resumes=False)
+    one, other = (subscribe(own, pattern, manual_ack=True) for pattern in ("a", "+"))
+    subscribe(own, "#", manual_ack=False)
+    own.deliver(inbound(acks))
+    one[0].ack()
+    one[0].ack()
+    assert acks.count == 0
+    other[0].ack()
+    assert acks.count == 1
+
+
+def test_unmatched_message_is_acknowledged(acks: Acks) -> None:
+    Routes(resumes=False).deliver(inbound(acks))
+    assert acks.count == 1
+
+
+def test_message_of_resumed_session_waits_for_its_subscription(acks: Acks) -> None:
+    own = Routes(resumes=True)
+    own.deliver(inbound(acks))
+    assert subscribe(own, "b", manual_ack=True) == []
+    (message,) = subscribe(own, "a", manual_ack=True)
+    assert acks.count == 0
+    message.ack()
+    assert acks.count == 1
+
+
+def test_message_of_removed_subscription_does_not_wait(acks: Acks) -> None:
+    own = Routes(resumes=True)
+    subscribe(own, "a", manual_ack=False)
+    own.remove("a")
+    own.deliver(inbound(acks))
+    assert acks.count == 1
+
+
+def test_unclaimed_message_is_dropped_after_a_minute(
+    acks: Acks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Routes(resumes=True)
+    own.deliver(inbound(acks))
+    monkeypatch.setattr(routes, "UNCLAIMED_SECONDS", -1)
+    own.deliver(inbound(acks, "b"))
+    assert acks.count == 2
+    assert "a message to a was dropped" in caplog.text
+
+
+def test_many_topics_do_not_fill_the_cache(acks: Acks) -> None:
+    own = Routes(resumes=False)
+    messages = subscribe(own, "#", manual_ack=False)
+    for number in range(CACHED_TOPICS + 1):
+        own.deliver(inbound(acks, f"a/{number}"))
+    assert len(messages) == CACHED_TOPICS + 1
+    assert len(own._matching) == 1
+
+
+def test_unfinished_callbacks_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks, started, go = CallbackThread("me"), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        started.set()
+        go.wait(PATIENCE)
+
+    call = callbacks.sink(wait)
+    call()
+    call()
+    assert started.wait(PATIENCE)
+    callbacks.finish(0.01)
+    go.set()
+    assert "closed before callbacks have seen 2 messages" in caplog.text
+
+
+def test_callback_may_finish_the_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks, done = CallbackThread("me"), threading.Event()
+
+    def finish() -> None:
+        callbacks.finish(PATIENCE)
+        done.set()
+
+    call = callbacks.sink(finish)
+    call()
+    assert done.wait(PATIENCE)
+    assert caplog.text == ""
