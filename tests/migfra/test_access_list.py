@@ -56,7 +56,7 @@ SPOKEN = [
 
 
 @pytest.mark.parametrize(("user", "topic", "allowed"), SPOKEN)
-def test_who_may_say_what(broker: Mosquitto, user: str, topic: str, allowed: bool):
+def test_access_list_limits_publishing(broker: Mosquitto, user: str, topic: str, allowed: bool):
     with enter(broker, user) as communicator:
         delivery = communicator.send(b"x", topic)
         if allowed:
@@ -80,7 +80,9 @@ HEARD = [
 
 
 @pytest.mark.parametrize(("user", "topic", "speaker", "allowed"), HEARD)
-def test_who_may_hear_what(broker: Mosquitto, user: str, topic: str, speaker: str, allowed: bool):
+def test_access_list_limits_subscribing(
+    broker: Mosquitto, user: str, topic: str, speaker: str, allowed: bool
+):
     """Whoever may not hear a message is not sent it, even if its subscription is granted."""
     with enter(broker, user) as listener, enter(broker, speaker) as voice:
         try:

@@ -64,7 +64,7 @@ metrics: {address: "::1", port: 9000}
 """
 
 
-def test_the_existing_files_are_read() -> None:
+def test_existing_configuration_is_read() -> None:
     read = read_configuration(EXISTING)
     host = socket.gethostname()
     assert read.host == host
@@ -79,7 +79,7 @@ def test_the_existing_files_are_read() -> None:
     assert read.node.pscom_request == "fast/pscom/<vm_name>/any_proc/request"
 
 
-def test_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_options_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_A_TEST", "hush")
     password = tmp_path / "password"
     password.write_text("sesame\nand more\n")
@@ -101,7 +101,7 @@ def test_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sesame" not in repr(options) + repr(read)
 
 
-def test_a_secret_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SECRET_OF_A_TEST", raising=False)
     read = read_configuration(NEW)
     with pytest.raises(ConfigurationError, match="SECRET_OF_A_TEST"):
@@ -111,7 +111,7 @@ def test_a_secret_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
         read.mqtt_options()
 
 
-def test_every_problem_at_once_with_its_place() -> None:
+def test_all_problems_are_reported_with_positions() -> None:
     wrong = """\
 communicator: {type: amqp, port: 0, publish-topic: a/+, password: hush, password-file: x}
 hypervisor: {type: dummy, never-throw: 3, nevr-throw: true}
@@ -156,23 +156,25 @@ log: {level: loud}
         ("{type: [dummy]}", "expected the name of a hypervisor"),
     ],
 )
-def test_the_hypervisors_type(hypervisor: str, said: str) -> None:
+def test_hypervisor_type_is_checked(hypervisor: str, said: str) -> None:
     (problem,) = check_configuration(f"hypervisor: {hypervisor}").problems
     assert problem.path.startswith("hypervisor")
     assert said in str(problem)
 
 
 @pytest.mark.parametrize("text", ["", "a: [", b"\xff", "[]", "hypervisor: {type: dummy", "- a"])
-def test_what_is_no_configuration(text: str | bytes) -> None:
+def test_text_that_is_no_configuration_is_an_error(text: str | bytes) -> None:
     assert not check_configuration(text).ok
 
 
-def test_a_host_name_that_is_no_level_of_a_topic() -> None:
+def test_host_name_must_fit_into_a_topic() -> None:
     with pytest.raises(ConfigurationError, match="line 1, column 12: hostname: expected a name"):
         read_configuration("{hostname: a/b, hypervisor: {type: dummy}}")
 
 
-def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_state_directory_depends_on_environment_and_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
     assert state_directory() == tmp_path
     monkeypatch.delenv("STATE_DIRECTORY")
@@ -183,7 +185,7 @@ def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert state_directory() == tmp_path / "migfra"
 
 
-def test_a_configuration_writes_and_reads_back() -> None:
+def test_configuration_round_trips() -> None:
     read = read_configuration(NEW)
     assert read_configuration(read.to_yaml()) == read
 
@@ -218,7 +220,7 @@ def test_config_section_checks_rules_when_constructed() -> None:
         Times.from_yaml("first: 0")
 
 
-def test_messages_that_cannot_be_loaded_are_a_warning(
+def test_package_whose_messages_cannot_be_loaded_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = tmp_path / "bad_messages-1.0.dist-info"

@@ -1,6 +1,11 @@
 """One daemon over a broker in memory: what is sent, what is called, what is answered."""
 
 import asyncio
+import json
+import logging
+import re
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +26,25 @@ from fastlib import (
 from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.migfra import Context, Daemon
-from fastlib.migfra.config.sections import LimitsSection, RetrySection
+from fastlib.migfra.config.sections import LimitsSection, MetricsSection, RetrySection
 from fastlib.migfra.tasks.jobs import Job
-from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
+from fastlib.migfra.telemetry.logs import JsonFormatter
+from tests.support.migfra.bench import (
+    HOST,
+    PATIENCE,
+    Bench,
+    Play,
+    configuration,
+    patiently,
+    until,
+)
 from tests.support.migfra.scripted import Scripted, fail, gate, results, until_cancelled
+from tests.support.mosquitto import free_port
 
 QUICK = RetrySection(first=0.001, longest=0.002)
 
 
-def test_a_task_is_executed_and_answered(play: Play) -> None:
+def test_task_is_executed_and_answered(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor)
@@ -59,7 +74,7 @@ def test_members_start_together_and_answer_in_order(play: Play) -> None:
     play(scene)
 
 
-def test_a_member_without_concurrent_execution_ends_before_the_next_begins(play: Play) -> None:
+def test_member_without_concurrent_execution_ends_before_the_next_starts(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -84,7 +99,7 @@ def test_a_member_without_concurrent_execution_ends_before_the_next_begins(play:
     play(scene)
 
 
-def test_behind_a_container_without_concurrent_execution_the_next_waits(play: Play) -> None:
+def test_container_without_concurrent_execution_ends_before_the_next_starts(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -102,7 +117,7 @@ def test_behind_a_container_without_concurrent_execution_the_next_waits(play: Pl
     play(scene)
 
 
-def test_a_blocking_method_runs_in_a_thread(play: Play) -> None:
+def test_blocking_method_runs_in_a_thread(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         loop = asyncio.get_running_loop()
@@ -124,7 +139,7 @@ def test_a_blocking_method_runs_in_a_thread(play: Play) -> None:
     play(scene)
 
 
-def test_what_raises_is_an_error_with_its_text(play: Play) -> None:
+def test_raised_error_becomes_the_details(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
 
@@ -169,7 +184,7 @@ def test_what_raises_is_an_error_with_its_text(play: Play) -> None:
     play(scene)
 
 
-def test_what_a_hypervisor_cannot_do_is_said(play: Play) -> None:
+def test_unsupported_task_is_answered_with_an_error(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         answer = await bench.ask(Repin(vm_name="vm1", vcpu_map=[[0]]))
@@ -194,7 +209,7 @@ def test_what_a_hypervisor_cannot_do_is_said(play: Play) -> None:
         Evacuate(destinations=["hostB", "#"]),
     ],
 )
-def test_a_name_that_could_leave_its_place_reaches_no_hypervisor(play: Play, task: Task) -> None:
+def test_unsound_name_does_not_reach_the_hypervisor(play: Play, task: Task) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor)
@@ -206,7 +221,7 @@ def test_a_name_that_could_leave_its_place_reaches_no_hypervisor(play: Play, tas
     play(scene)
 
 
-def test_several_results_of_one_member(play: Play) -> None:
+def test_member_may_have_several_results(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["None"] = lambda _: results(3)
@@ -221,7 +236,7 @@ def test_several_results_of_one_member(play: Play) -> None:
     play(scene)
 
 
-def test_time_measurement_if_it_is_asked_for(play: Play) -> None:
+def test_result_has_timers_when_requested(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
 
@@ -250,7 +265,7 @@ def test_time_measurement_if_it_is_asked_for(play: Play) -> None:
     play(scene)
 
 
-def test_tries_again_as_often_as_it_may(play: Play) -> None:
+def test_task_is_retried_up_to_its_retry_counter(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan |= {"vm1": fail(2), "vm2": fail(3), "vm3": fail(1)}
@@ -287,7 +302,7 @@ def test_tries_again_as_often_as_it_may(play: Play) -> None:
         ('task: nothing\nid: "\\ud800"', None, "stands for no character"),
     ],
 )
-def test_what_cannot_be_read_is_answered(
+def test_unreadable_message_is_answered(
     play: Play, payload: str | bytes, id: str | None, reason: str
 ) -> None:
     async def scene(bench: Bench) -> None:
@@ -301,7 +316,7 @@ def test_what_cannot_be_read_is_answered(
     play(scene)
 
 
-def test_a_large_message_is_read_aside_and_keeps_its_place(play: Play) -> None:
+def test_large_message_keeps_its_place(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
@@ -316,7 +331,7 @@ def test_a_large_message_is_read_aside_and_keeps_its_place(play: Play) -> None:
     play(scene)
 
 
-def test_an_empty_list_is_an_error(play: Play) -> None:
+def test_empty_list_is_an_error(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         answer = await bench.ask("task: start vm\nid: e\nvm-configurations: []")
@@ -328,7 +343,7 @@ def test_an_empty_list_is_an_error(play: Play) -> None:
     play(scene)
 
 
-def test_no_more_at_work_than_allowed_and_in_order(play: Play) -> None:
+def test_limits_bound_running_containers_and_members(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, _begun, go = gate()
@@ -346,7 +361,7 @@ def test_no_more_at_work_than_allowed_and_in_order(play: Play) -> None:
     play(scene)
 
 
-def test_a_repeated_id_is_answered_again_and_not_executed(play: Play) -> None:
+def test_repeated_id_is_answered_again_without_execution(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = lambda _: "once"
@@ -360,7 +375,7 @@ def test_a_repeated_id_is_answered_again_and_not_executed(play: Play) -> None:
     play(scene)
 
 
-def test_an_id_repeated_while_it_runs_is_answered_once(play: Play) -> None:
+def test_id_repeated_during_execution_is_answered_once(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -379,7 +394,7 @@ def test_an_id_repeated_while_it_runs_is_answered_once(play: Play) -> None:
     play(scene)
 
 
-def test_an_id_used_for_something_else_is_refused(play: Play) -> None:
+def test_id_of_another_container_is_refused(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor)
@@ -393,7 +408,7 @@ def test_an_id_used_for_something_else_is_refused(play: Play) -> None:
     play(scene)
 
 
-def test_without_id_each_delivery_is_executed(play: Play) -> None:
+def test_each_delivery_without_id_is_executed(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor)
@@ -404,7 +419,7 @@ def test_without_id_each_delivery_is_executed(play: Play) -> None:
     play(scene)
 
 
-def test_cancel_what_runs(play: Play) -> None:
+def test_cancel_ends_a_running_task(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun = until_cancelled()
@@ -423,7 +438,7 @@ def test_cancel_what_runs(play: Play) -> None:
     play(scene)
 
 
-def test_cancel_what_waits(play: Play) -> None:
+def test_cancel_ends_a_waiting_task(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -446,7 +461,7 @@ def test_cancel_what_waits(play: Play) -> None:
     play(scene)
 
 
-def test_cancel_between_two_tries(play: Play) -> None:
+def test_cancel_ends_the_pause_before_a_retry(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = fail(9)
@@ -461,7 +476,7 @@ def test_cancel_between_two_tries(play: Play) -> None:
     play(scene)
 
 
-def test_cancel_what_answers_for_several_domains(play: Play) -> None:
+def test_cancelled_evacuation_reports_each_domain(play: Play) -> None:
     """A cancelled evacuation says of each domain where it is, and that counts as cancelled."""
 
     async def scene(bench: Bench) -> None:
@@ -488,7 +503,9 @@ def test_cancel_what_answers_for_several_domains(play: Play) -> None:
     play(scene)
 
 
-def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_ends_a_task_that_only_the_journal_holds(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is its turn at the very moment at which it is cancelled."""
     monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
 
@@ -523,7 +540,7 @@ def test_cancel_what_only_the_journal_holds(play: Play, monkeypatch: pytest.Monk
     play(scene)
 
 
-def test_cancel_what_is_not_there_or_does_not_listen(play: Play) -> None:
+def test_cancel_fails_for_an_unknown_id_and_after_its_timeout(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -550,7 +567,7 @@ def test_cancel_what_is_not_there_or_does_not_listen(play: Play) -> None:
     play(scene)
 
 
-def test_query_tells_of_the_node(play: Play) -> None:
+def test_query_reports_the_node(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -578,7 +595,7 @@ def test_query_tells_of_the_node(play: Play) -> None:
     play(scene)
 
 
-def test_quit_finishes_what_runs(play: Play) -> None:
+def test_quit_finishes_running_tasks(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -599,7 +616,7 @@ def test_quit_finishes_what_runs(play: Play) -> None:
     play(scene)
 
 
-def test_quit_says_what_did_not_end_in_time(play: Play) -> None:
+def test_quit_names_tasks_that_did_not_end_in_time(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, _go = gate()
@@ -614,7 +631,7 @@ def test_quit_says_what_did_not_end_in_time(play: Play) -> None:
     play(scene)
 
 
-def test_a_hypervisor_that_hangs_in_a_thread_does_not_keep_the_daemon(play: Play) -> None:
+def test_hanging_thread_does_not_block_the_end(play: Play) -> None:
     import threading
 
     release = threading.Event()
@@ -636,7 +653,7 @@ def test_a_hypervisor_that_hangs_in_a_thread_does_not_keep_the_daemon(play: Play
         release.set()
 
 
-def test_progress_is_published_at_a_bounded_rate(play: Play) -> None:
+def test_progress_rate_is_bounded(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         heard: list[Progress] = []
@@ -667,7 +684,7 @@ def test_progress_is_published_at_a_bounded_rate(play: Play) -> None:
     play(scene)
 
 
-def test_presence(play: Play) -> None:
+def test_presence_follows_connection_and_end(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         async def becomes(status: str) -> None:
             """The next change; the same may be said twice."""
@@ -701,7 +718,7 @@ def test_presence(play: Play) -> None:
     play(scene)
 
 
-def test_what_a_hypervisor_tells_wrongly_of_itself(play: Play) -> None:
+def test_query_is_an_error_when_capabilities_fail(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.capabilities = lambda: 1 / 0  # type: ignore[method-assign]
@@ -713,7 +730,7 @@ def test_what_a_hypervisor_tells_wrongly_of_itself(play: Play) -> None:
     play(scene)
 
 
-def test_progress_that_cannot_be_sent_harms_nobody(play: Play) -> None:
+def test_invalid_progress_does_not_harm_the_task(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         logged: list[int] = []
@@ -729,3 +746,78 @@ def test_progress_that_cannot_be_sent_harms_nobody(play: Play) -> None:
         assert logged
 
     play(scene)
+
+
+def test_json_log_names_the_task(play: Play, tmp_path: Path) -> None:
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("fastlib.migfra")
+    level = logger.level
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        answer = await bench.ask(Stop(vm_name="vm\n1"), "7")
+        assert "cannot be the name of a domain" in str(answer.results[0].details)
+
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        play(scene)
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    ended = next(line for line in lines if "ended with error" in line["message"])
+    assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "info")
+
+
+def test_metrics_are_served(play: Play) -> None:
+    port = free_port()
+
+    def read() -> str:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return str(response.read().decode())
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm2"] = plan
+        daemon = await bench.daemon(hypervisor, metrics=MetricsSection(port=port))
+        daemon.counters.migrated_bytes += 1000
+        await bench.ask(Start(vm_name="vm1"), "1")
+        await until(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        await bench.send(Migrate(vm_name="vm2", destination="node02"), "m")
+        await patiently(begun.wait())
+        text = await asyncio.to_thread(read)
+        assert 'migfra_tasks_total{outcome="success",task="start vm"} 1.0' in text
+        assert 'migfra_messages_total{kind="accepted"} 2.0' in text
+        assert 'migfra_task_duration_seconds_count{task="start vm"} 1.0' in text
+        assert "migfra_containers_at_work 1.0" in text
+        assert "migfra_containers_waiting 0.0" in text
+        assert "migfra_answers_unconfirmed 0.0" in text
+        assert "migfra_retries_total 0.0" in text
+        assert "migfra_migrated_bytes_total 1000.0" in text
+        assert "migfra_broker_connected 1.0" in text
+        assert "migfra_journal_writable 1.0" in text
+        started = re.search(r"^migfra_start_time_seconds (\S+)$", text, re.MULTILINE)
+        assert started is not None
+        assert float(started[1]) == daemon.started
+        assert re.search(r"^migfra_journal_bytes [1-9]", text, re.MULTILINE)
+        assert text.endswith("# EOF\n")
+        other = Daemon(
+            configuration(metrics=MetricsSection(port=port), hostname="node02"),
+            communicator=bench.broker,
+            in_memory=True,
+        )
+        with pytest.raises(OSError, match=f"metrics cannot be served at 127.0.0.1 port {port}"):
+            await patiently(other.open())
+        go.set()
+        assert (await bench.result()).id == "m"
+
+    play(scene)
+    with pytest.raises(OSError, match="refused"):
+        read()  # the server ends with the daemon

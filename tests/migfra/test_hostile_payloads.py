@@ -50,6 +50,8 @@ WINDOW = 64
 LARGEST = 1 << 17
 """Bytes of the largest payload that the daemon reads here."""
 
+pytestmark = pytest.mark.load
+
 Figures = Callable[[object], None]
 
 
@@ -259,7 +261,7 @@ def check_sound(scheduler: Communicator, migfra: Program) -> None:
     assert [line for line in migfra.log if "Traceback" in line or " ERROR " in line] == []
 
 
-def test_hostile_payloads(
+def test_hostile_payloads_are_answered(
     migfra: Program, broker: Mosquitto, request: pytest.FixtureRequest, figures: Figures
 ) -> None:
     is_long = request.config.getoption("--long")
@@ -293,7 +295,7 @@ def _kind(answer: ResultContainer) -> str:
     return "error" if any(r.status == "error" for r in answer.results) else "success"
 
 
-def test_huge_payloads(
+def test_huge_payloads_are_answered(
     migfra: Program, broker: Mosquitto, request: pytest.FixtureRequest, figures: Figures
 ) -> None:
     rounds = 20 if request.config.getoption("--long") else 2

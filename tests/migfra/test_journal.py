@@ -30,7 +30,7 @@ async def accept(journal: Journal, id: str | None, payload: bytes = b"x") -> int
     return acceptance.number
 
 
-def test_from_accepted_to_confirmed(tmp_path: Path) -> None:
+def test_container_passes_all_states(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "deep" / "journal")
         number = await accept(journal, "é", b"payload")
@@ -60,7 +60,7 @@ def test_from_accepted_to_confirmed(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_an_operation_that_is_wrong_fails_alone(tmp_path: Path) -> None:
+def test_state_that_json_cannot_represent_fails_alone(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
         number = await accept(journal, None)
@@ -77,7 +77,7 @@ def test_an_operation_that_is_wrong_fails_alone(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_a_conflict_is_its_own_and_holds_up_nothing(tmp_path: Path) -> None:
+def test_conflict_fails_alone(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
         number = await accept(journal, None)
@@ -92,7 +92,7 @@ def test_a_conflict_is_its_own_and_holds_up_nothing(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_a_number_is_given_once(tmp_path: Path) -> None:
+def test_number_is_not_reused(tmp_path: Path) -> None:
     """What comes late for one that is forgotten must not meet another."""
 
     async def scene() -> None:
@@ -107,7 +107,7 @@ def test_a_number_is_given_once(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_many_at_once_share_a_transaction(tmp_path: Path) -> None:
+def test_concurrent_operations_share_a_transaction(tmp_path: Path) -> None:
     async def scene() -> None:
         connection = sqlite3.connect(tmp_path / "db", isolation_level=None, check_same_thread=False)
         statements: list[str] = []
@@ -127,7 +127,7 @@ def test_many_at_once_share_a_transaction(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_forgets_old_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         now = time.time()
         journal = Journal(tmp_path / "journal", max_age=100)
@@ -151,14 +151,14 @@ def test_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run(scene)
 
 
-def test_forgets_what_is_too_much(tmp_path: Path) -> None:
+def test_trim_bounds_the_size(tmp_path: Path) -> None:
     async def scene() -> None:
         path = tmp_path / "journal"
         journal = Journal(path, max_size=1 << 20)
         owed = await accept(journal, "owed")
-        for id in range(2000):
-            number = await accept(journal, str(id))
-            await journal.answer(number, b"a" * 2000)
+        numbers = await asyncio.gather(*(accept(journal, str(id)) for id in range(2000)))
+        await asyncio.gather(*(journal.answer(number, b"a" * 2000) for number in numbers))
+        for number in numbers:
             journal.confirmed(number)
         await journal.answer(owed, b"")  # and so everything before is written
         journal.trim()
@@ -172,7 +172,7 @@ def test_forgets_what_is_too_much(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"something else" * 1000)
     with pytest.raises(JournalError, match=r"journal.*file is not a database"):
@@ -199,9 +199,14 @@ def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["locked", "full"])
-def test_while_it_cannot_be_written_nothing_is_lost(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+def test_nothing_is_lost_while_the_journal_is_unwritable(
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr("fastlib.migfra.journal.schema.BUSY_SECONDS", 0.05)
+
     async def main() -> None:
         async with Bench(tmp_path) as bench:
             hypervisor = Scripted()
@@ -233,10 +238,11 @@ def test_while_it_cannot_be_written_nothing_is_lost(
     assert "the journal can be written again" in told
 
 
-def test_a_journal_that_stays_unwritable_does_not_keep_the_daemon(
+def test_unwritable_journal_does_not_block_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastlib.migfra.runtime.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("fastlib.migfra.journal.schema.BUSY_SECONDS", 0.05)
 
     async def main() -> None:
         async with Bench(tmp_path) as bench:

@@ -34,6 +34,8 @@ from tests.support.migfra.program import Program, program
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.proxy import Proxy
 
+pytestmark = pytest.mark.load
+
 Figures = Callable[[object], None]
 
 SEED = 11
@@ -115,7 +117,7 @@ def daemons(port: int, file: Path, hosts: Sequence[str], processes: int) -> Iter
             assert process.wait(PATIENCE) == 0
 
 
-def test_many_nodes_are_evacuated_at_once(
+def test_many_nodes_evacuate_at_the_same_time(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
     size = LONG if is_long else SHORT
@@ -189,7 +191,7 @@ WINDOW = 100
 REPEAT_EVERY = 50
 
 
-def test_memory_stays_flat(
+def test_memory_stays_bounded(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
     count, warm = (100_000, 10_000) if is_long else (5_000, 2_000)
@@ -295,7 +297,7 @@ class Sender:
         self.answers.setdefault(answer.id, []).append(answer)
 
 
-def test_duplicate_delivery(
+def test_duplicates_are_executed_once(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
     """By the scheduler, and by MQTT, as connections of both are cut amid packets."""
@@ -346,7 +348,9 @@ async def _repeat(
 
 
 @pytest.mark.parametrize("how", ["ended", "killed"])
-def test_the_broker_restarts(tmp_path: Path, how: str, is_long: bool, figures: Figures) -> None:
+def test_no_task_is_lost_by_restarts_of_the_broker(
+    tmp_path: Path, how: str, is_long: bool, figures: Figures
+) -> None:
     """A broker that is ended keeps everything. Of one that is killed, the client sends again."""
     restarts = 40 if is_long else 4
     dice = random.Random(SEED)
@@ -385,7 +389,9 @@ def test_the_broker_restarts(tmp_path: Path, how: str, is_long: bool, figures: F
 TEN_MINUTES = 600.0
 
 
-def test_a_migration_of_ten_minutes(tmp_path: Path, broker: Mosquitto, figures: Figures) -> None:
+def test_long_migration_does_not_block_other_tasks(
+    tmp_path: Path, broker: Mosquitto, figures: Figures
+) -> None:
     """In scaled time; meanwhile the daemon does what else it is asked to."""
     bandwidth = 100.0
     file = tmp_path / "cluster"

@@ -29,7 +29,7 @@ PATIENCE = 20
 
 
 @pytest.mark.parametrize("pattern", EVIL)
-def test_no_expression_runs_for_ever(pattern):
+def test_expression_matches_in_linear_time(pattern):
     begin = time.monotonic()
     with contextlib.suppress(HypervisorError):  # refused is fine, too
         matching(pattern, ["a" * 200 + "!"] * 50)
@@ -52,7 +52,7 @@ def test_no_expression_runs_for_ever(pattern):
         ("", []),
     ],
 )
-def test_the_whole_name_matches(pattern, expected):
+def test_expression_must_match_the_whole_name(pattern, expected):
     assert matching(pattern, ["vm1", "vm10", "other", "größe"]) == expected
 
 
@@ -68,12 +68,12 @@ def test_the_whole_name_matches(pattern, expected):
         ("\ud800", "surrogates"),
     ],
 )
-def test_what_cannot_be_used_is_an_error(pattern, why):
+def test_unusable_expression_is_an_error(pattern, why):
     with pytest.raises(HypervisorError, match=why):
         matching(pattern, ["a"])
 
 
-def test_without_re2_the_line_that_installs_it_is_told(monkeypatch):
+def test_missing_re2_is_reported_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "re2", None)
     with pytest.raises(HypervisorError, match=r"pip install 'fastlib\[migfra\]'"):
         matching("a", ["a"])
@@ -88,7 +88,7 @@ def test_any_text_is_an_expression_or_an_error(pattern):
 
 
 @pytest.mark.parametrize("name", ["vm1", "VM 1", "größe", "a.b-c_d", "仮想", "a@b:c", "x" * 200])
-def test_sound_names(name):
+def test_sound_name_is_accepted(name):
     assert check_name(name) == name
 
 
@@ -97,12 +97,12 @@ def test_sound_names(name):
     ["", "a/b", "..", ".hidden", "-x", "+", "a#", "a\\b", "a\nb", "a\0b", " a", "a ", "x" * 201,
      "\u202ea", "\ud800"],
 )  # fmt: skip
-def test_unsound_names(name):
+def test_unsound_name_is_refused(name):
     with pytest.raises(HypervisorError, match="cannot be the name of a domain: it"):
         check_name(name)
 
 
-def test_what_a_domain_is():
+def test_domain_xml_gives_name_memory_and_vcpus():
     xml = """<domain type='kvm'><name> vm1 </name><memory unit='GiB'>2</memory>
     <vcpu placement='static'>4</vcpu><devices><disk><name>no</name></disk></devices></domain>"""
     assert read_domain(xml) == DomainXml(name="vm1", memory=2 << 20, vcpus=4)
@@ -119,7 +119,7 @@ def test_what_a_domain_is():
         ("<memory unit='g'>1</memory>", 1 << 20),
     ],
 )
-def test_units_of_memory(memory, kib):
+def test_memory_is_converted_to_kib(memory, kib):
     assert read_domain(f"<domain><name>a</name>{memory}</domain>").memory == kib
 
 
@@ -178,7 +178,7 @@ def test_any_text_is_a_domain_or_an_error(xml):
     ],
     ids=repr,
 )
-def test_names_at_any_depth_of_a_task(task):
+def test_names_are_checked_at_any_depth(task):
     with pytest.raises(HypervisorError, match="cannot be the name of a"):
         check_names(task)
 

@@ -23,7 +23,7 @@ from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, a
 from tests.support.migfra.bench import PATIENCE, Bench
 
 
-def test_a_cancellation_tells_everybody_once() -> None:
+def test_cancellation_calls_each_callback_once() -> None:
     cancellation = Cancellation()
     heard: list[str] = []
     cancellation.on_cancel(lambda: heard.append("first"))
@@ -39,7 +39,7 @@ def test_a_cancellation_tells_everybody_once() -> None:
         cancellation.check()
 
 
-def test_a_cancellation_from_a_thread_wakes_a_coroutine() -> None:
+def test_cancellation_from_a_thread_wakes_a_coroutine() -> None:
     async def main() -> None:
         context = Context("node01")
         threading.Timer(0.01, context._cancellation.cancel).start()
@@ -51,7 +51,7 @@ def test_a_cancellation_from_a_thread_wakes_a_coroutine() -> None:
     asyncio.run(main())
 
 
-def test_a_context_by_itself() -> None:
+def test_context_works_without_a_daemon() -> None:
     context = Context("node01", id="7")
     context.progress("copy", percent=3)
     with context.measure("define"):
@@ -65,7 +65,7 @@ def test_a_context_by_itself() -> None:
         context.send("topic", b"")
 
 
-def test_threads_run_so_many_at_once_and_the_rest_in_order() -> None:
+def test_thread_pool_is_bounded_and_keeps_order() -> None:
     threads = ThreadPool(2, "test")
     begun, go, names = threading.Semaphore(0), threading.Event(), []
 
@@ -102,7 +102,7 @@ def _logger(lines: io.StringIO, formatter: logging.Formatter) -> logging.Logger:
     return logger
 
 
-def test_text_lines_carry_the_task_and_nothing_that_could_deceive(lines: io.StringIO) -> None:
+def test_text_log_names_the_task_and_escapes_control_characters(lines: io.StringIO) -> None:
     logger = _logger(lines, TextFormatter())
     logger.info("without a task")
     token = about.set(About("7", "vm1"))
@@ -125,7 +125,7 @@ def test_text_lines_carry_the_task_and_nothing_that_could_deceive(lines: io.Stri
     assert all(line.startswith("  ") for line in rest)
 
 
-def test_json_lines(lines: io.StringIO) -> None:
+def test_json_log_has_all_fields(lines: io.StringIO) -> None:
     logger = _logger(lines, JsonFormatter())
     token = about.set(About("7", None))
     try:
@@ -140,7 +140,7 @@ def test_json_lines(lines: io.StringIO) -> None:
     assert lines.getvalue().count("\n") == 1
 
 
-def test_a_lock_is_one_processes(tmp_path: Path) -> None:
+def test_lock_admits_one_process(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
     with InstanceLock(path), pytest.raises(RunningError) as raised:
         InstanceLock(path)
@@ -148,7 +148,7 @@ def test_a_lock_is_one_processes(tmp_path: Path) -> None:
     InstanceLock(path).release()
 
 
-def test_a_lock_is_no_way_to_overwrite_a_file(tmp_path: Path) -> None:
+def test_lock_does_not_follow_links(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "lock").symlink_to(victim)
@@ -157,7 +157,7 @@ def test_a_lock_is_no_way_to_overwrite_a_file(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
 
 
-def test_each_configuration_has_a_lock_of_its_own(
+def test_lock_depends_on_configuration_and_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
@@ -168,12 +168,12 @@ def test_each_configuration_has_a_lock_of_its_own(
     assert len({lock_path(one, "a"), lock_path(two, "a"), lock_path(one, "b")}) == 3
 
 
-def test_the_journal_is_nobody_elses_business(tmp_path: Path) -> None:
+def test_journal_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     Journal(tmp_path / "journal")
     assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
 
 
-def test_a_digest_is_of_what_is_said() -> None:
+def test_digest_ignores_the_spelling() -> None:
     plain = read(b"task: start vm\nvm-configurations:\n  - vm-name: a\n", 100)
     flow = read(b"{vm-configurations: [{vm-name: 'a'}], task: start vm}\n---\nmore", 100)
     other = read(b"task: start vm\nvm-configurations:\n  - vm-name: b\n", 100)
@@ -183,7 +183,7 @@ def test_a_digest_is_of_what_is_said() -> None:
     assert digest(plain) == digest(flow) != digest(other)
 
 
-def test_a_retained_task_is_not_executed_again_and_again(tmp_path: Path) -> None:
+def test_retained_task_is_not_executed(tmp_path: Path) -> None:
     async def main() -> None:
         async with Bench(tmp_path) as bench:
             container = TaskContainer(tasks=[Start(vm_name="vm1")])

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib.migfra.virt.placement import Destination, Guest, place, swap_order
+from tests.support.strategies import examples
 
 MODES = ["auto", "compact", "scatter"]
 
@@ -36,14 +37,14 @@ def targets(placements):
         ("scatter", (-1, 9), 3, "aba"),
     ],
 )
-def test_modes(mode, free, count, expected):
+def test_mode_decides_the_placement(mode, free, count, expected):
     expected = expected.lower()
     placements = place(guests(*[None] * count), hosts(*free), mode)
     assert targets(placements) == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_overbooking_full_hosts_are_left_out(mode):
+def test_full_host_is_left_out_without_overbooking(mode):
     placements = place(guests(None, None, None), hosts(0, 1, 1), mode, overbooking=False)
     assert targets(placements) == "bc-"
     assert placements[2].reason == "; ".join(
@@ -52,7 +53,7 @@ def test_without_overbooking_full_hosts_are_left_out(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_largest_domain_is_placed_first(mode):
+def test_largest_domain_is_placed_first(mode):
     room = [
         Destination(name="a", cpus=8, active=0, free_memory=100),
         Destination(name="b", cpus=8, active=0, free_memory=30),
@@ -60,7 +61,7 @@ def test_the_largest_domain_is_placed_first(mode):
     assert targets(place(guests(30, 100), room, mode)) == "ba"
 
 
-def test_the_reason_names_every_host():
+def test_reason_names_every_host():
     (placement,) = place(guests(50), hosts(1, 1, memory=20))
     assert placement.host is None
     assert (
@@ -68,12 +69,12 @@ def test_the_reason_names_every_host():
     )
 
 
-def test_no_destination():
+def test_missing_destination_is_a_reason():
     (placement,) = place(guests(1), [])
     assert placement.reason == "there is no destination"
 
 
-def test_a_destination_that_is_named_twice_counts_once():
+def test_repeated_destination_counts_once():
     placements = place(guests(None, None), hosts(1) * 2, overbooking=False)
     assert targets(placements) == "a-"
 
@@ -91,7 +92,7 @@ def test_a_destination_that_is_named_twice_counts_once():
         (4, None, 4, None, "parallel"),
     ],
 )
-def test_order_of_a_swap(first, first_free, second, second_free, order):
+def test_swap_order_depends_on_free_memory(first, first_free, second, second_free, order):
     one, two = Guest(name="one", memory=first), Guest(name="two", memory=second)
     assert swap_order(one, first_free, two, second_free) == order
 
@@ -111,8 +112,9 @@ some_hosts = st.lists(
 some_guests = st.lists(amounts, max_size=10).map(lambda memories: guests(*memories))
 
 
+@examples(40, 1000)
 @given(some_guests, some_hosts, st.sampled_from(MODES), st.booleans())
-def test_rules(domains, room, mode, overbooking):
+def test_placements_keep_the_rules(domains, room, mode, overbooking):
     placements = place(domains, room, mode, overbooking=overbooking)
     assert place(domains, room, mode, overbooking=overbooking) == placements
     assert [placement.guest for placement in placements] == [domain.name for domain in domains]
@@ -128,8 +130,9 @@ def test_rules(domains, room, mode, overbooking):
         assert placement.host is None or placement.host in {host.name for host in room}
 
 
+@examples(40, 1000)
 @given(some_guests, some_hosts, st.sampled_from(MODES), st.booleans())
-def test_nobody_stays_where_there_is_room(domains, room, mode, overbooking):
+def test_no_domain_stays_while_a_host_has_room(domains, room, mode, overbooking):
     placements = place(domains, room, mode, overbooking=overbooking)
     left = {host.name: [host.cpus - host.active, host.free_memory] for host in room}
     memory = {domain.name: domain.memory or 0 for domain in domains}
@@ -144,8 +147,9 @@ def test_nobody_stays_where_there_is_room(domains, room, mode, overbooking):
             assert full or (free is not None and memory[placement.guest] > free)
 
 
+@examples(40, 1000)
 @given(st.integers(0, 12), some_hosts.filter(bool))
-def test_auto_is_level_and_scatter_is_even(count, room):
+def test_auto_levels_and_scatter_distributes_evenly(count, room):
     """With no regard to memory, auto levels the capacities out and scatter the numbers."""
     room = [Destination(name=host.name, cpus=host.cpus, active=host.active) for host in room]
     domains = guests(*[None] * count)
@@ -159,6 +163,7 @@ def test_auto_is_level_and_scatter_is_even(count, room):
         capacities[placement.host] -= 1
 
 
+@examples(40, 1000)
 @given(st.integers(0, 12), some_hosts.filter(bool))
 def test_compact_opens_no_host_before_the_last_is_full(count, room):
     room = [Destination(name=host.name, cpus=host.cpus, active=host.active) for host in room]

@@ -51,7 +51,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     discovery._installed.cache_clear()
 
 
-def test_a_plugin_is_found_and_its_options_are_checked(install: Install) -> None:
+def test_plugin_is_found_and_its_options_are_checked(install: Install) -> None:
     install("my-plugin", "mine = my_plugin:Mine", GOOD)
     assert "mine" in discovery.names()
     read = read_configuration("hypervisor: {type: mine, speed: 7}")
@@ -73,7 +73,7 @@ def test_a_plugin_is_found_and_its_options_are_checked(install: Install) -> None
         ("class Other: pass", "has no attribute 'Mine'"),
     ],
 )
-def test_a_broken_plugin_is_named_with_its_distribution(
+def test_broken_plugin_is_named_with_its_distribution(
     install: Install, source: str, said: str
 ) -> None:
     install("broken-plugin", "mine = broken_plugin:Mine", source)
@@ -83,7 +83,7 @@ def test_a_broken_plugin_is_named_with_its_distribution(
     assert said in problem.message
 
 
-def test_a_constructor_that_fails(install: Install) -> None:
+def test_failing_constructor_is_a_plugin_error(install: Install) -> None:
     source = GOOD + "    def __init__(self, options, node): raise OSError('no disk')\n"
     install("my-plugin", "mine = my_plugin:Mine", source)
     read = read_configuration("hypervisor: {type: mine, speed: 7}")
@@ -91,19 +91,19 @@ def test_a_constructor_that_fails(install: Install) -> None:
         read.hypervisor.make(read.node)
 
 
-def test_two_distributions_that_offer_the_same(install: Install) -> None:
+def test_name_offered_by_two_distributions_is_an_error(install: Install) -> None:
     install("one-plugin", "mine = one_plugin:Mine", GOOD)
     install("two-plugin", "mine = two_plugin:Mine", GOOD)
     with pytest.raises(PluginError, match=r"one-plugin 1\.2 and the distribution two-plugin"):
         discovery.load("mine")
 
 
-def test_the_built_in_ones_load() -> None:
+def test_builtin_hypervisors_load() -> None:
     for name in discovery.BUILT_IN:
         assert discovery.load(name).name == name
 
 
-def test_methods_are_named_after_tasks() -> None:
+def test_method_name_comes_from_the_task() -> None:
     from fastlib import Evacuate, Start
 
     class ResetHTTPProxy:

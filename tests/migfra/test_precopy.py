@@ -28,6 +28,7 @@ from fastlib.migfra.virt.precopy import (
     predict,
     rounds,
 )
+from tests.support.strategies import examples
 
 amounts = st.floats(0, 2.0**40)
 rates = st.floats(1, 2.0**36)
@@ -36,9 +37,11 @@ workloads = st.builds(
     Workload, memory=amounts, dirty_rate=st.floats(0, 2.0**36), working_set=st.none() | amounts
 )
 TOLERANCE = 1 + 1e-9
+SOME = examples(25, 1000)
+"""A prediction may take 10,000 rounds."""
 
 
-def test_an_idle_guest_takes_one_round():
+def test_idle_guest_takes_one_round():
     prediction = predict(Workload(memory=1000), bandwidth=100)
     assert prediction.converges
     assert (prediction.rounds, prediction.transferred) == (1, 1000)
@@ -54,17 +57,18 @@ def test_rounds_shrink_by_the_ratio_of_the_rates():
     assert prediction.downtime == 0.625
 
 
-def test_a_throttle_makes_a_guest_converge():
+def test_throttle_makes_a_guest_converge():
     workload = Workload(memory=1000, dirty_rate=200)
     assert not predict(workload, bandwidth=100).converges
     assert predict(workload, bandwidth=100, throttle=0.75).converges
 
 
-def test_without_bandwidth_there_are_no_rounds():
+def test_bandwidth_must_be_positive():
     with pytest.raises(ValueError, match="bandwidth is more than 0"):
         next(rounds(Workload(memory=1), 0))
 
 
+@SOME
 @given(workloads, rates, downtimes)
 def test_all_memory_is_sent(workload, bandwidth, downtime):
     prediction = predict(workload, bandwidth, downtime)
@@ -75,22 +79,26 @@ def test_all_memory_is_sent(workload, bandwidth, downtime):
         assert prediction.downtime <= downtime * TOLERANCE
 
 
+@SOME
 @given(workloads, rates, downtimes)
-def test_who_writes_faster_than_the_link_never_converges(workload, bandwidth, downtime):
+def test_guest_faster_than_the_link_does_not_converge(workload, bandwidth, downtime):
     assume(workload.dirty_rate >= bandwidth)
-    written = min(workload.memory, workload.working_set or workload.memory)
+    working_set = workload.memory if workload.working_set is None else workload.working_set
+    written = min(workload.memory, working_set)
     assume(written > bandwidth * downtime)
     assert not predict(workload, bandwidth, downtime).converges
 
 
+@SOME
 @given(workloads, rates, downtimes)
-def test_who_writes_slower_converges(workload, bandwidth, downtime):
+def test_guest_slower_than_the_link_converges(workload, bandwidth, downtime):
     assume(workload.dirty_rate <= 0.99 * bandwidth)
     assert predict(workload, bandwidth, downtime).converges
 
 
+@SOME
 @given(workloads, rates, downtimes, st.floats(1, 10))
-def test_a_busier_guest_costs_more(workload, bandwidth, downtime, factor):
+def test_busier_guest_costs_more(workload, bandwidth, downtime, factor):
     busier = Workload(
         memory=workload.memory,
         dirty_rate=workload.dirty_rate * factor,
@@ -102,8 +110,9 @@ def test_a_busier_guest_costs_more(workload, bandwidth, downtime, factor):
     assert calm.transferred <= busy.transferred * TOLERANCE
 
 
+@SOME
 @given(workloads, rates, downtimes, st.floats(1, 10))
-def test_a_faster_link_costs_less(workload, bandwidth, downtime, factor):
+def test_faster_link_costs_less(workload, bandwidth, downtime, factor):
     slow = predict(workload, bandwidth, downtime)
     assume(slow.converges)
     fast = predict(workload, bandwidth * factor, downtime)
@@ -112,16 +121,18 @@ def test_a_faster_link_costs_less(workload, bandwidth, downtime, factor):
     assert fast.seconds <= slow.seconds * TOLERANCE
 
 
+@SOME
 @given(workloads, st.floats(0, 1000), st.floats(0, 1))
-def test_no_more_is_written_than_there_is(workload, seconds, throttle):
+def test_dirtied_memory_is_bounded_by_the_memory(workload, seconds, throttle):
     written = workload.dirtied(seconds, throttle)
     assert 0 <= written <= workload.memory
     assert written <= workload.dirtied(seconds + 1, throttle)
     assert written <= workload.dirtied(seconds)
 
 
+@SOME
 @given(amounts, st.floats(0, 2.0**36), rates)
-def test_expected_seconds(remaining, dirty_rate, bandwidth):
+def test_expected_seconds_is_an_upper_bound(remaining, dirty_rate, bandwidth):
     seconds = expected_seconds(remaining, dirty_rate, bandwidth)
     if remaining == 0:
         assert seconds == 0
@@ -132,8 +143,9 @@ def test_expected_seconds(remaining, dirty_rate, bandwidth):
         assert seconds >= remaining / bandwidth
 
 
+@SOME
 @given(workloads, rates, downtimes)
-def test_it_never_takes_longer_than_expected(workload, bandwidth, downtime):
+def test_migration_does_not_take_longer_than_expected(workload, bandwidth, downtime):
     expected = expected_seconds(workload.memory, workload.dirty_rate, bandwidth)
     prediction = predict(workload, bandwidth, downtime)
     assume(expected is not None and prediction.converges)
@@ -153,7 +165,7 @@ def with_(**changes):
     )
 
 
-def test_the_options_of_a_task():
+def test_options_come_from_the_task():
     assert Options.of(None) == Options()
     parameter = MigrateParameter(
         max_downtime=50, timeout=60, on_timeout="post-copy", auto_converge=True
@@ -190,11 +202,11 @@ def test_the_options_of_a_task():
         (with_(bandwidth=0.0), Options(auto_converge=True, max_downtime=6), 1, GoOn()),
     ],
 )
-def test_decisions(statistics, options, elapsed, expected):
+def test_decision_depends_on_statistics_and_options(statistics, options, elapsed, expected):
     assert decide(statistics, options, elapsed) == expected
 
 
-def test_an_abort_says_why():
+def test_abort_gives_its_reason():
     assert decide(BUSY, Options(timeout=60), 60) == Abort(
         "not finished within the timeout of 60 s (500 MiB remain, the guest writes 200 MiB/s)"
     )
@@ -216,7 +228,7 @@ def test_an_abort_says_why():
         (Abort("too slow"), "abort: too slow"),
     ],
 )
-def test_decisions_in_words(decision, words):
+def test_decision_is_described_in_words(decision, words):
     assert describe(decision) == words
 
 
@@ -242,8 +254,9 @@ some_options = st.builds(
 )
 
 
+@SOME
 @given(some_statistics, some_options, st.floats(0, 200))
-def test_what_no_decision_does(statistics, options, elapsed):
+def test_decision_stays_within_the_options(statistics, options, elapsed):
     decision = decide(statistics, options, elapsed)
     if isinstance(decision, RaiseDowntime):
         assert options.max_downtime is not None
@@ -261,8 +274,9 @@ def test_what_no_decision_does(statistics, options, elapsed):
         assert decision == GoOn()
 
 
+@SOME
 @given(some_statistics, some_options, st.floats(0, 200))
-def test_a_decision_that_was_followed_is_not_made_again(statistics, options, elapsed):
+def test_followed_decision_is_not_repeated(statistics, options, elapsed):
     """So that asking again and again ends."""
     decision = decide(statistics, options, elapsed)
     fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}

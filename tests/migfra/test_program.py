@@ -1,11 +1,9 @@
 """`migfra` as a process, with a real mosquitto."""
 
-import json
 import re
 import resource
 import signal
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +11,14 @@ import pytest
 
 from fastlib import Migrate, Quit, ResultContainer, Start, Stop, Task, TaskContainer
 from fastlib.cli.migfra import _parser
-from fastlib.message import Cancel, Query, topics
-from fastlib.message.node import Presence, Progress
+from fastlib.message import topics
+from fastlib.message.node import Presence
+from fastlib.migfra import RunningError
+from fastlib.migfra.service.lock import InstanceLock
 from fastlib.transport import Communicator, MqttOptions, connect
 from tests.support.migfra.program import Program, program
 from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,20 @@ def until_presence(scheduler: Communicator, status: str) -> None:
         pass
 
 
-def test_works_and_ends_in_order(migfra: Program, scheduler: Communicator) -> None:
+def test_program_works_and_ends_on_sigterm(
+    migfra: Program, scheduler: Communicator, tmp_path: Path
+) -> None:
+    """It notifies systemd of both."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        migfra.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        _work_and_end(migfra, scheduler)
+        assert systemd.recv(100) == b"READY=1"
+        assert systemd.recv(100) == b"STOPPING=1"
+
+
+def _work_and_end(migfra: Program, scheduler: Communicator) -> None:
     migfra.start()
     until_presence(scheduler, "online")
     ask(scheduler, Start(vm_name="vm1", time_measurement=True), "1")
@@ -84,18 +98,7 @@ def test_works_and_ends_in_order(migfra: Program, scheduler: Communicator) -> No
     assert "ended" in migfra.log[-1]
 
 
-def test_quit_by_message(migfra: Program, scheduler: Communicator) -> None:
-    migfra.start()
-    ask(scheduler, Quit(), "q")
-    answer = result(scheduler)
-    assert (answer.result, answer.id) == ("quit", "q")
-    assert migfra.wait() == 0
-    migfra.start()  # and the quit is not there any more
-    ask(scheduler, Start(vm_name="vm1"), "1")
-    assert result(scheduler).id == "1"
-
-
-def test_what_runs_when_it_is_told_to_end(
+def test_task_that_outlives_the_daemon_is_recovered(
     tmp_path: Path, broker: Mosquitto, scheduler: Communicator
 ) -> None:
     forget(broker)
@@ -111,7 +114,7 @@ def test_what_runs_when_it_is_told_to_end(
         assert migfra.done() == ["begin vm1", "end vm1"]
 
 
-def test_told_twice_to_end(migfra: Program, scheduler: Communicator) -> None:
+def test_second_sigterm_ends_at_once(migfra: Program, scheduler: Communicator) -> None:
     migfra.start()
     ask(scheduler, Migrate(vm_name="vm1", destination="node02"), "m")
     migfra.wait_for("accepted: migrate vm")
@@ -121,36 +124,22 @@ def test_told_twice_to_end(migfra: Program, scheduler: Communicator) -> None:
     migfra.wait_for("ending at once")
 
 
-def test_told_to_end_while_there_is_no_broker(tmp_path: Path) -> None:
+def test_sigterm_ends_the_wait_for_the_broker(tmp_path: Path) -> None:
     with program(tmp_path, free_port(), "log: {level: debug}\n") as migfra:
         migfra.start(ready=False)
         migfra.wait_for("refused")
         assert migfra.terminate() == 0
 
 
-def test_cancel_and_progress(migfra: Program, scheduler: Communicator) -> None:
+def test_second_instance_is_refused(migfra: Program, scheduler: Communicator) -> None:
     migfra.start()
-    ask(scheduler, Migrate(vm_name="vm1", destination="node02"), "m")
-    message = scheduler.receive(topics.PROGRESS("node01"), timeout=PATIENCE)
-    progress = Progress.from_yaml(message.payload)
-    assert (progress.id, progress.vm_name, progress.transferred) == ("m", "vm1", 1000)
-    ask(scheduler, Cancel(id="m"), "c")
-    assert [result(scheduler).id, result(scheduler).id] == ["m", "c"]
-    ask(scheduler, Query(), "q")
-    assert result(scheduler).id == "q"
-
-
-def test_a_second_instance_is_refused(migfra: Program, scheduler: Communicator) -> None:
-    migfra.start()
-    second = migfra.run()
+    second = migfra.run_here()
     assert second.returncode == 1
     assert f"another instance, process {migfra.pid}, runs" in second.stderr
     assert "Traceback" not in second.stderr
-    migfra.kill()
-    migfra.start()  # a killed one holds nothing
 
 
-def test_log_level_on_hangup(migfra: Program, scheduler: Communicator) -> None:
+def test_sighup_reads_the_log_level(migfra: Program, scheduler: Communicator) -> None:
     migfra.start()
     text = migfra.configuration.read_text()
     migfra.configuration.write_text(text + "log: {level: error}\n")
@@ -167,38 +156,24 @@ def test_log_level_on_hangup(migfra: Program, scheduler: Communicator) -> None:
     migfra.wait_for("log level: info")
 
 
-def test_json_logs_carry_the_id(tmp_path: Path, broker: Mosquitto, scheduler: Communicator) -> None:
-    forget(broker)
-    file = tmp_path / "log"
-    with program(tmp_path, broker.port, "log: {format: json}\n") as migfra:
-        migfra.start("--log", str(file), ready=False)
-        until_presence(scheduler, "online")
-        ask(scheduler, Stop(vm_name="vm\n1"), "7")
-        assert "cannot be the name of a domain" in str(result(scheduler).results[0].details)
-        assert migfra.terminate() == 0
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    ended = next(line for line in lines if "ended with error" in line["message"])
-    assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "info")
-
-
-def test_check_names_every_problem(migfra: Program) -> None:
-    assert migfra.run("--check").returncode == 0
+def test_check_reports_every_problem(migfra: Program) -> None:
+    assert migfra.run_here("--check").returncode == 0
     migfra.configuration.write_text("hypervisor: {type: ledge}\nlimits: {members: 0}\n")
-    checked = migfra.run("--check")
+    checked = migfra.run_here("--check")
     assert checked.returncode == 1
     lines = checked.stderr.splitlines()
     assert lines[0].startswith(f"{migfra.configuration}:1:20: error: hypervisor.type:")
     assert lines[1].startswith(f"{migfra.configuration}:2:19: error: limits.members:")
-    assert migfra.run().stderr == checked.stderr
+    assert migfra.run_here().stderr == checked.stderr
 
 
-def test_wrong_usage(migfra: Program, tmp_path: Path) -> None:
+def test_wrong_usage_exits_with_2(migfra: Program, tmp_path: Path) -> None:
     migfra.configuration = tmp_path / "nothing"
-    run = migfra.run()
+    run = migfra.run_here()
     assert (run.returncode, run.stderr.count("\n")) == (2, 1)
     assert "No such file" in run.stderr
-    assert migfra.run("--version").stdout.startswith("migfra ")
-    assert migfra.run("--wrong").returncode == 2
+    assert migfra.run_here("--version").stdout.startswith("migfra ")
+    assert migfra.run_here("--wrong").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -209,16 +184,18 @@ def test_wrong_usage(migfra: Program, tmp_path: Path) -> None:
         ("Ledger.__init__ = lambda self, o, n: 1 / 0", "cannot be made: ZeroDivisionError"),
     ],
 )
-def test_a_broken_plugin(migfra: Program, line: str, said: str) -> None:
+def test_broken_plugin_is_reported_without_a_traceback(
+    migfra: Program, line: str, said: str
+) -> None:
     plugin = migfra.directory / "ledger_plugin.py"
     plugin.write_text(f"{plugin.read_text()}\n{line}\n")
-    run = migfra.run()
+    run = migfra.run_here()
     assert run.returncode == 1
     assert said in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_a_wrong_password_ends_it(tmp_path: Path) -> None:
+def test_wrong_password_ends_the_program(tmp_path: Path) -> None:
     (tmp_path / "migfra").mkdir()
     with Mosquitto(tmp_path / "broker", password=("migfra", "sesame")) as broker:
         made = Program(tmp_path / "migfra", broker.port)
@@ -230,13 +207,17 @@ def test_a_wrong_password_ends_it(tmp_path: Path) -> None:
                 "communicator: {", f"communicator: {{username: migfra, password-file: {secret}, "
             )
         )
-        run = made.run()
+        run = made.run_here()
         assert run.returncode == 1
         assert "Traceback" not in run.stderr
         assert "wrong" not in run.stderr.replace("wrong password", "")
 
 
-def test_no_log_has_a_password(tmp_path: Path) -> None:
+def test_log_has_no_password(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """From the environment; with `--long` from a file as well."""
+    sources = [f"password-file: {tmp_path}/secret", "password-environment: SECRET"]
+    if not request.config.getoption("--long"):
+        del sources[0]
     (tmp_path / "migfra").mkdir()
     with Mosquitto(tmp_path / "broker", password=("migfra", "open-sesame")) as broker:
         extra = "log: {level: debug}\n"
@@ -244,7 +225,7 @@ def test_no_log_has_a_password(tmp_path: Path) -> None:
             secret = tmp_path / "secret"
             secret.write_text("open-sesame\n")
             text = migfra.configuration.read_text()
-            for source in (f"password-file: {secret}", "password-environment: SECRET"):
+            for source in sources:
                 migfra.environment["SECRET"] = "open-sesame"
                 migfra.configuration.write_text(
                     text.replace("communicator: {", f"communicator: {{username: migfra, {source}, ")
@@ -262,12 +243,12 @@ def test_no_log_has_a_password(tmp_path: Path) -> None:
                 assert "sesame" not in "".join(migfra.log)
 
 
-def test_told_twice_to_end_while_the_broker_is_away(tmp_path: Path) -> None:
+def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
     """The first time it waits for the broker to take a result; the next run sends it."""
     (tmp_path / "migfra").mkdir()
     with (
         Mosquitto(tmp_path / "broker") as broker,
-        program(tmp_path / "migfra", broker.port, pause=3.0) as migfra,
+        program(tmp_path / "migfra", broker.port, pause=1.0) as migfra,
     ):
         migfra.start()
         options = MqttOptions(host="127.0.0.1", port=broker.port)
@@ -289,14 +270,14 @@ def test_told_twice_to_end_while_the_broker_is_away(tmp_path: Path) -> None:
         assert migfra.done() == ["begin vm1", "end vm1"]
 
 
-def test_a_journal_that_cannot_be_kept(migfra: Program) -> None:
+def test_unusable_journal_is_reported_with_the_remedy(migfra: Program) -> None:
     """The place and the remedy, on standard error and in the log file."""
     text = migfra.configuration.read_text()
     migfra.configuration.write_text(
         text.replace(f"path: {migfra.journal}", f"path: {migfra.configuration}/journal")
     )
     log = migfra.directory / "log"
-    run = migfra.run("-l", str(log))
+    run = migfra.run_here("-l", str(log))
     assert run.returncode == 1
     assert f"the journal cannot be kept at {migfra.configuration}/journal" in run.stderr
     assert "'journal: {path: ...}' in the configuration" in run.stderr
@@ -304,7 +285,7 @@ def test_a_journal_that_cannot_be_kept(migfra: Program) -> None:
     assert "the journal cannot be kept" in log.read_text()
 
 
-def test_a_full_disk(migfra: Program, scheduler: Communicator) -> None:
+def test_full_disk_delays_but_loses_nothing(migfra: Program, scheduler: Communicator) -> None:
     """The journal's files cannot grow any more, as if the disk were full."""
     migfra.start()
     wal = Path(f"{migfra.journal}-wal")
@@ -321,18 +302,9 @@ def test_a_full_disk(migfra: Program, scheduler: Communicator) -> None:
     assert len(migfra.done()) == 40
 
 
-def test_systemd_is_told(migfra: Program, scheduler: Communicator, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(PATIENCE)
-        migfra.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
-        migfra.start()
-        assert listening.recv(100) == b"READY=1"
-        assert migfra.terminate() == 0
-        assert listening.recv(100) == b"STOPPING=1"
-
-
-def test_in_the_background(migfra: Program, scheduler: Communicator, tmp_path: Path) -> None:
+def test_daemon_option_detaches_from_the_terminal(
+    migfra: Program, scheduler: Communicator, tmp_path: Path
+) -> None:
     file = tmp_path / "log"
     run = migfra.run("-d", "-l", str(file))
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
@@ -342,39 +314,27 @@ def test_in_the_background(migfra: Program, scheduler: Communicator, tmp_path: P
     assert "another instance" in second.stderr
     ask(scheduler, Start(vm_name="vm1"), "1")
     assert result(scheduler).id == "1"
-    ask(scheduler, Quit())
-    assert result(scheduler).result == "quit"
-    # It is nobody's child any more; the lock tells when it has ended.
-    while migfra.run("-d").returncode:
-        pass
-    ask(scheduler, Quit())
-    assert result(scheduler).result == "quit"
+    ask(scheduler, Quit(), "q")
+    answer = result(scheduler)
+    assert (answer.result, answer.id) == ("quit", "q")
+    # It is not our child, so its locks show when it has ended.
+    locks = list(migfra.directory.glob("*.lock"))
+    assert len(locks) == 2
+    wait_until(lambda: not any(map(is_locked, locks)), "the end of the daemon")
+    migfra.start()  # the quit does not end the next run
+    ask(scheduler, Start(vm_name="vm2"), "2")
+    assert result(scheduler).id == "2"
 
 
-def test_metrics(tmp_path: Path, broker: Mosquitto, scheduler: Communicator) -> None:
-    forget(broker)
-    port = free_port()
-    with program(tmp_path, broker.port, f"metrics: {{port: {port}}}\n") as migfra:
-        migfra.start()
-        ask(scheduler, Start(vm_name="vm1"), "1")
-        assert result(scheduler).id == "1"
-        ask(scheduler, Migrate(vm_name="vm2", destination="node02"), "m")
-        scheduler.receive(topics.PROGRESS("node01"), timeout=PATIENCE)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            text = response.read().decode()
-    assert 'migfra_tasks_total{outcome="success",task="start vm"} 1.0' in text
-    assert 'migfra_task_duration_seconds_count{task="start vm"} 1.0' in text
-    assert "migfra_containers_at_work 1.0" in text
-    assert "migfra_migrated_bytes_total 1000.0" in text
-    assert "migfra_broker_connected 1.0" in text
-    assert re.search(r"migfra_journal_bytes [1-9]", text)
-    assert text.endswith("# EOF\n")
+def is_locked(path: Path) -> bool:
+    try:
+        InstanceLock(path).release()
+    except RunningError:
+        return True
+    return False
 
 
-def test_the_unit_for_systemd_has_options_that_there_are() -> None:
+def test_systemd_unit_uses_existing_options() -> None:
     unit = Path(__file__).parent.parent.parent / "docs" / "migfra.service"
     commands = re.findall(r"^ExecStart(?:Pre)?=/usr/bin/env migfra (.*)$", unit.read_text(), re.M)
     assert len(commands) == 2
@@ -383,7 +343,7 @@ def test_the_unit_for_systemd_has_options_that_there_are() -> None:
         assert options.config == "/etc/migfra.yaml"
 
 
-def test_presence_after_an_interruption(tmp_path: Path) -> None:
+def test_presence_is_published_after_an_interruption(tmp_path: Path) -> None:
     (tmp_path / "migfra").mkdir()
     with (
         Mosquitto(tmp_path / "broker") as broker,

@@ -25,7 +25,7 @@ async def _killed_at_work(bench: Bench, hypervisor: Scripted, container: TaskCon
     await patiently(daemon.kill())
 
 
-def test_what_was_under_way_is_looked_up(play: Play) -> None:
+def test_running_task_is_recovered_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         first = Recovering()
 
@@ -53,7 +53,7 @@ async def _forever(context: Context) -> None:
     await asyncio.Event().wait()
 
 
-def test_without_recover_the_answer_is_honest(play: Play) -> None:
+def test_hypervisor_without_recover_gives_an_error(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
         await _killed_at_work(bench, Scripted(), container)
@@ -67,7 +67,7 @@ def test_without_recover_the_answer_is_honest(play: Play) -> None:
     play(scene)
 
 
-def test_members_that_ended_keep_their_results_and_others_begin(play: Play) -> None:
+def test_ended_members_keep_their_results_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         first = Recovering()
         first.plan["vm0"] = lambda _: "by the first"
@@ -88,7 +88,7 @@ def test_members_that_ended_keep_their_results_and_others_begin(play: Play) -> N
     play(scene)
 
 
-def test_what_waited_is_executed_in_order(play: Play) -> None:
+def test_waiting_tasks_are_executed_in_order_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         first = Recovering()
         plan, _begun, _ = gate()
@@ -113,7 +113,7 @@ def test_what_waited_is_executed_in_order(play: Play) -> None:
     play(scene)
 
 
-def test_results_are_kept_until_the_broker_has_them(play: Play, tmp_path: Path) -> None:
+def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
@@ -140,7 +140,7 @@ def test_results_are_kept_until_the_broker_has_them(play: Play, tmp_path: Path) 
     play(scene)
 
 
-def test_a_repetition_after_a_restart_is_answered_from_the_journal(play: Play) -> None:
+def test_repetition_is_answered_from_the_journal_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         daemon = await bench.daemon()
         first = await bench.ask(Start(vm_name="vm1"), "1")
@@ -153,7 +153,7 @@ def test_a_repetition_after_a_restart_is_answered_from_the_journal(play: Play) -
     play(scene)
 
 
-def test_what_comes_while_no_daemon_is_there_waits_at_the_broker(play: Play) -> None:
+def test_broker_keeps_tasks_while_the_daemon_is_away(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         daemon = await bench.daemon()
         await patiently(daemon.close())
@@ -164,7 +164,7 @@ def test_what_comes_while_no_daemon_is_there_waits_at_the_broker(play: Play) -> 
     play(scene)
 
 
-def test_a_cancellation_outlives_the_daemon(play: Play) -> None:
+def test_cancellation_outlives_the_daemon(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         first = Recovering()
         plan, begun, _ = gate()  # it does not listen
@@ -188,7 +188,7 @@ def test_a_cancellation_outlives_the_daemon(play: Play) -> None:
     play(scene)
 
 
-def test_a_quit_that_was_taken_on_does_not_end_the_next_daemon(play: Play) -> None:
+def test_quit_of_an_earlier_run_does_not_end_the_daemon(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         plan, _begun, _ = gate()
         first = Recovering()
@@ -206,7 +206,7 @@ def test_a_quit_that_was_taken_on_does_not_end_the_next_daemon(play: Play) -> No
     play(scene)
 
 
-def test_written_down_but_not_acknowledged_and_without_id(play: Play) -> None:
+def test_unacknowledged_container_without_id_is_executed_once(play: Play) -> None:
     """The broker delivers it again to the next daemon, which knows it all the same."""
 
     async def scene(bench: Bench) -> None:
@@ -230,7 +230,7 @@ def test_written_down_but_not_acknowledged_and_without_id(play: Play) -> None:
     play(scene)
 
 
-def test_several_that_say_the_same_and_have_no_id(play: Play) -> None:
+def test_equal_containers_without_id_are_each_executed(play: Play) -> None:
     """Each is known once, and one that was known is not taken for another one later."""
 
     async def scene(bench: Bench) -> None:
@@ -258,7 +258,7 @@ def test_several_that_say_the_same_and_have_no_id(play: Play) -> None:
     play(scene)
 
 
-def test_a_cancellation_waits_behind_nothing_after_a_restart_either(play: Play) -> None:
+def test_recovered_cancellation_does_not_wait(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         first = Recovering()
         plan, begun, _ = gate()
@@ -283,7 +283,7 @@ def test_a_cancellation_waits_behind_nothing_after_a_restart_either(play: Play) 
     play(scene)
 
 
-def test_two_daemons_do_not_share_a_journal(play: Play) -> None:
+def test_journal_belongs_to_one_daemon(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         with pytest.raises(RunningError, match=r"process \d+, runs"):
@@ -292,7 +292,7 @@ def test_two_daemons_do_not_share_a_journal(play: Play) -> None:
     play(scene)
 
 
-def test_a_hypervisor_that_cannot_be_opened(play: Play) -> None:
+def test_hypervisor_that_fails_to_open_ends_the_daemon(play: Play) -> None:
     class Broken(Scripted):
         async def open(self) -> None:
             raise KeyError("no such place")
@@ -307,7 +307,7 @@ def test_a_hypervisor_that_cannot_be_opened(play: Play) -> None:
     play(scene)
 
 
-def test_a_hypervisor_of_plain_methods_only(play: Play) -> None:
+def test_hypervisor_may_have_plain_methods_only(play: Play) -> None:
     class Plain(Hypervisor):
         name = "plain"
         opened = closed = False

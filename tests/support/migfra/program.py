@@ -1,5 +1,11 @@
-"""`migfra` as a process, with a hypervisor that writes down in a file what it does."""
+"""`migfra` as a process, with a hypervisor that logs its calls to a file.
 
+Children get default signals from `tests/conftest.py`, and the niceness of the tests.
+"""
+
+import importlib
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -7,9 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
+from fastlib.cli import migfra
+from fastlib.migfra.plugin_api import discovery
 from tests.support.mosquitto import PATIENCE
 
 LEDGER = """
@@ -95,8 +104,36 @@ class Program:
     def command(self, *options: str) -> list[str]:
         return [sys.executable, "-m", "fastlib.cli.migfra", "-c", str(self.configuration), *options]
 
+    def run_here(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        """Run the program in this process until its end: for a start that fails."""
+        arguments = ["-c", str(self.configuration), *options]
+        out, err = io.StringIO(), io.StringIO()
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        with (
+            mock.patch.dict(os.environ, self.environment),
+            mock.patch.object(sys, "path", [str(self.directory), *sys.path]),
+            mock.patch.dict(sys.modules),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            importlib.invalidate_caches()
+            discovery._installed.cache_clear()
+            root.handlers[:] = []
+            try:
+                status = migfra.main(arguments)
+            except SystemExit as error:
+                status = int(error.code or 0)
+            finally:
+                for handler in root.handlers:
+                    handler.close()
+                root.handlers[:] = handlers
+                root.setLevel(level)
+                discovery._installed.cache_clear()
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        """The program until its end."""
+        """Run the program as a process until its end."""
         return subprocess.run(
             self.command(*options),
             env=self.environment,
