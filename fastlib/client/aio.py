@@ -238,7 +238,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     def _check_opened(self) -> None:
         if not self._opened:
             raise ClientError(
-                "the client is not open yet, so that it would hear of no result: use it as "
+                "the client is not open yet, so it would receive no result: use it as "
                 "`async with client:`, or await its `open()` first"
             )
 

@@ -405,7 +405,7 @@ def test_message_with_invalid_topic_is_confirmed_and_dropped(
     own.session._on_message(invalid)
     assert own.messages == []
     assert sent == confirmed
-    assert "no UTF-8" in caplog.text
+    assert "is not UTF-8" in caplog.text
 
 
 def test_qos_0_waits_for_a_connection(own: Session) -> None:

@@ -207,7 +207,7 @@ class NetworkThread:
                 self._commands.run_all(woken=False)  # acknowledgements and unsubscriptions
                 self._disconnect()
         except Exception:
-            log.exception("%s: could not say goodbye", self._state.name)
+            log.exception("%s: the disconnect failed", self._state.name)
         finally:
             cause = f": {self._failure!r}" if self._failure else ""
             closed = ClosedError(f"{self._state.name} is closed{cause}")

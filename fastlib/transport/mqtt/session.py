@@ -150,7 +150,7 @@ class MqttSession:
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            log.error("%s: a message came with a topic that is no UTF-8", self._state.name)
+            log.error("%s: the topic of a message is not UTF-8", self._state.name)
             if message.qos:
                 self.client.acknowledge(message.mid, message.qos)
             return

@@ -1,0 +1,270 @@
+"""Tests of unreadable messages, failing callbacks, and failures of the communicator."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from fastlib import TaskContainer
+from fastlib.client import AsyncMigfraClient, ClientClosedError, MigfraClient
+from fastlib.message import Suspend
+from fastlib.message.topics import PRESENCE, PROGRESS
+from fastlib.transport import (
+    ClosedError,
+    Communicator,
+    MemoryBroker,
+    MemoryOptions,
+    SubscriptionError,
+    UndeliveredError,
+    connect,
+    connect_async,
+)
+from fastlib.transport.memory.link import MemoryLink
+from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
+from tests.support.waiting import wait_until
+
+IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
+
+
+@IN_MEMORY
+def test_unreadable_presence_and_progress_are_logged(
+    clients: ClientFactory, caplog: pytest.LogCaptureFixture
+):
+    daemon, client = clients.daemon(), clients.client()
+    client.listen_to_progress()
+    handle = client.suspend("hostA", "vm1")
+    daemon.wait()
+    daemon.progress("phase: [")
+    daemon.communicator.send(b"status: [", PRESENCE("hostA")).wait(PATIENCE)
+    daemon.send(success(daemon.received[0]))
+    assert handle.result(PATIENCE).status == "success"
+    wait_until(lambda: "the presence cannot be read" in caplog.text, "the warning")
+    assert f"{PROGRESS('hostA')}: the progress cannot be read" in caplog.text
+    assert client.presences == {}
+
+
+@IN_MEMORY
+def test_deleted_presence_is_forgotten(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("online")
+    wait_until(lambda: "hostA" in client.presences, "the presence")
+    daemon.communicator.send(b"", PRESENCE("hostA"), retain=True).wait(PATIENCE)
+    wait_until(lambda: "hostA" not in client.presences, "its end")
+
+
+@IN_MEMORY
+def test_missing_result_names_the_presence(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("online")
+    wait_until(lambda: "hostA" in client.presences, "the presence")
+    with pytest.raises(TimeoutError, match="its daemon is online since 20"):
+        client.suspend("hostA", "vm1", timeout=0.01).result(PATIENCE)
+
+
+@IN_MEMORY
+def test_failing_done_callback_is_logged(clients: ClientFactory, caplog: pytest.LogCaptureFixture):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    handle = client.suspend("hostA", "vm1")
+    handle.add_done_callback(fail)
+    handle.result(PATIENCE)
+    wait_until(lambda: "on purpose" in caplog.text, "the log")
+
+
+@IN_MEMORY
+def test_repr_shows_pending_requests(clients: ClientFactory):
+    client = clients.client()
+    client.suspend("hostA", "vm1")
+    assert repr(getattr(client, "inner", client)).endswith("1 waiting>")
+
+
+@IN_MEMORY
+def test_container_may_get_another_id(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    container = TaskContainer(tasks=[Suspend(vm_name="vm1")], id="old")
+    assert client.submit("hostA", container, id="new").id == "new"
+    (received,) = daemon.wait()
+    assert received.id == "new"
+    assert list(received.tasks) == list(container.tasks)
+
+
+@IN_MEMORY
+def test_closed_communicator_refuses_requests(clients: ClientFactory):
+    client = clients.client()
+    inner = getattr(client, "inner", client)
+    inner._core.check_open()
+    connection = inner.communicator._core.link
+    connection._closed = True  # the link refuses messages, and the client does not know it yet
+    with pytest.raises(ClosedError):
+        client.suspend("hostA", "vm1")
+    assert len(inner._core.pending) == 0
+    connection._closed = False
+
+
+class Refusing(Communicator):
+    """A communicator that refuses each send after it was told to."""
+
+    refuses = False
+
+    def send(self, *arguments: Any, **named: Any) -> Any:
+        if self.refuses:
+            raise ClosedError("on purpose")
+        return super().send(*arguments, **named)
+
+
+def test_failed_repetition_is_logged(caplog: pytest.LogCaptureFixture):
+    broker = MemoryBroker()
+    with (
+        Refusing(MemoryLink(MemoryOptions(broker=broker))) as communicator,
+        MigfraClient(communicator) as client,
+        connect(MemoryOptions(broker=broker)) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        handle = client.suspend("hostA", "vm1")
+        daemon.wait()
+        communicator.refuses = True
+        daemon.presence("online")
+        wait_until(lambda: "could not be asked for again" in caplog.text, "the warning")
+        daemon.send(success(daemon.received[0]))
+        assert handle.result(PATIENCE).status == "success"
+
+
+def test_failed_async_repetition_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    async def refuse(*_: object, **__: object) -> None:
+        raise ClosedError("on purpose")
+
+    async def main() -> None:
+        broker = MemoryBroker()
+        with connect(MemoryOptions(broker=broker)) as peer:
+            async with await AsyncMigfraClient.connect(MemoryOptions(broker=broker)) as client:
+                daemon = Daemon("hostA", peer)
+                await client.suspend("hostA", "vm1")
+                monkeypatch.setattr(client.communicator, "send", refuse)
+                daemon.presence("online")
+                async with asyncio.timeout(PATIENCE):
+                    while "could not be asked for again" not in caplog.text:
+                        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
+def test_failed_construction_leaves_communicator_open():
+    broker = MemoryBroker()
+    with connect(MemoryOptions(broker=broker)) as communicator:
+        communicator.subscribe(PRESENCE.pattern())
+        with pytest.raises(SubscriptionError):
+            MigfraClient(communicator)
+        assert communicator.is_connected
+        communicator.unsubscribe(PRESENCE.pattern())
+        with MigfraClient(communicator):
+            """The first one has left no subscription."""
+
+
+def test_failed_connect_closes_the_communicator(monkeypatch: pytest.MonkeyPatch):
+    made: list[Communicator] = []
+
+    def keep(*arguments: Any, **named: Any) -> Communicator:
+        made.append(connect(*arguments, **named))
+        return made[0]
+
+    monkeypatch.setattr("fastlib.client.client.connect", keep)
+    with pytest.raises(ValueError, match="timeout"):
+        MigfraClient.connect(MemoryOptions(broker=MemoryBroker()), timeout=-1)
+    assert not made[0].is_connected
+
+
+def test_failed_async_open_closes_the_client():
+    async def main() -> None:
+        async with await connect_async(MemoryOptions(broker=MemoryBroker())) as communicator:
+            await communicator.subscribe(PRESENCE.pattern())
+            client = AsyncMigfraClient(communicator)
+            with pytest.raises(SubscriptionError):
+                await client.open()
+            with pytest.raises(ClientClosedError):
+                await client.listen_to_progress()
+
+    asyncio.run(main())
+
+
+def test_failed_async_connect_closes_the_communicator(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        made = []
+
+        async def keep(*arguments: Any, **named: Any) -> Any:
+            made.append(await connect_async(*arguments, **named))
+            return made[0]
+
+        monkeypatch.setattr("fastlib.client.aio.connect_async", keep)
+        with pytest.raises(ValueError, match="timeout"):
+            await AsyncMigfraClient.connect(MemoryOptions(broker=MemoryBroker()), timeout=-1)
+        assert not made[0].is_connected
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_undelivered_messages_fail_the_end_of_the_block(is_async: bool):
+    broker = MemoryBroker()
+    options = MemoryOptions(broker=broker, client_id="a")
+
+    def block() -> None:
+        with MigfraClient.connect(options) as client:
+            broker.cut("a")
+            client.suspend("hostA", "vm1")
+            shorten_close(client.communicator)
+
+    def shorten_close(communicator: Any) -> None:
+        original = communicator.close
+        communicator.close = lambda: original(0.01)
+
+    async def async_block() -> None:
+        async with await AsyncMigfraClient.connect(options) as client:
+            broker.cut("a")
+            await client.suspend("hostA", "vm1")
+            shorten_close(client.communicator)
+
+    with pytest.raises(UndeliveredError):
+        asyncio.run(async_block()) if is_async else block()
+
+
+def test_watch_is_a_context_manager():
+    with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+        with client.watch() as watch:
+            assert watch.get(0.01) is None
+            assert not watch.ended
+        assert watch.get() is None
+        assert watch.ended
+        assert watch.get() is None
+
+
+def test_async_watch_is_a_context_manager():
+    async def main() -> None:
+        async with await AsyncMigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+            async with await client.watch() as watch:
+                """It ends here."""
+            assert [observed async for observed in watch] == []
+            assert [observed async for observed in watch] == []
+
+    asyncio.run(main())
+
+
+def test_done_callback_of_expired_request_runs_in_the_deadline_thread():
+    with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
+        names: list[str] = []
+        handle = client.suspend("hostA", "vm1", timeout=0.2)
+        done = threading.Event()
+
+        def callback(_: object) -> None:
+            names.append(threading.current_thread().name)
+            done.set()
+
+        handle.add_done_callback(callback)
+        assert done.wait(PATIENCE)
+        assert names == ["fastlib client deadlines"]
