@@ -13,9 +13,11 @@ from fastlib.client import ObservedMessage
 from fastlib.demo import Settings, SettingsError, TextView, run
 from fastlib.demo.cluster import DemoCluster
 from fastlib.demo.invariants import InvariantChecker
+from fastlib.demo.layout import host_names
+from fastlib.demo.live_view import _vms
 from fastlib.demo.observer import Observer
-from fastlib.display.message_text import _flow, summarize_briefly
-from fastlib.message.topics import RESULT, TASK
+from fastlib.message.node import Progress
+from fastlib.message.topics import PROGRESS, RESULT, TASK
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
     ClusterDescription,
@@ -209,14 +211,43 @@ def test_settings_out_of_range_are_refused(wrong):
         Settings(**wrong)
 
 
-def test_brief_summary_of_messages():
-    tasks = [Start(vm_name=f"vm{number}") for number in range(10)]
-    container = TaskContainer(tasks=tasks, id="1")
-    names = "vm0, vm1, vm2, vm3, vm4, vm5, vm6"
-    assert summarize_briefly(container) == f"start vm {names} and 3 more"
-    results = [Result(vm_name="vm1", status="error", details="\033[31mred")]
-    assert summarize_briefly(ResultContainer(result="vm started", results=results)) == (
-        r"vm started: error vm1: \x1b[31mred"
+def test_more_than_26_hosts_have_numbers():
+    settings = Settings(hosts=30, vms=60)
+    names = host_names(settings, "demo")
+    assert (names[0], names[-1], len(set(names))) == ("demo-01", "demo-30", 30)
+
+
+def test_observer_reports_unreadable_message():
+    observer = Observer(["a"])
+    observer.record(observed(RESULT, None))
+    assert observer.violations() == ["fast/migfra/a/result cannot be read: None"]
+
+
+def test_observer_keeps_progress_until_answer():
+    observer = Observer(["a"])
+    observer.record(observed(PROGRESS, Progress(id="1", vm_name="vm1", phase="memory")))
+    observer.record(observed(TASK, TaskContainer(tasks=[Start(vm_name="vm1")], id="1")))
+    observer.record(observed(PROGRESS, Progress(id="1", vm_name="vm1", phase="memory")))
+    (record,) = observer.tasks
+    assert [*record.progress] == ["vm1"]
+    results = ResultContainer(
+        result="vm started", id="1", results=[Result(vm_name="vm1", status="success")]
     )
-    tree = {"a": [1, True, "x: y"], "b": {"c": 0.5, "d": "e"}}
-    assert _flow(tree) == "{a: [1, true, 'x: y'], b: {c: 0.500, d: e}}"
+    observer.record(observed(RESULT, results))
+    observer.record(observed(PROGRESS, Progress(id="1", vm_name="vm1", phase="memory")))
+    assert record.progress == {}
+
+
+def test_live_view_counts_vms_of_full_host_by_state():
+    states = ["paused", "paused", *["running"] * 7]
+    description = ClusterDescription(
+        hosts=[HostDescription(name="a")],
+        domains=[
+            DomainDescription(name=f"vm{number}", host="a", state=state, memory=1 << 20)
+            for number, state in enumerate(states)
+        ],
+    )
+    with Cluster(description) as cluster:
+        domains = list(cluster.domains())
+    assert _vms(domains).plain == "9 VMs, 2 paused"
+    assert _vms(domains[1:3]).plain == "vm1 1.0 GiB paused  vm2 1.0 GiB  "

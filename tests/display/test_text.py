@@ -1,0 +1,100 @@
+"""The texts of `fastlib.display`: names, numbers, messages and rows of tables."""
+
+import pytest
+from rich.text import Text
+
+from fastlib import Query, Result, ResultContainer, Start, TaskContainer
+from fastlib.display.json_lines import encode_json
+from fastlib.display.message_text import flow_yaml, summarize, summarize_briefly
+from fastlib.display.rich_tables import cut_rows
+from fastlib.display.text import byte_size, duration, join_names, plural, printable
+from fastlib.message.agent import Init
+from fastlib.message.node import Presence, Progress
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (1536 << 10, "1.5 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (5000 << 40, "5000.0 TiB"),
+    ],
+)
+def test_byte_size_uses_largest_unit(number, text):
+    assert byte_size(number) == text
+
+
+def test_byte_size_rounds_to_given_decimals():
+    assert byte_size(1536 << 10, 0) == "2 MiB"
+
+
+def test_duration_below_a_second_is_in_milliseconds():
+    assert (duration(0.25), duration(2)) == ("250 ms", "2.0 s")
+
+
+def test_plural_of_one_has_no_s():
+    assert (plural(1, "host"), plural(2000, "host")) == ("1 host", "2,000 hosts")
+
+
+def test_join_names_counts_names_beyond_the_limit():
+    names = [f"vm{number}" for number in range(10)]
+    assert join_names(names[:8]) == ", ".join(names[:8])
+    assert join_names(names) == "vm0, vm1, vm2, vm3, vm4, vm5, vm6 and 3 more"
+
+
+def test_printable_escapes_only_control_characters():
+    assert printable("ü'\\") == "ü'\\"
+    assert printable("ü'\\\033\n") == r"ü'\\x1b\n"
+
+
+def test_brief_summary_shortens_names_and_groups_results():
+    container = TaskContainer(tasks=[Start(vm_name=f"vm{number}") for number in range(10)])
+    assert summarize_briefly(container) == ("start vm vm0, vm1, vm2, vm3, vm4, vm5, vm6 and 3 more")
+    results = [Result(vm_name="vm1", status="error", details="\033[31mred")] * 4
+    results.append(Result(vm_name="vm2", status="success"))
+    error = r"error vm1: \x1b[31mred"
+    assert summarize_briefly(ResultContainer(result="vm started", results=results)) == (
+        f"vm started: success vm2; {error}; {error}; {error}; 1 more errors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (Presence(status="online"), "is online"),
+        (Progress(task="stop vm", vm_name="a", phase="wait", percent=5), "stop vm a: wait 5 %"),
+        (TaskContainer(tasks=[Query()]), "query node"),
+        (Init(hostname="a"), "Init(hostname='a')"),
+        (None, "unreadable message"),
+    ],
+)
+def test_brief_summary_of_other_messages(message, text):
+    assert summarize_briefly(message) == text
+
+
+def test_summary_of_other_message_is_its_representation():
+    assert summarize(Init(hostname="a\n")) == r"Init(hostname='a\n')"
+
+
+def test_flow_yaml_quotes_only_where_needed():
+    message = Progress(task="x: y", phase="", percent=0.5)
+    assert flow_yaml(message) == "title: 'x: y', phase: '', percent: 0.500"
+    container = TaskContainer(tasks=[Start(vm_name="a", vcpu_map=[[0]], transient=False)])
+    assert flow_yaml(container) == (
+        "task: start vm, vm-configurations: [{vm-name: a, transient: false, vcpu-map: [[0]]}]"
+    )
+
+
+def test_json_has_text_for_numbers_that_json_lacks():
+    assert encode_json({"a": [float("nan"), 1.5]}) == b'{"a":[".nan",1.5]}'
+
+
+def test_cut_rows_ends_with_number_of_cut_rows():
+    rows = [(Text(str(number)),) for number in range(5)]
+    assert cut_rows(rows, 5) == rows
+    *kept, (last,) = cut_rows(rows, 3)
+    assert (kept, last.plain) == (rows[:2], "... 3 more")
