@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from fastlib import __version__
 
 if TYPE_CHECKING:
-    from fastlib.message.task import Declaration
+    from fastlib.message.task import TaskDeclaration
 
 COMMANDS = {
     "demo": "see the whole system at work on a simulated cluster",
@@ -89,7 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"fastlib {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, summary: str, declared: "Declaration | None" = None) -> None:
+    def add(name: str, summary: str, declared: "TaskDeclaration | None" = None) -> None:
         command = commands.add_parser(
             name,
             help=summary.replace("%", "%%"),

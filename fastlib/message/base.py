@@ -156,10 +156,10 @@ class Message(
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
         """Takes the class statement's keywords. Raises DeclarationError or TypeError."""
-        cls.__entitle(**keywords)
+        cls.__set_title(**keywords)
 
     @classmethod
-    def __entitle(cls, *, task: str) -> None:
+    def __set_title(cls, *, task: str) -> None:
         """`task` is the title that the message begins with; it may be missing on the wire where
         the type is known."""
         check_title("task", task, cls)

@@ -46,7 +46,7 @@ class UnknownNameError(FastlibError, LookupError):
         return f"{self.reason}{hint}"
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class MemberLayout(msgspec.Struct, frozen=True, kw_only=True):
     """Where the members of a container stand, by the container's title."""
 
     title: str
@@ -97,16 +97,16 @@ class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
     doc: str
     titles: tuple[str, ...]
     """Each is a title by which `task:` tells that it is this type; none where no title does."""
-    container: Place | None
+    container: MemberLayout | None
     """Of a task: where it stands in its container."""
-    result: Place | None
+    result: MemberLayout | None
     """Of a task: where its results stand in theirs."""
     form: str
     """What belongs there, in the words of the errors."""
     fields: tuple[FieldDescription, ...]
     rules: tuple[str, ...]
     """Rules between the fields."""
-    members: tuple[Place, ...]
+    members: tuple[MemberLayout, ...]
     """Of a container: its members by title."""
 
     @property
@@ -285,12 +285,12 @@ def _describe_fields(cls: type[Message]) -> tuple[FieldDescription, ...]:
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _member_place(container: type[Message], title: str) -> Place:
+def _member_layout(container: type[Message], title: str) -> MemberLayout:
     envelope = shape_of(container)
     assert isinstance(envelope, Envelope)
     variant = envelope.variant(title)
     assert variant is not None
-    return Place(
+    return MemberLayout(
         title=variant.title,
         type=name_of(variant.member),
         layouts=variant.layouts,
@@ -302,16 +302,16 @@ def describe(cls: type[Message]) -> MessageDescription:
     """What a type of message is, from its declaration."""
     shape = shape_of(cls)
     declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
-    members: tuple[Place, ...] = ()
+    members: tuple[MemberLayout, ...] = ()
     if isinstance(shape, Envelope):
-        members = tuple(_member_place(cls, title) for title in shape.titles())
+        members = tuple(_member_layout(cls, title) for title in shape.titles())
     keys = {field.attribute: field.key for field in _fields(cls)}
     return MessageDescription(
         name=name_of(cls),
         doc=cleandoc(cls.__dict__.get("__doc__") or ""),
         titles=tuple(title for title in titles("task") if class_of_title("task", title) is cls),
-        container=declared and _member_place(TaskContainer, declared.task),
-        result=declared and _member_place(ResultContainer, declared.result),
+        container=declared and _member_layout(TaskContainer, declared.task),
+        result=declared and _member_layout(ResultContainer, declared.result),
         form=shape.expected,
         fields=_describe_fields(cls),
         rules=tuple(rule.describe(keys) for rule in cls.rules),

@@ -13,7 +13,7 @@ from fastlib.codec.errors import DeclarationError
 if TYPE_CHECKING:
     from .base import Message
     from .entry_points import BrokenEntryPoint
-    from .task import Declaration, Task
+    from .task import Task, TaskDeclaration
 
 TitleKey = Literal["task", "result"]
 
@@ -51,11 +51,11 @@ class Registry:
         """
         self.titles: dict[tuple[TitleKey, str], type[Any]] = {}
         """The class of each title."""
-        self.tasks: dict[str, Declaration] = {}
+        self.tasks: dict[str, TaskDeclaration] = {}
         """Every task by its title, in the order of declaration."""
-        self.tasks_by_result: dict[str, Declaration] = {}
+        self.tasks_by_result: dict[str, TaskDeclaration] = {}
         """The same by the title of its results."""
-        self.tasks_by_type: dict[type[Task], Declaration] = {}
+        self.tasks_by_type: dict[type[Task], TaskDeclaration] = {}
         """The same by its class."""
         self.loaded_entry_points: dict[tuple[str, str], BrokenEntryPoint | None] = {}
         """The outcome of each entry point that was loaded, by distribution and entry point."""

@@ -16,7 +16,7 @@ from fastlib.codec.shapes import Shape, is_sequence
 from . import topics
 from .base import Message
 from .result import Result
-from .task import Declaration, TaskContainer, declaration_of_result, declarations, record_of
+from .task import TaskContainer, TaskDeclaration, declaration_of_result, declarations, record_of
 from .topics import Topic
 
 UNREADABLE = "unknown"
@@ -78,7 +78,7 @@ class ResultContainer(Message):
 
     @staticmethod
     def __shape__() -> Shape:
-        variants: dict[str, tuple[Declaration, Variant]] = {}
+        variants: dict[str, tuple[TaskDeclaration, Variant]] = {}
 
         def variant(title: str) -> Variant:
             declared = declaration_of_result(title)

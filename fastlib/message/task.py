@@ -36,7 +36,7 @@ from .result import Result
 from .topics import Topic
 
 
-class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     """What a task's class statement says of it."""
 
     task: str
@@ -62,17 +62,17 @@ _by_result = REGISTRY.tasks_by_result
 _by_type = REGISTRY.tasks_by_type
 
 
-def declarations() -> Iterator[Declaration]:
+def declarations() -> Iterator[TaskDeclaration]:
     """Every declared task, in the order of declaration."""
     return iter(tuple(_by_task.values()))
 
 
-def declaration_of_task(title: str) -> Declaration | None:
+def declaration_of_task(title: str) -> TaskDeclaration | None:
     """The task with this title."""
     return _by_task.get(title)
 
 
-def declaration_of_result(title: str) -> Declaration | None:
+def declaration_of_result(title: str) -> TaskDeclaration | None:
     """The task whose results have this title."""
     return _by_result.get(title)
 
@@ -94,7 +94,7 @@ class Task(Message):
     Alone, a task reads and writes as the member that it is; a `TaskContainer` is what travels.
     """
 
-    declaration: ClassVar[Declaration]
+    declaration: ClassVar[TaskDeclaration]
     __extensions__: ClassVar[str] = "extensions"
 
     concurrent_execution: Annotated[
@@ -131,7 +131,7 @@ class Task(Message):
         `result_layout`, which says where the results stand. `result_type` is a subclass of
         `Result` whose fields beyond those of a result have defaults.
         """
-        declared = Declaration(
+        declared = TaskDeclaration(
             task=task,
             result=result,
             type=cls,
@@ -153,7 +153,7 @@ class Task(Message):
         _by_result[result] = declared
 
     @classmethod
-    def __check_keys(cls, declared: Declaration) -> None:
+    def __check_keys(cls, declared: TaskDeclaration) -> None:
         """Raises DeclarationError where a container could not tell its keys from the members'."""
         if not isinstance(declared.key, str) or not declared.key:
             raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
@@ -204,7 +204,7 @@ class Task(Message):
         return partial(extensions.add, record)
 
     @classmethod
-    def __check_result(cls, declared: Declaration) -> None:
+    def __check_result(cls, declared: TaskDeclaration) -> None:
         """Raises DeclarationError for a type of results that a container could not hold."""
         kind = declared.result_type
         if not isinstance(kind, type) or not issubclass(kind, Result):
@@ -290,7 +290,7 @@ class TaskContainer(Message):
             self._normalise_inline(declared)
         check(self)
 
-    def _normalise_inline(self, declared: Declaration) -> None:
+    def _normalise_inline(self, declared: TaskDeclaration) -> None:
         """The member's keys and the container's are one mapping, so what both have is one value."""
         if len(self.tasks) != 1:
             self._refuse(
@@ -311,7 +311,7 @@ class TaskContainer(Message):
         raise ValidationError(type(self).__name__, [problem])
 
     @property
-    def declaration(self) -> Declaration:
+    def declaration(self) -> TaskDeclaration:
         """What the members' class statement says: titles and layouts."""
         return _by_task[self.task]
 

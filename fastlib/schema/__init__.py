@@ -7,7 +7,7 @@ examples, fingerprints; and whether two versions understand each other.
 from .asyncapi import asyncapi, asyncapi_yaml
 from .builder import schema_of
 from .compat import CompatibilityReport, Level, MessageReport, Status, compare, compare_all
-from .containment import Finding, contains
+from .containment import ContainmentResult, contains
 from .documents import (
     PURPOSES,
     Purpose,
@@ -23,16 +23,16 @@ from .examples import example_text, example_tree, examples
 from .fingerprint import fingerprint
 from .folder import SchemaFolder, SchemaFolderError
 from .instances import instances
-from .kinds import Family, Kind, families, find_kind, kinds
+from .message_kind import Family, MessageKind, families, find_kind, message_kinds
 from .versions import VersionError, find_released, find_version
 
 __all__ = [
     "PURPOSES",
     "CompatibilityReport",
+    "ContainmentResult",
     "Family",
-    "Finding",
-    "Kind",
     "Level",
+    "MessageKind",
     "MessageReport",
     "Purpose",
     "SchemaFolder",
@@ -57,7 +57,7 @@ __all__ = [
     "fingerprint",
     "index",
     "instances",
-    "kinds",
+    "message_kinds",
     "part_document",
     "schema_of",
     "to_json",

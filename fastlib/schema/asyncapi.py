@@ -15,9 +15,8 @@ from fastlib.codec.schema_protocol import Schema
 from fastlib.message.topics import Topic
 
 from .builder import Builder
-from .documents import all_topics
 from .examples import example_tree
-from .kinds import Kind, kinds
+from .message_kind import MessageKind, all_topics, message_kinds
 from .walk import rebuilt
 
 _SCHEMAS: Final = "#/components/schemas/"
@@ -32,7 +31,7 @@ what fastlib writes. What it understands beyond that is in the folder `load/`.
 def asyncapi() -> dict[str, Any]:
     """The document as a plain tree."""
     builder = Builder("emit")
-    known = kinds()
+    known = message_kinds()
     schemas = {kind.name: _entitled(kind, kind.build(builder)) for kind in known}
     components = {name: _as_component(schema) for name, schema in (schemas | builder.defs).items()}
     topics = all_topics()
@@ -90,11 +89,11 @@ def channel_name(topic: Topic) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(levels[1:] or levels))
 
 
-def _there(topic: Topic, known: Iterable[Kind]) -> list[Kind]:
+def _there(topic: Topic, known: Iterable[MessageKind]) -> list[MessageKind]:
     return [kind for kind in known if topic in kind.topics]
 
 
-def _channel(topic: Topic, known: Iterable[Kind]) -> dict[str, Any]:
+def _channel(topic: Topic, known: Iterable[MessageKind]) -> dict[str, Any]:
     channel: dict[str, Any] = {"address": topic.template, "description": topic.doc}
     if topic.names:
         what = {"host": "Name of the host.", "vm": "Name of the domain.", "job": "Id of the job."}
@@ -108,7 +107,7 @@ def _channel(topic: Topic, known: Iterable[Kind]) -> dict[str, Any]:
     return channel
 
 
-def _operations(topic: Topic, known: Iterable[Kind]) -> Iterable[tuple[str, dict[str, Any]]]:
+def _operations(topic: Topic, known: Iterable[MessageKind]) -> Iterable[tuple[str, dict[str, Any]]]:
     channel = f"#/channels/{channel_name(topic)}"
     sides = (("send", "sends", topic.sender), ("receive", "receives", topic.receiver))
     names = [kind.name for kind in _there(topic, known)] or ["any"]
@@ -126,7 +125,7 @@ def _operations(topic: Topic, known: Iterable[Kind]) -> Iterable[tuple[str, dict
             )
 
 
-def _message(kind: Kind) -> dict[str, Any]:
+def _message(kind: MessageKind) -> dict[str, Any]:
     message: dict[str, Any] = {"name": kind.name, "title": kind.title or kind.name}
     if kind.doc:
         message["summary"] = kind.summary
@@ -138,7 +137,7 @@ def _message(kind: Kind) -> dict[str, Any]:
     return message
 
 
-def _entitled(kind: Kind, schema: Schema) -> Schema:
+def _entitled(kind: MessageKind, schema: Schema) -> Schema:
     return {"title": kind.name, "description": kind.doc, **schema}
 
 

@@ -18,7 +18,7 @@ from .walk import children
 Verdict = Literal["proven", "refuted", "unproven"]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class ContainmentResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it."""
 
     verdict: Verdict
@@ -30,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """How many messages were tried."""
 
 
-def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
+def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> ContainmentResult:
     """Whether `reader` admits all that `writer` does.
 
     What jsonschema-rs cannot prove is searched for a counterexample, in what it takes for the
@@ -42,7 +42,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
     if known.covers(written) == rs.canonical.Containment.YES:
         unsaid = _unsaid(reader) - _unsaid(writer)
         reasons = tuple(f"no schema can say this rule: {rule}" for rule in sorted(unsaid))
-        return Finding(verdict="unproven" if unsaid else "proven", reasons=reasons)
+        return ContainmentResult(verdict="unproven" if unsaid else "proven", reasons=reasons)
     places: list[Any] = [writer]
     try:
         difference = written.subtract(known)
@@ -50,7 +50,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
         pass  # it has no words for the difference, which may be there all the same
     else:
         if difference.satisfiability() == rs.canonical.Satisfiability.NO:
-            return Finding(verdict="proven")
+            return ContainmentResult(verdict="proven")
         places.insert(0, difference.to_json_schema())
     search = _Search(
         rs.Draft202012Validator(reader), rs.Draft202012Validator(writer), _order(writer, {})
@@ -60,7 +60,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Finding:
             found = search.look(place, searches)
             if found is not None:
                 return found
-    return Finding(verdict="unproven", searched=search.tried)
+    return ContainmentResult(verdict="unproven", searched=search.tried)
 
 
 class _Search:
@@ -72,7 +72,7 @@ class _Search:
         self.order = order
         self.tried = 0
 
-    def look(self, place: Schema, searches: int) -> Finding | None:
+    def look(self, place: Schema, searches: int) -> ContainmentResult | None:
         with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
             import hypothesis
         settings = hypothesis.settings(
@@ -92,7 +92,7 @@ class _Search:
         except (hypothesis.errors.NoSuchExample, hypothesis.errors.Unsatisfiable):
             return None
         tree = _in_order(shrunk(tree, self.refutes), self.order)
-        return Finding(
+        return ContainmentResult(
             verdict="refuted",
             counterexample=tree,
             reasons=tuple(_words(error) for error in self.reader.iter_errors(tree)),

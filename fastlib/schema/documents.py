@@ -19,15 +19,13 @@ from typing import Any, Literal, get_args
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.schema_protocol import Direction, Schema
-from fastlib.message import topics
 from fastlib.message.describe import find, name_of
-from fastlib.message.topics import Topic
 
 from .builder import Builder, schema_of
 from .examples import example_tree
 from .fingerprint import fingerprint
 from .folder import INDEX, SchemaFolderError
-from .kinds import Family, Kind, families, kinds
+from .message_kind import Family, MessageKind, all_topics, families, message_kinds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAMESPACE = "urn:fastlib:schema"
@@ -38,7 +36,7 @@ Purpose = Literal["emit", "load", "edit"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
-def document(kind: Kind, purpose: Purpose = "load") -> Schema:
+def document(kind: MessageKind, purpose: Purpose = "load") -> Schema:
     """The schema of one kind of message as a document of its own."""
     direction, closed = _direction(purpose)
     schema = kind.schema(direction, closed=closed)
@@ -56,7 +54,7 @@ def family_document(family: Family, purpose: Purpose = "load") -> Schema:
     """The schema of any container of a family, by its title."""
     direction, closed = _direction(purpose)
     builder = Builder(direction, closed=closed)
-    members = [kind for kind in kinds() if kind.family == family]
+    members = [kind for kind in message_kinds() if kind.family == family]
     for kind in members:
         heading = {"title": f"{family}: {kind.title}", "description": kind.doc}
         builder.defs[kind.name] = heading | kind.build(builder)
@@ -89,11 +87,11 @@ def _document(name: str, schema: Schema, examples: list[Any]) -> Schema:
     )
 
 
-def _by_choice(family: Family, members: list[Kind]) -> Schema:
+def _by_choice(family: Family, members: list[MessageKind]) -> Schema:
     return {"oneOf": [{"$ref": f"#/$defs/{kind.name}"} for kind in members]}
 
 
-def _by_conditions(family: Family, members: list[Kind]) -> Schema:
+def _by_conditions(family: Family, members: list[MessageKind]) -> Schema:
     """As `_by_choice`, so that an editor tells what is wrong, and completes titles."""
     titles = [kind.title for kind in members]
     return {
@@ -133,15 +131,6 @@ def _undeclared(builder: Builder, family: Family) -> Schema | None:
 # --- the folder -----------------------------------------------------------------------------------
 
 
-def all_topics() -> list[Topic]:
-    """The topics of the protocol, and those that messages of other packages name."""
-    known = {topic.template: topic for topic in topics.ALL.values()}
-    for kind in kinds():
-        for topic in kind.topics:
-            known.setdefault(topic.template, topic)
-    return list(known.values())
-
-
 def index() -> dict[str, Any]:
     """The list of all kinds of message, with their fingerprints, and of all topics."""
     return {
@@ -153,7 +142,7 @@ def index() -> dict[str, Any]:
                 "topics": [topic.template for topic in kind.topics],
                 "fingerprint": fingerprint(kind.schema("emit"), kind.schema("load")),
             }
-            for kind in kinds()
+            for kind in message_kinds()
         ],
         "families": {
             family: f"any.{family}" if undeclared_document(family, "load") else None
@@ -178,7 +167,7 @@ def documents() -> dict[str, str]:
             other = undeclared_document(family, direction)
             if other is not None:
                 found[f"{direction}/any.{family}.json"] = to_json(other)
-    for kind in kinds():
+    for kind in message_kinds():
         for direction in get_args(Direction):
             found[f"{direction}/{kind.name}.json"] = to_json(document(kind, direction))
     return found

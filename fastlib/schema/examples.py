@@ -6,7 +6,7 @@ from typing import Any
 
 from fastlib.message.describe import UnknownNameError
 
-from .kinds import Kind
+from .message_kind import MessageKind
 
 SUFFIX = ".yaml"
 
@@ -23,7 +23,7 @@ def examples() -> dict[str, str]:
     }
 
 
-def example_text(kind: Kind) -> str:
+def example_text(kind: MessageKind) -> str:
     """The example of a kind. Raises UnknownNameError if it has none."""
     text = examples().get(kind.name)
     if text is None:
@@ -31,7 +31,7 @@ def example_text(kind: Kind) -> str:
     return text
 
 
-def example_tree(kind: Kind) -> Any | None:
+def example_tree(kind: MessageKind) -> Any | None:
     """The example of a kind as a plain tree; None if it has none, as those of other packages."""
     text = examples().get(kind.name)
     return None if text is None else kind.cls.from_yaml(text).emit()

@@ -1,8 +1,8 @@
-"""What a writer of YAML asks at every turn: which of several ways it goes.
+"""Choices: which of several ways a writer of YAML takes, in each place.
 
-The first way is always the plain one. `Plainly` takes no other; `ByChance` goes by a random
-generator, for thousands of texts; `Counted` goes other ways at a few turns only, whose numbers are
-given, so that whoever draws those numbers can find the plainest text that still fails.
+The first way is always the plain one. `PlainChoices` takes no other. `RandomChoices` follows a
+random generator, for thousands of texts. `CountedChoices` takes other ways in a few numbered places
+only. A caller that draws those numbers can so find the plainest text that still fails.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class Choices(Protocol):
         """One of some ways, in one place; `what` says what it is about."""
 
 
-class Plainly:
+class PlainChoices:
     """The plain way everywhere; counts the turns at which there was another."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Plainly:
         return ways[0]
 
 
-class ByChance:
+class RandomChoices:
     """Any habits, and now and then another way in one place."""
 
     def __init__(self, rng: Random) -> None:
@@ -53,7 +53,7 @@ class ByChance:
         return ways[0] if self._rng.random() >= self._rate else self._rng.choice(ways)
 
 
-class Counted:
+class CountedChoices:
     """Other ways at the habits and the turns of which the number is given, from 0.
 
     The turns are counted for each thing that they are about, so that what is done in one place is

@@ -11,10 +11,10 @@ from fastlib.message import ResultContainer, load, validate
 from fastlib.message.registry import titles
 from fastlib.message.result_container import UNREADABLE
 
-from .choices import ByChance
+from .choices import RandomChoices
 from .differences import differences, same
 from .registered import check_type, is_titled
-from .spellings import spelt
+from .yaml_variants import yaml_variant
 
 SPELLINGS: typing.Final = 8
 """So many spellings of each message are tried."""
@@ -41,7 +41,7 @@ def assert_round_trip(message: Any, *, spellings: int = SPELLINGS, seed: int = 0
     _quiet(message, message.to_yaml())
     rng = Random(seed)  # noqa: S311 - spellings are no secrets
     for _ in range(spellings):
-        text = spelt(message, ByChance(rng))
+        text = yaml_variant(message, RandomChoices(rng))
         _same(message, partial(cls.from_yaml, text), "another spelling", text)
 
 

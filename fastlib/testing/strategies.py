@@ -23,7 +23,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.message import Message, ResultContainer, TaskContainer
 
 from . import yaml_texts as _spellings
-from .mistakes import Invalid, Mistake, edits_of, made
+from .mutations import InvalidText, MistakeKind, edits_of, made
 from .registered import check_type, registered
 from .texts import NAMES, PLAIN_TEXTS, TEXTS
 from .values import one_of_types, structs
@@ -32,8 +32,8 @@ __all__ = [
     "NAMES",
     "PLAIN_TEXTS",
     "TEXTS",
-    "Invalid",
-    "Mistake",
+    "InvalidText",
+    "MistakeKind",
     "containers",
     "from_message",
     "invalid",
@@ -88,7 +88,7 @@ def yaml_texts(message: Any, *, other_words: bool = False) -> st.SearchStrategy[
 
 def invalid(
     cls: type[Any], *, texts: st.SearchStrategy[str] = PLAIN_TEXTS
-) -> st.SearchStrategy[Invalid]:
+) -> st.SearchStrategy[InvalidText]:
     """Texts with one mistake, each with the problem that is to be told: where, and of what kind.
 
     A text with an unknown key, whose `severity` is `warning`, can be read all the same.
@@ -100,7 +100,7 @@ _NUMBERS = st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda d: d[0] 
 
 
 @st.composite
-def _invalid(draw: st.DrawFn, cls: type[Any], texts: st.SearchStrategy[str]) -> Invalid:
+def _invalid(draw: st.DrawFn, cls: type[Any], texts: st.SearchStrategy[str]) -> InvalidText:
     message = draw(structs(cls, texts))
     tree = message.emit()
     found = edits_of(shape_of(cls), tree)

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from .choices import Counted, Plainly
-from .spellings import TURNS, spelt
+from .choices import CountedChoices, PlainChoices
+from .yaml_variants import TURNS, yaml_variant
 
 MOST_PLACES = 5
 """So many habits, and so many places, at most are others than the plain ones."""
@@ -29,8 +29,8 @@ def yaml_texts(draw: st.DrawFn, message: Any, other_words: bool) -> str:
     if kind == "own":
         text: str = message.to_yaml(style=draw(_STYLES))
         return text
-    counting = Plainly()
-    plain = spelt(message, counting, other_words=other_words)
+    counting = PlainChoices()
+    plain = yaml_variant(message, counting, other_words=other_words)
     if kind == "PyYAML":
         return draw(_pyyaml(message, plain))
     habits = {number % counting.habits: way for number, way in draw(_HABITS)}
@@ -38,7 +38,7 @@ def yaml_texts(draw: st.DrawFn, message: Any, other_words: bool) -> str:
     turns = {
         (what, number % (counting.turns[what] or 2)): way for what, number, way in draw(_TURNS)
     }
-    return spelt(message, Counted(habits, turns), other_words=other_words)
+    return yaml_variant(message, CountedChoices(habits, turns), other_words=other_words)
 
 
 _FOREIGN = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")

@@ -29,9 +29,9 @@ from fastlib import (
 from fastlib.codec.derivation import fields_of
 from fastlib.message import mmbwmon
 from fastlib.message.agent import Init, InitAgent
-from fastlib.testing.choices import ByChance, Choices
-from fastlib.testing.spellings import Writer
+from fastlib.testing.choices import Choices, RandomChoices
 from fastlib.testing.texts import ODD_TEXTS
+from fastlib.testing.yaml_variants import Writer
 from tests.support.strategies import MESSAGES
 
 
@@ -159,7 +159,7 @@ def hand(message: Any, rng: Random) -> str:
     tree = message.emit()
     if rng.random() < 0.1:
         tree = _bent(tree, rng)
-    return _Careless(ByChance(rng)).document(tree)
+    return _Careless(RandomChoices(rng)).document(tree)
 
 
 def _bent(tree: Any, rng: Random) -> Any:

@@ -99,7 +99,7 @@ def test_garbage_is_answered_with_an_error(line: bytes) -> None:
 
 
 def test_a_line_that_is_too_long_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastlib.testing.conformance.serving.LONGEST_LINE", 100)
+    monkeypatch.setattr("fastlib.testing.conformance.server.LONGEST_LINE", 100)
     exact = b'{"type": "Stop", "yaml": "vm-name: a"}'
     found = answers(exact.ljust(99), exact.ljust(100), b"x" * 1000, exact)
     assert [each["ok"] for each in found] == [True, False, False, True]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from fastlib.message.describe import find
-from fastlib.testing.conformance import asking, run
+from fastlib.testing.conformance import run, session
 from tests.support.conformance import wrong_peer
 from tests.support.conformance.apart import run_apart
 from tests.support.conformance.wrong_peer import FAULTS
@@ -147,7 +147,7 @@ def test_a_program_that_ends_is_quoted_and_started_again() -> None:
 def test_a_program_that_hangs_is_not_waited_for_again_and_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "MOST_SECONDS", 1.0)
+    monkeypatch.setattr(session, "MOST_SECONDS", 1.0)
     report = report_of(fault, "Suspend", by=run, timeout=1.0)
     (silent,) = report.differences
     assert silent.name == "answer/none"

@@ -12,7 +12,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.message.describe import groups, message_types
 from fastlib.message.registry import REGISTRY, class_of_title, titles
 from fastlib.message.task import declarations
-from fastlib.schema import kinds
+from fastlib.schema import message_kinds
 from fastlib.testing import isolated_registry
 from fastlib.testing.registered import registered
 
@@ -51,7 +51,7 @@ def everything_derived() -> tuple[object, ...]:
         message_types(),
         registered(),
         groups(),
-        [kind.name for kind in kinds()],
+        [kind.name for kind in message_kinds()],
         [str(problem) for problem in validate(START).problems],
         written,
     )

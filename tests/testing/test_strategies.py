@@ -35,18 +35,18 @@ from fastlib import (
 from fastlib.codec import Needs, Rule, Wire
 from fastlib.message import task
 from fastlib.message.agent import InitAgent, Kpis
-from fastlib.testing.choices import ByChance, Plainly
+from fastlib.testing.choices import PlainChoices, RandomChoices
 from fastlib.testing.registered import registered
-from fastlib.testing.spellings import TURNS, spelt
 from fastlib.testing.strategies import (
     NAMES,
-    Mistake,
+    MistakeKind,
     containers,
     from_message,
     invalid,
     messages,
     yaml_texts,
 )
+from fastlib.testing.yaml_variants import TURNS, yaml_variant
 from tests.support.strategies import MESSAGES, examples, name_of
 
 every_message = pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
@@ -287,7 +287,7 @@ def test_every_spelling_reads_as_the_message(cls: type[Any], data: st.DataObject
 def test_the_plainest_spelling_is_our_own(cls: type[Any], data: st.DataObject) -> None:
     message = data.draw(from_message(cls))
     if isinstance(message.emit(), dict | list):  # a bare word is alone on its line
-        assert spelt(message, Plainly()) == message.to_yaml()
+        assert yaml_variant(message, PlainChoices()) == message.to_yaml()
 
 
 FEATURES = {
@@ -320,7 +320,7 @@ def test_the_spellings_have_all_that_yaml_has() -> None:
 def test_every_turn_has_a_name() -> None:
     asked = Counter[str]()
 
-    class Asked(ByChance):
+    class Asked(RandomChoices):
         def turn(self, what: str, ways: Sequence[Any]) -> Any:
             asked[what] += 1
             return super().turn(what, ways)
@@ -337,7 +337,7 @@ def test_every_turn_has_a_name() -> None:
     )
     for seed in range(400):
         for container in containers:
-            spelt(container, Asked(Random(seed)), other_words=True)
+            yaml_variant(container, Asked(Random(seed)), other_words=True)
     assert set(asked) == set(TURNS)
 
 
@@ -421,4 +421,4 @@ def test_every_kind_of_mistake_is_made() -> None:
         kinds.update([one.mistake, other.mistake])
 
     collect()
-    assert kinds == set(typing.get_args(Mistake))
+    assert kinds == set(typing.get_args(MistakeKind))

@@ -4,18 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from fastlib.message.task import Declaration, declarations
+from fastlib.message.task import TaskDeclaration, declarations
 
 _OWN = f"{__name__.partition('.')[0]}."
 
 
-def task_commands(taken: Collection[str]) -> dict[str, Declaration]:
+def task_commands(taken: Collection[str]) -> dict[str, TaskDeclaration]:
     """Return the declared tasks by the names of their commands, which avoid the `taken` names.
 
     A name is the first word of the title. If several titles have the same first word, the name is
     the whole title with hyphens. Tasks of other packages never change the names of fastlib's own.
     """
-    found: dict[str, Declaration] = {}
+    found: dict[str, TaskDeclaration] = {}
     own = [declared for declared in declarations() if _is_own(declared)]
     others = [declared for declared in declarations() if not _is_own(declared)]
     for group in (own, others):
@@ -23,7 +23,7 @@ def task_commands(taken: Collection[str]) -> dict[str, Declaration]:
     return found
 
 
-def summary_of(declared: Declaration) -> str:
+def summary_of(declared: TaskDeclaration) -> str:
     """Return a one-line summary of the task in the style of the other commands."""
     words = " ".join((declared.type.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
     return f"{words[:1].lower()}{words[1:]}" or f"send '{declared.task}'"
@@ -34,11 +34,11 @@ def hyphenated(words: str) -> str:
     return re.sub(r"[\W_]+", "-", words).strip("-")
 
 
-def _is_own(declared: Declaration) -> bool:
+def _is_own(declared: TaskDeclaration) -> bool:
     return declared.type.__module__.startswith(_OWN)
 
 
-def _named(group: list[Declaration], taken: set[str]) -> Iterator[tuple[str, Declaration]]:
+def _named(group: list[TaskDeclaration], taken: set[str]) -> Iterator[tuple[str, TaskDeclaration]]:
     firsts = Counter(map(_first_word, group))
     for declared in group:
         name = _first_word(declared)
@@ -50,5 +50,5 @@ def _named(group: list[Declaration], taken: set[str]) -> Iterator[tuple[str, Dec
         yield name, declared
 
 
-def _first_word(declared: Declaration) -> str:
+def _first_word(declared: TaskDeclaration) -> str:
     return hyphenated(declared.task).partition("-")[0] or "task"

@@ -13,7 +13,7 @@ from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
 from fastlib.display.text import printable
-from fastlib.message.task import Declaration, Task, record_of
+from fastlib.message.task import Task, TaskDeclaration, record_of
 
 from .message_files import STDIN, read_source
 from .task_names import hyphenated
@@ -48,7 +48,7 @@ class Option(msgspec.Struct, frozen=True):
 class TaskOptions:
     """The options of one type of task."""
 
-    def __init__(self, declared: Declaration, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, declared: TaskDeclaration, parser: argparse.ArgumentParser) -> None:
         """Make the groups of the help; `add` fills them."""
         self._record: Final = record_of(declared.type)
         self._nested: Final = _nested(self._record)

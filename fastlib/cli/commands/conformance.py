@@ -14,8 +14,8 @@ from fastlib.message.describe import UnknownNameError
 from fastlib.testing.conformance import (
     AllowedError,
     CannotStartError,
+    ConformanceReport,
     Progress,
-    Report,
     as_json,
     as_junit,
     as_text,
@@ -24,7 +24,7 @@ from fastlib.testing.conformance import (
 )
 from fastlib.testing.conformance import run as run_conformance
 from fastlib.testing.conformance.protocol import type_of
-from fastlib.testing.conformance.running import EXAMPLES, TIMEOUT
+from fastlib.testing.conformance.runner import EXAMPLES, TIMEOUT
 
 _EPILOG = """\
 examples:
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     return _write(options, report)
 
 
-def _write(options: argparse.Namespace, report: Report) -> int:
+def _write(options: argparse.Namespace, report: ConformanceReport) -> int:
     # The tested command may print a lone surrogate, which UTF-8 cannot encode.
     data = _WRITERS[options.format](report).encode("utf-8", "backslashreplace")
     if options.output is None:

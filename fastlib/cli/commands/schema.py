@@ -13,7 +13,7 @@ from fastlib.display.text import printable
 from fastlib.message.describe import UnknownNameError
 from fastlib.schema import (
     PURPOSES,
-    Kind,
+    MessageKind,
     Purpose,
     SchemaFolderError,
     document,
@@ -21,7 +21,7 @@ from fastlib.schema import (
     families,
     family_document,
     find_kind,
-    kinds,
+    message_kinds,
     part_document,
     to_json,
     write,
@@ -102,7 +102,7 @@ def _chosen(name: str, purpose: Purpose | None) -> Mapping[str, str]:
     for family in families():
         if family == name:
             return {f"{p}/{name}.json": to_json(family_document(family, p)) for p in purposes}
-    found: Kind | None = None
+    found: MessageKind | None = None
     try:
         found = find_kind(name)
     except UnknownNameError as unknown:
@@ -114,7 +114,7 @@ def _chosen(name: str, purpose: Purpose | None) -> Mapping[str, str]:
 
 
 def _print_list() -> None:
-    known = kinds()
+    known = message_kinds()
     names = max(len(kind.name) for kind in known)
     titles = max(len(kind.title or "") for kind in known)
     for kind in known:

@@ -11,10 +11,10 @@ from fastlib.cli.errors import EXIT_STATUS_HELP
 from fastlib.cli.sending import add_result_options, send_containers
 from fastlib.codec.errors import MessageError
 from fastlib.message import TaskContainer
-from fastlib.message.task import Declaration
+from fastlib.message.task import TaskDeclaration
 
 
-def add_arguments(parser: argparse.ArgumentParser, declared: Declaration) -> None:
+def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) -> None:
     """Add the options of a task, derived from its declaration."""
     doc = cleandoc(declared.type.__doc__ or f"{summary_of(declared)}.")
     parser.description = (

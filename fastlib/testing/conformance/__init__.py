@@ -8,16 +8,16 @@ docs/conformance.md has the protocol.
 from .allowed import AllowedError, read_allowed
 from .output import as_json, as_junit, as_text
 from .peer import CannotStartError
-from .report import Difference, Report
-from .running import Progress, run
-from .serving import serve
+from .report import ConformanceReport, Difference
+from .runner import Progress, run
+from .server import serve
 
 __all__ = [
     "AllowedError",
     "CannotStartError",
+    "ConformanceReport",
     "Difference",
     "Progress",
-    "Report",
     "as_json",
     "as_junit",
     "as_text",

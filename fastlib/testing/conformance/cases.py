@@ -8,7 +8,7 @@ import msgspec
 from fastlib.codec.errors import FastlibError
 from fastlib.message import Message
 from fastlib.testing.golden import Row, rows
-from fastlib.testing.mistakes import Invalid
+from fastlib.testing.mutations import InvalidText
 
 Source = Literal["spelling", "mistake", "golden"]
 """A message in one of many spellings, a text with one mistake, a golden vector."""
@@ -24,7 +24,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """None for a text that is to be refused."""
     error: FastlibError | None = None
     """Why fastlib refuses it."""
-    mistake: Invalid | None = None
+    mistake: InvalidText | None = None
     row: Row | None = None
     vector: str = ""
     """File and line of a golden vector."""
@@ -35,7 +35,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.message.to_yaml() if self.message is not None else f"refused: {self.error}"
 
 
-def of_mistake(cls: type[Message], invalid: Invalid) -> Case:
+def of_mistake(cls: type[Message], invalid: InvalidText) -> Case:
     """A text with a mistake, which may be but a warning."""
     return _read(Case(source="mistake", cls=cls, text=invalid.text, message=None, mistake=invalid))
 

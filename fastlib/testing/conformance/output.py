@@ -7,15 +7,15 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from .judging import CHECKS
-from .report import Difference, Report
+from .report import ConformanceReport, Difference
+from .verdict import CHECKS
 
 _SHOWN = 4000
 """So many characters of a text at most are shown to people."""
 _VECTORS = 5
 
 
-def as_text(report: Report) -> str:
+def as_text(report: ConformanceReport) -> str:
     """For people: each difference with both sides' words, and a line that sums it up."""
     parts = ["\n".join(_lines(each)) for each in report.failures]
     parts.append("\n".join(_summary(report)))
@@ -72,7 +72,7 @@ def _printable(line: str) -> str:
     )
 
 
-def _summary(report: Report) -> Iterator[str]:
+def _summary(report: ConformanceReport) -> Iterator[str]:
     for difference in report.differences:
         if difference.allowed is not None:
             yield f"allowed: {difference.name}: {difference.allowed}"
@@ -94,13 +94,13 @@ def _plural(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def as_json(report: Report) -> str:
+def as_json(report: ConformanceReport) -> str:
     """For programs: one object, indented."""
     tree = {"ok": report.ok, **msgspec.to_builtins(report)}
     return msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n"
 
 
-def as_junit(report: Report) -> str:
+def as_junit(report: ConformanceReport) -> str:
     """For what collects the results of tests: a case for each check of each type."""
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name="fastlib conformance")

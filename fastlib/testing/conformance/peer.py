@@ -12,13 +12,13 @@ from typing import Any, NoReturn, Self
 from fastlib.codec.errors import FastlibError
 from fastlib.codec.limits import DEFAULT_LIMITS
 
-from .protocol import Answer, LineError, Request, read_answer, write_request
+from .protocol import LineError, PeerAnswer, PeerRequest, read_answer, write_request
 
 LONGEST_ANSWER = DEFAULT_LIMITS.max_bytes
 """What is longer could not be read as a message."""
 STARTING = 10.0
 """So many seconds a program has at least for its first answer, as it may take long to start."""
-_FIRST = Request(type="mmbwmon.Ack", yaml="{}")
+_FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
 """Whatever is answered to this, the program has started."""
 _PIECE = 65536
 _TAIL = 2000
@@ -30,7 +30,7 @@ class CannotStartError(FastlibError):
     """There is no such program, or it may not be run."""
 
 
-class Trouble(Exception):
+class PeerError(Exception):
     """There is no answer that could be looked at; the program is started again."""
 
     def __init__(self, kind: str, words: str) -> None:
@@ -67,8 +67,8 @@ class Peer:
         self._stop()
         self._selector.close()
 
-    def ask(self, request: Request) -> Answer:
-        """The answer of the program. Raises Trouble, and CannotStartError."""
+    def ask(self, request: PeerRequest) -> PeerAnswer:
+        """The answer of the program. Raises PeerError, and CannotStartError."""
         began = time.monotonic()
         if self._process is None:
             self._start()
@@ -83,10 +83,10 @@ class Peer:
             except LineError as error:
                 # Whether the next line would belong to the next request is not certain any more.
                 words = f"the answer is not understood: {error}: {_shown(line)}"
-                raise Trouble("garbage", words) from None
-        except Trouble as trouble:
-            trouble.stderr = self._stop()
-            trouble.seconds = time.monotonic() - began + self._took
+                raise PeerError("garbage", words) from None
+        except PeerError as error:
+            error.stderr = self._stop()
+            error.seconds = time.monotonic() - began + self._took
             raise
 
     def _start(self) -> None:
@@ -137,24 +137,24 @@ class Peer:
         deadline = time.monotonic() + timeout
         self._see(0)
         if self._out:
-            raise Trouble("garbage", f"it wrote without a request: {_shown(self._out)}")
+            raise PeerError("garbage", f"it wrote without a request: {_shown(self._out)}")
         left = memoryview(line)
         self._selector.register(process.stdin, selectors.EVENT_WRITE, "in")
         while b"\n" not in self._out:
             if len(self._out) > LONGEST_ANSWER:
-                raise Trouble("too-long", f"an answer of more than {LONGEST_ANSWER} bytes")
+                raise PeerError("too-long", f"an answer of more than {LONGEST_ANSWER} bytes")
             wait = deadline - time.monotonic()
             if wait <= 0:
-                raise Trouble("none", f"no answer within {timeout:g} s")
+                raise PeerError("none", f"no answer within {timeout:g} s")
             if self._see(wait) and left:
                 left = left[self._write(left) :]
                 if not left:
                     self._selector.unregister(process.stdin)
         answer, _, rest = bytes(self._out).partition(b"\n")
         if rest:
-            raise Trouble("garbage", f"more than one line: {_shown(rest)}")
+            raise PeerError("garbage", f"more than one line: {_shown(rest)}")
         if left:
-            raise Trouble("garbage", f"an answer before the request was read: {_shown(answer)}")
+            raise PeerError("garbage", f"an answer before the request was read: {_shown(answer)}")
         self._out.clear()
         return answer
 
@@ -194,10 +194,10 @@ class Peer:
         try:
             status = self._process.wait(min(max(wait, 0.1), 1.0))
         except subprocess.TimeoutExpired:
-            raise Trouble("closed", "it closed its standard output, or input") from None
+            raise PeerError("closed", "it closed its standard output, or input") from None
         if status < 0:
-            raise Trouble(f"signal-{-status}", f"ended by signal {-status}")
-        raise Trouble(f"ended-{status}", f"ended with status {status}")
+            raise PeerError(f"signal-{-status}", f"ended by signal {-status}")
+        raise PeerError(f"ended-{status}", f"ended with status {status}")
 
 
 def _shown(data: bytes | bytearray) -> str:

@@ -19,7 +19,7 @@ class LineError(ValueError):
     """A line that is no request, or no answer; the text says why."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class PeerRequest(msgspec.Struct, frozen=True):
     """Read this text as a message of this type."""
 
     type: str
@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True):
     yaml: str
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PeerAnswer(msgspec.Struct, frozen=True):
     """What was understood, or why nothing was."""
 
     ok: bool
@@ -52,28 +52,28 @@ def type_of(name: str) -> type[Message]:
     return find(name, by_title=False)
 
 
-def write_request(request: Request) -> bytes:
+def write_request(request: PeerRequest) -> bytes:
     """The line of a request."""
     return _line({"type": request.type, "yaml": request.yaml})
 
 
-def read_request(line: bytes) -> Request:
+def read_request(line: bytes) -> PeerRequest:
     """The request of a line. Raises LineError."""
     tree = _object(line)
     for key in ("type", "yaml"):
         if not isinstance(tree.get(key), str):
             raise LineError(f"{key!r} is missing, or no text")
-    return Request(type=tree["type"], yaml=tree["yaml"])
+    return PeerRequest(type=tree["type"], yaml=tree["yaml"])
 
 
-def write_answer(answer: Answer) -> bytes:
+def write_answer(answer: PeerAnswer) -> bytes:
     """The line of an answer."""
     if answer.ok:
         return _line({"ok": True, "emit": answer.emit})
     return _line({"ok": False, "error": answer.error})
 
 
-def read_answer(line: bytes) -> Answer:
+def read_answer(line: bytes) -> PeerAnswer:
     """The answer of a line. Raises LineError.
 
     A message that is given as JSON, as who has no writer of YAML does, is written as YAML.
@@ -83,12 +83,12 @@ def read_answer(line: bytes) -> Answer:
         if "emit" not in tree:
             raise LineError("'emit' is missing")
         emit = tree["emit"]
-        return Answer(ok=True, emit=emit if isinstance(emit, str) else write_tree(emit))
+        return PeerAnswer(ok=True, emit=emit if isinstance(emit, str) else write_tree(emit))
     if tree.get("ok") is False:
         error = tree.get("error")
         if not isinstance(error, str):
             raise LineError("'error' is missing, or no text")
-        return Answer(ok=False, error=error)
+        return PeerAnswer(ok=False, error=error)
     raise LineError("'ok' is neither true nor false")
 
 

@@ -12,7 +12,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.records import Converted, Record
 from fastlib.testing.differences import ABSENT
-from fastlib.testing.mistakes import Invalid
+from fastlib.testing.mutations import InvalidText
 from fastlib.testing.registered import registered
 
 _LIKE = {
@@ -96,7 +96,7 @@ def _of_lists(ours: list[Any], theirs: list[Any], key: str) -> str | None:
     return next((reason for reason in found if reason is not None), None)
 
 
-def of_mistake(mistake: Invalid) -> str:
+def of_mistake(mistake: InvalidText) -> str:
     """A mistake that was not found."""
     key = next(reversed(keys_of(mistake.path)), "")
     value = _at(mistake.tree, mistake.path)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from .cases import Case
-from .judging import Finding
 from .protocol import type_name
+from .verdict import Finding
 
 
 class Difference(msgspec.Struct, kw_only=True):
@@ -37,7 +37,7 @@ class Difference(msgspec.Struct, kw_only=True):
     """Why it is allowed, if it is."""
 
 
-class Report(msgspec.Struct, kw_only=True):
+class ConformanceReport(msgspec.Struct, kw_only=True):
     """What a run has found; it agrees where nothing that is not allowed was."""
 
     command: list[str]
@@ -106,7 +106,7 @@ class Findings:
     def __len__(self) -> int:
         return len(self._found)
 
-    def finish(self, report: Report, allowed: Mapping[str, str]) -> None:
+    def finish(self, report: ConformanceReport, allowed: Mapping[str, str]) -> None:
         """Puts what was found into a report."""
         for difference in self._found.values():
             difference.allowed = allowed.get(difference.name)

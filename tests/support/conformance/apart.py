@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-from fastlib.testing.conformance import Report, run
+from fastlib.testing.conformance import ConformanceReport, run
 
 
-def run_apart(command: list[str], **options: Any) -> Report:
+def run_apart(command: list[str], **options: Any) -> ConformanceReport:
     """As `fastlib.testing.conformance.run`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(run, command, **options).result()

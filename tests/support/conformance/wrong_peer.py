@@ -13,39 +13,41 @@ import yaml
 
 from fastlib import FastlibError
 from fastlib.codec.writer import write_tree
-from fastlib.testing.conformance.protocol import Answer, Request, type_of
-from fastlib.testing.conformance.serving import answer as right_answer
+from fastlib.testing.conformance.protocol import PeerAnswer, PeerRequest, type_of
+from fastlib.testing.conformance.server import answer as right_answer
 
 known: dict[str, Any] = {}
 
 
-def right(request: Request) -> Answer:
+def right(request: PeerRequest) -> PeerAnswer:
     return right_answer(request, known)
 
 
-def reading(pattern: str, new: str | Callable[[re.Match[str]], str]) -> Callable[[Request], Answer]:
+def reading(
+    pattern: str, new: str | Callable[[re.Match[str]], str]
+) -> Callable[[PeerRequest], PeerAnswer]:
     """Takes something in the text for something else."""
     return lambda request: right(
-        Request(type=request.type, yaml=re.sub(pattern, new, request.yaml, flags=re.MULTILINE))
+        PeerRequest(type=request.type, yaml=re.sub(pattern, new, request.yaml, flags=re.MULTILINE))
     )
 
 
-def refusing(pattern: str, why: str) -> Callable[[Request], Answer]:
+def refusing(pattern: str, why: str) -> Callable[[PeerRequest], PeerAnswer]:
     """Does not read texts in which something occurs."""
     return lambda request: (
-        Answer(ok=False, error=why) if re.search(pattern, request.yaml) else right(request)
+        PeerAnswer(ok=False, error=why) if re.search(pattern, request.yaml) else right(request)
     )
 
 
-def writing(change: Callable[[Any], Any]) -> Callable[[Request], Answer]:
+def writing(change: Callable[[Any], Any]) -> Callable[[PeerRequest], PeerAnswer]:
     """Writes another tree than it has read."""
 
-    def answer(request: Request) -> Answer:
+    def answer(request: PeerRequest) -> PeerAnswer:
         found = right(request)
         if not found.ok:
             return found
         tree = known[request.type].from_yaml(request.yaml).emit()
-        return Answer(ok=True, emit=write_tree(changed(tree, change)))
+        return PeerAnswer(ok=True, emit=write_tree(changed(tree, change)))
 
     return answer
 
@@ -72,26 +74,26 @@ def with_null(tree: Any) -> Any:
     return {"driver": None} | tree if isinstance(tree, dict) and "vm-name" in tree else tree
 
 
-def accepting(pattern: str) -> Callable[[Request], Answer]:
+def accepting(pattern: str) -> Callable[[PeerRequest], PeerAnswer]:
     """Reads what is to be refused for some reason, without what our side would check."""
 
-    def answer(request: Request) -> Answer:
+    def answer(request: PeerRequest) -> PeerAnswer:
         found = right(request)
         if found.ok or not re.search(pattern, found.error):
             return found
         try:
             tree = yaml.load(request.yaml.rpartition("---")[0], yaml.BaseLoader)
         except yaml.YAMLError as error:
-            return Answer(ok=False, error=str(error))
-        return Answer(ok=True, emit=write_tree(tree))
+            return PeerAnswer(ok=False, error=str(error))
+        return PeerAnswer(ok=True, emit=write_tree(tree))
 
     return answer
 
 
-def failing(pattern: str, fail: Callable[[], None]) -> Callable[[Request], Answer]:
+def failing(pattern: str, fail: Callable[[], None]) -> Callable[[PeerRequest], PeerAnswer]:
     """Fails at texts in which something occurs."""
 
-    def answer(request: Request) -> Answer:
+    def answer(request: PeerRequest) -> PeerAnswer:
         if re.search(pattern, request.yaml):
             fail()
         return right(request)
@@ -108,7 +110,7 @@ def die() -> None:
     sys.exit("assertion failed: driver")
 
 
-def as_json(request: Request) -> dict[str, Any]:
+def as_json(request: PeerRequest) -> dict[str, Any]:
     """No fault: the message as JSON has it, without a writer of YAML."""
     try:
         cls = type_of(request.type)
@@ -117,7 +119,7 @@ def as_json(request: Request) -> dict[str, Any]:
         return {"ok": False, "error": str(error)}
 
 
-FAULTS: dict[str, Callable[[Request], Any]] = {
+FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "as-json": as_json,
     "drops-a-field": writing(without("driver")),
     "loses-the-id": writing(without("id")),
@@ -153,8 +155,8 @@ def main() -> None:
     answer = FAULTS[sys.argv[1]]
     for line in sys.stdin:
         tree = json.loads(line)
-        found = answer(Request(type=tree["type"], yaml=tree["yaml"]))
-        if isinstance(found, Answer):
+        found = answer(PeerRequest(type=tree["type"], yaml=tree["yaml"]))
+        if isinstance(found, PeerAnswer):
             words = {"emit": found.emit} if found.ok else {"error": found.error}
             found = {"ok": found.ok, **words}
         say(json.dumps(found) + "\n")

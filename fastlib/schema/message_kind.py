@@ -15,7 +15,7 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.load_context import nearest_word
 from fastlib.codec.schema_protocol import Direction, Schema
-from fastlib.message import Message
+from fastlib.message import Message, topics
 from fastlib.message.describe import UnknownNameError, message_types, name_of
 from fastlib.message.task import declaration_of_result
 from fastlib.message.topics import Topic
@@ -26,7 +26,7 @@ Family = Literal["task", "result"]
 """What a container's title stands behind: `task: start vm`, `result: vm started`."""
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
+class MessageKind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of message that travels."""
 
     name: str
@@ -66,12 +66,12 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         return builder.root(shape)
 
 
-def kinds() -> list[Kind]:
+def message_kinds() -> list[MessageKind]:
     """Every kind of message that is declared, sorted by name.
 
     Raises DeclarationError if two have the same name.
     """
-    found: dict[str, Kind] = {}
+    found: dict[str, MessageKind] = {}
     for kind in _kinds():
         if kind.name in found:
             raise DeclarationError(
@@ -82,7 +82,7 @@ def kinds() -> list[Kind]:
     return [found[name] for name in sorted(found)]
 
 
-def _kinds() -> Iterator[Kind]:
+def _kinds() -> Iterator[MessageKind]:
     for cls in message_types():
         shape = shape_of(cls)
         topics = cls.__dict__.get("__topics__", ())
@@ -90,7 +90,7 @@ def _kinds() -> Iterator[Kind]:
         if isinstance(shape, Envelope) and topics:
             for known in shape.titles():
                 family: Family = "result" if shape.title == "result" else "task"
-                yield Kind(
+                yield MessageKind(
                     name=f"{re.sub(r'[^A-Za-z0-9_.]+', '-', known)}.{family}",
                     cls=cls,
                     family=family,
@@ -99,7 +99,7 @@ def _kinds() -> Iterator[Kind]:
                 )
         elif topics or title:
             doc = cleandoc(cls.__doc__ or "")
-            yield Kind(name=name_of(cls), cls=cls, title=title and title[1], doc=doc)
+            yield MessageKind(name=name_of(cls), cls=cls, title=title and title[1], doc=doc)
 
 
 def _doc(envelope: Envelope, title: str) -> str:
@@ -113,9 +113,9 @@ def _doc(envelope: Envelope, title: str) -> str:
     return f"Results {whose}: one for each member, in their order.\n\n{doc}"
 
 
-def find_kind(name: str) -> Kind:
+def find_kind(name: str) -> MessageKind:
     """The kind of a name or a title; of a title of both, the task. Raises UnknownNameError."""
-    by_name = {kind.name: kind for kind in kinds()}
+    by_name = {kind.name: kind for kind in message_kinds()}
     by_title = {kind.title: kind for kind in by_name.values() if kind.family != "task"}
     by_title |= {kind.title: kind for kind in by_name.values() if kind.family == "task"}
     found = by_name.get(name) or by_title.get(name)
@@ -127,4 +127,13 @@ def find_kind(name: str) -> Kind:
 
 def families() -> dict[Family, type[Message]]:
     """The containers: what their titles stand behind, and their types."""
-    return {kind.family: kind.cls for kind in kinds() if kind.family is not None}
+    return {kind.family: kind.cls for kind in message_kinds() if kind.family is not None}
+
+
+def all_topics() -> list[Topic]:
+    """Return the topics of the protocol and those that messages of other packages name."""
+    known = {topic.template: topic for topic in topics.ALL.values()}
+    for kind in message_kinds():
+        for topic in kind.topics:
+            known.setdefault(topic.template, topic)
+    return list(known.values())

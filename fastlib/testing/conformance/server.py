@@ -6,7 +6,7 @@ from fastlib.codec.errors import FastlibError
 from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.message import Message
 
-from .protocol import Answer, LineError, Request, read_request, type_of, write_answer
+from .protocol import LineError, PeerAnswer, PeerRequest, read_request, type_of, write_answer
 
 LONGEST_LINE = 12 * DEFAULT_LIMITS.max_bytes
 """JSON may take twelve characters for one; what is longer is no message in any case."""
@@ -19,27 +19,27 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = stdin.readline(LONGEST_LINE)
-            answer = Answer(ok=False, error="the line is too long")
+            answer = PeerAnswer(ok=False, error="the line is too long")
         else:
             answer = _answer(line, known)
         stdout.write(write_answer(answer))
         stdout.flush()
 
 
-def _answer(line: bytes, known: dict[str, type[Message]]) -> Answer:
+def _answer(line: bytes, known: dict[str, type[Message]]) -> PeerAnswer:
     try:
         request = read_request(line)
     except LineError as error:
-        return Answer(ok=False, error=f"the request is not understood: {error}")
+        return PeerAnswer(ok=False, error=f"the request is not understood: {error}")
     return answer(request, known)
 
 
-def answer(request: Request, known: dict[str, type[Message]]) -> Answer:
+def answer(request: PeerRequest, known: dict[str, type[Message]]) -> PeerAnswer:
     """What fastlib understands; `known` keeps the types that were found."""
     try:
         cls = known.get(request.type)
         if cls is None:
             cls = known[request.type] = type_of(request.type)
-        return Answer(ok=True, emit=cls.from_yaml(request.yaml).to_yaml())
+        return PeerAnswer(ok=True, emit=cls.from_yaml(request.yaml).to_yaml())
     except FastlibError as error:
-        return Answer(ok=False, error=str(error))
+        return PeerAnswer(ok=False, error=str(error))

@@ -8,12 +8,12 @@ from fastlib.extras import needs_extra
 from fastlib.message import Message
 from fastlib.testing.registered import check_type
 
-from .asking import Asking, Enough
 from .cases import golden_cases
 from .peer import Peer
 from .protocol import type_name
 from .protocol import types as all_types
-from .report import Findings, Report
+from .report import ConformanceReport, Findings
+from .session import Session, StopAsking
 
 EXAMPLES = 50
 TIMEOUT = 5.0
@@ -39,7 +39,7 @@ def run(
     timeout: float = TIMEOUT,
     allowed: Mapping[str, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Report:
+) -> ConformanceReport:
     """Asks a program for messages of some types, by default of all that are declared.
 
     Of each type there are so many `examples` in many spellings, as many with a mistake, and the
@@ -50,15 +50,15 @@ def run(
     """
     # Not at the top, as the other side, `serve`, does without Hypothesis.
     with needs_extra("a conformance run", "hypothesis"):
-        from .generating import ask_generated
+        from .generation import ask_generated
 
     chosen = all_types() if types is None else [check_type(cls) for cls in types]
     findings = Findings()
-    report = Report(
+    report = ConformanceReport(
         command=list(command), seed=seed, examples=examples, types=[type_name(c) for c in chosen]
     )
     with Peer(command, timeout=timeout) as peer:
-        asking = Asking(peer, findings)
+        session = Session(peer, findings)
         steps = [*((cls, False) for cls in chosen), *((cls, True) for cls in chosen)]
         # The golden vectors are last, so that they are found to be instances of what is known.
         for number, (cls, is_golden) in enumerate(steps, 1):
@@ -68,26 +68,26 @@ def run(
                         type=type_name(cls),
                         number=number,
                         of=len(steps),
-                        requests=asking.requests,
+                        requests=session.requests,
                         differences=len(findings),
                     )
                 )
             if is_golden:
-                _ask_golden(asking, cls)
+                _ask_golden(session, cls)
             else:
-                ask_generated(asking, cls, examples=examples, number=seed)
-            if asking.given_up:
+                ask_generated(session, cls, examples=examples, number=seed)
+            if session.given_up:
                 break
-        report.requests = asking.requests
-        report.unfinished = asking.unfinished
-        report.given_up = asking.given_up
+        report.requests = session.requests
+        report.unfinished = session.unfinished
+        report.given_up = session.given_up
     findings.finish(report, allowed or {})
     return report
 
 
-def _ask_golden(asking: Asking, cls: type[Message]) -> None:
+def _ask_golden(session: Session, cls: type[Message]) -> None:
     try:
         for case in golden_cases(cls):
-            asking.ask(case)
-    except Enough:
-        asking.leave(cls)
+            session.ask(case)
+    except StopAsking:
+        session.leave(cls)

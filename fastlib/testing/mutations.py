@@ -19,7 +19,7 @@ from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, ScalarShape, Shape, Text
 from fastlib.codec.writer import write_tree
 
-Mistake = Literal[
+MistakeKind = Literal[
     "kind", "word", "range", "missing", "null", "rule", "title", "duplicate", "misspelt"
 ]
 """What was done: something of another kind, a word or a number that the place does not allow, a key
@@ -27,13 +27,13 @@ that is missing, null for what must be given, a rule broken, an unknown title, a
 that nobody knows."""
 
 
-class Invalid(msgspec.Struct, frozen=True, kw_only=True):
+class InvalidText(msgspec.Struct, frozen=True, kw_only=True):
     """A text that is not the message it should be, and the problem that is to be told."""
 
     text: str
     tree: Any
     """The same as a plain tree; None where only a text can say it, as for a key twice."""
-    mistake: Mistake
+    mistake: MistakeKind
     path: str
     """Where, in the words of the wire, as `Problem.path`."""
     code: str
@@ -45,7 +45,7 @@ class Invalid(msgspec.Struct, frozen=True, kw_only=True):
 class Edit(msgspec.Struct, frozen=True):
     """One mistake: what stands at a path instead."""
 
-    mistake: Mistake
+    mistake: MistakeKind
     path: Path
     code: str
     at: Path
@@ -70,7 +70,7 @@ def edits_of(shape: Shape, tree: Any) -> list[Edit]:
     return list(_edits(shape, tree, ()))
 
 
-def made(edit: Edit, tree: Any) -> Invalid:
+def made(edit: Edit, tree: Any) -> InvalidText:
     """What a mistake makes of a message."""
     broken = _changed(tree, edit.at, edit.new)
     text = write_tree(broken)
@@ -78,7 +78,7 @@ def made(edit: Edit, tree: Any) -> Invalid:
         key = str(edit.path[-1])
         text = text.replace(f"{_TWICE}{key}", key)
         broken = None
-    return Invalid(
+    return InvalidText(
         text=text,
         tree=broken,
         mistake=edit.mistake,

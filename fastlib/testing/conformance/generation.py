@@ -15,14 +15,14 @@ from hypothesis.errors import Flaky
 from fastlib.codec.derivation import shape_of
 from fastlib.message import Message
 from fastlib.testing import strategies
-from fastlib.testing.choices import Plainly, Way
-from fastlib.testing.mistakes import Edit, edits_of, made
-from fastlib.testing.spellings import spelt
+from fastlib.testing.choices import PlainChoices, Way
+from fastlib.testing.mutations import Edit, edits_of, made
+from fastlib.testing.yaml_variants import yaml_variant
 
 from . import reasons
-from .asking import Asking, Enough
 from .cases import Case, of_mistake
 from .protocol import type_name
+from .session import Session, StopAsking
 
 MOST_ROUNDS = 12
 """So many series at most of one type, each of which passes over what the others found."""
@@ -36,7 +36,7 @@ class _Differs(Exception):
     """A difference; each has a class of its own, as Hypothesis shrinks each class by itself."""
 
 
-class _Bare(Plainly):
+class _Bare(PlainChoices):
     """Texts without quotes wherever YAML allows it: so the C++ peers write, and readers guess."""
 
     def habit(self, ways: Sequence[Way]) -> Way:
@@ -58,7 +58,7 @@ def _spellings(draw: st.DrawFn, cls: type[Message]) -> list[Case]:
     texts_of_fields = draw(st.sampled_from((strategies.TEXTS, strategies.TEXTS, _GUESSED)))
     message = draw(strategies.from_message(cls, texts=texts_of_fields))
     others = draw(st.lists(strategies.yaml_texts(message), max_size=MOST_SPELLINGS))
-    texts = [message.to_yaml(), spelt(message, _Bare()), *others]
+    texts = [message.to_yaml(), yaml_variant(message, _Bare()), *others]
     return [
         Case(source="spelling", cls=cls, text=text, message=message)
         for text in dict.fromkeys(texts)
@@ -83,21 +83,21 @@ def _mistakes(draw: st.DrawFn, cls: type[Message]) -> list[Case]:
     return [of_mistake(cls, invalid) for invalid in {each.text: each for each in found}.values()]
 
 
-def ask_generated(asking: Asking, cls: type[Message], *, examples: int, number: int) -> None:
+def ask_generated(session: Session, cls: type[Message], *, examples: int, number: int) -> None:
     """Asks for so many examples of a type, right ones and wrong ones; `number` is the seed."""
     for what, cases in (("spellings", _spellings(cls)), ("mistakes", _mistakes(cls))):
         settled: set[str] = set()
         for turn in range(MOST_ROUNDS):
             words = f"{number}/{type_name(cls)}/{what}/{turn}"
-            new = _series(asking, cls, cases, examples, zlib.crc32(words.encode()), settled)
-            if asking.given_up:
+            new = _series(session, cls, cases, examples, zlib.crc32(words.encode()), settled)
+            if session.given_up:
                 return
             if not new:
                 break
             settled |= new
 
 
-def _otherwise(asking: Asking, case: Case) -> str | None:
+def _otherwise(session: Session, case: Case) -> str | None:
     """What is wrong with the answer to the same message in another spelling.
 
     A program that refuses one spelling is wrong once, and may be wrong about what is said, too.
@@ -106,11 +106,11 @@ def _otherwise(asking: Asking, case: Case) -> str | None:
         return None
     assert case.message is not None
     text = case.message.to_yaml(style="flow")
-    return asking.ask(msgspec.structs.replace(case, text=text))
+    return session.ask(msgspec.structs.replace(case, text=text))
 
 
 def _series(
-    asking: Asking,
+    session: Session,
     cls: type[Message],
     cases: st.SearchStrategy[list[Case]],
     examples: int,
@@ -120,16 +120,16 @@ def _series(
     """The names of what was found, beside what is `settled` and what other types have shown."""
     kinds: dict[str, type[_Differs]] = {}
     wrongly: set[str] = set()
-    passed = settled.union(asking.findings.names())
+    passed = settled.union(session.findings.names())
 
     @seed(number)
     @_settings(examples)
     @given(cases)
     def one(examples: list[Case]) -> None:
         for case in examples:
-            name = asking.ask(case)
+            name = session.ask(case)
             if name is not None and name in passed and name.startswith("accepted/"):
-                name = _otherwise(asking, case)
+                name = _otherwise(session, case)
             if name is None or name in passed or len(passed) >= MOST_FOUND:
                 continue
             if name.startswith("refused/"):
@@ -138,14 +138,14 @@ def _series(
                 kind = kinds.setdefault(name, type("_Differs", (_Differs,), {}))
                 raise kind(name)
 
-    _run(asking, cls, one)
+    _run(session, cls, one)
     for name in sorted(wrongly):
-        _shrink_mistake(asking, cls, name, examples, number)
+        _shrink_mistake(session, cls, name, examples, number)
     return wrongly.union(kinds)
 
 
 def _shrink_mistake(
-    asking: Asking, cls: type[Message], name: str, examples: int, number: int
+    session: Session, cls: type[Message], name: str, examples: int, number: int
 ) -> None:
     """Makes the message small in which a mistake is not found, whichever of its kind it is."""
 
@@ -157,10 +157,10 @@ def _shrink_mistake(
         for edit in edits_of(shape_of(cls), tree):
             invalid = made(edit, tree)
             of_kind = f"refused/{reasons.of_mistake(invalid)}" == name
-            if of_kind and asking.ask(of_mistake(cls, invalid)) == name:
+            if of_kind and session.ask(of_mistake(cls, invalid)) == name:
                 raise _Differs(name)
 
-    _run(asking, cls, one)
+    _run(session, cls, one)
 
 
 def _settings(examples: int) -> settings:
@@ -177,14 +177,14 @@ def _settings(examples: int) -> settings:
     )
 
 
-def _run(asking: Asking, cls: type[Message], test: Any) -> None:
+def _run(session: Session, cls: type[Message], test: Any) -> None:
     """Lets Hypothesis ask; the smallest text of each difference is kept as it is asked."""
     try:
         test()
     except (_Differs, Flaky):
         pass
-    except Enough:
-        asking.leave(cls)
+    except StopAsking:
+        session.leave(cls)
     except BaseExceptionGroup as group:
         others = group.split((_Differs, Flaky))[1]
         if others is not None:

@@ -1,12 +1,12 @@
-"""Asks one thing, looks at the answer, and knows when it is no use to go on."""
+"""A session with a peer: asks, compares the answers, and stops when more would tell nothing."""
 
 from fastlib.message import Message
 
 from .cases import Case
-from .judging import Finding, judge, of_trouble
-from .peer import Peer, Trouble
-from .protocol import Request, type_name
+from .peer import Peer, PeerError
+from .protocol import PeerRequest, type_name
 from .report import Findings
+from .verdict import Finding, judge, of_peer_error
 
 MOST_SECONDS = 60.0
 """So long at most a program is waited for, and started again, to make one text smaller."""
@@ -15,11 +15,11 @@ MOST_UNANSWERED = 3
 """So often at most, where it has never answered anything."""
 
 
-class Enough(BaseException):
+class StopAsking(BaseException):
     """Ends a series: not an Exception, so that Hypothesis takes it for no failure to shrink."""
 
 
-class Asking:
+class Session:
     """One run's questions and findings."""
 
     def __init__(self, peer: Peer, findings: Findings) -> None:
@@ -35,8 +35,8 @@ class Asking:
     def ask(self, case: Case) -> str | None:
         """The name of what is wrong with the answer, which is kept; None if nothing is.
 
-        Raises Enough if it is no use to ask more of the same, with `given_up` set if it is none to
-        ask anything more.
+        Raises StopAsking if more of the same would tell nothing new. `given_up` is set if nothing
+        else would either.
         """
         finding = self._finding(case)
         if finding is None:
@@ -53,7 +53,7 @@ class Asking:
             self.unfinished.append(type_name(cls))
 
     def _weigh(self, name: str, finding: Finding) -> None:
-        """Raises Enough where what has been found takes too long to find again."""
+        """Raises StopAsking where what has been found takes too long to find again."""
         self._unanswered += 1
         self._seconds[name] = self._seconds.get(name, 0.0) + finding.seconds
         total = sum(self._seconds.values())
@@ -62,13 +62,13 @@ class Asking:
         elif total >= MOST_SECONDS_OF_ALL:
             self.given_up = f"{total:.0f} s were spent on waiting and starting again"
         if self.given_up or self._seconds[name] >= MOST_SECONDS:
-            raise Enough
+            raise StopAsking
 
     def _finding(self, case: Case) -> Finding | None:
         self.requests += 1
         try:
-            answer = self._peer.ask(Request(type=type_name(case.cls), yaml=case.text))
-        except Trouble as trouble:
-            return of_trouble(trouble)
+            answer = self._peer.ask(PeerRequest(type=type_name(case.cls), yaml=case.text))
+        except PeerError as error:
+            return of_peer_error(error)
         self._answered = True
         return judge(case, answer)

@@ -14,8 +14,8 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import shorten
 from fastlib.codec.scalars import BOOLEANS, NULLS, fits_block, is_plain, quote, write_float
 
+from .alternatives import with_alternatives
 from .choices import Choices
-from .wordings import reworded
 
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """Characters that some reader takes for a line end, or does not take at all."""
@@ -51,11 +51,11 @@ def _code(char: str, wide: bool) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def spelt(message: Any, choices: Choices, *, other_words: bool = False) -> str:
+def yaml_variant(message: Any, choices: Choices, *, other_words: bool = False) -> str:
     """The message as our writer spells it; with `other_words`, also with other keys."""
     tree = message.emit()
     if other_words:
-        tree = reworded(shape_of(type(message)), tree, choices)
+        tree = with_alternatives(shape_of(type(message)), tree, choices)
     return Writer(choices).document(tree)
 
 

@@ -1,7 +1,7 @@
-"""One message in other words of the protocol: what is understood, though another is written.
+"""Alternative forms of a message: those that are read, though another one is written.
 
-That are a field's other keys, a list of pairs for a mapping, another place for a container's
-members. They are derived from the declarations, as is which of them is written.
+These are a field's aliases, a list of pairs for a mapping, and another layout of a container. The
+declarations say which there are, and which one is written.
 """
 
 from typing import Any
@@ -13,18 +13,18 @@ from fastlib.codec.shapes import List, Map, Shape
 from .choices import Choices
 
 
-def reworded(shape: Shape, tree: Any, choices: Choices) -> Any:
+def with_alternatives(shape: Shape, tree: Any, choices: Choices) -> Any:
     """A plain tree that reads as the same value as the given one, which `shape` has written."""
     if isinstance(shape, Envelope):
         return _container(shape, tree, choices)
     if isinstance(shape, Record):
         return _record(shape, tree, choices)
     if isinstance(shape, Converted):
-        return reworded(shape.wire, tree, choices)
+        return with_alternatives(shape.wire, tree, choices)
     if isinstance(shape, List | Members) and isinstance(tree, list):
-        return [reworded(shape.item, item, choices) for item in tree]
+        return [with_alternatives(shape.item, item, choices) for item in tree]
     if isinstance(shape, Map) and isinstance(tree, dict):
-        named = {key: reworded(shape.value, item, choices) for key, item in tree.items()}
+        named = {key: with_alternatives(shape.value, item, choices) for key, item in tree.items()}
         if shape.pairs and choices.turn("pairs", (False, True)):
             return [{key: item} for key, item in named.items()]
         return named
@@ -47,7 +47,8 @@ def _record(record: Record, tree: Any, choices: Choices) -> Any:
         if field is None:  # the title
             written[key] = item
         else:
-            written[choices.turn("word", field.keys)] = reworded(field.shape, item, choices)
+            name = choices.turn("word", field.keys)
+            written[name] = with_alternatives(field.shape, item, choices)
     return written
 
 

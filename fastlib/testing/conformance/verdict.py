@@ -8,8 +8,8 @@ from fastlib.testing.differences import differences, same
 
 from . import reasons
 from .cases import Case
-from .peer import Trouble
-from .protocol import Answer
+from .peer import PeerError
+from .protocol import PeerAnswer
 
 CHECKS = {
     "answer": "each request is answered, by one line and in time",
@@ -40,19 +40,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.check}/{self.reason}"
 
 
-def of_trouble(trouble: Trouble) -> Finding:
+def of_peer_error(error: PeerError) -> Finding:
     """What is said of a program that gave no answer."""
     return Finding(
         check="answer",
-        reason=trouble.kind,
-        words=trouble.words,
-        theirs=trouble.words,
-        stderr=trouble.stderr,
-        seconds=trouble.seconds,
+        reason=error.kind,
+        words=error.words,
+        theirs=error.words,
+        stderr=error.stderr,
+        seconds=error.seconds,
     )
 
 
-def judge(case: Case, answer: Answer) -> Finding | None:
+def judge(case: Case, answer: PeerAnswer) -> Finding | None:
     """What is wrong with an answer."""
     if case.message is None:
         return _accepted_wrongly(case, answer) if answer.ok else None
@@ -73,7 +73,7 @@ def _finding(case: Case, check: str, reason: str, words: str, theirs: str) -> Fi
     return Finding(check=check, reason=reason, words=words, theirs=theirs, parts_of=(name,))
 
 
-def _accepted_wrongly(case: Case, answer: Answer) -> Finding:
+def _accepted_wrongly(case: Case, answer: PeerAnswer) -> Finding:
     words = f"it is accepted, though: {case.error}"
     if case.mistake is None:
         assert isinstance(case.error, MessageError)
