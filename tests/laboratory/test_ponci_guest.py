@@ -12,13 +12,13 @@ from tests.support.ponci.checks import of
 
 CHECKS = [check.__name__ for check in of("v2")]
 WHERE_VERSIONS_DIFFER = [
-    "a_domain_holds_its_processes_to_cpus_and_memory",
-    "a_suspended_domain_stands_still",
-    "force_kills_all_that_runs_in_a_domain",
-    "a_group_above_is_frozen",
-    "what_does_not_freeze_runs_on",
-    "a_suspension_that_was_under_way",
-    "a_stop_that_was_under_way",
+    "domain_binds_its_processes_to_cpus_and_memory",
+    "suspended_domain_does_not_run",
+    "force_kills_all_processes_of_a_domain",
+    "frozen_group_above_is_reported",
+    "suspend_times_out_and_thaws",
+    "recover_finishes_interrupted_suspend",
+    "recover_finishes_interrupted_stop",
     *(name for name in CHECKS if name.startswith("v2_")),
 ]
 """By default only these, as each takes its time in a guest; all of them with --long."""

@@ -1,1 +1,1 @@
-"""The hypervisors that come along: one file or folder each, found by their entry points."""
+"""The hypervisors of fastlib, one file or folder each."""

@@ -1,4 +1,4 @@
-"""The hypervisor that does nothing: for trying out everything around it."""
+"""The hypervisor dummy does nothing. Use it to try everything around a hypervisor."""
 
 from typing import Annotated, ClassVar
 
@@ -58,7 +58,7 @@ class DummyHypervisor(Hypervisor):
         self._end(task)
 
     def _end(self, task: Task) -> None:
-        """Raises HypervisorError unless `never-throw` is true."""
+        """Raise HypervisorError unless `never-throw` is true."""
         if not self.options.never_throw:
             raise HypervisorError(
                 f"the dummy hypervisor fails each task, {task.declaration.task} as well, as "

@@ -187,7 +187,7 @@ def test_monitor_accepts_slow_progress():
 
 
 def test_monitor_gives_up_when_source_does_not_answer():
-    """It cannot be told to abort either, so that is tried for a while, and no longer."""
+    """The source does not answer the abort either. The monitor repeats it for a limited time."""
 
     async def scenario(watched):
         watched.source.is_there = False
@@ -298,7 +298,7 @@ def test_cancellation_has_no_effect_in_post_copy():
 
 @pytest.mark.parametrize("reason", [12, 13])
 def test_cancellation_has_no_effect_in_post_copy_of_an_earlier_run(reason):
-    """Nobody has told the watch but libvirt, and it is cancelled before the first look."""
+    """Only libvirt knows of the post-copy, and the cancellation comes before the first poll."""
 
     async def scenario(watched):
         watched.domain.state_now = [PAUSED, reason]
@@ -338,7 +338,7 @@ def test_timeout_has_no_effect_in_post_copy():
     run_scenario(scenario, timeout=10)
 
 
-# What is told
+# Reports
 
 
 def test_monitor_reports_progress():

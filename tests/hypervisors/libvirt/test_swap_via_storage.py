@@ -57,7 +57,7 @@ class Storing(FakeHosts):
         await self.migration.save(str(self.path))
 
     @property
-    def kept(self):
+    def state(self):
         return self.migration.record.state
 
     def forget(self):
@@ -78,14 +78,14 @@ def test_domain_is_saved_and_restored_on_destination(tmp_path, persistent):
     async def scenario(storing):
         await storing.save()
         assert storing.path.exists()
-        assert (storing.kept.phase, storing.kept.path) == ("saved", str(storing.path))
+        assert (storing.state.phase, storing.state.path) == ("saved", str(storing.path))
         await storing.migration.restore_on_destination()
         defining = ["node02: define", "node01: undefine"] if persistent else []
         assert storing.calls == ["node01: save", "node02: restore", *defining]
         assert storing.destination.domains["vm1"].state()[0] == RUNNING
         assert "vm1" not in storing.source.domains
         assert not storing.path.exists()
-        assert storing.kept.path is None
+        assert storing.state.path is None
 
     run_scenario(scenario, tmp_path, persistent=persistent)
 
@@ -179,7 +179,7 @@ def test_save_counts_when_call_failed_but_domain_is_saved(tmp_path, cancelled):
         storing.domain.on["save"] = lost
         if not cancelled:
             await storing.save()
-            assert storing.kept.phase == "saved"
+            assert storing.state.phase == "saved"
             return
         with pytest.raises(TaskCancelledError) as caught:
             await storing.save()
@@ -292,7 +292,7 @@ def test_unreachable_destination_keeps_the_file(tmp_path):
         assert storing.calls == ["node02: restore"]
         assert storing.path.read_text() == "vm1"
         assert storing.domain.state()[0] == SHUT_OFF
-        assert (storing.kept.phase, storing.kept.path) == ("restoring", str(storing.path))
+        assert (storing.state.phase, storing.state.path) == ("restoring", str(storing.path))
 
     run_scenario(scenario, tmp_path)
 

@@ -1,4 +1,4 @@
-"""What is taken back when something fails, in which order, and how that is told."""
+"""The undo after a failure: which steps, in which order, and what the error says."""
 
 import asyncio
 
@@ -129,8 +129,8 @@ def test_failed_move_reattaches_devices_and_resumes_pscom(run_scenario):
             "vm1 did not migrate to node02: no route to node02; vm1 runs on node01"
         )
         assert undoing.calls == ["pscom suspend", "move", *BACK, "pscom resume"]
-        kept = undoing.migration.record.state
-        assert (kept.detached, kept.pscom) == ((), 0)
+        state = undoing.migration.record.state
+        assert (state.detached, state.pscom) == ((), 0)
         assert undoing.phases == ["check", "prepare", "migrate", "undo"]
 
     run_scenario(scenario)

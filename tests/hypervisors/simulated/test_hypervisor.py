@@ -39,7 +39,7 @@ def live(**more):
 
 
 def test_start_by_name():
-    async def play(simulation):
+    async def scenario(simulation):
         progress = Progress()
         task = Start(vm_name="vm1", memory=2 * GIB, vcpus=2, vcpu_map=[[0], [1]])
         await simulation["a"].start(task, progress.context())
@@ -50,23 +50,23 @@ def test_start_by_name():
         return now()
 
     description = cluster_of(("vm1", "b", {"state": "shut off"}))
-    assert simulated(description, play, start_seconds=30) > 30
+    assert simulated(description, scenario, start_seconds=30) > 30
 
 
 def test_start_without_probe_does_not_wait():
-    async def play(simulation):
+    async def scenario(simulation):
         await simulation["a"].start(Start(vm_name="vm1", probe_with_ssh=False), Context("a"))
         return now()
 
     description = cluster_of(("vm1", "a", {"state": "shut off"}))
-    assert simulated(description, play, start_seconds=30) < 1
+    assert simulated(description, scenario, start_seconds=30) < 1
 
 
 @pytest.mark.parametrize("transient", [None, True])
 def test_start_by_xml(transient):
     xml = "<domain><name>new</name><memory unit='GiB'>3</memory><vcpu>2</vcpu></domain>"
 
-    async def play(simulation):
+    async def scenario(simulation):
         await simulation["a"].start(Start(xml=xml, transient=transient), Context("a"))
         domain = simulation.cluster.domain("new")
         assert (domain.memory, domain.vcpus) == (3 * GIB, 2)
@@ -78,7 +78,7 @@ def test_start_by_xml(transient):
         else:
             assert simulation.where("new") == ("a", "shut off")
 
-    simulated(cluster_of(), play)
+    simulated(cluster_of(), scenario)
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,18 @@ def test_start_by_xml(transient):
     ],
 )
 def test_impossible_task_is_explained(task, why):
-    async def play(simulation):
+    async def scenario(simulation):
         before = simulation.cluster.domains()
         method = getattr(simulation["a"], type(task).__name__.lower())
         with pytest.raises(HypervisorError, match=why):
             await method(task, Context("a"))
         assert simulation.cluster.domains() == before
 
-    simulated(cluster_of(("vm1", "b"), ("vm2", "a"), ("off", "a", {"state": "shut off"})), play)
+    simulated(cluster_of(("vm1", "b"), ("vm2", "a"), ("off", "a", {"state": "shut off"})), scenario)
 
 
 def test_stop_waits_for_the_shutdown_unless_forced():
-    async def play(simulation):
+    async def scenario(simulation):
         await simulation["a"].stop(Stop(vm_name="vm1"), Context("a"))
         shut_down = now()
         await simulation["a"].stop(Stop(vm_name="vm2", force=True, undefine=True), Context("a"))
@@ -153,13 +153,15 @@ def test_stop_waits_for_the_shutdown_unless_forced():
         assert simulation.where("vm1") == ("a", "shut off")
         return shut_down, now() - shut_down
 
-    shut_down, destroyed = simulated(cluster_of(("vm1", "a"), ("vm2", "a")), play, stop_seconds=20)
+    shut_down, destroyed = simulated(
+        cluster_of(("vm1", "a"), ("vm2", "a")), scenario, stop_seconds=20
+    )
     assert shut_down > 20
     assert destroyed < 1
 
 
 def test_stop_by_regex():
-    async def play(simulation):
+    async def scenario(simulation):
         results = await simulation["a"].stop(Stop(regex="vm[12]"), Context("a"))
         assert [(result.vm_name, result.status) for result in results] == [
             ("vm1", "success"),
@@ -171,11 +173,11 @@ def test_stop_by_regex():
         assert simulation.where("vm10") == ("a", "running")
         assert simulation.where("vm3") == ("b", "running")
 
-    simulated(cluster_of(("vm1", "a"), ("vm2", "a"), ("vm10", "a"), ("vm3", "b")), play)
+    simulated(cluster_of(("vm1", "a"), ("vm2", "a"), ("vm10", "a"), ("vm3", "b")), scenario)
 
 
 def test_suspend_resume_and_repin_change_the_domain():
-    async def play(simulation):
+    async def scenario(simulation):
         a = simulation["a"]
         assert await a.suspend(Suspend(vm_name="vm1"), Context("a")) is None
         assert simulation.where("vm1") == ("a", "paused")
@@ -186,11 +188,11 @@ def test_suspend_resume_and_repin_change_the_domain():
         await a.repin(Repin(vm_name="vm1", vcpu_map=[[0, 7]]), Context("a"))
         assert simulation.cluster.domain("vm1").vcpu_map == [[0, 7]]
 
-    simulated(cluster_of(("vm1", "a")), play)
+    simulated(cluster_of(("vm1", "a")), scenario)
 
 
 def test_query_describes_the_host():
-    async def play(simulation):
+    async def scenario(simulation):
         report = await simulation["a"].query(Query(), Context("a"))
         assert (report.host, report.hypervisor) == ("a", "simulated")
         assert (report.cpus, report.memory, report.free_memory) == (8, 16 * GIB, 15 * GIB)
@@ -199,7 +201,7 @@ def test_query_describes_the_host():
             ("vm1", "running"),
         ]
 
-    simulated(cluster_of(("vm1", "a"), ("off", "a", {"state": "shut off"}), ("x", "b")), play)
+    simulated(cluster_of(("vm1", "a"), ("off", "a", {"state": "shut off"}), ("x", "b")), scenario)
 
 
 def test_invalid_options_are_reported_with_positions():
@@ -230,14 +232,14 @@ def test_invalid_options_are_reported_with_positions():
 def migrated(domain, parameter, source="a", **description):
     """Migrate vm1 from a to b; gives the seconds that it took and the progress."""
 
-    async def play(simulation):
+    async def scenario(simulation):
         progress = Progress()
         task = Migrate(vm_name="vm1", destination="b", parameter=parameter)
         await simulation["a"].migrate(task, progress.context())
         assert simulation.where("vm1") == ("b", domain.get("state", "running"))
         return now(), progress
 
-    return simulated(cluster_of(("vm1", source, domain), **description), play, call_seconds=0)
+    return simulated(cluster_of(("vm1", source, domain), **description), scenario, call_seconds=0)
 
 
 @given(
@@ -298,18 +300,18 @@ def test_offline_migration_moves_the_definition():
 
 
 def test_migration_pins_on_destination():
-    async def play(simulation):
+    async def scenario(simulation):
         measurement = TimeMeasurement()
         task = Migrate(vm_name="vm1", destination="b", parameter=live(vcpu_map=[[3]]))
         await simulation["a"].migrate(task, Context("a", measurement=measurement))
         assert simulation.cluster.domain("vm1").vcpu_map == [[3]]
         assert set(measurement.timings) == {"migrate", "downtime-vm1", "repin", "resume-vm1"}
 
-    simulated(cluster_of(("vm1", "a", {"dirty_rate": 100})), play)
+    simulated(cluster_of(("vm1", "a", {"dirty_rate": 100})), scenario)
 
 
 def test_warm_migration_with_pscom_measures_each_phase():
-    async def play(simulation):
+    async def scenario(simulation):
         measurement = TimeMeasurement()
         task = Migrate(
             vm_name="vm1", destination="b", parameter=MigrateParameter(pscom_hook_procs="auto")
@@ -320,7 +322,7 @@ def test_warm_migration_with_pscom_measures_each_phase():
             "pscom-resume-vm1",
         }  # fmt: skip
 
-    simulated(cluster_of(("vm1", "a")), play)
+    simulated(cluster_of(("vm1", "a")), scenario)
 
 
 # A guest that writes faster than the link carries
@@ -346,7 +348,7 @@ def test_convergence_options_let_busy_domain_arrive(parameter, phases):
 
 
 def test_migration_aborts_at_timeout():
-    async def play(simulation):
+    async def scenario(simulation):
         task = Migrate(vm_name="vm1", destination="b", parameter=live(timeout=30))
         with pytest.raises(HypervisorError) as caught:
             await simulation["a"].migrate(task, Context("a"))
@@ -357,7 +359,7 @@ def test_migration_aborts_at_timeout():
         assert simulation.where("vm1") == ("a", "running")
         return now()
 
-    assert simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), play) == pytest.approx(
+    assert simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), scenario) == pytest.approx(
         30, abs=0.5
     )
 
@@ -367,7 +369,7 @@ def test_migration_aborts_at_timeout():
 
 @pytest.mark.parametrize("at", [0, 0.001, 1, 7.77, 29])
 def test_cancelled_migration_leaves_domain_on_source(at):
-    async def play(simulation):
+    async def scenario(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(at, cancellation.cancel)
         task = Migrate(vm_name="vm1", destination="b", parameter=live())
@@ -377,11 +379,11 @@ def test_cancelled_migration_leaves_domain_on_source(at):
         assert simulation.cluster.host("b").used == 0
         return now()
 
-    assert simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), play) <= at + 0.011
+    assert simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), scenario) <= at + 0.011
 
 
 def test_cancelled_evacuation_says_where_each_domain_is():
-    async def play(simulation):
+    async def scenario(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(15, cancellation.cancel)
         results = await simulation["a"].evacuate(
@@ -394,12 +396,12 @@ def test_cancelled_evacuation_says_where_each_domain_is():
         ]
 
     simulated(
-        cluster_of(("busy", "a", BUSY), ("small", "a", {"memory": 1024}), bandwidth=100), play
+        cluster_of(("busy", "a", BUSY), ("small", "a", {"memory": 1024}), bandwidth=100), scenario
     )
 
 
 def test_cancellation_has_no_effect_in_post_copy():
-    async def play(simulation):
+    async def scenario(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(35, cancellation.cancel)
         task = Migrate(
@@ -409,13 +411,13 @@ def test_cancellation_has_no_effect_in_post_copy():
         assert cancellation.cancelled
         assert simulation.where("vm1") == ("b", "running")
 
-    simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), play)
+    simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100), scenario)
 
 
 def attempts(faults, count=4, task=None, **description):
     """How that many migrations of vm1 between a and b end, one after the other."""
 
-    async def play(simulation):
+    async def scenario(simulation):
         ends = []
         for _ in range(count):
             here = simulation.cluster.domain("vm1").host
@@ -430,7 +432,7 @@ def attempts(faults, count=4, task=None, **description):
                 ends.append(str(error))
         return ends
 
-    return simulated(cluster_of(("vm1", "a"), faults=faults, **description), play)
+    return simulated(cluster_of(("vm1", "a"), faults=faults, **description), scenario)
 
 
 def test_fault_happens_at_its_percent():
@@ -461,13 +463,13 @@ def test_random_faults_follow_the_seed():
 def test_unreachable_host_stalls_migration_until_it_returns():
     faults = [Fault(kind="unreachable", host="b", begin=2, until=9)]
 
-    async def play(simulation):
+    async def scenario(simulation):
         task = Migrate(vm_name="vm1", destination="b", parameter=LIVE)
         await simulation["a"].migrate(task, Context("a"))
         return now()
 
     description = cluster_of(("vm1", "a"), bandwidth=100, faults=faults)
-    assert simulated(description, play) == pytest.approx(10.24 + 7, abs=0.5)
+    assert simulated(description, scenario) == pytest.approx(10.24 + 7, abs=0.5)
 
 
 def test_long_unreachable_host_aborts_migration():
@@ -480,7 +482,7 @@ def test_long_unreachable_host_aborts_migration():
 def test_hanging_call_ends_after_its_seconds():
     faults = [Fault(kind="hang", task="suspend", seconds=600), Fault(kind="hang", task="resume")]
 
-    async def play(simulation):
+    async def scenario(simulation):
         await simulation["a"].suspend(Suspend(vm_name="vm1"), Context("a"))
         assert now() > 600
         with pytest.raises(TimeoutError):
@@ -488,35 +490,37 @@ def test_hanging_call_ends_after_its_seconds():
                 await simulation["a"].resume(Resume(vm_name="vm1"), Context("a"))
         assert simulation.where("vm1") == ("a", "paused")
 
-    simulated(cluster_of(("vm1", "a"), faults=faults), play)
+    simulated(cluster_of(("vm1", "a"), faults=faults), scenario)
 
 
 def test_faults_of_the_daemon_apply():
-    async def play(simulation):
+    async def scenario(simulation):
         with pytest.raises(HypervisorError, match="no electricity"):
             await simulation["a"].suspend(Suspend(vm_name="vm1"), Context("a"))
 
-    simulated(cluster_of(("vm1", "a")), play, faults=[Fault(kind="error", text="no electricity")])
+    simulated(
+        cluster_of(("vm1", "a")), scenario, faults=[Fault(kind="error", text="no electricity")]
+    )
 
 
 def test_broken_post_copy_pauses_domain_on_destination():
     faults = [Fault(kind="error", task="migrate", percent=99, begin=30)]
 
-    async def play(simulation):
+    async def scenario(simulation):
         task = Migrate(
             vm_name="vm1", destination="b", parameter=live(timeout=30, on_timeout="post-copy")
         )
         with pytest.raises(HypervisorError, match="vm1 is paused on b"):
             await simulation["a"].migrate(task, Context("a"))
 
-    simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100, faults=faults), play)
+    simulated(cluster_of(("vm1", "a", BUSY), bandwidth=100, faults=faults), scenario)
 
 
 # Several at once
 
 
 def test_other_tasks_wait_for_a_migration():
-    async def play(simulation):
+    async def scenario(simulation):
         async def later(method, task):
             await asyncio.sleep(1)
             return await method(task, Context("a"))
@@ -534,13 +538,13 @@ def test_other_tasks_wait_for_a_migration():
             "vm1 is migrating",
         ]
 
-    simulated(cluster_of(("vm1", "a"), bandwidth=100), play)
+    simulated(cluster_of(("vm1", "a"), bandwidth=100), scenario)
 
 
 def swapped(description, source="a", **more):
     """Swap big on a with small on b."""
 
-    async def play(simulation):
+    async def scenario(simulation):
         parameter = live(swap_with=SwapWith(vm_name="small", vcpu_map=[[1]]), vcpu_map=[[2]])
         task = Migrate(vm_name="big", destination="b", parameter=parameter)
         progress = Progress()
@@ -553,7 +557,7 @@ def swapped(description, source="a", **more):
             error = str(caught)
         return simulation.where("big"), simulation.where("small"), error, now()
 
-    return simulated(description, play, call_seconds=0)
+    return simulated(description, scenario, call_seconds=0)
 
 
 def pair(memory, **more):
@@ -633,7 +637,7 @@ def test_failed_swap_says_which_domain_arrived():
 
 @pytest.mark.parametrize("memory", [16, 5])
 def test_cancelled_swap_leaves_both_domains_on_their_hosts(memory):
-    async def play(simulation):
+    async def scenario(simulation):
         cancellation = Cancellation()
         asyncio.get_running_loop().call_later(3, cancellation.cancel)
         parameter = live(swap_with=SwapWith(vm_name="small"), bandwidth_limit=100)
@@ -645,14 +649,14 @@ def test_cancelled_swap_leaves_both_domains_on_their_hosts(memory):
         assert simulation.where("big") == ("a", "running")
         assert simulation.where("small") == ("b", "running")
 
-    simulated(pair(memory), play)
+    simulated(pair(memory), scenario)
 
 
 @pytest.mark.parametrize(
     ("mode", "hosts"), [("auto", "bcbc"), ("compact", "bbbb"), ("scatter", "bcbc")]
 )
 def test_evacuation_places_by_mode(mode, hosts):
-    async def play(simulation):
+    async def scenario(simulation):
         task = Evacuate(
             destinations=["a", "b", "c"],
             parameter=EvacuateParameter(mode=mode, migration_type="live"),
@@ -667,11 +671,11 @@ def test_evacuation_places_by_mode(mode, hosts):
 
     domains = [(f"vm{i}", "a") for i in range(4)]
     description = cluster_of(*domains, ("off", "a", {"state": "shut off"}))
-    assert simulated(description, play) == hosts
+    assert simulated(description, scenario) == hosts
 
 
 def test_evacuation_reports_domains_without_room():
-    async def play(simulation):
+    async def scenario(simulation):
         task = Evacuate(destinations=["b"], parameter=EvacuateParameter(overbooking=False))
         results = await simulation["a"].evacuate(task, Context("a"))
         assert [result.details for result in results] == [
@@ -680,7 +684,7 @@ def test_evacuation_reports_domains_without_room():
         ]
         assert simulation.where("vm1") == ("a", "running")
 
-    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), cpus=1), play)
+    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), cpus=1), scenario)
 
 
 def test_evacuation_retries_each_domain():
@@ -689,7 +693,7 @@ def test_evacuation_retries_each_domain():
         Fault(kind="error", task="migrate", vm_name="vm2", percent=10),
     ]
 
-    async def play(simulation):
+    async def scenario(simulation):
         measurement = TimeMeasurement()
         results = await simulation["a"].evacuate(
             Evacuate(destinations=["b"], parameter=EvacuateParameter(retry_counter=2)),
@@ -702,21 +706,21 @@ def test_evacuation_retries_each_domain():
         ]
         assert {"overall", "migrate", "downtime-vm1"} <= set(results[1].time_measurement.timings)
 
-    simulated(cluster_of(*((f"vm{i}", "a") for i in range(3)), faults=faults), play)
+    simulated(cluster_of(*((f"vm{i}", "a") for i in range(3)), faults=faults), scenario)
 
 
 def test_evacuation_of_one_domain_moves_only_that():
-    async def play(simulation):
+    async def scenario(simulation):
         task = Evacuate(destinations=["b"], vm_name="vm1")
         (result,) = await simulation["a"].evacuate(task, Context("a"))
         assert (result.vm_name, result.status) == ("vm1", "success")
         assert simulation.where("vm0") == ("a", "running")
 
-    simulated(cluster_of(("vm0", "a"), ("vm1", "a")), play)
+    simulated(cluster_of(("vm0", "a"), ("vm1", "a")), scenario)
 
 
 def test_evacuation_waits_for_migrations_in_progress():
-    async def play(simulation):
+    async def scenario(simulation):
         a = simulation["a"]
         _, results = await asyncio.gather(
             a.migrate(Migrate(vm_name="vm0", destination="b", parameter=LIVE), Context("a")),
@@ -726,11 +730,11 @@ def test_evacuation_waits_for_migrations_in_progress():
         assert simulation.where("vm0") == ("b", "running")
         assert simulation.where("vm1") == ("c", "running")
 
-    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), bandwidth=100), play)
+    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), bandwidth=100), scenario)
 
 
 def test_stop_by_regex_reports_each_domain():
-    async def play(simulation):
+    async def scenario(simulation):
         results = await simulation["a"].stop(Stop(regex=".*"), Context("a"))
         assert [(result.vm_name, result.details) for result in results] == [
             ("vm0", None),
@@ -738,11 +742,11 @@ def test_stop_by_regex_reports_each_domain():
         ]
 
     faults = [Fault(kind="error", task="stop", vm_name="vm1")]
-    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), faults=faults), play)
+    simulated(cluster_of(("vm0", "a"), ("vm1", "a"), faults=faults), scenario)
 
 
 def test_parallel_evacuations_do_not_share_room():
-    async def play(simulation):
+    async def scenario(simulation):
         task = Evacuate(destinations=["c"], parameter=EvacuateParameter(migration_type="live"))
         ends = await asyncio.gather(
             simulation["a"].evacuate(task, Context("a")),
@@ -753,7 +757,7 @@ def test_parallel_evacuations_do_not_share_room():
         assert simulation.cluster.problems() == []
 
     domains = [(f"vm{i}", "ab"[i % 2]) for i in range(6)]
-    simulated(cluster_of(*domains, memory=4 * GIB), play)
+    simulated(cluster_of(*domains, memory=4 * GIB), scenario)
 
 
 # After a restart
@@ -769,7 +773,7 @@ def test_recover_reports_outcome_of_each_task():
         (Migrate(vm_name="moved", destination="b"), Migrate(vm_name="vm1", destination="b")),
     ]
 
-    async def play(simulation):
+    async def scenario(simulation):
         a = simulation["a"]
         simulation.cluster.repin("vm1", "a", [[1]])
         for done, lost in tasks:
@@ -793,13 +797,13 @@ def test_recover_reports_outcome_of_each_task():
             ("vm1", "a"), ("held", "a", {"state": "paused"}), ("off", "a", {"state": "shut off"}),
             ("moved", "b"),
         ),
-        play,
+        scenario,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [0.5, 3, 12])
 def test_restart_during_migration_leaves_domain_on_source(at):
-    async def play(simulation):
+    async def scenario(simulation):
         task = Migrate(vm_name="vm1", destination="b", parameter=LIVE)
         dying = asyncio.create_task(simulation["a"].migrate(task, Context("a")))
         await asyncio.sleep(at)
@@ -814,24 +818,24 @@ def test_restart_during_migration_leaves_domain_on_source(at):
         else:
             await recovered
 
-    simulated(cluster_of(("vm1", "a"), bandwidth=100), play)
+    simulated(cluster_of(("vm1", "a"), bandwidth=100), scenario)
 
 
 def test_open_refuses_unknown_host():
-    async def play(simulation):
+    async def scenario(simulation):
         with pytest.raises(HypervisorError, match="there is no host z"):
             await simulation.open("z")
 
-    simulated(cluster_of(), play)
+    simulated(cluster_of(), scenario)
 
 
 def test_tasks_fail_before_open():
-    async def play(simulation):
+    async def scenario(simulation):
         await simulation["a"].close()
         with pytest.raises(HypervisorError, match="is not open"):
             await simulation["a"].suspend(Suspend(vm_name="vm1"), Context("a"))
 
-    simulated(cluster_of(("vm1", "a")), play)
+    simulated(cluster_of(("vm1", "a")), scenario)
 
 
 def test_long_series_is_reproducible():
@@ -846,7 +850,7 @@ def test_long_series_is_reproducible():
     ]
     description = cluster_of(*domains, cpus=16, faults=faults, seed=3)
 
-    async def play(simulation: Simulation):
+    async def scenario(simulation: Simulation):
         log = []
 
         async def drive(host):
@@ -863,8 +867,8 @@ def test_long_series_is_reproducible():
         await asyncio.gather(*map(drive, "abc"))
         return log, [(domain.name, domain.host) for domain in simulation.cluster.domains()]
 
-    first = simulated(description, play)
-    assert first == simulated(description, play)
+    first = simulated(description, scenario)
+    assert first == simulated(description, scenario)
     outcomes = " ".join(outcome for _, _, outcome in first[0])
     assert "broken off at 50 %" in outcomes
     assert "success" in outcomes

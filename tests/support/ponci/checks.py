@@ -47,7 +47,7 @@ LAST_NODE = online("node")[-1]
 # The life of a domain
 
 
-async def a_domain_holds_its_processes_to_cpus_and_memory(runner: PonciRunner) -> None:
+async def domain_binds_its_processes_to_cpus_and_memory(runner: PonciRunner) -> None:
     assert LAST_CPU > 0, "these checks need two CPUs"
     with Counter(runner.directory) as counter:
         assert await runner.do(Start(vm_name="vm1", vcpu_map=[[LAST_CPU]])) is None
@@ -76,7 +76,7 @@ async def a_domain_holds_its_processes_to_cpus_and_memory(runner: PonciRunner) -
     assert await runner.domains() == {}
 
 
-async def a_suspended_domain_stands_still(runner: PonciRunner) -> None:
+async def suspended_domain_does_not_run(runner: PonciRunner) -> None:
     with Counter(runner.directory) as inside, Counter(runner.directory) as outside:
         await runner.do(Start(vm_name="vm1"))
         runner.trees.join(inside.pid, "vm1")
@@ -98,7 +98,7 @@ async def a_suspended_domain_stands_still(runner: PonciRunner) -> None:
         assert await runner.domains() == {"vm1": "running"}
 
 
-async def an_empty_domain_is_suspended_and_stopped(runner: PonciRunner) -> None:
+async def empty_domain_can_be_suspended_and_stopped(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     await runner.do(Suspend(vm_name="vm1"))
     assert await runner.domains() == {"vm1": "paused"}
@@ -106,11 +106,11 @@ async def an_empty_domain_is_suspended_and_stopped(runner: PonciRunner) -> None:
     assert await runner.domains() == {}
 
 
-async def force_kills_all_that_runs_in_a_domain(runner: PonciRunner) -> None:
+async def force_kills_all_processes_of_a_domain(runner: PonciRunner) -> None:
     await _force(runner)
 
 
-async def force_kills_one_by_one_where_the_kernel_does_not(runner: PonciRunner) -> None:
+async def force_kills_processes_one_by_one_without_cgroup_kill(runner: PonciRunner) -> None:
     runner.hypervisor._runtime.hierarchy.kill = lambda name: Hierarchy.kill(groups, name)
     groups = runner.hypervisor._runtime.hierarchy
     await _force(runner)
@@ -145,7 +145,7 @@ async def _force(runner: PonciRunner) -> None:
             assert third.process.wait() == -9
 
 
-async def those_that_match_are_stopped(runner: PonciRunner) -> None:
+async def stop_by_regex_stops_matching_domains(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         for name in ("vm1", "vm2", "other"):
             await runner.do(Start(vm_name=name))
@@ -166,7 +166,7 @@ async def those_that_match_are_stopped(runner: PonciRunner) -> None:
         assert counter.process.wait() == -9
 
 
-async def what_was_measured_and_reported(runner: PonciRunner) -> None:
+async def timers_and_progress_are_reported(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     for task, timer in (
         (Suspend(vm_name="vm1", time_measurement=True), "suspend-vm1"),
@@ -187,7 +187,7 @@ async def what_was_measured_and_reported(runner: PonciRunner) -> None:
     assert phases == ["create", "freeze", "thaw", "delete"]
 
 
-async def the_node_is_described(runner: PonciRunner) -> None:
+async def query_describes_the_host(runner: PonciRunner) -> None:
     node = await runner.node()
     assert (node.host, node.hypervisor, node.cpus) == (HOST, "ponci", LAST_CPU + 1)
     assert node.memory > node.free_memory > 0
@@ -201,7 +201,7 @@ async def the_node_is_described(runner: PonciRunner) -> None:
 # What is refused
 
 
-async def no_migration(runner: PonciRunner) -> None:
+async def migration_is_not_supported(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     for task, title in (
         (Migrate(vm_name="vm1", destination="node02"), "migrate vm"),
@@ -211,7 +211,7 @@ async def no_migration(runner: PonciRunner) -> None:
     assert await runner.domains() == {"vm1": "running"}
 
 
-async def what_a_cgroup_has_not_is_refused(runner: PonciRunner) -> None:
+async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
     cpus = f"0-{LAST_CPU}"
     for task, words in (
         (Start(xml="<domain><name>vm1</name></domain>"), "no XML; give 'vm-name'"),
@@ -249,14 +249,14 @@ async def what_a_cgroup_has_not_is_refused(runner: PonciRunner) -> None:
     assert sets.cpus == {0}
 
 
-async def nobody_is_asked_on_ssh(runner: PonciRunner) -> None:
+async def start_does_not_probe_ssh(runner: PonciRunner) -> None:
     assert await runner.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
     said = "vm2 was not probed, as a cgroup does not answer on SSH"
     assert await runner.do(Start(vm_name="vm2", probe_with_ssh=True)) == said
     assert await runner.do(Start(vm_name="vm3", probe_hostname="a")) == said.replace("vm2", "vm3")
 
 
-async def names_stay_in_their_place(runner: PonciRunner) -> None:
+async def invalid_names_are_refused(runner: PonciRunner) -> None:
     for name in ("cgroup.procs", "cpuset.cpus", "freezer.state", "tasks", "memory.max", "cpu.x"):
         for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name)):
             assert f"{name!r} cannot be the name of a cgroup" in await runner.error_of(task)
@@ -271,7 +271,7 @@ async def names_stay_in_their_place(runner: PonciRunner) -> None:
         await runner.do(Stop(vm_name=name))
 
 
-async def a_domain_is_there_or_not(runner: PonciRunner) -> None:
+async def existing_and_missing_domains_are_reported(runner: PonciRunner) -> None:
     for task in (Stop(vm_name="vm9"), Stop(vm_name="vm9", force=True), Suspend(vm_name="vm9"),
                  Resume(vm_name="vm9"), Repin(vm_name="vm9", vcpu_map=[[0]])):  # fmt: skip
         assert await runner.error_of(task) == (
@@ -286,7 +286,7 @@ async def a_domain_is_there_or_not(runner: PonciRunner) -> None:
     assert runner.hypervisor._runtime.hierarchy.sets("vm1").cpus == {0}
 
 
-async def the_parent_bounds_the_domains(runner: PonciRunner) -> None:
+async def parent_limits_the_domains(runner: PonciRunner) -> None:
     (runner.trees.parents[0] / "cpuset.cpus").write_text("0\n")
     said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
     assert "the CPU 1, but domains on node01 can get the CPUs 0 only" in said
@@ -294,7 +294,7 @@ async def the_parent_bounds_the_domains(runner: PonciRunner) -> None:
     assert (await runner.node()).cpus == 1
 
 
-async def the_root_may_be_the_parent(runner: PonciRunner) -> None:
+async def root_can_be_the_parent(runner: PonciRunner) -> None:
     await runner.open(parent="/")
     name = f"{runner.parent}-top"
     assert await runner.do(Start(vm_name=name, vcpu_map=[[0]], memnode_map=[[0]])) is None
@@ -308,14 +308,14 @@ async def the_root_may_be_the_parent(runner: PonciRunner) -> None:
     assert not any((root / name).exists() for root in runner.trees.roots)
 
 
-async def a_parent_that_is_gone_is_made_again(runner: PonciRunner) -> None:
+async def missing_parent_is_created_again(runner: PonciRunner) -> None:
     for parent in runner.trees.parents:
         parent.rmdir()
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     assert await runner.domains() == {"vm1": "running"}
 
 
-async def a_group_above_is_frozen(runner: PonciRunner) -> None:
+async def frozen_group_above_is_reported(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         await runner.do(Start(vm_name="vm1"))
         runner.trees.join(counter.pid, "vm1")
@@ -332,7 +332,7 @@ async def a_group_above_is_frozen(runner: PonciRunner) -> None:
         await runner.until(lambda: runner.trees.state("vm1") == "running")
 
 
-async def the_daemon_does_not_end_itself(runner: PonciRunner) -> None:
+async def daemon_refuses_to_freeze_or_kill_itself(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     runner.trees.join(os.getpid(), "vm1")
     try:
@@ -349,7 +349,7 @@ async def the_daemon_does_not_end_itself(runner: PonciRunner) -> None:
 # What does not freeze
 
 
-async def what_does_not_freeze_runs_on(runner: PonciRunner) -> None:
+async def suspend_times_out_and_thaws(runner: PonciRunner) -> None:
     await runner.open(freeze_timeout=0.2)
     with Stuck() as stuck, Counter(runner.directory) as counter:
         await _put(runner, stuck, counter)
@@ -363,7 +363,7 @@ async def what_does_not_freeze_runs_on(runner: PonciRunner) -> None:
         await runner.do(Resume(vm_name="vm1"))
 
 
-async def a_suspension_that_is_cancelled_is_undone(runner: PonciRunner) -> None:
+async def cancelled_suspend_thaws(runner: PonciRunner) -> None:
     await runner.open(freeze_timeout=600.0)
     with Stuck() as stuck, Counter(runner.directory) as counter:
         await _put(runner, stuck, counter)
@@ -383,7 +383,7 @@ async def a_suspension_that_is_cancelled_is_undone(runner: PonciRunner) -> None:
         await runner.until(lambda: counter.count > now)
 
 
-async def force_ends_what_does_not_freeze(runner: PonciRunner) -> None:
+async def force_kills_processes_that_do_not_freeze(runner: PonciRunner) -> None:
     with Stuck() as stuck:
         await _put(runner, stuck)
         await runner.do(Stop(vm_name="vm1", force=True))
@@ -409,7 +409,7 @@ async def _running(runner: PonciRunner, id: str) -> None:
 # What did not die, by a hypervisor that says so
 
 
-async def what_does_not_die_is_told(runner: PonciRunner) -> None:
+async def stop_reports_processes_that_do_not_die(runner: PonciRunner) -> None:
     await runner.open(stop_timeout=0.2)
     with Counter(runner.directory) as counter:
         await runner.do(Start(vm_name="vm1"))
@@ -434,7 +434,7 @@ async def what_does_not_die_is_told(runner: PonciRunner) -> None:
 # After a crash of the daemon
 
 
-async def a_start_that_was_under_way(runner: PonciRunner) -> None:
+async def recover_finishes_interrupted_start(runner: PonciRunner) -> None:
     start = Start(vm_name="vm1", vcpu_map=[[0]])
     await _not_done(runner, start, "the daemon ended before vm1 was made")
     await _not_done(
@@ -448,7 +448,7 @@ async def a_start_that_was_under_way(runner: PonciRunner) -> None:
     assert not runner.trees.exists("vm1")
 
 
-async def a_suspension_that_was_under_way(runner: PonciRunner) -> None:
+async def recover_finishes_interrupted_suspend(runner: PonciRunner) -> None:
     suspend, resume = Suspend(vm_name="vm1"), Resume(vm_name="vm1")
     await _not_done(runner, suspend, "there is no domain vm1")
     await runner.open(freeze_timeout=0.2)
@@ -467,7 +467,7 @@ async def a_suspension_that_was_under_way(runner: PonciRunner) -> None:
         await runner.do(resume)
 
 
-async def a_stop_that_was_under_way(runner: PonciRunner) -> None:
+async def recover_finishes_interrupted_stop(runner: PonciRunner) -> None:
     stop, force = Stop(vm_name="vm1"), Stop(vm_name="vm1", force=True)
     assert await runner.recover(stop) == DONE
     with Counter(runner.directory) as counter:
@@ -490,7 +490,7 @@ async def a_stop_that_was_under_way(runner: PonciRunner) -> None:
     ]
 
 
-async def a_repin_that_was_under_way(runner: PonciRunner) -> None:
+async def recover_finishes_interrupted_repin(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
     assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
     await _not_done(runner, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
@@ -535,18 +535,18 @@ for point in sys.argv[2:]:
 """
 
 
-async def another_user_may_not(runner: PonciRunner) -> None:
+async def unprivileged_user_is_refused(runner: PonciRunner) -> None:
     said = _opened(runner, _NOBODY)
     assert "not this user's to change (Permission denied); run the daemon as root, or del" in said
 
 
-async def another_user_has_a_group_of_its_own(runner: PonciRunner) -> None:
+async def unprivileged_user_can_use_delegated_group(runner: PonciRunner) -> None:
     for parent in runner.trees.parents:
         os.chown(parent, 65534, 65534)
     assert _opened(runner, _NOBODY) == "it works\n"
 
 
-async def a_read_only_mount(runner: PonciRunner) -> None:
+async def read_only_mount_is_reported(runner: PonciRunner) -> None:
     said = _opened(runner, _READ_ONLY, *runner.trees.roots)
     assert "is mounted read-only; mount its file system writable" in said
 
@@ -563,7 +563,7 @@ def _opened(runner: PonciRunner, first: str, *more: object) -> str:
 # Of one version only
 
 
-async def v1_a_process_in_one_tree_only(runner: PonciRunner) -> None:
+async def v1_process_in_one_tree_is_reported(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         await runner.do(Start(vm_name="vm1"))
         cpuset, freezer = runner.trees.of("vm1")
@@ -579,7 +579,7 @@ async def v1_a_process_in_one_tree_only(runner: PonciRunner) -> None:
         assert counter.process.wait() == -9
 
 
-async def v1_groups_below_have_a_claim(runner: PonciRunner) -> None:
+async def v1_exclusive_groups_are_reported(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     group = runner.trees.of("vm1")[0]
     (group / "below").mkdir()
@@ -592,7 +592,7 @@ async def v1_groups_below_have_a_claim(runner: PonciRunner) -> None:
     assert not group.exists()
 
 
-async def v1_half_a_domain(runner: PonciRunner) -> None:
+async def v1_incomplete_domain_is_handled(runner: PonciRunner) -> None:
     """As a crash between the two trees leaves it."""
     cpuset, freezer = runner.trees.of("vm1")
     start, stop = Start(vm_name="vm1"), Stop(vm_name="vm1")
@@ -615,7 +615,7 @@ async def v1_half_a_domain(runner: PonciRunner) -> None:
         assert counter.process.wait() == -9
 
 
-async def v2_a_parent_with_processes(runner: PonciRunner) -> None:
+async def v2_parent_with_processes_is_refused(runner: PonciRunner) -> None:
     (parent,) = runner.trees.parents
     with Counter(runner.directory) as counter:
         (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
@@ -628,7 +628,7 @@ async def v2_a_parent_with_processes(runner: PonciRunner) -> None:
         (parent / "vm1").rmdir()
 
 
-async def v2_a_threaded_parent(runner: PonciRunner) -> None:
+async def v2_threaded_parent_is_refused(runner: PonciRunner) -> None:
     (parent,) = runner.trees.parents
     top = parent.with_name(f"{runner.parent}-threaded")
     for group, told in (
@@ -646,7 +646,7 @@ async def v2_a_threaded_parent(runner: PonciRunner) -> None:
         assert said.startswith(f"{told}, so that no process can be put into groups in it; name")
 
 
-async def v2_threads_in_groups_of_a_domain(runner: PonciRunner) -> None:
+async def v2_threads_of_a_domain_are_found(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         await runner.do(Start(vm_name="vm1"))
         (group,) = runner.trees.of("vm1")
@@ -661,7 +661,7 @@ async def v2_threads_in_groups_of_a_domain(runner: PonciRunner) -> None:
         assert counter.process.wait() == -9
 
 
-async def v2_too_many_groups(runner: PonciRunner) -> None:
+async def v2_too_many_groups_are_reported(runner: PonciRunner) -> None:
     (parent,) = runner.trees.parents
     (parent / "cgroup.max.descendants").write_text("1\n")
     await runner.do(Start(vm_name="vm1"))

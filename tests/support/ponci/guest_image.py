@@ -31,7 +31,7 @@ _INIT = HERE / "guest_init.py"
 def image(folder: Path, checks: Iterable[str]) -> tuple[Path, Path]:
     """The paths of kernel and archive; the archive is made in a folder. Raises LabError.
 
-    The guest plays the checks of these names.
+    The guest runs the checks of these names.
     """
     kernel = kernel_folder() / "vmlinuz"
     archive = folder / "initrd"

@@ -1,4 +1,4 @@
-"""The first program of the guest: it plays the checks and tells how they ended on its console."""
+"""The first program of the guest: it runs the checks and prints the results to its console."""
 
 import ctypes
 import os

@@ -53,13 +53,13 @@ class PonciRunner:
         return list(answer.results)
 
     async def do(self, task: Task) -> str | None:
-        """What is told of a success."""
+        """The details of a success."""
         (result,) = await self.results(task)
         assert result.status == "success", result.details
         return result.details
 
     async def error_of(self, task: Task) -> str:
-        """What is told of an error."""
+        """The text of an error."""
         (result,) = await self.results(task)
         assert result.status == "error", result
         assert result.details is not None

@@ -1,4 +1,4 @@
-"""What libvirt's errors mean to an operator: one sentence with the remedy.
+"""Translate libvirt's errors for an operator: one sentence with the remedy.
 
 ::
 
@@ -27,7 +27,7 @@ class LibvirtError(HypervisorError):
         self.code: Final = code
         """The code of libvirt (`VIR_ERR_…`), None if it was not libvirt that said so."""
         self.said: Final = said
-        """What libvirt said."""
+        """The text of libvirt."""
         super().__init__(text)
 
 
@@ -86,7 +86,7 @@ A file that is missing can be a certificate or a key as well as libvirt's socket
 
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
-    """What a `libvirt.libvirtError` of a call to a host means."""
+    """Translate a `libvirt.libvirtError` of a call to a host."""
     code: int | None = error.get_error_code()
     text = " ".join(str(error).split())
     domain = name or "the domain"
@@ -124,7 +124,7 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
 
 
 def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
-    """Why a connection did not come about."""
+    """Explain why a connection could not be opened."""
     text = " ".join(str(error).split())
     code: int | None = error.get_error_code()
     for known, meaning in _OPENING:

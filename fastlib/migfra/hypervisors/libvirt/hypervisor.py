@@ -35,7 +35,7 @@ class LibvirtHypervisor(Hypervisor):
     # Life
 
     async def open(self) -> None:
-        """Raises HypervisorError if libvirt-python is missing or this host's libvirt is away."""
+        """Raise HypervisorError if libvirt-python is missing or this host's libvirt is away."""
         api()
         await self._runtime.local()
 
@@ -75,7 +75,7 @@ class LibvirtHypervisor(Hypervisor):
         return None if done else f"{name} was paused already"
 
     async def resume(self, task: Resume, context: Context) -> Outcome:
-        """Let a paused domain run on."""
+        """Resume a paused domain."""
         name = check_name(task.vm_name)
         with CancelScope(context) as scope:
             async with self._runtime.exclusive(name, task.driver, scope):
@@ -105,11 +105,11 @@ class LibvirtHypervisor(Hypervisor):
         return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:
-        """How a task ended that was under way when the daemon was killed."""
+        """Find out how a task ended that a crash of the daemon interrupted."""
         return await recover(self._runtime, task, context)
 
     async def query(self, task: Query, context: Context) -> NodeReport:
-        """What the host has and what runs on it."""
+        """Describe the host and its domains."""
         local = await self._runtime.local(task.driver)
         facts = await local.call(host_info.read)
         free = facts.free_memory

@@ -41,7 +41,7 @@ class Template(ValueRule):
 
 
 class HostOptions(ConfigSection):
-    """Where a host is, if not at its name."""
+    """The addresses of a host that is not found by its name."""
 
     address: Annotated[
         str | None, Wire("Name or address of its libvirt; absent is the host's name.")
@@ -52,7 +52,7 @@ class HostOptions(ConfigSection):
 
 
 class LibvirtOptions(ConfigSection):
-    """How libvirt is reached, and how patient one is."""
+    """How to reach libvirt, and the timeouts."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Template("local_uri", places=PLACES - {"<host>", "<transport>"}),

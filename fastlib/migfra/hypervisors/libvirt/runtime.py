@@ -1,4 +1,4 @@
-"""What every task on a host has to do with."""
+"""The runtime of libvirt that all tasks on a host share: options, connections, locks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -47,7 +47,7 @@ class LibvirtRuntime:
         host: str | None = None,
         transport: str | None = None,
     ) -> AsyncIterator[None]:
-        """Have a domain alone, as soon as no task and no job of libvirt's has it any more.
+        """Hold the lock of a domain, after the end of its job in libvirt.
 
         `host` is where it is, if that is another one.
         """
@@ -68,7 +68,7 @@ class LibvirtRuntime:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """As `Connection.call`, again for a while if the host's libvirt is away.
+        """Call a function as `Connection.call` does. Retries while libvirt is unreachable.
 
         For what must not be left undone, such as letting a domain run on. Raises HypervisorError.
         """

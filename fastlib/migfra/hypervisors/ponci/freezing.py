@@ -1,4 +1,4 @@
-"""Suspending a domain freezes all that runs in it, resuming thaws it."""
+"""The tasks `suspend vm` and `resume vm`: freeze and thaw a group."""
 
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
@@ -23,7 +23,7 @@ def suspend(runtime: PonciRuntime, name: str, context: Context) -> str | None:
 
 
 def wait_until_frozen(runtime: PonciRuntime, name: str, context: Context) -> None:
-    """Wait until a domain is frozen that was told to. If it does not come to that, it runs on.
+    """Wait until a domain has frozen. After a timeout or a cancellation it is thawed.
 
     Raises HypervisorError if it takes too long, and TaskCancelledError.
     """

@@ -1,4 +1,4 @@
-"""Names of groups: which of them the kernel has for its own files."""
+"""Check names of groups: the kernel has some of them for its own files."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What can be done with a domain's group, whatever the version of cgroups. All of it may block."""
+"""Operations on a domain's group, the same for both versions of cgroups. All of them may block."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from .id_lists import format_id_list, parse_id_list
 
 State = Literal["running", "freezing", "paused"]
 _MOST_SHOWN: Final = 8
-"""How many processes are told by their ids."""
+"""At most so many processes are named by their ids."""
 
 
 class CpuSets(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Hierarchy:
         raise NotImplementedError
 
     def available(self) -> CpuSets:
-        """What domains can get."""
+        """Read the CPUs and memory nodes that domains can get."""
         return CpuSets(*(parse_id_list(read(self.parent / file)) for file in self.effective))
 
     def names(self) -> list[str]:
@@ -54,7 +54,7 @@ class Hierarchy:
     # A domain
 
     def exists(self, name: str) -> bool:
-        """Whether there is the domain, perhaps half of it after a crash."""
+        """Tell whether there is the domain, perhaps half of it after a crash."""
         return any((parent / name).is_dir() for parent in self._parents)
 
     def create(self, name: str, cpus: frozenset[int] | None, nodes: frozenset[int] | None) -> None:
@@ -82,50 +82,50 @@ class Hierarchy:
         """Do what a new domain still needs so that processes can be put into it."""
 
     def is_ready(self, name: str) -> bool:
-        """Whether the domain is there as a whole, so that processes can be put into it."""
+        """Tell whether the domain is there as a whole, so that processes can be put into it."""
         raise NotImplementedError
 
     def sets(self, name: str) -> CpuSets:
-        """What the domain was given; an empty set is what it inherits."""
+        """Read the CPUs and memory nodes of the domain. An empty set is inherited."""
         group = self.parent / name
         return CpuSets(
             parse_id_list(read(group / "cpuset.cpus")), parse_id_list(read(group / "cpuset.mems"))
         )
 
     def set_cpus(self, name: str, cpus: frozenset[int]) -> None:
-        """Let the domain's processes have these CPUs."""
+        """Set the CPUs of the domain's processes."""
         write(self.parent / name / "cpuset.cpus", format_id_list(cpus))
 
     def set_nodes(self, name: str, nodes: frozenset[int]) -> None:
-        """Let the domain's processes have memory of these nodes."""
+        """Set the memory nodes of the domain's processes."""
         write(self.parent / name / "cpuset.mems", format_id_list(nodes))
 
     def state(self, name: str) -> State:
-        """Whether the domain's processes run."""
+        """Tell whether the domain's processes run."""
         raise NotImplementedError
 
     def is_freeze_requested(self, name: str) -> bool:
-        """Whether the domain itself was frozen, and not just a group above it."""
+        """Tell whether the domain itself was frozen, and not just a group above it."""
         raise NotImplementedError
 
     def can_freeze(self, name: str) -> bool:
-        """Whether the kernel has what freezes the domain."""
+        """Tell whether the kernel has what freezes the domain."""
         raise NotImplementedError
 
     def freeze(self, name: str) -> None:
-        """Let the domain freeze; `state` tells when it is done."""
+        """Request that the domain freezes. `state` tells when it has frozen."""
         raise NotImplementedError
 
     def thaw(self, name: str) -> None:
-        """Let the domain run on."""
+        """Thaw the domain."""
         raise NotImplementedError
 
     def check_freezable(self, name: str) -> None:
-        """Raises HypervisorError if not all of the domain's processes would freeze."""
+        """Raise HypervisorError if not all of the domain's processes would freeze."""
         raise NotImplementedError
 
     def kill(self, name: str) -> bool:
-        """Have the kernel kill the domain's processes at once; False if it cannot do that."""
+        """Let the kernel kill the domain's processes. Returns False if it cannot do that."""
         return False
 
     def processes(self, name: str) -> frozenset[int]:
@@ -161,7 +161,7 @@ def processes_below(group: Path) -> set[int]:
         except GroupError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            continue  # it has threads only, whose processes are told by the group above
+            continue  # it has threads only. The group above has their processes
     return found
 
 
@@ -171,7 +171,7 @@ def parse_key_values(text: str) -> dict[str, Any]:
 
 
 def describe_processes(processes: Collection[int]) -> str:
-    """How many processes there are, and which, in words."""
+    """Say how many processes there are, and name some of them."""
     few = ", ".join(map(str, sorted(processes)[:_MOST_SHOWN]))
     more = ", …" if len(processes) > _MOST_SHOWN else ""
     return f"{len(processes)} process{'' if len(processes) == 1 else 'es'} ({few}{more})"

@@ -1,4 +1,4 @@
-"""The hypervisor ponci: a domain is a cgroup. What has no method here has no support."""
+"""The hypervisor ponci: a domain is a cgroup. Tasks without a method are not supported."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +33,7 @@ class PonciHypervisor(Hypervisor):
     # Life
 
     def open(self) -> None:
-        """Raises HypervisorError if there are no cgroups that could be domains."""
+        """Raise HypervisorError if there are no cgroups that could be domains."""
         self._opened = PonciRuntime.of(self.node.host, self.options)
 
     def capabilities(self) -> dict[str, Any]:
@@ -77,11 +77,11 @@ class PonciHypervisor(Hypervisor):
         return None
 
     def recover(self, task: Task, context: Context) -> Outcome:
-        """How a task ended that was under way when the daemon was killed."""
+        """Find out how a task ended that a crash of the daemon interrupted."""
         return recover(self._runtime, task, context)
 
     def query(self, task: Query, context: Context) -> NodeReport:
-        """What the host has for domains, and which there are."""
+        """Describe the host and its domains."""
         hierarchy = self._runtime.hierarchy
         memory = _memory()
         return NodeReport(

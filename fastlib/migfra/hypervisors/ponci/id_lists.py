@@ -1,4 +1,4 @@
-"""CPUs and memory nodes as the kernel writes them: `0-3,7`."""
+"""Parse and write the kernel's lists of CPUs and memory nodes, such as `0-3,7`."""
 
 from collections.abc import Iterable
 

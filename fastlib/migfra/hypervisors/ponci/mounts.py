@@ -1,4 +1,4 @@
-"""Which hierarchy of cgroups the machine has, by what is mounted.
+"""Find the hierarchy of cgroups that the machine has, by its mounts.
 
 cgroup v2 is one tree with all controllers, v1 has a tree for each controller or for several. A
 machine may have both at the same time ("hybrid"), but a controller is in one of them only, so the

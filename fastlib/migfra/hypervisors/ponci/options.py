@@ -32,7 +32,7 @@ def parts(parent: str) -> list[str]:
 
 
 class PonciOptions(ConfigSection):
-    """Where domains are, and how long things may take."""
+    """The parent group of the domains, and the timeouts."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         IsGroup("parent"),

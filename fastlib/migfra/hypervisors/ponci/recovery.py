@@ -1,4 +1,4 @@
-"""How a task ended that was under way when the daemon was killed, by what the kernel shows now.
+"""Recover after a crash of the daemon: find out from the kernel how an interrupted task ended.
 
 What was half done then is brought to an end, where the order was given already: a group that was
 being killed or deleted goes, one that was being frozen is awaited, one that was being made is taken
@@ -25,7 +25,7 @@ _INTERRUPTED: Final = "the daemon ended while this was under way"
 
 
 def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
-    """How a task ended. Raises HypervisorError if it is not done."""
+    """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
     if isinstance(task, Start):
         return _recover_start(runtime, task, context)
     if isinstance(task, Stop) and task.vm_name is None:
@@ -87,7 +87,7 @@ def _check_state(runtime: PonciRuntime, name: str, done: Callable[[State], bool]
 
 
 def _phrase(runtime: PonciRuntime, name: str) -> str:
-    """What a domain does, in words that go behind its name."""
+    """Say what a domain does, as the phrase that follows its name."""
     return {"running": "runs", "freezing": "is being frozen", "paused": "is paused"}[
         runtime.hierarchy.state(name)
     ]

@@ -1,4 +1,4 @@
-"""What all tasks on this host share: the hierarchy of cgroups, the options, the locks."""
+"""The runtime of ponci that all tasks share: the hierarchy of cgroups, the options, the locks."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
 
     @contextmanager
     def exclusive(self, name: str, task: Task, context: Context) -> Iterator[None]:
-        """Have a domain alone. Raises HypervisorError if there cannot be such a domain."""
+        """Hold the lock of a domain. Raises HypervisorError if its name or driver is invalid."""
         check_group(check_name(name))
         if task.driver not in (None, NAME):
             raise HypervisorError(
@@ -54,7 +54,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
             yield
 
     def check_exists(self, name: str) -> None:
-        """Raises HypervisorError if there is no such domain."""
+        """Raise HypervisorError if there is no such domain."""
         if not self.hierarchy.exists(name):
             raise HypervisorError(
                 f"there is no domain {name} on {self.host}, which would be the group "
@@ -62,7 +62,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
             )
 
     def check_not_own(self, name: str, what: str) -> None:
-        """Raises HypervisorError if this daemon is one of the domain's processes."""
+        """Raise HypervisorError if this daemon is one of the domain's processes."""
         if os.getpid() in self.hierarchy.processes(name):
             raise HypervisorError(
                 f"migfra itself runs in {name} and would {what} itself; move it to another group"

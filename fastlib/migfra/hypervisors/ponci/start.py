@@ -1,4 +1,4 @@
-"""Starting a domain: its group is made, with the CPUs and memory nodes that it may use."""
+"""The task `start vm`: make a group with its CPUs and memory nodes."""
 
 from typing import Final
 
@@ -21,11 +21,11 @@ _UNSUPPORTED: Final = {
     "ivshmem": "a cgroup has no devices, and its processes share memory as they like; leave "
     "'ivshmem' out",
 }
-"""What a task may say that would not be done."""
+"""Fields of a task that ponci cannot fulfil, each with the remedy."""
 
 
 class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be made."""
+    """The domain to create."""
 
     name: str
     cpus: frozenset[int] | None

@@ -1,4 +1,4 @@
-"""Stopping a domain deletes its group. What runs in it is killed if the task says so."""
+"""The task `stop vm`: delete a group, and kill its processes if the task says so."""
 
 import os
 import signal
@@ -36,10 +36,10 @@ def stop(runtime: PonciRuntime, task: Stop, context: Context) -> list[Result] | 
     return [result_of(name, partial(stop_one, runtime, name, task, context)) for name in names]
 
 
-def result_of(name: str, stopping: Callable[[], str | None]) -> Result:
-    """How it ended with one of several."""
+def result_of(name: str, operation: Callable[[], str | None]) -> Result:
+    """Return the result of one of several domains."""
     try:
-        return domain_result(name, stopping())
+        return domain_result(name, operation())
     except HypervisorError as error:
         return domain_result(name, HypervisorError(sound(str(error))))
 

@@ -65,7 +65,7 @@ class V2(Hierarchy):
 
 
 def _delegate_cpuset(group: Path) -> None:
-    """Let the groups in a group have the controller cpuset. Raises HypervisorError."""
+    """Delegate the controller cpuset to the groups in a group. Raises HypervisorError."""
     if (group / "cgroup.type").exists():  # the root has none, and no such bounds
         _check_domain(group)
     control = group / "cgroup.subtree_control"
@@ -74,7 +74,7 @@ def _delegate_cpuset(group: Path) -> None:
 
 
 def _check_domain(group: Path) -> None:
-    """Raises HypervisorError if no processes could be put into groups in a group.
+    """Raise HypervisorError if no processes could be put into groups in a group.
 
     The kernel would let us make them all the same, and they would be of no use.
     """

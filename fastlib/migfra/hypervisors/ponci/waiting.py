@@ -1,4 +1,4 @@
-"""Waiting in threads, which ends when the task is cancelled."""
+"""Wait in a thread until a condition holds or the task is cancelled."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ _LONGEST: Final = 0.1
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, context: Context) -> bool:
-    """Whether a condition comes true in time. Raises TaskCancelledError."""
+    """Tell whether a condition comes true in time. Raises TaskCancelledError."""
     cancelled = threading.Event()
     forget = context.on_cancel(cancelled.set)
     deadline = time.monotonic() + seconds

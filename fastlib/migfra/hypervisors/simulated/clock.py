@@ -1,4 +1,4 @@
-"""The cluster's time: as it is, faster, or without waiting at all.
+"""The cluster's time: real, faster, or virtual.
 
 A `Clock` says how many seconds of the cluster's time have passed, and lets a coroutine sleep for
 some of them. A `VirtualLoop` is an event loop in which time passes only when nobody has anything
@@ -84,6 +84,6 @@ class _AdvancingSelector(selectors.DefaultSelector):
 
 
 def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, in virtual time."""
+    """Run a coroutine as `asyncio.run` does, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)

@@ -1,4 +1,4 @@
-"""The hypervisor of a simulated cluster: every task, played in the cluster's time."""
+"""The simulated hypervisor: every task, computed in the cluster's time."""
 
 import asyncio
 from typing import Any, ClassVar, Final
@@ -144,7 +144,7 @@ class SimulatedHypervisor(Hypervisor):
         return await self._set_state("suspend", task.vm_name, "paused", context)
 
     async def resume(self, task: Resume, context: Context) -> Outcome:
-        """Let a paused domain run on."""
+        """Resume a paused domain."""
         return await self._set_state("resume", task.vm_name, "running", context)
 
     async def _set_state(self, call: str, vm_name: str, state: State, context: Context) -> Outcome:
@@ -164,7 +164,7 @@ class SimulatedHypervisor(Hypervisor):
         return None
 
     async def query(self, task: Query, context: Context) -> NodeReport:
-        """What the host has and what runs on it."""
+        """Describe the host and its domains."""
         with self._runtime.scope(context) as scope:
             await self._runtime.apply_faults(Call(task="query", host=self._host), scope)
         host = self.cluster.host(self._host)

@@ -1,4 +1,4 @@
-"""What all tasks on one simulated host share."""
+"""The runtime of a simulated host that all tasks share: cluster, session, clock, faults."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from .options import SimulatedOptions
 from .scope import ClockScope
 
 _SHORTEST_TICK_SECONDS: Final = 0.02
-"""Seconds of the world: however fast the cluster's time passes, it is not looked at more often."""
+"""Real seconds between two polls, however fast the cluster's time passes."""
 
 
 class SimulatedRuntime:
@@ -33,7 +33,7 @@ class SimulatedRuntime:
         self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
 
     def reachable(self, host: str) -> bool:
-        """Whether other hosts can reach that host now."""
+        """Tell whether other hosts can reach that host now."""
         return self.faults.reachable(host, self.clock.now())
 
     async def apply_faults(self, call: Call, scope: ClockScope) -> None:

@@ -1,1 +1,1 @@
-"""Connections to the hosts' libvirt, and where it is."""
+"""Connections to the hosts' libvirt, and their URIs."""

@@ -1,4 +1,4 @@
-"""The package libvirt-python: loaded when it is needed, its event loop started once."""
+"""Load the package libvirt-python on demand, and start its event loop once."""
 
 import threading
 import time

@@ -34,7 +34,7 @@ class Connection:
         self._follow: dict[str, set[asyncio.Event]] = {}
 
     async def open(self) -> None:
-        """Raises LostError, which says why it did not come about."""
+        """Open the connection. Raises LostError, which says why that failed."""
         opening = self._threads.run(self._open)
         try:
             async with asyncio.timeout(self._options.connect_timeout):
@@ -85,7 +85,7 @@ class Connection:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """What a function returns for the `virConnect` and the arguments.
+        """Call a function in a thread, with the `virConnect` and the arguments.
 
         Raises LibvirtError for what libvirt raises, and LostError if it does not answer.
         """
@@ -98,7 +98,7 @@ class Connection:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """As `call`, with another patience."""
+        """Call a function as `call` does, with another timeout."""
         called = self.submit(function, *arguments, **named)
         try:
             async with asyncio.timeout(seconds):

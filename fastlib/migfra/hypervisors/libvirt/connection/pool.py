@@ -17,7 +17,7 @@ from .uris import check_driver, check_transport, local_uri, remote_uri
 
 
 class ConnectionPool:
-    """What is open to the hosts."""
+    """The open connections to the hosts."""
 
     def __init__(
         self, host: str, options: LibvirtOptions, log: Logger | LoggerAdapter[Logger]
@@ -29,14 +29,14 @@ class ConnectionPool:
         self._opening: dict[tuple[str, str], asyncio.Lock] = {}
 
     def uri(self, host: str, driver: str | None, transport: str | None) -> str:
-        """Where a host's libvirt is, as seen from here. Raises HypervisorError."""
+        """Return the URI of a host's libvirt, for this host. Raises HypervisorError."""
         checked = check_driver(self._options, driver)
         if host == self._host:
             return local_uri(self._options, checked)
         return self.outer_uri(host, driver, transport)
 
     def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
-        """Where a host's libvirt is, as seen from another host."""
+        """Return the URI of a host's libvirt, for another host."""
         return remote_uri(
             self._options,
             host,

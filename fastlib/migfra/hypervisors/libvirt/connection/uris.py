@@ -1,4 +1,4 @@
-"""Where libvirt is: URIs, made of names that cannot leave their place in them."""
+"""The URIs of the hosts' libvirt. Checks names that become parts of them."""
 
 import ipaddress
 import re
@@ -71,7 +71,7 @@ def remote_uri(options: LibvirtOptions, host: str, driver: str, transport: str) 
 
 
 def migration_uri(options: LibvirtOptions, host: str, rdma: bool) -> str | None:
-    """Where memory is sent to; None means that the destination names itself."""
+    """Return the URI that memory is sent to. None lets the destination choose."""
     address = _of(options, host).migration_address
     if rdma:
         return f"rdma://{check_host(address or options.rdma_host.replace('<host>', host))}"

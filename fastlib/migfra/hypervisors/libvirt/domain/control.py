@@ -20,7 +20,7 @@ def suspend(connection: Any, name: str) -> bool:
 
 
 def resume(connection: Any, name: str) -> bool:
-    """Let a paused domain run on; False if it ran already.
+    """Resume a paused domain. Returns False if it ran already.
 
     Raises HypervisorError for what stands still since a migration: it may run on the other host.
     """
@@ -40,7 +40,7 @@ def resume(connection: Any, name: str) -> bool:
 
 
 def ensure_running(connection: Any, name: str) -> None:
-    """Let a domain run, whatever it has been paused for: who calls knows where it is."""
+    """Resume a domain whatever paused it. The caller must know that it runs nowhere else."""
     domain = _active(connection, name)
     if domain.state()[0] not in RUNNING_STATES:
         _wake(domain)
@@ -91,7 +91,7 @@ def destroy(connection: Any, name: str, run: int | None = None) -> None:
 
 
 def set_autostart(connection: Any, name: str) -> None:
-    """Let a domain start with its host."""
+    """Start a domain together with its host from now on."""
     connection.lookupByName(name).setAutostart(1)
 
 

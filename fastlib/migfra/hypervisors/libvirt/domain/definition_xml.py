@@ -14,7 +14,7 @@ _MOST_CPUS: Final = 1 << 16
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start changes in a domain's description."""
+    """The changes of a start task to a domain's definition."""
 
     memory: int | None = None
     """KiB."""
@@ -52,7 +52,7 @@ def with_changes(xml: str, changes: Changes) -> str:
 
 
 def vcpu_count(root: Element) -> int:
-    """How many virtual CPUs a description has."""
+    """Count the vCPUs of a definition."""
     found = root.find("vcpu")
     return int(found.text) if found is not None and found.text else 1
 
@@ -80,7 +80,7 @@ def _set_vcpus(root: Element, vcpus: int) -> None:
 
 
 def check_vcpu_map(name: str, vcpus: int, vcpu_map: Sequence[Sequence[int]]) -> None:
-    """Raises HypervisorError if a map does not fit that many vCPUs."""
+    """Raise HypervisorError if a map does not fit that many vCPUs."""
     if len(vcpu_map) > vcpus:
         raise HypervisorError(
             f"the vcpu-map has {len(vcpu_map)} rows, but {name} has {vcpus} vCPUs"

@@ -79,14 +79,14 @@ def attached_devices(xml: str) -> list[AttachedDevice]:
 
 
 def _is_pci(element: Element) -> bool:
-    """Whether it is a PCI device of the host; that of a network card has two forms."""
+    """Tell whether it is a PCI device of the host; that of a network card has two forms."""
     if element.tag == "hostdev":
         return element.get("type") == "pci"
     return element.tag == "interface" and element.get("type") == "hostdev"
 
 
 def same_device(one: AttachedDevice, other: AttachedDevice) -> bool:
-    """Whether two descriptions in one domain are of the same device."""
+    """Tell whether two descriptions in one domain are of the same device."""
     if one.kind != other.kind:
         return False
     if one.kind == "pci":
@@ -133,7 +133,7 @@ class HostPci(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_host_pci(xml: str) -> HostPci | None:
-    """What a node device's XML says; None if it is no PCI device with a vendor and a model."""
+    """Read a node device's XML. None without vendor and model of a PCI device."""
     capability = parse(xml).find("capability[@type='pci']")
     if capability is None:
         return None

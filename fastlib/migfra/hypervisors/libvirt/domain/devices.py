@@ -1,4 +1,4 @@
-"""What is attached to a domain and cannot migrate with it: PCI devices of the host, shared memory.
+"""Attach and detach devices that cannot migrate: PCI devices of the host, shared memory.
 
 Functions that block, for `Connection.call`.
 """
@@ -29,7 +29,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 def attached(connection: Any, name: str) -> list[AttachedDevice]:
-    """What cannot migrate, with the vendor and model of PCI devices."""
+    """List the devices that cannot migrate, with vendor and model of PCI devices."""
     devices = attached_devices(read_xml(connection, name, active=True))
     if not any(device.kind == "pci" for device in devices):
         return devices  # all devices of a host are many, so they are not looked at for nothing
@@ -71,7 +71,7 @@ def attach(connection: Any, name: str, xml: str) -> None:
 
 
 def check_movable(name: str, found: Sequence[AttachedDevice]) -> None:
-    """Raises HypervisorError for a device that could not be replaced on another host."""
+    """Raise HypervisorError for a device that could not be replaced on another host."""
     for device in found:
         if device.kind == "pci" and (device.vendor is None or device.device is None):
             raise HypervisorError(

@@ -13,7 +13,7 @@ KIB: Final = 1024
 
 
 def cpu_count(connection: Any) -> int:
-    """How many CPUs the host has, those that are off included, as they have numbers as well."""
+    """Count the CPUs of the host, offline ones included: they have numbers, too."""
     info = connection.getInfo()
     return int(info[4] * info[5] * info[6] * info[7])
 
@@ -42,7 +42,7 @@ def free_memory(connection: Any) -> int | None:
 
 
 class HostInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host has."""
+    """A host, its memory and its domains."""
 
     cpus: int
     memory: int
@@ -60,7 +60,7 @@ class HostInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(connection: Any) -> HostInfo:
-    """What the host has, and its domains."""
+    """Read the description of the host and its domains."""
     info = connection.getInfo()
     return HostInfo(
         cpus=info[2],

@@ -29,14 +29,14 @@ def statistics(connection: Any, name: str) -> dict[str, Any]:
 
 
 def downtime(connection: Any, name: str) -> float | None:
-    """How long a domain that has arrived on this host stood still for that, in seconds."""
+    """Return the downtime of a domain that arrived on this host, in seconds."""
     found = connection.lookupByName(name).jobStats(api().VIR_DOMAIN_JOB_STATS_COMPLETED)
     milliseconds = found.get("downtime")
     return None if milliseconds is None else milliseconds / 1000
 
 
 def set_downtime(connection: Any, name: str, seconds: float) -> None:
-    """How long the domain may stand still at the end of its migration."""
+    """Set the longest downtime at the end of a migration."""
     connection.lookupByName(name).migrateSetMaxDowntime(max(1, round(seconds * 1000)), 0)
 
 

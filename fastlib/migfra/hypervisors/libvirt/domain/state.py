@@ -30,7 +30,7 @@ PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
 
 
 class DomainState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's libvirt says of a domain. It is there in none of the senses if not `known`."""
+    """The state of a domain by its host's libvirt. Without `known` the host has no such domain."""
 
     known: bool = False
     active: bool = False
@@ -41,7 +41,7 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     """libvirt's word for it."""
     reason: int = 0
-    """Why it is in its state, as libvirt counts it."""
+    """The number of libvirt's reason for the state."""
     persistent: bool = False
     autostart: bool = False
     """Whether it starts with its host."""
@@ -52,7 +52,7 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left_behind(self) -> bool:
-        """Whether it stands still since a migration whose end its host's libvirt has not heard."""
+        """Whether a migration left it paused, because its libvirt did not hear of the end."""
         return self.paused and self.reason in {PAUSED_FOR_MIGRATION, *PAUSED_IN_POST_COPY}
 
     @property
@@ -79,7 +79,7 @@ def find(connection: Any, name: str) -> Any:
 
 
 def look_up(connection: Any, name: str) -> DomainState:
-    """What the host says of a domain now."""
+    """Read the state of a domain."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None:
@@ -120,7 +120,7 @@ def read_xml(connection: Any, name: str, *, active: bool = False) -> str:
 
 
 def has_job(domain: Any) -> bool:
-    """Whether something is under way that keeps other calls waiting, such as a migration."""
+    """Tell whether something is under way that keeps other calls waiting, such as a migration."""
     libvirt = api()
     try:
         kind = domain.jobInfo()[0]

@@ -1,4 +1,4 @@
-"""A domain on storage: functions that block, for `Connection.call`."""
+"""Save and restore a domain. The functions block."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .state import read_xml
 
 
 def definition(connection: Any, name: str) -> str | None:
-    """How a domain is defined; None if it is transient."""
+    """Read the definition of a domain, None for a transient one."""
     if not connection.lookupByName(name).isPersistent():
         return None
     return read_xml(connection, name)
@@ -20,7 +20,7 @@ def save(connection: Any, name: str, path: str) -> None:
 
 
 def restore(connection: Any, name: str, path: str, paused: bool) -> None:
-    """Let a domain go on from a file. Raises LibvirtError, also if it is active already."""
+    """Restore a domain from a file. Raises LibvirtError, also if it is active already."""
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
     connection.restoreFlags(path, None, flags)

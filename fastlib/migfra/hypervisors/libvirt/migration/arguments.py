@@ -25,7 +25,7 @@ class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_parameter(spec: MigrationSpec) -> None:
-    """Raises HypervisorError for options that contradict each other."""
+    """Raise HypervisorError for options that contradict each other."""
     if spec.parameter.on_timeout == "post-copy" and spec.kind != "live":
         raise HypervisorError("post-copy needs migration-type: live, as the domain runs meanwhile")
     count = spec.parameter.parallel_connections

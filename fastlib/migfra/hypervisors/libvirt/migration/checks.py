@@ -1,4 +1,4 @@
-"""Whether a migration can come to a good end: both hosts are asked, and nothing is changed."""
+"""Check before a migration that it can succeed. Asks both hosts and changes nothing."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ from .arguments import check_parameter
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be known of one of the two hosts."""
+    """The answer of one of the two hosts."""
 
     domain_state: DomainState
     kind: str
@@ -143,7 +143,7 @@ def _check_destination(
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running domain asks of a host's CPU."""
+    """The CPU that a running domain requires."""
 
     xml: str
     of_host: bool
@@ -173,14 +173,14 @@ async def _check_cpu(runtime: LibvirtRuntime, spec: MigrationSpec, context: Cont
 
 
 def _required_cpu(connection: Any, name: str) -> Cpu | None:
-    """What a domain asks for; None if that is nothing."""
+    """Read the CPU that a domain requires, None if it requires none."""
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE
     return required_cpu(connection.lookupByName(name).XMLDesc(flags), connection.getCapabilities)
 
 
 def required_cpu(xml: str, capabilities: Any) -> Cpu | None:
-    """The same by the XML of the domain; `capabilities` gives that of its host if it is needed."""
+    """Read the required CPU from the domain's XML. `capabilities` returns those of its host."""
     root = parse(xml)
     cpu, kind = root.find("cpu"), root.find("os/type")
     if cpu is None or kind is None:

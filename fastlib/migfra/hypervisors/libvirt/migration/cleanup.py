@@ -27,7 +27,7 @@ def destroy_copy(connection: Any, name: str, uuid: str, reasons: Collection[int]
 
 
 def resume_source(connection: Any, name: str, uuid: str) -> None:
-    """Let a domain run on, but only if it is that one, and stands still since a migration."""
+    """Resume a domain, but only if it is that one and a migration left it paused."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not _is(domain, uuid) or has_job(domain):

@@ -186,7 +186,7 @@ class Migration:
         return f"it has arrived in spite of this: {error}{note}"
 
     async def _job_goes_on(self) -> bool:
-        """Whether libvirt still moves the domain although the call was given up."""
+        """Tell whether libvirt still moves the domain although the call was given up."""
         spec = self.spec
         try:
             source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
@@ -201,7 +201,7 @@ class Migration:
         return await reconcile(self._runtime, self.spec, self.record.state, self._context)
 
     async def is_defined_on_destination(self) -> bool:
-        """Whether the definition of an offline domain moved."""
+        """Tell whether the definition of an offline domain moved."""
         spec = self.spec
         there = await self._runtime.call_until_reachable(
             spec.destination, spec.driver, spec.transport, look_up, spec.name

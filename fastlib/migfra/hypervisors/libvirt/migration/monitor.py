@@ -96,7 +96,7 @@ class MigrationMonitor:
         return await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
 
     async def _facts(self) -> dict[str, Any]:
-        """What libvirt tells of it, and whether it is in post-copy; nothing if it does not tell."""
+        """Read the statistics of the job, empty without an answer. Detects post-copy."""
         try:
             facts = await (await self._source()).within(
                 _ANSWER_SECONDS, job.statistics, self._spec.name
@@ -108,7 +108,7 @@ class MigrationMonitor:
         return facts
 
     async def _look(self, end: "asyncio.Future[None]") -> HypervisorError | None:
-        """Why it is to be aborted, or None."""
+        """Poll once and act. Returns the reason to abort, or None."""
         facts = await self._facts()
         if end.done():
             return None
@@ -137,7 +137,7 @@ class MigrationMonitor:
 
     @property
     def _options_now(self) -> precopy.Options:
-        # The hypervisor throttles the guest by itself, if it was told that it may.
+        # QEMU throttles the guest by itself if the migration's flags allow it.
         return msgspec.structs.replace(self._options, auto_converge=False)
 
     def _statistics(self, facts: dict[str, Any]) -> precopy.MigrationStatistics:

@@ -21,7 +21,7 @@ _MOST: Final = 100_000
 
 
 async def process_count(runtime: LibvirtRuntime, spec: MigrationSpec) -> int:
-    """How many processes are to answer, 0 if none is to be asked. Raises HypervisorError."""
+    """Return how many processes must answer, 0 without any. Raises HypervisorError."""
     text = spec.pscom_hook_procs
     if text is None or spec.kind == "offline":
         return 0
@@ -38,7 +38,7 @@ def number(text: str, otherwise: str) -> int:
 
 
 async def _count_by_ssh(options: LibvirtOptions, name: str) -> int:
-    """How many the domain has, which is asked by SSH."""
+    """Count the processes of the domain by SSH."""
     seconds = options.pscom_timeout
     ssh_options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(seconds))}")
     host = check_host(name).strip("[]")
@@ -89,11 +89,11 @@ class Pscom:
         self._response = node.pscom_response.replace("<vm_name>", name)
 
     async def suspend(self, scope: CancelScope | None = None) -> None:
-        """Have them suspend. Raises HypervisorError if not all of them answer in time."""
+        """Suspend the processes. Raises HypervisorError if not all of them answer in time."""
         await self._ask("suspend", scope)
 
     async def resume(self) -> None:
-        """Have them resume. Raises HypervisorError if not all of them answer in time."""
+        """Resume the processes. Raises HypervisorError if not all of them answer in time."""
         await self._ask("resume", None)
 
     async def _ask(self, what: Literal["suspend", "resume"], scope: CancelScope | None) -> None:

@@ -30,20 +30,20 @@ from .record import MigrationState
 PATIENCE_SECONDS: Final = 30.0
 """Seconds that libvirt gets for tidying up, and a host for being there again."""
 _LONGEST_SECONDS: Final = 120.0
-"""The same for a migration that does not end although it was aborted."""
+"""The limit in seconds for a migration that does not end although it was aborted."""
 _ANSWER_SECONDS: Final = 5.0
 _LAST_POLLS: Final = 10
-"""How many looks there are after the last moment, each of which has done something."""
+"""At most so many polls after the deadline, while actions are left to do."""
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a domain is."""
+    """The place of a domain, and the sentence about it."""
 
     place: Place
     words: str
     """A sentence's part, such as `vm1 runs on node01`."""
     note: str | None = None
-    """What else is to be said of it."""
+    """A remark for the operator."""
 
     @property
     def whole(self) -> str:
@@ -59,7 +59,7 @@ async def reconcile(
     *,
     patience: float = PATIENCE_SECONDS,
 ) -> Location:
-    """Where the domain of a migration that has ended is, once that is certain, and put right."""
+    """Find the domain of a migration that has ended, and repair what is half done."""
     facts = MigrationFacts(
         was_running=state.was_running,
         known_on_destination=state.known_on_destination,

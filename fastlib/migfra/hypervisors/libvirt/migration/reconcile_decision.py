@@ -39,19 +39,19 @@ _ARRIVING: Final = "{destination} has begun to receive it, and does not end"
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What two sightings mean."""
+    """The conclusion from the answers of both hosts."""
 
     place: Place
     final: bool = True
     """If not, look again."""
     action: Action | None = None
-    """What is to be done before looking again."""
+    """The repair to do before the next poll."""
     note: str | None = None
-    """What else is to be said, with the hosts' places in braces."""
+    """A remark for the operator, with placeholders for both hosts."""
 
 
 class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the migration."""
+    """Facts of the migration that the hosts do not tell."""
 
     was_running: bool = True
     known_on_destination: bool = False
@@ -70,7 +70,7 @@ def decide(
     *,
     last: bool = False,
 ) -> Decision:
-    """Where the domain is by what both hosts say; None is a host that cannot be asked.
+    """Decide where the domain is from the answers of both hosts. None is an unreachable host.
 
     `last` says that there is no time left to wait for a better answer.
     """
@@ -97,7 +97,7 @@ def decide(
 
 
 _IMMEDIATE_ACTIONS: Final = frozenset({"resume source", "pause source", "end source"})
-"""What needs no waiting for libvirt. It may still end what arrives by itself."""
+"""Actions that need not wait. libvirt may still destroy an arriving copy by itself."""
 
 
 def _runs_with_all_memory(domain_state: DomainState | None) -> bool:
@@ -129,7 +129,7 @@ def _when_source_inactive(destination: DomainState | None) -> Decision:
 
 
 def _when_source_in_post_copy(destination: DomainState | None) -> Decision:
-    """The source has the memory that post-copy has not moved yet."""
+    """Decide for a source that still has memory which post-copy has not moved."""
     if _runs_with_all_memory(destination):
         return Decision("destination", final=False, note=_STALE_SOURCE)
     return Decision("unknown", final=False, note=_SPLIT)
@@ -157,7 +157,7 @@ def _when_source_runs(
 def _when_source_paused_for_migration(
     destination: DomainState | None, facts: MigrationFacts
 ) -> Decision:
-    """It has stood still on the source since the switch-over."""
+    """Decide for a source that is paused since the switch-over."""
     if destination is None:
         return Decision("unknown", final=False)
     if not destination.active:
@@ -176,7 +176,7 @@ def _when_source_paused_for_migration(
 def _when_source_paused_otherwise(
     destination: DomainState | None, facts: MigrationFacts
 ) -> Decision:
-    """It is paused on the source for another reason: by its user, or by us at the timeout."""
+    """Decide for a source that its user paused, or the monitor at the timeout."""
     if destination is None:
         return Decision("source", final=False, note=_PERHAPS_THERE)
     if not destination.active:
@@ -189,7 +189,7 @@ def _when_source_paused_otherwise(
 
 
 def _never_ran(destination: DomainState, facts: MigrationFacts) -> bool:
-    """Whether the copy on the destination has never run there."""
+    """Tell whether the copy on the destination has never run there."""
     if not destination.paused:
         return False
     if destination.reason in PAUSED_ARRIVING:

@@ -30,7 +30,7 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     """How many pscom processes are suspended."""
     detached: Sequence[AttachedDevice] = ()
     path: str | None = None
-    """Where the domain was saved to."""
+    """The file that the domain was saved to."""
     xml: str | None = None
     """Its definition, which the other host lacks. None for a transient domain."""
 

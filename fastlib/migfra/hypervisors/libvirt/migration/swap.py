@@ -55,7 +55,7 @@ async def swap(
 
 
 async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec) -> SwapOrder:
-    """How they change places, by the room on both hosts. Raises HypervisorError."""
+    """Choose the order of the swap by the room on both hosts. Raises HypervisorError."""
 
     async def look(spec: MigrationSpec) -> tuple[Guest, int | None]:
         connection = await runtime.connections.get(spec.source, spec.driver, spec.transport)
@@ -200,7 +200,7 @@ async def _swap_via_storage(
 
 
 def _path(runtime: LibvirtRuntime, spec: MigrationSpec) -> str:
-    """Where a domain is saved to. Raises HypervisorError if there is no place for that."""
+    """Return the file to save a domain to. Raises HypervisorError without a shared folder."""
     if runtime.options.snapshot_directory is None:
         raise HypervisorError(
             f"neither {spec.source} nor {spec.destination} has memory for both domains; name a "

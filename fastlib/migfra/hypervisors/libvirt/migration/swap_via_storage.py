@@ -1,4 +1,4 @@
-"""The domain of a swap that is on storage meanwhile, as neither host has room for both.
+"""Migrate a domain via storage, in a swap for which neither host has enough memory.
 
 A file may be restored only as long as the domain cannot have run since it was saved: what it has
 written to its disks meanwhile would not fit the memory in the file any more.
@@ -23,7 +23,7 @@ class MigrationViaStorage(Migration):
     """A migration by way of a file that both hosts see."""
 
     async def check_path(self, path: str) -> None:
-        """Raises HypervisorError if there is something already where it is to be saved."""
+        """Raise HypervisorError if the file exists already."""
         if await asyncio.to_thread(Path(path).exists):
             raise HypervisorError(
                 f"there is a file {path} already, perhaps the memory of a domain that was not "
@@ -59,7 +59,7 @@ class MigrationViaStorage(Migration):
             await self._save(phase="saved")
 
     async def is_saved(self) -> bool:
-        """Whether it is in its file and no longer on its host, once libvirt has done with it.
+        """Tell whether it is in its file and no longer on its host, once libvirt has done with it.
 
         Raises HypervisorError if that cannot be found out.
         """
@@ -70,7 +70,7 @@ class MigrationViaStorage(Migration):
         return not observed.active and await asyncio.to_thread(Path(state.path).exists)
 
     async def restore_on_source(self) -> list[str]:
-        """Let it go on from the file on its source: where it is then, and what is wrong."""
+        """Restore the domain on its source. Returns where it is then, and the problems."""
         spec, state = self.spec, self.record.state
         await self._save(phase="restoring")
         try:
@@ -90,7 +90,7 @@ class MigrationViaStorage(Migration):
         return [await self._describe_on_source(), *problems]
 
     async def restore_on_destination(self) -> None:
-        """Let it go on from the file on the destination, and finish.
+        """Restore the domain on the destination, and finish the migration.
 
         Raises ArrivedError for what is wrong with it there, and HypervisorError if it is not there.
         """
@@ -130,7 +130,7 @@ class MigrationViaStorage(Migration):
         self._context.log.warning("%s is restored in spite of: %s", spec.name, error)
 
     async def wait_until_restored(self, host: str) -> DomainState | None:
-        """What a host says of the domain once nothing is under way there; None if it says nothing.
+        """Wait for the end of a restore on a host. Returns the domain's state or None.
 
         That it is not active counts only if it is seen twice, as a call may still be on its way.
         """

@@ -1,4 +1,4 @@
-"""The task `evacuate node`: a migration for each active domain, all at the same time."""
+"""The task `evacuate node`: migrate every active domain at the same time."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ async def _place(
     names: list[str],
     context: Context,
 ) -> tuple[Placement, ...]:
-    """Where each domain goes, by what the hosts say that can be reached."""
+    """Choose the destination of each domain, by the answers of the reachable hosts."""
     hosts = [host for host in dict.fromkeys(task.destinations) if host != runtime.host]
     for host in hosts:
         check_host(host)

@@ -41,7 +41,7 @@ _INTERRUPTED: Final = "the daemon ended while this was under way"
 
 
 async def recover(runtime: LibvirtRuntime, task: Task, context: Context) -> Sequence[Result] | str:
-    """How a task ended. Raises HypervisorError if it is not done."""
+    """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
     if isinstance(task, Migrate):
         return await _recover_migrate(runtime, task, context)
     if isinstance(task, Evacuate):
@@ -180,7 +180,7 @@ async def _recover_migration(
     context: Context,
     partner_arrived: bool = False,
 ) -> str:
-    """How one migration ended. Raises HypervisorError if the domain has not arrived."""
+    """Find out how one migration ended. Raises HypervisorError if the domain did not arrive."""
     if state is None:
         local = await runtime.connections.get(spec.source, spec.driver, spec.transport)
         observed = await local.call(look_up, spec.name)
@@ -211,7 +211,7 @@ async def _recover_migration(
 
 
 async def _recover_saved(saved: MigrationViaStorage, partner_arrived: bool) -> str:
-    """What has become of a domain that was saved, or was about to be, or to be restored."""
+    """Recover a domain that was being saved, was saved, or was being restored."""
     phase = saved.record.state.phase
     if phase == "saving" and not await saved.is_saved():
         raise await saved.undo_after(HypervisorError(_INTERRUPTED))

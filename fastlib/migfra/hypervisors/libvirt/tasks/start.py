@@ -1,4 +1,4 @@
-"""Starting a domain: defined or described, with its devices, until it answers on SSH."""
+"""The task `start vm`: define, start, attach devices, and wait for SSH."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,12 +31,12 @@ from .undo import Undo
 CallUntilReachable = Callable[..., Awaitable[Any]]
 """Calls a function with this host's libvirt, also if that is away for a while."""
 _PROBE_SECONDS: Final = 5.0
-"""How long one try on SSH may take."""
+"""The limit of one attempt on SSH."""
 _PROBE_PAUSE: Final = 0.5
 
 
 class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be started."""
+    """The domain to start."""
 
     name: str
     xml: str | None
@@ -106,7 +106,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
 async def _refuse_active(
     runtime: LibvirtRuntime, name: str, driver: str | None, context: Context
 ) -> str | None:
-    """Raises HypervisorError if the domain may run already. Which hosts could not be asked."""
+    """Refuse a domain that may run already. Returns which hosts could not be asked, or None."""
     local = await runtime.local(driver)
     here = await local.call(look_up, name)
     if here.active:
@@ -254,7 +254,7 @@ async def _probe(
 
 
 async def _check_ssh_banner(host: str, port: int, scope: CancelScope) -> None:
-    """Raises OSError or EOFError if there is no SSH server that greets."""
+    """Raise OSError or EOFError if there is no SSH server that greets."""
     greeting = asyncio.ensure_future(_read_ssh_banner(host, port))
     try:
         await scope.wait_any(_PROBE_SECONDS, greeting)

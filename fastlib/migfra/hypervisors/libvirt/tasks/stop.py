@@ -1,4 +1,4 @@
-"""Stopping domains: shutting one down, ending it by force, all that match at the same time."""
+"""The task `stop vm`: shut down or destroy a domain, or all whose names match."""
 
 import asyncio
 from typing import Any, Final

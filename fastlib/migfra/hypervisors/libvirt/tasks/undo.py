@@ -1,4 +1,4 @@
-"""What has been done, and how each step is taken back, the last one first."""
+"""A list of steps that a task has done. Undo runs it backwards."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

@@ -94,7 +94,7 @@ class Cluster:
 
     @classmethod
     def forget(cls, name: str) -> None:
-        """Let a name go, so that it can be made anew. Whoever has the cluster keeps it."""
+        """Forget a name. Users of the cluster keep it, and the next `named` creates another one."""
         with cls._naming:
             cls._named.pop(name, None)
 
@@ -126,7 +126,7 @@ class Cluster:
             return self._database.find_domain(name)
 
     def link(self, source: str, destination: str) -> LinkDescription:
-        """What connects two hosts."""
+        """The link between two hosts."""
         pair = frozenset((source, destination))
         links = self._database.links
         found = links.get(pair)
@@ -136,7 +136,7 @@ class Cluster:
         return found
 
     def share(self, migration: int) -> float:
-        """What a migration has of its link now, in bytes a second."""
+        """Return the share of a migration in its link, in bytes a second."""
         with self._database.read():
             row = self._database.migration(migration)
             link = self.link(row.source, row.destination)
@@ -146,7 +146,7 @@ class Cluster:
         return float(link.bandwidth * MIB / max(1, flows))
 
     def problems(self) -> list[str]:
-        """What must never be: the invariants that do not hold, in words. Empty if all is well."""
+        """Check the invariants. Returns the broken ones, in words."""
         with self._database.read():
             found = []
             for host in self._database.hosts():
@@ -217,7 +217,7 @@ class Cluster:
                 self._database.set_state(name, "shut off")
 
     def set_state(self, name: str, host: str, state: State) -> bool:
-        """Let an active domain run or pause. False if it does so already."""
+        """Run or pause an active domain. Returns False if it has that state already."""
         with self._database.write():
             domain = self._active_here(name, host)
             self._database.set_state(name, state)
@@ -311,7 +311,7 @@ class Cluster:
             self._database.set_phase(migration, "saved")
 
     def unsave(self, migration: int) -> bool:
-        """Let a saved domain run at its source again. False if that has no room any more."""
+        """Run a saved domain on its source again. Returns False if that has no room."""
         with self._database.write():
             row = self._database.migration(migration)
             domain = self._database.domain(row.domain)
@@ -322,7 +322,7 @@ class Cluster:
             return True
 
     def advance(self, migration: int) -> None:
-        """Let a waiting migration begin. Raises HypervisorError if there is no room for it."""
+        """Begin a waiting migration. Raises HypervisorError if there is no room for it."""
         with self._database.write():
             self._advance(migration)
 
@@ -333,7 +333,7 @@ class Cluster:
                 self._database.set_phase(migration, "paused")
 
     def switch_to_post_copy(self, migration: int) -> None:
-        """Let the domain run at the destination while its memory is still at the source."""
+        """Run the domain on the destination while its memory is still on the source."""
         with self._database.write():
             row = self._database.migration(migration)
             self._database.set_host(row.domain, row.destination)
@@ -355,7 +355,7 @@ class Cluster:
                 self._database.set_pinning(row.domain, vcpu_map)
             self._database.delete_migration(migration)
             if next_migration is not None:
-                with contextlib.suppress(NoRoomError):  # told when it is to begin
+                with contextlib.suppress(NoRoomError):  # reported when it begins
                     self._advance(next_migration)
 
     def move(self, name: str, source: str, destination: str) -> None:

@@ -1,4 +1,4 @@
-"""What a simulated cluster is made of, and what goes wrong in it: the options in the configuration.
+"""The description of a simulated cluster: hosts, links, domains and planned faults.
 
 Rates are MiB/s, memory is KiB as on the wire, times are seconds of the cluster's own time.
 """
@@ -14,7 +14,7 @@ from fastlib.message.numbers import U32, U64
 from fastlib.migfra.plugin_api.config_section import ConfigSection
 
 State = Literal["running", "paused", "shut off"]
-"""What a domain does."""
+"""The state of a domain."""
 FaultKind = Literal["error", "hang", "unreachable"]
 """A call fails; it takes longer; or a host is out of the others' reach."""
 
@@ -28,7 +28,7 @@ class HostDescription(ConfigSection):
 
 
 class LinkDescription(ConfigSection):
-    """What connects two hosts."""
+    """The link between two hosts."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"), Positive("connection_bandwidth"))
 

@@ -12,7 +12,7 @@ from .tables import Domain
 def error_with_location(
     cluster: Cluster, spec: MigrationSpec, error: HypervisorError
 ) -> HypervisorError:
-    """Why a migration failed, with where its domain is now."""
+    """Add the location of the domain to the error of a migration."""
     where = describe_location(cluster, spec.name)
     if isinstance(error, TaskCancelledError):
         return TaskCancelledError(f"{error}; {where}")
@@ -20,7 +20,7 @@ def error_with_location(
 
 
 def describe_location(cluster: Cluster, name: str) -> str:
-    """Where a domain is, in words."""
+    """Say where a domain is and what it does."""
     domain: Domain | None = None
     with contextlib.suppress(HypervisorError):
         domain = cluster.domain(name)

@@ -1,4 +1,4 @@
-"""Which process is whose, so that the sessions of dead ones are seen.
+"""Identify processes, to find the sessions of dead ones.
 
 A process id alone is not enough, as it is given to another process some day; with the time of its
 begin it is.
@@ -20,7 +20,7 @@ def own_identity() -> tuple[int, str]:
 
 
 def is_alive(pid: int, birth: str) -> bool:
-    """Whether that process still runs; one that nobody has waited for does not."""
+    """Tell whether that process still runs. A zombie does not."""
     return _birth(pid) == birth
 
 

@@ -1,4 +1,4 @@
-"""The tables of a simulated cluster, and what their rows are."""
+"""The tables of a simulated cluster, and the types of their rows."""
 
 import json
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def described_domain(description: DomainDescription) -> Domain:
 
 
 def check_description(description: ClusterDescription) -> None:
-    """Raises ClusterError for what contradicts itself or is beyond all measure."""
+    """Raise ClusterError for a contradiction or for too much memory."""
     items: list[HostDescription | DomainDescription] = [*description.hosts, *description.domains]
     for item in items:
         if item.memory > _MOST_MEMORY:

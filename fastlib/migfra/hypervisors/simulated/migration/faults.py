@@ -1,4 +1,4 @@
-"""What goes wrong and when: a plan, and chance that is the same for the same seed.
+"""Faults of a simulated cluster: planned ones, and random ones that follow a seed.
 
 Whether a fault happens depends on the seed, on the fault, on the domain and on how often it could
 have happened to it before, so not on the order in which daemons come to it.
@@ -15,7 +15,7 @@ from fastlib.migfra.hypervisors.simulated.cluster.description import Fault
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fault may happen to: a method of the hypervisor, at work for one domain."""
+    """A call of a method for one domain, which a fault may hit."""
 
     task: str
     host: str
@@ -35,20 +35,20 @@ class FaultPlan:
         ]
 
     def reachable(self, host: str, now: float) -> bool:
-        """Whether other hosts can reach that one."""
+        """Tell whether other hosts can reach that one."""
         return not any(
             fault.kind == "unreachable" and fault.host == host and _is_due(fault, now)
             for _, fault in self._faults
         )
 
     def of_call(self, call: Call, now: float) -> Iterator[Fault]:
-        """What happens to a call at its begin."""
+        """Yield the faults that hit a call at its begin."""
         for key, fault in self._matching(call):
             if fault.percent is None and _is_due(fault, now) and self._happens(key, fault, call):
                 yield fault
 
     def of_migration(self, call: Call) -> "MigrationFaults":
-        """What happens to a migration once it has come so far."""
+        """Return the faults that hit a migration at some percentage."""
         matching = [
             (key, fault) for key, fault in self._matching(call) if fault.percent is not None
         ]
@@ -82,7 +82,7 @@ class FaultPlan:
 
 
 class MigrationFaults:
-    """Those of one migration; each gets one chance, when its per cent are reached."""
+    """The faults of one migration. Each has one chance, at its percentage."""
 
     def __init__(self, plan: FaultPlan, call: Call, faults: list[tuple[str, Fault]]) -> None:
         self._plan = plan
@@ -90,7 +90,7 @@ class MigrationFaults:
         self._ahead = faults
 
     def reached(self, percent: float, now: float) -> Iterator[Fault]:
-        """What happens now."""
+        """Yield the faults that hit the migration now."""
         due = [
             item
             for item in self._ahead

@@ -1,4 +1,4 @@
-"""One migration, played round by round in the cluster's time.
+"""One migration, computed round by round in the cluster's time.
 
 It takes its share of the link anew each tick, so that migrations slow each other down, and asks
 `precopy.decide` what to do, as a real hypervisor does.
@@ -21,7 +21,7 @@ from .faults import Call
 
 COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
 _COMPRESSED_PART: Final = 0.5
-"""What is left of memory by compression."""
+"""The part of the memory that compression leaves."""
 Measure = Callable[[str], AbstractContextManager[object]]
 """Times a block under a name."""
 

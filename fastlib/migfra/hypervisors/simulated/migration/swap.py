@@ -1,4 +1,4 @@
-"""Two domains change places: at once, one after the other, or with one of them on storage.
+"""Swap two domains: in parallel, one after the other, or with one of them on storage.
 
 Either both arrive, or what has not arrived yet stays where it is, and the error says where each is.
 A domain that is on storage when the daemon dies is shut off on its source then.

@@ -1,4 +1,4 @@
-"""What a start task asks the cluster for, from its fields and its XML."""
+"""The arguments of a start, from the fields and the XML of its task."""
 
 from typing import Self
 
