@@ -256,5 +256,5 @@ def test_domain_result_has_the_measured_times():
     measurement = TimeMeasurement()
     with measurement.measure("overall"):
         pass
-    assert "overall" in domain_result("vm1", None, measurement).time_measurement
+    assert "overall" in domain_result("vm1", None, measurement).time_measurement.timings
     assert domain_result("vm1", None, TimeMeasurement(enabled=False)).time_measurement is None
