@@ -1,1 +1,1 @@
-"""How fast fastlib is, and how much memory it needs, beside its peers: `python -m benchmarks`."""
+"""Measure the speed and the memory of fastlib beside its peers: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME …`: one benchmark, each in a file of its own."""
+"""Run one benchmark: `python -m benchmarks NAME …`. Each benchmark is a module."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ BENCHMARKS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the benchmark that the first argument names, and gives its exit status."""
+    """Run the benchmark that the first argument names, and return its exit status."""
     if arguments and arguments[0] in BENCHMARKS:
         module = importlib.import_module(f"{__package__}.{arguments[0]}")
         status: int = module.main(arguments[1:])

@@ -1,4 +1,4 @@
-"""A process that answers tasks, to be measured: `KIND PORT DIRECTORY`, told `ready` when it does.
+"""Answer tasks in a measured process: `KIND PORT DIRECTORY`. It prints `ready` at its start.
 
 `loop` reads each container and answers it with success. `memory` is a daemon whose hypervisor does
 nothing, with a journal in memory; `migfra` the same with its journal on the disk of DIRECTORY. The
@@ -19,7 +19,7 @@ QOS = 2
 
 
 async def loop(port: int) -> None:
-    """Answers without a daemon: nothing is remembered, nothing executed."""
+    """Answer without a daemon, and without executing or storing anything."""
     communicator = await connect_async(MqttOptions(host="127.0.0.1", port=port))
 
     async def answer(message: ReceivedMessage) -> None:
@@ -37,7 +37,7 @@ async def loop(port: int) -> None:
 
 
 async def daemon(port: int, journal: Path | None) -> None:
-    """Answers as `migfra` does."""
+    """Answer by a daemon of `migfra`."""
     configuration = read_configuration(
         f"hostname: {HOST}\n"
         f"communicator: {{host: 127.0.0.1, port: {port}, qos: {QOS}}}\n"

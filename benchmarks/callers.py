@@ -1,4 +1,4 @@
-"""A scheduler and a daemon at one broker, by fastlib and by bare paho-mqtt."""
+"""Measure round trips between a scheduler and a daemon, by fastlib and by bare paho-mqtt."""
 
 import time
 from collections.abc import Callable
@@ -19,13 +19,13 @@ QOS = 2
 
 
 class Caller(Protocol):
-    """What is measured: the seconds of each round trip."""
+    """Measures the seconds of round trips."""
 
     def one_by_one(self, count: int) -> list[float]:
-        """Each task when the result of the one before has come."""
+        """Send each task after the result of the one before."""
 
     def at_once(self, count: int) -> list[float]:
-        """All tasks at once; each takes from its own sending to its result."""
+        """Send all tasks at once; measure each from its sending to its result."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -89,7 +89,7 @@ class FastlibCaller:
 
 
 class PahoCaller:
-    """Two bare clients that send the same bytes, and neither read them nor tell them apart.
+    """Two bare clients that send the same bytes, and do not parse them.
 
     An answer is taken for that of the oldest task without one, as a broker keeps the order.
     """
@@ -142,12 +142,12 @@ class PahoCaller:
 
 
 def task(id: str | None = None) -> TaskContainer:
-    """What is asked for."""
+    """Return the task."""
     return TaskContainer(tasks=[Stop(vm_name=name) for name in NAMES], id=id)
 
 
 def answer(container: TaskContainer) -> ResultContainer:
-    """The trivial answer."""
+    """Return the answer: a success of each member."""
     results = [Result(vm_name=name, status="success") for name in NAMES]
     return ResultContainer.answer(container, results)
 

@@ -1,4 +1,4 @@
-"""Loads and emits the eight messages by fastlib and by its peers, side by side on the same bytes.
+"""Load and emit eight messages by fastlib and by its peers, side by side on the same bytes.
 
 Each contender makes typed objects of the text, and text of its own typed objects. Before anything
 is timed, what each one loads and emits is compared with the message.
@@ -38,7 +38,7 @@ class Wrong(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What fastlib has to reach."""
+    """A figure that fastlib must reach."""
 
     text: str
     value: float | None
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 @dataclass
 class Outcome:
-    """All that one run of the benchmark found."""
+    """The measurements of one run."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each message's text."""
@@ -61,7 +61,7 @@ class Outcome:
     wrong: list[Wrong] = field(default_factory=list)
 
     def ratios(self, direction: Direction, name: str, to: str = OWN) -> list[float]:
-        """How many times as long as `to` a contender takes, for each message that both have."""
+        """Return the times of a contender divided by those of `to`, for each message of both."""
         rows = self.cases[direction].values()
         return [row[name].best / row[to].best for row in rows if name in row and to in row]
 
@@ -69,7 +69,7 @@ class Outcome:
         return [row[name].best for row in self.cases[direction].values() if name in row]
 
     def targets(self) -> list[Target]:
-        """The targets with the figures that were reached."""
+        """Return the targets with the measured figures."""
         load, emit = self.ratios("load", PEER), self.ratios("emit", PEER)
         ceiling = self.ratios("load", OWN, CEILING)
         slowest, where = min(
@@ -102,7 +102,7 @@ def _target(
 
 
 def mean(values: Iterable[float]) -> float | None:
-    """The geometric mean, None of nothing."""
+    """Return the geometric mean; None without values."""
     logarithms = [math.log(value) for value in values]
     return math.exp(math.fsum(logarithms) / len(logarithms)) if logarithms else None
 
@@ -112,7 +112,7 @@ def run(
     effort: Effort,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
-    """Compares every contender that is installed on these messages."""
+    """Compare every installed contender on these messages."""
     found, missing = find_contenders()
     outcome = Outcome(contenders=found, missing=missing)
     for name, build in messages.items():
@@ -149,7 +149,7 @@ def run(
 def check_load(
     contender: Contender, load: Callable[[bytes], Any], text: bytes, message: Measured
 ) -> Any:
-    """What a contender loads. Raises ValueError if that is no typed object, or not the message."""
+    """Return what a contender loads. Raises ValueError unless it is typed and has the message."""
     loaded = load(text)
     if isinstance(loaded, dict):
         raise ValueError("the result is a plain dict")
@@ -159,7 +159,7 @@ def check_load(
 
 
 def check_emit(text: str, message: Measured) -> None:
-    """Raises ValueError or a fastlib error if a contender's text does not say the message."""
+    """Raise ValueError or a fastlib error unless a contender's text has the message."""
     if type(message).from_yaml(text) != message:
         raise ValueError("the text says another message")
 
@@ -173,7 +173,7 @@ def _short(error: Exception) -> str:
 
 
 def render(outcome: Outcome) -> str:
-    """The outcome as tables for people."""
+    """Return the outcome as tables for people."""
     lines: list[str] = []
     for direction in DIRECTIONS:
         lines += _tables(outcome, direction)
@@ -214,7 +214,7 @@ def _tables(outcome: Outcome, direction: Direction) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns, the first to the left and the others to the right."""
+    """Return aligned columns, the first to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     widths[0] = max(widths[0], 19)
     widths[1] = max(widths[1], 7)
@@ -270,7 +270,7 @@ def _version(package: str) -> str:
 
 
 def to_json(outcome: Outcome) -> str:
-    """The outcome for programs."""
+    """Return the outcome for programs."""
     tree: dict[str, Any] = {
         "benchmark": "codec",
         "python": platform.python_version(),

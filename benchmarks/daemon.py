@@ -30,13 +30,13 @@ KINDS = {"loop": "loop", "journal in memory": "memory", "migfra": "migfra"}
 BASE = "loop"
 
 PATIENCE = 120.0
-"""Seconds until a measurement that does not end is given up."""
+"""Seconds until a measurement fails."""
 WINDOW = 200
-"""Tasks that are under way at the same time, for tasks per second."""
+"""Tasks in flight, for tasks per second."""
 
 
 class Effort(NamedTuple):
-    """How much a measurement sends."""
+    """The number of messages of a measurement."""
 
     rounds: int
     tasks: int
@@ -51,7 +51,7 @@ QUICK = Effort(rounds=2, tasks=300, single=30)
 
 @dataclass
 class Outcome:
-    """All that one run found, by contender."""
+    """The measurements of one run, by contender."""
 
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Tasks per second, one entry a round."""
@@ -59,31 +59,31 @@ class Outcome:
     """Seconds from submit to result, of all rounds."""
 
     def rate(self, name: str) -> float:
-        """Tasks per second in the round that was disturbed the least."""
+        """Return the tasks per second of the best round."""
         return max(self.rates[name])
 
     def ratio(self, name: str) -> float:
-        """The same as a part of what the loop does."""
+        """Return the best rate divided by that of the loop."""
         return self.rate(name) / self.rate(BASE)
 
     def median(self, name: str) -> float:
-        """Seconds that half of the tasks stay within."""
+        """Return the median of the latencies in seconds."""
         return statistics.median(self.latencies[name])
 
     def slow(self, name: str) -> float:
-        """Seconds that 99 of 100 tasks stay within."""
+        """Return the 99th percentile of the latencies in seconds."""
         return statistics.quantiles(self.latencies[name], n=100, method="inclusive")[98]
 
 
 def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Measures everything, the contenders in turns, each first in some round.
+    """Measure everything, the contenders in turns, each first in some round.
 
     Raises MissingBrokerError, and MissingExtraError if paho-mqtt is not installed.
     """
     outcome = Outcome({name: [] for name in KINDS}, {name: [] for name in KINDS})
     names = list(KINDS)
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(_asked(kind)) for name, kind in KINDS.items()}
+        clients = {name: stack.enter_context(_client_of(kind)) for name, kind in KINDS.items()}
         for name, client in clients.items():
             _at_once(client, min(effort.tasks, WINDOW))  # warms it up
             progress(f"{name} is ready")
@@ -97,8 +97,8 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
 
 
 @contextmanager
-def _asked(kind: str) -> Iterator["MigfraClient"]:
-    """A client, and at a broker of their own the process that answers it."""
+def _client_of(kind: str) -> Iterator["MigfraClient"]:
+    """Start a broker and the process that answers tasks; yield a client."""
     from fastlib.client import MigfraClient
     from fastlib.transport import MqttOptions
 
@@ -121,7 +121,7 @@ def _asked(kind: str) -> Iterator["MigfraClient"]:
 
 
 def _at_once(client: "MigfraClient", count: int) -> float:
-    """Seconds for so many tasks, of which a window is under way at the same time."""
+    """Return the seconds for `count` tasks, at most `WINDOW` of them in flight."""
     container = _task()
     handles: deque[Handle[ResultContainer]] = deque()
     begin = time.perf_counter()
@@ -135,7 +135,7 @@ def _at_once(client: "MigfraClient", count: int) -> float:
 
 
 def _one_by_one(client: "MigfraClient", count: int) -> list[float]:
-    """Seconds of each task, sent when the result of the one before has come."""
+    """Return the seconds of each task; each is sent after the result of the one before."""
     container = _task()
     times = []
     for _ in range(count):
@@ -165,7 +165,7 @@ def _check(handle: "Handle[ResultContainer]") -> None:
 
 
 def render(outcome: Outcome) -> str:
-    """The outcome as a table for people."""
+    """Return the outcome as a table for people."""
     head = f"{'':<20}{'tasks/s':>10}{'ratio':>8}{'median, ms':>14}{'p99, ms':>10}"
     lines = [head, "-" * len(head)]
     for name in KINDS:
@@ -185,7 +185,7 @@ def render(outcome: Outcome) -> str:
 
 
 def to_json(outcome: Outcome) -> str:
-    """The outcome for programs."""
+    """Return the outcome for programs."""
     tree: dict[str, Any] = {
         "benchmark": "daemon",
         "python": platform.python_version(),

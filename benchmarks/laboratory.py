@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class NoLaboratoryError(Exception):
-    """There can be no laboratory on this machine; the text says why, and what helps."""
+    """This machine cannot run a laboratory; the text has the reason and a remedy."""
 
 
 def check() -> None:
-    """Raises NoLaboratoryError if a laboratory cannot be made here."""
+    """Raise NoLaboratoryError if this machine cannot run a laboratory."""
     from tests.support.lab.requirements import missing
 
     absent = missing()
@@ -69,14 +69,14 @@ class Mover:
             raise RuntimeError(f"nothing can be moved from {host.name}")
 
     def begin(self, how: str, destination: str, domains: Sequence[str]) -> None:
-        """Order it; `how` is one of those of `movers`."""
+        """Begin to move; `how` is a key of the table in `movers`."""
         order = json.dumps({"how": how, "destination": destination, "domains": domains})
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
 
     def end(self) -> float:
-        """How long it took, in seconds, measured on the host."""
+        """Return the seconds, measured on the host."""
         seconds = self._answer()
         assert isinstance(seconds, float)
         return seconds

@@ -1,4 +1,4 @@
-"""Measures the peak memory of loading ten thousand results, in multiples of their text."""
+"""Measure the peak memory of loading ten thousand results, in multiples of their text."""
 
 import argparse
 import gc
@@ -17,7 +17,7 @@ LIMIT = 12.0
 
 
 def peak_of(load: Callable[[bytes], Any], text: bytes) -> int:
-    """Bytes that a load has in use at most, its result included and the text excluded."""
+    """Return the peak of the bytes in use, with the result and without the text."""
     load(text)  # caches are filled once, not at each load
     gc.collect()
     tracemalloc.start()
@@ -31,7 +31,7 @@ def peak_of(load: Callable[[bytes], Any], text: bytes) -> int:
 
 
 def measure(contenders: list[Contender], text: bytes) -> dict[str, int]:
-    """The peak of each contender."""
+    """Return the peak of each contender."""
     return {contender.name: peak_of(contender.load["result"], text) for contender in contenders}
 
 

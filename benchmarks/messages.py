@@ -1,4 +1,4 @@
-"""The eight messages that are measured, from the shortest to the longest of an honest cluster."""
+"""The eight measured messages, from the shortest to the longest of a real cluster."""
 
 from collections.abc import Callable
 

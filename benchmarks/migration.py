@@ -1,4 +1,4 @@
-"""How long fastlib takes to migrate, swap and evacuate, beside virsh, in the laboratory.
+"""Measure migrations, swaps and evacuations beside virsh, in the laboratory.
 
 Two hosts with a libvirtd and a migfra each, and a scheduler's client outside. All move the same
 domains with the same flags, there and back, in turns in one run.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.lab.guest import GuestOptions
 
 PATIENCE = 300.0
-"""Seconds until a migration that does not end is given up."""
+"""Seconds until a migration fails."""
 HOSTS = ("hostA", "hostB")
 
 VIRSH = "virsh"
@@ -59,7 +59,7 @@ Way = Callable[[str, str], float]
 
 @dataclass
 class Outcome:
-    """All that one run found: seconds, by part and contender.
+    """The seconds of one run, by part and contender.
 
     Samples at the same place are of the same round and direction.
     """
@@ -69,7 +69,7 @@ class Outcome:
     """Processes that wanted to run on the machine, at the begin and at the end."""
 
     def median(self, part: str, name: str) -> float:
-        """Seconds that half of the samples stay within."""
+        """Return the median of the samples."""
         return statistics.median(self.seconds[part][name])
 
     def ratio(self, part: str, name: str, base: str) -> float:
@@ -83,7 +83,7 @@ class Outcome:
         )
 
     def targets(self) -> list[Target]:
-        """What is asked of fastlib. None is what the machine does not allow: virsh neither."""
+        """Return the targets; `met` is None if virsh shows that the machine cannot reach it."""
         overhead = self.ratio("one domain", OWN, VIRSH)
         swap = self.ratio("swap", OWN, LARGER)
         evacuation = self.ratio("evacuation", IN_A_ROW, OWN)
@@ -102,7 +102,7 @@ class Outcome:
 
 
 def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Measures everything, the contenders in turns, each first in some round.
+    """Measure everything, the contenders in turns, each first in some round.
 
     Raises NoLaboratoryError, and MissingExtraError if paho-mqtt is not installed.
     """
@@ -130,7 +130,7 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
 
 
 def _order(names: list[str], number: int) -> list[str]:
-    """Each is first in some round, and none is always behind the same other."""
+    """Return all permutations in turn: the order must not favour a contender."""
     first = number // 2 % len(names)
     turned = names[first:] + names[:first]
     return turned if number % 2 == 0 else turned[::-1]
@@ -197,7 +197,7 @@ _PREPARE = {"one domain": _one_domain, "swap": _swap, "evacuation": _evacuation}
 
 
 def _migrated(client: "MigfraClient", name: str, **options: Any) -> Way:
-    """By fastlib: from the message to its result."""
+    """Migrate by fastlib; return the seconds from the message to its result."""
     return lambda source, destination: _timed(
         lambda: client.migrate(name, source, destination, migration_type="live", **options), [name]
     )
@@ -216,7 +216,7 @@ def _timed(submit: Callable[[], "Handle[Any]"], names: list[str]) -> float:
 
 
 def _moved(movers: Mapping[str, Mover], how: str, names: list[str]) -> Way:
-    """Without fastlib, all of them at once."""
+    """Migrate without fastlib, all domains at once; return the seconds."""
 
     def move(source: str, destination: str) -> float:
         movers[source].begin(how, destination, names)
@@ -232,7 +232,7 @@ BASES = {"one domain": VIRSH, "swap": LARGER, "evacuation": IN_A_ROW}
 
 
 def render(outcome: Outcome) -> str:
-    """The outcome as a table for people."""
+    """Return the outcome as a table for people."""
     lines = []
     for part, samples in outcome.seconds.items():
         head = f"{part + ', seconds':<22}{'median':>8}{'quartiles':>16}{'least':>8}{'ratio':>8}"
@@ -270,7 +270,7 @@ def _verdict(outcome: Outcome, target: Target) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of libvirt's library; the hosts have the same machine's."""
+    """Return the versions; all hosts use the library of this machine."""
     import libvirt
 
     number = libvirt.getVersion()
@@ -278,7 +278,7 @@ def _versions() -> dict[str, str]:
 
 
 def to_json(outcome: Outcome) -> str:
-    """The outcome for programs."""
+    """Return the outcome for programs."""
     tree: dict[str, Any] = {
         "benchmark": "migration",
         "python": platform.python_version(),

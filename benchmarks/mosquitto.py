@@ -1,4 +1,4 @@
-"""A mosquitto for a benchmark: on a free loopback port, with nothing left behind."""
+"""Run a mosquitto for a benchmark on a free loopback port."""
 
 import os
 import re
@@ -26,7 +26,7 @@ class MissingBrokerError(Exception):
 
 
 def find() -> str:
-    """The path of the program. Raises MissingBrokerError."""
+    """Return the path of the program. Raises MissingBrokerError."""
     path = os.environ.get("PATH", os.defpath)
     found = shutil.which("mosquitto", path=f"{path}:/usr/sbin:/usr/local/sbin")
     if found is None:
@@ -35,7 +35,7 @@ def find() -> str:
 
 
 def version() -> str:
-    """What it calls itself."""
+    """Return the version of mosquitto."""
     shown = subprocess.run([find(), "-h"], capture_output=True, text=True).stdout
     found = re.search(r"version (\S+)", shown)
     return found[1] if found else "of an unknown version"
@@ -43,7 +43,7 @@ def version() -> str:
 
 @contextmanager
 def mosquitto() -> Iterator[int]:
-    """Runs the broker; gives its port. Raises MissingBrokerError."""
+    """Run the broker; yield its port. Raises MissingBrokerError."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Moves domains without fastlib: a process on a host of the laboratory, which times what it does.
+"""Move domains without fastlib, in a process on a host of the laboratory, and measure the time.
 
 It reads an order a line, and answers with the seconds that it took. `virsh` is run as an operator
 runs it, its start included; `call` is the bare call of libvirt's, on a connection that is open.
@@ -16,7 +16,7 @@ OPTIONS = ("--live", "--p2p", "--persistent", "--undefinesource")
 
 
 def flags() -> int:
-    """The same as the options of virsh."""
+    """Return the flags that equal the options of virsh."""
     import libvirt
 
     found: int = (
@@ -29,7 +29,7 @@ def flags() -> int:
 
 
 def by_virsh(connection: Any, destination: str, domains: Sequence[str]) -> None:
-    """A virsh for each, all at once."""
+    """Run one virsh for each domain, all at once."""
     running = [
         subprocess.Popen(
             ["virsh", "--quiet", "--connect", HERE, "migrate", *OPTIONS, domain, destination],
@@ -44,7 +44,7 @@ def by_virsh(connection: Any, destination: str, domains: Sequence[str]) -> None:
 
 
 def by_call(connection: Any, destination: str, domains: Sequence[str]) -> None:
-    """One after the other."""
+    """Call libvirt for one domain after the other."""
     for domain in domains:
         connection.lookupByName(domain).migrateToURI3(destination, {}, flags())
 
@@ -53,7 +53,7 @@ WAYS: dict[str, Callable[[Any, str, Sequence[str]], None]] = {"virsh": by_virsh,
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Move domains until standard input ends."""
     import libvirt
 
     connection = libvirt.open(HERE)

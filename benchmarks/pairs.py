@@ -1,4 +1,4 @@
-"""A sender and a receiver at one broker, by fastlib and by bare paho-mqtt."""
+"""Measure a sender and a receiver at one broker, by fastlib and by bare paho-mqtt."""
 
 import socket
 import threading
@@ -15,14 +15,14 @@ WINDOW = 20
 """Messages on their way to the broker without its confirmation: the default of both."""
 
 PATIENCE = 120.0
-"""Seconds until a measurement that does not end is given up."""
+"""Seconds until a measurement fails."""
 
 UNHEARD = "benchmark/unheard"
 HEARD = "benchmark/heard/by-{}"
 
 
 class Pair(Protocol):
-    """What is measured: each gives the seconds that it took."""
+    """Measures the seconds of sending and receiving."""
 
     def publish(self, payload: bytes, count: int, qos: int) -> float:
         """Send until the broker has confirmed everything; nobody listens."""
@@ -142,12 +142,12 @@ class Count:
 
 
 def communicator(port: int) -> Communicator:
-    """A communicator with everything as it comes."""
+    """Return a communicator with default options."""
     return connect(MqttOptions(host="127.0.0.1", port=port, max_inflight=WINDOW))
 
 
 def client(port: int) -> paho.Client:
-    """A bare client whose thread runs."""
+    """Return a bare client with a running thread."""
     made = paho.Client(CallbackAPIVersion.VERSION2)
     made.max_inflight_messages_set(WINDOW)
     made.on_socket_open = _without_delay

@@ -1,4 +1,4 @@
-"""Times calls side by side on a machine that others use, too."""
+"""Measure calls side by side on a machine with other load."""
 
 import gc
 import itertools
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 
 class Effort(NamedTuple):
-    """How much time a measurement may take."""
+    """The time of a measurement."""
 
     rounds: int
     sample: float
-    """Seconds that one sample should last; a slower call is a sample by itself."""
+    """Seconds of one sample; a slower call is one sample."""
     case: float
     """Seconds after which a case sits out the other rounds; it gets two in any case."""
 
@@ -25,7 +25,7 @@ QUICK = Effort(rounds=10, sample=0.004, case=0.3)
 
 @dataclass
 class Case:
-    """One call with its argument, and what it took."""
+    """One call with its argument, and its samples."""
 
     name: str
     call: Callable[[Any], Any]
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def best(self) -> float:
-        """Seconds a call in the round that was disturbed the least."""
+        """The seconds of one call in the best round."""
         return min(self.samples)
 
     @property
@@ -44,7 +44,7 @@ class Case:
         return statistics.median(self.samples)
 
     def calibrate(self, seconds: float) -> None:
-        """Finds how often to repeat the call for a sample of that length; also warms it up."""
+        """Find the repetitions for a sample of that length; this also warms up the call."""
         while (took := self._run()) < seconds / 4:
             self.loops *= 2
         self.loops = max(1, round(self.loops * seconds / took))
@@ -62,7 +62,7 @@ class Case:
 
 
 def measure(cases: Sequence[Case], effort: Effort) -> None:
-    """Fills the samples of the cases, in rounds of one sample each.
+    """Fill the samples of the cases, in rounds of one sample each.
 
     The rounds are interleaved and begin with another case each time, so that what else runs on
     the machine disturbs all alike; the least disturbed sample counts. As in `timeit`, the cyclic

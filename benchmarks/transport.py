@@ -28,7 +28,7 @@ AT_ONCE = 1000
 
 
 class Effort(NamedTuple):
-    """How much a measurement sends."""
+    """The number of messages of a measurement."""
 
     rounds: int
     messages: int
@@ -51,7 +51,7 @@ THROUGHPUT = {
 
 @dataclass
 class Outcome:
-    """All that one run found, by case and contender."""
+    """The measurements of one run, by case and contender."""
 
     size: int = 0
     """Bytes of the message."""
@@ -61,30 +61,30 @@ class Outcome:
     """Seconds of each round trip, of all rounds."""
 
     def rate(self, case: str, name: str) -> float:
-        """Messages per second in the round that was disturbed the least."""
+        """Return the messages per second of the best round."""
         return max(self.rates[case][name])
 
     def ratio(self, case: str) -> float:
-        """How many times bare paho's messages per second fastlib has."""
+        """Return fastlib's messages per second divided by bare paho's."""
         return self.rate(case, OWN) / self.rate(case, PEER)
 
     def median(self, case: str, name: str) -> float:
-        """Seconds that half of the round trips stay within."""
+        """Return the median of the round trips in seconds."""
         return statistics.median(self.trips[case][name])
 
     def slow(self, case: str, name: str) -> float:
-        """Seconds that 99 of 100 round trips stay within."""
+        """Return the 99th percentile of the round trips in seconds."""
         return statistics.quantiles(self.trips[case][name], n=100, method="inclusive")[98]
 
     def targets(self) -> list[Target]:
-        """What is asked of fastlib, with the lowest figure that was reached."""
+        """Return the target with the lowest ratio of all cases."""
         worst = min(self.rates, key=self.ratio)
         text = f"at least {LEAST} of {PEER}'s messages per second; the worst is {worst}"
         return [Target(text, self.ratio(worst), self.ratio(worst) >= LEAST)]
 
 
 def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Measures everything, the contenders in turns, each first in every other round.
+    """Measure everything, the contenders in turns, each first in every other round.
 
     Raises MissingBrokerError, and ModuleNotFoundError if paho-mqtt is not installed.
     """
@@ -120,7 +120,7 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
 
 
 def _turns(contenders: Mapping[str, object], rounds: int) -> list[str]:
-    """Whose turn it is, one after the other."""
+    """Return the names in the order of measuring."""
     names = list(contenders)
     order = []
     for number in range(rounds):
@@ -132,7 +132,7 @@ def _turns(contenders: Mapping[str, object], rounds: int) -> list[str]:
 
 
 def render(outcome: Outcome) -> str:
-    """The outcome as tables for people."""
+    """Return the outcome as tables for people."""
     lines = [f"{'messages per second':<20}{OWN:>12}{PEER:>12}{'ratio':>8}", "-" * 52]
     for case in outcome.rates:
         rates = "".join(f"{outcome.rate(case, name):>12,.0f}" for name in (OWN, PEER))
@@ -165,7 +165,7 @@ def _versions() -> dict[str, str]:
 
 
 def to_json(outcome: Outcome) -> str:
-    """The outcome for programs."""
+    """Return the outcome for programs."""
     tree: dict[str, Any] = {
         "benchmark": "transport",
         "python": platform.python_version(),

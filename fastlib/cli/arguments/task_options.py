@@ -112,9 +112,9 @@ class TaskOptions:
         self._options.append(Option(field, part, word))
 
     def _positional(self, field: Field) -> str | None:
-        """The word of a field that stands without an option.
+        """Return the name of a field that is a positional argument, else None.
 
-        One that may be absent does so if the task is about it all the same, which a rule tells.
+        An optional field is a positional argument if the task has a rule for it.
         """
         if not isinstance(field.shape, Text):
             return None

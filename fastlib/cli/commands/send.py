@@ -19,9 +19,9 @@ examples:
   fastlib send node01 task.yaml --wait --timeout 60
   fastlib convert old-task.yaml | fastlib send node01 - --wait --format json
 
-A file may hold several documents, each a task container; each is sent. What has errors is not sent,
-nor are the others of the file; they are told as by 'fastlib validate'. A container without an id
-gets one. Without --wait the ids are printed once the broker has confirmed the messages.
+A file may hold several documents, each a task container; each is sent. If one has errors, they are
+reported as by 'fastlib validate' and nothing of the file is sent. A container without an id gets
+one. Without --wait the ids are printed once the broker has confirmed the messages.
 
 {EXIT_STATUS_HELP}"""
 

@@ -36,7 +36,7 @@ examples:
 On a terminal it is a live table of the daemons, the tasks under way and the last results, if rich
 is installed (pip install 'fastlib[terminal]'). Elsewhere, and without rich, each message is a line:
 time, host, kind, id and what it says; with --format json an object with the keys time, host, kind,
-id, message and error. What cannot be read is told with its error.
+id, message and error. An unreadable message is shown with its error.
 
 It ends with Ctrl-C, with exit status 0. The exit status is 2 for wrong usage or no broker, 3 if
 --timeout was over before --count messages had come.
