@@ -18,7 +18,6 @@ from fastlib.message.tasks import MigrateParameter, Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
-from fastlib.migfra.hypervisors.simulated.migration.faults import Call
 from fastlib.migfra.hypervisors.simulated.migration.migration import COMPRESSIONS, run_migration
 from fastlib.migfra.hypervisors.simulated.migration.swap import swap
 from fastlib.migfra.hypervisors.simulated.tasks.evacuation import evacuate
@@ -30,6 +29,7 @@ from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcom
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching
 
+from .faults import Call
 from .options import SimulatedOptions
 from .runtime import SimulatedRuntime
 

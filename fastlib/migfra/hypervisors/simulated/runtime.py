@@ -6,11 +6,11 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
 from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
-from fastlib.migfra.hypervisors.simulated.migration.faults import Call, FaultPlan
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .clock import Clock
+from .faults import Call, FaultPlan
 from .options import SimulatedOptions
 from .scope import ClockScope
 

@@ -1,1 +1,1 @@
-"""Migrations that are computed round by round, swaps, and planned faults."""
+"""Migrations that are computed round by round, and swaps."""

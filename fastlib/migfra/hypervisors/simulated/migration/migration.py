@@ -10,14 +10,13 @@ from typing import Final
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.location import error_with_location
+from fastlib.migfra.hypervisors.simulated.faults import Call
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
-
-from .faults import Call
 
 COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
 _COMPRESSED_PART: Final = 0.5

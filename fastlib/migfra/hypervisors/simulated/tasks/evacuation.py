@@ -5,7 +5,7 @@ import asyncio
 from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.simulated.migration.faults import Call
+from fastlib.migfra.hypervisors.simulated.faults import Call
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
