@@ -44,11 +44,11 @@ class Target:
 TARGETS = {
     "precopy": Target(
         ("fastlib/migfra/virt/precopy.py",),
-        ("tests/migfra/test_precopy.py",),
+        ("tests/migfra/test_precopy.py", "tests/migfra/test_precopy_boundaries.py"),
     ),
     "placement": Target(
         ("fastlib/migfra/virt/placement.py",),
-        ("tests/migfra/test_placement.py",),
+        ("tests/migfra/test_placement.py", "tests/migfra/test_placement_boundaries.py"),
     ),
     "reconcile": Target(
         ("fastlib/migfra/hypervisors/libvirt/migration/reconcile_decision.py",),
