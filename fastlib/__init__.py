@@ -18,6 +18,7 @@ from .codec import (
     UnknownKeyWarning,
     ValidationError,
 )
+from .extras import MissingExtraError
 from .message import *  # noqa: F403 - its list of exports is the only one
 from .message import __all__ as _messages
 
@@ -29,6 +30,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "MessageError",
+    "MissingExtraError",
     "ParseError",
     "Problem",
     "Report",
