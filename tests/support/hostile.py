@@ -1,11 +1,11 @@
-"""Texts that are made to hurt a reader, and a program that reads them with bounded time and memory.
+"""Hostile texts, and a program that reads them with bounded CPU time and memory.
 
-    python hostile.py FAMILY SIZE EVERY [python]
+    python hostile.py PARSER NODES FAMILY:SIZE:EVERY…
 
-reads the first of every EVERY texts of a family, each grown to about SIZE characters; with
-`python`, by PyYAML's Python parser. It tells each text's name before it is read, so the last one
-told is the one that ended the program: out of CPU time (SIGPROF), out of address space, or by a
-crash.
+PARSER is `c` or `python`, the parser of PyYAML. NODES is the limit of nodes. For each FAMILY, the program reads the first of
+every EVERY texts, each grown to about SIZE characters. It prints the name of each text before it
+reads it. So the last name is the text that ended the program: no CPU time was left (SIGPROF), no
+address space was left, or the interpreter crashed.
 """
 
 import contextlib
@@ -32,6 +32,8 @@ from fastlib import (
 )
 from fastlib.codec import composer
 from fastlib.codec.derivation import fields_of
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.shapes import Tree
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Reply, Request, SystemInfo
@@ -397,15 +399,16 @@ FAMILIES: dict[str, Callable[[int], Iterator[Text]]] = {
     "trees": trees,
 }
 
-DEEP = Limits(max_depth=3_000)
-"""So deep that no function may call itself for each level."""
+DEPTH_LIMIT = 3_000
+"""Levels; deeper than a function that calls itself for each level could go."""
 
 
-def read(cls: type[Any], text: Any) -> None:
-    """Reads a text, or a tree, in every way. Raises what is no FastlibError."""
+def read(cls: type[Any], text: Any, max_nodes: int = DEFAULT_LIMITS.max_nodes) -> None:
+    """Read a text, or a plain tree, in every way. Raises errors other than FastlibError."""
+    limits = Limits(max_nodes=max_nodes)
     if not isinstance(text, str | bytes):
         try:
-            cls.load(text)
+            cls.load(text, limits=limits)
         except FastlibError as error:
             str(error)
         for field in fields_of(cls):
@@ -413,26 +416,27 @@ def read(cls: type[Any], text: Any) -> None:
                 cls(**{field.attribute: text})
             except FastlibError as error:
                 str(error)
-            except TypeError:  # for what is missing
+            except TypeError:  # a required field is missing
                 pass
         return
     with contextlib.suppress(FastlibError):
-        cls.from_yaml(text)
+        cls.from_yaml(text, limits=limits)
     with contextlib.suppress(FastlibError):
-        fastlib.load(text, limits=DEEP)
-    report = fastlib.validate(text, cls)
+        fastlib.load(text, limits=Limits(max_nodes=max_nodes, max_depth=DEPTH_LIMIT))
+    report = fastlib.validate(text, cls, limits=limits)
     "".join(map(str, report.problems))
 
 
-def main(family: str, size: str, every: str, *parser: str) -> None:
+def main(parser: str, nodes: str, *families: str) -> None:
+    Tree.max_nodes = int(nodes)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if parser:
-        composer.HAS_C_PARSER = False
-    for name, cls, text in itertools.islice(FAMILIES[family](int(size)), 0, None, int(every)):
-        print(cls.__name__, name.encode("ascii", "backslashreplace").decode(), flush=True)
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-        read(cls, text)
+    composer.HAS_C_PARSER = composer.HAS_C_PARSER and parser == "c"
+    for family, size, every in (each.split(":") for each in families):
+        for name, cls, text in itertools.islice(FAMILIES[family](int(size)), 0, None, int(every)):
+            print(cls.__name__, name.encode("ascii", "backslashreplace").decode(), flush=True)
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+            read(cls, text, int(nodes))
 
 
 if __name__ == "__main__":
