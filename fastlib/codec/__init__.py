@@ -1,4 +1,4 @@
-"""YAML text to any typed struct and back, exactly and fast. Knows nothing of what is said."""
+"""Reads and writes typed structs as YAML, exactly and fast. It knows no message of the protocol."""
 
 from .annotations import Wire
 from .derivation import shape_of

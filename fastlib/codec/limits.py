@@ -1,20 +1,20 @@
-"""How much a reader takes before it refuses: no honest message comes near these."""
+"""Limits of the size and depth of a text. No regular message comes near the defaults."""
 
 import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds on what is read. Over one of them, a `LimitError` says which and where.
+    """Limits of what is read. A text that exceeds one raises LimitError with its position.
 
-    Raises ValueError for what is no positive integer.
+    Raises ValueError for a limit that is not a positive integer.
     """
 
     max_bytes: int = 16 * 1024 * 1024
     """Size of the text in bytes (of UTF-8, where text is given)."""
     max_depth: int = 64
-    """How deep lists and mappings may be nested."""
+    """Levels of nested lists and mappings."""
     max_nodes: int = 1_000_000
-    """Scalars, lists and mappings, each alias counted for all that it stands for."""
+    """Scalars, lists and mappings. An alias counts as all nodes that it stands for."""
     max_scalar: int = 8 * 1024 * 1024
     """Characters in one scalar."""
 
@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Limits: {name} is a positive integer, not {value!r:.60}")
+                raise ValueError(f"Limits: {name} must be a positive integer, not {value!r:.60}")
 
 
 DEFAULT_LIMITS = Limits()

@@ -1,4 +1,4 @@
-"""The exact road's trees: scalars, lists and mappings that know their line and column."""
+"""The nodes of the exact reader: scalars, lists and mappings with their line and column."""
 
 from typing import Any, NoReturn
 
@@ -7,7 +7,7 @@ from .limits import Limits
 
 
 class Node:
-    """A scalar, a list or a mapping, and where it stands: line and column from 1, or None."""
+    """A scalar, a list or a mapping. Line and column count from 1; None if there is no text."""
 
     __slots__ = ("column", "line")
 
@@ -17,12 +17,12 @@ class Node:
 
 
 class Scalar(Node):
-    """Text, and whether it was written plain; from a plain tree, any leaf."""
+    """A text, and whether it had no quotes (`plain`). Of a plain tree: any leaf."""
 
     __slots__ = ("plain", "value")
 
     def __init__(self, value: Any, plain: bool, line: int | None, column: int | None) -> None:
-        self.line = line  # here, as a call more would cost every scalar
+        self.line = line  # without super(), because scalars are frequent
         self.column = column
         self.value = value
         self.plain = plain
@@ -39,7 +39,7 @@ class Sequence(Node):
 
 
 class Mapping(Node):
-    """Pairs of nodes, in the text's order, duplicates included."""
+    """Pairs of nodes in the order of the text, with duplicate keys."""
 
     __slots__ = ("pairs",)
 
@@ -55,11 +55,11 @@ _MANY = (dict, list, tuple)
 
 
 def from_tree(tree: Any, limits: Limits, what: str) -> Node:
-    """Nodes without a place, of dicts, lists and leaves.
+    """Return the nodes, without positions, of a plain tree of dicts, lists and leaves.
 
-    A list or a mapping that stands in the tree several times is one node, and counts each time.
-    Raises LimitError, also for a tree that contains itself. Without recursion, as the limits are
-    the caller's to set.
+    A list or mapping that occurs several times is one node, and counts each time. Raises
+    LimitError, also for a tree that contains itself. There is no recursion, because a caller may
+    set a limit that exceeds the stack.
     """
     if not isinstance(tree, _MANY):
         return _scalar(tree, limits, what)
@@ -102,7 +102,7 @@ def from_tree(tree: Any, limits: Limits, what: str) -> Node:
 
 
 class _Visit:
-    """A list or a mapping that is being measured."""
+    """A list or mapping whose size is being counted."""
 
     __slots__ = ("height", "key", "node", "rest", "size")
 
@@ -115,20 +115,21 @@ class _Visit:
             children = list(enumerate(node.items))
         self.rest = iter(children)
         self.key: Any = None
-        """Key or index of the child that is being measured."""
+        """Key or index of the child that is being counted."""
         self.size = 1 + len(children)
         self.height = 1
 
     def add(self, size: int, height: int) -> None:
-        """Adds what a child measures."""
+        """Add the size and height of a child."""
         self.size += size - 1
         self.height = max(self.height, 1 + height)
 
 
 def _measure(root: Node, limits: Limits, what: str) -> None:
-    """Counts nodes and levels where some nodes stand in several places, or in themselves.
+    """Count nodes and levels of a tree in which some nodes occur several times.
 
-    Each is visited once, and counted as often as it stands in the tree. Raises LimitError.
+    Each node is visited once, and counted as often as it occurs. Raises LimitError, also for a tree
+    that contains itself.
     """
     measured: dict[Node, tuple[int, int]] = {}
     stack = [_Visit(root)]

@@ -1,7 +1,8 @@
-"""What one scalar means to a field, and how one is written (docs/reference/protocol.md, "Scalars").
+"""Parses and writes scalars: numbers, booleans, nulls and texts.
 
-A reader goes by the field's type alone; YAML's own guesses never get a say. Writing is the
-opposite concern: a text that any YAML 1.1 or 1.2 reader would take for something else is quoted.
+The type of the field alone decides how a scalar is read, never the type that YAML would guess. A
+text is written in quotes if any reader of YAML 1.1 or 1.2 would read it as something else.
+See docs/reference/protocol.md, "Scalars".
 """
 
 import math
@@ -10,7 +11,7 @@ import re
 import msgspec
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-"""The plain scalars that stand for nothing."""
+"""The plain scalars that mean null."""
 
 
 def _spellings(*words: str) -> list[str]:
@@ -28,7 +29,7 @@ _SPECIAL_FLOATS = {
     **dict.fromkeys([s + f for s in ("", "+") for f in (".inf", ".Inf", ".INF")], math.inf),
     **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], -math.inf),
     **dict.fromkeys([".nan", ".NaN", ".NAN"], math.nan),
-    # What the older C++ peers write, though they cannot read it themselves.
+    # Older C++ peers write these, but cannot read them.
     "inf": math.inf,
     "-inf": -math.inf,
     "nan": math.nan,
@@ -38,11 +39,11 @@ FLOAT_PATTERN = "|".join(
     [_FLOAT.pattern.replace("(?:", "(").removesuffix("[ \\t\\n]*")]
     + [text.replace("+", "[+]").replace(".", "[.]") for text in _SPECIAL_FLOATS]
 )
-"""For schemas: what `parse_float` reads, but for the blanks that may stand behind it."""
+"""For schemas: the pattern of what `parse_float` reads, without trailing blanks."""
 
 
 def parse_integer(text: str) -> int | None:
-    """An unsigned integer: decimal, `0x` hex or leading-`0` octal; None if it is none of them."""
+    """Parse an unsigned integer: decimal, `0x` hex or leading-`0` octal. Return None for others."""
     match = _INTEGER.fullmatch(text)
     if match is None:
         return None
@@ -54,7 +55,7 @@ def parse_integer(text: str) -> int | None:
 
 
 def parse_float(text: str) -> float | None:
-    """A decimal number, `.inf` or `.nan`; None if it is none, or too large for a double."""
+    """Parse a decimal number, `.inf` or `.nan`. Return None for others and for an overflow."""
     if _FLOAT.fullmatch(text) is None:
         return _SPECIAL_FLOATS.get(text)
     value = float(text)
@@ -62,7 +63,7 @@ def parse_float(text: str) -> float | None:
 
 
 def write_float(value: float) -> str:
-    """The shortest decimal that reads back the same, in a form every YAML version takes for one."""
+    """Return the shortest decimal that is read as the same number by all versions of YAML."""
     if math.isnan(value):
         return ".nan"
     if math.isinf(value):
@@ -77,7 +78,7 @@ def write_float(value: float) -> str:
 # --- text ---------------------------------------------------------------------------------------
 
 RESERVED = NULLS | BOOLEANS.keys() | {"<<", "="}
-"""Plain texts that some YAML reader takes for a null, a boolean, a merge key or a default."""
+"""Plain texts that some YAML reader reads as a null, a boolean, a merge key or a default."""
 
 _PLAIN = re.compile(
     # Begins like no number, indicator or document marker; holds no indicator of flow style, no
@@ -110,13 +111,13 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """True if the text may be written without quotes, and every reader takes it for this text."""
+    """Return whether every reader reads the text, written without quotes, as this text."""
     # The set last, as it hashes the text, which may be long.
     return (text.isidentifier() or _PLAIN.fullmatch(text) is not None) and text not in RESERVED
 
 
 def quote(text: str) -> str:
-    """The text in double quotes on one line, with those escapes only that the C++ peers read."""
+    """Return the text in double quotes on one line, only with escapes that the C++ peers read."""
     if text.isascii() and "\x7f" not in text:
         json = _json(text).decode()  # the same escapes for what messages usually have
         if "\\u" not in json:
@@ -128,19 +129,19 @@ _json = msgspec.json.Encoder().encode
 
 
 def write_text(text: str) -> str:
-    """The text on one line, plain if it can be."""
+    """Return the text on one line, without quotes if possible."""
     return text if is_plain(text) else quote(text)
 
 
 def fits_block(text: str) -> bool:
-    """True if a block scalar can say the text, which is not empty, exactly to every reader."""
+    """Return whether every reader reads the text, which is not empty, exactly from a block."""
     return _NO_BLOCK.search(text) is None
 
 
 def write_literal(text: str, indent: str) -> str | None:
-    """Several lines of text as a literal block, the value of a key that stands at `indent`.
+    """Return a text of several lines as a literal block, for a key that is indented by `indent`.
 
-    None if it is one line, or no literal block says it exactly to every reader.
+    Return None for a text of one line, and if not every reader would read the block exactly.
     """
     if "\n" not in text or not fits_block(text):
         return None

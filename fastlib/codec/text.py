@@ -1,4 +1,4 @@
-"""Bytes to text: the encoding, a byte order mark, and the size, before anything is parsed."""
+"""Decodes bytes to text before parsing: size limit, encoding and byte order mark."""
 
 import codecs
 
@@ -16,9 +16,10 @@ _MARKS = (
 
 
 def decode(text: str | bytes, limits: Limits, what: str) -> str:
-    """The text without its byte order mark.
+    """Return the text without its byte order mark.
 
-    UTF-8 unless a byte order mark, or the zeros of an ASCII character, say UTF-16 or UTF-32.
+    The encoding is UTF-8, unless a byte order mark or the zero bytes of an ASCII character show
+    that it is UTF-16 or UTF-32.
 
     Raises ParseError for bytes that are no text, LimitError for too many of them.
     """
@@ -38,7 +39,7 @@ def decode(text: str | bytes, limits: Limits, what: str) -> str:
         if decoded[:1] != "\ufeff" and "\0" not in decoded:  # the usual case
             return decoded
     except UnicodeDecodeError:
-        pass  # another encoding, or none: the marks below tell, and the error then has a place
+        pass  # another encoding, or not a text; decided below
     encoding, skip = _encoding(text)
     try:
         return text[skip:].decode(encoding) if skip else text.decode(encoding)
@@ -76,5 +77,5 @@ def _encoding(data: bytes) -> tuple[str, int]:
 
 
 def position(text: str, index: int) -> tuple[int, int]:
-    """Line and column, from 1, of a character of the text."""
+    """Return line and column, from 1, of a character of the text."""
     return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)

@@ -1,10 +1,8 @@
-"""Writing: the layout of fast-lib, from plain trees and from structs.
+"""Writes YAML in the layout of the C++ fast-lib, from plain trees and from structs.
 
-See docs/reference/protocol.md, "Text".
-
-`write_tree` writes any plain tree and is what the layout is defined by. For structs, a function is
-compiled for each struct and indentation that gives the same text without the tree;
-`tests/codec/test_readers_agree.py` holds the two together.
+`write_tree` writes any plain tree, and defines the layout. `write_block` returns the same text for
+a struct without building a tree: it compiles a function for each struct and indentation.
+`tests/codec/test_readers_agree.py` compares the two. See docs/reference/protocol.md, "Text".
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +26,15 @@ _MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, qu
 
 
 def write_tree(tree: Any, *, literal: bool = False) -> str:
-    """A document of a plain tree, in block style; nested lists in flow style.
+    """Return a document of a plain tree in block style, with nested lists in flow style.
 
-    With `literal`, several lines of text are a literal block where one reads back exactly.
+    With `literal`, texts of several lines are literal blocks, if every reader reads them exactly.
     """
     return f"---\n{_lines(tree, '', literal)}---"
 
 
 def write_flow(tree: Any) -> str:
-    """A plain tree on one line."""
+    """Return a plain tree on one line, in flow style."""
     if isinstance(tree, dict):
         pairs = (f"{_flow_key(key)}: {write_flow(item)}" for key, item in tree.items())
         return f"{{{', '.join(pairs)}}}"
@@ -61,14 +59,14 @@ def _leaf(value: Any) -> str:
 
 
 def _is_flow(tree: Any) -> bool:
-    """True for what stands on its key's line: leaves, empty lists and mappings, nested lists."""
+    """Return whether a value is on the line of its key: a leaf, an empty or a nested list, `{}`."""
     if isinstance(tree, dict):
         return not tree
     return not isinstance(tree, list) or all(isinstance(item, list) for item in tree)
 
 
 def _lines(tree: Any, pad: str, literal: bool) -> str:
-    """The lines of a tree, each indented by `pad`."""
+    """Return the lines of a tree, each indented by `pad`."""
     if isinstance(tree, dict) and tree:
         return "".join([_pair(key, item, pad, literal) for key, item in tree.items()])
     if _is_flow(tree):
@@ -84,7 +82,7 @@ def _lines(tree: Any, pad: str, literal: bool) -> str:
 
 
 def _pair(key: str, item: Any, pad: str, literal: bool = False) -> str:
-    """The lines of a key and its value."""
+    """Return the lines of a key and its value."""
     head = f"{pad}{write_text(key)}:"
     if len(head) - len(pad) > _MAX_KEY:
         head = f"{pad}? {head[len(pad) : -1]}\n{pad}:"
@@ -102,7 +100,7 @@ _roots: dict[Shape, Write] = derived_cache()
 
 
 def write_block(value: Any, shape: Shape) -> str:
-    """A document of a checked value."""
+    """Return a document of a checked value in block style."""
     write = _roots.get(shape)
     if write is None:
         write = _roots[shape] = _root(shape)
@@ -124,7 +122,7 @@ def _root(shape: Shape) -> Write:
 
 
 def _envelope(envelope: Envelope) -> Write:
-    """Containers: a function for each title."""
+    """Return the writer of containers. It compiles one function for each title."""
     title_of = envelope.title
     own = Record(envelope.cls, envelope.fields)
     written: dict[str, tuple[Variant, Write]] = {}
@@ -176,7 +174,7 @@ _records: dict[tuple[Record, str, bool], Write] = derived_cache()
 
 
 def _record(record: Record, pad: str, *, item: bool = False) -> Write:
-    """A function that gives the lines of a struct, the first as a list's item if `item`."""
+    """Return a function for the lines of a struct; with `item`, the first line has a dash."""
     key = (record, pad, item)
     write = _records.get(key)
     if write is None:
@@ -185,6 +183,20 @@ def _record(record: Record, pad: str, *, item: bool = False) -> Write:
 
 
 def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
+    """Return a compiled function for the lines of a struct.
+
+    For a struct with a required text and an optional integer, the source is about this::
+
+        def write(o):
+            s = ''
+            v = o.name
+            s += f'name: {text(v)}\\n'
+            v = o.count
+            if v is not None: s += f'count: {v}\\n'
+            return s
+
+    It consists of names and literals of the declaration only.
+    """
     names: dict[str, Any] = {"RESERVED": RESERVED}
     lines = ["def write(o):", "    s = ''"]
     if record.title is not None:
@@ -213,7 +225,7 @@ def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
 
 
 def _extended(pad: str, extensions: Sequence[Any]) -> str:
-    """The lines of a struct's extensions."""
+    """Return the lines of a struct's extensions."""
     lines = []
     for extension in extensions:
         shape = shape_of(type(extension))
@@ -223,7 +235,10 @@ def _extended(pad: str, extensions: Sequence[Any]) -> str:
 
 
 def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str:
-    """An expression for the lines of a field whose value is `v`; puts what it needs into names."""
+    """Return a source expression for the lines of a field whose value is `v`.
+
+    Adds the objects that the expression uses to `names`.
+    """
     shape = field.shape
     head = f"{pad}{write_text(field.key)}:"
     f_head = head.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}").replace("'", "\\'")
@@ -252,7 +267,7 @@ def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str
 
 
 def _value(shape: Shape, key: str, head: str, pad: str) -> Write:
-    """A function for the lines of a key and a value that is no simple scalar."""
+    """Return a function for the lines of a key and a value that is not a simple scalar."""
     below = pad + _STEP
     if isinstance(shape, Record):
         lines = _record(shape, below)
@@ -279,7 +294,7 @@ def _value(shape: Shape, key: str, head: str, pad: str) -> Write:
 
 
 def _item(shape: Shape, pad: str) -> Write | None:
-    """A function for the lines of a list's item whose dash stands at `pad`."""
+    """Return a function for the lines of a list item whose dash is indented by `pad`."""
     if isinstance(shape, Record):
         return _record(shape, pad + _STEP, item=True)
     if isinstance(shape, Converted) and isinstance(shape.wire, Record):

@@ -42,7 +42,7 @@ def places(text, type=None):
 # --- the tree of errors -------------------------------------------------------------------------
 
 
-def test_the_tree():
+def test_error_classes_form_one_tree():
     for error in (ParseError, ValidationError, LimitError):
         assert error.__bases__ == (MessageError,)
     assert MessageError.__bases__ == (FastlibError, ValueError)
@@ -65,7 +65,7 @@ def test_the_tree():
         (LimitError, lambda: fastlib.load("[" * 100)),
     ],
 )
-def test_every_failure_has_its_error(error, read):
+def test_each_failure_raises_its_error_class(error, read):
     with pytest.raises(FastlibError) as caught:
         read()
     assert type(caught.value) is error
@@ -76,7 +76,7 @@ def test_every_failure_has_its_error(error, read):
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-def test_facts_are_attributes():
+def test_error_has_facts_as_attributes():
     with pytest.raises(ValidationError) as caught:
         MigrateParameter.from_yaml("retry_counter: 1\nmigration-type:   lve\n")
     error = caught.value
@@ -97,7 +97,7 @@ def test_facts_are_attributes():
     )
 
 
-def test_an_error_without_a_text_has_no_place():
+def test_error_has_no_position_without_text():
     with pytest.raises(ValidationError) as caught:
         Start.load({"vm-name": "a", "vcpus": -1, "vcpu-map": [[0, "x"]]})
     assert (caught.value.line, caught.value.column) == (None, None)
@@ -112,7 +112,7 @@ def test_an_error_without_a_text_has_no_place():
     )
 
 
-def test_one_problem_is_one_line():
+def test_str_of_one_problem_is_one_line():
     with pytest.raises(ValidationError) as caught:
         Migrate.from_yaml("vm-name: a\ndestination: b\nparameter:\n  migration-type: lve\n")
     assert str(caught.value) == (
@@ -121,7 +121,7 @@ def test_one_problem_is_one_line():
     )
 
 
-def test_several_problems_are_a_line_each():
+def test_str_of_several_problems_has_one_line_each():
     text = "vm-name: [a]\nforce: maybe\nundefine: 1\n"
     with pytest.raises(ValidationError) as caught:
         Stop.from_yaml(text)
@@ -133,7 +133,7 @@ def test_several_problems_are_a_line_each():
     )
 
 
-def test_an_error_survives_pickling():
+def test_error_can_be_pickled():
     # As when a message is read in another process.
     with pytest.raises(ValidationError) as caught:
         Stop.from_yaml("force: maybe")
@@ -146,7 +146,7 @@ def test_an_error_survives_pickling():
     )
 
 
-def test_paths():
+def test_render_path_joins_keys_and_indices():
     assert render_path(()) == ""
     assert render_path(("a",)) == "a"
     assert render_path(("parameter", "swap-with", "vcpu-map", 0, 1)) == (
@@ -177,7 +177,7 @@ def test_paths():
         ('task: quit\nid: "\\q"', (2, 6), "escape"),
     ],
 )
-def test_syntax_errors_tell_the_place(text, place, words):
+def test_syntax_error_has_line_and_column(text, place, words):
     [problem] = problems(text)
     assert problem.code == "syntax"
     assert (problem.line, problem.column) == place
@@ -197,14 +197,14 @@ def test_syntax_errors_tell_the_place(text, place, words):
         ('task: quit\nid: "7\nhost: a\n\n', 2),
     ],
 )
-def test_what_is_never_closed_is_told_with_its_beginning(text, begun):
+def test_unclosed_bracket_is_reported_at_its_start(text, begun):
     [problem] = problems(text)
     assert problem.code == "syntax"
     assert f"line {begun}" in problem.message or problem.line == begun
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: {b: c", 'task: "quit', "a:\n  - 'b", "a: [1,\n2"])
-def test_the_place_of_an_error_is_within_the_text(text):
+def test_position_of_error_is_within_the_text(text):
     [problem] = problems(text)
     assert 1 <= problem.line <= text.count("\n") + 1
     line = text.split("\n")[problem.line - 1]
@@ -212,7 +212,7 @@ def test_the_place_of_an_error_is_within_the_text(text):
 
 
 @pytest.mark.parametrize("text", ['task: "quit', "task: quit\nid: 'x\n", 'id: "\nx: y'])
-def test_a_quote_that_is_never_closed_is_called_that(text):
+def test_unclosed_quote_is_reported_at_its_start(text):
     [problem] = problems(text)
     assert "quote" in problem.message
     assert "stream" not in problem.message  # PyYAML's word for a text
@@ -231,7 +231,7 @@ def test_a_quote_that_is_never_closed_is_called_that(text):
         (b"\xef\xbb\xbftask: quit\nid: \xff", (2, 5), "not UTF-8"),
     ],
 )
-def test_texts_that_are_no_text(text, place, words):
+def test_parse_error_is_raised_for_bytes_that_are_not_text(text, place, words):
     [problem] = problems(text)
     assert problem.code == "encoding"
     assert words in problem.message
@@ -240,13 +240,13 @@ def test_texts_that_are_no_text(text, place, words):
         fastlib.load(text)
 
 
-def test_columns_are_counted_in_characters():
+def test_column_counts_characters():
     [problem] = problems("{task: stop vm, id: 日本𝒳é, list: x}")
     assert (problem.path, problem.line, problem.column) == ("list", 1, 33)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lines_are_counted_by_their_ends(end):
+def test_line_counts_line_ends(end):
     text = end.join(["task: stop vm", "", "# comment", "list:", "  - vm-name: a", "    force: x"])
     assert places(text) == [(6, 12, "value", "list[0].force")]
     # What only Unicode calls a line's end is a character of the text.
@@ -254,12 +254,12 @@ def test_lines_are_counted_by_their_ends(end):
     assert places(text) == [(3, 7, "type", "host")]
 
 
-def test_a_byte_order_mark_is_no_column():
+def test_column_ignores_byte_order_mark():
     assert places("\ufefftask: no") == places("task: no") == [(1, 7, "value", "task")]
     assert places("\ufefftask: no".encode("utf-16-le")) == [(1, 7, "value", "task")]
 
 
-def test_aliases():
+def test_alias_without_anchor_is_reported():
     [problem] = problems("task: quit\nid: *name")
     assert (problem.code, problem.line, problem.column) == ("alias", 2, 5)
     assert "&name" in problem.message
@@ -291,7 +291,7 @@ def test_aliases():
         (Suspend, "vm-name: a\n'': b", "", None),
     ],
 )
-def test_unknown_keys(type, text, key, suggestion):
+def test_unknown_key_is_reported_with_nearest_known_key(type, text, key, suggestion):
     [problem] = problems(text, type)
     assert (problem.severity, problem.code) == ("warning", "unknown-key")
     assert (problem.path, problem.got) == (key, key)
@@ -301,7 +301,7 @@ def test_unknown_keys(type, text, key, suggestion):
     assert ("did you mean" in str(problem)) == (suggestion is not None)
 
 
-def test_a_suggestion_is_a_key_of_that_place():
+def test_suggestion_is_a_key_of_the_same_mapping():
     text = (
         "task: migrate vm\nvm-name: a\ndestination: b\nparameter:\n  destnation: c\n  vcpu-mpa: []"
     )
@@ -337,7 +337,7 @@ def test_a_suggestion_is_a_key_of_that_place():
         (InitAgent, "task: init agent\nKPI: {repeat: 1}", (2, 6, "KPI.categories")),
     ],
 )  # fmt: skip
-def test_missing_keys(type, text, place):
+def test_missing_key_is_reported(type, text, place):
     [problem] = problems(text, type)
     assert (problem.severity, problem.code) == ("error", "missing")
     assert (problem.line, problem.column, problem.path) == place
@@ -345,7 +345,7 @@ def test_missing_keys(type, text, place):
     assert problem.expected
 
 
-def test_a_missing_key_names_what_was_probably_meant():
+def test_missing_key_names_similar_unknown_key():
     by_code = {problem.code: problem for problem in problems("vm-nmae: a\ndriver: b", Suspend)}
     assert set(by_code) == {"missing", "unknown-key"}
     assert "'vm-nmae'" in by_code["missing"].message
@@ -372,7 +372,7 @@ def test_a_missing_key_names_what_was_probably_meant():
         (Kpis, "repeat: 1\ncategories: {a: b, c: d, a: b}", (2, 26, "categories.a")),
     ],
 )  # fmt: skip
-def test_duplicate_keys(type, text, place):
+def test_duplicate_key_is_reported(type, text, place):
     [problem] = [problem for problem in problems(text, type) if problem.severity == "error"]
     assert problem.code == "duplicate-key"
     assert (problem.line, problem.column, problem.path) == place
@@ -384,7 +384,7 @@ def test_duplicate_keys(type, text, place):
     ("text", "got"),
     [("[a]: b\nvm-name: c", "a list"), ("{a: b}: c\nvm-name: d", "a mapping")],
 )
-def test_a_key_is_text(text, got):
+def test_key_must_be_text(text, got):
     [problem] = problems(text, Suspend)
     assert (problem.code, problem.line, problem.column) == ("key", 1, 1)
     assert problem.message == f"a key must be text; got {got}"
@@ -424,14 +424,14 @@ def test_a_key_is_text(text, got):
         (Ack, "a", ("value", "a mapping", "'a'", None)),
     ],
 )  # fmt: skip
-def test_values(type, text, problem):
+def test_invalid_value_is_reported_with_what_was_expected(type, text, problem):
     [found] = problems(text, type)
     assert (found.code, found.expected, found.got, found.suggestion) == problem
     assert found.message == f"expected {found.expected}; got {found.got}"
     assert found.severity == "error"
 
 
-def test_a_long_value_is_shortened():
+def test_long_value_is_shortened_in_message():
     [problem] = problems(f"vm-name: a\nforce: {'x' * 5000}", Stop)
     assert problem.got == f"'{'x' * 40}'… (5000 characters)"
     assert len(str(problem)) < 200
@@ -439,7 +439,7 @@ def test_a_long_value_is_shortened():
     assert problem.suggestion is None
 
 
-def test_everything_at_once_in_the_order_of_the_text():
+def test_all_problems_are_reported_in_order_of_the_text():
     text = """\
 task: start vm
 vm-configurations:
@@ -477,7 +477,7 @@ tsk: x
     assert str(caught.value).startswith("message: 10 problems\n  line ")
 
 
-def test_the_problems_of_an_error_are_in_the_order_of_the_text_too():
+def test_problems_of_error_are_in_order_of_the_text():
     text = "driver: [a]\nforce: maybe\nundefine: perhaps\n"
     with pytest.raises(ValidationError) as caught:
         Stop.from_yaml(text)
@@ -502,7 +502,7 @@ def test_the_problems_of_an_error_are_in_the_order_of_the_text_too():
         ("zzz", None),
     ],
 )
-def test_an_unknown_title_has_a_nearest_one(title, nearest):
+def test_unknown_title_is_reported_with_nearest_title(title, nearest):
     [problem] = problems(f"id: 7\ntask: {title}")
     assert (problem.path, problem.line, problem.column) == ("task", 2, 7)
     assert problem.suggestion == nearest
@@ -514,14 +514,14 @@ def test_an_unknown_title_has_a_nearest_one(title, nearest):
 
 
 @pytest.mark.parametrize("title", ["[start vm]", "{start: vm}", "~", ""])
-def test_a_title_is_text(title):
+def test_title_must_be_text(title):
     [problem] = problems(f"task: {title}")
     assert (problem.severity, problem.path, problem.line) == ("error", "task", 1)
     [problem] = problems(f"task: {title}", TaskContainer)
     assert (problem.severity, problem.path, problem.line) == ("error", "task", 1)
 
 
-def test_in_a_container_only_a_task_is_a_title():
+def test_title_of_other_message_is_refused_in_container():
     [problem] = problems("task: init", TaskContainer)
     assert (problem.path, problem.got) == ("task", "'init'")
     assert "start vm" in problem.expected
@@ -538,7 +538,7 @@ def test_in_a_container_only_a_task_is_a_title():
         ("{}", None),
     ],
 )
-def test_without_a_title_nobody_knows_what_it_is(text, near):
+def test_load_needs_a_title(text, near):
     [problem] = problems(text)
     assert (problem.code, problem.line, problem.column) == ("no-title", 1, 1)
     assert "'task'" in problem.message
@@ -551,13 +551,13 @@ def test_without_a_title_nobody_knows_what_it_is(text, near):
 @pytest.mark.parametrize(
     ("text", "got"), [("quit", "'quit'"), ("[]", "an empty list"), ("- task: quit", "a list")]
 )
-def test_a_root_that_is_no_mapping(text, got):
+def test_root_must_be_a_mapping(text, got):
     [problem] = problems(text)
     assert problem.got == got
     assert problem.expected == "a mapping with the key 'task' or 'result'"
 
 
-def test_a_title_of_another_message():
+def test_title_of_other_message_is_refused():
     [problem] = problems("task: quit\nhostname: a", fastlib.message.agent.Init)
     assert (problem.path, problem.expected, problem.got) == ("task", "'init'", "'quit'")
 
@@ -565,7 +565,7 @@ def test_a_title_of_another_message():
 # --- reports ------------------------------------------------------------------------------------
 
 
-def test_a_report():
+def test_report_has_errors_and_warnings():
     report = fastlib.validate("task: stop vm\nlist:\n  - vm-name: a\n    froce: yes\n")
     assert report.ok
     assert report.message == TaskContainer(tasks=[Stop(vm_name="a")])
@@ -579,7 +579,7 @@ def test_a_report():
     assert repr(report) == "<Report: errors: 1, warnings: 1>"
 
 
-def test_a_report_sorts_its_problems():
+def test_report_sorts_its_problems():
     problems = [
         Problem(message="c", code="x", line=2, column=1),
         Problem(message="b", code="x", line=1, column=9),
@@ -588,7 +588,7 @@ def test_a_report_sorts_its_problems():
     assert [problem.message for problem in Report(None, problems).problems] == ["a", "b", "c"]
 
 
-def test_a_report_and_a_load_agree():
+def test_validate_agrees_with_load():
     for text in ("task: quit", "task: no", "a: [", "x: y", "task: stop vm\nlist: 1", ""):
         report = fastlib.validate(text)
         if report.ok:
@@ -633,7 +633,7 @@ def test_validate_never_raises(text):
             assert all(str(problem) for problem in report.problems)
 
 
-def test_an_empty_text_is_no_message():
+def test_empty_text_is_reported_as_no_message():
     for text in ("", "\n", "# only a comment\n", b"", "---\n", "---\n---\n"):
         report = fastlib.validate(text)
         assert not report.ok
@@ -641,7 +641,7 @@ def test_an_empty_text_is_no_message():
         assert report.problems[0].line is not None
 
 
-def test_an_empty_text_is_a_message_where_nothing_is_required():
+def test_empty_text_is_read_if_no_key_is_required():
     for text in ("", "---\n\n---", "# only a comment\n", b""):
         assert fastlib.validate(text, Ack).message == Ack.from_yaml(text) == Ack()
 
@@ -649,7 +649,7 @@ def test_an_empty_text_is_a_message_where_nothing_is_required():
 # --- several documents --------------------------------------------------------------------------
 
 
-def test_a_report_for_each_document():
+def test_validate_all_reports_each_document():
     text = """\
 ---
 task: quit
@@ -669,37 +669,37 @@ list:
     assert [(p.line, p.column, p.path) for p in third.problems] == [(10, 13, "list[0].status")]
 
 
-def test_only_the_first_document_counts_on_the_wire():
+def test_load_reads_only_the_first_document():
     text = "---\ntask: quit\n---\ntask: qiut\n"
     assert fastlib.load(text) == TaskContainer.from_yaml("task: quit")
     assert fastlib.validate(text).ok
     assert [report.ok for report in fastlib.validate_all(text)] == [True, False]
 
 
-def test_what_follows_a_peers_closing_line_is_no_document():
+def test_empty_document_after_closing_line_is_not_reported():
     assert len(fastlib.validate_all("---\ntask: quit\n---")) == 1
     assert len(fastlib.validate_all("---\ntask: quit\n---\n---\ntask: quit\n---\n")) == 2
     assert len(fastlib.validate_all("task: quit\n...\n")) == 1
 
 
-def test_documents_before_a_syntax_error_are_reported():
+def test_documents_before_syntax_error_are_reported():
     first, second = fastlib.validate_all("task: quit\n---\ntask: [\n")
     assert first.ok
     assert [problem.code for problem in second.problems] == ["syntax"]
 
 
-def test_anchors_end_with_their_document():
+def test_anchor_is_unknown_in_next_document():
     first, second = fastlib.validate_all("task: quit\nid: &a x\n---\ntask: quit\nid: *a\n")
     assert first.ok
     assert [(p.code, p.line) for p in second.problems] == [("alias", 5)]
 
 
-def test_all_documents_of_one_type():
+def test_validate_all_reads_all_documents_as_given_type():
     reports = fastlib.validate_all("vm-name: a\n---\nvm: b\n", Suspend)
     assert [report.message for report in reports] == [Suspend(vm_name="a"), None]
 
 
-def test_a_text_with_any_number_of_problems_tells_the_first_thousand():
+def test_at_most_a_thousand_problems_are_reported():
     many = "".join(f"  - vm-name: {{}}\n    k{i}: x\n" for i in range(3000))
     report = fastlib.validate(f"task: suspend vm\nlist:\n{many}")
     assert len(report.errors) == len(report.warnings) == 1000

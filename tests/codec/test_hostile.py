@@ -32,19 +32,19 @@ READERS = st.sampled_from([cls for cls in MESSAGES if issubclass(cls, Message)])
 @example(Suspend, b"\xef\xbb\xbf\xef\xbb\xbf")
 @examples(200, 200_000)
 @given(READERS, st.binary(max_size=200))
-def test_any_bytes(cls, data):
+def test_reading_any_bytes_ends_in_message_or_error(cls, data):
     read(cls, data)
 
 
 @examples(150, 200_000)
 @given(READERS, st.text(st.characters(), max_size=100))
-def test_any_text(cls, text):
+def test_reading_any_text_ends_in_message_or_error(cls, text):
     read(cls, text)
 
 
 @examples(150, 200_000)
 @given(READERS, st.text(st.sampled_from(" \n\t-:?[]{},'\"#&*!|>%@`\\~ab0"), max_size=60))
-def test_any_text_of_indicators(cls, text):
+def test_reading_any_indicators_ends_in_message_or_error(cls, text):
     read(cls, text)
 
 
@@ -75,7 +75,7 @@ def damaged(draw):
 
 @examples(150, 100_000)
 @given(damaged())
-def test_damaged_messages(case):
+def test_reading_damaged_message_ends_in_message_or_error(case):
     read(*case)
 
 
@@ -106,7 +106,7 @@ _TREES = st.recursive(
 
 @examples(150, 100_000)
 @given(READERS, _TREES)
-def test_any_tree(cls, tree):
+def test_loading_any_tree_ends_in_message_or_error(cls, tree):
     with contextlib.suppress(FastlibError):
         message = cls.load(tree)
         assert cls.load(message.emit()) == message
@@ -193,5 +193,5 @@ def grows(action, first, more):
     ],
     ids=["block", "flow", "written", "tree", "indents", "unknown titles"],
 )
-def test_nothing_stays_of_what_was_read(action):
+def test_memory_does_not_grow_with_texts_read(action):
     assert grows(action, 1_100, 400) < 40_000

@@ -1,4 +1,4 @@
-"""Two roads, one answer: the fast roads in and out against the exact ones that define them."""
+"""The fast reader agrees with the exact reader, the compiled writer with the writer of trees."""
 
 import re
 from random import Random
@@ -30,19 +30,19 @@ from tests.support.texts import crossed, mutated, pyyaml_default, ruamel_default
 every_message = pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
 
 
-# --- out ------------------------------------------------------------------------------------------
+# --- writers --------------------------------------------------------------------------------------
 
 
 @every_message
 @examples(8, 5_000)
 @given(st.data())
-def test_what_is_compiled_writes_what_the_tree_does(cls, data):
+def test_compiled_writer_agrees_with_write_tree(cls, data):
     message = data.draw(from_message(cls))
     if cls is not PscomRequest:  # a bare word
         assert message.to_yaml() == write_tree(message.emit())
 
 
-# --- in -------------------------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------------------
 
 # Containers and what stands in them have most of the forms, so they are most of the examples.
 TYPES = MESSAGES + 3 * [
@@ -51,7 +51,7 @@ TYPES = MESSAGES + 3 * [
 
 
 def difference(cls, text):
-    """Where the fast road answers and the exact road does not say the same, without a problem."""
+    """Return how the exact reader differs from the fast one, or None. It must report no problem."""
     shape = shape_of(cls)
     fast = read_fast(shape, text, DEFAULT_LIMITS)
     if fast is UNSUPPORTED:
@@ -62,13 +62,13 @@ def difference(cls, text):
         return f"fast {fast!r}, exact refuses: {error}"
     if fast != exact or repr(fast) != repr(exact):
         return f"fast {fast!r}, exact {exact!r}"
-    # A strange title of results is no reason to decline; only `validate` speaks of it.
+    # The fast reader supports unknown titles of results; only `validate` warns of them.
     problems = [p for p in fastlib.validate(text, cls).problems if p.code != "unknown-title"]
     return f"fast {fast!r}, but there are problems: {problems}" if problems else None
 
 
 def title_difference(cls, text):
-    """Where `load`, which takes the fast road by the title, and `validate` do not say the same."""
+    """Return how `load`, which uses the fast reader, differs from `validate`, or None."""
     report = fastlib.validate(text)
     try:
         loaded = fastlib.load(text)
@@ -115,7 +115,7 @@ def texts(one, other, seed):
 
 @examples(150, 100_000)
 @given(cases())
-def test_where_the_fast_road_answers_the_exact_road_says_the_same(case):
+def test_fast_reader_agrees_with_exact_reader(case):
     cls, *rest = case
     for text in texts(*rest):
         assert_alike(cls, text.removeprefix("\ufeff"), difference)
@@ -123,7 +123,7 @@ def test_where_the_fast_road_answers_the_exact_road_says_the_same(case):
 
 @examples(60, 30_000)
 @given(cases())
-def test_a_title_is_read_alike_on_both_roads(case):
+def test_load_by_title_agrees_with_validate(case):
     cls, *rest = case
     for text in texts(*rest):
         assert_alike(cls, text, title_difference)
@@ -131,7 +131,7 @@ def test_a_title_is_read_alike_on_both_roads(case):
 
 @examples(6, 10_000)
 @given(st.integers(0, 2**64))
-def test_scribbles_are_read_alike_on_both_roads(seed):
+def test_readers_agree_on_random_lines(seed):
     rng = Random(seed)
     for _ in range(100):
         cls, text = scribbled(rng)
@@ -140,7 +140,7 @@ def test_scribbles_are_read_alike_on_both_roads(seed):
             assert_alike(cls, text, title_difference)
 
 
-# What the two roads, or `load` and `validate`, once said differently.
+# Texts for which the two readers, or `load` and `validate`, once differed.
 ONCE_DIFFERENT = [
     (fastlib.Migrate, "vm-name: a\ndestination: b\nparameter:: \n  retry_counter: 1\n"),
     (fastlib.Repin, "vm-name: a\nvcpu-map:: [[0]]\n"),
@@ -161,7 +161,7 @@ ONCE_DIFFERENT = [
 
 
 @pytest.mark.parametrize(("cls", "text"), ONCE_DIFFERENT)
-def test_what_was_once_read_differently(cls, text):
+def test_readers_agree_on_earlier_differences(cls, text):
     for differ in (difference, title_difference):
         assert differ(cls, text) is None, text
 
@@ -182,7 +182,7 @@ def limits(draw, size):
 
 @examples(100, 30_000)
 @given(st.data())
-def test_the_fast_road_takes_nothing_that_goes_over_a_limit(data):
+def test_fast_reader_respects_limits(data):
     cls, one, _, seed = data.draw(cases())
     text = written(one, Random(seed)).removeprefix("\ufeff")
     tight = data.draw(limits(len(text)))
@@ -195,7 +195,7 @@ def test_the_fast_road_takes_nothing_that_goes_over_a_limit(data):
     assert read_exact(shape, text, what=cls.__name__, limits=tight) == value
 
 
-# --- what the fast road is for --------------------------------------------------------------------
+# --- which texts are supported --------------------------------------------------------------------
 
 
 def is_read_fast(cls, text):
@@ -203,8 +203,8 @@ def is_read_fast(cls, text):
     return read_fast(shape_of(cls), decoded, DEFAULT_LIMITS) is not UNSUPPORTED
 
 
-def has_a_fast_road(cls):
-    """A bare word, an empty document and a tree of anything have none, and need none."""
+def is_supported(cls):
+    """Whether the fast reader supports a type: not bare words, empty documents and free trees."""
     shape = shape_of(cls)
     if isinstance(shape, Converted):
         shape = shape.wire
@@ -214,7 +214,7 @@ def has_a_fast_road(cls):
 
 
 def holds_a_tree(shape):
-    """Whether anything may stand somewhere in a shape."""
+    """Whether a shape has a free tree in it."""
     if isinstance(shape, Record):
         return any(holds_a_tree(field.shape) for field in shape.fields)
     below = [getattr(shape, name, None) for name in ("item", "value", "wire")]
@@ -222,15 +222,15 @@ def holds_a_tree(shape):
 
 
 ORDINARY = NAMES.map("vm-{}".format)
-TYPES_WITH_A_FAST_ROAD = [cls for cls in MESSAGES if has_a_fast_road(cls)]
+SUPPORTED_TYPES = [cls for cls in MESSAGES if is_supported(cls)]
 
 
 def share(texts):
-    """The share of some types' texts, those without any problem, that the fast road takes."""
+    """Return the share of texts without problems that the fast reader supports."""
     taken = [
         is_read_fast(cls, text)
         for cls, text in texts
-        if has_a_fast_road(cls) and not fastlib.validate(text, cls).problems
+        if is_supported(cls) and not fastlib.validate(text, cls).problems
     ]
     assert len(taken) > 4
     return sum(taken) / len(taken)
@@ -241,18 +241,15 @@ def produced(write, texts, count):
     found = []
 
     @settings(max_examples=count)
-    @given(
-        st.sampled_from(TYPES_WITH_A_FAST_ROAD).flatmap(lambda cls: from_message(cls, texts=texts))
-    )
+    @given(st.sampled_from(SUPPORTED_TYPES).flatmap(lambda cls: from_message(cls, texts=texts)))
     def collect(message):
         text = write(message)
         members = map(type, getattr(message, "results", ()))
-        # An empty mapping is as good as nothing. Options that other tests add to tasks take the
-        # exact road.
+        # The fast reader supports neither empty mappings nor options that other tests add to tasks.
         added = any(
             getattr(each, "extensions", ()) for each in (message, *getattr(message, "tasks", ()))
         )
-        if "{}" not in text and not added and all(map(has_a_fast_road, members)):
+        if "{}" not in text and not added and all(map(is_supported, members)):
             found.append((type(message), text))
 
     collect()
@@ -275,14 +272,14 @@ def of_libraries(pattern):
     return [(row.cls, row.text) for row in rows() if row.ok and re.match(pattern, row.why)]
 
 
-def test_the_fast_road_reads_what_is_written_here():
+def test_fast_reader_supports_what_fastlib_writes():
     assert share(produced(lambda message: message.to_yaml(), ORDINARY, 60)) == 1
     assert share(produced(lambda message: message.to_yaml(style="literal"), ORDINARY, 60)) == 1
     assert share(produced(lambda message: message.to_yaml(), TEXTS, 60)) >= 0.9  # odd keys
 
 
 @pytest.mark.parametrize("write", [pyyaml_default, ruamel_default])
-def test_the_fast_road_reads_what_python_libraries_write(write):
+def test_fast_reader_supports_what_python_libraries_write(write):
     assert share(produced(lambda message: write(message, Random(0)), ORDINARY, 40)) >= 0.95
     assert share(produced(lambda message: write(message, Random(0)), TEXTS, 40)) >= 0.8
 
@@ -293,17 +290,17 @@ def test_the_fast_road_reads_what_python_libraries_write(write):
         pytest.param(of_peers("gen-|bench|reload|emit-reload"), 0.96, id="cpp"),
         pytest.param(of_peers("style-"), 0.95, id="cpp-echoes"),
         pytest.param(of_libraries("style-ruamel"), 0.95, id="ruamel.yaml"),
-        # The others with flow mappings, tags, folded blocks and comments are not for this road.
+        # The others have flow mappings, tags, folded blocks and comments.
         pytest.param(of_libraries("style-(js|npm)"), 0.6, id="js-yaml"),
         pytest.param(of_libraries("style-pyyaml-(?!flow|canonical|version)"), 0.55, id="PyYAML"),
         pytest.param(of_libraries("style-own"), 0.7, id="by-hand"),
     ],
 )
-def test_the_fast_road_reads_what_peers_write(found, least):
+def test_fast_reader_supports_what_peers_write(found, least):
     assert share(found) >= least
 
 
-# --- the exact road without PyYAML's C extension --------------------------------------------------
+# --- the exact reader without PyYAML's C extension ------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +321,7 @@ def outcome(cls, text):
 @every_message
 @examples(2, 500)
 @given(st.data())
-def test_own_texts_are_read_by_the_python_parser(cls, data):
+def test_python_parser_reads_what_fastlib_writes(cls, data):
     message = data.draw(from_message(cls))
     for style in ("block", "literal", "flow"):
         text = message.to_yaml(style=style)
@@ -333,7 +330,7 @@ def test_own_texts_are_read_by_the_python_parser(cls, data):
 
 @examples(30, 20_000)
 @given(cases())
-def test_both_parsers_read_alike(case):
+def test_python_parser_agrees_with_c_parser(case):
     cls, one, _, seed = case
     text = written(one, Random(seed)).removeprefix("\ufeff")
     by_c = outcome(cls, text)

@@ -48,7 +48,7 @@ def test_unknown_keys_are_ignored_by_default():
     ],
     ids=["from_yaml", "load", "fastlib.load"],
 )  # fmt: skip
-def test_unknown_keys_warn(read):
+def test_unknown_key_warns_if_asked_for(read):
     with pytest.warns(UnknownKeyWarning, match="vm-nmae: unknown key.*'vm-name'") as caught:
         message = read()
     assert message in (Suspend(vm_name="a"), TaskContainer(tasks=[Suspend(vm_name="a")]))
@@ -66,7 +66,7 @@ def test_unknown_keys_warn(read):
                                    unknown="error"), "parameter.vm-nmae", 4),
     ],
 )  # fmt: skip
-def test_unknown_keys_are_an_error_if_asked_for(read, path, line):
+def test_unknown_key_is_an_error_if_asked_for(read, path, line):
     with pytest.raises(ValidationError) as caught:
         read()
     [problem] = caught.value.problems
@@ -74,7 +74,7 @@ def test_unknown_keys_are_an_error_if_asked_for(read, path, line):
     assert (problem.path, problem.line) == (path, line)
 
 
-def test_a_merge_key_is_an_unknown_key():
+def test_merge_key_is_an_unknown_key():
     text = "task: stop vm\nlist:\n  - &a {vm-name: a, force: yes}\n  - {<<: *a, vm-name: b}\n"
     assert TaskContainer.from_yaml(text).tasks[1] == Stop(vm_name="b")
     assert found(text) == [("warning", "unknown-key", "list[1].<<")]
@@ -92,7 +92,7 @@ LIMITED = "task: stop vm\nlist:\n  - vm-name: abcdefgh\n  - vm-name: b\n"
         (Limits(max_scalar=7), "limit-scalar"),
     ],
 )
-def test_limits(limits, code):
+def test_limit_error_is_raised_over_a_limit(limits, code):
     for read in (TaskContainer.from_yaml, fastlib.load):
         for text in (LIMITED, LIMITED.encode()):
             with pytest.raises(LimitError) as caught:
@@ -103,7 +103,7 @@ def test_limits(limits, code):
             assert [p.code for p in fastlib.validate(text, limits=limits).problems] == [code]
 
 
-def test_limits_that_are_not_given():
+def test_default_limits_apply_if_none_are_given():
     limits = Limits()
     assert (limits.max_bytes, limits.max_depth) == (16 * 1024 * 1024, 64)
     text = "vm-name: a\nx: " + "[" * 63 + "]" * 63
@@ -112,13 +112,13 @@ def test_limits_that_are_not_given():
         Suspend.from_yaml("vm-name: a\nx: " + "[" * 64 + "]" * 64)
 
 
-def test_limits_that_are_just_met():
+def test_text_exactly_at_a_limit_is_read():
     limits = Limits(max_bytes=len(LIMITED), max_depth=3, max_nodes=11, max_scalar=8)
     assert len(TaskContainer.from_yaml(LIMITED, limits=limits).tasks) == 2
     assert fastlib.validate(LIMITED, limits=limits).ok
 
 
-def test_limits_of_a_tree():
+def test_limit_error_is_raised_for_a_tree():
     tree = TaskContainer.from_yaml(LIMITED).emit()
     for limits, code in ((Limits(max_depth=2), "limit-depth"), (Limits(max_nodes=6),
                                                                 "limit-nodes")):  # fmt: skip
@@ -133,7 +133,7 @@ def test_limits_of_a_tree():
     assert TaskContainer.load(tree, limits=Limits(max_depth=3, max_nodes=7, max_scalar=8)).tasks
 
 
-def test_a_tree_counts_lists_and_mappings_that_are_empty():
+def test_empty_lists_and_mappings_of_a_tree_count():
     # As a text does.
     for tree in ({"x": {"y": []}}, {"x": {"y": {}}}, {"x": {"y": ()}}):
         assert Ack.load(tree, limits=Limits(max_depth=3)) == Ack()
@@ -156,14 +156,14 @@ def cycles():
 
 
 @pytest.mark.parametrize(("tree", "path"), list(cycles()))
-def test_a_tree_that_contains_itself(tree, path):
+def test_tree_that_contains_itself_is_refused(tree, path):
     with pytest.raises(LimitError) as caught:
         Migrate.load(tree)
     [problem] = caught.value.problems
     assert (problem.code, problem.path) == ("cycle", path)
 
 
-def test_what_stands_in_a_tree_several_times_counts_each_time():
+def test_shared_part_of_a_tree_counts_each_time():
     row = [1, 2]
     shared = {"vm-name": "a", "vcpu-map": [row, row, row]}
     repin = Repin(vm_name="a", vcpu_map=[[1, 2]] * 3)
@@ -183,7 +183,7 @@ def test_what_stands_in_a_tree_several_times_counts_each_time():
         Ack.load(tree, limits=Limits(max_depth=4))
 
 
-def test_a_constructor_takes_bounded_trees():
+def test_constructor_refuses_unbounded_trees():
     doubled = ["a"]
     for _ in range(30):
         doubled = [doubled, doubled]
@@ -196,13 +196,15 @@ def test_a_constructor_takes_bounded_trees():
 
 @pytest.mark.parametrize("name", Limits.__struct_fields__)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", None, True])
-def test_limits_are_positive_integers(name, value):
-    with pytest.raises(ValueError, match=f"Limits: {name} is a positive integer, not {value!r}"):
+def test_limits_must_be_positive_integers(name, value):
+    with pytest.raises(
+        ValueError, match=f"Limits: {name} must be a positive integer, not {value!r}"
+    ):
         Limits(**{name: value})
     assert getattr(Limits(**{name: 1}), name) == 1
 
 
-def test_bytes_are_counted_as_bytes():
+def test_max_bytes_counts_bytes():
     text = "vm-name: äöü"
     size = len(text.encode())
     assert Suspend.from_yaml(text, limits=Limits(max_bytes=size)).vm_name == "äöü"
@@ -210,7 +212,7 @@ def test_bytes_are_counted_as_bytes():
         Suspend.from_yaml(text, limits=Limits(max_bytes=size - 1))
 
 
-def test_only_text_is_read():
+def test_from_yaml_refuses_other_types_than_text():
     for value in (None, 1, {"vm-name": "a"}, Path("a")):
         with pytest.raises(TypeError):
             Suspend.from_yaml(value)
@@ -219,7 +221,7 @@ def test_only_text_is_read():
     assert Suspend.from_yaml(bytearray(b"vm-name: a")) == Suspend(vm_name="a")
 
 
-def test_a_misspelt_option_is_an_error():
+def test_misspelt_option_raises_value_error():
     for call in (
         lambda: TaskContainer.from_yaml("task: quit", unknown="eror"),
         lambda: TaskContainer.load({"task": "quit"}, unknown="eror"),
@@ -231,13 +233,13 @@ def test_a_misspelt_option_is_an_error():
         fastlib.load("task: quit").to_yaml(style="json")
 
 
-def test_each_document_has_the_limits_for_itself():
+def test_limits_apply_to_each_document():
     text = "task: quit\n---\ntask: quit\nid: a\n"
     reports = fastlib.validate_all(text, limits=Limits(max_nodes=5))
     assert [report.ok for report in reports] == [True, True]
 
 
-def test_nested_deeper_than_the_parser_itself_follows():
+def test_nesting_beyond_the_limit_of_libyaml_is_a_limit_error():
     """libyaml from 0.2.6 on ends at 1000 levels, before it says anything of the first."""
     text = "vm-name: a\nx: " + "[" * 5000 + "]" * 5000
     with pytest.raises(LimitError, match="nested deeper than 64 levels") as caught:

@@ -507,7 +507,7 @@ id: migrate-1
 
 
 @pytest.mark.parametrize("name", WIRE)
-def test_the_text_of_a_message(name):
+def test_message_is_written_as_its_text(name):
     message, text = WIRE[name]
     assert message.to_yaml() == text
     assert type(message).from_yaml(text) == message
@@ -518,7 +518,7 @@ def test_the_text_of_a_message(name):
 
 
 @pytest.mark.parametrize("name", [name for name, (_, text) in WIRE.items() if "\ntask:" in text])
-def test_a_title_tells_the_type(name):
+def test_load_finds_the_type_by_its_title(name):
     message, text = WIRE[name]
     assert fastlib.load(text) == message
     assert fastlib.load(text.encode("utf-16")) == message
@@ -529,13 +529,13 @@ def test_a_title_tells_the_type(name):
 @pytest.mark.parametrize(
     "name", ["results", "migrated", "repinned", "unknown", "queried", "queried in vain"]
 )
-def test_a_result_title_tells_the_type(name):
+def test_load_finds_the_type_by_its_result_title(name):
     message, text = WIRE[name]
     assert fastlib.load(text) == message
     assert fastlib.validate(text).problems == ()
 
 
-def test_a_title_may_stand_anywhere():
+def test_title_may_follow_other_keys():
     text = "vm-name: a\ndestination: b\nid: 7\ntask: migrate vm\n"
     assert fastlib.load(text).id == "7"
     # A "task:" of a member, even before the container's own, is not a title.
@@ -545,7 +545,7 @@ def test_a_title_may_stand_anywhere():
     assert fastlib.load(text).task == "stop vm"
 
 
-def test_a_message_without_a_title_is_read_as_the_topic_tells():
+def test_message_without_title_is_read_by_the_type_of_its_topic():
     for name in ("progress", "presence", "last will", "request"):
         message, text = WIRE[name]
         [problem] = fastlib.validate(text).problems
@@ -553,7 +553,7 @@ def test_a_message_without_a_title_is_read_as_the_topic_tells():
         assert fastlib.validate(text, type(message)).message == message
 
 
-def test_styles():
+def test_styles_lay_out_the_same_message():
     start = Start(xml="<domain>\n  <name>a</name>\n</domain>\n", vcpu_map=[[0], [1]])
     body = r'"<domain>\n  <name>a</name>\n</domain>\n"'
     assert start.to_yaml() == f"---\nxml: {body}\nvcpu-map: [[0], [1]]\n---"
@@ -563,7 +563,7 @@ def test_styles():
     )
 
 
-def test_emit_is_the_tree_on_the_wire():
+def test_emit_returns_the_tree_of_the_text():
     container, _ = WIRE["migrate"]
     assert container.emit() == {
         "task": "migrate vm",
@@ -587,7 +587,7 @@ def test_emit_is_the_tree_on_the_wire():
     assert Ack().emit() == {}
 
 
-def test_a_tree_may_hold_texts_or_values():
+def test_tree_may_have_texts_or_values():
     tree = {"vm-name": "a", "vcpus": "0x10", "memory": 1024, "probe-with-ssh": "No"}
     assert Start.load(tree) == Start(vm_name="a", vcpus=16, memory=1024, probe_with_ssh=False)
     # A number is no text, though: what the caller meant by 08 is lost.

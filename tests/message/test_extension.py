@@ -297,7 +297,7 @@ def test_a_task_may_have_results_of_its_own_type(layout):
     inline = layout in ("inline", ("inline", "list"))
     members = tree if inline else {"list": [tree]}
     assert answer.emit() == {"result": "vm measured", **members, "id": "7"}
-    # By the fast road, by the exact one, and with what is wrong in it.
+    # By the fast reader, by the exact one, and with what is wrong in it.
     for text in (answer.to_yaml(), answer.to_yaml(style="flow")):
         assert type(fastlib.load(text).results[0]) is Measured
         path = "mode" if inline else "list[0].mode"

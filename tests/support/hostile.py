@@ -2,10 +2,10 @@
 
     python hostile.py PARSER NODES FAMILY:SIZE:EVERY…
 
-PARSER is `c` or `python`, the parser of PyYAML. NODES is the limit of nodes. For each FAMILY, the program reads the first of
-every EVERY texts, each grown to about SIZE characters. It prints the name of each text before it
-reads it. So the last name is the text that ended the program: no CPU time was left (SIGPROF), no
-address space was left, or the interpreter crashed.
+PARSER is `c` or `python`, the parser of PyYAML. NODES is the limit of nodes. For each FAMILY, the
+program reads the first of every EVERY texts, each grown to about SIZE characters. It prints the
+name of each text before it reads it. So the last name is the text that ended the program: no CPU
+time was left (SIGPROF), no address space was left, or the interpreter crashed.
 """
 
 import contextlib
