@@ -33,7 +33,7 @@ from fastlib.display.text import printable
 from fastlib.message import agent, application, mmbwmon, pscom
 from fastlib.message.describe import describe, find, find_field, message_types, name_of
 from fastlib.message.task import declarations
-from tests.support.shell import ENVIRONMENT, PROGRAM, run_bytes, run_on_terminal
+from tests.support.shell import ENVIRONMENT, PROGRAM, run, run_bytes, run_on_terminal
 from tests.support.strategies import examples
 
 MISSPELT = b"""\
@@ -90,12 +90,11 @@ def test_version_is_printed():
 
 
 def test_help_lists_every_command():
-    done = run_bytes("--help")
+    done = run("--help")
     assert done.returncode == 0
+    words = " ".join(done.stdout.split())  # argparse wraps differently in each version of Python
     for name, summary in COMMANDS.items():
-        # argparse puts what a long name is for on a line of its own.
-        assert re.search(rf"^    {name}(  |$)".encode(), done.stdout, re.MULTILINE)
-        assert summary.encode() in done.stdout
+        assert f" {name} {summary} " in words
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_command_imports_only_its_own_modules(file):
     assert "fastlib.cli.commands.validate" in imported
     needless = {
         "asyncio", "fastlib.cli.commands.convert", "fastlib.cli.commands.describe",
-        "fastlib.message.describe", "hypothesis", "json", "jsonschema", "libvirt", "logging",
+        "fastlib.message.describe", "hypothesis", "jsonschema", "libvirt", "logging",
         "paho", "subprocess", "unicodedata",
     }  # fmt: skip
     assert not imported & needless

@@ -53,6 +53,7 @@ class Certificates:
         self._openssl(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-days", "2", "-subj", "/CN=test authority", "-keyout", self.ca_key, "-out", self.ca),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # Python 3.13 requires it
         )
         self.broker = self._signed("broker", "subjectAltName=IP:127.0.0.1,DNS:localhost")
         self.client = self._signed("client", "extendedKeyUsage=clientAuth")
@@ -65,7 +66,8 @@ class Certificates:
             *("-subj", f"/CN={name}", "-keyout", self.key(certificate), "-out", request),
         )
         extensions = self.directory / f"{name}.ext"
-        extensions.write_text(extension)
+        # Python 3.13 requires the key of the authority.
+        extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
         self._openssl(
             *("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key),
             *("-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", certificate),
