@@ -100,4 +100,6 @@ def test_evacuation_continues_when_one_domain_ends(full):
     for name, result in results.items():
         assert_success(result)
         full.assert_runs_only_on(name, expected()[name])
-    wait_until(lambda: full.lab.running_on("vm2") == [], lambda: str(full.domain_states()))
+    wait_until(
+        lambda: full.lab.running_on("vm2") == [], lambda: str(full.domain_states()), PATIENCE
+    )

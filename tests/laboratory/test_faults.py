@@ -15,14 +15,20 @@ LONG = PATIENCE * 3
 MIB = 1 << 20
 
 
-def begin_slow_migration(fleet, guest=None, **options):
-    """Return a migration that has sent some memory and would take a quarter of a minute."""
+def submit_slow_migration(fleet, guest=None, **options):
+    """Return a migration that would take a quarter of a minute."""
     fleet.run_guest("hostA", "vm1", **(guest or {}))
     handle = fleet.client.migrate(
         "vm1", "hostA", "hostB", **{"migration_type": "live", "bandwidth_limit": 5, **options}
     )
     handle.phases = []
     handle.on_progress(lambda progress: handle.phases.append(progress.phase))
+    return handle
+
+
+def begin_slow_migration(fleet, guest=None, **options):
+    """Return a slow migration that has sent some memory."""
+    handle = submit_slow_migration(fleet, guest, **options)
     fleet.wait_for_transfer(handle)
     return handle
 
@@ -78,7 +84,7 @@ def test_other_tasks_wait_for_the_migration(fleet, request):
 )
 def test_timeout_takes_its_action(fleet, action, host, phase):
     """The guest writes more than the link carries, so the migration cannot end before."""
-    handle = begin_slow_migration(
+    handle = submit_slow_migration(
         fleet, {"dirty": 16, "rate": 32}, migration_timeout=3, on_timeout=action
     )
     result = handle.result(PATIENCE)
@@ -143,7 +149,11 @@ def test_migration_ends_when_the_broker_is_killed(fleet):
     handle = begin_slow_migration(fleet)
     fleet.kill_broker()
     fleet.lift_bandwidth_limit("hostA", "vm1")
-    wait_until(lambda: fleet.lab.running_on("vm1") == ["hostB"], lambda: str(fleet.domain_states()))
+    wait_until(
+        lambda: fleet.lab.running_on("vm1") == ["hostB"],
+        lambda: str(fleet.domain_states()),
+        PATIENCE,
+    )
     assert not handle.done()
     fleet.lab.broker.mosquitto.start()
     assert_success(handle.result(LONG))
@@ -179,7 +189,9 @@ def test_migration_is_retried_until_it_succeeds(fleet):
     libvirtd.kill()
     moved = fleet.client.migrate("vm1", "hostA", "hostB", migration_type="live", retry_counter=1000)
     daemon = fleet.daemons["hostA"]
-    wait_until(lambda: "retry 2 of 1000" in "".join(daemon.log), lambda: "\n".join(daemon.log))
+    wait_until(
+        lambda: "retry 2 of 1000" in "".join(daemon.log), lambda: "\n".join(daemon.log), PATIENCE
+    )
     libvirtd.start()
     result = moved.result(PATIENCE)
     assert_success(result)

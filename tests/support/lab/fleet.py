@@ -136,7 +136,9 @@ class Fleet:
         handle = self.client.query(host)
         handle.result(PATIENCE)
         wait_until(
-            lambda: self.observer.has_seen(handle.id), f"the observer sees an answer of {host}"
+            lambda: self.observer.has_seen(handle.id),
+            f"the observer sees an answer of {host}",
+            PATIENCE,
         )
 
     def kill_broker(self) -> None:
@@ -174,7 +176,7 @@ class Fleet:
                     host.run(["virsh", command, name], check=False)
             return not domains
 
-        wait_until(has_none, lambda: f"no domains on {host.name}: {self.domain_states()}")
+        wait_until(has_none, lambda: f"no domains on {host.name}: {self.domain_states()}", PATIENCE)
 
     def assert_runs_only_on(self, name: str, host: str) -> None:
         """Check that a guest runs on that host and no other, and that its memory is intact."""
@@ -186,13 +188,16 @@ class Fleet:
                 state is None or state in _INACTIVE for state in states.values()
             )
 
-        wait_until(runs_only_there, lambda: f"{name} on {host} alone: {self.domain_states()}")
+        wait_until(
+            runs_only_there, lambda: f"{name} on {host} alone: {self.domain_states()}", PATIENCE
+        )
         guest = self.guests[name]
         before = guest.wait_for_heartbeat()
         # The first comparison of the memory that ends may have begun before.
         wait_until(
             lambda: guest.wait_for_heartbeat().passes >= before.passes + 2,
             lambda: f"{name} compares its memory: {guest.heartbeats[-1:]}",
+            PATIENCE,
         )
         after = guest.wait_for_heartbeat(before)
         assert after.faults == 0
@@ -211,7 +216,7 @@ class Fleet:
             sent = progress is not None and progress.phase != "save"
             return handle.done() or (sent and (progress.transferred or 0) > 1 << 20)
 
-        wait_until(has_sent, lambda: f"memory is sent: {handle.progress}")
+        wait_until(has_sent, lambda: f"memory is sent: {handle.progress}", PATIENCE)
         assert not handle.done(), handle.result(1)
 
     def lift_bandwidth_limit(self, host: str, name: str) -> None:
