@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,7 @@ def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"journal.*file is not a database"):
         Journal(path)
     path.unlink()
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(JournalError, match="of a newer fastlib"):
         Journal(path)

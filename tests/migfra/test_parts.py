@@ -169,7 +169,7 @@ def test_lock_depends_on_configuration_and_host(
 
 
 def test_journal_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    Journal(tmp_path / "journal")
+    asyncio.run(Journal(tmp_path / "journal").close())
     assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlib.migfra.virt.placement import Destination, Guest, place, swap_order
+from fastlib.migfra.virt.placement import Destination, Guest, Placement, place, swap_order
 from tests.support.strategies import examples
 
 MODES = ["auto", "compact", "scatter"]
@@ -170,3 +170,111 @@ def test_compact_opens_no_host_before_the_last_is_full(count, room):
     taken = targets(place(guests(*[None] * count), room, "compact", overbooking=False))
     expected = "".join(host.name * max(0, host.cpus - host.active) for host in room)
     assert taken == expected[:count].ljust(count, "-")
+
+
+# Exact boundaries and defaults
+
+
+def host(name, capacity, free=None):
+    return Destination(name=name, cpus=capacity + 2, active=2, free_memory=free)
+
+
+def test_default_values():
+    assert Destination(name="a", cpus=1, active=0).free_memory is None
+    assert Guest(name="a").memory is None
+    placement = Placement(guest="a")
+    assert (placement.host, placement.reason) == (None, None)
+    two = [host("a", 1), host("b", 2)]
+    assert place(guests(None, None), two) == place(
+        guests(None, None), two, "auto", overbooking=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "free", "target", "reason"),
+    [
+        (100, 100, "a", None),
+        (101, 100, "-", "a has 100 KiB free of 101 KiB needed"),
+        (0, 0, "a", None),
+        (1, 0, "-", "a has 0 KiB free of 1 KiB needed"),
+        (1, 1, "a", None),
+        (1, -5, "-", "a has 0 KiB free of 1 KiB needed"),
+        (None, 0, "a", None),
+        (1 << 40, None, "a", None),
+    ],
+)
+def test_domain_needs_exactly_its_memory(memory, free, target, reason):
+    placements = place(guests(memory), [host("a", 1, free)])
+    assert targets(placements) == target
+    assert placements[0].reason == reason
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("capacity", "target"), [(-1, "-"), (0, "-"), (1, "a"), (2, "a")])
+def test_host_is_full_at_no_capacity_without_overbooking(mode, capacity, target):
+    assert targets(place(guests(None), [host("a", capacity)], mode, overbooking=False)) == target
+
+
+def test_placed_domain_takes_memory_and_one_cpu():
+    placements = place(guests(40, 30, 31), [host("a", 3, 100)])
+    assert targets(placements) == "a-a"
+    assert placements[1].reason == "a has 29 KiB free of 30 KiB needed"
+    assert targets(place(guests(40, 30, 30), [host("a", 3, 100)])) == "aaa"
+    assert targets(place(guests(1, None, None), [host("a", 2)], overbooking=False)) == "aa-"
+
+
+def test_equal_domains_are_placed_in_their_order():
+    assert targets(place(guests(5, 5, 5), [host("a", 9, 10), host("b", 1, 5)])) == "aab"
+    assert targets(place(guests(None, 0, 1), [host("a", 1)], overbooking=False)) == "--a"
+
+
+@pytest.mark.parametrize(
+    ("mode", "capacities", "count", "expected"),
+    [
+        ("auto", (2, 2), 3, "aba"),  # a tie goes to the first
+        ("auto", (1, 2), 2, "ba"),
+        ("auto", (1, 2, 2), 3, "bca"),
+        ("compact", (1, 2), 3, "abb"),
+        ("compact", (0, 1), 2, "ba"),  # host a is full, then the first of two that are full
+        ("compact", (-1, 0), 1, "b"),
+        ("compact", (2, 0), 3, "aaa"),
+        ("scatter", (1, 1, 1), 4, "abca"),
+        ("scatter", (0, 0), 3, "aba"),
+    ],
+)
+def test_mode_at_the_boundaries(mode, capacities, count, expected):
+    some = [host(name, capacity) for name, capacity in zip("abc", capacities, strict=False)]
+    assert targets(place(guests(*[None] * count), some, mode)) == expected
+
+
+def test_scatter_continues_behind_the_last_host():
+    # b has no memory for the second domain, so it goes to c, and the third one to a.
+    some = [host("a", 9, 100), host("b", 9, 5), host("c", 9, 100)]
+    assert targets(place(guests(10, 9, 8, 5), some, "scatter")) == "acab"
+
+
+def test_repeated_destination_keeps_its_first_place():
+    some = [host("a", 1), host("b", 1), host("a", 5)]
+    assert targets(place(guests(None, None), some, "compact", overbooking=False)) == "ab"
+    assert targets(place(guests(None, None, None), some, "compact", overbooking=False)) == "ab-"
+
+
+@pytest.mark.parametrize(
+    ("first", "first_free", "second", "second_free", "order"),
+    [
+        (4, 5, 5, 4, "parallel"),  # each fits exactly
+        (5, 5, 5, 4, "second"),
+        (4, 4, 5, 4, "first"),
+        (5, 4, 5, 4, "save-second"),
+        (4, 3, 5, 3, "save-first"),
+        (5, 3, 4, 3, "save-second"),
+        (1, 0, 2, 0, "save-first"),
+        (None, 0, 4, 0, "first"),
+        (4, 0, None, 0, "second"),
+        (4, None, 4, 0, "second"),
+        (4, 0, 4, None, "first"),
+    ],
+)
+def test_swap_order_at_the_boundaries(first, first_free, second, second_free, order):
+    one, two = Guest(name="one", memory=first), Guest(name="two", memory=second)
+    assert swap_order(one, first_free, two, second_free) == order

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fastlib import MigrateParameter
 from fastlib.migfra.virt.precopy import (
     DEFAULT_DOWNTIME,
+    DEFAULT_STALL,
     LARGEST_THROTTLE,
     MIB,
     Abort,
@@ -292,3 +293,167 @@ def test_followed_decision_is_not_repeated(statistics, options, elapsed):
         case _:
             return
     assert decide(MigrationStatistics(**fields), options, elapsed) != decision
+
+
+# Exact boundaries and defaults
+
+
+def test_default_values():
+    assert (DEFAULT_DOWNTIME, DEFAULT_STALL, LARGEST_THROTTLE, MIB) == (0.3, 30.0, 0.99, 1 << 20)
+    assert Workload(memory=7).dirty_rate == 0.0
+    assert Workload(memory=7).working_set is None
+    options = Options()
+    assert (options.max_downtime, options.timeout, options.on_timeout) == (None, None, "abort")
+    assert (options.auto_converge, options.stall, options.first_downtime) == (False, 30.0, 0.3)
+    statistics = MigrationStatistics(remaining=1, bandwidth=2)
+    assert (statistics.dirty_rate, statistics.iteration, statistics.downtime) == (0.0, 1, 0.3)
+    assert (statistics.throttle, statistics.throttled_in, statistics.stalled) == (0.0, 0, 0.0)
+    assert (statistics.paused, statistics.post_copy) == (False, False)
+
+
+def test_options_of_a_task_without_values_are_the_defaults():
+    assert Options.of(MigrateParameter()) == Options()
+    assert Options.of(None, stall=5.0) == Options(stall=5.0)
+    assert Options.of(MigrateParameter(timeout=3), stall=5.0) == Options(timeout=3.0, stall=5.0)
+    assert isinstance(Options.of(MigrateParameter(timeout=3)).timeout, float)
+    assert Options(max_downtime=0.3).first_downtime == 0.3
+    assert Options(max_downtime=0.25).first_downtime == 0.25
+
+
+@pytest.mark.parametrize("bandwidth", [0, -1, -0.5, math.nan])
+def test_bandwidth_that_is_not_positive_is_an_error(bandwidth):
+    with pytest.raises(ValueError, match=r"^a bandwidth is more than 0 bytes a second, not "):
+        next(rounds(Workload(memory=1), bandwidth))
+    with pytest.raises(ValueError, match="bandwidth"):
+        predict(Workload(memory=1), bandwidth)
+
+
+def test_round_has_its_amounts():
+    first, second = islice(rounds(Workload(memory=600, dirty_rate=100), 200, throttle=0.5), 2)
+    assert (first.sent, first.seconds, first.dirtied) == (600, 3, 150)
+    assert (second.sent, second.seconds, second.dirtied) == (150, 0.75, 37.5)
+
+
+def test_dirtied_memory_is_bounded_by_the_working_set():
+    workload = Workload(memory=100, dirty_rate=10, working_set=30)
+    assert [workload.dirtied(seconds) for seconds in (0, 1, 3, 4)] == [0, 10, 30, 30]
+    assert workload.dirtied(2, throttle=0.25) == 15
+    assert Workload(memory=100, dirty_rate=10, working_set=300).dirtied(50) == 100
+    assert Workload(memory=100, dirty_rate=10, working_set=0).dirtied(50) == 0
+
+
+def test_prediction_ends_when_the_rounds_no_longer_shrink():
+    busy = predict(Workload(memory=100, dirty_rate=200), bandwidth=100, max_downtime=0.5)
+    assert (busy.converges, busy.rounds, busy.transferred) == (False, 2, 300)
+    assert (busy.seconds, busy.downtime) == (3, 1)
+    growing = Workload(memory=100, dirty_rate=100, working_set=50)
+    prediction = predict(growing, bandwidth=100, max_downtime=0.25)
+    assert (prediction.converges, prediction.rounds, prediction.transferred) == (False, 2, 200)
+
+
+def test_prediction_ends_after_ten_thousand_rounds():
+    slow = Workload(memory=1e9, dirty_rate=(1 - 1e-9) * 100)
+    prediction = predict(slow, bandwidth=100, max_downtime=0.001)
+    assert (prediction.converges, prediction.rounds) == (False, 10_000)
+
+
+def test_prediction_uses_the_default_downtime_without_a_throttle():
+    workload = Workload(memory=1000, dirty_rate=30)
+    assert predict(workload, bandwidth=100) == predict(
+        workload, bandwidth=100, max_downtime=0.3, throttle=0.0
+    )
+    # The first round leaves 300, which takes 3 s; the second 90, the third 27, within 0.3 s.
+    assert predict(workload, bandwidth=100).rounds == 3
+
+
+def test_rest_finishes_within_exactly_the_downtime():
+    assert finishes(30, 100, 0.3)
+    assert not finishes(30.001, 100, 0.3)
+    assert finishes(0, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "dirty_rate", "bandwidth", "expected"),
+    [
+        (0, 5, 1, 0.0),
+        (-1, 5, 1, 0.0),
+        (1, 0, 10, 0.1),
+        (10, 5, 5, None),
+        (10, 4, 5, 10),
+        (10, 6, 5, None),
+        (10, 0, 0, None),
+        (10, -1, 0, None),
+        (10, -2, -1, None),
+        (10, 0, 0.5, 20),
+    ],
+)
+def test_expected_seconds_at_the_boundaries(remaining, dirty_rate, bandwidth, expected):
+    assert expected_seconds(remaining, dirty_rate, bandwidth) == expected
+
+
+RATE = 100.0
+HELP = Options(auto_converge=True)
+
+
+def busy(**changes):
+    """A guest that writes at 80 % of the link's rate, in the second round."""
+    fields = {"remaining": 500.0, "bandwidth": RATE, "dirty_rate": 0.8 * RATE, "iteration": 2}
+    return MigrationStatistics(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("statistics", "options", "elapsed", "expected"),
+    [
+        # The whole memory must have been sent once.
+        (busy(), HELP, 0, Throttle(0.2)),
+        (busy(iteration=1), HELP, 0, GoOn()),
+        # A guest that writes at 80 % of the rate, or more, needs help.
+        (busy(dirty_rate=79.9), HELP, 0, GoOn()),
+        (busy(paused=True), HELP, 0, GoOn()),
+        (busy(bandwidth=0.5, dirty_rate=1), HELP, 0, Throttle(0.2)),
+        (busy(bandwidth=0.0), HELP, 0, GoOn()),
+        # One step of the throttle in a round, up to 99 %.
+        (busy(throttled_in=1), HELP, 0, Throttle(0.2)),
+        (busy(throttled_in=2), HELP, 0, GoOn()),
+        (busy(throttled_in=3), HELP, 0, GoOn()),
+        (busy(throttle=0.2, throttled_in=1), HELP, 0, Throttle(0.2 + 0.1)),
+        (busy(throttle=0.01, throttled_in=1), HELP, 0, Throttle(0.01 + 0.1)),
+        (busy(throttle=0.989, throttled_in=1), HELP, 0, Throttle(0.99)),
+        (busy(throttle=0.99, throttled_in=1), HELP, 0, GoOn()),
+        (busy(), Options(), 0, GoOn()),
+        # A downtime is raised only if the rest fits into the largest one.
+        (busy(), Options(max_downtime=5.0), 0, RaiseDowntime(5.0)),
+        (busy(), Options(max_downtime=4.999), 0, GoOn()),
+        (busy(), Options(max_downtime=5.5), 0, RaiseDowntime(5.5)),
+        (busy(), Options(max_downtime=9.0), 0, RaiseDowntime(5.0 * 1.1)),
+        (busy(downtime=5.0), Options(max_downtime=9.0), 0, GoOn()),
+        (busy(downtime=4.999), Options(max_downtime=9.0), 0, RaiseDowntime(5.0 * 1.1)),
+        (busy(downtime=5.0), Options(max_downtime=9.0, auto_converge=True), 0, Throttle(0.2)),
+        # The timeout begins exactly then.
+        (busy(), Options(timeout=60, on_timeout="pause"), 59.999, GoOn()),
+        (busy(), Options(timeout=60, on_timeout="pause"), 60, Pause()),
+        (busy(paused=True), Options(timeout=60, on_timeout="pause"), 60, GoOn()),
+        (busy(paused=True), Options(timeout=60, on_timeout="post-copy"), 60, SwitchToPostCopy()),
+        (busy(paused=True, downtime=5.0), Options(timeout=60, on_timeout="post-copy"), 60, GoOn()),
+        (busy(downtime=5.0), Options(timeout=60, on_timeout="post-copy"), 60, SwitchToPostCopy()),
+        (busy(), Options(timeout=0, on_timeout="pause"), 0, Pause()),
+        # A stall is exactly as long as the option says.
+        (busy(stalled=29.999), Options(), 0, GoOn()),
+        (busy(stalled=30.0), Options(), 0, Abort("nothing has moved for 30 s")),
+        (busy(stalled=5.0), Options(stall=5.0), 0, Abort("nothing has moved for 5 s")),
+        (busy(stalled=99.0, post_copy=True), Options(), 0, GoOn()),
+    ],
+)
+def test_decision_at_the_boundaries(statistics, options, elapsed, expected):
+    assert decide(statistics, options, elapsed) == expected
+
+
+def test_abort_rounds_its_amounts():
+    slow = busy(remaining=1.6 * MIB, dirty_rate=0.4)
+    assert decide(slow, Options(timeout=0.5), 1) == Abort(
+        "not finished within the timeout of 0.5 s (2 MiB remain, the guest writes 0 MiB/s)"
+    )
+    fast = busy(dirty_rate=2.0 * MIB, remaining=0.0)
+    assert decide(fast, Options(timeout=90), 90) == Abort(
+        "not finished within the timeout of 90 s (0 MiB remain, the guest writes 2 MiB/s)"
+    )

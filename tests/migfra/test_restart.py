@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
         go.set()
         await until(lambda: daemon.runtime.publisher.unconfirmed == 1)
         await patiently(daemon.kill())
-        with sqlite3.connect(bench.journal) as journal:
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
             assert journal.execute("SELECT state FROM containers").fetchall() == [(1,)]
         bench.broker.mend("fast-migfra-node01")
         second = Scripted()
@@ -134,7 +135,7 @@ def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
         assert (answer.id, answer.results[0].status) == ("1", "success")
         assert second.calls == []
         await patiently(later.close())
-        with sqlite3.connect(bench.journal) as journal:
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
             assert journal.execute("SELECT state FROM containers").fetchall() == [(2,)]
 
     play(scene)
@@ -215,7 +216,7 @@ def test_unacknowledged_container_without_id_is_executed_once(play: Play) -> Non
         await bench.send(Start(vm_name="vm1"))
         await bench.result()
         await patiently(daemon.close())
-        with sqlite3.connect(bench.journal) as journal:
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
             journal.execute("UPDATE containers SET acknowledged = 0")
         for _ in range(2):
             await bench.send(Start(vm_name="vm1"))
@@ -239,7 +240,7 @@ def test_equal_containers_without_id_are_each_executed(play: Play) -> None:
             await bench.send(Start(vm_name="vm1"))
             await bench.result()
         await patiently(daemon.close())
-        with sqlite3.connect(bench.journal) as journal:
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
             journal.execute("UPDATE containers SET acknowledged = 0 WHERE number < 3")
         session = bench.broker._sessions["fast-migfra-node01"]
         for count, (sent, executed) in enumerate([(3, 1), (1, 1)]):
@@ -269,7 +270,7 @@ def test_recovered_cancellation_does_not_wait(play: Play) -> None:
         await patiently(daemon.kill())
         # It was written down, and nothing more was done.
         text = TaskContainer(tasks=[Cancel(id="1")], id="c").to_yaml().encode()
-        with sqlite3.connect(bench.journal) as journal:
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
             journal.execute(
                 "INSERT INTO containers (id, digest, accepted, state, payload)"
                 " VALUES (CAST('c' AS BLOB), ?, 0, 0, ?)",

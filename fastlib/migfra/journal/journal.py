@@ -61,8 +61,7 @@ class Journal:
         self._max_size = max_size
         self._confirmed = 0
         try:
-            self._connection = schema.open_tables(path)
-            self._unacknowledged = schema.unacknowledged(self._connection)
+            self._connection, self._unacknowledged = schema.open_journal(path)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         self._group_commit = GroupCommit(self._connection, on_failure)

@@ -106,6 +106,18 @@ def open_tables(path: Path | str | None) -> sqlite3.Connection:
     return connection
 
 
+def open_journal(
+    path: Path | str | None,
+) -> tuple[sqlite3.Connection, dict[bytes, deque[int]]]:
+    """Return the database of a path, and its `unacknowledged`. Raises as `open_tables`."""
+    connection = open_tables(path)
+    try:
+        return connection, unacknowledged(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
 def size(connection: sqlite3.Connection) -> int:
     """Bytes that are in use."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()

@@ -81,7 +81,10 @@ def place(
     the hosts. Ties go to the host named first. The largest domains are placed first, as the small
     ones fit in what is left; of equal ones the first.
     """
-    rooms = list({host.name: _Room(host) for host in reversed(list(hosts))}.values())[::-1]
+    by_name: dict[str, _Room] = {}
+    for host in hosts:
+        by_name.setdefault(host.name, _Room(host))
+    rooms = list(by_name.values())
     chosen: dict[int, Placement] = {}
     turn = 0
     for index in sorted(range(len(guests)), key=lambda i: -(guests[i].memory or 0)):
