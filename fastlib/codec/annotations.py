@@ -6,29 +6,29 @@ from .errors import DeclarationError
 
 
 class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """What the wire says of a field beyond its type: `Annotated[…, Wire("…", unit="KiB")]`.
+    """Describes a field on the wire: `Annotated[…, Wire("…", unit="KiB")]`.
 
-    The wire key itself is the attribute's name in kebab-case, or `msgspec.field(name=…)`.
+    The wire key is the name of the attribute in kebab-case, or that of `msgspec.field(name=…)`.
     """
 
     doc: str = ""
-    """What the field means, one sentence; schemas, `describe` and the reference show it."""
+    """The meaning of the field, in one sentence, for schemas, `describe` and the reference."""
     unit: str = ""
     """The unit of a number, such as KiB."""
     aliases: tuple[str, ...] = ()
-    """Other keys that are understood; never written."""
+    """Other keys that are read as this field; they are never written."""
     old: dict[str, str] = {}
-    """Keys that once stood for this field and are not understood, with the remedy for each."""
+    """Obsolete keys of this field, which are not read. The value is the advice for the error."""
     old_scalar: str | None = None
-    """For a mapping: a bare text is understood as this key's value, with a warning."""
+    """For a mapping: a bare text is read as the value of this key, with a warning."""
     empty_is_absent: bool = False
-    """An empty text or list means the same as none, as it does to the C++ peers."""
+    """An empty text, list or mapping means the same as no value, as for the C++ peers."""
     hex_digits: int = 0
-    """For an integer: written as text, `0x` and that many digits."""
+    """For an integer: it is written as a text, `0x` and this number of digits."""
     own_check: bool = False
-    """The struct's own `__post_init__` checks the field."""
+    """The `__post_init__` of the struct checks the field itself."""
     pairs: bool = False
-    """For a mapping with free keys: a list of one-entry mappings is understood, too."""
+    """For a mapping with free keys: a list of mappings with one entry is read as well."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.aliases, tuple) or not isinstance(self.doc, str):

@@ -1,14 +1,14 @@
-"""Every error of fastlib, in one tree::
+"""The base classes of all errors of fastlib::
 
     FastlibError
-    ├── MessageError            a text or a value is no message; has `.problems`
-    │   ├── ParseError          the text is not YAML, or not even text
-    │   ├── ValidationError     it is YAML, but not this message
-    │   └── LimitError          it is larger than the limits allow
-    └── DeclarationError        a message type is declared wrongly (a programmer's mistake)
+    ├── MessageError            a text or a value is not a valid message; has `.problems`
+    │   ├── ParseError          the text is not YAML, or the bytes are not text
+    │   ├── ValidationError     it is YAML, but not a valid message of this type
+    │   └── LimitError          it exceeds one of the limits
+    └── DeclarationError        the declaration of a message type is wrong
 
-An error carries its facts as attributes: `problems` is a tuple of `Problem`, each with the path in
-the message, line and column, what was expected and what stood there.
+A MessageError has the attribute `problems`, a tuple of `Problem`. Each has the path in the message,
+line and column, what was expected and what was found.
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ import msgspec
 Severity = Literal["error", "warning"]
 
 Path = tuple[str | int, ...]
-"""Where in a message: wire keys and list indices, from the root."""
+"""A place in a message: wire keys and list indices, from the root."""
 
 
 def render_path(path: Path) -> str:
-    """`("parameter", "vcpu-map", 0, 1)` as `parameter.vcpu-map[0][1]`; the root is empty."""
+    """Return `("parameter", "vcpu-map", 0, 1)` as `parameter.vcpu-map[0][1]`; the root is empty."""
     text = ""
     for step in path:
         if isinstance(step, str) and len(step) > 100:
@@ -38,23 +38,23 @@ def render_path(path: Path) -> str:
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that is wrong with a message, or worth a warning."""
+    """One error or warning about a message."""
 
     message: str
-    """What is wrong, in one sentence without the place."""
+    """What is wrong, in one sentence, without the position."""
     code: str
     """The kind of problem, stable across versions: `unknown-key`, `type`, `range`, …"""
     severity: Severity = "error"
     path: str = ""
-    """Where in the message, such as `parameter.swap-with.vcpu-map[0][1]`; empty for the root."""
+    """The place in the message, such as `parameter.vcpu-map[0][1]`; empty for the root."""
     line: int | None = None
-    """Line in the text, from 1; None where there is no text."""
+    """Line in the text, from 1; None if there is no text."""
     column: int | None = None
     """Column in the line, in characters, from 1."""
     expected: str | None = None
-    """What belongs there."""
+    """What is expected there."""
     got: str | None = None
-    """What stood there, shortened."""
+    """What was found there, shortened."""
     suggestion: str | None = None
     """What was probably meant, such as the nearest known key."""
 
@@ -65,7 +65,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{place}{path}{self.message}{hint}"
 
     def at(self, line: int | None, column: int | None, prefix: str = "") -> "Problem":
-        """The same problem at a place, its path below `prefix`."""
+        """Return the same problem at another position, with `prefix` before its path."""
         path = self.path
         if prefix:
             path = prefix + (path if not path or path.startswith("[") else f".{path}")
@@ -73,20 +73,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """The problems in the order of the text."""
+    """Return the problems in the order of the text."""
     return tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
 
 
 class FastlibError(Exception):
-    """The root of every error that fastlib raises on purpose."""
+    """The base class of every error that fastlib raises on purpose."""
 
 
 class DeclarationError(FastlibError, TypeError):
-    """A message type is declared in a way that cannot work, such as a title used twice."""
+    """The declaration of a message type is wrong, for example a title is used twice."""
 
 
 class MessageError(FastlibError, ValueError):
-    """A text or a value is no message. `problems` says why, every reason at once."""
+    """A text or a value is not a valid message. `problems` has every reason."""
 
     what: Final[str]
     problems: Final[tuple[Problem, ...]]
@@ -115,23 +115,23 @@ class MessageError(FastlibError, ValueError):
 
 
 class ParseError(MessageError):
-    """The text is not YAML, or its bytes are no text."""
+    """The text is not YAML, or its bytes are not text."""
 
 
 class ValidationError(MessageError):
-    """A well-formed text, tree or set of values is not the message that it should be."""
+    """A well-formed text, a tree or a set of values is not a valid message of its type."""
 
 
 class LimitError(MessageError):
-    """The text goes over one of the `Limits`: bytes, depth, nodes or the length of a scalar."""
+    """The text exceeds one of the `Limits`: bytes, depth, nodes or the length of a scalar."""
 
 
 class UnknownKeyWarning(UserWarning):
-    """A message has a key that nobody reads; raised by `unknown="warn"`."""
+    """A message has an unknown key; issued with `unknown="warn"`."""
 
 
 class Report:
-    """What `validate` found: the message if it could be read, and every problem."""
+    """The result of `validate`: the message, if it could be loaded, and every problem."""
 
     def __init__(self, message: object | None, problems: Iterable[Problem]) -> None:
         self.message = message
@@ -139,17 +139,17 @@ class Report:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which the message cannot be read."""
+        """The problems because of which the message cannot be loaded."""
         return tuple(p for p in self.problems if p.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What reads, but is probably not meant, or not read by every peer."""
+        """The problems that are probably mistakes, or that some peers cannot read."""
         return tuple(p for p in self.problems if p.severity == "warning")
 
     @property
     def ok(self) -> bool:
-        """True if the message can be read, with or without warnings."""
+        """True if the message can be loaded, with or without warnings."""
         return not self.errors
 
     def __bool__(self) -> bool:

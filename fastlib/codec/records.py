@@ -39,7 +39,7 @@ class Field:
         optional: bool,
         default: Any = None,
     ) -> None:
-        """`default` is what is there where nothing is said; None where that is nothing."""
+        """`key` is the wire key; `default` is the value if the key is missing."""
         self.attribute = attribute
         self.key = key
         self.keys = (key, *wire.aliases)
@@ -95,7 +95,10 @@ class Record(Shape):
         rules: Iterable[Rule] = (),
         extensions: ExtensionSet | None = None,
     ) -> None:
-        """`title` is a key and a text that stand first, such as `("task", "init")`."""
+        """`title` is the first key and its text, such as `("task", "init")`.
+
+        `build` returns the struct of its values by attribute, if calling `cls` is not enough.
+        """
         self.cls = self.struct = cls
         self.fields = tuple(fields)
         self.title = title
@@ -119,7 +122,7 @@ class Record(Shape):
             self.old.update(field.wire.old)
 
     def build(self, values: dict[str, Any]) -> Any:
-        """The value of its attributes' values. Raises ValidationError."""
+        """Return the struct of its values by attribute. Raises ValidationError."""
         return self.cls(**values) if self.custom_build is None else self.custom_build(values)
 
     def load(
