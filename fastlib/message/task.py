@@ -258,52 +258,61 @@ class TaskContainer(Message):
     ] = None
 
     def __post_init__(self) -> None:
-        tasks = self.tasks
-        if type(tasks) is not tuple:
-            if not is_sequence(tasks):
-                self._refuse("tasks", f"expected a list of tasks; got {shorten(tasks)}")
-            tasks = tuple(tasks)
-            msgspec.structs.force_setattr(self, "tasks", tasks)
-        if tasks:
-            kind = type(tasks[0])
-            if len(tasks) > 1 and set(map(type, tasks)) != {kind}:
-                names = ", ".join(sorted({type(task).__name__ for task in tasks}))
-                self._refuse("tasks", f"all members of a container are of one type; got {names}")
-            declared = _by_type.get(kind)
-            if declared is None:
-                self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
-            if self.task != declared.task:
-                if self.task != "":
-                    self._refuse("task", f"expected {declared.task!r}, the members' title")
-                msgspec.structs.force_setattr(self, "task", declared.task)
-        else:
-            declared = _by_task.get(self.task) if isinstance(self.task, str) else None
-            if declared is None:
-                known = ", ".join(sorted(_by_task))
-                if self.task == "":
-                    self._refuse("task", f"give the title, one of {known}, as no tasks tell it")
-                got = shorten(self.task)
-                self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
-        if declared.layouts[0] == "inline" and (
-            len(tasks) != 1 or tasks[0].concurrent_execution is not self.concurrent_execution
-        ):
-            self._normalise_inline(declared)
+        # A container is made for every text that is read, so nothing is done twice here.
+        if type(self.tasks) is not tuple:
+            self._make_tuple()
+        declared = self._declared_by_members() if self.tasks else self._declared_by_title()
+        if declared.layouts[0] == "inline":
+            self._merge_inline(declared)
         check(self)
 
-    def _normalise_inline(self, declared: TaskDeclaration) -> None:
-        """The member's keys and the container's are one mapping, so what both have is one value."""
+    def _make_tuple(self) -> None:
+        if not is_sequence(self.tasks):
+            self._refuse("tasks", f"expected a list of tasks; got {shorten(self.tasks)}")
+        msgspec.structs.force_setattr(self, "tasks", tuple(self.tasks))
+
+    def _declared_by_members(self) -> TaskDeclaration:
+        """Return the declaration of the members' one type, and give the container its title."""
+        tasks = self.tasks
+        kind = type(tasks[0])
+        if len(tasks) > 1 and set(map(type, tasks)) != {kind}:
+            names = ", ".join(sorted({type(task).__name__ for task in tasks}))
+            self._refuse("tasks", f"all members of a container are of one type; got {names}")
+        declared = _by_type.get(kind)
+        if declared is None:
+            self._refuse("tasks", f"{kind.__name__} is not declared as a task with a title")
+        if self.task != declared.task:
+            if self.task != "":
+                self._refuse("task", f"expected {declared.task!r}, the members' title")
+            msgspec.structs.force_setattr(self, "task", declared.task)
+        return declared
+
+    def _declared_by_title(self) -> TaskDeclaration:
+        """Return the declaration of a container without members."""
+        declared = _by_task.get(self.task) if isinstance(self.task, str) else None
+        if declared is None:
+            known = ", ".join(sorted(_by_task))
+            if self.task == "":
+                self._refuse("task", f"give the title, one of {known}, as no tasks tell it")
+            got = shorten(self.task)
+            self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
+        return declared
+
+    def _merge_inline(self, declared: TaskDeclaration) -> None:
+        """Give the one member and the container the same value of the key that they share."""
         if len(self.tasks) != 1:
             self._refuse(
                 "tasks", f"{declared.task} takes exactly one member; got {len(self.tasks)}"
             )
         task = self.tasks[0]
         value = task.concurrent_execution
+        if value is self.concurrent_execution:
+            return
         if value is None:
             value = self.concurrent_execution
-            if value is not None:
-                task = msgspec.structs.replace(task, concurrent_execution=value)
-                msgspec.structs.force_setattr(self, "tasks", (task,))
-        elif self.concurrent_execution is not value:
+            task = msgspec.structs.replace(task, concurrent_execution=value)
+            msgspec.structs.force_setattr(self, "tasks", (task,))
+        else:
             msgspec.structs.force_setattr(self, "concurrent_execution", value)
 
     def _refuse(self, path: str, message: str) -> NoReturn:

@@ -13,8 +13,7 @@ from typing import Any
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import DeclarationError
-from fastlib.codec.records import Converted, ExtensionSet, Field, Record
-from fastlib.codec.rules import Rule
+from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
 from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
@@ -35,6 +34,31 @@ _NO_TITLE = ""
 _NO_NUMBER = "^(-?[.]inf|[.]nan)$"
 """What is written where JSON has no number."""
 _NUMBER = f"^({FLOAT_PATTERN})[ \\t\\n]*$"
+
+
+class _Parts:
+    """The parts of the schema of a struct, while they are collected."""
+
+    def __init__(self) -> None:
+        self.properties: dict[str, Schema] = {}
+        self.required: list[str] = []
+        self.conditions: list[Schema] = []
+        """Schemas that must hold, too: for rules, and for keys that exclude each other."""
+        self.unsaid: list[str] = []
+        """The rules that no schema can express."""
+
+    def schema(self, *, closed: bool) -> Schema:
+        """Return the schema of all parts; if it is closed, no other keys are allowed."""
+        schema: Schema = {"type": "object", "properties": self.properties}
+        if self.required:
+            schema["required"] = self.required
+        if closed:
+            schema["additionalProperties"] = False
+        if self.conditions:
+            schema["allOf"] = self.conditions
+        if self.unsaid:
+            schema[UNSAID] = self.unsaid
+        return schema
 
 
 class Builder:
@@ -188,83 +212,72 @@ class Builder:
         return {**schema, "type": ["object", "null"]} if empty else schema
 
     def record(self, record: Record, *, titled: bool = False) -> Schema:
-        """The mapping of a struct. With `titled`, its title cannot be missing."""
-        properties: dict[str, Schema] = {}
-        required: list[str] = []
-        further: list[Schema] = []
-        unsaid: list[str] = []
+        """Return the schema of a struct's mapping. With `titled`, its title cannot be missing."""
+        parts = _Parts()
         if record.title is not None:
             key, title = record.title
             spellings = [title, *_guesses([title])] if self.loads else [title]
-            properties[key] = {"const": title} if len(spellings) == 1 else {"enum": spellings}
+            parts.properties[key] = {"const": title} if len(spellings) == 1 else {"enum": spellings}
             if titled or not self.loads:
-                required.append(key)
-        self._add(record.fields, record.rules, properties, required, further, unsaid)
-        if record.extensions is not None:
-            self._extend(record.extensions, properties, further, unsaid)
-        schema: Schema = {"type": "object", "properties": properties}
-        if required:
-            schema["required"] = required
-        if self.closed:
-            schema["additionalProperties"] = False
-        if further:
-            schema["allOf"] = further
-        if unsaid:
-            schema[UNSAID] = unsaid
-        return schema
+                parts.required.append(key)
+        self._add_fields(parts, record.fields)
+        self._add_rules(parts, record)
+        for extension in record.extensions or ():
+            self._add_extension(parts, extension)
+        return parts.schema(closed=self.closed)
 
-    def _add(
-        self,
-        fields: Iterable[Field],
-        rules: Iterable[Rule],
-        properties: dict[str, Schema],
-        required: list[str],
-        further: list[Schema],
-        unsaid: list[str],
-    ) -> None:
-        """Adds what the fields and the rules of a struct say."""
-        old: dict[str, Schema] = {}
+    def _add_fields(self, parts: "_Parts", fields: Iterable[Field]) -> None:
+        """Add the keys of the fields; the old keys of all of them come last."""
         for field in fields:
-            properties[field.key] = self._field(field)
-            if not self.loads:
-                if not field.optional:
-                    required.append(field.key)
-                continue
-            for alias in field.wire.aliases:
-                note = f"Another spelling of '{field.key}', which is the one that is written."
-                properties[alias] = {**self._value(field), "description": note}
-                further.append({"not": {"required": [field.key, alias]}})
-            for key, remedy in field.wire.old.items():
-                # The last keyword is no standard, but what editors show.
-                note = f"Not read: {remedy}."
-                old[key] = {"deprecated": True, "description": note, "deprecationMessage": note}
-            if field.required and len(field.keys) == 1:
-                required.append(field.key)
-            elif field.required:
-                further.append({"anyOf": [{"required": [key]} for key in field.keys]})
-        for key, schema in old.items():
-            properties.setdefault(key, schema)
-        for rule in rules:
-            schema_of_rule = rule_schema(rule, fields, self.direction)
-            if schema_of_rule:
-                further.append(schema_of_rule)
-            if not is_exact(rule):
-                unsaid.append(words(rule, fields))
+            parts.properties[field.key] = self._field(field)
+            if self.loads:
+                self._add_aliases(parts, field)
+            elif not field.optional:
+                parts.required.append(field.key)
+        if self.loads:
+            for field in fields:
+                self._add_old_keys(parts, field)
 
-    def _extend(
-        self,
-        extensions: ExtensionSet,
-        properties: dict[str, Schema],
-        further: list[Schema],
-        unsaid: list[str],
-    ) -> None:
-        """Adds the keys of other structs; their rules hold where one of the keys is there."""
-        for record in extensions:
-            own: list[Schema] = []
-            self._add(record.fields, record.rules, properties, [], own, unsaid)
-            keys = record.by_key if self.loads else [field.key for field in record.fields]
-            absent = [{"not": {"required": [key]}} for key in keys]
-            further += [{"anyOf": [{"allOf": absent}, rule]} for rule in own]
+    def _add_aliases(self, parts: "_Parts", field: Field) -> None:
+        """Add the other keys that are read, and that one of them is required."""
+        for alias in field.wire.aliases:
+            note = f"Another spelling of '{field.key}', which is the one that is written."
+            parts.properties[alias] = {**self._value(field), "description": note}
+            parts.conditions.append({"not": {"required": [field.key, alias]}})
+        if field.required and len(field.keys) == 1:
+            parts.required.append(field.key)
+        elif field.required:
+            parts.conditions.append({"anyOf": [{"required": [key]} for key in field.keys]})
+
+    @staticmethod
+    def _add_old_keys(parts: "_Parts", field: Field) -> None:
+        """Add the keys that are not read any more, with the remedy for each."""
+        for key, remedy in field.wire.old.items():
+            note = f"Not read: {remedy}."
+            # The last keyword is no standard, but what editors show.
+            parts.properties.setdefault(
+                key, {"deprecated": True, "description": note, "deprecationMessage": note}
+            )
+
+    def _add_rules(self, parts: "_Parts", record: Record) -> None:
+        """Add the rules between the fields; those that no schema can express are named."""
+        for rule in record.rules:
+            schema_of_rule = rule_schema(rule, record.fields, self.direction)
+            if schema_of_rule:
+                parts.conditions.append(schema_of_rule)
+            if not is_exact(rule):
+                parts.unsaid.append(words(rule, record.fields))
+
+    def _add_extension(self, parts: "_Parts", extension: Record) -> None:
+        """Add the keys of an extension. Its rules hold only where one of its keys is there."""
+        own = _Parts()
+        self._add_fields(own, extension.fields)
+        self._add_rules(own, extension)
+        parts.properties |= own.properties
+        parts.unsaid += own.unsaid
+        keys = extension.by_key if self.loads else [field.key for field in extension.fields]
+        absent = {"allOf": [{"not": {"required": [key]}} for key in keys]}
+        parts.conditions += [{"anyOf": [absent, condition]} for condition in own.conditions]
 
     def _field(self, field: Field) -> Schema:
         sentences = [field.wire.doc]

@@ -160,27 +160,18 @@ def _struct(
     texts: Texts,
     drawn: dict[str, Any],
 ) -> Any:
-    """A struct of its fields, half of the optional ones absent, mended until the rules are kept."""
-    by_name = {field.attribute: field for field in fields}
+    """Draw a struct. `drawn` has values that are there already, by attribute.
 
-    def give(attribute: str) -> None:
-        drawn[attribute] = draw(values(by_name[attribute].shape, texts))
-
+    Half of the optional fields are absent, but for those that a rule needs.
+    """
+    shapes = {field.attribute: field.shape for field in fields}
     for field in fields:
         # Asked right before its value, so that shrinking takes out both.
         if field.attribute not in drawn and (field.required or draw(_EITHER)):
-            give(field.attribute)
+            drawn[field.attribute] = draw(values(field.shape, texts))
     for rule in rules:
-        if isinstance(rule, OneOf):
-            if all(drawn.get(attribute) is None for attribute in rule.attributes):
-                give(draw(_one_of(rule.attributes)))
-        elif isinstance(rule, Needs):
-            if drawn.get(rule.attribute) is True and drawn.get(rule.other) is None:
-                give(rule.other)
-        elif isinstance(rule, AllOrNone):
-            missing = [each for each in rule.attributes if drawn.get(each) is None]
-            for attribute in missing if len(missing) < len(rule.attributes) else ():
-                give(attribute)
+        for attribute in _needed(draw, rule, drawn):
+            drawn[attribute] = draw(values(shapes[attribute], texts))
     # A rule of a package's own is known by its answer only.
     assume(all(rule.broken(drawn.get) is None for rule in rules))
     extensions = extensions_of(cls)
@@ -188,6 +179,18 @@ def _struct(
         parts = [record.cls for record in extensions if draw(_EITHER)]
         drawn[extensions.attribute] = [draw(structs(part, texts)) for part in parts]
     return cls(**drawn)
+
+
+def _needed(draw: st.DrawFn, rule: Rule, drawn: dict[str, Any]) -> list[str]:
+    """Return the absent attributes that must be given for a rule to be kept."""
+    absent = [attribute for attribute in rule.attributes if drawn.get(attribute) is None]
+    if isinstance(rule, OneOf) and len(absent) == len(rule.attributes):
+        return [draw(_one_of(rule.attributes))]
+    if isinstance(rule, Needs) and drawn.get(rule.attribute) is True and rule.other in absent:
+        return [rule.other]
+    if isinstance(rule, AllOrNone) and len(absent) < len(rule.attributes):
+        return absent
+    return []
 
 
 @st.composite

@@ -28,7 +28,7 @@ def test_what_is_made_of_emit_is_what_we_write(name):
     kind = find_kind(name)
     seen = []
 
-    @examples(everyday=25, nightly=1000)
+    @examples(everyday=5, nightly=1000)
     @given(instances(schema(f"emit/{name}")))
     def check(tree):
         if judge.is_valid(tree):

@@ -16,7 +16,7 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
-@examples(8, 500)
+@examples(3, 500)
 @given(st.data())
 def test_every_message_comes_back(cls: type[Any], data: st.DataObject) -> None:
     assert_round_trip(data.draw(from_message(cls)), seed=data.draw(st.integers(0, 2**32)))

@@ -1,4 +1,4 @@
-"""`fastlib conformance` as a process: its output for people and for programs, and wrong usage."""
+"""`fastlib conformance`: its output for people and for programs, and wrong usage."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support.conformance import wrong_peer
+from tests.support.shell import run
 
 WRONG = Path(wrong_peer.__file__)
 PYYAML = WRONG.with_name("pyyaml_peer.py")
@@ -22,14 +23,8 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fastlib", "conformance", *map(str, arguments)]
 
 
-def conformance(*arguments: object, peer: tuple[object, ...] = OURS, **options):
-    done = subprocess.run(
-        command(*arguments, "--", *peer) if peer else command(*arguments),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        **options,
-    )
+def conformance(*arguments: object, peer: tuple[object, ...] = OURS):
+    done = run("conformance", *arguments, *(("--", *peer) if peer else ()))
     assert "Traceback" not in done.stderr
     return done
 

@@ -14,7 +14,6 @@ from fastlib.message import agent
 from fastlib.message.describe import find
 from fastlib.testing.conformance import protocol, run, serve
 from tests.support.conformance import wrong_peer
-from tests.support.conformance.apart import run_apart
 
 OURS = [sys.executable, "-m", "fastlib", "conformance", "--serve"]
 WRONG = Path(wrong_peer.__file__)
@@ -30,11 +29,11 @@ def answers(*lines: bytes | dict) -> list[dict]:
 
 
 def test_we_agree_with_ourselves(request: pytest.FixtureRequest) -> None:
-    examples = 500 if request.config.getoption("--long") else 10
-    report = run_apart(OURS, examples=examples)
+    examples = 500 if request.config.getoption("--long") else 2
+    report = run(OURS, examples=examples)
     assert report.differences == []
     assert report.ok
-    assert report.requests > 2000
+    assert report.requests > 1000
     own = [cls for cls in protocol.types() if cls.__module__.startswith("fastlib.message.")]
     assert report.types == [protocol.type_name(cls) for cls in own]
 
@@ -49,9 +48,9 @@ def test_how_far_it_is_is_told() -> None:
 def test_who_has_no_writer_of_yaml_answers_with_json() -> None:
     names = ["Stop", "Result", "mmbwmon.Ack", "mmbwmon.Reply", "agent.Kpis", "TaskContainer"]
     types = [find(name, by_title=False) for name in names]
-    report = run_apart([sys.executable, str(WRONG), "as-json"], types=types, examples=20)
+    report = run([sys.executable, str(WRONG), "as-json"], types=types, examples=4)
     assert report.differences == []
-    assert report.requests > 500
+    assert report.requests > 300
 
 
 def test_the_same_is_asked_each_time() -> None:

@@ -9,7 +9,6 @@ import pytest
 from fastlib.message.describe import find
 from fastlib.testing.conformance import run, session
 from tests.support.conformance import wrong_peer
-from tests.support.conformance.apart import run_apart
 from tests.support.conformance.wrong_peer import FAULTS
 
 PROGRAM = Path(wrong_peer.__file__)
@@ -91,8 +90,8 @@ EXPECTED = {
 """A fault, the types of which it is asked, and what is found."""
 
 
-def report_of(fault, types, by=run_apart, **options):
-    return by(
+def report_of(fault, types, **options):
+    return run(
         [sys.executable, str(PROGRAM), fault],
         types=[find(name, by_title=False) for name in types.split(",")],
         **{"examples": 30} | options,
@@ -103,8 +102,22 @@ def test_every_fault_is_tried() -> None:
     assert set(FAULTS) == {*EXPECTED, "as-json", "hangs", "is-late"}
 
 
+EVERY_DAY = {
+    "drops-a-field",
+    "hexadecimal",
+    "last-duplicate",
+    "no-trailing-document",
+    "swaps-entries",
+    "too-long",
+    "wraps-minus-one",
+}
+"""One fault of each kind; the long run has them all."""
+
+
 @pytest.mark.parametrize("fault", EXPECTED)
-def test_a_fault_is_found(fault: str) -> None:
+def test_a_fault_is_found(fault: str, request: pytest.FixtureRequest) -> None:
+    if fault not in EVERY_DAY and not request.config.getoption("--long"):
+        pytest.skip("the long run has all faults")
     expected = EXPECTED[fault]
     report = report_of(fault, expected.types, examples=expected.examples)
     found = {each.name: each for each in report.differences}
@@ -148,7 +161,7 @@ def test_a_program_that_hangs_is_not_waited_for_again_and_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "MOST_SECONDS", 1.0)
-    report = report_of(fault, "Suspend", by=run, timeout=1.0)
+    report = report_of(fault, "Suspend", timeout=1.0)
     (silent,) = report.differences
     assert silent.name == "answer/none"
     assert silent.words == "no answer within 1 s"
@@ -165,7 +178,7 @@ def test_a_program_that_hangs_is_not_waited_for_again_and_again(
     ],
 )
 def test_a_program_that_answers_nothing_is_given_up(program: str, words: str) -> None:
-    report = run_apart([sys.executable, "-c", program], timeout=0.1)
+    report = run([sys.executable, "-c", program], timeout=0.1)
     assert report.given_up.startswith("nothing was answered, 3 times: ")
     assert words in report.given_up
     assert report.requests == 3

@@ -181,7 +181,7 @@ def test_tasks_and_options_of_other_packages() -> None:
 
 @pytest.mark.parametrize("cls", [*MESSAGES, Message], ids=name_of)
 def test_hypothesis_knows_the_types(cls: type[Any]) -> None:
-    @examples(5, 500)
+    @examples(2, 500)
     @given(st.from_type(cls))
     def check(message: Any) -> None:
         assert isinstance(message, cls)
@@ -271,7 +271,7 @@ def test_without_hypothesis_the_line_that_installs_it_is_told() -> None:
 
 
 @every_message
-@examples(12, 3_000)
+@examples(4, 3_000)
 @given(st.data())
 def test_every_spelling_reads_as_the_message(cls: type[Any], data: st.DataObject) -> None:
     message = data.draw(from_message(cls))
@@ -282,7 +282,7 @@ def test_every_spelling_reads_as_the_message(cls: type[Any], data: st.DataObject
 
 
 @every_message
-@examples(5, 1_000)
+@examples(3, 1_000)
 @given(st.data())
 def test_the_plainest_spelling_is_our_own(cls: type[Any], data: st.DataObject) -> None:
     message = data.draw(from_message(cls))
@@ -388,7 +388,7 @@ def assert_expected(cls: type[Any], case: Any) -> None:
 
 
 @every_message
-@examples(12, 2_000)
+@examples(4, 2_000)
 @given(st.data())
 def test_every_mistake_is_told_as_expected(cls: type[Any], data: st.DataObject) -> None:
     if cls is not TimeMeasurement:
