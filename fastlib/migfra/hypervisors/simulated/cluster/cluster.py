@@ -342,7 +342,7 @@ class Cluster:
     def finish(
         self, migration: int, vcpu_map: CpuMap | None = None, next_migration: int | None = None
     ) -> None:
-        """The domain is at the destination from now on; `then` is a migration that waited for it.
+        """Move the domain to the destination. `next_migration` is one that waited for that.
 
         Raises HypervisorError if the migration was given up by another, or if there is no room for
         the next one; the domain is at the destination all the same in the latter case.

@@ -61,9 +61,9 @@ class Migration:
         self._post_copy = False
 
     async def run(self, migration: int, next_migration: int | None = None) -> None:
-        """Play a migration that has begun in the cluster; `then` is one that waits for its end.
+        """Run a migration that has begun in the cluster. `next_migration` waits for its end.
 
-        Raises HypervisorError; `explained` says where the domain is.
+        Raises HypervisorError. `error_with_location` adds where the domain is.
         """
         spec = self._spec
         try:
