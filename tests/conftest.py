@@ -19,6 +19,8 @@ SLOW_MARKERS = {
     "load": "sends so many messages, or waits so long, that it takes more than a few seconds",
 }
 """Tests with one of these markers are outside of the fast tier."""
+TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 900}
+"""The longest time of a slow test, set-up included; `pytest.mark.timeout` of a test goes before."""
 
 # A generated message may have a thousand lines: no deadline, no complaint of slow generation.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
@@ -75,6 +77,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             (kept if slow == (tier == "slow") else others).append(item)
         items[:] = kept
         config.hook.pytest_deselected(items=others)
+    for item in items:
+        limits = [TIMEOUT_SECONDS[name] for name in SLOW_MARKERS if item.get_closest_marker(name)]
+        if limits and not item.get_closest_marker("timeout") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.timeout(max(limits)))
     _skip_without_laboratory([item for item in items if item.get_closest_marker("laboratory")])
     if (seed := config.getoption("--shuffle")) is not None:
         _shuffle(items, random.Random(seed))
