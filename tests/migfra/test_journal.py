@@ -11,8 +11,10 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import JournalError
+from fastlib.migfra.journal import group_commit, schema
+from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.group_commit import GroupCommit
-from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.journal import Acceptance, Journal
 from fastlib.migfra.journal.schema import MemberState
 from tests.support.migfra.bench import Bench, patiently, until
 from tests.support.migfra.scripted import Scripted, gate
@@ -114,15 +116,15 @@ def test_concurrent_operations_share_a_transaction(tmp_path: Path) -> None:
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
         connection.execute("CREATE TABLE t (n)")
-        group_commit = GroupCommit(connection)
+        group = GroupCommit(connection)
         futures = [
-            group_commit.submit(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)).rowcount)
+            group.submit(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)).rowcount)
             for n in range(500)
         ]
         assert await asyncio.gather(*futures) == [1] * 500
         assert statements.count("COMMIT") <= 2
         assert [n for (n,) in connection.execute("SELECT n FROM t")] == list(range(500))
-        await group_commit.close(1)
+        await group.close(1)
         connection.close()
 
     run(scene)
@@ -259,3 +261,198 @@ def test_unwritable_journal_does_not_block_the_end(
             assert second.calls == [("start", "vm1")]
 
     asyncio.run(main())
+
+
+# Exact boundaries and defaults
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as other:
+        return other.execute(query).fetchall()
+
+
+def test_default_values() -> None:
+    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (1, 2.0, 100)
+    assert (schema.ACCEPTED, schema.ANSWERED, schema.CONFIRMED) == (0, 1, 2)
+    assert (group_commit.LARGEST_BATCH, group_commit.PAUSES) == (1000, (0.05, 5.0))
+    assert journal_module.TRIM_EVERY == 1000
+    journal = Journal(None)
+    assert (journal._max_age, journal._max_size) == (604_800.0, 64 << 20)
+    assert (journal.path, journal.size(), journal.waiting) == (None, 0, 0)
+    assert Acceptance("new", 1).answer is None
+    asyncio.run(journal.close())
+
+
+@pytest.mark.parametrize(("version", "accepted"), [(1, True), (2, False)])
+def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: bool) -> None:
+    path = tmp_path / "journal"
+    asyncio.run(Journal(path).close())
+    assert rows(path, "PRAGMA user_version") == [(1,)]
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(f"PRAGMA user_version = {version}")
+    if accepted:
+        asyncio.run(Journal(path).close())
+        return
+    with pytest.raises(JournalError) as caught:
+        Journal(path)
+    assert str(caught.value) == (
+        f"the journal {path} is of a newer fastlib (version 2 of its tables, this one knows 1); "
+        "use that one, or another file"
+    )
+
+
+def test_states_and_columns_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def scene() -> None:
+        journal = Journal(path)
+        number = await accept(journal, "a", b"payload")
+        await journal.begin(number, 3)
+        await journal.save_state(number, 3, {"x": 1})
+        query = "SELECT id, digest, state, acknowledged, cancelled, payload, answer FROM containers"
+        assert rows(path, query) == [(b"a", b"payload", 0, 0, 0, b"payload", None)]
+        assert rows(path, "SELECT * FROM members") == [(number, 3, None, b'{"x":1}')]
+        journal.acknowledged(number)
+        await journal.cancel(number)
+        assert rows(path, "SELECT acknowledged, cancelled, state FROM containers") == [(1, 1, 0)]
+        await journal.done(number, 3, b"[1]")
+        assert rows(path, "SELECT results, notes FROM members") == [(b"[1]", b'{"x":1}')]
+        await journal.answer(number, b"answer")
+        assert rows(path, "SELECT state, payload, answer, confirmed FROM containers") == [
+            (1, None, b"answer", None)
+        ]
+        assert rows(path, "SELECT * FROM members") == []
+        assert await journal.payload(number) is None
+        assert await journal.payload(number + 1) is None
+        before = time.time()
+        journal.confirmed(number)
+        await journal.unfinished()  # everything before it is written
+        ((state, confirmed),) = rows(path, "SELECT state, confirmed FROM containers")
+        assert state == 2
+        assert isinstance(confirmed, float)
+        assert before <= confirmed <= time.time()
+        assert journal.size() == sum(
+            file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()
+        )
+        await journal.close()
+
+    run(scene)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("age", "kept"), [(100, True), (100.001, False), (99, True)])
+def test_trim_forgets_only_what_is_older(tmp_path: Path, age: float, kept: bool) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        number = await accept(journal, "a")
+        await journal.answer(number, b"")
+        connection = journal._connection
+        connection.execute("UPDATE containers SET state = 2, confirmed = ?", (1000 - age,))
+        schema.trim(connection, 1000 - 100, 1 << 30)
+        assert (connection.execute("SELECT count(*) FROM containers").fetchone()[0] == 1) is kept
+        await journal.close()
+
+    run(scene)
+
+
+def test_trim_deletes_the_oldest_hundred_beyond_the_size(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        connection = journal._connection
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO containers (id, digest, accepted, confirmed, state, answer)"
+            " VALUES (?, x'', 0, 1e12, ?, zeroblob(5000))",
+            [(f"{n}".encode(), 1 if n == 0 else 2) for n in range(300)],
+        )
+        connection.execute("COMMIT")
+        size = schema.size(connection)
+        schema.trim(connection, 0, size)  # exactly the size is allowed
+        assert connection.execute("SELECT count(*) FROM containers").fetchone() == (300,)
+        schema.trim(connection, 0, size - 1)
+        left = [int(id) for (id,) in connection.execute("SELECT id FROM containers")]
+        assert sorted(left) == [0, *range(101, 300)]  # one that is not confirmed stays
+        schema.trim(connection, 0, 0)
+        assert connection.execute("SELECT id FROM containers").fetchall() == [(b"0",)]
+        await journal.close()
+
+    run(scene)
+
+
+def test_every_thousandth_confirmation_trims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[Journal] = []
+    monkeypatch.setattr(Journal, "trim", lambda journal: trims.append(journal))
+
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        counts = []
+        for number in range(1, 2001):
+            journal.confirmed(number)
+            if number in (999, 1000, 1999, 2000):
+                counts.append(len(trims))
+        assert counts == [0, 1, 1, 2]
+        await journal.close()
+
+    run(scene)
+
+
+def test_redelivery_without_id_is_known_once_for_each_unacknowledged(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path = tmp_path / "journal"
+        first = Journal(path)
+        numbers = [await accept(first, None, b"x") for _ in range(3)]
+        first.acknowledged(numbers[1])
+        await first.close()
+        second = Journal(path)
+
+        async def again(*, redelivered: bool) -> tuple[str, int]:
+            acceptance = await second.accept(None, b"x", b"x", redelivered=redelivered)
+            return acceptance.kind, acceptance.number
+
+        fresh = await again(redelivered=False)
+        assert fresh == ("new", numbers[2] + 1)
+        assert await again(redelivered=True) == ("under way", numbers[0])
+        assert await again(redelivered=True) == ("under way", numbers[2])
+        assert await again(redelivered=True) == ("new", fresh[1] + 1)
+        assert (await second.accept("a", b"x", b"x", redelivered=True)).kind == "new"
+        await second.close()
+
+    run(scene)
+
+
+def test_batch_has_at_most_a_thousand_operations(tmp_path: Path) -> None:
+    async def scene() -> None:
+        connection = sqlite3.connect(tmp_path / "db", isolation_level=None, check_same_thread=False)
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        commit = GroupCommit(connection)
+        futures = [commit.submit(lambda _: None) for _ in range(1001)]
+        assert len(commit) == 1001
+        await asyncio.gather(*futures)
+        assert statements.count("COMMIT") == 2
+        futures = [commit.submit(lambda _: None) for _ in range(1000)]
+        await asyncio.gather(*futures)
+        assert statements.count("COMMIT") == 3
+        assert len(commit) == 0
+        await commit.close(1)
+        connection.close()
+
+    run(scene)
+
+
+def test_unfinished_tells_a_possible_cancellation(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        await accept(journal, "1", b"task: cancel task\nid: 1")
+        await accept(journal, None, b"task: start vm")
+        found = await journal.unfinished()
+        assert [(one.id, one.maybe_cancel, one.cancelled, dict(one.members)) for one in found] == [
+            ("1", True, False, {}),
+            (None, False, False, {}),
+        ]
+        assert found[0].accepted <= found[1].accepted <= time.time()
+        await journal.close()
+
+    run(scene)
