@@ -112,7 +112,7 @@ PARTS = [
     ],
     ids=["in a list", "inline", "either", "alone"],
 )
-def test_what_is_written_reads_back(make: Callable[[Any], Any], part: Part) -> None:
+def test_extensions_round_trip(make: Callable[[Any], Any], part: Part) -> None:
     message = make(part)
     cls = type(message)
     for style in ("block", "literal", "flow"):
@@ -145,7 +145,7 @@ def test_the_keys_stand_beside_the_tasks_own() -> None:
     }
 
 
-def test_what_a_task_says_of_an_extension() -> None:
+def test_extension_of_a_task_is_found_by_its_class() -> None:
     task = Listed(extensions=[Other(other="a")])
     assert Other.of(task) == Other(other="a")
     assert Part.of(task) == Part()
@@ -174,7 +174,7 @@ def test_equal_is_what_says_the_same() -> None:
         ([Part(safe=True), Part()], "each extension stands there once"),
     ],
 )
-def test_what_cannot_stand_there(given: Any, said: str) -> None:
+def test_wrong_extensions_are_refused(given: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Inline(vm_name="a", extensions=given)
 
@@ -209,7 +209,7 @@ def test_every_problem_is_told_with_its_place() -> None:
     assert "belongs to each entry of 'things'" in told[6]
 
 
-def test_who_does_not_know_an_extension_ignores_it() -> None:
+def test_unknown_extensions_are_ignored() -> None:
     text = "task: stop vm\nlist:\n  - vm-name: a\n    safe: true\n"
     assert load(text) == TaskContainer(tasks=[Stop(vm_name="a")])
     (problem,) = validate(text).problems

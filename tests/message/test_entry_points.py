@@ -110,7 +110,7 @@ def test_the_commands_know_the_messages_of_an_installed_package(installed):
     assert b"snapshot vm" in run("describe", path=path).stdout
 
 
-def test_without_it_they_do_not():
+def test_commands_refuse_messages_of_packages_that_are_not_installed():
     done = run("validate", "-", path=[], stdin=TASK)
     assert done.returncode == 1
     assert b"task: expected one of " in done.stdout
@@ -126,7 +126,7 @@ def test_a_program_loads_them_when_it_says_so(installed):
         assert fastlib.validate(TASK).ok
 
 
-def test_a_process_knows_them_from_the_start(installed):
+def test_new_process_knows_messages_of_installed_packages(installed):
     """The only process of its own: as a user starts it."""
     path = os.pathsep.join(map(str, (installed, ROOT)))
     done = subprocess.run(
@@ -155,7 +155,7 @@ def task(title):
     return f"from fastlib import Task\n{declared}\n"
 
 
-def test_the_first_distribution_of_a_name_counts(tmp_path):
+def test_first_distribution_of_a_name_on_the_path_counts(tmp_path):
     put(tmp_path / "old", "Acme.Fast", ["a = acme_old"], {"acme_old": task("old")}, version="1.0")
     put(tmp_path / "new", "acme-fast", ["a = acme_new"], {"acme_new": task("new")}, version="2.0")
     assert loaded(tmp_path / "new", tmp_path / "old") == [[], ["new"]]
@@ -165,13 +165,13 @@ def test_the_first_distribution_of_a_name_counts(tmp_path):
     assert loaded(tmp_path / "new", tmp_path / "old") == [[], []]
 
 
-def test_several_of_several_distributions(tmp_path):
+def test_all_entry_points_of_all_distributions_are_loaded(tmp_path):
     put(tmp_path, "one", ["a = one", "b = two"], {"one": task("one"), "two": task("two")})
     put(tmp_path / "b", "two", ["a = three [extra]"], {"three": task("three")})
     assert loaded(tmp_path, tmp_path / "b") == [[], ["one", "three", "two"]]
 
 
-def test_in_the_metadata_of_a_development_install(tmp_path):
+def test_egg_info_folders_are_searched(tmp_path):
     put(tmp_path, "acme", ["a = acme"], {"acme": task("one")})
     info = tmp_path / "acme-1.0.dist-info"
     (info / "METADATA").rename(info / "PKG-INFO")
@@ -180,7 +180,7 @@ def test_in_the_metadata_of_a_development_install(tmp_path):
 
 
 @pytest.mark.parametrize("broken", [[], ["b = acme_missing"]])
-def test_in_an_archive(tmp_path, broken):
+def test_archives_are_searched(tmp_path, broken):
     archive = tmp_path / "acme.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path, text in files("acme", ["a = acme", *broken], {"acme": task("one")}).items():
@@ -190,7 +190,7 @@ def test_in_an_archive(tmp_path, broken):
     assert len(problems) == len(broken)
 
 
-def test_by_a_finder_of_its_own(tmp_path):
+def test_custom_finders_are_searched(tmp_path):
     put(tmp_path / "hidden", "acme", ["a = acme"], {"acme": task("one")})
     (tmp_path / "modules").mkdir()
     (tmp_path / "hidden/acme.py").rename(tmp_path / "modules/acme.py")
@@ -230,7 +230,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_broken_one_is_named_and_left_out(tmp_path, reason):
+def test_broken_entry_point_is_reported_and_skipped(tmp_path, reason):
     point, source, words = BROKEN[reason]
     put(tmp_path, "acme-broken", [point], {"acme": source}, version="1.2")
     put(tmp_path, "sound", ["a = sound"], {"sound": task("one")})
@@ -249,7 +249,7 @@ def test_a_broken_one_is_named_and_left_out(tmp_path, reason):
     [f"[{GROUP}]\na = b\xff\n".encode("latin-1"), f"[{GROUP}]\nno equals sign\n".encode()],
     ids=["no text", "no entry"],
 )
-def test_a_broken_list_is_named(tmp_path, content, place):
+def test_broken_entry_points_file_is_reported(tmp_path, content, place):
     put(tmp_path, "acme", ["a = acme"], {"acme": task("one")})
     points = tmp_path / "acme-1.0.dist-info/entry_points.txt"
     points.write_bytes(content)
@@ -273,7 +273,7 @@ def test_metadata_without_a_name(tmp_path):
     )
 
 
-def test_what_failed_to_be_declared_is_no_message(tmp_path):
+def test_failed_declaration_is_not_described(tmp_path):
     declared = "class Bad(Task, task='bad', result='worse'):\n    size: int\n"
     put(tmp_path, "acme", ["a = acme"], {"acme": f"from fastlib import Task\n{declared}"})
     done = run("describe", path=[tmp_path])
@@ -285,7 +285,7 @@ def test_what_failed_to_be_declared_is_no_message(tmp_path):
 
 
 @pytest.mark.parametrize("command", [["validate", "-"], ["convert", "-"], ["describe", "quit"]])
-def test_the_commands_warn_and_go_on(tmp_path, command):
+def test_commands_warn_of_broken_entry_points_and_continue(tmp_path, command):
     put(tmp_path, "acme-broken", ["a = acme"], {"acme": "raise RuntimeError('no \\x1b[1m')"})
     sound = run(*command, path=[], stdin=b"task: quit\n")
     done = run(*command, path=[tmp_path], stdin=b"task: quit\n")

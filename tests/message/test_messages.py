@@ -418,7 +418,7 @@ def test_a_value_of_another_kind(build, problem):
         (lambda: PscomRequest(request=None), "request"),
     ],
 )
-def test_what_is_required_cannot_be_absent(build, path):
+def test_required_fields_cannot_be_absent(build, path):
     [(where, message)] = refusal(build)
     assert where == path
     assert message.endswith("; got None")

@@ -396,5 +396,5 @@ def test_a_pscom_request_is_written_as_the_bare_word():
         (Configuration, "source: a\nstatus: accept", ("error", "value", "status")),
     ],
 )  # fmt: skip
-def test_what_is_no_alternative(type, text, problem):
+def test_wrong_alternatives_are_refused(type, text, problem):
     assert found(text, type) == [problem]

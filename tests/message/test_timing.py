@@ -134,7 +134,7 @@ def test_a_measurement_is_true_once_there_is_something_to_report():
     assert measurement
 
 
-def test_what_was_measured_cannot_be_changed_from_outside(clock):
+def test_measured_times_cannot_be_changed_from_outside(clock):
     given = {"a": Timing(wall=1)}
     measurement = TimeMeasurement(given)
     given["b"] = Timing(wall=2)
@@ -275,7 +275,7 @@ def test_numbers_that_are_none():
         ("overall", ("value", "")),
     ],
 )
-def test_what_is_no_timing(text, problem):
+def test_wrong_timings_are_refused(text, problem):
     report = fastlib.validate(text, TimeMeasurement)
     assert [(p.code, p.path) for p in report.errors] == [problem]
     indented = text.replace("\n", "\n  ")

@@ -99,7 +99,7 @@ def test_a_pattern_may_fix_some_names():
         "fast/agent/n1/task/other",
     ],
 )
-def test_what_is_no_topic(topic):
+def test_parse_returns_none_for_other_topics(topic):
     assert topics.parse(topic) is None
     assert all(known.parse(topic) is None for known in topics.ALL.values())
 

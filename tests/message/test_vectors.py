@@ -206,7 +206,7 @@ def test_killers_are_answered(row: Row, parser: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("of_type", by_type(ROWS))
-def test_what_is_read_comes_back(of_type: list[Row]) -> None:
+def test_vectors_that_are_read_round_trip(of_type: list[Row]) -> None:
     for row in of_type:
         message = read(row.cls, row.text)
         if not isinstance(message, FastlibError):
@@ -282,7 +282,7 @@ def test_other_spellings(text: str, written: str) -> None:
         (fastlib.Evacuate, "destinations:\n  - !!str |\n    a\n  - &b |\n    c\n"),
     ],
 )
-def test_what_only_a_peer_refuses(cls: type[Message], text: str) -> None:
+def test_texts_that_only_peers_refuse_are_read(cls: type[Message], text: str) -> None:
     assert isinstance(read(cls, text), cls)
 
 
@@ -296,7 +296,7 @@ def test_what_only_a_peer_refuses(cls: type[Message], text: str) -> None:
         (fastlib.Evacuate, "destinations: [fe80::]"),
     ],
 )
-def test_what_both_refuse(cls: type[Message], text: str) -> None:
+def test_texts_that_peers_refuse_are_refused(cls: type[Message], text: str) -> None:
     error = read(cls, text)
     assert isinstance(error, MessageError)
     assert error.line is not None

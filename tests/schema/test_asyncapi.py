@@ -99,7 +99,7 @@ def test_the_official_generator_renders_it(pytestconfig, tmp_path):
         assert topic.template in page
 
 
-def test_what_travels_where():
+def test_channels_list_their_messages():
     tree = yaml.safe_load(DOCUMENT.read_text("utf-8"))
     task = tree["channels"]["migfra-task"]
     assert task["address"] == "fast/migfra/{host}/task"

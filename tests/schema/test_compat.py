@@ -148,7 +148,7 @@ def is_refused(folder, text):
         ("pattern", "incompatible", "compatible"),
     ],
 )
-def test_what_breaks(versions, new, backward, forward):
+def test_breaking_changes_are_found(versions, new, backward, forward):
     old, changed = versions("first"), versions(new)
     report = compare(old, changed)
     for direction, status, reader in (
@@ -237,7 +237,7 @@ def test_the_present_reads_and_is_read_by_every_released_version(fresh):
     ]
 
 
-def test_what_cannot_be_proved_is_searched():
+def test_unproven_changes_are_searched_for_counterexamples():
     number = {"type": "string", "pattern": "^[0-9]{1,3}$"}
     letters = {"type": "string", "pattern": "^[0-9a-z]+$"}
     finding = contains(letters, number, searches=60)

@@ -33,7 +33,7 @@ def test_nothing_breaks(tmp_path):
     assert lines[0].endswith(" compatible")
 
 
-def test_what_breaks_is_told_with_a_message(changed, tmp_path):
+def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
     done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=1)
     assert done.stdout == (
         f"backward: changed reads what {SCHEMAS} writes: 36 compatible, 1 incompatible\n"
@@ -89,7 +89,7 @@ def test_revisions(changed, tmp_path):
     assert "migfra on v1" in done.stdout
 
 
-def test_what_is_installed(tmp_path):
+def test_installed_types_can_be_compared(tmp_path):
     for name in ("installed", f"python:{sys.executable}"):
         done = fastlib("compat", name, SCHEMAS, "--level", "backward", cwd=tmp_path)
         assert f"what {name} writes" in done.stdout

@@ -125,7 +125,7 @@ def test_units_defaults_and_ranges_are_said():
         ({"task": "start vm", "vm-configurations": [{"vm-name": "a", "vcpus": -1}]}, False),
     ],
 )  # fmt: skip
-def test_what_is_understood(tree, ok):
+def test_load_schemas_accept_alternatives(tree, ok):
     assert validator(schema("load/task")).is_valid(tree) is ok
 
 

@@ -82,7 +82,7 @@ LOG = """\
         ({"new.task": "5555"}, {}, [("new.task", "5555")]),
     ],
 )
-def test_what_the_changelog_does_not_say_is_found(now, before, missing):
+def test_changes_without_a_changelog_line_are_found(now, before, missing):
     assert unsaid(now, before, LOG) == missing
 
 

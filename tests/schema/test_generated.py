@@ -34,7 +34,7 @@ def judges(cls, directions):
 
 
 @pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
-def test_what_is_written_validates(cls):
+def test_written_messages_validate(cls):
     emit, load = judges(cls, ("emit", "load"))
 
     @examples(everyday=4, nightly=1000)
@@ -123,7 +123,7 @@ def beyond_schemas(problem):
 
 
 @pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
-def test_what_is_invalid_does_not_validate(cls):
+def test_changed_messages_validate_only_if_they_are_read(cls):
     (load,) = judges(cls, ("load",))
     seen = {"read": 0, "refused": 0}
 
@@ -151,7 +151,7 @@ def test_what_is_invalid_does_not_validate(cls):
 
 
 @pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
-def test_what_has_a_mistake_does_not_validate(cls):
+def test_mutated_messages_do_not_validate(cls):
     """Of the mistakes that are known to be told; what is only warned of validates."""
     (load,) = judges(cls, ("load",))
 

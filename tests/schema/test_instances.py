@@ -23,7 +23,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("name", names())
-def test_what_is_made_of_emit_is_what_we_write(name):
+def test_instances_of_emit_are_written_unchanged(name):
     judge = validator(schema(f"emit/{name}"))
     kind = find_kind(name)
     seen = []

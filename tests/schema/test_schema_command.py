@@ -62,7 +62,7 @@ def test_some_are_written(tmp_path):
     assert done.stdout == "there/edit/quit.task.json\n"
 
 
-def test_what_is_no_more_is_removed(tmp_path):
+def test_files_of_removed_messages_are_deleted(tmp_path):
     fastlib("schema", "--no-extensions", "--write", ".", cwd=tmp_path)
     index = json.loads((tmp_path / "index.json").read_text())
     index["messages"].append({**index["messages"][0], "name": "agent.Gone"})

@@ -96,7 +96,7 @@ def read(folder, name):
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def test_they_stand_beside_fastlibs_own(folder, package):
+def test_schemas_of_packages_are_listed_with_fastlibs(folder, package):
     names = {message["name"] for message in read(folder, "index")["messages"]}
     assert {"snapshot-vm.task", "vm-snapshotted.result", "acme_snapshots.Weather"} <= names
     lines = fastlib("schema", cwd=folder, path=[package]).stdout
@@ -113,7 +113,7 @@ def test_they_stand_beside_fastlibs_own(folder, package):
     assert result.is_valid(tree)
 
 
-def test_what_their_fields_say_is_in_their_schemas(folder):
+def test_schemas_of_packages_show_their_fields(folder):
     load = read(folder, "load/snapshot-vm.task")["$defs"]["acme_snapshots.Snapshot"]
     assert load["properties"]["keep"]["default"] == 7
     assert load["properties"]["keep"]["x-unit"] == "days"
@@ -150,7 +150,7 @@ def test_the_asyncapi_document_has_their_topics(folder):
     assert "snapshot-vm.task" in tree["channels"]["migfra-task"]["messages"]
 
 
-def test_they_are_left_out_of_what_is_committed(package, fresh, tmp_path):
+def test_committed_schemas_leave_out_packages(package, fresh, tmp_path):
     fastlib("schema", "--no-extensions", "--write", tmp_path, cwd=tmp_path, path=[package])
     for path in fresh.rglob("*.*"):
         assert path.read_text() == (tmp_path / path.relative_to(fresh)).read_text()

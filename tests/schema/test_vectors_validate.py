@@ -38,7 +38,7 @@ def judge(cls, direction):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_read_is_understood(reader):
+def test_vectors_that_are_read_validate(reader):
     unread = otherwise = judged = 0
     for row, text in READ:
         try:
@@ -57,7 +57,7 @@ def test_what_is_read_is_understood(reader):
     assert otherwise < 6
 
 
-def test_what_we_write_of_it_is_what_is_written():
+def test_written_vectors_validate():
     for row, text in READ:
         tree = as_json(row.cls.from_yaml(text).emit())
         errors = list(judge(row.cls, "emit").iter_errors(tree))

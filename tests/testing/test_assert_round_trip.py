@@ -23,7 +23,7 @@ def test_every_message_comes_back(cls: type[Any], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", {"task": "quit"}, Stop])
-def test_what_is_no_message_is_refused(value: object) -> None:
+def test_other_values_are_refused(value: object) -> None:
     with pytest.raises(TypeError, match="expected a type of message"):
         assert_round_trip(value)
 
@@ -38,7 +38,7 @@ def told(message: Any, **options: Any) -> list[str]:
     return str(caught.value).split("\n")
 
 
-def test_what_differs_is_told_with_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_difference_is_shown_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes.Choice, "dump", lambda _self, _value: "error")
     lines = told(Result(vm_name="a", status="success"))
     assert lines[:2] == [
@@ -59,14 +59,14 @@ def test_each_difference_has_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_what_cannot_be_read_is_told_with_its_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_text_is_shown_with_its_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Repin, "to_yaml", lambda self, style: "vm-name: b\n")
     lines = told(Repin(vm_name="a", vcpu_map=[[0]]))
     assert lines[0] == "Repin: its text in the style 'block' cannot be read back"
     assert "vcpu-map: missing" in lines[1]
 
 
-def test_what_validate_says_of_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_of_validate_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = Evacuate(destinations=["a"])
     text = sound.to_yaml()
     extended = text.replace("---\n", "---\nnobody: a\n", 1)

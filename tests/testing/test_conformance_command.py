@@ -159,7 +159,7 @@ def test_wrong_usage(arguments: list[str], peer: tuple[str, ...], words: str) ->
     assert words in done.stderr.splitlines()[-1]
 
 
-def test_a_person_sees_how_far_it_is() -> None:
+def test_progress_is_shown_on_a_terminal() -> None:
     above, below = pty.openpty()
     with os.fdopen(above, "rb", buffering=0) as terminal:
         done = subprocess.run(command(*SUSPEND, "--", *OURS), stdout=subprocess.PIPE, stderr=below)
@@ -170,7 +170,7 @@ def test_a_person_sees_how_far_it_is() -> None:
     assert seen.endswith("\r\033[K")
 
 
-def test_what_a_plain_reader_of_yaml_gets_wrong() -> None:
+def test_plain_yaml_reader_has_known_differences() -> None:
     """It guesses types, and does not know what a message is."""
     options = ("--types", "Stop", "--examples", 20, "--format", "json")
     done = conformance(*options, peer=(sys.executable, PYYAML))

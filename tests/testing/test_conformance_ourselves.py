@@ -28,7 +28,7 @@ def answers(*lines: bytes | dict) -> list[dict]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_we_agree_with_ourselves(request: pytest.FixtureRequest) -> None:
+def test_fastlib_agrees_with_itself(request: pytest.FixtureRequest) -> None:
     examples = 500 if request.config.getoption("--long") else 2
     report = run(OURS, examples=examples)
     assert report.differences == []
@@ -38,14 +38,14 @@ def test_we_agree_with_ourselves(request: pytest.FixtureRequest) -> None:
     assert report.types == [protocol.type_name(cls) for cls in own]
 
 
-def test_how_far_it_is_is_told() -> None:
+def test_progress_is_reported() -> None:
     told = []
     report = run(OURS, types=[Stop, agent.Init], examples=3, progress=told.append)
     assert report.types == ["Stop", "agent.Init"]
     assert [each.number for each in told] == [1, 2, 3, 4]
 
 
-def test_who_has_no_writer_of_yaml_answers_with_json() -> None:
+def test_peers_may_answer_with_json() -> None:
     names = ["Stop", "Result", "mmbwmon.Ack", "mmbwmon.Reply", "agent.Kpis", "TaskContainer"]
     types = [find(name, by_title=False) for name in names]
     report = run([sys.executable, str(WRONG), "as-json"], types=types, examples=4)
@@ -53,7 +53,7 @@ def test_who_has_no_writer_of_yaml_answers_with_json() -> None:
     assert report.requests > 300
 
 
-def test_the_same_is_asked_each_time() -> None:
+def test_runs_with_one_seed_ask_the_same() -> None:
     first, second = (run(OURS, types=[Stop], examples=20, seed=7) for _ in range(2))
     assert first == second
     assert first.requests != run(OURS, types=[Stop], examples=20, seed=8).requests
@@ -104,7 +104,7 @@ def test_a_line_that_is_too_long_is_answered_once(monkeypatch: pytest.MonkeyPatc
     assert [each["ok"] for each in found] == [True, False, False, True]
 
 
-def test_our_side_does_without_hypothesis() -> None:
+def test_serving_needs_no_hypothesis() -> None:
     program = (
         "import sys; sys.modules['hypothesis'] = None\n"
         "from fastlib.cli import main\n"
@@ -121,7 +121,7 @@ def test_our_side_does_without_hypothesis() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_no_type_of_message() -> None:
+def test_other_types_are_refused() -> None:
     with pytest.raises(TypeError):
         run(OURS, types=[int])
 

@@ -91,7 +91,7 @@ def test_every_message_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("cls", [str, Start(vm_name="a"), None, dict])
-def test_what_is_no_type_of_message_is_refused(cls: Any) -> None:
+def test_other_types_are_refused(cls: Any) -> None:
     with pytest.raises(TypeError, match="expected a type of message"):
         from_message(cls)
 
@@ -207,7 +207,7 @@ def test_arguments_are_known_by_their_types() -> None:
     check()
 
 
-def test_what_is_no_message_is_none_of_ours() -> None:
+def test_other_types_are_left_to_hypothesis() -> None:
     @settings(max_examples=200)
     @given(st.from_type(object))
     def check(value: object) -> None:
