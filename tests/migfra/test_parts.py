@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.service.lock import InstanceLock, lock_path
+from fastlib.migfra.service.systemd import notify
 from fastlib.migfra.tasks.decoding import digest, read
 from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
 from tests.support.migfra.bench import PATIENCE, Bench
@@ -195,3 +197,23 @@ def test_retained_task_is_not_executed(tmp_path: Path) -> None:
             assert (await bench.result()).result == "vm started"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_state_is_sent_to_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
+    name = f"@fastlib-{tmp_path.name}-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name.replace("@", "\0"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        notify("READY=1")
+        assert systemd.recv(100) == b"READY=1"
+        monkeypatch.delenv("NOTIFY_SOCKET")
+        notify("STOPPING=1")  # nobody has asked for it
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+        notify("STOPPING=1")  # nobody listens
+        systemd.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)

@@ -334,3 +334,22 @@ def test_hypervisor_may_have_plain_methods_only(play: Play) -> None:
         assert plain.closed
 
     play(scene)
+
+
+def test_container_that_became_unreadable_is_answered(play: Play) -> None:
+    """For instance one whose task came with a package that is not installed any more."""
+
+    async def scene(bench: Bench) -> None:
+        container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
+        await _killed_at_work(bench, Scripted(), container)
+        with closing(sqlite3.connect(bench.journal)) as journal, journal:
+            journal.execute("UPDATE containers SET payload = ?", (b"task: snapshot vm\nid: 1",))
+        second = Recovering()
+        await bench.daemon(second)
+        answer = await bench.result()
+        assert (answer.result, answer.id) == ("unknown", "1")
+        assert "snapshot vm" in str(answer.results[0].details)
+        assert second.calls == []
+        assert (await bench.ask(Start(vm_name="vm2"), "2")).id == "2"
+
+    play(scene)
