@@ -13,7 +13,7 @@ from fastlib.transport import WaitTimeoutError
 from tests.support.lab.fleet import PATIENCE, assert_success
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.laboratory
+pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(3600)]
 LOAD = {"dirty": 16, "rate": 64}
 """MiB that the guest rewrites, and MiB that it rewrites in a second."""
 
