@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SIGNALS = {signal.SIGCHLD, signal.SIGUSR1}
+_SET_TO_DEFAULT = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Service:
 def spawn(
     argv: list[str], log: Path, env: dict[str, str] | None = None, stdout: int | None = None
 ) -> int:
-    """Start a program in a session of its own, with no signal blocked; its process id."""
+    """Start a program in a session of its own with default signal handling; return its id."""
     to_log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open("/dev/null", os.O_RDONLY)
     try:
@@ -42,6 +43,7 @@ def spawn(
             ],
             setsid=True,
             setsigmask=[],
+            setsigdef=_SET_TO_DEFAULT,
         )
     finally:
         os.close(to_log)
