@@ -150,9 +150,8 @@ class _Tree:
             parent.pairs.append((key, node))
             self._keys[-1] = None
 
-    def add_open(self, node: Sequence | Mapping) -> None:
-        """Add a list or mapping. The next nodes belong to it, until it is closed."""
-        self.add(node)
+    def open_last(self, node: Sequence | Mapping) -> None:
+        """Open the list or mapping that was added last. The next nodes belong to it."""
         self.open.append(node)
         self._keys.append(None)
 
@@ -263,6 +262,7 @@ class _Composer:
         self.nodes = 0
         self.flow.clear()
         tree = _Tree()
+        limits = self.limits
         while True:
             event = self.event()
             kind = type(event)
@@ -274,22 +274,30 @@ class _Composer:
                     self.flow.pop()
                 continue
             if kind is yaml.ScalarEvent:
-                tree.add(self.scalar(event))
+                node: Node = self.scalar(event)
                 tree.empty = not tree.open and event.implicit[0] and event.value == ""
             elif kind is yaml.AliasEvent:
-                tree.add(self.alias(event))
+                node = self.alias(event)
             else:  # the start of a list or a mapping
-                depth = self.limits.max_depth
-                if len(tree.open) == depth:
-                    self.limit("limit-depth", f"nested deeper than {depth} levels", event)
-                tree.add_open(self.collection(event))
+                if len(tree.open) == limits.max_depth:
+                    message = f"nested deeper than {limits.max_depth} levels"
+                    self.limit("limit-depth", message, event)
+                node = self.collection(event)
+            self.nodes += 1
+            if self.nodes > limits.max_nodes:
+                message = f"more than {limits.max_nodes} nodes, so many as Limits.max_nodes allows"
+                self.limit("limit-nodes", message, event)
+            if event.anchor is not None and kind is not yaml.AliasEvent:
+                self.anchors[event.anchor] = node
+            tree.add(node)
+            if isinstance(node, Sequence | Mapping) and kind is not yaml.AliasEvent:
+                tree.open_last(node)
 
     def collection(self, event: Any) -> Sequence | Mapping:
         """Return the list or mapping that starts here, without its items."""
         mark = event.start_mark
         new = Mapping if type(event) is yaml.MappingStartEvent else Sequence
         node = new(mark.line + 1, mark.column + 1)
-        self.count(event, node)
         if event.flow_style:
             self.flow.append(node)
         return node
@@ -302,20 +310,7 @@ class _Composer:
             mark = event.start_mark
             problem = Problem(code="alias", message=message).at(mark.line + 1, mark.column + 1)
             raise ParseError(self.what, [problem])
-        self.count(event)
         return node
-
-    def count(self, event: Any, new: Node | None = None) -> None:
-        """Count a node of the document, and remember the anchor of a new one."""
-        self.nodes += 1
-        if self.nodes > self.limits.max_nodes:
-            self.limit(
-                "limit-nodes",
-                f"more than {self.limits.max_nodes} nodes, so many as Limits.max_nodes allows",
-                event,
-            )
-        if new is not None and event.anchor is not None:
-            self.anchors[event.anchor] = new
 
     def scalar(self, event: Any) -> Scalar:
         """Return the scalar of an event."""
@@ -325,9 +320,7 @@ class _Composer:
             self.limit("limit-scalar", f"more than {limits.max_scalar} characters", event)
         mark = event.start_mark
         text = self.characters.restore(value)
-        node = Scalar(text, not event.style, mark.line + 1, mark.column + 1)
-        self.count(event, node)
-        return node
+        return Scalar(text, not event.style, mark.line + 1, mark.column + 1)
 
 
 def compose(text: str, limits: Limits, what: str) -> Node | None:
