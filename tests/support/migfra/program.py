@@ -113,12 +113,12 @@ class Program:
         with (
             mock.patch.dict(os.environ, self.environment),
             mock.patch.object(sys, "path", [str(self.directory), *sys.path]),
-            mock.patch.dict(sys.modules),
             redirect_stdout(out),
             redirect_stderr(err),
         ):
             importlib.invalidate_caches()
             discovery._installed.cache_clear()
+            sys.modules.pop("ledger_plugin", None)
             root.handlers[:] = []
             try:
                 status = migfra.main(arguments)
@@ -129,6 +129,7 @@ class Program:
                     handler.close()
                 root.handlers[:] = handlers
                 root.setLevel(level)
+                sys.modules.pop("ledger_plugin", None)
                 discovery._installed.cache_clear()
         return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
