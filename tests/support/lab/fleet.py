@@ -23,7 +23,7 @@ PATIENCE = 60.0
 SHORT_WAITS: Mapping[str, object] = {
     "keep-alive": 1,
     "connect-timeout": 3,
-    "stall-timeout": 6,
+    "stall-timeout": 10,
     "pscom-timeout": 6,
     "stop-timeout": 6,
 }
