@@ -66,17 +66,17 @@ class Writer:
     and None, lists and mappings.
     """
 
-    heads: ClassVar = (
+    heads: ClassVar[tuple[str, ...]] = (
         "---\n", "", "# c\n", "%YAML 1.1\n---\n", "--- # c\n", "# c\n---\n", "\n", "---\n\n",
         "\ufeff", "\ufeff---\n",
     )  # fmt: skip
-    tails: ClassVar = (
+    tails: ClassVar[tuple[str, ...]] = (
         "---", "", "---\n", "...\n", "# c\n", "\n\n", "--- # c\n", "...\n---\na: b\n",
         "---\ntask: quit\n---", "--- [\n",
     )  # fmt: skip
-    tags: ClassVar = ("", "!!str ", "! ")
-    comments: ClassVar = ("", " # c", "  ", " #", "\t")
-    between: ClassVar = ("", "\n", "# c\n", "  # c\n", "   \n")
+    tags: ClassVar[tuple[str, ...]] = ("", "!!str ", "! ")
+    comments: ClassVar[tuple[str, ...]] = ("", " # c", "  ", " #", "\t")
+    between: ClassVar[tuple[str, ...]] = ("", "\n", "# c\n", "  # c\n", "   \n")
 
     def __init__(self, choices: Choices) -> None:
         self.turn = choices.turn

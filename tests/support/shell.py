@@ -97,18 +97,19 @@ def run_bytes(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run a command; `encoding` is that of the locale, `closed` has names of closed streams."""
     stdout, stderr = Output(), Output()
-    streams: dict[str, TextIO | None] = {
+    streams = {
         "stdin": io.TextIOWrapper(io.BytesIO(stdin), encoding),
         "stdout": io.TextIOWrapper(stdout, encoding),
         "stderr": io.TextIOWrapper(stderr, encoding, "backslashreplace"),
     }
-    used = {name: None if name in closed else stream for name, stream in streams.items()}
+    used: Streams = {name: None if name in closed else stream for name, stream in streams.items()}
     with _meanwhile(during, stdout):
         status = _call_main(arguments, used, {"COLUMNS": "80"} | (env or {}))
     for stream in streams.values():
-        assert stream is not None
         stream.detach()  # else its end closes the buffer
-    return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
+    return subprocess.CompletedProcess(
+        _texts(arguments), status, stdout.getvalue(), stderr.getvalue()
+    )
 
 
 def run_on_terminal(
@@ -148,11 +149,13 @@ def _call_main(arguments: Iterable[object], streams: Streams, env: Environment) 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with (
         mock.patch.dict(os.environ, ENVIRONMENT | env, clear=True),
-        mock.patch.multiple(sys, **streams),
+        mock.patch.multiple(
+            sys, stdin=streams["stdin"], stdout=streams["stdout"], stderr=streams["stderr"]
+        ),
         mock.patch.object(fastlib.cli, "_exit_by_signal", lambda number: 128 + number),
     ):
         try:
-            status = fastlib.cli.main([os.fsdecode(_text(argument)) for argument in arguments])
+            status = fastlib.cli.main(_texts(arguments))
         except SystemExit as error:
             status = _status_of(error)
         finally:
@@ -164,8 +167,11 @@ def _call_main(arguments: Iterable[object], streams: Streams, env: Environment) 
     return status
 
 
-def _text(argument: object) -> str | bytes:
-    return argument if isinstance(argument, bytes) else str(argument)
+def _texts(arguments: Iterable[object]) -> list[str]:
+    return [
+        os.fsdecode(argument) if isinstance(argument, bytes) else str(argument)
+        for argument in arguments
+    ]
 
 
 def _status_of(error: SystemExit) -> int:
@@ -263,7 +269,8 @@ class Running:
             [*program, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             env=ENVIRONMENT | {"TERM": "xterm", "PYTHONUNBUFFERED": "1"} | env,
-            **streams,
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
         )
         os.close(theirs)
         self.read = {"stdout": b"", "stderr": b"", "terminal": b""}
@@ -341,7 +348,7 @@ class Daemon:
         self.answer: Callable[[TaskContainer], ResultContainer | None] = success
         self._present = False
         self._new = threading.Condition()
-        known = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
+        known: dict[str, Any] = {"host": "127.0.0.1", "port": broker.port, "retry_min": 0.05}
         self.communicator = connect(MqttOptions(**(known | options)))
         self.communicator.subscribe(TASK(host), self._take)
 

@@ -106,6 +106,11 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def close_output() -> None:
+    os.close(1)
+    signal.pause()
+
+
 def die() -> None:
     sys.exit("assertion failed: driver")
 
@@ -147,7 +152,7 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "garbage": failing("driver: q", lambda: say("oops\n")),
     "two-answers": failing("driver: q", lambda: say('{"ok": false, "error": "?"}\n' * 2)),
     "too-long": failing("driver: q", lambda: say("x" * (17 * 2**20))),
-    "closes": failing("driver: q", lambda: (os.close(1), signal.pause())),
+    "closes": failing("driver: q", close_output),
 }
 
 

@@ -29,9 +29,10 @@ UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 def refusal(code: str, text: str) -> Exception:
     """A `libvirt.libvirtError` with the code `VIR_ERR_…`."""
     libvirt = api()
-    error = libvirt.libvirtError(text)
+    error: Any = libvirt.libvirtError(text)
     error.args = (text,)
     error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, text, 2, text, None, None, -1, -1)
+    assert isinstance(error, Exception)
     return error
 
 
@@ -51,7 +52,7 @@ class FakeDomain:
         """What `jobStats` gives while a job is under way."""
         self.refuses: dict[str, Exception] = {}
         """What a call raises, by its name."""
-        self.on: dict[str, Callable[..., Any]] = {}
+        self.on: dict[str, Callable[[], object]] = {}
         """What a call does besides, by its name."""
         self.devices: list[str] = []
         self.above_devices = ""
@@ -242,7 +243,7 @@ class FakeHost:
 
     def __init__(self, name: str, log: Callable[[str], object]) -> None:
         self._hostname = name
-        self.log = lambda what: log(f"{name}: {what}")
+        self._log = log
         self.domains: dict[str, FakeDomain] = {}
         self.node_devices: list[FakeDevice] = []
         self.knows_devices = True
@@ -252,10 +253,13 @@ class FakeHost:
         self.free = 1 << 20
         self.cpus = 4
         self.refuses: dict[str, Exception] = {}
-        self.on: dict[str, Callable[..., Any]] = {}
+        self.on: dict[str, Callable[[], object]] = {}
         self.compared: list[tuple[str, ...]] = []
         self.cpu_fits = True
         self.capabilities = "<capabilities><host/></capabilities>"
+
+    def log(self, what: str) -> None:
+        self._log(f"{self._hostname}: {what}")
 
     def add(self, domain: FakeDomain) -> FakeDomain:
         domain.host = self

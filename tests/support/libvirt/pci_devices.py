@@ -1,8 +1,7 @@
 """PCI devices and shared memory for fake hosts, and domains that have them."""
 
 from fastlib.message import PciAddress
-from fastlib.migfra.hypervisors.libvirt.domain import devices
-from fastlib.migfra.hypervisors.libvirt.domain.device_xml import pci_xml
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import attached_devices, pci_xml
 from tests.support.libvirt.fake_libvirt import RUNNING, FakeDevice, FakeDomain, FakeHost
 
 KIND = (0x15B3, 0x1004)
@@ -20,9 +19,12 @@ SHMEM = """<shmem name='shared'><model type='ivshmem-plain'/><size unit='M'>64</
 </shmem>"""
 
 
-def host_with_devices(*addresses, name="node01", kind=KIND):
+def host_with_devices(
+    *addresses: str, name: str = "node01", kind: tuple[int, int] = KIND
+) -> FakeHost:
     """A host with the domain vm1 and PCI devices of a kind, the last address first."""
-    host = FakeHost(name, [].append)
+    log: list[str] = []
+    host = FakeHost(name, log.append)
     host.add(FakeDomain())
     host.node_devices = [FakeDevice(address, *kind) for address in reversed(addresses)]
     host.node_devices.append(FakeDevice("0000:00:1f.0", 0x8086, 0x2918))
@@ -30,14 +32,12 @@ def host_with_devices(*addresses, name="node01", kind=KIND):
     return host
 
 
-def attach_to_other_domain(host, name, address, state=RUNNING):
+def attach_to_other_domain(host: FakeHost, name: str, address: str, state: int = RUNNING) -> None:
     """Another domain that has the device."""
     other = host.add(FakeDomain(name, state))
     other.devices.append(pci_xml(PciAddress.parse(address)))
 
 
-def host_addresses(domain):
+def host_addresses(domain: FakeDomain) -> list[str | None]:
     """Where on the host the PCI devices of a domain are."""
-    return [
-        each.address for each in devices.attached_devices(domain.XMLDesc()) if each.kind == "pci"
-    ]
+    return [each.address for each in attached_devices(domain.XMLDesc()) if each.kind == "pci"]

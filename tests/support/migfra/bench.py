@@ -37,7 +37,8 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def configuration(**parts: Any) -> Configuration:
-    return Configuration(**({"hostname": HOST, "hypervisor": choice()} | parts))
+    defaults: dict[str, Any] = {"hostname": HOST, "hypervisor": choice()}
+    return Configuration(**(defaults | parts))
 
 
 class Bench:

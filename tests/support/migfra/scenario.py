@@ -33,7 +33,7 @@ from fastlib.migfra.hypervisors.simulated import (
     SimulatedOptions,
     run_virtual,
 )
-from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
+from fastlib.transport import MemoryBroker, MemoryOptions, ReceivedMessage, connect_async
 
 FOLDER = Path(__file__).parents[2] / "hypervisors" / "simulated" / "scenarios"
 MIB = 1 << 20
@@ -151,8 +151,9 @@ class Player:
                 lines.append(f"{'':20}{mark} {line}".rstrip())
         self.say("<-", host, f"{container.task}{_id(container.id)}", *lines)
 
-    async def _heard(self, message: object) -> None:
+    async def _heard(self, message: ReceivedMessage) -> None:
         topic = topics.parse(message.topic)
+        assert topic is not None
         host = topic.names["host"]
         if topic.kind == "PROGRESS":
             self.say("..", host, _progress(Progress.from_yaml(message.payload)))

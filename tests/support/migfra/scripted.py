@@ -42,13 +42,16 @@ class Scripted(Hypervisor):
     async def close(self) -> None:
         self.is_open = False
 
+    def _plan_for(self, name: str) -> Callable[[Context], Any]:
+        return self.plan.get(name, _do_nothing)
+
     async def _do(self, method: str, name: str, context: Context) -> Any:
         self.calls.append((method, name))
         self.contexts.append(context)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            outcome = self.plan.get(name, lambda _: None)(context)
+            outcome = self._plan_for(name)(context)
             return await outcome if asyncio.iscoroutine(outcome) else outcome
         finally:
             self.running -= 1
@@ -63,13 +66,17 @@ class Scripted(Hypervisor):
         with self._lock:
             self.calls.append(("stop", str(task.vm_name)))
             self.contexts.append(context)
-        return self.plan.get(str(task.vm_name), lambda _: None)(context)
+        return self._plan_for(str(task.vm_name))(context)
 
     def query(self, task: Query, context: Context) -> NodeReport:
         return NodeReport(host=self.node.host, hypervisor=self.name, cpus=4)
 
     def capabilities(self) -> dict[str, Any]:
         return {"colour": "green"}
+
+
+def _do_nothing(_: Context) -> None:
+    """Succeed at once."""
 
 
 class Recovering(Scripted):

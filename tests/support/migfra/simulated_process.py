@@ -5,6 +5,7 @@ It says `ready`, goes on until it is killed, and takes a step whenever it is all
 
 import asyncio
 import sys
+from functools import partial
 
 from fastlib import Evacuate, EvacuateParameter, Start, Stop
 from fastlib.migfra.errors import HypervisorError
@@ -13,7 +14,7 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 
-async def main(file, host, speed):
+async def main(file: str, host: str, speed: str) -> None:
     options = SimulatedOptions(file=file, speed=float(speed), start_seconds=0.1, stop_seconds=0.1)
     hypervisor = SimulatedHypervisor(options, NodeContext(host))
     await hypervisor.open()
@@ -22,9 +23,12 @@ async def main(file, host, speed):
     task = Evacuate(destinations=others, parameter=EvacuateParameter(migration_type="live"))
     while True:
         await hypervisor.evacuate(task, Context(host))
-        for call, name in ((hypervisor.stop, Stop), (hypervisor.start, Start)):
+        for call in (
+            partial(hypervisor.stop, Stop(vm_name="common")),
+            partial(hypervisor.start, Start(vm_name="common")),
+        ):
             try:
-                await call(name(vm_name="common"), Context(host))
+                await call(Context(host))
             except HypervisorError:
                 await asyncio.sleep(0)  # it is where another process has it
 

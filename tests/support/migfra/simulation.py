@@ -1,6 +1,8 @@
 """A simulated cluster in virtual time, for tests."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Self, TypeVar
 
 from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.simulated import (
@@ -12,13 +14,21 @@ from fastlib.migfra.hypervisors.simulated import (
     SimulatedOptions,
     run_virtual,
 )
+from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
+T = TypeVar("T")
 GIB = 1 << 20
 """KiB in a GiB."""
 
 
-def cluster_of(*domains, hosts="abc", cpus=8, memory=16 * GIB, **more):
+def cluster_of(
+    *domains: tuple[Any, ...],
+    hosts: Iterable[str] = "abc",
+    cpus: int = 8,
+    memory: int = 16 * GIB,
+    **more: Any,
+) -> ClusterDescription:
     """A description: hosts of one letter, and domains `(name, host)` or with more fields."""
     return ClusterDescription(
         hosts=[HostDescription(name=name, cpus=cpus, memory=memory) for name in hosts],
@@ -33,61 +43,65 @@ def cluster_of(*domains, hosts="abc", cpus=8, memory=16 * GIB, **more):
 class Simulation:
     """Hypervisors of a cluster, without daemons around them."""
 
-    def __init__(self, description, **options):
+    def __init__(self, description: ClusterDescription, **options: Any) -> None:
         self.description = description
         self.options = options
-        self.hypervisors = {}
+        self.hypervisors: dict[str, SimulatedHypervisor] = {}
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         Cluster.forget("test")
         for host in self.description.hosts:
             await self.open(host.name)
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_: object) -> None:
         for hypervisor in self.hypervisors.values():
             await hypervisor.close()
 
-    async def open(self, host):
+    async def open(self, host: str) -> None:
         """Begin (or begin again) the hypervisor of a host."""
         options = SimulatedOptions(cluster="test", create=self.description, **self.options)
         self.hypervisors[host] = SimulatedHypervisor(options, NodeContext(host))
         await self.hypervisors[host].open()
 
-    def __getitem__(self, host):
+    def __getitem__(self, host: str) -> SimulatedHypervisor:
         return self.hypervisors[host]
 
     @property
-    def cluster(self):
+    def cluster(self) -> Cluster:
         return Cluster.named("test")
 
-    def where(self, name):
+    def where(self, name: str) -> tuple[str, str]:
         """Host and state of a domain; nothing that must not be may be."""
         assert self.cluster.problems() == []
         domain = self.cluster.domain(name)
         return domain.host, domain.state
 
 
-def simulated(description, play, **options):
+def simulated(
+    description: ClusterDescription,
+    play: Callable[[Simulation], Awaitable[T]],
+    **options: Any,
+) -> T:
     """Run `play(simulation)` in virtual time; gives what it returns."""
 
-    async def run():
+    async def run() -> T:
         async with Simulation(description, **options) as simulation:
             return await play(simulation)
 
     return run_virtual(run())
 
 
-def now():
+def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Progress(list):
+class Progress(list[ProgressFacts]):
     """Keeps what a task tells of its progress."""
 
-    def context(self, host="a", **more):
+    def context(self, host: str = "a", **more: Any) -> Context:
         return Context(host, services=DaemonServices(report=self.append), **more)
 
     @property
-    def phases(self):
+    def phases(self) -> list[str]:
         return list(dict.fromkeys(facts.phase for facts in self))

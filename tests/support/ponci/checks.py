@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 from fastlib import (
     Cancel,
@@ -111,9 +113,9 @@ async def force_kills_all_processes_of_a_domain(runner: PonciRunner) -> None:
 
 
 async def force_kills_processes_one_by_one_without_cgroup_kill(runner: PonciRunner) -> None:
-    runner.hypervisor._runtime.hierarchy.kill = lambda name: Hierarchy.kill(groups, name)
     groups = runner.hypervisor._runtime.hierarchy
-    await _force(runner)
+    with mock.patch.object(groups, "kill", lambda name: Hierarchy.kill(groups, name)):
+        await _force(runner)
 
 
 async def _force(runner: PonciRunner) -> None:
@@ -168,29 +170,34 @@ async def stop_by_regex_stops_matching_domains(runner: PonciRunner) -> None:
 
 async def timers_and_progress_are_reported(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
-    for task, timer in (
+    measured: tuple[tuple[Task, str], ...] = (
         (Suspend(vm_name="vm1", time_measurement=True), "suspend-vm1"),
         (Resume(vm_name="vm1", time_measurement=True), "resume-vm1"),
         (Repin(vm_name="vm1", vcpu_map=[[0]], time_measurement=True), "repin"),
         (Start(vm_name="vm2", time_measurement=True), "start"),
-    ):
+    )
+    for task, timer in measured:
         (result,) = await runner.results(task)
         assert result.time_measurement is not None
         assert set(result.time_measurement.timings) == {"overall", timer}
     phases: list[str] = []
     services = DaemonServices(report=lambda facts: phases.append(facts.phase))
     context = Context(HOST, services=services)
-    for task in (Start(vm_name="vm3"), Suspend(vm_name="vm3"), Resume(vm_name="vm3"),
-                 Stop(vm_name="vm3", force=True)):  # fmt: skip
-        method = getattr(runner.hypervisor, type(task).__name__.lower())
-        await asyncio.to_thread(method, task, context)
+    reported = (Start(vm_name="vm3"), Suspend(vm_name="vm3"), Resume(vm_name="vm3"),
+                Stop(vm_name="vm3", force=True))  # fmt: skip
+    for each in reported:
+        method = getattr(runner.hypervisor, type(each).__name__.lower())
+        await asyncio.to_thread(method, each, context)
     assert phases == ["create", "freeze", "thaw", "delete"]
 
 
 async def query_describes_the_host(runner: PonciRunner) -> None:
     node = await runner.node()
     assert (node.host, node.hypervisor, node.cpus) == (HOST, "ponci", LAST_CPU + 1)
+    assert node.memory is not None
+    assert node.free_memory is not None
     assert node.memory > node.free_memory > 0
+    assert node.capabilities is not None
     assert node.capabilities["cgroup"] == runner.trees.version
     assert node.capabilities["parent"] == str(runner.trees.parents[0])
     tasks = node.capabilities["tasks"]
@@ -258,11 +265,15 @@ async def start_does_not_probe_ssh(runner: PonciRunner) -> None:
 
 async def invalid_names_are_refused(runner: PonciRunner) -> None:
     for name in ("cgroup.procs", "cpuset.cpus", "freezer.state", "tasks", "memory.max", "cpu.x"):
-        for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name)):
+        tasks: list[Task] = [
+            Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name)
+        ]  # fmt: skip
+        for task in tasks:
             assert f"{name!r} cannot be the name of a cgroup" in await runner.error_of(task)
     for name in ("..", "../x", "a/b", "/", ".", " x", "a\nb"):
-        for task in (Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name),
-                     Resume(vm_name=name), Repin(vm_name=name, vcpu_map=[[0]])):  # fmt: skip
+        tasks = [Start(vm_name=name), Stop(vm_name=name, force=True), Suspend(vm_name=name),
+                 Resume(vm_name=name), Repin(vm_name=name, vcpu_map=[[0]])]  # fmt: skip
+        for task in tasks:
             assert "cannot be the name of a domain" in await runner.error_of(task)
     assert await runner.domains() == {}
     for name in ("vm-1.example.org", "größe", "x" * 200, "cpusets", "_cpuset.cpus"):
@@ -414,21 +425,24 @@ async def stop_reports_processes_that_do_not_die(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         await runner.do(Start(vm_name="vm1"))
         runner.trees.join(counter.pid, "vm1")
-        runner.hypervisor._runtime.hierarchy.kill = lambda name: (
-            True
-        )  # a kernel that cannot get at it
-        said = await runner.error_of(Stop(vm_name="vm1", force=True))
+        with _unkillable(runner):
+            said = await runner.error_of(Stop(vm_name="vm1", force=True))
         assert said.startswith(
             f"vm1 still has 1 process ({counter.pid}) 0.2 s after they were killed; they wait for a"
         )
         await runner.open(stop_timeout=600.0)
-        runner.hypervisor._runtime.hierarchy.kill = lambda name: True
-        id = await runner.send(Stop(vm_name="vm1", force=True))
-        await _running(runner, id)
-        await runner.bench.send(Cancel(id=id), id="c")
-        answers = {answer.id: answer for answer in [await runner.bench.result() for _ in "12"]}
+        with _unkillable(runner):
+            id = await runner.send(Stop(vm_name="vm1", force=True))
+            await _running(runner, id)
+            await runner.bench.send(Cancel(id=id), id="c")
+            answers = {answer.id: answer for answer in [await runner.bench.result() for _ in "12"]}
         assert str(answers[id].results[0].details).startswith("cancelled")
         assert runner.trees.exists("vm1")
+
+
+def _unkillable(runner: PonciRunner) -> AbstractContextManager[object]:
+    """In the block, the kernel kills no process of a domain, but says that it did."""
+    return mock.patch.object(runner.hypervisor._runtime.hierarchy, "kill", return_value=True)
 
 
 # After a crash of the daemon

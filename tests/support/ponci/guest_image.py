@@ -67,11 +67,16 @@ def _python() -> Path:
     return folder / "archive"
 
 
+def _interpreter() -> Path:
+    """Return the program of this Python, not that of its virtual environment."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
 def _put_python(tree: Path) -> None:
-    program = Path(sys._base_executable).resolve()
+    program = _interpreter()
     _copy(program, tree)
-    for library in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
-        path = Path(library)
+    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
+        path = Path(folder)
         if not path.is_relative_to(sys.base_prefix):
             path = Path(sys.base_prefix, path.relative_to(sys.prefix))
         shutil.copytree(
@@ -97,7 +102,7 @@ def _put_project(tree: Path) -> None:
         helpers, target / "tests", ignore=shutil.ignore_patterns("__pycache__", "test_*")
     )
     init = tree / "init"
-    init.write_text(f"#!{Path(sys._base_executable).resolve()} -I\n{_INIT.read_text()}")
+    init.write_text(f"#!{_interpreter()} -I\n{_INIT.read_text()}")
     init.chmod(0o755)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlib import Result, Task, TimeMeasurement
+from fastlib.message.node import NodeReport, NodeResult
 from fastlib.message.tasks import Query
 from fastlib.migfra import Context
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
@@ -70,8 +71,10 @@ class PonciRunner:
         """The domains and their states, by `query node`."""
         return {each.name: each.state for each in (await self.node()).domains}
 
-    async def node(self) -> Any:
+    async def node(self) -> NodeReport:
         (result,) = await self.results(Query())
+        assert isinstance(result, NodeResult)
+        assert result.node is not None
         return result.node
 
     async def recover(self, task: Task, **notes: Any) -> Any:

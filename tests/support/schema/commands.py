@@ -1,12 +1,17 @@
 """The commands of fastlib in a folder, without what other tests declare."""
 
 import contextlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 from tests.support.on_path import on_path
 from tests.support.shell import run
 
 
-def fastlib(*arguments, cwd, status=0, path=()):
+def fastlib(
+    *arguments: object, cwd: Path, status: int = 0, path: Iterable[Path] = ()
+) -> "subprocess.CompletedProcess[str]":
     """Run `fastlib …` in a folder; `path` are folders with further modules. Return what it prints.
 
     Relative entries of the path, such as the current folder, are not searched for modules.

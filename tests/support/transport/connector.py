@@ -28,12 +28,13 @@ class BlockingCommunicator:
         self, topic: str, callback: Callable[[Any], None] | None = None, **named: Any
     ) -> None:
         if callback is None:
-            return self._run(self.inner.subscribe(topic, **named))
+            self._run(self.inner.subscribe(topic, **named))
+            return
 
         async def call(message: Any) -> None:
             callback(message)
 
-        return self._run(self.inner.subscribe(topic, call, **named))
+        self._run(self.inner.subscribe(topic, call, **named))
 
     def unsubscribe(self, topic: str) -> None:
         self._run(self.inner.unsubscribe(topic))

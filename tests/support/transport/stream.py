@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastlib.transport import Communicator
@@ -86,13 +87,17 @@ def stream(
     start = time.monotonic()
     thread.start()
 
+    def confirm(place: tuple[int, int], _: object) -> None:
+        outcome.confirmed_at.setdefault(place, time.monotonic())
+
+    def has_received(count: int) -> bool:
+        return len(outcome.got) >= count
+
     def send() -> None:
         for number in range(sent):
             place = (number % TOPICS, number)
             delivery = sender.send(b"%d" % number, f"{root}/{place[0]}", qos, timeout=PATIENCE)
-            delivery.future.add_done_callback(
-                lambda _, place=place: outcome.confirmed_at.setdefault(place, time.monotonic())
-            )
+            delivery.future.add_done_callback(partial(confirm, place))
             deliveries.append(delivery)
 
     deliveries: list[Any] = []
@@ -100,7 +105,7 @@ def stream(
     sending.start()
     for count, action in sorted(faults.items()):
         with progress:
-            enough = progress.wait_for(lambda count=count: len(outcome.got) >= count, PATIENCE)
+            enough = progress.wait_for(partial(has_received, count), PATIENCE)
         assert enough, f"{len(outcome.got)} of {sent} came"
         action()
     sending.join(PATIENCE)
