@@ -127,7 +127,7 @@ def test_changed_messages_validate_only_if_they_are_read(cls):
     (load,) = judges(cls, ("load",))
     seen = {"read": 0, "refused": 0}
 
-    @examples(everyday=12, nightly=2000)
+    @examples(everyday=30, nightly=2000)
     @given(changed(cls))
     def check(tree):
         text = yaml.safe_dump(tree, allow_unicode=True)

@@ -15,12 +15,12 @@ from fastlib.codec import (
     Requires,
     Rule,
 )
-from fastlib.message import Message
+from fastlib.migfra import ConfigSection
 from fastlib.schema import schema_of
 from tests.support.schema.readers import validator
 
 
-class Options(Message):
+class Options(ConfigSection):
     """The fields that the rules are about."""
 
     first: float | None = None
