@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastlib.codec.derivation import fields_of, shape_of
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
 from fastlib.message import Message, Task
@@ -21,7 +21,12 @@ def registered() -> list[type[Message]]:
         cls = class_of_title("task", title)
         if cls is not None:
             found[cls] = None
-    return sorted(found, key=lambda cls: len(fields_of(cls)))
+    return sorted(found, key=_number_of_fields)
+
+
+def _number_of_fields(cls: type[Message]) -> int:
+    """Count the fields without deriving their shapes: this is asked for each drawn message."""
+    return sum(name != getattr(cls, "__extensions__", None) for name in cls.__struct_fields__)
 
 
 def is_titled(cls: type[Any]) -> bool:

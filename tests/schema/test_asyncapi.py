@@ -62,6 +62,7 @@ def node(folder, program, *arguments):
     return done.stdout
 
 
+@pytest.mark.load
 @needs_npm
 def test_the_official_parser_takes_it(pytestconfig):
     folder = installed(pytestconfig, "parser")
@@ -76,6 +77,7 @@ def test_the_official_parser_takes_it(pytestconfig):
     assert len(found["operations"]) == 2 * len(topics.ALL)
 
 
+@pytest.mark.load
 @needs_npm
 def test_the_parser_finds_what_is_wrong(pytestconfig, tmp_path):
     # That the test above can fail.
@@ -87,6 +89,7 @@ def test_the_parser_finds_what_is_wrong(pytestconfig, tmp_path):
     assert any(problem["severity"] == 0 for problem in told["problems"])
 
 
+@pytest.mark.load
 @needs_npm
 def test_the_official_generator_renders_it(pytestconfig, tmp_path):
     if not pytestconfig.getoption("--long"):

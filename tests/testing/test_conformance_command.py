@@ -170,6 +170,7 @@ def test_progress_is_shown_on_a_terminal() -> None:
     assert seen.endswith("\r\033[K")
 
 
+@pytest.mark.load
 def test_plain_yaml_reader_has_known_differences() -> None:
     """It guesses types, and does not know what a message is."""
     options = ("--types", "Stop", "--examples", 20, "--format", "json")

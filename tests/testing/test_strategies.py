@@ -165,7 +165,7 @@ def test_tasks_and_options_of_other_packages() -> None:
     held = drawn(containers(), lambda c: "vm snapshotted" in c.to_yaml())
     assert type(held) is ResultContainer
 
-    @settings(max_examples=50)
+    @examples(15, 200)
     @given(snapshot, st.data())
     def check(message: Snapshot, data: st.DataObject) -> None:
         assert message.size % 2 == 0
