@@ -2,24 +2,32 @@
 
 mutmut changes one operator, constant or call at a time and runs the tests that execute the
 function. A change that no test notices is a survivor. `accepted_survivors.txt` lists the survivors
-that change no behaviour, each with its reason; any other survivor is a failure.
+that change no behaviour, each with its reason; any other survivor is a failure. Modules whose
+survivors nobody has examined yet are counted, and are no failure.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .processes import CACHE, ROOT, require
+from .processes import CACHE, ROOT
 
 ACCEPTED = Path(__file__).with_name("accepted_survivors.txt")
+INSTALL_MUTMUT = (
+    f"{shlex.quote(sys.executable)} -m pip install "
+    "--constraint constraints.txt --editable '.[mutation]'"
+)
 _KILLED = ("killed", "timeout", "segfault", "caught by type check")
 _SETTINGS = """
 [tool.mutmut]
@@ -39,6 +47,17 @@ class Target:
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
+    unexamined: frozenset[str] = frozenset()
+    """Names of the modules whose survivors nobody has examined yet: they are only counted."""
+
+    def only(self, names: Sequence[str]) -> "Target":
+        """Return the target with the modules of these names; without names, with all."""
+        if not names:
+            return self
+        modules = [path for path in self.modules if Path(path).stem in names]
+        if missing := set(names) - {Path(path).stem for path in modules}:
+            sys.exit(f"dev: no modules of this target: {', '.join(sorted(missing))}")
+        return replace(self, modules=tuple(modules))
 
 
 TARGETS = {
@@ -55,49 +74,102 @@ TARGETS = {
         ("tests/hypervisors/libvirt/test_reconcile_decision.py",),
     ),
     "journal": Target(
-        ("fastlib/migfra/journal/journal.py", "fastlib/migfra/journal/schema.py"),
-        ("tests/migfra/test_journal.py",),
+        (
+            "fastlib/migfra/journal/group_commit.py",
+            "fastlib/migfra/journal/journal.py",
+            "fastlib/migfra/journal/schema.py",
+        ),
+        ("tests/migfra/test_journal.py", "tests/migfra/test_journal_boundaries.py"),
     ),
-    "codec": Target(("fastlib/codec/*.py",), ("tests/codec",)),
+    "codec": Target(
+        tuple(
+            f"fastlib/codec/{path.name}" for path in sorted((ROOT / "fastlib/codec").glob("*.py"))
+        ),
+        ("tests/codec",),
+        unexamined=frozenset(("composer",)),
+    ),
 }
 
 
 def mutation(options: argparse.Namespace) -> int:
-    targets = {options.target: TARGETS[options.target]} if options.target else TARGETS
-    return run_targets(targets)
+    require_mutmut()
+    if not options.target:
+        return run_targets(TARGETS, options.children)
+    target = TARGETS[options.target].only(options.modules)
+    return run_targets({options.target: target}, options.children)
 
 
-def run_targets(targets: dict[str, Target]) -> int:
-    """Run mutmut for each target; return 1 if there are survivors that are not accepted."""
-    require("mutmut")
+def require_mutmut() -> None:
+    """End with the line that installs mutmut, unless it is installed."""
+    if importlib.util.find_spec("mutmut") is None:
+        sys.exit(f"dev: not installed: mutmut. Run: {INSTALL_MUTMUT}")
+
+
+def run_targets(targets: dict[str, Target], children: int | None = None) -> int:
+    """Run mutmut for each target; return 1 if there are survivors that are not accepted.
+
+    `children` is the number of processes that test mutants, by default that of the processors.
+    """
     accepted = accepted_survivors()
-    failed = False
-    for name, target in targets.items():
-        folder = _copy_tree(name, target)
-        with (folder / "mutmut.log").open("w") as log:
-            command = [sys.executable, "-m", "mutmut", "run"]
-            subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False)
-        outcomes = _outcomes(folder)
-        if not outcomes:
-            print(f"{name}: mutmut did not run: {folder / 'mutmut.log'}", flush=True)
-            failed = True
-            continue
-        survivors = sorted(key for key, outcome in outcomes.items() if outcome not in _KILLED)
-        new = [key for key in survivors if key not in accepted]
+    # A list: each target runs, whatever the one before says.
+    passed = [_run_target(name, target, accepted, children) for name, target in targets.items()]
+    return 0 if all(passed) else 1
+
+
+def _run_target(name: str, target: Target, accepted: dict[str, str], children: int | None) -> bool:
+    folder = _copy_tree(name, target)
+    command = [sys.executable, "-m", "mutmut", "run"]
+    if children is not None:
+        command += ["--max-children", str(children)]
+    with (folder / "mutmut.log").open("w") as log:
+        subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False)
+    outcomes = _outcomes(folder)
+    if not outcomes:
+        print(f"{name}: mutmut did not run: {folder / 'mutmut.log'}", flush=True)
+        return False
+    by_module: dict[str, dict[str, str]] = {}
+    for mutant, outcome in outcomes.items():
+        by_module.setdefault(mutant.rpartition(".")[0], {})[mutant] = outcome
+    # A list: each module is reported.
+    passed = [
+        _report(
+            folder,
+            module,
+            found,
+            accepted,
+            examined=module.rpartition(".")[2] not in target.unexamined,
+        )
+        for module, found in sorted(by_module.items())
+    ]
+    return all(passed)
+
+
+def _report(
+    folder: Path,
+    module: str,
+    outcomes: dict[str, str],
+    accepted: dict[str, str],
+    *,
+    examined: bool,
+) -> bool:
+    """Print the score of a module; return whether it has no new survivor."""
+    survivors = sorted(key for key, outcome in outcomes.items() if outcome not in _KILLED)
+    new = [key for key in survivors if key not in accepted]
+    of_module = (key for key in accepted if key.rpartition(".")[0] == module)
+    gone = [key for key in of_module if key not in survivors]
+    if examined:
         for key in new:
             print(f"{key}: {outcomes[key]}\n{_difference(folder, key)}", flush=True)
-        gone = [key for key in accepted if key in outcomes and key not in survivors]
-        for key in gone:
-            print(f"{key} does not survive any more: remove it from {ACCEPTED.name}", flush=True)
-        counts = Counter(outcomes.values())
-        killed = sum(counts[outcome] for outcome in _KILLED)
-        print(
-            f"{name}: {killed} of {len(outcomes)} mutants killed, "
-            f"{len(survivors) - len(new)} accepted, {len(new)} new survivors ({dict(counts)})",
-            flush=True,
-        )
-        failed = failed or bool(new or gone)
-    return 1 if failed else 0
+    for key in gone:
+        print(f"{key} does not survive any more: remove it from {ACCEPTED.name}", flush=True)
+    rest = "new survivors" if examined else "survivors that nobody has examined"
+    print(
+        f"{module}: {len(outcomes) - len(survivors)} of {len(outcomes)} mutants killed, "
+        f"{len(survivors) - len(new)} accepted, {len(new)} {rest} "
+        f"({dict(Counter(outcomes.values()))})",
+        flush=True,
+    )
+    return not gone and not (new and examined)
 
 
 def accepted_survivors() -> dict[str, str]:
@@ -154,4 +226,10 @@ def _difference(folder: Path, mutant: str) -> str:
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser("mutation", help="mutation testing of the modules that decide")
     parser.add_argument("target", nargs="?", choices=list(TARGETS))
+    parser.add_argument(
+        "modules", nargs="*", help="only these modules of the target, such as: codec rules text"
+    )
+    parser.add_argument(
+        "--children", type=int, help="processes that test mutants (default: one for each processor)"
+    )
     parser.set_defaults(run=mutation)

@@ -87,6 +87,7 @@ def _run_all(arguments: list[str]) -> int:
 
 def _run_long(arguments: list[str]) -> int:
     """Run the long series in random order, and the fast tests everywhere else they must pass."""
+    mutation.require_mutmut()  # now, and not after hours
     seed = str(random.SystemRandom().randrange(10**6))
     print(f"random order of the tests: --shuffle={seed}", flush=True)
     counts = Counter[str]()

@@ -43,7 +43,6 @@ class _OperationError(Exception):
     """An operation raised an error of its own, so that the transaction needs to go without it."""
 
     def __init__(self, position: int, error: Exception) -> None:
-        super().__init__(position, error)
         self.position: Final = position
         self.error: Final = error
 
