@@ -38,6 +38,8 @@ pytest_add_cli_args = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "
 "--import-mode=importlib", "--tier=fast"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
+timeout_multiplier = 4.0
+timeout_constant = 5.0
 """
 
 
