@@ -10,6 +10,7 @@ from fastlib.codec import (
     AllOrNone,
     AtMost,
     Between,
+    DeclarationError,
     Exclusive,
     Needs,
     OneOf,
@@ -115,3 +116,12 @@ def test_refusal_names_the_class() -> None:
     assert (problem.code, problem.path) == ("value", "count")
     assert problem.expected == "an integer from 0 to 100"
     assert (problem.got, problem.line, problem.column) == ("101", None, None)
+
+
+def test_annotation_refuses_wrong_types() -> None:
+    wrong = 'Wire takes a text and keywords: Wire("…", aliases=("name",))'
+    for arguments in ({"aliases": ["a"]}, {"doc": 5}, {"doc": ("a",), "aliases": "a"}):
+        with pytest.raises(DeclarationError) as caught:
+            Wire(**arguments)  # type: ignore[arg-type]
+        assert str(caught.value) == wrong
+    assert Wire("x", aliases=("a",)).aliases == ("a",)

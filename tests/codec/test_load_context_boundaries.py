@@ -74,6 +74,17 @@ def test_unknown_key_has_severity_and_suggestion(unknown: str, severity: str) ->
     assert (old_key.got, old_key.suggestion) == ("nmae", None)
 
 
+def test_mismatch_tells_what_was_expected_and_found() -> None:
+    context = LoadContext("X", Limits())
+    assert context.add_mismatch(scalar("a"), ("p",), "a number", "b") is INVALID
+    assert context.add_mismatch(Sequence(2, 4), ("q",), "a number") is INVALID
+    value, kind = context.problems
+    assert (value.code, value.path, value.line, value.column) == ("value", "p", 3, 7)
+    assert value.message == "expected a number; got 'a'"
+    assert (value.expected, value.got, value.suggestion) == ("a number", "'a'", "b")
+    assert (kind.code, kind.path, kind.got, kind.suggestion) == ("type", "q", "an empty list", None)
+
+
 @pytest.mark.parametrize(("before", "suggestion"), [(99, "name"), (100, None)])
 def test_suggestions_end_after_a_hundred_problems(before: int, suggestion: str | None) -> None:
     context = LoadContext("X", Limits())

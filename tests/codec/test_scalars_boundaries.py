@@ -7,6 +7,7 @@ import pytest
 from fastlib.codec.limits import Limits
 from fastlib.codec.scalars import (
     BOOLEANS,
+    _spellings,
     fits_block,
     is_plain,
     parse_float,
@@ -19,6 +20,7 @@ from fastlib.codec.scalars import (
 
 
 def test_booleans_have_three_spellings() -> None:
+    assert _spellings("on", "y") == ["on", "On", "ON", "y", "Y", "Y"]
     assert {text for text, value in BOOLEANS.items() if value} == {
         *("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y")
     }
