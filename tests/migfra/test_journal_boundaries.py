@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -314,3 +315,43 @@ def test_journal_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
         Journal(path)
     assert str(caught.value) == f"the journal {path} cannot be opened: file is not a database"
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+
+
+def test_journal_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[float] = []
+
+    async def close(_: GroupCommit, timeout: float) -> None:
+        timeouts.append(timeout)
+
+    monkeypatch.setattr(GroupCommit, "close", close)
+
+    def on_failure(part: str, error: BaseException) -> None:
+        raise AssertionError(part) from error
+
+    journal = Journal(None, max_age=5.0, max_size=6, on_failure=on_failure)
+    assert (journal._max_age, journal._max_size, journal._confirmed) == (5.0, 6, 0)
+    assert journal._group_commit._on_failure is on_failure
+    assert journal._group_commit._connection is journal._connection
+    asyncio.run(journal.close())
+    asyncio.run(journal.close(0.5))
+    assert timeouts == [10.0, 0.5]
+
+
+def test_each_operation_needs_a_result() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        group_commit._set_results([], [1])
+
+
+def test_failure_that_nobody_awaits_is_no_error_of_the_loop() -> None:
+    async def scene() -> None:
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        with closing(memory()) as connection:
+            group = GroupCommit(connection)
+            group.give_up()
+            group.submit(lambda _: None)
+            gc.collect()
+            assert told == []
+            await group.close(1)
+
+    run(scene)
