@@ -355,3 +355,32 @@ def test_failure_that_nobody_awaits_is_no_error_of_the_loop() -> None:
             await group.close(1)
 
     run(scene)
+
+
+class FullDisk:
+    """A connection that can be neither rolled back nor closed."""
+
+    in_transaction = False
+
+    def execute(self, statement: str) -> None:
+        self.in_transaction = True
+        if statement == "ROLLBACK":
+            raise sqlite3.OperationalError("disk is full")
+
+    def close(self) -> None:
+        raise sqlite3.OperationalError("disk is full")
+
+
+def test_rollback_that_fails_does_not_hide_the_first_error() -> None:
+    group = GroupCommit(FullDisk())  # type: ignore[arg-type]
+    with pytest.raises(group_commit._OperationError) as caught:
+        group._commit([fail(ValueError("first"))])
+    assert repr(caught.value.error) == "ValueError('first')"
+
+
+def test_journal_closes_although_the_disk_is_full() -> None:
+    journal = Journal(None)
+    connection = journal._connection
+    journal._connection = FullDisk()  # type: ignore[assignment]
+    asyncio.run(journal.close())
+    connection.close()
