@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         # The controller of parallel workers runs no test, and its workers do this themselves.
         give_children_default_signals()
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_FailurePrinter(config), "failure-printer")
     for name, description in SLOW_MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {description}")
     if not config.getoption("hypothesis_profile", None):
@@ -103,6 +105,19 @@ def _skip_without_laboratory(items: list[pytest.Item]) -> None:
     if why := "; ".join(requirements.missing()):
         title = "migrations between real hosts are not tested"
         end_of_run.skip(items, title, f"no laboratory on this machine: {why}")
+
+
+class _FailurePrinter:
+    """Print the name of each test that fails at once, as a run may take long or be stopped."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"FAILED so far: {report.nodeid} ({report.when})")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
