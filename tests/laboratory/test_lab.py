@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -197,14 +198,21 @@ def test_up_keeps_a_foreign_folder(program, tmp_path):
     precious.unlink()
 
 
-def test_laboratory_ends_with_its_owner(tmp_path):
+@pytest.fixture
+def short_path():
+    """A folder with a short path: sockets of a laboratory are below it."""
+    with TemporaryDirectory(prefix="lab") as directory:
+        yield Path(directory)
+
+
+def test_laboratory_ends_with_its_owner(short_path):
     script = (
         "import os, sys; from pathlib import Path; from tests.support.lab import Lab\n"
         "with Lab(1, root=Path(sys.argv[1])) as lab:\n"
         "    print(lab.name, flush=True); sys.stdin.read()\n"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path],
+        [sys.executable, "-c", script, short_path],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -212,13 +220,13 @@ def test_laboratory_ends_with_its_owner(tmp_path):
     )
     with owner:
         name = owner.stdout.readline().strip()
-        assert init_process(tmp_path, name) is not None
+        assert init_process(short_path, name) is not None
         owner.kill()
-    wait_until(lambda: not processes_of(tmp_path), "the end of all processes")
-    assert (tmp_path / name).exists()
-    with Lab(1, root=tmp_path):
-        assert not (tmp_path / name).exists()
-    assert list(tmp_path.iterdir()) == []
+    wait_until(lambda: not processes_of(short_path), "the end of all processes")
+    assert (short_path / name).exists()
+    with Lab(1, root=short_path):
+        assert not (short_path / name).exists()
+    assert list(short_path.iterdir()) == []
 
 
 def test_error_says_why_a_daemon_does_not_start(tmp_path, monkeypatch):
@@ -363,8 +371,10 @@ def test_daemon_on_a_host_is_reached_from_outside(lab, tmp_path):
 
 @pytest.fixture
 def guest(lab, session_fleet):
-    """A guest with Linux on hostA."""
-    return session_fleet.run_guest("hostA", "vm1")
+    """A guest with Linux on hostA that has measured the pause from its save to its restore."""
+    guest = session_fleet.run_guest("hostA", "vm1")
+    guest.longest_pause(since=guest.wait_for_heartbeat())
+    return guest
 
 
 def test_virsh_migrates_by_each_transport(lab, guest):
