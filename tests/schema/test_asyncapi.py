@@ -4,6 +4,7 @@ Both are npm packages. They are installed once into pytest's cache, at the versi
 `npm/*/package.json`; the generator only for `--long`, as it brings 400 MB.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -35,18 +36,20 @@ def installed(config, name):
     version = "-".join(json.loads(wanted)["dependencies"].values())
     folder = config.cache.mkdir(f"npm-{name}-{version}")
     done = folder / "installed"
-    if not done.exists():
-        (folder / "package.json").write_text(wanted)
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"],
-            cwd=folder,
-            env={**os.environ, "PUPPETEER_SKIP_DOWNLOAD": "1"},
-            check=True,
-            timeout=900,
-        )
-        done.touch()
-    for program in source.glob("*.mjs"):
-        shutil.copy(program, folder)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel workers share the folder
+        if not done.exists():
+            (folder / "package.json").write_text(wanted)
+            subprocess.run(
+                ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"],
+                cwd=folder,
+                env={**os.environ, "PUPPETEER_SKIP_DOWNLOAD": "1"},
+                check=True,
+                timeout=900,
+            )
+            done.touch()
+        for program in source.glob("*.mjs"):
+            shutil.copy(program, folder)
     return folder
 
 
