@@ -41,7 +41,14 @@ def installed(config, name):
         if not done.exists():
             (folder / "package.json").write_text(wanted)
             subprocess.run(
-                ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"],
+                [
+                    "npm",
+                    "install",
+                    "--no-audit",
+                    "--no-fund",
+                    "--loglevel=error",
+                    "--ignore-scripts",
+                ],
                 cwd=folder,
                 env={**os.environ, "PUPPETEER_SKIP_DOWNLOAD": "1"},
                 check=True,
