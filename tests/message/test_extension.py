@@ -263,15 +263,14 @@ def test_a_title_may_be_any_text():
 # --- results of an own type -----------------------------------------------------------------------
 
 
-class Size(Message):
-    """What a disk takes."""
-
-    name: str
-    bytes: Annotated[int, Meta(ge=0, le=2**64 - 1), Wire("What it takes.", unit="bytes")]
-
-
 @pytest.mark.parametrize("layout", ["list", "inline", ("list", "inline"), ("inline", "list")])
 def test_a_task_may_have_results_of_its_own_type(layout):
+    class Size(Message):
+        """What a disk takes."""
+
+        name: str
+        bytes: Annotated[int, Meta(ge=0, le=2**64 - 1), Wire("What it takes.", unit="bytes")]
+
     class Measured(Result):
         """How large a domain's disks are."""
 
