@@ -6,6 +6,7 @@ import pytest
 
 from fastlib.migfra.virt.placement import Destination, Guest, place
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.layout import address
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
@@ -103,3 +104,22 @@ def test_evacuation_continues_when_one_domain_ends(full):
     wait_until(
         lambda: full.lab.running_on("vm2") == [], lambda: str(full.domain_states()), PATIENCE
     )
+
+
+def test_evacuation_knows_hosts_under_each_of_their_names(fleet):
+    """The host itself is no destination, another one counts once; and two evacuations at once."""
+    fleet.run_guest("hostA", "vm1")
+    names = ["HOSTA", "localhost", address("hostA"), "hostB", address("hostB")]
+    first = fleet.client.evacuate("hostA", names, migration_type="live", bandwidth_limit=10)
+    fleet.wait_for_transfer(first)
+    second = fleet.client.evacuate("hostA", ["hostC"], migration_type="live")
+    fleet.lift_bandwidth_limit("hostA", "vm1")
+    (moved,) = first.result(PATIENCE)
+    (left,) = second.result(PATIENCE)
+    assert_success(moved)
+    assert (left.status, left.details) == ("success", "vm1 has left meanwhile: it runs on hostB")
+    fleet.assert_runs_only_on("vm1", "hostB")
+    for name in ("hostB.", address("hostB")):
+        result = fleet.client.migrate("vm1", "hostB", name).result(PATIENCE)
+        assert_error(result, "is to go there as well|is hostB itself")
+    fleet.assert_runs_only_on("vm1", "hostB")

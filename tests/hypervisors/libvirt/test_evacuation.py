@@ -13,7 +13,8 @@ from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.simulated import run_virtual
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, FakeHosts
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, FakeHost, FakeHosts
 
 
 class Evacuation(FakeHosts):
@@ -177,5 +178,167 @@ def test_evacuation_refuses_destinations_that_cannot_be_asked(run):
             await evacuation.evacuate(destinations=["node01"])
         with pytest.raises(HypervisorError, match="running domains do not migrate offline"):
             await evacuation.evacuate(migration_type="offline")
+
+    run(scenario)
+
+
+# Hosts under several names
+
+OWN_UUID, OTHER_UUID = (
+    "c65f1cf1-7787-5327-b1c0-7ebdbf57fdd6",
+    "0b0e1cf1-7787-5327-b1c0-7ebdbf57fdd6",
+)
+
+
+def with_names(evacuation, *, own=(), other=()):
+    """Let names lead to the host itself and to the other one."""
+    evacuation.source.set_host_uuid(OWN_UUID)
+    evacuation.destination.set_host_uuid(OTHER_UUID)
+    hosts = evacuation.runtime.connections.hosts
+    hosts.update(dict.fromkeys(own, evacuation.source))
+    hosts.update(dict.fromkeys(other, evacuation.destination))
+
+
+def test_evacuation_leaves_out_the_host_itself_under_any_name(run):
+    async def scenario(evacuation):
+        with_names(evacuation, own=["alias", "node01.example.org"])
+        names = ["NODE01", "node01.", "localhost", "alias", "node01.example.org"]
+        found = await evacuation.evacuate(destinations=[*names, "node02"])
+        assert found == {"vm1": ("success", None)}
+        assert set(evacuation.destination.domains) == {"vm1"}
+
+    run(scenario)
+
+
+def test_evacuation_to_the_host_itself_alone_is_refused(run):
+    async def scenario(evacuation):
+        with_names(evacuation, own=["alias"])
+        with pytest.raises(
+            HypervisorError, match=r"there is no destination.*alias is node01 itself"
+        ):
+            await evacuation.evacuate(destinations=["alias"])
+
+    run(scenario)
+
+
+def test_evacuation_counts_a_destination_once(run):
+    async def scenario(evacuation):
+        with_names(evacuation, other=["alias"])
+        evacuation.source.add(FakeDomain("vm2"))
+        evacuation.destination.free = 1500  # each domain has 1024 KiB
+        found = await evacuation.evacuate(destinations=["node02", "alias"])
+        assert [status for status, _ in found.values()] == ["success", "error"]
+        assert "node02 has 476 KiB free of 1024 KiB needed" in found["vm2"][1]
+        assert "alias" not in found["vm2"][1]
+
+    run(scenario)
+
+
+def test_evacuation_refuses_a_host_with_the_same_uuid(run):
+    async def scenario(evacuation):
+        with_names(evacuation)
+        evacuation.destination.set_host_uuid(OWN_UUID)
+        with pytest.raises(HypervisorError, match=r"have the same host UUID.*set host_uuid"):
+            await evacuation.evacuate()
+
+    run(scenario)
+
+
+# Domains that are not here any more
+
+
+async def evacuate_beside(evacuation, meanwhile, **options):
+    """Evacuate while another task holds the domain's lock, and does something to it."""
+    scope = CancelScope()
+    async with asyncio.TaskGroup() as group:
+        with scope:
+            async with evacuation.runtime.exclusive("vm1", None, scope):
+                evacuating = group.create_task(evacuation.evacuate(**options))
+                await asyncio.sleep(1)
+                meanwhile()
+    return evacuating.result()["vm1"]
+
+
+def move_away(evacuation):
+    evacuation.destination.add(evacuation.source.domains.pop("vm1"))
+
+
+def test_evacuation_says_where_a_domain_went_meanwhile(run):
+    async def scenario(evacuation):
+        found = await evacuate_beside(evacuation, lambda: move_away(evacuation))
+        assert found == ("success", "vm1 has left meanwhile: it runs on node02")
+
+    run(scenario)
+
+
+def test_second_evacuation_says_where_the_first_one_moved_a_domain(run):
+    async def scenario(evacuation):
+        both = await asyncio.gather(evacuation.evacuate(), evacuation.evacuate())
+        assert sorted(found["vm1"] for found in both if found["vm1"][1] is not None) == [
+            ("success", "vm1 has left meanwhile: it runs on node02")
+        ]
+        assert len(evacuation.moves) == 1
+
+    run(scenario)
+
+
+def test_evacuation_finds_a_domain_that_went_to_none_of_its_destinations(run):
+    """Another task of this daemon has moved it."""
+
+    async def scenario(evacuation):
+        third = evacuation.runtime.connections.hosts["node03"] = FakeHost("node03", lambda _: None)
+
+        def move():
+            third.add(evacuation.source.domains.pop("vm1"))
+            evacuation.runtime.moved_to["vm1"] = "node03"
+
+        found = await evacuate_beside(evacuation, move)
+        assert found == ("success", "vm1 has left meanwhile: it runs on node03")
+
+    run(scenario)
+
+
+def test_evacuation_says_when_it_is_not_known_where_a_domain_is(run):
+    async def scenario(evacuation):
+        def lose():
+            move_away(evacuation)
+            evacuation.destination.is_there = False
+
+        status, details = await evacuate_beside(evacuation, lose)
+        assert status == "success"
+        assert details == (
+            "vm1 is no longer on node01; no other host could be asked for it; whether it runs on "
+            "node02 is not known, as that cannot be asked: look there"
+        )
+
+    run(scenario)
+
+
+def test_evacuation_says_when_no_asked_host_has_a_domain(run):
+    async def scenario(evacuation):
+        found = await evacuate_beside(evacuation, lambda: evacuation.source.domains.clear())
+        assert found == ("success", "vm1 is no longer on node01, and is not active on node02")
+
+    run(scenario)
+
+
+def test_evacuation_does_not_take_another_domain_of_the_same_name_for_it(run):
+    async def scenario(evacuation):
+        def replace():
+            evacuation.source.domains.clear()
+            evacuation.source.add(FakeDomain()).uuid = OTHER_UUID
+
+        found = await evacuate_beside(evacuation, replace)
+        assert found == ("success", "vm1 is no longer on node01, and is not active on node02")
+        assert evacuation.moves == []
+
+    run(scenario)
+
+
+def test_domain_without_room_that_left_meanwhile_is_no_error(run):
+    async def scenario(evacuation):
+        evacuation.destination.free = 1000  # the domain has 1024 KiB
+        found = await evacuate_beside(evacuation, lambda: move_away(evacuation))
+        assert found == ("success", "vm1 has left meanwhile: it runs on node02")
 
     run(scenario)

@@ -261,6 +261,9 @@ class FakeHost:
     def log(self, what: str) -> None:
         self._log(f"{self._hostname}: {what}")
 
+    def set_host_uuid(self, uuid: str) -> None:
+        self.capabilities = f"<capabilities><host><uuid>{uuid}</uuid></host></capabilities>"
+
     def add(self, domain: FakeDomain) -> FakeDomain:
         domain.host = self
         self.domains[domain.name()] = domain

@@ -32,6 +32,8 @@ class LibvirtRuntime:
         self.options: Final = options
         self.connections: Final = ConnectionPool(node.host, options, node.log)
         self.locks: Final = NamedLocks()
+        self.moved_to: Final[dict[str, str]] = {}
+        """Where this daemon has moved domains, by name: where to look for them first."""
 
     async def local(self, driver: str | None = None) -> Connection:
         """The connection to this host. Raises HypervisorError."""

@@ -13,7 +13,7 @@ from logging import Logger, LoggerAdapter
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 
 from .connection import Connection
-from .uris import check_driver, check_transport, local_uri, remote_uri
+from .uris import check_driver, check_transport, is_own_name, local_uri, remote_uri
 
 
 class ConnectionPool:
@@ -31,9 +31,13 @@ class ConnectionPool:
     def uri(self, host: str, driver: str | None, transport: str | None) -> str:
         """Return the URI of a host's libvirt, for this host. Raises HypervisorError."""
         checked = check_driver(self._options, driver)
-        if host == self._host:
+        if self.is_own(host):
             return local_uri(self._options, checked)
         return self.outer_uri(host, driver, transport)
+
+    def is_own(self, host: str) -> bool:
+        """Tell without asking anybody that a name is this host's. False if it may be another's."""
+        return is_own_name(self._options, self._host, host)
 
     def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
         """Return the URI of a host's libvirt, for another host."""

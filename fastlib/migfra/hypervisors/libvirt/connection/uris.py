@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.options import DRIVERS, HostOptions, LibvirtOptions
 
+from .host_names import canonical_name, is_loopback, is_same_name
+
 TRANSPORTS: Final = ("ssh", "tcp", "tls")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
@@ -52,7 +54,8 @@ def local_uri(options: LibvirtOptions, driver: str) -> str:
 
 def remote_uri(options: LibvirtOptions, host: str, driver: str, transport: str) -> str:
     """The URI of another host's libvirt. Raises HypervisorError for an unsound name."""
-    address = check_host(_of(options, host).address or host)
+    # A final dot would not be in certificates and lists of known keys.
+    address = check_host(_of(options, host).address or host).rstrip(".")
     if options.port is not None:
         address += f":{options.port}"
     if transport == "ssh" and options.ssh_user is not None:
@@ -80,8 +83,25 @@ def migration_uri(options: LibvirtOptions, host: str, rdma: bool) -> str | None:
     return None if address is None else f"tcp://{check_host(address)}"
 
 
+def is_own_name(options: LibvirtOptions, own: str, host: str) -> bool:
+    """Tell without asking anybody that a name is this host's. False if it may be another's."""
+    if host == own:
+        return True
+    return (is_same_name(host, own) or is_loopback(host)) and _options_of(options, host) is None
+
+
 def _of(options: LibvirtOptions, host: str) -> HostOptions:
-    return options.hosts.get(host, HostOptions())
+    return _options_of(options, host) or HostOptions()
+
+
+def _options_of(options: LibvirtOptions, host: str) -> HostOptions | None:
+    """The options of a host, under whatever spelling of its name."""
+    if host in options.hosts:
+        return options.hosts[host]
+    wanted = canonical_name(host)
+    return next(
+        (each for name, each in options.hosts.items() if canonical_name(name) == wanted), None
+    )
 
 
 def _filled(template: str, driver: str, host: str = "", transport: str = "") -> str:

@@ -24,6 +24,13 @@ def active_names(connection: Any) -> list[str]:
     return sorted(domain.name() for domain in connection.listAllDomains(flags))
 
 
+def active_uuids(connection: Any) -> dict[str, str]:
+    """The UUIDs of the active domains, by their names in order."""
+    flags = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    found = connection.listAllDomains(flags)
+    return dict(sorted((domain.name(), domain.UUIDString()) for domain in found))
+
+
 def free_memory(connection: Any) -> int | None:
     """KiB that domains can still get, what the kernel caches included; None if not known."""
     libvirt = api()

@@ -21,6 +21,8 @@ RUNS_AFTER_CANCEL: Final = 6
 """It was paused for the switch-over of a migration that then was taken for failed."""
 RUNS_IN_POST_COPY: Final = frozenset({10, 11})
 """It runs on the destination, and part of its memory is still on the source."""
+SHUT_OFF_BY_MIGRATION: Final = 4
+"""It has left by a migration, and its definition has stayed."""
 PAUSED_BY_USER: Final = 1
 PAUSED_FOR_MIGRATION: Final = 2
 PAUSED_ARRIVING: Final = frozenset({2, 11})

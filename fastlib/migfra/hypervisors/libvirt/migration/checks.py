@@ -10,10 +10,16 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
 from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import check_vcpu_map
+from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
+    HostIdentity,
+    check_two_hosts,
+    read_identity,
+)
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
 from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
@@ -23,6 +29,7 @@ from .arguments import check_parameter
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of one of the two hosts."""
 
+    identity: HostIdentity
     domain_state: DomainState
     kind: str
     """Type of the hypervisor, such as QEMU."""
@@ -37,7 +44,8 @@ async def check(
 ) -> tuple[Peer, Peer]:
     """Source and destination, if the domain can migrate. Raises HypervisorError."""
     check_host(spec.destination)
-    if spec.source == spec.destination:
+    own = runtime.connections.is_own
+    if spec.source == spec.destination or (own(spec.source) and own(spec.destination)):
         raise HypervisorError(f"{spec.name} is on {spec.source}, and is to go there as well")
     check_parameter(spec)
     source, destination = await asyncio.gather(
@@ -50,6 +58,9 @@ async def check(
             raise peer
     assert isinstance(source, Peer)
     assert isinstance(destination, Peer)
+    check_two_hosts(source.identity, destination.identity)
+    if not source.domain_state.active:
+        await _refuse_domain_elsewhere(runtime, spec)
     _check_source(spec, source)
     _check_destination(runtime, spec, source, destination)
     if spec.kind != "offline":
@@ -59,17 +70,27 @@ async def check(
 
 async def _peer(runtime: LibvirtRuntime, spec: MigrationSpec, host: str) -> Peer:
     connection = await runtime.connections.get(host, spec.driver, spec.transport)
-    return await connection.call(_read_peer, spec.name)
+    return await connection.call(_read_peer, spec.name, host)
 
 
-def _read_peer(connection: Any, name: str) -> Peer:
+def _read_peer(connection: Any, name: str, host: str) -> Peer:
     return Peer(
+        identity=read_identity(connection, host),
         domain_state=look_up(connection, name),
         kind=connection.getType(),
         version=connection.getVersion(),
         cpus=host_info.cpu_count(connection),
         free_memory=host_info.free_memory(connection),
     )
+
+
+async def _refuse_domain_elsewhere(runtime: LibvirtRuntime, spec: MigrationSpec) -> None:
+    """Raise HypervisorError if the domain is active on another host: it has left its source."""
+    found = await find_domain(
+        runtime, spec.name, spec.driver, [spec.destination, spec.source], transport=spec.transport
+    )
+    if found.elsewhere is not None:
+        raise HypervisorError(f"{spec.name} is not active on {spec.source}: {found.elsewhere}")
 
 
 def _check_source(spec: MigrationSpec, source: Peer) -> None:

@@ -219,6 +219,7 @@ class Migration:
         `problems` are those that are known already. Raises ArrivedError if there are any.
         """
         spec = self.spec
+        self._runtime.moved_to[spec.name] = spec.destination
         if spec.kind == "offline":
             return
         self._report("finish", percent=100.0)
@@ -303,7 +304,7 @@ class Migration:
         try:
             observed = await self._call_source(look_up)
         except HypervisorError as error:
-            return f"{spec.name} is on {spec.source} ({error})"
+            return f"what {spec.name} does on {spec.source} is not known: {error}"
         return f"{spec.name} {observed.phrase} on {spec.source}"
 
     def _report(self, phase: str, percent: float | None = None) -> None:

@@ -1,15 +1,25 @@
 """The task `evacuate node`: migrate every active domain at the same time."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
-from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
+    HostIdentity,
+    check_two_hosts,
+    compare_hosts,
+    read_identity,
+)
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import Whereabouts, find_domain
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
@@ -26,25 +36,42 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         raise HypervisorError("running domains do not migrate offline; choose live or warm")
     with CancelScope(context) as scope:
         context.progress("place")
-        names = await _names(runtime, task)
-        if not names:
+        uuids = await _active_domains(runtime, task)
+        if not uuids:
             return f"no domain is active on {runtime.host}"
-        placements = await _place(runtime, task, parameter, names, context)
+        placements = await _place(runtime, task, parameter, list(uuids), context)
         context.save_state(placements={placed.guest: placed.host for placed in placements})
         return await asyncio.gather(
-            *(_evacuate_one(runtime, task, placed, scope, context) for placed in placements)
+            *(
+                _evacuate_one(runtime, task, placed, uuids[placed.guest], scope, context)
+                for placed in placements
+            )
         )
 
 
-async def _names(runtime: LibvirtRuntime, task: Evacuate) -> list[str]:
+async def _active_domains(runtime: LibvirtRuntime, task: Evacuate) -> Mapping[str, str]:
+    """Return the UUIDs of the domains to move, by their names."""
     local = await runtime.local(task.driver)
-    active = await local.call(host_info.active_names)
+    active = await local.call(host_info.active_uuids)
     if task.vm_name is None:
         return active
     name = check_name(task.vm_name)
     if name not in active:
-        raise HypervisorError(f"{name} is not active on {runtime.host}")
-    return [name]
+        found = await find_domain(runtime, name, task.driver, task.destinations)
+        where = "" if found.elsewhere is None else f"; {found.elsewhere}"
+        raise HypervisorError(f"{name} is not active on {runtime.host}{where}")
+    return {name: active[name]}
+
+
+class _Host(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a destination."""
+
+    identity: HostIdentity
+    info: host_info.HostInfo
+
+
+def _read_host(connection: Any, name: str) -> _Host:
+    return _Host(identity=read_identity(connection, name), info=host_info.read(connection))
 
 
 async def _place(
@@ -55,43 +82,69 @@ async def _place(
     context: Context,
 ) -> tuple[Placement, ...]:
     """Choose the destination of each domain, by the answers of the reachable hosts."""
-    hosts = [host for host in dict.fromkeys(task.destinations) if host != runtime.host]
+    hosts = [
+        host for host in dict.fromkeys(task.destinations) if not runtime.connections.is_own(host)
+    ]
     for host in hosts:
         check_host(host)
-    transport = parameter.transport
-
-    async def ask(host: str) -> host_info.HostInfo:
-        connection = await runtime.connections.get(host, task.driver, transport)
-        return await connection.call(host_info.read)
-
-    answers = await asyncio.gather(*map(ask, hosts), return_exceptions=True)
-    found = []
-    refusals = []
-    for host, answer in zip(hosts, answers, strict=True):
-        if isinstance(answer, HypervisorError):
-            context.log.warning("nothing is moved to %s: %s", host, answer)
-            refusals.append(str(answer))
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            free = answer.free_memory
-            if free is not None:
-                free = max(0, free - runtime.options.reserved_memory)
-            found.append(
-                Destination(
-                    name=host, cpus=answer.cpus, active=len(answer.active), free_memory=free
-                )
-            )
+    here = await (await runtime.local(task.driver)).call(_read_host, runtime.host)
+    found, refusals = await _ask_destinations(runtime, task, hosts, here.identity, context)
     if not found:
         why = "; ".join(refusals) or "name others than the host itself"
         raise HypervisorError(f"there is no destination for the domains of {runtime.host}: {why}")
-    here = await (await runtime.local(task.driver)).call(host_info.read)
-    memory = {domain.name: domain.memory for domain in here.domains}
+    memory = {domain.name: domain.memory for domain in here.info.domains}
     return place(
         [Guest(name=name, memory=memory.get(name)) for name in names],
-        found,
+        [_destination(host, runtime.options.reserved_memory) for host in found],
         parameter.mode or "auto",
         overbooking=parameter.overbooking is not False,
+    )
+
+
+async def _ask_destinations(
+    runtime: LibvirtRuntime,
+    task: Evacuate,
+    hosts: Sequence[str],
+    own: HostIdentity,
+    context: Context,
+) -> tuple[list[_Host], list[str]]:
+    """Ask the destinations. Returns those that can take domains, and why others cannot.
+
+    A host that has several names in the list counts once, under the first of them.
+    """
+    transport = None if task.parameter is None else task.parameter.transport
+
+    async def ask(host: str) -> _Host:
+        connection = await runtime.connections.get(host, task.driver, transport)
+        return await connection.call(_read_host, host)
+
+    answers = await asyncio.gather(*map(ask, hosts), return_exceptions=True)
+    found: list[_Host] = []
+    refusals = []
+    for host, answer in zip(hosts, answers, strict=True):
+        try:
+            if isinstance(answer, BaseException):
+                raise answer
+            check_two_hosts(own, answer.identity)
+        except HypervisorError as error:
+            context.log.warning("nothing is moved to %s: %s", host, error)
+            refusals.append(str(error))
+            continue
+        same = [each for each in found if compare_hosts(each.identity, answer.identity) == "same"]
+        if same:
+            context.log.info("%s is %s, and counts once", host, same[0].identity.name)
+        else:
+            found.append(answer)
+    return found, refusals
+
+
+def _destination(host: _Host, reserved_memory: int) -> Destination:
+    free = host.info.free_memory
+    return Destination(
+        name=host.identity.name,
+        cpus=host.info.cpus,
+        active=len(host.info.active),
+        free_memory=None if free is None else max(0, free - reserved_memory),
     )
 
 
@@ -99,34 +152,55 @@ async def _evacuate_one(
     runtime: LibvirtRuntime,
     task: Evacuate,
     placed: Placement,
+    uuid: str,
     scope: CancelScope,
     context: Context,
 ) -> Result:
-    if placed.host is None:
-        reason = f"{placed.guest} stays on {runtime.host}: {placed.reason}"
-        return domain_result(placed.guest, HypervisorError(reason))
-    spec = evacuation_spec(task, placed.guest, runtime.host, placed.host)
+    name = placed.guest
     measurement = TimeMeasurement(enabled=context.measurement.enabled)
     end: str | HypervisorError | None
+
+    async def find() -> Whereabouts:
+        """Look where the domain is now. The caller holds its lock."""
+        transport = None if task.parameter is None else task.parameter.transport
+        return await find_domain(
+            runtime, name, task.driver, task.destinations, uuid=uuid, transport=transport
+        )
+
     with measurement.measure("overall"):
         try:
-            end = await _migrate_with_retries(runtime, spec, scope, context, measurement)
+            if placed.host is None:
+                end = await _leave_here(runtime, task, placed, find, scope)
+            else:
+                spec = evacuation_spec(task, name, runtime.host, placed.host)
+                end = await _migrate_with_retries(runtime, spec, find, scope, context, measurement)
         except HypervisorError as error:
             end = error
         except Exception as error:  # the other domains have results all the same
-            context.log.exception("%s failed in a way that it should not", spec.name)
+            context.log.exception("%s failed in a way that it should not", name)
             end = HypervisorError(f"{type(error).__name__}: {error}")
-    return domain_result(spec.name, end, measurement)
+    return domain_result(name, end, measurement)
 
 
-async def _still_active(runtime: LibvirtRuntime, spec: MigrationSpec) -> bool:
-    local = await runtime.local(spec.driver)
-    return (await local.call(look_up, spec.name)).active
+async def _leave_here(
+    runtime: LibvirtRuntime,
+    task: Evacuate,
+    placed: Placement,
+    find: Callable[[], Awaitable[Whereabouts]],
+    scope: CancelScope,
+) -> str:
+    """Answer for a domain without a destination. Raises HypervisorError if it is still here."""
+    async with runtime.exclusive(placed.guest, task.driver, scope):
+        found = await find()
+    if found.here.active:
+        raise HypervisorError(f"{placed.guest} stays on {runtime.host}: {placed.reason}")
+    return found.sentence
 
 
 async def _migrate_with_retries(
     runtime: LibvirtRuntime,
     spec: MigrationSpec,
+    find: Callable[[], Awaitable[Whereabouts]],
     scope: CancelScope,
     context: Context,
     measurement: TimeMeasurement,
@@ -138,8 +212,9 @@ async def _migrate_with_retries(
 
     async def attempt(number: int) -> str | None:
         async with runtime.exclusive(spec.name, spec.driver, scope):
-            if not (await _still_active(runtime, spec)):
-                return f"{spec.name} has been shut off meanwhile"
+            found = await find()
+            if not found.here.active:
+                return found.sentence
             details = await Migration(runtime, spec, scope, context, measurement).run()
         return details if retries is None else None
 

@@ -21,6 +21,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import (
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, look_up, read_xml
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.domain_xml import read_domain
@@ -114,27 +115,19 @@ async def _refuse_active(
             f"{name} {here.phrase} on {runtime.host} already; stop it first"
             + (", or resume it" if here.paused else "")
         )
-    others = sorted(set(runtime.options.nodes) - {runtime.host})
-
-    async def ask(host: str) -> bool:
-        connection = await runtime.connections.get(host, driver)
-        return (await connection.call(look_up, name)).active
-
-    answers = await asyncio.gather(*map(ask, others), return_exceptions=True)
     unreachable = []
-    for host, answer in zip(others, answers, strict=True):
-        if answer is True:
+    for answer in await ask_hosts(runtime, name, sorted(set(runtime.options.nodes)), driver):
+        host, error = answer.host, answer.error
+        if answer.state is not None and answer.state.active:
             raise HypervisorError(f"{name} is active on {host} already; stop it there first")
-        if isinstance(answer, HypervisorError) and not runtime.options.ignore_unreachable_nodes:
+        if error is not None and not runtime.options.ignore_unreachable_nodes:
             raise HypervisorError(
-                f"{name} may run on {host} already, which cannot be asked: {answer}; or set "
+                f"{name} may run on {host} already, which cannot be asked: {error}; or set "
                 "ignore-unreachable-nodes in the configuration"
             )
-        if isinstance(answer, HypervisorError):
-            context.log.warning("%s is started without having asked %s: %s", name, host, answer)
+        if error is not None:
+            context.log.warning("%s is started without having asked %s: %s", name, host, error)
             unreachable.append(host)
-        elif isinstance(answer, BaseException):
-            raise answer
     if not unreachable:
         return None
     return f"{', '.join(unreachable)} could not be asked whether {name} runs there"

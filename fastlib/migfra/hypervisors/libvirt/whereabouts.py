@@ -1,0 +1,150 @@
+"""Find out on which host a domain is, when it is not where a task expects it.
+
+Another task, another daemon or an operator may have migrated it meanwhile. So an answer names a
+place only after the hosts were asked, and says which of them could not be asked.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+
+from .domain.host_identity import HostIdentity, compare_hosts, read_identity
+from .domain.state import SHUT_OFF_BY_MIGRATION, DomainState, look_up
+from .runtime import LibvirtRuntime
+
+_ADVICE: Final = "look there"
+
+
+class HostAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host says of a domain, or why it could not be asked."""
+
+    host: str
+    state: DomainState | None = None
+    identity: HostIdentity | None = None
+    error: HypervisorError | None = None
+
+
+async def ask_hosts(
+    runtime: LibvirtRuntime,
+    name: str,
+    hosts: Iterable[str],
+    driver: str | None,
+    transport: str | None = None,
+) -> list[HostAnswer]:
+    """Ask other hosts for a domain. Each counts once, and this host not at all, by any name."""
+    asked = [host for host in dict.fromkeys(hosts) if not runtime.connections.is_own(host)]
+    if not asked:
+        return []
+
+    async def ask(host: str) -> HostAnswer:
+        try:
+            connection = await runtime.connections.get(host, driver, transport)
+            identity, state = await connection.call(_read, name, host)
+        except HypervisorError as error:
+            return HostAnswer(host=host, error=error)
+        return HostAnswer(host=host, state=state, identity=identity)
+
+    known = [await (await runtime.local(driver)).call(read_identity, runtime.host)]
+    answers = []
+    for answer in await asyncio.gather(*map(ask, asked)):
+        identity = answer.identity
+        if identity is not None:
+            if any(compare_hosts(each, identity) == "same" for each in known):
+                continue
+            known.append(identity)
+        answers.append(answer)
+    return answers
+
+
+def _read(connection: Any, name: str, host: str) -> tuple[HostIdentity, DomainState]:
+    return read_identity(connection, host), look_up(connection, name)
+
+
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a domain is that is not active here, as far as hosts could be asked."""
+
+    name: str
+    host: str
+    here: DomainState
+    """What this host says of it."""
+    answers: Sequence[HostAnswer] = ()
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Where it is active, such as `it runs on node02`. None if no asked host has it active."""
+        found = [
+            f"it {answer.state.phrase} on {answer.host}"
+            for answer in self.answers
+            if answer.state is not None and answer.state.active
+        ]
+        return " and ".join(found) or None
+
+    @property
+    def sentence(self) -> str:
+        """What is known, and what is not known."""
+        return "; ".join([self._known, *self._unknown])
+
+    @property
+    def _known(self) -> str:
+        name, here = self.name, self.here
+        if here.active:
+            return f"{name} {here.phrase} on {self.host}"
+        if self.elsewhere is not None:
+            return f"{name} has left meanwhile: {self.elsewhere}"
+        if here.known and here.reason != SHUT_OFF_BY_MIGRATION:
+            return f"{name} has been shut off meanwhile"
+        gone = (
+            f"{name} has migrated meanwhile"
+            if here.known
+            else f"{name} is no longer on {self.host}"
+        )
+        asked = [answer.host for answer in self.answers if answer.state is not None]
+        if asked:
+            return f"{gone}, and is not active on {' or '.join(asked)}"
+        return f"{gone}; no other host could be asked for it"
+
+    @property
+    def _unknown(self) -> list[str]:
+        if self.here.active or self.elsewhere is not None:
+            return []
+        return [
+            f"whether it runs on {answer.host} is not known, as that cannot be asked: {_ADVICE}"
+            for answer in self.answers
+            if answer.error is not None
+        ]
+
+
+async def find_domain(
+    runtime: LibvirtRuntime,
+    name: str,
+    driver: str | None,
+    hosts: Iterable[str] = (),
+    *,
+    uuid: str = "",
+    transport: str | None = None,
+) -> Whereabouts:
+    """Find a domain: here, where this daemon moved it last, on the given hosts, and on `nodes`.
+
+    With `uuid`, another domain of this name does not count. Raises HypervisorError if this host
+    cannot be asked.
+    """
+    here = _only(await (await runtime.local(driver)).call(look_up, name), uuid)
+    answers: list[HostAnswer] = []
+    if not here.active:
+        last = runtime.moved_to.get(name)
+        wanted = [*([] if last is None else [last]), *hosts, *runtime.options.nodes]
+        answers = [
+            msgspec.structs.replace(
+                answer, state=None if answer.state is None else _only(answer.state, uuid)
+            )
+            for answer in await ask_hosts(runtime, name, wanted, driver, transport)
+        ]
+    return Whereabouts(name=name, host=runtime.host, here=here, answers=answers)
+
+
+def _only(observed: DomainState, uuid: str) -> DomainState:
+    return DomainState() if uuid and observed.uuid != uuid else observed
