@@ -3,7 +3,7 @@
 FastlibError
 ├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
 │   ├── UnsupportedError    the hypervisor has no method for the task
-│   ├── FinalError          the task failed when a part of it was done: it is not tried again
+│   ├── FinalError          another try could not succeed, or would find another state
 │   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
 ├── UnexpectedError           what a hypervisor raised that is no HypervisorError; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
@@ -32,7 +32,7 @@ class UnsupportedError(HypervisorError):
 
 
 class FinalError(HypervisorError):
-    """The task failed when a part of it was done, so that another try would find another state.
+    """The task failed when a part of it was done, or it can never succeed as it is written.
 
     A task with a retry counter is not tried again after it.
     """

@@ -180,7 +180,7 @@ def test_wrong_migrations_are_refused(fleet):
     fleet.lab.define_guest("vm1", on="hostA", bios=True)
     assert_error(migrate(transport="carrier pigeon"), "there is no transport 'carrier pigeon'")
     assert_error(
-        migrate(compression="lzh"), "compression is one of mt, xbzrle, zlib, zstd, not 'lzh'"
+        migrate(compression="lzh"), "compression must be one of mt, xbzrle, zlib, zstd, not 'lzh'"
     )
     assert_error(migrate(on_timeout="post-copy"), "post-copy needs migration-type: live")
     assert_error(

@@ -1,14 +1,23 @@
-"""What all hypervisors need for an evacuation: the specs of its migrations, and the pauses."""
+"""What all hypervisors need for an evacuation: its checks, the specs of its migrations, pauses."""
 
 from collections.abc import Iterator
 from typing import Final
 
 from fastlib.message import Evacuate
 from fastlib.message.tasks import EvacuateParameter
+from fastlib.migfra.errors import FinalError
 
+from .combinations import check_order
 from .migration_spec import MigrationSpec
 
 LONGEST_PAUSE_SECONDS: Final = 30.0
+
+
+def check_evacuation(task: Evacuate, source: str) -> None:
+    """Raise FinalError for an evacuation whose options exclude each other."""
+    if task.parameter is not None and task.parameter.migration_type == "offline":
+        raise FinalError("running domains do not migrate offline; choose live or warm")
+    check_order(evacuation_spec(task, "", source, ""))
 
 
 def evacuation_spec(task: Evacuate, name: str, source: str, destination: str) -> MigrationSpec:

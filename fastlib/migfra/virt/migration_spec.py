@@ -56,13 +56,11 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
     def swap_specs(self, task: Migrate) -> tuple[Self, Self]:
         """Make the specs of a swap: of this domain, and of the one that comes back for it.
 
-        Raises HypervisorError for a swap of offline domains, or of a domain with itself.
+        Raises HypervisorError for a swap of a domain with itself.
         """
         assert task.parameter is not None
         partner = task.parameter.swap_with
         assert partner is not None
-        if self.kind == "offline":
-            raise HypervisorError("domains that are shut off are not swapped; migrate each offline")
         name = check_name(partner.vm_name)
         if name == self.name:
             raise HypervisorError(f"{name} cannot be swapped with itself")

@@ -119,11 +119,27 @@ def test_start_by_xml(transient):
                     migration_type="offline", swap_with=SwapWith(vm_name="vm1")
                 ),
             ),
-            "domains that are shut off cannot be swapped",
+            "migration-type: offline does not go with swap-with",
         ),
         (
             Migrate(vm_name="vm2", destination="b", parameter=live(compression="squeeze")),
-            "compression is one of mt, xbzrle, zlib, zstd, not 'squeeze'; vm2 runs on a",
+            "compression must be one of mt, xbzrle, zlib, zstd, not 'squeeze'",
+        ),
+        (
+            Migrate(
+                vm_name="vm2",
+                destination="b",
+                parameter=live(compression="xbzrle", parallel_connections=2),
+            ),
+            "parallel-connections does not go with compression: xbzrle",
+        ),
+        (
+            Evacuate(destinations=["b"], parameter=EvacuateParameter(on_timeout="post-copy")),
+            "migration-type: warm does not go with on-timeout: post-copy",
+        ),
+        (
+            Evacuate(destinations=["b"], parameter=EvacuateParameter(migration_type="offline")),
+            "running domains do not migrate offline",
         ),
         (
             Migrate(vm_name="vm2", destination="b", parameter=live(pscom_hook_procs="-1")),

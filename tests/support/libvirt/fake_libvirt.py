@@ -250,6 +250,9 @@ class FakeHost:
         self.is_there = True
         self.kind = "QEMU"
         self.version = 7_002_000
+        self.libvirt_version = 9_000_000
+        self.emulators = {"/usr/bin/qemu": "pc-i440fx-7.2"}
+        """The newest machine type of each emulator; the first one is the usual emulator."""
         self.free = 1 << 20
         self.cpus = 4
         self.refuses: dict[str, Exception] = {}
@@ -308,7 +311,18 @@ class FakeHost:
         return self.version
 
     def getLibVersion(self) -> int:
-        return 9_000_000
+        return self.libvirt_version
+
+    def getDomainCapabilities(self, path: str | None, *described: object) -> str:
+        if "capabilities" in self.refuses:
+            raise self.refuses["capabilities"]
+        path = path or next(iter(self.emulators))
+        if path not in self.emulators:
+            raise refusal("INVALID_ARG", f"cannot find {path}")
+        return (
+            f"<domainCapabilities><path>{path}</path><machine>{self.emulators[path]}</machine>"
+            "</domainCapabilities>"
+        )
 
     def getMemoryStats(self, cell: int) -> dict[str, int]:
         return {"total": 2 * self.free, "free": self.free}

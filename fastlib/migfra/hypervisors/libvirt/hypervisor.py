@@ -6,7 +6,6 @@ from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspe
 from fastlib.message.node import NodeReport
 from fastlib.message.tasks import Query
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.migration.arguments import COMPRESSIONS
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
@@ -15,6 +14,7 @@ from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
+from fastlib.migfra.virt.combinations import COMPRESSIONS
 from fastlib.migfra.virt.names import check_name
 
 from .domain import control, host_info

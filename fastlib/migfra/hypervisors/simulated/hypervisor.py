@@ -18,7 +18,7 @@ from fastlib.message.tasks import MigrateParameter, Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
-from fastlib.migfra.hypervisors.simulated.migration.migration import COMPRESSIONS, run_migration
+from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.migration.swap import swap
 from fastlib.migfra.hypervisors.simulated.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.simulated.tasks.recovery import recover
@@ -26,6 +26,7 @@ from fastlib.migfra.hypervisors.simulated.tasks.start_arguments import StartArgu
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
+from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching
 
@@ -191,14 +192,13 @@ class SimulatedHypervisor(Hypervisor):
         """Move a domain to another host, and another one back if the task says so."""
         parameter = task.parameter or MigrateParameter()
         spec = MigrationSpec.from_task(task, self._host)
+        check_order(spec)
         with self._runtime.scope(context) as scope:
             await self._runtime.apply_faults(
                 Call(task="migrate", host=self._host, vm_name=spec.name), scope
             )
             scope.check()
             if parameter.migration_type == "offline":
-                if parameter.swap_with is not None:
-                    raise HypervisorError("domains that are shut off cannot be swapped")
                 await scope.sleep(self._runtime.options.call_seconds)
                 self.cluster.move(spec.name, spec.source, spec.destination)
             elif parameter.swap_with is None:

@@ -1,17 +1,12 @@
 """The flags and parameters of libvirt's call that migrates a domain."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.virt.combinations import PARALLEL_ONLY
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-
-_MOST_CONNECTIONS: Final = 255
-"""QEMU counts the connections in a byte."""
-COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
-_PARALLEL_ONLY: Final = frozenset({"zlib", "zstd"})
 
 
 class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,27 +17,6 @@ class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     destination_uri: str | None
     """Where the source finds the destination. None if the daemon connects both."""
-
-
-def check_parameter(spec: MigrationSpec) -> None:
-    """Raise HypervisorError for options that contradict each other."""
-    if spec.parameter.on_timeout == "post-copy" and spec.kind != "live":
-        raise HypervisorError("post-copy needs migration-type: live, as the domain runs meanwhile")
-    count = spec.parameter.parallel_connections
-    if count is not None and count > _MOST_CONNECTIONS:
-        raise HypervisorError(f"parallel-connections is at most {_MOST_CONNECTIONS}, not {count}")
-    method = spec.parameter.compression
-    if method is None:
-        return
-    if method not in COMPRESSIONS:
-        raise HypervisorError(
-            f"compression is one of {', '.join(COMPRESSIONS)}, not {method[:40]!r}"
-        )
-    if spec.parameter.parallel_connections and method not in _PARALLEL_ONLY:
-        raise HypervisorError(
-            f"compression {method} does not go with parallel-connections; take zlib or zstd, or "
-            "leave out one of the two"
-        )
 
 
 def migrate_arguments(
@@ -76,7 +50,7 @@ def migrate_arguments(
     if options.compression is not None:
         flags |= libvirt.VIR_MIGRATE_COMPRESSED
         parameters[libvirt.VIR_MIGRATE_PARAM_COMPRESSION] = options.compression
-    if options.parallel_connections or options.compression in _PARALLEL_ONLY:
+    if options.parallel_connections or options.compression in PARALLEL_ONLY:
         flags |= libvirt.VIR_MIGRATE_PARALLEL
         if options.parallel_connections:
             count = options.parallel_connections

@@ -21,9 +21,10 @@ from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.combinations import check_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-from .arguments import check_parameter
+from .option_checks import check_options
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ async def check(
     own = runtime.connections.is_own
     if spec.source == spec.destination or (own(spec.source) and own(spec.destination)):
         raise HypervisorError(f"{spec.name} is on {spec.source}, and is to go there as well")
-    check_parameter(spec)
+    check_order(spec)
     source, destination = await asyncio.gather(
         _peer(runtime, spec, spec.source),
         _peer(runtime, spec, spec.destination),
@@ -63,6 +64,7 @@ async def check(
         await _refuse_domain_elsewhere(runtime, spec)
     _check_source(spec, source)
     _check_destination(runtime, spec, source, destination)
+    await check_options(runtime, spec, context)
     if spec.kind != "offline":
         await _check_cpu(runtime, spec, context)
     return source, destination

@@ -23,7 +23,7 @@ from fastlib.migfra.hypervisors.libvirt.whereabouts import Whereabouts, find_dom
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
-from fastlib.migfra.virt.evacuation import evacuation_spec, retry_pauses
+from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
@@ -32,8 +32,7 @@ from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
 async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) -> list[Result] | str:
     """Move the active domains away; one result for each. Raises HypervisorError."""
     parameter = task.parameter or EvacuateParameter()
-    if parameter.migration_type == "offline":
-        raise HypervisorError("running domains do not migrate offline; choose live or warm")
+    check_evacuation(task, runtime.host)
     with CancelScope(context) as scope:
         context.progress("place")
         uuids = await _active_domains(runtime, task)

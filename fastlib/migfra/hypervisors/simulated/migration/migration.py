@@ -18,7 +18,6 @@ from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
-COMPRESSIONS: Final = ("mt", "xbzrle", "zlib", "zstd")
 _COMPRESSED_PART: Final = 0.5
 """The part of the memory that compression leaves."""
 Measure = Callable[[str], AbstractContextManager[object]]
@@ -85,11 +84,6 @@ class Migration:
         self._report("prepare")
         if not self._runtime.reachable(spec.destination):
             raise HypervisorError(f"{spec.destination} is unreachable")
-        compression = spec.parameter.compression
-        if compression is not None and compression not in COMPRESSIONS:
-            raise HypervisorError(
-                f"compression is one of {', '.join(COMPRESSIONS)}, not {compression[:40]!r}"
-            )
         procs = spec.pscom_hook_procs
         if procs is not None and procs != "auto" and not (procs.isascii() and procs.isdigit()):
             raise HypervisorError(f"pscom-hook-procs is a count or auto, not {procs[:40]!r}")

@@ -11,7 +11,7 @@ from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
-from fastlib.migfra.virt.evacuation import evacuation_spec, retry_pauses
+from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Placement
 
@@ -20,6 +20,7 @@ async def evacuate(
     runtime: SimulatedRuntime, task: Evacuate, context: Context
 ) -> list[Result] | str:
     """Migrate the active domains. Returns one result for each. Raises HypervisorError."""
+    check_evacuation(task, runtime.host)
     parameter = task.parameter or EvacuateParameter()
     destinations = [name for name in task.destinations if name != runtime.host]
     with runtime.scope(context) as scope:

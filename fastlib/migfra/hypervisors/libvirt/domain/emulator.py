@@ -1,0 +1,87 @@
+"""Find out which QEMU runs a domain, or would run it on another host. The functions block."""
+
+import json
+import re
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.virt.combinations import Version, version_of
+
+from .xml import parse
+
+_MACHINE: Final = re.compile(r"[a-z0-9-]+-(\d{1,3})\.(\d{1,3})")
+"""A machine type with the version of QEMU that introduced it, such as pc-q35-7.2."""
+
+
+class Emulator(msgspec.Struct, frozen=True, kw_only=True):
+    """What a domain's XML says of the program that runs it."""
+
+    path: str | None
+    architecture: str | None
+    machine: str | None
+    virtualization: str | None
+    """Such as kvm or qemu."""
+
+
+def emulator_of(xml: str) -> Emulator:
+    """Read the emulator of a domain from its XML."""
+    root = parse(xml)
+    kind = root.find("os/type")
+    return Emulator(
+        path=root.findtext("devices/emulator"),
+        architecture=None if kind is None else kind.get("arch"),
+        machine=None if kind is None else kind.get("machine"),
+        virtualization=root.get("type"),
+    )
+
+
+def machine_version(machine: str | None) -> Version | None:
+    """Return the version in the name of a machine type, None if it has none.
+
+    A QEMU that runs such a machine has at least this version.
+    """
+    found = _MACHINE.fullmatch(machine or "")
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def installed_version(connection: Any, emulator: Emulator) -> Version | None:
+    """Return the version of an emulator that is installed on a host. None if it is not known.
+
+    libvirt tells the version of the host's usual emulator. The newest machine type of another one
+    has the version in its name.
+    """
+    if emulator.path is not None:
+        usual = _capabilities(connection, None, None, emulator)
+        if usual.findtext("path") != emulator.path:
+            own = _capabilities(connection, emulator.path, emulator.architecture, emulator)
+            return machine_version(own.findtext("machine"))
+    return version_of(connection.getVersion())
+
+
+def _capabilities(
+    connection: Any, path: str | None, architecture: str | None, emulator: Emulator
+) -> Any:
+    return parse(
+        connection.getDomainCapabilities(path, architecture, None, emulator.virtualization, 0)
+    )
+
+
+def process_version(connection: Any, name: str) -> Version | None:
+    """Return the version of the QEMU process that runs a domain. None if it does not tell.
+
+    Its monitor is asked, for which libvirt notes "tainted: custom-monitor" in its log. libvirt has
+    no other way, so it is asked only where the answer decides.
+    """
+    import libvirt_qemu
+
+    domain = connection.lookupByName(name)
+    try:
+        answer = libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-version"}', 0)
+    except api().libvirtError as error:
+        if error.get_error_code() in (api().VIR_ERR_NO_SUPPORT, api().VIR_ERR_ACCESS_DENIED):
+            return None
+        raise
+    version = json.loads(answer)["return"]["qemu"]
+    return version["major"], version["minor"]

@@ -1,0 +1,107 @@
+"""Check before a migration that both hosts support its options, by the table of combinations."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from fastlib.migfra.errors import FinalError
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.domain.emulator import (
+    Emulator,
+    emulator_of,
+    installed_version,
+    machine_version,
+    process_version,
+)
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
+from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt.combinations import Choice, HostVersions, Version, version_of
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+
+async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: Context) -> None:
+    """Raise FinalError for options that the domain or one of the hosts does not support.
+
+    The domain must be active, unless it migrates offline.
+    """
+    chosen = combinations.choices_of(spec)
+    if spec.kind == "offline" or not any(choice.only_qemu for choice in chosen):
+        return
+    connect = runtime.connections.get
+    source = await connect(spec.source, spec.driver, spec.transport)
+    destination = await connect(spec.destination, spec.driver, spec.transport)
+    xml = await source.call(_read_xml, spec.name)
+    chosen = (*chosen, *domain_choices(xml))
+    if (problem := combinations.problem_of_pairs(chosen)) is not None:
+        raise FinalError(problem)
+    emulator = emulator_of(xml)
+    here, there = await asyncio.gather(
+        _versions(source, emulator, context), _versions(destination, emulator, context)
+    )
+    problem = combinations.problem_of_hosts(chosen, (here, there))
+    if problem is None and combinations.process_version_counts(chosen):
+        problem = await _problem_of_process(spec, chosen, source, (here, there), emulator)
+    if problem is not None:
+        raise FinalError(problem)
+
+
+def _read_xml(connection: Any, name: str) -> str:
+    return str(connection.lookupByName(name).XMLDesc(0))
+
+
+def domain_choices(xml: str) -> tuple[Choice, ...]:
+    """Return what of a domain's XML decides which options it can migrate with."""
+    root = parse(xml)
+    found = []
+    source = root.find("memoryBacking/source")
+    in_files = source is not None and source.get("type") == "file"
+    # Huge pages are files of hugetlbfs, which post-copy can fill.
+    in_files = in_files and root.find("memoryBacking/hugepages") is None
+    modules = {str(module.get("model")) for module in root.iterfind("devices/memory")}
+    if in_files or modules & {"nvdimm", "virtio-pmem"}:
+        found.append(combinations.FILE_MEMORY)
+    if root.find("memtune/hard_limit") is None:
+        found.append(combinations.NO_MEMORY_LIMIT)
+    return tuple(found)
+
+
+async def _versions(connection: Connection, emulator: Emulator, context: Context) -> HostVersions:
+    kind, libvirt = await connection.call(_read_kind)
+    hypervisor: Version | None = None
+    if kind == "QEMU":
+        try:
+            hypervisor = await connection.call(installed_version, emulator)
+        except LostError:
+            raise
+        except LibvirtError as error:
+            context.log.warning("the version of %s is not known: %s", emulator.path, error)
+    return HostVersions(
+        host=connection.host, kind=kind, hypervisor=hypervisor, libvirt=version_of(libvirt)
+    )
+
+
+def _read_kind(connection: Any) -> tuple[str, int]:
+    return str(connection.getType()), int(connection.getLibVersion())
+
+
+async def _problem_of_process(
+    spec: MigrationSpec,
+    chosen: tuple[Choice, ...],
+    source: Connection,
+    hosts: tuple[HostVersions, HostVersions],
+    emulator: Emulator,
+) -> str | None:
+    """Say what the running process does not support. It may be older than the installed one."""
+    here, there = hosts
+    at_least = msgspec.structs.replace(here, hypervisor=machine_version(emulator.machine))
+    if combinations.problem_of_hosts(chosen, (at_least, there)) is None:
+        return None
+    exact = await source.call(process_version, spec.name)
+    running = msgspec.structs.replace(
+        here, host=f"the running process of {spec.name} on {here.host}", hypervisor=exact
+    )
+    return combinations.problem_of_hosts(chosen, (running, there))

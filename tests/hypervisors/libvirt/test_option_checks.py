@@ -1,0 +1,238 @@
+"""Options are checked against both hosts and the domain, before anything changes (fake hosts)."""
+
+import pytest
+
+from fastlib import Evacuate, EvacuateParameter, Migrate, MigrateParameter, SwapWith
+from fastlib.migfra import FinalError, HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import emulator
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.migration import option_checks
+from fastlib.migfra.hypervisors.libvirt.migration.option_checks import domain_choices
+from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
+from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
+from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.virt.combinations import FILE_MEMORY, NO_MEMORY_LIMIT
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.fake_libvirt import FakeDomain, FakeHosts, refusal
+
+PAIR = {"migration_type": "live", "on_timeout": "post-copy", "parallel_connections": 2}
+TYPE = "<os><type arch='x86_64' machine='{}'>hvm</type></os>"
+NEW = 10_001_000
+
+
+def task_of(**parameter):
+    return Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
+
+
+def check(hosts, **parameter):
+    spec = MigrationSpec.from_task(task_of(**parameter), "node01")
+    run_virtual(option_checks.check_options(hosts.runtime, spec, hosts.context))
+
+
+def refused(hosts, **parameter):
+    with pytest.raises(FinalError) as caught:
+        check(hosts, **parameter)
+    assert hosts.calls == []
+    return str(caught.value)
+
+
+def upgraded(*, source=NEW, destination=NEW, machine="pc-q35-10.1"):
+    """Return hosts with these versions, and a domain with that machine type."""
+    hosts = FakeHosts()
+    hosts.source.version, hosts.destination.version = source, destination
+    hosts.domain.above_devices = TYPE.format(machine)
+    return hosts
+
+
+def test_pair_is_refused_by_the_versions_of_both_hosts():
+    assert "node01 has QEMU 7.2" in refused(FakeHosts(), **PAIR)
+    assert "node02 has QEMU 10.0" in refused(upgraded(destination=10_000_005), **PAIR)
+    check(upgraded(), **PAIR)
+
+
+def test_refused_order_changes_nothing():
+    hosts = FakeHosts()
+    with pytest.raises(FinalError, match=r"needs QEMU 10\.1 or newer on both hosts"):
+        run_virtual(migrate(hosts.runtime, task_of(**PAIR, pscom_hook_procs="2"), hosts.context))
+    assert hosts.calls == []
+    assert hosts.domain.isActive()
+
+
+def test_refused_swap_changes_neither_domain():
+    hosts = FakeHosts()
+    hosts.destination.add(FakeDomain("vm2")).uuid = "22222222-2222-3333-4444-555555555555"
+    swap = task_of(**PAIR, swap_with=SwapWith(vm_name="vm2"))
+    with pytest.raises(FinalError, match=r"needs QEMU 10\.1 .*nothing was swapped"):
+        run_virtual(migrate(hosts.runtime, swap, hosts.context))
+    assert hosts.calls == []
+
+
+def test_swap_is_refused_for_the_options_of_its_partner():
+    hosts = FakeHosts()
+    hosts.destination.add(FakeDomain("vm2")).uuid = "22222222-2222-3333-4444-555555555555"
+    swap = task_of(
+        migration_type="live",
+        on_timeout="post-copy",
+        swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0], [1]]),
+    )
+    with pytest.raises(FinalError, match="post-copy does not go with vcpu-map"):
+        run_virtual(migrate(hosts.runtime, swap, hosts.context))
+    assert hosts.calls == []
+
+
+def test_evacuation_reports_the_refusal_for_each_domain():
+    hosts = FakeHosts()
+    task = Evacuate(destinations=["node02"], parameter=EvacuateParameter(**PAIR, retry_counter=9))
+    (result,) = run_virtual(evacuate(hosts.runtime, task, hosts.context))
+    assert result.status == "error"
+    assert "needs QEMU 10.1 or newer on both hosts, but node01 has QEMU 7.2" in result.details
+    assert hosts.calls == []
+
+
+def test_evacuation_with_impossible_options_is_refused_as_a_whole():
+    hosts = FakeHosts()
+    parameter = EvacuateParameter(rdma_migration=True, parallel_connections=2)
+    task = Evacuate(destinations=["node02"], parameter=parameter)
+    with pytest.raises(FinalError, match="parallel-connections does not go with rdma-migration"):
+        run_virtual(evacuate(hosts.runtime, task, hosts.context))
+
+
+def test_libvirt_of_both_hosts_counts():
+    hosts = FakeHosts()
+    assert "node01 has libvirt 9.0" in refused(hosts, compression="zstd")
+    hosts.source.libvirt_version = 9_004_000
+    assert "node02 has libvirt 9.0" in refused(hosts, compression="zstd")
+    hosts.destination.libvirt_version = 9_004_000
+    check(hosts, compression="zstd")
+
+
+def test_other_hypervisors_are_refused_options_of_qemu():
+    hosts = FakeHosts()
+    hosts.source.kind = hosts.destination.kind = "Xen"
+    assert refused(hosts, auto_converge=True) == (
+        "auto-converge needs QEMU, but node01 has the hypervisor Xen; leave it out"
+    )
+    check(hosts, migration_type="live", vcpu_map=[[0], [1]])
+
+
+def test_hosts_are_not_asked_for_options_that_go_with_everything():
+    hosts = FakeHosts()
+    hosts.destination.is_there = False
+    check(hosts, migration_type="live", timeout=None, transport="tcp")
+    check(hosts, migration_type="offline", compression="zstd")
+    with pytest.raises(LostError):
+        check(hosts, migration_type="live", compression="mt")
+
+
+# Which QEMU runs a domain
+
+
+def test_version_is_that_of_the_emulator_of_the_domain():
+    hosts = upgraded(source=7_002_000, destination=7_002_000)
+    hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
+    for host in (hosts.source, hosts.destination):
+        host.emulators["/opt/qemu"] = "pc-i440fx-10.2"
+    check(hosts, **PAIR)
+    hosts.destination.emulators["/opt/qemu"] = "pc-i440fx-9.2"
+    assert "node02 has QEMU 9.2" in refused(hosts, **PAIR)
+    hosts.destination.emulators["/opt/qemu"] = "pc-i440fx-vendor"
+    assert "which QEMU node02 has is not known" in refused(hosts, **PAIR)
+
+
+def test_usual_emulator_has_the_version_that_libvirt_tells():
+    hosts = upgraded()
+    hosts.domain.devices.append("<emulator>/usr/bin/qemu</emulator>")
+    check(hosts, **PAIR)
+
+
+def test_unknown_emulator_of_the_destination_is_refused():
+    hosts = upgraded()
+    hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
+    hosts.source.emulators["/opt/qemu"] = "pc-q35-10.1"
+    assert "which QEMU node02 has is not known" in refused(hosts, **PAIR)
+
+
+@pytest.mark.parametrize(
+    ("running", "why"),
+    [((7, 2), "the running process of vm1 on node01 has QEMU 7.2"), ((10, 1), None),
+     (None, "which QEMU the running process of vm1 on node01 has is not known")],
+)  # fmt: skip
+def test_domain_that_runs_since_before_the_upgrade_is_refused(monkeypatch, running, why):
+    asked = []
+    monkeypatch.setattr(
+        option_checks, "process_version", lambda connection, name: asked.append(name) or running
+    )
+    hosts = upgraded(machine="pc-q35-7.2")
+    if why is None:
+        check(hosts, **PAIR)
+    else:
+        assert why in refused(hosts, **PAIR)
+    assert asked == ["vm1"]
+
+
+def test_process_is_not_asked_where_its_machine_type_tells_enough(monkeypatch):
+    monkeypatch.delattr(option_checks, "process_version")
+    check(upgraded(machine="pc-q35-10.1"), **PAIR)
+    check(upgraded(machine="pc-q35-7.2"), migration_type="live", parallel_connections=2)
+
+
+@pytest.mark.parametrize(
+    ("machine", "version"),
+    [
+        ("pc-q35-10.1", (10, 1)),
+        ("pc-i440fx-7.2", (7, 2)),
+        ("virt-9.2", (9, 2)),
+        ("s390-ccw-virtio-8.1", (8, 1)),
+        ("pc", None),
+        ("pc-q35-rhel9.4.0", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_machine_type_tells_version(machine, version):
+    assert emulator.machine_version(machine) == version
+
+
+def test_emulator_is_read_from_the_domain():
+    found = emulator.emulator_of(
+        f"<domain type='kvm'>{TYPE.format('pc')}<devices><emulator>/q</emulator></devices></domain>"
+    )
+    assert (found.path, found.architecture, found.machine, found.virtualization) == (
+        "/q", "x86_64", "pc", "kvm",
+    )  # fmt: skip
+    bare = emulator.emulator_of("<domain/>")
+    assert (bare.path, bare.architecture, bare.machine) == (None, None, None)
+
+
+# What of the domain decides
+
+
+@pytest.mark.parametrize(
+    ("xml", "choices"),
+    [
+        ("", {NO_MEMORY_LIMIT}),
+        ("<memtune><hard_limit unit='KiB'>1</hard_limit></memtune>", set()),
+        ("<memoryBacking><source type='file'/></memoryBacking>", {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        ("<memoryBacking><source type='memfd'/></memoryBacking>", {NO_MEMORY_LIMIT}),
+        ("<memoryBacking><hugepages/><source type='file'/></memoryBacking>", {NO_MEMORY_LIMIT}),
+        ("<devices><memory model='nvdimm'/></devices>", {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        ("<devices><memory model='dimm'/></devices>", {NO_MEMORY_LIMIT}),
+    ],
+)
+def test_domain_decides_by_its_memory(xml, choices):
+    assert set(domain_choices(f"<domain>{xml}</domain>")) == choices
+
+
+def test_rdma_is_refused_without_a_limit_of_memory():
+    hosts = FakeHosts()
+    assert "<hard_limit>" in refused(hosts, rdma_migration=True)
+    hosts.domain.above_devices = "<memtune><hard_limit>1</hard_limit></memtune>"
+    check(hosts, rdma_migration=True)
+
+
+def test_errors_of_libvirt_on_the_emulator_leave_the_version_unknown():
+    hosts = upgraded()
+    hosts.domain.devices.append("<emulator>/usr/bin/qemu</emulator>")
+    hosts.destination.refuses["capabilities"] = refusal("INTERNAL_ERROR", "no such thing")
+    with pytest.raises(HypervisorError, match="which QEMU node02 has is not known"):
+        check(hosts, **PAIR)

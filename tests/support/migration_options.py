@@ -1,0 +1,44 @@
+"""Parameters of migrations that have certain choices of the table of combinations."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fastlib import MigrateParameter, SwapWith
+from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt.combinations import Choice
+
+VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
+    combinations.LIVE: {"migration_type": "live"},
+    combinations.WARM: {"migration_type": "warm"},
+    combinations.OFFLINE: {"migration_type": "offline"},
+    combinations.ABORT: {"on_timeout": "abort", "timeout": 120},
+    combinations.PAUSE: {"on_timeout": "pause", "timeout": 1},
+    combinations.POST_COPY: {"on_timeout": "post-copy", "timeout": 1},
+    combinations.MAX_DOWNTIME: {"max_downtime": 500},
+    combinations.BANDWIDTH_LIMIT: {"bandwidth_limit": 20},
+    combinations.AUTO_CONVERGE: {"auto_converge": True},
+    combinations.PARALLEL: {"parallel_connections": 2},
+    combinations.XBZRLE: {"compression": "xbzrle"},
+    combinations.MT: {"compression": "mt"},
+    combinations.ZLIB: {"compression": "zlib"},
+    combinations.ZSTD: {"compression": "zstd"},
+    combinations.RDMA: {"rdma_migration": True},
+    combinations.VCPU_MAP: {"vcpu_map": [[0]]},
+    combinations.SWAP: {"swap_with": SwapWith(vm_name="vm2")},
+    combinations.PSCOM: {"pscom_hook_procs": "1"},
+}
+"""The fields that make an order have a choice."""
+
+
+def parameter_with(choices: Iterable[Choice]) -> MigrateParameter:
+    """Make the parameter of a migration that has these choices.
+
+    A migration with none of the types is live where it may have to be, for post-copy.
+    """
+    fields: dict[str, Any] = {}
+    chosen = list(choices)
+    if combinations.POST_COPY in chosen:
+        fields["migration_type"] = "live"
+    for choice in chosen:
+        fields.update(VALUES.get(choice, {}))
+    return MigrateParameter(**fields)
