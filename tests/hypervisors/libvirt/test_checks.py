@@ -74,7 +74,7 @@ def test_check_returns_both_hosts_when_they_are_compatible(tmp_path):
     source, destination = check_with_test_driver(tmp_path, [SMALL], None)
     assert source.domain_state.running
     assert not destination.domain_state.known
-    assert (source.kind, source.cpus, destination.cpus) == ("TEST", 8, 16)
+    assert (source.kind, source.cpus.count, destination.cpus.count) == ("TEST", 8, 16)
 
 
 @pytest.mark.parametrize(

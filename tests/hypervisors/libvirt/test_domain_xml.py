@@ -13,7 +13,7 @@ threads='1'/><numa><cell id='0'/><cell id='1'/></numa></cpu>
 
 
 def test_definition_changes():
-    assert with_changes(CELLS, Changes()) is CELLS
+    assert with_changes(CELLS, Changes()) == CELLS
     xml = with_changes(CELLS, Changes(memnode_map=[[0], [1, 2]], vcpu_map=[[3, 1]]))
     assert '<memnode cellid="1" mode="strict" nodeset="1,2" />' in xml
     assert '<vcpupin vcpu="0" cpuset="1,3" />' in xml

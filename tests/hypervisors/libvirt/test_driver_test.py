@@ -167,16 +167,16 @@ def test_start_refuses_when_a_node_is_unreachable_unless_ignored(tmp_path, ignor
 
 def test_failed_start_keeps_domain_that_another_one_started(tmp_path, monkeypatch):
     """Between the last look and our start, the domain is started by somebody else."""
-    from fastlib.migfra.hypervisors.libvirt.tasks import start
+    from fastlib.migfra.hypervisors.libvirt.domain import creation
 
-    create = start._create
+    create = creation.create_defined
 
-    def started_by_another(connection, name, xml, paused):
+    def started_by_another(connection, name, uuid, paused):
         connection.lookupByName(name).create()
-        return create(connection, name, xml, paused)
+        return create(connection, name, uuid, paused)
 
     async def scenario(runner):
-        monkeypatch.setattr(start, "_create", started_by_another)
+        monkeypatch.setattr(creation, "create_defined", started_by_another)
         with pytest.raises(HypervisorError):
             await runner.do(Start(xml=domain(), probe_with_ssh=False))
         assert await runner.state("vm1") == "running"

@@ -255,6 +255,7 @@ class FakeHost:
         """The newest machine type of each emulator; the first one is the usual emulator."""
         self.free = 1 << 20
         self.cpus = 4
+        self.offline_cpus: set[int] = set()
         self.refuses: dict[str, Exception] = {}
         self.on: dict[str, Callable[[], object]] = {}
         self.compared: list[tuple[str, ...]] = []
@@ -303,6 +304,10 @@ class FakeHost:
 
     def getInfo(self) -> list[Any]:
         return ["x86_64", 4096, self.cpus, 2000, 1, 1, self.cpus, 1]
+
+    def getCPUMap(self) -> tuple[int, list[bool], int]:
+        online = [cpu not in self.offline_cpus for cpu in range(self.cpus)]
+        return self.cpus, online, sum(online)
 
     def getType(self) -> str:
         return self.kind

@@ -46,11 +46,14 @@ class UnsupportedCallError(LibvirtError):
 _NO_SUPPORT: Final = 3
 _NO_CONNECT: Final = 5
 _INVALID_CONN: Final = 6
+_INVALID_ARGUMENT: Final = 8
 _NO_DOMAIN: Final = 42
 _AUTH: Final = frozenset({45, 79, 88, 94})
 """Failed, cancelled, access denied, unavailable."""
 _INVALID: Final = 55
 _BUSY: Final = 68
+_NO_SUCH_XML: Final = 92
+"""The XML does not follow libvirt's schema."""
 _ABORTED: Final = 78
 _UNSUPPORTED_ARGUMENT: Final = 74
 _LOST_TEXTS: Final = (
@@ -116,11 +119,26 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
             code,
             text,
         )
+    if code == _NO_SUCH_XML:
+        return LibvirtError(
+            f"libvirt on {host} refuses the XML of {domain}, because it does not follow libvirt's "
+            f"schema; correct it until virt-xml-validate accepts it ({text})",
+            code,
+            text,
+        )
     if code == _ABORTED:
         return LibvirtError(f"it was aborted on {host}; try it again ({text})", code, text)
     if code == _INVALID:
         return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
     return LibvirtError(f"libvirt on {host}: {text}", code, text)
+
+
+def is_unknown_flag(error: Any, flag: int) -> bool:
+    """Tell whether a driver refused a call because it does not know a flag."""
+    return bool(
+        error.get_error_code() == _INVALID_ARGUMENT
+        and f"unsupported flags (0x{flag:x})" in str(error)
+    )
 
 
 def not_opened(error: Any, host: str, uri: str) -> LibvirtError:

@@ -17,7 +17,7 @@ from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcom
 from fastlib.migfra.virt.combinations import COMPRESSIONS
 from fastlib.migfra.virt.names import check_name
 
-from .domain import control, host_info
+from .domain import control, host_info, pinning
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
 
@@ -91,7 +91,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 with context.measure("repin"):
-                    await local.call(control.pin, name, [list(row) for row in task.vcpu_map])
+                    await local.call(pinning.pin, name, task.vcpu_map)
         return None
 
     # Migration

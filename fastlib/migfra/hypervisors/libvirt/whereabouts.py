@@ -6,13 +6,14 @@ place only after the hosts were asked, and says which of them could not be asked
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 
 from .domain.host_identity import HostIdentity, compare_hosts, read_identity
+from .domain.identity import read_namesakes
 from .domain.state import SHUT_OFF_BY_MIGRATION, DomainState, look_up
 from .runtime import LibvirtRuntime
 
@@ -24,6 +25,8 @@ class HostAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     state: DomainState | None = None
+    name_of_uuid: str | None = None
+    """The name of its domain with the UUID that was asked for."""
     identity: HostIdentity | None = None
     error: HypervisorError | None = None
 
@@ -34,8 +37,12 @@ async def ask_hosts(
     hosts: Iterable[str],
     driver: str | None,
     transport: str | None = None,
+    uuid: str | None = None,
 ) -> list[HostAnswer]:
-    """Ask other hosts for a domain. Each counts once, and this host not at all, by any name."""
+    """Ask other hosts for a domain. Each counts once, and this host not at all, by any name.
+
+    With `uuid` each says as well which domain has that one.
+    """
     asked = [host for host in dict.fromkeys(hosts) if not runtime.connections.is_own(host)]
     if not asked:
         return []
@@ -43,10 +50,13 @@ async def ask_hosts(
     async def ask(host: str) -> HostAnswer:
         try:
             connection = await runtime.connections.get(host, driver, transport)
-            identity, state = await connection.call(_read, name, host)
+            identity = await connection.call(read_identity, host)
+            found = await connection.call(read_namesakes, name, uuid)
         except HypervisorError as error:
             return HostAnswer(host=host, error=error)
-        return HostAnswer(host=host, state=state, identity=identity)
+        return HostAnswer(
+            host=host, state=found.by_name, name_of_uuid=found.name_of_uuid, identity=identity
+        )
 
     known = [await (await runtime.local(driver)).call(read_identity, runtime.host)]
     answers = []
@@ -58,10 +68,6 @@ async def ask_hosts(
             known.append(identity)
         answers.append(answer)
     return answers
-
-
-def _read(connection: Any, name: str, host: str) -> tuple[HostIdentity, DomainState]:
-    return read_identity(connection, host), look_up(connection, name)
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,18 +1,16 @@
-"""Change a domain: pause, resume, pin, destroy, undefine. The functions block."""
+"""Change a domain: pause, resume, destroy, undefine. The functions block."""
 
 from typing import Any
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
-from .definition_xml import check_vcpu_map
-from .host_info import cpu_count
 from .state import PAUSED_FOR_MIGRATION, PAUSED_IN_POST_COPY, RUNNING_STATES, find
 
 
 def suspend(connection: Any, name: str) -> bool:
     """Pause a domain; False if it was paused already."""
-    domain = _active(connection, name)
+    domain = active_domain(connection, name)
     if domain.state()[0] == api().VIR_DOMAIN_PAUSED:
         return False
     domain.suspend()
@@ -24,7 +22,7 @@ def resume(connection: Any, name: str) -> bool:
 
     Raises HypervisorError for what stands still since a migration: it may run on the other host.
     """
-    domain = _active(connection, name)
+    domain = active_domain(connection, name)
     state, reason = domain.state()
     if state in RUNNING_STATES:
         return False
@@ -41,7 +39,7 @@ def resume(connection: Any, name: str) -> bool:
 
 def ensure_running(connection: Any, name: str) -> None:
     """Resume a domain whatever paused it. The caller must know that it runs nowhere else."""
-    domain = _active(connection, name)
+    domain = active_domain(connection, name)
     if domain.state()[0] not in RUNNING_STATES:
         _wake(domain)
 
@@ -51,36 +49,6 @@ def _wake(domain: Any) -> None:
         domain.pMWakeup(0)
     else:
         domain.resume()
-
-
-def pin(connection: Any, name: str, vcpu_map: list[list[int]]) -> None:
-    """Change the CPUs that a running domain's vCPUs may use, in its definition as well."""
-    libvirt = api()
-    domain = _active(connection, name)
-    check_vcpu_map(name, domain.info()[3], vcpu_map)
-    cpus = cpu_count(connection)
-    for row in vcpu_map:
-        if max(row) >= cpus:
-            raise HypervisorError(
-                f"the vcpu-map has CPU {max(row)}, but the host has the CPUs 0 to {cpus - 1}"
-            )
-    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
-    if domain.isPersistent():
-        flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
-    for index, row in enumerate(vcpu_map):
-        allowed = tuple(cpu in row for cpu in range(cpus))
-        try:
-            domain.pinVcpuFlags(index, allowed, flags)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
-                raise
-            domain.pinVcpuFlags(index, allowed, 0)  # a driver that knows the current state only
-
-
-def pinning(connection: Any, name: str) -> list[list[int]]:
-    """The CPUs that each vCPU may use."""
-    rows = _active(connection, name).vcpuPinInfo()
-    return [[cpu for cpu, allowed in enumerate(row) if allowed] for row in rows]
 
 
 def destroy(connection: Any, name: str, run: int | None = None) -> None:
@@ -117,7 +85,7 @@ def undefine(connection: Any, name: str) -> None:
         domain.undefine()  # a driver that keeps nothing else
 
 
-def _active(connection: Any, name: str) -> Any:
+def active_domain(connection: Any, name: str) -> Any:
     """The domain. Raises HypervisorError if it is not active."""
     domain = connection.lookupByName(name)
     if not domain.isActive():

@@ -1,16 +1,21 @@
 """Change a domain's definition: memory, vCPUs, pinning, memory nodes."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.domain_vcpus import (
+    cpu_set,
+    read_topology,
+    read_vcpus,
+    rows_for_start,
+)
+from fastlib.migfra.virt.domain_xml import plain_text
+from fastlib.migfra.virt.xml_numbers import read_number
 
 from .xml import drop_children, only_child, parse, text
-
-_MOST_CPUS: Final = 1 << 16
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,22 +31,19 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         return any(getattr(self, field) is not None for field in self.__struct_fields__)
 
 
-def with_changes(xml: str, changes: Changes) -> str:
-    """A domain's description with the changes. Raises HypervisorError if they do not fit it."""
-    if not changes:
-        return xml
-    root = parse(xml)
+def with_changes(xml: str, changes: Changes, uuid: str | None = None) -> str:
+    """A domain's description with the changes, and with the UUID if it has none.
+
+    Raises HypervisorError if the changes do not fit it.
+    """
+    plain = plain_text(xml)
+    if not changes and uuid is None:
+        return plain
+    root = parse(plain)
+    if uuid is not None:
+        _set_uuid(root, uuid)
     if changes.memory is not None:
-        if root.find("cpu/numa/cell") is not None:
-            raise HypervisorError(
-                "the domain has NUMA cells, whose sizes make its memory; change them in its XML, "
-                "or leave out memory"
-            )
-        for tag in ("memory", "currentMemory"):
-            element = only_child(root, tag)
-            element.attrib.clear()
-            element.set("unit", "KiB")
-            element.text = str(changes.memory)
+        _set_memory(root, changes.memory)
     if changes.vcpus is not None:
         _set_vcpus(root, changes.vcpus)
     if changes.vcpu_map is not None:
@@ -51,23 +53,33 @@ def with_changes(xml: str, changes: Changes) -> str:
     return text(root)
 
 
-def vcpu_count(root: Element) -> int:
-    """Count the vCPUs of a definition."""
-    found = root.find("vcpu")
-    return int(found.text) if found is not None and found.text else 1
+def _set_uuid(root: Element, uuid: str) -> None:
+    element = root.find("uuid")
+    if element is None:
+        element = Element("uuid")
+        root.insert(0, element)
+    element.text = uuid
+
+
+def _set_memory(root: Element, memory: int) -> None:
+    if root.find("cpu/numa/cell") is not None:
+        raise HypervisorError(
+            "the domain has NUMA cells, whose sizes make its memory; change them in its XML, "
+            "or leave out memory"
+        )
+    for tag in ("memory", "currentMemory"):
+        element = only_child(root, tag)
+        element.set("unit", "KiB")
+        element.text = str(memory)
 
 
 def _set_vcpus(root: Element, vcpus: int) -> None:
-    topology = root.find("cpu/topology")
-    if topology is not None:
-        product = 1
-        for name in ("sockets", "dies", "clusters", "cores", "threads"):
-            product *= int(topology.get(name, "1"))
-        if product != vcpus:
-            raise HypervisorError(
-                f"the domain's <topology> is one of {product} CPUs, not of {vcpus}; change it "
-                "there, or leave out vcpus"
-            )
+    product = read_topology(root)
+    if product not in (None, vcpus):
+        raise HypervisorError(
+            f"the domain's <topology> is one of {product} CPUs, not of {vcpus}; change it "
+            "there, or leave out vcpus"
+        )
     element = only_child(root, "vcpu")
     element.attrib.pop("current", None)
     element.text = str(vcpus)
@@ -75,34 +87,17 @@ def _set_vcpus(root: Element, vcpus: int) -> None:
     tune = root.find("cputune")
     if tune is not None:
         for pin in tune.findall("vcpupin"):
-            if int(pin.get("vcpu", "0")) >= vcpus:
+            if read_number(pin.get("vcpu"), "<vcpupin vcpu>") >= vcpus:
                 tune.remove(pin)
 
 
-def check_vcpu_map(name: str, vcpus: int, vcpu_map: Sequence[Sequence[int]]) -> None:
-    """Raise HypervisorError if a map does not fit that many vCPUs."""
-    if len(vcpu_map) > vcpus:
-        raise HypervisorError(
-            f"the vcpu-map has {len(vcpu_map)} rows, but {name} has {vcpus} vCPUs"
-        )
-    for index, row in enumerate(vcpu_map):
-        if not row:
-            raise HypervisorError(f"the vcpu-map has no CPU for vCPU {index}; name at least one")
-        if max(row) >= _MOST_CPUS:
-            raise HypervisorError(f"the vcpu-map has CPU {max(row)}, which no host has")
-
-
-def cpu_set(numbers: Iterable[int]) -> str:
-    """Numbers as libvirt writes a set of them."""
-    return ",".join(map(str, sorted(set(numbers))))
-
-
 def _pin_vcpus(root: Element, vcpu_map: Sequence[Sequence[int]]) -> None:
-    check_vcpu_map("the domain", vcpu_count(root), vcpu_map)
+    """Pin the vCPUs that have a row. All others may use any CPU."""
+    pins = rows_for_start("the domain", read_vcpus(root), vcpu_map)
     tune = only_child(root, "cputune")
     drop_children(tune, "vcpupin")
-    for index, row in enumerate(vcpu_map):
-        SubElement(tune, "vcpupin", vcpu=str(index), cpuset=cpu_set(row))
+    for vcpu, cpus in sorted(pins.items()):
+        SubElement(tune, "vcpupin", vcpu=str(vcpu), cpuset=cpu_set(cpus))
 
 
 def _pin_memory(root: Element, memnode_map: Sequence[Sequence[int]]) -> None:
@@ -122,12 +117,3 @@ def _pin_memory(root: Element, memnode_map: Sequence[Sequence[int]]) -> None:
         )
     for index, row in enumerate(memnode_map):
         SubElement(tune, "memnode", cellid=str(index), mode="strict", nodeset=cpu_set(row))
-
-
-def with_uuid(xml: str, uuid: str) -> str:
-    """A description that has a UUID, this one if there was none."""
-    root = parse(xml)
-    if root.find("uuid") is None:
-        SubElement(root, "uuid").text = uuid
-        return text(root)
-    return xml

@@ -1,5 +1,6 @@
 """The XML of devices: those of a domain that cannot migrate, and the PCI devices of a host."""
 
+import re
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
@@ -7,6 +8,7 @@ import msgspec
 
 from fastlib.message import DeviceIvshmem, PciAddress, PciId
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.xml_numbers import read_number_with_base
 
 from .xml import drop_children, parse, text
 
@@ -28,17 +30,33 @@ def _address_attributes(address: PciAddress) -> dict[str, str]:
     }
 
 
+_SHARED_MEMORY_NAME: Final = re.compile(r"[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]{0,199}")
+"""It names a file in /dev/shm."""
 _SIZE_UNITS: Final = {"": "b", "b": "b", "k": "KiB", "m": "MiB", "g": "GiB"}
+_BYTES: Final = {"b": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_LEAST_SHARED_MEMORY: Final = 1 << 20
+"""Bytes."""
 
 
 def ivshmem_xml(device: DeviceIvshmem) -> str:
-    """Memory that the host shares with the domain. Raises HypervisorError for a wrong size."""
+    """Memory that the host shares with the domain. Raises HypervisorError if QEMU refuses it."""
+    if not _SHARED_MEMORY_NAME.fullmatch(device.id):
+        raise HypervisorError(
+            f"{device.id[:40]!r} cannot be the id of an ivshmem device: letters, digits and "
+            "'_', '-', '.', ':', '+' can"
+        )
     digits = device.size.rstrip("BbKkMmGgi")
     unit = _SIZE_UNITS.get(device.size[len(digits) :].lower().replace("ib", "").rstrip("b"))
     if not (digits.isascii() and digits.isdigit()) or unit is None:
         raise HypervisorError(
             f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} is no size "
             "such as 64M"
+        )
+    size = int(digits) * _BYTES[unit] if len(digits) <= 20 else 0
+    if size < _LEAST_SHARED_MEMORY or size & (size - 1):
+        raise HypervisorError(
+            f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} must be a "
+            "power of two and at least 1M"
         )
     if device.path is not None:
         raise HypervisorError(
@@ -49,6 +67,17 @@ def ivshmem_xml(device: DeviceIvshmem) -> str:
     SubElement(shmem, "model", type="ivshmem-plain")
     SubElement(shmem, "size", unit=unit).text = digits
     return text(shmem)
+
+
+def check_shared_memory(xml: str, shared_memory: str) -> None:
+    """Raise HypervisorError if a domain has shared memory of that name already."""
+    name = parse(shared_memory).get("name")
+    devices = parse(xml).find("devices")
+    if devices is not None and any(each.get("name") == name for each in devices.findall("shmem")):
+        raise HypervisorError(
+            f"the domain's XML has shared memory {name!r} already; leave ivshmem out, or give it "
+            "another id"
+        )
 
 
 class AttachedDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,13 +145,15 @@ def _without_guest_addresses(xml: str) -> Element:
 
 
 def pci_address(element: Element) -> PciAddress:
-    """The address in an element `<address domain= bus= slot= function=>`."""
-    return PciAddress(
-        domain=int(element.get("domain", "0"), 0),
-        bus=int(element.get("bus", "0"), 0),
-        device=int(element.get("slot", "0"), 0),
-        function=int(element.get("function", "0"), 0),
+    """The address in an element `<address domain= bus= slot= function=>`.
+
+    Raises HypervisorError for what is not a number.
+    """
+    domain, bus, slot, function = (
+        read_number_with_base(element.get(key, "0"), f"<address {key}>", largest)
+        for key, largest in (("domain", 0xFFFF), ("bus", 0xFF), ("slot", 0x1F), ("function", 7))
     )
+    return PciAddress(domain=domain, bus=bus, device=slot, function=function)
 
 
 class HostPci(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,12 +172,15 @@ def read_host_pci(xml: str) -> HostPci | None:
     if vendor is None or product is None or not vendor.get("id") or not product.get("id"):
         return None
     numbers = {
-        key: int(capability.findtext(tag, "0"), 0)
+        key: read_number_with_base(capability.findtext(tag, "0"), f"<capability> <{tag}>")
         for key, tag in (
             ("domain", "domain"), ("bus", "bus"), ("device", "slot"), ("function", "function"),
         )
     }  # fmt: skip
     return HostPci(
         address=PciAddress(**numbers),
-        kind=PciId(vendor=int(vendor.get("id", ""), 0), device=int(product.get("id", ""), 0)),
+        kind=PciId(
+            vendor=read_number_with_base(vendor.get("id"), "<vendor id>", 0xFFFF),
+            device=read_number_with_base(product.get("id"), "<product id>", 0xFFFF),
+        ),
     )

@@ -4,7 +4,7 @@ Functions that block, for `Connection.call`.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from fastlib.message import PciAddress, PciId
@@ -107,11 +107,43 @@ def reattach(
         attach(connection, name, without_guest_addresses(device.xml))
 
 
-def attach_address(connection: Any, name: str, address: PciAddress) -> None:
-    """Give the PCI device at an address to a domain. Raises HypervisorError if another has it."""
-    user = _taken(connection).get(str(address))
+def check_available(
+    connection: Any, xml: str, addresses: Sequence[PciAddress], kinds: Sequence[PciId]
+) -> None:
+    """Raise HypervisorError if the host lacks a free PCI device that a start asks for.
+
+    `xml` is the domain's description. The devices in it are not free.
+    """
+    wanted = [str(address) for address in addresses]
+    if twice := sorted({address for address in wanted if wanted.count(address) > 1}):
+        raise HypervisorError(f"the PCI device {twice[0]} is asked for twice; leave one out")
+    taken = _taken(connection)
+    devices = _host_devices(connection) if wanted else None
+    known = None if devices is None else {str(pci.address) for pci in devices}
+    for address in wanted:
+        _check_free(address, taken)
+        if known is not None and address not in known:
+            raise HypervisorError(
+                f"{connection.getHostname()} has no PCI device {address}; look at lspci -D"
+            )
+    own = {device.address for device in attached_devices(xml) if device.address}
+    if both := sorted(own.intersection(wanted)):
+        raise HypervisorError(f"the domain's XML has the PCI device {both[0]} already")
+    spared = [*wanted, *own]
+    for kind in kinds:
+        # Each takes one, so two of a kind need two.
+        spared.append(str(_free_of_kind(connection, kind, None, spared)[0]))
+
+
+def _check_free(address: str, taken: Mapping[str, str]) -> None:
+    user = taken.get(address)
     if user is not None:
         raise HypervisorError(f"the PCI device {address} is in use by {user}; choose another")
+
+
+def attach_address(connection: Any, name: str, address: PciAddress) -> None:
+    """Give the PCI device at an address to a domain. Raises HypervisorError if another has it."""
+    _check_free(str(address), _taken(connection))
     attach(connection, name, pci_xml(address))
 
 
@@ -126,7 +158,22 @@ def attach_kind(
 
     Raises HypervisorError if there is none.
     """
-    shown = f"{kind.vendor:#06x}:{kind.device:#06x}"
+    free = _free_of_kind(connection, kind, before, spared)
+    return _first_that_works(connection, name, free, _shown(kind), before)
+
+
+def _shown(kind: PciId) -> str:
+    return f"{kind.vendor:#06x}:{kind.device:#06x}"
+
+
+def _free_of_kind(
+    connection: Any,
+    kind: PciId,
+    before: AttachedDevice | None,
+    spared: Collection[str | None],
+) -> list[PciAddress]:
+    """The free PCI devices of a kind, at least one. Raises HypervisorError."""
+    shown = _shown(kind)
     host = connection.getHostname()
     devices = _host_devices(connection)
     if devices is None:
@@ -142,9 +189,13 @@ def attach_kind(
         free.sort(key=lambda address: str(address) != before.address)
     if not free:
         users = sorted({taken[str(address)] for address in usable})
-        why = f"they are in use by {', '.join(users)}" if users else "it has none at all"
+        why = "it has none at all"
+        if users:
+            why = f"they are in use by {', '.join(users)}"
+        elif of_kind:
+            why = f"of its {len(of_kind)} each is asked for already"
         raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
-    return _first_that_works(connection, name, free, shown, before)
+    return free
 
 
 def _first_that_works(

@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 
 def parse(xml: str) -> Element:
-    """The root of XML that libvirt wrote, or that `read_domain` has let pass."""
+    """The root of XML that libvirt wrote, or that `read_domain` has accepted."""
     # Neither has a document type declaration, so there is nothing to expand or to fetch.
     return ElementTree.fromstring(xml)  # noqa: S314
 

@@ -9,12 +9,12 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
-from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import check_vcpu_map
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
     check_two_hosts,
     read_identity,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.host_room import HostCpus, check_cpus, read_cpus
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
 from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
@@ -22,6 +22,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.combinations import check_order
+from fastlib.migfra.virt.domain_vcpus import check_vcpu_map
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .option_checks import check_options
@@ -35,7 +36,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """Type of the hypervisor, such as QEMU."""
     version: int
-    cpus: int
+    cpus: HostCpus
     free_memory: int | None
     """KiB."""
 
@@ -81,7 +82,7 @@ def _read_peer(connection: Any, name: str, host: str) -> Peer:
         domain_state=look_up(connection, name),
         kind=connection.getType(),
         version=connection.getVersion(),
-        cpus=host_info.cpu_count(connection),
+        cpus=read_cpus(connection),
         free_memory=host_info.free_memory(connection),
     )
 
@@ -157,12 +158,7 @@ def _check_destination(
             )
     if spec.vcpu_map is not None:
         check_vcpu_map(spec.name, here.vcpus, spec.vcpu_map)
-        largest = max(map(max, spec.vcpu_map), default=0)
-        if largest >= destination.cpus:
-            raise HypervisorError(
-                f"the vcpu-map has CPU {largest}, but {spec.destination} has the CPUs 0 to "
-                f"{destination.cpus - 1}"
-            )
+        check_cpus(spec.destination, destination.cpus, spec.vcpu_map)
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):

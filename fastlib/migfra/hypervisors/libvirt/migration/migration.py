@@ -13,7 +13,7 @@ import msgspec
 from fastlib.message import TimeMeasurement
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
-from fastlib.migfra.hypervisors.libvirt.domain import control, job
+from fastlib.migfra.hypervisors.libvirt.domain import control, job, pinning
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -226,9 +226,9 @@ class Migration:
         self.record.save(phase="finish")
         problems = [] if problems is None else problems
         if spec.vcpu_map is not None:
-            rows = [list(row) for row in spec.vcpu_map]
             with self._measure("repin"):
-                await attempt(problems, "repin", self._call_destination(control.pin, rows))
+                step = self._call_destination(pinning.pin, spec.vcpu_map)
+                await attempt(problems, "repin", step)
         if self.record.state.autostart:
             what = "let it start with its host"
             await attempt(problems, what, self._call_destination(control.set_autostart))

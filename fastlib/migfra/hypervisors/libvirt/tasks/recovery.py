@@ -20,7 +20,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.libvirt.domain import control
+from fastlib.migfra.hypervisors.libvirt.domain import pinning
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
@@ -34,7 +34,7 @@ from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.evacuation import evacuation_spec
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-from .start import StartSpec
+from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
 _INTERRUPTED: Final = "the daemon ended while this was under way"
@@ -87,9 +87,7 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
 
 async def _recover_repin(runtime: LibvirtRuntime, task: Repin) -> str:
     local = await runtime.local(task.driver)
-    rows = await local.call(control.pinning, task.vm_name)
-    wanted = [sorted(set(row)) for row in task.vcpu_map]
-    if rows[: len(wanted)] == wanted:
+    if await local.call(pinning.is_pinned, task.vm_name, task.vcpu_map):
         return DONE
     raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
 

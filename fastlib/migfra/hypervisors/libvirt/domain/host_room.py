@@ -1,0 +1,74 @@
+"""What a host has for a domain: CPUs that are online, memory nodes, memory. The functions block."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.virt.domain_vcpus import cpu_set
+from fastlib.migfra.virt.xml_numbers import read_number
+
+from .host_info import KIB, cpu_count
+from .xml import parse
+
+
+class HostCpus(msgspec.Struct, frozen=True, kw_only=True):
+    """The CPUs of a host."""
+
+    count: int
+    """Offline ones included: they have numbers, too."""
+    offline: frozenset[int] = frozenset()
+
+
+def read_cpus(connection: Any) -> HostCpus:
+    """Read which CPUs a host has."""
+    libvirt = api()
+    count = cpu_count(connection)
+    if connection.getType() == "TEST":
+        return HostCpus(count=count)  # libvirt's driver `test` calls half of them offline
+    try:
+        known, is_online, _ = connection.getCPUMap()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return HostCpus(count=count)
+    offline = frozenset(cpu for cpu, online in enumerate(is_online) if not online)
+    return HostCpus(count=max(count, known), offline=offline)
+
+
+def check_cpus(host: str, cpus: HostCpus, vcpu_map: Sequence[Iterable[int]]) -> None:
+    """Raise HypervisorError if a map has a CPU that the host lacks, or that is offline."""
+    wanted = frozenset().union(*vcpu_map)
+    if max(wanted, default=0) >= cpus.count:
+        raise HypervisorError(
+            f"the vcpu-map has CPU {max(wanted)}, but {host} has the CPUs 0 to {cpus.count - 1}"
+        )
+    if offline := wanted & cpus.offline:
+        raise HypervisorError(
+            f"the vcpu-map has CPU {min(offline)}, which is offline on {host}; choose others, or "
+            f"bring it online with chcpu -e {min(offline)}"
+        )
+
+
+def read_memory_nodes(connection: Any) -> frozenset[int] | None:
+    """The numbers of a host's memory nodes, None if libvirt does not tell them."""
+    cells = parse(connection.getCapabilities()).findall("host/topology/cells/cell")
+    return frozenset(read_number(cell.get("id"), "<cell id>") for cell in cells) or None
+
+
+def check_memory_nodes(
+    host: str, nodes: frozenset[int] | None, memnode_map: Sequence[Iterable[int]]
+) -> None:
+    """Raise HypervisorError if a map has a memory node that the host lacks."""
+    missing = frozenset().union(*memnode_map) - (nodes or frozenset())
+    if nodes is not None and missing:
+        raise HypervisorError(
+            f"the memnode-map has memory node {min(missing)}, but {host} has {cpu_set(nodes)}"
+        )
+
+
+def total_memory(connection: Any) -> int:
+    """The memory of a host in KiB."""
+    return int(connection.getInfo()[1]) * KIB

@@ -1,0 +1,149 @@
+"""Check before a start what can be known before it. Asks the hosts and changes nothing."""
+
+from typing import Any
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import devices, host_room
+from fastlib.migfra.hypervisors.libvirt.domain.creation import Values, values_of
+from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import with_changes
+from fastlib.migfra.hypervisors.libvirt.domain.device_xml import check_shared_memory
+from fastlib.migfra.hypervisors.libvirt.domain.identity import (
+    Namesakes,
+    check_identity,
+    common_uuid,
+    read_namesakes,
+)
+from fastlib.migfra.hypervisors.libvirt.domain.state import find, read_xml
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
+from fastlib.migfra.plugin_api.context import Context
+
+from .start_spec import StartSpec
+
+
+class StartPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the start will do, after all checks."""
+
+    uuid: str | None
+    """The domain's UUID. None lets libvirt choose one."""
+    before: str | None
+    """The domain's definition on this host, None without one."""
+    xml: str | None
+    """The XML to define or create. None starts what is defined."""
+    meant: Values | None
+    """What libvirt must make of the XML."""
+    note: str | None = None
+    """Which hosts could not be asked."""
+
+
+async def check_start(
+    runtime: LibvirtRuntime, driver: str | None, spec: StartSpec, context: Context
+) -> StartPlan:
+    """Return the plan, if the domain can be started as the task says. Raises HypervisorError."""
+    local = await runtime.local(driver)
+    uuid, note = await _check_identity(runtime, driver, spec, context)
+    before = await local.call(_definition, spec.name)
+    if spec.xml is None:
+        if before is None:
+            # libvirt's own words for it are those of every other call.
+            before = await local.call(read_xml, spec.name)
+        xml = with_changes(before, spec.changes)
+        changed = xml if spec.changes else None
+    else:
+        if spec.transient and before is not None:
+            raise HypervisorError(
+                f"{spec.name} is defined on {runtime.host}, so it cannot be transient; undefine it "
+                "first, or leave out transient"
+            )
+        missing = None if spec.uuid is not None else uuid
+        xml = changed = with_changes(spec.xml, spec.changes, missing)
+    meant = None if changed is None else values_of(xml, persistent=not spec.transient)
+    if meant is not None and spec.changes.vcpu_map is None:
+        meant = msgspec.structs.replace(meant, pins={})  # libvirt may ignore those of the XML
+    await local.call(_check_room, runtime.host, runtime.options.reserved_memory, spec, xml, meant)
+    return StartPlan(uuid=uuid, before=before, xml=changed, meant=meant, note=note)
+
+
+def _definition(connection: Any, name: str) -> str | None:
+    return None if find(connection, name) is None else read_xml(connection, name)
+
+
+async def _check_identity(
+    runtime: LibvirtRuntime, driver: str | None, spec: StartSpec, context: Context
+) -> tuple[str | None, str | None]:
+    """Refuse a domain that may run already, and another one with its name or UUID.
+
+    Returns its UUID, if that is known, and which hosts could not be asked.
+    """
+    name, host = spec.name, runtime.host
+    local = await runtime.local(driver)
+    here = await local.call(read_namesakes, name, spec.uuid)
+    if here.by_name.active:
+        raise HypervisorError(
+            f"{name} {here.by_name.phrase} on {host} already; stop it first"
+            + (", or resume it" if here.by_name.paused else "")
+        )
+    check_identity(name, spec.uuid, host, here)
+    known = here.by_name.uuid if here.by_name.known else None
+    uuid = spec.uuid or known
+    found, unreachable = await _ask_nodes(runtime, driver, name, uuid, context)
+    for node, each in found.items():
+        if each.by_name.active:
+            raise HypervisorError(f"{name} is active on {node} already; stop it there first")
+        check_identity(name, uuid, node, each)
+    if uuid is None:
+        uuid = common_uuid(name, found)
+        if uuid is not None:
+            # Its UUID came from a definition on another host, so look that up everywhere as well.
+            check_identity(name, uuid, host, await local.call(read_namesakes, name, uuid))
+            again, _ = await _ask_nodes(runtime, driver, name, uuid, context)
+            for node, each in again.items():
+                check_identity(name, uuid, node, each)
+    if not unreachable:
+        return uuid, None
+    return uuid, f"{', '.join(unreachable)} could not be asked whether {name} runs there"
+
+
+async def _ask_nodes(
+    runtime: LibvirtRuntime, driver: str | None, name: str, uuid: str | None, context: Context
+) -> tuple[dict[str, Namesakes], list[str]]:
+    """Ask the other nodes for the domain. Returns also those that could not be asked."""
+    found, unreachable = {}, []
+    nodes = sorted(set(runtime.options.nodes))
+    for answer in await ask_hosts(runtime, name, nodes, driver, uuid=uuid):
+        node, error = answer.host, answer.error
+        if answer.state is not None:
+            found[node] = Namesakes(by_name=answer.state, name_of_uuid=answer.name_of_uuid)
+        elif not runtime.options.ignore_unreachable_nodes:
+            raise HypervisorError(
+                f"{name} may run on {node} already, which cannot be asked: {error}; or set "
+                "ignore-unreachable-nodes in the configuration"
+            )
+        else:
+            context.log.warning("%s is started without having asked %s: %s", name, node, error)
+            unreachable.append(node)
+    return found, unreachable
+
+
+def _check_room(
+    connection: Any, host: str, reserved: int, spec: StartSpec, xml: str, meant: Values | None
+) -> None:
+    """Raise HypervisorError if the host lacks what the task asks for. Blocks."""
+    if spec.changes.vcpu_map is not None:
+        host_room.check_cpus(host, host_room.read_cpus(connection), spec.changes.vcpu_map)
+    if spec.changes.memnode_map is not None:
+        nodes = host_room.read_memory_nodes(connection)
+        host_room.check_memory_nodes(host, nodes, spec.changes.memnode_map)
+    if meant is not None and meant.memory is not None:
+        total = host_room.total_memory(connection) - reserved
+        if meant.memory > total:
+            raise HypervisorError(
+                f"{spec.name} needs {meant.memory} KiB of memory, but {host} has {total} KiB in "
+                "all; give it less"
+            )
+    if spec.ivshmem is not None:
+        check_shared_memory(xml, spec.ivshmem)
+    if spec.pci_ids or spec.pci_addresses:
+        devices.check_available(connection, xml, spec.pci_addresses, spec.pci_ids)
