@@ -15,6 +15,7 @@ from .guest import Guest, GuestOptions
 from .host import Host
 from .host_daemon import HostDaemon
 from .laboratory import Lab
+from .libvirt_access import end_domains
 from .result_observer import ResultObserver
 from .saved_guests import SavedGuests
 
@@ -47,7 +48,7 @@ class Fleet:
         self.daemons: dict[str, HostDaemon] = {}
         self.client: MigfraClient
         self.observer: ResultObserver
-        self._saved_guests = SavedGuests(self.lab)
+        self.saved_guests = SavedGuests(self.lab)
         self._broker_was_killed = False
         self._is_reset = False
         self._stack = contextlib.ExitStack()
@@ -108,7 +109,7 @@ class Fleet:
     ) -> list[Guest]:
         """Let several guests run on a host."""
         self._is_reset = False
-        guests = self._saved_guests.restore(self.lab.host(host), names, **_with_load(options))
+        guests = self.saved_guests.restore(self.lab.host(host), names, **_with_load(options))
         self.guests.update({guest.name: guest for guest in guests})
         return guests
 
@@ -170,15 +171,11 @@ class Fleet:
         self._is_reset = False
 
     def _end_domains(self, host: Host) -> None:
-        def has_none() -> bool:
-            domains = host.domains()
-            for name in domains:
-                # Either may fail: an incoming migration ends together with its other half.
-                for command in ("destroy", "undefine"):
-                    host.run(["virsh", command, name], check=False)
-            return not domains
-
-        wait_until(has_none, lambda: f"no domains on {host.name}: {self.domain_states()}", PATIENCE)
+        wait_until(
+            lambda: end_domains(host),
+            lambda: f"no domains on {host.name}: {self.domain_states()}",
+            PATIENCE,
+        )
 
     def assert_runs_only_on(self, name: str, host: str) -> None:
         """Check that a guest runs on that host and no other, and that its memory is intact."""

@@ -10,6 +10,11 @@
  * It loads its memory: `dirty=` MiB are rewritten, `rate=` MiB a second. About once a second it
  * compares these, and KEPT MiB that it never rewrites, with what should be there.
  *
+ * If it has a disk, each beat counts there, too: it reads a counter, compares it with the one in its
+ * memory, and writes the next number. So it notices memory that is older than the disk, and a disk
+ * that is older than the memory. It speaks to the disk by the ports of the first IDE channel, for
+ * which no driver is needed.
+ *
  * The power button ends it.
  */
 #define _GNU_SOURCE
@@ -209,6 +214,47 @@ static void sleep_and_look(struct clock *c) {
     while (c->second == second && c->due <= c->seen && c->seen < c->overdue);
 }
 
+enum { SECTOR = 512, POLL = 50, IDE = 0x1F0, IDE_COUNT = 0x1F2, IDE_DRIVE = 0x1F6, IDE_STATUS = 0x1F7,
+       IDE_CONTROL = 0x3F6, BUSY = 0x80, HAS_DATA = 0x08, FAILED = 0x21, READ = 0x20, WRITE = 0x30 };
+
+struct disk { int present, begun; unsigned long count, stale; };
+
+static int ide_status(void) {
+    int status;
+    while ((status = inb(IDE_STATUS)) & BUSY) sleep_for(POLL);
+    return status;
+}
+
+/* One sector, the first. Ends the guest if the disk reports an error. */
+static void transfer(int command, uint16_t *words) {
+    outb(0xE0, IDE_DRIVE);
+    outb(1, IDE_COUNT);
+    for (int port = IDE_COUNT + 1; port < IDE_DRIVE; port++) outb(0, port);
+    outb(command, IDE_STATUS);
+    int status = ide_status();
+    if (status & FAILED || !(status & HAS_DATA)) power_off("the disk has failed");
+    if (command == READ) insw(IDE, words, SECTOR / 2);
+    else outsw(IDE, words, SECTOR / 2);
+    if (ide_status() & FAILED) power_off("the disk has failed");
+}
+
+static void find_disk(struct disk *disk) {
+    outb(0xE0, IDE_DRIVE);
+    outb(2, IDE_CONTROL); /* no interrupts */
+    int status = inb(IDE_STATUS);
+    disk->present = status != 0 && status != 0xFF;
+}
+
+static void count_on_disk(struct disk *disk) {
+    static union { uint16_t words[SECTOR / 2]; unsigned long count; } sector;
+    if (!disk->present) return;
+    transfer(READ, sector.words);
+    if (disk->begun && sector.count != disk->count) disk->stale++;
+    disk->begun = 1;
+    disk->count = ++sector.count;
+    transfer(WRITE, sector.words);
+}
+
 static double in_seconds(uint64_t microseconds) { return microseconds / 1e6; }
 
 static void beat(const struct tally *tally) {
@@ -219,6 +265,8 @@ static void beat(const struct tally *tally) {
         buttons[i] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     }
     struct clock clock = {.seen = own_time(), .second = rtc(0), .overdue = UINT64_MAX};
+    struct disk disk = {0};
+    find_disk(&disk);
     while (!clock.measured) sleep_and_look(&clock);
     uint64_t next = clock.seen;
     for (unsigned long count = 1;;) {
@@ -230,11 +278,13 @@ static void beat(const struct tally *tally) {
         use_all_cpus();
         struct sysinfo info;
         sysinfo(&info);
+        count_on_disk(&disk);
         printf("beat count=%lu uptime=%.6f measured=%.6f pause=%.6f longest=%.6f passes=%lu "
-               "faults=%lu memory=%lu cpus=%ld\n",
+               "faults=%lu memory=%lu cpus=%ld disk=%lu stale=%lu\n",
                count++, in_seconds(clock.seen), in_seconds(clock.measured), in_seconds(clock.pause),
                in_seconds(clock.longest), tally->passes, tally->faults,
-               info.totalram / 1024 * info.mem_unit, sysconf(_SC_NPROCESSORS_ONLN));
+               info.totalram / 1024 * info.mem_unit, sysconf(_SC_NPROCESSORS_ONLN), disk.count,
+               disk.stale);
     }
 }
 

@@ -1,23 +1,26 @@
 """Guests: their XML, and what they tell of themselves on their console."""
 
+import hashlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from os import SEEK_END
 from pathlib import Path
 from typing import TypedDict
+from xml.sax.saxutils import escape
 
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
 from .errors import LabError
+from .shared_disks import SharedDisk
 
 _LINUX = """\
 <domain type='qemu'>
   <name>{name}</name>
   <uuid>{uuid}</uuid>
   <memory unit='MiB'>{memory}</memory>
-  <vcpu placement='static'>{vcpus}</vcpu>
+  {vcpus}
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{kernel}</kernel>
@@ -31,6 +34,7 @@ _LINUX = """\
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
     <serial type='file'><source path='{console}' append='on'/><target port='0'/></serial>
+    {disk}
     <memballoon model='virtio'><stats period='1'/></memballoon>
   </devices>
 </domain>
@@ -40,7 +44,7 @@ _BIOS = """\
   <name>{name}</name>
   <uuid>{uuid}</uuid>
   <memory unit='MiB'>{memory}</memory>
-  <vcpu placement='static'>{vcpus}</vcpu>
+  {vcpus}
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
@@ -63,6 +67,8 @@ class GuestOptions(TypedDict, total=False):
     vcpus: int
     dirty: int
     rate: int
+    absent_vcpus: tuple[int, ...]
+    disk: SharedDisk | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,10 @@ class Heartbeat:
     memory: int
     """KiB that the guest's kernel has."""
     cpus: int
+    disk: int
+    """The counter that it has written to its disk; it goes on in the next run. 0 without a disk."""
+    stale: int
+    """How often the counter on its disk was not the one in its memory."""
 
 
 _LINE = re.compile(
@@ -153,21 +163,31 @@ class Guest:
 
 
 def _beat(*values: str) -> Heartbeat:
-    count, *times, passes, faults, memory, cpus = values
+    count, *times, passes, faults, memory, cpus, disk, stale = values
     uptime, measured, pause, longest = map(float, times)
     return Heartbeat(
         *(int(count), uptime, measured, pause, longest),
-        *(int(passes), int(faults), int(memory), int(cpus)),
+        *(int(passes), int(faults), int(memory), int(cpus), int(disk), int(stale)),
     )
 
 
 _LEAST = 80
 
 
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,60}", re.ASCII)
+
+
+def file_name(name: str) -> str:
+    """The name of a guest's files: its own name, or a short one for a name with odd characters."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return f"guest-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
 def check(name: str, memory: int, dirty: int, rate: int, bios: bool) -> None:
     """Raises LabError if there can be no such guest."""
-    if not re.fullmatch(r"\w[\w.-]{0,60}", name, re.ASCII):
-        raise LabError(f"{name!r} is no name for a guest: letters, digits, dots, dashes")
+    if not name.strip() or not name.isprintable() or "/" in name:
+        raise LabError(f"{name!r} is no name for a guest: printable characters without a slash")
     if not bios and memory < _LEAST:
         raise LabError(f"a guest with Linux needs at least {_LEAST} MiB of memory, not {memory}")
     most = memory - 64 - memory // 12  # found by trying; the rest is the kernel's
@@ -186,15 +206,18 @@ def linux(
     vcpus: int,
     dirty: int,
     rate: int,
+    absent_vcpus: Collection[int],
+    disk: SharedDisk | None,
 ) -> Guest:
     """A guest with Linux; see `Lab.define_guest` for the parameters."""
-    console = folder / f"{name}.log"
+    console = folder / f"{file_name(name)}.log"
     console.unlink(missing_ok=True)  # of an earlier guest of this name
     xml = _LINUX.format(
-        name=name,
+        name=escape(name),
         uuid=uuid.uuid4(),
         memory=memory,
-        vcpus=vcpus,
+        vcpus=_vcpus(vcpus, absent_vcpus),
+        disk="" if disk is None else disk.xml,
         kernel=image[0],
         initrd=image[1],
         cmdline=_COMMAND_LINE.format(dirty=dirty, rate=rate),
@@ -203,7 +226,24 @@ def linux(
     return Guest(name, xml, console)
 
 
-def bios(name: str, folder: Path, *, memory: int, vcpus: int) -> Guest:
+def bios(
+    name: str, folder: Path, *, memory: int, vcpus: int, absent_vcpus: Collection[int]
+) -> Guest:
     """A guest that finds nothing to boot: it starts in a third of a second, and does nothing."""
-    xml = _BIOS.format(name=name, uuid=uuid.uuid4(), memory=memory, vcpus=vcpus)
-    return Guest(name, xml, folder / f"{name}.log")
+    xml = _BIOS.format(
+        name=escape(name), uuid=uuid.uuid4(), memory=memory, vcpus=_vcpus(vcpus, absent_vcpus)
+    )
+    return Guest(name, xml, folder / f"{file_name(name)}.log")
+
+
+def _vcpus(count: int, absent: Collection[int]) -> str:
+    """The vCPUs of a guest, some of which are not there when it starts."""
+    if not absent:
+        return f"<vcpu placement='static'>{count}</vcpu>"
+    rows = "".join(
+        f"<vcpu id='{number}' enabled='{'no' if number in absent else 'yes'}' "
+        f"hotpluggable='{'yes' if number else 'no'}'/>"
+        for number in range(count)
+    )
+    present = count - len(absent)
+    return f"<vcpu placement='static' current='{present}'>{count}</vcpu><vcpus>{rows}</vcpus>"

@@ -1,6 +1,7 @@
 """A host, and the place of the broker: programs are run there, faults are made there."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,12 @@ from . import namespaces, process_table
 from .errors import LabError
 from .layout import BROKER, BROKER_ADDRESS, BROKER_PORT, Layout, address
 from .process_table import Process
+
+_ROW = re.compile(
+    r" (-|\d+) +(?P<name>.*?) {2,}"
+    r"(?P<state>no state|running|idle|paused|in shutdown|shut off|crashed|pmsuspended)"
+)
+"""A domain in what `virsh list` prints; its name may have blanks."""
 
 
 class Container:
@@ -144,8 +151,8 @@ class Host(Container):
             raise LabError(f"{self.name}: libvirtd does not answer") from None
         if done.returncode != 0:
             raise LabError(f"{self.name}: {done.stderr.strip()}")
-        rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()[2:] if line.strip()]
-        return {name: state for _, name, state in rows}
+        rows = [_ROW.fullmatch(line) for line in done.stdout.splitlines()[2:] if line.strip()]
+        return {row["name"]: row["state"] for row in rows if row is not None}
 
     @property
     def libvirtd(self) -> "Service":

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from .errors import LabError
 from .guest import Guest
 from .host import Broker, Host
 from .layout import Layout
+from .shared_disks import SharedDisk
 
 _ROOT = Path(__file__).resolve().parents[3]
 _NAMESPACES = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -85,23 +86,27 @@ class Lab:
         vcpus: int = 1,
         dirty: int = 8,
         rate: int = 8,
+        absent_vcpus: Sequence[int] = (),
+        disk: SharedDisk | None = None,
         bios: bool = False,
     ) -> Guest:
         """Describe a guest and, if a host is named, define it there.
 
         `memory` is in MiB, at least 80 for Linux. Of that, `dirty` MiB are compared and rewritten,
-        `rate` MiB a second, while the guest runs. With `bios` it has no Linux, does nothing, and
-        needs 1 MiB; it starts at once. Raises LabError for a name or a size that will not do.
+        `rate` MiB a second, while the guest runs. `absent_vcpus` are not there when it starts. It
+        counts on its disk. With `bios` it has no Linux, does nothing, has no disk, and needs 1 MiB;
+        it starts at once. Raises LabError for a name or a size that will not do.
         """
         guest.check(name, memory, dirty, rate, bios)
         folder = self.layout.guests
         if bios:
-            made = guest.bios(name, folder, memory=memory, vcpus=vcpus)
+            made = guest.bios(name, folder, memory=memory, vcpus=vcpus, absent_vcpus=absent_vcpus)
         else:
             made = guest.linux(
-                name, folder, image.image(), memory=memory, vcpus=vcpus, dirty=dirty, rate=rate
-            )
-        path = folder / f"{name}.xml"
+                name, folder, image.image(), memory=memory, vcpus=vcpus, dirty=dirty, rate=rate,
+                absent_vcpus=absent_vcpus, disk=disk,
+            )  # fmt: skip
+        path = folder / f"{guest.file_name(name)}.xml"
         path.write_text(made.xml)
         if on is not None:
             self.host(on).virsh("define", path)
