@@ -16,7 +16,7 @@ from fastlib.message import (
     SwapWith,
 )
 from fastlib.message.node import Progress
-from fastlib.message.tasks import TimeoutAction
+from fastlib.message.tasks import SavedState, TimeoutAction
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -54,6 +54,7 @@ class StartOptions(TaskOptions, total=False):
     vcpu_map: Sequence[Sequence[int]]
     probe_with_ssh: bool
     probe_hostname: str
+    saved_state: SavedState
 
 
 class StopOptions(TaskOptions, total=False):

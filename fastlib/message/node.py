@@ -23,6 +23,10 @@ class DomainReport(Message):
     ]
     vcpus: Annotated[U32 | None, Wire("Number of virtual CPUs.")] = None
     memory: Annotated[U64 | None, Wire("Memory of the domain.", unit="KiB")] = None
+    managed_save: Annotated[
+        bool | None,
+        Wire("Whether it has a saved image, from which its next start continues it."),
+    ] = None
 
 
 class TaskReport(Message):

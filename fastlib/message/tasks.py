@@ -24,6 +24,8 @@ EvacuateMode = Literal["auto", "compact", "scatter"]
 TimeoutAction = Literal["abort", "pause", "post-copy"]
 """What ends a migration that takes too long: the domain stays, or it is paused until its memory has
 arrived, or it runs on at the destination before that."""
+SavedState = Literal["restore", "discard"]
+"""Restore the domain from its saved image, or delete the image and boot the domain."""
 Connections = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
 
 _NAME = {"name": "'name' is the old spelling, which nobody reads; write 'vm-name'"}
@@ -64,6 +66,14 @@ class Start(Task, task="start vm", result="vm started", key="vm-configurations")
     ] = None
     probe_hostname: Annotated[
         str | None, Wire("Host name to probe; absent means the domain's name.")
+    ] = None
+    saved_state: Annotated[
+        SavedState | None,
+        Wire(
+            "restore: the domain must have a saved image, and continues from it. discard: its "
+            "image is deleted, and it boots. Absent means that an image is restored if it fits the "
+            "task."
+        ),
     ] = None
 
 

@@ -6,6 +6,7 @@ it: calls change state and XML, or raise a `libvirt.libvirtError`. The code abov
 connections' calls to a whole migration, is the real one, in virtual time.
 """
 
+import errno
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,12 +27,12 @@ RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
-def refusal(code: str, text: str) -> Exception:
-    """A `libvirt.libvirtError` with the code `VIR_ERR_…`."""
+def refusal(code: str, text: str, number: int = -1) -> Exception:
+    """A `libvirt.libvirtError` with the code `VIR_ERR_…`, and the number of a system error."""
     libvirt = api()
     error: Any = libvirt.libvirtError(text)
     error.args = (text,)
-    error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, text, 2, text, None, None, -1, -1)
+    error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, text, 2, text, None, None, number, -1)
     assert isinstance(error, Exception)
     return error
 
@@ -60,6 +61,10 @@ class FakeDomain:
         self.letting_go: dict[str, int | None] = {}
         """How many looks at its XML a device still takes to go; None is for ever."""
         self.looks_to_let_go: int | None = 0
+        self.saved_image: str | None = None
+        """The XML in its saved image."""
+        self.snapshots = 0
+        self.checkpoints = 0
         self.given: list[str] = []
         """The XML of the devices that were attached, as it was asked for."""
 
@@ -123,6 +128,14 @@ class FakeDomain:
         if not self.persistent:
             del self.host.domains[self._name]
 
+    def createWithFlags(self, flags: int) -> None:
+        self.state_now = [PAUSED, 1] if flags & api().VIR_DOMAIN_START_PAUSED else [RUNNING, 1]
+        try:
+            self._called("create")
+        except Exception:
+            self.state_now = [SHUT_OFF, 6]
+            raise
+
     def undefineFlags(self, flags: int) -> None:
         self._called("undefine")
         self.persistent = False
@@ -133,6 +146,29 @@ class FakeDomain:
         self._called("save")
         Path(path).write_text(self._name)
         self._end()
+
+    def managedSaveGetXMLDesc(self, flags: int) -> str:
+        if "managedSaveGetXMLDesc" in self.refuses:
+            raise self.refuses["managedSaveGetXMLDesc"]
+        if self.saved_image is None:
+            text = "domain does not have managed save image"
+            raise refusal("OPERATION_INVALID", f"Requested operation is not valid: {text}")
+        return self.saved_image
+
+    def managedSaveRemove(self, flags: int) -> None:
+        self._called("managedsave-remove")
+        self.saved_image = None
+
+    def managedSave(self, flags: int) -> None:
+        self._called("managedsave")
+        self.saved_image = self.XMLDesc()
+        self._end()
+
+    def snapshotNum(self) -> int:
+        return self.snapshots
+
+    def listAllCheckpoints(self) -> list[None]:
+        return [None] * self.checkpoints
 
     # Jobs
 
@@ -171,7 +207,8 @@ class FakeDomain:
                 self.letting_go[device] = looks - 1
         devices = "".join(self.devices)
         return (
-            f"<domain type='kvm'><name>{self._name}</name><vcpu>{self.vcpus}</vcpu>"
+            f"<domain type='kvm'><name>{self._name}</name><uuid>{self.uuid}</uuid>"
+            f"<memory unit='KiB'>{self.memory}</memory><vcpu>{self.vcpus}</vcpu>"
             f"{self.above_devices}<devices>{devices}</devices></domain>"
         )
 
@@ -245,6 +282,8 @@ class FakeHost:
         self._hostname = name
         self._log = log
         self.domains: dict[str, FakeDomain] = {}
+        self.images_left_behind: dict[str, str] = {}
+        """The XML in saved images of domains that the host does not know."""
         self.node_devices: list[FakeDevice] = []
         self.knows_devices = True
         self.is_there = True
@@ -284,6 +323,12 @@ class FakeHost:
         if name not in self.domains:
             raise refusal("NO_DOMAIN", f"Domain not found: no domain with matching name '{name}'")
         return self.domains[name]
+
+    def lookupByUUIDString(self, uuid: str) -> FakeDomain:
+        for domain in self.domains.values():
+            if domain.uuid == uuid:
+                return domain
+        raise refusal("NO_DOMAIN", f"Domain not found: no domain with matching uuid '{uuid}'")
 
     def listAllDomains(self, flags: int = 0) -> list[FakeDomain]:
         assert flags in (0, api().VIR_CONNECT_LIST_DOMAINS_ACTIVE)
@@ -351,12 +396,40 @@ class FakeHost:
         fits, lacks = libvirt.VIR_CPU_COMPARE_SUPERSET, libvirt.VIR_CPU_COMPARE_INCOMPATIBLE
         return int(fits if self.cpu_fits else lacks)
 
-    def defineXML(self, xml: str) -> None:
+    def defineXML(self, xml: str) -> FakeDomain:
         self._called("define")
-        name = str(ElementTree.fromstring(xml).findtext("name"))
+        domain = self._described(xml, SHUT_OFF)
+        domain.persistent = True
+        return domain
+
+    def defineXMLFlags(self, xml: str, flags: int) -> FakeDomain:
+        return self.defineXML(xml)
+
+    def createXML(self, xml: str, flags: int) -> FakeDomain:
+        self._called("createXML")
+        known = set(self.domains)
+        domain = self._described(xml, SHUT_OFF)
+        domain.persistent = domain.name() in known
+        domain.createWithFlags(flags & ~api().VIR_DOMAIN_START_VALIDATE)
+        return domain
+
+    def _described(self, xml: str, state: int) -> FakeDomain:
+        """The domain of a description, with its memory and vCPUs."""
+        element = ElementTree.fromstring(xml)
+        name = str(element.findtext("name"))
         if name not in self.domains:
-            self.add(FakeDomain(name, SHUT_OFF, 0))
-        self.domains[name].persistent = True
+            left_behind = self.images_left_behind.pop(name, None)
+            self.add(FakeDomain(name, state, 0)).saved_image = left_behind
+        domain = self.domains[name]
+        domain.memory = int(element.findtext("memory") or domain.memory)
+        domain.vcpus = int(element.findtext("vcpu") or 1)
+        return domain
+
+    def saveImageGetXMLDesc(self, path: str, flags: int) -> str:
+        name = Path(path).stem
+        if name not in self.images_left_behind:
+            raise refusal("SYSTEM_ERROR", f"Failed to open file '{path}'", errno.ENOENT)
+        return self.images_left_behind[name]
 
     def restoreFlags(self, path: str, xml: None, flags: int) -> None:
         self._called("restore")

@@ -7,6 +7,7 @@ import msgspec
 from fastlib.message.node import DomainReport
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
+from . import saved_state
 from .state import RUNNING_STATES, STATES
 
 KIB: Final = 1024
@@ -85,6 +86,7 @@ def _reports(connection: Any) -> tuple[DomainReport, ...]:
         name = domain.name()
         try:
             state, memory, _, vcpus, _ = domain.info()
+            saved = saved_state.image_of(domain) is not None
         except api().libvirtError as error:
             if error.get_error_code() == api().VIR_ERR_NO_DOMAIN:
                 continue  # it went meanwhile
@@ -92,7 +94,15 @@ def _reports(connection: Any) -> tuple[DomainReport, ...]:
         word = (
             "running" if state in RUNNING_STATES else STATES[state] if state < len(STATES) else "?"
         )
-        reports.append(DomainReport(name=name, state=word, vcpus=vcpus, memory=memory))
+        reports.append(
+            DomainReport(
+                name=name,
+                state=word,
+                vcpus=vcpus,
+                memory=memory,
+                managed_save=True if saved else None,
+            )
+        )
     return tuple(sorted(reports, key=lambda report: report.name))
 
 

@@ -8,13 +8,14 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
-from fastlib.migfra.hypervisors.libvirt.domain import host_info
+from fastlib.migfra.hypervisors.libvirt.domain import host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
     check_two_hosts,
     read_identity,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.host_room import HostCpus, check_cpus, read_cpus
+from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
 from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
@@ -25,6 +26,7 @@ from fastlib.migfra.virt.combinations import check_order
 from fastlib.migfra.virt.domain_vcpus import check_vcpu_map
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
+from . import kept_data
 from .option_checks import check_options
 
 
@@ -39,6 +41,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     cpus: HostCpus
     free_memory: int | None
     """KiB."""
+    kept: KeptData = KeptData()
+    """What libvirt keeps of the domain besides its definition."""
 
 
 async def check(
@@ -65,6 +69,8 @@ async def check(
         await _refuse_domain_elsewhere(runtime, spec)
     _check_source(spec, source)
     _check_destination(runtime, spec, source, destination)
+    if (reason := kept_data.refusal(spec, source.kept, destination.kept)) is not None:
+        raise HypervisorError(reason)
     await check_options(runtime, spec, context)
     if spec.kind != "offline":
         await _check_cpu(runtime, spec, context)
@@ -84,6 +90,7 @@ def _read_peer(connection: Any, name: str, host: str) -> Peer:
         version=connection.getVersion(),
         cpus=read_cpus(connection),
         free_memory=host_info.free_memory(connection),
+        kept=saved_state.read(connection, name),
     )
 
 

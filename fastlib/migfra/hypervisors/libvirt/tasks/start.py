@@ -11,6 +11,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 
+from .saved_images import SavedImages
 from .ssh_probe import NoAnswerError, probe
 from .start_checks import StartPlan, check_start
 from .start_spec import StartSpec
@@ -24,10 +25,12 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
         async with runtime.exclusive(spec.name, task.driver, scope):
             context.progress("check", vm_name=spec.name)
             plan = await check_start(runtime, task.driver, spec, context)
+            images = SavedImages(runtime, spec.name, plan.uuid, task.driver, context)
+            await images.check(task)
             undo = Undo(context)
             try:
                 scope.check()
-                await _start(runtime, task.driver, spec, plan, undo, context)
+                await _start(runtime, task.driver, spec, plan, images, undo, context)
                 if spec.probe_host is not None:
                     context.progress("probe", vm_name=spec.name)
                     options = runtime.options
@@ -46,7 +49,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
                 raise
-    return plan.note
+    return "; ".join([*images.details, *([] if plan.note is None else [plan.note])]) or None
 
 
 async def _start(
@@ -54,6 +57,7 @@ async def _start(
     driver: str | None,
     spec: StartSpec,
     plan: StartPlan,
+    images: SavedImages,
     undo: Undo,
     context: Context,
 ) -> None:
@@ -71,11 +75,16 @@ async def _start(
         else:
             uuid = await _define(local, spec, plan, undo, call_until_reachable)
             # Not before it is known that it is ours: another one may have come in between.
-            run = await local.call(creation.create_defined, name, uuid, paused)
+            await images.discard()
+            run = await images.start(creation.create_defined, uuid, paused)
+        if images.restores:
+            await images.finish(uuid, run, undo)
+            return
         undo.add("end the domain", partial(call_until_reachable, creation.end, name, uuid, run))
         if spec.transient:
             assert plan.meant is not None
             creation.check_made(plan.meant, made)
+            await images.discard()
         if spec.has_devices:
             with context.measure("attach-devs"):
                 await _attach(local, spec)

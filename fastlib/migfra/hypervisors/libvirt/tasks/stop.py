@@ -7,13 +7,14 @@ from fastlib.message import Result, Stop
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
-from fastlib.migfra.hypervisors.libvirt.domain import control, host_info
+from fastlib.migfra.hypervisors.libvirt.domain import control, host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, look_up, read_xml
 from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.names import check_name, matching
+from fastlib.migfra.virt.saved_state import DISCARDED
 
 _AGAIN: Final = 5.0
 """Seconds after which a domain is asked once more; one that boots does not hear the first time."""
@@ -51,11 +52,21 @@ async def _stop(
         found = await local.call(look_up, name)
         if not found.known:
             await local.call(read_xml, name)  # raises, with libvirt's reason
-        details = None
+        details: list[str] = []
+        image = await local.call(saved_state.image, name)
+        if await local.call(saved_state.remove_old, name):
+            details.append("its old saved image is deleted")
         if not found.active:
             if not task.undefine:
                 raise HypervisorError(f"{name} is shut off on {runtime.host} already")
-            details = f"{name} was shut off already"
+            if image is not None and not task.force:
+                raise HypervisorError(
+                    f"{name} has a saved image on {runtime.host} with its newest memory, which "
+                    "undefine would delete; start it first, or delete the image with force: true"
+                )
+            details.append(f"{name} was shut off already")
+            if await local.call(saved_state.remove, name):
+                details.append(DISCARDED)
         elif task.force:
             context.progress("destroy", vm_name=name)
             await local.call(control.destroy, name)
@@ -69,7 +80,7 @@ async def _stop(
             await _shut_down(runtime, name, local, scope)
         if task.undefine:
             await local.call(control.undefine, name)
-    return details
+    return "; ".join(details) or None
 
 
 async def _shut_down(

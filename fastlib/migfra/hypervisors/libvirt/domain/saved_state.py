@@ -1,0 +1,199 @@
+"""Read, delete and renew what libvirt keeps of a domain besides its definition. Functions block.
+
+This is its saved image (managed save), and the metadata of snapshots and checkpoints. An image is a
+file that libvirt finds by the domain's name. `hasManagedSaveImage` does not know a file that was
+left behind by an undefined domain, but a start restores it. So the file itself is read here.
+"""
+
+import errno
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.errors import LostError, NoDomainError, translated
+from fastlib.migfra.virt.saved_state import SavedImage
+
+from .state import find, has_job
+from .xml import parse
+
+_NOT_PERMITTED: Final = frozenset({29, 88})
+"""The connection is read-only, or access is denied."""
+_DIRECTORY: Final = "/var/lib/libvirt/qemu/save"
+"""Where libvirt's system daemon keeps the images. Needed only for a name without a domain."""
+
+
+class KeptData(msgspec.Struct, frozen=True, kw_only=True):
+    """The data that libvirt keeps of a domain besides its definition."""
+
+    image: SavedImage | None = None
+    snapshots: int = 0
+    checkpoints: int = 0
+
+
+def read(connection: Any, name: str) -> KeptData:
+    """Read what libvirt keeps of a domain. The host need not know the domain."""
+    domain = find(connection, name)
+    if domain is None:
+        return KeptData(image=image(connection, name))
+    return KeptData(
+        image=image(connection, name),
+        snapshots=_count(domain.snapshotNum),
+        checkpoints=_count(lambda: len(domain.listAllCheckpoints())),
+    )
+
+
+def _count(call: Any) -> int:
+    libvirt = api()
+    try:
+        return int(call())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_NO_DOMAIN):
+            raise
+        return 0  # a driver without them, or the domain went meanwhile
+
+
+def image(connection: Any, name: str) -> SavedImage | None:
+    """Read a domain's saved image, None if there is none."""
+    domain = find(connection, name)
+    if domain is None:
+        return _image_without_domain(connection, name)
+    found = image_of(domain)
+    if found is not None and found.uuid not in (None, domain.UUIDString()):
+        return SavedImage(
+            uuid=found.uuid, problem=f"it is of another domain, with the UUID {found.uuid}"
+        )
+    return found
+
+
+def image_of(domain: Any) -> SavedImage | None:
+    """Read the saved image of a `virDomain`, None if there is none."""
+    libvirt = api()
+    flags = libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
+    try:
+        return _described(domain.managedSaveGetXMLDesc(flags))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return None
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return SavedImage() if _has_flag(domain) else None
+        return _unreadable(error)
+
+
+def _has_flag(domain: Any) -> bool:
+    libvirt = api()
+    try:
+        return bool(domain.hasManagedSaveImage())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return False
+
+
+def _image_without_domain(connection: Any, name: str) -> SavedImage | None:
+    """Read an image that was left behind by a domain that the host no longer knows."""
+    libvirt = api()
+    if connection.getType() != "QEMU":
+        return None
+    flags = libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
+    try:
+        return _described(connection.saveImageGetXMLDesc(path(name), flags))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in (
+            errno.ENOENT,
+            errno.ENOTDIR,
+        ):
+            return None
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return None
+        return _unreadable(error)
+
+
+def path(name: str) -> str:
+    """The file of a saved image, with libvirt's usual folder."""
+    return f"{_DIRECTORY}/{name}.save"
+
+
+def _unreadable(error: Any) -> SavedImage:
+    """An image that libvirt cannot read. Raises the error if that is not the reason.
+
+    libvirt would delete a part of these files at the next start, and boot the domain.
+    """
+    known = translated(error, "the host")
+    if isinstance(known, LostError | NoDomainError) or known.code in _NOT_PERMITTED:
+        raise error
+    return SavedImage(problem=" ".join(str(error).split()))
+
+
+def _described(xml: str) -> SavedImage:
+    """Read the description in an image, which libvirt wrote."""
+    root = parse(xml)
+    vcpu = root.find("vcpu")
+    return SavedImage(
+        uuid=root.findtext("uuid"),
+        memory=int(root.findtext("memory", "0")),
+        vcpus=None if vcpu is None else int(vcpu.get("current") or vcpu.text or 1),
+        pinning={
+            int(pin.get("vcpu", "0")): numbers(pin.get("cpuset", ""))
+            for pin in root.findall("cputune/vcpupin")
+        },
+        memory_nodes=_memory_nodes(root),
+    )
+
+
+def _memory_nodes(root: Element) -> list[frozenset[int]]:
+    """Read the strict bindings of the memory, as a start's memnode-map makes them."""
+    cells = root.findall("numatune/memnode")
+    whole = root.find("numatune/memory")
+    elements = cells or ([] if whole is None else [whole])
+    if any(element.get("mode", "strict") != "strict" for element in elements):
+        return []
+    elements.sort(key=lambda element: int(element.get("cellid", "0")))
+    return [numbers(element.get("nodeset", "")) for element in elements]
+
+
+def numbers(text: str) -> frozenset[int]:
+    """Read a set of numbers that libvirt wrote, such as `0-3,7`."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def remove(connection: Any, name: str) -> bool:
+    """Delete a domain's saved image. Returns False if there was none."""
+    domain = find(connection, name)
+    if domain is None or image(connection, name) is None:
+        return False
+    domain.managedSaveRemove(0)
+    return True
+
+
+def remove_old(connection: Any, name: str) -> bool:
+    """Delete the saved image of an active domain. Returns False if there was none.
+
+    The domain has run since it was saved, so its disks are newer than the image. Otherwise its next
+    start would restore the image.
+    """
+    domain = find(connection, name)
+    if domain is None or image_of(domain) is None:
+        return False
+    # Asked after the image was seen: if somebody saves the domain now, it has a job, or has ended.
+    if not domain.isActive() or has_job(domain):
+        return False
+    domain.managedSaveRemove(0)
+    return True
+
+
+def save_again(connection: Any, name: str, uuid: str, run: int) -> None:
+    """Save a domain that was restored, with the memory that it has now. It runs after a restore.
+
+    `run` is the id of the restored run. Another run is left alone.
+    """
+    domain = find(connection, name)
+    if domain is None or domain.UUIDString() != uuid:
+        return
+    if domain.isActive() and domain.ID() == run:
+        domain.managedSave(api().VIR_DOMAIN_SAVE_RUNNING)

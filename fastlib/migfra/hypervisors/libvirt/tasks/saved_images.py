@@ -1,0 +1,170 @@
+"""Saved images (managed save) in the task `start vm`: look for them, decide, delete, save again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from fastlib.message import Start
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import control, saved_state
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.saved_state import (
+    DISCARDED,
+    RESTORED,
+    Action,
+    StartOrder,
+    decide,
+)
+
+from .undo import Undo
+
+T = TypeVar("T")
+_DEVICES: Final = {"pci_ids": "pci-ids", "devs": "devs", "ivshmem": "ivshmem"}
+"""The fields of a task that attach devices, with their keys."""
+
+
+class SavedImages:
+    """The saved images of a domain that is to be started, and what happens with them."""
+
+    def __init__(
+        self,
+        runtime: LibvirtRuntime,
+        name: str,
+        uuid: str | None,
+        driver: str | None,
+        context: Context,
+    ) -> None:
+        """`uuid` is that of the domain, None if it is not known yet."""
+        self._runtime = runtime
+        self._name = name
+        self._uuid = uuid
+        self._driver = driver
+        self._context = context
+        self._action: Action = "boot"
+        self._elsewhere: Sequence[str] = ()
+        self._image_here = False
+        self._notes: list[str] = []
+
+    @property
+    def restores(self) -> bool:
+        """Whether the start restores an image."""
+        return self._action == "restore"
+
+    @property
+    def details(self) -> list[str]:
+        """The facts that the result must name."""
+        return self._notes
+
+    async def check(self, task: Start) -> None:
+        """Decide what the start does with the images. Raises HypervisorError if it is refused."""
+        runtime, name = self._runtime, self._name
+        local = await runtime.local(self._driver)
+        image = await local.call(saved_state.image, name)
+        self._image_here = image is not None
+        self._elsewhere = await self._hosts_with_image()
+        order = StartOrder(
+            name=name,
+            host=runtime.host,
+            saved_state=task.saved_state,
+            memory=task.memory,
+            vcpus=task.vcpus,
+            vcpu_map=task.vcpu_map,
+            memnode_map=task.memnode_map,
+            devices=[key for field, key in _DEVICES.items() if getattr(task, field)],
+            xml=task.xml is not None,
+        )
+        decision = decide(order, image, self._elsewhere)
+        if decision.action == "refuse":
+            raise HypervisorError(str(decision.reason))
+        self._action = decision.action
+
+    async def _hosts_with_image(self) -> list[str]:
+        """Ask the other hosts. An image of another domain with this name does not count."""
+        runtime, name, uuid = self._runtime, self._name, self._uuid
+        found = []
+        for answer in await ask_hosts(runtime, name, runtime.options.nodes, self._driver):
+            try:
+                connection = await runtime.connections.get(answer.host, self._driver)
+                image = await connection.call(saved_state.image, name)
+            except HypervisorError as error:
+                if not runtime.options.ignore_unreachable_nodes:
+                    raise HypervisorError(
+                        f"{answer.host} may have a saved image of {name}, which cannot be asked: "
+                        f"{error}"
+                    ) from error
+                self._context.log.warning("%s is not asked for images: %s", answer.host, error)
+                continue
+            if image is not None and (uuid is None or image.uuid in (None, uuid)):
+                found.append(answer.host)
+        return found
+
+    async def discard(self) -> None:
+        """Delete the images if the task says so. Call it right before and right after the start.
+
+        A file without a domain can only be deleted once there is a domain of its name. Raises
+        HypervisorError.
+        """
+        if self._action != "discard":
+            return
+        if self._image_here:
+            local = await self._runtime.local(self._driver)
+            if await local.call(saved_state.remove, self._name):
+                self._image_here = False
+                self._note(DISCARDED)
+        for host in self._elsewhere:
+            connection = await self._runtime.connections.get(host, self._driver)
+            if await connection.call(saved_state.remove, self._name):
+                self._note(f"{DISCARDED} on {host}")
+            else:
+                self._note(
+                    f"{host} does not know {self._name} any more, but has an old file of its "
+                    f"memory; delete {saved_state.path(self._name)} there"
+                )
+        self._elsewhere = ()
+
+    def _note(self, text: str) -> None:
+        self._context.log.info("%s: %s", self._name, text)
+        self._notes.append(text)
+
+    async def start(self, create: Callable[..., int], *arguments: Any) -> int:
+        """Start the domain by a function. Returns the id of its run. Raises HypervisorError."""
+        try:
+            if self.restores:
+                # Reading a large image takes longer than other calls may.
+                return await self._call(create, self._name, *arguments)
+            local = await self._runtime.local(self._driver)
+            return await local.call(create, self._name, *arguments)
+        except HypervisorError as error:
+            words = [str(error), *self._notes]
+            if self.restores:
+                words.append(await self._describe_image())
+            raise type(error)("; ".join(words)) from error
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function with a connection of its own, however long it takes."""
+        own = self._runtime.connections.own
+        async with own(self._runtime.host, self._driver) as connection:
+            return await asyncio.wrap_future(connection.submit(function, *arguments))
+
+    async def _describe_image(self) -> str:
+        """Say whether a failed restore has left the image."""
+        try:
+            local = await self._runtime.local(self._driver)
+            kept = await local.call(saved_state.image, self._name)
+        except HypervisorError as error:
+            return f"look whether its saved image is still there ({error})"
+        if kept is None:
+            return "its saved image is gone"
+        return "its saved image is kept; saved-state: discard deletes it and boots the domain"
+
+    async def finish(self, uuid: str, run: int, undo: Undo) -> None:
+        """After a restore: plan the undo, and let the domain run if it was saved while paused."""
+        undo.add(
+            "save it again", partial(self._call, saved_state.save_again, self._name, uuid, run)
+        )
+        local = await self._runtime.local(self._driver)
+        await local.call(control.ensure_running, self._name)
+        self._note(RESTORED)

@@ -1,0 +1,127 @@
+"""Decide what a start does with a saved image of its domain. Pure.
+
+A saved image (libvirt: managed save image) has the memory of a domain that was saved and shut off.
+The domain continues from it at its next start. It has the size and the devices that it had then.
+The image is only valid until the domain runs again: afterwards its disks are newer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from fastlib.message.numbers import CpuMap, NodeMap
+from fastlib.message.tasks import SavedState
+
+Action = Literal["boot", "restore", "discard", "refuse"]
+RESTORED: Final = "continued from its saved image"
+"""The details of a start that restored an image."""
+DISCARDED: Final = "its saved image is deleted"
+"""The details of a start that deleted an image, and what its error adds."""
+
+
+class SavedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A saved image of a domain. A value that is not known is None."""
+
+    uuid: str | None = None
+    memory: int | None = None
+    """KiB."""
+    vcpus: int | None = None
+    pinning: Mapping[int, frozenset[int]] | None = None
+    """The CPUs of each vCPU that is pinned."""
+    memory_nodes: Sequence[frozenset[int]] | None = None
+    """One entry for all of the memory, or one for each NUMA node of the domain."""
+    problem: str | None = None
+    """Why the hypervisor cannot restore it, None if nothing is known against it."""
+
+
+class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a start that an image can contradict."""
+
+    name: str
+    host: str
+    saved_state: SavedState | None = None
+    memory: int | None = None
+    """KiB."""
+    vcpus: int | None = None
+    vcpu_map: CpuMap | None = None
+    memnode_map: NodeMap | None = None
+    devices: Sequence[str] = ()
+    """The keys of the task that attach devices."""
+    xml: bool = False
+    """Whether the task describes the domain by XML."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The decision about a start."""
+
+    action: Action
+    reason: str | None = None
+    """Why it is refused, with the remedy."""
+
+
+def decide(order: StartOrder, image: SavedImage | None, elsewhere: Sequence[str] = ()) -> Decision:
+    """Decide what a start does. `elsewhere` names the other hosts with an image of the domain."""
+    name, host = order.name, order.host
+    if order.saved_state == "discard":
+        return Decision("discard" if image is not None or elsewhere else "boot")
+    if elsewhere:
+        return Decision(
+            "refuse",
+            f"{name} has a saved image on {', '.join(elsewhere)}, which may have its newest "
+            "memory; start it there, or delete the image with saved-state: discard",
+        )
+    if image is None:
+        if order.saved_state == "restore":
+            return Decision(
+                "refuse",
+                f"{name} has no saved image on {host} to restore; leave out saved-state to boot it",
+            )
+        return Decision("boot")
+    if image.problem is not None:
+        return Decision(
+            "refuse",
+            f"{name} has a saved image on {host} that cannot be restored ({image.problem}); it is "
+            "kept, and saved-state: discard deletes it",
+        )
+    differing = contradictions(order, image)
+    if differing:
+        them = "it" if len(differing) == 1 else "them"
+        return Decision(
+            "refuse",
+            f"{name} has a saved image on {host}, which cannot be restored with "
+            f"{' and '.join(differing)}; leave {them} out to restore the image, or delete it with "
+            "saved-state: discard",
+        )
+    return Decision("restore")
+
+
+def contradictions(order: StartOrder, image: SavedImage) -> list[str]:
+    """List the keys of a start that the image cannot honour, each with both values if known."""
+    found = []
+    for key, wanted, has, unit in (
+        ("memory", order.memory, image.memory, " KiB"),
+        ("vcpus", order.vcpus, image.vcpus, ""),
+    ):
+        if wanted is not None and wanted != has:
+            known = "" if has is None else f", the image has {has}"
+            found.append(f"{key} ({wanted}{unit}{known})")
+    if order.vcpu_map is not None and not _has_pinning(order.vcpu_map, image):
+        found.append("vcpu-map")
+    if order.memnode_map is not None and not _has_memory_nodes(order.memnode_map, image):
+        found.append("memnode-map")
+    if order.xml:
+        found.append("xml")
+    return [*found, *order.devices]
+
+
+def _has_pinning(vcpu_map: CpuMap, image: SavedImage) -> bool:
+    pinning = image.pinning
+    return pinning is not None and all(
+        pinning.get(vcpu) == frozenset(row) for vcpu, row in enumerate(vcpu_map)
+    )
+
+
+def _has_memory_nodes(memnode_map: NodeMap, image: SavedImage) -> bool:
+    nodes = image.memory_nodes
+    return nodes is not None and list(nodes) == [frozenset(row) for row in memnode_map]

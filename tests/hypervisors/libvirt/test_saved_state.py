@@ -1,0 +1,299 @@
+"""Saved images, snapshots and checkpoints: what is read of them, and what tasks do with them."""
+
+import asyncio
+
+import pytest
+
+from fastlib import DeviceIvshmem, PciAddress, PciId, Start, Stop
+from fastlib.message.tasks import MigrateParameter
+from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import saved_state
+from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData
+from fastlib.migfra.hypervisors.libvirt.migration.kept_data import refusal as migration_refusal
+from fastlib.migfra.hypervisors.libvirt.tasks.start import start
+from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.saved_state import SavedImage
+from tests.support.libvirt.fake_libvirt import SHUT_OFF, UUID, FakeDevice, FakeHosts, refusal
+
+IMAGE = f"""<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid>
+  <memory unit='KiB'>1024</memory><currentMemory unit='KiB'>512</currentMemory>
+  <vcpu placement='static' current='2'>4</vcpu>
+  <cputune><vcpupin vcpu='0' cpuset='0-2,5'/></cputune>
+  <numatune><memory mode='strict' nodeset='0-1'/></numatune>
+</domain>"""
+FACTS = SavedImage(
+    uuid=UUID,
+    memory=1024,
+    vcpus=2,
+    pinning={0: frozenset({0, 1, 2, 5})},
+    memory_nodes=[frozenset({0, 1})],
+)
+
+
+def saved_domain(**options):
+    hosts = FakeHosts(nodes=["node01", "node02"], **options)
+    hosts.domain.state_now = [SHUT_OFF, 0]
+    hosts.domain.saved_image = IMAGE
+    hosts.source.node_devices = [FakeDevice("0000:01:02.0", 1, 2)]
+    hosts.domain.on["create"] = lambda: restore(hosts.domain)
+    return hosts
+
+
+def restore(domain):
+    if domain.saved_image is not None:
+        domain.saved_image = None
+        domain.state_now = [1, 3]
+
+
+def do(hosts, task):
+    function = start if isinstance(task, Start) else stop
+    return asyncio.run(function(hosts.runtime, task, hosts.context))
+
+
+def order(**parts):
+    return Start(vm_name="vm1", probe_with_ssh=False, **parts)
+
+
+# What is read
+
+
+def test_image_is_read_from_its_file():
+    hosts = saved_domain()
+    assert saved_state.image(hosts.source, "vm1") == FACTS
+    hosts.domain.saved_image = None
+    assert saved_state.image(hosts.source, "vm1") is None
+    assert saved_state.image(hosts.source, "vm9") is None
+    hosts.source.images_left_behind["vm9"] = IMAGE
+    assert saved_state.image(hosts.source, "vm9") == FACTS
+
+
+@pytest.mark.parametrize("code", ["OPERATION_FAILED", "XML_ERROR", "XML_DETAIL", "SYSTEM_ERROR"])
+def test_unreadable_image_has_its_problem(code):
+    hosts = saved_domain()
+    hosts.domain.refuses["managedSaveGetXMLDesc"] = refusal(code, "save image\n is incomplete")
+    problem = SavedImage(problem="save image is incomplete")
+    assert saved_state.image(hosts.source, "vm1") == problem
+
+
+@pytest.mark.parametrize("code", ["NO_DOMAIN", "OPERATION_DENIED", "ACCESS_DENIED"])
+def test_refused_look_at_an_image_is_an_error(code):
+    hosts = saved_domain()
+    hosts.domain.refuses["managedSaveGetXMLDesc"] = error = refusal(code, "no")
+    with pytest.raises(type(error)):
+        saved_state.image(hosts.source, "vm1")
+
+
+def test_image_of_another_domain_cannot_be_restored():
+    hosts = saved_domain()
+    hosts.domain.saved_image = IMAGE.replace(UUID, "0" * 36)
+    found = saved_state.image(hosts.source, "vm1")
+    assert found.problem == f"it is of another domain, with the UUID {'0' * 36}"
+
+
+@pytest.mark.parametrize(
+    ("xml", "nodes"),
+    [
+        ("", []),
+        ("<numatune><memory mode='interleave' nodeset='0'/></numatune>", []),
+        (
+            "<numatune><memnode cellid='1' mode='strict' nodeset='3'/>"
+            "<memnode cellid='0' mode='strict' nodeset='2'/></numatune>",
+            [frozenset({2}), frozenset({3})],
+        ),
+    ],
+)
+def test_memory_nodes_are_those_of_a_strict_binding(xml, nodes):
+    hosts = saved_domain()
+    hosts.domain.saved_image = f"<domain><memory>1</memory>{xml}</domain>"
+    assert saved_state.image(hosts.source, "vm1").memory_nodes == nodes
+
+
+# Start
+
+
+def test_start_restores_the_image_and_says_so():
+    hosts = saved_domain()
+    assert do(hosts, order()) == "continued from its saved image"
+    assert hosts.domain.isActive()
+
+
+def test_domain_that_was_saved_while_paused_runs_after_the_start():
+    hosts = saved_domain()
+    hosts.domain.on["create"] = lambda: setattr(hosts.domain, "state_now", [3, 2])
+    assert do(hosts, order()) == "continued from its saved image"
+    assert hosts.domain.state_now[0] == 1
+
+
+CHANGES = [
+    {"memory": 2048},
+    {"vcpus": 4},
+    {"vcpu_map": [[0]]},
+    {"memnode_map": [[0]]},
+    {"pci_ids": [PciId(vendor=1, device=2)]},
+    {"devs": [PciAddress(bus=1, device=2, function=0)]},
+    {"ivshmem": DeviceIvshmem(id="x", size="1M")},
+]
+XML = f"<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid><memory>1024</memory></domain>"
+
+
+@pytest.mark.parametrize("saved_state", [None, "restore"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(order(**change) for change in CHANGES),
+        Start(xml=XML, probe_with_ssh=False),
+    ],
+    ids=lambda task: "-".join(task.emit()),
+)
+def test_start_is_refused_when_changes_would_be_lost(task, saved_state):
+    hosts = saved_domain()
+    with pytest.raises(HypervisorError, match="delete it with saved-state: discard"):
+        do(hosts, Start(**{**fields(task), "saved_state": saved_state}))
+    assert hosts.calls == []
+    assert hosts.domain.saved_image == IMAGE
+
+
+def fields(task):
+    return {field: getattr(task, field) for field in task.__struct_fields__}
+
+
+@pytest.mark.parametrize(("transient", "known"), [(False, True), (False, False), (True, False)])
+def test_discard_deletes_the_image(transient, known):
+    hosts = saved_domain()
+    if not known:
+        del hosts.source.domains["vm1"]
+        hosts.source.images_left_behind["vm1"] = IMAGE
+    task = Start(xml=XML, transient=transient, probe_with_ssh=False)
+    with pytest.raises(HypervisorError, match="saved-state: discard"):
+        do(hosts, task)
+    assert hosts.calls == []
+    found = do(hosts, Start(**{**fields(task), "saved_state": "discard"}))
+    assert found == "its saved image is deleted"
+    assert "node01: managedsave-remove" in hosts.calls
+    assert hosts.source.domains["vm1"].saved_image is None
+    assert hosts.source.images_left_behind == {}
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_image_on_another_node_forbids_the_start(left_behind):
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    if left_behind:
+        hosts.destination.images_left_behind["vm1"] = IMAGE
+    else:
+        there = type(hosts.domain)(state=SHUT_OFF)
+        there.saved_image = IMAGE
+        hosts.destination.add(there)
+    with pytest.raises(HypervisorError, match="vm1 has a saved image on node02, which may have"):
+        do(hosts, order())
+    assert hosts.calls == []
+    found = do(hosts, order(saved_state="discard"))
+    if left_behind:
+        assert "delete /var/lib/libvirt/qemu/save/vm1.save there" in found
+    else:
+        assert found == "its saved image is deleted on node02"
+        assert there.saved_image is None
+
+
+def test_image_of_another_domain_on_another_node_does_not_matter():
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    hosts.destination.images_left_behind["vm1"] = IMAGE.replace(UUID, "0" * 36)
+    assert do(hosts, order()) is None
+
+
+def test_failed_restore_keeps_the_image():
+    hosts = saved_domain()
+    hosts.domain.refuses["create"] = refusal("INTERNAL_ERROR", "Not a migration stream")
+    with pytest.raises(HypervisorError, match=r"Not a migration stream.*its saved image is kept"):
+        do(hosts, order())
+    assert hosts.domain.saved_image == IMAGE
+
+
+def test_failed_start_says_that_the_image_is_deleted():
+    hosts = saved_domain()
+    hosts.domain.refuses["create"] = refusal("INTERNAL_ERROR", "no memory")
+    with pytest.raises(HypervisorError, match="no memory; its saved image is deleted"):
+        do(hosts, order(saved_state="discard"))
+
+
+def test_restored_domain_is_saved_again_if_the_start_fails():
+    hosts = saved_domain(probe_port=1)
+    hosts.domain.on["create"] = lambda: (restore(hosts.domain), hosts.cancellation.cancel())
+    with pytest.raises(HypervisorError):
+        do(hosts, Start(vm_name="vm1", probe_hostname="127.0.0.1"))
+    assert hosts.calls[-1] == "node01: managedsave"
+    assert hosts.domain.saved_image is not None
+    assert "node01: destroy" not in hosts.calls
+
+
+# Stop
+
+
+def test_undefine_does_not_delete_the_newest_memory():
+    hosts = saved_domain()
+    with pytest.raises(HypervisorError, match="has a saved image on node01 with its newest memory"):
+        do(hosts, Stop(vm_name="vm1", undefine=True))
+    assert hosts.calls == []
+    found = do(hosts, Stop(vm_name="vm1", undefine=True, force=True))
+    assert found == "vm1 was shut off already; its saved image is deleted"
+    assert hosts.calls == ["node01: managedsave-remove", "node01: undefine"]
+
+
+def test_stop_deletes_an_image_that_is_older_than_the_run():
+    hosts = saved_domain()
+    hosts.domain.state_now = [1, 1]
+    found = do(hosts, Stop(vm_name="vm1", force=True))
+    assert found == "its old saved image is deleted"
+    assert hosts.domain.saved_image is None
+
+
+def test_stop_keeps_an_image_that_is_being_made():
+    hosts = saved_domain()
+    hosts.domain.state_now = [1, 1]
+    hosts.domain.job = {}
+    assert saved_state.remove_old(hosts.source, "vm1") is False
+    hosts.domain.state_now = [SHUT_OFF, 0]
+    assert saved_state.remove_old(hosts.source, "vm1") is False
+    assert hosts.domain.saved_image == IMAGE
+
+
+# Migrations
+
+
+def spec(kind):
+    return MigrationSpec(
+        name="vm1",
+        source="node01",
+        destination="node02",
+        parameter=MigrateParameter(migration_type=kind),
+    )
+
+
+BARE, SAVED = KeptData(), KeptData(image=FACTS)
+REFUSED = [
+    ("offline", SAVED, BARE, "has a saved image on node01 with its newest memory"),
+    ("offline", BARE, SAVED, "node02 has a saved image of vm1, which a later start there would"),
+    ("live", BARE, SAVED, "node02 has a saved image of vm1, which a later start there would"),
+    ("live", SAVED, BARE, "node01 has a saved image of vm1 that is older than the running domain"),
+    ("warm", SAVED, BARE, "node01 has a saved image of vm1 that is older than the running domain"),
+    ("live", KeptData(snapshots=1), BARE, "vm1 has 1 snapshot on node01"),
+    ("offline", KeptData(snapshots=2), BARE, "vm1 has 2 snapshots on node01"),
+    ("live", KeptData(checkpoints=1), BARE, "vm1 has 1 checkpoint on node01"),
+    ("offline", KeptData(checkpoints=2), BARE, "vm1 has 2 checkpoints on node01"),
+]
+
+
+@pytest.mark.parametrize(("kind", "here", "there", "reason"), REFUSED)
+def test_migration_is_refused_if_it_would_lose_or_outdate_kept_data(kind, here, there, reason):
+    found = migration_refusal(spec(kind), here, there)
+    assert reason in found
+    assert "virsh" in found
+
+
+@pytest.mark.parametrize("kind", ["live", "warm", "offline"])
+def test_migration_without_kept_data_is_not_refused(kind):
+    assert migration_refusal(spec(kind), BARE, BARE) is None
+    there = KeptData(snapshots=1, checkpoints=1)
+    assert migration_refusal(spec(kind), BARE, there) is None
