@@ -4,7 +4,9 @@ Tests that this machine cannot run are skipped, and the end of the run prints th
 """
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +23,12 @@ SLOW_MARKERS = {
 """Tests with one of these markers are outside of the fast tier."""
 TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 900}
 """The longest time of a slow test, set-up included; `pytest.mark.timeout` of a test goes before."""
+
+NOT_MEASURED = {"demo", "repository", "schema", "testing"}
+"""Folders whose tests run without coverage, which would double their time.
+
+They go through the rooms with a floor once more, but test others.
+"""
 
 # A generated message may have a thousand lines: no deadline, no complaint of slow generation.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
@@ -105,6 +113,20 @@ def _skip_without_laboratory(items: list[pytest.Item]) -> None:
     if why := "; ".join(requirements.missing()):
         title = "migrations between real hosts are not tested"
         end_of_run.skip(items, title, f"no laboratory on this machine: {why}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Stop the measurement of coverage, if there is one, for the tests in some folders."""
+    running = sys.modules.get("coverage") and sys.modules["coverage"].Coverage.current()
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    if not running or folder not in NOT_MEASURED:
+        return (yield)
+    running.stop()
+    try:
+        return (yield)
+    finally:
+        running.start()
 
 
 class _FailurePrinter:
