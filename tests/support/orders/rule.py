@@ -1,0 +1,452 @@
+"""The rule that each order must keep, as a pure function.
+
+After any legal order, in any state of libvirt, each domain runs on at most one host, with its
+newest memory and disks, as its order described. Otherwise the order was refused before anything
+changed, and the answer says why.
+
+What a guest says of its own memory and disk is checked in `guest_checks.py`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+from xml.etree import ElementTree
+
+import msgspec
+
+from fastlib.message import (
+    Evacuate,
+    Migrate,
+    Repin,
+    Result,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+    Task,
+)
+
+from .fleet_view import DomainView, FleetView, cpu_text
+from .generation import canonical_host
+from .scenario import HOSTS, Fault, Order
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the rule that was broken."""
+
+    part: str
+    """Always the same words for the same part."""
+    observed: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.observed}"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """An order, its answer, and the fleet before and after it."""
+
+    order: Order
+    """With real XML."""
+    results: tuple[Result, ...]
+    before: FleetView
+    after: FleetView
+    fault: Fault | None
+    """The fault that has happened, if one has."""
+
+
+def violations(outcome: Outcome) -> list[Violation]:
+    """The parts of the rule that are broken; none if all is well."""
+    return list(dict.fromkeys(_violations(outcome)))
+
+
+def _violations(outcome: Outcome) -> Iterator[Violation]:
+    targets = _targets(outcome)
+    yield from _at_most_one_host(outcome)
+    yield from _no_stale_image(outcome)
+    yield from _others_unchanged(outcome, set(targets))
+    yield from _nothing_lost(outcome, targets)
+    yield from _true_statements(outcome)
+    count = len(outcome.order.container.tasks)
+    if len(outcome.results) < count:
+        yield _broken("one result for each member", f"{len(outcome.results)} for {count}")
+        return
+    for name, (task, result) in targets.items():
+        if result is None:
+            yield from _unchanged(outcome, name, "a domain that no result names")
+        elif result.status == "success" or _needs_no_comparison(outcome, task, result):
+            yield from _as_described(outcome, name, task, result)
+        elif outcome.fault is None and not _may_end_late(outcome, task, result):
+            yield from _unchanged(outcome, name, "a domain whose order was refused")
+
+
+def _broken(part: str, observed: str) -> Violation:
+    return Violation(part=part, observed=observed)
+
+
+# The domains that an order is about
+
+_Targets = dict[str, tuple[Task, Result | None]]
+
+
+def _targets(outcome: Outcome) -> _Targets:
+    """Each domain that an order may change, with its task and its result."""
+    order, before = outcome.order, outcome.before
+    results = list(outcome.results)
+    tasks = order.container.tasks
+    found: _Targets = {}
+    if len(tasks) == len(results) and len(tasks) > 1:
+        pairs = list(zip(tasks, results, strict=True))
+    else:
+        pairs = [(tasks[0], result) for result in results]
+    by_name = {result.vm_name: result for result in results}
+    for task in tasks:
+        if isinstance(task, Evacuate) or (isinstance(task, Stop) and task.vm_name is None):
+            for name, view in before.hosts[order.host].items():
+                if view.active and _is_meant(task, name):
+                    found[name] = (task, by_name.get(name))
+    for task, result in pairs:
+        if isinstance(task, Start):
+            found[_start_name(task)] = (task, result)
+        elif isinstance(task, Migrate):
+            found[task.vm_name] = (task, result)
+            swap = None if task.parameter is None else task.parameter.swap_with
+            if swap is not None:
+                found[swap.vm_name] = (task, result)
+        elif isinstance(task, Stop | Suspend | Resume | Repin) and task.vm_name is not None:
+            found[task.vm_name] = (task, result)
+    return found
+
+
+def _is_meant(task: Task, name: str) -> bool:
+    if isinstance(task, Evacuate):
+        return task.vm_name in (None, name)
+    assert isinstance(task, Stop)
+    assert task.regex is not None
+    return re.fullmatch(task.regex, name) is not None
+
+
+def _start_name(task: Start) -> str:
+    if task.xml is None:
+        assert task.vm_name is not None
+        return task.vm_name
+    return str(ElementTree.fromstring(task.xml).findtext("name"))
+
+
+# Always
+
+
+def _at_most_one_host(outcome: Outcome) -> Iterator[Violation]:
+    for name in outcome.after.names:
+        hosts = sorted(outcome.after.active_places(name))
+        if len(hosts) > 1:
+            yield _broken("a domain is active on at most one host", f"{name!r} is on {hosts}")
+
+
+def _no_stale_image(outcome: Outcome) -> Iterator[Violation]:
+    """A managed save image of a domain that has run since would bring old memory back."""
+    after = outcome.after
+    for host, names in after.images.items():
+        for name in names:
+            active = sorted(after.active_places(name))
+            if active:
+                part = "no managed save image is older than a run of its domain"
+                yield _broken(part, f"{name!r} is active on {active}; an image is on {host}")
+            elif name not in after.hosts[host]:
+                part = "each managed save image has its domain's definition beside it"
+                yield _broken(part, f"an image of {name!r} is on {host}: {_where(after, name)}")
+
+
+def _others_unchanged(outcome: Outcome, targets: set[str]) -> Iterator[Violation]:
+    names = {*outcome.before.names, *outcome.after.names} - targets
+    for name in sorted(names):
+        if not _was_killed(outcome, name):
+            yield from _unchanged(outcome, name, "a domain that the order does not name")
+
+
+def _was_killed(outcome: Outcome, name: str) -> bool:
+    fault = outcome.fault
+    return fault is not None and fault.kind == "kill QEMU" and fault.domain == name
+
+
+def _unchanged(outcome: Outcome, name: str, what: str) -> Iterator[Violation]:
+    before, after = outcome.before.places(name), outcome.after.places(name)
+    for host in HOSTS:
+        if changes := _differences(before.get(host), after.get(host)):
+            yield _broken(f"{what} is unchanged", f"{name!r} on {host}: {'; '.join(changes)}")
+
+
+def _differences(before: DomainView | None, after: DomainView | None) -> list[str]:
+    if before is None or after is None:
+        return [] if before is after else [f"{_summary(before)} became {_summary(after)}"]
+    found = []
+    for field in DomainView.__struct_fields__:
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            found.append(f"{field} was {_short(old)} and is {_short(new)}")
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _summary(view: DomainView | None) -> str:
+    if view is None:
+        return "nothing"
+    kept = "persistent" if view.persistent else "transient"
+    return f"{view.state} {kept} {view.uuid}{' with an image' if view.saved else ''}"
+
+
+def _where(view: FleetView, name: str) -> str:
+    found = {host: _summary(each) for host, each in view.places(name).items()}
+    return str(found or "it is on no host")
+
+
+def _nothing_lost(outcome: Outcome, targets: _Targets) -> Iterator[Violation]:
+    """A domain goes, or ends, only if an order to stop it did not fail, or its QEMU was killed."""
+    for name in outcome.before.names:
+        task, result = targets.get(name, (None, None))
+        stopped = isinstance(task, Stop)
+        refused = result is not None and result.status == "error" and outcome.fault is None
+        was_active, is_active = (
+            outcome.before.active_places(name),
+            outcome.after.active_places(name),
+        )
+        may_end = stopped and not refused
+        may_end |= _was_killed(outcome, name) or _may_end_late(outcome, task, result)
+        if was_active and not is_active and not may_end:
+            yield _broken(
+                "an active domain stays active",
+                f"{name!r} was {_where(outcome.before, name)}, is {_where(outcome.after, name)}",
+            )
+        if stopped and isinstance(task, Stop) and task.undefine and not refused:
+            continue
+        was_persistent = any(each.persistent for each in outcome.before.places(name).values())
+        if was_persistent and not any(
+            each.persistent for each in outcome.after.places(name).values()
+        ):
+            yield _broken(
+                "a persistent domain stays defined",
+                f"{name!r} was {_where(outcome.before, name)}, is {_where(outcome.after, name)}",
+            )
+
+
+def _may_end_late(outcome: Outcome, task: Task | None, result: Result | None) -> bool:
+    """A guest that was asked to shut down may still do so after the time for it is over."""
+    return (
+        isinstance(task, Stop)
+        and result is not None
+        and "has not shut down within" in str(result.details)
+    )
+
+
+def _needs_no_comparison(outcome: Outcome, task: Task, result: Result) -> bool:
+    """An order that did what it should, but whose domain does not answer on SSH, is no refusal."""
+    return isinstance(task, Start) and "has not answered on SSH" in str(result.details)
+
+
+_STATEMENTS: Final = ("runs on", "is paused on", "is shut off on", "is active on")
+
+
+def _true_statements(outcome: Outcome) -> Iterator[Violation]:
+    """Each state that an answer names is the one that libvirt has."""
+    names = sorted({*outcome.before.names, *outcome.after.names}, key=len, reverse=True)
+    for result in outcome.results:
+        details = str(result.details or "")
+        for name in names:
+            for verb in _STATEMENTS:
+                for host in HOSTS:
+                    text = f"{name} {verb} {host}"
+                    at = details.find(text)
+                    if at < 0 or (at > 0 and details[at - 1] not in " (;:'\""):
+                        continue
+                    view = outcome.after.places(name).get(host)
+                    state = "shut off" if view is None else view.state
+                    if not _is_so(verb, state):
+                        observed = f"{text!r}, but there it is {state}: {details}"
+                        yield _broken("each state that an answer names is true", observed)
+            if f"{name} has been shut off" in details and outcome.after.active_places(name):
+                observed = f"{details!r}, but it is {_where(outcome.after, name)}"
+                yield _broken("each state that an answer names is true", observed)
+
+
+def _is_so(verb: str, state: str) -> bool:
+    if verb == "runs on":
+        return state == "running"
+    if verb == "is paused on":
+        return state == "paused"
+    return (state in ("shut off", "crashed")) == (verb == "is shut off on")
+
+
+# After a success
+
+
+def _as_described(outcome: Outcome, name: str, task: Task, result: Result) -> Iterator[Violation]:
+    host = outcome.order.host
+    here = outcome.after.hosts[host].get(name)
+    if _was_killed(outcome, name):
+        return
+    if isinstance(task, Start):
+        yield from _started(outcome, name, task, here)
+    elif isinstance(task, Stop):
+        yield from _stopped(outcome, name, task, here)
+    elif isinstance(task, Suspend | Resume):
+        wanted = "paused" if isinstance(task, Suspend) else "running"
+        if here is None or here.state != wanted:
+            yield _state(task, name, f"{wanted} on {host}", outcome)
+    elif isinstance(task, Repin):
+        if here is None or not here.active:
+            yield _state(task, name, f"active on {host}", outcome)
+        else:
+            yield from _pinned(name, here, task.vcpu_map, defined=here.persistent)
+    elif isinstance(task, Migrate):
+        yield from _migrated(outcome, name, task, result)
+    elif isinstance(task, Evacuate):
+        hosts = {canonical_host(each) for each in task.destinations} - {host}
+        yield from _arrived(outcome, name, task, hosts, None)
+
+
+def _state(task: Task, name: str, wanted: str, outcome: Outcome) -> Violation:
+    return _broken(
+        f"a successful {task.declaration.task} has its end state",
+        f"{name!r} should be {wanted}, and is {_where(outcome.after, name)}",
+    )
+
+
+def _started(
+    outcome: Outcome, name: str, task: Start, here: DomainView | None
+) -> Iterator[Violation]:
+    part = "a started domain is what its order described"
+    if here is None or here.state != "running":
+        yield _state(task, name, f"running on {outcome.order.host}", outcome)
+        return
+    if here.persistent == bool(task.transient) and not (
+        task.transient and name in outcome.before.hosts[outcome.order.host]
+    ):
+        yield _broken(part, f"{name!r} is {_summary(here)}, transient was {task.transient}")
+    described = None if task.xml is None else ElementTree.fromstring(task.xml)
+    before = outcome.before.hosts[outcome.order.host].get(name)
+    memory = task.memory or _described_memory(described) or (before.memory if before else None)
+    if memory is not None and here.memory != _as_libvirt_rounds(memory):
+        yield _broken(part, f"{name!r} has {here.memory} KiB, not {memory}")
+    if task.vcpus is not None and (here.maximum_vcpus, len(here.vcpus)) != (task.vcpus,) * 2:
+        yield _broken(part, f"{name!r} has {here.vcpus} vCPUs, not {task.vcpus}")
+    is_as_before = before is None or (
+        (here.maximum_vcpus, here.vcpus) == (before.maximum_vcpus, before.vcpus)
+    )
+    if task.vcpus is None and task.xml is None and before is not None and not is_as_before:
+        yield _broken(part, f"{name!r} has other vCPUs: {here.vcpus}, not {before.vcpus}")
+    if task.vcpu_map is not None:
+        yield from _pinned(name, here, task.vcpu_map, defined=False)
+    discards = getattr(task, "saved_state", None) == "discard"
+    # That it does not answer on SSH is more important to tell.
+    is_told = "restored" in str(outcome.results) or "not answered on SSH" in str(outcome.results)
+    if before is not None and before.saved and not discards and not is_told:
+        yield _broken("details say that a saved domain was restored", str(outcome.results))
+
+
+def _described_memory(xml: ElementTree.Element | None) -> int | None:
+    if xml is None:
+        return None
+    memory = xml.find("memory")
+    assert memory is not None
+    factor = {"MiB": 1024, "KiB": 1}[memory.get("unit", "KiB")]
+    return int(memory.text or "0") * factor
+
+
+def _as_libvirt_rounds(memory: int) -> int:
+    """libvirt gives QEMU whole MiB."""
+    return -(-memory // 1024) * 1024
+
+
+def _stopped(
+    outcome: Outcome, name: str, task: Stop, here: DomainView | None
+) -> Iterator[Violation]:
+    host = outcome.order.host
+    before = outcome.before.hosts[host].get(name)
+    if here is not None and here.active:
+        yield _state(task, name, f"inactive on {host}", outcome)
+    elif task.undefine and here is not None:
+        yield _state(task, name, f"unknown on {host}", outcome)
+    if task.undefine or before is None or not before.persistent:
+        return
+    if here is None or here.definition != before.definition:
+        yield _broken("a stopped domain keeps its definition", _where(outcome.after, name))
+
+
+def _pinned(
+    name: str, here: DomainView, rows: Mapping[int, object] | object, *, defined: bool
+) -> Iterator[Violation]:
+    """The map is that of the vCPUs that are there, in their order."""
+    assert isinstance(rows, tuple)
+    wanted = [cpu_text(row) for row in rows]
+    for what, pins in (("", here.pins), ("the definition of ", here.defined_pins)):
+        if what and not defined:
+            continue
+        have = dict(pins)
+        present = [have.get(vcpu) for vcpu in here.vcpus[: len(wanted)]]
+        if present != wanted:
+            observed = f"{what}{name!r} has {have} with the vCPUs {here.vcpus}, not {wanted}"
+            yield _broken("the vCPUs that are there are pinned as described", observed)
+
+
+def _migrated(outcome: Outcome, name: str, task: Migrate, result: Result) -> Iterator[Violation]:
+    parameter = task.parameter
+    swap = None if parameter is None else parameter.swap_with
+    destination = canonical_host(task.destination)
+    if swap is not None and name == swap.vm_name:
+        yield from _arrived(outcome, name, task, {outcome.order.host}, swap.vcpu_map)
+        return
+    if parameter is not None and parameter.migration_type == "offline":
+        yield from _moved_offline(outcome, name, task, destination)
+        return
+    rows = None if parameter is None else parameter.vcpu_map
+    yield from _arrived(outcome, name, task, {destination}, rows)
+
+
+def _moved_offline(
+    outcome: Outcome, name: str, task: Migrate, destination: str | None
+) -> Iterator[Violation]:
+    before = outcome.before.hosts[outcome.order.host].get(name)
+    places = outcome.after.places(name)
+    there = places.get(str(destination))
+    if there is None or there.active or outcome.order.host in places:
+        yield _state(task, name, f"defined on {destination} alone", outcome)
+    elif before is not None:
+        yield from _same_domain(name, before, there)
+        if before.saved and not there.saved:
+            yield _broken("a saved domain keeps its memory", _where(outcome.after, name))
+
+
+def _arrived(
+    outcome: Outcome,
+    name: str,
+    task: Task,
+    destinations: set[str | None],
+    rows: object,
+) -> Iterator[Violation]:
+    active = outcome.before.active_places(name)
+    places = outcome.after.active_places(name)
+    if len(active) != 1 or len(places) != 1 or not set(places) <= destinations:
+        yield _state(task, name, f"active on one of {sorted(map(str, destinations))}", outcome)
+        return
+    ((source, before),) = active.items()
+    ((_, after),) = places.items()
+    if after.state != before.state:
+        yield _state(task, name, before.state, outcome)
+    if before.persistent and source not in places and source in outcome.after.places(name):
+        yield _broken("a migrated domain leaves no definition", _where(outcome.after, name))
+    yield from _same_domain(name, before, after)
+    if rows is not None:
+        yield from _pinned(name, after, rows, defined=after.persistent)
+    elif after.pins != before.pins:
+        yield _broken("a migration keeps the pinning", f"{before.pins} became {after.pins}")
+
+
+def _same_domain(name: str, before: DomainView, after: DomainView) -> Iterator[Violation]:
+    for field in ("uuid", "persistent", "autostart", "memory", "vcpus", "maximum_vcpus"):
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            part = "a migrated domain is the same domain"
+            yield _broken(part, f"{field} of {name!r} was {old} and is {new}")

@@ -1,0 +1,163 @@
+"""Run a scenario: prepare it, send its orders in turn, and check the rule after each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from fastlib.message import Result
+from fastlib.transport import WaitTimeoutError
+from tests.support.lab.errors import LabError
+from tests.support.lab.fleet import PATIENCE, Fleet
+from tests.support.lab.guest import Guest
+from tests.support.lab.shared_disks import SharedDisk
+
+from .faults import inject
+from .fleet_view import FleetView, observe
+from .guest_checks import guest_violations, progress_of
+from .prior_states import prepare
+from .rule import Outcome, Violation, violations
+from .scenario import Order, Scenario, with_xml
+
+_SETTLE_SECONDS = 6.0
+"""How long the fleet may take until it is as it should be, without a fault."""
+_SETTLE_AFTER_FAULT = 30.0
+_LOG_LINES = 25
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """An order after which the rule was broken."""
+
+    scenario: Scenario
+    """Its last order is the one that failed."""
+    outcome: Outcome
+    violations: tuple[Violation, ...]
+    logs: Mapping[str, Sequence[str]]
+    """What each daemon wrote since the order."""
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset(each.part for each in self.violations)
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """How the orders ended."""
+
+    orders: int = 0
+    successes: int = 0
+    errors: int = 0
+    faults: int = 0
+
+
+def run(
+    fleet: Fleet, scenario: Scenario, disks: Mapping[str, SharedDisk], counts: Counts
+) -> Failure | None:
+    """Run one scenario on a fleet without domains. Returns its first failure."""
+    guests = prepare(fleet, scenario, disks)
+    xmls = {name: guest.xml for name, guest in guests.items()}
+    for number, order in enumerate(scenario.orders):
+        counts.orders += 1
+        so_far = msgspec.structs.replace(scenario, orders=scenario.orders[: number + 1])
+        failure = _run_order(fleet, so_far, with_xml(order, xmls), guests, disks, counts)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _run_order(
+    fleet: Fleet,
+    scenario: Scenario,
+    order: Order,
+    guests: Mapping[str, Guest],
+    disks: Mapping[str, SharedDisk],
+    counts: Counts,
+) -> Failure | None:
+    before = _observed(fleet)
+    progress = {name: progress_of(guest) for name, guest in guests.items()}
+    log_starts = {name: len(daemon.log) for name, daemon in fleet.daemons.items()}
+    fleet.observer.take()
+    handle = fleet.client.submit(order.host, order.container)
+    fault = order.fault if _hit(fleet, order, handle) else None
+    counts.faults += fault is not None
+    results: tuple[Result, ...] = ()
+    found: list[Violation] = []
+    try:
+        results = tuple(handle.result(4 * PATIENCE).results)
+    except WaitTimeoutError as error:
+        found.append(Violation(part="each order has an answer", observed=str(error)))
+    counts.successes += sum(each.status == "success" for each in results)
+    counts.errors += sum(each.status == "error" for each in results)
+    outcome, broken = _settled(fleet, order, results, before, fault)
+    found += broken
+    found += guest_violations(outcome, guests, disks, progress)
+    try:
+        fleet.assert_one_answer_each()
+    except AssertionError as error:
+        found.append(Violation(part="each order has one answer", observed=str(error)))
+    found += [
+        Violation(part="a daemon does not end", observed=name)
+        for name, daemon in fleet.daemons.items()
+        if not daemon.is_running
+    ]
+    if not found:
+        return None
+    logs = {
+        name: daemon.log[log_starts[name] :][-_LOG_LINES:] for name, daemon in fleet.daemons.items()
+    }
+    return Failure(scenario=scenario, outcome=outcome, violations=tuple(found), logs=logs)
+
+
+def _hit(fleet: Fleet, order: Order, handle: Any) -> bool:
+    """Let the fault of an order happen and repair it. Returns whether it has happened."""
+    fault = order.fault
+    if fault is None:
+        return False
+    _wait_at_most(handle, fault.moment)
+    if handle.done():
+        return False
+    repair = inject(fleet, fault, handle)
+    if repair is None:
+        return False
+    _wait_at_most(handle, fault.outage)
+    repair()
+    return True
+
+
+def _wait_at_most(handle: Any, seconds: float) -> None:
+    with suppress(WaitTimeoutError):
+        handle.result(seconds)
+
+
+def _settled(
+    fleet: Fleet,
+    order: Order,
+    results: tuple[Result, ...],
+    before: FleetView,
+    fault: Any,
+) -> tuple[Outcome, list[Violation]]:
+    """The fleet after an order, once it keeps the rule or has had its time for it."""
+    deadline = time.monotonic() + (_SETTLE_SECONDS if fault is None else _SETTLE_AFTER_FAULT)
+    while True:
+        outcome = Outcome(
+            order=order, results=results, before=before, after=_observed(fleet), fault=fault
+        )
+        found = violations(outcome)
+        if not found or time.monotonic() > deadline:
+            return outcome, found
+        time.sleep(0.1)  # nothing announces the end of what libvirt does after its answer
+
+
+def _observed(fleet: Fleet) -> FleetView:
+    """What all hosts say. Asks again if a domain went while it was described."""
+    import libvirt
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return observe(fleet)
+        except libvirt.libvirtError as error:
+            if time.monotonic() > deadline:
+                raise LabError(f"libvirt does not describe its domains: {error}") from error
+        time.sleep(0.1)  # nothing announces that libvirt is back

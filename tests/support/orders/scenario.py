@@ -1,0 +1,112 @@
+"""A scenario: domains in their prior states, and the orders that follow."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from fastlib.message import Start, TaskContainer
+
+HOSTS: Final = ("hostA", "hostB", "hostC")
+PriorState = Literal["defined", "running", "paused", "saved"]
+FaultKind = Literal[
+    "cancel",
+    "kill daemon",
+    "kill libvirtd",
+    "freeze libvirtd",
+    "freeze host",
+    "disconnect",
+    "kill broker",
+    "kill QEMU",
+    "freeze QEMU",
+]
+_XML_OF: Final = "xml of "
+_NEW_XML: Final = "new xml "
+
+
+class PriorDomain(msgspec.Struct, frozen=True, kw_only=True):
+    """A domain before the first order."""
+
+    name: str
+    host: str
+    state: PriorState
+    linux: bool
+    """Whether it is a guest with Linux and a disk, which checks both."""
+    transient: bool = False
+    memory: int = 32
+    """MiB."""
+    vcpus: int = 1
+    absent_vcpus: tuple[int, ...] = ()
+    pins: tuple[tuple[int, ...], ...] | None = None
+    """The CPUs of each vCPU."""
+    autostart: bool = False
+    also_defined_on: str | None = None
+    """Another host that has the same definition, of an earlier time."""
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("running", "paused")
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault while an order is executed."""
+
+    kind: FaultKind
+    host: str
+    domain: str
+    """Whose QEMU it hits, if it hits one."""
+    moment: float
+    """Seconds after the order."""
+    outage: float
+    """Seconds until it is repaired."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A container for the daemon of a host."""
+
+    host: str
+    container: TaskContainer
+    fault: Fault | None = None
+
+    def yaml(self) -> str:
+        return self.container.to_yaml()
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """What is prepared, and what is ordered then."""
+
+    domains: tuple[PriorDomain, ...]
+    orders: tuple[Order, ...]
+
+
+def xml_of(name: str) -> str:
+    """Stands for the XML of a domain of the scenario; it is known only when that is defined."""
+    return _XML_OF + name
+
+
+def new_xml(name: str) -> str:
+    """Stands for the XML of a domain that nobody has defined."""
+    return _NEW_XML + name
+
+
+def with_xml(order: Order, xmls: dict[str, str]) -> Order:
+    """The order with real XML; `xmls` has that of each name, and gets that of new names."""
+
+    def real(task: object) -> object:
+        if not isinstance(task, Start) or task.xml is None:
+            return task
+        name = task.xml.removeprefix(_XML_OF).removeprefix(_NEW_XML)
+        return msgspec.structs.replace(task, xml=xmls[name])
+
+    tasks = tuple(real(task) for task in order.container.tasks)
+    container = msgspec.structs.replace(order.container, tasks=tasks)
+    return msgspec.structs.replace(order, container=container)
+
+
+def new_names(scenario: Scenario) -> list[str]:
+    """The names of the domains that only orders describe."""
+    return [
+        task.xml.removeprefix(_NEW_XML)
+        for order in scenario.orders
+        for task in order.container.tasks
+        if isinstance(task, Start) and task.xml is not None and task.xml.startswith(_NEW_XML)
+    ]
