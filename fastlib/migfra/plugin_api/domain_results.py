@@ -1,7 +1,20 @@
 """The result of one domain, for tasks that answer with several."""
 
+from typing import Final
+
 from fastlib.message import Result, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError
+
+LONGEST_DETAILS: Final = 10_000
+"""Characters of the details of a result."""
+
+
+def sound(text: str) -> str:
+    """A text that a message can hold, of bounded length. Bytes that are not UTF-8 are escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) > LONGEST_DETAILS:
+        text = f"{text[:LONGEST_DETAILS]}… ({len(text)} characters)"
+    return text
 
 
 def domain_result(
@@ -17,6 +30,6 @@ def domain_result(
     return Result(
         vm_name=name,
         status="error" if isinstance(outcome, HypervisorError) else "success",
-        details=None if outcome is None else str(outcome),
+        details=None if outcome is None else sound(str(outcome)),
         time_measurement=measurement.snapshot() if measurement else None,
     )

@@ -8,12 +8,11 @@ import msgspec
 from fastlib.codec.errors import ValidationError
 from fastlib.message import Result, ResultContainer, Start, Task, TaskContainer, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.plugin_api.domain_results import sound
 from fastlib.migfra.virt.domain_xml import read_domain
 
 NO_DOMAIN: Final = "n/a"
 """Stands for the domain's name where there is none."""
-LONGEST_DETAILS: Final = 10_000
-"""Characters; an error is told to people."""
 
 
 def vm_name_of(task: Task) -> str:
@@ -32,14 +31,6 @@ def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = Non
     details = sound(reason) or "failed without a reason"
     result = Result(vm_name=vm_name, status="error", details=details)
     return result if measurement is None else _with_timers(result, measurement)
-
-
-def sound(text: str) -> str:
-    """A text that a result can hold, of bounded length."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    if len(text) > LONGEST_DETAILS:
-        text = f"{text[:LONGEST_DETAILS]}… ({len(text)} characters)"
-    return text
 
 
 def results_of(

@@ -29,11 +29,15 @@ def raising(number):
 @pytest.mark.parametrize(
     ("number", "kind", "why"),
     [
-        (errno.ENOENT, GoneError, "is not there; somebody else has removed the group"),
-        (errno.ENODEV, GoneError, "is not there; somebody else has removed the group"),
+        (errno.ENOENT, GoneError, "is not there; somebody else has removed it"),
+        (errno.ENODEV, GoneError, "is not there; somebody else has removed it"),
         (errno.EBUSY, BusyError, "is busy; it has processes or groups: end or move them"),
-        (errno.EACCES, GroupError, r"is not this user's to change \(Permission denied\)"),
-        (errno.EPERM, GroupError, r"is not this user's to change \(Operation not permitted\)"),
+        (errno.EACCES, GroupError, r"is not this user's to read or change \(Permission denied\)"),
+        (
+            errno.EPERM,
+            GroupError,
+            r"is not this user's to read or change \(Operation not permitted\)",
+        ),
         (errno.EROFS, GroupError, "is mounted read-only"),
         (errno.EAGAIN, GroupError, "would be one group too many"),
         (errno.EIO, GroupError, "Input/output error; look at what it is"),
@@ -90,7 +94,7 @@ def test_tree_lists_inner_groups_first(tmp_path):
 
 def test_tree_explains_unreadable_group(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "scandir", raising(errno.EACCES))
-    with pytest.raises(GroupError, match="is not this user's to change"):
+    with pytest.raises(GroupError, match="is not this user's to read or change"):
         tree(tmp_path)
 
 

@@ -14,7 +14,6 @@ from fastlib.migfra.hypervisors.ponci.mounts import (
     find_hierarchy,
     parse_mounts,
 )
-from fastlib.migfra.hypervisors.ponci.v2 import V2
 
 PURE_V2 = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -48,7 +47,7 @@ CGROUP = Path("/sys/fs/cgroup")
         (HYBRID, NONE, V1Mounts(CGROUP / "cpuset", CGROUP / "freezer")),
         (HYBRID, ALL, V2Mount(CGROUP / "unified")),
         (TOGETHER, NONE, V1Mounts(Path("/cg roups/all"), Path("/cg roups/all"))),
-        (CONTAINER, NONE, V1Mounts(Path("/host/cpuset"), CGROUP / "freezer")),
+        (CONTAINER, NONE, V1Mounts(Path("/host/cpuset"), CGROUP / "freezer", "/docker/4f2")),
     ],
     ids=["v2", "v1", "hybrid", "hybrid with all in v2", "one tree of v1", "container"],
 )
@@ -93,15 +92,3 @@ def test_every_id_list_reads_back(numbers):
 
 def test_id_list_is_written_with_ranges():
     assert format_id_list([3, 1, 2, 2, 9]) == "1-3,9"
-
-
-def test_freeze_is_refused_by_kernel_without_v2_freezer(tmp_path):
-    """Such as Linux 5.1; the files of the group are fakes."""
-    group = tmp_path / "vm1"
-    group.mkdir()
-    (group / "cgroup.events").write_text("populated 1\n")
-    groups = V2(V2Mount(tmp_path), [])
-    assert groups.state("vm1") == "running"
-    assert not groups.kill("vm1")
-    with pytest.raises(HypervisorError, match=r"use Linux 5\.2 or newer"):
-        groups.check_freezable("vm1")

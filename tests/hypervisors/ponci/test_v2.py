@@ -6,13 +6,15 @@ The laboratory's guest runs it on a real kernel that has v2 only.
 import pytest
 
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.ponci.decisions import state_of
 from fastlib.migfra.hypervisors.ponci.files import BusyError, GoneError
-from fastlib.migfra.hypervisors.ponci.hierarchy import describe_processes
+from fastlib.migfra.hypervisors.ponci.inspection import inspect
 from fastlib.migfra.hypervisors.ponci.mounts import V2Mount
+from fastlib.migfra.hypervisors.ponci.processes import describe_processes
 from fastlib.migfra.hypervisors.ponci.v2 import V2
 
 ROOT_FILES = {"cgroup.subtree_control": "memory\n", "cpuset.cpus.effective": "0-3\n",
-              "cpuset.mems.effective": "0\n", "cgroup.procs": ""}  # fmt: skip
+              "cpuset.mems.effective": "0\n", "cgroup.procs": "", "cgroup.threads": ""}  # fmt: skip
 GROUP_FILES = {**ROOT_FILES, "cgroup.type": "domain\n", "cgroup.events": "populated 0\nfrozen 0\n",
                "cgroup.freeze": "0\n", "cgroup.kill": "", "cpuset.cpus": "1\n",
                "cpuset.mems": "\n"}  # fmt: skip
@@ -68,28 +70,30 @@ def test_prepare_refuses_parent_that_cannot_have_domains(parent, v2, kind, proce
 
 
 @pytest.mark.parametrize(
-    ("events", "freeze", "state", "requested"),
+    ("events", "freeze", "state", "requested", "hidden"),
     [
-        ("frozen 0", "0", "running", False),
-        ("frozen 0", "1", "freezing", True),
-        ("frozen 1", "1", "paused", True),
-        ("frozen 1", "0", "paused", False),  # a group above it is frozen
-        ("populated 1", "0", "running", False),
-        ("frozen 0", None, "running", False),  # before Linux 5.2
+        ("frozen 0", "0", "running", False, False),
+        ("frozen 0", "1", "freezing", True, False),
+        ("frozen 1", "1", "paused", True, False),
+        ("frozen 1", "0", "paused", False, True),  # a group is frozen above what is seen here
+        ("populated 1", "0", "running", False, False),
+        ("frozen 0", None, "running", False, False),  # before Linux 5.2
     ],
 )
-def test_state_follows_events_and_request(parent, v2, events, freeze, state, requested):
+def test_state_follows_events_and_request(parent, v2, events, freeze, state, requested, hidden):
     fake_group(parent / "vm1", **{"cgroup.events": f"{events}\n", "cgroup.freeze": freeze})
-    assert v2.state("vm1") == state
-    assert v2.is_freeze_requested("vm1") is requested
+    view = inspect(v2, "vm1")
+    assert state_of(view) == state
+    assert view.is_requested is requested
+    assert view.above_is_hidden is hidden
 
 
 def test_freeze_and_thaw_write_the_request(parent, v2):
     group = fake_group(parent / "vm1")
-    v2.check_freezable("vm1")
-    v2.freeze("vm1")
+    assert v2.freezer.can_freeze(group)
+    v2.freezer.freeze(group)
     assert (group / "cgroup.freeze").read_text() == "1\n"
-    v2.thaw("vm1")
+    v2.freezer.thaw(group)
     assert (group / "cgroup.freeze").read_text() == "0\n"
 
 
@@ -107,9 +111,8 @@ def test_domains_are_groups_of_the_parent(parent, v2):
     fake_group(parent / "vm1", **{"cgroup.procs": "7\n0\n"})
     assert v2.names() == ["vm1", "vm2"]
     assert v2.exists("vm1")
-    assert v2.is_ready("vm1")
+    assert v2.defect("vm1") is None
     assert not v2.exists("vm3")
-    assert not v2.is_ready("vm3")
     assert v2.processes("vm1") == {0, 7}
     assert v2.sets("vm1").cpus == {1}
     assert v2.sets("vm1").nodes == frozenset()

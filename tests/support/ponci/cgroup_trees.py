@@ -18,6 +18,14 @@ class CgroupTrees:
     def of(self, name: str) -> list[Path]:
         return [parent / name for parent in self.parents]
 
+    def make(self, name: str) -> None:
+        """Make a group in a domain, such as `vm1/below`, as a manager of containers does."""
+        for folder in self.of(name):
+            folder.mkdir()
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if self.version == "v1" and (folder / file).exists():
+                    (folder / file).write_text((folder.parent / file).read_text())
+
     def join(self, pid: int, name: str) -> None:
         """Put a process into a domain, as an operator does."""
         for folder in self.of(name):
@@ -48,10 +56,27 @@ class CgroupTrees:
         return (folder / "cgroup.freeze").read_text().strip() == "1"
 
     def freeze(self, name: str, frozen: bool) -> None:
+        file, texts = self._freezer(name)
+        file.write_text(texts[frozen])
+
+    def thaw_command(self, name: str) -> str:
+        file, texts = self._freezer(name)
+        return f"echo {texts[False]} > {file}"
+
+    def _freezer(self, name: str) -> tuple[Path, tuple[str, str]]:
+        """The file that freezes a group, and the texts that thaw and freeze it."""
+        group = self.of(name)[-1]
         if self.version == "v1":
-            (self.of(name)[-1] / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
-        else:
-            (self.of(name)[0] / "cgroup.freeze").write_text("1" if frozen else "0")
+            return group / "freezer.state", ("THAWED", "FROZEN")
+        return group / "cgroup.freeze", ("0", "1")
+
+    @property
+    def unified(self) -> Path | None:
+        """Where v2 is mounted, None if it is not."""
+        for line in Path("/proc/mounts").read_text().splitlines():
+            if line.split(" ")[2] == "cgroup2":
+                return Path(line.split(" ")[1])
+        return None
 
     def clear(self) -> None:
         """End all that runs below the parent, and remove it.

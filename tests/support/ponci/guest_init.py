@@ -29,7 +29,7 @@ def play_all() -> None:
     for name in NAMES.read_text().splitlines():
         print(f"BEGIN {name}", flush=True)
         try:
-            run_check(getattr(checks, name))
+            run_check(checks.by_name()[name])
         except BaseException:
             traceback.print_exc(file=sys.stdout)
             print(f"FAILED {name}", flush=True)

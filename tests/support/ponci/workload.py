@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +28,15 @@ sys.stdin.read(1)
 while True:
     if os.fork() != 0:
         os._exit(0)
+"""
+_REMOVER = """
+import os, sys
+while True:
+    for path in sys.argv[1:]:
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
 """
 _STUCK = """
 import ctypes, fcntl, mmap, os, signal, socket, struct, sys
@@ -110,6 +120,13 @@ class ForkingProcess(Workload):
         self.process.stdin.write(b"!")
         self.process.stdin.close()
         self.process.wait()
+
+
+class Remover(Workload):
+    """A process that removes groups whenever they are empty."""
+
+    def __init__(self, groups: Iterable[Path]) -> None:
+        super().__init__(_REMOVER, *groups)
 
 
 class Stuck(Workload):

@@ -15,6 +15,9 @@ from typing import Final
 
 from fastlib.migfra.errors import HypervisorError
 
+_GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ESRCH)
+"""The group, the file or the process that a file is about is not there."""
+
 
 class GroupError(HypervisorError):
     """The kernel has refused what was to be done with a group."""
@@ -55,12 +58,17 @@ def write(path: Path, text: str) -> None:
 
 
 def make(path: Path) -> bool:
-    """Make a group; False if it was there already. Raises GroupError."""
+    """Make a group; False if it was there already.
+
+    Raises GroupError: GoneError if it, or the group above it, is being removed by somebody else.
+    """
     try:
         path.mkdir()
     except FileExistsError as error:
         if path.is_dir():
             return False
+        if not path.exists():
+            raise GoneError(f"{path} was removed by somebody else just now", error.errno) from error
         raise _unreachable(error, path) from error
     except OSError as error:
         raise _unreachable(error, path) from error
@@ -77,31 +85,59 @@ def remove(path: Path) -> None:
         raise _unreachable(error, path) from error
 
 
-def tree(path: Path) -> list[Path]:
-    """A group and those below it, each before those above it; none if it is not there."""
+def is_group(path: Path) -> bool:
+    """Tell whether there is a group. Raises GroupError if that cannot be known."""
     try:
-        below = [Path(entry.path) for entry in os.scandir(path) if entry.is_dir()]
-    except FileNotFoundError:
-        return []
+        return path.is_dir()
     except OSError as error:
         raise _unreachable(error, path) from error
-    return [group for each in below for group in tree(each)] + [path]
+
+
+def number_of(path: Path) -> int | None:
+    """The number of a group, which the kernel gives once; None if it is not there."""
+    try:
+        return path.stat().st_ino
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise _unreachable(error, path) from error
+
+
+def groups_in(path: Path) -> list[str]:
+    """The names of the groups in a group; none if it is not there. Raises GroupError."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        if error.errno in _GONE:
+            return []
+        raise _unreachable(error, path) from error
+
+
+def tree(path: Path) -> list[Path]:
+    """A group and those below it, each before those above it; none if it is not there.
+
+    Raises GroupError.
+    """
+    found: list[Path] = []
+    left = [path] if is_group(path) else []
+    while left:  # groups may be nested deeper than Python may call
+        group = left.pop()
+        found.append(group)
+        left += [group / name for name in groups_in(group)]
+    return found[::-1]
 
 
 def _unreachable(error: OSError, path: Path) -> GroupError:
     number, why = error.errno, os.strerror(error.errno or 0)
-    if number in (errno.ENOENT, errno.ENODEV):
-        return GoneError(
-            f"{path} is not there; somebody else has removed the group, or the kernel lacks that: "
-            "stop the domain and start it again, or use a newer kernel",
-            number,
-        )
+    if number in _GONE:
+        return GoneError(_gone(path), number)
     if number == errno.EBUSY:
         return BusyError(f"{path} is busy; it has processes or groups: end or move them", number)
     if number in (errno.EACCES, errno.EPERM):
         return GroupError(
-            f"{path} is not this user's to change ({why}); run the daemon as root, or delegate a "
-            "group to its user (systemd: Delegate=cpuset) and name that as 'parent'",
+            f"{path} is not this user's to read or change ({why}); run the daemon as root, or "
+            "delegate a group to its user (systemd: Delegate=cpuset) and name that as 'parent'",
             number,
         )
     if number == errno.EROFS:
@@ -117,6 +153,22 @@ def _unreachable(error: OSError, path: Path) -> GroupError:
             number,
         )
     return GroupError(f"{path}: {why}; look at what it is, and at the kernel's log", number)
+
+
+def _gone(path: Path) -> str:
+    """Say what of a path is missing, and what to do."""
+    missing = path
+    while missing != missing.parent and not missing.parent.exists():
+        missing = missing.parent
+    if missing != path:
+        return (
+            f"the group {missing} is not there; somebody else has removed it: "
+            "start the domain again"
+        )
+    return (
+        f"{path} is not there; somebody else has removed it, or this kernel or the controllers of "
+        "that group do not have it: start the domain again, or use a newer kernel"
+    )
 
 
 def _refused(error: OSError, path: Path, text: str) -> GroupError:

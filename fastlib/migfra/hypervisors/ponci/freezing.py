@@ -1,64 +1,125 @@
-"""The tasks `suspend vm` and `resume vm`: freeze and thaw a group."""
+"""The tasks `suspend vm` and `resume vm`: freeze and thaw a domain."""
+
+from contextlib import suppress
 
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
 
+from .decisions import freezes, to_thaw, why_not_resumable, why_not_suspendable
+from .domain_view import DomainView
+from .files import GoneError
+from .hierarchy import Hierarchy
+from .inspection import inspect
+from .processes import blocked, describe_processes, process_of
 from .runtime import PonciRuntime
 from .waiting import wait_until
 
 
 def suspend(runtime: PonciRuntime, name: str, context: Context) -> str | None:
     """Freeze a domain. What is worth telling, or None. Raises HypervisorError."""
-    runtime.check_exists(name)
-    hierarchy = runtime.hierarchy
-    if hierarchy.state(name) == "paused" and hierarchy.is_freeze_requested(name):
+    view = runtime.view(name)
+    if why := why_not_suspendable(view):
+        raise HypervisorError(why)
+    if view.is_requested and view.is_frozen:
         return f"{name} was paused already"
     runtime.check_not_own(name, "freeze")
-    hierarchy.check_freezable(name)
+    freezer, group = runtime.hierarchy.freezer, view.groups[0].path
+    if not freezer.can_freeze(group):
+        raise HypervisorError(
+            "this kernel cannot freeze a group of cgroup v2; use Linux 5.2 or newer"
+        )
     context.check_cancelled()
     with context.measure(f"suspend-{name}"):
-        hierarchy.freeze(name)
-        wait_until_frozen(runtime, name, context)
+        freezer.freeze(group)
+        wait_until_frozen(runtime, name, context, was_told=view.is_requested)
     return None
 
 
-def wait_until_frozen(runtime: PonciRuntime, name: str, context: Context) -> None:
+def wait_until_frozen(
+    runtime: PonciRuntime, name: str, context: Context, *, was_told: bool = False
+) -> None:
     """Wait until a domain has frozen. After a timeout or a cancellation it is thawed.
+
+    What somebody else told to freeze before stays so: the domain itself with `was_told`, and the
+    groups in it.
 
     Raises HypervisorError if it takes too long, and TaskCancelledError.
     """
     hierarchy = runtime.hierarchy
-    patience = runtime.options.freeze_timeout
+    group, patience = hierarchy.paths(name)[-1], runtime.options.freeze_timeout
     context.progress("freeze", vm_name=name)
     try:
-        done = wait_until(lambda: hierarchy.state(name) == "paused", patience, context)
+        done = wait_until(lambda: hierarchy.freezer.read(group).frozen, patience, context)
     except TaskCancelledError:
-        hierarchy.thaw(name)
+        if not was_told:
+            hierarchy.freezer.thaw(group)
         raise
-    if not done:
-        hierarchy.thaw(name)
+    if done:
+        return
+    if was_told:
         raise HypervisorError(
-            f"{name} has not frozen within {patience:g} s and runs on; one of its processes waits "
-            "for a device or a file server (ps shows it in state D): look at that, or set a longer "
-            "freeze-timeout"
+            f"{name} has not frozen within {patience:g} s; it was told to freeze before this "
+            f"task and still freezes: wait for that, or resume {name}"
         )
+    hierarchy.freezer.thaw(group)
+    raise HypervisorError(
+        f"{name} has not frozen within {patience:g} s and {_afterwards(hierarchy, name)}"
+    )
+
+
+def _afterwards(hierarchy: Hierarchy, name: str) -> str:
+    """Say what a domain does that was thawed because it did not freeze, and what to do."""
+    view = inspect(hierarchy, name)
+    does = "was thawed, but parts of it are frozen" if freezes(view) else "runs on"
+    waiting = blocked(map(process_of, view.running))
+    if not waiting:
+        return f"{does}; suspend it again, or set a longer freeze-timeout"
+    return (
+        f"{does}; one of its processes waits for a device or a file server (ps shows "
+        f"{describe_processes(waiting)} in state D): look at that, or set a longer freeze-timeout"
+    )
 
 
 def resume(runtime: PonciRuntime, name: str, context: Context) -> str | None:
-    """Thaw a domain. What is worth telling, or None. Raises HypervisorError."""
-    runtime.check_exists(name)
-    hierarchy = runtime.hierarchy
-    if hierarchy.state(name) == "running":
+    """Thaw a domain and all groups in it. What is worth telling, or None.
+
+    Raises HypervisorError, before anything is thawed, if something outside of it is frozen that
+    would keep it from running.
+    """
+    view = runtime.view(name)
+    if why := why_not_resumable(view):
+        raise HypervisorError(why)
+    if not freezes(view):
         return f"{name} was running already"
     context.check_cancelled()
     context.progress("thaw", vm_name=name)
     with context.measure(f"resume-{name}"):
-        hierarchy.thaw(name)
+        thaw(runtime.hierarchy, view)
         if not wait_until(
-            lambda: hierarchy.state(name) == "running", runtime.options.freeze_timeout, context
+            lambda: not freezes(inspect(runtime.hierarchy, name)),
+            runtime.options.freeze_timeout,
+            context,
         ):
-            raise HypervisorError(
-                f"{name} is thawed, but a group above {hierarchy.parent / name} is frozen; "
-                "thaw that"
-            )
-    return None
+            raise HypervisorError(_still_frozen(inspect(runtime.hierarchy, name)))
+    if not view.requested_inside:
+        return None
+    inside = ", ".join(map(str, view.requested_inside))
+    return f"groups in {name} were frozen themselves and are thawed as well: {inside}"
+
+
+def thaw(hierarchy: Hierarchy, view: DomainView) -> None:
+    """Thaw a domain and all groups in it that were told to freeze."""
+    for group in to_thaw(view):
+        with suppress(GoneError):  # then it freezes nothing any more
+            hierarchy.freezer.thaw(group)
+
+
+def _still_frozen(view: DomainView) -> str:
+    """Say why a domain does not run that was thawed."""
+    if why := why_not_resumable(view):
+        return why
+    groups = ", ".join(map(str, view.requested_inside)) or str(view.groups[0].path)
+    return (
+        f"{view.name} was thawed, but somebody else has frozen {groups} again; "
+        f"find out who does so, then resume {view.name}"
+    )

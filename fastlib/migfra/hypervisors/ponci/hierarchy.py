@@ -1,21 +1,28 @@
 """Operations on a domain's group, the same for both versions of cgroups. All of them may block."""
 
 import errno
-import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 
-from .files import GoneError, GroupError, make, read, remove, tree, write
+from .files import (
+    GoneError,
+    GroupError,
+    groups_in,
+    is_group,
+    make,
+    number_of,
+    read,
+    remove,
+    tree,
+    write,
+)
+from .freezers import Freezer
 from .id_lists import format_id_list, parse_id_list
-
-State = Literal["running", "freezing", "paused"]
-_MOST_SHOWN: Final = 8
-"""At most so many processes are named by their ids."""
 
 
 class CpuSets(msgspec.Struct, frozen=True):
@@ -32,10 +39,21 @@ class Hierarchy:
     effective: ClassVar[tuple[str, str]] = ("", "")
     """The files of the CPUs and nodes that a group really has."""
 
-    def __init__(self, parents: Iterable[Path]) -> None:
-        """The parent in each tree, the one with `cpuset` first; perhaps it is the same twice."""
+    def __init__(
+        self, root: Path, parents: Iterable[Path], freezer: Freezer, others: Iterable[Freezer]
+    ) -> None:
+        """Take the root of `cpuset`, the parent in each tree, and the freezers of the machine.
+
+        The tree with `cpuset` is the first, the one that freezes domains the last. They may be the
+        same. `others` freeze through trees that have no groups of domains.
+        """
+        self.root: Final = root
         self._parents: Final = tuple(dict.fromkeys(parents))
         self.parent: Final = self._parents[0]
+        self.freezer: Final = freezer
+        self.other_freezers: Final = tuple(
+            each for each in others if not isinstance(each, type(freezer))
+        )
 
     # The parent
 
@@ -44,8 +62,28 @@ class Hierarchy:
         raise NotImplementedError
 
     def available(self) -> CpuSets:
-        """Read the CPUs and memory nodes that domains can get."""
-        return CpuSets(*(parse_id_list(read(self.parent / file)) for file in self.effective))
+        """Read the CPUs and memory nodes that domains can get.
+
+        A parent that is missing or has none gets those of the group above it at the next start.
+        """
+        for group in (self.parent, *self.parent.parents):
+            try:
+                sets = CpuSets(*(parse_id_list(read(group / file)) for file in self.effective))
+            except GoneError as error:
+                if group == self.root:
+                    raise GoneError(
+                        f"cgroup {self.version} with the controller cpuset is not mounted at "
+                        f"{group} any more; mount it again, then restart migfra",
+                        error.errno,
+                    ) from error
+                continue
+            if group == self.root or (sets.cpus and sets.nodes):
+                break
+        return sets
+
+    def identity(self) -> tuple[int | None, ...]:
+        """Numbers that differ after the parent was removed, also if it was made again."""
+        return tuple(map(number_of, self._parents))
 
     def names(self) -> list[str]:
         """The domains, in order."""
@@ -53,9 +91,17 @@ class Hierarchy:
 
     # A domain
 
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """The groups that a domain has, one in each tree: first that of `cpuset`."""
+        return tuple(parent / name for parent in self._parents)
+
     def exists(self, name: str) -> bool:
         """Tell whether there is the domain, perhaps half of it after a crash."""
-        return any((parent / name).is_dir() for parent in self._parents)
+        return any(map(is_group, self.paths(name)))
+
+    def defect(self, name: str) -> str | None:
+        """Say why no process can be put into a domain of which all groups are there, or None."""
+        raise NotImplementedError
 
     def create(self, name: str, cpus: frozenset[int] | None, nodes: frozenset[int] | None) -> None:
         """Make a domain, whole or not at all; None is all that it can get."""
@@ -73,17 +119,16 @@ class Hierarchy:
             if cpus is not None:
                 self.set_cpus(name, cpus)
             self._complete(name)
-        except BaseException:
+        except BaseException as error:
             for group in made:
-                remove(group)
+                try:
+                    remove(group)
+                except GroupError as left:
+                    raise HypervisorError(f"{error}; and {left}") from error
             raise
 
     def _complete(self, name: str) -> None:
         """Do what a new domain still needs so that processes can be put into it."""
-
-    def is_ready(self, name: str) -> bool:
-        """Tell whether the domain is there as a whole, so that processes can be put into it."""
-        raise NotImplementedError
 
     def sets(self, name: str) -> CpuSets:
         """Read the CPUs and memory nodes of the domain. An empty set is inherited."""
@@ -99,30 +144,6 @@ class Hierarchy:
     def set_nodes(self, name: str, nodes: frozenset[int]) -> None:
         """Set the memory nodes of the domain's processes."""
         write(self.parent / name / "cpuset.mems", format_id_list(nodes))
-
-    def state(self, name: str) -> State:
-        """Tell whether the domain's processes run."""
-        raise NotImplementedError
-
-    def is_freeze_requested(self, name: str) -> bool:
-        """Tell whether the domain itself was frozen, and not just a group above it."""
-        raise NotImplementedError
-
-    def can_freeze(self, name: str) -> bool:
-        """Tell whether the kernel has what freezes the domain."""
-        raise NotImplementedError
-
-    def freeze(self, name: str) -> None:
-        """Request that the domain freezes. `state` tells when it has frozen."""
-        raise NotImplementedError
-
-    def thaw(self, name: str) -> None:
-        """Thaw the domain."""
-        raise NotImplementedError
-
-    def check_freezable(self, name: str) -> None:
-        """Raise HypervisorError if not all of the domain's processes would freeze."""
-        raise NotImplementedError
 
     def kill(self, name: str) -> bool:
         """Let the kernel kill the domain's processes. Returns False if it cannot do that."""
@@ -142,14 +163,6 @@ class Hierarchy:
                 remove(group)
 
 
-def groups_in(parent: Path) -> list[str]:
-    """The names of the groups in a group; none if that is not there."""
-    try:
-        return [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    except FileNotFoundError:
-        return []
-
-
 def processes_below(group: Path) -> set[int]:
     """The processes of a group in one tree and of all groups below it."""
     found: set[int] = set()
@@ -163,15 +176,3 @@ def processes_below(group: Path) -> set[int]:
                 raise
             continue  # it has threads only. The group above has their processes
     return found
-
-
-def parse_key_values(text: str) -> dict[str, Any]:
-    """The lines of a file such as `cgroup.events`: a key and a value each."""
-    return dict(line.split() for line in text.splitlines())
-
-
-def describe_processes(processes: Collection[int]) -> str:
-    """Say how many processes there are, and name some of them."""
-    few = ", ".join(map(str, sorted(processes)[:_MOST_SHOWN]))
-    more = ", …" if len(processes) > _MOST_SHOWN else ""
-    return f"{len(processes)} process{'' if len(processes) == 1 else 'es'} ({few}{more})"

@@ -8,11 +8,14 @@ from fastlib.message.node import DomainReport, NodeReport
 from fastlib.message.tasks import Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import sound
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 
-from .files import GoneError, read
+from .decisions import state_of
+from .files import GoneError, GroupError, read
 from .freezing import resume, suspend
 from .hierarchy import Hierarchy
+from .inspection import inspect
 from .options import PonciOptions
 from .recovery import recover
 from .runtime import NAME, PonciRuntime
@@ -70,7 +73,7 @@ class PonciHypervisor(Hypervisor):
         """Change the CPUs that a group may use."""
         runtime = self._runtime
         with runtime.exclusive(task.vm_name, task, context):
-            runtime.check_exists(task.vm_name)
+            runtime.check_pinnable(task.vm_name)
             cpus = runtime.cpus_of(task.vcpu_map)
             with context.measure("repin"):
                 runtime.hierarchy.set_cpus(task.vm_name, cpus)
@@ -98,10 +101,14 @@ def _domains(hierarchy: Hierarchy) -> list[DomainReport]:
     reports = []
     for name in hierarchy.names():
         try:
-            reports.append(DomainReport(name=name, state=hierarchy.state(name)))
+            view = inspect(hierarchy, name)
         except GoneError:
-            if hierarchy.exists(name):  # a half of it, by a crash or by hand
-                reports.append(DomainReport(name=name, state="incomplete"))
+            continue  # it was removed meanwhile
+        except GroupError:  # such as one that this user may not read
+            reports.append(DomainReport(name=sound(name), state="unknown"))
+            continue
+        if view.there:
+            reports.append(DomainReport(name=sound(name), state=state_of(view)))
     return reports
 
 

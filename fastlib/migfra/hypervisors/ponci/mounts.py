@@ -25,6 +25,7 @@ class Mount(msgspec.Struct, frozen=True):
     """The group of the hierarchy that is seen at the point; `/` is all of it."""
     unified: bool
     """Whether it is cgroup v2."""
+    writable: bool = True
     controllers: frozenset[str] = frozenset()
     """Of v1; those of v2 stand in its `cgroup.controllers`."""
 
@@ -33,6 +34,8 @@ class V2Mount(msgspec.Struct, frozen=True):
     """cgroup v2 with the controller cpuset."""
 
     root: Path
+    seen: str = "/"
+    """The group of the hierarchy that is seen at the root."""
 
 
 class V1Mounts(msgspec.Struct, frozen=True):
@@ -40,25 +43,31 @@ class V1Mounts(msgspec.Struct, frozen=True):
 
     cpuset: Path
     freezer: Path
+    seen: str = "/"
+    """The group of the hierarchy that is seen at the mount point of `freezer`."""
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:
-    """The trees of cgroups in the text of `/proc/self/mountinfo`, whole ones first."""
+    """The trees of cgroups in the text of `/proc/self/mountinfo`.
+
+    A tree may be mounted several times. Writable mounts come first, then those of a whole tree.
+    """
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
-            root, point = before.split(" ")[3:5]
+            root, point, flags = before.split(" ")[3:6]
             found.append(
                 Mount(
                     point=Path(_plain(point)),
                     root=_plain(root),
                     unified=kind == "cgroup2",
                     controllers=frozenset(options.split(",")),
+                    writable="ro" not in (*flags.split(","), *options.split(",")),
                 )
             )
-    return sorted(found, key=lambda mount: mount.root != "/")
+    return sorted(found, key=lambda mount: (not mount.writable, mount.root != "/"))
 
 
 def _plain(path: str) -> str:
@@ -76,14 +85,16 @@ def find_hierarchy(
     unified = [mount for mount in mounted if mount.unified]
     for mount in unified:
         if "cpuset" in controllers(mount):
-            return V2Mount(mount.point)
+            return V2Mount(mount.point, mount.root)
     of_v1: dict[str, Path] = {}
+    seen: dict[str, str] = {}
     for mount in mounted:
         if not mount.unified:
             for controller in mount.controllers:
                 of_v1.setdefault(controller, mount.point)
+                seen.setdefault(controller, mount.root)
     if "cpuset" in of_v1 and "freezer" in of_v1:
-        return V1Mounts(of_v1["cpuset"], of_v1["freezer"])
+        return V1Mounts(of_v1["cpuset"], of_v1["freezer"], seen["freezer"])
     if "cpuset" in of_v1 or "freezer" in of_v1:
         there, missing = sorted(("cpuset", "freezer"), key=lambda name: name not in of_v1)
         beside = of_v1[there].with_name(missing)

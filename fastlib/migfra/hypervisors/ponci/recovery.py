@@ -14,8 +14,11 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Outcome
 
+from .decisions import freezes, state_of
+from .domain_view import DomainView
 from .freezing import wait_until_frozen
-from .hierarchy import State
+from .inspection import inspect
+from .processes import describe_processes
 from .runtime import PonciRuntime
 from .start import StartSpec
 from .stop import result_of, stop_one
@@ -40,12 +43,12 @@ def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
         return _recover_stop(runtime, task.vm_name, task, context)
     if isinstance(task, Suspend):
         with runtime.exclusive(task.vm_name, task, context):
-            runtime.check_exists(task.vm_name)
-            if runtime.hierarchy.state(task.vm_name) == "freezing":
+            view = runtime.view(task.vm_name)
+            if view.is_requested and not view.is_frozen:
                 wait_until_frozen(runtime, task.vm_name, context)
-        return _check_state(runtime, task.vm_name, lambda state: state == "paused")
+        return _check(runtime, task.vm_name, lambda view: view.is_requested and view.is_frozen)
     if isinstance(task, Resume):
-        return _check_state(runtime, task.vm_name, lambda state: state == "running")
+        return _check(runtime, task.vm_name, lambda view: not freezes(view))
     if isinstance(task, Repin):
         runtime.check_exists(task.vm_name)
         if runtime.hierarchy.sets(task.vm_name).cpus == runtime.cpus_of(task.vcpu_map):
@@ -59,10 +62,16 @@ def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
     if not context.saved_state.get("making"):
         raise HypervisorError(f"the daemon ended before {spec.name} was made")
     with runtime.exclusive(spec.name, task, context):
-        if hierarchy.exists(spec.name) and hierarchy.is_ready(spec.name):
+        view = inspect(hierarchy, spec.name)
+        if view.there and not view.missing and not view.defect:
             sets = hierarchy.sets(spec.name)
             if spec.cpus in (None, sets.cpus) and spec.nodes in (None, sets.nodes):
                 return DONE
+        if view.processes:
+            raise HypervisorError(
+                f"{_INTERRUPTED}; {spec.name} is not as it was ordered, and it has "
+                f"{describe_processes(view.processes)}: end them, stop it and start it again"
+            )
         hierarchy.delete(spec.name)
     raise HypervisorError(
         f"{_INTERRUPTED}; what there was of {spec.name} is taken back: start it again"
@@ -70,24 +79,28 @@ def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
 
 
 def _recover_stop(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> str:
-    hierarchy = runtime.hierarchy
-    if not hierarchy.exists(name):
+    view = inspect(runtime.hierarchy, name)
+    if not view.there:
         return DONE
-    if name in context.saved_state.get("killed", ()) or not hierarchy.is_ready(name):
+    if name in context.saved_state.get("killed", ()) or view.missing or view.defect:
         stop_one(runtime, name, task, context)
         return DONE
-    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(runtime, name)} on {runtime.host}")
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(view)} on {runtime.host}")
 
 
-def _check_state(runtime: PonciRuntime, name: str, done: Callable[[State], bool]) -> str:
-    runtime.check_exists(name)
-    if done(runtime.hierarchy.state(name)):
+def _check(runtime: PonciRuntime, name: str, done: Callable[[DomainView], bool]) -> str:
+    view = runtime.view(name)
+    if done(view):
         return DONE
-    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(runtime, name)} on {runtime.host}")
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(view)} on {runtime.host}")
 
 
-def _phrase(runtime: PonciRuntime, name: str) -> str:
+def _phrase(view: DomainView) -> str:
     """Say what a domain does, as the phrase that follows its name."""
-    return {"running": "runs", "freezing": "is being frozen", "paused": "is paused"}[
-        runtime.hierarchy.state(name)
-    ]
+    return {
+        "running": "runs",
+        "freezing": "is being frozen",
+        "paused": "is paused",
+        "partly paused": "is paused in part",
+        "incomplete": "is incomplete",
+    }[state_of(view)]

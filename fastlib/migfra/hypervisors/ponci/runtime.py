@@ -13,10 +13,14 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.locks import NamedThreadLocks
 from fastlib.migfra.virt.names import check_name
 
+from .decisions import why_incomplete
+from .domain_view import DomainView
 from .files import read
+from .freezers import freezers
 from .group_names import check_group
 from .hierarchy import Hierarchy
 from .id_lists import format_id_list
+from .inspection import inspect
 from .mounts import MOUNTINFO, Mount, V2Mount, find_hierarchy, parse_mounts
 from .options import PonciOptions, parts
 from .v1 import V1
@@ -36,9 +40,12 @@ class PonciRuntime(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, host: str, options: PonciOptions) -> "PonciRuntime":
         """Find the hierarchy and make the parent. Raises HypervisorError."""
-        found = find_hierarchy(parse_mounts(read(MOUNTINFO)), _controllers)
-        names = parts(options.parent)
-        hierarchy = V2(found, names) if isinstance(found, V2Mount) else V1(found, names)
+        mounted = parse_mounts(read(MOUNTINFO))
+        found = find_hierarchy(mounted, _controllers)
+        names, every = parts(options.parent), freezers(mounted)
+        hierarchy = (
+            V2(found, names, every) if isinstance(found, V2Mount) else V1(found, names, every)
+        )
         hierarchy.prepare()
         return cls(host, options, hierarchy, NamedThreadLocks())
 
@@ -60,6 +67,21 @@ class PonciRuntime(msgspec.Struct, frozen=True):
                 f"there is no domain {name} on {self.host}, which would be the group "
                 f"{self.hierarchy.parent / name}; look at its spelling, or start it first"
             )
+
+    def view(self, name: str) -> DomainView:
+        """Read the state of a domain of which all groups are there. Raises HypervisorError."""
+        view = inspect(self.hierarchy, name)
+        if not view.there:
+            self.check_exists(name)
+        if why := why_incomplete(view):
+            raise HypervisorError(why)
+        return view
+
+    def check_pinnable(self, name: str) -> None:
+        """Raise HypervisorError if the domain has no CPUs that could be set."""
+        view = self.view(name)
+        if view.defect and not (view.there[0] / "cpuset.cpus").exists():
+            raise HypervisorError(f"{name} cannot be pinned: {view.defect}")
 
     def check_not_own(self, name: str, what: str) -> None:
         """Raise HypervisorError if this daemon is one of the domain's processes."""

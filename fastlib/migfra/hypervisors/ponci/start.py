@@ -8,7 +8,14 @@ from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
 
+from .decisions import why_not_startable
+from .files import GoneError, GroupError
+from .hierarchy import Hierarchy
+from .inspection import inspect
 from .runtime import PonciRuntime
+
+_MOST_TRIES: Final = 100
+"""Tries to make a domain while somebody else removes its parent."""
 
 _UNSUPPORTED: Final = {
     "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",
@@ -52,19 +59,43 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
 def start(runtime: PonciRuntime, task: Start, context: Context) -> str | None:
     """Make a domain. What is worth telling of it, or None. Raises HypervisorError."""
     hierarchy = runtime.hierarchy
-    hierarchy.prepare()  # somebody may have cleared an empty parent away
     spec = StartSpec.of(task, runtime)
     name = spec.name
     with runtime.exclusive(name, task, context):
-        if hierarchy.exists(name):
-            raise HypervisorError(
-                f"{name} is there on {runtime.host} already, as {hierarchy.parent / name}; "
-                "stop it first"
-            )
+        if why := why_not_startable(inspect(hierarchy, name), runtime.host):
+            raise HypervisorError(why)
         context.save_state(making=True).result()
         context.check_cancelled()
         context.progress("create", vm_name=name)
         with context.measure("start"):
-            hierarchy.create(name, spec.cpus, spec.nodes)
+            _create(hierarchy, spec)
     context.log.info("its processes go into %s", hierarchy.parent / name)
     return f"{name} was not probed, as a cgroup does not answer on SSH" if spec.probe else None
+
+
+def _create(hierarchy: Hierarchy, spec: StartSpec) -> None:
+    """Make the parent and a domain in it, again if somebody else removes the parent meanwhile.
+
+    Such as a clean-up of empty groups, or another daemon. Raises HypervisorError.
+    """
+    removed = False
+    for left in reversed(range(_MOST_TRIES)):
+        before = None
+        try:
+            hierarchy.prepare()
+            before = hierarchy.identity()
+            hierarchy.create(spec.name, spec.cpus, spec.nodes)
+            return
+        except GroupError as error:
+            changed = before is not None and before != hierarchy.identity()
+            removed |= changed
+            if not changed and not isinstance(error, GoneError):
+                raise
+            if left:
+                continue
+            if not removed:
+                raise
+            raise HypervisorError(
+                f"somebody else removed {hierarchy.parent} each time before {spec.name} was in it "
+                f"({_MOST_TRIES} tries); stop what removes it, then start {spec.name} again"
+            ) from error

@@ -10,12 +10,15 @@ from typing import Final
 from fastlib.message import Result, Stop
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.domain_results import domain_result
-from fastlib.migfra.tasks.results import sound
+from fastlib.migfra.plugin_api.domain_results import domain_result, sound
 from fastlib.migfra.virt.names import matching
 
+from .decisions import why_not_killable
 from .files import BusyError
-from .hierarchy import Hierarchy, describe_processes
+from .freezing import thaw
+from .hierarchy import Hierarchy
+from .inspection import inspect
+from .processes import describe_processes, why_alive
 from .runtime import PonciRuntime
 from .waiting import wait_until
 
@@ -29,7 +32,9 @@ def stop(runtime: PonciRuntime, task: Stop, context: Context) -> list[Result] | 
         stop_one(runtime, task.vm_name, task, context)
         return None
     assert task.regex is not None
-    names = matching(task.regex, runtime.hierarchy.names())
+    # No expression is about names that are not text.
+    names = [name for name in runtime.hierarchy.names() if name == sound(name)]
+    names = matching(task.regex, names)
     if not names:
         return f"no active domain's name matches {task.regex[:100]!r}"
     context.save_state(names=names).result()
@@ -41,7 +46,7 @@ def result_of(name: str, operation: Callable[[], str | None]) -> Result:
     try:
         return domain_result(name, operation())
     except HypervisorError as error:
-        return domain_result(name, HypervisorError(sound(str(error))))
+        return domain_result(name, error)
 
 
 def stop_one(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> None:
@@ -50,6 +55,8 @@ def stop_one(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> 
         runtime.check_exists(name)
         if task.force and runtime.hierarchy.processes(name):
             runtime.check_not_own(name, "kill")
+            if why := why_not_killable(inspect(runtime.hierarchy, name)):
+                raise HypervisorError(why)
             killed = context.saved_state.get("killed", ())
             context.save_state(killed=[*killed, name]).result()
             context.check_cancelled()
@@ -75,29 +82,30 @@ def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:
                 f"cancelled while the processes of {name} were being killed; it is not deleted"
             ) from error
     if not done:
-        raise HypervisorError(
-            f"{name} still has {describe_processes(hierarchy.processes(name))} {patience:g} s "
-            "after they were killed; they wait for a device or a file server, or are of another "
-            "PID namespace (0): look at that, and stop it once more"
-        )
+        view = inspect(hierarchy, name)
+        left = f"{name} still has {describe_processes(view.processes)} {patience:g} s after"
+        why = why_not_killable(view) or f"{why_alive(view.processes)}; then stop {name} again"
+        raise HypervisorError(f"{left} they were killed; {why}")
 
 
 def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:
-    """Kill the processes that a domain has now, one by one.
+    """Kill the processes that a domain has now, one by one, and thaw all of its groups.
 
-    They are frozen before, so that none begins others meanwhile; where they cannot be, it is done
-    again until there are none left.
+    They are frozen before, so that none begins others meanwhile. Where they cannot be frozen, the
+    caller does it again until there are none left. With v1 they end when they are thawed: those
+    of inner groups are thawed first, and so all of them at the same time.
     """
-    hierarchy = runtime.hierarchy
-    if not hierarchy.can_freeze(name):
+    hierarchy, freezer = runtime.hierarchy, runtime.hierarchy.freezer
+    group = hierarchy.paths(name)[-1]
+    if not freezer.can_freeze(group):
         _send_kill(hierarchy, name)
         return
-    hierarchy.freeze(name)
+    freezer.freeze(group)
     try:
-        wait_until(lambda: hierarchy.state(name) == "paused", _FREEZE_BEFORE_KILL_SECONDS, context)
+        wait_until(lambda: freezer.read(group).frozen, _FREEZE_BEFORE_KILL_SECONDS, context)
         _send_kill(hierarchy, name)
     finally:
-        hierarchy.thaw(name)
+        thaw(hierarchy, inspect(hierarchy, name))
 
 
 def _send_kill(hierarchy: Hierarchy, name: str) -> None:

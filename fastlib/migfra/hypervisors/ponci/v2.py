@@ -1,12 +1,15 @@
 """cgroup v2: a domain is one group, and those above it must hand the controller cpuset down."""
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final
 
 from fastlib.migfra.errors import HypervisorError
 
 from .files import GoneError, make, read, write
-from .hierarchy import Hierarchy, State, parse_key_values
+from .freezers import Freezer, V2Freezer
+from .hierarchy import Hierarchy
 from .mounts import V2Mount
 
 
@@ -16,45 +19,32 @@ class V2(Hierarchy):
     version: ClassVar[str] = "v2"
     effective: ClassVar[tuple[str, str]] = ("cpuset.cpus.effective", "cpuset.mems.effective")
 
-    def __init__(self, found: V2Mount, parts: list[str]) -> None:
-        self._root: Final = found.root
+    def __init__(self, found: V2Mount, parts: list[str], others: Iterable[Freezer] = ()) -> None:
         self._parts: Final = parts
-        super().__init__([found.root.joinpath(*parts)])
+        super().__init__(
+            found.root, [found.root.joinpath(*parts)], V2Freezer(found.root, found.seen), others
+        )
 
     def prepare(self) -> None:
-        group = self._root
+        group = self.root
         _delegate_cpuset(group)
         for part in self._parts:
             group = group / part
             make(group)
             _delegate_cpuset(group)
 
-    def is_ready(self, name: str) -> bool:
-        return (self.parent / name).is_dir()
-
-    def state(self, name: str) -> State:
-        if parse_key_values(read(self.parent / name / "cgroup.events")).get("frozen") == "1":
-            return "paused"
-        return "freezing" if self.is_freeze_requested(name) else "running"
-
-    def is_freeze_requested(self, name: str) -> bool:
-        file = self.parent / name / "cgroup.freeze"
-        return self.can_freeze(name) and read(file).strip() == "1"
-
-    def can_freeze(self, name: str) -> bool:
-        return (self.parent / name / "cgroup.freeze").exists()
-
-    def check_freezable(self, name: str) -> None:
-        if not self.can_freeze(name):
-            raise HypervisorError(
-                "this kernel cannot freeze a group of cgroup v2; use Linux 5.2 or newer"
+    def defect(self, name: str) -> str | None:
+        group = self.parent / name
+        kind = read(group / "cgroup.type").strip()
+        if kind not in ("domain", "domain threaded"):
+            return f"{group} is of the type {kind!r}"
+        if not (group / "cpuset.cpus").exists():
+            control = shlex.quote(str(self.parent / "cgroup.subtree_control"))
+            return (
+                f"the groups in {self.parent} have no controller cpuset any more; give it back "
+                f"(echo +cpuset > {control})"
             )
-
-    def freeze(self, name: str) -> None:
-        write(self.parent / name / "cgroup.freeze", "1")
-
-    def thaw(self, name: str) -> None:
-        write(self.parent / name / "cgroup.freeze", "0")
+        return None
 
     def kill(self, name: str) -> bool:
         try:

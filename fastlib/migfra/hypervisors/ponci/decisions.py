@@ -1,0 +1,148 @@
+"""Decide, from the view of a domain, what its state is and what a task must refuse. Pure."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from .domain_view import DomainView, ForeignFreeze
+from .processes import describe_processes
+
+State = Literal["running", "freezing", "paused", "partly paused", "incomplete"]
+_MOST_SHOWN: Final = 8
+"""At most so many threads are named."""
+
+
+def state_of(view: DomainView) -> State:
+    """Say what a domain does.
+
+    `paused` means that nothing in it runs, whatever has frozen it. `partly paused` means that some
+    of it runs, and that some of it stays frozen.
+    """
+    if view.missing or view.defect:
+        return "incomplete"
+    if view.is_requested or view.is_frozen_from_above:
+        if not view.is_frozen:
+            return "freezing"
+        return "partly paused" if view.running else "paused"
+    if any(group.told and not group.frozen and group.threads for group in view.groups):
+        return "freezing"
+    if view.still:
+        return "partly paused" if view.running else "paused"
+    return "running"
+
+
+def freezes(view: DomainView) -> bool:
+    """Tell whether anything freezes a domain or a part of it, also a part without processes."""
+    inside = any(group.told or group.frozen for group in view.groups)
+    return inside or view.is_frozen_from_above or bool(view.elsewhere)
+
+
+def to_thaw(view: DomainView) -> list[Path]:
+    """The groups of a domain that were told to freeze, inner ones first.
+
+    While the domain's own group is frozen, nothing in it runs. So all of it goes on at once when
+    that one, the last, is thawed.
+    """
+    return [group.path for group in reversed(view.groups) if group.requested]
+
+
+def why_incomplete(view: DomainView) -> str | None:
+    """Say which groups of a domain are missing, with the remedy; None if all are there."""
+    if not view.missing:
+        return None
+    return (
+        f"{view.name} is incomplete: it has {_paths(view.there)} but not {_paths(view.missing)}; "
+        "stop it, then start it again"
+    )
+
+
+def why_not_resumable(view: DomainView) -> str | None:
+    """Say what outside of a domain keeps it frozen, with the remedy; None if nothing does."""
+    if why := _frozen_from_above(view):
+        cause, remedy = why
+        return f"{view.name} cannot run: {cause}; {remedy}, then resume {view.name}"
+    if view.elsewhere:
+        cause, remedy = _frozen_elsewhere(view.elsewhere[0])
+        return (
+            f"{view.name} cannot run as a whole: {cause}, which is not a part of it; {remedy}, "
+            f"then resume {view.name}"
+        )
+    return None
+
+
+def why_not_killable(view: DomainView) -> str | None:
+    """Say what outside of a domain keeps its processes from ending, with the remedy, or None."""
+    found = None if view.kills_frozen or not view.processes else _frozen_from_above(view)
+    if found is None:
+        for each in view.elsewhere:
+            if not each.kills_frozen:
+                found = _frozen_elsewhere(each)
+                break
+    if found is None:
+        return None
+    cause, remedy = found
+    return (
+        f"{view.name} cannot be stopped: {cause}, and with cgroup v1 a frozen process does not "
+        f"end; {remedy}, then stop {view.name} again"
+    )
+
+
+def why_not_startable(view: DomainView, host: str) -> str | None:
+    """Say why no domain of this name can be started, with the remedy, or None.
+
+    Without the domain, the view is about the groups above it.
+    """
+    if view.there:
+        there = f"{view.name} is there on {host} already"
+        if view.missing:
+            return (
+                f"{there}, but incomplete: it has {_paths(view.there)} and not "
+                f"{_paths(view.missing)}; stop it first"
+            )
+        return f"{there}, as {view.there[0]}; stop it first"
+    if why := _frozen_from_above(view):
+        cause, remedy = why
+        return f"{view.name} could not run: {cause}; {remedy}, then start {view.name}"
+    return None
+
+
+def why_not_suspendable(view: DomainView) -> str | None:
+    """Say which processes of a domain would not freeze, with the remedy, or None."""
+    if not view.loose:
+        return None
+    return (
+        f"{view.name} has {describe_processes(view.loose_processes)} in the tree of cpuset but "
+        f"not in that of freezer, which would not freeze; write each into "
+        f"{view.groups[0].path}/cgroup.procs as well"
+    )
+
+
+def _frozen_from_above(view: DomainView) -> tuple[str, str] | None:
+    """The cause and the remedy if a group above a domain was told to freeze."""
+    if view.above:
+        groups = _paths(each.group for each in view.above)
+        commands = " && ".join(each.thaw_command for each in view.above)
+        if len(view.above) == 1:
+            cause, what = f"{groups}, which is above it, is frozen", "that group"
+        else:
+            cause, what = f"{groups}, which are above it, are frozen", "those groups"
+        return cause, f"thaw {what} first ({commands})"
+    if view.above_is_hidden:
+        cause = f"a group above {view.root} is frozen, which cannot be seen from here"
+        return cause, "thaw that group first, on the host of this container"
+    return None
+
+
+def _frozen_elsewhere(freeze: ForeignFreeze) -> tuple[str, str]:
+    request, count = freeze.request, len(freeze.threads)
+    threads = ", ".join(map(str, sorted(freeze.threads)[:_MOST_SHOWN]))
+    more = ", …" if count > _MOST_SHOWN else ""
+    cause = (
+        f"its thread{'' if count == 1 else 's'} {threads}{more} "
+        f"{'is' if count == 1 else 'are'} frozen by {request.group}"
+    )
+    return cause, f"thaw that group first ({request.thaw_command})"
+
+
+def _paths(paths: Iterable[Path]) -> str:
+    return " and ".join(map(str, paths))

@@ -1,0 +1,163 @@
+"""Read what a domain is in at one moment: its groups, those above them, and what freezes them.
+
+The kernel's files are read one after the other, while others may change them. A group that
+disappears meanwhile is left out. A reading that contradicts itself is repeated.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from .domain_view import DomainView, ForeignFreeze, FreezeRequest, GroupView
+from .files import GoneError, is_group, tree
+from .freezers import Freezer
+from .hierarchy import Hierarchy
+from .processes import process_of
+
+_MOST_READINGS = 5
+"""Readings of a domain that changes meanwhile; then the last one counts."""
+
+
+def inspect(hierarchy: Hierarchy, name: str) -> DomainView:
+    """Read the state of a domain, also of one that is not there. Raises GroupError."""
+    for left in reversed(range(_MOST_READINGS)):
+        try:
+            view = _read(hierarchy, name)
+        except GoneError:
+            if not left:
+                raise
+            continue
+        there = tuple(filter(is_group, hierarchy.paths(name)))
+        # If a group above is thawed between two files, it looks like one that is hidden.
+        if there == view.there and not view.above_is_hidden:
+            break
+    return view
+
+
+def _read(hierarchy: Hierarchy, name: str) -> DomainView:
+    freezer, paths = hierarchy.freezer, hierarchy.paths(name)
+    there = tuple(filter(is_group, paths))
+    above = [group for group in freezer.above(paths[-1]) if _is_requested(freezer, group)]
+    groups = _groups(freezer, paths[-1], told=bool(above))
+    inside = _union(group.threads for group in groups)
+    threads = _union(each for path in paths[:-1] for each in _threads(freezer, path))
+    loose, elsewhere = _outside(hierarchy, name, threads, inside)
+    return DomainView(
+        name=name,
+        there=there,
+        missing=tuple(path for path in paths if path not in there),
+        defect=hierarchy.defect(name) if there == paths else None,
+        groups=groups,
+        loose=loose,
+        loose_processes=frozenset(map(process_of, loose)),
+        above=tuple(_request(freezer, group) for group in above),
+        above_is_hidden=_is_hidden_above(freezer, paths[-1], above),
+        elsewhere=elsewhere,
+        processes=hierarchy.processes(name),
+        kills_frozen=freezer.kills_frozen,
+        root=freezer.root,
+    )
+
+
+def _is_requested(freezer: Freezer, group: Path) -> bool:
+    try:
+        return freezer.read(group).requested
+    except GoneError:
+        return False
+
+
+def _request(freezer: Freezer, group: Path) -> FreezeRequest:
+    return FreezeRequest(group, freezer.thaw_command(group))
+
+
+def _groups(freezer: Freezer, top: Path, *, told: bool) -> tuple[GroupView, ...]:
+    """The groups of a domain; `told` is whether a group above it was told to freeze."""
+    views: dict[Path, GroupView] = {}
+    for path in reversed(tree(top)):
+        try:
+            reading, threads = freezer.read(path), freezer.threads(path)
+        except GoneError:
+            continue
+        outer = views.get(path.parent)
+        views[path] = GroupView(
+            path=path,
+            requested=reading.requested,
+            told=reading.requested or (told if outer is None else outer.told),
+            frozen=reading.frozen,
+            threads=threads,
+        )
+    return tuple(views.values())
+
+
+def _threads(freezer: Freezer, top: Path) -> Iterator[frozenset[int]]:
+    for path in tree(top):
+        with suppress(GoneError):
+            yield freezer.threads(path)
+
+
+def _is_hidden_above(freezer: Freezer, top: Path, above: list[Path]) -> bool:
+    """Tell whether a group above the root that is seen here was told to freeze."""
+    for group in (top, *freezer.above(top)):
+        try:
+            reading = freezer.read(group)
+        except GoneError:
+            continue
+        told = reading.from_above or (reading.frozen and not reading.requested)
+        return told and not any(group != each and group.is_relative_to(each) for each in above)
+    return False
+
+
+def _outside(
+    hierarchy: Hierarchy, name: str, threads: frozenset[int], inside: frozenset[int]
+) -> tuple[frozenset[int], tuple[ForeignFreeze, ...]]:
+    """The threads outside of the hierarchy that freezes a domain, and what else freezes any.
+
+    `threads` are those in the other hierarchies, `inside` those in the one that freezes it.
+    """
+    own, top = hierarchy.freezer, hierarchy.paths(name)[-1]
+    placed = _places(own, threads - inside)
+    # Without those that have ended or joined since the files were read.
+    loose = {
+        thread for thread, group in placed.items() if group is None or top not in _upwards(group)
+    }
+    found = _foreign(own, {thread: placed[thread] for thread in loose})
+    for other in hierarchy.other_freezers:
+        found += _foreign(other, _places(other, threads | inside))
+    return frozenset(loose | ({0} & (threads - inside))), tuple(found)
+
+
+def _places(freezer: Freezer, threads: Iterable[int]) -> dict[int, Path | None]:
+    """The groups of threads, None for one that is not seen here. Those that have ended are out."""
+    places = {}
+    for thread in threads:
+        if thread:
+            with suppress(GoneError):
+                places[thread] = freezer.group_of(thread)
+    return places
+
+
+def _foreign(freezer: Freezer, places: dict[int, Path | None]) -> list[ForeignFreeze]:
+    members: defaultdict[Path, set[int]] = defaultdict(set)
+    for thread, group in places.items():
+        if group is not None:
+            members[group].add(thread)
+    frozen: defaultdict[Path, set[int]] = defaultdict(set)
+    for group, threads in members.items():
+        for each in _upwards(group):
+            if each.is_relative_to(freezer.root) and _is_requested(freezer, each):
+                frozen[each] |= threads
+                break
+    return [
+        ForeignFreeze(_request(freezer, group), frozenset(threads), freezer.kills_frozen)
+        for group, threads in sorted(frozen.items())
+    ]
+
+
+def _upwards(group: Path) -> tuple[Path, ...]:
+    """A group and those above it."""
+    return (group, *group.parents)
+
+
+def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset[int]().union(*sets)

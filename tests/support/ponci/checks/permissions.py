@@ -1,0 +1,61 @@
+"""What the machine does not permit."""
+
+import os
+import subprocess
+import sys
+
+from tests.support.ponci.runner import PonciRunner
+
+_OPEN = """
+import ctypes, os, sys
+from fastlib import Start, Stop
+from fastlib.migfra import Context, HypervisorError
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
+hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), NodeContext("node01"))
+{first}
+try:
+    hypervisor.open()
+    hypervisor.start(Start(vm_name="vm1", vcpu_map=[[0]]), Context("node01"))
+    hypervisor.stop(Stop(vm_name="vm1"), Context("node01"))
+except HypervisorError as error:
+    print(error)
+else:
+    print("it works")
+"""
+_NOBODY = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+_READ_ONLY = """
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+for point in sys.argv[2:]:
+    assert libc.mount(None, point.encode(), None, 0x1021, None) == 0  # MS_REMOUNT|BIND|RDONLY
+"""
+
+
+async def unprivileged_user_is_refused(runner: PonciRunner) -> None:
+    said = _opened(runner, _NOBODY)
+    assert (
+        "not this user's to read or change (Permission denied); run the daemon as root, or del"
+        in said
+    )
+
+
+async def unprivileged_user_can_use_delegated_group(runner: PonciRunner) -> None:
+    for parent in runner.trees.parents:
+        os.chown(parent, 65534, 65534)
+    assert _opened(runner, _NOBODY) == "it works\n"
+
+
+async def read_only_mount_is_reported(runner: PonciRunner) -> None:
+    said = _opened(runner, _READ_ONLY, *runner.trees.roots)
+    assert "is mounted read-only; mount its file system writable" in said
+
+
+def _opened(runner: PonciRunner, first: str, *more: object) -> str:
+    """What a hypervisor says that opens in a process of its own."""
+    command = [sys.executable, "-c", _OPEN.format(first=first), f"{runner.parent}/new"]
+    done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, done.stdout
+    return done.stdout

@@ -1,0 +1,74 @@
+"""What the next run of the daemon makes of a task that a crash interrupted."""
+
+from fastlib import (
+    Repin,
+    Resume,
+    Start,
+    Stop,
+    Suspend,
+)
+from tests.support.ponci.checks.common import DONE, not_done, put
+from tests.support.ponci.runner import PonciRunner
+from tests.support.ponci.workload import Counter, Stuck
+
+
+async def recover_finishes_interrupted_start(runner: PonciRunner) -> None:
+    start = Start(vm_name="vm1", vcpu_map=[[0]])
+    await not_done(runner, start, "the daemon ended before vm1 was made")
+    await not_done(
+        runner, start, "what there was of vm1 is taken back: start it again", making=True
+    )
+    await runner.do(start)
+    assert await runner.recover(start, making=True) == DONE
+    assert await runner.recover(Start(vm_name="vm1"), making=True) == DONE
+    other = Start(vm_name="vm1", vcpu_map=[[1]])
+    await not_done(runner, other, "is taken back", making=True)
+    assert not runner.trees.exists("vm1")
+
+
+async def recover_finishes_interrupted_suspend(runner: PonciRunner) -> None:
+    suspend, resume = Suspend(vm_name="vm1"), Resume(vm_name="vm1")
+    await not_done(runner, suspend, "there is no domain vm1")
+    await runner.open(freeze_timeout=0.2)
+    with Stuck() as stuck:
+        await put(runner, stuck)
+        await not_done(runner, suspend, "ended while this was under way; vm1 runs on node01")
+        assert await runner.recover(resume) == DONE
+        runner.trees.freeze("vm1", True)
+        await not_done(runner, suspend, "vm1 has not frozen within 0.2 s and runs on")
+        assert runner.trees.state("vm1") == "running"
+        runner.trees.freeze("vm1", True)
+        stuck.release()
+        assert await runner.recover(suspend) == DONE
+        assert runner.trees.state("vm1") == "frozen"
+        await not_done(runner, resume, "vm1 is paused on node01")
+        await runner.do(resume)
+
+
+async def recover_finishes_interrupted_stop(runner: PonciRunner) -> None:
+    stop, force = Stop(vm_name="vm1"), Stop(vm_name="vm1", force=True)
+    assert await runner.recover(stop) == DONE
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        await not_done(runner, stop, "vm1 runs on node01")
+        await not_done(runner, force, "vm1 runs on node01")
+        assert counter.runs
+        # It was killing them: each perhaps frozen, and told to end or not.
+        runner.trees.freeze("vm1", True)
+        assert await runner.recover(force, killed=["vm1"]) == DONE
+        assert counter.process.wait() == -9
+    await runner.do(Start(vm_name="vm1"))
+    some = Stop(regex="vm.", force=True)
+    await not_done(runner, some, "before the first domain was stopped")
+    results = await runner.recover(some, names=["vm1", "vm2"])
+    assert [(each.vm_name, each.status) for each in results] == [
+        ("vm1", "error"),
+        ("vm2", "success"),
+    ]
+
+
+async def recover_finishes_interrupted_repin(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
+    assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
+    await not_done(runner, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
