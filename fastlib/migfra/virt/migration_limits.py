@@ -1,0 +1,231 @@
+"""Limits of the migrations of a host: coroutines that wait for their turn.
+
+A hypervisor makes one `MigrationLimits` for its host, and holds a turn around each migration::
+
+    limits = MigrationLimits({Slot("node01", "outgoing"): 2, Slot("node01", "incoming"): 2}, keeper)
+
+    async with limits.enqueued(name, slots_between("node01", destination), memory) as turn:
+        await turn.wait(scope, context)
+        ...  # the migration
+
+`migration_queue.py` has the rules. The limits of this host are counted here. What other hosts allow
+is asked of a `SlotKeeper`, which only the hypervisor can write: the daemons of other hosts must see
+the same answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final, Protocol
+
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+
+from .migration_queue import MigrationQueue, Slot
+
+DEFAULT_MIGRATIONS: Final = 2
+"""Default of the options `outgoing-migrations` and `incoming-migrations`."""
+OUTGOING_MEANING: Final = "How many domains may migrate from this host at once; others wait."
+INCOMING_MEANING: Final = "How many domains may migrate to this host at once; others wait."
+"""What the options mean, for hypervisors that declare them."""
+QUEUED: Final = "queued"
+"""Key of the saved state of a task that had to wait. Until it moves a domain it can be repeated."""
+POLL_SECONDS: Final = 1.0
+"""Seconds after which another host that had no slot is asked once more."""
+_LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+class SlotKeeper(Protocol):
+    """Takes the slots of a migration where the daemons of all hosts see them."""
+
+    async def take(self) -> bool:
+        """Take all slots or none, without waiting for one. Returns False if one is not free.
+
+        Raises HypervisorError if a host cannot be asked.
+        """
+
+    async def give_back(self) -> None:
+        """Give the slots back. Must not raise HypervisorError, and must end soon."""
+
+
+class LocalSlots:
+    """Slots that nobody else takes: the limits of this host are counted by the queue."""
+
+    async def take(self) -> bool:
+        """There is nobody to ask."""
+        return True
+
+    async def give_back(self) -> None:
+        """There is nobody to tell."""
+
+
+class MigrationLimits:
+    """The migrations of this host that wait and that run."""
+
+    def __init__(self, limits: Mapping[Slot, int], *, poll_seconds: float = POLL_SECONDS) -> None:
+        """`limits` has the numbers of the slots of this host.
+
+        Another host that has no slot is asked again after `poll_seconds` at the latest.
+        """
+        self._queue = MigrationQueue(limits)
+        self._poll_seconds = poll_seconds
+        self._keys = count()
+        self._turns: dict[int, Turn] = {}
+        self._positions: dict[int, int] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """The number of migrations that run or are about to."""
+        return self._queue.running
+
+    @property
+    def queued(self) -> int:
+        """The number of migrations that wait for their turn."""
+        return self._queue.waiting
+
+    @asynccontextmanager
+    async def enqueued(
+        self,
+        name: str,
+        slots: frozenset[Slot],
+        memory: int,
+        keeper: SlotKeeper | None = None,
+        *,
+        runs_already: bool = False,
+    ) -> AsyncIterator["Turn"]:
+        """Put a migration at the end of the queue, and remove it at the end of the block.
+
+        `name` is that of its domain, `memory` the domain's, or that of the larger of two (KiB).
+        With `runs_already` it counts from now on, whether or not a slot is free.
+        """
+        key = next(self._keys)
+        turn = self._turns[key] = Turn(self, key, name, keeper or LocalSlots(), begun=runs_already)
+        if runs_already:
+            self._queue.add_running(key, slots, memory)
+        else:
+            self._queue.add(key, slots, memory)
+        try:
+            self._offer()
+            yield turn
+        finally:
+            await self._end(key)
+
+    # For turns
+
+    def has_turn(self, key: int) -> bool:
+        """Tell whether a migration may try to begin now."""
+        return self._queue.is_trying(key)
+
+    def begin(self, key: int) -> None:
+        """Let a migration run, which has its slots."""
+        self._queue.begin(key)
+        self._offer()
+
+    def block(self, key: int) -> None:
+        """Let a migration wait on, and try again after the pause."""
+        self._queue.block(key)
+        asyncio.get_running_loop().call_later(self._poll_seconds, self._unblock, key)
+        self._offer()
+
+    def position(self, key: int) -> int | None:
+        """Return the place of a migration in the queue, None if it does not wait."""
+        return self._positions.get(key)
+
+    def give_back_later(self, taking: "asyncio.Task[bool]", keeper: SlotKeeper) -> None:
+        """Give back what was taken, once the taking has ended."""
+
+        async def give_back() -> None:
+            await asyncio.wait({taking})
+            await keeper.give_back()
+
+        releasing = asyncio.ensure_future(give_back())
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
+
+    def _unblock(self, key: int) -> None:
+        self._queue.unblock(key)
+        self._offer()
+
+    async def _end(self, key: int) -> None:
+        turn = self._turns.pop(key)
+        try:
+            await turn.give_back()
+        finally:
+            self._queue.remove(key)
+            # One that failed at another host may find its slot free now.
+            for other in self._turns:
+                self._queue.unblock(other)
+            self._offer()
+
+    def _offer(self) -> None:
+        """Wake those that may try to begin, and those whose place has changed."""
+        while (key := self._queue.next_turn()) is not None:
+            self._turns[key].changed.set()
+        positions = self._queue.positions()
+        for key, position in positions.items():
+            if self._positions.get(key) != position:
+                self._turns[key].changed.set()
+        self._positions = positions
+
+
+class Turn:
+    """The turn of one migration."""
+
+    def __init__(
+        self, limits: MigrationLimits, key: int, name: str, keeper: SlotKeeper, *, begun: bool
+    ) -> None:
+        self._limits = limits
+        self._key = key
+        self._name = name
+        self._keeper = keeper
+        self._taking: asyncio.Task[bool] | None = None
+        self._begun = begun
+        self._reported: int | None = None
+        self.changed: Final = asyncio.Event()
+        """Set when it may try to begin, or when its place has changed."""
+
+    async def try_to_begin(self, scope: CancelScope) -> bool:
+        """Begin if all slots are free now, and return whether they were.
+
+        Raises TaskCancelledError, and HypervisorError if a host cannot be asked.
+        """
+        scope.check()
+        if not self._limits.has_turn(self._key):
+            return False
+        self._taking = taking = asyncio.ensure_future(self._keeper.take())
+        while not taking.done():
+            await scope.wait_any(_LONGEST_WAIT_SECONDS, taking)
+            if not taking.done():
+                scope.check()
+        if taking.result():
+            self._begun = True
+            self._limits.begin(self._key)
+            return True
+        self._limits.block(self._key)
+        return False
+
+    async def wait(self, scope: CancelScope, context: Context) -> None:
+        """Wait until all slots are free, and begin. Reports the phase `queued` and the position.
+
+        Raises TaskCancelledError as soon as the task is cancelled, and HypervisorError if a host
+        cannot be asked.
+        """
+        while not await self.try_to_begin(scope):
+            self._report(context)
+            await scope.wait_any(_LONGEST_WAIT_SECONDS, self.changed.wait())
+            self.changed.clear()
+
+    def _report(self, context: Context) -> None:
+        position = self._limits.position(self._key)
+        if position is not None and position != self._reported:
+            self._reported = position
+            context.progress("queued", vm_name=self._name, position=position)
+
+    async def give_back(self) -> None:
+        """Give the slots back. Does so in the background if it did not begin."""
+        if self._begun:
+            await self._keeper.give_back()
+        elif self._taking is not None:
+            self._limits.give_back_later(self._taking, self._keeper)

@@ -1,0 +1,191 @@
+"""The queue of migrations: which one begins next, as a pure data structure.
+
+A migration needs *slots*: one of the source's for outgoing migrations, one of the destination's for
+incoming ones. A swap needs one of each at both hosts. The rules:
+
+- Domains of similar memory are a class: each class spans a factor of four. Within a class the first
+  come is the first served.
+- The next turn belongs to the class with the fewest running migrations, and among these to the one
+  that has waited longest for a turn. So neither large domains nor small ones keep all slots while
+  the others wait.
+- A migration whose slots are not free does not stop those behind it. When `MOST_PASSED` of them
+  have taken a slot that it needs, one such slot is kept for it.
+- A migration takes all its slots at once or none. So two migrations never wait for each other.
+- What had its turn and failed goes to the end, behind those that have not had a turn yet.
+
+Nothing here waits, and nothing knows the time. `MigrationLimits` is the queue for coroutines.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+Direction = Literal["outgoing", "incoming"]
+MOST_PASSED: Final = 4
+"""Number of migrations that may take a slot before one that waits for the same slot."""
+_CLASS_BITS: Final = 2
+"""Bits by which the memory of two classes differs: a factor of four."""
+
+
+class Slot(msgspec.Struct, frozen=True, order=True):
+    """What a host has a limited number of: migrations in one direction."""
+
+    host: str
+    direction: Direction
+
+
+def slots_between(source: str, destination: str, *, swap: bool = False) -> frozenset[Slot]:
+    """Return the slots of a migration from one host to another, or of a swap of the two."""
+    there = {Slot(source, "outgoing"), Slot(destination, "incoming")}
+    back = {Slot(destination, "outgoing"), Slot(source, "incoming")} if swap else set()
+    return frozenset(there | back)
+
+
+def size_class(memory: int) -> int:
+    """Return the class of a domain by its memory (KiB): 0 below 1 KiB, 1 below 4 KiB, and so on."""
+    return -(-memory.bit_length() // _CLASS_BITS)
+
+
+class _Entry:
+    """One migration in the queue, from `add` to `remove`."""
+
+    def __init__(self, slots: frozenset[Slot], size: int) -> None:
+        self.slots: Final = slots
+        self.size: Final = size
+        self.state: Literal["waiting", "trying", "running"] = "waiting"
+        self.blocked = False
+        """Whether another host refused a slot. `unblock` ends that."""
+        self.passes: list[int] = []
+        """Those ahead of it that need one of its slots and could not begin when it got its turn."""
+        self.passed = 0
+        """How often one behind it took a slot that it needs."""
+
+    @property
+    def overdue(self) -> bool:
+        """Whether one of each slot is kept for it."""
+        return self.state == "waiting" and self.passed >= MOST_PASSED
+
+
+class MigrationQueue:
+    """Migrations that wait and that run, by keys of the caller.
+
+    A migration is *waiting*, then *trying* (`next_turn` has reserved its slots here, and the caller
+    asks the other hosts for theirs), then *running*. `remove` ends it in any state.
+    """
+
+    def __init__(self, limits: Mapping[Slot, int]) -> None:
+        """`limits` has the number of each slot that is known here. Others are asked elsewhere."""
+        self._limits = dict(limits)
+        self._entries: dict[int, _Entry] = {}  # in the order of arrival
+        self._turns: dict[int, int] = {}
+        """When each class had its latest turn. Class by number of the turn."""
+        self._turn = 0
+
+    def add(self, key: int, slots: frozenset[Slot], memory: int) -> None:
+        """Add a migration to the end. `memory` is that of its domain, or of the larger one (KiB).
+
+        Raises ValueError if the key is in the queue already.
+        """
+        if key in self._entries:
+            raise ValueError(f"{key} is in the queue already")
+        self._entries[key] = _Entry(slots, size_class(memory))
+
+    def add_running(self, key: int, slots: frozenset[Slot], memory: int) -> None:
+        """Add a migration that runs already, whether or not a slot is free."""
+        self.add(key, slots, memory)
+        self._entries[key].state = "running"
+
+    def remove(self, key: int) -> None:
+        """Remove a migration that has ended or was cancelled. Does nothing if it is not there."""
+        self._entries.pop(key, None)
+
+    def next_turn(self) -> int | None:
+        """Return the next migration that may try to begin, now *trying*. None if there is none."""
+        ahead: list[int] = []
+        for key in self._in_turn():
+            entry = self._entries[key]
+            if self._may_try(entry):
+                entry.state = "trying"
+                entry.passes = [each for each in ahead if self._entries[each].slots & entry.slots]
+                return key
+            ahead.append(key)
+        return None
+
+    def begin(self, key: int) -> None:
+        """Let a migration run: it has all its slots."""
+        entry = self._entries[key]
+        for passed in entry.passes:
+            if (other := self._entries.get(passed)) is not None:
+                other.passed += 1
+        entry.state = "running"
+        self._turn += 1
+        self._turns[entry.size] = self._turn
+
+    def block(self, key: int) -> None:
+        """Let a migration wait on at its place: another host had no slot for it."""
+        entry = self._entries[key]
+        entry.state, entry.blocked = "waiting", True
+
+    def unblock(self, key: int) -> None:
+        """Let a blocked migration try again. Does nothing if it is not there."""
+        if key in self._entries:
+            self._entries[key].blocked = False
+
+    def is_trying(self, key: int) -> bool:
+        """Tell whether a migration has the turn and its slots of this host."""
+        return self._entries[key].state == "trying"
+
+    def positions(self) -> dict[int, int]:
+        """Return the place of each waiting migration: 1 is the next one."""
+        return {key: position for position, key in enumerate(self._in_turn(), 1)}
+
+    @property
+    def running(self) -> int:
+        """The number of migrations that run or are about to."""
+        return sum(entry.state != "waiting" for entry in self._entries.values())
+
+    @property
+    def waiting(self) -> int:
+        """The number of migrations that wait."""
+        return len(self._entries) - self.running
+
+    def _in_turn(self) -> Iterator[int]:
+        """Yield the waiting migrations in the order of their turns, were all slots free."""
+        classes: dict[int, list[int]] = {}
+        running: Counter[int] = Counter()
+        for key, entry in self._entries.items():
+            if entry.state == "waiting":
+                classes.setdefault(entry.size, []).append(key)
+            else:
+                running[entry.size] += 1
+        turns = {size: self._turns.get(size, 0) for size in classes}
+        turn = self._turn
+        arrival = {size: index for index, size in enumerate(classes)}
+        following = {size: deque(keys) for size, keys in classes.items()}
+        while following:
+            size = min(following, key=lambda size: (running[size], turns[size], arrival[size]))
+            if not following[size]:
+                del following[size]
+                continue
+            yield following[size].popleft()
+            running[size] += 1
+            turn += 1
+            turns[size] = turn
+
+    def _may_try(self, entry: _Entry) -> bool:
+        """Tell whether its slots of this host are free, and not kept for another one."""
+        if entry.blocked:
+            return False
+        for slot in entry.slots:
+            limit = self._limits.get(slot)
+            if limit is None:
+                continue
+            using = [each for each in self._entries.values() if slot in each.slots]
+            taken = sum(each.state != "waiting" for each in using)
+            # At most one of each slot, so that a host that is full does not stop all the others.
+            first_overdue = next((each for each in using if each.overdue), entry)
+            if limit - taken - (first_overdue is not entry) <= 0:
+                return False
+        return True
