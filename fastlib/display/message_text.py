@@ -54,9 +54,10 @@ def summarize_result(result: Result) -> str:
 
 
 def format_phase(progress: Progress) -> str:
-    """Return for example `memory 42 %`."""
+    """Return for example `memory 42 %`, or `queued, place 3`."""
     percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
-    return printable(f"{progress.phase}{percent}")
+    place = "" if progress.position is None else f", place {progress.position}"
+    return printable(f"{progress.phase}{percent}{place}")
 
 
 def extra_result_lines(result: Result) -> Iterator[str]:

@@ -91,6 +91,9 @@ class Progress(Message):
         float | None, Wire("How fast the domain changes its memory.", unit="bytes/s")
     ] = None
     expected: Annotated[float | None, Wire("How long it still takes.", unit="s")] = None
+    position: Annotated[
+        U32 | None, Wire("Its place in the queue while it waits; 1 is the next one.")
+    ] = None
 
 
 class Presence(Message):

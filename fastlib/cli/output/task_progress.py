@@ -163,6 +163,8 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
 def _state(progress: Progress) -> str:
     """Return the text beside a bar."""
     parts = [progress.phase]
+    if progress.position is not None:
+        parts.append(f"place {progress.position}")
     if progress.percent is not None:
         parts.append(f"{progress.percent:.0f} %")
     if progress.transferred is not None:

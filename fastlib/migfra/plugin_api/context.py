@@ -37,6 +37,8 @@ class ProgressFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that the domain writes each second."""
     expected: float | None = None
     """Seconds until the end, as far as anyone can tell."""
+    position: int | None = None
+    """The place in the queue of a task that waits; 1 is the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +111,13 @@ class Context:
         remaining: int | None = None,
         dirty_rate: int | None = None,
         expected: float | None = None,
+        position: int | None = None,
         vm_name: str | None = None,
     ) -> None:
         """Tell how far the task has come, as often as you like: the daemon bounds what is sent.
 
-        Amounts are bytes, the rate bytes per second, `expected` seconds until the end.
+        Amounts are bytes, the rate bytes per second, `expected` seconds until the end. `position`
+        is the place in a queue, 1 for the next one.
         """
         if self._services.report is not None:
             self._services.report(
@@ -126,6 +130,7 @@ class Context:
                     remaining=remaining,
                     dirty_rate=dirty_rate,
                     expected=expected,
+                    position=position,
                 )
             )
 

@@ -56,6 +56,7 @@ class ProgressPublisher:
                 remaining=facts.remaining,
                 dirty_rate=facts.dirty_rate,
                 expected=facts.expected,
+                position=facts.position,
             )
         except ValidationError as error:
             log.warning("the hypervisor reports progress that cannot be sent: %s", error)
