@@ -73,6 +73,7 @@ class Runtime:
     ) -> None:
         """Connect the parts to each other. `open_runtime` starts them."""
         config, hypervisor, counters = plan.configuration, plan.hypervisor, plan.counters
+        self._hypervisor = hypervisor
         self._started = plan.started
         self._on_quit = on_quit
         self.journal: Final = journal
@@ -156,6 +157,18 @@ class Runtime:
 
     def gauges(self) -> list[Gauge]:
         """Return the numbers that are measured now."""
+        return [*self._migration_gauges(), *self._own_gauges()]
+
+    def _migration_gauges(self) -> list[Gauge]:
+        limits = self._hypervisor.migration_limits()
+        if limits is None:
+            return []
+        return [
+            Gauge("migfra_migrations_running", "Migrations at work.", lambda: limits.running),
+            Gauge("migfra_migrations_queued", "Migrations that wait.", lambda: limits.queued),
+        ]
+
+    def _own_gauges(self) -> list[Gauge]:
         return [
             Gauge("migfra_containers_at_work", "Containers at work.",
                   lambda: self.dispatcher.running),

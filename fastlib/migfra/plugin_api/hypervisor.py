@@ -28,6 +28,8 @@ from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledErro
 from .config_section import ConfigSection
 
 if TYPE_CHECKING:
+    from fastlib.migfra.virt.migration_limits import MigrationLimits
+
     from .context import Context
 
 __all__ = [
@@ -101,6 +103,13 @@ class Hypervisor:
     def capabilities(self) -> Mapping[str, Any]:
         """What `query node` shows beyond the tasks that are implemented."""
         return {}
+
+    def migration_limits(self) -> "MigrationLimits | None":
+        """The migrations that wait and run, for the metrics; None for a hypervisor without limits.
+
+        Called after `open`.
+        """
+        return None
 
 
 def method_name(task: type[Task]) -> str:

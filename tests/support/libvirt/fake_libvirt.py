@@ -275,6 +275,28 @@ class FakeDevice:
         return f"<device><capability type='pci'>{places}{known}</capability></device>"
 
 
+class FakeSecret:
+    """A fake `virSecret`."""
+
+    def __init__(self, host: "FakeHost", xml: str) -> None:
+        self.host = host
+        self.xml = xml
+        self._root = ElementTree.fromstring(xml)
+
+    def UUIDString(self) -> str:
+        return str(self._root.findtext("uuid"))
+
+    def usageID(self) -> str:
+        return str(self._root.findtext("usage/name"))
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self.xml
+
+    def undefine(self) -> None:
+        self.host.secretLookupByUUIDString(self.UUIDString())
+        del self.host.secrets[self.UUIDString()]
+
+
 class FakeHost:
     """A fake host, and the `virConnect` to it."""
 
@@ -284,6 +306,7 @@ class FakeHost:
         self.domains: dict[str, FakeDomain] = {}
         self.images_left_behind: dict[str, str] = {}
         """The XML in saved images of domains that the host does not know."""
+        self.secrets: dict[str, FakeSecret] = {}
         self.node_devices: list[FakeDevice] = []
         self.knows_devices = True
         self.is_there = True
@@ -333,6 +356,32 @@ class FakeHost:
     def listAllDomains(self, flags: int = 0) -> list[FakeDomain]:
         assert flags in (0, api().VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return [domain for domain in self.domains.values() if not flags or domain.isActive()]
+
+    def listAllSecrets(self, flags: int = 0) -> list[FakeSecret]:
+        if "secrets" in self.refuses:
+            raise self.refuses["secrets"]
+        return list(self.secrets.values())
+
+    def secretDefineXML(self, xml: str, flags: int = 0) -> FakeSecret:
+        if "secrets" in self.refuses:
+            raise self.refuses["secrets"]
+        secret = FakeSecret(self, xml)
+        for other in self.secrets.values():
+            if (other.UUIDString() == secret.UUIDString()) != (other.usageID() == secret.usageID()):
+                raise refusal("INTERNAL_ERROR", "a secret is already defined for that")
+        self.secrets[secret.UUIDString()] = secret
+        return secret
+
+    def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
+        if uuid not in self.secrets:
+            raise refusal("NO_SECRET", f"no secret with matching uuid '{uuid}'")
+        return self.secrets[uuid]
+
+    def secretLookupByUsage(self, kind: int, usage: str) -> FakeSecret:
+        for secret in self.secrets.values():
+            if secret.usageID() == usage:
+                return secret
+        raise refusal("NO_SECRET", f"no secret with matching usage '{usage}'")
 
     def listAllDevices(self, flags: int) -> list[FakeDevice]:
         assert flags == api().VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV

@@ -15,6 +15,7 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.combinations import COMPRESSIONS
+from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.names import check_name
 
 from .domain import control, host_info, pinning
@@ -37,7 +38,7 @@ class LibvirtHypervisor(Hypervisor):
     async def open(self) -> None:
         """Raise HypervisorError if libvirt-python is missing or this host's libvirt is away."""
         api()
-        await self._runtime.local()
+        await self._runtime.notices.publish(await self._runtime.local())
 
     async def close(self) -> None:
         await self._runtime.connections.close()
@@ -52,7 +53,12 @@ class LibvirtHypervisor(Hypervisor):
             "cancel": True,
             "post-copy": True,
             "compression": list(COMPRESSIONS),
+            "outgoing-migrations": self.options.outgoing_migrations,
+            "incoming-migrations": self.options.incoming_migrations,
         }
+
+    def migration_limits(self) -> MigrationLimits:
+        return self._runtime.limits
 
     # Tasks
 
@@ -101,7 +107,7 @@ class LibvirtHypervisor(Hypervisor):
         return await migrate(self._runtime, task, context)
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
-        """Move every active domain to the destinations, all at the same time."""
+        """Move every active domain to the destinations, each in its turn."""
         return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:

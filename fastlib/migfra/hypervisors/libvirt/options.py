@@ -8,7 +8,12 @@ from msgspec import Meta
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Positive, Rule, ValueRule
-from fastlib.migfra.plugin_api.config_section import ConfigSection, Port, Seconds
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
+from fastlib.migfra.virt.migration_limits import (
+    DEFAULT_MIGRATIONS,
+    INCOMING_MEANING,
+    OUTGOING_MEANING,
+)
 
 Transport = Literal["ssh", "tcp", "tls"]
 MigrationMode = Literal["peer-to-peer", "managed"]
@@ -122,6 +127,8 @@ class LibvirtOptions(ConfigSection):
     ] = 45.0  # fmt: skip
 
     # Migration
+    outgoing_migrations: Annotated[Count, Wire(OUTGOING_MEANING)] = DEFAULT_MIGRATIONS
+    incoming_migrations: Annotated[Count, Wire(INCOMING_MEANING)] = DEFAULT_MIGRATIONS
     migration: Annotated[
         MigrationMode,
         Wire(

@@ -11,9 +11,12 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.plugin_api.locks import NamedLocks
+from fastlib.migfra.virt.migration_limits import MigrationLimits
+from fastlib.migfra.virt.migration_queue import Slot
 
 from .errors import LostError
 from .options import LibvirtOptions
+from .slots.keeper import SlotNotices
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -34,6 +37,12 @@ class LibvirtRuntime:
         self.locks: Final = NamedLocks()
         self.moved_to: Final[dict[str, str]] = {}
         """Where this daemon has moved domains, by name: where to look for them first."""
+        self.notices: Final = SlotNotices(
+            node, options, lambda *where: self.connections.get(*where)
+        )
+        self.limits: Final = MigrationLimits(
+            {Slot(node.host, direction): limit for direction, limit in self.notices.limits.items()}
+        )
 
     async def local(self, driver: str | None = None) -> Connection:
         """The connection to this host. Raises HypervisorError."""

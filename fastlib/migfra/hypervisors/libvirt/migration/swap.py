@@ -54,6 +54,21 @@ async def swap(
     return "; ".join(details) or None
 
 
+async def check_swap(
+    runtime: LibvirtRuntime,
+    there: MigrationSpec,
+    back: MigrationSpec,
+    scope: CancelScope,
+    context: Context,
+) -> None:
+    """Check that both can migrate. Changes nothing. Raises HypervisorError."""
+    await _order(runtime, there, back)
+    measurement = context.measurement
+    await _check_both(
+        *(Migration(runtime, spec, scope, context, measurement) for spec in (there, back))
+    )
+
+
 async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec) -> SwapOrder:
     """Choose the order of the swap by the room on both hosts. Raises HypervisorError."""
 

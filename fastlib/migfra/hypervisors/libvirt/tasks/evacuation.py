@@ -1,7 +1,8 @@
-"""The task `evacuate node`: migrate every active domain at the same time."""
+"""The task `evacuate node`: migrate every active domain, each in its turn."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     read_identity,
 )
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import Whereabouts, find_domain
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
@@ -39,10 +41,12 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         if not uuids:
             return f"no domain is active on {runtime.host}"
         placements = await _place(runtime, task, parameter, list(uuids), context)
-        context.save_state(placements={placed.guest: placed.host for placed in placements})
+        context.save_state(
+            placements={placed.guest: placed.host for placed in placements}, uuids=uuids
+        )
         return await asyncio.gather(
             *(
-                _evacuate_one(runtime, task, placed, uuids[placed.guest], scope, context)
+                evacuate_one(runtime, task, placed, uuids[placed.guest], scope, context)
                 for placed in placements
             )
         )
@@ -147,7 +151,7 @@ def _destination(host: _Host, reserved_memory: int) -> Destination:
     )
 
 
-async def _evacuate_one(
+async def evacuate_one(
     runtime: LibvirtRuntime,
     task: Evacuate,
     placed: Placement,
@@ -155,6 +159,7 @@ async def _evacuate_one(
     scope: CancelScope,
     context: Context,
 ) -> Result:
+    """Migrate one domain in its turn. Returns its result."""
     name = placed.guest
     measurement = TimeMeasurement(enabled=context.measurement.enabled)
     end: str | HypervisorError | None
@@ -208,13 +213,18 @@ async def _migrate_with_retries(
 
     The daemon repeats whole tasks. Of an evacuation only some domains may be left.
     """
+    migration = partial(Migration, runtime, spec, scope, context, measurement)
+
+    async def check() -> None:
+        if (await find()).here.active:
+            await migration().check()
 
     async def attempt(number: int) -> str | None:
-        async with runtime.exclusive(spec.name, spec.driver, scope):
+        async with in_turn(runtime, (spec,), scope, context, check):
             found = await find()
             if not found.here.active:
                 return found.sentence
-            details = await Migration(runtime, spec, scope, context, measurement).run()
+            details = await migration().run()
         return details if retries is None else None
 
     retries = spec.parameter.retry_counter

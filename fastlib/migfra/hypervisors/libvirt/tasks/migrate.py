@@ -1,10 +1,11 @@
 """The task `migrate vm`: move one domain, or swap two."""
 
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from fastlib.message import Migrate
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
-from fastlib.migfra.hypervisors.libvirt.migration.swap import swap
+from fastlib.migfra.hypervisors.libvirt.migration.swap import check_swap, swap
+from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -19,16 +20,9 @@ async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> s
     with CancelScope(context) as scope:
         if task.parameter is not None and task.parameter.swap_with is not None:
             there, back = spec.swap_specs(task)
-            first, second = sorted((there, back), key=lambda each: each.name)
-            async with _exclusive(runtime, first, scope), _exclusive(runtime, second, scope):
+            check = partial(check_swap, runtime, there, back, scope, context)
+            async with in_turn(runtime, (there, back), scope, context, check):
                 return await swap(runtime, there, back, context)
-        async with _exclusive(runtime, spec, scope):
-            return await Migration(runtime, spec, scope, context, context.measurement).run()
-
-
-def _exclusive(
-    runtime: LibvirtRuntime, spec: MigrationSpec, scope: CancelScope
-) -> AbstractAsyncContextManager[None]:
-    return runtime.exclusive(
-        spec.name, spec.driver, scope, host=spec.source, transport=spec.transport
-    )
+        migration = partial(Migration, runtime, spec, scope, context, context.measurement)
+        async with in_turn(runtime, (spec,), scope, context, lambda: migration().check()):
+            return await migration().run()

@@ -27,20 +27,27 @@ from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonitor
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, saved_states
 from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
+from fastlib.migfra.hypervisors.libvirt.migration.turn import already_begun
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.evacuation import evacuation_spec
+from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.placement import Placement
 
+from .evacuation import evacuate_one
+from .migrate import migrate
 from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
 _INTERRUPTED: Final = "the daemon ended while this was under way"
 
 
-async def recover(runtime: LibvirtRuntime, task: Task, context: Context) -> Sequence[Result] | str:
+async def recover(
+    runtime: LibvirtRuntime, task: Task, context: Context
+) -> Sequence[Result] | str | None:
     """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
     if isinstance(task, Migrate):
         return await _recover_migrate(runtime, task, context)
@@ -104,9 +111,11 @@ async def _result_or_error(
 # Migrations
 
 
-async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str:
+async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str | None:
     spec = MigrationSpec.from_task(task, runtime.host)
     states = saved_states(context.saved_state)
+    if not states and context.saved_state.get(QUEUED):
+        return await migrate(runtime, task, context)  # it waited for its turn, and still does
     with CancelScope(context) as scope:
         if task.parameter is None or task.parameter.swap_with is None:
             return await _recover_migration(runtime, spec, states.get(spec.name), scope, context)
@@ -162,6 +171,10 @@ async def _recover_evacuation(
     async def one(name: str, host: str | None, scope: CancelScope) -> Result:
         if host is None:
             return domain_result(name, HypervisorError(f"{name} stays on {runtime.host}"))
+        if name not in states and context.saved_state.get(QUEUED):
+            placed = Placement(guest=name, host=host)
+            uuid = context.saved_state["uuids"][name]
+            return await evacuate_one(runtime, task, placed, uuid, scope, context)
         spec = evacuation_spec(task, name, runtime.host, host)
         recovering = _recover_migration(runtime, spec, states.get(name), scope, context)
         return domain_result(name, await _result_or_error(recovering))
@@ -194,7 +207,8 @@ async def _recover_migration(
             return await _recover_saved(saved, partner_arrived)
         migration = Migration(runtime, spec, scope, context, measurement)
         migration.record.state = state
-        problem = await _follow(runtime, spec, state, scope, context)
+        async with already_begun(runtime, spec):
+            problem = await _follow(runtime, spec, state, scope, context)
         if spec.kind == "offline":
             if await migration.is_defined_on_destination():
                 return DONE

@@ -1,0 +1,115 @@
+"""Wait for the turn of a migration, and hold its slots and the locks of its domains.
+
+The order is always slots, then locks, so that no two migrations wait for each other. What waits
+holds neither: other tasks of its domain go on. So after the wait the domain may have been stopped
+or moved, and the checks are made again.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.slots.keeper import MigrationSlots
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_limits import QUEUED
+from fastlib.migfra.virt.migration_queue import Slot, slots_between
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def in_turn(
+    runtime: LibvirtRuntime,
+    specs: Sequence[MigrationSpec],
+    scope: CancelScope,
+    context: Context,
+    check: Callable[[], Awaitable[object]],
+) -> AsyncIterator[None]:
+    """Hold the slots of a migration, or of the two of a swap, and the locks of the domains.
+
+    `check` is awaited before it waits, so that what cannot succeed is refused at once. Raises what
+    `check` raises, TaskCancelledError, and HypervisorError if a host cannot be asked.
+    """
+    async with AsyncExitStack() as stack:
+        locks = await stack.enter_async_context(AsyncExitStack())
+        await _lock(locks, runtime, specs, scope)
+        if specs[0].kind == "offline":  # nothing is sent, so nothing is limited
+            yield
+            return
+        slots = needed_slots(specs)
+        keeper = migration_slots(runtime, specs)
+        memory = await _memory(runtime, specs)
+        name = specs[0].name
+        turn = await stack.enter_async_context(runtime.limits.enqueued(name, slots, memory, keeper))
+        if not await _or_check(turn.try_to_begin(scope), check):
+            await check()
+            await locks.aclose()
+            context.save_state(**{QUEUED: True})
+            await _or_check(turn.wait(scope, context), check)
+            await _lock(stack, runtime, specs, scope)
+        yield
+
+
+async def _or_check(step: Awaitable[T], check: Callable[[], Awaitable[object]]) -> T:
+    """Return the result of a step. If it fails, prefer the error of the check, which says more."""
+    try:
+        return await step
+    except TaskCancelledError:
+        raise
+    except HypervisorError:
+        await check()
+        raise
+
+
+@asynccontextmanager
+async def already_begun(runtime: LibvirtRuntime, spec: MigrationSpec) -> AsyncIterator[None]:
+    """Count a migration that goes on since an earlier run of the daemon."""
+    keeper = migration_slots(runtime, [spec])
+    slots = needed_slots([spec])
+    async with runtime.limits.enqueued(spec.name, slots, 0, keeper, runs_already=True):
+        await keeper.adopt()
+        yield
+
+
+def needed_slots(specs: Sequence[MigrationSpec]) -> frozenset[Slot]:
+    """Return the slots of a migration, or of the two of a swap."""
+    return frozenset[Slot]().union(
+        *(slots_between(spec.source, spec.destination) for spec in specs)
+    )
+
+
+def migration_slots(runtime: LibvirtRuntime, specs: Sequence[MigrationSpec]) -> MigrationSlots:
+    """Make the keeper of the slots of a migration, or of the two of a swap."""
+    first = specs[0]
+    names = [spec.name for spec in specs]
+    return MigrationSlots(
+        runtime.notices, needed_slots(specs), names, first.driver, first.transport
+    )
+
+
+async def _lock(
+    stack: AsyncExitStack,
+    runtime: LibvirtRuntime,
+    specs: Sequence[MigrationSpec],
+    scope: CancelScope,
+) -> None:
+    for spec in sorted(specs, key=lambda spec: spec.name):
+        await stack.enter_async_context(
+            runtime.exclusive(
+                spec.name, spec.driver, scope, host=spec.source, transport=spec.transport
+            )
+        )
+
+
+async def _memory(runtime: LibvirtRuntime, specs: Sequence[MigrationSpec]) -> int:
+    """Return the memory (KiB) of the largest domain."""
+    largest = 0
+    for spec in specs:
+        source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        largest = max(largest, (await source.call(look_up, spec.name)).memory)
+    return largest

@@ -1,0 +1,1 @@
+"""Slots for migrations, which the daemons of all hosts share by libvirt."""

@@ -1,0 +1,324 @@
+"""Take the slots of a migration on both hosts, keep them, and give them back.
+
+`notices.py` has the notices that hold a slot. A daemon renews its notices. One that is not
+renewed for `STALE_SECONDS`, and whose domains have no job on that host, is removed by any other
+daemon that waits. So a daemon that died keeps no slot, and a migration that goes on without its
+daemon keeps its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_queue import Direction, Slot
+
+from .notices import (
+    HostNotices,
+    Note,
+    Notice,
+    define_notice,
+    free_slot,
+    next_ticket,
+    publish_limits,
+    read_notices,
+    remove_notices,
+    slot_notice,
+    ticket_notice,
+)
+
+Connect = Callable[[str, str | None, str | None], Awaitable[Connection]]
+RENEW_SECONDS: Final = 5.0
+"""Seconds between two renewals of a notice."""
+STALE_SECONDS: Final = 20.0
+"""Seconds without a renewal after which a notice may be removed."""
+TICKET_SECONDS: Final = 3.0
+"""Seconds that a free slot is left to a daemon with an earlier ticket."""
+_ANSWER_SECONDS: Final = 5.0
+_TRIES: Final = 3
+"""At most so many tries at once, if others take the same slot in the same moment."""
+
+
+def limits_of(options: LibvirtOptions) -> dict[Direction, int]:
+    """Return the limits of this host."""
+    return {"outgoing": options.outgoing_migrations, "incoming": options.incoming_migrations}
+
+
+class SlotNotices:
+    """The notices of this daemon on all hosts, and what it has seen of others."""
+
+    def __init__(self, node: NodeContext, options: LibvirtOptions, connect: Connect) -> None:
+        """`connect` opens the connection to a host, for a driver and a transport."""
+        self.host: Final = node.host
+        self.log: Final = node.log
+        self.connect: Final = connect
+        self.limits: Final = limits_of(options)
+        self.own: Final[set[str]] = set()
+        """The UUIDs of the notices that this daemon keeps."""
+        self.tickets: Final[dict[Slot, tuple[MigrationSlots, Notice]]] = {}
+        """The tickets of this daemon, at most one for a slot, each with who keeps it."""
+        self._seen: dict[str, dict[str, tuple[int, float]]] = {}
+        """The beat of each notice of others on each host, and since when it is the same."""
+        self._free_since: dict[Slot, float] = {}
+        """Since when a slot is free that others with earlier tickets have not taken."""
+        self._warned: set[str] = set()
+
+    async def publish(self, connection: Connection) -> None:
+        """Publish the limits of this host. Logs why that is impossible."""
+        try:
+            await connection.within(_ANSWER_SECONDS, publish_limits, self.host, self.limits)
+        except LostError:
+            raise
+        except LibvirtError as error:
+            self.warn_once(self.host, error)
+
+    def warn_once(self, host: str, error: HypervisorError) -> None:
+        """Log once for each host that its limits are not shared."""
+        if host not in self._warned:
+            self._warned.add(host)
+            self.log.warning(
+                "the migrations of other hosts are not counted exactly on %s: %s", host, error
+            )
+
+    def limit(self, slot: Slot, found: HostNotices) -> int:
+        """Return the limit of a slot: this host's, the published one, or else as on this host."""
+        published = None if slot.host == self.host else found.limit(slot.direction)
+        return self.limits[slot.direction] if published is None else published
+
+    def stale(self, host: str, found: HostNotices) -> set[str]:
+        """Return the UUIDs of the notices on a host that nobody keeps any more."""
+        now = asyncio.get_running_loop().time()
+        before = self._seen.get(host, {})
+        seen = self._seen[host] = {}
+        stale = set()
+        for notice in found.notices:
+            if notice.uuid in self.own or notice.direction is None:
+                continue
+            beat, since = before.get(notice.uuid, (-1, now))
+            if beat != notice.note.beat:
+                since = now
+            seen[notice.uuid] = (notice.note.beat, since)
+            # Notices of this host that it does not keep are of an earlier run of the daemon.
+            left = notice.note.by == self.host or now - since >= STALE_SECONDS
+            if left and found.busy.isdisjoint(notice.note.domains):
+                stale.add(notice.uuid)
+        return stale
+
+    def may_ignore_tickets(self, slot: Slot, tickets_ahead: bool) -> bool:
+        """Tell whether a free slot was left long enough to those with earlier tickets."""
+        now = asyncio.get_running_loop().time()
+        if not tickets_ahead:
+            self._free_since.pop(slot, None)
+            return False
+        if now - self._free_since.setdefault(slot, now) < TICKET_SECONDS:
+            return False
+        del self._free_since[slot]
+        return True
+
+    def ticket_number(self, slot: Slot) -> int | None:
+        """Return the number of this daemon's ticket for a slot, None without one."""
+        found = self.tickets.get(slot)
+        return None if found is None else found[1].number
+
+
+class MigrationSlots:
+    """The slots of one migration or swap: a `SlotKeeper`."""
+
+    def __init__(
+        self,
+        notices: SlotNotices,
+        slots: frozenset[Slot],
+        domains: Sequence[str],
+        driver: str | None,
+        transport: str | None,
+    ) -> None:
+        """`domains` are the names of the domains that migrate."""
+        self._notices = notices
+        # Always in the same order, so that of two migrations that need the same slots one gets all.
+        self._slots = sorted(slots)
+        self._driver = driver
+        self._transport = transport
+        self._note = Note(by=notices.host, domains=tuple(domains))
+        self._held: dict[Slot, Notice] = {}
+        self._tickets: dict[Slot, Notice] = {}
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def take(self) -> bool:
+        """Take all slots or none. Raises HypervisorError if a host cannot be asked."""
+        for slot in self._slots:
+            try:
+                taken = await self._take(slot)
+            except BaseException:
+                await self._remove(self._held)
+                raise
+            if not taken:
+                await self._remove(self._held)
+                self._renew()
+                return False
+        for slot in self._slots:
+            # The next migration of this daemon waits behind the tickets of the others.
+            if (ticket := self._notices.tickets.get(slot)) is not None:
+                await ticket[0].remove_ticket(slot)
+        await self._remove(self._tickets)
+        self._renew()
+        return True
+
+    async def adopt(self) -> None:
+        """Hold the slots of a migration that runs already, whether or not they are free."""
+        for slot in self._slots:
+            try:
+                await self._adopt(slot)
+            except HypervisorError as error:
+                self._notices.log.info("%s", error)
+        self._renew()
+
+    async def give_back(self) -> None:
+        """Give all slots back, without waiting long for a host that does not answer."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._renewing
+            self._renewing = None
+        await self._remove(self._held)
+        await self._remove(self._tickets)
+
+    async def _connection(self, slot: Slot) -> Connection:
+        return await self._notices.connect(slot.host, self._driver, self._transport)
+
+    async def remove_ticket(self, slot: Slot) -> None:
+        """Remove the ticket for a slot."""
+        if slot in self._tickets:
+            await self._remove({slot: self._tickets.pop(slot)})
+
+    async def _take(self, slot: Slot) -> bool:
+        connection = await self._connection(slot)
+        try:
+            if slot.host == self._notices.host:
+                await self._notices.publish(connection)
+            for _ in range(_TRIES):
+                taken = await self._try_to_take(slot, connection)
+                if taken is not None:
+                    return taken
+        except LostError:
+            raise
+        except LibvirtError as error:  # such as without the permission for secrets
+            self._notices.warn_once(slot.host, error)
+            return True
+        return False
+
+    async def _try_to_take(self, slot: Slot, connection: Connection) -> bool | None:
+        """Return whether the slot is taken, None if another daemon took it in this moment."""
+        notices = self._notices
+        found = await connection.call(read_notices)
+        stale = notices.stale(slot.host, found)
+        ask = partial(
+            free_slot,
+            found,
+            slot.direction,
+            notices.limit(slot, found),
+            by=notices.host,
+            stale=stale,
+            ticket=notices.ticket_number(slot),
+        )
+        number, tickets_ahead = ask(ignore_tickets=False)
+        if notices.may_ignore_tickets(slot, tickets_ahead):
+            number, _ = ask(ignore_tickets=True)
+        if stale:
+            notices.log.info(
+                "%d notices on %s are left behind, removing them", len(stale), slot.host
+            )
+            await connection.call(remove_notices, stale)
+        if not found.supported:
+            return number is not None  # what arrives is counted, but nobody else sees ours
+        if number is not None:
+            return True if await self._define(connection, slot, number) else None
+        if slot not in notices.tickets:
+            await self._queue(slot, connection, found)
+        return False
+
+    async def _define(self, connection: Connection, slot: Slot, number: int) -> bool:
+        notice = slot_notice(slot.direction, number, self._note)
+        self._notices.own.add(notice.uuid)
+        if await connection.call(define_notice, notice):
+            self._held[slot] = notice
+            return True
+        self._notices.own.discard(notice.uuid)
+        return False
+
+    async def _queue(self, slot: Slot, connection: Connection, found: HostNotices) -> None:
+        """Take a ticket for this daemon's next migration that needs the slot."""
+        ticket = ticket_notice(slot.direction, next_ticket(found, slot.direction), self._note)
+        self._tickets[slot] = ticket
+        self._notices.tickets[slot] = (self, ticket)
+        self._notices.own.add(ticket.uuid)
+        if not await connection.call(define_notice, ticket):
+            self._forget(slot, self._tickets)  # another daemon took the number: so later
+
+    async def _adopt(self, slot: Slot) -> None:
+        connection = await self._connection(slot)
+        found = await connection.call(read_notices)
+        if not found.supported:
+            return
+        held = [n for n in found.notices if n.direction == slot.direction and not n.waits]
+        for notice in held:
+            if notice.note.by == self._note.by and notice.note.domains == self._note.domains:
+                self._notices.own.add(notice.uuid)
+                self._held[slot] = notice
+                return
+        for number in range(1, len(held) + 2):
+            if await self._define(connection, slot, number):
+                return
+
+    def _renew(self) -> None:
+        if self._renewing is None:
+            self._renewing = asyncio.ensure_future(self._keep_renewing())
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            for notices in (self._held, self._tickets):
+                for slot, notice in tuple(notices.items()):
+                    await self._renew_one(slot, notice, notices)
+
+    async def _renew_one(self, slot: Slot, notice: Notice, notices: dict[Slot, Notice]) -> None:
+        note = msgspec.structs.replace(notice.note, beat=notice.note.beat + 1)
+        renewed = msgspec.structs.replace(notice, note=note)
+        try:
+            connection = await self._connection(slot)
+            kept = await connection.within(_ANSWER_SECONDS, define_notice, renewed)
+        except HypervisorError as error:
+            self._notices.log.debug("%s", error)
+            return
+        if notices.get(slot) is not notice:
+            return  # it was removed meanwhile
+        if kept:
+            notices[slot] = renewed
+        else:
+            self._notices.log.warning("another daemon has taken the slot %s", notice.usage)
+            self._forget(slot, notices)
+
+    def _forget(self, slot: Slot, notices: dict[Slot, Notice]) -> None:
+        notice = notices.pop(slot)
+        self._notices.own.discard(notice.uuid)
+        ticket = self._notices.tickets.get(slot)
+        if ticket is not None and ticket[1].uuid == notice.uuid:
+            del self._notices.tickets[slot]
+
+    async def _remove(self, notices: dict[Slot, Notice]) -> None:
+        """Remove notices. What cannot be removed becomes stale."""
+        for slot, notice in tuple(notices.items()):
+            self._forget(slot, notices)
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    connection = await self._connection(slot)
+                    await connection.within(_ANSWER_SECONDS, remove_notices, [notice.uuid])
+            except (HypervisorError, TimeoutError) as error:
+                self._notices.log.info("the notice %s is left behind: %s", notice.usage, error)

@@ -1,0 +1,259 @@
+"""Slots for migrations, as all daemons see them: notices in the libvirt of each host.
+
+The daemons of different hosts share no memory and no lock. They share libvirt. libvirt has secrets,
+whose *usage* is unique in a host: if two daemons define the usage `migfra incoming 1` at once, one
+gets an error. So a notice is a secret without a value. It is ephemeral: libvirt keeps it in memory
+only. There are three kinds:
+
+- `migfra incoming 1`, `migfra outgoing 2`: a slot that a migration holds. The highest number is the
+  host's limit.
+- `migfra incoming waiting 17`: a ticket of a daemon that waits for a slot. The lowest is next.
+- `migfra limits`: the limits in the configuration of the host's own daemon.
+
+The description has the daemon and the domains, and a number that the daemon counts up while it
+lives. The functions that take a connection block: use `Connection.call`.
+"""
+
+import json
+import re
+import uuid
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.domain.state import find, has_job
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
+from fastlib.migfra.virt.migration_queue import Direction
+
+_USAGE: Final = re.compile("migfra (outgoing|incoming)( waiting)? ([0-9]{1,9})")
+_LIMITS: Final = "migfra limits"
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What the description of a notice says."""
+
+    by: str
+    """The host whose daemon made it."""
+    domains: tuple[str, ...] = ()
+    """The names of the domains that migrate."""
+    beat: int = 0
+    """Counted up by its daemon while that lives."""
+    limits: dict[Direction, int] | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One notice on a host."""
+
+    uuid: str
+    usage: str
+    note: Note
+
+    @property
+    def direction(self) -> str | None:
+        """`outgoing` or `incoming`. None for the limits."""
+        found = _USAGE.fullmatch(self.usage)
+        return None if found is None else found[1]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a ticket of a daemon that waits."""
+        found = _USAGE.fullmatch(self.usage)
+        return found is not None and found[2] is not None
+
+    @property
+    def number(self) -> int:
+        """The number of the slot or of the ticket, 0 for the limits."""
+        found = _USAGE.fullmatch(self.usage)
+        return 0 if found is None else int(found[3])
+
+
+def slot_notice(direction: Direction, number: int, note: Note) -> Notice:
+    """Make the notice of a slot."""
+    return Notice(uuid=str(uuid.uuid4()), usage=f"migfra {direction} {number}", note=note)
+
+
+def ticket_notice(direction: Direction, number: int, note: Note) -> Notice:
+    """Make the ticket of a daemon that waits for a slot."""
+    return Notice(uuid=str(uuid.uuid4()), usage=f"migfra {direction} waiting {number}", note=note)
+
+
+class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
+    """The notices on a host, and the domains there that have a job of libvirt's."""
+
+    notices: tuple[Notice, ...] = ()
+    supported: bool = True
+    """Whether the host's libvirt has secrets."""
+    busy: frozenset[str] = frozenset()
+    """Of the domains that notices name, those that have a job."""
+    arriving: frozenset[str] = frozenset()
+    """The domains that migrate to the host now."""
+
+    def limit(self, direction: Direction) -> int | None:
+        """Return the limit that the host's own daemon has published, or None."""
+        for notice in self.notices:
+            if notice.note.limits is not None:
+                return notice.note.limits.get(direction)
+        return None
+
+
+def read_notices(connection: Any) -> HostNotices:
+    """Read the notices of a host."""
+    libvirt = api()
+    arriving = frozenset(
+        domain.name()
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        if _is_arriving(domain)
+    )
+    try:
+        secrets = connection.listAllSecrets()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return HostNotices(supported=False, arriving=arriving)
+    notices = tuple(notice for secret in secrets if (notice := _notice(secret)) is not None)
+    names = {name for notice in notices for name in notice.note.domains}
+    busy = frozenset(name for name in names if _is_busy(connection, name))
+    return HostNotices(notices=notices, busy=busy, arriving=arriving)
+
+
+def _notice(secret: Any) -> Notice | None:
+    libvirt = api()
+    usage = secret.usageID()
+    if usage != _LIMITS and not _USAGE.fullmatch(usage or ""):
+        return None
+    try:
+        description = parse(secret.XMLDesc()).findtext("description") or ""
+        note = msgspec.json.decode(description, type=Note)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
+            return None  # it went meanwhile
+        raise
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        note = Note(by="")  # of a later version, or by hand: its number is taken all the same
+    return Notice(uuid=secret.UUIDString(), usage=usage, note=note)
+
+
+def _is_arriving(domain: Any) -> bool:
+    libvirt = api()
+    try:
+        domain.jobInfo()
+    except libvirt.libvirtError as error:
+        # Only the source of a migration has figures.
+        return bool(error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+    return False
+
+
+def _is_busy(connection: Any, name: str) -> bool:
+    domain = find(connection, name)
+    return domain is not None and has_job(domain)
+
+
+def define_notice(connection: Any, notice: Notice) -> bool:
+    """Define a notice, or change its note. Returns False if another one has its usage."""
+    libvirt = api()
+    root = ElementTree.Element("secret", ephemeral="yes", private="no")
+    ElementTree.SubElement(root, "uuid").text = notice.uuid
+    note = json.dumps(msgspec.to_builtins(notice.note), sort_keys=True)
+    ElementTree.SubElement(root, "description").text = note
+    usage = ElementTree.SubElement(root, "usage", type="ceph")
+    ElementTree.SubElement(usage, "name").text = notice.usage
+    try:
+        connection.secretDefineXML(ElementTree.tostring(root, encoding="unicode"))
+    except libvirt.libvirtError:
+        if _has_another(connection, notice):
+            return False
+        raise
+    return True
+
+
+def _has_another(connection: Any, notice: Notice) -> bool:
+    libvirt = api()
+    try:
+        found = connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, notice.usage)
+    except libvirt.libvirtError:
+        return False
+    return bool(found.UUIDString() != notice.uuid)
+
+
+def remove_notices(connection: Any, uuids: Collection[str]) -> None:
+    """Remove notices. Those that are gone already are no error."""
+    libvirt = api()
+    for each in uuids:
+        try:
+            connection.secretLookupByUUIDString(each).undefine()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+                raise
+
+
+def publish_limits(connection: Any, host: str, limits: dict[Direction, int]) -> None:
+    """Publish the limits of a host in its own libvirt. Does nothing if it has no secrets."""
+    libvirt = api()
+    note = Note(by=host, limits=limits)
+    try:
+        for secret in connection.listAllSecrets():
+            if secret.usageID() == _LIMITS:
+                found = _notice(secret)
+                if found is None or found.note == note:
+                    return
+                define_notice(connection, msgspec.structs.replace(found, note=note))
+                return
+        define_notice(connection, Notice(uuid=str(uuid.uuid4()), usage=_LIMITS, note=note))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+
+
+def free_slot(
+    found: HostNotices,
+    direction: Direction,
+    limit: int,
+    *,
+    by: str,
+    stale: Collection[str],
+    ticket: int | None,
+    ignore_tickets: bool,
+) -> tuple[int | None, bool]:
+    """Decide whether a daemon may take a slot of a host now.
+
+    `stale` has the UUIDs of notices that nobody keeps any more, `ticket` the number of the own
+    ticket, if there is one. A slot is free for us only if more are free than tickets of others are
+    ahead of ours; `ignore_tickets` lifts that. Domains that arrive without a notice, such as by
+    virsh, count as well.
+
+    Returns the number of the slot or None, and whether tickets alone are in the way.
+    """
+    live = [
+        notice
+        for notice in found.notices
+        if notice.direction == direction and notice.uuid not in stale
+    ]
+    held = [notice for notice in live if not notice.waits]
+    count = len(held)
+    if direction == "incoming":
+        known = {name for notice in held for name in notice.note.domains}
+        count += len(found.arriving - known)
+    free = limit - count
+    if free <= 0:
+        return None, False
+    ahead = sum(
+        notice.waits and notice.note.by != by and (ticket is None or notice.number < ticket)
+        for notice in live
+    )
+    if ahead >= free and not ignore_tickets:
+        return None, True
+    return lowest_free([notice.number for notice in held]), False
+
+
+def lowest_free(numbers: Collection[int]) -> int:
+    """Return the lowest number from 1 that is not among `numbers`."""
+    return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
+
+
+def next_ticket(found: HostNotices, direction: Direction) -> int:
+    """Return the number of a new ticket: one more than the highest."""
+    numbers = [n.number for n in found.notices if n.waits and n.direction == direction]
+    return max(numbers, default=0) + 1
