@@ -15,6 +15,12 @@ HOSTS = ["hostC", "hostB"]
 
 
 @pytest.fixture
+def daemon_options():
+    """All four domains migrate at once; test_migration_limits.py has the limits."""
+    return {"outgoing-migrations": 4, "incoming-migrations": 4}
+
+
+@pytest.fixture
 def full(fleet):
     """The fleet with four domains on hostA, and one on hostC."""
     guest = fleet.lab.define_guest("other", on="hostC", bios=True)

@@ -73,6 +73,8 @@ class MigrationLimits:
         self._keys = count()
         self._turns: dict[int, Turn] = {}
         self._positions: dict[int, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        """Ends the pause before other hosts are asked again."""
         self._releasing: set[asyncio.Task[None]] = set()
 
     @property
@@ -126,7 +128,9 @@ class MigrationLimits:
     def block(self, key: int) -> None:
         """Let a migration wait on, and try again after the pause."""
         self._queue.block(key)
-        asyncio.get_running_loop().call_later(self._poll_seconds, self._unblock, key)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._poll_seconds, self._unblock)
         self._offer()
 
     def position(self, key: int) -> int | None:
@@ -144,8 +148,9 @@ class MigrationLimits:
         self._releasing.add(releasing)
         releasing.add_done_callback(self._releasing.discard)
 
-    def _unblock(self, key: int) -> None:
-        self._queue.unblock(key)
+    def _unblock(self) -> None:
+        self._timer = None
+        self._queue.unblock()
         self._offer()
 
     async def _end(self, key: int) -> None:
@@ -154,9 +159,7 @@ class MigrationLimits:
             await turn.give_back()
         finally:
             self._queue.remove(key)
-            # One that failed at another host may find its slot free now.
-            for other in self._turns:
-                self._queue.unblock(other)
+            self._queue.unblock()  # the slot at the other host is free, too
             self._offer()
 
     def _offer(self) -> None:

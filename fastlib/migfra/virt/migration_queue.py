@@ -56,7 +56,7 @@ class _Entry:
         self.size: Final = size
         self.state: Literal["waiting", "trying", "running"] = "waiting"
         self.blocked = False
-        """Whether another host refused a slot. `unblock` ends that."""
+        """Whether another host had no slot. `unblock` ends that."""
         self.passes: list[int] = []
         """Those ahead of it that need one of its slots and could not begin when it got its turn."""
         self.passed = 0
@@ -124,14 +124,24 @@ class MigrationQueue:
         self._turns[entry.size] = self._turn
 
     def block(self, key: int) -> None:
-        """Let a migration wait on at its place: another host had no slot for it."""
-        entry = self._entries[key]
-        entry.state, entry.blocked = "waiting", True
+        """Let a migration wait on at its place: another host had no slot for it.
 
-    def unblock(self, key: int) -> None:
-        """Let a blocked migration try again. Does nothing if it is not there."""
-        if key in self._entries:
-            self._entries[key].blocked = False
+        Those that need the same slots of other hosts need not ask now.
+        """
+        asked = self._elsewhere(self._entries[key])
+        self._entries[key].state = "waiting"
+        for entry in self._entries.values():
+            if entry.state == "waiting" and self._elsewhere(entry) == asked:
+                entry.blocked = True
+
+    def unblock(self) -> None:
+        """Let all blocked migrations try again."""
+        for entry in self._entries.values():
+            entry.blocked = False
+
+    def _elsewhere(self, entry: _Entry) -> frozenset[Slot]:
+        """Return the slots that other hosts count."""
+        return entry.slots - self._limits.keys()
 
     def is_trying(self, key: int) -> bool:
         """Tell whether a migration has the turn and its slots of this host."""

@@ -1,6 +1,7 @@
 """The simulated hypervisor: every task, computed in the cluster's time."""
 
 import asyncio
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from fastlib.message import (
@@ -19,7 +20,8 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
-from fastlib.migfra.hypervisors.simulated.migration.swap import swap
+from fastlib.migfra.hypervisors.simulated.migration.swap import check_swap, swap
+from fastlib.migfra.hypervisors.simulated.migration.turn import in_turn
 from fastlib.migfra.hypervisors.simulated.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.simulated.tasks.recovery import recover
 from fastlib.migfra.hypervisors.simulated.tasks.start_arguments import StartArguments
@@ -27,6 +29,7 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
+from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching
 
@@ -63,7 +66,8 @@ class SimulatedHypervisor(Hypervisor):
             cluster = Cluster(options.create, options.file)
         else:
             cluster = Cluster.named(options.cluster or DEFAULT_CLUSTER, options.create)
-        self._opened = SimulatedRuntime(self._host, cluster, options, cluster.join(self._host))
+        session = cluster.join(self._host, options.outgoing_migrations, options.incoming_migrations)
+        self._opened = SimulatedRuntime(self._host, cluster, options, session)
 
     async def close(self) -> None:
         """Leave the cluster; what was under way is where it was before."""
@@ -80,7 +84,12 @@ class SimulatedHypervisor(Hypervisor):
             "cancel": True,
             "post-copy": True,
             "compression": list(COMPRESSIONS),
+            "outgoing-migrations": self.options.outgoing_migrations,
+            "incoming-migrations": self.options.incoming_migrations,
         }
+
+    def migration_limits(self) -> MigrationLimits:
+        return self._runtime.limits
 
     @property
     def _runtime(self) -> SimulatedRuntime:
@@ -202,16 +211,23 @@ class SimulatedHypervisor(Hypervisor):
                 await scope.sleep(self._runtime.options.call_seconds)
                 self.cluster.move(spec.name, spec.source, spec.destination)
             elif parameter.swap_with is None:
-                migration = self._runtime.begin_migration(spec)
-                await run_migration(self._runtime, spec, migration, scope, context, context.measure)
+                check = partial(self._runtime.check_migration, spec)
+                async with in_turn(self._runtime, (spec,), scope, context, check):
+                    migration = self._runtime.begin_migration(spec)
+                    await run_migration(
+                        self._runtime, spec, migration, scope, context, context.measure
+                    )
             else:
-                await swap(self._runtime, *spec.swap_specs(task), context)
+                specs = spec.swap_specs(task)
+                check = partial(check_swap, self._runtime, *specs)
+                async with in_turn(self._runtime, specs, scope, context, check):
+                    await swap(self._runtime, *specs, context)
         return None
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
-        """Move every active domain to the destinations, all at the same time."""
+        """Move every active domain to the destinations, each in its turn."""
         return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:
         """Return how a task ended that was interrupted by a crash of the daemon."""
-        return recover(self._runtime, task, context)
+        return await recover(self, self._runtime, task, context)

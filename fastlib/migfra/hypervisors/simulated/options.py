@@ -6,7 +6,12 @@ from typing import Annotated, Any, ClassVar
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Between, Positive, Rule
 from fastlib.migfra.hypervisors.simulated.cluster.description import ClusterDescription, Fault
-from fastlib.migfra.plugin_api.config_section import ConfigSection
+from fastlib.migfra.plugin_api.config_section import ConfigSection, Count
+from fastlib.migfra.virt.migration_limits import (
+    DEFAULT_MIGRATIONS,
+    INCOMING_MEANING,
+    OUTGOING_MEANING,
+)
 
 
 class _OneCluster(Rule):
@@ -46,6 +51,8 @@ class SimulatedOptions(ConfigSection):
     start_seconds: Annotated[float, Wire("How long a domain boots.", unit="s")] = 2.0
     stop_seconds: Annotated[float, Wire("How long a domain shuts down.", unit="s")] = 1.0
     call_seconds: Annotated[float, Wire("How long any other call takes.", unit="s")] = 0.01
+    outgoing_migrations: Annotated[Count, Wire(OUTGOING_MEANING)] = DEFAULT_MIGRATIONS
+    incoming_migrations: Annotated[Count, Wire(INCOMING_MEANING)] = DEFAULT_MIGRATIONS
     faults: Annotated[
         Sequence[Fault], Wire("What goes wrong here, beyond the cluster's own faults.")
     ] = ()

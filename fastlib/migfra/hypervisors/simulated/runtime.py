@@ -7,6 +7,8 @@ from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
 from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_limits import POLL_SECONDS, MigrationLimits
+from fastlib.migfra.virt.migration_queue import Direction, Slot
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .clock import Clock
@@ -30,6 +32,14 @@ class SimulatedRuntime:
         self.session: Final = session
         self.clock: Final = Clock(cluster.epoch, options.speed)
         self.faults: Final = FaultPlan(cluster, options.faults, host)
+        self.slot_limits: Final[dict[Direction, int]] = {
+            "outgoing": options.outgoing_migrations,
+            "incoming": options.incoming_migrations,
+        }
+        self.limits: Final = MigrationLimits(
+            {Slot(host, direction): limit for direction, limit in self.slot_limits.items()},
+            poll_seconds=max(POLL_SECONDS / options.speed, _SHORTEST_TICK_SECONDS),
+        )
         self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
 
     def reachable(self, host: str) -> bool:
@@ -61,12 +71,20 @@ class SimulatedRuntime:
                 f"{name} is not active on {self.host}: {describe_location(self.cluster, name)}"
             )
 
+    async def wait_while_migrating(self, name: str, scope: ClockScope) -> None:
+        """Wait while a domain of this host migrates."""
+        while (domain := self.find_here(name)) is not None and domain.migrating:
+            await scope.sleep(self.tick)
+
     async def begin_call(self, task: str, name: str, scope: ClockScope) -> None:
         """Begin a call for a domain: apply the faults that are due, and wait while it migrates."""
         await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
         await scope.sleep(self.options.call_seconds)
-        while (domain := self.find_here(name)) is not None and domain.migrating:
-            await scope.sleep(self.tick)
+        await self.wait_while_migrating(name, scope)
+
+    def check_migration(self, spec: MigrationSpec) -> None:
+        """Check that a migration could begin now. Raises HypervisorError."""
+        self.cluster.check(spec.name, spec.source, spec.destination, spec.vcpu_map)
 
     def begin_migration(self, spec: MigrationSpec) -> int:
         """Begin a migration in the cluster. Returns its id. Raises HypervisorError."""

@@ -269,7 +269,8 @@ class MigrationSlots:
             return
         held = [n for n in found.notices if n.direction == slot.direction and not n.waits]
         for notice in held:
-            if notice.note.by == self._note.by and notice.note.domains == self._note.domains:
+            ours = not set(self._note.domains).isdisjoint(notice.note.domains)
+            if ours and notice.note.by == self._note.by:
                 self._notices.own.add(notice.uuid)
                 self._held[slot] = notice
                 return

@@ -199,7 +199,7 @@ async def _recover_migration(
             f"the daemon ended before {spec.name} began to migrate; "
             f"{spec.name} {observed.phrase} on {spec.source}"
         )
-    async with runtime.locks.hold(spec.name, scope):
+    async with already_begun(runtime, spec), runtime.locks.hold(spec.name, scope):
         measurement = context.measurement
         if state.path is not None:
             saved = MigrationViaStorage(runtime, spec, scope, context, measurement)
@@ -207,8 +207,7 @@ async def _recover_migration(
             return await _recover_saved(saved, partner_arrived)
         migration = Migration(runtime, spec, scope, context, measurement)
         migration.record.state = state
-        async with already_begun(runtime, spec):
-            problem = await _follow(runtime, spec, state, scope, context)
+        problem = await _follow(runtime, spec, state, scope, context)
         if spec.kind == "offline":
             if await migration.is_defined_on_destination():
                 return DONE

@@ -7,7 +7,7 @@ any moment.
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -16,6 +16,8 @@ import msgspec
 from fastlib.message.numbers import CpuMap
 from fastlib.message.tasks import EvacuateMode
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt.migration_limits import DEFAULT_MIGRATIONS
+from fastlib.migfra.virt.migration_queue import Direction, Slot
 from fastlib.migfra.virt.placement import (
     Destination,
     Guest,
@@ -240,10 +242,15 @@ class Cluster:
         Raises HypervisorError otherwise.
         """
         with self._database.write():
-            domain = self._can_leave(name, source, destination)
-            self._check_map(destination, domain.vcpus, vcpu_map)
-            self._check_room(destination, domain)
+            domain = self._can_migrate(name, source, destination, vcpu_map)
             return self._database.insert_migration(session, domain, destination, "copy")
+
+    def check(
+        self, name: str, source: str, destination: str, vcpu_map: CpuMap | None = None
+    ) -> None:
+        """Check that a migration could begin now. Changes nothing. Raises HypervisorError."""
+        with self._database.read():
+            self._can_migrate(name, source, destination, vcpu_map)
 
     def begin_swap(self, session: int, first: str, source: str, second: str, other: str) -> Swap:
         """Begin the migrations of two domains that change places.
@@ -271,21 +278,26 @@ class Cluster:
                 second=self._database.insert_migration(session, two, source, phases[second]),
             )
 
-    def begin_evacuation(
+    def check_swap(self, first: str, source: str, second: str, other: str) -> None:
+        """Check that two domains could change places now. Raises HypervisorError."""
+        with self._database.read():
+            self._can_leave(first, source, other)
+            self._can_leave(second, other, source)
+
+    def plan_evacuation(
         self,
-        session: int,
         source: str,
         names: Sequence[str],
         destinations: Sequence[str],
         mode: EvacuateMode,
         overbooking: bool,
-    ) -> list[tuple[Placement, int | None]]:
-        """Place domains and begin their migrations at once, so that nobody takes their room."""
-        with self._database.write():
+    ) -> tuple[Placement, ...]:
+        """Choose the destinations of domains of a host. Raises HypervisorError."""
+        with self._database.read():
             hosts = [self._database.host(name) for name in destinations]
-            domains = [self._can_leave(name, source, None) for name in names]
-            placements = place(
-                [_guest(domain) for domain in domains],
+            domains = {domain.name: domain for domain in self._database.domains(source)}
+            return place(
+                [_guest(domains[name]) for name in names],
                 [
                     Destination(name=h.name, cpus=h.cpus, active=h.active, free_memory=h.free)
                     for h in hosts
@@ -293,15 +305,6 @@ class Cluster:
                 mode,
                 overbooking=overbooking,
             )
-            return [
-                (
-                    placed,
-                    None
-                    if placed.host is None
-                    else self._database.insert_migration(session, domain, placed.host, "copy"),
-                )
-                for placed, domain in zip(placements, domains, strict=True)
-            ]
 
     def save(self, migration: int) -> None:
         """Put a waiting domain on storage: its memory is free, and it is shut off meanwhile."""
@@ -377,11 +380,16 @@ class Cluster:
 
     # Sessions
 
-    def join(self, host: str) -> int:
-        """Begin a session of the daemon of a host. Drops what an earlier session left."""
+    def join(
+        self, host: str, outgoing: int = DEFAULT_MIGRATIONS, incoming: int = DEFAULT_MIGRATIONS
+    ) -> int:
+        """Begin a session of the daemon of a host. Drops what an earlier session left.
+
+        `outgoing` and `incoming` are the host's limits of migrations.
+        """
         with self._database.write():
             self._database.host(host)
-            return self._database.begin_session(host)
+            return self._database.begin_session(host, outgoing, incoming)
 
     def leave(self, session: int) -> None:
         """End a session."""
@@ -392,6 +400,38 @@ class Cluster:
         """Count a key. Returns how often it was counted before."""
         with self._database.write():
             return self._database.count(key)
+
+    # Slots
+
+    def take_slots(
+        self,
+        session: int,
+        claim: int,
+        slots: Iterable[Slot],
+        defaults: Mapping[Direction, int],
+        now: float,
+        patience: float,
+    ) -> bool:
+        """Take all slots of a claim or none. Returns whether they were free.
+
+        If not, the claim goes before later claims of other sessions for `patience` seconds.
+        `defaults` are the limits of hosts without a daemon.
+        """
+        with self._database.write():
+            self._database.delete_slots(claim)
+            free = all(
+                self._database.count_slots(slot, session, claim, now)
+                < self._database.slot_limit(slot, defaults[slot.direction])
+                for slot in slots
+            )
+            for slot in slots:
+                self._database.insert_slot(claim, session, slot, None if free else now + patience)
+            return free
+
+    def free_slots(self, claim: int) -> None:
+        """Free the slots of a claim. Nothing happens if it has none."""
+        with self._database.write():
+            self._database.delete_slots(claim)
 
     # Rules
 
@@ -412,6 +452,14 @@ class Cluster:
             if destination == source:
                 raise HypervisorError(f"{name} is on {source} already")
             self._database.host(destination)
+        return domain
+
+    def _can_migrate(
+        self, name: str, source: str, destination: str, vcpu_map: CpuMap | None
+    ) -> Domain:
+        domain = self._can_leave(name, source, destination)
+        self._check_map(destination, domain.vcpus, vcpu_map)
+        self._check_room(destination, domain)
         return domain
 
     def _check_room(self, host: str, domain: Domain) -> None:

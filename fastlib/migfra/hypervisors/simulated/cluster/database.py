@@ -21,6 +21,7 @@ import msgspec
 from fastlib.message.numbers import CpuMap
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.clock import wall_time
+from fastlib.migfra.virt.migration_queue import Slot
 
 from .description import ClusterDescription, Fault, LinkDescription, State
 from .process import is_alive, own_identity
@@ -164,13 +165,17 @@ class Database:
 
     # Sessions
 
-    def begin_session(self, host: str) -> int:
-        """Begin a session of the daemon of a host. Ends the sessions of that host before."""
+    def begin_session(self, host: str, outgoing: int, incoming: int) -> int:
+        """Begin a session of the daemon of a host. Ends the sessions of that host before.
+
+        `outgoing` and `incoming` are the host's limits of migrations.
+        """
         for (session,) in self.execute("SELECT id FROM session WHERE host = ?", host).fetchall():
             self.end_session(session)
         cursor = self.execute(
-            "INSERT INTO session (host, pid, birth) VALUES (?, ?, ?)", host, *own_identity()
-        )
+            "INSERT INTO session (host, pid, birth, outgoing, incoming) VALUES (?, ?, ?, ?, ?)",
+            host, *own_identity(), outgoing, incoming,
+        )  # fmt: skip
         return int(cursor.lastrowid or 0)
 
     def end_session(self, session: int) -> None:
@@ -179,6 +184,7 @@ class Database:
             "SELECT id FROM migration WHERE session = ?", session
         ).fetchall():
             self.abandon_migration(migration)
+        self.execute("DELETE FROM slot WHERE session = ?", session)
         self.execute("DELETE FROM session WHERE id = ?", session)
 
     def _dead_sessions(self) -> list[int]:
@@ -187,8 +193,8 @@ class Database:
             return []
         own = own_identity()
         owners = self.execute(
-            "SELECT DISTINCT pid, birth FROM session JOIN migration "
-            "ON migration.session = session.id"
+            "SELECT DISTINCT pid, birth FROM session WHERE id IN "
+            "(SELECT session FROM migration UNION SELECT session FROM slot)"
         ).fetchall()
         dead = [owner for owner in owners if owner != own and not is_alive(*owner)]
         return [
@@ -324,6 +330,37 @@ class Database:
             destination,
         )
         return int(count)
+
+    # Slots
+
+    def slot_limit(self, slot: Slot, default: int) -> int:
+        """The limit of a host by its own daemon, or the default if none is there."""
+        row = self.execute(
+            "SELECT outgoing, incoming FROM session WHERE host = ?", slot.host
+        ).fetchone()
+        if row is None:
+            return default
+        return int(row[0] if slot.direction == "outgoing" else row[1])
+
+    def count_slots(self, slot: Slot, session: int, claim: int, now: float) -> int:
+        """Count those that hold a slot, and the earlier claims of other sessions for it."""
+        (count,) = self._one(
+            "SELECT count(*) FROM slot WHERE host = ? AND direction = ? "
+            "AND (until IS NULL OR (until > ? AND claim < ? AND session != ?))",
+            slot.host, slot.direction, now, claim, session,
+        )  # fmt: skip
+        return int(count)
+
+    def insert_slot(self, claim: int, session: int, slot: Slot, until: float | None) -> None:
+        """Insert a slot that is held, or that is waited for."""
+        self.execute(
+            "INSERT INTO slot VALUES (?, ?, ?, ?, ?)",
+            claim, session, slot.host, slot.direction, until,
+        )  # fmt: skip
+
+    def delete_slots(self, claim: int) -> None:
+        """Delete the slots of a claim."""
+        self.execute("DELETE FROM slot WHERE claim = ?", claim)
 
     def migrating_domains(self) -> list[tuple[Domain, MigrationRow]]:
         """Every domain that migrates, with its migration."""

@@ -12,7 +12,7 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
-VERSION: Final = 1
+VERSION: Final = 2
 _MOST_MEMORY: Final = 1 << 48
 """KiB; sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
@@ -29,7 +29,7 @@ CREATE TABLE domain (
 CREATE INDEX domain_host ON domain (host);
 CREATE TABLE session (
     id INTEGER PRIMARY KEY AUTOINCREMENT, host TEXT NOT NULL, pid INTEGER NOT NULL,
-    birth TEXT NOT NULL
+    birth TEXT NOT NULL, outgoing INTEGER NOT NULL, incoming INTEGER NOT NULL
 );
 CREATE TABLE migration (
     id INTEGER PRIMARY KEY AUTOINCREMENT, domain TEXT NOT NULL UNIQUE REFERENCES domain,
@@ -38,10 +38,16 @@ CREATE TABLE migration (
 );
 CREATE INDEX migration_way ON migration (destination, source);
 CREATE INDEX migration_session ON migration (session);
+CREATE TABLE slot (
+    claim INTEGER NOT NULL, session INTEGER NOT NULL REFERENCES session, host TEXT NOT NULL,
+    direction TEXT NOT NULL, until REAL
+);
+CREATE INDEX slot_host ON slot (host, direction);
 CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 # Phases of a migration: `waiting` for its partner in a swap, `saved` on storage, `copy`, `paused`
 # by the migration, `post-copy`. Its `state` is what the domain did before.
+# A slot is held while `until` is NULL. Else the claim waits for it, and counts until that time.
 # The active domains of each host, and those that have room reserved there.
 HOSTS: Final = (
     "SELECT name, cpus, memory, "

@@ -48,6 +48,11 @@ async def swap(
             cluster.abandon(migration)
 
 
+def check_swap(runtime: SimulatedRuntime, first: MigrationSpec, second: MigrationSpec) -> None:
+    """Check that both domains run where the swap expects them. Raises HypervisorError."""
+    runtime.cluster.check_swap(first.name, first.source, second.name, second.source)
+
+
 Pair = list[tuple[MigrationSpec, int]]
 _GIVEN_UP: Final = "given up with its partner"
 

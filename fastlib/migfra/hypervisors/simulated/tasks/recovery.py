@@ -1,23 +1,43 @@
 """Recover after a crash of the daemon: find out from the cluster how an interrupted task ended."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
-from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
+from fastlib.message import Evacuate, Migrate, Repin, Result, Resume, Start, Stop, Suspend, Task
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
+from fastlib.migfra.hypervisors.simulated.migration.turn import waiting_names
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
+from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.plugin_api.hypervisor import Outcome
+from fastlib.migfra.virt.placement import Placement
 
+from .evacuation import evacuate_one
 from .start_arguments import StartArguments
 
 
-def recover(runtime: SimulatedRuntime, task: Task, context: Context) -> Outcome:
-    """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
+class Migrates(Protocol):
+    """What `recover` needs of the hypervisor."""
+
+    async def migrate(self, task: Migrate, context: Context) -> Outcome:
+        """Migrate a domain."""
+
+
+async def recover(
+    hypervisor: Migrates, runtime: SimulatedRuntime, task: Task, context: Context
+) -> Outcome:
+    """Return the outcome of an interrupted task. Raises HypervisorError if it is not done.
+
+    What waited for its turn migrates now.
+    """
     if isinstance(task, Evacuate):
-        return _recover_evacuation(runtime, context)
+        return await _recover_evacuation(runtime, task, context)
+    if isinstance(task, Migrate) and waiting_names(context):
+        return await hypervisor.migrate(task, context)
     if isinstance(task, Stop) and task.vm_name is None:
         names: Sequence[str] = context.saved_state.get("names", ())
         return [domain_result(name, _error_if_active(runtime, name)) for name in names]
@@ -56,19 +76,26 @@ def _error_if_not_migrated(runtime: SimulatedRuntime, task: Migrate) -> Hypervis
     return _interrupted(runtime, *(name for name, _ in expected))
 
 
-def _recover_evacuation(runtime: SimulatedRuntime, context: Context) -> Outcome:
+async def _recover_evacuation(
+    runtime: SimulatedRuntime, task: Evacuate, context: Context
+) -> Outcome:
     placements: dict[str, str | None] = context.saved_state.get("placements", {})
     hosts = {domain.name: domain.host for domain in runtime.cluster.domains()}
     if not placements and any(d.active for d in runtime.cluster.domains(runtime.host)):
         raise HypervisorError("the daemon ended before the evacuation began")
     if not placements:
         return f"no domain is active on {runtime.host}"
-    return [
-        domain_result(
-            name, None if host and hosts.get(name) == host else _interrupted(runtime, name)
-        )
-        for name, host in placements.items()
-    ]
+    waiting = waiting_names(context)
+
+    async def one(name: str, host: str | None, scope: ClockScope) -> Result:
+        if name in waiting:
+            placed = Placement(guest=name, host=host)
+            return await evacuate_one(runtime, task, placed, scope, context)
+        done = host is not None and hosts.get(name) == host
+        return domain_result(name, None if done else _interrupted(runtime, name))
+
+    with runtime.scope(context) as scope:
+        return await asyncio.gather(*(one(name, host, scope) for name, host in placements.items()))
 
 
 def _error_if_active(runtime: SimulatedRuntime, name: str) -> HypervisorError | None:

@@ -1,0 +1,87 @@
+"""Wait for the turn of a migration, and hold its slots of both hosts in the cluster.
+
+What waits does not hold its domain. So afterwards the domain may have been stopped or moved.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
+from fastlib.migfra.hypervisors.simulated.scope import ClockScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_limits import QUEUED
+from fastlib.migfra.virt.migration_queue import Slot, slots_between
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+_CLAIM_SECONDS: Final = 3.0
+"""Seconds of the cluster for which an earlier claim goes before those of other daemons."""
+
+
+class ClusterSlots:
+    """The slots of one migration or swap in the cluster: a `SlotKeeper`."""
+
+    def __init__(self, runtime: SimulatedRuntime, slots: frozenset[Slot]) -> None:
+        self._runtime = runtime
+        self._slots = slots
+        self._claim: int | None = None
+
+    async def take(self) -> bool:
+        """Take all slots or none."""
+        runtime = self._runtime
+        if self._claim is None:
+            self._claim = runtime.cluster.count("claim")
+        return runtime.cluster.take_slots(
+            runtime.session,
+            self._claim,
+            self._slots,
+            runtime.slot_limits,
+            runtime.clock.now(),
+            _CLAIM_SECONDS,
+        )
+
+    async def give_back(self) -> None:
+        """Free the slots."""
+        if self._claim is not None:
+            self._runtime.cluster.free_slots(self._claim)
+
+
+@asynccontextmanager
+async def in_turn(
+    runtime: SimulatedRuntime,
+    specs: Sequence[MigrationSpec],
+    scope: ClockScope,
+    context: Context,
+    check: Callable[[], object],
+) -> AsyncIterator[None]:
+    """Hold the slots of a migration, or of the two of a swap.
+
+    `check` is called before it waits, so that what cannot succeed is refused at once. Raises what
+    `check` raises, and TaskCancelledError.
+    """
+    slots = frozenset[Slot]().union(
+        *(slots_between(spec.source, spec.destination) for spec in specs)
+    )
+    domains = [runtime.cluster.find(spec.name) for spec in specs]
+    memory = max((domain.memory for domain in domains if domain is not None), default=0)
+    name = specs[0].name
+    keeper = ClusterSlots(runtime, slots)
+    async with runtime.limits.enqueued(name, slots, memory, keeper) as turn:
+        if not await turn.try_to_begin(scope):
+            check()
+            _note(context, name, waits=True)
+            await turn.wait(scope, context)
+            _note(context, name, waits=False)
+        yield
+
+
+def _note(context: Context, name: str, *, waits: bool) -> None:
+    """Save which domains of the task wait: their migrations can be begun by a later run."""
+    waiting = set(waiting_names(context)) - {name}
+    context.save_state(**{QUEUED: sorted(waiting | {name} if waits else waiting)})
+
+
+def waiting_names(context: Context) -> list[str]:
+    """Return the domains of a task that waited for their turn when the daemon ended."""
+    names: list[str] = context.saved_state.get(QUEUED, [])
+    return names
