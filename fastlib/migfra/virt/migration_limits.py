@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -209,8 +209,8 @@ class Turn:
         self._limits.block(self._key)
         return False
 
-    async def wait(self, scope: CancelScope, context: Context) -> None:
-        """Wait until all slots are free, and begin. Reports the phase `queued` and the position.
+    async def wait(self, scope: CancelScope, context: Context) -> Literal[True]:
+        """Wait until all slots are free, and begin. Returns True. Reports the phase `queued` and the position.
 
         Raises TaskCancelledError as soon as the task is cancelled, and HypervisorError if a host
         cannot be asked.
@@ -219,6 +219,7 @@ class Turn:
             self._report(context)
             await scope.wait_any(_LONGEST_WAIT_SECONDS, self.changed.wait())
             self.changed.clear()
+        return True
 
     def _report(self, context: Context) -> None:
         position = self._limits.position(self._key)

@@ -212,10 +212,9 @@ class Handling(RuleBasedStateMachine):
     def evacuate(self, source, overbooking, mode):
         names = [d.name for d in self.cluster.domains(source) if d.active and not d.migrating]
         others = [name for name in "abc" if name != source]
-        begun = self.cluster.begin_evacuation(
-            self.session, source, names, others, mode, overbooking
-        )
-        self.under_way += [migration for _, migration in begun if migration is not None]
+        for placed in self.cluster.plan_evacuation(source, names, others, mode, overbooking):
+            if placed.host is not None:
+                self.begin(placed.guest, source, placed.host)
 
     @rule(first=names, second=names, source=hosts, other=hosts)
     def swap(self, first, second, source, other):

@@ -742,7 +742,10 @@ def test_evacuation_waits_for_migrations_in_progress():
             a.migrate(Migrate(vm_name="vm0", destination="b", parameter=LIVE), Context("a")),
             a.evacuate(Evacuate(destinations=["c"]), Context("a")),
         )
-        assert [result.vm_name for result in results] == ["vm1"]
+        assert [(result.vm_name, result.details) for result in results] == [
+            ("vm0", "vm0 has left meanwhile: vm0 runs on b"),
+            ("vm1", None),
+        ]
         assert simulation.where("vm0") == ("b", "running")
         assert simulation.where("vm1") == ("c", "running")
 

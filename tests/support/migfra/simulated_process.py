@@ -15,7 +15,14 @@ from fastlib.migfra.plugin_api.hypervisor import NodeContext
 
 
 async def main(file: str, host: str, speed: str) -> None:
-    options = SimulatedOptions(file=file, speed=float(speed), start_seconds=0.1, stop_seconds=0.1)
+    options = SimulatedOptions(
+        file=file,
+        speed=float(speed),
+        start_seconds=0.1,
+        stop_seconds=0.1,
+        outgoing_migrations=100,
+        incoming_migrations=100,
+    )
     hypervisor = SimulatedHypervisor(options, NodeContext(host))
     await hypervisor.open()
     print("ready", flush=True)

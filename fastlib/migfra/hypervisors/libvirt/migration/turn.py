@@ -7,7 +7,6 @@ or moved, and the checks are made again.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
 
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
@@ -19,7 +18,7 @@ from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.migfra.virt.migration_queue import Slot, slots_between
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-T = TypeVar("T")
+Check = Callable[[], Awaitable[bool | None]]
 
 
 @asynccontextmanager
@@ -28,12 +27,13 @@ async def in_turn(
     specs: Sequence[MigrationSpec],
     scope: CancelScope,
     context: Context,
-    check: Callable[[], Awaitable[object]],
+    check: Check,
 ) -> AsyncIterator[None]:
     """Hold the slots of a migration, or of the two of a swap, and the locks of the domains.
 
-    `check` is awaited before it waits, so that what cannot succeed is refused at once. Raises what
-    `check` raises, TaskCancelledError, and HypervisorError if a host cannot be asked.
+    `check` is awaited before it waits, so that what cannot succeed is refused at once. It returns
+    False if there is nothing to migrate any more; then nothing is waited for. Raises what `check`
+    raises, TaskCancelledError, and HypervisorError if a host cannot be asked.
     """
     async with AsyncExitStack() as stack:
         locks = await stack.enter_async_context(AsyncExitStack())
@@ -46,23 +46,23 @@ async def in_turn(
         memory = await _memory(runtime, specs)
         name = specs[0].name
         turn = await stack.enter_async_context(runtime.limits.enqueued(name, slots, memory, keeper))
-        if not await _or_check(turn.try_to_begin(scope), check):
-            await check()
+        if not await _begins(turn.try_to_begin(scope), check) and await check() is not False:
             await locks.aclose()
             context.save_state(**{QUEUED: True})
-            await _or_check(turn.wait(scope, context), check)
+            await _begins(turn.wait(scope, context), check)
             await _lock(stack, runtime, specs, scope)
         yield
 
 
-async def _or_check(step: Awaitable[T], check: Callable[[], Awaitable[object]]) -> T:
-    """Return the result of a step. If it fails, prefer the error of the check, which says more."""
+async def _begins(step: Awaitable[bool], check: Check) -> bool:
+    """Return whether the migration begins. Prefer the error of the check, which says more."""
     try:
         return await step
     except TaskCancelledError:
         raise
     except HypervisorError:
-        await check()
+        if await check() is False:
+            return True
         raise
 
 

@@ -215,9 +215,11 @@ async def _migrate_with_retries(
     """
     migration = partial(Migration, runtime, spec, scope, context, measurement)
 
-    async def check() -> None:
-        if (await find()).here.active:
+    async def check() -> bool:
+        is_here = (await find()).here.active
+        if is_here:
             await migration().check()
+        return is_here
 
     async def attempt(number: int) -> str | None:
         async with in_turn(runtime, (spec,), scope, context, check):

@@ -50,6 +50,14 @@ async def evacuate(
     return [one.result() for one in tasks]
 
 
+def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
+    """Say where a domain is that another task has moved or stopped."""
+    domain = runtime.cluster.find(name)
+    if domain is not None and domain.host != runtime.host and domain.active:
+        return f"{name} has left meanwhile: {describe_location(runtime.cluster, name)}"
+    return f"{name} has been shut off meanwhile"
+
+
 async def evacuate_one(
     runtime: SimulatedRuntime,
     task: Evacuate,
@@ -77,7 +85,7 @@ async def evacuate_one(
         async with in_turn(runtime, (spec,), scope, context, check):
             await runtime.wait_while_migrating(spec.name, scope)
             if not still_here():
-                return f"another task was faster: {describe_location(runtime.cluster, spec.name)}"
+                return _where_it_went(runtime, spec.name)
             migration = runtime.begin_migration(spec)
             await run_migration(runtime, spec, migration, scope, context, measurement.measure)
         return None
