@@ -210,7 +210,7 @@ class Turn:
         return False
 
     async def wait(self, scope: CancelScope, context: Context) -> Literal[True]:
-        """Wait until all slots are free, and begin. Returns True. Reports the phase `queued` and the position.
+        """Wait until all slots are free, and begin. Reports the phase `queued` and the position.
 
         Raises TaskCancelledError as soon as the task is cancelled, and HypervisorError if a host
         cannot be asked.
