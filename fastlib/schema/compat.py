@@ -4,14 +4,17 @@ All that a version writes is its `emit` schemas, all that it understands its `lo
 question is whether the one contains the other, for each kind of message.
 """
 
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
+from fastlib.codec.schema_protocol import Schema
 from fastlib.codec.writer import write_tree
 
-from .containment import contains
+from .containment import ContainmentResult, contains
 from .folder import ListedMessage, SchemaFolder
 from .ignored import ignored_keys
 
@@ -124,7 +127,7 @@ def _message(
     written = writer.schema("emit", message.name)
     # Where it is read by nothing, there is no schema that any message would fit.
     understood = reader.schema("load", read_as) if read_as is not None else {"not": {}}
-    finding = contains(understood, written, searches=searches)
+    finding = _contains(_text(understood), _text(written), searches)
     facts["ignored"] = tuple(ignored_keys(understood, written)) if read_as is not None else ()
     if finding.verdict == "refuted":
         reasons = finding.reasons if is_known else (f"{reader.name} has no such message",)
@@ -141,6 +144,16 @@ def _message(
         searched=finding.searched,
         **facts,
     )
+
+
+@lru_cache(maxsize=256)
+def _contains(understood: str, written: str, searches: int) -> ContainmentResult:
+    """Compare two schemas, as JSON. Most messages are the same in both versions: remember them."""
+    return contains(json.loads(understood), json.loads(written), searches=searches)
+
+
+def _text(schema: Schema) -> str:
+    return json.dumps(schema, ensure_ascii=False)
 
 
 def _yaml(tree: Any) -> str:

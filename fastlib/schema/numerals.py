@@ -1,10 +1,13 @@
 """Regular expressions for the integers of a range, as texts that are read or written."""
 
+from functools import cache
+
 _DIGITS = "0123456789abcdef"
 _BLANK = "[ \\t\\n]*"
 """May stand behind a number that is read."""
 
 
+@cache
 def read(low: int, high: int) -> str:
     """The pattern of all that is read as an integer of a range: decimal, `0x…` and `0…`."""
     first = max(low, 1)

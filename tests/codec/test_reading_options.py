@@ -18,6 +18,8 @@ from fastlib import (
     UnknownKeyWarning,
     ValidationError,
 )
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.shapes import Tree
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Ack
 
@@ -183,11 +185,15 @@ def test_shared_part_of_a_tree_counts_each_time():
         Ack.load(tree, limits=Limits(max_depth=4))
 
 
-def test_constructor_refuses_unbounded_trees():
+def test_constructor_refuses_unbounded_trees(monkeypatch, pytestconfig):
+    """With `--long` at its real limit, which takes seconds to reach."""
+    assert Tree.max_nodes == DEFAULT_LIMITS.max_nodes == 1_000_000
+    if not pytestconfig.getoption("long"):
+        monkeypatch.setattr(Tree, "max_nodes", 10_000)
     doubled = ["a"]
     for _ in range(30):
         doubled = [doubled, doubled]
-    with pytest.raises(ValidationError, match="at most 1000000 values; got more"):
+    with pytest.raises(ValidationError, match=f"at most {Tree.max_nodes} values; got more"):
         ApplicationKpis(kpis=doubled)
     # What is refused is shown by its size, if it is large.
     with pytest.raises(ValidationError, match=r"destinations\[0\]: .*; got a list of 2 items"):
