@@ -314,6 +314,7 @@ def _start(draw: st.DrawFn, task: Start, domain: PriorDomain) -> Start:
         "vcpu_map": _cpu_maps(domain.vcpus),
         "ivshmem": st.just(DeviceIvshmem(id="shared", size="1M")),
         "probe_hostname": st.just(task.probe_hostname),
+        "saved_state": st.just(task.saved_state),
     }
     changes = _thin(draw, task, strategies, {"ivshmem": 0.1, "memnode_map": 0.2}, 0.35)
     changes |= {"pci_ids": None, "devs": None}
@@ -381,7 +382,7 @@ def _options(draw: st.DrawFn, parameter: Any, kind: str | None) -> Any:
         "compression": st.sampled_from(["mt", "xbzrle", "zlib", "zstd", "lzh"]),
     }
     keep = {"pscom_hook_procs": 0.1, "transport": 0.4, "compression": 0.4, "retry_counter": 0.3}
-    changes = _thin(draw, parameter, strategies, keep, 0.7)
+    changes = _thin(draw, parameter, strategies, keep, 0.9)
     changes["migration_type"] = kind if draw(st.integers(0, 9)) else parameter.migration_type
     changes["rdma_migration"] = None
     if changes.get("on_timeout") is not None:

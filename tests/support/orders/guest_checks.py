@@ -52,7 +52,10 @@ def _checked(
     outcome: Outcome, guest: Guest, disk: SharedDisk, before: Progress, runs: bool
 ) -> Iterator[Violation]:
     name = guest.name
-    started = any(isinstance(task, Start) for task in outcome.order.container.tasks)
+    started = any(
+        isinstance(task, Start) and not _is_restored(outcome, name, task)
+        for task in outcome.order.container.tasks
+    )
     if runs:
         try:
             _await_checks(guest, before, outcome)
@@ -76,6 +79,11 @@ def _checked(
     if disk.count < counts[-1]:
         part = "a disk has what its guest wrote last"
         yield Violation(part=part, observed=f"{name!r}: {disk.count}, not {counts[-1]}")
+
+
+def _is_restored(outcome: Outcome, name: str, task: Start) -> bool:
+    before = outcome.before.hosts[outcome.order.host].get(name)
+    return before is not None and before.saved and task.saved_state != "discard"
 
 
 def _await_checks(guest: Guest, before: Progress, outcome: Outcome) -> None:

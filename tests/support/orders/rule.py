@@ -339,11 +339,10 @@ def _started(
         yield _broken(part, f"{name!r} has other vCPUs: {here.vcpus}, not {before.vcpus}")
     if task.vcpu_map is not None:
         yield from _pinned(name, here, task.vcpu_map, defined=False)
-    discards = getattr(task, "saved_state", None) == "discard"
     # That it does not answer on SSH is more important to tell.
-    is_told = "restored" in str(outcome.results) or "not answered on SSH" in str(outcome.results)
-    if before is not None and before.saved and not discards and not is_told:
-        yield _broken("details say that a saved domain was restored", str(outcome.results))
+    is_told = re.search("saved image|not answered on SSH", str(outcome.results))
+    if before is not None and before.saved and not is_told:
+        yield _broken("details say what became of the saved image", str(outcome.results))
 
 
 def _described_memory(xml: ElementTree.Element | None) -> int | None:
