@@ -140,6 +140,13 @@ class _Builder:
             if path in self._seen:
                 raise HypervisorError(f"the domain's XML has <{tag}> twice; leave one of them out")
             self._seen.add(path)
+        for key in attributes:
+            if "}" in key and "}" not in tag:
+                # libvirt ignores the namespace of an attribute, so `x:current` counts as `current`.
+                raise HypervisorError(
+                    f"the domain's XML has the attribute {key.partition('}')[2]} in a namespace at "
+                    f"<{tag}>; leave it out"
+                )
         named = {_qualified(key): value for key, value in attributes.items()}
         self._tree.start(_qualified(tag), named)
 
