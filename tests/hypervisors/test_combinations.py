@@ -1,6 +1,6 @@
 """The table of options: what is refused, by which versions, and what the errors say."""
 
-from itertools import pairwise
+import itertools
 
 import pytest
 
@@ -21,7 +21,7 @@ from fastlib.migfra.virt.combinations import (
     HostVersions,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.migration_options import parameter_with
+from tests.support.migration_options import SHOWN, SHOWN_OFFLINE, parameter_with
 
 
 def spec_of(**parameter):
@@ -200,7 +200,7 @@ def test_version_of_the_process_counts_where_nobody_else_checks_it(chosen, count
 def test_versions_compare_as_numbers():
     versions = [combinations.version_of(number) for number in (7_002_022, 9_001_000, 10_001_000)]
     assert versions == [(7, 2), (9, 1), (10, 1)]
-    assert all(older < newer for older, newer in pairwise(versions))
+    assert all(older < newer for older, newer in itertools.pairwise(versions))
     assert combinations.version_text((10, 1)) == "10.1"
 
 
@@ -240,3 +240,36 @@ def test_impossible_order_is_refused_and_not_retried(parameter, why):
 )
 def test_possible_order_is_accepted(parameter):
     combinations.check_order(spec_of(**parameter))
+
+
+# What the laboratory shows
+
+LABORATORY = hosts((7, 2), (7, 2), libvirt=(9, 0))
+
+
+def works_in_the_laboratory(first, second):
+    rule = combinations.rule_for(first, second)
+    return (
+        (rule is None or rule.verdict == "versions")
+        and not (first.not_shown or second.not_shown)
+        and combinations.problem_of_hosts((first, second), LABORATORY) is None
+    )
+
+
+def test_laboratory_shows_each_pair_that_works():
+    groups = (*SHOWN, SHOWN_OFFLINE)
+    shown = {frozenset(pair) for group in groups for pair in itertools.combinations(group, 2)}
+    works = {frozenset(pair) for pair in combinations.pairs() if works_in_the_laboratory(*pair)}
+    missing = [" with ".join(map(str, pair)) for pair in works - shown]
+    assert not missing
+    assert shown <= works
+
+
+def test_options_that_cannot_be_shown_are_refused_in_the_laboratory():
+    """So nothing is marked that way which the laboratory could show."""
+    for choice in CHOICES:
+        if choice.not_shown is not None:
+            conditions = (LIVE, choice, NO_MEMORY_LIMIT)
+            assert combinations.problem_of_pairs(conditions) or combinations.problem_of_hosts(
+                conditions, LABORATORY
+            )

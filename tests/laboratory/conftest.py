@@ -17,6 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "both_modes(only_long): migrates peer-to-peer and managed; only with --long if so marked",
     )
+    config.addinivalue_line("markers", "managed: migrates managed only")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,6 +46,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         is_long = metafunc.config.getoption("--long")
         both = marker is not None and (is_long or not only_long)
         modes = BOTH_MODES if both else BOTH_MODES[:1]
+        if metafunc.definition.get_closest_marker("managed") is not None:
+            modes = BOTH_MODES[1:]
         metafunc.parametrize("migration_mode", modes, scope="session")
 
 

@@ -1,4 +1,4 @@
-"""Parameters of migrations that have certain choices of the table of combinations."""
+"""Orders that have certain choices of the table of combinations, and those that show each pair."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
     combinations.LIVE: {"migration_type": "live"},
     combinations.WARM: {"migration_type": "warm"},
     combinations.OFFLINE: {"migration_type": "offline"},
-    combinations.ABORT: {"on_timeout": "abort", "timeout": 120},
+    combinations.ABORT: {"on_timeout": "abort", "timeout": 1},
     combinations.PAUSE: {"on_timeout": "pause", "timeout": 1},
     combinations.POST_COPY: {"on_timeout": "post-copy", "timeout": 1},
     combinations.MAX_DOWNTIME: {"max_downtime": 500},
@@ -28,6 +28,33 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
     combinations.PSCOM: {"pscom_hook_procs": "1"},
 }
 """The fields that make an order have a choice."""
+
+
+ALWAYS: Final = (
+    combinations.BANDWIDTH_LIMIT,
+    combinations.MAX_DOWNTIME,
+    combinations.AUTO_CONVERGE,
+    combinations.PSCOM,
+    combinations.DEVICES,
+)
+SHOWN: Final[tuple[tuple[Choice, ...], ...]] = tuple(
+    (*ALWAYS, *group)
+    for group in (
+        (combinations.LIVE, combinations.POST_COPY, combinations.XBZRLE, combinations.SWAP),
+        (combinations.LIVE, combinations.POST_COPY, combinations.MT, combinations.MANAGED),
+        (combinations.LIVE, combinations.PAUSE, combinations.PARALLEL, combinations.VCPU_MAP),
+        (combinations.WARM, combinations.PAUSE, combinations.XBZRLE, combinations.VCPU_MAP,
+         combinations.MANAGED),
+        (combinations.WARM, combinations.PAUSE, combinations.MT, combinations.VCPU_MAP,
+         combinations.SWAP),
+        (combinations.LIVE, combinations.ABORT, combinations.XBZRLE, combinations.VCPU_MAP),
+        (combinations.WARM, combinations.ABORT, combinations.PARALLEL, combinations.VCPU_MAP,
+         combinations.SWAP, combinations.MANAGED),
+        (combinations.LIVE, combinations.ABORT, combinations.MT),
+    )
+)  # fmt: skip
+"""Orders whose choices are all in effect at once. Together they show each pair that works."""
+SHOWN_OFFLINE: Final = (combinations.OFFLINE, combinations.MANAGED)
 
 
 def parameter_with(choices: Iterable[Choice]) -> MigrateParameter:

@@ -60,8 +60,11 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Its key on the wire. An order has at most one choice of each option."""
     value: str | None = None
     """The value, where different values follow different rules."""
-    kind: Literal["order", "daemon", "domain"] = "order"
-    """Whether the task has it, the daemon's configuration, or the domain."""
+    kind: Literal["order", "daemon", "domain", "condition"] = "order"
+    """Whether the task has it, the daemon's configuration, or the domain.
+
+    A condition is something of the domain that matters for a few options, and for no others.
+    """
     only_qemu: bool = False
     """Whether hypervisors other than QEMU have nothing like it."""
     bounds: tuple[Bound, ...] = ()
@@ -156,8 +159,8 @@ SWAP: Final = Choice(option="swap-with")
 PSCOM: Final = Choice(option="pscom-hook-procs")
 MANAGED: Final = Choice(option="migration", value="managed", kind="daemon")
 DEVICES: Final = Choice(option="devices that are detached", kind="domain")
-FILE_MEMORY: Final = Choice(option="memory in files", kind="domain")
-NO_MEMORY_LIMIT: Final = Choice(option="no hard_limit of memory", kind="domain")
+FILE_MEMORY: Final = Choice(option="memory in files", kind="condition")
+NO_MEMORY_LIMIT: Final = Choice(option="no hard_limit of memory", kind="condition")
 
 CHOICES: Final = (
     LIVE, WARM, OFFLINE, ABORT, PAUSE, POST_COPY, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE,
@@ -215,7 +218,7 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
     )
     for choice in (
         ABORT, PAUSE, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE, PARALLEL, XBZRLE, MT, ZLIB,
-        ZSTD, RDMA, PSCOM, DEVICES, FILE_MEMORY, NO_MEMORY_LIMIT,
+        ZSTD, RDMA, PSCOM, DEVICES,
     ):  # fmt: skip
         yield OFFLINE, choice, without_memory
     yield (
@@ -320,7 +323,8 @@ def rule_for(first: Choice, second: Choice) -> Rule | None:
 def pairs() -> Iterator[tuple[Choice, Choice]]:
     """Yield each pair that an order can have, in the order of the table."""
     for first, second in combinations(CHOICES, 2):
-        if first.option != second.option:
+        is_condition = "condition" in (first.kind, second.kind)
+        if first.option != second.option and (rule_for(first, second) or not is_condition):
             yield first, second
 
 
@@ -444,7 +448,7 @@ def _sorted(chosen: Iterable[Choice]) -> list[Choice]:
 
 
 def _with(first: Choice, second: Choice) -> str:
-    if second.kind == "domain":
+    if second.kind == "condition":
         return f"{first} does not go with a domain that has {second}"
     return f"{first} does not go with {second}"
 

@@ -1,0 +1,199 @@
+"""Go through the table of options on real hosts: what works is shown, what is refused is refused.
+
+Each order of `SHOWN` has several options, which are all in effect at once. With --long each pair
+that works migrates alone, too.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from fastlib import Migrate, MigrateParameter, SwapWith
+from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt.combinations import Choice
+from fastlib.transport import MqttOptions, connect
+from tests.hypervisors.test_combinations import works_in_the_laboratory
+from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
+from tests.support.migration_options import ALWAYS, SHOWN, parameter_with
+
+pytestmark = pytest.mark.laboratory
+GUEST = {"dirty": 16, "rate": 64}
+"""It writes more than the link of these migrations carries, so each reaches its timeout."""
+SHARED_MEMORY = """\
+<shmem name='shared'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem>
+"""
+
+
+def orders(*, managed: bool, is_long: bool) -> list[Sequence[Choice]]:
+    """Return the choices of each order to show, with the daemons managing the migration or not."""
+    found = list(SHOWN)
+    if is_long:
+        pairs = (pair for pair in combinations.pairs() if works_in_the_laboratory(*pair))
+        found += [pair for pair in pairs if combinations.OFFLINE not in pair]
+    return [each for each in found if (combinations.MANAGED in each) is managed]
+
+
+def _name(order: Sequence[Choice]) -> str:
+    """Name an order by what distinguishes it."""
+    texts = [each.value or each.option for each in order]
+    return "+".join(texts if len(texts) == 2 else texts[len(ALWAYS) :])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "choices" in metafunc.fixturenames:
+        managed = metafunc.definition.get_closest_marker("managed") is not None
+        is_long = metafunc.config.getoption("--long")
+        found = orders(managed=managed, is_long=is_long)
+        names = [_name(order) for order in found]
+        metafunc.parametrize("choices", found, ids=names)
+
+
+@contextmanager
+def answering_pscom(fleet: Fleet, name: str) -> Iterator[None]:
+    """Let a pscom process of a domain answer to each request."""
+    with connect(MqttOptions(host="127.0.0.1", port=fleet.lab.broker.port)) as process:
+        process.subscribe(
+            f"fast/pscom/{name}/any_proc/request",
+            lambda message: process.send(b"done", f"fast/pscom/{name}/p0/response"),
+        )
+        yield
+
+
+def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
+    """Run the order, and check that each of its choices took effect."""
+    parameter = parameter_with(choices)
+    aborts = combinations.ABORT in choices
+    if parameter.timeout is not None and not parameter.bandwidth_limit:
+        parameter = msgspec.structs.replace(parameter, bandwidth_limit=20)
+    if aborts:
+        # Even compressed memory is not sent within the timeout.
+        parameter = msgspec.structs.replace(parameter, bandwidth_limit=4)
+    fleet.run_guest("hostA", "vm1", **GUEST)
+    swaps = combinations.SWAP in choices
+    if swaps:
+        fleet.run_guest("hostB", "vm2", **GUEST)
+    if combinations.DEVICES in choices:
+        file = fleet.lab.layout.guests / "shared.xml"
+        file.write_text(SHARED_MEMORY)
+        fleet.lab.host("hostA").virsh("attach-device", "vm1", file, "--live")
+    with answering_pscom(fleet, "vm1"):
+        handle = fleet.client.submit(
+            "hostA", Migrate(vm_name="vm1", destination="hostB", parameter=parameter)
+        )
+        phases = []
+        handle.on_progress(
+            lambda progress: progress.vm_name == "vm1" and phases.append(progress.phase)
+        )
+        (result,) = handle.result(PATIENCE).results
+    host = "hostA" if aborts else "hostB"
+    if aborts:
+        assert_error(result, "not finished within the timeout of 1 s", "vm1 runs on hostA")
+    else:
+        assert_success(result)
+    if combinations.PAUSE in choices:
+        assert "downtime" in phases
+    if combinations.POST_COPY in choices:
+        assert "post-copy" in phases
+    fleet.assert_runs_only_on("vm1", host)
+    if swaps:
+        fleet.assert_runs_only_on("vm2", "hostB" if aborts else "hostA")
+    if combinations.VCPU_MAP in choices and not aborts:
+        assert fleet.lab.host(host).virsh("vcpupin", "vm1").split()[-2:] == ["0", "0"]
+    if combinations.DEVICES in choices:
+        assert "<shmem name='shared'" in fleet.lab.host(host).virsh("dumpxml", "vm1")
+
+
+def test_options_work_together(fleet, choices):
+    check_shown(fleet, choices)
+
+
+@pytest.mark.managed
+def test_options_work_together_when_the_daemon_manages_the_migration(fleet, choices):
+    check_shown(fleet, choices)
+
+
+def refused_orders() -> Iterator[tuple[MigrateParameter, str]]:
+    """Yield the parameter of each order with two options that this laboratory must refuse."""
+    for first, second in combinations.pairs():
+        kinds = {first.kind, second.kind}
+        if kinds - {"order", "condition"} or works_in_the_laboratory(first, second):
+            continue
+        rule = combinations.rule_for(first, second)
+        has_effect = rule is None or rule.verdict != "no effect"
+        if has_effect and combinations.FILE_MEMORY not in (first, second):
+            yield parameter_with([first, second]), f"{first} with {second}"
+
+
+def test_refused_options_change_nothing(fleet):
+    """The domain has a device that would be detached. Neither is it, nor is anything else done."""
+    guest = fleet.lab.define_guest("vm1", bios=True)
+    xml = guest.xml.replace("</devices>", f"{SHARED_MEMORY}</devices>")
+    host = fleet.lab.host("hostA")
+    assert_success(fleet.client.start("hostA", xml=xml, probe_with_ssh=False).result(PATIENCE))
+    fleet.client.start("hostB", xml=fleet.lab.define_guest("vm2", bios=True).xml,
+                       probe_with_ssh=False).result(PATIENCE)  # fmt: skip
+    before = (host.virsh("dumpxml", "vm1"), fleet.domain_states())
+    handles = [
+        (pair, fleet.client.submit(
+            "hostA", Migrate(vm_name="vm1", destination="hostB", parameter=parameter)
+        ))
+        for parameter, pair in refused_orders()
+    ]  # fmt: skip
+    assert len(handles) > 20
+    for pair, handle in handles:
+        (result,) = handle.result(PATIENCE).results
+        assert result.status == "error", pair
+        assert_error(result, "does not go with|needs (QEMU|libvirt)")
+        assert handle.progress is None or handle.progress.phase == "check", pair
+    assert (host.virsh("dumpxml", "vm1"), fleet.domain_states()) == before
+
+
+def test_post_copy_with_connections_is_refused_and_the_domain_runs_on(fleet):
+    """QEMU 7.2 aborts at the destination after the switch: the domain would be gone everywhere."""
+    fleet.run_guest("hostA", "vm1", **GUEST)
+    options = {
+        "migration_type": "live",
+        "parallel_connections": 2,
+        "on_timeout": "post-copy",
+        "bandwidth_limit": 20,
+    }
+    moved = fleet.client.migrate("vm1", "hostA", "hostB", migration_timeout=3, **options)
+    text = assert_error(moved.result(PATIENCE), "parallel-connections", "on-timeout: post-copy")
+    assert "needs QEMU 10.1 or newer on both hosts, but hostA has QEMU 7.2" in text
+    (evacuated,) = fleet.client.evacuate(
+        "hostA", ["hostB"], migration_timeout=3, retry_counter=5, **options
+    ).result(PATIENCE)
+    assert_error(evacuated, "needs QEMU 10.1 or newer on both hosts")
+    fleet.run_guest("hostB", "vm2", **GUEST)
+    swapped = fleet.client.migrate(
+        "vm1", "hostA", "hostB", migration_timeout=3, swap_with=SwapWith(vm_name="vm2"), **options
+    )
+    assert_error(swapped.result(PATIENCE), "needs QEMU 10.1 or newer", "nothing was swapped")
+    fleet.assert_runs_only_on("vm1", "hostA")
+    fleet.assert_runs_only_on("vm2", "hostB")
+
+
+def test_offline_migration_ignores_how_memory_would_be_sent(fleet):
+    """Also what no host here supports, as no memory is sent."""
+    fleet.lab.define_guest("vm1", on="hostA", bios=True)
+    ignored = [
+        choice
+        for choice in combinations.CHOICES
+        if (rule := combinations.rule_for(combinations.OFFLINE, choice)) is not None
+        and rule.verdict == "no effect"
+        and choice.kind == "order"
+        and choice.option not in ("compression", "on-timeout", "rdma-migration")
+    ]
+    hosts = ["hostA", "hostB"]
+    for more in (combinations.ZSTD, combinations.ABORT, combinations.PAUSE):
+        parameter = parameter_with([combinations.OFFLINE, more, *ignored])
+        handle = fleet.client.submit(
+            hosts[0], Migrate(vm_name="vm1", destination=hosts[1], parameter=parameter)
+        )
+        (result,) = handle.result(PATIENCE).results
+        assert_success(result)
+        assert fleet.domain_states()[hosts[0]] == {}
+        assert fleet.domain_states()[hosts[1]] == {"vm1": "shut off"}
+        hosts.reverse()
