@@ -19,7 +19,7 @@ from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_succes
 from tests.support.migration_options import ALWAYS, SHOWN, parameter_with
 
 pytestmark = pytest.mark.laboratory
-GUEST = {"dirty": 16, "rate": 64}
+GUEST = {"dirty": 16, "rate": 32}
 """It writes more than the link of these migrations carries, so each reaches its timeout."""
 SHARED_MEMORY = """\
 <shmem name='shared'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem>
@@ -73,7 +73,7 @@ def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
     fleet.run_guest("hostA", "vm1", **GUEST)
     swaps = combinations.SWAP in choices
     if swaps:
-        fleet.run_guest("hostB", "vm2", **GUEST)
+        fleet.run_guest("hostB", "vm2")
     if combinations.DEVICES in choices:
         file = fleet.lab.layout.guests / "shared.xml"
         file.write_text(SHARED_MEMORY)
@@ -166,7 +166,7 @@ def test_post_copy_with_connections_is_refused_and_the_domain_runs_on(fleet):
         "hostA", ["hostB"], migration_timeout=3, retry_counter=5, **options
     ).result(PATIENCE)
     assert_error(evacuated, "needs QEMU 10.1 or newer on both hosts")
-    fleet.run_guest("hostB", "vm2", **GUEST)
+    fleet.run_guest("hostB", "vm2")
     swapped = fleet.client.migrate(
         "vm1", "hostA", "hostB", migration_timeout=3, swap_with=SwapWith(vm_name="vm2"), **options
     )

@@ -1,7 +1,5 @@
 """Run every task from message to result, with real daemons, broker, libvirt and QEMU."""
 
-import itertools
-
 import pytest
 
 from fastlib import DeviceIvshmem, PciId, SwapWith
@@ -150,26 +148,14 @@ def test_migration_pins_vcpus_at_the_destination(fleet):
     )
 
 
-OPTIONS = [
-    {"parallel_connections": 2},
-    {"compression": "mt"},
-    {"compression": "xbzrle"},
-    {"max_downtime": 500, "auto_converge": True},
-    {"bandwidth_limit": 200},
-    {"transport": "ssh"},
-    {"transport": "tls"},
-]
-
-
-def test_migration_accepts_options(fleet):
-    """One guest migrates back and forth, each time with other options."""
+def test_migration_uses_each_transport(fleet):
+    """One guest migrates back and forth; the options of sending are in test_combinations.py."""
     fleet.run_guest("hostA", "vm1")
-    hosts = itertools.cycle(["hostA", "hostB"])
-    for options, (source, destination) in zip(OPTIONS, itertools.pairwise(hosts), strict=False):
+    for transport, source, destination in (("ssh", "hostA", "hostB"), ("tls", "hostB", "hostA")):
         result = fleet.client.migrate(
-            "vm1", source, destination, migration_type="live", **options
+            "vm1", source, destination, migration_type="live", transport=transport
         ).result(PATIENCE)
-        assert result.status == "success", (options, result.details)
+        assert result.status == "success", (transport, result.details)
         fleet.assert_runs_only_on("vm1", destination)
 
 

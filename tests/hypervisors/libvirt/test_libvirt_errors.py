@@ -298,6 +298,15 @@ def test_call_on_closed_connection_raises_lost_error():
         ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'migrate':\n"
          "  two lines", LibvirtError,
          "libvirt on node07: internal error: unable to execute QEMU command 'migrate': two lines"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command "
+         "'migrate-set-capabilities': Postcopy is not supported", LibvirtError,
+         "libvirt on node07: {said}; post-copy needs userfaultfd at the destination; set "
+         "vm.unprivileged_userfaultfd to 1 there, or choose another on-timeout"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command "
+         "'migrate-set-parameters': Parameter 'multifd-compression' does not accept value 'zstd'",
+         LibvirtError,
+         "libvirt on node07: {said}; one of the two QEMUs is built without this compression; "
+         "choose another one"),
     ],
 )  # fmt: skip
 def test_errors_seen_on_other_hosts_are_translated(code, said, kind, text):

@@ -87,6 +87,19 @@ _OPENING: Final = (
 A file that is missing can be a certificate or a key as well as libvirt's socket.
 """
 
+_REMEDIES: Final = (
+    (
+        "Postcopy is not supported",
+        "post-copy needs userfaultfd at the destination; set vm.unprivileged_userfaultfd to 1 "
+        "there, or choose another on-timeout",
+    ),
+    (
+        "'multifd-compression' does not accept value",
+        "one of the two QEMUs is built without this compression; choose another one",
+    ),
+)
+"""What QEMU says of options that it was not built for or may not use, and what to do."""
+
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
     """Translate a `libvirt.libvirtError` of a call to a host."""
@@ -130,7 +143,8 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
         return LibvirtError(f"it was aborted on {host}; try it again ({text})", code, text)
     if code == _INVALID:
         return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
-    return LibvirtError(f"libvirt on {host}: {text}", code, text)
+    remedies = [f"; {remedy}" for known, remedy in _REMEDIES if known in text]
+    return LibvirtError(f"libvirt on {host}: {text}{''.join(remedies)}", code, text)
 
 
 def is_unknown_flag(error: Any, flag: int) -> bool:
