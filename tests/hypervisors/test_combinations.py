@@ -21,7 +21,13 @@ from fastlib.migfra.virt.combinations import (
     HostVersions,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.migration_options import SHOWN, SHOWN_OFFLINE, parameter_with
+from tests.support.migration_options import (
+    LABORATORY,
+    SHOWN,
+    SHOWN_OFFLINE,
+    parameter_with,
+    works_in_the_laboratory,
+)
 from tools import migration_options
 
 
@@ -250,17 +256,6 @@ def test_page_has_the_tables():
 
 
 # What the laboratory shows
-
-LABORATORY = hosts((7, 2), (7, 2), libvirt=(9, 0))
-
-
-def works_in_the_laboratory(first, second):
-    rule = combinations.rule_for(first, second)
-    return (
-        (rule is None or rule.verdict == "versions")
-        and not (first.not_shown or second.not_shown)
-        and combinations.problem_of_hosts((first, second), LABORATORY) is None
-    )
 
 
 def test_laboratory_shows_each_pair_that_works():

@@ -12,11 +12,16 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter, SwapWith
 from fastlib.migfra.virt import combinations
-from fastlib.migfra.virt.combinations import Choice
+from fastlib.migfra.virt.combinations import Choice, version_text
 from fastlib.transport import MqttOptions, connect
-from tests.hypervisors.test_combinations import works_in_the_laboratory
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
-from tests.support.migration_options import ALWAYS, SHOWN, parameter_with
+from tests.support.migration_options import (
+    ALWAYS,
+    LABORATORY,
+    SHOWN,
+    parameter_with,
+    works_in_the_laboratory,
+)
 
 pytestmark = pytest.mark.laboratory
 GUEST = {"dirty": 16, "rate": 32}
@@ -114,6 +119,13 @@ def test_options_work_together_when_the_daemon_manages_the_migration(fleet, choi
     check_shown(fleet, choices)
 
 
+def test_laboratory_has_the_versions_that_decide_what_is_shown(fleet):
+    for versions in LABORATORY:
+        found = fleet.client.query(versions.host).result(PATIENCE).node.versions
+        assert found["hypervisor"].startswith(f"QEMU {version_text(versions.hypervisor)}.")
+        assert found["libvirt"].startswith(f"{version_text(versions.libvirt)}.")
+
+
 def refused_orders() -> Iterator[tuple[MigrateParameter, str]]:
     """Yield the parameter of each order with two options that this laboratory must refuse."""
     for first, second in combinations.pairs():
@@ -121,15 +133,16 @@ def refused_orders() -> Iterator[tuple[MigrateParameter, str]]:
         if kinds - {"order", "condition"} or works_in_the_laboratory(first, second):
             continue
         rule = combinations.rule_for(first, second)
-        has_effect = rule is None or rule.verdict != "no effect"
-        if has_effect and combinations.FILE_MEMORY not in (first, second):
+        if rule is None or rule.verdict != "no effect":
             yield parameter_with([first, second]), f"{first} with {second}"
 
 
 def test_refused_options_change_nothing(fleet):
-    """The domain has a device that would be detached. Neither is it, nor is anything else done."""
+    """The domain has a device that would be detached, and its memory in a file."""
     guest = fleet.lab.define_guest("vm1", bios=True)
-    xml = guest.xml.replace("</devices>", f"{SHARED_MEMORY}</devices>")
+    xml = guest.xml.replace("</devices>", f"{SHARED_MEMORY}</devices>").replace(
+        "<os>", "<memoryBacking><source type='file'/></memoryBacking><os>"
+    )
     host = fleet.lab.host("hostA")
     assert_success(fleet.client.start("hostA", xml=xml, probe_with_ssh=False).result(PATIENCE))
     fleet.client.start("hostB", xml=fleet.lab.define_guest("vm2", bios=True).xml,

@@ -30,6 +30,23 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
 """The fields that make an order have a choice."""
 
 
+LABORATORY: Final = tuple(
+    combinations.HostVersions(host=host, kind="QEMU", hypervisor=(7, 2), libvirt=(9, 0))
+    for host in ("hostA", "hostB")
+)
+"""The hosts of the laboratory, as Debian 12 has them."""
+
+
+def works_in_the_laboratory(first: Choice, second: Choice) -> bool:
+    """Tell whether a pair has to work on the hosts of the laboratory."""
+    rule = combinations.rule_for(first, second)
+    return (
+        (rule is None or rule.verdict == "versions")
+        and not (first.not_shown or second.not_shown)
+        and combinations.problem_of_hosts((first, second), LABORATORY) is None
+    )
+
+
 ALWAYS: Final = (
     combinations.BANDWIDTH_LIMIT,
     combinations.MAX_DOWNTIME,
