@@ -204,6 +204,20 @@ def test_version_of_the_process_counts_where_nobody_else_checks_it(chosen, count
     assert combinations.process_version_counts(chosen) is counts
 
 
+@pytest.mark.parametrize(
+    ("qemu", "libvirt", "kind", "methods"),
+    [
+        ((7, 2), (9, 0), "QEMU", ["xbzrle", "mt"]),
+        ((9, 0), (10, 0), "QEMU", ["xbzrle", "mt", "zlib", "zstd"]),
+        ((9, 1), (10, 0), "QEMU", ["xbzrle", "zlib", "zstd"]),
+        (None, (10, 0), "Xen", []),
+    ],
+)
+def test_host_supports_compression_by_its_versions(qemu, libvirt, kind, methods):
+    (host, _) = hosts(qemu, libvirt=libvirt, kind=kind)
+    assert combinations.supported_compressions(host) == methods
+
+
 def test_versions_compare_as_numbers():
     versions = [combinations.version_of(number) for number in (7_002_022, 9_001_000, 10_001_000)]
     assert versions == [(7, 2), (9, 1), (10, 1)]

@@ -421,6 +421,15 @@ def problem_of_hosts(chosen: Iterable[Choice], hosts: Sequence[HostVersions]) ->
     return None
 
 
+def supported_compressions(host: HostVersions) -> list[str]:
+    """Return the methods of compression that a host supports."""
+    return [
+        str(choice.value)
+        for choice in CHOICES
+        if choice.option == "compression" and problem_of_hosts((choice,), (host, host)) is None
+    ]
+
+
 def process_version_counts(chosen: Iterable[Choice]) -> bool:
     """Tell whether the version of the domain's own process must be known."""
     return any(

@@ -14,11 +14,13 @@ from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
-from fastlib.migfra.virt.combinations import COMPRESSIONS
+from fastlib.migfra.virt.combinations import COMPRESSIONS, supported_compressions
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.names import check_name
 
 from .domain import control, host_info, pinning
+from .domain.emulator import Emulator
+from .migration.option_checks import read_versions
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
 
@@ -118,6 +120,7 @@ class LibvirtHypervisor(Hypervisor):
         """Describe the host and its domains."""
         local = await self._runtime.local(task.driver)
         facts = await local.call(host_info.read)
+        versions = await read_versions(local, Emulator(), context)
         free = facts.free_memory
         return NodeReport(
             host=self.node.host,
@@ -126,4 +129,6 @@ class LibvirtHypervisor(Hypervisor):
             memory=facts.memory,
             free_memory=None if free is None else max(0, free - self.options.reserved_memory),
             domains=facts.domains,
+            capabilities={"compression": supported_compressions(versions)},
+            versions={"libvirt": facts.libvirt, "hypervisor": facts.hypervisor},
         )

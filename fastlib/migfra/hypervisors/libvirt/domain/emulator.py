@@ -16,12 +16,12 @@ _MACHINE: Final = re.compile(r"[a-z0-9-]+-(\d{1,3})\.(\d{1,3})")
 
 
 class Emulator(msgspec.Struct, frozen=True, kw_only=True):
-    """What a domain's XML says of the program that runs it."""
+    """What a domain's XML says of the program that runs it. Without a path it is the usual one."""
 
-    path: str | None
-    architecture: str | None
-    machine: str | None
-    virtualization: str | None
+    path: str | None = None
+    architecture: str | None = None
+    machine: str | None = None
+    virtualization: str | None = None
     """Such as kvm or qemu."""
 
 

@@ -40,7 +40,7 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
         raise FinalError(problem)
     emulator = emulator_of(xml)
     here, there = await asyncio.gather(
-        _versions(source, emulator, context), _versions(destination, emulator, context)
+        read_versions(source, emulator, context), read_versions(destination, emulator, context)
     )
     problem = combinations.problem_of_hosts(chosen, (here, there))
     if problem is None and combinations.process_version_counts(chosen):
@@ -69,7 +69,10 @@ def domain_choices(xml: str) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-async def _versions(connection: Connection, emulator: Emulator, context: Context) -> HostVersions:
+async def read_versions(
+    connection: Connection, emulator: Emulator, context: Context
+) -> HostVersions:
+    """Read the versions of a host: of libvirt, and of an emulator as it is installed there."""
     kind, libvirt = await connection.call(_read_kind)
     hypervisor: Version | None = None
     if kind == "QEMU":
