@@ -1,10 +1,11 @@
 """The journal: what is known again, what is forgotten, and what a bad disk does to it."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fastlib.migfra.journal.journal import Acceptance, Journal
 from fastlib.migfra.journal.schema import MemberState
 from tests.support.migfra.bench import Bench, patiently, until
 from tests.support.migfra.scripted import Scripted, gate
+from tests.support.waiting import wait_until_async
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
@@ -189,6 +191,59 @@ def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
         Journal(path / "below")
 
 
+def open_files(path: Path) -> list[str]:
+    """Return the open files of this process whose path begins so."""
+    files = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the folder itself
+            files.append(os.readlink(descriptor))
+    return [file for file in files if file.startswith(str(path))]
+
+
+@pytest.mark.parametrize("part", ["open_tables", "unacknowledged"])
+def test_journal_that_cannot_be_opened_leaves_no_file_open(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    asyncio.run(Journal(path).close())
+    assert open_files(path) == []
+    if part == "unacknowledged":
+        monkeypatch.setattr(schema, part, lambda connection: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Journal(path)
+    else:
+        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.0)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(JournalError, match="locked"):
+                Journal(path)
+    assert open_files(path) == []
+
+
+def test_cancelled_close_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
+    path = tmp_path / "journal"
+
+    async def scene() -> None:
+        journal = Journal(path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            journal.trim()
+            await wait_until_async(lambda: journal.last_error, "the error of the lock")
+            closing_journal = asyncio.create_task(journal.close())
+            await asyncio.sleep(0)
+            closing_journal.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing_journal
+            # The commit may still be in its thread, which ends with the loop.
+
+    run(scene)
+    assert open_files(path) == []
+
+
 def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
     """Makes the journal unwritable; what is returned mends it."""
     if kind == "locked":
@@ -236,9 +291,9 @@ def test_nothing_is_lost_while_the_journal_is_unwritable(
             assert hypervisor.calls == [("start", "vm0"), ("start", "vm1")]
 
     asyncio.run(main())
-    told = [record.message for record in caplog.records if "journal" in record.message]
-    assert len([line for line in told if "cannot be written" in line]) == 1
-    assert "the journal can be written again" in told
+    messages = [record.message for record in caplog.records if "journal" in record.message]
+    assert len([line for line in messages if "cannot be written" in line]) == 1
+    assert "the journal can be written again" in messages
 
 
 def test_unwritable_journal_does_not_block_the_end(

@@ -207,9 +207,12 @@ class Journal:
 
     async def close(self, timeout: float = 10.0) -> None:
         """Write what is to be written, for at most `timeout` seconds."""
-        await self._group_commit.close(timeout)
-        with suppress(sqlite3.Error):  # a full disk; all that counts is in the write-ahead log
-            await asyncio.to_thread(self._connection.close)
+        try:
+            await self._group_commit.close(timeout)
+        finally:  # also when it is cancelled
+            self.give_up()
+            with suppress(sqlite3.Error):  # a full disk; all that counts is in the write-ahead log
+                await asyncio.to_thread(self._connection.close)
 
     async def _do(self, statement: str, *values: Any) -> None:
         await self._group_commit.submit(_statement(statement, values))
