@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,34 @@ def test_make_tells_whether_the_group_is_new(tmp_path):
 def test_tree_lists_inner_groups_first(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert tree(tmp_path / "a") == [tmp_path / "a" / "b", tmp_path / "a"]
+
+
+def test_tree_has_groups_nested_deeper_than_python_calls(tmp_path):
+    depth = sys.getrecursionlimit() + 100
+    names = ["a"] * depth
+    where = os.open(tmp_path, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=where)
+        inner = os.open(name, os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = inner
+    os.close(where)
+    found = tree(tmp_path / "a")
+    assert len(found) == depth
+    assert found[-1] == tmp_path / "a"
+    for group in found:
+        remove(group)
+
+
+def test_make_tells_that_a_group_was_removed_meanwhile(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "mkdir", raising(errno.EEXIST))
+    with pytest.raises(GoneError, match="was removed by somebody else just now"):
+        make(tmp_path / "group")
+
+
+def test_missing_group_above_is_named(tmp_path):
+    with pytest.raises(GoneError, match=f"the group {tmp_path}/a is not there; somebody else"):
+        read(tmp_path / "a" / "b" / "cpuset.cpus")
 
 
 def test_tree_explains_unreadable_group(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.ponci.freezers import V1Freezer, V2Freezer, freezers
 from fastlib.migfra.hypervisors.ponci.id_lists import format_id_list, parse_id_list
 from fastlib.migfra.hypervisors.ponci.mounts import (
     V1Mounts,
@@ -34,6 +35,11 @@ CONTAINER = """\
 901 899 0:28 /docker/4f2 /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset
 902 899 0:28 / /host/cpuset rw - cgroup cgroup rw,cpuset
 """
+TWICE = """\
+30 23 0:26 / /ro rw - cgroup2 cgroup2 ro
+31 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 rw
+32 23 0:26 /docker/4f2 /delegated rw,nosuid - cgroup2 cgroup2 rw
+"""
 ALL = frozenset({"cpuset", "cpu", "memory"})
 NONE: frozenset[str] = frozenset({"hugetlb"})
 CGROUP = Path("/sys/fs/cgroup")
@@ -48,11 +54,53 @@ CGROUP = Path("/sys/fs/cgroup")
         (HYBRID, ALL, V2Mount(CGROUP / "unified")),
         (TOGETHER, NONE, V1Mounts(Path("/cg roups/all"), Path("/cg roups/all"))),
         (CONTAINER, NONE, V1Mounts(Path("/host/cpuset"), CGROUP / "freezer", "/docker/4f2")),
+        (TWICE, ALL, V2Mount(Path("/delegated"), "/docker/4f2")),
+        (TWICE.replace("rw,nosuid", "ro"), ALL, V2Mount(Path("/ro"))),
     ],
-    ids=["v2", "v1", "hybrid", "hybrid with all in v2", "one tree of v1", "container"],
+    ids=[
+        "v2",
+        "v1",
+        "hybrid",
+        "hybrid with all in v2",
+        "one tree of v1",
+        "container",
+        "writable mount",
+        "no writable mount",
+    ],
 )
 def test_hierarchy_with_cpuset_is_found(mountinfo, controllers, found):
     assert find_hierarchy(parse_mounts(mountinfo), lambda mount: controllers) == found
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "found"),
+    [
+        (PURE_V2, [V2Freezer]),
+        (PURE_V1, [V1Freezer]),
+        (HYBRID, [V1Freezer, V2Freezer]),
+        (TWICE, [V2Freezer]),
+        (PURE_V1.replace("freezer", "pids"), []),
+    ],
+)
+def test_each_version_has_one_freezer(mountinfo, found):
+    assert [type(each) for each in freezers(parse_mounts(mountinfo))] == found
+
+
+@pytest.mark.parametrize(
+    ("freezer", "lines", "group"),
+    [
+        (V1Freezer(Path("/f")), "5:cpu:/x\n4:freezer,cpuset:/a b/c:d\n0::/y", "/f/a b/c:d"),
+        (V1Freezer(Path("/f"), "/docker"), "4:freezer:/docker/a", "/f/a"),
+        (V1Freezer(Path("/f"), "/docker"), "4:freezer:/docker", "/f"),
+        (V1Freezer(Path("/f"), "/docker"), "4:freezer:/dock/a", None),
+        (V1Freezer(Path("/f"), "/docker"), "0::/docker/a", None),
+        (V2Freezer(Path("/u")), "4:freezer:/a\n1:name=systemd:/c\n0::/b", "/u/b"),
+        (V2Freezer(Path("/u"), "/.."), "0::/../b", "/u/b"),  # in a cgroup namespace
+    ],
+)
+def test_group_of_a_thread_is_found_where_it_is_mounted(monkeypatch, freezer, lines, group):
+    monkeypatch.setattr("fastlib.migfra.hypervisors.ponci.freezers.read", lambda path: lines)
+    assert freezer.group_of(1) == (None if group is None else Path(group))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ class CgroupTrees:
     def processes(self, name: str) -> set[int]:
         return {pid for folder in self.of(name) for pid in _processes(folder)}
 
+    def threads(self, name: str) -> set[int]:
+        file = "tasks" if self.version == "v1" else "cgroup.threads"
+        return {int(id) for folder in self.of(name) for id in (folder / file).read_text().split()}
+
     def exists(self, name: str) -> bool:
         return any(folder.exists() for folder in self.of(name))
 

@@ -38,6 +38,11 @@ while True:
         except OSError:
             pass
 """
+_LEADERLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=[3600]).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
 _STUCK = """
 import ctypes, fcntl, mmap, os, signal, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -120,6 +125,15 @@ class ForkingProcess(Workload):
         self.process.stdin.write(b"!")
         self.process.stdin.close()
         self.process.wait()
+
+
+class LeaderlessProcess(Workload):
+    """A process whose first thread has ended; another thread goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(_LEADERLESS)
+        while not status(self.pid, "State").startswith("Z"):
+            os.sched_yield()
 
 
 class Remover(Workload):

@@ -1,6 +1,6 @@
 """Decide, from the view of a domain, what its state is and what a task must refuse. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -87,6 +87,20 @@ def why_not_killable(view: DomainView) -> str | None:
     )
 
 
+def why_not_deletable(view: DomainView) -> str | None:
+    """Say why a domain without processes cannot be deleted, with the remedy, or None.
+
+    A group of v2 that was made threaded has threads of processes that belong to a group above it.
+    """
+    threads = frozenset[int]().union(*(group.threads for group in view.groups))
+    if view.defect is None or view.processes or not threads:
+        return None
+    return (
+        f"{view.name} cannot be deleted: {view.defect}, and its threads ({_some(threads)}) belong "
+        "to processes of a group above it; end these processes, or move the threads"
+    )
+
+
 def why_not_startable(view: DomainView, host: str) -> str | None:
     """Say why no domain of this name can be started, with the remedy, or None.
 
@@ -134,15 +148,20 @@ def _frozen_from_above(view: DomainView) -> tuple[str, str] | None:
 
 
 def _frozen_elsewhere(freeze: ForeignFreeze) -> tuple[str, str]:
-    request, count = freeze.request, len(freeze.threads)
-    threads = ", ".join(map(str, sorted(freeze.threads)[:_MOST_SHOWN]))
-    more = ", …" if count > _MOST_SHOWN else ""
+    request, threads = freeze.request, _some(freeze.threads)
     cause = (
-        f"its thread{'' if count == 1 else 's'} {threads}{more} "
-        f"{'is' if count == 1 else 'are'} frozen by {request.group}"
+        f"its thread {threads} is frozen by {request.group}"
+        if len(freeze.threads) == 1
+        else f"its threads {threads} are frozen by {request.group}"
     )
     return cause, f"thaw that group first ({request.thaw_command})"
 
 
 def _paths(paths: Iterable[Path]) -> str:
     return " and ".join(map(str, paths))
+
+
+def _some(threads: Collection[int]) -> str:
+    """Name some of several threads."""
+    few = ", ".join(map(str, sorted(threads)[:_MOST_SHOWN]))
+    return f"{few}, …" if len(threads) > _MOST_SHOWN else few

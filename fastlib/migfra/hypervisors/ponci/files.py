@@ -103,8 +103,8 @@ def number_of(path: Path) -> int | None:
         raise _unreachable(error, path) from error
 
 
-def groups_in(path: Path) -> list[str]:
-    """The names of the groups in a group; none if it is not there. Raises GroupError."""
+def folders_in(path: Path) -> list[str]:
+    """The names of the folders in a folder; none if it is not there. Raises GroupError."""
     try:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -124,7 +124,7 @@ def tree(path: Path) -> list[Path]:
     while left:  # groups may be nested deeper than Python may call
         group = left.pop()
         found.append(group)
-        left += [group / name for name in groups_in(group)]
+        left += [group / name for name in folders_in(group)]
     return found[::-1]
 
 

@@ -12,7 +12,7 @@ from fastlib.migfra.errors import HypervisorError
 from .files import (
     GoneError,
     GroupError,
-    groups_in,
+    folders_in,
     is_group,
     make,
     number_of,
@@ -87,7 +87,7 @@ class Hierarchy:
 
     def names(self) -> list[str]:
         """The domains, in order."""
-        return sorted({name for parent in self._parents for name in groups_in(parent)})
+        return sorted({name for parent in self._parents for name in folders_in(parent)})
 
     # A domain
 

@@ -13,7 +13,7 @@ from .domain_view import DomainView, ForeignFreeze, FreezeRequest, GroupView
 from .files import GoneError, is_group, tree
 from .freezers import Freezer
 from .hierarchy import Hierarchy
-from .processes import process_of
+from .processes import process_of, thread_states
 
 _MOST_READINGS = 5
 """Readings of a domain that changes meanwhile; then the last one counts."""
@@ -41,7 +41,10 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
     above = [group for group in freezer.above(paths[-1]) if _is_requested(freezer, group)]
     groups = _groups(freezer, paths[-1], told=bool(above))
     inside = _union(group.threads for group in groups)
+    processes = hierarchy.processes(name)
+    # Threads of one process may be in different groups.
     threads = _union(each for path in paths[:-1] for each in _threads(freezer, path))
+    threads = threads.union(*map(thread_states, processes))
     loose, elsewhere = _outside(hierarchy, name, threads, inside)
     return DomainView(
         name=name,
@@ -54,7 +57,7 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
         above=tuple(_request(freezer, group) for group in above),
         above_is_hidden=_is_hidden_above(freezer, paths[-1], above),
         elsewhere=elsewhere,
-        processes=hierarchy.processes(name),
+        processes=processes,
         kills_frozen=freezer.kills_frozen,
         root=freezer.root,
     )
@@ -113,7 +116,7 @@ def _outside(
 ) -> tuple[frozenset[int], tuple[ForeignFreeze, ...]]:
     """The threads outside of the hierarchy that freezes a domain, and what else freezes any.
 
-    `threads` are those in the other hierarchies, `inside` those in the one that freezes it.
+    `threads` are all that are known, `inside` those in the hierarchy that freezes it.
     """
     own, top = hierarchy.freezer, hierarchy.paths(name)[-1]
     placed = _places(own, threads - inside)

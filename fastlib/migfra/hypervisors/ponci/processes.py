@@ -6,12 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from .files import GoneError, groups_in, read
+from .files import GoneError, folders_in, read
 
 _MOST_SHOWN: Final = 8
 """At most so many processes are named by their ids."""
 _KERNEL_THREAD: Final = 0x00200000
 """The flag PF_KTHREAD in `/proc/<pid>/stat`."""
+_ENDED: Final = ("Z", "X")
+"""The states of a thread that has ended. The first one of a process is seen until all have."""
 _FLAGS: Final = 6
 """Words after the state in `/proc/<pid>/stat`, until those flags."""
 
@@ -22,6 +24,18 @@ def process_of(thread: int) -> int:
         return int(_status(thread)["Tgid"])
     except GoneError:
         return thread
+
+
+def thread_states(pid: int) -> dict[int, str]:
+    """The threads of a process that have not ended, each with its state, such as S or D.
+
+    None for 0, which stands for those of another PID namespace.
+    """
+    states = {}
+    for thread in folders_in(Path(f"/proc/{pid}/task")) if pid else ():
+        with suppress(GoneError):
+            states[int(thread)] = _stat(Path(f"/proc/{pid}/task/{thread}/stat"))[0]
+    return {thread: state for thread, state in states.items() if state not in _ENDED}
 
 
 def describe_processes(processes: Collection[int]) -> str:
@@ -36,7 +50,7 @@ def blocked(processes: Iterable[int]) -> frozenset[int]:
 
     A thread that cgroup v1 has frozen shows the same state. So they must not be frozen.
     """
-    return frozenset(pid for pid in processes if pid and "D" in _thread_states(pid))
+    return frozenset(pid for pid in processes if "D" in thread_states(pid).values())
 
 
 def why_alive(processes: Collection[int]) -> str:
@@ -67,14 +81,6 @@ def _why_alive(pid: int) -> str:
             "waiting in the kernel (state D), such as for a device or a file server: look at that"
         )
     return "not ended yet: wait for that"
-
-
-def _thread_states(pid: int) -> set[str]:
-    states = set()
-    for name in groups_in(Path(f"/proc/{pid}/task")):
-        with suppress(GoneError):
-            states.add(_stat(Path(f"/proc/{pid}/task/{name}/stat"))[0])
-    return states
 
 
 def _stat(file: Path) -> list[str]:

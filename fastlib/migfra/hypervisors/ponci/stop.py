@@ -13,8 +13,8 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result, sound
 from fastlib.migfra.virt.names import matching
 
-from .decisions import why_not_killable
-from .files import BusyError
+from .decisions import why_not_deletable, why_not_killable
+from .files import BusyError, GoneError
 from .freezing import thaw
 from .hierarchy import Hierarchy
 from .inspection import inspect
@@ -53,6 +53,8 @@ def stop_one(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> 
     """Stop a domain. Raises HypervisorError."""
     with runtime.exclusive(name, task, context):
         runtime.check_exists(name)
+        if why := why_not_deletable(inspect(runtime.hierarchy, name)):
+            raise HypervisorError(why)
         if task.force and runtime.hierarchy.processes(name):
             runtime.check_not_own(name, "kill")
             if why := why_not_killable(inspect(runtime.hierarchy, name)):
@@ -100,12 +102,16 @@ def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:
     if not freezer.can_freeze(group):
         _send_kill(hierarchy, name)
         return
-    freezer.freeze(group)
-    try:
-        wait_until(lambda: freezer.read(group).frozen, _FREEZE_BEFORE_KILL_SECONDS, context)
-        _send_kill(hierarchy, name)
-    finally:
-        thaw(hierarchy, inspect(hierarchy, name))
+    with suppress(GoneError):  # somebody else removes it; the caller looks what is left
+        freezer.freeze(group)
+        try:
+            wait_until(lambda: freezer.read(group).frozen, _FREEZE_BEFORE_KILL_SECONDS, context)
+            _send_kill(hierarchy, name)
+        finally:
+            try:
+                thaw(hierarchy, inspect(hierarchy, name))
+            finally:
+                freezer.thaw(group)
 
 
 def _send_kill(hierarchy: Hierarchy, name: str) -> None:

@@ -1,5 +1,6 @@
 """Groups that others make, remove or change while the daemon runs."""
 
+import asyncio
 import os
 from typing import Any
 from unittest import mock
@@ -11,9 +12,11 @@ from fastlib import (
     Stop,
     Suspend,
 )
+from fastlib.migfra import Context
+from tests.support.migfra.bench import HOST
 from tests.support.ponci.checks.common import DONE, LAST_CPU, not_done
 from tests.support.ponci.runner import PonciRunner
-from tests.support.ponci.workload import Counter, Remover
+from tests.support.ponci.workload import Counter, LeaderlessProcess, Remover, status
 
 
 async def missing_parent_is_created_again(runner: PonciRunner) -> None:
@@ -148,3 +151,49 @@ async def groups_with_odd_names_are_reported(runner: PonciRunner) -> None:
     assert await runner.domains() == {"vm1": "running", "odd \\udcff $(true)": expected}
     results = await runner.results(Stop(regex=".*"))
     assert [(each.vm_name, each.status) for each in results] == [("vm1", "success")]
+
+
+async def zombies_do_not_count(runner: PonciRunner) -> None:
+    """A process that has ended, whether its parent knows it, and one whose first thread has."""
+    with Counter(runner.directory) as ended, LeaderlessProcess() as leaderless:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(ended.pid, "vm1")
+        ended.process.kill()
+        await runner.until(lambda: status(ended.pid, "State").startswith("Z"))
+        await runner.until(lambda: not runner.trees.processes("vm1"))
+        assert await runner.do(Suspend(vm_name="vm1")) is None
+        assert await runner.do(Resume(vm_name="vm1")) is None
+        runner.trees.join(leaderless.pid, "vm1")
+        assert await runner.do(Suspend(vm_name="vm1")) is None
+        assert await runner.domains() == {"vm1": "paused"}
+        assert await runner.do(Resume(vm_name="vm1")) is None
+        assert f"has 1 process ({leaderless.pid})" in await runner.error_of(Stop(vm_name="vm1"))
+        assert await runner.do(Stop(vm_name="vm1", force=True)) is None
+        assert leaderless.process.wait() == -9
+
+
+async def domain_that_another_daemon_makes_or_removes_is_handled(runner: PonciRunner) -> None:
+    """Two daemons of one host may have the same parent."""
+    other = runner.another()
+    await asyncio.to_thread(other.open)
+    groups = runner.hypervisor._runtime.hierarchy
+    prepare = groups.prepare
+
+    def start_there() -> None:
+        prepare()
+        if not runner.trees.exists("vm1"):
+            other.start(Start(vm_name="vm1"), Context(HOST))
+
+    with mock.patch.object(groups, "prepare", start_there):
+        said = await runner.error_of(Start(vm_name="vm1"))
+    assert said == "vm1 was made by somebody else just now; stop it first"
+    assert await runner.domains() == {"vm1": "running"}
+    delete = groups.delete
+
+    def stop_there(name: str) -> None:
+        other.stop(Stop(vm_name=name), Context(HOST))
+        delete(name)
+
+    with mock.patch.object(groups, "delete", stop_there):
+        assert await runner.do(Stop(vm_name="vm1")) is None
+    assert await runner.domains() == {}

@@ -14,7 +14,7 @@ from fastlib import (
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
 from tests.support.ponci.checks.common import put, running
 from tests.support.ponci.runner import PonciRunner
-from tests.support.ponci.workload import Counter, ForkingProcess, Stuck
+from tests.support.ponci.workload import Counter, ForkingProcess, LeaderlessProcess, Stuck
 
 
 async def force_kills_all_processes_of_a_domain(runner: PonciRunner) -> None:
@@ -207,3 +207,40 @@ async def v1_processes_frozen_by_v2_are_reported(runner: PonciRunner) -> None:
             assert counter.process.wait() == other.process.wait() == -9
     finally:
         group.rmdir()
+
+
+async def v1_group_frozen_during_a_kill_is_reported(runner: PonciRunner) -> None:
+    await runner.open(stop_timeout=0.2)
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        groups = runner.hypervisor._runtime.hierarchy
+
+        def kill(name: str) -> bool:
+            runner.trees.freeze("", True)
+            return Hierarchy.kill(groups, name)
+
+        with mock.patch.object(groups, "kill", kill):
+            said = await runner.error_of(Stop(vm_name="vm1", force=True))
+        assert said.startswith(
+            f"vm1 still has 1 process ({counter.pid}) 0.2 s after they were killed; vm1 cannot be "
+            f"stopped: {runner.trees.parents[-1]}, which is above it, is frozen, and with cgroup v1"
+        )
+        runner.trees.freeze("", False)
+        assert counter.process.wait() == -9
+        assert await runner.do(Stop(vm_name="vm1")) is None
+
+
+async def v1_single_threads_frozen_by_other_groups_are_reported(runner: PonciRunner) -> None:
+    with LeaderlessProcess() as process:
+        await runner.do(Start(vm_name="vm1"))
+        await runner.do(Start(vm_name="vm2"))
+        runner.trees.join(process.pid, "vm1")
+        (thread,) = runner.trees.threads("vm1")
+        (runner.trees.of("vm2")[-1] / "tasks").write_text(f"{thread}\n")
+        runner.trees.freeze("vm2", True)
+        said = await runner.error_of(Stop(vm_name="vm1", force=True))
+        assert f"its thread {thread} is frozen by {runner.trees.of('vm2')[-1]}" in said
+        runner.trees.freeze("vm2", False)
+        assert await runner.do(Stop(vm_name="vm1", force=True)) is None
+        assert process.process.wait() == -9

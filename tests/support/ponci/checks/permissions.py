@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 
+from fastlib import Start
 from tests.support.ponci.runner import PonciRunner
 
 _OPEN = """
 import ctypes, os, sys
-from fastlib import Start, Stop
+from fastlib import Start, Start, Stop
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
@@ -22,6 +23,18 @@ except HypervisorError as error:
     print(error)
 else:
     print("it works")
+"""
+_QUERY = """
+import os, sys
+from fastlib.message.tasks import Query
+from fastlib.migfra import Context
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
+hypervisor = PonciHypervisor(PonciOptions(parent=sys.argv[1]), NodeContext("node01"))
+hypervisor.open()
+{first}
+report = hypervisor.query(Query(), Context("node01"))
+print({{each.name: each.state for each in report.domains}})
 """
 _NOBODY = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 _READ_ONLY = """
@@ -52,9 +65,20 @@ async def read_only_mount_is_reported(runner: PonciRunner) -> None:
     assert "is mounted read-only; mount its file system writable" in said
 
 
-def _opened(runner: PonciRunner, first: str, *more: object) -> str:
+async def unreadable_domain_is_unknown(runner: PonciRunner) -> None:
+    """Such as a domain of another user, in a group that was delegated."""
+    for name in ("vm1", "vm2"):
+        await runner.do(Start(vm_name=name))
+    for folder in runner.trees.of("vm1"):
+        folder.chmod(0)
+    said = _opened(runner, _NOBODY, code=_QUERY)
+    assert said == "{'vm1': 'unknown', 'vm2': 'running'}\n"
+
+
+def _opened(runner: PonciRunner, first: str, *more: object, code: str = _OPEN) -> str:
     """What a hypervisor says that opens in a process of its own."""
-    command = [sys.executable, "-c", _OPEN.format(first=first), f"{runner.parent}/new"]
+    parent = runner.parent if code == _QUERY else f"{runner.parent}/new"
+    command = [sys.executable, "-c", code.format(first=first), parent]
     done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1, done.stdout

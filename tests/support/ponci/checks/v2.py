@@ -3,6 +3,7 @@
 import asyncio
 
 from fastlib import (
+    Repin,
     Resume,
     Start,
     Stop,
@@ -75,3 +76,36 @@ async def v2_too_many_groups_are_reported(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1"))
     said = await runner.error_of(Start(vm_name="vm2"))
     assert "vm2 would be one group too many; raise cgroup.max.descendants" in said
+
+
+async def v2_removed_controller_is_reported(runner: PonciRunner) -> None:
+    (parent,) = runner.trees.parents
+    await runner.do(Start(vm_name="vm1"))
+    (parent / "cgroup.subtree_control").write_text("-cpuset\n")
+    assert await runner.domains() == {"vm1": "incomplete"}
+    assert await runner.error_of(Repin(vm_name="vm1", vcpu_map=[[0]])) == (
+        f"vm1 cannot be pinned: the groups in {parent} have no controller cpuset any more; give "
+        f"it back (echo +cpuset > {parent}/cgroup.subtree_control)"
+    )
+    await runner.do(Start(vm_name="vm2", vcpu_map=[[0]]))
+    assert await runner.domains() == {"vm1": "running", "vm2": "running"}
+
+
+async def v2_threaded_domain_is_reported(runner: PonciRunner) -> None:
+    (parent,) = runner.trees.parents
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        (group,) = runner.trees.of("vm1")
+        (parent / "cgroup.subtree_control").write_text("-cpuset\n")
+        (group / "cgroup.type").write_text("threaded\n")
+        (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
+        (group / "cgroup.threads").write_text(f"{counter.pid}\n")
+        assert await runner.domains() == {"vm1": "incomplete"}
+        assert await runner.error_of(Stop(vm_name="vm1", force=True)) == (
+            f"vm1 cannot be deleted: {group} is of the type 'threaded', and its threads "
+            f"({counter.pid}) belong to processes of a group above it; end these processes, or "
+            "move the threads"
+        )
+        assert counter.runs
+        (parent / "cgroup.threads").write_text(f"{counter.pid}\n")
+        assert await runner.do(Stop(vm_name="vm1", force=True)) is None
