@@ -20,6 +20,7 @@ from fastlib.migfra.virt.migration_queue import (
     Slot,
     size_class,
     slots_between,
+    turn_order,
 )
 
 GIB = 1 << 20
@@ -89,6 +90,22 @@ def test_small_domains_leave_a_slot_to_large_ones():
 def test_classes_take_turns_with_one_slot():
     queue = queue_of(LARGE, LARGE, LARGE, SMALL, SMALL, SMALL, outgoing=1)
     assert order_of(queue, 6) == [0, 3, 1, 4, 2, 5]
+
+
+def test_turn_order_mixes_large_and_small_domains():
+    assert turn_order([LARGE, LARGE, SMALL, SMALL, SMALL]) == [0, 2, 1, 3, 4]
+    assert turn_order([]) == []
+
+
+def test_large_domains_do_not_fill_a_destination_while_small_ones_go_elsewhere():
+    queue = queue_of(LARGE, LARGE, outgoing=4)
+    queue.add(2, TO_C, SMALL)
+    queue.add(3, TO_B, SMALL)
+    assert queue.next_turn() == 0
+    queue.begin(0)
+    assert queue.next_turn() == 2
+    queue.begin(2)
+    assert queue.next_turn() == 3, "b has one large domain already"
 
 
 def test_full_destination_does_not_stop_migrations_to_others():

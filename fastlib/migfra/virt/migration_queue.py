@@ -5,9 +5,9 @@ incoming ones. A swap needs one of each at both hosts. The rules:
 
 - Domains of similar memory are a class: each class spans a factor of four. Within a class the first
   come is the first served.
-- The next turn belongs to the class with the fewest running migrations, and among these to the one
-  that has waited longest for a turn. So neither large domains nor small ones keep all slots while
-  the others wait.
+- The next turn belongs to the class that holds the fewest of the slots in question, and among
+  these to the one that has waited longest for a turn. So neither large domains nor small ones keep
+  all slots while the others wait.
 - A migration whose slots are not free does not stop those behind it. When `MOST_PASSED` of them
   have taken a slot that it needs, one such slot is kept for it.
 - A migration takes all its slots at once or none. So two migrations never wait for each other.
@@ -16,8 +16,8 @@ incoming ones. A swap needs one of each at both hosts. The rules:
 Nothing here waits, and nothing knows the time. `MigrationLimits` is the queue for coroutines.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -46,6 +46,18 @@ def slots_between(source: str, destination: str, *, swap: bool = False) -> froze
 def size_class(memory: int) -> int:
     """Return the class of a domain by its memory (KiB): 0 below 1 KiB, 1 below 4 KiB, and so on."""
     return -(-memory.bit_length() // _CLASS_BITS)
+
+
+def turn_order(memory: Sequence[int]) -> list[int]:
+    """Return the indices of domains in the order in which they had their turns if one had all.
+
+    A task that migrates several domains queues them in this order. So the first ones are not all
+    large or all small. `memory` is that of each domain (KiB).
+    """
+    queue = MigrationQueue({})
+    for index, each in enumerate(memory):
+        queue.add(index, frozenset(), each)
+    return list(queue.positions())
 
 
 class _Entry:
@@ -104,8 +116,11 @@ class MigrationQueue:
     def next_turn(self) -> int | None:
         """Return the next migration that may try to begin, now *trying*. None if there is none."""
         ahead: list[int] = []
+        asking = [self._elsewhere(e) for e in self._entries.values() if e.state == "trying"]
         for key in self._in_turn():
             entry = self._entries[key]
+            if self._elsewhere(entry) in asking:
+                continue  # one after the other asks for the same slots, in their order
             if self._may_try(entry):
                 entry.state = "trying"
                 entry.passes = [each for each in ahead if self._entries[each].slots & entry.slots]
@@ -163,24 +178,29 @@ class MigrationQueue:
 
     def _in_turn(self) -> Iterator[int]:
         """Yield the waiting migrations in the order of their turns, were all slots free."""
-        classes: dict[int, list[int]] = {}
-        running: Counter[int] = Counter()
+        classes: dict[int, deque[int]] = {}
+        used: defaultdict[int, Counter[Slot]] = defaultdict(Counter)
         for key, entry in self._entries.items():
             if entry.state == "waiting":
-                classes.setdefault(entry.size, []).append(key)
+                classes.setdefault(entry.size, deque()).append(key)
             else:
-                running[entry.size] += 1
+                used[entry.size].update(entry.slots)
+        arrival = {size: index for index, size in enumerate(classes)}
         turns = {size: self._turns.get(size, 0) for size in classes}
         turn = self._turn
-        arrival = {size: index for index, size in enumerate(classes)}
-        following = {size: deque(keys) for size, keys in classes.items()}
-        while following:
-            size = min(following, key=lambda size: (running[size], turns[size], arrival[size]))
-            if not following[size]:
-                del following[size]
-                continue
-            yield following[size].popleft()
-            running[size] += 1
+
+        def rank(size: int) -> tuple[int, int, int]:
+            first = self._entries[classes[size][0]]
+            share = sum(used[size][slot] for slot in first.slots)
+            return share, turns[size], arrival[size]
+
+        while classes:
+            size = min(classes, key=rank)
+            key = classes[size].popleft()
+            if not classes[size]:
+                del classes[size]
+            yield key
+            used[size].update(self._entries[key].slots)
             turn += 1
             turns[size] = turn
 

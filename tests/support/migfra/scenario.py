@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from fastlib.migfra.hypervisors.simulated import (
     SimulatedOptions,
     run_virtual,
 )
+from fastlib.migfra.plugin_api.config_section import Count
 from fastlib.transport import MemoryBroker, MemoryOptions, ReceivedMessage, connect_async
 
 FOLDER = Path(__file__).parents[2] / "hypervisors" / "simulated" / "scenarios"
@@ -54,11 +55,20 @@ class Step(ConfigSection):
     daemon: Literal["killed", "started"] | None = None
 
 
+class Limits(ConfigSection):
+    """How many domains may migrate from a host and to it at once."""
+
+    outgoing_migrations: Count = 2
+    incoming_migrations: Count = 2
+
+
 class Scenario(ConfigSection):
     """What `input.yaml` has."""
 
     about: str
     cluster: ClusterDescription
+    limits: Mapping[str, Limits] = {}
+    """Those of hosts that differ from the default."""
     progress: float = 1.0
     """Seconds between two lines of progress."""
     steps: Sequence[Step]
@@ -132,7 +142,13 @@ class Player:
         return "\n".join((*_wrapped(self.scenario.about), "", *lines, ""))
 
     async def _open(self, host: str) -> None:
-        options = SimulatedOptions(cluster="scenario", create=self.scenario.cluster)
+        limits = self.scenario.limits.get(host, Limits())
+        options = SimulatedOptions(
+            cluster="scenario",
+            create=self.scenario.cluster,
+            outgoing_migrations=limits.outgoing_migrations,
+            incoming_migrations=limits.incoming_migrations,
+        )
         choice = HypervisorSection(SimulatedHypervisor, options)
         configuration = Configuration(
             hostname=host, hypervisor=choice, progress_interval=self.scenario.progress
@@ -201,6 +217,8 @@ def _id(id: str | None) -> str:
 
 def _progress(progress: Progress) -> str:
     parts = [progress.phase]
+    if progress.position is not None:
+        parts.append(f"place {progress.position}")
     if progress.percent is not None:
         parts.append(f"{progress.percent:.0f} %")
     if progress.remaining:

@@ -26,6 +26,7 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
+from fastlib.migfra.virt.migration_queue import turn_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
@@ -44,12 +45,25 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         context.save_state(
             placements={placed.guest: placed.host for placed in placements}, uuids=uuids
         )
-        return await asyncio.gather(
+        in_turn_order = await _in_turn_order(runtime, task, placements)
+        results = await asyncio.gather(
             *(
                 evacuate_one(runtime, task, placed, uuids[placed.guest], scope, context)
-                for placed in placements
+                for placed in in_turn_order
             )
         )
+        by_name = {result.vm_name: result for result in results}
+        return [by_name[placed.guest] for placed in placements]
+
+
+async def _in_turn_order(
+    runtime: LibvirtRuntime, task: Evacuate, placements: Sequence[Placement]
+) -> list[Placement]:
+    """Order the domains so that large and small ones take turns from the beginning."""
+    here = await (await runtime.local(task.driver)).call(host_info.read)
+    memory = {domain.name: domain.memory for domain in here.domains}
+    order = turn_order([memory.get(placed.guest) or 0 for placed in placements])
+    return [placements[index] for index in order]
 
 
 async def _active_domains(runtime: LibvirtRuntime, task: Evacuate) -> Mapping[str, str]:

@@ -406,32 +406,39 @@ class Cluster:
     def take_slots(
         self,
         session: int,
-        claim: int,
+        holder: int,
         slots: Iterable[Slot],
         defaults: Mapping[Direction, int],
         now: float,
         patience: float,
     ) -> bool:
-        """Take all slots of a claim or none. Returns whether they were free.
+        """Take all slots of a migration or none. Returns whether they were free.
 
-        If not, the claim goes before later claims of other sessions for `patience` seconds.
-        `defaults` are the limits of hosts without a daemon.
+        A session that found no slot free goes before others that came later. It does so for
+        `patience` seconds after a slot is free, so that sessions that need several slots do not
+        wait for each other. `defaults` are the limits of hosts without a daemon.
         """
         with self._database.write():
-            self._database.delete_slots(claim)
-            free = all(
-                self._database.count_slots(slot, session, claim, now)
-                < self._database.slot_limit(slot, defaults[slot.direction])
+            free = {
+                slot: self._database.slot_limit(slot, defaults[slot.direction])
+                - self._database.count_held(slot)
                 for slot in slots
+            }
+            may_take = all(
+                count > self._database.count_tickets_ahead(slot, session, now)
+                for slot, count in free.items()
             )
-            for slot in slots:
-                self._database.insert_slot(claim, session, slot, None if free else now + patience)
-            return free
+            for slot, count in free.items():
+                if may_take:
+                    self._database.hold_slot(slot, session, holder)
+                elif count <= 0:
+                    self._database.extend_ticket(slot, session, now, now + patience)
+            return may_take
 
-    def free_slots(self, claim: int) -> None:
-        """Free the slots of a claim. Nothing happens if it has none."""
+    def free_slots(self, holder: int) -> None:
+        """Free the slots of a migration. Nothing happens if it has none."""
         with self._database.write():
-            self._database.delete_slots(claim)
+            self._database.delete_slots(holder)
 
     # Rules
 

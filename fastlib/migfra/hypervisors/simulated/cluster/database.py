@@ -185,6 +185,7 @@ class Database:
         ).fetchall():
             self.abandon_migration(migration)
         self.execute("DELETE FROM slot WHERE session = ?", session)
+        self.execute("DELETE FROM ticket WHERE session = ?", session)
         self.execute("DELETE FROM session WHERE id = ?", session)
 
     def _dead_sessions(self) -> list[int]:
@@ -342,25 +343,54 @@ class Database:
             return default
         return int(row[0] if slot.direction == "outgoing" else row[1])
 
-    def count_slots(self, slot: Slot, session: int, claim: int, now: float) -> int:
-        """Count those that hold a slot, and the earlier claims of other sessions for it."""
+    def count_held(self, slot: Slot) -> int:
+        """Count the migrations that hold a slot."""
         (count,) = self._one(
-            "SELECT count(*) FROM slot WHERE host = ? AND direction = ? "
-            "AND (until IS NULL OR (until > ? AND claim < ? AND session != ?))",
-            slot.host, slot.direction, now, claim, session,
+            "SELECT count(*) FROM slot WHERE host = ? AND direction = ?", slot.host, slot.direction
+        )
+        return int(count)
+
+    def count_tickets_ahead(self, slot: Slot, session: int, now: float) -> int:
+        """Count the tickets of other sessions for a slot that are earlier than the own one."""
+        (count,) = self._one(
+            "SELECT count(*) FROM ticket WHERE host = ?1 AND direction = ?2 AND until > ?4 "
+            "AND session != ?3 AND number < coalesce((SELECT min(number) FROM ticket "
+            "WHERE host = ?1 AND direction = ?2 AND session = ?3 AND until > ?4), 1 << 62)",
+            slot.host, slot.direction, session, now,
         )  # fmt: skip
         return int(count)
 
-    def insert_slot(self, claim: int, session: int, slot: Slot, until: float | None) -> None:
-        """Insert a slot that is held, or that is waited for."""
+    def hold_slot(self, slot: Slot, session: int, holder: int) -> None:
+        """Let a migration hold a slot. The session's ticket for it is used up."""
+        self.delete_tickets(slot, session)
         self.execute(
-            "INSERT INTO slot VALUES (?, ?, ?, ?, ?)",
-            claim, session, slot.host, slot.direction, until,
-        )  # fmt: skip
+            "INSERT INTO slot VALUES (?, ?, ?, ?)", holder, session, slot.host, slot.direction
+        )
 
-    def delete_slots(self, claim: int) -> None:
-        """Delete the slots of a claim."""
-        self.execute("DELETE FROM slot WHERE claim = ?", claim)
+    def delete_slots(self, holder: int) -> None:
+        """Delete the slots of a migration."""
+        self.execute("DELETE FROM slot WHERE holder = ?", holder)
+
+    def extend_ticket(self, slot: Slot, session: int, now: float, until: float) -> None:
+        """Extend the session's ticket for a slot, or give it a new one."""
+        extended = self.execute(
+            "UPDATE ticket SET until = ? WHERE host = ? AND direction = ? AND session = ? "
+            "AND until > ?",
+            until, slot.host, slot.direction, session, now,
+        )  # fmt: skip
+        if not extended.rowcount:
+            self.delete_tickets(slot, session)
+            self.execute(
+                "INSERT INTO ticket (session, host, direction, until) VALUES (?, ?, ?, ?)",
+                session, slot.host, slot.direction, until,
+            )  # fmt: skip
+
+    def delete_tickets(self, slot: Slot, session: int) -> None:
+        """Delete the session's ticket for a slot."""
+        self.execute(
+            "DELETE FROM ticket WHERE host = ? AND direction = ? AND session = ?",
+            slot.host, slot.direction, session,
+        )  # fmt: skip
 
     def migrating_domains(self) -> list[tuple[Domain, MigrationRow]]:
         """Every domain that migrates, with its migration."""

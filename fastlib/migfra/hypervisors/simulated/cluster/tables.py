@@ -39,15 +39,19 @@ CREATE TABLE migration (
 CREATE INDEX migration_way ON migration (destination, source);
 CREATE INDEX migration_session ON migration (session);
 CREATE TABLE slot (
-    claim INTEGER NOT NULL, session INTEGER NOT NULL REFERENCES session, host TEXT NOT NULL,
-    direction TEXT NOT NULL, until REAL
+    holder INTEGER NOT NULL, session INTEGER NOT NULL REFERENCES session, host TEXT NOT NULL,
+    direction TEXT NOT NULL
 );
 CREATE INDEX slot_host ON slot (host, direction);
+CREATE TABLE ticket (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES session,
+    host TEXT NOT NULL, direction TEXT NOT NULL, until REAL NOT NULL
+);
 CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 # Phases of a migration: `waiting` for its partner in a swap, `saved` on storage, `copy`, `paused`
 # by the migration, `post-copy`. Its `state` is what the domain did before.
-# A slot is held while `until` is NULL. Else the claim waits for it, and counts until that time.
+# A slot is held by a migration. A session that waits for one has a ticket, valid until that time.
 # The active domains of each host, and those that have room reserved there.
 HOSTS: Final = (
     "SELECT name, cpus, memory, "

@@ -14,8 +14,8 @@ from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.migfra.virt.migration_queue import Slot, slots_between
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-_CLAIM_SECONDS: Final = 3.0
-"""Seconds of the cluster for which an earlier claim goes before those of other daemons."""
+_TICKET_SECONDS: Final = 3.0
+"""Seconds of the cluster for which a free slot is left to a daemon that came earlier."""
 
 
 class ClusterSlots:
@@ -24,26 +24,26 @@ class ClusterSlots:
     def __init__(self, runtime: SimulatedRuntime, slots: frozenset[Slot]) -> None:
         self._runtime = runtime
         self._slots = slots
-        self._claim: int | None = None
+        self._holder: int | None = None
 
     async def take(self) -> bool:
         """Take all slots or none."""
         runtime = self._runtime
-        if self._claim is None:
-            self._claim = runtime.cluster.count("claim")
+        if self._holder is None:
+            self._holder = runtime.cluster.count("holder")
         return runtime.cluster.take_slots(
             runtime.session,
-            self._claim,
+            self._holder,
             self._slots,
             runtime.slot_limits,
             runtime.clock.now(),
-            _CLAIM_SECONDS,
+            _TICKET_SECONDS,
         )
 
     async def give_back(self) -> None:
         """Free the slots."""
-        if self._claim is not None:
-            self._runtime.cluster.free_slots(self._claim)
+        if self._holder is not None:
+            self._runtime.cluster.free_slots(self._holder)
 
 
 @asynccontextmanager

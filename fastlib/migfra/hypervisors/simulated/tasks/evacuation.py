@@ -14,6 +14,7 @@ from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
+from fastlib.migfra.virt.migration_queue import turn_order
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Placement
 
@@ -40,14 +41,17 @@ async def evacuate(
             parameter.overbooking is not False,
         )
         context.save_state(placements={placed.guest: placed.host for placed in placements})
+        memory = [runtime.cluster.domain(placed.guest).memory for placed in placements]
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(evacuate_one(runtime, task, placed, scope, context))
-                for placed in placements
-            ]
+            tasks = {
+                index: group.create_task(
+                    evacuate_one(runtime, task, placements[index], scope, context)
+                )
+                for index in turn_order(memory)
+            }
     if not tasks:
         return f"no domain is active on {runtime.host}"
-    return [one.result() for one in tasks]
+    return [tasks[index].result() for index in range(len(placements))]
 
 
 def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
