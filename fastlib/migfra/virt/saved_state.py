@@ -6,14 +6,16 @@ The image is only valid until the domain runs again: afterwards its disks are ne
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import msgspec
 
 from fastlib.message.numbers import CpuMap, NodeMap
-from fastlib.message.tasks import SavedState
+from fastlib.message.tasks import SavedState, Start
 
 Action = Literal["boot", "restore", "discard", "refuse"]
+_DEVICES: Final = {"pci_ids": "pci-ids", "devs": "devs", "ivshmem": "ivshmem"}
+"""The fields of a task that attach devices, with their keys."""
 RESTORED: Final = "continued from its saved image"
 """The details of a start that restored an image."""
 DISCARDED: Final = "its saved image is deleted"
@@ -50,6 +52,21 @@ class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of the task that attach devices."""
     xml: bool = False
     """Whether the task describes the domain by XML."""
+
+    @classmethod
+    def of(cls, task: Start, name: str, host: str) -> Self:
+        """Read a task that starts the domain of that name on a host."""
+        return cls(
+            name=name,
+            host=host,
+            saved_state=task.saved_state,
+            memory=task.memory,
+            vcpus=task.vcpus,
+            vcpu_map=task.vcpu_map,
+            memnode_map=task.memnode_map,
+            devices=[key for field, key in _DEVICES.items() if getattr(task, field)],
+            xml=task.xml is not None,
+        )
 
 
 class Decision(msgspec.Struct, frozen=True):

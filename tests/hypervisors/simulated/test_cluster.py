@@ -1,5 +1,6 @@
 """The state of a simulated cluster: what it allows, and that a domain is on exactly one host."""
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,9 +12,11 @@ from fastlib.migfra.hypervisors.simulated import (
     ClusterDescription,
     ClusterError,
     DomainDescription,
+    HostDescription,
     LinkDescription,
 )
 from fastlib.migfra.virt.precopy import MIB
+from fastlib.migfra.virt.saved_state import StartOrder
 from tests.support.migfra.simulation import GIB, cluster_of
 
 
@@ -267,3 +270,57 @@ class Handling(RuleBasedStateMachine):
 
 TestHandling = Handling.TestCase
 TestHandling.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+SAVED = ClusterDescription(
+    hosts=[HostDescription(name="hostA"), HostDescription(name="hostB")],
+    domains=[
+        DomainDescription(name="vm1", host="hostA", state="shut off", managed_save=True),
+        DomainDescription(name="vm2", host="hostA"),
+        DomainDescription(name="vm3", host="hostB", state="paused"),
+    ],
+)
+
+
+def test_saved_image_is_restored_or_discarded_by_a_start():
+    with Cluster(SAVED) as cluster:
+        assert cluster.start("vm1", "hostA") == "continued from its saved image"
+        assert not cluster.domain("vm1").saved
+        cluster.managed_save("hostA")
+        assert [each.saved for each in cluster.domains()] == [True, True, False]
+        order = StartOrder(name="vm1", host="hostA", memory=1 << 21)
+        with pytest.raises(HypervisorError, match="has a saved image on hostA, which cannot be"):
+            cluster.start("vm1", "hostA", memory=1 << 21, order=order)
+        discarding = msgspec.structs.replace(order, saved_state="discard")
+        details = cluster.start("vm1", "hostA", memory=1 << 21, order=discarding)
+        assert details == "its saved image is deleted"
+        assert cluster.domain("vm1").memory == 1 << 21
+        assert cluster.problems() == []
+
+
+def test_saved_image_keeps_its_domain_on_its_host():
+    with Cluster(SAVED) as cluster:
+        with pytest.raises(HypervisorError, match="vm1 has a saved image on hostA, which may have"):
+            cluster.start("vm1", "hostB")
+        with pytest.raises(HypervisorError, match="vm1 has a saved image on hostA with its newest"):
+            cluster.move("vm1", "hostA", "hostB")
+        assert cluster.domain("vm1").host == "hostA"
+
+
+def test_only_active_domains_of_that_name_and_host_are_saved():
+    with Cluster(SAVED) as cluster:
+        cluster.managed_save("hostA", "vm3")
+        assert not cluster.domain("vm3").saved
+        cluster.managed_save(None, "vm3")
+        assert cluster.domain("vm3").saved
+        session = cluster.join("hostA")
+        cluster.begin(session, "vm2", "hostA", "hostB")
+        cluster.managed_save("hostA")
+        assert cluster.domain("vm2").state == "running"
+
+
+def test_running_domain_cannot_be_described_with_a_saved_image():
+    domain = DomainDescription(name="vm1", host="hostA", managed_save=True)
+    description = ClusterDescription(hosts=[HostDescription(name="hostA")], domains=[domain])
+    with pytest.raises(ClusterError, match="vm1 has a saved image, so its state must be: shut off"):
+        Cluster(description)

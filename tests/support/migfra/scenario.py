@@ -191,6 +191,7 @@ class Player:
         for host in cluster.hosts():
             domains = [
                 f"{domain.name} {domain.state}"
+                + (" with a saved image" if domain.saved else "")
                 + (f" pinned {domain.vcpu_map}" if domain.vcpu_map else "")
                 for domain in cluster.domains(host.name)
             ]

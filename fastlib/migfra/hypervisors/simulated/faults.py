@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
-from fastlib.migfra.hypervisors.simulated.cluster.description import Fault
+from fastlib.migfra.hypervisors.simulated.cluster.description import SAVING, Fault
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +37,16 @@ class FaultPlan:
     def reachable(self, host: str, now: float) -> bool:
         """Tell whether other hosts can reach that one."""
         return not any(
-            fault.kind == "unreachable" and fault.host == host and _is_due(fault, now)
+            fault.kind in ("unreachable", "shutdown") and fault.host == host and _is_due(fault, now)
             for _, fault in self._faults
         )
+
+    def apply_saves(self, now: float) -> None:
+        """Save the domains of the faults that do so, each fault once, when it is due."""
+        for key, fault in self._faults:
+            due = fault.kind in SAVING and fault.begin <= now
+            if due and self._cluster.count(f"{key}/saved") == 0:
+                self._cluster.managed_save(fault.host, fault.vm_name)
 
     def of_call(self, call: Call, now: float) -> Iterator[Fault]:
         """Yield the faults that hit a call at its begin."""
@@ -57,7 +64,7 @@ class FaultPlan:
     def _matching(self, call: Call) -> Iterable[tuple[str, Fault]]:
         for key, fault in self._faults:
             if (
-                fault.kind != "unreachable"
+                fault.kind in ("error", "hang")
                 and fault.task in (None, call.task)
                 and fault.vm_name in (None, call.vm_name)
                 and fault.host in (None, call.host)

@@ -32,6 +32,7 @@ from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching
+from fastlib.migfra.virt.saved_state import StartOrder
 
 from .faults import Call
 from .options import SimulatedOptions
@@ -111,18 +112,19 @@ class SimulatedHypervisor(Hypervisor):
         with self._runtime.scope(context) as scope:
             await self._runtime.begin_call("start", name, scope)
             context.progress("start", vm_name=name)
-            self.cluster.start(
+            details = self.cluster.start(
                 name,
                 self._host,
                 memory=arguments.memory,
                 vcpus=arguments.vcpus,
                 vcpu_map=task.vcpu_map,
                 define=arguments.define,
+                order=StartOrder.of(task, name, self._host),
             )
             if task.probe_with_ssh is not False:
                 context.progress("probe", vm_name=name)
                 await scope.sleep(self._runtime.options.start_seconds)
-        return None
+        return details
 
     async def stop(self, task: Stop, context: Context) -> Outcome:
         """Stop a domain, or each active domain whose name matches."""
@@ -190,6 +192,7 @@ class SimulatedHypervisor(Hypervisor):
                     state=domain.state,
                     vcpus=domain.vcpus,
                     memory=domain.memory,
+                    managed_save=domain.saved or None,
                 )
                 for domain in self.cluster.domains(self._host)
             ],

@@ -48,6 +48,7 @@ class SimulatedRuntime:
 
     async def apply_faults(self, call: Call, scope: ClockScope) -> None:
         """Apply the faults that are due at the begin of a call. Raises HypervisorError."""
+        self.faults.apply_saves(self.clock.now())
         for fault in self.faults.of_call(call, self.clock.now()):
             if fault.kind == "hang":
                 await scope.hang(fault.seconds)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
@@ -22,8 +22,6 @@ from fastlib.migfra.virt.saved_state import (
 from .undo import Undo
 
 T = TypeVar("T")
-_DEVICES: Final = {"pci_ids": "pci-ids", "devs": "devs", "ivshmem": "ivshmem"}
-"""The fields of a task that attach devices, with their keys."""
 
 
 class SavedImages:
@@ -65,17 +63,7 @@ class SavedImages:
         image = await local.call(saved_state.image, name)
         self._image_here = image is not None
         self._elsewhere = await self._hosts_with_image()
-        order = StartOrder(
-            name=name,
-            host=runtime.host,
-            saved_state=task.saved_state,
-            memory=task.memory,
-            vcpus=task.vcpus,
-            vcpu_map=task.vcpu_map,
-            memnode_map=task.memnode_map,
-            devices=[key for field, key in _DEVICES.items() if getattr(task, field)],
-            xml=task.xml is not None,
-        )
+        order = StartOrder.of(task, name, runtime.host)
         decision = decide(order, image, self._elsewhere)
         if decision.action == "refuse":
             raise HypervisorError(str(decision.reason))

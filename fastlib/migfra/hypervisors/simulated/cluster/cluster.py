@@ -27,6 +27,13 @@ from fastlib.migfra.virt.placement import (
     swap_order,
 )
 from fastlib.migfra.virt.precopy import KIB, MIB
+from fastlib.migfra.virt.saved_state import (
+    DISCARDED,
+    RESTORED,
+    SavedImage,
+    StartOrder,
+    decide,
+)
 
 from .database import Database
 from .description import ClusterDescription, LinkDescription, State
@@ -154,6 +161,11 @@ class Cluster:
             for host in self._database.hosts():
                 if host.used > host.memory:
                     found.append(f"{host.name} has {host.used} of {host.memory} KiB in use")
+            found += [
+                f"{domain.name} is {domain.state} and has a saved image"
+                for domain in self._database.domains(None)
+                if domain.saved and domain.active
+            ]
             for domain, migration in self._database.migrating_domains():
                 expected = (
                     migration.destination if migration.phase == "post-copy" else migration.source
@@ -176,11 +188,14 @@ class Cluster:
         vcpus: int | None = None,
         vcpu_map: CpuMap | None = None,
         define: bool | None = None,
-    ) -> None:
+        order: StartOrder | None = None,
+    ) -> str | None:
         """Start a domain on a host; definitions are shared by all hosts, as by shared storage.
 
         `define` None starts what is defined; True defines it first if it is new, False makes it
-        transient. Raises HypervisorError if it is active anywhere or has no room.
+        transient. `order` has what a saved image could contradict. Returns what happened with an
+        image. Raises HypervisorError if it is active anywhere, has no room, or has an image that
+        does not fit.
         """
         with self._database.write():
             row = self._database.find_domain(name)
@@ -192,6 +207,15 @@ class Cluster:
                 raise HypervisorError(f"{name} is saved while another domain moves")
             if row is not None and define is False:
                 raise HypervisorError(f"{name} is defined already, so it cannot be transient")
+            image = None if row is None or not row.saved else _image(row)
+            here = row is not None and row.host == host
+            decision = decide(
+                order or StartOrder(name=name, host=host),
+                image if here else None,
+                [] if row is None or image is None or here else [row.host],
+            )
+            if decision.action == "refuse":
+                raise HypervisorError(str(decision.reason))
             before = row or Domain(name=name, host=host, state="shut off", vcpus=1, memory=1 << 20)
             new = msgspec.structs.replace(
                 before,
@@ -201,6 +225,7 @@ class Cluster:
                 vcpus=before.vcpus if vcpus is None else vcpus,
                 vcpu_map=before.vcpu_map if vcpu_map is None else vcpu_map,
                 persistent=before.persistent if define is None else define,
+                saved=False,
             )
             if not new.working_set or memory is not None:
                 whole = float(new.memory * KIB)
@@ -208,6 +233,18 @@ class Cluster:
             self._check_room(host, new)
             self._check_map(host, new.vcpus, new.vcpu_map)
             self._database.insert_domain(new)
+            return {"restore": RESTORED, "discard": DISCARDED}.get(decision.action)
+
+    def managed_save(self, host: str | None, name: str | None = None) -> None:
+        """Save the active domains on a host, or one; they are shut off then.
+
+        A domain that is migrating is left alone.
+        """
+        with self._database.write():
+            for domain in self._database.domains(host):
+                if domain.active and not domain.migrating and name in (None, domain.name):
+                    self._database.set_state(domain.name, "shut off")
+                    self._database.set_saved(domain.name, True)
 
     def stop(self, name: str, host: str, *, undefine: bool = False) -> None:
         """Shut a domain off; what is transient or to be undefined is gone then."""
@@ -371,6 +408,11 @@ class Cluster:
                     f"{name} is {domain.state} on {domain.host}; an offline migration needs it "
                     f"shut off on {source}"
                 )
+            if domain.saved:
+                raise HypervisorError(
+                    f"{name} has a saved image on {source} with its newest memory, which does not "
+                    "migrate; start it there and migrate it live or warm"
+                )
             self._database.set_host(name, destination)
 
     def abandon(self, migration: int) -> None:
@@ -492,6 +534,14 @@ class Cluster:
         if row.phase in ("waiting", "saved"):
             self._check_room(row.destination, self._database.domain(row.domain))
             self._database.set_phase(migration, "copy")
+
+
+def _image(domain: Domain) -> SavedImage:
+    return SavedImage(
+        memory=domain.memory,
+        vcpus=domain.vcpus,
+        pinning={i: frozenset(row) for i, row in enumerate(domain.vcpu_map or ())},
+    )
 
 
 def _guest(domain: Domain) -> Guest:

@@ -258,9 +258,10 @@ class Database:
         """Insert or replace a domain."""
         pins = None if domain.vcpu_map is None else json.dumps(domain.vcpu_map)
         self.execute(
-            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             domain.name, domain.host, domain.state, domain.vcpus, domain.memory,
             domain.dirty_rate, domain.working_set, domain.persistent, pins,
+            domain.saved,
         )  # fmt: skip
 
     def delete_domain(self, name: str) -> None:
@@ -270,6 +271,10 @@ class Database:
     def set_state(self, name: str, state: State) -> None:
         """Change the state of a domain."""
         self.execute("UPDATE domain SET state = ? WHERE name = ?", state, name)
+
+    def set_saved(self, name: str, saved: bool) -> None:
+        """Change whether a domain has a saved image."""
+        self.execute("UPDATE domain SET saved = ? WHERE name = ?", saved, name)
 
     def set_host(self, name: str, host: str) -> None:
         """Change the host of a domain."""

@@ -4,7 +4,7 @@ Rates are MiB/s, memory is KiB as on the wire, times are seconds of the cluster'
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -15,8 +15,11 @@ from fastlib.migfra.plugin_api.config_section import ConfigSection
 
 State = Literal["running", "paused", "shut off"]
 """The state of a domain."""
-FaultKind = Literal["error", "hang", "unreachable"]
-"""A call fails; it takes longer; or a host is out of the others' reach."""
+FaultKind = Literal["error", "hang", "unreachable", "managedsave", "shutdown"]
+"""A call fails; it takes longer; a host is out of the others' reach; somebody saves a domain, which
+is shut off then; or a host shuts down, after all of its domains were saved."""
+SAVING: Final = ("managedsave", "shutdown")
+"""The faults that save domains. They do so once, when their time has come."""
 
 
 class HostDescription(ConfigSection):
@@ -49,6 +52,9 @@ class DomainDescription(ConfigSection):
     name: Annotated[str, Wire("Name of the domain.")]
     host: Annotated[str, Wire("The host that it is on.")]
     state: Annotated[State, Wire("What it does.")] = "running"
+    managed_save: Annotated[
+        bool, Wire("Whether it has a saved image on its host; it is shut off then.")
+    ] = False
     vcpus: Annotated[U32, Wire("Its virtual CPUs.")] = 1
     memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 1 << 20
     dirty_rate: Annotated[float, Wire("How fast it writes to its memory.", unit="MiB/s")] = 0.0
@@ -63,8 +69,9 @@ class _NeedsHost(Rule):
     attributes = ("kind", "host")
 
     def broken(self, get: Any) -> tuple[str | None, str] | None:
-        if get("kind") == "unreachable" and get("host") is None:
-            return "kind", "unreachable needs {host}"
+        kind = get("kind")
+        if kind in ("unreachable", "shutdown") and get("host") is None:
+            return "kind", f"{kind} needs {{host}}"
         return None
 
 
@@ -80,7 +87,13 @@ class Fault(ConfigSection):
         Between("rate", 0, 1),
     )
 
-    kind: Annotated[FaultKind, Wire("A call fails, a call hangs, or a host is out of reach.")]
+    kind: Annotated[
+        FaultKind,
+        Wire(
+            "A call fails, a call hangs, a host is out of reach, domains are saved, or a host "
+            "saves its domains and shuts down."
+        ),
+    ]
     task: Annotated[
         str | None, Wire("The calls that are meant, such as start or migrate; absent means all.")
     ] = None

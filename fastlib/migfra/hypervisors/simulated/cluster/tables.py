@@ -12,7 +12,7 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
-VERSION: Final = 2
+VERSION: Final = 3
 _MOST_MEMORY: Final = 1 << 48
 """KiB; sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
@@ -24,7 +24,8 @@ CREATE TABLE host (
 CREATE TABLE domain (
     name TEXT PRIMARY KEY, host TEXT NOT NULL REFERENCES host, state TEXT NOT NULL,
     vcpus INTEGER NOT NULL, memory INTEGER NOT NULL, dirty_rate REAL NOT NULL,
-    working_set REAL NOT NULL, persistent INTEGER NOT NULL, vcpu_map TEXT
+    working_set REAL NOT NULL, persistent INTEGER NOT NULL, vcpu_map TEXT,
+    saved INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX domain_host ON domain (host);
 CREATE TABLE session (
@@ -81,6 +82,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     working_set: float = 0.0
     persistent: bool = True
     vcpu_map: CpuMap | None = None
+    saved: bool = False
+    """Whether its host has a saved image of it. The image has the size of this row."""
     migrating: bool = False
 
     @property
@@ -106,7 +109,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 DOMAIN: Final = (
     "domain.name, domain.host, domain.state, vcpus, domain.memory, dirty_rate, working_set, "
-    "persistent, vcpu_map, migration.phase FROM domain LEFT JOIN migration "
+    "persistent, vcpu_map, saved, migration.phase FROM domain LEFT JOIN migration "
     "ON migration.domain = domain.name"
 )
 
@@ -120,14 +123,15 @@ def domain_of_row(row: Sequence[Any]) -> Domain:
     return Domain(
         name=row[0],
         host=row[1],
-        state="paused" if row[9] == "paused" else row[2],
+        state="paused" if row[10] == "paused" else row[2],
         vcpus=row[3],
         memory=row[4],
         dirty_rate=row[5],
         working_set=row[6],
         persistent=bool(row[7]),
         vcpu_map=None if row[8] is None else json.loads(row[8]),
-        migrating=row[9] is not None,
+        saved=bool(row[9]),
+        migrating=row[10] is not None,
     )
 
 
@@ -141,6 +145,7 @@ def described_domain(description: DomainDescription) -> Domain:
         memory=description.memory,
         dirty_rate=description.dirty_rate * MIB,
         working_set=float(written * KIB),
+        saved=description.managed_save,
     )
 
 
@@ -161,6 +166,8 @@ def check_description(description: ClusterDescription) -> None:
     for domain in description.domains:
         if domain.host not in hosts:
             raise ClusterError(f"{domain.name} is on {domain.host}, which is not in the cluster")
+        if domain.managed_save and domain.state != "shut off":
+            raise ClusterError(f"{domain.name} has a saved image, so its state must be: shut off")
         if domain.state != "shut off":
             hosts[domain.host] -= domain.memory
             if hosts[domain.host] < 0:
