@@ -82,12 +82,7 @@ def _exceptions() -> str:
             f"| {_text(first)}, {_text(second)} | {verdict} | {rule.reason} | {rule.remedy} | "
             f"{rule.source} |"
         )
-    return (
-        "\n".join(lines)
-        .replace("<hard_limit>", "`<hard_limit>`")
-        .replace("<memtune>", "`<memtune>`")
-        + "\n"
-    )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

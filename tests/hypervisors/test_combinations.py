@@ -185,8 +185,8 @@ def test_rdma_needs_a_memory_limit():
     problem = combinations.problem_of_pairs((LIVE, RDMA, NO_MEMORY_LIMIT))
     assert problem == (
         "rdma-migration does not go with a domain that has no hard_limit of memory: libvirt locks "
-        "the domain's memory for RDMA only up to a limit; give the domain a <hard_limit> in "
-        "<memtune>, or leave out rdma-migration"
+        "the domain's memory for RDMA only up to a limit; give the domain a hard_limit in its "
+        "memtune, or leave out rdma-migration"
     )
 
 

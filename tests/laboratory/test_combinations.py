@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from fastlib import Migrate, MigrateParameter, SwapWith
+from fastlib.migfra.hypervisors.libvirt.domain import emulator
 from fastlib.migfra.virt import combinations
 from fastlib.migfra.virt.combinations import Choice, version_text
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
+from tests.support.lab.libvirt_access import libvirt_of
 from tests.support.migration_options import (
     ALWAYS,
     LABORATORY,
@@ -124,6 +126,25 @@ def test_laboratory_has_the_versions_that_decide_what_is_shown(fleet):
         found = fleet.client.query(versions.host).result(PATIENCE).node.versions
         assert found["hypervisor"].startswith(f"QEMU {version_text(versions.hypervisor)}.")
         assert found["libvirt"].startswith(f"{version_text(versions.libvirt)}.")
+
+
+def test_version_of_the_emulator_of_a_domain_decides(fleet):
+    """The domain runs another emulator than the usual one, which the destination does not have."""
+    host, usual = fleet.lab.host("hostA"), "/usr/bin/qemu-system-x86_64"
+    host.run(["ln", "-sf", usual, "/run/other-qemu"])
+    guest = fleet.lab.define_guest("vm1", bios=True)
+    xml = guest.xml.replace(usual, "/run/other-qemu")
+    assert_success(fleet.client.start("hostA", xml=xml, probe_with_ssh=False).result(PATIENCE))
+    version = LABORATORY[0].hypervisor
+    with libvirt_of(host) as connection:
+        found = emulator.emulator_of(connection.lookupByName("vm1").XMLDesc(0))
+        assert found.path == "/run/other-qemu"
+        assert emulator.installed_version(connection, found) == version
+        assert emulator.installed_version(connection, emulator.emulator_of(guest.xml)) == version
+        assert emulator.process_version(connection, "vm1") == version
+    moved = fleet.client.migrate("vm1", "hostA", "hostB", compression="mt")
+    assert_error(moved.result(PATIENCE), "which QEMU hostB has is not known")
+    assert fleet.lab.running_on("vm1") == ["hostA"]
 
 
 def refused_orders() -> Iterator[tuple[MigrateParameter, str]]:

@@ -291,7 +291,7 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
         Rule(
             verdict="refused",
             reason="libvirt locks the domain's memory for RDMA only up to a limit",
-            remedy="give the domain a <hard_limit> in <memtune>, or leave out rdma-migration",
+            remedy="give the domain a hard_limit in its memtune, or leave out rdma-migration",
             source="libvirt refuses it (qemuMigrationSrcPerformNative)",
         ),
     )
@@ -302,8 +302,8 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             verdict="versions",
             reason="older ones notice only after the switch that a file system cannot be filled by "
             "post-copy, and the domain is gone",
-            remedy="choose another on-timeout, or let the domain have its memory in memfd or "
-            "anonymous",
+            remedy="choose another on-timeout, or give the domain the source type memfd in its "
+            "memoryBacking",
             bounds=(Bound(program="QEMU", since=(8, 1), where="destination"),),
             source="QEMU 8.1 checks it beforehand (test_ramblock_postcopiable)",
         ),

@@ -207,25 +207,40 @@ def test_emulator_is_read_from_the_domain():
 # What of the domain decides
 
 
+def backing(xml):
+    return f"<memoryBacking>{xml}</memoryBacking>"
+
+
 @pytest.mark.parametrize(
     ("xml", "choices"),
     [
         ("", {NO_MEMORY_LIMIT}),
         ("<memtune><hard_limit unit='KiB'>1</hard_limit></memtune>", set()),
-        ("<memoryBacking><source type='file'/></memoryBacking>", {NO_MEMORY_LIMIT, FILE_MEMORY}),
-        ("<memoryBacking><source type='memfd'/></memoryBacking>", {NO_MEMORY_LIMIT}),
-        ("<memoryBacking><hugepages/><source type='file'/></memoryBacking>", {NO_MEMORY_LIMIT}),
+        (backing("<source type='file'/>"), {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        (backing("<source type='anonymous'/>"), {NO_MEMORY_LIMIT}),
+        (backing("<access mode='shared'/>"), {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        (backing("<source type='memfd'/><access mode='shared'/>"), {NO_MEMORY_LIMIT}),
+        (backing("<hugepages/><access mode='shared'/>"), {NO_MEMORY_LIMIT}),
+        (backing("<hugepages><page size='2048' unit='KiB'/></hugepages><source type='file'/>"),
+         {NO_MEMORY_LIMIT}),
+        (backing("<hugepages><page size='2048' nodeset='0'/></hugepages><source type='file'/>"),
+         {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        (backing("<hugepages><page size='4' unit='KiB'/></hugepages><source type='file'/>"),
+         {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        ("<cpu><numa><cell id='0' memAccess='shared'/></numa></cpu>",
+         {NO_MEMORY_LIMIT, FILE_MEMORY}),
+        ("<cpu><numa><cell id='0'/></numa></cpu>", {NO_MEMORY_LIMIT}),
         ("<devices><memory model='nvdimm'/></devices>", {NO_MEMORY_LIMIT, FILE_MEMORY}),
         ("<devices><memory model='dimm'/></devices>", {NO_MEMORY_LIMIT}),
     ],
-)
+)  # fmt: skip
 def test_domain_decides_by_its_memory(xml, choices):
     assert set(domain_choices(f"<domain>{xml}</domain>")) == choices
 
 
 def test_rdma_is_refused_without_a_limit_of_memory():
     hosts = FakeHosts()
-    assert "<hard_limit>" in refused(hosts, rdma_migration=True)
+    assert "give the domain a hard_limit" in refused(hosts, rdma_migration=True)
     hosts.domain.above_devices = "<memtune><hard_limit>1</hard_limit></memtune>"
     check(hosts, rdma_migration=True)
 

@@ -1,7 +1,8 @@
 """Check before a migration that both hosts support its options, by the table of combinations."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
+from xml.etree.ElementTree import Element
 
 import msgspec
 
@@ -49,24 +50,49 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
         raise FinalError(problem)
 
 
+_FILE_MODELS: Final = frozenset({"nvdimm", "virtio-pmem"})
+"""Models of memory modules that always are files or devices."""
+_SMALL_PAGE_KIB: Final = "4"
+"""The size of a page that is not huge, as libvirt writes it."""
+
+
 def _read_xml(connection: Any, name: str) -> str:
     return str(connection.lookupByName(name).XMLDesc(0))
 
 
 def domain_choices(xml: str) -> tuple[Choice, ...]:
-    """Return what of a domain's XML decides which options it can migrate with."""
+    """Return what of an active domain's XML decides which options it can migrate with."""
     root = parse(xml)
     found = []
-    source = root.find("memoryBacking/source")
-    in_files = source is not None and source.get("type") == "file"
-    # Huge pages are files of hugetlbfs, which post-copy can fill.
-    in_files = in_files and root.find("memoryBacking/hugepages") is None
-    modules = {str(module.get("model")) for module in root.iterfind("devices/memory")}
-    if in_files or modules & {"nvdimm", "virtio-pmem"}:
+    if _has_memory_in_files(root):
         found.append(combinations.FILE_MEMORY)
     if root.find("memtune/hard_limit") is None:
         found.append(combinations.NO_MEMORY_LIMIT)
     return tuple(found)
+
+
+def _has_memory_in_files(root: Element) -> bool:
+    """Tell whether libvirt gives a domain memory in files that are no huge pages.
+
+    It takes files for each kind of access, too, unless the source is memfd. Post-copy can fill
+    files of hugetlbfs, which huge pages are.
+    """
+    if {module.get("model") for module in root.iterfind("devices/memory")} & _FILE_MODELS:
+        return True
+    source = root.find("memoryBacking/source")
+    kind = None if source is None else source.get("type")
+    if kind == "memfd" or _has_only_huge_pages(root):
+        return False
+    cells = root.iterfind("cpu/numa/cell")
+    has_access = root.find("memoryBacking/access") is not None
+    return kind == "file" or has_access or any(cell.get("memAccess") for cell in cells)
+
+
+def _has_only_huge_pages(root: Element) -> bool:
+    pages = root.findall("memoryBacking/hugepages/page")
+    return root.find("memoryBacking/hugepages") is not None and not any(
+        page.get("nodeset") or page.get("size") == _SMALL_PAGE_KIB for page in pages
+    )
 
 
 async def read_versions(
