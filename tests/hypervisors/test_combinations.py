@@ -168,8 +168,8 @@ def test_post_copy_into_files_needs_a_destination_that_checks_it():
     assert combinations.problem_of_hosts(chosen, hosts((7, 2), (8, 1))) is None
     problem = combinations.problem_of_hosts(chosen, hosts((8, 1), (7, 2)))
     assert problem.startswith(
-        "on-timeout: post-copy with memory in files needs QEMU 8.1 or newer on the destination, "
-        "but node02 has QEMU 7.2"
+        "on-timeout: post-copy with a domain that has memory in files needs QEMU 8.1 or newer on "
+        "the destination, but node02 has QEMU 7.2"
     )
 
 

@@ -159,13 +159,16 @@ SWAP: Final = Choice(option="swap-with")
 PSCOM: Final = Choice(option="pscom-hook-procs")
 MANAGED: Final = Choice(option="migration", value="managed", kind="daemon")
 DEVICES: Final = Choice(option="devices that are detached", kind="domain")
-FILE_MEMORY: Final = Choice(option="memory in files", kind="condition")
-NO_MEMORY_LIMIT: Final = Choice(option="no hard_limit of memory", kind="condition")
+PAUSED: Final = Choice(option="a domain that is paused", kind="condition")
+FILE_MEMORY: Final = Choice(option="a domain that has memory in files", kind="condition")
+NO_MEMORY_LIMIT: Final = Choice(
+    option="a domain that has no hard_limit of memory", kind="condition"
+)
 
 CHOICES: Final = (
     LIVE, WARM, OFFLINE, ABORT, PAUSE, POST_COPY, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE,
-    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, VCPU_MAP, SWAP, PSCOM, MANAGED, DEVICES, FILE_MEMORY,
-    NO_MEMORY_LIMIT,
+    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, VCPU_MAP, SWAP, PSCOM, MANAGED, DEVICES, PAUSED,
+    FILE_MEMORY, NO_MEMORY_LIMIT,
 )  # fmt: skip
 NEUTRAL: Final = ("retry_counter", "timeout", "transport", "mode", "overbooking")
 """Fields that have no part in libvirt's call: they go with everything."""
@@ -297,6 +300,16 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
     )
     yield (
         POST_COPY,
+        PAUSED,
+        Rule(
+            verdict="refused",
+            reason="a paused domain arrives paused, and it changes no memory meanwhile",
+            remedy="resume it first, or choose another on-timeout",
+            source="libvirt refuses it (qemuMigrationDstPrepareAny)",
+        ),
+    )
+    yield (
+        POST_COPY,
         FILE_MEMORY,
         Rule(
             verdict="versions",
@@ -392,7 +405,7 @@ def problem_of_pairs(chosen: Iterable[Choice]) -> str | None:
     for first, second in combinations(_sorted(chosen), 2):
         rule = rule_for(first, second)
         if rule is not None and rule.verdict == "refused":
-            return f"{_with(first, second)}: {rule.reason}; {rule.remedy}"
+            return f"{first} does not go with {second}: {rule.reason}; {rule.remedy}"
     return None
 
 
@@ -454,12 +467,6 @@ def _bound_problem(what: str, bound: Bound, hosts: Sequence[HostVersions]) -> st
 
 def _sorted(chosen: Iterable[Choice]) -> list[Choice]:
     return sorted(set(chosen), key=CHOICES.index)
-
-
-def _with(first: Choice, second: Choice) -> str:
-    if second.kind == "condition":
-        return f"{first} does not go with a domain that has {second}"
-    return f"{first} does not go with {second}"
 
 
 def version_of(number: int) -> Version:

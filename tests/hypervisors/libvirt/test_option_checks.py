@@ -13,7 +13,7 @@ from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.combinations import FILE_MEMORY, NO_MEMORY_LIMIT
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import FakeDomain, FakeHosts, refusal
+from tests.support.libvirt.fake_libvirt import PAUSED, FakeDomain, FakeHosts, refusal
 
 PAIR = {"migration_type": "live", "on_timeout": "post-copy", "parallel_connections": 2}
 TYPE = "<os><type arch='x86_64' machine='{}'>hvm</type></os>"
@@ -235,7 +235,16 @@ def backing(xml):
     ],
 )  # fmt: skip
 def test_domain_decides_by_its_memory(xml, choices):
-    assert set(domain_choices(f"<domain>{xml}</domain>")) == choices
+    assert set(domain_choices(f"<domain>{xml}</domain>", is_paused=False)) == choices
+
+
+def test_paused_domain_is_not_moved_by_post_copy():
+    hosts = upgraded()
+    hosts.domain.state_now = [PAUSED, 1]
+    assert "on-timeout: post-copy does not go with a domain that is paused" in refused(
+        hosts, migration_type="live", on_timeout="post-copy"
+    )
+    check(hosts, migration_type="live", on_timeout="pause")
 
 
 def test_rdma_is_refused_without_a_limit_of_memory():

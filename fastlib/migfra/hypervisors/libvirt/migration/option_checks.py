@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from fastlib.migfra.errors import FinalError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain.emulator import (
     Emulator,
@@ -35,8 +36,8 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     connect = runtime.connections.get
     source = await connect(spec.source, spec.driver, spec.transport)
     destination = await connect(spec.destination, spec.driver, spec.transport)
-    xml = await source.call(_read_xml, spec.name)
-    chosen = (*chosen, *domain_choices(xml))
+    xml, is_paused = await source.call(_read_domain, spec.name)
+    chosen = (*chosen, *domain_choices(xml, is_paused=is_paused))
     if (problem := combinations.problem_of_pairs(chosen)) is not None:
         raise FinalError(problem)
     emulator = emulator_of(xml)
@@ -56,14 +57,15 @@ _SMALL_PAGE_KIB: Final = "4"
 """The size of a page that is not huge, as libvirt writes it."""
 
 
-def _read_xml(connection: Any, name: str) -> str:
-    return str(connection.lookupByName(name).XMLDesc(0))
+def _read_domain(connection: Any, name: str) -> tuple[str, bool]:
+    domain = connection.lookupByName(name)
+    return str(domain.XMLDesc(0)), domain.state()[0] == api().VIR_DOMAIN_PAUSED
 
 
-def domain_choices(xml: str) -> tuple[Choice, ...]:
-    """Return what of an active domain's XML decides which options it can migrate with."""
+def domain_choices(xml: str, *, is_paused: bool) -> tuple[Choice, ...]:
+    """Return what of an active domain decides which options it can migrate with."""
     root = parse(xml)
-    found = []
+    found = [combinations.PAUSED] if is_paused else []
     if _has_memory_in_files(root):
         found.append(combinations.FILE_MEMORY)
     if root.find("memtune/hard_limit") is None:
