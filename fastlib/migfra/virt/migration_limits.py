@@ -120,6 +120,10 @@ class MigrationLimits:
         """Tell whether a migration may try to begin now."""
         return self._queue.is_trying(key)
 
+    def is_next_to_ask(self, key: int) -> bool:
+        """Tell whether a migration may try as soon as others have their answers."""
+        return self._queue.is_next_to_ask(key)
+
     def begin(self, key: int) -> None:
         """Let a migration run, which has its slots."""
         self._queue.begin(key)
@@ -163,14 +167,12 @@ class MigrationLimits:
             self._offer()
 
     def _offer(self) -> None:
-        """Wake those that may try to begin, and those whose place has changed."""
+        """Give out turns, and wake all that wait: they may begin, or have another place."""
         while (key := self._queue.next_turn()) is not None:
             self._turns[key].changed.set()
-        positions = self._queue.positions()
-        for key, position in positions.items():
-            if self._positions.get(key) != position:
-                self._turns[key].changed.set()
-        self._positions = positions
+        self._positions = self._queue.positions()
+        for key in self._positions:
+            self._turns[key].changed.set()
 
 
 class Turn:
@@ -195,6 +197,8 @@ class Turn:
         Raises TaskCancelledError, and HypervisorError if a host cannot be asked.
         """
         scope.check()
+        while self._limits.is_next_to_ask(self._key):
+            await self._wait_for_change(scope)
         if not self._limits.has_turn(self._key):
             return False
         self._taking = taking = asyncio.ensure_future(self._keeper.take())
@@ -217,9 +221,13 @@ class Turn:
         """
         while not await self.try_to_begin(scope):
             self._report(context)
-            await scope.wait_any(_LONGEST_WAIT_SECONDS, self.changed.wait())
-            self.changed.clear()
+            await self._wait_for_change(scope)
         return True
+
+    async def _wait_for_change(self, scope: CancelScope) -> None:
+        await scope.wait_any(_LONGEST_WAIT_SECONDS, self.changed.wait())
+        self.changed.clear()
+        scope.check()
 
     def _report(self, context: Context) -> None:
         position = self._limits.position(self._key)

@@ -162,6 +162,15 @@ class MigrationQueue:
         """Tell whether a migration has the turn and its slots of this host."""
         return self._entries[key].state == "trying"
 
+    def is_next_to_ask(self, key: int) -> bool:
+        """Tell whether a waiting migration may ask as soon as others have their answers."""
+        entry = self._entries[key]
+        asked = self._elsewhere(entry)
+        return entry.state == "waiting" and any(
+            other.state == "trying" and self._elsewhere(other) == asked
+            for other in self._entries.values()
+        )
+
     def positions(self) -> dict[int, int]:
         """Return the place of each waiting migration: 1 is the next one."""
         return {key: position for position, key in enumerate(self._in_turn(), 1)}

@@ -218,6 +218,16 @@ class Fleet:
         wait_until(has_sent, lambda: f"memory is sent: {handle.progress}", PATIENCE)
         assert not handle.done(), handle.result(1)
 
+    def wait_for_phase(self, handle: Any, phase: str) -> None:
+        """Wait until a task reports a phase."""
+
+        def has_phase() -> bool:
+            progress = handle.progress
+            return handle.done() or (progress is not None and progress.phase == phase)
+
+        wait_until(has_phase, lambda: f"it is {phase}: {handle.progress}", PATIENCE)
+        assert not handle.done(), handle.result(1)
+
     def lift_bandwidth_limit(self, host: str, name: str) -> None:
         """Let a slowed migration go on as fast as it can; it may have ended meanwhile."""
         self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000"], check=False)
