@@ -4,7 +4,7 @@ At the end the domain is on one host, and the result says on which.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -30,6 +30,7 @@ from .preparation import Preparation, attempt
 from .pscom import process_count
 from .reconcile import Location, reconcile
 from .record import MigrationRecord, MigrationState
+from .storage_checks import check_storage
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ class Migration:
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._persistent = True
         self._pscom_count = 0
+        self._notes: Sequence[str] = ()
+        """What could not be checked, for the details of an offline migration."""
         self._location: Location | None = None
         """Where the domain is, once `reconcile` has found out."""
 
@@ -70,7 +73,10 @@ class Migration:
         """Run the phases between check and finish, or undo them. Raises HypervisorError."""
         with self._measure(self.spec.timer):
             await self.run_or_undo(self.prepare())
-            return await self.run_or_undo(self._move())
+            details = await self.run_or_undo(self._move())
+        if self.spec.kind != "offline":
+            return details
+        return "; ".join([*([] if details is None else [details]), *self._notes]) or None
 
     async def run_or_undo(self, step: Awaitable[T]) -> T:
         """Return the result of a step, or undo everything. Raises HypervisorError."""
@@ -92,6 +98,7 @@ class Migration:
         source, destination = await self.run_or_undo(
             checks.check(self._runtime, spec, self._context)
         )
+        self._notes = await self.run_or_undo(check_storage(self._runtime, spec, self._context))
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
         observed = source.domain_state

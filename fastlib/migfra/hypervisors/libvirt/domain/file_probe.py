@@ -1,0 +1,169 @@
+"""Ask a host's libvirt whether files are there. The functions block: use `Connection.call`.
+
+libvirt has no call for that. But it tells the size of an inactive domain's disk, for which it opens
+the file. So a domain is defined that has the files as disks, and is undefined at once. It never
+runs. A pool of the storage driver would do it as well, but makes libvirt open every file of a
+folder, and some files of `/dev` must not be opened.
+"""
+
+import errno
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
+
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .xml import text
+
+PREFIX: Final = "fastlib-check-"
+"""Begins the names of the domains that are defined for a moment."""
+_NAMESPACE: Final = uuid.UUID("0d3bd1ae-0f4e-4d1c-9a3c-2f6f0d3a5b11")
+_MOST_DISKS: Final = 16
+"""Disks of one domain; a bus has room for some more."""
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_SAMPLE_BYTES: Final = 65536
+"""Bytes of one sample; libvirt gives at most 4 MiB."""
+_SAMPLE_SPREAD: Final = 8
+_FIRST_PARTITION: Final = 1 << 20
+"""Where partitions usually begin, and with them the changing head of a file system."""
+
+
+class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's libvirt says of a path."""
+
+    presence: Literal["present", "absent", "unknown"]
+    size: int | None = None
+    """Bytes. None for a folder, and where it is not known."""
+    error: str = ""
+    """libvirt's words, if the presence is unknown."""
+
+
+def probe_files(
+    connection: Any, domain_uuid: str, architecture: str, paths: Sequence[str]
+) -> dict[str, FileFacts]:
+    """Tell of each path whether it is on the host. Changes nothing lastingly.
+
+    `domain_uuid` is that of the domain that needs the files: a check that a crash interrupts leaves
+    a definition, which the next one replaces and removes.
+    """
+    facts = {}
+    for some in _portions(paths):
+        with _domain_with(connection, domain_uuid, architecture, some) as (domain, disks):
+            facts.update({path: _facts(domain, disk) for path, disk in disks.items()})
+    return facts
+
+
+def read_samples(
+    connection: Any, domain_uuid: str, architecture: str, sizes: Mapping[str, int]
+) -> dict[str, bytes | None]:
+    """Read some parts of files. `sizes` has the bytes of each. None for what cannot be read."""
+    samples = {}
+    for some in _portions(list(sizes)):
+        with _domain_with(connection, domain_uuid, architecture, some) as (domain, disks):
+            samples.update(
+                {path: _sample(domain, disk, sizes[path]) for path, disk in disks.items()}
+            )
+    return samples
+
+
+def _portions(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    for begin in range(0, len(paths), _MOST_DISKS):
+        yield paths[begin : begin + _MOST_DISKS]
+
+
+@contextmanager
+def _domain_with(
+    connection: Any, domain_uuid: str, architecture: str, paths: Sequence[str]
+) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Define a domain with these disks for a moment. Yields it, and the disk of each path."""
+    own = uuid.uuid5(_NAMESPACE, domain_uuid)
+    disks = {path: f"vd{chr(ord('a') + index)}" for index, path in enumerate(paths)}
+    domain = connection.defineXML(_definition(own, architecture, disks))
+    try:
+        yield domain, disks
+    finally:
+        domain.undefine()
+
+
+def _definition(own: uuid.UUID, architecture: str, disks: Mapping[str, str]) -> str:
+    root = Element("domain", type="qemu")
+    SubElement(root, "name").text = f"{PREFIX}{own.hex[:12]}"
+    SubElement(root, "uuid").text = str(own)
+    SubElement(root, "memory", unit="KiB").text = "1024"
+    SubElement(SubElement(root, "os"), "type", arch=architecture).text = "hvm"
+    devices = SubElement(root, "devices")
+    for path, name in disks.items():
+        disk = SubElement(devices, "disk", type="file", device="disk")
+        # The content is not interpreted, whatever it is.
+        SubElement(disk, "driver", name="qemu", type="raw")
+        SubElement(disk, "source", file=path)
+        SubElement(disk, "target", dev=name, bus="virtio")
+        SubElement(disk, "readonly")
+    return text(root)
+
+
+def _facts(domain: Any, disk: str) -> FileFacts:
+    libvirt = api()
+    try:
+        _, _, physical = domain.blockInfo(disk)
+    except libvirt.libvirtError as error:
+        number = error.get_int1()
+        if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR:
+            return FileFacts(presence="unknown", error=str(error))
+        if number in _ABSENT:
+            return FileFacts(presence="absent")
+        if number == errno.EISDIR:
+            return FileFacts(presence="present")
+        return FileFacts(presence="unknown", error=str(error))
+    return FileFacts(presence="present", size=int(physical))
+
+
+def _sample(domain: Any, disk: str, size: int) -> bytes | None:
+    """Read the begin, the end, the head of the first partition, and parts between."""
+    libvirt = api()
+    last = max(0, size - _SAMPLE_BYTES)
+    offsets = {last * part // _SAMPLE_SPREAD for part in range(_SAMPLE_SPREAD + 1)}
+    offsets.add(min(last, _FIRST_PARTITION))
+    count = min(_SAMPLE_BYTES, size)
+    try:
+        return b"".join(domain.blockPeek(disk, offset, count, 0) for offset in sorted(offsets))
+    except libvirt.libvirtError:
+        return None
+
+
+class VolumeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's libvirt says of a volume."""
+
+    problem: str | None = None
+    """What is missing, and the remedy. None if it is there."""
+    path: str | None = None
+    size: int | None = None
+    """Bytes of its capacity."""
+
+
+def probe_volume(connection: Any, pool: str, volume: str) -> VolumeFacts:
+    """Look for a volume of a pool. Raises libvirtError if the host has no storage driver."""
+    libvirt = api()
+    try:
+        found = connection.storagePoolLookupByName(pool)
+        if not found.isActive():
+            return VolumeFacts(problem=f"the storage pool {pool} is not active; start it")
+        try:
+            disk = found.storageVolLookupByName(volume)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                raise
+            found.refresh(0)  # libvirt does not look by itself for what others have put there
+            disk = found.storageVolLookupByName(volume)
+        return VolumeFacts(path=disk.path(), size=int(disk.info()[1]))
+    except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        if code == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return VolumeFacts(problem=f"there is no storage pool {pool}; define and start it")
+        if code == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return VolumeFacts(problem=f"the storage pool {pool} has no volume {volume}")
+        raise

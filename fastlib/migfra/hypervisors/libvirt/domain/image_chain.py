@@ -1,0 +1,108 @@
+"""Read from a disk's image which other files it needs: backing files, and a file for its data.
+
+The definition of a domain that is shut off usually names the uppermost image only.
+"""
+
+import os
+import posixpath
+import struct
+from typing import Final
+
+import msgspec
+
+_MAGIC: Final = b"QFI\xfb"
+_HEAD_BYTES: Final = 1 << 16
+"""The header, its extensions and the backing file's name are in the first cluster."""
+_OLD_HEADER_BYTES: Final = 72
+_BACKING_FORMAT: Final = 0xE2792ACA
+_DATA_FILE: Final = 0x44415441
+_LONGEST_CHAIN: Final = 200
+"""libvirt's limit."""
+
+
+class ImageChain(msgspec.Struct, frozen=True, kw_only=True):
+    """The files behind an image."""
+
+    backing: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    """Files that have the data of an image; the domain writes them."""
+    unknown: tuple[str, ...] = ()
+    """What could not be followed, with the reason."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    backing: str | None
+    format: str | None
+    data: str | None
+
+
+def read_chain(path: str, format: str | None) -> ImageChain:
+    """Follow the images behind one on this host. Blocks. Raises nothing.
+
+    Only an image that is said to be qcow2 is read: into others a guest may write what it likes.
+    """
+    backing: list[str] = []
+    data: list[str] = []
+    image: str | None = path
+    while image is not None and format == "qcow2":
+        if len(backing) > _LONGEST_CHAIN:
+            return _chain(backing, data, f"the backing files of {path}: there are too many")
+        try:
+            with open(os.open(image, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                head = parse_head(file.read(_HEAD_BYTES))
+        except OSError as error:
+            return _chain(backing, data, f"the backing files of {image} ({error.strerror})")
+        if head is None:
+            break
+        if head.data is not None and head.data.startswith("/"):
+            data.append(head.data)
+        format, name = head.format, head.backing
+        image = None if name is None else _local_path(name, image)
+        if image is not None:
+            backing.append(image)
+        elif name is not None:
+            return _chain(backing, data, f"the backing file {name[:100]}")
+    return _chain(backing, data)
+
+
+def _chain(backing: list[str], data: list[str], *unknown: str) -> ImageChain:
+    return ImageChain(backing=tuple(backing), data=tuple(data), unknown=unknown)
+
+
+def _local_path(name: str, image: str) -> str | None:
+    """The path of a backing file. None if it is not a plain file."""
+    if name.startswith("json:"):
+        return None
+    name = name.removeprefix("file:")
+    if ":" in name.partition("/")[0]:
+        return None
+    return posixpath.join(posixpath.dirname(image), name)
+
+
+def parse_head(head: bytes) -> _Head | None:
+    """Parse the head of a qcow2 image. None if it is no such image, or a broken one."""
+    if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
+        return None
+    version, offset, size = struct.unpack_from(">IQI", head, 4)
+    if offset + size > len(head):
+        return None
+    backing = _text(head[offset : offset + size]) if offset else None
+    (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (_OLD_HEADER_BYTES,)
+    extensions = _extensions(head[length : offset or len(head)])
+    return _Head(backing, extensions.get(_BACKING_FORMAT), extensions.get(_DATA_FILE))
+
+
+def _extensions(area: bytes) -> dict[int, str]:
+    found = {}
+    begin = 0
+    while begin + 8 <= len(area):
+        kind, size = struct.unpack_from(">II", area, begin)
+        if kind == 0:
+            break
+        found[kind] = _text(area[begin + 8 : begin + 8 + size])
+        begin += 8 + (size + 7) // 8 * 8
+    return found
+
+
+def _text(name: bytes) -> str:
+    return os.fsdecode(name)

@@ -1,0 +1,91 @@
+"""Tell whether two hosts share a folder: a file that one makes is there for the other.
+
+A path may be the same on both hosts while the files differ, such as a copy of a disk that is older
+than the disk. Names, sizes and kinds of file systems cannot tell that for certain.
+"""
+
+import os
+import posixpath
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_LEAST_BYTES: Final = 512
+_MOST_HOPS: Final = 40
+"""Symbolic links behind each other; the kernel's limit."""
+PREFIX: Final = ".fastlib-check-"
+"""Begins the names of the files that are made for a moment."""
+_MOUNTS: Final = "/proc/self/mountinfo"
+_NETWORK: Final = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "ceph", "gfs2", "ocfs2", "gpfs", "lustre", "afs"),
+        *("glusterfs", "fuse.glusterfs", "fuse.ceph", "fuse.mfs", "beegfs", "pvfs2", "acfs"),
+    }
+)
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """A file that was made for a moment."""
+
+    path: str
+    size: int
+    """Bytes. They distinguish it from a file that somebody else made."""
+
+
+def folders_of(path: str) -> list[str]:
+    """Return the folders that lead to a file on this host: its own, and those of symbolic links."""
+    folders = []
+    for _ in range(_MOST_HOPS):
+        folders.append(posixpath.dirname(path))
+        if not os.path.islink(path):
+            break
+        path = posixpath.join(posixpath.dirname(path), os.readlink(path))
+    return list(dict.fromkeys(folders))
+
+
+def make_markers(folders: Iterable[str]) -> dict[str, Marker]:
+    """Make a file in each folder. Blocks. Lacks folders in which this process cannot write."""
+    made = {}
+    for folder in folders:
+        path = posixpath.join(folder, PREFIX + secrets.token_hex(8))
+        size = _LEAST_BYTES + secrets.randbelow(_LEAST_BYTES)
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            made[folder] = Marker(path, size)
+            with open(descriptor, "wb") as file:
+                file.write(bytes(size))
+    return made
+
+
+def remove_markers(made: Iterable[Marker]) -> list[str]:
+    """Remove the files again. Blocks. Returns what could not be removed, with the reason."""
+    problems = []
+    for marker in made:
+        try:
+            Path(marker.path).unlink(missing_ok=True)
+        except OSError as error:
+            problems.append(f"{marker.path} is of no use any more; remove it ({error.strerror})")
+    return problems
+
+
+def is_network_file_system(path: str, mounts: str | None = None) -> bool:
+    """Tell whether a path is on a file system that several machines use. Blocks.
+
+    `mounts` is the text of `/proc/self/mountinfo`.
+    """
+    if mounts is None:
+        mounts = Path(_MOUNTS).read_text()
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        mount, _, rest = line.partition(" - ")
+        # Spaces and the like are octal numbers in it; such a mount is not recognised.
+        point = mount.split(" ")[4]
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, rest.split(" ")[0]
+    return kind in _NETWORK

@@ -1,0 +1,285 @@
+"""Check that a domain finds its disks, kernel, firmware and other files at the destination.
+
+All is asked of libvirt, as the daemon may have no other way to the other host. A disk must not only
+be there: it must be the same storage, as a copy may be older than the disk. Of a running domain
+only that is checked. What is missing makes libvirt refuse its migration by itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
+    FileFacts,
+    VolumeFacts,
+    probe_files,
+    probe_volume,
+    read_samples,
+)
+from fastlib.migfra.hypervisors.libvirt.domain.files_xml import (
+    DomainFile,
+    DomainFiles,
+    PoolVolume,
+    files_of,
+)
+from fastlib.migfra.hypervisors.libvirt.domain.image_chain import read_chain
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
+from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .shared_folders import (
+    Marker,
+    folders_of,
+    is_network_file_system,
+    make_markers,
+    remove_markers,
+)
+from .storage_decision import Sharing, StorageDecision, StorageFacts, decide
+
+_UNCHECKED: Final = "could not be checked"
+
+
+class _Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What the source's libvirt says of a domain."""
+
+    uuid: str
+    architecture: str
+    files: DomainFiles
+
+
+def _read_needs(connection: Any, name: str, is_offline: bool) -> _Needs:
+    libvirt = api()
+    domain = connection.lookupByName(name)
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if is_offline else 0)
+    kind = parse(xml).find("os/type")
+    architecture = None if kind is None else kind.get("arch")
+    return _Needs(
+        uuid=domain.UUIDString(), architecture=architecture or "x86_64", files=files_of(xml)
+    )
+
+
+async def check_storage(
+    runtime: LibvirtRuntime, spec: MigrationSpec, context: Context
+) -> Sequence[str]:
+    """Return what could not be checked, in words.
+
+    Raises HypervisorError with the paths that the destination lacks, or that lead to other files
+    there.
+    """
+    check = _StorageCheck(runtime, spec, context)
+    return await check.run()
+
+
+class _StorageCheck:
+    """The check of one domain's storage."""
+
+    def __init__(self, runtime: LibvirtRuntime, spec: MigrationSpec, context: Context) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._context = context
+        self._offline = spec.kind == "offline"
+        self._notes: list[str] = []
+        self._problems: list[str] = []
+
+    async def run(self) -> Sequence[str]:
+        spec = self._spec
+        source = await self._connect(spec.source)
+        self._needs = needs = await source.call(_read_needs, spec.name, self._offline)
+        for words in needs.files.unknown:
+            self._context.log.info(
+                "%s: %s is not looked for on %s", spec.name, words, spec.destination
+            )
+        files = await self._all_files(needs.files)
+        if files:
+            self._report(decide(files, await self._find_out(files)))
+        if self._problems:
+            raise HypervisorError("; ".join(self._problems))
+        for note in self._notes:
+            self._context.log.warning("%s: %s", spec.name, note)
+        return self._notes
+
+    async def _connect(self, host: str) -> Connection:
+        return await self._runtime.connections.get(host, self._spec.driver, self._spec.transport)
+
+    async def _all_files(self, needed: DomainFiles) -> list[DomainFile]:
+        """The files to look for: those in the XML, in pools, and behind images."""
+        files = list(needed.files)
+        for volume in needed.volumes:
+            files += await self._of_volume(volume)
+        if not self._offline:
+            return [file for file in files if file.written]
+        for file in list(files):
+            if file.format is None or file.chain_known:
+                continue
+            # An offline migration starts on the daemon's own host, so it can read the images.
+            chain = await asyncio.to_thread(read_chain, file.path, file.format)
+            role = file.role
+            for path in chain.backing:
+                files.append(DomainFile(path=path, role=f"backing file of {role}"))
+            for path in chain.data:
+                files.append(DomainFile(path=path, role=f"data file of {role}", written=True))
+            for words in chain.unknown:
+                self._notes.append(f"{words} {_UNCHECKED}")
+        return list({file.path: file for file in reversed(files)}.values())[::-1]
+
+    async def _of_volume(self, volume: PoolVolume) -> list[DomainFile]:
+        """The file of a volume, if it has the same path on both hosts."""
+        spec = self._spec
+        here, there = [
+            await self._ask(host, probe_volume, volume.pool, volume.volume)
+            for host in (spec.source, spec.destination)
+        ]
+        words = f"the volume {volume.volume} ({volume.role})"
+        if not isinstance(there, VolumeFacts):
+            self._notes.append(f"whether {spec.destination} has {words} {_UNCHECKED}: {there}")
+            return []
+        if there.problem is not None:
+            if self._offline:
+                self._problems.append(
+                    f"{spec.destination} lacks {words} of {spec.name}: {there.problem} there"
+                )
+            return []
+        if isinstance(here, VolumeFacts) and here.path is not None:
+            if here.path == there.path and here.path.startswith("/"):
+                block = here.path.startswith("/dev/")
+                role, written = volume.role, volume.written
+                return [DomainFile(path=here.path, role=role, written=written, block=block)]
+            if here.path == there.path:
+                return []  # a network's name for it, which is the same for all hosts
+        if volume.written:
+            self._notes.append(f"whether {words} is the same on both hosts {_UNCHECKED}")
+        return []
+
+    async def _ask(self, host: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function on a host. Returns the error if that libvirt cannot do it."""
+        connection = await self._connect(host)
+        try:
+            return await connection.call(function, *arguments)
+        except LostError:
+            raise
+        except LibvirtError as error:
+            return error
+
+    async def _probe(self, host: str, paths: Sequence[str]) -> dict[str, FileFacts]:
+        """Look for files on a host."""
+        if not paths:
+            return {}
+        needs = self._needs
+        answer = await self._ask(host, probe_files, needs.uuid, needs.architecture, paths)
+        if isinstance(answer, LibvirtError):
+            unknown = FileFacts(presence="unknown", error=str(answer))
+            return dict.fromkeys(paths, unknown)
+        found: dict[str, FileFacts] = answer
+        return found
+
+    async def _find_out(self, files: Sequence[DomainFile]) -> StorageFacts:
+        """Ask both hosts for all that the decision needs."""
+        spec = self._spec
+        templates = [file.template for file in files if file.template is not None]
+        paths = list(dict.fromkeys([*(file.path for file in files), *templates]))
+        compared = [file.path for file in files if file.written or file.if_on_source]
+        there, here = await asyncio.gather(
+            self._probe(spec.destination, paths), self._probe(spec.source, compared)
+        )
+        written = [file for file in files if file.written]
+        sharing = await self._find_sharing([file.path for file in written if not file.block])
+        facts = StorageFacts(here=here, there=there, sharing=sharing, at_rest=self._offline)
+        if not self._offline:
+            return facts
+        unclear = [file.path for file in written if sharing.get(file.path, "unknown") == "unknown"]
+        content = await self._compare_content(unclear, facts)
+        return msgspec.structs.replace(facts, same_content=content)
+
+    async def _find_sharing(self, paths: Sequence[str]) -> dict[str, Sharing]:
+        """Tell of each path whether both hosts share its folder, by files made for a moment."""
+        if not paths:
+            return {}
+        spec, own = self._spec, self._runtime.connections.is_own
+        other = spec.destination if own(spec.source) else spec.source
+        folders = {path: await asyncio.to_thread(folders_of, path) for path in paths}
+        wanted = {folder for each in folders.values() for folder in each}
+        made = await asyncio.to_thread(make_markers, sorted(wanted))
+        try:
+            markers = [marker.path for marker in made.values()]
+            # libvirt here must see them, too: the daemon may have a /tmp of its own.
+            here, there = await asyncio.gather(
+                self._probe(self._runtime.host, markers), self._probe(other, markers)
+            )
+        finally:
+            for problem in await asyncio.to_thread(remove_markers, made.values()):
+                self._context.log.warning("%s", problem)
+        by_folder = {
+            folder: _sharing_of(marker, here[marker.path], there[marker.path])
+            for folder, marker in made.items()
+        }
+        found: dict[str, Sharing] = {}
+        for path, its_folders in folders.items():
+            answers = {by_folder.get(folder, "unknown") for folder in its_folders}
+            if answers == {"shared"} or "separate" in answers:
+                found[path] = "separate" if "separate" in answers else "shared"
+            elif await asyncio.to_thread(is_network_file_system, path):
+                found[path] = "shared"
+        return found
+
+    async def _compare_content(self, paths: Sequence[str], facts: StorageFacts) -> dict[str, bool]:
+        """Compare samples of files on both hosts. Lacks what cannot be compared."""
+        sizes = {
+            path: size
+            for path in paths
+            if (size := facts.here[path].size) is not None and size == facts.there[path].size
+        }
+        if not sizes:
+            return {}
+        spec, needs = self._spec, self._needs
+        here, there = await asyncio.gather(
+            *(
+                self._ask(host, read_samples, needs.uuid, needs.architecture, sizes)
+                for host in (spec.source, spec.destination)
+            )
+        )
+        if isinstance(here, LibvirtError) or isinstance(there, LibvirtError):
+            return {}
+        return {path: here[path] == there[path] for path in sizes if here[path] and there[path]}
+
+    def _report(self, decision: StorageDecision) -> None:
+        """Put the decision into words."""
+        spec = self._spec
+        if decision.missing and self._offline:
+            self._problems.append(
+                f"{spec.destination} lacks what {spec.name} needs: {', '.join(decision.missing)}; "
+                "put it there, at best on storage that both hosts share, or take it out of the "
+                "domain's definition"
+            )
+        if decision.other:
+            self._problems.append(
+                f"{', '.join(decision.other)} of {spec.name} is another file on "
+                f"{spec.destination} than on {spec.source}, such as an older copy; put it on "
+                "storage that both hosts share at that path"
+                + (
+                    f", or copy it and move the definition by virsh define on {spec.destination} "
+                    f"and virsh undefine on {spec.source}"
+                    if self._offline
+                    else ""
+                )
+            )
+        if decision.unasked:
+            paths = ", ".join(decision.unasked)
+            self._notes.append(f"whether {spec.destination} has {paths} {_UNCHECKED}")
+        if decision.unshown:
+            paths = ", ".join(decision.unshown)
+            self._notes.append(f"whether {paths} is the same file on both hosts {_UNCHECKED}")
+
+
+def _sharing_of(marker: Marker, here: FileFacts, there: FileFacts) -> Sharing:
+    if here.presence != "present" or here.size != marker.size:
+        return "unknown"
+    if there.presence == "present" and there.size == marker.size:
+        return "shared"
+    return "separate" if there.presence == "absent" else "unknown"
