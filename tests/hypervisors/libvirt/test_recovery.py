@@ -155,14 +155,21 @@ def test_recovery_of_evacuation_answers_for_each_domain(run):
         task = Evacuate(destinations=["node02"])
         assert await recovery.error(task) == "the daemon ended before the evacuation began"
         recovery.saved["placements"] = {"vm1": "node02", "vm2": None, "vm3": "node02"}
+        recovery.saved["placements"]["vm4"] = None
+        recovery.source.add(FakeDomain("vm2"))
         recovery.source.add(FakeDomain("vm3"))
+        recovery.destination.add(FakeDomain("vm4"))
         recovery.state(phase="move")
         recovery.arrive()
         results = await recovery.recover(task)
         assert [(result.vm_name, result.details) for result in results] == [
             ("vm1", DONE),
-            ("vm2", "vm2 stays on node01"),
+            (
+                "vm2",
+                "vm2 stays on node01: no destination could take it before the daemon's restart",
+            ),
             ("vm3", "the daemon ended before vm3 began to migrate; vm3 runs on node01"),
+            ("vm4", "vm4 has left meanwhile: it runs on node02"),
         ]
 
     run(scenario)

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from fastlib.migfra.hypervisors.libvirt.errors import closed, not_opened, silent, translated
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
@@ -16,6 +17,19 @@ T = TypeVar("T")
 P = ParamSpec("P")
 _MOST_CALLS: Final = 64
 _CLOSE_SECONDS: Final = 5.0
+
+
+End = Literal["stopped", "migrated"]
+"""How a domain ended on its host: for good, or because a migration took it away."""
+
+
+class DomainChanges(asyncio.Event):
+    """An event that is set whenever a domain starts, stops, pauses or goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end: End | None = None
+        """How it ended on this host, since the events are followed. None if it did not."""
 
 
 class Connection:
@@ -31,7 +45,7 @@ class Connection:
         self._given_up = False
         self._subscribed = asyncio.Lock()
         self._listens = False
-        self._follow: dict[str, set[asyncio.Event]] = {}
+        self._follow: dict[str, set[DomainChanges]] = {}
 
     async def open(self) -> None:
         """Open the connection. Raises LostError, which says why that failed."""
@@ -136,15 +150,15 @@ class Connection:
             raise translated(error, self.host, name) from error
 
     @asynccontextmanager
-    async def changes(self, name: str) -> AsyncIterator[asyncio.Event]:
+    async def changes(self, name: str) -> AsyncIterator[DomainChanges]:
         """An event that is set whenever a domain starts, stops, pauses or goes on."""
         async with self._subscribed:
             # libvirt takes one callback of a connection for all domains, and no second one.
             if not self._listens:
                 loop = asyncio.get_running_loop()
-                await self.call(_listen, lambda changed: self._tell(loop, changed))
+                await self.call(_listen, partial(self._tell, loop))
                 self._listens = True
-        event = asyncio.Event()
+        event = DomainChanges()
         self._follow.setdefault(name, set()).add(event)
         try:
             yield event
@@ -153,11 +167,12 @@ class Connection:
             if not self._follow[name]:
                 del self._follow[name]
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def _tell(self, loop: asyncio.AbstractEventLoop, name: str, end: End | None) -> None:
         """Called in the thread of libvirt's events."""
 
         def tell() -> None:
             for event in self._follow.get(name, ()):
+                event.end = end
                 event.set()
 
         if not loop.is_closed():
@@ -172,9 +187,17 @@ class Connection:
         self._threads.close()
 
 
-def _listen(raw: Any, changed: Callable[[str], None]) -> None:
-    kind = api().VIR_DOMAIN_EVENT_ID_LIFECYCLE
-    raw.domainEventRegisterAny(None, kind, lambda _, domain, *__: changed(domain.name()), None)
+def _listen(raw: Any, changed: Callable[[str, End | None], None]) -> None:
+    libvirt = api()
+
+    def tell(_: object, domain: Any, event: int, detail: int, __: object) -> None:
+        end: End | None = None
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            left = detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED
+            end = "migrated" if left else "stopped"
+        changed(domain.name(), end)
+
+    raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, tell, None)
 
 
 def _close_late(opening: "Future[Any]") -> None:

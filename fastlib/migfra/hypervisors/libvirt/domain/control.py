@@ -51,11 +51,13 @@ def _wake(domain: Any) -> None:
         domain.resume()
 
 
-def destroy(connection: Any, name: str, run: int | None = None) -> None:
-    """End a domain at once; if `run` is given, only the one that has this id since its start."""
+def destroy(connection: Any, name: str) -> bool:
+    """End a domain at once. Returns False if it was not active any more."""
     domain = find(connection, name)
-    if domain is not None and domain.isActive() and run in (None, domain.ID()):
-        domain.destroy()
+    if domain is None or not domain.isActive():
+        return False
+    domain.destroy()
+    return True
 
 
 def set_autostart(connection: Any, name: str) -> None:

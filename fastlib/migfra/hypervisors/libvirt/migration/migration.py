@@ -307,12 +307,19 @@ class Migration:
 
     async def _describe_on_source(self) -> str:
         """Say what the domain does on the source."""
-        spec = self.spec
+        return await self._describe_on(self.spec.source, self._call_source)
+
+    async def describe_on_destination(self) -> str:
+        """Say what the domain does on the destination."""
+        return await self._describe_on(self.spec.destination, self._call_destination)
+
+    async def _describe_on(self, host: str, call: Callable[..., Awaitable[Any]]) -> str:
+        name = self.spec.name
         try:
-            observed = await self._call_source(look_up)
+            observed = await call(look_up)
         except HypervisorError as error:
-            return f"what {spec.name} does on {spec.source} is not known: {error}"
-        return f"{spec.name} {observed.phrase} on {spec.source}"
+            return f"what {name} does on {host} is not known: {error}"
+        return f"{name} {observed.phrase} on {host}"
 
     def _report(self, phase: str, percent: float | None = None) -> None:
         self._context.progress(phase, vm_name=self.spec.name, percent=percent)

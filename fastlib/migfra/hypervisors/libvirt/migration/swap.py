@@ -129,7 +129,7 @@ async def _swap_in_parallel(
         words = [str(error) for error in errors]
         for migration, end in zip(pair, ended, strict=True):
             if not isinstance(end, BaseException):
-                words.append(f"{migration.spec.name} runs on {migration.spec.destination}")
+                words.append(await migration.describe_on_destination())
         one_moved = any(
             not isinstance(end, BaseException) or isinstance(end, ArrivedError) for end in ended
         )
@@ -169,13 +169,13 @@ async def _swap_in_turn(first: Migration, second: Migration) -> list[str]:
         details.append(await _migrate_checked(first))
     except ArrivedError as error:
         problem = error
-    arrived = str(problem or f"{first.spec.name} runs on {first.spec.destination}")
     try:
         details.append(await _migrate_checked(second))
     except HypervisorError as error:
+        arrived = str(problem or await first.describe_on_destination())
         raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
     if problem is not None:
-        arrived = f"{second.spec.name} runs on {second.spec.destination}"
+        arrived = await second.describe_on_destination()
         raise _failed([problem], f"{problem}; {arrived}", one_moved=True) from problem
     return [text for text in details if text is not None]
 
@@ -203,13 +203,13 @@ async def _swap_via_storage(
                     context.log.warning("%s", words)
                     raise
                 raise _failed([error], words) from error
-            arrived = str(problem or f"{moved.spec.name} runs on {moved.spec.destination}")
             try:
                 await saved.restore_on_destination()
             except HypervisorError as error:
+                arrived = str(problem or await moved.describe_on_destination())
                 raise _failed([error], f"{error}; {arrived}", one_moved=True) from error
     if problem is not None:
-        arrived = f"{spec.name} runs on {spec.destination}"
+        arrived = await saved.describe_on_destination()
         raise _failed([problem], f"{problem}; {arrived}", one_moved=True) from problem
     return [] if details is None else [details]
 

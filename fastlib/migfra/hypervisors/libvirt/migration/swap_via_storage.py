@@ -77,7 +77,9 @@ class MigrationViaStorage(Migration):
             await self._restore(spec.source, paused=False)
         except HypervisorError as error:
             observed = await self.wait_until_restored(spec.source)
-            if observed is None or not observed.active:
+            if observed is None:
+                return [f"could not restore it: {error}", self._perhaps_restored(spec.source)]
+            if not observed.active:
                 return [f"could not restore it: {error}", f"{spec.name} is saved in {state.path}"]
         return await self.finish_on_source()
 
@@ -117,17 +119,22 @@ class MigrationViaStorage(Migration):
 
     async def _check_destination_after(self, error: HypervisorError) -> None:
         """After a failure: raises FinalError unless it is on the destination all the same."""
-        spec, path = self.spec, self.record.state.path
+        spec = self.spec
         failed = f"{spec.name} could not be restored on {spec.destination}: {error}"
         observed = await self.wait_until_restored(spec.destination)
         if observed is None:
-            raise FinalError(
-                f"{failed}; it is saved in {path}, and whether it runs on {spec.destination} "
-                f"cannot be asked: look there, and only if it does not, use virsh restore {path}"
-            ) from error
+            raise FinalError(f"{failed}; {self._perhaps_restored(spec.destination)}") from error
         if not observed.active:
             raise FinalError("; ".join([failed, *await self.restore_on_source()])) from error
         self._context.log.warning("%s is restored in spite of: %s", spec.name, error)
+
+    def _perhaps_restored(self, host: str) -> str:
+        """Say what to do with the file while a host cannot be asked."""
+        path = self.record.state.path
+        return (
+            f"it is saved in {path}, and whether it runs on {host} cannot be asked: look there, "
+            f"and only if it does not, use virsh restore {path}"
+        )
 
     async def wait_until_restored(self, host: str) -> DomainState | None:
         """Wait for the end of a restore on a host. Returns the domain's state or None.

@@ -29,6 +29,7 @@ from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, 
 from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
 from fastlib.migfra.hypervisors.libvirt.migration.turn import already_begun
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
@@ -89,6 +90,9 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
     def done(observed: DomainState) -> bool:
         return not observed.active and not (task.undefine and observed.persistent)
 
+    found = await find_domain(runtime, name, task.driver)
+    if found.elsewhere is not None:
+        raise HypervisorError(f"{_INTERRUPTED}; {found.sentence}; stop it there")
     return await _check_state(runtime, task, name, done)
 
 
@@ -166,15 +170,17 @@ async def _recover_evacuation(
     placements: dict[str, str | None] | None = context.saved_state.get("placements")
     if placements is None:
         raise HypervisorError("the daemon ended before the evacuation began")
+    uuids: Mapping[str, str] = context.saved_state.get("uuids", {})
     states = saved_states(context.saved_state)
 
     async def one(name: str, host: str | None, scope: CancelScope) -> Result:
         if host is None:
-            return domain_result(name, HypervisorError(f"{name} stays on {runtime.host}"))
+            reason = "no destination could take it before the daemon's restart"
+            placed = Placement(guest=name, reason=reason)
+            return await evacuate_one(runtime, task, placed, uuids.get(name, ""), scope, context)
         if name not in states and context.saved_state.get(QUEUED):
             placed = Placement(guest=name, host=host)
-            uuid = context.saved_state["uuids"][name]
-            return await evacuate_one(runtime, task, placed, uuid, scope, context)
+            return await evacuate_one(runtime, task, placed, uuids.get(name, ""), scope, context)
         spec = evacuation_spec(task, name, runtime.host, host)
         recovering = _recover_migration(runtime, spec, states.get(name), scope, context)
         return domain_result(name, await _result_or_error(recovering))

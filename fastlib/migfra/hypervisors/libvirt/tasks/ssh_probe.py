@@ -12,11 +12,11 @@ _PROBE_PAUSE: Final = 0.5
 
 
 class NoAnswerError(HypervisorError):
-    """The domain runs, but does not answer."""
+    """The domain does not answer."""
 
 
-async def probe(name: str, host: str, port: int, patience: float, scope: CancelScope) -> None:
-    """Wait until the domain answers. Raises NoAnswerError after `patience` seconds."""
+async def probe(host: str, port: int, patience: float, scope: CancelScope) -> None:
+    """Wait until an SSH server answers. Raises NoAnswerError after `patience` seconds."""
     last = "no answer"
     try:
         async with asyncio.timeout(patience):
@@ -29,7 +29,7 @@ async def probe(name: str, host: str, port: int, patience: float, scope: CancelS
                 await scope.sleep(_PROBE_PAUSE)
     except TimeoutError:
         raise NoAnswerError(
-            f"{name} runs, but {host} port {port} has not answered on SSH for {patience:g} s "
+            f"{host} port {port} has not answered on SSH for {patience:g} s "
             f"({last}); look at the domain's console, or set probe-hostname, or "
             "probe-with-ssh: false"
         ) from None

@@ -7,6 +7,7 @@ from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain import creation, devices
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -36,14 +37,17 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                     options = runtime.options
                     with context.measure("probe"):
                         await probe(
-                            spec.name,
                             spec.probe_host,
                             options.probe_port,
                             options.start_timeout,
                             scope,
                         )
-            except NoAnswerError:
-                raise
+            except NoAnswerError as error:
+                observed = await (await runtime.local(task.driver)).call(look_up, spec.name)
+                where = "" if observed.active else f" on {runtime.host} by now"
+                raise HypervisorError(
+                    f"{spec.name} {observed.phrase}{where}, but {error}"
+                ) from error
             except Exception as error:  # when the daemon ends, what has begun is the next run's
                 problems = await undo.all()
                 if problems and isinstance(error, HypervisorError):

@@ -6,10 +6,17 @@ from typing import Any, Final
 from fastlib.message import Result, Stop
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection, End
 from fastlib.migfra.hypervisors.libvirt.domain import control, host_info, saved_state
-from fastlib.migfra.hypervisors.libvirt.domain.state import find, look_up, read_xml
+from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    SHUT_OFF_BY_MIGRATION,
+    DomainState,
+    find,
+    look_up,
+    read_xml,
+)
 from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
@@ -50,6 +57,8 @@ async def _stop(
     async with exclusive:
         local = await runtime.local(task.driver)
         found = await local.call(look_up, name)
+        if not found.active:
+            await _refuse_if_elsewhere(runtime, name, task, found)
         if not found.known:
             await local.call(read_xml, name)  # raises, with libvirt's reason
         details: list[str] = []
@@ -69,7 +78,8 @@ async def _stop(
                 details.append(DISCARDED)
         elif task.force:
             context.progress("destroy", vm_name=name)
-            await local.call(control.destroy, name)
+            if not await local.call(control.destroy, name):
+                await _check_not_left(runtime, name, task, found)
         else:
             if found.paused:
                 raise HypervisorError(
@@ -77,15 +87,55 @@ async def _stop(
                     "with force: true"
                 )
             context.progress("shutdown", vm_name=name)
-            await _shut_down(runtime, name, local, scope)
+            end = await _shut_down(runtime, name, local, scope)
+            if end != "stopped":
+                await _check_not_left(runtime, name, task, found, end)
         if task.undefine:
             await local.call(control.undefine, name)
     return "; ".join(details) or None
 
 
+async def _refuse_if_elsewhere(
+    runtime: LibvirtRuntime, name: str, task: Stop, observed: DomainState
+) -> None:
+    """Raise HypervisorError if a domain that is not active here is known to have left."""
+    if observed.known and observed.reason != SHUT_OFF_BY_MIGRATION and name not in runtime.moved_to:
+        return
+    found = await find_domain(runtime, name, task.driver)
+    if found.elsewhere is not None and not found.here.active and not task.undefine:
+        raise HypervisorError(f"{found.sentence}; stop it there")
+
+
+async def _check_not_left(
+    runtime: LibvirtRuntime,
+    name: str,
+    task: Stop,
+    before: DomainState,
+    end: End | None = None,
+) -> None:
+    """Raise HypervisorError if the domain has not ended, but left by a migration.
+
+    A daemon on another host may have moved it, as in a swap.
+    """
+    local = await runtime.local(task.driver)
+    here = await local.call(look_up, name)
+    if end is None and here.known and here.reason != SHUT_OFF_BY_MIGRATION:
+        return
+    found = await find_domain(runtime, name, task.driver, uuid=before.uuid)
+    here = found.here
+    if found.elsewhere is not None and not here.active:
+        raise HypervisorError(f"{name} was not stopped: {found.sentence}; stop it there")
+    if end == "migrated" or here.reason == SHUT_OFF_BY_MIGRATION:
+        raise HypervisorError(
+            f"{name} was not stopped: it left {runtime.host} by a migration, and "
+            f"{found.sentence}; look at the other hosts"
+        )
+
+
 async def _shut_down(
     runtime: LibvirtRuntime, name: str, local: Connection, scope: CancelScope
-) -> None:
+) -> End | None:
+    """Shut a domain down. Returns how it ended, if libvirt has told that."""
     loop = asyncio.get_running_loop()
     patience = runtime.options.stop_timeout
     deadline = loop.time() + patience
@@ -93,21 +143,25 @@ async def _shut_down(
         while True:
             changed.clear()
             if not (await local.call(_ask, name)):
-                return
+                return changed.end
             asked = loop.time()
             while (now := loop.time()) < min(asked + _AGAIN, deadline):
                 await scope.wait_any(min(asked + _AGAIN, deadline) - now, changed.wait())
                 scope.check()
                 changed.clear()
                 if not (await local.call(look_up, name)).active:
-                    return
+                    return changed.end
                 await scope.sleep(min(POLL_SECONDS, patience))
-            if loop.time() >= deadline:
-                raise HypervisorError(
-                    f"{name} has not shut down within {patience:g} s and runs on; its operating "
-                    "system may ignore the power button: shut it down from within, or stop it with "
-                    "force: true"
-                )
+            if loop.time() < deadline:
+                continue
+            observed = await local.call(look_up, name)
+            if not observed.active:
+                return changed.end
+            raise HypervisorError(
+                f"{name} has not shut down within {patience:g} s and {observed.phrase} on "
+                f"{runtime.host}; its operating system may ignore the power button: shut it down "
+                "from within, or stop it with force: true"
+            )
 
 
 def _ask(connection: Any, name: str) -> bool:
