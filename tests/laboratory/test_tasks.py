@@ -118,9 +118,12 @@ def test_offline_migration_moves_the_definition(fleet):
         "there is no domain vm1 on hostA",
     )
     fleet.lab.define_guest("vm1", on="hostA", bios=True)
+    fleet.lab.host("hostA").virsh("autostart", "vm1")
     assert_success(
         fleet.client.migrate("vm1", "hostA", "hostB", migration_type="offline").result(PATIENCE)
     )
+    facts = fleet.lab.host("hostB").virsh("dominfo", "vm1")
+    assert any(line.split() == ["Autostart:", "enable"] for line in facts.splitlines())
     assert fleet.domain_states() == {"hostA": {}, "hostB": {"vm1": "shut off"}, "hostC": {}}
     assert_error(
         fleet.client.migrate("vm1", "hostB", "hostA").result(PATIENCE),

@@ -83,6 +83,10 @@ def test_evacuation_of_empty_host_says_so(run):
     async def scenario(evacuation):
         del evacuation.source.domains["vm1"]
         assert await evacuation.evacuate() == "no domain is active on node01"
+        evacuation.source.add(FakeDomain("vm3", SHUT_OFF)).saved_image = "<domain/>"
+        assert await evacuation.evacuate() == (
+            "no domain is active on node01; saved images stay there of vm3"
+        )
 
     run(scenario)
 

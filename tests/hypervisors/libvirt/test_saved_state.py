@@ -10,6 +10,7 @@ from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData
 from fastlib.migfra.hypervisors.libvirt.migration.kept_data import refusal as migration_refusal
+from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
 from fastlib.migfra.hypervisors.libvirt.tasks.start import start
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -226,6 +227,28 @@ def test_restored_domain_is_saved_again_if_the_start_fails():
     assert hosts.calls[-1] == "node01: managedsave"
     assert hosts.domain.saved_image is not None
     assert "node01: destroy" not in hosts.calls
+
+
+@pytest.mark.parametrize("was_restoring", [False, True])
+def test_interrupted_restore_of_a_paused_image_is_finished(was_restoring):
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    hosts.domain.state_now = [3, 2]
+    hosts.context.save_state(**{"restores-image": was_restoring})
+    recovering = recover(hosts.runtime, order(), hosts.context)
+    if was_restoring:
+        assert asyncio.run(recovering) == "found done after the daemon's restart"
+        assert hosts.domain.state_now[0] == 1
+    else:
+        with pytest.raises(HypervisorError, match="vm1 stands still since a migration on node01"):
+            asyncio.run(recovering)
+        assert hosts.domain.state_now == [3, 2]
+
+
+def test_restored_domain_that_runs_is_not_resumed_by_a_later_recovery():
+    hosts = saved_domain()
+    do(hosts, order())
+    assert hosts.context.saved_state == {"restores-image": False}
 
 
 # Stop

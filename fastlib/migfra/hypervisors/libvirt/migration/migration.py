@@ -228,6 +228,7 @@ class Migration:
         spec = self.spec
         self._runtime.moved_to[spec.name] = spec.destination
         if spec.kind == "offline":
+            await self._finish_offline()
             return
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
@@ -247,6 +248,15 @@ class Migration:
         if problems:
             location = await self.reconcile()
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
+
+    async def _finish_offline(self) -> None:
+        """Let the domain start with its host, as it did on the source: libvirt forgets that."""
+        spec, problems = self.spec, list[str]()
+        if self.record.state.autostart:
+            what = "let it start with its host"
+            await attempt(problems, what, self._call_destination(control.set_autostart))
+        if problems:
+            raise ArrivedError(f"{spec.name} is on {spec.destination}, but {'; '.join(problems)}")
 
     async def _call_destination(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function on the destination. Retries while its libvirt is unreachable."""

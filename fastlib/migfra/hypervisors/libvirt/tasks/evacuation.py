@@ -40,7 +40,7 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         context.progress("place")
         uuids = await _active_domains(runtime, task)
         if not uuids:
-            return f"no domain is active on {runtime.host}"
+            return await _describe_inactive(runtime, task)
         placements = await _place(runtime, task, parameter, list(uuids), context)
         context.save_state(
             placements={placed.guest: placed.host for placed in placements}, uuids=uuids
@@ -54,6 +54,14 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
         )
         by_name = {result.vm_name: result for result in results}
         return [by_name[placed.guest] for placed in placements]
+
+
+async def _describe_inactive(runtime: LibvirtRuntime, task: Evacuate) -> str:
+    """Say that nothing is active, and which domains stay although they have memory here."""
+    reports = (await (await runtime.local(task.driver)).call(host_info.read)).domains
+    saved = [report.name for report in reports if report.managed_save]
+    words = f"no domain is active on {runtime.host}"
+    return words if not saved else f"{words}; saved images stay there of {', '.join(saved)}"
 
 
 async def _in_turn_order(

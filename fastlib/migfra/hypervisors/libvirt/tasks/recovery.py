@@ -20,7 +20,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.libvirt.domain import pinning
+from fastlib.migfra.hypervisors.libvirt.domain import control, pinning
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
@@ -40,6 +40,7 @@ from fastlib.migfra.virt.placement import Placement
 
 from .evacuation import evacuate_one
 from .migrate import migrate
+from .saved_images import was_restoring
 from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
@@ -64,9 +65,7 @@ async def recover(
         assert task.vm_name is not None
         return await _recover_stop(runtime, task, task.vm_name)
     if isinstance(task, Start):
-        return await _check_state(
-            runtime, task, StartSpec.of(task).name, lambda observed: observed.running
-        )
+        return await _recover_start(runtime, task, context)
     if isinstance(task, Suspend):
         return await _check_state(runtime, task, task.vm_name, lambda observed: observed.paused)
     if isinstance(task, Resume):
@@ -74,6 +73,16 @@ async def recover(
     if isinstance(task, Repin):
         return await _recover_repin(runtime, task)
     raise HypervisorError(f"{_INTERRUPTED}; look at the domain")
+
+
+async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
+    name = StartSpec.of(task).name
+    if was_restoring(context):
+        local = await runtime.local(task.driver)
+        if (await local.call(look_up, name)).left_behind:
+            # It was saved while paused, and libvirt says the same of it as after a migration.
+            await local.call(control.ensure_running, name)
+    return await _check_state(runtime, task, name, lambda observed: observed.running)
 
 
 async def _check_state(
@@ -216,6 +225,7 @@ async def _recover_migration(
         problem = await _follow(runtime, spec, state, scope, context)
         if spec.kind == "offline":
             if await migration.is_defined_on_destination():
+                await migration.finish()
                 return DONE
             raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
         if state.phase == "prepare":

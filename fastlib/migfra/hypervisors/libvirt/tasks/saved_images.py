@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
@@ -22,6 +22,14 @@ from fastlib.migfra.virt.saved_state import (
 from .undo import Undo
 
 T = TypeVar("T")
+
+
+_KEY: Final = "restores-image"
+
+
+def was_restoring(context: Context) -> bool:
+    """Tell whether a start was interrupted between its restore and letting the domain run."""
+    return bool(context.saved_state.get(_KEY))
 
 
 class SavedImages:
@@ -121,6 +129,7 @@ class SavedImages:
         """Start the domain by a function. Returns the id of its run. Raises HypervisorError."""
         try:
             if self.restores:
+                await asyncio.wrap_future(self._context.save_state(**{_KEY: True}))
                 # Reading a large image takes longer than other calls may.
                 return await self._call(create, self._name, *arguments)
             local = await self._runtime.local(self._driver)
@@ -155,4 +164,5 @@ class SavedImages:
         )
         local = await self._runtime.local(self._driver)
         await local.call(control.ensure_running, self._name)
+        await asyncio.wrap_future(self._context.save_state(**{_KEY: False}))
         self._note(RESTORED)
