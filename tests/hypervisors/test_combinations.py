@@ -201,7 +201,18 @@ def test_rdma_needs_a_memory_limit():
     ],
 )
 def test_version_of_the_process_counts_where_nobody_else_checks_it(chosen, counts):
-    assert combinations.process_version_counts(chosen) is counts
+    assert any(bound.process_counts for bound in combinations.bounds_of(chosen)) is counts
+
+
+def test_bounds_are_those_of_options_and_pairs():
+    assert list(combinations.bounds_of((LIVE, combinations.BANDWIDTH_LIMIT))) == []
+    assert [str(bound) for bound in combinations.bounds_of((PARALLEL, POST_COPY, LIVE))] == [
+        "QEMU 2.6 or newer on both hosts",
+        "libvirt 1.3 or newer on both hosts",
+        "QEMU 4.0 or newer on both hosts",
+        "libvirt 5.2 or newer on both hosts",
+        "QEMU 10.1 or newer on both hosts",
+    ]
 
 
 @pytest.mark.parametrize(

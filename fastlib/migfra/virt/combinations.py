@@ -443,14 +443,14 @@ def supported_compressions(host: HostVersions) -> list[str]:
     ]
 
 
-def process_version_counts(chosen: Iterable[Choice]) -> bool:
-    """Tell whether the version of the domain's own process must be known."""
-    return any(
-        bound.process_counts
-        for first, second in combinations(_sorted(chosen), 2)
-        if (rule := rule_for(first, second)) is not None
-        for bound in rule.bounds
-    )
+def bounds_of(chosen: Iterable[Choice]) -> Iterator[Bound]:
+    """Yield the bounds of choices and of their pairs."""
+    chosen = _sorted(chosen)
+    for choice in chosen:
+        yield from choice.bounds
+    for first, second in combinations(chosen, 2):
+        if (rule := rule_for(first, second)) is not None:
+            yield from rule.bounds
 
 
 def _bound_problem(what: str, bound: Bound, hosts: Sequence[HostVersions]) -> str | None:

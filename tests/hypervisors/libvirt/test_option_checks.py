@@ -115,6 +115,13 @@ def test_other_hypervisors_are_refused_options_of_qemu():
     check(hosts, migration_type="live", vcpu_map=[[0], [1]])
 
 
+def test_emulator_is_not_looked_at_for_options_of_every_version():
+    hosts = FakeHosts()
+    hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
+    check(hosts, migration_type="live", bandwidth_limit=1, auto_converge=True, compression="xbzrle")
+    assert "which QEMU node01 has is not known" in refused(hosts, compression="mt")
+
+
 def test_hosts_are_not_asked_for_options_that_go_with_everything():
     hosts = FakeHosts()
     hosts.destination.is_there = False

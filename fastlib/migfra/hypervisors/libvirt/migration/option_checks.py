@@ -40,12 +40,14 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     chosen = (*chosen, *domain_choices(xml, is_paused=is_paused))
     if (problem := combinations.problem_of_pairs(chosen)) is not None:
         raise FinalError(problem)
-    emulator = emulator_of(xml)
+    bounds = list(combinations.bounds_of(chosen))
+    # libvirt may have to start an emulator to find out its version.
+    emulator = emulator_of(xml) if any(bound.program == "QEMU" for bound in bounds) else None
     here, there = await asyncio.gather(
         read_versions(source, emulator, context), read_versions(destination, emulator, context)
     )
     problem = combinations.problem_of_hosts(chosen, (here, there))
-    if problem is None and combinations.process_version_counts(chosen):
+    if problem is None and emulator and any(bound.process_counts for bound in bounds):
         problem = await _problem_of_process(spec, chosen, source, (here, there), emulator)
     if problem is not None:
         raise FinalError(problem)
@@ -98,12 +100,15 @@ def _has_only_huge_pages(root: Element) -> bool:
 
 
 async def read_versions(
-    connection: Connection, emulator: Emulator, context: Context
+    connection: Connection, emulator: Emulator | None, context: Context
 ) -> HostVersions:
-    """Read the versions of a host: of libvirt, and of an emulator as it is installed there."""
+    """Read the versions of a host: of libvirt, and of an emulator as it is installed there.
+
+    Without an emulator its version is left open.
+    """
     kind, libvirt = await connection.call(_read_kind)
     hypervisor: Version | None = None
-    if kind == "QEMU":
+    if kind == "QEMU" and emulator is not None:
         try:
             hypervisor = await connection.call(installed_version, emulator)
         except LostError:
