@@ -8,7 +8,7 @@ connections' calls to a whole migration, is the real one, in virtual time.
 
 import errno
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.connection import DomainChanges, End
 from fastlib.migfra.hypervisors.libvirt.connection.pool import ConnectionPool
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, translated
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -110,6 +111,9 @@ class FakeDomain:
     def resume(self) -> None:
         self._called("resume")
         self.state_now = [RUNNING, 5]
+
+    def shutdown(self) -> None:
+        self._called("shutdown")
 
     def setAutostart(self, on: int) -> None:
         self._called("autostart", on)
@@ -320,6 +324,8 @@ class FakeHost:
         self.offline_cpus: set[int] = set()
         self.refuses: dict[str, Exception] = {}
         self.on: dict[str, Callable[[], object]] = {}
+        self.ends: dict[str, End] = {}
+        """How domains end, as events tell it."""
         self.compared: list[tuple[str, ...]] = []
         self.cpu_fits = True
         self.capabilities = "<capabilities><host/></capabilities>"
@@ -514,6 +520,13 @@ class FakeConnection:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    @asynccontextmanager
+    async def changes(self, name: str) -> AsyncIterator[DomainChanges]:
+        """The end of the domain as the host tells it by an event, from the begin."""
+        changed = DomainChanges()
+        changed.end = self.raw.ends.get(name)
+        yield changed
 
     def _done(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         if not self.raw.is_there:
