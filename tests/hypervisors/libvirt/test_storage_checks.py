@@ -355,3 +355,19 @@ def test_stopped_probe_leaves_no_definition(tmp_path):
     broken = refusal("RPC", "Cannot recv data: Connection reset by peer")
     storage.destination.own[str(tmp_path / "disk.img")] = broken
     assert storage.check() != []  # and `check` sees that no domain is left
+
+
+def test_old_uefi_variables_at_the_destination_prevent_an_offline_migration_only(tmp_path):
+    """QEMU sends them in the others, and writes them at the destination."""
+    storage = Storage()
+    variables, template = tmp_path / "vars.fd", image(tmp_path, "template.fd")
+    storage.domain.above_devices = (
+        f"<os><type arch='x86_64'>hvm</type><nvram template='{template}'>{variables}</nvram></os>"
+    )
+    storage.destination.own[str(variables)] = b"boot entries of an earlier run"
+    words = f"{variables} (UEFI variables) of vm1 is another file on node02 than on node01"
+    assert words in storage.refusal()  # the source has none yet
+    variables.write_bytes(b"boot entries")
+    assert words in storage.refusal()
+    storage.domain.state_now = [1, 1]
+    assert storage.check("live") == storage.check("warm") == []

@@ -28,6 +28,8 @@ class DomainFile(msgspec.Struct, frozen=True, kw_only=True):
     """What it is to the domain, such as `disk vda`."""
     written: bool = False
     """Whether the domain writes it, so that a stale copy of it would do harm."""
+    sent: bool = False
+    """Whether a live or warm migration sends its content, so that a stale copy does no harm."""
     block: bool = False
     """Whether it is a block device."""
     format: str | None = None
@@ -138,7 +140,14 @@ def _of_firmware(root: Element) -> Iterator[DomainFile]:
         source = variables.find("source")
         path = variables.text if source is None else source.get("file", source.get("dev"))
         yield from (
-            msgspec.structs.replace(each, if_on_source=True, template=variables.get("template"))
+            msgspec.structs.replace(
+                each,
+                written=True,
+                sent=True,
+                block=each.path.startswith("/dev/"),
+                if_on_source=True,
+                template=variables.get("template"),
+            )
             for each in _of_path(path, "UEFI variables")
         )
     for entry in root.iterfind("sysinfo/entry"):
@@ -170,7 +179,7 @@ def _of_tpm(root: Element) -> Iterator[DomainFile]:
         source = backend.find("source")
         path = f"{TPM_DIRECTORY}/{uuid}" if source is None else source.get("path")
         for each in _of_path(path, "state of its TPM"):
-            yield msgspec.structs.replace(each, if_on_source=True)
+            yield msgspec.structs.replace(each, written=True, sent=True, if_on_source=True)
 
 
 def _of_text(element: Element | None, role: str) -> Iterator[DomainFile]:

@@ -114,7 +114,7 @@ class _StorageCheck:
         for volume in needed.volumes:
             files += await self._of_volume(volume)
         if not self._offline:
-            return [file for file in files if file.written]
+            return [file for file in files if file.written and not file.sent]
         for file in list(files):
             if file.format is None or file.chain_known:
                 continue

@@ -46,6 +46,10 @@ def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
     for file in files:
         wanted, there = file, facts.there.get(file.path, _UNASKED)
         if file.if_on_source and facts.here.get(file.path, _UNASKED).presence == "absent":
+            if file.written and there.presence == "present":
+                # The source would make it anew. This one is of an earlier run or another domain.
+                other.append(f"{file.path} ({file.role})")
+                continue
             if file.template is None:
                 continue
             wanted = DomainFile(path=file.template, role=f"template of the {file.role}")
