@@ -5,11 +5,6 @@ import pytest
 from fastlib import Migrate
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import HostOptions, LibvirtOptions
-from fastlib.migfra.hypervisors.libvirt.connection.host_names import (
-    canonical_name,
-    is_loopback,
-    is_same_name,
-)
 from fastlib.migfra.hypervisors.libvirt.connection.uris import is_own_name, remote_uri
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
@@ -20,6 +15,11 @@ from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
 from fastlib.migfra.hypervisors.libvirt.migration import checks
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.virt.host_names import (
+    canonical_name,
+    is_loopback,
+    is_same_name,
+)
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.fake_libvirt import FakeHosts
 

@@ -743,7 +743,7 @@ def test_evacuation_waits_for_migrations_in_progress():
             a.evacuate(Evacuate(destinations=["c"]), Context("a")),
         )
         assert [(result.vm_name, result.details) for result in results] == [
-            ("vm0", "vm0 has left meanwhile: vm0 runs on b"),
+            ("vm0", "vm0 has left meanwhile: it runs on b"),
             ("vm1", None),
         ]
         assert simulation.where("vm0") == ("b", "running")
@@ -891,3 +891,21 @@ def test_long_series_is_reproducible():
     outcomes = " ".join(outcome for _, _, outcome in first[0])
     assert "broken off at 50 %" in outcomes
     assert "success" in outcomes
+
+
+# Hosts by other spellings of their names, and domains that leave meanwhile
+
+
+def test_hosts_are_found_by_each_spelling_of_their_names():
+    async def scenario(simulation):
+        with pytest.raises(HypervisorError, match="vm1 is on a already"):
+            await simulation["a"].migrate(Migrate(vm_name="vm1", destination="A."), Context("a"))
+        await simulation["a"].migrate(
+            Migrate(vm_name="vm1", destination="B.", parameter=live()), Context("a")
+        )
+        assert simulation.where("vm1") == ("b", "running")
+        names = ["B", "localhost", "b.", "A", "a"]
+        (result,) = await simulation["b"].evacuate(Evacuate(destinations=names), Context("b"))
+        assert (result.status, simulation.where("vm1")) == ("success", ("a", "running"))
+
+    simulated(cluster_of(("vm1", "a", {})), scenario)

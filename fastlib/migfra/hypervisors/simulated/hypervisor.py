@@ -4,6 +4,8 @@ import asyncio
 from functools import partial
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from fastlib.message import (
     Evacuate,
     Migrate,
@@ -203,7 +205,10 @@ class SimulatedHypervisor(Hypervisor):
     async def migrate(self, task: Migrate, context: Context) -> Outcome:
         """Move a domain to another host, and another one back if the task says so."""
         parameter = task.parameter or MigrateParameter()
-        spec = MigrationSpec.from_task(task, self._host)
+        destination = self._runtime.host_name(task.destination)
+        spec = MigrationSpec.from_task(
+            msgspec.structs.replace(task, destination=destination), self._host
+        )
         check_order(spec)
         with self._runtime.scope(context) as scope:
             await self._runtime.apply_faults(

@@ -7,6 +7,7 @@ from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
 from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.host_names import is_loopback, is_same_name
 from fastlib.migfra.virt.migration_limits import POLL_SECONDS, MigrationLimits
 from fastlib.migfra.virt.migration_queue import Direction, Slot
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -41,6 +42,15 @@ class SimulatedRuntime:
             poll_seconds=max(POLL_SECONDS / options.speed, _SHORTEST_TICK_SECONDS),
         )
         self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
+
+    def host_name(self, name: str) -> str:
+        """Return the cluster's name of a host that is spelled otherwise, else the name itself."""
+        if is_loopback(name):
+            return self.host
+        hosts = [host.name for host in self.cluster.hosts()]
+        if name in hosts:
+            return name
+        return next((host for host in hosts if is_same_name(host, name)), name)
 
     def reachable(self, host: str) -> bool:
         """Tell whether other hosts can reach that host now."""

@@ -7,8 +7,7 @@ from urllib.parse import quote, urlencode
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.options import DRIVERS, HostOptions, LibvirtOptions
-
-from .host_names import canonical_name, is_loopback, is_same_name
+from fastlib.migfra.virt.host_names import canonical_name, is_loopback, is_same_name
 
 TRANSPORTS: Final = ("ssh", "tcp", "tls")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")

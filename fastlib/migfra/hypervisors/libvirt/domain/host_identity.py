@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.connection.host_names import canonical_name, is_same_name
+from fastlib.migfra.virt.host_names import canonical_name, is_same_name
 
 from .xml import parse
 

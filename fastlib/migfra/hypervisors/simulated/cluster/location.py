@@ -26,5 +26,10 @@ def describe_location(cluster: Cluster, name: str) -> str:
         domain = cluster.domain(name)
     if domain is None:
         return f"{name} is gone"
+    return f"{name} {describe_state(domain)} on {domain.host}"
+
+
+def describe_state(domain: Domain) -> str:
+    """Say what a domain does, as the phrase that follows its name."""
     words = {"running": "runs", "paused": "is paused", "shut off": "is shut off"}
-    return f"{name} {words[domain.state]} on {domain.host}"
+    return words[domain.state]

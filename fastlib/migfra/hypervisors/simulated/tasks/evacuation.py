@@ -5,7 +5,7 @@ import asyncio
 from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
+from fastlib.migfra.hypervisors.simulated.cluster.location import describe_state
 from fastlib.migfra.hypervisors.simulated.faults import Call
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.migration.turn import in_turn
@@ -25,7 +25,8 @@ async def evacuate(
     """Migrate the active domains. Returns one result for each. Raises HypervisorError."""
     check_evacuation(task, runtime.host)
     parameter = task.parameter or EvacuateParameter()
-    destinations = [name for name in task.destinations if name != runtime.host]
+    hosts = dict.fromkeys(map(runtime.host_name, task.destinations))
+    destinations = [name for name in hosts if name != runtime.host]
     with runtime.scope(context) as scope:
         await runtime.apply_faults(Call(task="evacuate", host=runtime.host), scope)
         names = [domain.name for domain in runtime.cluster.domains(runtime.host) if domain.active]
@@ -57,9 +58,25 @@ async def evacuate(
 def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
     """Say where a domain is that another task has moved or stopped."""
     domain = runtime.cluster.find(name)
-    if domain is not None and domain.host != runtime.host and domain.active:
-        return f"{name} has left meanwhile: {describe_location(runtime.cluster, name)}"
+    if domain is None:
+        return f"{name} is gone: it has ended, and was not defined"
+    if domain.host != runtime.host:
+        return f"{name} has left meanwhile: it {describe_state(domain)} on {domain.host}"
     return f"{name} has been shut off meanwhile"
+
+
+async def _leave_here(
+    runtime: SimulatedRuntime, placed: Placement, scope: ClockScope
+) -> str | HypervisorError:
+    """Answer for a domain without a destination."""
+    try:
+        await runtime.wait_while_migrating(placed.guest, scope)
+    except HypervisorError as error:
+        return error
+    domain = runtime.find_here(placed.guest)
+    if domain is None or not domain.active:
+        return _where_it_went(runtime, placed.guest)
+    return HypervisorError(f"{placed.guest} stays on {runtime.host}: {placed.reason}")
 
 
 async def evacuate_one(
@@ -71,8 +88,7 @@ async def evacuate_one(
 ) -> Result:
     """Migrate one domain in its turn. Returns its result."""
     if placed.host is None:
-        reason = f"{placed.guest} stays on {runtime.host}: {placed.reason}"
-        return domain_result(placed.guest, HypervisorError(reason))
+        return domain_result(placed.guest, await _leave_here(runtime, placed, scope))
     spec = evacuation_spec(task, placed.guest, runtime.host, placed.host)
     measurement = TimeMeasurement(enabled=context.measurement.enabled)
 

@@ -67,7 +67,7 @@ def _unfinished(runtime: SimulatedRuntime, task: Task) -> HypervisorError | None
 
 
 def _error_if_not_migrated(runtime: SimulatedRuntime, task: Migrate) -> HypervisorError | None:
-    expected = [(task.vm_name, task.destination)]
+    expected = [(task.vm_name, runtime.host_name(task.destination))]
     if task.parameter and task.parameter.swap_with:
         expected.append((task.parameter.swap_with.vm_name, runtime.host))
     hosts = {domain.name: domain.host for domain in runtime.cluster.domains()}
