@@ -65,6 +65,8 @@ class SlotNotices:
         """The UUIDs of the notices that this daemon keeps."""
         self.tickets: Final[dict[Slot, tuple[MigrationSlots, Notice]]] = {}
         """The tickets of this daemon, at most one for a slot, each with who keeps it."""
+        self.unshared: Final[dict[Slot, dict[int, Notice]]] = {}
+        """The slots that this daemon holds of hosts without secrets, by their numbers."""
         self._seen: dict[str, dict[str, tuple[int, float]]] = {}
         """The beat of each notice of others on each host, and since when it is the same."""
         self._free_since: dict[Slot, float] = {}
@@ -100,7 +102,7 @@ class SlotNotices:
         seen = self._seen[host] = {}
         stale = set()
         for notice in found.notices:
-            if notice.uuid in self.own or notice.direction is None:
+            if notice.uuid in self.own or notice.direction is None or not found.supported:
                 continue
             beat, since = before.get(notice.uuid, (-1, now))
             if beat != notice.note.beat:
@@ -149,6 +151,8 @@ class MigrationSlots:
         self._note = Note(by=notices.host, domains=tuple(domains))
         self._held: dict[Slot, Notice] = {}
         self._tickets: dict[Slot, Notice] = {}
+        self._unshared: dict[Slot, Notice] = {}
+        """Slots of hosts that have no secrets."""
         self._renewing: asyncio.Task[None] | None = None
 
     async def take(self) -> bool:
@@ -158,9 +162,11 @@ class MigrationSlots:
                 taken = await self._take(slot)
             except BaseException:
                 await self._remove(self._held)
+                self._forget_unshared()
                 raise
             if not taken:
                 await self._remove(self._held)
+                self._forget_unshared()
                 self._renew()
                 return False
         for slot in self._slots:
@@ -189,6 +195,12 @@ class MigrationSlots:
             self._renewing = None
         await self._remove(self._held)
         await self._remove(self._tickets)
+        self._forget_unshared()
+
+    def _forget_unshared(self) -> None:
+        for slot, notice in self._unshared.items():
+            self._notices.unshared[slot].pop(notice.number, None)
+        self._unshared.clear()
 
     async def _connection(self, slot: Slot) -> Connection:
         return await self._notices.connect(slot.host, self._driver, self._transport)
@@ -200,24 +212,18 @@ class MigrationSlots:
 
     async def _take(self, slot: Slot) -> bool:
         connection = await self._connection(slot)
-        try:
-            if slot.host == self._notices.host:
-                await self._notices.publish(connection)
-            for _ in range(_TRIES):
-                taken = await self._try_to_take(slot, connection)
-                if taken is not None:
-                    return taken
-        except LostError:
-            raise
-        except LibvirtError as error:  # such as without the permission for secrets
-            self._notices.warn_once(slot.host, error)
-            return True
+        if slot.host == self._notices.host:
+            await self._notices.publish(connection)
+        for _ in range(_TRIES):
+            taken = await self._try_to_take(slot, connection)
+            if taken is not None:
+                return taken
         return False
 
     async def _try_to_take(self, slot: Slot, connection: Connection) -> bool | None:
         """Return whether the slot is taken, None if another daemon took it in this moment."""
         notices = self._notices
-        found = await connection.call(read_notices)
+        found = await self._read(slot, connection)
         stale = notices.stale(slot.host, found)
         ask = partial(
             free_slot,
@@ -231,18 +237,40 @@ class MigrationSlots:
         number, tickets_ahead = ask(ignore_tickets=False)
         if notices.may_ignore_tickets(slot, tickets_ahead):
             number, _ = ask(ignore_tickets=True)
-        if stale:
-            notices.log.info(
-                "%d notices on %s are left behind, removing them", len(stale), slot.host
-            )
-            await connection.call(remove_notices, stale)
-        if not found.supported:
-            return number is not None  # what arrives is counted, but nobody else sees ours
-        if number is not None:
-            return True if await self._define(connection, slot, number) else None
-        if slot not in notices.tickets:
-            await self._queue(slot, connection, found)
-        return False
+        try:
+            if stale:
+                notices.log.info("removing %d notices left behind on %s", len(stale), slot.host)
+                await connection.call(remove_notices, stale)
+            if number is None:
+                if found.supported and slot not in notices.tickets:
+                    await self._queue(slot, connection, found)
+                return False
+            if found.supported:
+                return True if await self._define(connection, slot, number) else None
+        except LostError:
+            raise
+        except LibvirtError as error:  # such as without the permission
+            notices.warn_once(slot.host, error)
+        if number is None:
+            return False
+        self._unshared[slot] = notices.unshared.setdefault(slot, {})[number] = slot_notice(
+            slot.direction, number, self._note
+        )
+        return True
+
+    async def _read(self, slot: Slot, connection: Connection) -> HostNotices:
+        """Read the notices of a host. Without secrets there, those that this daemon remembers."""
+        try:
+            found = await connection.call(read_notices)
+        except LostError:
+            raise
+        except LibvirtError as error:  # such as without the permission
+            self._notices.warn_once(slot.host, error)
+            found = HostNotices(supported=False)
+        if found.supported:
+            return found
+        own = self._notices.unshared.get(slot, {})
+        return msgspec.structs.replace(found, notices=tuple(own.values()))
 
     async def _define(self, connection: Connection, slot: Slot, number: int) -> bool:
         notice = slot_notice(slot.direction, number, self._note)

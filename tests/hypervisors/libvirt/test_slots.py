@@ -1,0 +1,631 @@
+"""The limits of migrations between daemons of several hosts, which share libvirt alone.
+
+The hosts are fakes (see fake_libvirt.py) and time is virtual.
+"""
+
+import asyncio
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlib import Evacuate, EvacuateParameter, Migrate, MigrateParameter, Stop, SwapWith
+from fastlib.migfra import Context, DaemonServices, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
+from fastlib.migfra.hypervisors.libvirt.migration import migration
+from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.slots.keeper import STALE_SECONDS
+from fastlib.migfra.hypervisors.libvirt.slots.notices import (
+    HostNotices,
+    Note,
+    define_notice,
+    free_slot,
+    lowest_free,
+    next_ticket,
+    publish_limits,
+    read_notices,
+    remove_notices,
+    slot_notice,
+    ticket_notice,
+)
+from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
+from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
+from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
+from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
+from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from tests.support.libvirt.fake_libvirt import (
+    RUNNING,
+    SHUT_OFF,
+    FakeConnectionPool,
+    FakeDomain,
+    FakeHost,
+    refusal,
+)
+
+HOSTS = ("a", "b", "c", "d")
+
+
+class ArrivingDomain(FakeDomain):
+    """A domain on the destination of its migration."""
+
+    def jobInfo(self):
+        raise refusal("OPERATION_UNSUPPORTED", "only the source has figures")
+
+
+class Order:
+    """An order that was sent to a host."""
+
+    def __init__(self, host, saved=None):
+        self.cancellation = Cancellation()
+        self.progress = []
+        self.context = Context(
+            host,
+            cancellation=self.cancellation,
+            saved_state=saved,
+            services=DaemonServices(report=self.progress.append),
+        )
+
+    @property
+    def places(self):
+        """The places in the queue that were reported."""
+        return [facts.position for facts in self.progress if facts.phase == "queued"]
+
+
+class Daemons:
+    """Four hosts with a daemon each, and what migrates between them."""
+
+    def __init__(self, **options):
+        self.calls = []
+        self.hosts = {name: FakeHost(name, self.calls.append) for name in HOSTS}
+        for number, host in enumerate(self.hosts.values()):
+            host.set_host_uuid(f"0000000{number}-0000-4000-8000-00000000000{number}")
+            host.free = 1 << 30
+        self.options = options
+        self.runtimes = {}
+        for name in HOSTS:
+            self.start_daemon(name)
+        self.moving = {}
+        """Source and destination of each domain that moves now."""
+        self.begun = []
+        """The domains whose migrations began, in order."""
+        self.most = {}
+        """The most migrations at once, by host and direction."""
+
+    def start_daemon(self, name):
+        """Start the daemon of a host, also again after a crash."""
+        options = LibvirtOptions(**{**self.options.get("all", {}), **self.options.get(name, {})})
+        runtime = LibvirtRuntime(options, NodeContext(name))
+        connections = FakeConnectionPool(name, options, runtime.node.log)
+        connections.hosts = self.hosts
+        runtime.connections = connections
+        self.runtimes[name] = runtime
+
+    async def publish(self, name):
+        """Publish the limits of a host, as its daemon does at its start."""
+        await self.runtimes[name].notices.publish(await self.runtimes[name].local())
+
+    def add(self, host, *names, memory=1024):
+        for name in names:
+            domain = self.hosts[host].add(FakeDomain(name))
+            domain.memory = memory
+            domain.uuid = f"6695eb01-f6a4-8304-79aa-{sum(map(ord, name)) * 7919 + len(name):012x}"
+
+    async def run_migration(self, runtime, spec, arguments, scope, context, *more):
+        """Move a domain in ten seconds."""
+        self.begun.append(spec.name)
+        source, destination = self.hosts[spec.source], self.hosts[spec.destination]
+        domain = source.domains[spec.name]
+        copy = destination.add(ArrivingDomain(spec.name, 3, 2))
+        copy.uuid = domain.uuid
+        domain.job = {}
+        self.moving[spec.name] = (spec.source, spec.destination)
+        for index, direction in enumerate(("outgoing", "incoming")):
+            for host in HOSTS:
+                now = sum(way[index] == host for way in self.moving.values())
+                key = (host, direction)
+                self.most[key] = max(now, self.most.get(key, 0))
+        try:
+            await scope.sleep(10.0)
+        except TaskCancelledError:
+            domain.job = None
+            del destination.domains[spec.name]
+            raise
+        finally:
+            del self.moving[spec.name]
+        domain.job = None
+        del source.domains[spec.name]
+        del destination.domains[spec.name]
+        destination.add(domain)
+
+    def migrate(self, name, source, destination, order=None, **parameter):
+        """Order a migration; a task and its order."""
+        order = order or Order(source)
+        task = Migrate(
+            vm_name=name,
+            destination=destination,
+            parameter=MigrateParameter(**{"migration_type": "live", **parameter}),
+        )
+        return asyncio.ensure_future(migrate(self.runtimes[source], task, order.context)), order
+
+    async def evacuate(self, source, *destinations, order=None, **parameter):
+        task = Evacuate(
+            destinations=destinations,
+            parameter=EvacuateParameter(**{"migration_type": "live", **parameter}),
+        )
+        order = order or Order(source)
+        results = await evacuate(self.runtimes[source], task, order.context)
+        return {result.vm_name: (result.status, result.details) for result in results}
+
+    @property
+    def secrets(self):
+        """The usages of the secrets that hold or await a slot, by host."""
+        return {
+            name: usages
+            for name, host in self.hosts.items()
+            if (
+                usages := sorted(
+                    each.usageID() for each in host.secrets.values()
+                    if each.usageID() != "migfra limits"
+                )
+            )
+        }  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def run(scenario, **options):
+        async def main():
+            daemons = Daemons(**options)
+            monkeypatch.setattr(migration, "run_migration", daemons.run_migration)
+            async with asyncio.timeout(10_000):
+                await scenario(daemons)
+                await asyncio.sleep(1)  # what is given back in the background
+            assert daemons.secrets == {}
+
+        run_virtual(main())
+
+    return run
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+def test_evacuation_migrates_two_at_once(run):
+    async def scenario(daemons):
+        names = [f"vm{i}" for i in range(7)]
+        daemons.add("a", *names)
+        order = Order("a")
+        results = await daemons.evacuate("a", "b", "c", order=order)
+        assert results == dict.fromkeys(names, ("success", None))
+        assert daemons.most[("a", "outgoing")] == 2
+        assert sorted(order.places, reverse=True)[:1] == [5]
+        assert now() == pytest.approx(40, abs=1)
+
+    run(scenario)
+
+
+def test_incoming_limit_holds_over_several_sources_which_take_turns(run):
+    async def scenario(daemons):
+        for host in "bcd":
+            daemons.add(host, *(f"{host}{i}" for i in range(4)))
+        results = await asyncio.gather(*(daemons.evacuate(host, "a") for host in "bcd"))
+        for each in results:
+            assert {status for status, _ in each.values()} == {"success"}
+        assert daemons.most[("a", "incoming")] == 2
+        sources = [name[0] for name in daemons.begun]
+        for index in range(3, 12):
+            counts = [sources[:index].count(source) for source in "bcd"]
+            assert max(counts) - min(counts) <= 2, daemons.begun
+        assert now() == pytest.approx(60, abs=8)
+
+    run(scenario)
+
+
+def test_limit_of_the_destination_is_that_of_its_own_daemon(run):
+    async def scenario(daemons):
+        await daemons.publish("b")
+        daemons.add("a", *(f"vm{i}" for i in range(4)))
+        await daemons.evacuate("a", "b")
+        assert daemons.most[("b", "incoming")] == 1
+        assert daemons.most[("a", "outgoing")] == 1
+
+    run(scenario, a={"outgoing_migrations": 4, "incoming_migrations": 4},
+        b={"incoming_migrations": 1})  # fmt: skip
+
+
+def test_two_hosts_that_evacuate_to_each_other_and_swap_do_not_wait_for_each_other(run):
+    async def scenario(daemons):
+        daemons.add("a", *(f"a{i}" for i in range(4)))
+        daemons.add("b", *(f"b{i}" for i in range(4)))
+        swaps = [
+            daemons.migrate("a0", "a", "b", swap_with=SwapWith(vm_name="b0")),
+            daemons.migrate("b1", "b", "a", swap_with=SwapWith(vm_name="a1")),
+        ]
+        single = [daemons.migrate("a2", "a", "b"), daemons.migrate("b2", "b", "a")]
+        await asyncio.gather(*(task for task, _ in (*swaps, *single)))
+        assert set(daemons.most.values()) <= {0, 1}
+        assert set(daemons.hosts["a"].domains) == {"b0", "b1", "b2", "a3"}
+        assert set(daemons.hosts["b"].domains) == {"a0", "a1", "a2", "b3"}
+        assert now() == pytest.approx(30, abs=12)
+
+    run(scenario, all={"outgoing_migrations": 1, "incoming_migrations": 1})
+
+
+def test_waiting_order_is_cancelled_at_once_and_holds_nothing(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        third, order = daemons.migrate("vm3", "a", "b")
+        await asyncio.sleep(1)
+        assert order.places == [1]
+        # The domain of an order that waits can be stopped, and the order is cancelled.
+        await stop(daemons.runtimes["a"], Stop(vm_name="vm3", force=True), Order("a").context)
+        assert now() == pytest.approx(1)
+        order.cancellation.cancel()
+        with pytest.raises(TaskCancelledError, match="cancelled"):
+            await third
+        assert now() == pytest.approx(1)
+        await asyncio.gather(*first)
+
+    run(scenario)
+
+
+def test_domain_is_checked_again_after_the_wait(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        third, _ = daemons.migrate("vm3", "a", "b")
+        await asyncio.sleep(1)
+        daemons.hosts["a"].domains["vm3"].state_now = [SHUT_OFF, 1]
+        with pytest.raises(HypervisorError, match="vm3 is shut off on a; start it first"):
+            await third
+        assert now() == pytest.approx(10)
+        await asyncio.gather(*first)
+
+    run(scenario)
+
+
+def test_order_that_cannot_succeed_is_refused_before_it_waits(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        await asyncio.sleep(1)
+        with pytest.raises(HypervisorError, match="there is no domain vm9 on a"):
+            await daemons.migrate("vm9", "a", "b")[0]
+        daemons.hosts["d"].is_there = False
+        with pytest.raises(HypervisorError, match="vm3 did not migrate to d: libvirt on d is away"):
+            await daemons.migrate("vm3", "a", "d")[0]
+        assert now() == pytest.approx(1)
+        await asyncio.gather(*first)
+
+    run(scenario)
+
+
+def test_offline_migration_does_not_wait(run, monkeypatch):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        await asyncio.sleep(1)
+        third, order = daemons.migrate("vm3", "a", "b", migration_type="offline")
+        with pytest.raises(HypervisorError, match="vm3 is active on a, but only"):
+            await third
+        assert order.places == []
+        await asyncio.gather(*first)
+
+    run(scenario)
+
+
+def test_timers_of_the_migration_begin_after_the_wait(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        order = Order("a")
+        phases = order.progress
+        await daemons.migrate("vm3", "a", "b", order)[0]
+        assert now() == pytest.approx(20)
+        names = [facts.phase for facts in phases]
+        assert names.index("queued") < names.index("migrate")
+        assert names[names.index("queued") + 1 :].count("check") == 1, "checked again"
+        await asyncio.gather(*first)
+
+    run(scenario)
+
+
+def test_domain_that_arrives_by_other_means_counts(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        for name in ("x", "y"):
+            daemons.hosts["b"].add(ArrivingDomain(name, 3, 2))
+        task, order = daemons.migrate("vm1", "a", "b")
+        await asyncio.sleep(5)
+        assert daemons.begun == []
+        assert order.places == [1]
+        del daemons.hosts["b"].domains["x"]
+        await task
+        assert now() == pytest.approx(16, abs=1.1)
+        del daemons.hosts["b"].domains["y"]
+
+    run(scenario)
+
+
+def test_daemon_that_died_keeps_no_slot(run):
+    """Its notices on b are not renewed, and its domains do not arrive there."""
+
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        for number in (1, 2):
+            note = Note(by="d", domains=(f"gone{number}",))
+            assert define_notice(daemons.hosts["b"], slot_notice("incoming", number, note))
+        task, _ = daemons.migrate("vm1", "a", "b")
+        await task
+        assert now() == pytest.approx(STALE_SECONDS + 10, abs=2)
+
+    run(scenario)
+
+
+def test_migration_that_goes_on_without_its_daemon_keeps_its_slot(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        notices = []
+        for number in (1, 2):
+            daemons.hosts["b"].add(ArrivingDomain(f"on{number}", 3, 2))
+            notice = slot_notice("incoming", number, Note(by="d", domains=(f"on{number}",)))
+            define_notice(daemons.hosts["b"], notice)
+            notices.append(notice)
+        task, _ = daemons.migrate("vm1", "a", "b")
+        await asyncio.sleep(10 * STALE_SECONDS)
+        assert daemons.begun == []
+        daemons.hosts["b"].domains.clear()
+        await task
+        remove_notices(daemons.hosts["b"], [notices[1].uuid])
+
+    run(scenario)
+
+
+def test_own_notices_of_an_earlier_run_are_removed_at_once(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        for number in (1, 2):
+            note = Note(by="a", domains=(f"gone{number}",))
+            define_notice(daemons.hosts["b"], slot_notice("incoming", number, note))
+        await daemons.migrate("vm1", "a", "b")[0]
+        assert now() == pytest.approx(10, abs=1.1)
+
+    run(scenario)
+
+
+def test_notices_are_renewed_while_a_migration_takes_long(run, monkeypatch):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        daemons.add("c", "vm2")
+
+        async def long(runtime, spec, arguments, scope, context, *more):
+            daemons.begun.append(spec.name)
+            await asyncio.sleep(200)
+            domain = daemons.hosts[spec.source].domains.pop(spec.name)
+            daemons.hosts[spec.destination].add(domain)
+
+        monkeypatch.setattr(migration, "run_migration", long)
+        first, _ = daemons.migrate("vm1", "a", "b")
+        second, _ = daemons.migrate("vm2", "c", "b")
+        await asyncio.sleep(150)
+        assert daemons.begun == ["vm1"], "nothing else shows that it still runs"
+        await asyncio.gather(first, second)
+        assert now() == pytest.approx(400, abs=2)
+
+    run(scenario, all={"incoming_migrations": 1})
+
+
+def test_without_secrets_arrivals_are_counted(run):
+    async def scenario(daemons):
+        daemons.hosts["b"].refuses["secrets"] = refusal("NO_SUPPORT", "no secrets")
+        daemons.hosts["a"].refuses["secrets"] = refusal("ACCESS_DENIED", "not permitted")
+        daemons.add("a", "vm1", "vm2")
+        daemons.hosts["b"].add(ArrivingDomain("x", 3, 2))
+        first, _ = daemons.migrate("vm1", "a", "b")
+        second, order = daemons.migrate("vm2", "a", "b")
+        await asyncio.sleep(1)
+        assert (daemons.begun, order.places) == (["vm1"], [1])
+        del daemons.hosts["b"].domains["x"]
+        await asyncio.gather(first, second)
+
+    run(scenario)
+
+
+def test_queued_migration_goes_on_after_a_restart(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        task = Migrate(
+            vm_name="vm1", destination="b", parameter=MigrateParameter(migration_type="live")
+        )
+        order = Order("a", saved={"queued": True})
+        assert await recover(daemons.runtimes["a"], task, order.context) is None
+        assert "vm1" in daemons.hosts["b"].domains
+
+    run(scenario)
+
+
+def test_queued_part_of_an_evacuation_goes_on_after_a_restart(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3", "vm4")
+        order = Order("a")
+        task = Evacuate(destinations=["b"], parameter=EvacuateParameter(migration_type="live"))
+        evacuating = asyncio.ensure_future(evacuate(daemons.runtimes["a"], task, order.context))
+        await asyncio.sleep(5)
+        evacuating.cancel()  # the daemon dies; libvirt moves two of them without it
+        await asyncio.wait({evacuating})
+        assert sorted(daemons.begun) == ["vm1", "vm2"]
+        for name in daemons.begun:
+            daemons.hosts["b"].domains.pop(name)
+            daemons.hosts["b"].add(daemons.hosts["a"].domains.pop(name)).job = None
+        daemons.start_daemon("a")
+        again = Order("a", saved=order.context.saved_state)
+        results = await recover(daemons.runtimes["a"], task, again.context)
+        assert {each.vm_name: (each.status, each.details) for each in results} == {
+            "vm1": ("success", "found done after the daemon's restart"),
+            "vm2": ("success", "found done after the daemon's restart"),
+            "vm3": ("success", None),
+            "vm4": ("success", None),
+        }
+
+    run(scenario)
+
+
+def test_migration_that_goes_on_after_a_restart_counts(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        domain = daemons.hosts["a"].domains["vm1"]
+        domain.job = {"data_total": 100, "data_remaining": 50}
+        copy = daemons.hosts["b"].add(ArrivingDomain("vm1", 3, 2))
+        copy.uuid = domain.uuid
+        define_notice(
+            daemons.hosts["b"], slot_notice("incoming", 1, Note(by="a", domains=("vm1",)))
+        )
+        state = MigrationState(source="a", destination="b", uuid=domain.uuid, phase="move")
+        saved = {"migrations": {"vm1": msgspec.to_builtins(state)}}
+        task = Migrate(
+            vm_name="vm1", destination="b", parameter=MigrateParameter(migration_type="live")
+        )
+        runtime = daemons.runtimes["a"]
+        recovering = asyncio.ensure_future(recover(runtime, task, Order("a", saved).context))
+        await asyncio.sleep(1)
+        second, order = daemons.migrate("vm2", "a", "b")
+        await asyncio.sleep(5)
+        assert (daemons.begun, order.places) == ([], [1])
+        assert (runtime.limits.running, runtime.limits.queued) == (1, 1)
+        domain.job = None
+        del daemons.hosts["a"].domains["vm1"]
+        del daemons.hosts["b"].domains["vm1"]
+        daemons.hosts["b"].add(domain)
+        domain.state_now = [RUNNING, 3]
+        assert await recovering == "found done after the daemon's restart"
+        await second
+
+    run(scenario, all={"outgoing_migrations": 1, "incoming_migrations": 1})
+
+
+def test_daemons_start_with_any_limits_at_any_time(run):
+    """No order of events lets more than the limit arrive, and everything arrives."""
+
+    async def scenario(daemons):
+        names = {}
+        for host, count in zip("bcd", (5, 3, 4), strict=True):
+            names[host] = [f"{host}{i}" for i in range(count)]
+            for index, name in enumerate(names[host]):
+                daemons.add(host, name, memory=1 << (4 * index))
+        tasks = []
+        for delay, (host, name) in enumerate(
+            itertools.chain.from_iterable(
+                zip(itertools.repeat(host), each, strict=False) for host, each in names.items()
+            )
+        ):
+            tasks.append(daemons.migrate(name, host, "a")[0])
+            await asyncio.sleep(delay % 4 * 0.7)
+        await asyncio.gather(*tasks)
+        assert daemons.most[("a", "incoming")] == 3
+        assert max(daemons.most[(host, "outgoing")] for host in "bcd") == 2
+
+    run(scenario, all={"incoming_migrations": 3})
+
+
+# The notices
+
+
+@pytest.fixture
+def host():
+    return FakeHost("b", lambda _: None)
+
+
+def test_slot_is_defined_once(host):
+    one = slot_notice("incoming", 1, Note(by="a", domains=("vm1",)))
+    other = slot_notice("incoming", 1, Note(by="c", domains=("vm2",)))
+    assert define_notice(host, one)
+    assert not define_notice(host, other)
+    renewed = msgspec.structs.replace(one, note=msgspec.structs.replace(one.note, beat=7))
+    assert define_notice(host, renewed)
+    assert read_notices(host).notices == (renewed,)
+    remove_notices(host, [other.uuid, one.uuid, one.uuid])
+    assert define_notice(host, other)
+
+
+def test_other_errors_of_a_definition_are_raised(host):
+    host.refuses["secrets"] = refusal("ACCESS_DENIED", "not permitted")
+    with pytest.raises(type(host.refuses["secrets"])):
+        define_notice(host, slot_notice("incoming", 1, Note(by="a")))
+
+
+def test_secrets_of_others_are_left_alone(host):
+    xml = (
+        "<secret><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><description>{}</description>"
+        "<usage type='ceph'><name>{}</name></usage></secret>"
+    )
+    host.secretDefineXML(xml.format("a disk", "client.admin"))
+    assert read_notices(host).notices == ()
+    host.secrets.clear()
+    host.secretDefineXML(xml.format("by hand", "migfra incoming 2"))
+    (notice,) = read_notices(host).notices
+    assert (notice.number, notice.note) == (2, Note(by=""))
+
+
+def test_limits_are_published_once_and_changed(host):
+    for incoming in (2, 2, 5):
+        publish_limits(host, "b", {"outgoing": 2, "incoming": incoming})
+        assert len(host.secrets) == 1
+        assert read_notices(host).limit("incoming") == incoming
+    assert HostNotices().limit("incoming") is None
+
+
+def notices_of(slots, tickets, arriving=()):
+    notices = [slot_notice("incoming", number, Note(by="x", domains=(name,)))
+               for number, name in slots]  # fmt: skip
+    notices += [ticket_notice("incoming", number, Note(by=by)) for number, by in tickets]
+    return HostNotices(notices=tuple(notices), arriving=frozenset(arriving))
+
+
+@pytest.mark.parametrize(
+    ("slots", "tickets", "arriving", "ticket", "expected"),
+    [
+        ([], [], [], None, (1, False)),
+        ([(1, "vm1")], [], [], None, (2, False)),
+        ([(2, "vm1")], [], ["vm1"], None, (1, False)),
+        ([(1, "vm1")], [], ["vm1", "by hand"], None, (None, False)),
+        ([(1, "vm1"), (2, "vm2")], [], [], None, (None, False)),
+        ([(1, "vm1"), (5, "vm2")], [], [], None, (None, False)),
+        ([(1, "vm1")], [(1, "c")], [], None, (None, True)),
+        ([], [(1, "c")], [], None, (1, False)),
+        ([], [(1, "c"), (2, "d")], [], None, (None, True)),
+        ([(1, "vm1")], [(1, "c"), (2, "a")], [], 2, (None, True)),
+        ([(1, "vm1")], [(3, "c"), (2, "a")], [], 2, (2, False)),
+        ([(1, "vm1")], [(1, "a")], [], None, (2, False)),
+    ],
+)
+def test_slot_is_free_for_whoever_is_next(slots, tickets, arriving, ticket, expected):
+    found = notices_of(slots, tickets, arriving)
+    taken = free_slot(found, "incoming", 2, by="a", stale=(), ticket=ticket, ignore_tickets=False)
+    assert taken == expected
+
+
+@given(st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)), st.integers(1, 5))
+def test_slots_above_the_limit_are_never_given_out(slots, tickets, limit):
+    found = notices_of([(n, f"vm{n}") for n in slots], [(n, "c") for n in tickets])
+    number, waits = free_slot(
+        found, "incoming", limit, by="a", stale=(), ticket=None, ignore_tickets=False
+    )
+    if number is not None:
+        assert number not in slots
+        assert len(slots) < limit
+        assert not waits
+    else:
+        assert waits == (len(slots) < limit)
+    stale = {notice.uuid for notice in found.notices}
+    free = free_slot(found, "incoming", limit, by="a", stale=stale, ticket=None,
+                     ignore_tickets=False)  # fmt: skip
+    assert free == (1, False)
+    assert next_ticket(found, "incoming") > max(tickets, default=0)
+    assert lowest_free(slots) not in slots
