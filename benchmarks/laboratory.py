@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,18 +34,27 @@ def check() -> None:
         raise NoLaboratoryError("no laboratory on this machine: " + "; ".join(absent))
 
 
+OPTIONS: Mapping[str, object] = {
+    "migration": "peer-to-peer",
+    "outgoing-migrations": 4,
+    "incoming-migrations": 4,
+}
+"""The options of the daemons that differ from the defaults."""
+
+
 @contextmanager
 def fleet() -> Iterator["Fleet"]:
-    """Bring up two hosts, a daemon without further options on each, and a client outside.
+    """Bring up two hosts, a daemon on each, and a client outside.
 
-    Raises NoLaboratoryError.
+    By default a daemon lets two domains leave and two arrive at once. Here it lets four, as virsh
+    moves four at once, too. Other options have their defaults. Raises NoLaboratoryError.
     """
     check()
     from tests.support.lab.fleet import Fleet
 
     with (
         tempfile.TemporaryDirectory() as directory,
-        Fleet(Path(directory), hosts=2, options={"migration": "peer-to-peer"}) as made,
+        Fleet(Path(directory), hosts=2, options=OPTIONS) as made,
     ):
         yield made
 
