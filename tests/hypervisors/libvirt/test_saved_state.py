@@ -212,6 +212,17 @@ def test_failed_restore_keeps_the_image():
     assert hosts.domain.saved_image == IMAGE
 
 
+def test_image_that_appears_during_the_start_is_saved_again():
+    """So the domain does not run without the changes of the task."""
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    hosts.domain.on["create"] = lambda: setattr(hosts.domain, "state_now", [1, 3])
+    with pytest.raises(HypervisorError, match="a saved image that was not there before the start"):
+        do(hosts, order(memory=2048))
+    assert hosts.domain.saved_image is not None
+    assert "node01: destroy" not in hosts.calls
+
+
 def test_failed_start_says_that_the_image_is_deleted():
     hosts = saved_domain()
     hosts.domain.refuses["create"] = refusal("INTERNAL_ERROR", "no memory")

@@ -25,6 +25,7 @@ _UNSUPPORTED: Final = {
     "it may come from",
     "pci_ids": "a cgroup has no devices; leave 'pci-ids' out",
     "devs": "a cgroup has no devices; leave 'devs' out",
+    "saved_state": "a cgroup has no saved image; leave 'saved-state' out",
     "ivshmem": "a cgroup has no devices, and its processes share memory as they like; leave "
     "'ivshmem' out",
 }

@@ -15,7 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, NoDomainError, translated
 from fastlib.migfra.virt.saved_state import SavedImage
 
-from .state import find, has_job
+from .state import PAUSED_FOR_MIGRATION, find, has_job
 from .xml import parse
 
 _NOT_PERMITTED: Final = frozenset({29, 88})
@@ -70,9 +70,8 @@ def image(connection: Any, name: str) -> SavedImage | None:
 def image_of(domain: Any) -> SavedImage | None:
     """Read the saved image of a `virDomain`, None if there is none."""
     libvirt = api()
-    flags = libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
     try:
-        return _described(domain.managedSaveGetXMLDesc(flags))
+        return _described(domain.managedSaveGetXMLDesc(0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
             return None
@@ -96,9 +95,8 @@ def _image_without_domain(connection: Any, name: str) -> SavedImage | None:
     libvirt = api()
     if connection.getType() != "QEMU":
         return None
-    flags = libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
     try:
-        return _described(connection.saveImageGetXMLDesc(path(name), flags))
+        return _described(connection.saveImageGetXMLDesc(path(name), 0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in (
             errno.ENOENT,
@@ -160,6 +158,18 @@ def numbers(text: str) -> frozenset[int]:
         first, _, last = part.partition("-")
         found.update(range(int(first), int(last or first) + 1))
     return frozenset(found)
+
+
+def was_restored(connection: Any, name: str, run: int) -> bool:
+    """Tell whether a run that has just begun continues an image."""
+    libvirt = api()
+    domain = find(connection, name)
+    if domain is None or domain.ID() != run:
+        return False
+    return domain.state() in (
+        [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED],
+        [libvirt.VIR_DOMAIN_PAUSED, PAUSED_FOR_MIGRATION],
+    )
 
 
 def remove(connection: Any, name: str) -> bool:

@@ -52,12 +52,13 @@ class SavedImages:
         self._action: Action = "boot"
         self._elsewhere: Sequence[str] = ()
         self._image_here = False
+        self._unexpected = False
         self._notes: list[str] = []
 
     @property
     def restores(self) -> bool:
-        """Whether the start restores an image."""
-        return self._action == "restore"
+        """Whether the start restores an image, or has restored one that nobody saw before."""
+        return self._action == "restore" or self._unexpected
 
     @property
     def details(self) -> list[str]:
@@ -133,7 +134,8 @@ class SavedImages:
                 # Reading a large image takes longer than other calls may.
                 return await self._call(create, self._name, *arguments)
             local = await self._runtime.local(self._driver)
-            return await local.call(create, self._name, *arguments)
+            run, self._unexpected = await local.call(_create, self._name, create, *arguments)
+            return run
         except HypervisorError as error:
             words = [str(error), *self._notes]
             if self.restores:
@@ -162,7 +164,20 @@ class SavedImages:
         undo.add(
             "save it again", partial(self._call, saved_state.save_again, self._name, uuid, run)
         )
+        if self._unexpected:
+            raise HypervisorError(
+                f"libvirt continued {self._name} from a saved image that was not there before the "
+                "start; try it again"
+            )
         local = await self._runtime.local(self._driver)
         await local.call(control.ensure_running, self._name)
         await asyncio.wrap_future(self._context.save_state(**{_KEY: False}))
         self._note(RESTORED)
+
+
+def _create(
+    connection: Any, name: str, create: Callable[..., int], *arguments: Any
+) -> tuple[int, bool]:
+    """Start a domain. Returns the id of its run, and whether libvirt restored an image. Blocks."""
+    run = create(connection, name, *arguments)
+    return run, saved_state.was_restored(connection, name, run)
