@@ -1,9 +1,12 @@
 """Options are checked against both hosts and the domain, before anything changes (fake hosts)."""
 
+import json
+
 import pytest
 
 from fastlib import Evacuate, EvacuateParameter, Migrate, MigrateParameter, SwapWith
 from fastlib.migfra import FinalError, HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain import emulator
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.migration import option_checks
@@ -175,6 +178,37 @@ def test_domain_that_runs_since_before_the_upgrade_is_refused(monkeypatch, runni
     else:
         assert why in refused(hosts, **PAIR)
     assert asked == ["vm1"]
+
+
+def answer_of_monitor(monkeypatch, answer):
+    """Let the monitor of vm1 answer, and return what it says of its version."""
+    asked = []
+
+    def command(domain, text, flags):
+        asked.append((domain.name(), json.loads(text)))
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps({"return": answer})
+
+    monkeypatch.setattr("libvirt_qemu.qemuMonitorCommand", command)
+    version = emulator.process_version(FakeHosts().source, "vm1")
+    assert asked == [("vm1", {"execute": "query-version"})]
+    return version
+
+
+def test_process_tells_its_version_by_its_monitor(monkeypatch):
+    answer = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"}
+    assert answer_of_monitor(monkeypatch, answer) == (7, 2)
+
+
+@pytest.mark.parametrize("code", ["NO_SUPPORT", "ACCESS_DENIED"])
+def test_version_of_process_is_not_known_where_its_monitor_may_not_be_asked(monkeypatch, code):
+    assert answer_of_monitor(monkeypatch, refusal(code, "no")) is None
+
+
+def test_failing_monitor_is_an_error(monkeypatch):
+    with pytest.raises(api().libvirtError):
+        answer_of_monitor(monkeypatch, refusal("INTERNAL_ERROR", "monitor is gone"))
 
 
 def test_process_is_not_asked_where_its_machine_type_tells_enough(monkeypatch):
