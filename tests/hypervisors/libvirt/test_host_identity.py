@@ -8,11 +8,15 @@ from fastlib.migfra.hypervisors.libvirt import HostOptions, LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.connection.uris import is_own_name, remote_uri
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
+    check_same_host,
     check_two_hosts,
     compare_hosts,
     read_identity,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_FOR_MIGRATION
 from fastlib.migfra.hypervisors.libvirt.migration import checks
+from fastlib.migfra.hypervisors.libvirt.migration.reconcile import reconcile
+from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.host_names import (
@@ -21,7 +25,7 @@ from fastlib.migfra.virt.host_names import (
     is_same_name,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts
 
 ONE, TWO = "c65f1cf1-7787-5327-b1c0-7ebdbf57fdd6", "03000200-0400-0500-0006-000700080009"
 
@@ -145,3 +149,32 @@ def test_host_with_the_same_uuid_is_asked():
     hosts.source.set_host_uuid(ONE)
     hosts.destination.set_host_uuid(ONE)
     assert asked(hosts, "node01", "node02") == ["node02"]
+
+
+def test_name_that_leads_to_another_host_by_now_is_noticed():
+    hosts = FakeHosts()
+    hosts.destination.set_host_uuid(ONE)
+    check_same_host(hosts.destination, identity("spare", ONE, "node02"))
+    check_same_host(hosts.destination, identity("spare", ONE, "renamed"))
+    check_same_host(hosts.destination, identity("spare", TWO, "node02.example.org"))
+    check_same_host(hosts.destination, identity("spare", None, "node03"))
+    with pytest.raises(HypervisorError, match="spare is node02 now, and was node03 when"):
+        check_same_host(hosts.destination, identity("spare", TWO, "node03"))
+
+
+def test_reconcile_does_not_ask_another_host_of_the_destinations_name():
+    """The domain stands still since the switch-over: it may run where the name led to before."""
+    hosts = FakeHosts()
+    hosts.destination.set_host_uuid(ONE)
+    hosts.domain.state_now = [PAUSED, PAUSED_FOR_MIGRATION]
+    spec = MigrationSpec.from_task(Migrate(vm_name="vm1", destination="node02"), "node01")
+    before = identity("node02", TWO, "node03")
+
+    def place(**state):
+        state = MigrationState(source="node01", destination="node02", **state)
+        return run_virtual(reconcile(hosts.runtime, spec, state, hosts.context)).place
+
+    assert place(destination_identity=before) == "unknown"
+    assert hosts.calls == []
+    assert place(destination_identity=identity("node02", ONE, "node02")) == "source"
+    assert hosts.calls == ["node01: resume"]

@@ -67,6 +67,23 @@ def check_two_hosts(source: HostIdentity, destination: HostIdentity) -> None:
         )
 
 
+def check_same_host(connection: Any, expected: HostIdentity) -> None:
+    """Raise HypervisorError if a name leads to another host than before. Blocks.
+
+    A host whose BIOS has no UUID gets another one with each start of libvirt. So its hostname must
+    differ as well.
+    """
+    hostname = connection.getHostname()
+    if _is_same_hostname(hostname, expected.hostname):
+        return
+    found = read_identity(connection, expected.name)
+    if expected.uuid is not None and found.uuid not in (None, expected.uuid):
+        raise HypervisorError(
+            f"{expected.name} is {hostname} now, and was {expected.hostname} when the migration "
+            "began; look at DNS and the option hosts"
+        )
+
+
 def _is_same_hostname(one: str, other: str) -> bool:
     """Tell whether two answers are of one host: libvirt's answer may lack the name's domain."""
     short, long = sorted((canonical_name(one), canonical_name(other)), key=len)

@@ -108,6 +108,7 @@ class Migration:
             uuid=observed.uuid,
             was_running=observed.running,
             autostart=observed.autostart,
+            destination_identity=destination.identity,
             known_on_destination=destination.domain_state.known,
         )
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain.host_identity import check_same_host
 from fastlib.migfra.hypervisors.libvirt.domain.state import (
     PAUSED_ARRIVING,
     PAUSED_BY_USER,
@@ -99,8 +100,12 @@ async def _ask(
     try:
         async with asyncio.timeout(runtime.options.connect_timeout + _ANSWER_SECONDS):
             connection = await runtime.connections.get(host, spec.driver, spec.transport)
+            expected = state.destination_identity if host == spec.destination else None
+            if expected is not None:
+                await connection.within(_ANSWER_SECONDS, check_same_host, expected)
             observed = await connection.within(_ANSWER_SECONDS, look_up, spec.name)
-    except (HypervisorError, TimeoutError):
+    except (HypervisorError, TimeoutError) as error:
+        runtime.node.log.debug("%s cannot be asked for %s: %s", host, spec.name, error)
         return None
     if observed.known and state.uuid and observed.uuid != state.uuid:
         return DomainState()  # another domain of this name, which is none of our business

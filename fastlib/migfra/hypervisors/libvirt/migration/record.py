@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.domain.host_identity import HostIdentity
 from fastlib.migfra.plugin_api.context import Context
 
 _KEY: Final = "migrations"
@@ -24,6 +25,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     was_running: bool = True
     autostart: bool = False
     """Whether the domain started with its host. libvirt forgets that during a migration."""
+    destination_identity: HostIdentity | None = None
+    """Which host the destination's name led to when the migration began."""
     known_on_destination: bool = False
     """Whether the destination had a definition of the domain before."""
     pscom: int = 0
