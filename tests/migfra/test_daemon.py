@@ -27,8 +27,11 @@ from fastlib.message import Cancel, NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, MetricsSection, RetrySection
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.tasks.jobs import Job
 from fastlib.migfra.telemetry.logs import JsonFormatter
+from fastlib.migfra.virt.migration_limits import MigrationLimits
+from fastlib.migfra.virt.migration_queue import Slot, slots_between
 from tests.support.migfra.bench import (
     HOST,
     PATIENCE,
@@ -357,6 +360,46 @@ def test_limits_bound_running_containers_and_members(play: Play) -> None:
         assert {(await bench.result()).id for _ in names} == set(names)
         assert hypervisor.most_running == 2
         assert hypervisor.calls == [("start", name) for name in names]
+
+    play(scene)
+
+
+def test_task_that_waits_in_the_hypervisor_leaves_its_places_to_others(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=1, members=1))
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def wait(context: Context) -> None:
+            with context.waiting():
+                begun.set()
+                await go.wait()
+
+        waiting = ["vm1", "vm2", "vm3"]
+        for name in waiting:
+            hypervisor.plan[name] = wait
+        await bench.send(Start(vm_name="vm1"), "1")
+        await bench.send(TaskContainer(tasks=[Start(vm_name=n) for n in waiting[1:]], id="2"))
+        await until(lambda: len(hypervisor.calls) == 3)
+        assert (await bench.ask(Start(vm_name="other"), "3")).id == "3"
+        (report,) = (await bench.ask(Query(), "q")).results
+        assert isinstance(report, NodeResult)
+        assert report.node is not None
+        assert [(task.vm_name, task.state) for task in report.node.tasks] == [
+            (name, "queued") for name in waiting
+        ]
+        go.set()
+        assert {(await bench.result()).id for _ in range(2)} == {"1", "2"}
+        # The limits hold again for what comes now.
+        plan, _, go_on = gate()
+        for name in ("vm4", "vm5"):
+            hypervisor.plan[name] = plan
+            await bench.send(Start(vm_name=name), name)
+        await until(lambda: ("start", "vm4") in hypervisor.calls)
+        await bench.ask(Query(), "again")
+        assert ("start", "vm5") not in hypervisor.calls
+        go_on.set()
+        assert [(await bench.result()).id for _ in range(2)] == ["vm4", "vm5"]
 
     play(scene)
 
@@ -786,18 +829,26 @@ def test_metrics_are_served(play: Play) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()
         hypervisor.plan["vm2"] = plan
+        limits = MigrationLimits({Slot("node01", "outgoing"): 1})
+        hypervisor.limits = limits
         daemon = await bench.daemon(hypervisor, metrics=MetricsSection(port=port))
         daemon.counters.migrated_bytes += 1000
         await bench.ask(Start(vm_name="vm1"), "1")
         await until(lambda: daemon.runtime.publisher.unconfirmed == 0)
         await bench.send(Migrate(vm_name="vm2", destination="node02"), "m")
         await patiently(begun.wait())
-        text = await asyncio.to_thread(read)
+        slots = slots_between("node01", "node02")
+        with CancelScope() as scope:
+            async with limits.enqueued("vm3", slots, 1) as turn, limits.enqueued("vm4", slots, 1):
+                assert await turn.try_to_begin(scope)
+                text = await asyncio.to_thread(read)
         assert 'migfra_tasks_total{outcome="success",task="start vm"} 1.0' in text
         assert 'migfra_messages_total{kind="accepted"} 2.0' in text
         assert 'migfra_task_duration_seconds_count{task="start vm"} 1.0' in text
         assert "migfra_containers_at_work 1.0" in text
         assert "migfra_containers_waiting 0.0" in text
+        assert "migfra_migrations_running 1.0" in text
+        assert "migfra_migrations_queued 1.0" in text
         assert "migfra_answers_unconfirmed 0.0" in text
         assert "migfra_retries_total 0.0" in text
         assert "migfra_migrated_bytes_total 1000.0" in text

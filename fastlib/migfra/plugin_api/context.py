@@ -49,6 +49,8 @@ class DaemonServices:
     """Writes the saved state to the journal."""
     report: Callable[[ProgressFacts], object] | None = None
     """Publishes progress."""
+    set_waiting: Callable[[bool], object] | None = None
+    """Says whether the task only waits for its turn in the hypervisor."""
     count_retry: Callable[[], object] | None = None
     """Counts a retry for the metrics."""
     pauses: Callable[[], Iterator[float]] = retrying.pauses
@@ -133,6 +135,22 @@ class Context:
                     position=position,
                 )
             )
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Mark the block as a wait for the task's turn, with which nothing else needs to wait.
+
+        The task's places among the limits of the daemon (`limits`) go to other tasks, and
+        `query node` shows it as queued.
+        """
+        if self._services.set_waiting is None:
+            yield
+            return
+        self._services.set_waiting(True)
+        try:
+            yield
+        finally:
+            self._services.set_waiting(False)
 
     @property
     def cancelled(self) -> bool:

@@ -32,6 +32,20 @@ HELD: Final = 1000
 """Waiting containers in memory, at most; the journal has the rest."""
 
 
+class Place:
+    """A place within a limit, given up once."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        """`places` were acquired once for it."""
+        self._places: asyncio.Semaphore | None = places
+
+    def give_up(self) -> None:
+        """Let another one have it. What waited for its turn goes on without."""
+        if self._places is not None:
+            self._places.release()
+            self._places = None
+
+
 class Dispatcher:
     """Executes the jobs that are accepted, and answers them."""
 
@@ -60,6 +74,8 @@ class Dispatcher:
         self._more = asyncio.Event()
         self._containers = asyncio.Semaphore(limits.containers)
         self._members = asyncio.Semaphore(limits.members)
+        self._container_places: dict[Job, Place] = {}
+        """The places of the containers that are executed."""
         self._running: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -176,10 +192,18 @@ class Dispatcher:
             self._on_failure("the execution of a container", error)
 
     async def _execute_within(self, job: Job) -> None:
+        place = self._container_places[job] = Place(self._containers)
         try:
             await self._execute(job)
         finally:
-            self._containers.release()
+            del self._container_places[job]
+            place.give_up()
+
+    def _give_up_place(self, job: Job) -> None:
+        """Let another container begin if this one only waits for turns in the hypervisor."""
+        place = self._container_places.get(job)
+        if place is not None and job.only_waits:
+            place.give_up()
 
     async def _execute(self, job: Job) -> None:
         """Execute the members of a job, and answer it.
@@ -207,6 +231,7 @@ class Dispatcher:
         """Give a member its results. Raises JournalError."""
         try:
             await self._execute_in_place(job, member)
+            self._give_up_place(job)
             if len(job.members) > 1 and job.number is not None:
                 await self._journal.done(job.number, member.position, store(member.results))
         except JournalError:
@@ -220,12 +245,21 @@ class Dispatcher:
     async def _execute_in_place(self, job: Job, member: Member) -> None:
         """Execute a member within the limit. Cancelled members and `cancel` do not count."""
         needs_place = not isinstance(member.task, Cancel) and not member.cancellation.cancelled
-        placed = needs_place and await self._place(member)
+        place = None
+        if needs_place and await self._place(member):
+            place = Place(self._members)
+
+        def give_up_places() -> None:
+            if place is not None:
+                place.give_up()
+            self._give_up_place(job)
+
+        member.on_wait(give_up_places)
         try:
             await self._executor.execute(job, member)
         finally:
-            if placed:
-                self._members.release()
+            if place is not None:
+                place.give_up()
 
     async def _place(self, member: Member) -> bool:
         """Wait for a place among the running members; False if it was cancelled before."""

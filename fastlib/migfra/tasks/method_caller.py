@@ -65,6 +65,7 @@ class ContextMaker:
             services=DaemonServices(
                 store_state=store_state,
                 report=report,
+                set_waiting=lambda waits: loop.call_soon_threadsafe(member.set_waiting, waits),
                 count_retry=self.count_retry,
                 pauses=self.pauses,
                 communicator=self.communicator,

@@ -10,6 +10,7 @@ from fastlib.codec import Wire
 from fastlib.message import NodeReport
 from fastlib.migfra import ConfigSection, Context, Hypervisor, HypervisorError, HypervisorSection
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_limits import MigrationLimits
 
 
 class ScriptedOptions(ConfigSection):
@@ -34,6 +35,7 @@ class Scripted(Hypervisor):
         self.running = 0
         self.most_running = 0
         self.is_open = False
+        self.limits: MigrationLimits | None = None
         self._lock = threading.Lock()
 
     async def open(self) -> None:
@@ -41,6 +43,9 @@ class Scripted(Hypervisor):
 
     async def close(self) -> None:
         self.is_open = False
+
+    def migration_limits(self) -> MigrationLimits | None:
+        return self.limits
 
     def _plan_for(self, name: str) -> Callable[[Context], Any]:
         return self.plan.get(name, _do_nothing)

@@ -6,7 +6,7 @@ or moved, and the checks are made again.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
@@ -28,6 +28,8 @@ async def in_turn(
     scope: CancelScope,
     context: Context,
     check: Check,
+    *,
+    is_whole_task: bool = True,
 ) -> AsyncIterator[None]:
     """Hold the slots of a migration, or of the two of a swap, and the locks of the domains.
 
@@ -49,7 +51,9 @@ async def in_turn(
         if not await _begins(turn.try_to_begin(scope), check) and await check() is not False:
             await locks.aclose()
             context.save_state(**{QUEUED: True})
-            await _begins(turn.wait(scope, context), check)
+            # An evacuation does more than to wait with one of its domains.
+            with context.waiting() if is_whole_task else nullcontext():
+                await _begins(turn.wait(scope, context), check)
             await _lock(stack, runtime, specs, scope)
         yield
 

@@ -244,7 +244,7 @@ async def _migrate_with_retries(
         return is_here
 
     async def attempt(number: int) -> str | None:
-        async with in_turn(runtime, (spec,), scope, context, check):
+        async with in_turn(runtime, (spec,), scope, context, check, is_whole_task=False):
             found = await find()
             if not found.here.active:
                 return found.sentence

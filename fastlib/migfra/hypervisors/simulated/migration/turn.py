@@ -4,7 +4,7 @@ What waits does not hold its domain. So afterwards the domain may have been stop
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
@@ -53,6 +53,8 @@ async def in_turn(
     scope: ClockScope,
     context: Context,
     check: Callable[[], object],
+    *,
+    is_whole_task: bool = True,
 ) -> AsyncIterator[None]:
     """Hold the slots of a migration, or of the two of a swap.
 
@@ -70,7 +72,9 @@ async def in_turn(
         if not await turn.try_to_begin(scope):
             check()
             _note(context, name, waits=True)
-            await turn.wait(scope, context)
+            # An evacuation does more than to wait with one of its domains.
+            with context.waiting() if is_whole_task else nullcontext():
+                await turn.wait(scope, context)
             _note(context, name, waits=False)
         yield
 

@@ -102,7 +102,7 @@ async def evacuate_one(
 
     async def attempt(number: int) -> str | None:
         await runtime.wait_while_migrating(spec.name, scope)
-        async with in_turn(runtime, (spec,), scope, context, check):
+        async with in_turn(runtime, (spec,), scope, context, check, is_whole_task=False):
             await runtime.wait_while_migrating(spec.name, scope)
             if not still_here():
                 return _where_it_went(runtime, spec.name)
