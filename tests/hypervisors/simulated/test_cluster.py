@@ -193,9 +193,29 @@ class Handling(RuleBasedStateMachine):
         host=hosts,
         memory=st.integers(1, 4),
         define=st.sampled_from([None, True, False]),
+        saved_state=st.sampled_from([None, "restore", "discard"]),
     )
-    def start(self, name, host, memory, define):
-        self.attempt(self.cluster.start, name, host, memory=memory * GIB, define=define)
+    def start(self, name, host, memory, define, saved_state):
+        memory *= GIB
+        before = self.cluster.find(name)
+        order = StartOrder(
+            name=name, host=host, memory=memory, saved_state=saved_state, xml=define is not None
+        )
+        details = self.attempt(
+            self.cluster.start, name, host, memory=memory, define=define, order=order
+        )
+        if details == "continued from its saved image":
+            assert (before.saved, before.host, before.memory) == (True, host, memory)
+        if details == "its saved image is deleted":
+            assert (before.saved, saved_state) == (True, "discard")
+
+    @rule(host=hosts)
+    def managed_save(self, host):
+        self.cluster.managed_save(host)
+
+    @rule(name=names, source=hosts, destination=hosts)
+    def move(self, name, source, destination):
+        self.attempt(self.cluster.move, name, source, destination)
 
     @rule(name=names, host=hosts, undefine=st.booleans())
     def stop(self, name, host, undefine):

@@ -39,6 +39,7 @@ async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
         (Start(vm_name="vm1", pci_ids=[PciId(vendor=1, device=2)]), "leave 'pci-ids' out"),
         (Start(vm_name="vm1", devs=[PciAddress.parse("00:01.0")]), "leave 'devs' out"),
         (Start(vm_name="vm1", ivshmem=DeviceIvshmem(id="a", size="1M")), "leave 'ivshmem' out"),
+        (Start(vm_name="vm1", saved_state="discard"), "leave 'saved-state' out"),
         (Start(vm_name="vm1", driver="qemu"), "has no driver 'qemu'; leave 'driver' out"),
         (
             Start(vm_name="vm1", vcpu_map=[[0], [1]]),

@@ -210,7 +210,8 @@ class Cluster:
             image = None if row is None or not row.saved else _image(row)
             here = row is not None and row.host == host
             decision = decide(
-                order or StartOrder(name=name, host=host),
+                order
+                or StartOrder(name=name, host=host, memory=memory, vcpus=vcpus, vcpu_map=vcpu_map),
                 image if here else None,
                 [] if row is None or image is None or here else [row.host],
             )
