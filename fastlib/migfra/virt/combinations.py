@@ -234,6 +234,16 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             source="libvirt refuses it (qemuMigrationSrcBegin)",
         ),
     )
+    yield (
+        POST_COPY,
+        BANDWIDTH_LIMIT,
+        Rule(
+            verdict="versions",
+            reason="older ones cannot limit post-copy",
+            bounds=(Bound(program="QEMU", since=(3, 0)), Bound(program="libvirt", since=(5, 1))),
+            source="max-postcopy-bandwidth of QEMU, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY",
+        ),
+    )
     for parallel in (PARALLEL, ZLIB, ZSTD):
         yield (
             POST_COPY,
@@ -263,8 +273,8 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             parallel,
             Rule(
                 verdict="refused",
-                reason="RDMA has one connection, and older QEMUs crash instead of refusing it",
-                source="QEMU allows several connections for sockets only (migration.c)",
+                reason="RDMA has one connection, and these options need several",
+                source="QEMU refuses it when it begins to send (multifd_save_setup)",
             ),
         )
     for single in (XBZRLE, MT):
