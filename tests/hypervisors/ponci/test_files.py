@@ -17,6 +17,7 @@ from fastlib.migfra.hypervisors.ponci.files import (
     tree,
     write,
 )
+from fastlib.migfra.hypervisors.ponci.freezers import V2Freezer
 from fastlib.migfra.hypervisors.ponci.hierarchy import processes_below
 
 
@@ -140,6 +141,7 @@ def test_processes_of_groups_that_cannot_be_read(monkeypatch, tmp_path, number, 
     """A group may disappear meanwhile, or have threads only. Other errors are raised."""
     (tmp_path / "below").mkdir()
     (tmp_path / "cgroup.procs").write_text("1\n")
+    (tmp_path / "cgroup.threads").write_text("1\n")
     read_text = Path.read_text
 
     def partly(path, *arguments):
@@ -150,6 +152,6 @@ def test_processes_of_groups_that_cannot_be_read(monkeypatch, tmp_path, number, 
     monkeypatch.setattr(Path, "read_text", partly)
     if found is None:
         with pytest.raises(GroupError):
-            processes_below(tmp_path)
+            processes_below(tmp_path, V2Freezer(tmp_path))
     else:
-        assert processes_below(tmp_path) == found
+        assert processes_below(tmp_path, V2Freezer(tmp_path)) == found

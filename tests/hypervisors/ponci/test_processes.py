@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fastlib.migfra.hypervisors.ponci.processes import blocked, process_of, why_alive
+from fastlib.migfra.hypervisors.ponci.processes import blocked, processes_of, why_alive
 from tests.support.ponci.workload import Stuck
 from tests.support.waiting import wait_until
 
@@ -35,7 +35,7 @@ def test_blocked_process_is_reported():
             f"1 process ({stuck.pid}) waiting in the kernel (state D), such as for a device or a "
             "file server: look at that"
         )
-        assert process_of(stuck.pid) == stuck.pid
+        assert processes_of([0, stuck.pid]) == {0, stuck.pid}
 
 
 def test_traced_process_is_reported():
@@ -58,7 +58,7 @@ def test_processes_are_grouped_by_reason():
         "1 process (0) of another PID namespace (0): end them there"
     )
     assert why_alive([stuck.pid]) == ""  # it has ended meanwhile
-    assert process_of(stuck.pid) == stuck.pid
+    assert processes_of([stuck.pid]) == frozenset()
 
 
 def test_thread_of_the_kernel_is_reported(monkeypatch):

@@ -10,7 +10,7 @@ from .domain_view import DomainView
 from .files import GoneError
 from .hierarchy import Hierarchy
 from .inspection import inspect
-from .processes import blocked, describe_processes, process_of
+from .processes import blocked, describe_processes, processes_of
 from .runtime import PonciRuntime
 from .waiting import wait_until
 
@@ -71,7 +71,7 @@ def _afterwards(hierarchy: Hierarchy, name: str) -> str:
     """Say what a domain does that was thawed because it did not freeze, and what to do."""
     view = inspect(hierarchy, name)
     does = "was thawed, but parts of it are frozen" if freezes(view) else "runs on"
-    waiting = blocked(map(process_of, view.running))
+    waiting = blocked(processes_of(view.running))
     if not waiting:
         return f"{does}; suspend it again, or set a longer freeze-timeout"
     return (

@@ -23,6 +23,7 @@ from .files import (
 )
 from .freezers import Freezer
 from .id_lists import format_id_list, parse_id_list
+from .processes import processes_of
 
 
 class CpuSets(msgspec.Struct, frozen=True):
@@ -154,7 +155,9 @@ class Hierarchy:
 
         Those of which the daemon cannot know the id, as they are of another PID namespace, are 0.
         """
-        return frozenset(pid for parent in self._parents for pid in processes_below(parent / name))
+        return frozenset().union(
+            *(processes_below(path, self.freezer) for path in self.paths(name))
+        )
 
     def delete(self, name: str) -> None:
         """Delete the domain and the groups below it. Raises BusyError if they have processes."""
@@ -163,16 +166,24 @@ class Hierarchy:
                 remove(group)
 
 
-def processes_below(group: Path) -> set[int]:
-    """The processes of a group in one tree and of all groups below it."""
+def processes_below(group: Path, freezer: Freezer) -> set[int]:
+    """The processes of a group in one tree and of all groups below it.
+
+    v2 does not list a process whose first thread had ended before the others were put into the
+    group, so it is found by its threads.
+    """
     found: set[int] = set()
+    threads: set[int] = set()
     for each in tree(group):
         try:
             found.update(map(int, read(each / "cgroup.procs").split()))
+            threads.update(freezer.threads(each))
         except GoneError:
             continue  # it went while it was looked at
         except GroupError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            continue  # it has threads only. The group above has their processes
-    return found
+            if each == group:
+                return set()  # its threads are of processes in groups above it
+            # It has threads only. The group above has their processes.
+    return found or set(processes_of(threads))

@@ -13,7 +13,7 @@ from .domain_view import DomainView, ForeignFreeze, FreezeRequest, GroupView
 from .files import GoneError, is_group, tree
 from .freezers import Freezer
 from .hierarchy import Hierarchy
-from .processes import process_of, thread_states
+from .processes import processes_of, thread_states
 
 _MOST_READINGS = 5
 """Readings of a domain that changes meanwhile; then the last one counts."""
@@ -53,7 +53,7 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
         defect=hierarchy.defect(name) if there == paths else None,
         groups=groups,
         loose=loose,
-        loose_processes=frozenset(map(process_of, loose)),
+        loose_processes=processes_of(loose),
         above=tuple(_request(freezer, group) for group in above),
         above_is_hidden=_is_hidden_above(freezer, paths[-1], above),
         elsewhere=elsewhere,

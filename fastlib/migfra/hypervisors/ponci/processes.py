@@ -18,12 +18,16 @@ _FLAGS: Final = 6
 """Words after the state in `/proc/<pid>/stat`, until those flags."""
 
 
-def process_of(thread: int) -> int:
-    """The process of a thread; the thread itself if it has ended meanwhile."""
-    try:
-        return int(_status(thread)["Tgid"])
-    except GoneError:
-        return thread
+def processes_of(threads: Iterable[int]) -> frozenset[int]:
+    """The processes of threads, without those that have ended; 0 for 0."""
+    found = set()
+    for thread in threads:
+        if thread:
+            with suppress(GoneError):
+                found.add(int(_status(thread)["Tgid"]))
+        else:
+            found.add(0)
+    return frozenset(found)
 
 
 def thread_states(pid: int) -> dict[int, str]:

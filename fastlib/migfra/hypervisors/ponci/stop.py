@@ -71,7 +71,9 @@ def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:
     hierarchy, patience = runtime.hierarchy, runtime.options.stop_timeout
 
     def empty() -> bool:
-        if not hierarchy.kill(name):
+        if hierarchy.kill(name):
+            _send_kill(hierarchy, name)  # for those that the kernel leaves out
+        else:
             kill_each(runtime, name, context)
         return not hierarchy.processes(name)
 

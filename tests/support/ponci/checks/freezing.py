@@ -8,7 +8,6 @@ from fastlib import (
     Suspend,
 )
 from fastlib.migfra.hypervisors.ponci.decisions import (
-    state_of,
     why_not_resumable,
     why_not_startable,
 )
@@ -59,7 +58,7 @@ async def group_frozen_above_the_mount_is_reported(runner: PonciRunner) -> None:
     said = why_not_resumable(inspect(seen, "vm1"))
     assert said is not None
     assert f"vm1 cannot run: a group above {group[-1]} is frozen" in said
-    assert state_of(inspect(seen, "vm1")) == "paused"
+    assert inspect(seen, "vm1").is_frozen
     assert "could not run" in str(why_not_startable(inspect(seen, "vm2"), "node01"))
     runner.trees.freeze("seen", True)
     assert inspect(seen, "vm1").above[0].group == group[-1]

@@ -1,7 +1,8 @@
 """Stop by force: which processes end, and what is said of those that do not."""
 
 import os
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from unittest import SkipTest, mock
 
 from fastlib import (
@@ -94,9 +95,15 @@ async def stop_reports_processes_that_do_not_die(runner: PonciRunner) -> None:
         assert runner.trees.exists("vm1")
 
 
-def _unkillable(runner: PonciRunner) -> AbstractContextManager[object]:
+@contextmanager
+def _unkillable(runner: PonciRunner) -> Iterator[None]:
     """In the block, the kernel kills no process of a domain, but says that it did."""
-    return mock.patch.object(runner.hypervisor._runtime.hierarchy, "kill", return_value=True)
+    groups = runner.hypervisor._runtime.hierarchy
+    with (
+        mock.patch.object(groups, "kill", return_value=True),
+        mock.patch("signal.pidfd_send_signal"),
+    ):
+        yield
 
 
 async def force_kills_frozen_groups_in_a_domain(runner: PonciRunner) -> None:
