@@ -7,8 +7,9 @@ import asyncio
 
 import pytest
 
-from fastlib import Migrate, MigrateParameter, Start, Stop
+from fastlib import Migrate, MigrateParameter, Repin, Resume, Start, Stop, Suspend
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor
 from fastlib.migfra.hypervisors.libvirt.domain import control
 from fastlib.migfra.hypervisors.libvirt.domain.state import SHUT_OFF_BY_MIGRATION
 from fastlib.migfra.hypervisors.libvirt.migration import checks
@@ -71,6 +72,7 @@ def error(scenario):
 
 # Stop
 
+NOT_HERE = "vm1 is not active on node01: it runs on node02"
 ELSEWHERE = "vm1 has left meanwhile: it runs on node02; stop it there"
 
 
@@ -80,7 +82,7 @@ def test_stop_that_waited_for_a_migration_says_where_the_domain_is(force, stays_
     hosts = Hosts()
     task = hosts.stop(force=force)
     leave = lambda: hosts.leave(stays_defined=stays_defined)  # noqa: E731
-    assert error(hosts.beside(task, leave)) == ELSEWHERE
+    assert error(hosts.beside(task, leave)) == f"{NOT_HERE}; stop it there"
     assert hosts.destination.domains["vm1"].isActive()
 
 
@@ -145,7 +147,27 @@ def test_recovered_stop_of_a_domain_that_left_is_no_success():
     hosts = Hosts()
     hosts.leave()
     found = error(recover(hosts.runtime, Stop(vm_name="vm1"), hosts.context))
-    assert found == f"the daemon ended while this was under way; {ELSEWHERE}"
+    assert found == f"the daemon ended while this was under way; {NOT_HERE}; stop it there"
+
+
+# Suspend, resume, repin
+
+
+@pytest.mark.parametrize(
+    ("task", "verb"),
+    [
+        (Suspend(vm_name="vm1"), "suspend"),
+        (Resume(vm_name="vm1"), "resume"),
+        (Repin(vm_name="vm1", vcpu_map=[[0]]), "repin"),
+    ],
+)
+def test_task_for_a_domain_that_left_says_where_it_is(task, verb):
+    hosts = Hosts()
+    hypervisor = LibvirtHypervisor(hosts.runtime.options, hosts.runtime.node)
+    hypervisor._runtime = hosts.runtime
+    hosts.leave()
+    found = error(getattr(hypervisor, verb)(task, hosts.context))
+    assert found == f"{NOT_HERE}; {verb} it there"
 
 
 # Migrate
@@ -183,6 +205,15 @@ def test_start_beside_an_arriving_migration_is_refused():
         await start(hosts.runtime, Start(vm_name="vm1", probe_with_ssh=False), hosts.context)
 
     assert "vm1 runs on node01 already" in error(scenario())
+
+
+def test_start_of_a_domain_that_a_migration_left_behind_is_refused():
+    hosts = Hosts()
+    hosts.domain.state_now = [PAUSED, 12]
+    assert error(start(hosts.runtime, Start(vm_name="vm1"), hosts.context)) == (
+        "vm1 is paused on node01 as a migration or a restore leaves it; look whether it runs on "
+        "another host: if not, let it run on with virsh resume, else destroy it here"
+    )
 
 
 @pytest.mark.parametrize(

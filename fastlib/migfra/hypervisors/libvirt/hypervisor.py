@@ -23,6 +23,7 @@ from .domain.emulator import Emulator
 from .migration.option_checks import read_versions
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
+from .whereabouts import refuse_if_elsewhere
 
 
 class LibvirtHypervisor(Hypervisor):
@@ -78,6 +79,7 @@ class LibvirtHypervisor(Hypervisor):
         with CancelScope(context) as scope:
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
+                await refuse_if_elsewhere(self._runtime, name, task.driver, "suspend it")
                 with context.measure(f"suspend-{name}"):
                     done = await local.call(control.suspend, name)
         return None if done else f"{name} was paused already"
@@ -88,6 +90,7 @@ class LibvirtHypervisor(Hypervisor):
         with CancelScope(context) as scope:
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
+                await refuse_if_elsewhere(self._runtime, name, task.driver, "resume it")
                 with context.measure(f"resume-{name}"):
                     done = await local.call(control.resume, name)
         return None if done else f"{name} was running already"
@@ -98,6 +101,7 @@ class LibvirtHypervisor(Hypervisor):
         with CancelScope(context) as scope:
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
+                await refuse_if_elsewhere(self._runtime, name, task.driver, "repin it")
                 with context.measure("repin"):
                     await local.call(pinning.pin, name, task.vcpu_map)
         return None

@@ -152,5 +152,25 @@ async def find_domain(
     return Whereabouts(name=name, host=runtime.host, here=here, answers=answers)
 
 
+async def refuse_if_elsewhere(
+    runtime: LibvirtRuntime, name: str, driver: str | None, advice: str
+) -> None:
+    """Raise HypervisorError if a domain is active on another host instead of here.
+
+    `advice` says what to do there. A domain that is shut off here is looked for only if a migration
+    may be the reason.
+    """
+    here = await (await runtime.local(driver)).call(look_up, name)
+    if here.active or (
+        here.known and here.reason != SHUT_OFF_BY_MIGRATION and name not in runtime.moved_to
+    ):
+        return
+    found = await find_domain(runtime, name, driver)
+    if found.elsewhere is not None and not found.here.active:
+        raise HypervisorError(
+            f"{name} is not active on {runtime.host}: {found.elsewhere}; {advice} there"
+        )
+
+
 def _only(observed: DomainState, uuid: str) -> DomainState:
     return DomainState() if uuid and observed.uuid != uuid else observed

@@ -29,7 +29,7 @@ from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, 
 from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
 from fastlib.migfra.hypervisors.libvirt.migration.turn import already_begun
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
-from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
+from fastlib.migfra.hypervisors.libvirt.whereabouts import refuse_if_elsewhere
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
@@ -99,9 +99,10 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
     def done(observed: DomainState) -> bool:
         return not observed.active and not (task.undefine and observed.persistent)
 
-    found = await find_domain(runtime, name, task.driver)
-    if found.elsewhere is not None:
-        raise HypervisorError(f"{_INTERRUPTED}; {found.sentence}; stop it there")
+    try:
+        await refuse_if_elsewhere(runtime, name, task.driver, "stop it")
+    except HypervisorError as error:
+        raise HypervisorError(f"{_INTERRUPTED}; {error}") from error
     return await _check_state(runtime, task, name, done)
 
 

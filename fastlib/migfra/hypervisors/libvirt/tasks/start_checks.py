@@ -80,6 +80,11 @@ async def _check_identity(
     name, host = spec.name, runtime.host
     local = await runtime.local(driver)
     here = await local.call(read_namesakes, name, spec.uuid)
+    if here.by_name.left_behind:
+        raise HypervisorError(
+            f"{name} is paused on {host} as a migration or a restore leaves it; look whether it "
+            "runs on another host: if not, let it run on with virsh resume, else destroy it here"
+        )
     if here.by_name.active:
         raise HypervisorError(
             f"{name} {here.by_name.phrase} on {host} already; stop it first"

@@ -16,7 +16,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
     read_xml,
 )
 from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
-from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
+from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain, refuse_if_elsewhere
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
@@ -57,8 +57,8 @@ async def _stop(
     async with exclusive:
         local = await runtime.local(task.driver)
         found = await local.call(look_up, name)
-        if not found.active:
-            await _refuse_if_elsewhere(runtime, name, task, found)
+        if not (found.active or task.undefine):
+            await refuse_if_elsewhere(runtime, name, task.driver, "stop it")
         if not found.known:
             await local.call(read_xml, name)  # raises, with libvirt's reason
         details: list[str] = []
@@ -93,17 +93,6 @@ async def _stop(
         if task.undefine:
             await local.call(control.undefine, name)
     return "; ".join(details) or None
-
-
-async def _refuse_if_elsewhere(
-    runtime: LibvirtRuntime, name: str, task: Stop, observed: DomainState
-) -> None:
-    """Raise HypervisorError if a domain that is not active here is known to have left."""
-    if observed.known and observed.reason != SHUT_OFF_BY_MIGRATION and name not in runtime.moved_to:
-        return
-    found = await find_domain(runtime, name, task.driver)
-    if found.elsewhere is not None and not found.here.active and not task.undefine:
-        raise HypervisorError(f"{found.sentence}; stop it there")
 
 
 async def _check_not_left(
