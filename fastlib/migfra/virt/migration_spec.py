@@ -28,6 +28,8 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the timer of the whole migration."""
     check_room: bool = True
     """Whether to check the memory of the destination. False where the placement did that."""
+    partner: str | None = None
+    """In a swap, the domain that leaves the destination meanwhile."""
 
     @property
     def kind(self) -> Literal["live", "warm", "offline"]:
@@ -64,7 +66,9 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
         name = check_name(partner.vm_name)
         if name == self.name:
             raise HypervisorError(f"{name} cannot be swapped with itself")
-        there = msgspec.structs.replace(self, timer=f"migrate-{self.name}", check_room=False)
+        there = msgspec.structs.replace(
+            self, timer=f"migrate-{self.name}", check_room=False, partner=name
+        )
         back = msgspec.structs.replace(
             there,
             name=name,
@@ -73,5 +77,6 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
             vcpu_map=partner.vcpu_map,
             pscom_hook_procs=partner.pscom_hook_procs,
             timer=f"migrate-{name}",
+            partner=self.name,
         )
         return there, back

@@ -192,6 +192,14 @@ def test_check_refuses_another_domain_of_that_name():
     )
 
 
+def test_check_refuses_another_domain_with_that_uuid():
+    hosts = FakeHosts()
+    hosts.destination.add(FakeDomain("old", SHUT_OFF, 1)).uuid = hosts.domain.uuid
+    assert refused(hosts).startswith(
+        f"node02 has a domain old with the UUID {hosts.domain.uuid} of vm1; undefine it there first"
+    )
+
+
 @pytest.mark.parametrize("name", ["source", "destination"])
 def test_check_names_unreachable_host(name):
     hosts = FakeHosts()

@@ -338,3 +338,51 @@ def test_reattach_removes_guest_address_of_shared_memory(at_home):
     assert element.find("model").get("type") == "ivshmem-plain"
     assert element.find("alias") is None
     assert element.find("address") is None
+
+
+# Before anything is attached
+
+
+def test_start_needs_a_free_device_for_each_that_it_asks_for():
+    host = host_with_devices(FIRST, SECOND, THIRD)
+    kind = PciId(vendor=KIND[0], device=KIND[1])
+    first, second = PciAddress.parse(FIRST), PciAddress.parse(SECOND)
+    empty = "<domain><devices/></domain>"
+    devices.check_available(host, empty, [first], [kind, kind])
+    for addresses, kinds, why in (
+        ([first, first], [], f"the PCI device {FIRST} is asked for twice"),
+        ([first, second], [kind, kind], "of its 3 each is asked for already"),
+        ([PciAddress.parse("0000:04:00.0")], [], "node01 has no PCI device 0000:04:00.0"),
+    ):
+        with pytest.raises(HypervisorError, match=why):
+            devices.check_available(host, empty, addresses, kinds)
+    own = f"<domain><devices>{HOSTDEV}</devices></domain>"
+    with pytest.raises(HypervisorError, match=f"the domain's XML has the PCI device {FIRST}"):
+        devices.check_available(host, own, [first], [])
+    attach_to_other_domain(host, "vm2", SECOND)
+    with pytest.raises(HypervisorError, match=f"{SECOND} is in use by vm2; choose another"):
+        devices.check_available(host, empty, [second], [])
+    devices.check_available(host, empty, [], [kind, kind])
+    with pytest.raises(HypervisorError, match="has no free PCI device 0x15b3:0x1004"):
+        devices.check_available(host, empty, [], [kind] * 3)
+
+
+def test_devices_of_a_domain_that_leaves_count_as_free():
+    host = host_with_devices(FIRST)
+    attach_to_other_domain(host, "vm2", FIRST)
+    kinds = [PciId(vendor=KIND[0], device=KIND[1])]
+    devices.check_replacements(host, kinds, "vm2")
+    with pytest.raises(HypervisorError, match="they are in use by vm2"):
+        devices.check_replacements(host, kinds, None)
+
+
+@pytest.mark.parametrize(
+    "attributes", ["bus='x'", "bus='0x100'", "slot='0x20'", "function='8'", "domain='-1'", "bus=''"]
+)
+def test_malformed_address_in_xml_names_the_attribute(attributes):
+    xml = (
+        "<domain><devices><hostdev type='pci'><source><address "
+        f"{attributes}/></source></hostdev></devices></domain>"
+    )
+    with pytest.raises(HypervisorError, match=f"as <address {attributes.partition('=')[0]}>"):
+        devices.attached_devices(xml)

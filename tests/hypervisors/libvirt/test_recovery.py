@@ -19,9 +19,9 @@ from tests.support.libvirt.fake_libvirt import (
     PAUSED,
     RUNNING,
     SHUT_OFF,
-    UUID,
     FakeDomain,
     FakeHosts,
+    uuid_of,
 )
 from tests.support.libvirt.pci_devices import FIRST, HOSTDEV, host_with_devices
 
@@ -38,7 +38,8 @@ class Recovery(FakeHosts):
     def state(self, name="vm1", **fields):
         """Save the state of a migration."""
         source, destination = ("node01", "node02") if name == "vm1" else ("node02", "node01")
-        state = MigrationState(source=source, destination=destination, uuid=UUID, **fields)
+        uuid = uuid_of(name)
+        state = MigrationState(source=source, destination=destination, uuid=uuid, **fields)
         migrations = self.saved.setdefault("migrations", {})
         migrations[name] = msgspec.to_builtins(state)
 

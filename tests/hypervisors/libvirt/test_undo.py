@@ -63,6 +63,7 @@ class Undoing(FakeHosts):
         super().__init__()
         host = host_with_devices(FIRST, SECOND)
         self.source.node_devices = host.node_devices
+        self.destination.node_devices = host.node_devices
         self.domain.devices = [HOSTDEV, HOSTDEV.replace("'0x1'", "'0x2'"), SHMEM]
         self.domain.starts_with_host = True
         parameter = {"pscom_hook_procs": "3", "migration_type": "live", **parameter}
@@ -266,6 +267,7 @@ def test_problems_after_arrival_are_reported_and_not_undone(run_scenario):
     async def scenario(undoing):
         async def moved():
             undoing.destination.add(undoing.source.domains.pop("vm1"))
+            undoing.destination.node_devices = []  # they have gone since the check
 
         undoing.move = moved
         text = await undoing.failed(ArrivedError)
@@ -277,6 +279,18 @@ def test_problems_after_arrival_are_reported_and_not_undone(run_scenario):
             "pscom suspend", "move", "node02: autostart 1", "node02: attach shared",
             "pscom resume",
         ]  # fmt: skip
+
+    run_scenario(scenario)
+
+
+def test_migration_is_refused_when_no_device_can_replace_its_own(run_scenario):
+    async def scenario(undoing):
+        undoing.destination.node_devices = undoing.source.node_devices[:1]  # two are needed
+        assert await undoing.failed() == (
+            "vm1 did not migrate to node02: node02 has no free PCI device 0x15b3:0x1004: of its 1 "
+            "each is asked for already"
+        )
+        assert undoing.calls == []
 
     run_scenario(scenario)
 

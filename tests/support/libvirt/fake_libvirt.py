@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
 
 from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
@@ -38,13 +39,18 @@ def refusal(code: str, text: str, number: int = -1) -> Exception:
     return error
 
 
+def uuid_of(name: str) -> str:
+    """The UUID of a fake domain."""
+    return UUID if name == "vm1" else str(uuid5(NAMESPACE_DNS, name))
+
+
 class FakeDomain:
     """A fake `virDomain`."""
 
     def __init__(self, name: str = "vm1", state: int = RUNNING, reason: int = 1) -> None:
         self.host: FakeHost
         self._name = name
-        self.uuid = UUID
+        self.uuid = uuid_of(name)
         self.state_now = [state, reason]
         self.persistent = True
         self.starts_with_host = False

@@ -81,6 +81,25 @@ def check_movable(name: str, found: Sequence[AttachedDevice]) -> None:
             )
 
 
+def pci_kinds(found: Sequence[AttachedDevice]) -> list[PciId]:
+    """The kinds of PCI devices that must be replaced on another host."""
+    return [
+        PciId(vendor=device.vendor, device=device.device)
+        for device in found
+        if device.kind == "pci" and device.vendor is not None and device.device is not None
+    ]
+
+
+def check_replacements(connection: Any, kinds: Sequence[PciId], leaving: str | None) -> None:
+    """Raise HypervisorError if a host lacks a free PCI device of each kind.
+
+    `leaving` is a domain that leaves the host meanwhile. Its devices count as free.
+    """
+    spared: list[str] = []
+    for kind in kinds:
+        spared.append(str(_free_of_kind(connection, kind, None, spared, leaving)[0]))
+
+
 def reattach(
     connection: Any,
     name: str,
@@ -171,6 +190,7 @@ def _free_of_kind(
     kind: PciId,
     before: AttachedDevice | None,
     spared: Collection[str | None],
+    leaving: str | None = None,
 ) -> list[PciAddress]:
     """The free PCI devices of a kind, at least one. Raises HypervisorError."""
     shown = _shown(kind)
@@ -182,7 +202,7 @@ def _free_of_kind(
             "for devices, such as libvirt-daemon-driver-nodedev"
         )
     of_kind = [pci.address for pci in devices if pci.kind == kind]
-    taken = _taken(connection)
+    taken = {address: user for address, user in _taken(connection).items() if user != leaving}
     usable = [address for address in of_kind if str(address) not in spared]
     free = [address for address in usable if str(address) not in taken]
     if before is not None:

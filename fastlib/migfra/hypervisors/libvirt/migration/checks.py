@@ -27,6 +27,7 @@ from fastlib.migfra.virt.domain_vcpus import check_vcpu_map
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import kept_data
+from .arrival_checks import check_arrival
 from .option_checks import check_options
 
 
@@ -72,6 +73,7 @@ async def check(
     if (reason := kept_data.refusal(spec, source.kept, destination.kept)) is not None:
         raise HypervisorError(reason)
     await check_options(runtime, spec, context)
+    await check_arrival(runtime, spec, source.domain_state.uuid)
     if spec.kind != "offline":
         await _check_cpu(runtime, spec, context)
     return source, destination

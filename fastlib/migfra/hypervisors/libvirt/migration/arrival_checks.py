@@ -1,0 +1,27 @@
+"""Check before a migration what would otherwise fail only after the domain has arrived.
+
+That is its identity, the address that memory is sent to, and devices like those it must leave.
+"""
+
+from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
+from fastlib.migfra.hypervisors.libvirt.domain import devices
+from fastlib.migfra.hypervisors.libvirt.domain.identity import check_identity, read_namesakes
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+
+async def check_arrival(runtime: LibvirtRuntime, spec: MigrationSpec, uuid: str) -> None:
+    """Raise HypervisorError if the destination has no place for this domain. Changes nothing."""
+    destination = await runtime.connections.get(spec.destination, spec.driver, spec.transport)
+    namesakes = await destination.call(read_namesakes, spec.name, uuid)
+    check_identity(spec.name, uuid, spec.destination, namesakes)
+    if spec.kind == "offline":
+        return
+    # Raises for an address that cannot be one.
+    migration_uri(runtime.options, spec.destination, bool(spec.parameter.rdma_migration))
+    source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+    attached = await source.call(devices.attached, spec.name)
+    devices.check_movable(spec.name, attached)
+    kinds = devices.pci_kinds(attached)
+    if kinds:
+        await destination.call(devices.check_replacements, kinds, spec.partner)
