@@ -275,7 +275,7 @@ def of_libraries(pattern):
 def test_fast_reader_supports_what_fastlib_writes():
     assert share(produced(lambda message: message.to_yaml(), ORDINARY, 60)) == 1
     assert share(produced(lambda message: message.to_yaml(style="literal"), ORDINARY, 60)) == 1
-    assert share(produced(lambda message: message.to_yaml(), TEXTS, 60)) >= 0.9  # odd keys
+    assert share(produced(lambda message: message.to_yaml(), TEXTS, 60)) > 0.8  # odd keys
 
 
 @pytest.mark.parametrize("write", [pyyaml_default, ruamel_default])

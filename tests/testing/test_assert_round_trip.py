@@ -129,5 +129,5 @@ def test_a_projects_own_tests_have_the_fixture(pytester: pytest.Pytester) -> Non
 
 
 def test_the_fixture_says_what_it_is(pytester: pytest.Pytester) -> None:
-    done = pytester.runpytest_subprocess("--fixtures")
+    done = pytester.runpytest_subprocess("--fixtures", "-p", "no:hypothesispytest")
     done.stdout.fnmatch_lines(["assert_round_trip*", "*a message comes back from*"])

@@ -256,13 +256,13 @@ assert ("fastlib" in sys.modules) == {loaded}, "loaded"
 {second}
 from random import Random
 from typing import Annotated
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from fastlib import Start, Task
 
 class Later(Task, task="later", result="done"):
     vm_name: str
 
-@settings(max_examples=50, database=None)
+@settings(max_examples=20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.from_type(Start), st.from_type(Later))
 def check(start, later):
     assert start.vm_name is not None or start.xml is not None

@@ -18,6 +18,8 @@ LONGEST_ANSWER = DEFAULT_LIMITS.max_bytes
 """What is longer could not be read as a message."""
 STARTING = 10.0
 """So many seconds a program has at least for its first answer, as it may take long to start."""
+ENDING = 1.0
+"""Seconds at most to wait for the end of a program that has closed its side."""
 _FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
 """Whatever is answered to this, the program has started."""
 _PIECE = 65536
@@ -192,7 +194,7 @@ class Peer:
         """Raises what is to be said of a program that has closed its side."""
         assert self._process is not None
         try:
-            status = self._process.wait(min(max(wait, 0.1), 1.0))
+            status = self._process.wait(min(max(wait, 0.1), ENDING))
         except subprocess.TimeoutExpired:
             raise PeerError("closed", "it closed its standard output, or input") from None
         if status < 0:
