@@ -404,9 +404,10 @@ def problem_of_order(spec: MigrationSpec) -> str | None:
     return problem_of_pairs(choices_of(spec))
 
 
-def check_order(spec: MigrationSpec) -> None:
-    """Raise FinalError for an order that no version of any host can execute."""
-    if (problem := problem_of_order(spec)) is not None:
+def check_order(spec: MigrationSpec, *conditions: Choice) -> None:
+    """Raise FinalError for an order that no version can execute for a domain in such conditions."""
+    problem = problem_of_order(spec) or problem_of_pairs((*choices_of(spec), *conditions))
+    if problem is not None:
         raise FinalError(problem)
 
 

@@ -21,7 +21,7 @@ from fastlib import (
 )
 from fastlib.message.tasks import Query
 from fastlib.migfra.config import file as configuration
-from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.simulated import Fault, LinkDescription
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import Context
@@ -302,6 +302,11 @@ def test_transfer_options_change_duration(parameter, more, seconds):
 def test_warm_migration_is_default_and_pauses_first():
     _, progress = migrated({"dirty_rate": 5000}, None)
     assert progress.phases == ["prepare", "downtime", "finish"]
+
+
+def test_paused_domain_is_not_moved_by_post_copy():
+    with pytest.raises(FinalError, match="post-copy does not go with a domain that is paused"):
+        migrated({"state": "paused"}, live(on_timeout="post-copy"))
 
 
 def test_paused_domain_arrives_paused():

@@ -37,9 +37,9 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     source = await connect(spec.source, spec.driver, spec.transport)
     destination = await connect(spec.destination, spec.driver, spec.transport)
     xml, is_paused = await source.call(_read_domain, spec.name)
-    chosen = (*chosen, *domain_choices(xml, is_paused=is_paused))
-    if (problem := combinations.problem_of_pairs(chosen)) is not None:
-        raise FinalError(problem)
+    conditions = domain_choices(xml, is_paused=is_paused)
+    combinations.check_order(spec, *conditions)
+    chosen = (*chosen, *conditions)
     bounds = list(combinations.bounds_of(chosen))
     # libvirt may have to start an emulator to find out its version.
     emulator = emulator_of(xml) if any(bound.program == "QEMU" for bound in bounds) else None

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .cluster import Cluster
@@ -16,7 +16,8 @@ def error_with_location(
     where = describe_location(cluster, spec.name)
     if isinstance(error, TaskCancelledError):
         return TaskCancelledError(f"{error}; {where}")
-    return HypervisorError(f"{spec.name} did not migrate to {spec.destination}: {error}; {where}")
+    kind = FinalError if isinstance(error, FinalError) else HypervisorError
+    return kind(f"{spec.name} did not migrate to {spec.destination}: {error}; {where}")
 
 
 def describe_location(cluster: Cluster, name: str) -> str:
