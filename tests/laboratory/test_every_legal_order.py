@@ -57,6 +57,7 @@ def test_every_legal_order_keeps_the_rule(fleet, disks, request, add_figure):
         if only and number != int(only):
             continue
         failure = run_anew(scenario)
+        print(f"scenario {number}: {counts}", flush=True)
         if failure is None:
             continue
         how = f"FASTLIB_ORDERS={seed}:{number} FASTLIB_ORDERS_COUNT={orders}"

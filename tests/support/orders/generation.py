@@ -385,8 +385,10 @@ def _options(draw: st.DrawFn, parameter: Any, kind: str | None) -> Any:
     changes = _thin(draw, parameter, strategies, keep, 0.9)
     changes["migration_type"] = kind if draw(st.integers(0, 9)) else parameter.migration_type
     changes["rdma_migration"] = None
-    if changes.get("on_timeout") is not None:
-        changes["timeout"] = changes.get("timeout") or 1
+    if kind == "live" and draw(st.integers(0, 2)) == 0:
+        # By themselves, few migrations last until their timeout.
+        changes |= {"bandwidth_limit": draw(st.sampled_from([8, 20])), "timeout": 1}
+        changes["on_timeout"] = draw(strategies["on_timeout"])
     return msgspec.structs.replace(parameter, **changes)
 
 
