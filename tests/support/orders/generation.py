@@ -196,7 +196,7 @@ def _cpu_maps(vcpus: int, exact: bool = False) -> st.SearchStrategy[tuple[tuple[
     if exact:
         return fitting
     any_rows = st.sampled_from([(0,), (1,), (0, 1), (), (4096,)])
-    return st.one_of(fitting, fitting, fitting, st.lists(any_rows, max_size=5).map(tuple))
+    return st.one_of(*[fitting] * 7, st.lists(any_rows, max_size=5).map(tuple))
 
 
 # Orders
@@ -219,23 +219,22 @@ class _Model:
                 self.active[name] = isinstance(task, Start)
 
 
-_TASKS: Final = (
-    *(Migrate,) * 9, *(Start,) * 5, *(Stop,) * 3, *(Evacuate,) * 2, *(Repin,) * 2, Suspend, Resume,
+_ON_ACTIVE: Final = (
+    *(Migrate,) * 9, *(Stop,) * 3, *(Evacuate,) * 2, *(Repin,) * 2, Suspend, Resume, *(Start,) * 2,
 )  # fmt: skip
+_ON_INACTIVE: Final = (*(Start,) * 6, *(Migrate,) * 2, Stop)
 _SEVERAL: Final = (Start, Stop, Suspend, Resume)
 
 
 @st.composite
 def _orders(draw: st.DrawFn, model: _Model) -> Order:
-    kind = draw(st.sampled_from(_TASKS))
     linux_first = sorted(model.domains, key=lambda name: not model.domains[name].linux)
     name = draw(st.sampled_from([*linux_first, linux_first[0]]))
-    if kind is Start and draw(st.integers(0, 3)):
-        name = next((each for each in linux_first if not model.active[each]), name)
-    if kind in (Migrate, Stop, Suspend, Resume, Repin) and draw(st.integers(0, 4)):
-        name = next((each for each in linux_first if model.active[each]), name)
+    # Most orders fit the state of their domain.
+    fits = draw(st.integers(0, 9)) != 0
+    kind: Any = draw(st.sampled_from(_ON_ACTIVE if model.active[name] == fits else _ON_INACTIVE))
     host = model.hosts[name]
-    if draw(st.integers(0, 7)) == 0:
+    if draw(st.integers(0, 14)) == 0:
         host = draw(st.sampled_from(HOSTS))
     names = [name]
     if kind in _SEVERAL and len(model.domains) > 1 and draw(st.integers(0, 3)) == 0:
@@ -245,6 +244,11 @@ def _orders(draw: st.DrawFn, model: _Model) -> Order:
     return Order(
         host=host, container=TaskContainer(tasks=tasks), fault=draw(_faults(kind, host, name))
     )
+
+
+def _present(domain: PriorDomain) -> int:
+    """The number of vCPUs that are there."""
+    return domain.vcpus - len(domain.absent_vcpus)
 
 
 _KINDS: Final[tuple[FaultKind, ...]] = (
@@ -273,7 +277,7 @@ def _faults(draw: st.DrawFn, kind: Any, host: str, name: str) -> Fault | None:
 def _narrow(draw: st.DrawFn, task: Task, model: _Model, host: str, name: str) -> Task:
     domain = model.domains[name]
     if isinstance(task, Start):
-        return _start(draw, task, domain)
+        return _start(draw, task, domain, model)
     if isinstance(task, Migrate):
         return _migrate(draw, task, model, host, name)
     changes: dict[str, Any] = {}
@@ -282,15 +286,17 @@ def _narrow(draw: st.DrawFn, task: Task, model: _Model, host: str, name: str) ->
         by_name = task.vm_name is not None
         regex = draw(st.sampled_from([re.escape(name), ".*", "vm.*", "[0-9].*", "nobody"]))
         changes = {"vm_name": name if by_name else None, "regex": None if by_name else regex}
+        if not domain.linux and draw(st.integers(0, 4)):
+            changes["force"] = True  # its BIOS ignores the power button
     elif isinstance(task, Evacuate):
-        destinations = st.lists(_any_host(), min_size=0, max_size=4).map(tuple)
+        destinations = st.lists(_any_host(), min_size=1, max_size=4).map(tuple)
         changes = {
             "destinations": draw(destinations),
             "vm_name": None if task.vm_name is None or draw(st.integers(0, 3)) else name,
             "parameter": _options(draw, _parameter(draw, task), "live"),
         }
     elif isinstance(task, Repin):
-        changes = {"vm_name": name, "vcpu_map": draw(_cpu_maps(domain.vcpus))}
+        changes = {"vm_name": name, "vcpu_map": draw(_cpu_maps(_present(domain)))}
     else:
         changes = {"vm_name": name}
     return msgspec.structs.replace(task, **changes, **_common(draw, task))
@@ -298,33 +304,38 @@ def _narrow(draw: st.DrawFn, task: Task, model: _Model, host: str, name: str) ->
 
 def _common(draw: st.DrawFn, task: Task) -> dict[str, Any]:
     """Few tasks name a driver; extensions are other packages' business."""
-    keep = task.driver is not None and draw(st.integers(0, 9)) == 0
+    keep = task.driver is not None and draw(st.integers(0, 14)) == 0
     return {"driver": draw(st.sampled_from(["qemu", task.driver])) if keep else None}
 
 
-def _start(draw: st.DrawFn, task: Start, domain: PriorDomain) -> Start:
+def _start(draw: st.DrawFn, task: Start, domain: PriorDomain, model: _Model) -> Start:
     memory = st.sampled_from(
-        [98304, 131072, 163840] if domain.linux else [16384, 32768, 65536, 100000, 1, 2**40]
+        [98304, 131072, 163840] if domain.linux else [16384, 32768, 65536, 100000] * 3 + [1, 2**40]
     )
     probe = draw(st.integers(0, 9)) == 0
     strategies: Mapping[str, st.SearchStrategy[Any]] = {
-        "vcpus": st.sampled_from([1, 2, 3, 4, 300]),
+        "vcpus": st.sampled_from([1, 2, 3, 4] * 3 + [300]),
         "memory": memory,
         "memnode_map": st.sampled_from([((0,),), ((0,),), ((5,),)]),
-        "vcpu_map": _cpu_maps(domain.vcpus),
+        "vcpu_map": _cpu_maps(1 if task.vcpus is not None else _present(domain)),
         "ivshmem": st.just(DeviceIvshmem(id="shared", size="1M")),
         "probe_hostname": st.just(task.probe_hostname),
         "saved_state": st.just(task.saved_state),
     }
-    changes = _thin(draw, task, strategies, {"ivshmem": 0.1, "memnode_map": 0.2}, 0.35)
+    keep = {"ivshmem": 0.1, "memnode_map": 0.2, "saved_state": 0.3}
+    changes = _thin(draw, task, strategies, keep, 0.35)
     changes |= {"pci_ids": None, "devs": None}
     changes["probe_with_ssh"] = task.probe_with_ssh if probe else False
-    by_xml = task.xml is not None and (not domain.linux or draw(st.booleans()))
+    # A domain that runs cannot be started, another one can.
+    another = model.active[domain.name] and draw(st.integers(0, 3)) != 0
+    by_xml = another or (task.xml is not None and (not domain.linux or draw(st.booleans())))
     changes["xml"] = xml_of(domain.name) if by_xml else None
     changes["vm_name"] = domain.name if not by_xml or task.vm_name is not None else None
-    if by_xml and not domain.linux and draw(st.integers(0, 3)) == 0:
-        changes |= {"xml": new_xml("new one"), "vm_name": None}
-    changes["transient"] = task.transient if by_xml else None
+    if another:
+        changes |= {"xml": new_xml("new one"), "vm_name": None, "memory": None}
+    # What is defined is not started as a transient domain.
+    may_be_transient = another or draw(st.integers(0, 5)) == 0
+    changes["transient"] = task.transient if by_xml and may_be_transient else None
     return msgspec.structs.replace(task, **changes, **_common(draw, task))
 
 
@@ -337,23 +348,25 @@ def _any_host(draw: st.DrawFn, others_than: str | None = None) -> str:
 def _migrate(draw: st.DrawFn, task: Migrate, model: _Model, host: str, name: str) -> Migrate:
     destination = draw(_any_host(others_than=host if draw(st.integers(0, 9)) else None))
     active = model.active[name]
-    kind = draw(st.sampled_from(["live", "live", "warm", None] if active else ["offline", None]))
+    kind = draw(
+        st.sampled_from(["live", "live", "warm", None] if active else ["offline"] * 5 + [None])
+    )
     parameter = _options(draw, _parameter(draw, task), kind)
     partners = [
         each
         for each, where in model.hosts.items()
-        if each != name and where == canonical_host(destination)
+        if each != name and where == canonical_host(destination) and model.active[each]
     ]
     swap = None
     if partners and draw(st.integers(0, 2)) == 0:
         partner = draw(st.sampled_from(partners))
-        rows = _cpu_maps(model.domains[partner].vcpus)
+        rows = _cpu_maps(_present(model.domains[partner]))
         swap = SwapWith(vm_name=partner, vcpu_map=draw(st.one_of(st.none(), rows)))
     keep_map = parameter.vcpu_map is not None and draw(st.booleans())
     parameter = msgspec.structs.replace(
         parameter,
         swap_with=swap,
-        vcpu_map=draw(_cpu_maps(model.domains[name].vcpus)) if keep_map else None,
+        vcpu_map=draw(_cpu_maps(_present(model.domains[name]))) if keep_map else None,
     )
     return msgspec.structs.replace(
         task, vm_name=name, destination=destination, parameter=parameter, **_common(draw, task)
@@ -373,17 +386,17 @@ def _options(draw: st.DrawFn, parameter: Any, kind: str | None) -> Any:
     strategies: Mapping[str, st.SearchStrategy[Any]] = {
         "retry_counter": st.sampled_from([0, 1, 2]),
         "pscom_hook_procs": st.sampled_from(["0", "1"]),
-        "transport": st.sampled_from(["tcp", "tls", "ssh", "tcp", "pigeon"]),
-        "bandwidth_limit": st.sampled_from([8, 20, 50, 200, 0, 2**32 - 1]),
-        "max_downtime": st.sampled_from([1, 30, 300, 2000, 2**32 - 1]),
+        "transport": st.sampled_from([*["tcp", "tls", "ssh"] * 5, "pigeon"]),
+        "bandwidth_limit": st.sampled_from([*[20, 50, 200, 0] * 4, 2**32 - 1]),
+        "max_downtime": st.sampled_from([*[30, 300, 2000] * 5, 1, 2**32 - 1]),
         "timeout": st.sampled_from([1, 1, 2, 3, 0]),
         "on_timeout": st.sampled_from(["post-copy", "post-copy", "pause", "abort"]),
-        "parallel_connections": st.sampled_from([1, 2, 2, 4, 256]),
-        "compression": st.sampled_from(["mt", "xbzrle", "zlib", "zstd", "lzh"]),
+        "parallel_connections": st.sampled_from([*[1, 2, 4] * 5, 256]),
+        "compression": st.sampled_from([*["mt", "xbzrle", "zlib", "zstd"] * 4, "lzh"]),
     }
-    keep = {"pscom_hook_procs": 0.1, "transport": 0.4, "compression": 0.4, "retry_counter": 0.3}
-    changes = _thin(draw, parameter, strategies, keep, 0.9)
-    changes["migration_type"] = kind if draw(st.integers(0, 9)) else parameter.migration_type
+    keep = {"pscom_hook_procs": 0.1, "compression": 0.3, "on_timeout": 0.5}
+    changes = _thin(draw, parameter, strategies, keep, 0.6)
+    changes["migration_type"] = kind if draw(st.integers(0, 14)) else parameter.migration_type
     changes["rdma_migration"] = None
     if kind == "live" and draw(st.integers(0, 2)) == 0:
         # By themselves, few migrations last until their timeout.

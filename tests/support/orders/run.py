@@ -89,6 +89,7 @@ def _run_order(
         found.append(Violation(part="each order has an answer", observed=str(error)))
     counts.successes += sum(each.status == "success" for each in results)
     counts.errors += sum(each.status == "error" for each in results)
+    print(order.host, order.yaml(), fault, *(f"{each.status}: {each.details}" for each in results))
     outcome, broken = _settled(fleet, order, results, before, fault)
     found += broken
     found += guest_violations(outcome, guests, disks, progress)
