@@ -5,13 +5,14 @@ here. What they name is then replaced by what exists in the laboratory: domains,
 CPUs. Values that only cost time are left out: gigabytes, hours, PCI devices, RDMA.
 """
 
+import random
 import re
 import string
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlib.message import (
@@ -82,7 +83,8 @@ _HOST_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 """The names by which a host is reached, its own more often."""
 
 
-_SIMPLE: Final = 2
+_BYTES: Final = 1 << 16
+"""More than a scenario needs."""
 
 
 def canonical_host(name: str) -> str | None:
@@ -95,33 +97,22 @@ def canonical_host(name: str) -> str | None:
 
 def scenarios(number: int, orders: int) -> list[Scenario]:
     """The scenarios of a seed, with that many orders in all."""
-    drawn: dict[bytes, Scenario] = {}
+    drawn: list[Scenario] = []
 
-    @seed(number)
-    @settings(
-        max_examples=2 * orders + 20,
-        database=None,
-        derandomize=False,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.binary(min_size=8, max_size=8), _scenarios())
-    def draw(nonce: bytes, scenario: Scenario) -> None:
-        # Hypothesis varies each example a few times, which would be much of the same.
-        drawn.setdefault(nonce, scenario)
+    @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(_scenarios())
+    def draw(scenario: Scenario) -> None:
+        drawn.append(scenario)
 
-    draw()
-    chosen: list[Scenario] = []
+    # Without Hypothesis's search, whose examples begin simple and are much alike.
+    draw_from = draw.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+    source = random.Random(number)
     left = orders
-    # The first ones are the simplest that there are.
-    for scenario in list(drawn.values())[_SIMPLE:]:
-        chosen.append(msgspec.structs.replace(scenario, orders=scenario.orders[:left]))
-        left -= len(chosen[-1].orders)
-        if left == 0:
-            break
-    assert left == 0, f"{left} orders are missing; draw more examples"
-    return chosen
+    while left > 0:
+        draw_from(source.randbytes(_BYTES))
+        left = orders - sum(len(scenario.orders) for scenario in drawn)
+    drawn[-1] = msgspec.structs.replace(drawn[-1], orders=drawn[-1].orders[: left or None])
+    return drawn
 
 
 # Domains
