@@ -1,7 +1,7 @@
 """Scenarios: messages and a plan of what goes wrong in, a log that a person can read out.
 
 Each folder of `scenarios/` has an `input.yaml` and the `golden.log` that it must give. Real daemons
-play it on a simulated cluster, in virtual time, so that each run gives the same. After a change
+run it on a simulated cluster, in virtual time, so that each run gives the same. After a change
 that is meant, write the logs anew, look at the difference, and commit it::
 
     python tests/support/migfra/scenario.py --update [NAME …]
@@ -89,8 +89,8 @@ class Event:
         return self.time, MARKS.index(self.mark), self.lines[0] if self.mark == ".." else ""
 
 
-class Player:
-    """Plays one scenario and writes its log."""
+class ScenarioRun:
+    """Run one scenario and write its log."""
 
     def __init__(self, scenario: Scenario, journals: Path) -> None:
         self.scenario = scenario
@@ -111,7 +111,7 @@ class Player:
         event.lines += [f"BROKEN: {problem}" for problem in problems]
         self.events.append(event)
 
-    async def play(self) -> str:
+    async def run(self) -> str:
         for host in self.scenario.cluster.hosts:
             await self._open(host.name)
         scheduler = await connect_async(MemoryOptions(broker=self.broker, client_id="scheduler"))
@@ -202,14 +202,14 @@ class Player:
 class Decisions(logging.Handler):
     """What is decided about migrations goes into the log, too."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, run: ScenarioRun) -> None:
         super().__init__(logging.INFO)
-        self.player = player
+        self.run = run
 
     def emit(self, record: logging.LogRecord) -> None:
         retry = record.levelno == logging.WARNING and "retry" in record.msg
         if record.module in ("migration", "swap") or retry:
-            self.player.say("##", "", record.getMessage())
+            self.run.say("##", "", record.getMessage())
 
 
 def _id(id: str | None) -> str:
@@ -240,18 +240,18 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/input.yaml"))
 
 
-def play(name: str) -> str:
-    """The log of a scenario."""
+def log_of(name: str) -> str:
+    """Run a scenario and return its log."""
     scenario = Scenario.from_yaml((FOLDER / name / "input.yaml").read_bytes(), unknown="error")
     random.seed(0)  # the pauses between tries are shortened at random
     log = logging.getLogger("fastlib.migfra")
     with TemporaryDirectory() as journals:
-        player = Player(scenario, Path(journals))
-        handler, level = Decisions(player), log.level
+        run = ScenarioRun(scenario, Path(journals))
+        handler, level = Decisions(run), log.level
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         try:
-            return run_virtual(player.play())
+            return run_virtual(run.run())
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
@@ -263,12 +263,12 @@ def golden(name: str) -> Path:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description="Play scenarios and print their logs.")
+    parser = argparse.ArgumentParser(description="Run scenarios and print their logs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if none is given")
     parser.add_argument("--update", action="store_true", help="write the golden logs anew")
     told = parser.parse_args(arguments)
     for name in told.names or names():
-        log = play(name)
+        log = log_of(name)
         if told.update:
             golden(name).write_text(log, encoding="utf-8")
         else:

@@ -17,7 +17,7 @@ def mount(kind: str, point: str) -> None:
         raise OSError(ctypes.get_errno(), f"{kind} cannot be mounted at {point}")
 
 
-def play_all() -> None:
+def run_all() -> None:
     from tests.support.migfra import bench
     from tests.support.ponci import checks
     from tests.support.ponci.cgroup_trees import CgroupTrees
@@ -49,7 +49,7 @@ def main() -> None:
     child = os.fork()
     if child == 0:
         try:
-            play_all()
+            run_all()
         except BaseException:
             traceback.print_exc(file=sys.stdout)
         finally:

@@ -87,7 +87,7 @@ class PonciRunner:
 
 
 def run_check(check: Check, **options: Any) -> None:
-    """Plays a check with a parent group of its own, of which nothing is left."""
+    """Run a check with a parent group of its own, and remove that group."""
     parent = f"fastlib-test-{os.getpid()}-{os.urandom(3).hex()}"
 
     async def main(directory: Path) -> None:
