@@ -11,6 +11,7 @@ import pytest
 from fastlib import Evacuate, Migrate, MigrateParameter, Resume, Stop, SwapWith, Task
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import Prober
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import DONE, recover
 from fastlib.migfra.hypervisors.simulated import run_virtual
@@ -19,6 +20,7 @@ from tests.support.libvirt.fake_libvirt import (
     PAUSED,
     RUNNING,
     SHUT_OFF,
+    UUID,
     FakeDomain,
     FakeHosts,
     uuid_of,
@@ -303,5 +305,23 @@ def test_recovery_of_resume_looks_at_the_domain(run):
 def test_recovery_of_unknown_task_asks_to_look(run):
     async def scenario(recovery):
         assert await recovery.error(Task()) == f"{INTERRUPTED}; look at the domain"
+
+    run(scenario)
+
+
+def test_recovery_removes_what_a_killed_check_left(run):
+    """The daemon was killed while it looked for the domain's files."""
+
+    async def scenario(recovery):
+        prober = Prober(host="node01", domain_uuid=UUID, architecture="x86_64")
+        other = Prober(host="node03", domain_uuid=UUID, architecture="x86_64")
+        for host in (recovery.source, recovery.destination):
+            for name in (prober.name, other.name):
+                host.add(FakeDomain(name, SHUT_OFF, 0))
+        error = await recovery.error(Migrate(vm_name="vm1", destination="node02"))
+        assert error.startswith("the daemon ended before vm1 began to migrate")
+        for host in (recovery.source, recovery.destination):
+            assert prober.name not in host.domains
+            assert other.name in host.domains
 
     run(scenario)

@@ -233,7 +233,7 @@ def test_disk_is_compared_by_content_where_no_marker_can_be_made(tmp_path, monke
     path = image(tmp_path)
     storage = Storage(disk(path))
     monkeypatch.setattr(
-        "fastlib.migfra.hypervisors.libvirt.migration.storage_checks.make_markers", lambda _: {}
+        "fastlib.migfra.hypervisors.libvirt.migration.storage_checks.make_markers", lambda *_: {}
     )
     (note,) = storage.check()
     assert note == (

@@ -169,7 +169,7 @@ def test_folders_of_a_file_include_those_of_links(tmp_path):
 
 
 def test_markers_are_made_and_removed(tmp_path):
-    made = make_markers([str(tmp_path), str(tmp_path / "absent")])
+    made = make_markers("node01", [str(tmp_path), str(tmp_path / "absent")])
     assert list(made) == [str(tmp_path)]
     (marker,) = made.values()
     assert os.path.getsize(marker.path) == marker.size
@@ -177,6 +177,14 @@ def test_markers_are_made_and_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (problem,) = remove_markers([Marker(f"{tmp_path}/x\0", 1), Marker(str(tmp_path), 1)][1:])
     assert "is of no use any more; remove it" in problem
+
+
+def test_markers_of_a_killed_process_are_removed(tmp_path):
+    for name in ("node01-0-ab", f"node01-{os.getpid()}-ab", "node011-0-ab"):
+        (tmp_path / f".fastlib-check-{name}").touch()
+    remove_markers(make_markers("node01", [str(tmp_path)]).values())
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f".fastlib-check-node01-{os.getpid()}-ab", ".fastlib-check-node011-0-ab"]
 
 
 def test_file_systems_of_networks_are_recognised():

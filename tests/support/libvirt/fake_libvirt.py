@@ -152,6 +152,9 @@ class FakeDomain:
         if not self.isActive():
             del self.host.domains[self._name]
 
+    def undefine(self) -> None:
+        self.undefineFlags(0)
+
     def saveFlags(self, path: str, xml: None, flags: int) -> None:
         self._called("save")
         Path(path).write_text(self._name)

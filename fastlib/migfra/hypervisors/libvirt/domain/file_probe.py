@@ -42,28 +42,56 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """libvirt's words, if the presence is unknown."""
 
 
-def probe_files(
-    connection: Any, domain_uuid: str, architecture: str, paths: Sequence[str]
-) -> dict[str, FileFacts]:
-    """Tell of each path whether it is on the host. Changes nothing lastingly.
+class Prober(msgspec.Struct, frozen=True, kw_only=True):
+    """Who looks for files, and for which domain."""
 
-    `domain_uuid` is that of the domain that needs the files: a check that a crash interrupts leaves
-    a definition, which the next one replaces and removes.
-    """
+    host: str
+    """The host whose daemon looks."""
+    domain_uuid: str
+    architecture: str
+
+    @property
+    def uuid(self) -> str:
+        """UUID of the domain that is defined for a moment, always the same one.
+
+        So what a crash leaves is replaced and removed by the next check of the same domain.
+        """
+        return str(uuid.uuid5(_NAMESPACE, f"{self.host} {self.domain_uuid}"))
+
+    @property
+    def name(self) -> str:
+        """Name of the domain that is defined for a moment."""
+        return f"{PREFIX}{self.uuid[:13]}{_ending(self.host)}"
+
+
+def _ending(host: str) -> str:
+    return f"-by-{host}"
+
+
+def remove_left_definitions(connection: Any, host: str) -> None:
+    """Remove what checks of an earlier run of a host's daemon left when it was killed."""
+    for domain in connection.listAllDomains():
+        name = domain.name()
+        if name.startswith(PREFIX) and name.endswith(_ending(host)):
+            domain.undefine()
+
+
+def probe_files(connection: Any, prober: Prober, paths: Sequence[str]) -> dict[str, FileFacts]:
+    """Tell of each path whether it is on the host. Changes nothing lastingly."""
     facts = {}
     for some in _portions(paths):
-        with _domain_with(connection, domain_uuid, architecture, some) as (domain, disks):
+        with _domain_with(connection, prober, some) as (domain, disks):
             facts.update({path: _facts(domain, disk) for path, disk in disks.items()})
     return facts
 
 
 def read_samples(
-    connection: Any, domain_uuid: str, architecture: str, sizes: Mapping[str, int]
+    connection: Any, prober: Prober, sizes: Mapping[str, int]
 ) -> dict[str, bytes | None]:
     """Read some parts of files. `sizes` has the bytes of each. None for what cannot be read."""
     samples = {}
     for some in _portions(list(sizes)):
-        with _domain_with(connection, domain_uuid, architecture, some) as (domain, disks):
+        with _domain_with(connection, prober, some) as (domain, disks):
             samples.update(
                 {path: _sample(domain, disk, sizes[path]) for path, disk in disks.items()}
             )
@@ -77,24 +105,23 @@ def _portions(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 
 @contextmanager
 def _domain_with(
-    connection: Any, domain_uuid: str, architecture: str, paths: Sequence[str]
+    connection: Any, prober: Prober, paths: Sequence[str]
 ) -> Iterator[tuple[Any, dict[str, str]]]:
     """Define a domain with these disks for a moment. Yields it, and the disk of each path."""
-    own = uuid.uuid5(_NAMESPACE, domain_uuid)
     disks = {path: f"vd{chr(ord('a') + index)}" for index, path in enumerate(paths)}
-    domain = connection.defineXML(_definition(own, architecture, disks))
+    domain = connection.defineXML(_definition(prober, disks))
     try:
         yield domain, disks
     finally:
         domain.undefine()
 
 
-def _definition(own: uuid.UUID, architecture: str, disks: Mapping[str, str]) -> str:
+def _definition(prober: Prober, disks: Mapping[str, str]) -> str:
     root = Element("domain", type="qemu")
-    SubElement(root, "name").text = f"{PREFIX}{own.hex[:12]}"
-    SubElement(root, "uuid").text = str(own)
+    SubElement(root, "name").text = prober.name
+    SubElement(root, "uuid").text = prober.uuid
     SubElement(root, "memory", unit="KiB").text = "1024"
-    SubElement(SubElement(root, "os"), "type", arch=architecture).text = "hvm"
+    SubElement(SubElement(root, "os"), "type", arch=prober.architecture).text = "hvm"
     devices = SubElement(root, "devices")
     for path, name in disks.items():
         disk = SubElement(devices, "disk", type="file", device="disk")

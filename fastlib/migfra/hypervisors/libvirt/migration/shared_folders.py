@@ -47,11 +47,16 @@ def folders_of(path: str) -> list[str]:
     return list(dict.fromkeys(folders))
 
 
-def make_markers(folders: Iterable[str]) -> dict[str, Marker]:
-    """Make a file in each folder. Blocks. Lacks folders in which this process cannot write."""
+def make_markers(host: str, folders: Iterable[str]) -> dict[str, Marker]:
+    """Make a file in each folder. Blocks. Lacks folders in which this process cannot write.
+
+    `host` is this host. Files of an earlier process of this host, which was killed, are removed.
+    """
     made = {}
+    begin = f"{PREFIX}{host}-"
     for folder in folders:
-        path = posixpath.join(folder, PREFIX + secrets.token_hex(8))
+        _remove_left(folder, begin)
+        path = posixpath.join(folder, f"{begin}{os.getpid()}-{secrets.token_hex(8)}")
         size = _LEAST_BYTES + secrets.randbelow(_LEAST_BYTES)
         with suppress(OSError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -59,6 +64,15 @@ def make_markers(folders: Iterable[str]) -> dict[str, Marker]:
             with open(descriptor, "wb") as file:
                 file.write(bytes(size))
     return made
+
+
+def _remove_left(folder: str, begin: str) -> None:
+    """Remove the files of this host's earlier processes."""
+    own = f"{begin}{os.getpid()}-"
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(begin) and not entry.name.startswith(own):
+                os.unlink(entry.path)
 
 
 def remove_markers(made: Iterable[Marker]) -> list[str]:

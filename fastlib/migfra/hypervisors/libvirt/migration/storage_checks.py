@@ -16,10 +16,12 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     FileFacts,
+    Prober,
     VolumeFacts,
     probe_files,
     probe_volume,
     read_samples,
+    remove_left_definitions,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import (
     DomainFile,
@@ -49,20 +51,20 @@ _UNCHECKED: Final = "could not be checked"
 class _Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What the source's libvirt says of a domain."""
 
-    uuid: str
-    architecture: str
+    prober: Prober
     files: DomainFiles
 
 
-def _read_needs(connection: Any, name: str, is_offline: bool) -> _Needs:
+def _read_needs(connection: Any, name: str, own_host: str, is_offline: bool) -> _Needs:
     libvirt = api()
     domain = connection.lookupByName(name)
     xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if is_offline else 0)
     kind = parse(xml).find("os/type")
     architecture = None if kind is None else kind.get("arch")
-    return _Needs(
-        uuid=domain.UUIDString(), architecture=architecture or "x86_64", files=files_of(xml)
+    prober = Prober(
+        host=own_host, domain_uuid=domain.UUIDString(), architecture=architecture or "x86_64"
     )
+    return _Needs(prober=prober, files=files_of(xml))
 
 
 async def check_storage(
@@ -75,6 +77,17 @@ async def check_storage(
     """
     check = _StorageCheck(runtime, spec, context)
     return await check.run()
+
+
+async def remove_left_definitions_on(
+    runtime: LibvirtRuntime, host: str, driver: str | None, transport: str | None = None
+) -> None:
+    """Remove what a check left on a host when the daemon was killed. Logs why it cannot."""
+    try:
+        connection = await runtime.connections.get(host, driver, transport)
+        await connection.call(remove_left_definitions, runtime.host)
+    except HypervisorError as error:
+        runtime.node.log.warning("definitions of checks may be left on %s: %s", host, error)
 
 
 class _StorageCheck:
@@ -91,7 +104,9 @@ class _StorageCheck:
     async def run(self) -> Sequence[str]:
         spec = self._spec
         source = await self._connect(spec.source)
-        self._needs = needs = await source.call(_read_needs, spec.name, self._offline)
+        self._needs = needs = await source.call(
+            _read_needs, spec.name, self._runtime.host, self._offline
+        )
         for words in needs.files.unknown:
             self._context.log.info(
                 "%s: %s is not looked for on %s", spec.name, words, spec.destination
@@ -171,8 +186,7 @@ class _StorageCheck:
         """Look for files on a host."""
         if not paths:
             return {}
-        needs = self._needs
-        answer = await self._ask(host, probe_files, needs.uuid, needs.architecture, paths)
+        answer = await self._ask(host, probe_files, self._needs.prober, paths)
         if isinstance(answer, LibvirtError):
             unknown = FileFacts(presence="unknown", error=str(answer))
             return dict.fromkeys(paths, unknown)
@@ -205,7 +219,7 @@ class _StorageCheck:
         other = spec.destination if own(spec.source) else spec.source
         folders = {path: await asyncio.to_thread(folders_of, path) for path in paths}
         wanted = {folder for each in folders.values() for folder in each}
-        made = await asyncio.to_thread(make_markers, sorted(wanted))
+        made = await asyncio.to_thread(make_markers, self._runtime.host, sorted(wanted))
         try:
             markers = [marker.path for marker in made.values()]
             # libvirt here must see them, too: the daemon may have a /tmp of its own.
@@ -237,10 +251,10 @@ class _StorageCheck:
         }
         if not sizes:
             return {}
-        spec, needs = self._spec, self._needs
+        spec = self._spec
         here, there = await asyncio.gather(
             *(
-                self._ask(host, read_samples, needs.uuid, needs.architecture, sizes)
+                self._ask(host, read_samples, self._needs.prober, sizes)
                 for host in (spec.source, spec.destination)
             )
         )

@@ -26,6 +26,7 @@ from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonitor
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, saved_states
+from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import remove_left_definitions_on
 from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
 from fastlib.migfra.hypervisors.libvirt.migration.turn import already_begun
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -211,6 +212,8 @@ async def _recover_migration(
     if state is None:
         local = await runtime.connections.get(spec.source, spec.driver, spec.transport)
         observed = await local.call(look_up, spec.name)
+        for host in (spec.source, spec.destination):
+            await remove_left_definitions_on(runtime, host, spec.driver, spec.transport)
         raise HypervisorError(
             f"the daemon ended before {spec.name} began to migrate; "
             f"{spec.name} {observed.phrase} on {spec.source}"
