@@ -165,6 +165,27 @@ def test_swap_checks_both_before_it_begins(run):
     run(scenario)
 
 
+@pytest.mark.parametrize("room", [1 << 20, 512])
+@pytest.mark.parametrize("host", ["node01", "node02"])
+def test_swap_is_refused_if_it_would_leave_an_old_saved_image(run, tmp_path, room, host):
+    """In parallel, and with one domain on storage."""
+
+    async def scenario(hosts):
+        hosts.room(room, room)
+        image = "<domain><memory>1024</memory></domain>"
+        {"node01": hosts.source, "node02": hosts.destination}[host].images_left_behind.update(
+            {"vm2" if host == "node01" else "vm1": image}
+        )
+        calls = list(hosts.calls)
+        text = await hosts.error()
+        assert f"{host} has a saved image of vm" in text
+        assert text.endswith("; nothing was swapped")
+        assert hosts.calls == calls
+        assert hosts.places == [["vm1"], ["vm2"]]
+
+    run(scenario, snapshot_directory=str(tmp_path))
+
+
 def test_parallel_swap_cancels_the_partner_after_a_failure(run):
     async def scenario(hosts):
         hosts.errors["vm1"] = HypervisorError("the link broke")
