@@ -283,6 +283,14 @@ def test_stop_deletes_an_image_that_is_older_than_the_run():
     assert hosts.domain.saved_image is None
 
 
+def test_stop_keeps_an_image_of_another_domain():
+    hosts = saved_domain()
+    hosts.domain.state_now = [1, 1]
+    hosts.domain.saved_image = other = IMAGE.replace(UUID, "0" * 36)
+    assert do(hosts, Stop(vm_name="vm1", force=True)) is None
+    assert hosts.domain.saved_image == other
+
+
 def test_stop_keeps_an_image_that_is_being_made():
     hosts = saved_domain()
     hosts.domain.state_now = [1, 1]

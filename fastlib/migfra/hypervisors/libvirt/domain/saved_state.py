@@ -185,10 +185,10 @@ def remove_old(connection: Any, name: str) -> bool:
     """Delete the saved image of an active domain. Returns False if there was none.
 
     The domain has run since it was saved, so its disks are newer than the image. Otherwise its next
-    start would restore the image.
+    start would restore the image. An image of another domain or an unreadable one is left alone.
     """
-    domain = find(connection, name)
-    if domain is None or image_of(domain) is None:
+    domain, found = find(connection, name), image(connection, name)
+    if domain is None or found is None or found.problem is not None:
         return False
     # Asked after the image was seen: if somebody saves the domain now, it has a job, or has ended.
     if not domain.isActive() or has_job(domain):
