@@ -25,7 +25,7 @@ from fastlib.migfra.virt.host_names import (
     is_same_name,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts
+from tests.support.libvirt.fake_libvirt import PAUSED, FakeHost, FakeHosts
 
 ONE, TWO = "c65f1cf1-7787-5327-b1c0-7ebdbf57fdd6", "03000200-0400-0500-0006-000700080009"
 
@@ -141,6 +141,15 @@ def test_host_is_not_asked_as_another_one_about_itself():
     hosts.runtime.connections.hosts["node02.example.org"] = hosts.destination
     names = ["node01", "NODE01", "alias", "node02", "node02.example.org"]
     assert asked(hosts, *names) == ["node02"]
+
+
+def test_host_need_not_reach_itself_by_its_hostname():
+    hosts = FakeHosts()
+    away = hosts.runtime.connections.hosts["node01.example.org"] = FakeHost("x", lambda _: None)
+    away.is_there = False
+    assert asked(hosts, "node01.example.org") == ["node01.example.org"]
+    hosts.source._hostname = "Node01.example.org"
+    assert asked(hosts, "node01.example.org") == []
 
 
 def test_host_with_the_same_uuid_is_asked():

@@ -58,10 +58,13 @@ async def ask_hosts(
             host=host, state=found.by_name, name_of_uuid=found.name_of_uuid, identity=identity
         )
 
-    known = [await (await runtime.local(driver)).call(read_identity, runtime.host)]
+    here = await (await runtime.local(driver)).call(read_identity, runtime.host)
+    known = [here]
     answers = []
     for answer in await asyncio.gather(*map(ask, asked)):
         identity = answer.identity
+        if identity is None and runtime.connections.is_own(answer.host, here.hostname):
+            continue  # such as its FQDN, by which it need not be reached from itself
         if identity is not None:
             if any(compare_hosts(each, identity) == "same" for each in known):
                 continue

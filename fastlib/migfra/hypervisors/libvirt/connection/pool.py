@@ -35,9 +35,13 @@ class ConnectionPool:
             return local_uri(self._options, checked)
         return self.outer_uri(host, driver, transport)
 
-    def is_own(self, host: str) -> bool:
-        """Tell without asking anybody that a name is this host's. False if it may be another's."""
-        return is_own_name(self._options, self._host, host)
+    def is_own(self, host: str, own: str | None = None) -> bool:
+        """Tell without asking anybody that a name is this host's. False if it may be another's.
+
+        `own` is a further name of this host.
+        """
+        names = (self._host,) if own is None else (self._host, own)
+        return any(is_own_name(self._options, name, host) for name in names)
 
     def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
         """Return the URI of a host's libvirt, for another host."""
