@@ -195,3 +195,33 @@ def test_domain_with_snapshots_or_checkpoints_does_not_migrate(fleet):
         assert_error(moved.result(PATIENCE), f"vm1 has 1 {kind} on hostA", f"virsh {kind}-delete")
         host.virsh(f"{kind}-delete", "vm1", "first", "--metadata")
     assert fleet.domain_states() == {"hostA": {"vm1": "shut off"}, "hostB": {}, "hostC": {}}
+
+
+def test_uefi_variables_migrate_with_a_running_domain_only(fleet):
+    """libvirt leaves the file on the source of each migration."""
+    guest = fleet.lab.define_guest("vm1", bios=True)
+    folder = Path(fleet.lab.layout.guests)
+    firmware = folder / "firmware.fd"
+    firmware.write_bytes(bytes(1 << 20))
+    path = "/var/lib/libvirt/qemu/nvram/vm1.fd"
+    variables = {
+        host.name: Path(f"/proc/{host.init_process.pid}/root{path}") for host in fleet.lab.hosts
+    }
+    for host, content in (("hostA", b"new"), ("hostB", b"old")):
+        variables[host].parent.mkdir(exist_ok=True)
+        variables[host].write_bytes(content.ljust(1 << 17))
+    loader = f"<loader readonly='yes' type='pflash'>{firmware}</loader><nvram>{path}</nvram>"
+    xml = guest.xml.replace("</type>", f"</type>{loader}", 1)
+    xml = xml.replace("<devices>", "<features><acpi/></features><devices>", 1)
+    started = fleet.client.start("hostA", xml=xml, probe_with_ssh=False)
+    assert_success(started.result(PATIENCE))
+    moved = fleet.client.migrate("vm1", "hostA", "hostB", migration_type="live")
+    assert_success(moved.result(PATIENCE))
+    assert variables["hostB"].read_bytes().startswith(b"new")
+    stopped = fleet.client.stop("hostB", "vm1", force=True)
+    assert_success(stopped.result(PATIENCE))
+    variables["hostB"].write_bytes(b"newer".ljust(1 << 17))
+    back = fleet.client.migrate("vm1", "hostB", "hostA", migration_type="offline")
+    assert_error(back.result(PATIENCE), f"{path} .UEFI variables.* is another file on hostA")
+    assert variables["hostA"].read_bytes().startswith(b"new")
+    assert fleet.domain_states()["hostB"] == {"vm1": "shut off"}
