@@ -126,7 +126,7 @@ def test_image_left_behind_by_a_migration_is_not_restored(fleet):
         moved = fleet.client.migrate("vm1", "hostB", "hostA", migration_type=kind)
         assert_error(moved.result(PATIENCE), "hostA has a saved image of vm1, which a later start")
     evacuated = fleet.client.evacuate("hostB", ["hostA"]).result(PATIENCE)
-    assert_error(evacuated[0], "hostA has a saved image of vm1, which a later start")
+    assert_error(evacuated[0], "vm1 stays on hostB: hostA has an old saved image of vm1")
     fleet.client.stop("hostB", "vm1", force=True).result(PATIENCE)
     other.virsh(*move, "qemu+tcp://hostA/system")
     assert "Managed save:   no" in source.virsh("dominfo", "vm1")

@@ -278,3 +278,12 @@ def test_repeated_destination_keeps_its_first_place():
 def test_swap_order_at_the_boundaries(first, first_free, second, second_free, order):
     one, two = Guest(name="one", memory=first), Guest(name="two", memory=second)
     assert swap_order(one, first_free, two, second_free) == order
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_host_with_an_old_saved_image_of_the_domain_is_left_out(mode):
+    images = [Destination(name="a", cpus=9, active=0, saved=frozenset({"vm0"})), *hosts(9)[1:]]
+    other = Destination(name="b", cpus=1, active=0)
+    assert targets(place(guests(1, 1), [*images, other], mode))[0] == "b"
+    (placement,) = place(guests(1), images, mode)
+    assert placement.reason == "a has an old saved image of vm0; delete it there"

@@ -25,6 +25,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """Its active domains, those on their way to it included."""
     free_memory: int | None = None
     """KiB; None where it is not known."""
+    saved: frozenset[str] = frozenset()
+    """The domains of which it has a saved image. A later start there would restore old memory."""
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +54,12 @@ class _Room:
         self.name = host.name
         self.capacity = host.cpus - host.active
         self.free = host.free_memory
+        self.saved = host.saved
 
     def obstacle(self, guest: Guest, overbooking: bool) -> str | None:
         """Why the host cannot take the domain, or None if it can."""
+        if guest.name in self.saved:
+            return f"{self.name} has an old saved image of {guest.name}; delete it there"
         if not overbooking and self.capacity <= 0:
             return f"{self.name} has no free CPU and overbooking is off"
         if guest.memory is not None and self.free is not None and guest.memory > self.free:

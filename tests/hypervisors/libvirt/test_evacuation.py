@@ -79,6 +79,16 @@ def test_evacuation_moves_only_the_named_domain(run):
     run(scenario)
 
 
+def test_evacuation_avoids_a_host_with_an_old_saved_image(run):
+    async def scenario(evacuation):
+        evacuation.destination.images_left_behind["vm1"] = "<domain><memory>1</memory></domain>"
+        stays = "vm1 stays on node01: node02 has an old saved image of vm1; delete it there"
+        assert await evacuation.evacuate() == {"vm1": ("error", stays)}
+        assert evacuation.moves == []
+
+    run(scenario)
+
+
 def test_evacuation_of_empty_host_says_so(run):
     async def scenario(evacuation):
         del evacuation.source.domains["vm1"]

@@ -6,6 +6,7 @@ left behind by an undefined domain, but a start restores it. So the file itself 
 """
 
 import errno
+from collections.abc import Iterable
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
@@ -65,6 +66,11 @@ def image(connection: Any, name: str) -> SavedImage | None:
             uuid=found.uuid, problem=f"it is of another domain, with the UUID {found.uuid}"
         )
     return found
+
+
+def names_with_image(connection: Any, names: Iterable[str]) -> frozenset[str]:
+    """Return those of the names for which the host has a saved image."""
+    return frozenset(name for name in names if image(connection, name) is not None)
 
 
 def image_of(domain: Any) -> SavedImage | None:

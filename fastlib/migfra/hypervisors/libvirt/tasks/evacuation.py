@@ -11,7 +11,7 @@ from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
-from fastlib.migfra.hypervisors.libvirt.domain import host_info
+from fastlib.migfra.hypervisors.libvirt.domain import host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
     check_two_hosts,
@@ -117,10 +117,16 @@ async def _place(
     if not found:
         why = "; ".join(refusals) or "name others than the host itself"
         raise HypervisorError(f"there is no destination for the domains of {runtime.host}: {why}")
+    saved = await asyncio.gather(
+        *(_saved_images(runtime, task, host.identity.name, names) for host in found)
+    )
     memory = {domain.name: domain.memory for domain in here.info.domains}
     return place(
         [Guest(name=name, memory=memory.get(name)) for name in names],
-        [_destination(host, runtime.options.reserved_memory) for host in found],
+        [
+            _destination(host, runtime.options.reserved_memory, images)
+            for host, images in zip(found, saved, strict=True)
+        ],
         parameter.mode or "auto",
         overbooking=parameter.overbooking is not False,
     )
@@ -163,13 +169,23 @@ async def _ask_destinations(
     return found, refusals
 
 
-def _destination(host: _Host, reserved_memory: int) -> Destination:
+async def _saved_images(
+    runtime: LibvirtRuntime, task: Evacuate, host: str, names: Sequence[str]
+) -> frozenset[str]:
+    """Return the domains of which a host has a saved image."""
+    transport = None if task.parameter is None else task.parameter.transport
+    connection = await runtime.connections.get(host, task.driver, transport)
+    return await connection.call(saved_state.names_with_image, names)
+
+
+def _destination(host: _Host, reserved_memory: int, saved: frozenset[str]) -> Destination:
     free = host.info.free_memory
     return Destination(
         name=host.identity.name,
         cpus=host.info.cpus,
         active=len(host.info.active),
         free_memory=None if free is None else max(0, free - reserved_memory),
+        saved=saved,
     )
 
 
