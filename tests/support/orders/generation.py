@@ -33,7 +33,6 @@ from fastlib.message.tasks import EvacuateParameter, MigrateParameter
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.virt.names import check_name
 from fastlib.testing import strategies as fast
-from tests.support.lab.layout import address
 
 from .scenario import (
     HOSTS,
@@ -43,6 +42,8 @@ from .scenario import (
     PriorDomain,
     PriorState,
     Scenario,
+    canonical_host,
+    host_names,
     new_xml,
     xml_of,
 )
@@ -77,22 +78,8 @@ _NAMES = st.one_of(
         max_size=12,
     ),
 ).filter(_is_legal)
-_HOST_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    host: (host, host, host, host.upper(), address(host)) for host in HOSTS
-}
-"""The names by which a host is reached, its own more often."""
-
-
 _BYTES: Final = 1 << 16
 """More than a scenario needs."""
-
-
-def canonical_host(name: str) -> str | None:
-    """The host of the laboratory that has this name."""
-    for host, names in _HOST_NAMES.items():
-        if name in names or name.lower() == host.lower():
-            return host
-    return None
 
 
 def scenarios(number: int, orders: int) -> list[Scenario]:
@@ -333,7 +320,7 @@ def _start(draw: st.DrawFn, task: Start, domain: PriorDomain, model: _Model) -> 
 @st.composite
 def _any_host(draw: st.DrawFn, others_than: str | None = None) -> str:
     host = draw(st.sampled_from([each for each in HOSTS if each != others_than]))
-    return draw(st.sampled_from(_HOST_NAMES[host]))
+    return draw(st.sampled_from(host_names(host)))
 
 
 def _migrate(draw: st.DrawFn, task: Migrate, model: _Model, host: str, name: str) -> Migrate:
@@ -414,6 +401,3 @@ def _thin(
         kept = draw(st.integers(0, 99)) < 100 * keep.get(field, otherwise)
         changes[field] = draw(values) if kept else None
     return changes
-
-
-__all__ = ["LINUX_GUESTS", "LINUX_MEMORY", "canonical_host", "scenarios"]

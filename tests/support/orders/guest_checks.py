@@ -7,6 +7,7 @@ is older than it should be, a second copy, and a reboot that nobody has ordered.
 
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
@@ -17,7 +18,10 @@ from tests.support.lab.guest import Guest, Heartbeat
 from tests.support.lab.shared_disks import SharedDisk
 from tests.support.waiting import wait_until
 
+from .fleet_view import DomainView
 from .rule import Outcome, Violation
+
+_KERNEL_KIB: Final = 48 << 10
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,9 @@ def guest_violations(
         places = outcome.after.active_places(name)
         runs = [view.state for view in places.values()] == ["running"]
         yield from _checked(outcome, guests[name], disk, before[name], runs)
+        if runs:
+            (view,) = places.values()
+            yield from _has_size(guests[name], view)
 
 
 def _checked(
@@ -79,6 +86,17 @@ def _checked(
     if disk.count < counts[-1]:
         part = "a disk has what its guest wrote last"
         yield Violation(part=part, observed=f"{name!r}: {disk.count}, not {counts[-1]}")
+
+
+def _has_size(guest: Guest, view: DomainView) -> Iterator[Violation]:
+    """What its kernel has is what libvirt says; the kernel itself needs the rest of the memory."""
+    beats = guest.heartbeats
+    if not beats:
+        return
+    beat = beats[-1]
+    if beat.cpus != len(view.vcpus) or not 0 <= view.memory - beat.memory < _KERNEL_KIB:
+        observed = f"{guest.name!r}: {beat}, but libvirt says {view.memory} KiB, {view.vcpus}"
+        yield Violation(part="a guest has the memory and vCPUs of its domain", observed=observed)
 
 
 def _is_restored(outcome: Outcome, name: str, task: Start) -> bool:

@@ -1,6 +1,10 @@
 """Describe a failure so that a developer can repeat it."""
 
+from typing import Final
+
 from .run import Failure
+
+_LOG_LINES: Final = 60
 
 
 def report(failure: Failure, how_to_repeat: str) -> str:
@@ -24,5 +28,5 @@ def report(failure: Failure, how_to_repeat: str) -> str:
             ]
             lines += [f"  {host}: managed save images {view.images[host]}"]
     for host, log in failure.logs.items():
-        lines += ["", f"Log of {host}:", *(f"  {line}" for line in log)]
+        lines += ["", f"Log of {host}:", *(f"  {line}" for line in log[-_LOG_LINES:])]
     return "\n".join(lines)

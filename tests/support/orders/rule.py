@@ -27,8 +27,7 @@ from fastlib.message import (
 )
 
 from .fleet_view import DomainView, FleetView, cpu_text
-from .generation import canonical_host
-from .scenario import HOSTS, Fault, Order
+from .scenario import HOST_NAMES, HOSTS, Fault, Order, canonical_host
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,8 +255,8 @@ def _true_statements(outcome: Outcome) -> Iterator[Violation]:
         details = str(result.details or "")
         for name in names:
             for verb in _STATEMENTS:
-                for host in HOSTS:
-                    text = f"{name} {verb} {host}"
+                for host_name, host in HOST_NAMES.items():
+                    text = f"{name} {verb} {host_name}"
                     at = details.find(text)
                     if at < 0 or (at > 0 and details[at - 1] not in " (;:'\""):
                         continue

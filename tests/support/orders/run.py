@@ -24,7 +24,6 @@ from .scenario import Order, Scenario, with_xml
 _SETTLE_SECONDS = 6.0
 """How long the fleet may take until it is as it should be, without a fault."""
 _SETTLE_AFTER_FAULT = 30.0
-_LOG_LINES = 25
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,11 +101,14 @@ def _run_order(
         for name, daemon in fleet.daemons.items()
         if not daemon.is_running
     ]
+    logs = {name: daemon.log[log_starts[name] :] for name, daemon in fleet.daemons.items()}
+    found += [
+        Violation(part="a daemon has no unexpected error", observed=name)
+        for name, log in logs.items()
+        if any(line.startswith("Traceback") for line in log)
+    ]
     if not found:
         return None
-    logs = {
-        name: daemon.log[log_starts[name] :][-_LOG_LINES:] for name, daemon in fleet.daemons.items()
-    }
     return Failure(scenario=scenario, outcome=outcome, violations=tuple(found), logs=logs)
 
 

@@ -1,12 +1,18 @@
 """A scenario: domains in their prior states, and the orders that follow."""
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
 
 from fastlib.message import Start, TaskContainer
+from tests.support.lab.layout import address
 
 HOSTS: Final = ("hostA", "hostB", "hostC")
+HOST_NAMES: Final[Mapping[str, str]] = {
+    name: host for host in HOSTS for name in (host, host.upper(), address(host))
+}
+"""The host of each name by which one is reached."""
 PriorState = Literal["defined", "running", "paused", "saved"]
 FaultKind = Literal[
     "cancel",
@@ -110,3 +116,13 @@ def new_names(scenario: Scenario) -> list[str]:
         for task in order.container.tasks
         if isinstance(task, Start) and task.xml is not None and task.xml.startswith(_NEW_XML)
     ]
+
+
+def canonical_host(name: str) -> str | None:
+    """The host of the laboratory that has this name; letter case does not matter."""
+    return {alias.lower(): host for alias, host in HOST_NAMES.items()}.get(name.lower())
+
+
+def host_names(host: str) -> tuple[str, ...]:
+    """The names of a host, its own more often."""
+    return (host, host, *(name for name, each in HOST_NAMES.items() if each == host))
