@@ -20,7 +20,7 @@ from tests.support.orders.shrinking import shrink
 
 pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(7200)]
 SEED = 58
-"""Among its orders is one with post-copy over several connections, which QEMU 7.2 does not survive."""
+"""One of its orders is post-copy over several connections, which QEMU 7.2 does not survive."""
 ORDERS = 30
 LONG_ORDERS = 500
 SHRINK_SECONDS = 60
