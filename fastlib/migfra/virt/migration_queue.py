@@ -72,12 +72,7 @@ class _Entry:
         self.passes: list[int] = []
         """Those ahead of it that need one of its slots and could not begin when it got its turn."""
         self.passed = 0
-        """How often one behind it took a slot that it needs."""
-
-    @property
-    def overdue(self) -> bool:
-        """Whether one of each slot is kept for it."""
-        return self.state == "waiting" and self.passed >= MOST_PASSED
+        """How often one behind it took a slot that it needs. From `MOST_PASSED` on one is kept."""
 
 
 class MigrationQueue:
@@ -91,6 +86,7 @@ class MigrationQueue:
         """`limits` has the number of each slot that is known here. Others are asked elsewhere."""
         self._limits = dict(limits)
         self._entries: dict[int, _Entry] = {}  # in the order of arrival
+        self._trying: set[int] = set()
         self._turns: dict[int, int] = {}
         """When each class had its latest turn. Class by number of the turn."""
         self._turn = 0
@@ -112,17 +108,23 @@ class MigrationQueue:
     def remove(self, key: int) -> None:
         """Remove a migration that has ended or was cancelled. Does nothing if it is not there."""
         self._entries.pop(key, None)
+        self._trying.discard(key)
 
     def next_turn(self) -> int | None:
         """Return the next migration that may try to begin, now *trying*. None if there is none."""
         ahead: list[int] = []
-        asking = [self._elsewhere(e) for e in self._entries.values() if e.state == "trying"]
+        asking = {self._elsewhere(self._entries[key]) for key in self._trying}
+        taken, kept = self._use()
         for key in self._in_turn():
             entry = self._entries[key]
             if self._elsewhere(entry) in asking:
                 continue  # one after the other asks for the same slots, in their order
-            if self._may_try(entry):
+            if not entry.blocked and all(
+                self._limits[slot] - taken[slot] > (kept.get(slot, key) != key)
+                for slot in entry.slots & self._limits.keys()
+            ):
                 entry.state = "trying"
+                self._trying.add(key)
                 entry.passes = [each for each in ahead if self._entries[each].slots & entry.slots]
                 return key
             ahead.append(key)
@@ -135,6 +137,7 @@ class MigrationQueue:
             if (other := self._entries.get(passed)) is not None:
                 other.passed += 1
         entry.state = "running"
+        self._trying.discard(key)
         self._turn += 1
         self._turns[entry.size] = self._turn
 
@@ -145,6 +148,7 @@ class MigrationQueue:
         """
         asked = self._elsewhere(self._entries[key])
         self._entries[key].state = "waiting"
+        self._trying.discard(key)
         for entry in self._entries.values():
             if entry.state == "waiting" and self._elsewhere(entry) == asked:
                 entry.blocked = True
@@ -156,19 +160,18 @@ class MigrationQueue:
 
     def _elsewhere(self, entry: _Entry) -> frozenset[Slot]:
         """Return the slots that other hosts count."""
-        return entry.slots - self._limits.keys()
+        return entry.slots.difference(self._limits)
 
     def is_trying(self, key: int) -> bool:
         """Tell whether a migration has the turn and its slots of this host."""
-        return self._entries[key].state == "trying"
+        return key in self._trying
 
     def is_next_to_ask(self, key: int) -> bool:
         """Tell whether a waiting migration may ask as soon as others have their answers."""
         entry = self._entries[key]
         asked = self._elsewhere(entry)
         return entry.state == "waiting" and any(
-            other.state == "trying" and self._elsewhere(other) == asked
-            for other in self._entries.values()
+            self._elsewhere(self._entries[other]) == asked for other in self._trying
         )
 
     def positions(self) -> dict[int, int]:
@@ -213,18 +216,17 @@ class MigrationQueue:
             turn += 1
             turns[size] = turn
 
-    def _may_try(self, entry: _Entry) -> bool:
-        """Tell whether its slots of this host are free, and not kept for another one."""
-        if entry.blocked:
-            return False
-        for slot in entry.slots:
-            limit = self._limits.get(slot)
-            if limit is None:
-                continue
-            using = [each for each in self._entries.values() if slot in each.slots]
-            taken = sum(each.state != "waiting" for each in using)
-            # At most one of each slot, so that a host that is full does not stop all the others.
-            first_overdue = next((each for each in using if each.overdue), entry)
-            if limit - taken - (first_overdue is not entry) <= 0:
-                return False
-        return True
+    def _use(self) -> tuple[Counter[Slot], dict[Slot, int]]:
+        """Return how many of each slot are taken, and for which overdue migration one is kept.
+
+        At most one of each slot is kept, so that a host that is full does not stop all others.
+        """
+        taken: Counter[Slot] = Counter()
+        kept: dict[Slot, int] = {}
+        for key, entry in self._entries.items():
+            if entry.state != "waiting":
+                taken.update(entry.slots)
+            elif entry.passed >= MOST_PASSED:
+                for slot in entry.slots:
+                    kept.setdefault(slot, key)
+        return taken, kept
