@@ -207,6 +207,21 @@ def test_suspend_resume_and_repin_change_the_domain():
     simulated(cluster_of(("vm1", "a")), scenario)
 
 
+def test_repin_changes_all_rows_or_none():
+    async def scenario(simulation):
+        a, cluster = simulation["a"], simulation.cluster
+        cluster.start("vm9", "a", memory=1024, vcpus=2, define=True)
+        await a.repin(Repin(vm_name="vm9", vcpu_map=[[1], [2]]), Context("a"))
+        await a.repin(Repin(vm_name="vm9", vcpu_map=[[3]]), Context("a"))
+        assert cluster.domain("vm9").vcpu_map == [[3], [2]]  # vCPU 1 keeps its CPU
+        for wrong in ([[0], [99]], [[0], []], [[0]] * 3):
+            with pytest.raises(HypervisorError, match="CPU"):
+                await a.repin(Repin(vm_name="vm9", vcpu_map=wrong), Context("a"))
+        assert cluster.domain("vm9").vcpu_map == [[3], [2]]
+
+    simulated(cluster_of(("vm1", "a")), scenario)
+
+
 def test_query_describes_the_host():
     async def scenario(simulation):
         report = await simulation["a"].query(Query(), Context("a"))

@@ -268,7 +268,7 @@ class Cluster:
         with self._database.write():
             domain = self._active_here(name, host)
             self._check_map(host, domain.vcpus, vcpu_map)
-            self._database.set_pinning(name, vcpu_map)
+            self._database.set_pinning(name, _merged(domain.vcpu_map, vcpu_map))
 
     # Migrations
 
@@ -393,7 +393,8 @@ class Cluster:
             self._database.set_host(row.domain, row.destination)
             self._database.set_state(row.domain, row.state)
             if vcpu_map is not None:
-                self._database.set_pinning(row.domain, vcpu_map)
+                before = self._database.domain(row.domain).vcpu_map
+                self._database.set_pinning(row.domain, _merged(before, vcpu_map))
             self._database.delete_migration(migration)
             if next_migration is not None:
                 with contextlib.suppress(NoRoomError):  # reported when it begins
@@ -525,7 +526,9 @@ class Cluster:
         if len(vcpu_map) > vcpus:
             raise HypervisorError(f"vcpu-map has {len(vcpu_map)} entries for {vcpus} vCPUs")
         cpus = self._database.host(host).cpus
-        for row in vcpu_map:
+        for vcpu, row in enumerate(vcpu_map):
+            if not row:
+                raise HypervisorError(f"the vcpu-map has no CPU for vCPU {vcpu}; name at least one")
             for cpu in row:
                 if cpu >= cpus:
                     raise HypervisorError(f"{host} has no CPU {cpu}; it has {cpus}")
@@ -543,6 +546,11 @@ def _image(domain: Domain) -> SavedImage:
         vcpus=domain.vcpus,
         pinning={i: frozenset(row) for i, row in enumerate(domain.vcpu_map or ())},
     )
+
+
+def _merged(before: CpuMap | None, rows: CpuMap) -> CpuMap:
+    """Pinning after new rows: vCPUs without a row keep theirs."""
+    return [*rows, *(before or ())[len(rows) :]]
 
 
 def _guest(domain: Domain) -> Guest:

@@ -22,7 +22,10 @@ class StartArguments(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_task(cls, task: Start) -> Self:
-        """Read a task. Raises HypervisorError if it contradicts its XML."""
+        """Read a task. Raises HypervisorError if it contradicts its XML, or for a size of 0."""
+        for what, number in (("vcpus", task.vcpus), ("memory", task.memory)):
+            if number == 0:
+                raise HypervisorError(f"{what} is 0, with which no domain can be started")
         if task.xml is None:
             assert task.vm_name is not None
             name = check_name(task.vm_name)
