@@ -230,6 +230,15 @@ def test_failed_start_says_that_the_image_is_deleted():
         do(hosts, order(saved_state="discard"))
 
 
+def test_start_that_fails_later_says_that_the_image_is_deleted():
+    hosts = saved_domain()
+    hosts.domain.refuses["attach"] = refusal("INTERNAL_ERROR", "no slot")
+    task = order(saved_state="discard", devs=[PciAddress(bus=1, device=2, function=0)])
+    with pytest.raises(HypervisorError, match=r"no slot.*; its saved image is deleted$"):
+        do(hosts, task)
+    assert not hosts.domain.isActive()
+
+
 def test_restored_domain_is_saved_again_if_the_start_fails():
     hosts = saved_domain(probe_port=1)
     hosts.domain.on["create"] = lambda: (restore(hosts.domain), hosts.cancellation.cancel())

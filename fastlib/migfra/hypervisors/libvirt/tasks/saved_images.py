@@ -61,9 +61,14 @@ class SavedImages:
         return self._action == "restore" or self._unexpected
 
     @property
-    def details(self) -> list[str]:
-        """The facts that the result must name."""
+    def deletions(self) -> list[str]:
+        """The images that were deleted, in words. The error of a failed start must name them."""
         return self._notes
+
+    @property
+    def details(self) -> list[str]:
+        """The facts that the result of a success must name."""
+        return [*self._notes, *([RESTORED] if self.restores else [])]
 
     async def check(self, task: Start) -> None:
         """Decide what the start does with the images. Raises HypervisorError if it is refused."""
@@ -137,10 +142,9 @@ class SavedImages:
             run, self._unexpected = await local.call(_create, self._name, create, *arguments)
             return run
         except HypervisorError as error:
-            words = [str(error), *self._notes]
-            if self.restores:
-                words.append(await self._describe_image())
-            raise type(error)("; ".join(words)) from error
+            if not self.restores:
+                raise
+            raise type(error)(f"{error}; {await self._describe_image()}") from error
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function with a connection of its own, however long it takes."""
@@ -172,7 +176,6 @@ class SavedImages:
         local = await self._runtime.local(self._driver)
         await local.call(control.ensure_running, self._name)
         await asyncio.wrap_future(self._context.save_state(**{_KEY: False}))
-        self._note(RESTORED)
 
 
 def _create(

@@ -49,7 +49,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                     f"{spec.name} {observed.phrase}{where}, but {error}"
                 ) from error
             except Exception as error:  # when the daemon ends, what has begun is the next run's
-                problems = await undo.all()
+                problems = [*images.deletions, *await undo.all()]
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
                 raise
