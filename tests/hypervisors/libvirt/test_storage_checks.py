@@ -11,7 +11,10 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import check_storage
+from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import (
+    check_shared_file,
+    check_storage,
+)
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeHost, FakeHosts, refusal
@@ -371,3 +374,36 @@ def test_old_uefi_variables_at_the_destination_prevent_an_offline_migration_only
     assert words in storage.refusal()
     storage.domain.state_now = [1, 1]
     assert storage.check("live") == storage.check("warm") == []
+
+
+# The file of a swap
+
+
+def check_file(storage, path):
+    task = Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter())
+    spec = MigrationSpec.from_task(task, "node01")
+    try:
+        run_virtual(check_shared_file(storage.runtime, spec, storage.context, str(path)))
+    finally:
+        assert storage.source.probes == storage.destination.probes == []
+
+
+def test_file_of_a_swap_must_be_shared(tmp_path):
+    storage = Storage()
+    path = tmp_path / "vm1.save"
+    check_file(storage, path)
+    storage.destination.hidden = [tmp_path]
+    with pytest.raises(
+        HypervisorError, match="on node02 is another one than on node01; set snapshot"
+    ):
+        check_file(storage, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_of_a_swap_must_not_exist_on_either_host(tmp_path):
+    """The destination would restore old memory."""
+    storage = Storage()
+    path = tmp_path / "vm1.save"
+    storage.destination.own[str(path)] = b"old memory"
+    with pytest.raises(HypervisorError, match=r"a file .*vm1\.save on node02 already"):
+        check_file(storage, path)

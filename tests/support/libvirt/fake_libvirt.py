@@ -155,6 +155,10 @@ class FakeDomain:
     def undefine(self) -> None:
         self.undefineFlags(0)
 
+    def blockInfo(self, disk: str) -> list[int]:
+        """No host has any file; the tests of storage have hosts of their own."""
+        raise refusal("SYSTEM_ERROR", f"Failed to open the file of {disk}", errno.ENOENT)
+
     def saveFlags(self, path: str, xml: None, flags: int) -> None:
         self._called("save")
         Path(path).write_text(self._name)

@@ -6,6 +6,7 @@ only that is checked. What is missing makes libvirt refuse its migration by itse
 """
 
 import asyncio
+import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -79,6 +80,17 @@ async def check_storage(
     return await check.run()
 
 
+async def check_shared_file(
+    runtime: LibvirtRuntime, spec: MigrationSpec, context: Context, path: str
+) -> None:
+    """Check that a file that the source is going to write will be the destination's file as well.
+
+    Raises HypervisorError if the folder is another one there, or has such a file already.
+    """
+    check = _StorageCheck(runtime, spec, context)
+    await check.check_shared_file(path)
+
+
 async def remove_left_definitions_on(
     runtime: LibvirtRuntime, host: str, driver: str | None, transport: str | None = None
 ) -> None:
@@ -103,10 +115,7 @@ class _StorageCheck:
 
     async def run(self) -> Sequence[str]:
         spec = self._spec
-        source = await self._connect(spec.source)
-        self._needs = needs = await source.call(
-            _read_needs, spec.name, self._runtime.host, self._offline
-        )
+        self._needs = needs = await self._read_needs()
         for words in needs.files.unknown:
             self._context.log.info(
                 "%s: %s is not looked for on %s", spec.name, words, spec.destination
@@ -119,6 +128,27 @@ class _StorageCheck:
         for note in self._notes:
             self._context.log.warning("%s: %s", spec.name, note)
         return self._notes
+
+    async def check_shared_file(self, path: str) -> None:
+        """See the function."""
+        spec = self._spec
+        self._needs = await self._read_needs()
+        folder = posixpath.dirname(path)
+        if (await self._find_sharing([path])).get(path) == "separate":
+            raise HypervisorError(
+                f"the folder {folder} on {spec.destination} is another one than on {spec.source}; "
+                "set snapshot-directory to a folder that all hosts share"
+            )
+        for host in (spec.source, spec.destination):
+            if (await self._probe(host, [path]))[path].presence == "present":
+                raise HypervisorError(
+                    f"there is a file {path} on {host} already, perhaps the memory of a domain "
+                    "that was not restored; move it away"
+                )
+
+    async def _read_needs(self) -> _Needs:
+        source = await self._connect(self._spec.source)
+        return await source.call(_read_needs, self._spec.name, self._runtime.host, self._offline)
 
     async def _connect(self, host: str) -> Connection:
         return await self._runtime.connections.get(host, self._spec.driver, self._spec.transport)

@@ -17,18 +17,20 @@ from .migration import Migration
 from .monitor import MigrationMonitor
 from .preparation import attempt
 from .reconcile import PATIENCE_SECONDS
+from .storage_checks import check_shared_file
 
 
 class MigrationViaStorage(Migration):
     """A migration by way of a file that both hosts see."""
 
     async def check_path(self, path: str) -> None:
-        """Raise HypervisorError if the file exists already."""
+        """Raise HypervisorError if the file exists already, or is not the same on both hosts."""
         if await asyncio.to_thread(Path(path).exists):
             raise HypervisorError(
                 f"there is a file {path} already, perhaps the memory of a domain that was not "
                 "restored; move it away"
             )
+        await check_shared_file(self._runtime, self.spec, self._context, path)
 
     async def save(self, path: str) -> None:
         """Save it into a file, so that its memory is free.
