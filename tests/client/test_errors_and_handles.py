@@ -22,7 +22,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.memory.link import MemoryLink
 from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, wait_until_async
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
@@ -148,9 +148,7 @@ def test_failed_async_repetition_is_logged(
                 await client.suspend("hostA", "vm1")
                 monkeypatch.setattr(client.communicator, "send", refuse)
                 daemon.presence("online")
-                async with asyncio.timeout(PATIENCE):
-                    while "could not be asked for again" not in caplog.text:
-                        await asyncio.sleep(0.01)
+                await wait_until_async(lambda: "could not be asked for again" in caplog.text)
 
     asyncio.run(main())
 

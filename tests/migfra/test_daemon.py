@@ -39,10 +39,10 @@ from tests.support.migfra.bench import (
     Play,
     configuration,
     patiently,
-    until,
 )
 from tests.support.migfra.scripted import Scripted, fail, gate, results, until_cancelled
 from tests.support.mosquitto import free_port
+from tests.support.waiting import wait_until_async
 
 QUICK = RetrySection(first=0.001, longest=0.002)
 
@@ -355,7 +355,9 @@ def test_limits_bound_running_containers_and_members(play: Play) -> None:
         for name in names:
             hypervisor.plan[name] = plan
             await bench.send(Start(vm_name=name), name)
-        await until(lambda: hypervisor.running == 2 and daemon.runtime.dispatcher.queued == 7)
+        await wait_until_async(
+            lambda: hypervisor.running == 2 and daemon.runtime.dispatcher.queued == 7
+        )
         go.set()
         assert {(await bench.result()).id for _ in names} == set(names)
         assert hypervisor.most_running == 2
@@ -380,7 +382,7 @@ def test_task_that_waits_in_the_hypervisor_leaves_its_places_to_others(play: Pla
             hypervisor.plan[name] = wait
         await bench.send(Start(vm_name="vm1"), "1")
         await bench.send(TaskContainer(tasks=[Start(vm_name=n) for n in waiting[1:]], id="2"))
-        await until(lambda: len(hypervisor.calls) == 3)
+        await wait_until_async(lambda: len(hypervisor.calls) == 3)
         assert (await bench.ask(Start(vm_name="other"), "3")).id == "3"
         (report,) = (await bench.ask(Query(), "q")).results
         assert isinstance(report, NodeResult)
@@ -395,7 +397,7 @@ def test_task_that_waits_in_the_hypervisor_leaves_its_places_to_others(play: Pla
         for name in ("vm4", "vm5"):
             hypervisor.plan[name] = plan
             await bench.send(Start(vm_name=name), name)
-        await until(lambda: ("start", "vm4") in hypervisor.calls)
+        await wait_until_async(lambda: ("start", "vm4") in hypervisor.calls)
         await bench.ask(Query(), "again")
         assert ("start", "vm5") not in hypervisor.calls
         go_on.set()
@@ -511,7 +513,9 @@ def test_cancel_ends_the_pause_before_a_retry(play: Play) -> None:
         daemon = await bench.daemon(hypervisor, retry=RetrySection(first=1000.0, longest=1000.0))
         parameter = MigrateParameter(retry_counter=5)
         await bench.send(Migrate(vm_name="vm1", destination="b", parameter=parameter), "m")
-        await until(lambda: [t.state for t in daemon.runtime.jobs.reports()] == ["retrying"])
+        await wait_until_async(
+            lambda: [t.state for t in daemon.runtime.jobs.reports()] == ["retrying"]
+        )
         await bench.send(Cancel(id="m"))
         assert (await bench.result()).results[0].details == "cancelled"
         assert (await bench.result()).results[0].status == "success"
@@ -566,7 +570,7 @@ def test_cancel_ends_a_task_that_only_the_journal_holds(
             await bench.send(Start(vm_name="vm"), f"first {number}")
             await patiently(begun.wait())
             await bench.send(Start(vm_name="vm2"), f"second {number}")
-            await until(lambda: daemon.runtime.dispatcher.queued == 1)
+            await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
             job = daemon.runtime.jobs.find(f"second {number}")
             assert job is not None
             assert job.container is None
@@ -596,7 +600,9 @@ def test_cancel_fails_for_an_unknown_id_and_after_its_timeout(play: Play) -> Non
         answer = await bench.ask(Cancel(id="1"))
         assert "still under way" in str(answer.results[0].details)
         await bench.send(Cancel(id="1"), "again")
-        await until(lambda: "again" in [task.id for task in daemon.runtime.jobs.reports()])
+        await wait_until_async(
+            lambda: "again" in [task.id for task in daemon.runtime.jobs.reports()]
+        )
         go.set()
         started, cancelled = sorted(
             [await bench.result(), await bench.result()],
@@ -647,7 +653,7 @@ def test_quit_finishes_running_tasks(play: Play) -> None:
         await bench.send(Start(vm_name="vm1"), "1")
         await patiently(begun.wait())
         await bench.send(Quit(), "q")
-        await until(lambda: daemon.stopping)
+        await wait_until_async(lambda: daemon.stopping)
         go.set()
         assert (await bench.result()).id == "1"
         answer = await bench.result()
@@ -686,7 +692,7 @@ def test_hanging_thread_does_not_block_the_end(play: Play) -> None:
             hypervisor, shutdown_timeout=0.05, limits=LimitsSection(members=2)
         )
         await bench.send(Stop(vm_name="vm1"), "1")
-        await until(lambda: ("stop", "vm1") in hypervisor.calls)
+        await wait_until_async(lambda: ("stop", "vm1") in hypervisor.calls)
         assert (await bench.ask(Stop(vm_name="vm2"))).results[0].status == "success"
         await patiently(daemon.close())
 
@@ -710,10 +716,10 @@ def test_progress_rate_is_bounded(play: Play) -> None:
         async def plan(context: Any) -> None:
             for number in range(1000):
                 context.progress("copy", transferred=number, total=1000, dirty_rate=7)
-            await until(lambda: heard)
+            await wait_until_async(lambda: heard)
             for _ in range(1000):
                 context.progress("switch over", percent=99.0)
-            await until(lambda: len(heard) == 2)
+            await wait_until_async(lambda: len(heard) == 2)
 
         hypervisor.plan["vm1"] = plan
         daemon = await bench.daemon(hypervisor, progress_interval=0.05)
@@ -834,7 +840,7 @@ def test_metrics_are_served(play: Play) -> None:
         daemon = await bench.daemon(hypervisor, metrics=MetricsSection(port=port))
         daemon.counters.migrated_bytes += 1000
         await bench.ask(Start(vm_name="vm1"), "1")
-        await until(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 0)
         await bench.send(Migrate(vm_name="vm2", destination="node02"), "m")
         await patiently(begun.wait())
         slots = slots_between("node01", "node02")

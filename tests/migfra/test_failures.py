@@ -17,8 +17,9 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import AsyncCommunicator
-from tests.support.migfra.bench import HOST, Bench, Play, patiently, until
+from tests.support.migfra.bench import HOST, Bench, Play, patiently
 from tests.support.migfra.scripted import Recovering, Scripted
+from tests.support.waiting import wait_until_async
 
 
 class Planted(Exception):
@@ -169,7 +170,7 @@ def test_closing_fails_what_cannot_be_written(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         commits.connection.execute("PRAGMA busy_timeout = 0")
         waiting = commits.insert(1)
-        await until(lambda: commits.group.last_error is not None)
+        await wait_until_async(lambda: commits.group.last_error is not None)
         await commits.group.close(0)
         with pytest.raises(JournalError, match="the journal was closed: database is locked"):
             await waiting
@@ -387,7 +388,7 @@ def test_answer_that_cannot_be_sent_is_sent_by_the_next_run(
         daemon = await bench.daemon()
         mend = planted_send(monkeypatch, "/result")
         await bench.send(Start(vm_name="a"), "1")
-        await until(lambda: "a result could not be sent" in caplog.text)
+        await wait_until_async(lambda: "a result could not be sent" in caplog.text)
         mend()
         assert (await bench.ask(Start(vm_name="b"), "2")).id == "2"
         assert daemon.runtime.publisher.unconfirmed == 0
@@ -407,7 +408,7 @@ def test_lost_confirmation_does_not_block_the_end(
     async def scene(bench: Bench) -> None:
         daemon = await bench.daemon()
         assert (await bench.ask(Start(vm_name="a"), "1")).id == "1"
-        await until(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 0)
         await patiently(daemon.close())
 
     play(scene)
@@ -423,7 +424,7 @@ def test_daemon_works_on_when_its_presence_cannot_be_published(
             patch.setattr(PresencePublisher, "_publish", fails_async)
             bench.broker.cut(f"fast-migfra-{HOST}")
             bench.broker.mend(f"fast-migfra-{HOST}")
-            await until(lambda: "cannot say whether this daemon is there" in caplog.text)
+            await wait_until_async(lambda: "cannot say whether this daemon is there" in caplog.text)
             assert (await bench.ask(Start(vm_name="a"))).results[0].status == "success"
             await patiently(daemon.close())
         assert daemon.failure is None
@@ -441,7 +442,7 @@ def test_progress_that_fails_does_not_harm_the_task(
 
         async def plan(context: Any) -> None:
             context.progress("copy", transferred=1)
-            await until(lambda: "could not be sent" in caplog.text)
+            await wait_until_async(lambda: "could not be sent" in caplog.text)
 
         hypervisor.plan["vm1"] = plan
         await bench.daemon(hypervisor)

@@ -17,7 +17,7 @@ from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Acceptance, Journal
 from fastlib.migfra.journal.schema import MemberState
-from tests.support.migfra.bench import Bench, patiently, until
+from tests.support.migfra.bench import Bench, patiently
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until_async
 
@@ -278,7 +278,7 @@ def test_nothing_is_lost_while_the_journal_is_unwritable(
             await bench.send(
                 f"task: start vm\nid: '1'\nhost: {long}\nvm-configurations: [vm-name: vm1]"
             )
-            await until(lambda: daemon.runtime.journal.last_error is not None)
+            await wait_until_async(lambda: daemon.runtime.journal.last_error is not None)
             go.set()
             # It lives and says how it is, takes nothing on and answers nothing.
             await bench.no_result()
@@ -307,7 +307,7 @@ def test_unwritable_journal_does_not_block_the_end(
             daemon = await bench.daemon(shutdown_timeout=0.1)
             mend = _trouble(bench, "locked")
             await bench.send(Start(vm_name="vm1"), "1")
-            await until(lambda: daemon.runtime.journal.last_error is not None)
+            await wait_until_async(lambda: daemon.runtime.journal.last_error is not None)
             await patiently(daemon.close())
             mend()
             second = Scripted()

@@ -16,7 +16,7 @@ from fastlib.migfra import JournalError
 from fastlib.migfra.journal import group_commit, schema
 from fastlib.migfra.journal.group_commit import GroupCommit, _is_temporary
 from fastlib.migfra.journal.journal import Acceptance, Journal
-from tests.support.migfra.bench import until
+from tests.support.waiting import wait_until_async
 
 LOG = "fastlib.migfra.journal.journal"
 
@@ -161,7 +161,7 @@ def test_unexpected_error_fails_the_batch_and_is_reported() -> None:
             with pytest.raises(JournalError) as caught:
                 await group.submit(lambda _: None)
             assert str(caught.value) == "the journal failed: RuntimeError: broken"
-            await until(lambda: bool(reported))
+            await wait_until_async(lambda: bool(reported))
             assert reported == [("the journal", error)]
             assert group.last_error is error
             await group.close(1)

@@ -12,8 +12,9 @@ from fastlib.message import Cancel
 from fastlib.migfra import Context, Hypervisor, RunningError
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.tasks.decoding import digest
-from tests.support.migfra.bench import Bench, Play, patiently, until
+from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, gate, until_cancelled
+from tests.support.waiting import wait_until_async
 
 
 async def _killed_at_work(bench: Bench, hypervisor: Scripted, container: TaskContainer) -> None:
@@ -37,7 +38,7 @@ def test_running_task_is_recovered_after_a_restart(play: Play) -> None:
         first.plan["vm1"] = noting
         daemon = await bench.daemon(first)
         await bench.send(Migrate(vm_name="vm1", destination="node02"), "m")
-        await until(lambda: first.contexts and first.contexts[0].saved_state)
+        await wait_until_async(lambda: first.contexts and first.contexts[0].saved_state)
         await patiently(daemon.kill())
         second = Recovering()
         second.plan["vm1"] = lambda context: f"found {context.saved_state['job']} {context.id}"
@@ -99,7 +100,7 @@ def test_waiting_tasks_are_executed_in_order_after_a_restart(play: Play) -> None
         for name in names:
             await bench.send(Start(vm_name=name), name)
         await bench.send(Start(vm_name="nameless"))
-        await until(lambda: daemon.runtime.dispatcher.queued == 50)
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 50)
         await patiently(daemon.kill())
         second = Recovering()
         await bench.daemon(second, limits=LimitsSection(containers=1))
@@ -124,7 +125,7 @@ def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
         await patiently(begun.wait())
         bench.broker.cut("fast-migfra-node01")
         go.set()
-        await until(lambda: daemon.runtime.publisher.unconfirmed == 1)
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 1)
         await patiently(daemon.kill())
         with closing(sqlite3.connect(bench.journal)) as journal, journal:
             assert journal.execute("SELECT state FROM containers").fetchall() == [(1,)]
@@ -175,7 +176,7 @@ def test_cancellation_outlives_the_daemon(play: Play) -> None:
         await bench.send(TaskContainer(tasks=tasks, id="1"))
         await patiently(begun.wait())
         await bench.send(Cancel(id="1"), "c")
-        await until(lambda: first.contexts[0].cancelled)
+        await wait_until_async(lambda: first.contexts[0].cancelled)
         await patiently(daemon.kill())
         second = Recovering()
         recovering, _recovered = until_cancelled()
@@ -197,7 +198,7 @@ def test_quit_of_an_earlier_run_does_not_end_the_daemon(play: Play) -> None:
         daemon = await bench.daemon(first, limits=LimitsSection(containers=1))
         await bench.send(Start(vm_name="vm1"), "1")
         await bench.send(Quit(), "q")
-        await until(lambda: daemon.runtime.dispatcher.queued == 1)
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
         await patiently(daemon.kill())
         second = await bench.daemon(Recovering())
         assert {(await bench.result()).id, (await bench.result()).id} == {"1", "q"}

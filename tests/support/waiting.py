@@ -15,7 +15,7 @@ _INTERVAL = 0.01
 
 def wait_until(
     condition: Callable[[], T | None],
-    description: str | Callable[[], str],
+    description: str | Callable[[], str] = "the condition",
     timeout: float = WAIT_LIMIT,
     *,
     error: type[Exception] = AssertionError,
@@ -35,7 +35,7 @@ def wait_until(
 
 async def wait_until_async(
     condition: Callable[[], T | None],
-    description: str | Callable[[], str],
+    description: str | Callable[[], str] = "the condition",
     timeout: float = WAIT_LIMIT,
 ) -> T:
     """Return the first true value of the condition, while other tasks run.

@@ -12,7 +12,8 @@ from fastlib.migfra.hypervisors.libvirt import HostOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from tests.support.libvirt.driver import PATIENCE_SECONDS, domain, run_scenario
+from tests.support.libvirt.driver import domain, run_scenario
+from tests.support.waiting import wait_until_async
 
 
 def test_domain_starts_pauses_resumes_and_stops(tmp_path):
@@ -90,9 +91,7 @@ def test_failed_start_restores_the_definition(tmp_path):
         context = runner.context(cancellation)
         start = Start(vm_name="vm1", memory=1024, probe_hostname="127.0.0.1")
         starting = asyncio.ensure_future(runner.do(start, context))
-        async with asyncio.timeout(30):
-            while "probe" not in runner.phases:
-                await asyncio.sleep(0.01)
+        await wait_until_async(lambda: "probe" in runner.phases)
         cancellation.cancel()
         with pytest.raises(TaskCancelledError):
             await starting
@@ -208,9 +207,9 @@ def test_failed_connections_leave_no_threads(tmp_path):
         for _ in range(3):
             with pytest.raises(HypervisorError):
                 await connections.get("node02", transport="tcp")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while {t.name for t in threading.enumerate()} - before - {"asyncio_0"}:
-                await asyncio.sleep(0.01)
+        await wait_until_async(
+            lambda: {t.name for t in threading.enumerate()} <= before | {"asyncio_0"}
+        )
 
     run_scenario(scenario, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
 

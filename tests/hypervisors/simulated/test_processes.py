@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from fastlib.migfra.hypervisors.simulated import Cluster
 from tests.support.migfra import simulated_process
 from tests.support.migfra.simulation import GIB, cluster_of
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(simulated_process.__file__)
 PATIENCE = 60
@@ -38,14 +38,14 @@ def cluster(tmp_path):
 
 
 def wait_for(cluster, condition):
-    """The domains once they are as wanted."""
-    end = time.monotonic() + PATIENCE
-    while True:
+    """Return the domains once they are as wanted."""
+
+    def look():
         domains = cluster.domains()
         assert cluster.problems() == []
-        if condition(domains):
-            return domains
-        assert time.monotonic() < end, domains
+        return domains if condition(domains) else None
+
+    return wait_until(look, lambda: str(cluster.domains()), PATIENCE)
 
 
 def test_migration_of_killed_process_leaves_domain_on_source(cluster):

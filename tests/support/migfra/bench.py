@@ -29,13 +29,6 @@ async def patiently(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Let others run until a condition holds that nothing announces."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def configuration(**parts: Any) -> Configuration:
     defaults: dict[str, Any] = {"hostname": HOST, "hypervisor": choice()}
     return Configuration(**(defaults | parts))

@@ -5,13 +5,13 @@ Children get default signals from `tests/conftest.py`, and the niceness of the t
 
 import importlib
 import io
+import itertools
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -20,6 +20,7 @@ from unittest import mock
 from fastlib.cli import migfra
 from fastlib.migfra.plugin_api import discovery
 from tests.support.mosquitto import PATIENCE
+from tests.support.waiting import wait_until
 
 LEDGER = """
 import asyncio, os
@@ -173,13 +174,14 @@ class Program:
 
     def wait_for(self, text: str, count: int = 1) -> str:
         """The line of the log with this text, the `count`th of them."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            found = [line for line in self.log if text in line]
-            if len(found) >= count:
-                return found[count - 1]
-            time.sleep(0.01)
-        raise AssertionError(f"the log has no {text!r}: {self.log}")
+        return wait_until(
+            lambda: next(itertools.islice(self._lines_with(text), count - 1, None), None),
+            lambda: f"{text!r} in the log: {self.log}",
+            PATIENCE,
+        )
+
+    def _lines_with(self, text: str) -> Iterator[str]:
+        return (line for line in self.log if text in line)
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

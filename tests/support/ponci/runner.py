@@ -13,8 +13,9 @@ from fastlib.message.tasks import Query
 from fastlib.migfra import Context
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from tests.support.migfra.bench import HOST, Bench, patiently, until
+from tests.support.migfra.bench import HOST, Bench, patiently
 from tests.support.ponci.cgroup_trees import CgroupTrees
+from tests.support.waiting import wait_until_async
 
 Check = Callable[["PonciRunner"], Awaitable[None]]
 
@@ -83,7 +84,7 @@ class PonciRunner:
         return await patiently(asyncio.to_thread(self.hypervisor.recover, task, context))
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        await until(condition)
+        await wait_until_async(condition)
 
 
 def run_check(check: Check, **options: Any) -> None:
