@@ -22,9 +22,8 @@ from fastlib.migfra.virt.saved_state import (
 from .undo import Undo
 
 T = TypeVar("T")
-
-
 _KEY: Final = "restores-image"
+"""In the journal: libvirt is about to restore an image, or has just done so."""
 
 
 def was_restoring(context: Context) -> bool:
