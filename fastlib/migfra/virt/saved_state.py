@@ -30,7 +30,7 @@ class SavedImage(msgspec.Struct, frozen=True, kw_only=True):
     """KiB."""
     vcpus: int | None = None
     pinning: Mapping[int, frozenset[int]] | None = None
-    """The CPUs of each vCPU that is pinned."""
+    """The CPUs of each vCPU that is pinned, by the row of a vcpu-map that is for it."""
     memory_nodes: Sequence[frozenset[int]] | None = None
     """One entry for all of the memory, or one for each NUMA node of the domain."""
     problem: str | None = None

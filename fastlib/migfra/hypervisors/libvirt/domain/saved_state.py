@@ -12,9 +12,13 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, NoDomainError, translated
+from fastlib.migfra.virt.domain_vcpus import parse_cpu_set, read_pins, read_vcpus
+from fastlib.migfra.virt.domain_xml import read_memory, read_uuid
 from fastlib.migfra.virt.saved_state import SavedImage
+from fastlib.migfra.virt.xml_numbers import read_number
 
 from .state import PAUSED_FOR_MIGRATION, find, has_job
 from .xml import parse
@@ -133,17 +137,17 @@ def _unreadable(error: Any) -> SavedImage:
 def _described(xml: str) -> SavedImage:
     """Read the description in an image, which libvirt wrote."""
     root = parse(xml)
-    vcpu = root.find("vcpu")
-    return SavedImage(
-        uuid=root.findtext("uuid"),
-        memory=int(root.findtext("memory", "0")),
-        vcpus=None if vcpu is None else int(vcpu.get("current") or vcpu.text or 1),
-        pinning={
-            int(pin.get("vcpu", "0")): numbers(pin.get("cpuset", ""))
-            for pin in root.findall("cputune/vcpupin")
-        },
-        memory_nodes=_memory_nodes(root),
-    )
+    try:
+        vcpus, pins = read_vcpus(root).online, read_pins(root)
+        return SavedImage(
+            uuid=read_uuid(root),
+            memory=read_memory(root),
+            vcpus=len(vcpus),
+            pinning={row: pins[vcpu] for row, vcpu in enumerate(vcpus) if vcpu in pins},
+            memory_nodes=_memory_nodes(root),
+        )
+    except HypervisorError as error:
+        return SavedImage(uuid=root.findtext("uuid"), problem=str(error))
 
 
 def _memory_nodes(root: Element) -> list[frozenset[int]]:
@@ -153,17 +157,8 @@ def _memory_nodes(root: Element) -> list[frozenset[int]]:
     elements = cells or ([] if whole is None else [whole])
     if any(element.get("mode", "strict") != "strict" for element in elements):
         return []
-    elements.sort(key=lambda element: int(element.get("cellid", "0")))
-    return [numbers(element.get("nodeset", "")) for element in elements]
-
-
-def numbers(text: str) -> frozenset[int]:
-    """Read a set of numbers that libvirt wrote, such as `0-3,7`."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
+    elements.sort(key=lambda element: read_number(element.get("cellid", "0"), "<memnode cellid>"))
+    return [parse_cpu_set(each.get("nodeset"), f"<{each.tag} nodeset>") for each in elements]
 
 
 def was_restored(connection: Any, name: str, run: int) -> bool:
