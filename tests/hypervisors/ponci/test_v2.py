@@ -137,6 +137,42 @@ def test_failed_create_leaves_no_group(parent, v2):
     assert not v2.exists("vm1")
 
 
+def test_failed_create_names_group_that_it_could_not_remove(parent, v2, monkeypatch):
+    def busy(path):
+        raise OSError(16, "busy")
+
+    monkeypatch.setattr("pathlib.Path.rmdir", busy)
+    with pytest.raises(HypervisorError, match=r"cpuset\.mems is not there.*; and .*vm1 is busy"):
+        v2.create("vm1", None, frozenset({0}))
+
+
+def test_missing_mount_is_reported(tmp_path):
+    v2 = V2(V2Mount(tmp_path / "mount"), ["migfra"])
+    with pytest.raises(GoneError, match=f"is not mounted at {tmp_path}/mount any more"):
+        v2.available()
+
+
+def test_missing_parent_has_the_cpus_of_the_group_above(tmp_path):
+    fake_group(tmp_path, ROOT_FILES)
+    assert V2(V2Mount(tmp_path), ["a", "b"]).available().cpus == {0, 1, 2, 3}
+
+
+def test_domain_that_changes_all_the_time_cannot_be_read(parent, v2, monkeypatch):
+    def removed(name):
+        raise GoneError(f"{name} is not there", None)
+
+    fake_group(parent / "vm1")
+    monkeypatch.setattr(v2, "defect", removed)
+    with pytest.raises(GoneError, match="vm1 is not there"):
+        inspect(v2, "vm1")
+
+
+def test_freeze_is_impossible_before_linux_5_2(parent, v2):
+    group = fake_group(parent / "vm1", **{"cgroup.freeze": None})
+    assert not v2.freezer.can_freeze(group)
+    assert state_of(inspect(v2, "vm1")) == "running"
+
+
 def test_delete_fails_for_busy_group(parent, v2, monkeypatch):
     (parent / "vm1" / "below").mkdir(parents=True)
     v2.delete("vm1")

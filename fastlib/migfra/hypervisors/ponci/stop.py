@@ -87,9 +87,14 @@ def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:
             ) from error
     if not done:
         view = inspect(hierarchy, name)
-        left = f"{name} still has {describe_processes(view.processes)} {patience:g} s after"
-        why = why_not_killable(view) or f"{why_alive(view.processes)}; then stop {name} again"
-        raise HypervisorError(f"{left} they were killed; {why}")
+        why = why_not_killable(view)
+        if why is None and (alive := why_alive(view.processes)):
+            why = f"{alive}; then stop {name} again"
+        if why is not None:
+            raise HypervisorError(
+                f"{name} still has {describe_processes(view.processes)} {patience:g} s after they "
+                f"were killed; {why}"
+            )
 
 
 def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:

@@ -1,5 +1,8 @@
 """Domains that do not freeze, or that something else has frozen."""
 
+from pathlib import Path
+from unittest import mock
+
 from fastlib import (
     Cancel,
     Resume,
@@ -93,6 +96,38 @@ async def frozen_groups_in_a_domain_are_thawed(runner: PonciRunner) -> None:
         await runner.until(lambda: inner.count > counts[0] and outer.count > counts[1])
         assert await runner.domains() == {"vm1": "running"}
         assert await runner.do(Resume(vm_name="vm1")) == "vm1 was running already"
+
+
+async def groups_that_somebody_freezes_again_are_reported(runner: PonciRunner) -> None:
+    await runner.open(freeze_timeout=0.2)
+    freezer = runner.hypervisor._runtime.hierarchy.freezer
+    thaw = freezer.thaw
+
+    def thaw_in_vain(group: Path) -> None:
+        thaw(group)
+        freezer.freeze(group)
+
+    await runner.do(Start(vm_name="vm1"))
+    runner.trees.make("vm1/below")
+    top = runner.trees.of("vm1")[-1]
+    for frozen, named in (("vm1", top), ("vm1/below", top / "below")):
+        runner.trees.freeze(frozen, True)
+        with mock.patch.object(freezer, "thaw", thaw_in_vain):
+            assert await runner.error_of(Resume(vm_name="vm1")) == (
+                f"vm1 was thawed, but somebody else has frozen {named} again; find out who does "
+                "so, then resume vm1"
+            )
+        assert await runner.do(Resume(vm_name="vm1")) != "vm1 was running already"
+
+
+async def suspend_is_refused_without_freezer(runner: PonciRunner) -> None:
+    """Such as by cgroup v2 of Linux 5.1."""
+    await runner.do(Start(vm_name="vm1"))
+    freezer = runner.hypervisor._runtime.hierarchy.freezer
+    with mock.patch.object(freezer, "can_freeze", return_value=False):
+        said = await runner.error_of(Suspend(vm_name="vm1"))
+    assert said == "this kernel cannot freeze a group of cgroup v2; use Linux 5.2 or newer"
+    assert await runner.domains() == {"vm1": "running"}
 
 
 async def group_that_freezes_in_a_domain_is_reported(runner: PonciRunner) -> None:

@@ -12,7 +12,12 @@ from fastlib import (
     Stop,
     Suspend,
 )
+from fastlib.migfra.hypervisors.ponci.decisions import why_not_killable
+from fastlib.migfra.hypervisors.ponci.freezers import V1Freezer
 from fastlib.migfra.hypervisors.ponci.hierarchy import Hierarchy
+from fastlib.migfra.hypervisors.ponci.inspection import inspect
+from fastlib.migfra.hypervisors.ponci.mounts import V2Mount
+from fastlib.migfra.hypervisors.ponci.v2 import V2
 from tests.support.ponci.checks.common import put, running
 from tests.support.ponci.runner import PonciRunner
 from tests.support.ponci.workload import Counter, ForkingProcess, LeaderlessProcess, Stuck
@@ -214,6 +219,36 @@ async def v1_processes_frozen_by_v2_are_reported(runner: PonciRunner) -> None:
             assert counter.process.wait() == other.process.wait() == -9
     finally:
         group.rmdir()
+
+
+async def v1_frozen_process_in_a_v2_group_is_reported(runner: PonciRunner) -> None:
+    """Where a domain is a group of v2, and v1 freezes beside it."""
+    unified = runner.trees.unified
+    if unified is None:
+        raise SkipTest("no cgroup v2 is mounted beside v1")
+    freezer = V1Freezer(runner.trees.roots[-1])
+    parent = unified / runner.parent
+    groups = V2(V2Mount(unified), [runner.parent], [freezer])
+    (parent / "vm1").mkdir(parents=True)
+    try:
+        with Counter(runner.directory) as counter:
+            (parent / "vm1/cgroup.procs").write_text(f"{counter.pid}\n")
+            assert why_not_killable(inspect(groups, "vm1")) is None
+            await runner.do(Start(vm_name="v1"))
+            runner.trees.join(counter.pid, "v1")
+            await runner.do(Suspend(vm_name="v1"))
+            view = inspect(groups, "vm1")
+            assert view.still == {counter.pid}
+            assert not view.running
+            said = why_not_killable(view)
+            assert said is not None
+            assert f"its thread {counter.pid} is frozen by {runner.trees.of('v1')[-1]}" in said
+            await runner.do(Resume(vm_name="v1"))
+            assert why_not_killable(inspect(groups, "vm1")) is None
+        await runner.until(lambda: "populated 0" in (parent / "vm1/cgroup.events").read_text())
+    finally:
+        (parent / "vm1").rmdir()
+        parent.rmdir()
 
 
 async def v1_group_frozen_during_a_kill_is_reported(runner: PonciRunner) -> None:
