@@ -75,6 +75,12 @@ def test_domain_whose_qemu_was_killed_may_end():
     assert broken(MOVE, REFUSED, fleet(A=VM1), fleet(A=OFF), fault) == []
 
 
+def test_domain_survives_when_the_qemu_at_its_destination_was_killed():
+    fault = Fault(kind="kill QEMU", host="hostB", domain="vm1", moment=0, outage=0)
+    found = broken(MOVE, REFUSED, fleet(A=VM1), fleet(A=OFF), fault)
+    assert found == ["an active domain stays active"]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"run": 4}, {"state": "paused"}, {"pins": ((0, "1"),)}, {"definition": "<x/>"}],

@@ -163,8 +163,18 @@ def _others_unchanged(outcome: Outcome, targets: set[str]) -> Iterator[Violation
 
 
 def _was_killed(outcome: Outcome, name: str) -> bool:
+    """Whether a killed QEMU was that of the domain, and not one that waited for its memory."""
     fault = outcome.fault
-    return fault is not None and fault.kind == "kill QEMU" and fault.domain == name
+    if fault is None or fault.kind != "kill QEMU" or fault.domain != name:
+        return False
+    if fault.host in outcome.before.active_places(name):
+        return True
+    # The domain may have arrived before its QEMU there was killed.
+    return any(
+        each.status == "success" or "is active neither on" in str(each.details)
+        for each in outcome.results
+        if each.vm_name == name
+    )
 
 
 def _unchanged(outcome: Outcome, name: str, what: str) -> Iterator[Violation]:

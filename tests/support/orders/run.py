@@ -1,6 +1,5 @@
 """Run a scenario: prepare it, send its orders in turn, and check the rule after each."""
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +12,7 @@ from tests.support.lab.errors import LabError
 from tests.support.lab.fleet import PATIENCE, Fleet
 from tests.support.lab.guest import Guest
 from tests.support.lab.shared_disks import SharedDisk
+from tests.support.waiting import wait_until
 
 from .faults import inject
 from .fleet_view import FleetView, observe
@@ -141,26 +141,29 @@ def _settled(
     fault: Any,
 ) -> tuple[Outcome, list[Violation]]:
     """The fleet after an order, once it keeps the rule or has had its time for it."""
-    deadline = time.monotonic() + (_SETTLE_SECONDS if fault is None else _SETTLE_AFTER_FAULT)
-    while True:
+    latest: list[tuple[Outcome, list[Violation]]] = []
+
+    def keeps_the_rule() -> bool:
         outcome = Outcome(
             order=order, results=results, before=before, after=_observed(fleet), fault=fault
         )
-        found = violations(outcome)
-        if not found or time.monotonic() > deadline:
-            return outcome, found
-        time.sleep(0.1)  # nothing announces the end of what libvirt does after its answer
+        latest.append((outcome, violations(outcome)))
+        return not latest[-1][1]
+
+    seconds = _SETTLE_SECONDS if fault is None else _SETTLE_AFTER_FAULT
+    with suppress(AssertionError):
+        wait_until(keeps_the_rule, "an order keeps the rule", seconds)
+    return latest[-1]
 
 
 def _observed(fleet: Fleet) -> FleetView:
     """What all hosts say. Asks again if a domain went while it was described."""
     import libvirt
 
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    def attempt() -> FleetView | None:
         try:
             return observe(fleet)
-        except libvirt.libvirtError as error:
-            if time.monotonic() > deadline:
-                raise LabError(f"libvirt does not describe its domains: {error}") from error
-        time.sleep(0.1)  # nothing announces that libvirt is back
+        except libvirt.libvirtError:
+            return None
+
+    return wait_until(attempt, "libvirt describes its domains", PATIENCE, error=LabError)
