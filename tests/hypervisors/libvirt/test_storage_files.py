@@ -103,6 +103,7 @@ def test_backing_files_in_the_xml_are_found():
     [
         (disk("file='/a'"), True),
         (disk("file='/a'", device="lun"), True),
+        (disk("file='/a'", device="floppy"), True),
         (disk("file='/a'", inner="<shareable/>"), True),
         (disk("file='/a'", inner="<readonly/>"), False),
         (disk("file='/a'", inner="<transient/>"), False),

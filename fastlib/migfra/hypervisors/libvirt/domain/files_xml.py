@@ -92,7 +92,7 @@ def _of_disk(disk: Element) -> Iterator[DomainFile | PoolVolume | str]:
     if source is None or source.get("startupPolicy") == "optional":
         return
     written = (
-        device in ("disk", "lun")
+        device in ("disk", "lun", "floppy")
         and disk.find("readonly") is None
         and disk.find("transient") is None
     )

@@ -41,9 +41,11 @@ def folders_of(path: str) -> list[str]:
     folders = []
     for _ in range(_MOST_HOPS):
         folders.append(posixpath.dirname(path))
-        if not os.path.islink(path):
-            break
-        path = posixpath.join(posixpath.dirname(path), os.readlink(path))
+        try:
+            target = os.readlink(path)
+        except OSError:
+            break  # it is no link, or it is away, which the hosts will say
+        path = posixpath.join(posixpath.dirname(path), target)
     return list(dict.fromkeys(folders))
 
 
