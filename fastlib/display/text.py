@@ -3,17 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
+from fastlib.codec.printable import printable as printable
+
 MAX_NAMES: Final = 8
 """Names that `join_names` lists at most."""
-
-
-def printable(text: str) -> str:
-    """Return the text on one line, with every non-printable character as a Python escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def plural(number: int, noun: str) -> str:

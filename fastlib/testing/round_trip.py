@@ -58,12 +58,12 @@ def _same(message: Any, read: typing.Callable[[], Any], what: str, written: str)
     if type(again) is type(message) and same(again, message) and repr(again) == repr(message):
         return
     if type(again) is not type(message):
-        told = [f"it is a {type(again).__name__}"]
+        reasons = [f"it is a {type(again).__name__}"]
     else:
-        told = list(differences(message.emit(), again.emit())) or [
+        reasons = list(differences(message.emit(), again.emit())) or [
             f"{message!r}, not {again!r}, though both are written alike"
         ]
-    lines = _indented("\n".join(told))
+    lines = _indented("\n".join(reasons))
     raise AssertionError(
         f"{name}: {what} reads back as another message\n{lines}\nwritten:\n{_indented(written)}"
     )

@@ -202,11 +202,11 @@ def test_every_problem_is_told_with_its_place() -> None:
         (10, 3, "error", "things[4]"),
         (11, 1, "warning", "safe"),
     ]
-    told = [str(problem) for problem in report.problems]
-    assert "expected true or false" in told[0]
-    assert "did you mean 'speeds'?" in told[1]
-    assert "needs speed and speeds together" in told[5]
-    assert "belongs to each entry of 'things'" in told[6]
+    problems = [str(problem) for problem in report.problems]
+    assert "expected true or false" in problems[0]
+    assert "did you mean 'speeds'?" in problems[1]
+    assert "needs speed and speeds together" in problems[5]
+    assert "belongs to each entry of 'things'" in problems[6]
 
 
 def test_unknown_extensions_are_ignored() -> None:

@@ -112,9 +112,9 @@ def differences(row: Row) -> tuple[str, ...]:
         return tuple(f"unreadable: {words}" for words in _problems(theirs))
     if same(ours, theirs):
         return ()
-    told = tuple(f"differs: {words}" for words in compare(ours.emit(), theirs.emit()))
-    assert told
-    return told
+    found = tuple(f"differs: {words}" for words in compare(ours.emit(), theirs.emit()))
+    assert found
+    return found
 
 
 def _problems(error: FastlibError) -> list[str]:
@@ -167,10 +167,12 @@ def test_the_same_meaning(of_type: list[Row]) -> None:
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.id) for entry in ENTRIES])
 def test_an_entry_excuses_no_more_than_it_says(entry: Entry) -> None:
     excused = [
-        row.number for row in ROWS if any(entry.recognises(told) for told in differences(row))
+        row.number for row in ROWS if any(entry.recognises(found) for found in differences(row))
     ]
     assert len(excused) == entry.rows, excused
-    used = {p for row in ROWS for told in differences(row) for p in entry.recognises(told)}
+    used = {
+        p for row in ROWS for difference in differences(row) for p in entry.recognises(difference)
+    }
     assert used == set(entry.phrases)
 
 

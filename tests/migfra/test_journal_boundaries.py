@@ -344,14 +344,16 @@ def test_each_operation_needs_a_result() -> None:
 
 def test_failure_that_nobody_awaits_is_no_error_of_the_loop() -> None:
     async def scene() -> None:
-        told: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
         with closing(memory()) as connection:
             group = GroupCommit(connection)
             group.give_up()
             group.submit(lambda _: None)
             gc.collect()
-            assert told == []
+            assert reported == []
             await group.close(1)
 
     run(scene)

@@ -76,10 +76,10 @@ def node(folder, program, *arguments):
 @needs_npm
 def test_the_official_parser_takes_it(pytestconfig):
     folder = installed(pytestconfig, "parser")
-    told = json.loads(node(folder, "check.mjs", DOCUMENT))
-    grave = [problem for problem in told["problems"] if problem["severity"] <= WARNING]
+    answer = json.loads(node(folder, "check.mjs", DOCUMENT))
+    grave = [problem for problem in answer["problems"] if problem["severity"] <= WARNING]
     assert not grave
-    found = told["found"]
+    found = answer["found"]
     assert found["channels"] == [topic.template for topic in topics.ALL.values()]
     assert sorted(found["messages"]) == names()
     assert ["scheduler-sends-migfra-task", "send"] in found["operations"]
@@ -95,8 +95,8 @@ def test_the_parser_finds_what_is_wrong(pytestconfig, tmp_path):
     tree["operations"]["scheduler-sends-migfra-task"]["action"] = "shout"
     broken = tmp_path / "broken.yaml"
     broken.write_text(yaml.safe_dump(tree))
-    told = json.loads(node(installed(pytestconfig, "parser"), "check.mjs", broken))
-    assert any(problem["severity"] == 0 for problem in told["problems"])
+    answer = json.loads(node(installed(pytestconfig, "parser"), "check.mjs", broken))
+    assert any(problem["severity"] == 0 for problem in answer["problems"])
 
 
 @pytest.mark.load

@@ -400,9 +400,9 @@ def test_spellings_shrink_to_the_plainest() -> None:
 
 def assert_expected(cls: type[Any], case: Any) -> None:
     """That a mistake is told as it is expected: in the text, and in the tree if there is one."""
-    told = fastlib.validate(case.text, cls)
+    report = fastlib.validate(case.text, cls)
     wanted = (case.path, case.code, case.severity)
-    assert wanted in [(p.path, p.code, p.severity) for p in told.problems], case.text
+    assert wanted in [(p.path, p.code, p.severity) for p in report.problems], case.text
     if case.severity == "warning":
         assert isinstance(cls.from_yaml(case.text), cls)
         return

@@ -108,13 +108,13 @@ def test_both_communicators_have_the_same_methods() -> None:
 @in_a_loop
 async def test_on_close_callback_runs_in_the_loop() -> None:
     one = await connect_async(MemoryOptions(broker=MemoryBroker()))
-    told = asyncio.Event()
+    called = asyncio.Event()
     loop = asyncio.get_running_loop()
-    one.on_close(lambda: told.set() if asyncio.get_running_loop() is loop else None)
+    one.on_close(lambda: called.set() if asyncio.get_running_loop() is loop else None)
     one.on_close(lambda: pytest.fail("taken back"))()
     await one.close()
     async with asyncio.timeout(20):
-        await told.wait()
+        await called.wait()
 
 
 @in_a_loop

@@ -356,23 +356,23 @@ def test_many_threads_share_a_communicator(connector: Connector, root: str) -> N
 
 def test_on_close_calls_callbacks_once(connector: Connector, root: str) -> None:
     one = connector.connect()
-    told: list[str] = []
+    called: list[str] = []
 
     def fails() -> None:
-        told.append("fails")
+        called.append("fails")
         raise RuntimeError("on purpose")
 
-    taken_back = one.on_close(lambda: told.append("taken back"))
+    taken_back = one.on_close(lambda: called.append("taken back"))
     one.on_close(fails)
-    one.on_close(lambda: told.append("after it"))
+    one.on_close(lambda: called.append("after it"))
     taken_back()
     one.send(b"", root).wait(PATIENCE)
-    assert told == []
+    assert called == []
     one.close()
     over = threading.Event()
     one.on_close(over.set)  # at once, as it is over already
     assert over.wait(PATIENCE)
-    assert told == ["fails", "after it"]
+    assert called == ["fails", "after it"]
     taken_back()
 
 

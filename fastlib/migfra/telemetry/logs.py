@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, Final, Literal, NamedTuple
 
+from fastlib.codec.printable import printable
+
 LONGEST: Final = 200
 """So many characters of an id or a domain's name are shown."""
 
@@ -49,11 +51,13 @@ class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.123+00:00 INFO [id vm] message`."""
 
     def format(self, record: LogRecord) -> str:
-        subject = " ".join(_shown(part) for part in _about(record) if part is not None)
-        text = f"{_time(record)} {record.levelname} [{subject or '-'}] {_shown(_message(record))}"
+        subject = " ".join(printable(part) for part in _about(record) if part is not None)
+        text = (
+            f"{_time(record)} {record.levelname} [{subject or '-'}] {printable(_message(record))}"
+        )
         if record.exc_info:
             lines = self.formatException(record.exc_info).split("\n")
-            text += "\n" + indent("\n".join(map(_shown, lines)), "  ")
+            text += "\n" + indent("\n".join(map(printable, lines)), "  ")
         return text
 
 
@@ -81,13 +85,6 @@ def _time(record: LogRecord) -> str:
 
 def _message(record: LogRecord) -> str:
     return record.getMessage()
-
-
-def _shown(text: str) -> str:
-    """A text from the network must not look like a line of the log, nor move the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def set_up(

@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from fastlib.codec.printable import printable
+
 from .report import ConformanceReport, Difference
 from .verdict import CHECKS
 
@@ -53,7 +55,7 @@ def _exactly(name: str, text: str) -> Iterator[str]:
 
 def _block(name: str, text: str) -> Iterator[str]:
     """One line, or several below the name."""
-    lines = [_printable(line) for line in _cut(text).removesuffix("\n").split("\n")]
+    lines = [printable(line) for line in _cut(text).removesuffix("\n").split("\n")]
     if len(lines) == 1:
         yield f"  {name}: {lines[0]}"
     else:
@@ -63,13 +65,6 @@ def _block(name: str, text: str) -> Iterator[str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _printable(line: str) -> str:
-    """A line with what cannot be seen as Python would escape it."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
-    )
 
 
 def _summary(report: ConformanceReport) -> Iterator[str]:

@@ -17,10 +17,10 @@ _LONGEST_SOCKET = 107  # bytes of a Unix socket's path, as the kernel has it
 
 
 def default_root() -> Path:
-    """The folder of all laboratories of this user, unless one is told."""
-    told = os.environ.get("FASTLIB_LAB_ROOT")
-    if told:
-        return Path(told)
+    """The folder of all laboratories of this user, unless FASTLIB_LAB_ROOT names one."""
+    folder = os.environ.get("FASTLIB_LAB_ROOT")
+    if folder:
+        return Path(folder)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
         return Path(runtime, "fastlib-lab")

@@ -266,10 +266,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Run scenarios and print their logs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if none is given")
     parser.add_argument("--update", action="store_true", help="write the golden logs anew")
-    told = parser.parse_args(arguments)
-    for name in told.names or names():
+    options = parser.parse_args(arguments)
+    for name in options.names or names():
         log = log_of(name)
-        if told.update:
+        if options.update:
             golden(name).write_text(log, encoding="utf-8")
         else:
             print(log)

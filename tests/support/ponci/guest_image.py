@@ -110,8 +110,10 @@ def _libraries(programs: Iterable[Path]) -> set[Path]:
     """What programs and extensions are linked with, the loader included."""
     found = set()
     for program in programs:
-        told = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-        for line in told.splitlines():
+        libraries = subprocess.run(
+            ["ldd", program], capture_output=True, text=True, check=False
+        ).stdout
+        for line in libraries.splitlines():
             words = line.partition("=>")[2].split() or line.split()
             if words and words[0].startswith("/"):
                 found.add(Path(words[0]))

@@ -55,9 +55,9 @@ fcntl.ioctl(faults, 0xC018AA3F, bytearray(struct.pack("QQQ", 0xAA, 0, 0)))
 page = mmap.mmap(-1, 4096)
 address = ctypes.addressof(ctypes.c_char.from_buffer(page))
 fcntl.ioctl(faults, 0xC020AA00, bytearray(struct.pack("QQQQ", address, 4096, 1, 0)))
-with socket.socket(fileno=int(sys.argv[1])) as told:
-    socket.send_fds(told, [struct.pack("Q", address)], [faults])
-    told.recv(1)
+with socket.socket(fileno=int(sys.argv[1])) as parent:
+    socket.send_fds(parent, [struct.pack("Q", address)], [faults])
+    parent.recv(1)
 target = ctypes.create_string_buffer(1)
 class Piece(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
@@ -153,8 +153,8 @@ class Stuck(Workload):
         self._ours, theirs = socket.socketpair()
         with theirs:
             super().__init__(_STUCK, theirs.fileno(), pass_fds=(theirs.fileno(),))
-        told, (self._faults,), _, _ = socket.recv_fds(self._ours, 8, 1)
-        (self._address,) = struct.unpack("Q", told)
+        address, (self._faults,), _, _ = socket.recv_fds(self._ours, 8, 1)
+        (self._address,) = struct.unpack("Q", address)
 
     def __exit__(self, kind: object, *_: object) -> None:
         os.close(self._faults)

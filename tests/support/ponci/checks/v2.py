@@ -40,7 +40,7 @@ async def v2_parent_with_processes_is_refused(runner: PonciRunner) -> None:
 async def v2_threaded_parent_is_refused(runner: PonciRunner) -> None:
     (parent,) = runner.trees.parents
     top = parent.with_name(f"{runner.parent}-threaded")
-    for group, told in (
+    for group, expected in (
         (parent / "new", f"{parent} is of the type 'domain threaded'"),
         (top, f"{top} is of the type 'threaded'"),
     ):
@@ -52,7 +52,7 @@ async def v2_threaded_parent_is_refused(runner: PonciRunner) -> None:
             said = str(error)
         finally:
             group.rmdir()
-        assert said.startswith(f"{told}, so that no process can be put into groups in it; name")
+        assert said.startswith(f"{expected}, so that no process can be put into groups in it; name")
 
 
 async def v2_threads_of_a_domain_are_found(runner: PonciRunner) -> None:
