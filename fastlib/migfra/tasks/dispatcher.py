@@ -76,6 +76,8 @@ class Dispatcher:
         self._members = asyncio.Semaphore(limits.members)
         self._container_places: dict[Job, Place] = {}
         """The places of the containers that are executed."""
+        self._waiting: set[Job] = set()
+        """Those that have had a member that waits in the hypervisor, and still have their place."""
         self._running: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -197,13 +199,14 @@ class Dispatcher:
             await self._execute(job)
         finally:
             del self._container_places[job]
+            self._waiting.discard(job)
             place.give_up()
 
     def _give_up_place(self, job: Job) -> None:
         """Let another container begin if this one only waits for turns in the hypervisor."""
-        place = self._container_places.get(job)
-        if place is not None and job.only_waits:
-            place.give_up()
+        if job in self._waiting and job.only_waits:
+            self._waiting.remove(job)
+            self._container_places[job].give_up()
 
     async def _execute(self, job: Job) -> None:
         """Execute the members of a job, and answer it.
@@ -252,6 +255,8 @@ class Dispatcher:
         def give_up_places() -> None:
             if place is not None:
                 place.give_up()
+            if job in self._container_places:
+                self._waiting.add(job)
             self._give_up_place(job)
 
         member.on_wait(give_up_places)

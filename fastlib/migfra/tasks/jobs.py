@@ -34,6 +34,8 @@ class Member:
         self.results: tuple[Result, ...] = ()
         self.saved_state: Mapping[str, Any] = {} if earlier is None else earlier.saved_state
         """What the hypervisor has saved by `Context.save_state`."""
+        self.waits = False
+        """Whether it only waits for its turn in the hypervisor."""
         self._on_wait: Callable[[], object] | None = None
 
     def on_wait(self, callback: Callable[[], object]) -> None:
@@ -42,6 +44,7 @@ class Member:
 
     def set_waiting(self, waits: bool) -> None:
         """Note that the member only waits for its turn in the hypervisor, or no longer."""
+        self.waits = waits
         self.state = "queued" if waits else "running"
         if waits and self._on_wait is not None:
             self._on_wait()
@@ -95,8 +98,8 @@ class Job:
 
     @property
     def only_waits(self) -> bool:
-        """True while each member waits or has ended."""
-        return all(member.state == "queued" or member.results for member in self.members)
+        """True while each member waits in the hypervisor or has ended."""
+        return all(member.waits or member.results for member in self.members)
 
     def drop(self) -> None:
         """Free the memory of the container until its turn; the journal has it."""

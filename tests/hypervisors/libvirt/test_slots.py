@@ -113,7 +113,7 @@ class Daemons:
         for name in names:
             domain = self.hosts[host].add(FakeDomain(name))
             domain.memory = memory
-            domain.uuid = f"6695eb01-f6a4-8304-79aa-{sum(map(ord, name)) * 7919 + len(name):012x}"
+            domain.uuid = f"6695eb01-f6a4-8304-79aa-{name.encode().hex():0>12}"
 
     async def run_migration(self, runtime, spec, arguments, scope, context, *more):
         """Move a domain in ten seconds."""
