@@ -108,6 +108,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "log_dest stderr",
             "connection_messages true",
+            "max_packet_size 268435455",  # mosquitto 2.1 has a default of 2,000,000
             f"allow_anonymous {str(not known).lower()}",
         ]
         if os.getuid() == 0:
