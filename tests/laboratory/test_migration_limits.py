@@ -73,10 +73,14 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
             for name in names[:2]
         ]
         for handle in first:
-            fleet.wait_for_transfer(handle)
+            fleet.wait_for_phase(handle, "migrate")
         waiting = fleet.client.migrate("vm3", "hostA", "hostB", on_progress=reports.append, **SLOW)
         evacuation = fleet.client.evacuate(
-            "hostA", ["hostB"], vm_name="vm4", on_progress=reports.append, **SLOW
+            "hostA",
+            ["hostB"],
+            vm_name="vm4",
+            migration_type="live",
+            on_progress=reports.append,
         )
         stopped = fleet.client.migrate("vm5", "hostA", "hostB", **SLOW)
         # What waits is cancelled at once, and does not keep its domain from others.
@@ -87,7 +91,8 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         result = fleet.client.stop("hostA", "vm5", force=True).result(PATIENCE)
         assert_success(result)
         assert not any(handle.done() for handle in first), "the guests were too fast for this test"
-        for handle in first:
+        for name, handle in zip(names, first, strict=False):
+            fleet.lift_bandwidth_limit("hostA", name)
             assert_success(handle.result(PATIENCE))
         for result in evacuation.result(PATIENCE):
             assert_success(result)
@@ -109,7 +114,8 @@ def test_incoming_limit_holds_over_two_sources(fleet):
     start_guests(fleet, "hostC", ["c1", "c2"])
     with Watcher(fleet, "hostB", "hostA", "hostC") as watcher:
         evacuations = [
-            fleet.client.evacuate(source, ["hostB"], **SLOW) for source in ("hostA", "hostC")
+            fleet.client.evacuate(source, ["hostB"], migration_type="live", bandwidth_limit=3)
+            for source in ("hostA", "hostC")
         ]
         for evacuation in evacuations:
             for result in evacuation.result(PATIENCE):
