@@ -100,7 +100,8 @@ def test_each_version_has_one_freezer(mountinfo, found):
 )
 def test_group_of_a_thread_is_found_where_it_is_mounted(monkeypatch, freezer, lines, group):
     monkeypatch.setattr("fastlib.migfra.hypervisors.ponci.freezers.read", lambda path: lines)
-    assert freezer.group_of(1) == (None if group is None else Path(group))
+    found = freezer.group_at(freezer.path_of(1))
+    assert found == (None if group is None else Path(group))
 
 
 @pytest.mark.parametrize(

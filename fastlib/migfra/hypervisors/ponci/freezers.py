@@ -83,13 +83,22 @@ class Freezer:
             return []
         return [each for each in group.parents if each.is_relative_to(self.root)]
 
-    def group_of(self, thread: int) -> Path | None:
-        """The group of a thread, None if it is not seen here. Raises GoneError if it has ended."""
+    def path_of(self, thread: int) -> str | None:
+        """The path of a thread's group in this hierarchy, None if it has no such hierarchy.
+
+        Raises GoneError if the thread has ended.
+        """
         for line in read(Path(f"/proc/{thread}/cgroup")).splitlines():
             _, controllers, path = line.split(":", 2)
-            if self._is_own(controllers.split(",")) and Path(path).is_relative_to(self._seen):
-                return self.root / Path(path).relative_to(self._seen)
+            if self._is_own(controllers.split(",")):
+                return path
         return None
+
+    def group_at(self, path: str | None) -> Path | None:
+        """The group with a path in this hierarchy, None if it is not seen here."""
+        if path is None or not Path(path).is_relative_to(self._seen):
+            return None
+        return self.root / Path(path).relative_to(self._seen)
 
     def _is_own(self, controllers: list[str]) -> bool:
         """Tell whether a line of `/proc/<pid>/cgroup` is about this hierarchy."""

@@ -4,6 +4,7 @@ The kernel's files are read one after the other, while others may change them. A
 disappears meanwhile is left out. A reading that contradicts itself is repeated.
 """
 
+import errno
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from .domain_view import DomainView, ForeignFreeze, FreezeRequest, GroupView
 from .files import GoneError, is_group, tree
 from .freezers import Freezer
 from .hierarchy import Hierarchy
-from .processes import processes_of, thread_states
+from .processes import has_ended, processes_of, threads_of
 
 _MOST_READINGS = 5
 """Readings of a domain that changes meanwhile; then the last one counts."""
@@ -40,11 +41,13 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
     there = tuple(filter(is_group, paths))
     above = [group for group in freezer.above(paths[-1]) if _is_requested(freezer, group)]
     groups = _groups(freezer, paths[-1], told=bool(above))
+    if paths[-1] in there and not groups:
+        raise GoneError(f"{paths[-1]} was removed by somebody else just now", errno.ENOENT)
     inside = _union(group.threads for group in groups)
     processes = hierarchy.processes(name)
     # Threads of one process may be in different groups.
     threads = _union(each for path in paths[:-1] for each in _threads(freezer, path))
-    threads = threads.union(*map(thread_states, processes))
+    threads = threads.union(*map(threads_of, processes))
     loose, elsewhere = _outside(hierarchy, name, threads, inside)
     return DomainView(
         name=name,
@@ -122,7 +125,9 @@ def _outside(
     placed = _places(own, threads - inside)
     # Without those that have ended or joined since the files were read.
     loose = {
-        thread for thread, group in placed.items() if group is None or top not in _upwards(group)
+        thread
+        for thread, group in placed.items()
+        if (group is None or top not in _upwards(group)) and not has_ended(thread)
     }
     found = _foreign(own, {thread: placed[thread] for thread in loose})
     for other in hierarchy.other_freezers:
@@ -133,10 +138,14 @@ def _outside(
 def _places(freezer: Freezer, threads: Iterable[int]) -> dict[int, Path | None]:
     """The groups of threads, None for one that is not seen here. Those that have ended are out."""
     places = {}
+    groups: dict[str | None, Path | None] = {}  # a domain may have thousands of threads
     for thread in threads:
         if thread:
             with suppress(GoneError):
-                places[thread] = freezer.group_of(thread)
+                path = freezer.path_of(thread)
+                if path not in groups:
+                    groups[path] = freezer.group_at(path)
+                places[thread] = groups[path]
     return places
 
 

@@ -13,7 +13,7 @@ _MOST_SHOWN: Final = 8
 _KERNEL_THREAD: Final = 0x00200000
 """The flag PF_KTHREAD in `/proc/<pid>/stat`."""
 _ENDED: Final = ("Z", "X")
-"""The states of a thread that has ended. The first one of a process is seen until all have."""
+"""The states of a thread that has ended."""
 _FLAGS: Final = 6
 """Words after the state in `/proc/<pid>/stat`, until those flags."""
 
@@ -30,16 +30,17 @@ def processes_of(threads: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def thread_states(pid: int) -> dict[int, str]:
-    """The threads of a process that have not ended, each with its state, such as S or D.
+def threads_of(pid: int) -> frozenset[int]:
+    """The threads of a process, also a first one that has ended before the others.
 
-    None for 0, which stands for those of another PID namespace.
+    None if the process has ended, and for 0, which stands for those of another PID namespace.
     """
-    states = {}
-    for thread in folders_in(Path(f"/proc/{pid}/task")) if pid else ():
-        with suppress(GoneError):
-            states[int(thread)] = _stat(Path(f"/proc/{pid}/task/{thread}/stat"))[0]
-    return {thread: state for thread, state in states.items() if state not in _ENDED}
+    return frozenset(map(int, folders_in(Path(f"/proc/{pid}/task")))) if pid else frozenset()
+
+
+def has_ended(thread: int) -> bool:
+    """Tell whether a thread has ended. The first one of a process is seen until all have."""
+    return _state(thread) in _ENDED
 
 
 def describe_processes(processes: Collection[int]) -> str:
@@ -54,7 +55,7 @@ def blocked(processes: Iterable[int]) -> frozenset[int]:
 
     A thread that cgroup v1 has frozen shows the same state. So they must not be frozen.
     """
-    return frozenset(pid for pid in processes if "D" in thread_states(pid).values())
+    return frozenset(pid for pid in processes if "D" in map(_state, threads_of(pid)))
 
 
 def why_alive(processes: Collection[int]) -> str:
@@ -85,6 +86,14 @@ def _why_alive(pid: int) -> str:
             "waiting in the kernel (state D), such as for a device or a file server: look at that"
         )
     return "not ended yet: wait for that"
+
+
+def _state(thread: int) -> str:
+    """The state of a thread, such as S or D; X if it is not there any more."""
+    try:
+        return _stat(Path(f"/proc/{thread}/stat"))[0]
+    except GoneError:
+        return "X"
 
 
 def _stat(file: Path) -> list[str]:
