@@ -154,6 +154,8 @@ class MigrationSlots:
         self._unshared: dict[Slot, Notice] = {}
         """Slots of hosts that have no secrets."""
         self._renewing: asyncio.Task[None] | None = None
+        self._calling: Final = asyncio.Lock()
+        """Held while the notices are renewed."""
 
     async def take(self) -> bool:
         """Take all slots or none. Raises HypervisorError if a host cannot be asked."""
@@ -189,9 +191,11 @@ class MigrationSlots:
     async def give_back(self) -> None:
         """Give all slots back, without waiting long for a host that does not answer."""
         if self._renewing is not None:
+            # A renewal that is late would define the notice again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER_SECONDS), self._calling:
+                    self._renewing.cancel()
             self._renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._renewing
             self._renewing = None
         await self._remove(self._held)
         await self._remove(self._tickets)
@@ -313,9 +317,10 @@ class MigrationSlots:
     async def _keep_renewing(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            for notices in (self._held, self._tickets):
-                for slot, notice in tuple(notices.items()):
-                    await self._renew_one(slot, notice, notices)
+            async with self._calling:
+                for notices in (self._held, self._tickets):
+                    for slot, notice in tuple(notices.items()):
+                        await self._renew_one(slot, notice, notices)
 
     async def _renew_one(self, slot: Slot, notice: Notice, notices: dict[Slot, Notice]) -> None:
         note = msgspec.structs.replace(notice.note, beat=notice.note.beat + 1)
@@ -326,8 +331,9 @@ class MigrationSlots:
         except HypervisorError as error:
             self._notices.log.debug("%s", error)
             return
-        if notices.get(slot) is not notice:
-            return  # it was removed meanwhile
+        if notices.get(slot) is not notice:  # it was removed meanwhile
+            await self._remove({slot: renewed})
+            return
         if kept:
             notices[slot] = renewed
         else:
