@@ -102,3 +102,17 @@ def test_libvirts_own_definition_starts_with_changes(fleet):
     assert "10240 KiB" in facts  # QEMU rounds up to MiB
     assert_success(fleet.client.stop("hostA", "a b", force=True, undefine=True).result(PATIENCE))
     assert fleet.domain_states()["hostA"] == {}
+
+
+def test_two_hosts_never_both_start_a_domain(fleet):
+    """Both are told to at the same time. At most one does, and an error says why."""
+    guest = fleet.lab.define_guest("vm1", bios=True)
+    starts = [
+        fleet.client.start(host, xml=guest.xml, probe_with_ssh=False) for host in ("hostA", "hostB")
+    ]
+    results = [start.result(PATIENCE) for start in starts]
+    succeeded = [result for result in results if result.status == "success"]
+    assert len(succeeded) == len(fleet.lab.running_on("vm1")) <= 1
+    for result in results:
+        if result.status == "error":
+            assert_error(result, "vm1 (was started|is active) on host[AB] (at|already)")

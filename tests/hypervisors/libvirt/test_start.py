@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import msgspec
 import pytest
 
-from fastlib import DeviceIvshmem, PciAddress, PciId, Repin, Start, Stop
+from fastlib import DeviceIvshmem, PciAddress, PciId, Repin, Start, Stop, Suspend
 from fastlib.message.tasks import Query
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import creation, host_room
@@ -21,6 +21,9 @@ from fastlib.migfra.hypervisors.libvirt.domain.identity import (
     common_uuid,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
+from fastlib.migfra.hypervisors.libvirt.tasks import start_checks
+from fastlib.migfra.hypervisors.libvirt.tasks.start import PAUSED_RUN
+from fastlib.migfra.hypervisors.libvirt.whereabouts import HostAnswer
 from tests.support.libvirt.driver import domain, run_scenario
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -237,6 +240,39 @@ def test_rows_of_a_repin_are_for_the_vcpus_online(tmp_path):
         assert await pins_of(runner, "vm1") == {"0": "4", "1": "7", "2": "2-3"}
         with pytest.raises(HypervisorError, match="has 3 rows, but vm1 has 2 vCPUs online"):
             await runner.do(Repin(vm_name="vm1", vcpu_map=[[0]] * 3))
+
+    run_scenario(scenario, tmp_path)
+
+
+def test_domain_that_starts_elsewhere_at_the_same_time_is_ended(tmp_path, monkeypatch):
+    answers = iter([False, True])
+
+    async def ask(runtime, name, hosts, driver, transport=None, uuid=None):
+        active = next(answers)
+        return [HostAnswer(host="node02", state=DomainState(known=active, active=active))]
+
+    async def scenario(runner):
+        monkeypatch.setattr(start_checks, "ask_hosts", ask)
+        with pytest.raises(HypervisorError, match="vm1 was started on node02 at the same time"):
+            await runner.do(Start(xml=domain(), probe_with_ssh=False))
+        assert await names_of(runner) == []
+
+    run_scenario(scenario, tmp_path)
+
+
+def test_interrupted_start_lets_its_domain_run(tmp_path):
+    """The daemon was killed when the domain existed, but did not run yet."""
+
+    async def scenario(runner):
+        await runner.do(Start(xml=with_uuid(), probe_with_ssh=False))
+        await runner.do(Suspend(vm_name="vm1"))
+        start = Start(xml=with_uuid(), probe_with_ssh=False)
+        with pytest.raises(HypervisorError, match="vm1 is paused on node01"):
+            await runner.recover(start)
+        with pytest.raises(HypervisorError, match="vm1 is paused on node01"):
+            await runner.recover(start, **{PAUSED_RUN: OTHER_UUID})
+        assert await runner.recover(start, **{PAUSED_RUN: UUID})
+        assert await runner.state("vm1") == "running"
 
     run_scenario(scenario, tmp_path)
 

@@ -144,18 +144,28 @@ def create_transient(connection: Any, name: str, xml: str) -> Made:
 
 
 def create_defined(connection: Any, name: str, uuid: str, paused: bool) -> int:
-    """Start a domain that is defined. Returns the id that it has until it ends."""
+    """Start a domain that is defined, paused if asked for and if the driver can do that.
+
+    Returns the id that it has until it ends.
+    """
+    libvirt = api()
     domain = connection.lookupByUUIDString(uuid)
     _check_name(domain, name)
-    domain.createWithFlags(api().VIR_DOMAIN_START_PAUSED if paused else 0)
+    flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+    try:
+        domain.createWithFlags(flags)
+    except libvirt.libvirtError as error:
+        if not (flags and is_unknown_flag(error, flags)):
+            raise
+        domain.createWithFlags(0)
     return int(domain.ID())
 
 
 def run_on(connection: Any, name: str, uuid: str) -> None:
-    """Let a domain that was created paused run. Nothing happens if it runs."""
+    """Let a domain that was created paused run. Nothing happens if it is not paused."""
     libvirt = api()
-    domain = connection.lookupByUUIDString(uuid)
-    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+    domain = _find(connection, uuid)
+    if domain is not None and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
         domain.resume()
 
 

@@ -20,7 +20,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.libvirt.domain import control, pinning
+from fastlib.migfra.hypervisors.libvirt.domain import control, creation, pinning
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
@@ -42,6 +42,8 @@ from fastlib.migfra.virt.placement import Placement
 from .evacuation import evacuate_one
 from .migrate import migrate
 from .saved_images import was_restoring
+from .start import PAUSED_RUN
+from .start_checks import check_runs_nowhere_else
 from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
@@ -77,12 +79,18 @@ async def recover(
 
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
-    name = StartSpec.of(task).name
+    spec = StartSpec.of(task)
+    name = spec.name
     if was_restoring(context):
         local = await runtime.local(task.driver)
         if (await local.call(look_up, name)).left_behind:
             # It was saved while paused, and libvirt says the same of it as after a migration.
             await local.call(control.ensure_running, name)
+    uuid = context.saved_state.get(PAUSED_RUN)
+    if uuid is not None and not spec.has_devices:
+        # All that was left to do is to let it run.
+        await check_runs_nowhere_else(runtime, task.driver, spec, context)
+        await (await runtime.local(task.driver)).call(creation.run_on, name, uuid)
     return await _check_state(runtime, task, name, lambda observed: observed.running)
 
 

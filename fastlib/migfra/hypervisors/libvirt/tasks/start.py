@@ -1,7 +1,9 @@
 """The task `start vm`: check, define, start, attach devices, and wait for SSH."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 from fastlib.message import Start
 from fastlib.migfra.errors import HypervisorError
@@ -14,9 +16,12 @@ from fastlib.migfra.plugin_api.context import Context
 
 from .saved_images import SavedImages
 from .ssh_probe import NoAnswerError, probe
-from .start_checks import StartPlan, check_start
+from .start_checks import StartPlan, check_runs_nowhere_else, check_start
 from .start_spec import StartSpec
 from .undo import Undo
+
+PAUSED_RUN: Final = "paused-run"
+"""Key in the journal: the UUID of a domain that the start has created and does not run yet."""
 
 
 async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str | None:
@@ -71,7 +76,10 @@ async def _start(
     call_until_reachable = partial(runtime.call_until_reachable, runtime.host, driver, None)
     context.progress("start", vm_name=name)
     with context.measure("start"):
-        paused = spec.transient or spec.has_devices
+        # With other nodes it is looked at once more before it runs.
+        paused = not images.restores and (
+            spec.transient or spec.has_devices or bool(runtime.options.nodes)
+        )
         if spec.transient:
             assert plan.xml is not None
             made = await local.call(creation.create_transient, name, plan.xml)
@@ -80,20 +88,25 @@ async def _start(
             uuid = await _define(local, spec, plan, undo, call_until_reachable)
             # Not before it is known that it is ours: another one may have come in between.
             await images.discard()
+            if paused:
+                await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
             run = await images.start(creation.create_defined, uuid, paused)
         if images.restores:
             await images.finish(uuid, run, undo)
             return
         undo.add("end the domain", partial(call_until_reachable, creation.end, name, uuid, run))
         if spec.transient:
+            await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
             assert plan.meant is not None
             creation.check_made(plan.meant, made)
             await images.discard()
+        await check_runs_nowhere_else(runtime, driver, spec, context)
         if spec.has_devices:
             with context.measure("attach-devs"):
                 await _attach(local, spec)
         if paused:
             await local.call(creation.run_on, name, uuid)
+            await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: None}))
 
 
 async def _define(

@@ -132,6 +132,23 @@ async def _ask_nodes(
     return found, unreachable
 
 
+async def check_runs_nowhere_else(
+    runtime: LibvirtRuntime, driver: str | None, spec: StartSpec, context: Context
+) -> None:
+    """Ask the nodes once more when the domain exists here, but does not run yet.
+
+    Two hosts that are told to start one domain at the same time both find it shut off before. The
+    later one of them sees the other here. Raises HypervisorError.
+    """
+    found, _ = await _ask_nodes(runtime, driver, spec.name, None, context)
+    for node, each in found.items():
+        if each.by_name.active:
+            raise HypervisorError(
+                f"{spec.name} was started on {node} at the same time, so it must not run on "
+                f"{runtime.host}; look where it runs, and start it on one host at a time"
+            )
+
+
 def _check_room(
     connection: Any, host: str, reserved: int, spec: StartSpec, xml: str, meant: Values | None
 ) -> None:
