@@ -200,6 +200,17 @@ def test_check_refuses_another_domain_with_that_uuid():
     )
 
 
+def test_check_refuses_pins_that_the_destination_has_no_cpu_for():
+    hosts = FakeHosts()
+    hosts.domain.above_devices = "<cputune><vcpupin vcpu='1' cpuset='2-3'/></cputune>"
+    hosts.destination.cpus, hosts.destination.offline_cpus = 4, {3}
+    check(hosts)
+    hosts.destination.offline_cpus = {2, 3}
+    assert refused(hosts) == (
+        "vCPU 1 of vm1 may use the CPUs 2,3 only, none of which is online on node02; repin it first"
+    )
+
+
 @pytest.mark.parametrize("name", ["source", "destination"])
 def test_check_names_unreachable_host(name):
     hosts = FakeHosts()

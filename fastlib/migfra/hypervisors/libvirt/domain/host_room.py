@@ -7,7 +7,7 @@ import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.virt.domain_vcpus import cpu_set
+from fastlib.migfra.virt.domain_vcpus import cpu_set, default_pin, read_pins, read_vcpus
 from fastlib.migfra.virt.xml_numbers import read_number
 
 from .host_info import KIB, cpu_count
@@ -50,6 +50,23 @@ def check_cpus(host: str, cpus: HostCpus, vcpu_map: Sequence[Iterable[int]]) -> 
             f"the vcpu-map has CPU {min(offline)}, which is offline on {host}; choose others, or "
             f"bring it online with chcpu -e {min(offline)}"
         )
+
+
+def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
+    """Raise HypervisorError if a vCPU of a domain could run on no CPU of a host.
+
+    libvirt would find out when QEMU runs there already.
+    """
+    root = parse(xml)
+    pins, default = read_pins(root), default_pin(root)
+    online = frozenset(range(cpus.count)) - cpus.offline
+    for vcpu in read_vcpus(root).online:
+        allowed = pins.get(vcpu, default)
+        if allowed is not None and not allowed & online:
+            raise HypervisorError(
+                f"vCPU {vcpu} of {name} may use the CPUs {cpu_set(allowed)} only, none of which is "
+                f"online on {host}; repin it first"
+            )
 
 
 def read_memory_nodes(connection: Any) -> frozenset[int] | None:

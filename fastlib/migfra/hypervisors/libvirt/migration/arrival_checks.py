@@ -1,11 +1,14 @@
 """Check before a migration what would otherwise fail only after the domain has arrived.
 
-That is its identity, the address that memory is sent to, and devices like those it must leave.
+That is its identity, the address that memory is sent to, the CPUs that it is pinned to, and devices
+like those that it must leave.
 """
 
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
 from fastlib.migfra.hypervisors.libvirt.domain import devices
+from fastlib.migfra.hypervisors.libvirt.domain.host_room import check_pins, read_cpus
 from fastlib.migfra.hypervisors.libvirt.domain.identity import check_identity, read_namesakes
+from fastlib.migfra.hypervisors.libvirt.domain.state import read_xml
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
@@ -20,6 +23,10 @@ async def check_arrival(runtime: LibvirtRuntime, spec: MigrationSpec, uuid: str)
     # Raises for an address that cannot be one.
     migration_uri(runtime.options, spec.destination, bool(spec.parameter.rdma_migration))
     source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+    cpus = await destination.call(read_cpus)
+    check_pins(
+        spec.name, spec.destination, cpus, await source.call(read_xml, spec.name, active=True)
+    )
     attached = await source.call(devices.attached, spec.name)
     devices.check_movable(spec.name, attached)
     kinds = devices.pci_kinds(attached)
