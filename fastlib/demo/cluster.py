@@ -14,6 +14,7 @@ import msgspec
 
 from fastlib.message.topics import PRESENCE
 from fastlib.migfra import Configuration, Daemon, HypervisorSection
+from fastlib.migfra.failures import describe
 from fastlib.migfra.hypervisors.simulated import (
     Clock,
     Cluster,
@@ -44,6 +45,8 @@ SESSION_SECONDS: Final = 600
 """MQTT 5: seconds for which the broker keeps the session of a killed daemon."""
 CLEANUP_SECONDS: Final = 5.0
 """Real seconds until the clean-up at the broker fails."""
+FAILURE_SECONDS: Final = 0.05
+"""Real seconds between two looks at the daemons for a failure."""
 
 
 class DemoCluster:
@@ -107,6 +110,14 @@ class DemoCluster:
         return sum(
             daemon.counters.migrated_bytes for daemon in [*self._killed, *self.daemons.values()]
         )
+
+    async def wait_for_failure(self) -> str:
+        """Wait until a daemon fails by an unexpected error, and return what to say of it."""
+        while True:
+            for daemon in [*self._killed, *self.daemons.values()]:
+                if daemon.failure is not None:
+                    return f"the daemon of {daemon.host} failed: {describe(daemon.failure)}"
+            await asyncio.sleep(FAILURE_SECONDS)  # nothing announces it
 
     async def connect(self, name: str) -> AsyncCommunicator:
         """Open a connection to the broker until the end. Raises TransportError."""

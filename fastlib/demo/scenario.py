@@ -106,13 +106,25 @@ class Scenario:
             await asyncio.sleep(self._settings.pause)
 
     async def _run(self, action: Action) -> str | None:
-        """Run a step, and return why it failed, or None."""
+        """Run a step, and return why it failed, or None. The failure of a daemon ends it."""
+        step = asyncio.create_task(self._complete(action))
+        failure = asyncio.create_task(self._cluster.wait_for_failure())
         try:
-            await action()
-            await self._until(lambda: not self._observer.unanswered(), "an answer to every task")
+            await asyncio.wait((step, failure), return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                return failure.result()
+            await step
         except FastlibError as error:
             return str(error)
+        finally:
+            for task in (step, failure):
+                task.cancel()
+            await asyncio.gather(step, failure, return_exceptions=True)
         return None
+
+    async def _complete(self, action: Action) -> None:
+        await action()
+        await self._until(lambda: not self._observer.unanswered(), "an answer to every task")
 
     # --- the steps
 

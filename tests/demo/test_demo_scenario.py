@@ -25,6 +25,7 @@ from fastlib.migfra.hypervisors.simulated import (
     Fault,
     HostDescription,
 )
+from fastlib.migfra.journal.group_commit import GroupCommit
 
 FAST = {"speed": 100.0}
 
@@ -119,6 +120,25 @@ def test_hanging_hypervisor_fails_step_after_timeout():
     assert not summary.ok
     assert "step 6" in summary.problems[0]
     assert "suspend vm" in summary.problems[0]
+
+
+def test_failure_of_a_daemon_ends_the_step(monkeypatch):
+    """The error is in the summary, and no step waits for its timeout."""
+    written = 0
+    commit = GroupCommit._commit
+
+    def fail_later(group, operations):
+        nonlocal written
+        written += 1
+        if written > 20:
+            raise RuntimeError("planned")
+        return commit(group, operations)
+
+    monkeypatch.setattr(GroupCommit, "_commit", fail_later)
+    _, summary = run_demo(timeout=120.0)
+    assert not summary.ok
+    assert re.search("step 2, .*: the daemon of demo-. failed: .*planned", summary.problems[0])
+    assert summary.seconds < 60
 
 
 def test_exit_status_is_1_after_failure(capsys):
