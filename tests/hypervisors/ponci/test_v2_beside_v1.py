@@ -1,0 +1,68 @@
+"""How cgroup v2 freezes and kills, on a machine whose v2 has no controller cpuset.
+
+The real kernel runs the checks here, without a guest. What is about CPUs is left out.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from fastlib.migfra.hypervisors.ponci import runtime
+from fastlib.migfra.hypervisors.ponci.files import make
+from fastlib.migfra.hypervisors.ponci.hierarchy import CpuSets
+from fastlib.migfra.hypervisors.ponci.mounts import V2Mount
+from fastlib.migfra.hypervisors.ponci.v2 import V2
+from tests.support.ponci import cgroup_trees
+from tests.support.ponci.cgroup_trees import CgroupTrees, why_not
+from tests.support.ponci.checks import by_name
+from tests.support.ponci.runner import run_check
+
+UNIFIED = None if why_not() or CgroupTrees("").version == "v2" else CgroupTrees("").unified
+CHECKS = [
+    "frozen_group_above_is_reported",
+    "frozen_groups_in_a_domain_are_thawed",
+    "group_that_freezes_in_a_domain_is_reported",
+    "suspend_times_out_and_thaws",
+    "force_kills_all_processes_of_a_domain",
+    "force_kills_processes_one_by_one_without_cgroup_kill",
+    "force_kills_frozen_groups_in_a_domain",
+    "zombies_do_not_count",
+    "start_outlasts_the_removal_of_the_parent",
+    "recover_finishes_interrupted_suspend",
+    "recover_finishes_interrupted_stop",
+    "v2_force_kills_while_a_group_above_is_frozen",
+    "v2_threads_of_a_domain_are_found",
+    "v2_threaded_domain_is_reported",
+]
+
+pytestmark = [
+    pytest.mark.cgroups,
+    pytest.mark.skipif(UNIFIED is None, reason="this machine has no cgroup v2 beside v1"),
+]
+
+
+class V2WithoutCpuset(V2):
+    """Domains in cgroup v2, without CPUs and memory nodes of their own."""
+
+    def prepare(self) -> None:
+        make(self.parent)
+
+    def defect(self, name: str) -> str | None:
+        kind = (self.parent / name / "cgroup.type").read_text().strip()
+        threaded = f"{self.parent / name} is of the type {kind!r}"
+        return None if kind.startswith("domain") else threaded
+
+    def available(self) -> CpuSets:
+        return CpuSets(frozenset({0, 1}), frozenset({0}))
+
+    def set_cpus(self, name: str, cpus: frozenset[int]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_with_v2_beside_v1(monkeypatch, name):
+    assert isinstance(UNIFIED, Path)
+    monkeypatch.setattr(runtime, "find_hierarchy", lambda mounted, of: V2Mount(UNIFIED))
+    monkeypatch.setattr(runtime, "V2", V2WithoutCpuset)
+    monkeypatch.setattr(cgroup_trees, "_roots", lambda: ("v2", [UNIFIED]))
+    run_check(by_name()[name])
