@@ -146,6 +146,7 @@ OUTSIDE = """<!DOCTYPE domain [<!ENTITY x SYSTEM "file:///etc/hostname">]>
         ("<domain><name>a</name><memory>many</memory></domain>", "'many' as <memory>"),
         ("<domain><name>a</name><memory unit='stone'>1</memory></domain>", "the unit 'stone'"),
         ("<domain><name>a</name><vcpu>-1</vcpu></domain>", "'-1' as <vcpu>"),
+        ("<domain><name>a</name><uuid>" + " " * 900_000 + "</uuid></domain>", "has 32 hexadecimal"),
         ("<domain>" * 100, "nested more than 64 deep"),
         ("<domain>\ud800</domain>", "surrogate"),
         ("<domain>" + " " * (1 << 20), "more than 1048576 characters"),

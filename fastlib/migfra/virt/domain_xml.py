@@ -38,6 +38,8 @@ _UNITS: Final = {
     "e": 1024**6, "eib": 1024**6, "eb": 10**18,
 }  # fmt: skip
 """Bytes in libvirt's units; letter case does not matter."""
+_LONGEST_UUID: Final = 200
+"""Characters, blanks and hyphens included."""
 _PLAIN: Final = frozenset(
     ("domain", tag) for tag in ("name", "uuid", "memory", "currentMemory", "maxMemory", "vcpu")
 )
@@ -102,7 +104,7 @@ def parse_domain(xml: str) -> Element:
     parser.ExternalEntityRefHandler = _refuse
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.text
+    parser.CharacterDataHandler = builder.data
     parser.CommentHandler = builder.interrupt
     parser.ProcessingInstructionHandler = builder.interrupt
     parser.StartCdataSectionHandler = builder.interrupt
@@ -120,6 +122,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self._tree = TreeBuilder()
+        self.data: Final = self._tree.data
         self._open: list[str] = []
         self._seen: set[tuple[str, ...]] = set()
 
@@ -128,18 +131,20 @@ class _Builder:
             raise HypervisorError(
                 f"the XML describes <{tag}>; a <domain> without a namespace was expected"
             )
-        if tuple(self._open) in _PLAIN:
+        if self._is_plain():
             raise HypervisorError(
                 f"the domain's XML has an element in <{self._open[-1]}>; only text belongs there"
             )
         self._open.append(tag)
         if len(self._open) > _DEEPEST:
             raise HypervisorError(f"the domain's XML is nested more than {_DEEPEST} deep")
-        path = tuple(self._open)
-        if path in _SINGLE:
+        if len(self._open) <= 3 and (path := tuple(self._open)) in _SINGLE:
             if path in self._seen:
                 raise HypervisorError(f"the domain's XML has <{tag}> twice; leave one of them out")
             self._seen.add(path)
+        if not attributes:
+            self._tree.start(_qualified(tag), {})
+            return
         for key in attributes:
             if "}" in key and "}" not in tag:
                 # libvirt ignores the namespace of an attribute, so `x:current` counts as `current`.
@@ -154,16 +159,17 @@ class _Builder:
         self._open.pop()
         self._tree.end(_qualified(tag))
 
-    def text(self, text: str) -> None:
-        self._tree.data(text)
-
     def interrupt(self, *_: Any) -> None:
         """A comment, a processing instruction or a CDATA section begins."""
-        if tuple(self._open) in _PLAIN:
+        if self._is_plain():
             raise HypervisorError(
                 f"the domain's XML has a comment, a processing instruction or CDATA in "
                 f"<{self._open[-1]}>; only text belongs there"
             )
+
+    def _is_plain(self) -> bool:
+        """Whether the innermost element must have nothing but text."""
+        return len(self._open) == 2 and tuple(self._open) in _PLAIN
 
     def close(self) -> Element:
         return self._tree.close()
@@ -198,7 +204,9 @@ def read_uuid(root: Element) -> str | None:
 
 def normal_uuid(text: str, where: str) -> str:
     """A UUID in libvirt's spelling. libvirt ignores hyphens and blanks between pairs of digits."""
-    pairs = re.fullmatch(r"\s*[- ]*((?:[0-9a-fA-F]{2}[- ]*){16})\s*", text, re.ASCII)
+    pairs = None
+    if len(text) <= _LONGEST_UUID:  # the expression takes time by the square of the length
+        pairs = re.fullmatch(r"\s*[- ]*((?:[0-9a-fA-F]{2}[- ]*){16})\s*", text, re.ASCII)
     if pairs is None:
         raise HypervisorError(
             f"the domain's XML has {text[:50]!r} as {where}; a UUID has 32 hexadecimal digits"
