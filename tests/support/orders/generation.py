@@ -50,10 +50,11 @@ from .scenario import (
 
 LINUX_GUESTS: Final = (
     {"name": "vm1", "vcpus": 1, "absent_vcpus": ()},
-    {"name": "90 % 'Käse' vm", "vcpus": 3, "absent_vcpus": (2,)},
+    {"name": "90 % 'Käse' vm", "vcpus": 2, "absent_vcpus": (1,)},
 )
 """Each boots once, and is then restored. So there are few of them. Linux does not boot where a vCPU
-is absent before one that is there; a BIOS does."""
+is absent before one that is there; a BIOS does. With two vCPUs that run, the emulated Linux crashes
+after some live migrations: so guests with several vCPUs are those with a BIOS."""
 LINUX_MEMORY: Final = 96
 """MiB."""
 _ODD_NAMES: Final = (
@@ -238,13 +239,13 @@ _KINDS: Final[tuple[FaultKind, ...]] = (
 @st.composite
 def _faults(draw: st.DrawFn, kind: Any, host: str, name: str) -> Fault | None:
     moving = kind in (Migrate, Evacuate)
-    if draw(st.integers(0, 5 if moving else 15)) != 0:
+    if draw(st.integers(0, 3 if moving else 11)) != 0:
         return None
     return Fault(
         kind=draw(st.sampled_from(_KINDS)),
         host=draw(st.sampled_from([host, *HOSTS])),
         domain=name,
-        moment=draw(st.integers(0, 24)) / 20,
+        moment=draw(st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2])),
         outage=draw(st.integers(0, 8)) / 2,
     )
 
@@ -292,7 +293,7 @@ def _start(draw: st.DrawFn, task: Start, domain: PriorDomain, model: _Model) -> 
     )
     probe = draw(st.integers(0, 9)) == 0
     strategies: Mapping[str, st.SearchStrategy[Any]] = {
-        "vcpus": st.sampled_from([1, 2, 3, 4] * 3 + [300]),
+        "vcpus": st.sampled_from([1] if domain.linux else [1, 2, 3, 4] * 3 + [300]),
         "memory": memory,
         "memnode_map": st.sampled_from([((0,),), ((0,),), ((5,),)]),
         "vcpu_map": _cpu_maps(1 if task.vcpus is not None else _present(domain)),
