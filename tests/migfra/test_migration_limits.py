@@ -4,6 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastlib.migfra import Context, DaemonServices, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.simulated import run_virtual
@@ -224,5 +226,70 @@ def test_repeated_migration_goes_behind_those_that_had_no_turn():
             retry(), *(migrations.migrate(name, seconds=1.0) for name in ("vm2", "vm3"))
         )
         assert migrations.begun == ["vm1", "vm2", "vm3", "vm1"]
+
+    run_virtual(scenario())
+
+
+ARRIVALS = st.lists(
+    st.tuples(
+        st.integers(0, 5),  # when it comes
+        st.integers(1, 5),  # how long it takes
+        st.none() | st.integers(0, 9),  # after how long it is cancelled
+        st.sampled_from("bc"),
+        st.integers(0, 3),  # how often the destination has no slot
+        st.integers(0, 3),  # how long the destination takes to answer
+    ),
+    max_size=20,
+)
+
+
+@given(ARRIVALS, st.integers(1, 3))
+def test_everything_ends_and_no_wake_up_is_lost(arrivals, outgoing):
+    """Migrations come, are cancelled and refused at any moment: the limit holds, and all end."""
+
+    async def scenario():
+        migrations = Migrations(outgoing)
+        running = most = 0
+        keepers = []
+
+        async def one(name, come, seconds, cancel, to, refusals, answer):
+            nonlocal running, most
+            await asyncio.sleep(come)
+            keeper = Keeper(*[False] * refusals, seconds=answer)
+            keepers.append(keeper)
+            slots = slots_between("a", to)
+
+            async def migrate():
+                nonlocal running, most
+                async with migrations.running(name, slots=slots, keeper=keeper):
+                    running += 1
+                    most = max(most, running)
+                    try:
+                        await asyncio.sleep(seconds)
+                    finally:
+                        running -= 1
+
+            task = asyncio.ensure_future(migrate())
+            if cancel is not None:
+                await asyncio.wait({task}, timeout=cancel)
+                waits = name not in migrations.begun
+                migrations.cancellations[name].cancel()
+                if waits:
+                    now = asyncio.get_running_loop().time()
+                    with pytest.raises(TaskCancelledError):
+                        await task
+                    assert asyncio.get_running_loop().time() == now
+                    return
+            await task
+
+        names = [f"vm{index}" for index in range(len(arrivals))]
+        async with asyncio.timeout(1000):
+            await asyncio.gather(
+                *(one(name, *each) for name, each in zip(names, arrivals, strict=True))
+            )
+        await asyncio.sleep(10)
+        assert most <= outgoing
+        assert (migrations.limits.running, migrations.limits.queued) == (0, 0)
+        assert all(keeper.given_back == bool(keeper.asked) for keeper in keepers)
 
     run_virtual(scenario())

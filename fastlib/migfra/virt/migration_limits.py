@@ -17,12 +17,16 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
+from logging import getLogger
 from typing import Final, Literal, Protocol
 
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 
 from .migration_queue import MigrationQueue, Slot
+
+log = getLogger("fastlib.migfra")
 
 DEFAULT_MIGRATIONS: Final = 2
 """Default of the options `outgoing-migrations` and `incoming-migrations`."""
@@ -146,6 +150,10 @@ class MigrationLimits:
 
         async def give_back() -> None:
             await asyncio.wait({taking})
+            error = taking.exception()
+            # Nobody waits any more for the answer of a host that cannot be asked.
+            if error is not None and not isinstance(error, HypervisorError):
+                log.error("the slots of a cancelled migration: %s", error, exc_info=error)
             await keeper.give_back()
 
         releasing = asyncio.ensure_future(give_back())
@@ -204,8 +212,7 @@ class Turn:
         self._taking = taking = asyncio.ensure_future(self._keeper.take())
         while not taking.done():
             await scope.wait_any(_LONGEST_WAIT_SECONDS, taking)
-            if not taking.done():
-                scope.check()
+            scope.check()
         if taking.result():
             self._begun = True
             self._limits.begin(self._key)
