@@ -39,3 +39,15 @@ def install(tmp_path, monkeypatch, isolated_registry):
         monkeypatch.syspath_prepend(tmp_path)
 
     return install
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a file; return its path as text."""
+
+    def write(content, name="message.yaml"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return str(path)
+
+    return write

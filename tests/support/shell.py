@@ -48,6 +48,11 @@ def address(broker: Mosquitto) -> Environment:
     return {"FASTLIB_BROKER": f"127.0.0.1:{broker.port}"}
 
 
+def without_colours(text: str) -> str:
+    """Return the text without a terminal's colour sequences."""
+    return re.sub(r"\033\[[0-9;]*m", "", text)
+
+
 # --- in this process ------------------------------------------------------------------------------
 
 
