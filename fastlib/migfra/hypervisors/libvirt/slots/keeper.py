@@ -273,6 +273,7 @@ class MigrationSlots:
             found = HostNotices(supported=False)
         if found.supported:
             return found
+        self._notices.warn_once(slot.host, HypervisorError("its libvirt has no secrets"))
         own = self._notices.unshared.get(slot, {})
         return msgspec.structs.replace(found, notices=tuple(own.values()))
 
