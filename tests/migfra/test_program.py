@@ -248,7 +248,7 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
     (tmp_path / "migfra").mkdir()
     with (
         Mosquitto(tmp_path / "broker") as broker,
-        program(tmp_path / "migfra", broker.port, pause=1.0) as migfra,
+        program(tmp_path / "migfra", broker.port, gate=tmp_path / "gate") as migfra,
     ):
         migfra.start()
         options = MqttOptions(host="127.0.0.1", port=broker.port)
@@ -256,6 +256,7 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
             ask(scheduler, Start(vm_name="vm1"), "1")
             migfra.wait_for("accepted: start vm")
         broker.kill()
+        (tmp_path / "gate").touch()
         migfra.wait_for("start vm ended with success")
         migfra.send(signal.SIGTERM)
         migfra.wait_for("ending: what runs is finished")

@@ -32,6 +32,7 @@ from fastlib.migfra import Hypervisor
 class Options(ConfigSection):
     file: Annotated[str, Wire("Where it is written down what was done.")]
     pause: Annotated[float, Wire("How long each task takes.", unit="s")] = 0.0
+    gate: Annotated[str | None, Wire("A file for which each start waits.")] = None
 
 class Ledger(Hypervisor):
     name = "ledger"
@@ -46,6 +47,8 @@ class Ledger(Hypervisor):
     async def start(self, task, context):
         self.write("begin", task)
         await asyncio.sleep(self.options.pause)
+        while self.options.gate and not os.path.exists(self.options.gate):
+            await asyncio.sleep(0.01)
         self.write("end", task)
 
     def stop(self, task, context):
@@ -74,7 +77,14 @@ READY = "works on node01"
 class Program:
     """One `migfra` process at a time for one configuration: `start`, `kill`, `terminate`."""
 
-    def __init__(self, directory: Path, port: int, extra: str = "", pause: float = 0.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        extra: str = "",
+        pause: float = 0.0,
+        gate: Path | None = None,
+    ) -> None:
         self.directory = directory
         self.ledger = directory / "ledger.txt"
         self.configuration = directory / "migfra.yaml"
@@ -92,7 +102,8 @@ class Program:
         self.configuration.write_text(
             f"hostname: node01\n"
             f"communicator: {{host: 127.0.0.1, port: {port}}}\n"
-            f"hypervisor: {{type: ledger, file: {self.ledger}, pause: {pause}}}\n"
+            f"hypervisor: {{type: ledger, file: {self.ledger}, pause: {pause}, "
+            f"gate: {gate or '~'}}}\n"
             f"journal: {{path: {self.journal}}}\n{extra}"
         )
         self.environment = {
@@ -210,9 +221,11 @@ class Program:
 
 
 @contextmanager
-def program(directory: Path, port: int, extra: str = "", pause: float = 0.0) -> Iterator[Program]:
-    """A program that does not outlive the test."""
-    made = Program(directory, port, extra, pause)
+def program(
+    directory: Path, port: int, extra: str = "", pause: float = 0.0, gate: Path | None = None
+) -> Iterator[Program]:
+    """A program that does not outlive the test. Each start waits until the file `gate` exists."""
+    made = Program(directory, port, extra, pause, gate)
     try:
         yield made
     finally:

@@ -4,7 +4,7 @@ The same checks run on this machine and in a guest, whose kernel has another ver
 names begin with a version are only for that one.
 """
 
-import asyncio
+import inspect
 
 from tests.support.ponci.checks import (
     freezing,
@@ -27,7 +27,7 @@ def by_name() -> dict[str, Check]:
         name: value
         for module in _MODULES
         for name, value in vars(module).items()
-        if asyncio.iscoroutinefunction(value)
+        if inspect.iscoroutinefunction(value)
         and value.__module__ == module.__name__
         and not name.startswith("_")
     }
