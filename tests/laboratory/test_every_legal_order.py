@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(7200)]
 SEED = 25
 """One of its orders is post-copy over several connections, which QEMU 7.2 does not survive."""
 ORDERS = 30
-LONG_ORDERS = 500
+LONG_ORDERS = 250
+"""In each of the two modes of migration."""
 SHRINK_SECONDS = 60
 LONG_SHRINK_SECONDS = 240
 MOST_FAILURES = 8
@@ -42,6 +43,7 @@ def disks(session_fleet):
         yield {guest["name"]: disk for guest, disk in zip(LINUX_GUESTS, made, strict=True)}
 
 
+@pytest.mark.both_modes(only_long=True)
 def test_every_legal_order_keeps_the_rule(fleet, disks, request, add_figure):
     is_long = request.config.getoption("--long")
     seed, _, only = os.environ.get("FASTLIB_ORDERS", "").partition(":")
