@@ -21,6 +21,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.identity import (
     common_uuid,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.tasks import start_checks
 from fastlib.migfra.hypervisors.libvirt.tasks.start import PAUSED_RUN
 from fastlib.migfra.hypervisors.libvirt.whereabouts import HostAnswer
@@ -273,6 +274,40 @@ def test_interrupted_start_lets_its_domain_run(tmp_path):
             await runner.recover(start, **{PAUSED_RUN: OTHER_UUID})
         assert await runner.recover(start, **{PAUSED_RUN: UUID})
         assert await runner.state("vm1") == "running"
+
+    run_scenario(scenario, tmp_path)
+
+
+def test_answer_names_the_state_when_libvirt_was_lost_in_a_start(tmp_path, monkeypatch):
+    create = creation.create_defined
+
+    def lost(connection, name, uuid, paused):
+        create(connection, name, uuid, paused)
+        raise LostError("the connection to libvirt on node01 is lost")
+
+    async def scenario(runner):
+        await define(runner, domain())
+        monkeypatch.setattr(creation, "create_defined", lost)
+        with pytest.raises(LostError, match="node01 is lost; vm1 runs on node01"):
+            await runner.do(Start(vm_name="vm1", probe_with_ssh=False))
+
+    run_scenario(scenario, tmp_path)
+
+
+@pytest.mark.parametrize("transient", [False, True])
+def test_domain_whose_xml_cannot_be_read_back_is_taken_back(tmp_path, monkeypatch, transient):
+    def unreadable(xml, *, persistent, name=None):
+        if name is not None:
+            raise HypervisorError("the domain's XML has 'x' as <vcpu>")
+        return values_of(xml, persistent=persistent)
+
+    values_of = creation.values_of
+
+    async def scenario(runner):
+        monkeypatch.setattr(creation, "values_of", unreadable)
+        with pytest.raises(HypervisorError, match=r"cannot be compared .*'x' as <vcpu>"):
+            await runner.do(Start(xml=domain(), transient=transient, probe_with_ssh=False))
+        assert await names_of(runner) == []
 
     run_scenario(scenario, tmp_path)
 

@@ -51,6 +51,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the host had no domain with this UUID before."""
     run: int = -1
     """The id that it has until it ends; -1 while it is shut off."""
+    problem: str | None = None
+    """Why its values cannot be read, None if they can."""
 
 
 def values_of(xml: str, *, persistent: bool, name: str | None = None) -> Values:
@@ -106,6 +108,11 @@ def _is_memory(meant: int, made: Values) -> bool:
 
 def check_made(meant: Values, made: Made) -> None:
     """Raise HypervisorError if libvirt made something else than was meant."""
+    if made.problem is not None:
+        raise HypervisorError(
+            f"what libvirt made of {meant.name} cannot be compared with the task: {made.problem}; "
+            "it was not started"
+        )
     found = differences(meant, made.values)
     if found:
         raise HypervisorError(
@@ -211,15 +218,23 @@ def _made(domain: Any, known: frozenset[str]) -> Made:
     libvirt = api()
     active = bool(domain.isActive())
     flags = 0 if active else libvirt.VIR_DOMAIN_XML_INACTIVE
-    uuid = str(domain.UUIDString())
-    values = values_of(
-        domain.XMLDesc(flags), persistent=bool(domain.isPersistent()), name=domain.name()
-    )
+    uuid, persistent = str(domain.UUIDString()), bool(domain.isPersistent())
+    problem = None
+    try:
+        values = values_of(domain.XMLDesc(flags), persistent=persistent, name=domain.name())
+        granule = values.granule if active else 0
+        values = msgspec.structs.replace(values, uuid=uuid, granule=granule)
+    except HypervisorError as error:  # the caller must take the domain back all the same
+        problem = str(error)
+        values = Values(
+            name=domain.name(), uuid=uuid, memory=None, vcpus=(), pins={}, persistent=persistent
+        )
     return Made(
-        values=msgspec.structs.replace(values, uuid=uuid, granule=values.granule if active else 0),
+        values=values,
         uuid=uuid,
         is_new=uuid not in known,
         run=int(domain.ID()) if active else -1,
+        problem=problem,
     )
 
 

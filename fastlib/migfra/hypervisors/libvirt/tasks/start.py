@@ -10,6 +10,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain import creation, devices
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -55,10 +56,22 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 ) from error
             except Exception as error:  # when the daemon ends, what has begun is the next run's
                 problems = [*images.deletions, *await undo.all()]
+                if isinstance(error, LostError):
+                    # libvirt may have done the last call, and nobody was there to hear of it.
+                    problems.append(await _describe(runtime, spec.name, task.driver))
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
                 raise
     return "; ".join([*images.details, *([] if plan.note is None else [plan.note])]) or None
+
+
+async def _describe(runtime: LibvirtRuntime, name: str, driver: str | None) -> str:
+    """Say what the domain does on this host, once libvirt answers again."""
+    try:
+        found = await runtime.call_until_reachable(runtime.host, driver, None, look_up, name)
+    except HypervisorError as error:
+        return f"whether {name} runs on {runtime.host} is not known ({error})"
+    return f"{name} {found.phrase} on {runtime.host}"
 
 
 async def _start(
