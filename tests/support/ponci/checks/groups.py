@@ -118,7 +118,7 @@ async def query_works_without_the_parent(runner: PonciRunner) -> None:
 async def start_outlasts_the_removal_of_the_parent(runner: PonciRunner) -> None:
     """Somebody else clears empty groups away all the time."""
     with Remover(runner.trees.parents):
-        for _ in range(10):
+        for _ in range(5):
             assert await runner.do(Start(vm_name="vm1", vcpu_map=[[0]])) is None
             assert await runner.domains() == {"vm1": "running"}
             assert await runner.do(Stop(vm_name="vm1")) is None
