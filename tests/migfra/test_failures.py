@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,23 @@ class Commits:
         self.connection.close()
 
 
+def play_commits(directory: Path, scene: Callable[[Commits], Awaitable[None]]) -> None:
+    """Play a scene with a group commit, which is closed at its end."""
+
+    async def main() -> None:
+        commits = Commits(directory)
+        await scene(commits)
+        await commits.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "statement",
     ["INSERT INTO t VALUES (?, ?)", "INSERT INTO no_such_table VALUES (?)", "no SQL ?"],
 )
 def test_operation_with_a_wrong_statement_fails_alone(tmp_path: Path, statement: str) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
 
         def wrong(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO t VALUES (100)")
@@ -95,30 +105,26 @@ def test_operation_with_a_wrong_statement_fails_alone(tmp_path: Path, statement:
         assert commits.numbers() == [1, 2]  # nothing of the failed operation is committed
         assert commits.failures == []
         assert commits.group.last_error is None
-        await commits.close()
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
 
 
 def test_operations_that_fail_do_not_fail_others_of_the_batch(tmp_path: Path) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
         futures = [commits.insert(n) if n % 3 else commits.group.submit(fails) for n in range(30)]
         results = await patiently(asyncio.gather(*futures, return_exceptions=True))
         assert [type(result) for result in results] == [
             int if n % 3 else Planted for n in range(30)
         ]
         assert commits.numbers() == [n for n in range(30) if n % 3]
-        await commits.close()
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
 
 
 def test_failure_of_the_commit_itself_is_reported_and_fails_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(GroupCommit, "_commit", fails)
             outcome = await patiently(
@@ -131,41 +137,37 @@ def test_failure_of_the_commit_itself_is_reported_and_fails_the_batch(
         assert await patiently(commits.insert(3)) == 1
         assert commits.numbers() == [3]
         assert commits.group.last_error is None
-        await commits.close()
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
 
 
 def test_database_that_is_closed_too_early_is_reported(tmp_path: Path) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
         commits.connection.close()
         with pytest.raises(JournalError, match=r"the journal failed: ProgrammingError: .*closed"):
             await patiently(commits.insert(1))
         assert [part for part, _ in commits.failures] == ["the journal"]
         await commits.group.close(1)
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
 
 
 def test_error_of_an_operation_that_nobody_awaits_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
         commits.group.submit_later(fails)
         await patiently(commits.insert(1))
         await commits.close()
         commits.group.submit_later(fails)  # after the end it is no error
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
     logged(caplog, "an entry of the journal was not written")
     assert len(caplog.records) == 1
 
 
 def test_closing_fails_what_cannot_be_written(tmp_path: Path) -> None:
-    async def main() -> None:
-        commits = Commits(tmp_path)
+    async def scene(commits: Commits) -> None:
         other = sqlite3.connect(tmp_path / "db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         commits.connection.execute("PRAGMA busy_timeout = 0")
@@ -178,9 +180,8 @@ def test_closing_fails_what_cannot_be_written(tmp_path: Path) -> None:
             await commits.insert(2)
         other.close()
         assert commits.numbers() == []
-        commits.connection.close()
 
-    asyncio.run(main())
+    play_commits(tmp_path, scene)
 
 
 # The journal in a daemon
