@@ -81,7 +81,7 @@ class Migration:
     async def _prepare(self) -> None:
         """Check and prepare both sides. Raises HypervisorError."""
         spec = self._spec
-        self._report("prepare")
+        self._context.progress("prepare", vm_name=spec.name)
         if not self._runtime.reachable(spec.destination):
             raise HypervisorError(f"{spec.destination} is unreachable")
         procs = spec.pscom_hook_procs
@@ -222,7 +222,7 @@ class Migration:
                 await self._scope.clock.sleep(self._runtime.options.call_seconds)
 
     async def _finish(self) -> None:
-        self._report("finish", percent=100.0)
+        self._context.progress("finish", vm_name=self._spec.name, percent=100.0)
         await self._resume_pscom()
 
     async def _resume_pscom(self) -> None:
@@ -269,36 +269,15 @@ class Migration:
         running = "post-copy" if self._post_copy else "migrate"
         phase = "downtime" if self._paused else running
         remaining, dirty_rate = self._remaining, self._dirty_rate
-        self._report(
+        self._context.progress(
             phase,
+            vm_name=self._spec.name,
             percent=self._percent,
             transferred=round(self._sent),
             total=round(self._workload.memory),
             remaining=round(remaining),
             dirty_rate=round(dirty_rate),
             expected=precopy.expected_seconds(remaining, dirty_rate, bandwidth),
-        )
-
-    def _report(
-        self,
-        phase: str,
-        *,
-        percent: float | None = None,
-        transferred: int | None = None,
-        total: int | None = None,
-        remaining: int | None = None,
-        dirty_rate: int | None = None,
-        expected: float | None = None,
-    ) -> None:
-        self._context.progress(
-            phase,
-            vm_name=self._spec.name,
-            percent=percent,
-            transferred=transferred,
-            total=total,
-            remaining=remaining,
-            dirty_rate=dirty_rate,
-            expected=expected,
         )
 
 
