@@ -223,6 +223,16 @@ def test_image_that_appears_during_the_start_is_saved_again():
     assert "node01: destroy" not in hosts.calls
 
 
+def test_image_that_vanishes_during_the_start_ends_it():
+    """Another host may have deleted it to boot the domain there."""
+    hosts = saved_domain()
+    hosts.domain.on["create"] = lambda: setattr(hosts.domain, "saved_image", None)
+    with pytest.raises(HypervisorError, match="the saved image of vm1 was deleted during the star"):
+        do(hosts, order())
+    assert not hosts.domain.isActive()
+    assert "node01: resume" not in hosts.calls
+
+
 def test_failed_start_says_that_the_image_is_deleted():
     hosts = saved_domain()
     hosts.domain.refuses["create"] = refusal("INTERNAL_ERROR", "no memory")

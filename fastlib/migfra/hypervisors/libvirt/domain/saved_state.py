@@ -161,12 +161,12 @@ def _memory_nodes(root: Element) -> list[frozenset[int]]:
     return [parse_cpu_set(each.get("nodeset"), f"<{each.tag} nodeset>") for each in elements]
 
 
-def was_restored(connection: Any, name: str, run: int) -> bool:
-    """Tell whether a run that has just begun continues an image."""
+def was_restored(connection: Any, name: str, run: int) -> bool | None:
+    """Tell whether a run that has just begun continues an image. None if it is not known."""
     libvirt = api()
     domain = find(connection, name)
-    if domain is None or domain.ID() != run:
-        return False
+    if domain is None or domain.ID() != run or connection.getType() != "QEMU":
+        return None
     return domain.state() in (
         [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED],
         [libvirt.VIR_DOMAIN_PAUSED, PAUSED_FOR_MIGRATION],

@@ -84,7 +84,8 @@ async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context)
     if was_restoring(context):
         local = await runtime.local(task.driver)
         if (await local.call(look_up, name)).left_behind:
-            # It was saved while paused, and libvirt says the same of it as after a migration.
+            # It is restored paused, of which libvirt says the same as after a migration.
+            await check_runs_nowhere_else(runtime, task.driver, spec, context)
             await local.call(control.ensure_running, name)
     uuid = context.saved_state.get(PAUSED_RUN)
     if uuid is not None and not spec.has_devices:

@@ -52,6 +52,7 @@ class SavedImages:
         self._elsewhere: Sequence[str] = ()
         self._image_here = False
         self._unexpected = False
+        self._vanished = False
         self._notes: list[str] = []
 
     @property
@@ -136,9 +137,13 @@ class SavedImages:
             if self.restores:
                 await asyncio.wrap_future(self._context.save_state(**{_KEY: True}))
                 # Reading a large image takes longer than other calls may.
-                return await self._call(create, self._name, *arguments)
+                run, restored = await self._call(_create, self._name, create, *arguments)
+                if restored is False:
+                    self._action, self._vanished = "boot", True
+                return run
             local = await self._runtime.local(self._driver)
-            run, self._unexpected = await local.call(_create, self._name, create, *arguments)
+            run, restored = await local.call(_create, self._name, create, *arguments)
+            self._unexpected = restored is True
             return run
         except HypervisorError as error:
             if not self.restores:
@@ -162,11 +167,22 @@ class SavedImages:
             return "its saved image is gone"
         return "its saved image is kept; saved-state: discard deletes it and boots the domain"
 
-    async def finish(self, uuid: str, run: int, undo: Undo) -> None:
-        """After a restore: plan the undo, and let the domain run if it was saved while paused."""
+    def check_booted(self) -> None:
+        """After a start that restored nothing. Raises HypervisorError if it was to restore."""
+        if self._vanished:
+            raise HypervisorError(
+                f"the saved image of {self._name} was deleted during the start; look at what else "
+                "starts it, and try it again"
+            )
+
+    def plan_undo(self, uuid: str, run: int, undo: Undo) -> None:
+        """After a restore: let the undo save the domain again. Never end it: its image is gone."""
         undo.add(
             "save it again", partial(self._call, saved_state.save_again, self._name, uuid, run)
         )
+
+    async def let_run(self) -> None:
+        """Let a restored domain run. Raises HypervisorError if it was not to be restored."""
         if self._unexpected:
             raise HypervisorError(
                 f"libvirt continued {self._name} from a saved image that was not there before the "
@@ -179,7 +195,10 @@ class SavedImages:
 
 def _create(
     connection: Any, name: str, create: Callable[..., int], *arguments: Any
-) -> tuple[int, bool]:
-    """Start a domain. Returns the id of its run, and whether libvirt restored an image. Blocks."""
+) -> tuple[int, bool | None]:
+    """Start a domain. Returns the id of its run, and whether libvirt restored an image. Blocks.
+
+    Not all drivers tell that: None is not known.
+    """
     run = create(connection, name, *arguments)
     return run, saved_state.was_restored(connection, name, run)

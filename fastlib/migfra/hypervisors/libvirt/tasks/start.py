@@ -90,8 +90,8 @@ async def _start(
     context.progress("start", vm_name=name)
     with context.measure("start"):
         # With other nodes it is looked at once more before it runs.
-        paused = not images.restores and (
-            spec.transient or spec.has_devices or bool(runtime.options.nodes)
+        paused = (
+            images.restores or spec.transient or spec.has_devices or bool(runtime.options.nodes)
         )
         if spec.transient:
             assert plan.xml is not None
@@ -101,13 +101,16 @@ async def _start(
             uuid = await _define(local, spec, plan, undo, call_until_reachable)
             # Not before it is known that it is ours: another one may have come in between.
             await images.discard()
-            if paused:
+            if paused and not images.restores:
                 await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
             run = await images.start(creation.create_defined, uuid, paused)
         if images.restores:
-            await images.finish(uuid, run, undo)
+            images.plan_undo(uuid, run, undo)
+            await check_runs_nowhere_else(runtime, driver, spec, context)
+            await images.let_run()
             return
         undo.add("end the domain", partial(call_until_reachable, creation.end, name, uuid, run))
+        images.check_booted()
         if spec.transient:
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
             assert plan.meant is not None
