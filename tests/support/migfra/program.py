@@ -102,8 +102,8 @@ class Program:
         self.configuration.write_text(
             f"hostname: node01\n"
             f"communicator: {{host: 127.0.0.1, port: {port}}}\n"
-            f"hypervisor: {{type: ledger, file: {self.ledger}, pause: {pause}, "
-            f"gate: {gate or '~'}}}\n"
+            f"hypervisor: {{type: ledger, file: {self.ledger}, pause: {pause}"
+            f"{f', gate: {gate}' if gate else ''}}}\n"
             f"journal: {{path: {self.journal}}}\n{extra}"
         )
         self.environment = {
