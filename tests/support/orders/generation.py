@@ -53,8 +53,9 @@ LINUX_GUESTS: Final = (
     {"name": "90 % 'Käse' vm", "vcpus": 2, "absent_vcpus": (1,)},
 )
 """Each boots once, and is then restored. So there are few of them. Linux does not boot where a vCPU
-is absent before one that is there; a BIOS does. With two vCPUs that run, the emulated Linux crashes
-after some live migrations: so guests with several vCPUs are those with a BIOS."""
+is absent before one that is there; a BIOS does. With two vCPUs that run, an emulated Linux crashes
+after some live migrations, by virsh as well, because QEMU 7.2 loses writes. So guests with several
+vCPUs are those with a BIOS."""
 LINUX_MEMORY: Final = 96
 """MiB."""
 _ODD_NAMES: Final = (
