@@ -133,6 +133,21 @@ def test_post_copy_with_connections_needs_qemu_10_1_on_both_hosts(second, source
         )
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "old"),
+    [((4, 2), (4, 2), "node01"), ((5, 0), (4, 2), "node02"), ((5, 0), (5, 0), None)],
+)
+def test_post_copy_with_compressed_pages_needs_qemu_5_on_both_hosts(source, destination, old):
+    problem = combinations.problem_of_hosts((LIVE, POST_COPY, MT), hosts(source, destination))
+    if old is None:
+        assert problem is None
+    else:
+        assert problem.startswith(
+            "on-timeout: post-copy with compression: mt needs QEMU 5.0 or newer on both hosts, but "
+            f"{old} has QEMU 4.2"
+        )
+
+
 def test_unknown_version_is_refused_where_it_matters():
     problem = combinations.problem_of_hosts((LIVE, POST_COPY, PARALLEL), hosts(None, (10, 1)))
     assert "needs QEMU 2.6 or newer" in problem

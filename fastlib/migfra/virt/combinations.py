@@ -244,6 +244,16 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             source="max-postcopy-bandwidth of QEMU, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY",
         ),
     )
+    yield (
+        POST_COPY,
+        MT,
+        Rule(
+            verdict="versions",
+            reason="older ones cannot decompress pages during post-copy",
+            bounds=(Bound(program="QEMU", since=(5, 0)),),
+            source="QEMU before 5.0 refuses it (migrate_caps_check)",
+        ),
+    )
     for parallel in (PARALLEL, ZLIB, ZSTD):
         yield (
             POST_COPY,
