@@ -153,8 +153,8 @@ def test_check_refuses_domain_left_paused_by_an_earlier_migration(reason):
     hosts = FakeHosts()
     hosts.domain.state_now = [PAUSED, reason]
     assert refused(hosts) == (
-        "vm1 stands still on node01 since an earlier migration, and may run on its destination; "
-        "look at both hosts, and destroy what is stale"
+        "vm1 stands still on node01 as a migration or a restore leaves it, and may run on another "
+        "host; if it does not, let it run on with virsh resume, else destroy it here"
     )
 
 
@@ -209,6 +209,21 @@ def test_check_refuses_pins_that_the_destination_has_no_cpu_for():
     assert refused(hosts) == (
         "vCPU 1 of vm1 may use the CPUs 2,3 only, none of which is online on node02; repin it first"
     )
+
+
+@pytest.mark.parametrize(
+    ("pin", "what"),
+    [
+        ("<emulatorpin cpuset='2-3'/>", "the emulator of vm1 may use the CPUs 2,3 only"),
+        ("<iothreadpin iothread='1' cpuset='3'/>", "an I/O thread of vm1 may use the CPUs 3 only"),
+    ],
+)
+def test_check_refuses_pins_of_other_threads_that_the_destination_has_no_cpu_for(pin, what):
+    hosts = FakeHosts()
+    hosts.domain.above_devices = f"<cputune>{pin}</cputune>"
+    check(hosts)
+    hosts.destination.cpus = 2
+    assert refused(hosts).startswith(f"{what}, none of which is online on node02; change that")
 
 
 @pytest.mark.parametrize("name", ["source", "destination"])

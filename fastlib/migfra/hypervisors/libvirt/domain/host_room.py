@@ -1,17 +1,26 @@
 """What a host has for a domain: CPUs that are online, memory nodes, memory. The functions block."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.virt.domain_vcpus import cpu_set, default_pin, read_pins, read_vcpus
+from fastlib.migfra.virt.domain_vcpus import (
+    cpu_set,
+    default_pin,
+    parse_cpu_set,
+    read_pins,
+    read_vcpus,
+)
 from fastlib.migfra.virt.xml_numbers import read_number
 
 from .host_info import KIB, cpu_count
 from .xml import parse
+
+_OTHER_PINS: Final = {"emulatorpin": "the emulator", "iothreadpin": "an I/O thread"}
+"""Elements that pin threads other than vCPUs, and these threads in words."""
 
 
 class HostCpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +62,7 @@ def check_cpus(host: str, cpus: HostCpus, vcpu_map: Sequence[Iterable[int]]) -> 
 
 
 def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
-    """Raise HypervisorError if a vCPU of a domain could run on no CPU of a host.
+    """Raise HypervisorError if a thread of a domain could run on no CPU of a host.
 
     libvirt would find out when QEMU runs there already.
     """
@@ -67,6 +76,14 @@ def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
                 f"vCPU {vcpu} of {name} may use the CPUs {cpu_set(allowed)} only, none of which is "
                 f"online on {host}; repin it first"
             )
+    for tag, what in _OTHER_PINS.items():
+        for pin in root.iterfind(f"cputune/{tag}"):
+            allowed = parse_cpu_set(pin.get("cpuset"), f"<{tag} cpuset>")
+            if not allowed & online:
+                raise HypervisorError(
+                    f"{what} of {name} may use the CPUs {cpu_set(allowed)} only, none of which is "
+                    f"online on {host}; change that first with virsh {tag} {name}"
+                )
 
 
 def read_memory_nodes(connection: Any) -> frozenset[int] | None:

@@ -126,8 +126,9 @@ def _check_source(spec: MigrationSpec, source: Peer) -> None:
         )
     if observed.left_behind:
         raise HypervisorError(
-            f"{spec.name} stands still on {spec.source} since an earlier migration, and may run on "
-            "its destination; look at both hosts, and destroy what is stale"
+            f"{spec.name} stands still on {spec.source} as a migration or a restore leaves it, and "
+            "may run on another host; if it does not, let it run on with virsh resume, else "
+            "destroy it here"
         )
     if not (observed.running or observed.paused):
         raise HypervisorError(
