@@ -11,7 +11,10 @@ from fastlib import Migrate, MigrateParameter, Repin, Resume, Start, Stop, Suspe
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor
 from fastlib.migfra.hypervisors.libvirt.domain import control
-from fastlib.migfra.hypervisors.libvirt.domain.state import SHUT_OFF_BY_MIGRATION
+from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    SHUT_OFF_BY_MIGRATION,
+    SHUT_OFF_BY_SAVING,
+)
 from fastlib.migfra.hypervisors.libvirt.migration import checks
 from fastlib.migfra.hypervisors.libvirt.tasks import start as start_task
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
@@ -247,6 +250,8 @@ def test_sentence_says_what_is_known():
     assert sentence(hosts) == "vm1 runs on node01"
     hosts.end()
     assert sentence(hosts) == "vm1 has been shut off meanwhile"
+    hosts.domain.state_now = [SHUT_OFF, SHUT_OFF_BY_SAVING]
+    assert sentence(hosts) == "vm1 has been saved and shut off meanwhile"
     hosts.domain.state_now = [SHUT_OFF, SHUT_OFF_BY_MIGRATION]
     assert sentence(hosts) == "vm1 has migrated meanwhile, and is not active on node02"
     hosts.destination.is_there = False
@@ -259,3 +264,20 @@ def test_sentence_says_what_is_known():
         "vm1 has been shut off meanwhile; whether it runs on node02 is not known, as that cannot "
         "be asked: look there"
     )
+
+
+# A broken post-copy
+
+
+@pytest.mark.parametrize("state", [[PAUSED, 13], [RUNNING, 11]])
+@pytest.mark.parametrize("order", [Stop, Start])
+def test_order_does_not_wait_for_a_broken_post_copy(state, order):
+    """It ends only when somebody mends it, on either host."""
+    hosts = Hosts()
+    hosts.domain.state_now = state
+    hosts.domain.job = {}
+    function = stop if order is Stop else start
+    assert "the memory of vm1 is divided between two hosts" in error(
+        function(hosts.runtime, order(vm_name="vm1"), hosts.context)
+    )
+    assert hosts.calls == []

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.connection.pool import ConnectionPool
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
@@ -60,13 +61,21 @@ class LibvirtRuntime:
     ) -> AsyncIterator[None]:
         """Hold the lock of a domain, after the end of its job in libvirt.
 
-        `host` is where it is, if that is another one.
+        `host` is where it is, if that is another one. Raises HypervisorError if the job is a
+        broken post-copy, which ends only when somebody mends it.
         """
         async with self.locks.hold(name, scope):
             while True:
                 where = await self.connections.get(host or self.host, driver, transport)
-                if not (await where.call(look_up, name)).migrating:
+                observed = await where.call(look_up, name)
+                if not observed.migrating:
                     break
+                if observed.divided:
+                    raise HypervisorError(
+                        f"the memory of {name} is divided between two hosts, as its post-copy "
+                        "broke; mend the link between them, and go on with virsh migrate "
+                        "--postcopy-resume on its source"
+                    )
                 await scope.sleep(POLL_SECONDS)
             yield
 

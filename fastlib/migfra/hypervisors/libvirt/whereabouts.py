@@ -14,7 +14,7 @@ from fastlib.migfra.errors import HypervisorError
 
 from .domain.host_identity import HostIdentity, compare_hosts, read_identity
 from .domain.identity import read_namesakes
-from .domain.state import SHUT_OFF_BY_MIGRATION, DomainState, look_up
+from .domain.state import SHUT_OFF_BY_MIGRATION, SHUT_OFF_BY_SAVING, DomainState, look_up
 from .runtime import LibvirtRuntime
 
 _ADVICE: Final = "look there"
@@ -105,7 +105,8 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
         if self.elsewhere is not None:
             return f"{name} has left meanwhile: {self.elsewhere}"
         if here.known and here.reason != SHUT_OFF_BY_MIGRATION:
-            return f"{name} has been shut off meanwhile"
+            how = "saved and " if here.reason == SHUT_OFF_BY_SAVING else ""
+            return f"{name} has been {how}shut off meanwhile"
         gone = (
             f"{name} has migrated meanwhile"
             if here.known

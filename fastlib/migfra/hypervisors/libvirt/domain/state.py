@@ -23,12 +23,18 @@ RUNS_IN_POST_COPY: Final = frozenset({10, 11})
 """It runs on the destination, and part of its memory is still on the source."""
 SHUT_OFF_BY_MIGRATION: Final = 4
 """It has left by a migration, and its definition has stayed."""
+SHUT_OFF_BY_SAVING: Final = 5
+"""Its memory was saved into a file."""
 PAUSED_BY_USER: Final = 1
 PAUSED_FOR_MIGRATION: Final = 2
 PAUSED_ARRIVING: Final = frozenset({2, 11})
 """On the destination: it has never run there."""
 PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
 """On the source: the domain runs on the destination, and needs what memory is still here."""
+
+
+_RUNS_IN_BROKEN_POST_COPY: Final = 11
+_PAUSED_IN_BROKEN_POST_COPY: Final = 13
 
 
 class DomainState(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +62,13 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
     def left_behind(self) -> bool:
         """Whether a migration left it paused, because its libvirt did not hear of the end."""
         return self.paused and self.reason in {PAUSED_FOR_MIGRATION, *PAUSED_IN_POST_COPY}
+
+    @property
+    def divided(self) -> bool:
+        """Whether its post-copy broke: part of its memory is on the source, part elsewhere."""
+        return (self.paused and self.reason == _PAUSED_IN_BROKEN_POST_COPY) or (
+            self.running and self.reason == _RUNS_IN_BROKEN_POST_COPY
+        )
 
     @property
     def phrase(self) -> str:
