@@ -22,6 +22,8 @@ FITTING = [
     {},
     {"saved_state": "restore"},
     {"memory": 65536},
+    {"memory": 65535},  # QEMU rounds up to MiB
+    {"memory": 64513},
     {"vcpus": 2},
     {"vcpu_map": [[1, 0], [3]]},
     {"vcpu_map": [[0, 1]]},
@@ -37,6 +39,7 @@ def test_image_is_restored_if_it_fits_the_task(parts):
 
 CONTRADICTING = [
     ({"memory": 65537}, "memory (65537 KiB, the image has 65536)"),
+    ({"memory": 64512}, "memory (64512 KiB, the image has 65536)"),
     ({"vcpus": 1}, "vcpus (1, the image has 2)"),
     ({"vcpu_map": [[0, 1], [2]]}, "vcpu-map"),
     ({"vcpu_map": [[0, 1], [3], [4]]}, "vcpu-map"),

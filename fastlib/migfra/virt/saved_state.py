@@ -16,6 +16,8 @@ from fastlib.message.tasks import SavedState, Start
 Action = Literal["boot", "restore", "discard", "refuse"]
 _DEVICES: Final = {"pci_ids": "pci-ids", "devs": "devs", "ivshmem": "ivshmem"}
 """The fields of a task that attach devices, with their keys."""
+_MIB: Final = 1024
+"""KiB."""
 RESTORED: Final = "continued from its saved image"
 """The details of a start that restored an image."""
 DISCARDED: Final = "its saved image is deleted"
@@ -117,7 +119,7 @@ def contradictions(order: StartOrder, image: SavedImage) -> list[str]:
     """List the keys of a start that the image cannot honour, each with both values if known."""
     found = []
     for key, wanted, has, unit in (
-        ("memory", order.memory, image.memory, " KiB"),
+        ("memory", _rounded(order.memory, image.memory), image.memory, " KiB"),
         ("vcpus", order.vcpus, image.vcpus, ""),
     ):
         if wanted is not None and wanted != has:
@@ -130,6 +132,13 @@ def contradictions(order: StartOrder, image: SavedImage) -> list[str]:
     if order.xml:
         found.append("xml")
     return [*found, *order.devices]
+
+
+def _rounded(wanted: int | None, has: int | None) -> int | None:
+    """The memory of an order, rounded up to MiB as QEMU does it, if the image has just that."""
+    if wanted is not None and has == -(-wanted // _MIB) * _MIB:
+        return has
+    return wanted
 
 
 def _has_pinning(vcpu_map: CpuMap, image: SavedImage) -> bool:

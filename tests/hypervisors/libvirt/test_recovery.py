@@ -292,6 +292,21 @@ def test_recovery_of_stop_by_regex_answers_for_each_domain(run):
     run(scenario)
 
 
+def test_recovery_of_stop_fails_when_the_domain_was_saved(run):
+    """As libvirt-guests does it before the host, and with it the daemon, ends."""
+
+    async def scenario(recovery):
+        recovery.domain.state_now = [SHUT_OFF, 0]
+        stop = Stop(vm_name="vm1")
+        assert await recovery.recover(stop) == DONE
+        recovery.domain.saved_image = recovery.domain.XMLDesc()
+        error = await recovery.error(stop)
+        assert error.startswith(f"{INTERRUPTED}; vm1 was saved on node01 and not shut down; start")
+        assert await recovery.recover(Stop(vm_name="vm1", force=True)) == DONE
+
+    run(scenario)
+
+
 def test_recovery_of_resume_looks_at_the_domain(run):
     async def scenario(recovery):
         assert await recovery.recover(Resume(vm_name="vm1")) == DONE

@@ -1,18 +1,20 @@
 """Saved images, snapshots and checkpoints: what is read of them, and what tasks do with them."""
 
 import asyncio
+import errno
 
 import pytest
 
 from fastlib import DeviceIvshmem, PciAddress, PciId, Start, Stop
 from fastlib.message.tasks import MigrateParameter
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.domain import saved_state
+from fastlib.migfra.hypervisors.libvirt.domain import control, creation, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData
 from fastlib.migfra.hypervisors.libvirt.migration.kept_data import refusal as migration_refusal
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
-from fastlib.migfra.hypervisors.libvirt.tasks.start import start
+from fastlib.migfra.hypervisors.libvirt.tasks.start import PAUSED_RUN, start
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
+from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.saved_state import SavedImage
 from tests.support.libvirt.fake_libvirt import SHUT_OFF, UUID, FakeDevice, FakeHosts, refusal
@@ -23,6 +25,7 @@ IMAGE = f"""<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid>
   <cputune><vcpupin vcpu='0' cpuset='0-2,5'/></cputune>
   <numatune><memory mode='strict' nodeset='0-1'/></numatune>
 </domain>"""
+KEEP_NVRAM, KEEP_TPM = 8, 64
 FACTS = SavedImage(
     uuid=UUID,
     memory=1024,
@@ -75,6 +78,18 @@ def test_unreadable_image_has_its_problem(code):
     hosts.domain.refuses["managedSaveGetXMLDesc"] = refusal(code, "save image\n is incomplete")
     problem = SavedImage(problem="save image is incomplete")
     assert saved_state.image(hosts.source, "vm1") == problem
+
+
+@pytest.mark.parametrize(("number", "is_image"), [(errno.EACCES, False), (errno.EIO, True)])
+def test_file_that_libvirt_may_not_read_is_no_image(number, is_image):
+    """libvirt of a user's session may not look into the folder of the system's."""
+    hosts = saved_domain()
+
+    def read(path, flags):
+        raise refusal("SYSTEM_ERROR", f"Failed to open file '{path}'", number)
+
+    hosts.source.saveImageGetXMLDesc = read
+    assert (saved_state.image(hosts.source, "vm9") is not None) is is_image
 
 
 @pytest.mark.parametrize("code", ["NO_DOMAIN", "OPERATION_DENIED", "ACCESS_DENIED"])
@@ -275,6 +290,52 @@ def test_interrupted_restore_of_a_paused_image_is_finished(was_restoring):
         assert hosts.domain.state_now == [3, 2]
 
 
+def test_recovery_waits_for_a_restore_that_goes_on():
+    """libvirt goes on with it when the daemon is killed."""
+
+    async def scenario():
+        hosts = saved_domain()
+        hosts.domain.state_now = [3, 2]
+        hosts.domain.job = {}
+        hosts.context.save_state(**{"restores-image": True})
+        recovering = asyncio.create_task(recover(hosts.runtime, order(), hosts.context))
+        await asyncio.sleep(60)
+        assert hosts.calls == []
+        hosts.domain.job = None
+        assert await recovering == "found done after the daemon's restart"
+        assert hosts.domain.state_now[0] == 1
+
+    run_virtual(scenario())
+
+
+def test_domain_that_ends_before_it_runs_is_an_error():
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    hosts.domain.on["create"] = lambda: setattr(hosts.domain, "state_now", [SHUT_OFF, 3])
+    with pytest.raises(HypervisorError, match="vm1 has ended on node01 before it ran"):
+        do(hosts, order())
+
+
+def test_journal_names_a_transient_domain_only_when_it_may_run(monkeypatch):
+    """Recovery lets it run without another look."""
+    hosts = saved_domain()
+    del hosts.source.domains["vm1"]
+    hosts.source.images_left_behind["vm1"] = IMAGE
+    found = []
+    for module, name in ((creation, "check_made"), (saved_state, "remove")):
+        function = getattr(module, name)
+
+        def look(*arguments, function=function):
+            found.append(hosts.context.saved_state.get(PAUSED_RUN))
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, look)
+    task = Start(xml=XML, transient=True, saved_state="discard", probe_with_ssh=False)
+    do(hosts, task)
+    assert found == [None, None]
+    assert PAUSED_RUN in hosts.context.saved_state
+
+
 def test_restored_domain_that_runs_is_not_resumed_by_a_later_recovery():
     hosts = saved_domain()
     do(hosts, order())
@@ -318,6 +379,63 @@ def test_stop_keeps_an_image_that_is_being_made():
     hosts.domain.state_now = [SHUT_OFF, 0]
     assert saved_state.remove_old(hosts.source, "vm1") is False
     assert hosts.domain.saved_image == IMAGE
+
+
+@pytest.mark.parametrize("undefine", [False, True])
+def test_stop_fails_when_the_domain_is_saved_instead(undefine):
+    """As libvirt-guests does it when the host shuts down."""
+    hosts = saved_domain()
+    hosts.domain.saved_image = None
+    hosts.domain.state_now = [1, 1]
+
+    def save():
+        hosts.domain.saved_image = IMAGE
+        hosts.domain.state_now = [SHUT_OFF, 5]
+
+    hosts.domain.on["shutdown"] = save
+    task = Stop(vm_name="vm1", undefine=undefine)
+    with pytest.raises(HypervisorError, match="has not shut down on node01: it was saved meanwh"):
+        run_virtual(stop(hosts.runtime, task, hosts.context))
+    assert hosts.domain.saved_image == IMAGE
+    assert hosts.calls == ["node01: shutdown"]
+
+
+def test_undo_keeps_a_definition_that_has_a_saved_image():
+    """libvirt restored an image that nobody saw before, and the undo has saved it again."""
+    hosts = saved_domain()
+    del hosts.source.domains["vm1"]
+    define = hosts.source.defineXML
+
+    def define_with_image(xml):
+        domain = define(xml)
+        domain.on["create"] = lambda: setattr(domain, "state_now", [3, 2])
+        return domain
+
+    hosts.source.defineXML = define_with_image
+    with pytest.raises(
+        HypervisorError, match=r"not there before the start.*has a saved image with"
+    ):
+        do(hosts, Start(xml=XML, probe_with_ssh=False))
+    assert hosts.source.domains["vm1"].saved_image is not None
+    assert hosts.calls[-1] == "node01: managedsave"
+
+
+@pytest.mark.parametrize("libvirt_knows_it", [False, True])
+def test_undefine_keeps_the_state_of_the_tpm(libvirt_knows_it):
+    """On shared storage it may be that of a domain that runs on another host."""
+    hosts = saved_domain()
+    asked = []
+
+    def undefine(flags):
+        if flags & KEEP_TPM and not libvirt_knows_it:
+            raise refusal("INVALID_ARG", "unsupported flags (0x40) in function undefine")
+        asked.append(flags)
+
+    hosts.domain.undefineFlags = undefine
+    control.undefine(hosts.source, "vm1")
+    (flags,) = asked
+    assert bool(flags & KEEP_TPM) is libvirt_knows_it
+    assert flags & KEEP_NVRAM
 
 
 # Migrations

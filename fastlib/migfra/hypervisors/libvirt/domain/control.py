@@ -1,11 +1,15 @@
 """Change a domain: pause, resume, destroy, undefine. The functions block."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.errors import is_unknown_flag
 
 from .state import PAUSED_FOR_MIGRATION, PAUSED_IN_POST_COPY, RUNNING_STATES, find
+
+_KEEP_TPM: Final = 1 << 6
+"""libvirt's `VIR_DOMAIN_UNDEFINE_KEEP_TPM`, which older versions of its Python package lack."""
 
 
 def suspend(connection: Any, name: str) -> bool:
@@ -21,6 +25,7 @@ def resume(connection: Any, name: str) -> bool:
     """Resume a paused domain. Returns False if it ran already.
 
     Raises HypervisorError for what stands still since a migration: it may run on the other host.
+    libvirt says the same of a paused domain that was restored from its saved image.
     """
     domain = active_domain(connection, name)
     state, reason = domain.state()
@@ -30,8 +35,9 @@ def resume(connection: Any, name: str) -> bool:
         reason == PAUSED_FOR_MIGRATION or reason in PAUSED_IN_POST_COPY
     ):
         raise HypervisorError(
-            f"{name} stands still on {connection.getHostname()} since a migration, and may run on "
-            "its destination; if it does not, let it run on with virsh resume, else destroy it here"
+            f"{name} stands still on {connection.getHostname()} as a migration or a restore leaves "
+            "it, and may run on another host; if it does not, let it run on with virsh resume, "
+            "else destroy it here"
         )
     _wake(domain)
     return True
@@ -68,19 +74,26 @@ def set_autostart(connection: Any, name: str) -> None:
 def undefine(connection: Any, name: str) -> None:
     """Forget a domain's definition, with all that libvirt keeps of it.
 
-    The variables of its firmware stay, as on shared storage they may be those of a running domain.
+    The variables of its firmware and the state of its TPM stay, as on shared storage they may be
+    those of a running domain.
     """
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not domain.isPersistent():
         return
+    flags = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+    )
     try:
-        domain.undefineFlags(
-            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        )
+        try:
+            domain.undefineFlags(flags | _KEEP_TPM)
+        except libvirt.libvirtError as error:
+            if not is_unknown_flag(error, _KEEP_TPM):
+                raise
+            domain.undefineFlags(flags)  # before libvirt 8.9
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
             raise

@@ -16,7 +16,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import is_unknown_flag
 from fastlib.migfra.virt.domain_vcpus import cpu_set, default_pin, read_pins, read_vcpus
 from fastlib.migfra.virt.domain_xml import read_memory, read_uuid
 
-from . import control
+from . import control, saved_state
 from .xml import parse
 
 _GRANULE: Final = 2 << 10
@@ -168,12 +168,18 @@ def create_defined(connection: Any, name: str, uuid: str, paused: bool) -> int:
     return int(domain.ID())
 
 
-def run_on(connection: Any, name: str, uuid: str) -> None:
-    """Let a domain that was created paused run. Nothing happens if it is not paused."""
+def run_on(connection: Any, name: str, uuid: str) -> bool:
+    """Let a domain that was created paused run. Returns False if it has ended meanwhile.
+
+    Nothing happens if it runs already.
+    """
     libvirt = api()
     domain = _find(connection, uuid)
-    if domain is not None and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+    if domain is None or not domain.isActive():
+        return False
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
         domain.resume()
+    return True
 
 
 def end(connection: Any, name: str, uuid: str, run: int) -> None:
@@ -184,10 +190,19 @@ def end(connection: Any, name: str, uuid: str, run: int) -> None:
 
 
 def forget(connection: Any, name: str, uuid: str) -> None:
-    """Undefine a domain that `define` made."""
+    """Undefine a domain that `define` made.
+
+    Raises HypervisorError if it was saved meanwhile: its image would go with its definition.
+    """
     domain = _find(connection, uuid)
-    if domain is not None:
-        control.undefine(connection, domain.name())
+    if domain is None:
+        return
+    if saved_state.image_of(domain) is not None:
+        raise HypervisorError(
+            f"{domain.name()} has a saved image with its newest memory; delete it with virsh "
+            f"undefine {domain.name()} --managed-save if nobody needs it"
+        )
+    control.undefine(connection, domain.name())
 
 
 def restore_definition(connection: Any, name: str, xml: str) -> None:

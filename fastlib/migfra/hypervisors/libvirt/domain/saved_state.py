@@ -111,6 +111,7 @@ def _image_without_domain(connection: Any, name: str) -> SavedImage | None:
         if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in (
             errno.ENOENT,
             errno.ENOTDIR,
+            errno.EACCES,  # libvirt of a user's session keeps them in another folder
         ):
             return None
         if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:

@@ -20,7 +20,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.libvirt.domain import control, creation, pinning
+from fastlib.migfra.hypervisors.libvirt.domain import control, creation, pinning, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
@@ -80,6 +80,15 @@ async def recover(
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
     spec = StartSpec.of(task)
+    with CancelScope(context) as scope:
+        # libvirt goes on with a restore when the daemon ends.
+        async with runtime.exclusive(spec.name, task.driver, scope):
+            return await _finish_start(runtime, task, spec, context)
+
+
+async def _finish_start(
+    runtime: LibvirtRuntime, task: Start, spec: StartSpec, context: Context
+) -> str:
     name = spec.name
     if was_restoring(context):
         local = await runtime.local(task.driver)
@@ -113,6 +122,14 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
         await refuse_if_elsewhere(runtime, name, task.driver, "stop it")
     except HypervisorError as error:
         raise HypervisorError(f"{_INTERRUPTED}; {error}") from error
+    local = await runtime.local(task.driver)
+    image = await local.call(saved_state.image, name)
+    if image is not None and image.problem is None and not task.force:
+        # As libvirt-guests does it when the host shuts down, which ends the daemon, too.
+        raise HypervisorError(
+            f"{_INTERRUPTED}; {name} was saved on {runtime.host} and not shut down; start it, "
+            "which restores its memory, and stop it again"
+        )
     return await _check_state(runtime, task, name, done)
 
 
@@ -120,7 +137,10 @@ async def _recover_repin(runtime: LibvirtRuntime, task: Repin) -> str:
     local = await runtime.local(task.driver)
     if await local.call(pinning.is_pinned, task.vm_name, task.vcpu_map):
         return DONE
-    raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
+    raise HypervisorError(
+        f"{_INTERRUPTED}; {task.vm_name} is not pinned like that, or not all of its vCPUs are; "
+        "repin it again"
+    )
 
 
 async def _result_or_error(

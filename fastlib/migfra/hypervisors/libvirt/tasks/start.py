@@ -112,16 +112,21 @@ async def _start(
         undo.add("end the domain", partial(call_until_reachable, creation.end, name, uuid, run))
         images.check_booted()
         if spec.transient:
-            await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
             assert plan.meant is not None
             creation.check_made(plan.meant, made)
             await images.discard()
+            # Not before: after a crash of the daemon, what this names is let run unchecked.
+            await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
         await check_runs_nowhere_else(runtime, driver, spec, context)
         if spec.has_devices:
             with context.measure("attach-devs"):
                 await _attach(local, spec)
         if paused:
-            await local.call(creation.run_on, name, uuid)
+            if not await local.call(creation.run_on, name, uuid):
+                raise HypervisorError(
+                    f"{name} has ended on {runtime.host} before it ran; look at what ended it, "
+                    "such as in its log in /var/log/libvirt/qemu"
+                )
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: None}))
 
 

@@ -10,6 +10,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection,
 from fastlib.migfra.hypervisors.libvirt.domain import control, host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.state import (
     SHUT_OFF_BY_MIGRATION,
+    SHUT_OFF_BY_SAVING,
     DomainState,
     find,
     look_up,
@@ -90,6 +91,7 @@ async def _stop(
             end = await _shut_down(runtime, name, local, scope)
             if end != "stopped":
                 await _check_not_left(runtime, name, task, found, end)
+            await _check_not_saved(runtime, name, local)
         if task.undefine:
             await local.call(control.undefine, name)
     return "; ".join(details) or None
@@ -118,6 +120,19 @@ async def _check_not_left(
         raise HypervisorError(
             f"{name} was not stopped: it left {runtime.host} by a migration, and "
             f"{found.sentence}; look at the other hosts"
+        )
+
+
+async def _check_not_saved(runtime: LibvirtRuntime, name: str, local: Connection) -> None:
+    """Raise HypervisorError if the domain has not shut down, but was saved, as by libvirt-guests.
+
+    Its image has the newest memory, which `undefine` would delete.
+    """
+    here = await local.call(look_up, name)
+    if not here.active and here.reason == SHUT_OFF_BY_SAVING:
+        raise HypervisorError(
+            f"{name} has not shut down on {runtime.host}: it was saved meanwhile; start it, which "
+            "restores its memory, and stop it again"
         )
 
 
