@@ -153,6 +153,36 @@ def test_stop_deletes_an_image_that_is_older_than_the_run(fleet):
     assert host.domains() == {"vm1": "shut off"}
 
 
+def test_domain_that_is_saved_while_it_is_to_stop_keeps_its_image(fleet):
+    """As libvirt-guests does it when the host shuts down. The guest ignores the power button."""
+    host = fleet.lab.host("hostA")
+    fleet.lab.define_guest("vm1", on="hostA", bios=True)
+    assert_success(start(fleet, memory=20001))
+    stopping = fleet.client.stop("hostA", "vm1", undefine=True)
+    wait_until(
+        lambda: stopping.progress is not None and stopping.progress.phase == "shutdown",
+        lambda: f"the domain is asked to shut down: {stopping.progress}",
+    )
+    host.virsh("managedsave", "vm1")
+    stopped = stopping.result(PATIENCE)
+    assert_error(stopped, "vm1 has not shut down on hostA: it was saved meanwhile")
+    assert images(fleet)["hostA"] == {"vm1"}
+    # The image has 20480 KiB, as QEMU rounds up to MiB.
+    restored = start(fleet, memory=20001)
+    assert_success(restored)
+    assert restored.details == "continued from its saved image"
+
+    host.virsh("suspend", "vm1")
+    host.virsh("managedsave", "vm1")
+    host.virsh("start", "vm1")
+    assert host.domains() == {"vm1": "paused"}
+    resumed = fleet.client.resume("hostA", "vm1").result(PATIENCE)
+    assert_error(resumed, "as a migration or a restore leaves it, .*let it run on with virsh res")
+    ended = fleet.client.stop("hostA", "vm1", force=True, undefine=True).result(PATIENCE)
+    assert_success(ended)
+    assert host.domains() == {}
+
+
 def test_cancelled_start_of_a_saved_domain_saves_it_again(fleet):
     guest = fleet.run_guest("hostA", "vm1")
     fleet.lab.host("hostA").virsh("managedsave", "vm1")
