@@ -17,7 +17,7 @@ from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
-from fastlib.migfra.hypervisors.libvirt.slots.keeper import STALE_SECONDS
+from fastlib.migfra.hypervisors.libvirt.slots.keeper import AWAY_SECONDS, STALE_SECONDS
 from fastlib.migfra.hypervisors.libvirt.slots.notices import (
     HostNotices,
     Note,
@@ -55,6 +55,13 @@ class ArrivingDomain(FakeDomain):
 
     def jobInfo(self):
         raise refusal("OPERATION_UNSUPPORTED", "only the source has figures")
+
+
+class LeavingDomain(FakeDomain):
+    """A domain that is gone when its job is asked for."""
+
+    def jobInfo(self):
+        raise refusal("NO_DOMAIN", "Domain not found: no domain with matching name")
 
 
 class Order:
@@ -420,6 +427,61 @@ def test_notices_are_renewed_while_a_migration_takes_long(run, monkeypatch):
         assert now() == pytest.approx(400, abs=2)
 
     run(scenario, all={"incoming_migrations": 1})
+
+
+def test_broken_post_copy_keeps_no_slot(run):
+    """libvirt keeps the job on the destination until somebody resumes or ends the migration."""
+
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        for number, state in enumerate([(1, 11), (3, 13)], 1):
+            daemons.hosts["b"].add(ArrivingDomain(f"broken{number}", *state))
+            note = Note(by="d", domains=(f"broken{number}",))
+            define_notice(daemons.hosts["b"], slot_notice("incoming", number, note))
+        await daemons.migrate("vm1", "a", "b")[0]
+        assert now() == pytest.approx(STALE_SECONDS + 10, abs=2)
+
+    run(scenario)
+
+
+def test_limit_holds_although_a_domain_leaves_while_notices_are_read(run):
+    """Its name is in a notice, and its job is asked for in the moment in which it goes."""
+
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        for number in (1, 2):
+            daemons.hosts["b"].add(LeavingDomain(f"gone{number}"))
+            note = Note(by="c", domains=(f"gone{number}",))
+            define_notice(daemons.hosts["b"], slot_notice("incoming", number, note))
+        task, order = daemons.migrate("vm1", "a", "b")
+        await asyncio.sleep(5)
+        assert (daemons.begun, order.places) == ([], [1])
+        await task
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(10, "success"), (300, "b is away")])
+def test_queued_migration_outlasts_a_restart_of_libvirt(run, seconds, outcome):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        for name in ("x", "y"):
+            daemons.hosts["b"].add(ArrivingDomain(name, 3, 2))
+        task, _ = daemons.migrate("vm1", "a", "b")
+        await asyncio.sleep(5)
+        daemons.hosts["b"].is_there = False
+        await asyncio.wait({task}, timeout=seconds)
+        daemons.hosts["b"].is_there = True
+        daemons.hosts["b"].domains.clear()
+        if outcome == "success":
+            assert not task.done()
+            await task
+        else:
+            assert now() == pytest.approx(5 + AWAY_SECONDS, abs=3)
+            with pytest.raises(HypervisorError, match=outcome):
+                await task
+
+    run(scenario)
 
 
 def test_without_secrets_arrivals_are_counted(run):

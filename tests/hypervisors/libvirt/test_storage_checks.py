@@ -11,13 +11,14 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import host_info
 from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import (
     check_shared_file,
     check_storage,
 )
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeHost, FakeHosts, refusal
+from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, FakeHost, FakeHosts, refusal
 from tests.support.libvirt.qcow2 import write_qcow2
 
 
@@ -358,6 +359,12 @@ def test_stopped_probe_leaves_no_definition(tmp_path):
     broken = refusal("RPC", "Cannot recv data: Connection reset by peer")
     storage.destination.own[str(tmp_path / "disk.img")] = broken
     assert storage.check() != []  # and `check` sees that no domain is left
+
+
+def test_description_of_a_host_leaves_out_what_is_defined_for_a_moment():
+    hosts = FakeHosts()
+    hosts.source.add(FakeDomain("fastlib-check-0123-by-node02", SHUT_OFF))
+    assert [each.name for each in host_info.read(hosts.source).domains] == ["vm1"]
 
 
 def test_old_uefi_variables_at_the_destination_prevent_an_offline_migration_only(tmp_path):

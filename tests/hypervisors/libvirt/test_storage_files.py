@@ -115,6 +115,13 @@ def test_only_written_disks_must_be_the_newest(xml, written):
     assert file.written is written
 
 
+@pytest.mark.parametrize(("model", "sent"), [("nvdimm", True), ("virtio-pmem", False)])
+def test_live_migration_sends_the_memory_of_an_nvdimm(model, sent):
+    xml = f"<memory model='{model}'><source><path>/n</path></source></memory>"
+    (file,) = files_of(f"<domain><devices>{xml}</devices></domain>").files
+    assert (file.written, file.sent) == (True, sent)
+
+
 # Images
 
 
@@ -186,6 +193,13 @@ def test_markers_of_a_killed_process_are_removed(tmp_path):
     remove_markers(make_markers("node01", [str(tmp_path)]).values())
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [f".fastlib-check-node01-{os.getpid()}-ab", ".fastlib-check-node011-0-ab"]
+
+
+def test_markers_of_a_host_with_a_longer_name_stay(tmp_path):
+    """Its check is under way, and without the marker it would take the folder for another one."""
+    others = make_markers("node01-2", [str(tmp_path)])
+    remove_markers(make_markers("node01", [str(tmp_path)]).values())
+    assert [str(path) for path in tmp_path.iterdir()] == [others[str(tmp_path)].path]
 
 
 def test_file_systems_of_networks_are_recognised():

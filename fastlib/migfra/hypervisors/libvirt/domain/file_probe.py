@@ -68,11 +68,16 @@ def _ending(host: str) -> str:
     return f"-by-{host}"
 
 
+def is_probe(name: str) -> bool:
+    """Tell by its name whether a domain is one that is defined for a moment."""
+    return name.startswith(PREFIX)
+
+
 def remove_left_definitions(connection: Any, host: str) -> None:
     """Remove what checks of an earlier run of a host's daemon left when it was killed."""
     for domain in connection.listAllDomains():
         name = domain.name()
-        if name.startswith(PREFIX) and name.endswith(_ending(host)):
+        if is_probe(name) and name.endswith(_ending(host)):
             domain.undefine()
 
 

@@ -160,7 +160,11 @@ def _of_devices(root: Element) -> Iterator[DomainFile]:
         yield from _of_path(rom.get("file"), "ROM")
     for memory in root.iterfind("devices/memory"):
         for each in _of_text(memory.find("source/path"), f"{memory.get('model')} memory"):
-            yield msgspec.structs.replace(each, written=memory.find("target/readonly") is None)
+            yield msgspec.structs.replace(
+                each,
+                written=memory.find("target/readonly") is None,
+                sent=memory.get("model") == "nvdimm",
+            )
     for filesystem in root.iterfind("devices/filesystem"):
         source = filesystem.find("source")
         if source is not None:

@@ -8,6 +8,7 @@ from fastlib.message.node import DomainReport
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
 from . import saved_state
+from .file_probe import is_probe
 from .state import RUNNING_STATES, STATES
 
 KIB: Final = 1024
@@ -84,6 +85,8 @@ def _reports(connection: Any) -> tuple[DomainReport, ...]:
     reports = []
     for domain in connection.listAllDomains():
         name = domain.name()
+        if is_probe(name):
+            continue
         try:
             state, memory, _, vcpus, _ = domain.info()
             saved = saved_state.image_of(domain) is not None

@@ -6,6 +6,7 @@ than the disk. Names, sizes and kinds of file systems cannot tell that for certa
 
 import os
 import posixpath
+import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,6 +20,8 @@ _MOST_HOPS: Final = 40
 """Symbolic links behind each other; the kernel's limit."""
 PREFIX: Final = ".fastlib-check-"
 """Begins the names of the files that are made for a moment."""
+_REST: Final = re.compile("(?P<process>[0-9]+)-[0-9a-f]+")
+"""The rest of such a name, after the prefix and the host."""
 _MOUNTS: Final = "/proc/self/mountinfo"
 _NETWORK: Final = frozenset(
     {
@@ -69,11 +72,16 @@ def make_markers(host: str, folders: Iterable[str]) -> dict[str, Marker]:
 
 
 def _remove_left(folder: str, begin: str) -> None:
-    """Remove the files of this host's earlier processes."""
-    own = f"{begin}{os.getpid()}-"
+    """Remove the files of this host's earlier processes.
+
+    The name of another host may begin with that of this one, such as `node01` and `node01-2`.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(begin) and not entry.name.startswith(own):
+            if not entry.name.startswith(begin):
+                continue
+            found = _REST.fullmatch(entry.name.removeprefix(begin))
+            if found is not None and int(found["process"]) != os.getpid():
                 os.unlink(entry.path)
 
 

@@ -50,6 +50,8 @@ async def in_turn(
         turn = await stack.enter_async_context(runtime.limits.enqueued(name, slots, memory, keeper))
         if not await _begins(turn.try_to_begin(scope), check) and await check() is not False:
             await locks.aclose()
+            # Both hosts have just answered. That one of them is started anew is no reason to fail.
+            keeper.is_patient = True
             context.save_state(**{QUEUED: True})
             # An evacuation does more than to wait with one of its domains.
             with context.waiting() if is_whole_task else nullcontext():

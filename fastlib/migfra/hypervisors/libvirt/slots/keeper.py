@@ -42,6 +42,8 @@ STALE_SECONDS: Final = 20.0
 """Seconds without a renewal after which a notice may be removed."""
 TICKET_SECONDS: Final = 3.0
 """Seconds that a free slot is left to a daemon with an earlier ticket."""
+AWAY_SECONDS: Final = 30.0
+"""Seconds that a migration in the queue waits for a host whose libvirt is away."""
 _ANSWER_SECONDS: Final = 5.0
 _TRIES: Final = 3
 """At most so many tries at once, if others take the same slot in the same moment."""
@@ -156,21 +158,33 @@ class MigrationSlots:
         self._renewing: asyncio.Task[None] | None = None
         self._calling: Final = asyncio.Lock()
         """Held while the notices are renewed."""
+        self.is_patient = False
+        """Whether it waits for a host whose libvirt is away, such as one that is started anew."""
+        self._away_since: float | None = None
 
     async def take(self) -> bool:
-        """Take all slots or none. Raises HypervisorError if a host cannot be asked."""
+        """Take all slots or none.
+
+        Raises HypervisorError if a host cannot be asked. With `is_patient` it does so only after
+        `AWAY_SECONDS`.
+        """
         for slot in self._slots:
             try:
                 taken = await self._take(slot)
-            except BaseException:
+            except BaseException as error:
                 await self._remove(self._held)
                 self._forget_unshared()
+                if isinstance(error, LostError) and self._may_come_back():
+                    self._notices.log.info("%s", error)
+                    return False
                 raise
             if not taken:
                 await self._remove(self._held)
                 self._forget_unshared()
+                self._away_since = None
                 self._renew()
                 return False
+        self._away_since = None
         for slot in self._slots:
             # The next migration of this daemon waits behind the tickets of the others.
             if (ticket := self._notices.tickets.get(slot)) is not None:
@@ -178,6 +192,13 @@ class MigrationSlots:
         await self._remove(self._tickets)
         self._renew()
         return True
+
+    def _may_come_back(self) -> bool:
+        """Tell whether a host that is away is to be asked once more."""
+        now = asyncio.get_running_loop().time()
+        if self._away_since is None:
+            self._away_since = now
+        return self.is_patient and now - self._away_since < AWAY_SECONDS
 
     async def adopt(self) -> None:
         """Hold the slots of a migration that runs already, whether or not they are free."""

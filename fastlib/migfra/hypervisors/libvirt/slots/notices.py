@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.domain.state import find, has_job
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.virt.migration_queue import Direction
 
@@ -105,7 +105,7 @@ def read_notices(connection: Any) -> HostNotices:
     arriving = frozenset(
         domain.name()
         for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        if _is_arriving(domain)
+        if _is_arriving(connection, domain)
     )
     try:
         secrets = connection.listAllSecrets()
@@ -136,19 +136,21 @@ def _notice(secret: Any) -> Notice | None:
     return Notice(uuid=secret.UUIDString(), usage=usage, note=note)
 
 
-def _is_arriving(domain: Any) -> bool:
+def _is_arriving(connection: Any, domain: Any) -> bool:
+    """Tell whether memory is sent to a domain. With a broken post-copy nothing is sent."""
     libvirt = api()
     try:
         domain.jobInfo()
     except libvirt.libvirtError as error:
         # Only the source of a migration has figures.
-        return bool(error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return not look_up(connection, domain.name()).divided
     return False
 
 
 def _is_busy(connection: Any, name: str) -> bool:
-    domain = find(connection, name)
-    return domain is not None and has_job(domain)
+    observed = look_up(connection, name)
+    return observed.migrating and not observed.divided
 
 
 def define_notice(connection: Any, notice: Notice) -> bool:
