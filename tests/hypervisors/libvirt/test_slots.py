@@ -484,6 +484,23 @@ def test_queued_migration_outlasts_a_restart_of_libvirt(run, seconds, outcome):
     run(scenario)
 
 
+def test_all_queued_migrations_wait_together_for_a_host_that_is_away(run):
+    async def scenario(daemons):
+        names = [f"vm{number}" for number in range(20)]
+        daemons.add("a", *names)
+        for name in ("x", "y"):
+            daemons.hosts["b"].add(ArrivingDomain(name, 3, 2))
+        tasks = [daemons.migrate(name, "a", "b")[0] for name in names]
+        await asyncio.sleep(5)
+        daemons.hosts["b"].is_there = False
+        await asyncio.wait(tasks)
+        assert now() == pytest.approx(5 + AWAY_SECONDS, abs=5)
+        assert all("b is away" in str(task.exception()) for task in tasks)
+        daemons.hosts["b"].secrets.clear()  # they are ephemeral
+
+    run(scenario)
+
+
 def test_without_secrets_arrivals_are_counted(run):
     async def scenario(daemons):
         daemons.hosts["b"].refuses["secrets"] = refusal("NO_SUPPORT", "no secrets")

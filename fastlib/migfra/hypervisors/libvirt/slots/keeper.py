@@ -71,6 +71,8 @@ class SlotNotices:
         """The slots that this daemon holds of hosts without secrets, by their numbers."""
         self._seen: dict[str, dict[str, tuple[int, float]]] = {}
         """The beat of each notice of others on each host, and since when it is the same."""
+        self._away: dict[str, tuple[float, float]] = {}
+        """When the first and the last of the failed calls to a host were, while it is away."""
         self._free_since: dict[Slot, float] = {}
         """Since when a slot is free that others with earlier tickets have not taken."""
         self._warned: set[str] = set()
@@ -116,6 +118,22 @@ class SlotNotices:
                 stale.add(notice.uuid)
         return stale
 
+    def is_there(self, host: str) -> None:
+        """Note that a host has answered."""
+        self._away.pop(host, None)
+
+    def seconds_away(self, host: str) -> float:
+        """Count the seconds since the first of the failed calls to a host that has gone away.
+
+        All migrations in the queue share them: one after the other asks, and all have waited.
+        """
+        now = asyncio.get_running_loop().time()
+        since, last = self._away.get(host, (now, now))
+        if now - last >= AWAY_SECONDS:
+            since = now  # it was there meanwhile, or nobody knows
+        self._away[host] = (since, now)
+        return now - since
+
     def may_ignore_tickets(self, slot: Slot, tickets_ahead: bool) -> bool:
         """Tell whether a free slot was left long enough to those with earlier tickets."""
         now = asyncio.get_running_loop().time()
@@ -160,7 +178,6 @@ class MigrationSlots:
         """Held while the notices are renewed."""
         self.is_patient = False
         """Whether it waits for a host whose libvirt is away, such as one that is started anew."""
-        self._away_since: float | None = None
 
     async def take(self) -> bool:
         """Take all slots or none.
@@ -174,17 +191,15 @@ class MigrationSlots:
             except BaseException as error:
                 await self._remove(self._held)
                 self._forget_unshared()
-                if isinstance(error, LostError) and self._may_come_back():
+                if isinstance(error, LostError) and self._may_come_back(slot.host):
                     self._notices.log.info("%s", error)
                     return False
                 raise
             if not taken:
                 await self._remove(self._held)
                 self._forget_unshared()
-                self._away_since = None
                 self._renew()
                 return False
-        self._away_since = None
         for slot in self._slots:
             # The next migration of this daemon waits behind the tickets of the others.
             if (ticket := self._notices.tickets.get(slot)) is not None:
@@ -193,12 +208,9 @@ class MigrationSlots:
         self._renew()
         return True
 
-    def _may_come_back(self) -> bool:
+    def _may_come_back(self, host: str) -> bool:
         """Tell whether a host that is away is to be asked once more."""
-        now = asyncio.get_running_loop().time()
-        if self._away_since is None:
-            self._away_since = now
-        return self.is_patient and now - self._away_since < AWAY_SECONDS
+        return self._notices.seconds_away(host) < AWAY_SECONDS and self.is_patient
 
     async def adopt(self) -> None:
         """Hold the slots of a migration that runs already, whether or not they are free."""
@@ -249,6 +261,7 @@ class MigrationSlots:
         """Return whether the slot is taken, None if another daemon took it in this moment."""
         notices = self._notices
         found = await self._read(slot, connection)
+        notices.is_there(slot.host)
         stale = notices.stale(slot.host, found)
         ask = partial(
             free_slot,
