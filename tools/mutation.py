@@ -102,6 +102,7 @@ TARGETS = {
                 "fast_reader",
                 "fast_values",
                 "nodes",
+                "printable",
                 "records",
                 "schema_protocol",
                 "shapes",
