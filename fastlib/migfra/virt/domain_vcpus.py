@@ -42,9 +42,7 @@ def read_vcpus(root: Element) -> Vcpus:
     if element is not None and element.get("current") is not None:
         count = read_number(element.get("current"), "<vcpu current>", _MOST_VCPUS)
     if maximum == 0:
-        raise HypervisorError(
-            "the domain's XML has 0 as <vcpu>, with which no domain can be started"
-        )
+        raise HypervisorError("the domain's XML has 0 as <vcpu>; it must be at least 1")
     if count > maximum:
         raise HypervisorError(
             f"the domain's XML has {count} as <vcpu current>, but only {maximum} as <vcpu>"

@@ -41,8 +41,6 @@ from .options import SimulatedOptions
 from .runtime import SimulatedRuntime
 
 DEFAULT_CLUSTER: Final = "default"
-_LONGEST_PAUSE: Final = 30.0
-"""Seconds between two tries of a migration."""
 
 
 class SimulatedHypervisor(Hypervisor):

@@ -87,9 +87,7 @@ async def already_begun(runtime: LibvirtRuntime, spec: MigrationSpec) -> AsyncIt
 
 def needed_slots(specs: Sequence[MigrationSpec]) -> frozenset[Slot]:
     """Return the slots of a migration, or of the two of a swap."""
-    return frozenset[Slot]().union(
-        *(slots_between(spec.source, spec.destination) for spec in specs)
-    )
+    return slots_between(specs[0].source, specs[0].destination, swap=len(specs) > 1)
 
 
 def migration_slots(runtime: LibvirtRuntime, specs: Sequence[MigrationSpec]) -> MigrationSlots:

@@ -9,8 +9,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import Changes
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
-from fastlib.migfra.virt.domain_xml import read_domain
-from fastlib.migfra.virt.names import check_name
+from fastlib.migfra.virt.start_task import domain_of
 
 
 class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,22 +35,11 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, task: Start) -> Self:
-        """The plan of a task. Raises HypervisorError if the task makes no sense."""
-        uuid = None
-        if task.xml is None:
-            assert task.vm_name is not None
-            name = check_name(task.vm_name)
-        else:
-            described = read_domain(task.xml)
-            name, uuid = described.name, described.uuid
-            if task.vm_name is not None and task.vm_name != name:
-                raise HypervisorError(f"vm-name is {task.vm_name!r}, but the XML says {name!r}")
-        for what, number in (("vcpus", task.vcpus), ("memory", task.memory)):
-            if number == 0:
-                raise HypervisorError(f"{what} is 0, with which no domain can be started")
+        """Return the plan of a task. Raises HypervisorError if the task contradicts itself."""
+        described = domain_of(task)
         return cls(
-            name=name,
-            uuid=uuid,
+            name=described.name,
+            uuid=described.uuid,
             xml=task.xml,
             transient=bool(task.transient),
             changes=Changes(
@@ -63,7 +51,7 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
             pci_ids=tuple(task.pci_ids or ()),
             pci_addresses=tuple(task.devs or ()),
             ivshmem=None if task.ivshmem is None else ivshmem_xml(task.ivshmem),
-            probe_host=None if task.probe_with_ssh is False else _probe_host(task, name),
+            probe_host=None if task.probe_with_ssh is False else _probe_host(task, described.name),
         )
 
 

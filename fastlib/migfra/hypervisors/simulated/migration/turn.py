@@ -61,9 +61,7 @@ async def in_turn(
     `check` is called before it waits, so that what cannot succeed is refused at once. Raises what
     `check` raises, and TaskCancelledError.
     """
-    slots = frozenset[Slot]().union(
-        *(slots_between(spec.source, spec.destination) for spec in specs)
-    )
+    slots = slots_between(specs[0].source, specs[0].destination, swap=len(specs) > 1)
     domains = [runtime.cluster.find(spec.name) for spec in specs]
     memory = max((domain.memory for domain in domains if domain is not None), default=0)
     name = specs[0].name
