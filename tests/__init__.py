@@ -1,1 +1,1 @@
-"""The tests, one folder for each room of fastlib; their helpers are in support/."""
+"""The tests, one folder for each package of fastlib; their helpers are in support/."""

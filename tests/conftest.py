@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 9
 NOT_MEASURED = {"demo", "repository", "schema", "testing"}
 """Folders whose tests run without coverage, which would double their time.
 
-They go through the rooms with a floor once more, but test others.
+They go through the packages with a floor once more, but test others.
 """
 
 # A generated message may have a thousand lines: no deadline, no complaint of slow generation.

@@ -22,13 +22,7 @@ from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.shapes import Tree
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Ack
-
-
-def found(text, type=None):
-    """The severity, code and path of each problem of a text."""
-    report = fastlib.validate(text, type)
-    return [(problem.severity, problem.code, problem.path) for problem in report.problems]
-
+from tests.support.problems import kinds_of_problems
 
 STRANGE = "vm-name: a\nvm-nmae: b\n"
 
@@ -79,7 +73,7 @@ def test_unknown_key_is_an_error_if_asked_for(read, path, line):
 def test_merge_key_is_an_unknown_key():
     text = "task: stop vm\nlist:\n  - &a {vm-name: a, force: yes}\n  - {<<: *a, vm-name: b}\n"
     assert TaskContainer.from_yaml(text).tasks[1] == Stop(vm_name="b")
-    assert found(text) == [("warning", "unknown-key", "list[1].<<")]
+    assert kinds_of_problems(text) == [("warning", "unknown-key", "list[1].<<")]
 
 
 LIMITED = "task: stop vm\nlist:\n  - vm-name: abcdefgh\n  - vm-name: b\n"

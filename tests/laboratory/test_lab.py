@@ -140,7 +140,7 @@ def test_two_laboratories_are_separate(lab, program, tmp_path):
     lab.host("hostA").run(["rm", "/var/lib/mine"])
 
 
-def test_up_replaces_what_has_died(program, tmp_path):
+def test_up_replaces_processes_that_ended(program, tmp_path):
     program("up", "--hosts", "1")
     Lab.named("main", tmp_path).host("hostA").init_process.kill()
     assert "hostA of the laboratory main is not up" in program("exec", "hostA", "true", status=1)

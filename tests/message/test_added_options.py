@@ -133,7 +133,7 @@ def test_fast_reader_supports_tasks_without_extensions() -> None:
     assert read_fast(shape_of(TaskContainer), message.to_yaml(), DEFAULT_LIMITS) == message
 
 
-def test_the_keys_stand_beside_the_tasks_own() -> None:
+def test_keys_of_extensions_are_beside_those_of_the_task() -> None:
     task = Inline(vm_name="a", extensions=[Part(safe=True, words="b")])
     container = TaskContainer(tasks=[task], id="1")
     assert container.emit() == {
@@ -155,7 +155,7 @@ def test_extension_of_a_task_is_found_by_its_class() -> None:
         Other.of(Stop(vm_name="a"))
 
 
-def test_equal_is_what_says_the_same() -> None:
+def test_tasks_with_equal_extensions_are_equal() -> None:
     one, other = Part(safe=True), Other(other="a")
     assert Listed(extensions=[one, other]) == Listed(extensions=(other, one))
     assert Listed(extensions=[Part(), Other(other="")]) == Listed()
@@ -179,7 +179,7 @@ def test_wrong_extensions_are_refused(given: Any, said: str) -> None:
         Inline(vm_name="a", extensions=given)
 
 
-def test_every_problem_is_told_with_its_place() -> None:
+def test_problems_in_extensions_have_positions() -> None:
     report = validate(
         "task: extended in a list\n"
         "things:\n"
@@ -216,7 +216,7 @@ def test_unknown_extensions_are_ignored() -> None:
     assert problem.code == "unknown-key"
 
 
-def test_a_description_has_the_fields() -> None:
+def test_description_has_fields_of_extensions() -> None:
     keys = [field.key for field in describe(Listed).fields]
     assert keys[-5:] == ["safe", "speed", "speeds", "words", "other"]
     assert find_field(Listed, "speed").extension == f"{Part.__module__}.Part"
@@ -224,7 +224,9 @@ def test_a_description_has_the_fields() -> None:
     assert find_field(Listed, "speed").type == "an integer from 0 to 99"
 
 
-def test_options_of_the_tasks_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_of_a_task_has_options_of_its_extensions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     parser = argparse.ArgumentParser("shadowed")
     add_arguments(parser, Shadowed.declaration)
 
@@ -280,7 +282,7 @@ def declare(**fields: Any) -> None:
         ),
     ],
 )
-def test_a_declaration_that_could_not_hold_is_refused(fields: dict[str, Any], said: str) -> None:
+def test_contradictory_extension_is_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(DeclarationError, match=said):
         declare(**fields)
     (problem,) = validate("fresh: a\nvm-name: b", Inline).problems
@@ -288,7 +290,7 @@ def test_a_declaration_that_could_not_hold_is_refused(fields: dict[str, Any], sa
     assert "fresh" not in [field.key for field in describe(Listed).fields]
 
 
-def test_names_that_everything_has() -> None:
+def test_reserved_names_and_keywords_are_refused() -> None:
     with pytest.raises(DeclarationError, match="every extension has something of that name"):
 
         class Wrong(Extension, of=Listed):
@@ -305,7 +307,7 @@ def test_names_that_everything_has() -> None:
             pass
 
 
-def test_a_reloaded_module_takes_the_place_of_the_old_one() -> None:
+def test_reloaded_module_replaces_its_extensions() -> None:
     class Again(Task, task="extended again", result="4 extended", layout="inline"):
         """One more."""
 

@@ -56,7 +56,7 @@ def lazy(**hints: Any) -> dict[str, Any]:
     return {"__module__": __name__, "__qualname__": "Odd", "__annotate_func__": annotate}
 
 
-def test_annotations_of_a_namespace_of_this_python() -> None:
+def test_annotations_of_this_python_are_found() -> None:
     found: list[dict[str, Any]] = []
 
     class Meta(type):
@@ -83,7 +83,7 @@ def test_lazy_annotations_are_evaluated() -> None:
 
 
 @pytest.mark.parametrize("namespace", [{}, {"__annotations__": {"size": "int"}}])
-def test_a_namespace_without_lazy_annotations_has_the_usual_ones(namespace: dict[str, Any]) -> None:
+def test_namespace_without_lazy_annotations_has_the_usual_ones(namespace: dict[str, Any]) -> None:
     assert evaluated(namespace, ANNOTATIONLIB) == namespace.get("__annotations__", {})
 
 
@@ -97,7 +97,7 @@ def test_reserved_names_are_refused_among_lazy_annotations(
         type(Message)("Odd", (Message,), lazy(emit=str))
 
 
-def test_the_module_of_the_standard_library_is_used_since_3_14(
+def test_annotationlib_is_used_since_python_3_14(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(annotations, "sys", SimpleNamespace(version_info=(3, 14)))

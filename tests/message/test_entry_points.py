@@ -92,7 +92,7 @@ def installed(tmp_path_factory):
     return folder
 
 
-def test_the_commands_know_the_messages_of_an_installed_package(installed):
+def test_commands_know_messages_of_installed_packages(installed):
     path = [installed]
     for text in (TASK, RESULT):
         done = run("validate", "--strict", "-", path=path, stdin=text)
@@ -119,7 +119,7 @@ def test_commands_refuse_messages_of_packages_that_are_not_installed():
     assert b"1:9: warning: result: unknown title 'vm snapshotted'" in done.stdout
 
 
-def test_a_program_loads_them_when_it_says_so(installed):
+def test_program_loads_entry_points_by_a_call(installed):
     with on_path(installed):
         assert not fastlib.validate("task: snapshot vm").ok
         assert load_entry_points() == []
@@ -138,7 +138,7 @@ def test_new_process_knows_messages_of_installed_packages(installed):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_a_module_is_imported_once(tmp_path, capsys):
+def test_module_is_imported_once(tmp_path, capsys):
     source = "print('imported')\nimport acme_missing\n"
     put(tmp_path, "acme", ["a = acme"], {"acme": source})
     with on_path(tmp_path):
@@ -264,7 +264,7 @@ def test_broken_entry_points_file_is_reported(tmp_path, content, place):
     assert titles == []
 
 
-def test_metadata_without_a_name(tmp_path):
+def test_problem_of_a_distribution_without_a_name_is_reported(tmp_path):
     put(tmp_path, "acme", ["a = acme_missing"], {})
     (tmp_path / "acme-1.0.dist-info/METADATA").unlink()
     [[problem], _] = loaded(tmp_path)

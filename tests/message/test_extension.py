@@ -1,10 +1,5 @@
-"""Tasks and messages that are declared outside fastlib are like its own, by their declaration.
+"""Tasks and messages that are declared outside of fastlib work like its own."""
 
-Declarations are global, and other tests walk all of them; so each test here gives back the tables
-as it found them.
-"""
-
-import contextlib
 import importlib
 import itertools
 import sys
@@ -19,7 +14,6 @@ from msgspec import Meta
 import fastlib
 import fastlib.message.describe
 from fastlib import (
-    DeclarationError,
     Message,
     NodeResult,
     PciId,
@@ -33,32 +27,13 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.codec import Needs, OneOf, Rule, Wire
-from fastlib.message import registry, task
+from fastlib.message import task
+from tests.support.declarations import declare, registered_titles, round_trips
 
 pytestmark = pytest.mark.usefixtures("isolated_registry")
 
 
-def titles():
-    return registry.titles("task"), registry.titles("result")
-
-
-def round_trips(message):
-    """The message, after it has been written and read in every form."""
-    for style in ("block", "literal", "flow"):
-        text = message.to_yaml(style=style)
-        assert type(message).from_yaml(text) == message
-        assert fastlib.load(text) == message
-        report = fastlib.validate(text)
-        assert report.problems == ()
-        assert report.message == message
-    assert type(message).load(message.emit()) == message
-    return message
-
-
-# --- layouts ------------------------------------------------------------------------------------
-
-
-def test_a_list():
+def test_listed_task_travels_in_a_list():
     class Snapshot(Task, task="snapshot vm", result="vm snapshotted"):
         """Keep a domain's state."""
 
@@ -80,7 +55,7 @@ def test_a_list():
     assert list(answer.emit()) == ["result", "list", "id"]
 
 
-def test_inline():
+def test_inline_task_travels_beside_the_title():
     class Rename(Task, task="rename vm", result="vm renamed", layout="inline"):
         vm_name: str
         new_name: str
@@ -101,7 +76,7 @@ def test_inline():
     assert not report.ok
 
 
-def test_an_own_key():
+def test_list_may_have_a_key_of_its_own():
     class Clone(Task, task="clone vm", result="vm cloned", key="clones"):
         vm_name: str
 
@@ -118,7 +93,7 @@ def test_an_own_key():
 
 
 @pytest.mark.parametrize("written", ["list", "inline"])
-def test_both_layouts(written):
+def test_task_may_be_read_in_both_layouts(written):
     layouts = ("list", "inline") if written == "list" else ("inline", "list")
 
     class Ping(Task, task="ping", result="pong", layout=layouts, key="pings"):
@@ -145,7 +120,7 @@ def test_both_layouts(written):
         (("inline", "list"), "vm-name", ["list", "inline"]),
     ],
 )
-def test_layouts_of_results(layout, written, understood):
+def test_results_have_a_layout_of_their_own(layout, written, understood):
     title = f"pong as {written}, {len(understood)} understood"
 
     class Ping(Task, task="ping", result=title, result_layout=layout):
@@ -164,7 +139,7 @@ def test_layouts_of_results(layout, written, understood):
             assert fastlib.load(text) == answer
 
 
-def test_members_of_every_kind():
+def test_fields_of_every_type_are_read_and_written():
     class Part(Message):
         name: str
         size: Annotated[int, Meta(ge=0, le=255)] | None = None
@@ -221,7 +196,7 @@ def test_members_of_every_kind():
     assert (problem.path, problem.suggestion) == ("part.nmae", "name")
 
 
-def test_a_task_may_extend_a_task():
+def test_task_may_extend_a_task():
     class Boot(Start, task="boot vm", result="vm booted", key="boots"):
         kernel: str
 
@@ -236,7 +211,7 @@ def test_a_task_may_extend_a_task():
     assert round_trips(TaskContainer(tasks=[Start(vm_name="a")])).task == "start vm"
 
 
-def test_a_task_without_a_title_is_no_member():
+def test_task_without_a_title_is_refused_as_a_member():
     class Mine(Stop):
         pass
 
@@ -246,7 +221,7 @@ def test_a_task_without_a_title_is_no_member():
     assert Mine.from_yaml(Mine(vm_name="a").to_yaml()) == Mine(vm_name="a")
 
 
-def test_a_title_may_be_any_text():
+def test_title_may_be_any_text():
     numbers = itertools.count()
     for title in ("no", "42", "a: b", "-", "Größe ändern", "x\ny", "'"):
 
@@ -260,11 +235,8 @@ def test_a_title_may_be_any_text():
         round_trips(ResultContainer.answer(container, []))
 
 
-# --- results of an own type -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("layout", ["list", "inline", ("list", "inline"), ("inline", "list")])
-def test_a_task_may_have_results_of_its_own_type(layout):
+def test_task_may_have_a_result_type(layout):
     class Size(Message):
         """What a disk takes."""
 
@@ -318,7 +290,7 @@ def test_a_task_may_have_results_of_its_own_type(layout):
     assert fastlib.message.describe.describe(Measure).result.type.endswith("Measured")
 
 
-def test_results_of_an_own_type_stand_under_their_title_only():
+def test_result_type_belongs_to_its_title_only():
     class Counted(Result):
         count: Annotated[int, Meta(ge=0, le=9)] | None = None
 
@@ -336,7 +308,7 @@ def test_results_of_an_own_type_stand_under_their_title_only():
         assert type(read.results[0]) is Result
 
 
-def test_a_type_of_results_may_be_replaced():
+def test_result_type_may_be_replaced():
     # As when its module is loaded anew.
     for key in ("one", "two"):
         field = {key: str | None}
@@ -349,16 +321,13 @@ def test_a_type_of_results_may_be_replaced():
         assert round_trips(answer).emit()["list"][0][key] == "x"
 
 
-# --- what the declaration makes known -----------------------------------------------------------
-
-
-def test_the_title_is_known_everywhere():
-    before = titles()
+def test_declared_title_is_known_everywhere():
+    before = registered_titles()
 
     class Freeze(Task, task="freeze vm", result="vm frozen"):
         vm_name: str
 
-    assert titles() == ([*before[0], "freeze vm"], [*before[1], "vm frozen"])
+    assert registered_titles() == ([*before[0], "freeze vm"], [*before[1], "vm frozen"])
     assert [declared.task for declared in task.declarations()][-1] == "freeze vm"
     declared = TaskContainer(tasks=[Freeze(vm_name="a")]).declaration
     assert declared is Freeze.declaration
@@ -373,7 +342,7 @@ def test_the_title_is_known_everywhere():
     assert TaskContainer(task="freeze vm", tasks=[]).declaration is declared
 
 
-def test_a_message_with_a_title():
+def test_message_may_have_a_title():
     class Hello(Message, task="hello"):
         """A scheduler says that it is there."""
 
@@ -389,7 +358,7 @@ def test_a_message_with_a_title():
     assert not fastlib.validate("task: hello\nlist: []", TaskContainer).ok
 
 
-def test_a_declaration_of_a_package_of_its_own(tmp_path, monkeypatch):
+def test_package_may_declare_tasks_with_postponed_annotations(tmp_path, monkeypatch):
     source = '''
         """Tasks of one site, their hints not evaluated."""
 
@@ -429,7 +398,7 @@ def test_a_declaration_of_a_package_of_its_own(tmp_path, monkeypatch):
     round_trips(TaskContainer(tasks=[member]))
 
 
-def test_a_declaration_may_come_after_its_title():
+def test_title_may_be_declared_after_a_message_with_it_was_read():
     # As when a plug-in is loaded: until then, the title is another site's.
     results = [Result(vm_name="a", status="success")]
     answer = ResultContainer(result="late result", results=results)
@@ -449,7 +418,7 @@ def test_a_declaration_may_come_after_its_title():
     round_trips(TaskContainer(tasks=[Late(vm_name="a")]))
 
 
-def test_a_declaration_may_be_replaced():
+def test_declaration_may_be_replaced():
     # As when its module is loaded anew.
     def declared(layout, key):
         class Again(Task, task="again", result="again done", layout=layout, key=key):
@@ -462,187 +431,7 @@ def test_a_declaration_may_be_replaced():
         assert ("vm-name" if layout == "inline" else key) in round_trips(container).emit()
 
 
-# --- declarations that cannot work --------------------------------------------------------------
-
-
-def declare(hints=None, base=Task, name="Broken", members=None, **keywords):
-    """What a class statement with these hints does."""
-    namespace = {
-        "__module__": __name__,
-        "__qualname__": f"<declared>.{name}",  # a name that is not public
-        "__annotations__": hints if hints is not None else {"vm_name": str},
-        **(members or {}),
-    }
-    return type(base)(name, (base,), namespace, **keywords)
-
-
-BROKEN = {
-    "a task's title is taken": lambda: declare(task="start vm", result="b"),
-    "a message's title is taken": lambda: declare(task="init agent", result="b"),
-    "the result's title is taken": lambda: declare(task="a", result="vm started"),
-    "no such layout": lambda: declare(task="a", result="b", layout="lsit"),
-    "no layout": lambda: declare(task="a", result="b", layout=()),
-    "one of the layouts is none": lambda: declare(task="a", result="b", layout=("list", "table")),
-    "no such result layout": lambda: declare(task="a", result="b", result_layout="lsit"),
-    "no title": lambda: declare(task="", result="b"),
-    "no result title": lambda: declare(task="a", result=""),
-    "a title that is no text": lambda: declare(task=1, result="b"),
-    "a list key that is the container's": lambda: declare(task="a", result="b", key="id"),
-    "a list key that is the title's": lambda: declare(task="a", result="b", key="task"),
-    "an inline key that is the container's": lambda: declare(
-        hints={"id": str}, task="a", result="b", layout="inline"
-    ),
-    "an inline key that is the title's": lambda: declare(
-        hints={"task": str}, task="a", result="b", layout="inline"
-    ),
-    "an inline key that is the container's host": lambda: declare(
-        hints={"host": str | None},
-        task="a",
-        result="b",
-        layout=("list", "inline"),
-        members={"host": None},
-    ),
-    "an inline alias that is the container's": lambda: declare(
-        hints={"number": Annotated[str, Wire(aliases=("id",))]},
-        task="a",
-        result="b",
-        layout="inline",
-    ),
-    "an inline attribute that is the container's": lambda: declare(
-        hints={"host": str},
-        members={"host": msgspec.field(name="target")},
-        task="a",
-        result="b",
-        layout="inline",
-    ),
-    "a member's key that is the list's": lambda: declare(
-        hints={"list": Sequence[str]}, task="a", result="b", layout=("inline", "list")
-    ),
-    "a key for two fields": lambda: declare(
-        hints={"vm_name": str, "name": Annotated[str, Wire(aliases=("vm-name",))]},
-        task="a",
-        result="b",
-    ),
-    "an integer without a range": lambda: declare(hints={"size": int}, task="a", result="b"),
-    "an integer with half a range": lambda: declare(
-        hints={"size": Annotated[int, Meta(ge=0)]}, task="a", result="b"
-    ),
-    "a set": lambda: declare(hints={"names": set[str]}, task="a", result="b"),
-    "a complex number": lambda: declare(hints={"number": complex}, task="a", result="b"),
-    "bytes": lambda: declare(
-        hints={"data": bytes | None}, members={"data": None}, task="a", result="b"
-    ),
-    "one of two types": lambda: declare(hints={"size": str | bool}, task="a", result="b"),
-    "keys that are no text": lambda: declare(
-        hints={"names": Mapping[bool, str]}, task="a", result="b"
-    ),
-    "a literal that is no text": lambda: declare(
-        hints={"size": Literal[1, 2]}, task="a", result="b"
-    ),
-    "deep in a list": lambda: declare(
-        hints={"sizes": Sequence[Sequence[int]]}, task="a", result="b"
-    ),
-    "a message with a title that is taken": lambda: declare(base=Message, task="quit"),
-    "a message without a title": lambda: declare(base=Message, task=""),
-    "a message with a field of no type": lambda: declare(
-        base=Message, hints={"x": object}, task="a"
-    ),
-    "a message with a field for its title": lambda: declare(
-        base=Message, hints={"task": str}, task="a"
-    ),
-    "results of no type": lambda: declare(task="a", result="b", result_type=None),
-    "results that are no results": lambda: declare(task="a", result="b", result_type=Stop),
-    "a result with an integer without a range": lambda: declare(
-        task="a",
-        result="b",
-        result_type=declare({"size": int | None}, base=Result, members={"size": None}),
-    ),
-    "a result that a failure does not have": lambda: declare(
-        task="a", result="b", result_type=declare({"size": str}, base=Result)
-    ),
-    "an inline result's key that is the container's": lambda: declare(
-        task="a",
-        result="b",
-        result_layout="inline",
-        result_type=declare({"id": str | None}, base=Result, members={"id": None}),
-    ),
-    "a result's key that is the list's": lambda: declare(
-        task="a",
-        result="b",
-        result_layout=("inline", "list"),
-        result_type=declare({"list": str | None}, base=Result, members={"list": None}),
-    ),
-    "a field that hides a method": lambda: declare(hints={"load": float}, task="a", result="b"),
-    "a message's field that hides a method": lambda: declare(
-        base=Message, hints={"emit": str}, task="a"
-    ),
-    "a field that hides the declaration": lambda: declare(
-        hints={"declaration": str}, task="a", result="b"
-    ),
-}
-
-
-@pytest.mark.parametrize("reason", BROKEN)
-def test_a_broken_declaration_fails_at_once_and_leaves_nothing(reason):
-    before = titles(), list(task.declarations())
-    with pytest.raises(DeclarationError) as caught:
-        BROKEN[reason]()
-    assert str(caught.value)
-    assert (titles(), list(task.declarations())) == before
-
-
-@pytest.mark.parametrize("reason", BROKEN)
-def test_validate_never_raises_whatever_was_declared(reason):
-    with contextlib.suppress(DeclarationError):
-        BROKEN[reason]()
-    for title in ("a", "1", "no such title"):
-        for rest in ("", "list: []", "list:\n  - vm-name: a\n", "id: 7", "vm-name: a", "x: b"):
-            fastlib.validate(f"task: {title}\n{rest}")
-
-
-@pytest.mark.parametrize(
-    ("reason", "key"),
-    [
-        ("an integer without a range", "size"),
-        ("a set", "names"),
-        ("deep in a list", "sizes"),
-        ("a key for two fields", "vm-name"),
-        ("an inline key that is the container's", "id"),
-        ("a literal that is no text", "size"),
-        ("a result with an integer without a range", "size"),
-        ("a result that a failure does not have", "size"),
-        ("an inline result's key that is the container's", "id"),
-        ("a result's key that is the list's", "list"),
-    ],
-)
-def test_a_broken_declaration_is_named(reason, key):
-    with pytest.raises(DeclarationError, match=rf"(?s)Broken.*\b{key}\b"):
-        BROKEN[reason]()
-
-
-def test_a_taken_title_names_both():
-    with pytest.raises(DeclarationError, match=r"'task: quit'.*fastlib\.message\.tasks\.Quit"):
-        declare(task="quit", result="b")
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        lambda: declare(task="a"),
-        lambda: declare(result="b"),
-        lambda: declare(task="a", result="b", colour="red"),
-        lambda: declare(base=Message, task="a", result="b"),
-        lambda: declare(base=Message, layout="list"),
-    ],
-)
-def test_a_misspelt_class_statement_is_a_type_error(broken):
-    before = titles()
-    with pytest.raises(TypeError):
-        broken()
-    assert titles() == before
-
-
-def test_the_keys_of_a_listed_member_are_its_own():
+def test_listed_member_may_have_keys_of_the_container():
     # The container's keys are on another level there.
     listed = declare({"id": str, "host": str, "task": str}, task="a", result="b")
     container = TaskContainer(tasks=[listed(id="1", host="2", task="3")], id="4")
@@ -651,53 +440,3 @@ def test_the_keys_of_a_listed_member_are_its_own():
         "list": [{"id": "1", "host": "2", "task": "3"}],
         "id": "4",
     }
-
-
-# --- mistakes of whoever writes a declaration -----------------------------------------------------
-
-
-MISTAKEN = {
-    "a default of the wrong kind": (
-        lambda: declare({"x": int}, members={"x": "a"}, task="a", result="b"),
-        "range",
-    ),
-    "a default outside its set": (
-        lambda: declare({"x": Literal["a", "b"]}, members={"x": "c"}, task="a", result="b"),
-        r"Broken\.x: its default does not fit: expected one of a, b; got 'c'",
-    ),
-    "None for what is not optional": (
-        lambda: declare({"x": str}, members={"x": None}, task="a", result="b"),
-        r"Broken\.x: its default",
-    ),
-    "a rule about no field": (
-        lambda: declare(
-            {"x": str | None},
-            members={"x": None, "rules": (OneOf("x", "yy"),)},
-            task="a",
-            result="b",
-        ),
-        "'yy', which is no field",
-    ),
-    "aliases that are one text": (lambda: Wire("doc", aliases="x"), "aliases="),
-    "a key that is no text": (lambda: declare(task="a", result="b", key=3), "a key is text"),
-    "a mutable message": (lambda: declare(task="a", result="b", frozen=False), "does not change"),
-    "a check of its own": (
-        lambda: declare(members={"__post_init__": lambda self: None}, task="a", result="b"),
-        "write a Rule instead",
-    ),
-    "a missing keyword": (lambda: declare(task="a"), "Broken: .*'result'"),
-    "a misspelt keyword": (lambda: declare(tsk="a", result="b"), "Broken: .*'tsk'"),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKEN)
-def test_a_mistake_in_a_declaration_is_told_at_once(mistake):
-    make, words = MISTAKEN[mistake]
-    with pytest.raises(DeclarationError, match=words):
-        make()
-
-
-def test_a_misspelt_key_is_named_where_a_rule_misses_it():
-    report = fastlib.validate("task: stop vm\nlist:\n  - vm-nam: vm1\n")
-    [error] = report.errors
-    assert error.message == "needs vm-name or regex; there is 'vm-nam' instead"

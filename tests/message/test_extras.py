@@ -10,7 +10,7 @@ from fastlib import FastlibError, MissingExtraError
 from fastlib.extras import _EXTRAS, needs_extra
 
 
-def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     with pytest.raises(MissingExtraError) as caught, needs_extra("the live table", "rich"):
         import rich.table  # noqa: F401
@@ -29,7 +29,7 @@ def test_another_extra_may_install_the_package(monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.extra == "compat"
 
 
-def test_a_broken_compiled_part_is_reported_with_its_error() -> None:
+def test_broken_compiled_part_is_reported_with_its_error() -> None:
     with pytest.raises(MissingExtraError) as caught, needs_extra("libvirt", "libvirt"):
         raise ImportError("libvirt.so.0: cannot open shared object file", name="libvirtmod")
     assert "cannot be imported (libvirt.so.0: cannot open shared object file)" in str(caught.value)

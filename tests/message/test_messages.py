@@ -1,8 +1,7 @@
-"""Every message through its constructor: what is taken, what is refused, what is made the same."""
+"""Every message through its constructor: which values are accepted, and which are refused."""
 
 import copy
 import enum
-import itertools
 import math
 import pickle
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import fastlib
 from fastlib import (
     Cancel,
     DeviceIvshmem,
@@ -18,10 +16,8 @@ from fastlib import (
     EvacuateParameter,
     Migrate,
     MigrateParameter,
-    MigrationOptions,
     PciAddress,
     PciId,
-    Query,
     Quit,
     Repin,
     Result,
@@ -31,7 +27,6 @@ from fastlib import (
     Stop,
     Suspend,
     SwapWith,
-    Task,
     TaskContainer,
     TimeMeasurement,
     Timing,
@@ -51,19 +46,7 @@ from fastlib.message.mmbwmon import Reply, Request, Restart, SystemInfo
 from fastlib.message.mmbwmon import Stop as StopGroup
 from fastlib.message.node import NodeReport, NodeResult, Presence, Progress
 from fastlib.message.pscom import PscomRequest
-
-
-def refusal(build):
-    """The paths and messages of the problems for which a message cannot be built."""
-    with pytest.raises(ValidationError) as caught:
-        build()
-    return [(problem.path, problem.message) for problem in caught.value.problems]
-
-
-def found(text, type=None):
-    """The severity, code and path of each problem of a text."""
-    report = fastlib.validate(text, type)
-    return [(problem.severity, problem.code, problem.path) for problem in report.problems]
+from tests.support.problems import kinds_of_problems, refusal
 
 
 def job(**kwargs):
@@ -78,22 +61,19 @@ def report(**kwargs):
     return NodeReport(**{"host": "a", "hypervisor": "b"} | kwargs)
 
 
-# --- construction -------------------------------------------------------------------------------
-
-
-def test_members_are_given_by_keyword():
+def test_fields_are_given_by_keyword():
     with pytest.raises(TypeError):
         Suspend("vm1")
 
 
-def test_an_unknown_or_missing_member_is_a_type_error():
+def test_unknown_or_missing_field_is_a_type_error():
     with pytest.raises(TypeError, match="'vm'"):
         Suspend(vm="vm1")
     with pytest.raises(TypeError, match="'vm_name'"):
         Suspend()
 
 
-def test_a_message_does_not_change():
+def test_message_is_immutable():
     message = Suspend(vm_name="vm1")
     with pytest.raises(AttributeError):
         message.vm_name = "vm2"
@@ -124,13 +104,13 @@ def test_messages_of_different_types_differ():
     assert Suspend(vm_name="a") != Resume(vm_name="a")
 
 
-def test_a_changed_copy_is_checked_as_well():
+def test_changed_copy_is_checked():
     start = Start(vm_name="a")
     assert msgspec.structs.replace(start, vcpus=2) == Start(vm_name="a", vcpus=2)
     assert refusal(lambda: msgspec.structs.replace(start, vcpus=-1))[0][0] == "vcpus"
 
 
-def test_repr_shows_what_is_given_only():
+def test_repr_shows_only_given_fields():
     text = NodeResult.from_yaml("vm-name: n/a\nstatus: error")
     assert repr(text) == repr(NodeResult(status="error")) == "NodeResult(status='error')"
     assert repr(Stop(vm_name="a", force=True)) == "Stop(vm_name='a', force=True)"
@@ -191,7 +171,7 @@ def test_integers_have_the_range_of_the_protocol(build, path, largest):
         assert message.startswith("expected an integer from 0")
 
 
-def test_an_integer_of_a_derived_type_is_stored_as_an_integer():
+def test_integer_of_derived_type_is_stored_as_integer():
     class Size(enum.IntEnum):
         SMALL = 2
 
@@ -236,7 +216,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("build", "path"), TEXTS)
-def test_text_is_text(build, path):
+def test_text_field_takes_only_text(build, path):
     for value in (1, 1.5, True, b"bytes", ["list"], {"a": "b"}, Path("path")):
         [(where, message)] = refusal(lambda value=value: build(value))
         assert where == path
@@ -248,7 +228,7 @@ def test_text_is_text(build, path):
     )
 
 
-def test_text_of_a_derived_type_is_stored_as_text():
+def test_text_of_derived_type_is_stored_as_text():
     class Name(str):
         __slots__ = ()
 
@@ -274,7 +254,7 @@ BOOLEANS = [
 
 
 @pytest.mark.parametrize(("build", "path"), BOOLEANS)
-def test_only_a_boolean_is_a_boolean(build, path):
+def test_boolean_field_takes_only_booleans(build, path):
     for value in (True, False, None):
         build(value)
     for value in (0, 1, "true", "", []):
@@ -299,7 +279,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("build", "path", "words"), CHOICES)
-def test_closed_sets_are_closed(build, path, words):
+def test_unknown_choice_is_refused(build, path, words):
     for word in words:
         build(word)
     # Not even another case of a word, and nothing that cannot be hashed.
@@ -319,7 +299,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("build", "path"), NUMBERS)
-def test_numbers(build, path):
+def test_number_field_takes_only_numbers(build, path):
     for value in (0.5, -1.5, math.inf, 3):
         assert build(value) == value
         assert type(build(value)) is float
@@ -329,7 +309,7 @@ def test_numbers(build, path):
         assert message.startswith("expected a number; got ")
 
 
-def test_a_message_with_a_nan_equals_itself():
+def test_message_with_nan_equals_itself():
     # Whatever made the nan: of one text the same message is read twice.
     one, other = math.nan, float("-nan")
     assert one is not other
@@ -353,7 +333,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("build", "path"), LISTS)
-def test_a_list_is_a_sequence_and_no_text(build, path):
+def test_list_field_takes_sequences_but_no_text(build, path):
     for value in ("text", b"bytes", {"set"}, {"a": 1}, iter(["a"]), 1):
         [(where, message)] = refusal(lambda value=value: build(value))
         assert where == path
@@ -399,7 +379,7 @@ def test_a_list_is_a_sequence_and_no_text(build, path):
          ("KPIS", "expected text, a list or a mapping; got <class 'object'>")),
     ],
 )  # fmt: skip
-def test_a_value_of_another_kind(build, problem):
+def test_value_of_wrong_type_is_refused_with_its_path(build, problem):
     assert refusal(build) == [problem]
 
 
@@ -440,11 +420,11 @@ def test_required_fields_cannot_be_absent(build, path):
                                                   "or none of them")]),
     ],
 )  # fmt: skip
-def test_rules_between_fields(build, problems):
+def test_broken_rule_between_fields_is_refused(build, problems):
     assert refusal(build) == problems
 
 
-def test_rules_that_are_kept():
+def test_kept_rules_between_fields_are_accepted():
     assert Start(xml="<domain/>", transient=True).transient is True
     assert Start(vm_name="a", transient=False).transient is False
     assert Start(vm_name="a", xml="<domain/>").vm_name == "a"
@@ -464,13 +444,13 @@ def test_rules_that_are_kept():
          "transient: y}", ("error", "rule", "vm-configurations[1].transient")),
     ],
 )  # fmt: skip
-def test_rules_hold_for_what_is_read_as_well(type, text, rule):
-    assert found(text, type) == [rule]
+def test_rules_between_fields_are_checked_on_load(type, text, rule):
+    assert kinds_of_problems(text, type) == [rule]
     with pytest.raises(ValidationError):
         type.from_yaml(text)
 
 
-def test_every_problem_is_told_at_once():
+def test_constructor_reports_every_problem():
     with pytest.raises(ValidationError) as caught:
         Start(
             vm_name=1,
@@ -495,313 +475,7 @@ def test_every_problem_is_told_at_once():
     assert "  vcpus: expected an integer from 0 to 4294967295; got -1" in str(error).splitlines()
 
 
-# --- containers ---------------------------------------------------------------------------------
-
-TITLES = [
-    (Start(vm_name="a"), "start vm", "vm started"),
-    (Stop(vm_name="a"), "stop vm", "vm stopped"),
-    (Migrate(vm_name="a", destination="b"), "migrate vm", "vm migrated"),
-    (Evacuate(destinations=["b"]), "evacuate node", "node evacuated"),
-    (Repin(vm_name="a", vcpu_map=[[0]]), "repin vm", "vm repinned"),
-    (Suspend(vm_name="a"), "suspend vm", "vm suspended"),
-    (Resume(vm_name="a"), "resume vm", "vm resumed"),
-    (Quit(), "quit", "quit"),
-    (Cancel(id="7"), "cancel task", "task cancelled"),
-]
-
-
-@pytest.mark.parametrize(("member", "title", "answer"), TITLES)
-def test_the_members_type_gives_the_titles(member, title, answer):
-    container = TaskContainer(tasks=[member], id="7")
-    assert container.task == title
-    assert container == TaskContainer(task=title, tasks=[member], id="7")
-    result = Result(vm_name="a", status="success")
-    answered = ResultContainer.answer(container, [result])
-    assert answered == ResultContainer(result=answer, results=[result], id="7")
-
-
-def test_the_answer_to_a_query_may_be_a_plain_result():
-    container = TaskContainer(tasks=[Query()], id="7")
-    plain = Result(
-        vm_name="n/a",
-        status="error",
-        details="no",
-        time_measurement=TimeMeasurement({"overall": Timing(wall=1)}),
-        process_id=1,
-    )
-    [result] = ResultContainer.answer(container, [plain]).results
-    assert type(result) is NodeResult
-    assert result.node is None
-    assert all(getattr(result, name) == getattr(plain, name) for name in plain.__struct_fields__)
-    assert result == NodeResult(
-        status="error", details="no", time_measurement=plain.time_measurement, process_id=1
-    )
-    # Which is how it comes back.
-    answer = ResultContainer.answer(container, [result])
-    assert ResultContainer.load(answer.emit()) == answer == fastlib.load(answer.to_yaml())
-
-
-def test_a_report_without_domains_has_none():
+def test_report_has_no_domains_by_default():
     assert report().domains == report().tasks == ()
     assert report() == report(domains=[], tasks=[])
     assert NodeReport.from_yaml("host: a\nhypervisor: b") == report()
-
-
-OPTIONS = {
-    "retry_counter": 1,
-    "migration_type": "live",
-    "rdma_migration": False,
-    "pscom_hook_procs": "auto",
-    "transport": "ssh",
-    "bandwidth_limit": 1,
-    "max_downtime": 2,
-    "timeout": 3,
-    "on_timeout": "pause",
-    "auto_converge": True,
-    "parallel_connections": 4,
-    "compression": "zlib",
-}
-
-
-def test_a_migration_and_an_evacuation_have_the_same_options():
-    assert MigrationOptions.__struct_fields__ == tuple(OPTIONS)
-    options = MigrationOptions(**OPTIONS).emit()
-    for kind in (MigrateParameter, EvacuateParameter):
-        assert issubclass(kind, MigrationOptions)
-        assert kind(**OPTIONS).emit() == options
-        assert list(kind(**OPTIONS).emit()) == list(options)
-    # What each has beyond them stands where the C++ peers have it.
-    assert list(EvacuateParameter(**OPTIONS, overbooking=True, mode="auto").emit()) == [
-        "mode", "overbooking", *options,
-    ]  # fmt: skip
-    migrate = MigrateParameter(**OPTIONS, vcpu_map=[], swap_with=SwapWith(vm_name="a"))
-    assert list(migrate.emit()) == [*options, "swap-with", "vcpu-map"]
-
-
-def test_an_answer_takes_any_iterable_and_no_id_of_its_own():
-    container = TaskContainer(tasks=[Stop(regex=".*")])
-    results = (Result(vm_name=name, status="success") for name in "ab")
-    answered = ResultContainer.answer(container, results)
-    assert [result.vm_name for result in answered.results] == ["a", "b"]
-    assert answered.id is None
-
-
-@pytest.mark.parametrize(
-    ("build", "path", "words"),
-    [
-        (lambda: TaskContainer(tasks=[Stop(vm_name="a"), Suspend(vm_name="a")]), "tasks",
-         "all members of a container are of one type; got Stop, Suspend"),
-        (lambda: TaskContainer(task="start vm", tasks=[Stop(vm_name="a")]), "task",
-         "expected 'stop vm', the members' title"),
-        (lambda: TaskContainer(task=1, tasks=[Stop(vm_name="a")]), "task",
-         "expected 'stop vm', the members' title"),
-        (lambda: TaskContainer(tasks=[Task()]), "tasks",
-         "Task is not declared as a task with a title"),
-        (lambda: TaskContainer(tasks=["quit"]), "tasks",
-         "str is not declared as a task with a title"),
-        (lambda: TaskContainer(tasks="quit"), "tasks", "expected a list of tasks; got 'quit'"),
-        (lambda: TaskContainer(tasks=Quit()), "tasks", "expected a list of tasks; got Quit()"),
-        (lambda: TaskContainer(tasks=[Quit(), Quit()]), "tasks",
-         "quit takes exactly one member; got 2"),
-        (lambda: TaskContainer(tasks=[Repin(vm_name="a", vcpu_map=[])] * 2), "tasks",
-         "repin vm takes exactly one member; got 2"),
-        (lambda: TaskContainer(task="migrate vm", tasks=[]), "tasks",
-         "migrate vm takes exactly one member; got 0"),
-        (lambda: ResultContainer(result="vm migrated", results=[]), "results",
-         "vm migrated has exactly one result; got 0"),
-        (lambda: ResultContainer(result="vm migrated",
-                                 results=[Result(vm_name="a", status="error")] * 2), "results",
-         "vm migrated has exactly one result; got 2"),
-    ],
-)  # fmt: skip
-def test_containers_that_cannot_be(build, path, words):
-    assert refusal(build) == [(path, words)]
-
-
-@pytest.mark.parametrize("title", ["", "no such task", "Start vm", 1, None, ["quit"]])
-def test_a_container_without_members_needs_a_known_title(title):
-    [(path, message)] = refusal(lambda: TaskContainer(task=title, tasks=[]))
-    assert path == "task"
-    assert message.startswith("expected one of " if title != "" else "give the title")
-    assert "start vm" in message
-    if title != "":
-        assert message.endswith(f"got {title!r}")
-
-
-def test_a_list_may_be_empty():
-    # That is an error when it is executed, and one that the result can tell.
-    container = TaskContainer(task="stop vm", tasks=[])
-    assert container.to_yaml() == "---\ntask: stop vm\nlist: []\n---"
-    assert TaskContainer.from_yaml(container.to_yaml()) == container
-    assert ResultContainer.from_yaml("result: vm stopped\nlist: []").results == ()
-
-
-@pytest.mark.parametrize(
-    ("member", "outer"), list(itertools.product([None, True, False], [None, True, False]))
-)
-def test_an_inline_member_shares_concurrent_execution(member, outer):
-    container = TaskContainer(
-        tasks=[Migrate(vm_name="a", destination="b", concurrent_execution=member)],
-        concurrent_execution=outer,
-    )
-    # The wire has one key for both; the member's word is the nearer one.
-    shared = outer if member is None else member
-    assert container.concurrent_execution is shared
-    assert container.tasks[0].concurrent_execution is shared
-    assert container.emit().get("concurrent-execution") is shared
-    assert container.to_yaml().count("concurrent-execution") == (shared is not None)
-    assert TaskContainer.from_yaml(container.to_yaml()) == container
-    assert TaskContainer.load(container.emit()) == container
-
-
-@pytest.mark.parametrize(
-    ("member", "outer"), list(itertools.product([None, True, False], [None, True, False]))
-)
-def test_a_member_in_a_list_has_its_own_concurrent_execution(member, outer):
-    container = TaskContainer(
-        tasks=[Suspend(vm_name="a", concurrent_execution=member)], concurrent_execution=outer
-    )
-    assert container.concurrent_execution is outer
-    assert container.tasks[0].concurrent_execution is member
-    assert TaskContainer.from_yaml(container.to_yaml()) == container
-    assert TaskContainer.load(container.emit()) == container
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "task: quit",
-        "---\ntask: quit\n...\n",
-        "---\ntask: quit\n---",
-        "task: quit\nlist:\n  - ~\n",
-        "task: quit\nlist:\n  -\n",
-        "task: quit\nlist:\n  - null",
-        "task: quit\nlist:\n  - {}",
-        "{task: quit, list: [~]}",
-        "list: [null]\ntask: quit",
-    ],
-)
-def test_quit_is_spelled_both_ways_and_written_inline(text):
-    container = TaskContainer.from_yaml(text)
-    assert container == TaskContainer(tasks=[Quit()])
-    assert container.to_yaml() == "---\ntask: quit\n---"
-    assert fastlib.validate(text).problems == ()
-
-
-def test_a_quit_in_a_list_keeps_what_it_says():
-    inline = TaskContainer(tasks=[Quit(concurrent_execution=False, driver="qemu")], id="1")
-    assert TaskContainer.from_yaml(inline.to_yaml()) == inline
-    listed = (
-        "task: quit\nlist:\n  - concurrent-execution: false\n    driver: qemu\nid: 1\n",
-        "task: quit\nconcurrent-execution: false\nlist:\n  - driver: qemu\nid: 1\n",
-    )
-    for text in listed:
-        assert TaskContainer.from_yaml(text) == inline
-    assert TaskContainer.load({"task": "quit", "list": [None]}) == TaskContainer(tasks=[Quit()])
-
-
-@pytest.mark.parametrize("text", ["task: quit\nlist: []", "task: quit\nlist: [~, ~]"])
-def test_quit_is_one_member(text):
-    assert found(text) == [("error", "type", "list")]
-
-
-def test_a_null_is_an_empty_member_in_every_list():
-    # So that the problem is what the member needs, not what it is.
-    assert found("task: stop vm\nlist:\n  - ~") == [("error", "rule", "list[0]")]
-    assert found("task: suspend vm\nlist:\n  - ~") == [("error", "missing", "list[0].vm-name")]
-
-
-# --- normalisation ------------------------------------------------------------------------------
-
-
-def test_lists_become_tuples():
-    start = Start(
-        vm_name="a",
-        vcpu_map=[[0, 1], (2,)],
-        memnode_map=([0],),
-        pci_ids=[PciId(vendor=1, device=2)],
-        devs=[PciAddress(bus=1, device=2, function=3)],
-    )
-    assert start.vcpu_map == ((0, 1), (2,))
-    assert start.memnode_map == ((0,),)
-    assert start.pci_ids == (PciId(vendor=1, device=2),)
-    assert start.devs == (PciAddress(bus=1, device=2, function=3),)
-    assert start == Start.from_yaml(start.to_yaml())
-    assert Evacuate(destinations=["a", "b"]).destinations == ("a", "b")
-    assert TaskContainer(tasks=[Quit()]).tasks == (Quit(),)
-    assert Request(cores=range(3)).cores == (0, 1, 2)
-
-
-def test_a_message_keeps_nothing_that_its_maker_can_change():
-    row, categories, values = [0], {"a": "high"}, {"cpu": ["1"]}
-    repin = Repin(vm_name="a", vcpu_map=[row])
-    kpis = Kpis(categories=categories, repeat=1)
-    report = KpiReport(source="a", kpis=values)
-    row.append(1)
-    categories["b"] = "low"
-    values["cpu"].append("2")
-    assert repin.vcpu_map == ((0,),)
-    assert kpis.categories == {"a": "high"}
-    assert report.kpis == {"cpu": ["1"]}
-
-
-def test_a_tree_is_the_takers_to_change():
-    container = TaskContainer(tasks=[Repin(vm_name="a", vcpu_map=[[0]])])
-    container.emit()["vcpu-map"][0].append(1)
-    report = KpiReport(source="a", kpis={"cpu": ["1"]})
-    report.emit()["KPIS"]["cpu"].append("2")
-    assert container.emit()["vcpu-map"] == [[0]]
-    assert report.kpis == {"cpu": ["1"]}
-
-
-@pytest.mark.parametrize(
-    ("given", "absent"),
-    [
-        (TaskContainer(tasks=[Quit()], id=""), TaskContainer(tasks=[Quit()])),
-        (ResultContainer(result="quit", results=[], id=""),
-         ResultContainer(result="quit", results=[])),
-        (Result(vm_name="a", status="error", details=""), Result(vm_name="a", status="error")),
-        (Result(vm_name="a", status="error", time_measurement=TimeMeasurement()),
-         Result(vm_name="a", status="error")),
-        (Start(vm_name="a", pci_ids=[], devs=()), Start(vm_name="a")),
-        (Migrate(vm_name="a", destination="b", parameter=MigrateParameter()),
-         Migrate(vm_name="a", destination="b")),
-        (Evacuate(destinations=["b"], parameter=EvacuateParameter()),
-         Evacuate(destinations=["b"])),
-    ],
-)  # fmt: skip
-def test_empty_is_absent_where_the_peers_cannot_tell(given, absent):
-    assert given == absent
-    assert given.to_yaml() == absent.to_yaml()
-    assert hash(given) == hash(absent)
-
-
-@pytest.mark.parametrize(
-    ("type", "text", "message"),
-    [
-        (TaskContainer, "task: quit\nid: ''", TaskContainer(tasks=[Quit()])),
-        (Start, "vm-name: a\npci-ids: []\ndevs: []", Start(vm_name="a")),
-        (Migrate, "vm-name: a\ndestination: b\nparameter: {}",
-         Migrate(vm_name="a", destination="b")),
-        (Result, "vm-name: a\nstatus: error\ndetails: ''\ntime-measurement: {}",
-         Result(vm_name="a", status="error")),
-    ],
-)  # fmt: skip
-def test_empty_is_absent_in_a_text_as_well(type, text, message):
-    assert type.from_yaml(text) == message
-
-
-def test_an_empty_map_is_a_map():
-    assert Start(vm_name="a", vcpu_map=[]) != Start(vm_name="a")
-    assert Start(vm_name="a", vcpu_map=[]).to_yaml() == "---\nvm-name: a\nvcpu-map: []\n---"
-    assert Suspend(vm_name="").to_yaml() == '---\nvm-name: ""\n---'
-
-
-def test_free_values_become_text_as_they_are_on_the_wire():
-    report = KpiReport(source="a", kpis={"n": 1, "f": 0.5, "b": True, "l": (1, None), "m": {}})
-    assert report.kpis == {"n": "1", "f": "0.5", "b": "true", "l": ["1", None], "m": {}}
-    assert KpiReport.from_yaml(report.to_yaml()) == report
-    assert KpiReport.load(report.emit()) == report
-    values = []
-    values.append(values)
-    assert refusal(lambda: KpiReport(source="a", kpis=values))[0][0] == "KPIS"

@@ -23,7 +23,7 @@ def rows(columns: str) -> Iterator[list[str]]:
         yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_page_has_every_task_with_its_layouts() -> None:
+def test_page_has_every_task_with_its_layouts() -> None:
     listed = [
         tuple(cell.strip("`") for cell in row)
         for row in rows("`task` | `result` | members | results")
@@ -44,14 +44,14 @@ def test_the_page_has_every_task_with_its_layouts() -> None:
     }
 
 
-def test_the_page_has_every_topic_with_its_ends() -> None:
+def test_page_has_every_topic_with_sender_and_receiver() -> None:
     listed = {row[0].strip("`").replace("<", "{").replace(">", "}") for row in rows(
         "topic | from | to | payload"
     )}  # fmt: skip
     assert listed == {topic.template for topic in topics.ALL.values()}
 
 
-def test_the_page_shows_messages_of_every_family() -> None:
+def test_page_shows_messages_of_every_family() -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     messages = [load(text) for text in blocks if not text.startswith("communicator:")]
     assert {type(message).__name__ for message in messages} >= {

@@ -45,7 +45,7 @@ def generic(text):
 @every_message
 @examples(8, 3_000)
 @given(st.data())
-def test_a_message_survives_its_text_and_its_tree(cls, data):
+def test_message_is_unchanged_after_text_and_tree(cls, data):
     """8 messages of each type, 3,000 in the long run; so for the tests below, with their counts."""
     message = data.draw(from_message(cls))
     tree = message.emit()
@@ -62,7 +62,7 @@ def test_a_message_survives_its_text_and_its_tree(cls, data):
 @every_message
 @examples(4, 1_500)
 @given(st.data())
-def test_a_text_has_no_problems(cls, data):
+def test_written_text_has_no_problems(cls, data):
     message = data.draw(from_message(cls))
     report = fastlib.validate(message.to_yaml(), cls)
     # All but the title of results that no task here declares.

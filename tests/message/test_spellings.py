@@ -32,13 +32,7 @@ from fastlib.message.agent import (
 from fastlib.message.application import ApplicationKpis, ApplicationStatus
 from fastlib.message.mmbwmon import Ack, Reply, Request
 from fastlib.message.pscom import PscomRequest
-
-
-def found(text, type=None):
-    """The severity, code and path of each problem of a text."""
-    report = fastlib.validate(text, type)
-    return [(problem.severity, problem.code, problem.path) for problem in report.problems]
-
+from tests.support.problems import kinds_of_problems
 
 # --- what the scalars of a text mean ------------------------------------------------------------
 
@@ -46,19 +40,21 @@ def found(text, type=None):
 @pytest.mark.parametrize(
     "name", ["no", "42", "0123", "12:30:45", "1e3", "0x1F", "2001-01-01", ".inf", "-1", "<<", "="]
 )
-def test_a_scalar_in_a_text_field_is_its_text(name):
+def test_scalar_in_a_text_field_is_text(name):
     assert Suspend.from_yaml(f"vm-name: {name}").vm_name == name
     assert Suspend.from_yaml(f"vm-name: '{name}'").vm_name == name
     assert Suspend(vm_name=name).to_yaml() == f'---\nvm-name: "{name}"\n---'
 
 
 @pytest.mark.parametrize("word", ["true", "yes", "on", "y", "false", "no", "off", "n"])
-def test_booleans_of_a_text(word):
+def test_all_spellings_of_booleans_are_read(word):
     meaning = word in ("true", "yes", "on", "y")
     for spelling in (word, word.upper(), word.capitalize(), f'"{word}"'):
         assert Stop.from_yaml(f"vm-name: a\nforce: {spelling}").force is meaning
     for spelling in ("1", "0", "t", "tRUE" if meaning else "fALSE", "''"):
-        assert found(f"vm-name: a\nforce: {spelling}", Stop) == [("error", "value", "force")]
+        assert kinds_of_problems(f"vm-name: a\nforce: {spelling}", Stop) == [
+            ("error", "value", "force")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +62,7 @@ def test_booleans_of_a_text(word):
     [("0", 0), ("7", 7), ("010", 8), ("0x10", 16), ("0XfF", 255), ("'12'", 12), ("00", 0),
      ("4294967295", 2**32 - 1), ("0xffffffff", 2**32 - 1), ("037777777777", 2**32 - 1)],
 )  # fmt: skip
-def test_integers_of_a_text(text, value):
+def test_all_spellings_of_integers_are_read(text, value):
     assert Start.from_yaml(f"vm-name: a\nvcpus: {text}").vcpus == value
 
 
@@ -75,8 +71,8 @@ def test_integers_of_a_text(text, value):
     ["-1", "+1", "1_000", "1.0", "1e3", "08", "0o17", "0b1", "0x", "one", "1 2", "4294967296",
      "0x100000000", "9" * 5000, "''", "[1]", "{a: 1}", "'1 x'", "٣"],
 )  # fmt: skip
-def test_no_integers(text):
-    [(severity, _, path)] = found(f"vm-name: a\nvcpus: {text}", Start)
+def test_text_that_is_no_integer_is_refused(text):
+    [(severity, _, path)] = kinds_of_problems(f"vm-name: a\nvcpus: {text}", Start)
     assert (severity, path) == ("error", "vcpus")
 
 
@@ -86,16 +82,16 @@ def test_no_integers(text):
      ("'0.25'", 0.25), (".inf", math.inf), ("-.INF", -math.inf), ("010", 10.0),
      ("1.7976931348623157e308", sys.float_info.max)],
 )  # fmt: skip
-def test_numbers_of_a_text(text, value):
+def test_all_spellings_of_numbers_are_read(text, value):
     assert Reply.from_yaml(f"cores: []\nresult: {text}").result == value
 
 
 @pytest.mark.parametrize(
     "text", ["1e400", "-1e400", "1,5", "1_0", "0x1p3", "0x10", "1:30", "x", "''", "1 2", "e5", "."]
 )
-def test_no_numbers(text):
+def test_text_that_is_no_number_is_refused(text):
     # What no double can hold is no infinity either.
-    assert found(f"cores: []\nresult: {text}", Reply) == [("error", "value", "result")]
+    assert kinds_of_problems(f"cores: []\nresult: {text}", Reply) == [("error", "value", "result")]
 
 
 @pytest.mark.parametrize("null", ["~", "null", "Null", "NULL", ""])
@@ -107,7 +103,7 @@ def test_null_is_absent_with_a_warning(null):
     assert problem.line == 2
 
 
-def test_a_null_in_quotes_is_text():
+def test_null_in_quotes_is_text():
     assert Suspend.from_yaml("vm-name: '~'").vm_name == "~"
     assert Suspend(vm_name="null").to_yaml() == '---\nvm-name: "null"\n---'
 
@@ -123,13 +119,13 @@ def test_a_null_in_quotes_is_text():
         (TaskContainer, "task: stop vm\nlist:", "list"),
     ],
 )
-def test_null_is_no_value_where_one_is_needed(type, text, path):
+def test_null_is_refused_in_required_fields(type, text, path):
     assert [(p.severity, p.path) for p in fastlib.validate(text, type).problems] == [
         ("error", path)
     ]
 
 
-def test_null_in_every_optional_field_of_a_task():
+def test_null_is_absent_in_every_optional_field_of_a_task():
     text = "task: migrate vm\nid: ~\nhost: ~\nvm-name: a\ndestination: b\nparameter: ~\ndriver:\n"
     report = fastlib.validate(text)
     assert report.message == TaskContainer(tasks=[Migrate(vm_name="a", destination="b")])
@@ -154,7 +150,7 @@ def test_null_in_every_optional_field_of_a_task():
         ("0000:af.00.0", (0, 0xAF, 0, 0)),
     ],
 )
-def test_pci_addresses(text, parts):
+def test_all_spellings_of_pci_addresses_are_read(text, parts):
     domain, bus, device, function = parts
     address = PciAddress(domain=domain, bus=bus, device=device, function=function)
     assert PciAddress.parse(text) == address
@@ -173,7 +169,7 @@ def test_pci_addresses(text, parts):
      " 01:02.3", "100:02.3", "10000:01:02.3", "01:20.3", "01:02.8", "0000:01:20.0", "01.02.3",
      "0003:01.02.3", "０１:02.3"],
 )  # fmt: skip
-def test_no_pci_addresses(text):
+def test_text_that_is_no_pci_address_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         PciAddress.parse(text)
     report = fastlib.validate(f"vm-name: a\ndevs:\n  - pci-addr: '{text}'", Start)
@@ -190,29 +186,33 @@ def test_pci_ids_are_read_in_any_base(text):
     assert pci.emit() == {"vendor": "0x15b3", "device": "0x15b3"}
 
 
-def test_a_pci_id_without_its_prefix_is_an_error_that_says_so():
+def test_error_about_pci_id_names_the_missing_prefix():
     [problem] = fastlib.validate("vendor: 15b3\ndevice: 0x1004", PciId).problems
     assert (problem.path, problem.got, problem.suggestion) == ("vendor", "'15b3'", "0x15b3")
     # A peer cuts this one to 16 bits.
-    assert found("vendor: 0x115b3\ndevice: 0x1004", PciId) == [("error", "value", "vendor")]
+    assert kinds_of_problems("vendor: 0x115b3\ndevice: 0x1004", PciId) == [
+        ("error", "value", "vendor")
+    ]
 
 
 @pytest.mark.parametrize("key", ["retry_counter", "retry-counter"])
 @pytest.mark.parametrize("type", [MigrateParameter, EvacuateParameter])
-def test_both_spellings_of_the_retry_counter(type, key):
+def test_both_spellings_of_the_retry_counter_are_read(type, key):
     assert type.from_yaml(f"{key}: 3") == type(retry_counter=3)
     assert type.load({key: 3}).to_yaml() == "---\nretry_counter: 3\n---"
     assert fastlib.validate(f"{key}: 3", type).problems == ()
 
 
-def test_one_spelling_at_a_time():
+def test_two_spellings_of_one_key_are_a_duplicate():
     text = "retry_counter: 3\nretry-counter: 3"
-    assert found(text, MigrateParameter) == [("error", "duplicate-key", "retry-counter")]
+    assert kinds_of_problems(text, MigrateParameter) == [
+        ("error", "duplicate-key", "retry-counter")
+    ]
     text = "vm-name: a\ndev: []\ndevs: []"
-    assert found(text, Start) == [("error", "duplicate-key", "devs")]
+    assert kinds_of_problems(text, Start) == [("error", "duplicate-key", "devs")]
 
 
-def test_the_old_scalar_of_swap_with():
+def test_old_scalar_of_swap_with_is_read_with_a_warning():
     text = "vm-name: a\ndestination: b\nparameter:\n  swap-with: vm2\n"
     migrate = Migrate.from_yaml(text)
     assert migrate.parameter == MigrateParameter(swap_with=SwapWith(vm_name="vm2"))
@@ -244,7 +244,7 @@ def test_the_old_scalar_of_swap_with():
         ("task: stop vm\nvm-name: a\n", ("vm-name", 2, 1), "belongs to each entry of 'list'"),
     ],
 )  # fmt: skip
-def test_fossils_that_lose_the_message_are_explained(text, place, remedy):
+def test_outdated_keys_are_explained(text, place, remedy):
     report = fastlib.validate(text)
     assert not report.ok
     [problem] = report.warnings
@@ -257,7 +257,7 @@ def test_fossils_that_lose_the_message_are_explained(text, place, remedy):
     assert remedy in str(caught.value)
 
 
-def test_a_misplaced_list_is_explained_by_tasks_that_have_one():
+def test_misplaced_list_is_explained_by_tasks_that_have_one():
     [problem] = fastlib.validate("task: start vm\nlist:\n  - vm-name: a\n").warnings
     for title in ("stop vm", "suspend vm", "resume vm"):
         assert title in problem.message
@@ -301,7 +301,7 @@ INLINE = "vm-name: a\nstatus: success\n"
         ("vm repinned", [LISTED, INLINE]),
     ],
 )
-def test_layouts_of_results(title, layouts):
+def test_both_layouts_of_results_are_read(title, layouts):
     container = ResultContainer(result=title, results=RESULTS, id="7")
     for layout in layouts:
         for text in (f"result: {title}\nid: 7\n{layout}", f"{layout}id: '7'\nresult: {title}\n"):
@@ -315,14 +315,14 @@ def test_layouts_of_results(title, layouts):
         assert not fastlib.validate(f"result: {title}\n{other}").ok
 
 
-def test_any_title_is_a_results_title():
+def test_result_may_have_any_title():
     for title in ("snapshot taken", "", "no", "a: b", "long" * 300, "日本"):
         container = ResultContainer(result=title, results=RESULTS)
         assert ResultContainer.from_yaml(container.to_yaml()) == container
         assert fastlib.load(container.to_yaml()) == container
 
 
-def test_a_scheduler_may_be_named():
+def test_result_may_name_its_scheduler():
     container = ResultContainer(result="quit", results=[], scheduler="s1")
     assert container.to_yaml() == "---\nresult: quit\nlist: []\nscheduler: s1\n---"
     assert ResultContainer.from_yaml(container.to_yaml()) == container
@@ -358,7 +358,7 @@ def test_a_scheduler_may_be_named():
         (PscomRequest(request="resume"), ["resume", '"resume"', "---\ntask: resume\n---"]),
     ],
 )  # fmt: skip
-def test_alternatives_are_understood(message, texts):
+def test_alternative_spellings_are_read(message, texts):
     for text in texts:
         assert type(message).from_yaml(text) == message
         report = fastlib.validate(text, type(message))
@@ -366,7 +366,7 @@ def test_alternatives_are_understood(message, texts):
         assert report.message == message
 
 
-def test_a_pscom_request_is_written_as_the_bare_word():
+def test_pscom_request_is_written_as_a_bare_word():
     for word in ("suspend", "resume"):
         request = PscomRequest(request=word)
         for style in ("block", "literal", "flow"):
@@ -396,5 +396,5 @@ def test_a_pscom_request_is_written_as_the_bare_word():
         (Configuration, "source: a\nstatus: accept", ("error", "value", "status")),
     ],
 )  # fmt: skip
-def test_wrong_alternatives_are_refused(type, text, problem):
-    assert found(text, type) == [problem]
+def test_wrong_alternative_spellings_are_refused(type, text, problem):
+    assert kinds_of_problems(text, type) == [problem]

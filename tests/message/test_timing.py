@@ -29,7 +29,7 @@ def clock(monkeypatch):
 # --- measuring ----------------------------------------------------------------------------------
 
 
-def test_tick_and_tock(clock):
+def test_timer_measures_from_tick_to_tock(clock):
     measurement = TimeMeasurement()
     measurement.tick("overall")
     clock.now += 0.5
@@ -57,7 +57,7 @@ def test_detailed_timings_begin_with_the_measurement(clock):
     assert measurement.timings == {"migrate": Timing(wall=2, started=0.5, stopped=2.5)}
 
 
-def test_a_block_is_measured(clock):
+def test_block_is_measured(clock):
     measurement = TimeMeasurement()
     with measurement.measure("overall") as same:
         clock.now += 0.5
@@ -67,7 +67,7 @@ def test_a_block_is_measured(clock):
     assert measurement.timings == {"overall": Timing(wall=0.75), "repin": Timing(wall=0.25)}
 
 
-def test_a_block_is_measured_also_when_it_raises(clock):
+def test_block_is_measured_also_when_it_raises(clock):
     measurement = TimeMeasurement()
 
     def lose():
@@ -81,7 +81,7 @@ def test_a_block_is_measured_also_when_it_raises(clock):
     assert measurement.running == ()
 
 
-def test_a_timer_can_be_used_again(clock):
+def test_timer_can_be_used_again(clock):
     measurement = TimeMeasurement()
     for seconds in (1, 2):
         with measurement.measure("migrate"):
@@ -89,7 +89,7 @@ def test_a_timer_can_be_used_again(clock):
     assert measurement.timings == {"migrate": Timing(wall=2)}
 
 
-def test_a_disabled_measurement_does_nothing(clock):
+def test_disabled_measurement_has_no_effect(clock):
     measurement = TimeMeasurement(enabled=False, detailed=True)
     measurement.tick("a")
     measurement.tick("a")
@@ -104,7 +104,7 @@ def test_a_disabled_measurement_does_nothing(clock):
     assert clock.calls == 0
 
 
-def test_misuse_is_told():
+def test_wrong_order_of_calls_is_an_error():
     measurement = TimeMeasurement()
     with pytest.raises(ValueError, match="'a' does not run"):
         measurement.tock("a")
@@ -116,7 +116,7 @@ def test_misuse_is_told():
         measurement.tock("a")
 
 
-def test_the_real_clock_goes_forward():
+def test_real_clock_goes_forward():
     measurement = TimeMeasurement(detailed=True)
     with measurement.measure("outer"), measurement.measure("inner"):
         pass
@@ -125,7 +125,7 @@ def test_the_real_clock_goes_forward():
     assert 0 <= outer.started <= inner.started <= inner.stopped <= outer.stopped
 
 
-def test_a_measurement_is_true_once_there_is_something_to_report():
+def test_measurement_is_true_if_it_has_timings():
     measurement = TimeMeasurement()
     assert not measurement
     measurement.tick("a")
@@ -143,7 +143,7 @@ def test_measured_times_cannot_be_changed_from_outside(clock):
     assert measurement.timings == {"a": Timing(wall=1)}
 
 
-def test_a_snapshot_does_not_go_on(clock):
+def test_snapshot_stays_the_same(clock):
     measurement = TimeMeasurement()
     measurement.tick("overall")
     with measurement.measure("repin"):
@@ -198,7 +198,7 @@ MIXED = TimeMeasurement(
         (TimeMeasurement(), {}, "---\n{}\n---"),
     ],
 )
-def test_both_forms(measurement, tree, text):
+def test_short_and_detailed_timings_are_written_and_read(measurement, tree, text):
     assert measurement.emit() == tree
     assert measurement.to_yaml() == text
     assert TimeMeasurement.from_yaml(text) == measurement
@@ -236,7 +236,7 @@ def test_both_forms(measurement, tree, text):
         ("{}", {}),
     ],
 )  # fmt: skip
-def test_every_form_is_read(text, timings):
+def test_every_form_of_timings_is_read(text, timings):
     measurement = TimeMeasurement.from_yaml(text)
     assert measurement == TimeMeasurement(timings)
     assert not measurement.enabled
@@ -246,7 +246,7 @@ def test_every_form_is_read(text, timings):
     assert (result.time_measurement or TimeMeasurement()) == measurement
 
 
-def test_numbers_that_are_none():
+def test_nan_and_infinity_are_written_and_read():
     measurement = TimeMeasurement({"a": Timing(wall=math.nan), "b": Timing(wall=-math.inf)})
     assert measurement.to_yaml() == "---\na: .nan\nb: -.inf\n---"
     # A nan is no other nan, except that a message equals the one read of its text.
@@ -286,7 +286,7 @@ def test_wrong_timings_are_refused(text, problem):
     assert [(p.code, p.path) for p in report.errors] == [(code, f"time-measurement{below}")]
 
 
-def test_an_unknown_key_of_a_timing():
+def test_unknown_key_of_a_timing_is_a_warning():
     [problem] = fastlib.validate("overall: {wall: 1, start: 0}", TimeMeasurement).problems
     assert (problem.path, problem.suggestion) == ("overall.start", "started")
 
@@ -294,7 +294,7 @@ def test_an_unknown_key_of_a_timing():
 # --- in a result --------------------------------------------------------------------------------
 
 
-def test_a_result_keeps_a_snapshot(clock):
+def test_result_keeps_a_snapshot_of_timings(clock):
     measurement = TimeMeasurement()
     measurement.tick("overall")
     with measurement.measure("repin"):
@@ -308,7 +308,7 @@ def test_a_result_keeps_a_snapshot(clock):
     assert hash(result) == before
 
 
-def test_a_measurement_without_timers_is_absent(clock):
+def test_measurement_without_timers_is_absent(clock):
     running = TimeMeasurement()
     running.tick("overall")
     for measurement in (TimeMeasurement(), TimeMeasurement(enabled=False), running, None):
@@ -337,7 +337,7 @@ def test_timings_of_the_wrong_kind_are_refused(timings, path, message):
 
 
 @pytest.mark.parametrize("name", [1, "\ud800"])
-def test_a_result_checks_a_measurement(name):
+def test_result_checks_its_measurement(name):
     measurement = TimeMeasurement()
     with measurement.measure(name):
         pass
@@ -347,7 +347,7 @@ def test_a_result_checks_a_measurement(name):
         assert [problem.path for problem in caught.value.problems] == [f"time-measurement.{name}"]
 
 
-def test_in_a_container():
+def test_timings_travel_in_a_container():
     text = """\
 ---
 result: vm migrated

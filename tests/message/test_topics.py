@@ -53,13 +53,13 @@ TOPICS = {
 }
 
 
-def test_every_topic_of_the_protocol_is_there():
+def test_every_topic_of_the_protocol_exists():
     assert list(topics.ALL) == list(TOPICS)
     assert all(getattr(topics, kind) is topic for kind, topic in topics.ALL.items())
 
 
 @pytest.mark.parametrize("kind", TOPICS)
-def test_both_ways(kind):
+def test_topic_is_formatted_and_parsed(kind):
     names, text, pattern = TOPICS[kind]
     topic = topics.ALL[kind]
     assert topic(**names) == text
@@ -73,7 +73,7 @@ def test_both_ways(kind):
     assert repr(topic) == f"Topic({topic.template!r})"
 
 
-def test_a_pattern_may_fix_some_names():
+def test_pattern_may_fix_some_names():
     assert topics.PSCOM_RESPONSE.pattern(vm="vm1") == "fast/pscom/vm1/+/response"
     assert topics.PSCOM_RESPONSE.pattern(process="7") == "fast/pscom/+/7/response"
     assert topics.TASK.pattern(host="n1") == "fast/migfra/n1/task"
@@ -105,7 +105,7 @@ def test_parse_returns_none_for_other_topics(topic):
 
 
 @pytest.mark.parametrize("name", ["n1.cluster", "a b", "näme", "日本", "$a", "x" * 1024])
-def test_names(name):
+def test_unusual_names_are_read_and_written(name):
     assert topics.TASK.parse(topics.TASK(name)) == {"host": name}
     assert check_name(name, "host") == name
 
@@ -113,7 +113,7 @@ def test_names(name):
 @pytest.mark.parametrize(
     "name", ["", "a/b", "+", "#", "a+", "a#", "a\0", "x" * 1025, "ü" * 513, "../n1", "a\ud800"]
 )
-def test_a_name_does_not_leave_its_level(name):
+def test_name_that_changes_the_levels_of_a_topic_is_refused(name):
     for build in (
         lambda: topics.TASK(name),
         lambda: topics.TASK(host=name),
@@ -128,7 +128,7 @@ def test_a_name_does_not_leave_its_level(name):
 
 
 @pytest.mark.parametrize("name", [None, 1, b"n1", ["n1"]])
-def test_a_name_is_text(name):
+def test_name_must_be_text(name):
     for build in (lambda: topics.TASK(name), lambda: topics.TASK.pattern(host=name)):
         with pytest.raises((TypeError, ValidationError)):
             build()
@@ -146,12 +146,12 @@ def test_a_name_is_text(name):
         lambda: topics.TASK.pattern(vm="a"),
     ],
 )
-def test_names_are_those_of_the_topic(build):
+def test_unknown_or_missing_name_is_a_type_error(build):
     with pytest.raises(TypeError):
         build()
 
 
-def test_a_name_given_twice_is_a_mistake():
+def test_name_given_twice_is_an_error():
     with pytest.raises(TypeError):
         topics.TASK("a", host="b")
 
@@ -170,7 +170,7 @@ def test_a_name_given_twice_is_a_mistake():
         ("fast/fixed", {}, "fast/fixed"),
     ],
 )
-def test_configured_templates(template, names, topic):
+def test_configured_templates_are_read(template, names, topic):
     built = from_template(template)
     assert built.names == tuple(names)
     assert built(**names) == topic
@@ -178,12 +178,12 @@ def test_configured_templates(template, names, topic):
     assert built.parse(f"{topic}/x") is None
 
 
-def test_a_template_with_a_wildcard_subscribes_to_it():
+def test_template_may_have_a_wildcard():
     built = from_template("fast/pscom/<vm_name>/+/response")
     assert built.pattern(vm="vm1") == "fast/pscom/vm1/+/response"
 
 
-def test_own_topics():
+def test_packages_may_declare_topics():
     topic = Topic("site/{rack}/{host}")
     assert topic("r1", host="n1") == "site/r1/n1"
     assert topic.parse("site/r1/n1") == {"rack": "r1", "host": "n1"}

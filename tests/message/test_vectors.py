@@ -154,7 +154,7 @@ needs_c_parser = pytest.mark.skipif(
 
 @needs_c_parser
 @pytest.mark.parametrize("of_type", by_type(ROWS))
-def test_the_same_meaning(of_type: list[Row]) -> None:
+def test_only_listed_differences_from_peers_occur(of_type: list[Row]) -> None:
     for row in of_type:
         for difference in differences(row):
             excuses = [entry.id for entry in ENTRIES if entry.recognises(difference)]
@@ -165,7 +165,7 @@ def test_the_same_meaning(of_type: list[Row]) -> None:
 
 @needs_c_parser
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.id) for entry in ENTRIES])
-def test_an_entry_excuses_no_more_than_it_says(entry: Entry) -> None:
+def test_entry_excuses_as_many_vectors_as_it_says(entry: Entry) -> None:
     excused = [
         row.number for row in ROWS if any(entry.recognises(found) for found in differences(row))
     ]
@@ -176,7 +176,7 @@ def test_an_entry_excuses_no_more_than_it_says(entry: Entry) -> None:
     assert used == set(entry.phrases)
 
 
-def test_the_table_is_read() -> None:
+def test_all_entries_and_vectors_are_read() -> None:
     names = [entry.id for entry in ENTRIES]
     assert len(names) == len(set(names)) > 20
     assert len(ROWS) == 873
@@ -184,7 +184,7 @@ def test_the_table_is_read() -> None:
 
 
 @pytest.mark.parametrize("row", params(NEWER))
-def test_newer_peers(row: Row) -> None:
+def test_newer_peers_write_the_same_meaning(row: Row) -> None:
     """A newer parser changes for our purposes but one thing: null is text to it."""
     ours = read(row.cls, row.text)
     assert row.newer_echo is not None
@@ -194,7 +194,9 @@ def test_newer_peers(row: Row) -> None:
 
 @pytest.mark.parametrize("parser", ["C", "Python"])
 @pytest.mark.parametrize("row", params(KILLERS))
-def test_killers_are_answered(row: Row, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_crash_peers_are_read_or_refused(
+    row: Row, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if parser == "Python":
         monkeypatch.setattr(composer, "HAS_C_PARSER", False)
     assert isinstance(row.text, str)
@@ -230,7 +232,7 @@ def _comes_back(row: Row, message: Message) -> None:
 
 
 @pytest.mark.parametrize("of_type", by_type(ROWS))
-def test_the_exact_reader_alone_answers_the_same(of_type: list[Row]) -> None:
+def test_exact_reader_alone_has_the_same_result(of_type: list[Row]) -> None:
     for row in of_type:
         for text in row.texts:
             expected = read(row.cls, text)
@@ -241,7 +243,7 @@ def test_the_exact_reader_alone_answers_the_same(of_type: list[Row]) -> None:
 
 @needs_c_parser
 @pytest.mark.parametrize("of_type", by_type(ROWS))
-def test_the_python_parser_answers_the_same(
+def test_python_parser_has_the_same_result(
     of_type: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same message, or an error as well; the words may be others."""
@@ -260,7 +262,7 @@ def test_the_python_parser_answers_the_same(
 # --- the rest of the document ---------------------------------------------------------------------
 
 
-def test_the_layout_is_what_is_written() -> None:
+def test_layout_in_the_document_is_the_written_one() -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)\n```$", DOCUMENT, re.MULTILINE | re.DOTALL)
     message = fastlib.load(block)
     assert message.to_yaml() == block
@@ -269,7 +271,7 @@ def test_the_layout_is_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("text", "written"), [[cell.strip("`") for cell in line] for line in cells(2)]
 )
-def test_other_spellings(text: str, written: str) -> None:
+def test_other_spellings_in_the_document_are_read(text: str, written: str) -> None:
     message = fastlib.load(text)
     assert message.to_yaml(style="flow") == written
     assert fastlib.load(written) == message

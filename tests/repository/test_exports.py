@@ -94,7 +94,7 @@ def bare():
         "import fastlib\nfastlib.load('---\\ntask: stop vm\\nlist:\\n  - vm-name: a\\n---')",
         "import fastlib\nfastlib.Start(xml='<domain/>', vcpu_map=[[0]]).emit()",
     ],
-    ids=["import", "rooms", "write", "read", "emit"],
+    ids=["import", "packages", "write", "read", "emit"],
 )
 def test_import_and_ordinary_messages_import_nothing_heavy(code, bare):
     modules = imported(code) - bare

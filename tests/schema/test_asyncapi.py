@@ -74,7 +74,7 @@ def node(folder, program, *arguments):
 
 @pytest.mark.load
 @needs_npm
-def test_the_official_parser_takes_it(pytestconfig):
+def test_official_parser_accepts_document(pytestconfig):
     folder = installed(pytestconfig, "parser")
     answer = json.loads(node(folder, "check.mjs", DOCUMENT))
     grave = [problem for problem in answer["problems"] if problem["severity"] <= WARNING]
@@ -89,7 +89,7 @@ def test_the_official_parser_takes_it(pytestconfig):
 
 @pytest.mark.load
 @needs_npm
-def test_the_parser_finds_what_is_wrong(pytestconfig, tmp_path):
+def test_official_parser_finds_errors(pytestconfig, tmp_path):
     # That the test above can fail.
     tree = yaml.safe_load(DOCUMENT.read_text("utf-8"))
     tree["operations"]["scheduler-sends-migfra-task"]["action"] = "shout"
@@ -101,7 +101,7 @@ def test_the_parser_finds_what_is_wrong(pytestconfig, tmp_path):
 
 @pytest.mark.load
 @needs_npm
-def test_the_official_generator_renders_it(pytestconfig, tmp_path):
+def test_official_generator_renders_document(pytestconfig, tmp_path):
     if not pytestconfig.getoption("--long"):
         pytest.skip("the generator brings 400 MB of npm packages: tests/run --long renders HTML")
     folder = installed(pytestconfig, "html")

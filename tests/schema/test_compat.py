@@ -166,7 +166,7 @@ def test_breaking_changes_are_found(versions, new, backward, forward):
     assert report.compatible is ("incompatible" not in (backward, forward))
 
 
-def test_a_counterexample_is_what_the_writer_writes(versions):
+def test_counterexample_is_a_written_message(versions):
     said = reports(compare(versions("first"), versions("range-smaller")), "backward")
     assert said.counterexample == (
         "---\ntask: acme vm\nlist:\n  - vm-name: vm1\n    size: 1000\n---\n"
@@ -174,7 +174,7 @@ def test_a_counterexample_is_what_the_writer_writes(versions):
     assert said.reasons == ("list[0].size: 1000 is greater than the maximum of 999",)
 
 
-def test_a_key_that_is_read_but_not_known_is_told(versions):
+def test_key_that_the_reader_ignores_is_reported(versions):
     report = compare(versions("first"), versions("key-added"))
     assert reports(report, "backward").ignored == ()
     assert reports(report, "forward").ignored == ("list.label",)
@@ -182,12 +182,12 @@ def test_a_key_that_is_read_but_not_known_is_told(versions):
     assert not report.proven
 
 
-def test_a_rule_that_no_schema_can_say_is_not_proven(versions):
+def test_rule_without_a_schema_is_unproven(versions):
     said = reports(compare(versions("first"), versions("own-rule")), "backward")
     assert said.reasons == ("no schema can say this rule: The size is even.",)
 
 
-def test_a_new_message_breaks_nobody_but_one_that_is_gone_does(versions):
+def test_removed_message_breaks_readers_and_new_one_does_not(versions):
     added = compare(versions(""), versions("first"))
     assert added.compatible
     assert {one.message for one in added.of("new")} == {"acme-vm.task", "vm-acmed.result"}
@@ -205,14 +205,14 @@ def test_a_new_message_breaks_nobody_but_one_that_is_gone_does(versions):
 @pytest.mark.parametrize(
     ("level", "compatible"), [("backward", True), ("forward", False), ("full", False)]
 )
-def test_levels(versions, level, compatible):
+def test_level_decides_which_directions_are_compared(versions, level, compatible):
     report = compare(versions("first"), versions("value-added"), level)
     assert report.compatible is compatible
     assert bool(report.backward) is (level != "forward")
     assert bool(report.forward) is (level != "backward")
 
 
-def test_all_versions_before(versions):
+def test_all_earlier_versions_are_compared(versions):
     """Each step may be fine where the whole way is not."""
     way = [versions(name) for name in ("first", "renamed-with-alias", "renamed")]
     assert compare(way[0], way[1], "backward").compatible
@@ -224,7 +224,7 @@ ON_PURPOSE: dict[tuple[str, str, str], str] = {}
 """What is not understood on purpose: version, writer and message, and why that harms nobody."""
 
 
-def test_the_present_reads_and_is_read_by_every_released_version(fresh):
+def test_this_version_is_compatible_with_every_release(fresh):
     released = find_released(SCHEMAS / "released")
     assert released
     found = {}
@@ -249,7 +249,7 @@ def test_unproven_changes_are_searched_for_counterexamples():
     assert not re.fullmatch("[0-9]{1,3}", finding.counterexample)
 
 
-def test_versions_in_the_order_of_release(tmp_path):
+def test_versions_are_sorted_by_release(tmp_path):
     for name in ("0.10.0", "0.9.0", "0.1.0.dev0", "0.1.0", "1.0.0rc1", "1.0.0"):
         (tmp_path / name).mkdir()
         index = json.loads((SCHEMAS / "index.json").read_text())

@@ -26,7 +26,7 @@ def changed(tmp_path):
     return folder
 
 
-def test_nothing_breaks(tmp_path):
+def test_compatible_versions_have_status_0(tmp_path):
     done = fastlib("compat", SCHEMAS, SCHEMAS, "--strict", cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert len(lines) == 2
@@ -50,7 +50,7 @@ def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
     fastlib("compat", SCHEMAS, "changed", "--level", "forward", cwd=tmp_path)
 
 
-def test_json(changed, tmp_path):
+def test_json_has_all_facts(changed, tmp_path):
     done = fastlib("compat", SCHEMAS, "changed", "--format", "json", cwd=tmp_path, status=1)
     (report,) = json.loads(done.stdout)
     assert report["compatible"] is False
@@ -61,7 +61,7 @@ def test_json(changed, tmp_path):
     assert said["counterexample"].startswith("---\ntask: stop vm\n")
 
 
-def test_a_folder_of_released_versions(changed, tmp_path):
+def test_folder_of_released_versions_is_compared(changed, tmp_path):
     released = tmp_path / "released"
     for name in ("0.1", "0.2"):
         shutil.copytree(changed, released / name)
@@ -78,7 +78,7 @@ def git(*arguments, cwd):
     subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True)
 
 
-def test_revisions(changed, tmp_path):
+def test_git_revisions_are_compared(changed, tmp_path):
     git("init", "-q", cwd=tmp_path)
     shutil.copytree(changed, tmp_path / "schemas")
     git("add", "schemas", cwd=tmp_path)
@@ -111,7 +111,7 @@ def test_installed_types_can_be_compared(tmp_path):
         (["odd", "odd"], "index.json: Object missing required field"),
     ],
 )
-def test_wrong_usage(arguments, words, tmp_path):
+def test_wrong_usage_has_status_2(arguments, words, tmp_path):
     for name, text in (("broken", "{"), ("odd", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.json").write_text(text)
@@ -119,7 +119,7 @@ def test_wrong_usage(arguments, words, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["jsonschema_rs", "hypothesis"])
-def test_a_missing_extra_is_answered_by_what_installs_it(package, changed, tmp_path):
+def test_error_names_the_missing_extra(package, changed, tmp_path):
     compat._contains.cache_clear()  # what is remembered needs no package
     with missing_package(package):
         done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=2)

@@ -23,7 +23,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_text("utf-8") for path in paths}
 
 
-def test_the_schemas_are_up_to_date(fresh):
+def test_committed_schemas_are_up_to_date(fresh):
     made, kept = files(fresh), files(SCHEMAS)
     stale = sorted(name for name in made | kept if made.get(name) != kept.get(name))
     assert not stale, (
@@ -32,7 +32,7 @@ def test_the_schemas_are_up_to_date(fresh):
     )
 
 
-def test_the_same_types_give_the_same_bytes(fresh, tmp_path):
+def test_same_types_give_the_same_bytes(fresh, tmp_path):
     fastlib("schema", "--no-extensions", "--write", tmp_path, cwd=tmp_path)
     assert files(tmp_path) == files(fresh)
 
@@ -44,7 +44,7 @@ def walk(schema):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_document(path):
+def test_document_is_a_valid_schema(path):
     document = schema(path)
     folder, _, name = path.partition("/")
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -87,7 +87,7 @@ def test_only_keys_that_are_written_are_in_emit():
     )
 
 
-def test_units_defaults_and_ranges_are_said():
+def test_schemas_have_units_defaults_and_ranges():
     start = schema("emit/start-vm.task")["$defs"]["Start"]["properties"]
     assert start["memory"] == {
         "description": "Memory of the domain. In KiB.",
@@ -129,7 +129,7 @@ def test_load_schemas_accept_alternatives(tree, ok):
     assert validator(schema("load/task")).is_valid(tree) is ok
 
 
-def test_editors_are_told_of_other_keys():
+def test_schema_for_editors_refuses_other_keys():
     tree = {"task": "stop vm", "list": [{"vm-name": "a", "forse": True}]}
     assert validator(schema("load/task")).is_valid(tree)
     errors = list(validator(schema("edit/task")).iter_errors(tree))
@@ -141,7 +141,7 @@ def test_editors_are_told_of_other_keys():
     assert "stop vm" in str(errors[0])
 
 
-def test_a_title_that_nobody_has_declared_stands_for_plain_results():
+def test_undeclared_title_has_plain_results():
     tree = {"result": "vm cloned", "list": [{"vm-name": "a", "status": "success"}]}
     for direction in ("emit", "load"):
         judge = validator(schema(f"{direction}/result"))
@@ -151,7 +151,7 @@ def test_a_title_that_nobody_has_declared_stands_for_plain_results():
         assert not judge.is_valid({**tree, "result": "vm migrated"})
 
 
-def test_the_index_lists_what_is_there():
+def test_index_lists_all_files():
     index = json.loads((SCHEMAS / "index.json").read_text())
     templates = {topic["topic"] for topic in index["topics"]}
     for message in index["messages"]:

@@ -15,13 +15,13 @@ PATHS = sorted((SCHEMAS / "examples").iterdir())
 NAMES = [path.name.removesuffix(".yaml") for path in PATHS]
 
 
-def test_there_is_one_of_every_kind():
+def test_every_kind_has_an_example():
     assert sorted(names()) == NAMES
     assert set(examples()) == set(NAMES)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_an_example(path):
+def test_example_is_valid(path):
     text = path.read_text("utf-8")
     name = path.name.removesuffix(".yaml")
     kind = find_kind(name)

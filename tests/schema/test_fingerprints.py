@@ -115,11 +115,11 @@ def fingerprint_after(change=None, direction=None):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_on_the_wire_changes_the_fingerprint(name):
+def test_change_on_the_wire_changes_the_fingerprint(name):
     direction, change = CHANGES[name]
     assert fingerprint_after(change, direction) != fingerprint_after()
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_words_are_no_part_of_it(name):
+def test_documentation_does_not_change_the_fingerprint(name):
     assert fingerprint_after(WORDS[name]) == fingerprint_after()

@@ -12,7 +12,7 @@ def printed(*arguments, cwd):
     return json.loads(fastlib("schema", *arguments, cwd=cwd).stdout)
 
 
-def test_a_list_of_all(tmp_path):
+def test_all_kinds_are_listed(tmp_path):
     lines = fastlib("schema", cwd=tmp_path).stdout.splitlines()
     assert [line.split()[0] for line in lines] == names()
     assert "start-vm.task" in names()
@@ -33,28 +33,28 @@ def test_a_list_of_all(tmp_path):
         ("result", "load", "load/result"),
     ],
 )
-def test_one(name, direction, path, tmp_path):
+def test_one_schema_is_printed(name, direction, path, tmp_path):
     assert printed(name, "--direction", direction, cwd=tmp_path) == schema(path)
 
 
-def test_load_is_the_default(tmp_path):
+def test_schema_for_reading_is_the_default(tmp_path):
     assert printed("stop vm", cwd=tmp_path) == schema("load/stop-vm.task")
 
 
-def test_a_part_of_messages(tmp_path):
+def test_schema_of_a_part_of_messages_is_printed(tmp_path):
     part = printed("SwapWith", "--direction", "emit", cwd=tmp_path)
     assert part["$id"] == "urn:fastlib:schema:emit:SwapWith"
     assert part["required"] == ["vm-name"]
 
 
-def test_an_example(tmp_path):
+def test_example_is_printed(tmp_path):
     text = fastlib("schema", "migrate vm", "--example", cwd=tmp_path).stdout
     assert text == (SCHEMAS / "examples" / "migrate-vm.task.yaml").read_text("utf-8")
     (tmp_path / "task.yaml").write_text(text)
     fastlib("validate", "--strict", "task.yaml", cwd=tmp_path)
 
 
-def test_some_are_written(tmp_path):
+def test_chosen_schemas_are_written(tmp_path):
     done = fastlib("schema", "quit", "--write", "there", cwd=tmp_path)
     assert done.stdout == "there/emit/quit.task.json\nthere/load/quit.task.json\n"
     assert json.loads((tmp_path / "there/emit/quit.task.json").read_text())
@@ -89,6 +89,6 @@ def test_files_of_removed_messages_are_deleted(tmp_path):
         (["--write", "file/below"], "cannot write"),
     ],
 )
-def test_wrong_usage(arguments, words, tmp_path):
+def test_wrong_usage_has_status_2(arguments, words, tmp_path):
     (tmp_path / "file").write_text("")
     assert words in fastlib("schema", *arguments, cwd=tmp_path, status=2).stderr

@@ -8,7 +8,7 @@ import fastlib.schema
 from fastlib import schema
 
 
-def test_the_names_are_there_and_documented():
+def test_exported_names_are_documented():
     assert len(set(schema.__all__)) == len(schema.__all__)
     for name in schema.__all__:
         value = getattr(schema, name)
@@ -19,13 +19,13 @@ def test_the_names_are_there_and_documented():
                     assert member.__doc__, f"{name}.{method}"
 
 
-def test_nothing_else_lies_about():
+def test_nothing_else_is_exported():
     public = {name for name in vars(schema) if not name.startswith("_")}
     rest = public - set(schema.__all__)
     assert all(isinstance(getattr(schema, name), types.ModuleType) for name in rest)
 
 
-def test_the_extra_is_imported_only_where_it_is_needed():
+def test_extra_is_imported_only_where_it_is_needed():
     code = "import sys, fastlib.schema; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -129,7 +129,7 @@ def test_schemas_of_packages_show_their_fields(folder):
 
 
 @pytest.mark.parametrize("direction", ["emit", "load"])
-def test_extensions_stand_beside_the_tasks_own_keys(folder, direction):
+def test_keys_of_extensions_are_beside_those_of_the_task(folder, direction):
     judge = validator(read(folder, f"{direction}/start-vm.task"))
 
     def valid(**more):
@@ -143,7 +143,7 @@ def test_extensions_stand_beside_the_tasks_own_keys(folder, direction):
     assert not valid(tpm="maybe")
 
 
-def test_the_asyncapi_document_has_their_topics(folder):
+def test_asyncapi_document_has_topics_of_packages(folder):
     tree = yaml.safe_load((folder / "asyncapi.yaml").read_text())
     assert tree["channels"]["weather"]["address"] == "acme/{site}/weather"
     assert "station-sends-weather" in tree["operations"]
@@ -156,7 +156,7 @@ def test_committed_schemas_leave_out_packages(package, fresh, tmp_path):
         assert path.read_text() == (tmp_path / path.relative_to(fresh)).read_text()
 
 
-def test_a_shape_of_its_own_kind_says_its_schema(package, tmp_path):
+def test_type_with_own_wire_form_declares_its_schema(package, tmp_path):
     (tmp_path / "odd.py").write_text(
         "from fastlib import Message\n"
         "from fastlib.codec.shapes import Shape\n"

@@ -28,7 +28,7 @@ def test_other_values_are_refused(value: object) -> None:
         assert_round_trip(value)
 
 
-def test_a_title_that_no_task_has_is_no_fault() -> None:
+def test_undeclared_result_title_is_accepted() -> None:
     assert_round_trip(ResultContainer(result="vm reborn", results=[]))
 
 
@@ -101,21 +101,21 @@ USER = """
 import sys
 
 
-def test_nothing_is_loaded_for_nothing():
+def test_import_is_lazy():
     assert "fastlib" not in sys.modules
 
-def test_with_it(assert_round_trip):
+def test_fixture_passes(assert_round_trip):
     import fastlib
     assert_round_trip(fastlib.Stop(vm_name="no"))
 
-def test_a_fault(assert_round_trip, monkeypatch):
+def test_fixture_fails(assert_round_trip, monkeypatch):
     import fastlib
     monkeypatch.setattr(fastlib.Stop, "to_yaml", lambda self, style: "vm-name: false")
     assert_round_trip(fastlib.Stop(vm_name="no"))
 """
 
 
-def test_a_projects_own_tests_have_the_fixture(pytester: pytest.Pytester) -> None:
+def test_other_projects_have_the_fixture(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(USER)
     done = pytester.runpytest_subprocess(
         "-W", "error", "--strict-config", "-p", "no:hypothesispytest"
@@ -128,6 +128,6 @@ def test_a_projects_own_tests_have_the_fixture(pytester: pytest.Pytester) -> Non
     done.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_the_fixture_says_what_it_is(pytester: pytest.Pytester) -> None:
+def test_fixture_is_documented(pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_subprocess("--fixtures", "-p", "no:hypothesispytest")
     done.stdout.fnmatch_lines(["assert_round_trip*", "*a message comes back from*"])

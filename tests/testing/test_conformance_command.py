@@ -36,14 +36,14 @@ def wrong(fault: str) -> tuple[object, ...]:
 SUSPEND = ("--types", "Suspend", "--examples", 10)
 
 
-def test_the_two_agree() -> None:
+def test_agreement_has_status_0() -> None:
     done = conformance(*SUSPEND)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("no differences in ")
     assert done.stdout.endswith(" requests of 1 type (seed 0, 10 examples each)\n")
 
 
-def test_a_difference_for_people() -> None:
+def test_difference_is_printed_as_text() -> None:
     done = conformance(*SUSPEND, peer=wrong("drops-a-field"))
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
@@ -53,7 +53,7 @@ def test_a_difference_for_people() -> None:
     assert lines[-1].startswith("1 difference in ")
 
 
-def test_json() -> None:
+def test_report_is_printed_as_json() -> None:
     done = conformance(*SUSPEND, "--format", "json", peer=wrong("drops-a-field"))
     assert done.returncode == 1
     report = json.loads(done.stdout)
@@ -69,7 +69,7 @@ def test_json() -> None:
     assert "driver" not in lost["theirs"]
 
 
-def test_junit(tmp_path: Path) -> None:
+def test_report_is_printed_as_junit(tmp_path: Path) -> None:
     file = tmp_path / "report.xml"
     options = ("--types", "Suspend,Quit", "--examples", 10, "--format", "junit", "--output", file)
     done = conformance(*options, peer=wrong("no-trailing-document"))
@@ -90,7 +90,7 @@ def test_junit(tmp_path: Path) -> None:
     assert known["command"].endswith("wrong_peer.py no-trailing-document")
 
 
-def test_junit_has_no_character_that_xml_has_not() -> None:
+def test_junit_has_only_characters_of_xml() -> None:
     program = "for line in __import__('sys').stdin: print('\\x01\\ufffe', flush=True)"
     peer = (sys.executable, "-c", program)
     done = conformance(*SUSPEND, "--format", "junit", peer=peer)
@@ -128,7 +128,9 @@ def test_known_differences_are_allowed(tmp_path: Path) -> None:
         (b"\xff", "utf-8"),
     ],
 )
-def test_a_wrong_line_of_what_is_allowed(tmp_path: Path, content: str | bytes, words: str) -> None:
+def test_wrong_line_of_allowed_differences_is_an_error(
+    tmp_path: Path, content: str | bytes, words: str
+) -> None:
     file = tmp_path / "known.txt"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     done = conformance("--allow", file)
@@ -153,7 +155,7 @@ def test_a_wrong_line_of_what_is_allowed(tmp_path: Path, content: str | bytes, w
         ([*map(str, SUSPEND), "--output", "/"], OURS, "cannot write /: Is a directory"),
     ],
 )
-def test_wrong_usage(arguments: list[str], peer: tuple[str, ...], words: str) -> None:
+def test_wrong_usage_has_status_2(arguments: list[str], peer: tuple[str, ...], words: str) -> None:
     done = conformance(*arguments, peer=peer)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]

@@ -65,7 +65,7 @@ def test_every_type_is_found_by_its_name() -> None:
         assert protocol.type_of(protocol.type_name(cls)) is cls
 
 
-def test_a_request_is_answered() -> None:
+def test_request_is_answered() -> None:
     message = TaskContainer.from_yaml("task: quit")
     first, second, third = answers(
         {"type": "TaskContainer", "yaml": "{task: quit}"},
@@ -98,7 +98,7 @@ def test_garbage_is_answered_with_an_error(line: bytes) -> None:
     assert second["ok"] is True
 
 
-def test_a_line_that_is_too_long_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_that_is_too_long_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastlib.testing.conformance.server.LONGEST_LINE", 100)
     exact = b'{"type": "Stop", "yaml": "vm-name: a"}'
     found = answers(exact.ljust(99), exact.ljust(100), b"x" * 1000, exact)
@@ -127,6 +127,6 @@ def test_other_types_are_refused() -> None:
         run(OURS, types=[int])
 
 
-def test_a_tree_is_written_as_yaml() -> None:
+def test_tree_is_written_as_yaml() -> None:
     found = protocol.read_answer(b'{"ok": true, "emit": {"vm-name": "no", "force": true}}')
     assert fastlib.Stop.from_yaml(found.emit) == Stop(vm_name="no", force=True)

@@ -157,7 +157,7 @@ def test_one_fault_in_several_types_is_one_difference() -> None:
 
 
 @pytest.mark.load
-def test_a_program_that_ends_is_quoted_and_started_again() -> None:
+def test_program_that_ends_is_quoted_and_started_again() -> None:
     report = report_of("dies", "Resume", examples=10)
     (dead,) = report.differences
     assert dead.words == "ended with status 1"
@@ -185,7 +185,7 @@ def test_hanging_program_is_given_up_soon(fault: str, monkeypatch: pytest.Monkey
         ("import os, signal; os.close(1); signal.pause()", "closed"),
     ],
 )
-def test_a_program_that_answers_nothing_is_given_up(
+def test_program_without_answers_is_given_up(
     program: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if words == "closed":  # this program does not end

@@ -57,7 +57,7 @@ def everything_derived() -> tuple[object, ...]:
     )
 
 
-def test_declarations_are_forgotten_with_all_that_was_derived_from_them() -> None:
+def test_declarations_and_derived_objects_are_removed() -> None:
     before = everything_derived()
     with isolated_registry():
         snapshot = declare()
@@ -73,7 +73,7 @@ def test_declarations_are_forgotten_with_all_that_was_derived_from_them() -> Non
     assert not validate(SNAPSHOT).ok
 
 
-def test_a_raised_error_ends_the_isolation_as_well() -> None:
+def test_raised_error_ends_the_isolation() -> None:
     before = everything_derived()
 
     def fails() -> None:
@@ -116,14 +116,14 @@ def test_entering_a_context_twice_at_once_is_refused() -> None:
         context.__enter__()
 
 
-def test_an_empty_isolation_keeps_what_was_derived() -> None:
+def test_isolation_without_declarations_keeps_the_caches() -> None:
     shape = shape_of(Start)
     with isolated_registry():
         assert shape_of(Start) is shape
     assert shape_of(Start) is shape
 
 
-def test_a_title_can_be_taken_again_after_the_isolation() -> None:
+def test_title_can_be_declared_again_after_the_isolation() -> None:
     for _ in range(2):
         with isolated_registry():
             declare()
@@ -175,7 +175,7 @@ def _example(strategy: "st.SearchStrategy[Task]") -> Task:
 
 @pytest.mark.parametrize("attempt", [1, 2])
 @pytest.mark.usefixtures("isolated_registry")
-def test_the_fixture_isolates_each_test(attempt: int) -> None:
+def test_fixture_isolates_each_test(attempt: int) -> None:
     assert class_of_title("task", "snapshot vm") is None
     declare()
     assert class_of_title("task", "snapshot vm") is not None

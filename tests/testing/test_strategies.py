@@ -136,7 +136,7 @@ def test_failures_shrink_to_short_messages() -> None:
     assert len(migrating.to_yaml()) < 100
 
 
-def test_the_texts_of_free_fields_can_be_chosen() -> None:
+def test_texts_of_free_fields_can_be_chosen() -> None:
     some = st.sampled_from(["one", "two"])
 
     @examples(50, 200)
@@ -161,7 +161,7 @@ class Even(Rule):
 
 
 @pytest.mark.usefixtures("isolated_registry")
-def test_tasks_and_options_of_other_packages() -> None:
+def test_tasks_and_options_of_other_packages_are_drawn() -> None:
     class Snapshotted(Result):
         size: Annotated[str | None, Wire("What it takes.")] = None
 
@@ -276,14 +276,14 @@ check()
     ("first", "second", "loaded"),
     [("import hypothesis", "import fastlib", False), ("import fastlib", "import hypothesis", True)],
 )
-def test_in_any_order(first: str, second: str, loaded: bool) -> None:
+def test_modules_can_be_imported_in_any_order(first: str, second: str, loaded: bool) -> None:
     """Hypothesis alone does not load fastlib; together they know each other."""
     code = PROGRAM.format(first=first, second=second, loaded=loaded)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_without_hypothesis_the_line_that_installs_it_is_told() -> None:
+def test_error_names_the_line_that_installs_hypothesis() -> None:
     code = (
         "import sys\nsys.modules['hypothesis'] = None\n"
         "import fastlib.testing\n"
@@ -314,7 +314,7 @@ def test_every_spelling_reads_as_the_message(cls: type[Any], data: st.DataObject
 @every_message
 @examples(3, 1_000)
 @given(st.data())
-def test_the_plainest_spelling_is_our_own(cls: type[Any], data: st.DataObject) -> None:
+def test_simplest_spelling_is_the_canonical_one(cls: type[Any], data: st.DataObject) -> None:
     message = data.draw(from_message(cls))
     if isinstance(message.emit(), dict | list):  # a bare word is alone on its line
         assert yaml_variant(message, PlainChoices()) == message.to_yaml()
@@ -330,7 +330,7 @@ FEATURES = {
 }  # fmt: skip
 
 
-def test_the_spellings_have_all_that_yaml_has() -> None:
+def test_spellings_use_all_of_yaml() -> None:
     missing = {name: re.compile(pattern, re.MULTILINE) for name, pattern in FEATURES.items()}
     text = Stop(vm_name="no", driver="no way", force=True)
     numbers = Repin(vm_name="no", vcpu_map=[[8, 9], [8, 9]])
@@ -345,7 +345,7 @@ def test_the_spellings_have_all_that_yaml_has() -> None:
     assert draw_until(both, nothing_is_missing, 800), missing
 
 
-def test_every_turn_has_a_name() -> None:
+def test_every_choice_has_a_name() -> None:
     asked = Counter[str]()
 
     class Asked(RandomChoices):
@@ -418,13 +418,13 @@ def assert_expected(cls: type[Any], case: Any) -> None:
 @every_message
 @examples(4, 2_000)
 @given(st.data())
-def test_every_mistake_is_told_as_expected(cls: type[Any], data: st.DataObject) -> None:
+def test_every_mistake_is_reported_as_expected(cls: type[Any], data: st.DataObject) -> None:
     if cls is not TimeMeasurement:
         assert_expected(cls, data.draw(invalid(cls)))
 
 
 @every_message
-def test_a_message_without_a_mistake_has_none_of_them(cls: type[Any]) -> None:
+def test_message_without_the_mistake_has_not_its_problem(cls: type[Any]) -> None:
     """So that the test above can fail."""
 
     @examples(2, 100)

@@ -684,7 +684,7 @@ def notices_of(slots, tickets, arriving=()):
         ([(1, "vm1")], [(1, "a")], [], None, (2, False)),
     ],
 )
-def test_slot_is_free_for_whoever_is_next(slots, tickets, arriving, ticket, expected):
+def test_slot_is_free_for_the_next_daemon(slots, tickets, arriving, ticket, expected):
     found = notices_of(slots, tickets, arriving)
     taken = free_slot(found, "incoming", 2, by="a", stale=(), ticket=ticket, ignore_tickets=False)
     assert taken == expected

@@ -283,13 +283,13 @@ def test_backing_files_are_looked_for(tmp_path):
     assert f"{base} (backing file of disk vda)" in storage.refusal()
 
 
-def test_unreadable_chain_is_said(tmp_path):
+def test_unreadable_chain_is_reported(tmp_path):
     write_qcow2(tmp_path / "top", "nbd://host/x", "raw")
     storage = Storage(disk(tmp_path / "top", format="qcow2"))
     assert storage.check() == ["the backing file nbd://host/x could not be checked"]
 
 
-def test_file_that_libvirt_may_not_open_is_said(tmp_path):
+def test_file_that_libvirt_may_not_open_is_reported(tmp_path):
     path = image(tmp_path)
     storage = Storage(disk(path))
     storage.destination.own[str(path)] = system_error(errno.EACCES)
@@ -297,7 +297,7 @@ def test_file_that_libvirt_may_not_open_is_said(tmp_path):
     assert note == f"whether node02 has {path} (disk vda) could not be checked"
 
 
-def test_libvirt_that_cannot_look_is_said(tmp_path):
+def test_libvirt_that_cannot_look_is_reported(tmp_path):
     path = image(tmp_path)
     storage = Storage(disk(path))
     storage.destination.refuses["define"] = refusal("NO_SUPPORT", "not supported")
@@ -328,7 +328,7 @@ def test_volumes_of_pools_are_looked_for(tmp_path):
     assert note == "whether the volume x (disk vda) is the same on both hosts could not be checked"
 
 
-def test_host_without_storage_driver_is_said():
+def test_host_without_storage_driver_is_reported():
     source = "<source pool='images' volume='x'/><target dev='vda'/>"
     storage = Storage(f"<disk type='volume' device='disk'>{source}</disk>")
     storage.source.pools["images"] = Pool({"x": "rbd/x"})

@@ -1,9 +1,10 @@
 """A simulated cluster in virtual time, for tests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar
 
+from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import Context, DaemonServices
 from fastlib.migfra.hypervisors.simulated import (
     Cluster,
@@ -20,6 +21,16 @@ from fastlib.migfra.plugin_api.hypervisor import NodeContext
 T = TypeVar("T")
 GIB = 1 << 20
 """KiB in a GiB."""
+BUSY = {"dirty_rate": 1000}
+"""A domain that writes faster than a slow link carries."""
+
+
+def live(**more: Any) -> MigrateParameter:
+    """Return the options of a live migration."""
+    return MigrateParameter(migration_type="live", **more)
+
+
+LIVE = live()
 
 
 def cluster_of(
@@ -105,3 +116,21 @@ class Progress(list[ProgressFacts]):
     @property
     def phases(self) -> list[str]:
         return list(dict.fromkeys(facts.phase for facts in self))
+
+
+def migrated(
+    domain: Mapping[str, Any],
+    parameter: MigrateParameter | None,
+    source: str = "a",
+    **description: Any,
+) -> tuple[float, Progress]:
+    """Migrate vm1 from a to b. Returns the seconds that it took, and the progress."""
+
+    async def scenario(simulation: Simulation) -> tuple[float, Progress]:
+        progress = Progress()
+        task = Migrate(vm_name="vm1", destination="b", parameter=parameter)
+        await simulation["a"].migrate(task, progress.context())
+        assert simulation.where("vm1") == ("b", domain.get("state", "running"))
+        return now(), progress
+
+    return simulated(cluster_of(("vm1", source, domain), **description), scenario, call_seconds=0)
