@@ -60,7 +60,11 @@ EXPECTED = {
         },
     ),
     "wraps-minus-one": Found("EvacuateParameter", {"*refused/range-negative"}),
-    "exponent": Found("Start", {"*refused/word-1e3", "equal/changed-text-like-number"}),
+    "exponent": Found(
+        "Start",
+        {"*refused/word-1e3", "equal/changed-text-like-number"},
+        examples=100,  # few of them have that word
+    ),
     "no-underscore": Found("MigrateParameter", {"*equal/lost-retry_counter"}),
     "last-duplicate": Found("Suspend", {"*refused/duplicate"}),
     "any-choice": Found(

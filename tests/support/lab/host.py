@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from signal import Signals
 from typing import Any
 
@@ -156,7 +158,7 @@ class Host(Container):
 
     @property
     def libvirtd(self) -> "Service":
-        return Service(self, "libvirtd", lambda: self._layout.socket(self.name).exists())
+        return Service(self, "libvirtd", lambda: _listens(self._layout.socket(self.name)))
 
     def qemu(self, domain: str) -> Process:
         """The QEMU process of a domain. Raises LabError if there is none on this host."""
@@ -179,6 +181,16 @@ class Host(Container):
 
     def _link(self, state: str) -> None:
         self._switch.run(["ip", "link", "set", self.name, state])
+
+
+def _listens(path: Path) -> bool:
+    """Tell whether a program listens at a socket. One that was killed leaves the socket's file."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 class Broker(Container):
