@@ -175,6 +175,23 @@ def test_reconcile_waits_longer_while_the_source_migrates(run, ends, seconds):
     run(scenario)
 
 
+@pytest.mark.parametrize(("reason", "seconds"), [(12, 120), (13, 30)])
+def test_reconcile_does_not_wait_longer_for_a_broken_post_copy(run, reason, seconds):
+    """libvirt keeps its job until somebody mends it."""
+
+    async def scenario(hosts):
+        hosts.domain.job = {}
+        hosts.domain.state_now = [PAUSED, reason]
+        found = await hosts.reconcile()
+        assert hosts.seconds == pytest.approx(seconds, abs=0.3)
+        assert found.note == (
+            "it has run on node02 and has ended there, in post-copy; what stands still on node01 "
+            "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+        )
+
+    run(scenario)
+
+
 def test_reconcile_resumes_source_after_two_equal_answers(run):
     async def scenario(hosts):
         hosts.domain.state_now = [PAUSED, 2]

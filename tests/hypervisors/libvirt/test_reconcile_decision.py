@@ -63,6 +63,10 @@ DIVIDED = (
     "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
     "neither, mend the link, and go on with virsh migrate --postcopy-resume"
 )
+ENDED_IN_POST_COPY = (
+    "it has run on {destination} and has ended there, in post-copy; what stands still on {source} "
+    "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+)
 ENDED_THERE = (
     "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
     "so it was not let go on"
@@ -108,6 +112,8 @@ def expected(source, destination, facts):
         if there in NEVER_RAN:
             return wait_for("unknown", ARRIVING)
         return wait_for("unknown", DIVIDED) if there in IN_POST_COPY else at_once("destination")
+    if source in (SPLIT, BROKEN) and there in (GONE, OFF):
+        return wait_for("unknown", ENDED_IN_POST_COPY)
     if source in (SPLIT, BROKEN):
         return wait_for(
             *(("destination", STALE_SOURCE) if there in WHOLE else ("unknown", DIVIDED))

@@ -74,7 +74,8 @@ class LibvirtRuntime:
                     raise HypervisorError(
                         f"the memory of {name} is divided between two hosts, as its post-copy "
                         "broke; mend the link between them, and go on with virsh migrate "
-                        "--postcopy-resume on its source"
+                        "--postcopy-resume on its source; if it has ended on the other host, stop "
+                        "it here with force: true"
                     )
                 await scope.sleep(POLL_SECONDS)
             yield

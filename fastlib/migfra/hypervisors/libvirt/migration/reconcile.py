@@ -76,7 +76,7 @@ async def reconcile(
             _ask(runtime, spec, state, spec.source), _ask(runtime, spec, state, spec.destination)
         )
         now = loop.time()
-        if source is not None and source.migrating:
+        if source is not None and source.migrating and not source.divided:
             deadline = max(deadline, min(began + _LONGEST_SECONDS, now + patience))
         last = now >= deadline
         looks_left -= last

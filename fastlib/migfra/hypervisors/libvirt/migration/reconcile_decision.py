@@ -30,6 +30,10 @@ _SPLIT: Final = (
     "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
     "neither, mend the link, and go on with virsh migrate --postcopy-resume"
 )
+_ENDED_IN_POST_COPY: Final = (
+    "it has run on {destination} and has ended there, in post-copy; what stands still on {source} "
+    "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+)
 _ENDED_THERE: Final = (
     "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
     "so it was not let go on"
@@ -132,6 +136,8 @@ def _when_source_in_post_copy(destination: DomainState | None) -> Decision:
     """Decide for a source that still has memory which post-copy has not moved."""
     if _runs_with_all_memory(destination):
         return Decision("destination", final=False, note=_STALE_SOURCE)
+    if destination is not None and not destination.active:
+        return Decision("unknown", final=False, note=_ENDED_IN_POST_COPY)
     return Decision("unknown", final=False, note=_SPLIT)
 
 
