@@ -10,7 +10,7 @@ from fastlib.message.node import Presence, Progress
 from .text import join_names, printable
 
 NO_DOMAIN: Final = ("", "n/a")
-"""Values of `vm-name` in results that are about no domain."""
+"""Values of `vm-name` in results and progress that are about no domain."""
 MAX_ERRORS: Final = 3
 """Errors that `summarize_briefly` lists at most."""
 
@@ -30,7 +30,7 @@ def summarize(message: Message) -> str:
         names = ", ".join(domain_names(message))
         text = f"{message.task}: {names}" if names else message.task
     elif isinstance(message, Progress):
-        parts = (message.task, message.vm_name, format_phase(message))
+        parts = (message.task, domain_of(message), format_phase(message))
         text = ": ".join(part for part in parts if part)
     elif isinstance(message, Presence):
         known = (message.status, message.hypervisor, message.version)
@@ -44,6 +44,11 @@ def domain_names(container: TaskContainer) -> list[str]:
     """Return the names of the domains that the members name."""
     names = (getattr(task, "vm_name", None) for task in container.tasks)
     return [name for name in names if name]
+
+
+def domain_of(progress: Progress) -> str | None:
+    """Return the domain that a report of progress is about, None for the whole task."""
+    return None if progress.vm_name in NO_DOMAIN else progress.vm_name
 
 
 def summarize_result(result: Result) -> str:
@@ -81,7 +86,8 @@ def summarize_briefly(message: Message | None) -> str:
     if isinstance(message, Presence):
         return f"is {message.status}"
     if isinstance(message, Progress):
-        return printable(f"{message.task} {message.vm_name or ''}: {format_phase(message)}")
+        about = " ".join(filter(None, (message.task, domain_of(message))))
+        return printable(f"{about}: {format_phase(message)}")
     return "unreadable message" if message is None else printable(repr(message))
 
 

@@ -176,7 +176,7 @@ def test_terminal_shows_live_table(env, present):
         present.communicator.send(TASK_TEXT.encode(), TASK("hostW")).wait(30)
         watch.until(r"under way\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
         present.progress(PROGRESS_TEXT)
-        watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d ago", "terminal")
+        watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d\b", "terminal")
         publish(present)
         watch.until(r"last results\n.*\n.* hostW +result cannot be read", "terminal")
         watch.until(r"hostW +s1 +vm stopped: vm1: success", "terminal")
@@ -247,7 +247,7 @@ def test_table_of_empty_cluster_shows_placeholders():
 def test_task_is_pending_until_its_result():
     state = ClusterState()
     state.add(seen(TASK, TaskContainer, TASK_TEXT, age=75))
-    assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15 ago", shown(state))
+    assert re.search(r"hostA +s1 +stop vm vm1 +sent +0:01:15\n", shown(state))
     state.add(seen(RESULT, ResultContainer, RESULT_TEXT, host="hostB"))
     assert "stop vm vm1" in shown(state)  # another host's id
     state.add(seen(RESULT, ResultContainer, RESULT_TEXT))
@@ -277,6 +277,18 @@ def test_progress_of_unseen_task_adds_it():
     state.add(seen(PROGRESS, Progress, "{phase: nobody's}"))
     assert [*state.tasks] == [("hostA", "e1", 0)]
     assert len(re.findall(r"hostA +e1 +vm\d +memory 30 %", shown(state))) == 2
+
+
+def test_progress_of_whole_task_is_shown_until_that_of_its_domains():
+    state = ClusterState()
+    begin = "{id: e1, title: evacuate node, vm-name: n/a, phase: place}"
+    state.add(seen(PROGRESS, Progress, begin))
+    assert re.search(r"hostA +e1 +evacuate node +place", shown(state))
+    text = "{id: e1, title: evacuate node, vm-name: vm1, phase: queued, position: 2}"
+    state.add(seen(PROGRESS, Progress, text))
+    assert re.search(r"hostA +e1 +evacuate node vm1 +queued, place 2", shown(state))
+    assert "n/a" not in shown(state)
+    assert len(re.findall("evacuate node", shown(state))) == 1
 
 
 def test_host_without_presence_is_unknown_and_offline_host_is_offline():

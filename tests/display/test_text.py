@@ -80,6 +80,18 @@ def test_summary_of_other_message_is_its_representation():
     assert summarize(Init(hostname="a\n")) == r"Init(hostname='a\n')"
 
 
+@pytest.mark.parametrize("name", ["n/a", None])
+def test_progress_of_whole_task_has_no_domain(name):
+    progress = Progress(task="evacuate node", vm_name=name, phase="place")
+    assert summarize(progress) == "evacuate node: place"
+    assert summarize_briefly(progress) == "evacuate node: place"
+
+
+def test_progress_of_waiting_domain_has_its_place():
+    progress = Progress(task="migrate vm", vm_name="vm1", phase="queued", position=2)
+    assert summarize(progress) == "migrate vm: vm1: queued, place 2"
+
+
 def test_flow_yaml_quotes_only_where_needed():
     message = Progress(task="x: y", phase="", percent=0.5)
     assert flow_yaml(message) == "title: 'x: y', phase: '', percent: 0.500"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.client.observed import ObservedMessage
-from fastlib.display.message_text import domain_names, summarize_result
+from fastlib.display.message_text import domain_names, domain_of, summarize_result
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.task import declaration_of_result
@@ -87,12 +87,15 @@ class ClusterState:
     def _on_progress(self, observed: ObservedMessage[Any], progress: Progress) -> None:
         if progress.id is None:
             return
-        key = (observed.host, progress.id, 0)
+        key, name = (observed.host, progress.id, 0), domain_of(progress)
         if key not in self.tasks:  # sent before the first observed message
-            names = [progress.vm_name] if progress.vm_name else []
+            names = [name] if name else []
             title = progress.task or ""
             self._add_task(PendingTask(observed.host, progress.id, title, names, observed.time))
-        self.tasks[key].progress[progress.vm_name] = progress
+        shown = self.tasks[key].progress
+        if name is not None:
+            shown.pop(None, None)  # the whole task has begun with its domains
+        shown[name] = progress
 
     def _on_result(self, observed: ObservedMessage[Any], results: ResultContainer) -> None:
         if results.id is not None:

@@ -64,7 +64,7 @@ def render(state: ClusterState, now: datetime, height: int) -> RenderableType:
     most_tasks = min(len(tasks), max(room // 3, room - most_hosts - len(results)))
     return Group(
         *_table("hosts", ("host", "daemon", "hypervisor", "version", "heard"), hosts, most_hosts),
-        *_table("under way", ("host", "id", "task", "state", "", "since"), tasks, most_tasks),
+        *_table("under way", ("host", "id", "task", "state", "", "for"), tasks, most_tasks),
         *_table(
             "last results",
             ("time", "host", "id", "result"),
@@ -98,11 +98,11 @@ def _hosts(state: ClusterState, now: datetime) -> list[Row]:
 
 def _rows(task: PendingTask, now: datetime) -> list[Row]:
     """Return one row for the task, or one for each domain with progress."""
-    age = _age(task.since, now)
+    duration = _duration(task.since, now)
     host, id = _text(task.host), _text(task.id or "")
     if not task.progress:
         about = f"{task.task} {', '.join(task.names)}"
-        return [(host, id, _text(about), Text("sent", "dim"), "", age)]
+        return [(host, id, _text(about), Text("sent", "dim"), "", duration)]
     return [
         (
             host,
@@ -110,7 +110,7 @@ def _rows(task: PendingTask, now: datetime) -> list[Row]:
             _text(f"{task.task} {name or ''}"),
             _text(format_phase(progress)),
             "" if progress.percent is None else ProgressBar(100.0, progress.percent, 20),
-            age,
+            duration,
         )
         for name, progress in task.progress.items()
     ]
@@ -134,5 +134,9 @@ def _text(text: str) -> Text:
 
 
 def _age(time: datetime, now: datetime) -> Text:
+    return _duration(time, now).append(" ago")
+
+
+def _duration(time: datetime, now: datetime) -> Text:
     seconds = max(0, round((now - time).total_seconds()))
-    return Text(f"{timedelta(seconds=seconds)} ago")
+    return Text(str(timedelta(seconds=seconds)))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from fastlib.display.message_text import domain_names, summarize
+from fastlib.display.message_text import domain_names, domain_of, summarize
 from fastlib.display.text import byte_size, printable
 from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import TaskContainer
@@ -126,7 +126,7 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         bars = self._known.get((host, progress.id))
         if bars is None:
             return
-        name = progress.vm_name or ""
+        name = domain_of(progress) or ""
         if name not in bars:  # the task does not name its domains: an evacuation
             about = printable(" ".join(filter(None, (f"{host}:", progress.task, name))))
             bars[name] = self._bars.add_task(about, total=None, state="")
