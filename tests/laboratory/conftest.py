@@ -1,4 +1,4 @@
-"""One fleet of three hosts for all tests of the laboratory; each test gets it without domains."""
+"""One fleet of three hosts for the tests of a worker; each test gets it without domains."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,16 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one worker run all tests of the laboratory, and one those of the emulated guest.
+    """Let one parallel worker run all tests in the emulated guest, which boots once for them.
 
-    Two laboratories at once would have more to emulate than two cores can do in time.
+    The other tests are spread: they mostly wait, and each worker has a laboratory of its own.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            # Tests in the emulated guest have both markers.
-            names = [name for name in ("guest", "laboratory") if item.get_closest_marker(name)]
-            if names:
-                item.add_marker(pytest.mark.xdist_group(names[0]))
+            if item.get_closest_marker("guest"):
+                item.add_marker(pytest.mark.xdist_group("guest"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,4 +1,4 @@
-"""Parallel workers: tests of one group share a worker, so that each run has one laboratory."""
+"""Parallel workers: tests of one group share a worker, so that a guest boots once for them."""
 
 import os
 import subprocess
