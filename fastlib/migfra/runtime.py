@@ -153,7 +153,7 @@ class Runtime:
             if not job.begun:
                 self.dispatcher.put(job)
         if left:
-            log.info("%d containers were left by the last run", len(left))
+            log.info("containers left by the last run: %d", len(left))
 
     def gauges(self) -> list[Gauge]:
         """Return the numbers that are measured now."""

@@ -1,14 +1,17 @@
 """The commands of the tasks: derived from the declarations, sent, waited for, shown."""
 
 import argparse
+import io
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import pytest
 import yaml
 from msgspec import Meta
+from rich.console import Console
 
 from fastlib import (
     Cancel,
@@ -31,11 +34,14 @@ from fastlib import (
     Suspend,
     SwapWith,
     Task,
+    TaskContainer,
 )
 from fastlib.cli import COMMANDS
 from fastlib.cli.arguments.task_names import task_commands
 from fastlib.cli.commands.task import add_arguments
+from fastlib.cli.output.task_progress import ProgressBars
 from fastlib.codec import Wire
+from fastlib.message.node import Progress
 from fastlib.message.task import declarations
 from fastlib.message.topics import TASK
 from tests.support.shell import (
@@ -421,3 +427,22 @@ def test_missing_rich_prints_progress_lines_on_terminal(env, daemon):
         shown, status = run_on_terminal(*MIGRATE, env=env, terminal=("stderr",))
     assert status == 0
     assert shown == "hostA m1 migrate vm: vm1: memory 42 %\n"
+
+
+def test_bars_of_an_evacuation_fit_80_columns():
+    bars = ProgressBars()
+    bars.begin("hostB", TaskContainer(tasks=[Evacuate(destinations=["hostA"])], id="e1"))
+    report = partial(Progress, task="evacuate node", id="e1")
+    bars.report("hostB", report(vm_name="n/a", phase="place"))
+    facts = {"percent": 9, "transferred": 88 << 20, "total": 1 << 30, "expected": 19}
+    bars.report("hostB", report(vm_name="vm1", phase="downtime", **facts))
+    bars.report("hostB", report(vm_name="vm2", phase="queued", position=1))
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(bars._bars.get_renderable())
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert all(re.search(r" 0:00:0\d$", line) for line in lines), lines
+    assert "place" not in lines[0], "the task has begun with its domains"
+    assert "vm1 " in lines[1]
+    assert "downtime, 9 %, 88 MiB of 1 GiB, 19 s left" in lines[1]
+    assert "queued, place 1" in lines[2]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LINE_PERCENT: Final = 10.0
 """Percent between two lines."""
+TIME_WIDTH: Final = 7
+"""Columns of a time such as 0:00:12."""
 
 
 class Display(Protocol):
@@ -101,13 +103,14 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
             from rich.console import Console
             from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
+            from rich.table import Column
 
         self._bars = Bars(
             SpinnerColumn("line"),  # ASCII, which every terminal has
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[state]}", markup=False),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(Column(no_wrap=True, min_width=TIME_WIDTH)),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,  # standard output may be another terminal
@@ -130,6 +133,8 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         if name not in bars:  # the task does not name its domains: an evacuation
             about = printable(" ".join(filter(None, (f"{host}:", progress.task, name))))
             bars[name] = self._bars.add_task(about, total=None, state="")
+            if name and "" in bars:
+                self._bars.update(bars[""], state="")  # it has begun with its domains
         total = None if progress.percent is None else 100.0
         self._bars.update(
             bars[name], total=total, completed=progress.percent, state=_state(progress)

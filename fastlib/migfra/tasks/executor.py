@@ -123,7 +123,7 @@ class Executor:
                 "the daemon was restarted while the task ran, and the hypervisor "
                 f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
             )
-        log.info("%s was under way when the daemon ended; looking how it stands", job.title)
+        log.info("%s was in progress when the daemon ended; its state is looked up", job.title)
         return await self._caller.call(method, job, member, measurement)
 
     async def _try(self, job: Job, member: Member, measurement: TimeMeasurement) -> tuple[Any, int]:
