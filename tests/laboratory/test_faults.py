@@ -253,13 +253,8 @@ def test_migration_can_be_cancelled_after_the_daemon_was_killed(fleet):
     handle = begin_slow_migration(fleet, bandwidth_limit=2)
     daemon = fleet.daemons["hostA"]
     daemon.kill()
-    reports = len(handle.phases)
     daemon.start()
-    wait_until(
-        lambda: len(handle.phases) > reports,
-        "the restarted daemon reports the migration",
-        PATIENCE,
-    )
+    fleet.wait_for_transfer(handle)
     assert_success(handle.cancel().result(PATIENCE))
     assert_error(handle.result(PATIENCE), "cancelled; vm1 runs on hostA")
     fleet.assert_runs_only_on("vm1", "hostA")

@@ -8,13 +8,14 @@ import asyncio
 import msgspec
 import pytest
 
-from fastlib import Evacuate, Migrate, MigrateParameter, Resume, Stop, SwapWith, Task
+from fastlib import Evacuate, Migrate, MigrateParameter, Resume, Start, Stop, SwapWith, Task
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import Prober
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import DONE, recover
 from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import DaemonServices
 from tests.support.libvirt.fake_libvirt import (
     PAUSED,
@@ -36,6 +37,7 @@ class Recovery(FakeHosts):
     def __init__(self):
         super().__init__()
         self.saved = {}
+        self.cancellation = Cancellation()
 
     def state(self, name="vm1", **fields):
         """Save the state of a migration."""
@@ -51,7 +53,9 @@ class Recovery(FakeHosts):
 
     async def recover(self, task):
         services = DaemonServices(report=self.progress.append)
-        context = Context("node01", saved_state=self.saved, services=services)
+        context = Context(
+            "node01", saved_state=self.saved, services=services, cancellation=self.cancellation
+        )
         return await recover(self.runtime, task, context)
 
     async def error(self, task):
@@ -134,6 +138,57 @@ def test_recovery_of_move_waits_for_migration_in_progress(run):
         asyncio.get_running_loop().call_later(20, arrive)
         assert await recovery.recover(migrate(migration_type="live")) == DONE
         assert "migrate" in recovery.phases
+
+    run(scenario)
+
+
+def test_cancelled_recovery_aborts_the_migration_and_says_where_the_domain_runs(run):
+    """The cancellation comes before the restarted daemon has looked at the migration."""
+
+    async def scenario(recovery):
+        recovery.state(phase="move")
+        recovery.domain.job = {"data_total": 100, "data_processed": 50, "data_remaining": 50}
+        recovery.domain.on["abort"] = lambda: setattr(recovery.domain, "job", None)
+        recovery.cancellation.cancel()
+        assert await recovery.error(migrate(migration_type="live")) == (
+            "cancelled; vm1 runs on node01"
+        )
+        assert recovery.calls == ["node01: abort"]
+
+    run(scenario)
+
+
+def test_cancelled_recovery_of_an_ended_migration_says_where_the_domain_runs(run):
+    async def scenario(recovery):
+        recovery.state(phase="move")
+        recovery.cancellation.cancel()
+        assert await recovery.error(migrate()) == (
+            f"vm1 did not migrate to node02: {INTERRUPTED}; vm1 runs on node01"
+        )
+
+    run(scenario)
+
+
+def test_cancelled_recovery_finishes_a_migration_that_has_arrived(run):
+    async def scenario(recovery):
+        recovery.state(phase="move")
+        recovery.domain.state_now = [PAUSED, 1]
+        recovery.arrive()
+        recovery.cancellation.cancel()
+        assert await recovery.recover(migrate()) == DONE
+        assert recovery.calls == ["node02: resume"]
+
+    run(scenario)
+
+
+def test_cancelled_recovery_of_start_looks_at_the_domain(run):
+    async def scenario(recovery):
+        recovery.cancellation.cancel()
+        assert await recovery.recover(Start(vm_name="vm1")) == DONE
+        recovery.domain.state_now = [SHUT_OFF, 1]
+        assert await recovery.error(Start(vm_name="vm1")) == (
+            f"{INTERRUPTED}; vm1 is shut off on node01"
+        )
 
     run(scenario)
 

@@ -2,6 +2,8 @@
 
 A peer-to-peer migration goes on without the daemon. If it still runs, `recover` watches it to its
 end. Then it reattaches the devices and resumes the pscom processes that the journal names.
+
+A cancelled task is looked at all the same, since its answer must say where the domain is.
 """
 
 import asyncio
@@ -80,10 +82,9 @@ async def recover(
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
     spec = StartSpec.of(task)
-    with CancelScope(context) as scope:
-        # libvirt goes on with a restore when the daemon ends.
-        async with runtime.exclusive(spec.name, task.driver, scope):
-            return await _finish_start(runtime, task, spec, context)
+    # libvirt goes on with a restore when the daemon ends.
+    async with runtime.exclusive(spec.name, task.driver, _never_cancelled()):
+        return await _finish_start(runtime, task, spec, context)
 
 
 async def _finish_start(
@@ -200,6 +201,11 @@ async def _recover_swap(
     raise (TaskCancelledError if cancelled else HypervisorError)("; ".join(words))
 
 
+def _never_cancelled() -> CancelScope:
+    """Return the scope of work that goes on to its end, so that its result is known."""
+    return CancelScope()
+
+
 def _is_saved(state: MigrationState | None) -> bool:
     return state is not None and state.path is not None
 
@@ -247,7 +253,7 @@ async def _recover_migration(
             f"the daemon ended before {spec.name} began to migrate; "
             f"{spec.name} {observed.phrase} on {spec.source}"
         )
-    async with already_begun(runtime, spec), runtime.locks.hold(spec.name, scope):
+    async with already_begun(runtime, spec), runtime.locks.hold(spec.name, _never_cancelled()):
         measurement = context.measurement
         if state.path is not None:
             saved = MigrationViaStorage(runtime, spec, scope, context, measurement)
