@@ -55,7 +55,9 @@ class FakeDomain:
         self.persistent = True
         self.starts_with_host = False
         self.memory = 1024
-        self.vcpus = 2
+        self.vcpu_count = 2
+        self.vcpu_ns = 1_000_000_000
+        """What each virtual CPU has used in this process, in nanoseconds."""
         self.job: dict[str, Any] | None = None
         """What `jobStats` gives while a job is under way."""
         self.refuses: dict[str, Exception] = {}
@@ -94,7 +96,11 @@ class FakeDomain:
         return self.uuid
 
     def info(self) -> list[int]:
-        return [self.state_now[0], self.memory, self.memory, self.vcpus, 0]
+        return [self.state_now[0], self.memory, self.memory, self.vcpu_count, 0]
+
+    def vcpus(self) -> tuple[list[tuple[int, int, int, int]], list[tuple[bool, ...]]]:
+        numbers = range(self.vcpu_count)
+        return [(number, 1, self.vcpu_ns, 0) for number in numbers], [(True,) for _ in numbers]
 
     def state(self) -> list[int]:
         return list(self.state_now)
@@ -225,7 +231,7 @@ class FakeDomain:
         devices = "".join(self.devices)
         return (
             f"<domain type='kvm'><name>{self._name}</name><uuid>{self.uuid}</uuid>"
-            f"<memory unit='KiB'>{self.memory}</memory><vcpu>{self.vcpus}</vcpu>"
+            f"<memory unit='KiB'>{self.memory}</memory><vcpu>{self.vcpu_count}</vcpu>"
             f"{self.above_devices}<devices>{devices}</devices></domain>"
         )
 
@@ -490,7 +496,7 @@ class FakeHost:
             self.add(FakeDomain(name, state, 0)).saved_image = left_behind
         domain = self.domains[name]
         domain.memory = int(element.findtext("memory") or domain.memory)
-        domain.vcpus = int(element.findtext("vcpu") or 1)
+        domain.vcpu_count = int(element.findtext("vcpu") or 1)
         return domain
 
     def saveImageGetXMLDesc(self, path: str, flags: int) -> str:

@@ -28,6 +28,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import kept_data
 from .arrival_checks import check_arrival
+from .inactive_disks import check_inactive_disks
 from .option_checks import check_options
 
 
@@ -72,6 +73,9 @@ async def check(
     _check_destination(runtime, spec, source, destination)
     if (reason := kept_data.refusal(spec, source.kept, destination.kept)) is not None:
         raise HypervisorError(reason)
+    if source.domain_state.paused and source.kind == "QEMU":
+        here = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        await check_inactive_disks(here, spec.name)
     await check_options(runtime, spec, context)
     await check_arrival(runtime, spec, source.domain_state.uuid)
     if spec.kind != "offline":
