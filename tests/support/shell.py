@@ -6,6 +6,7 @@ interactive terminals and imports need them.
 """
 
 import _thread
+import codecs
 import fcntl
 import io
 import os
@@ -288,7 +289,9 @@ class Running:
 
     def text(self, name: str) -> str:
         """What has been read; of a terminal without its line ends and colours."""
-        shown = self.read[name].decode().replace("\r\n", "\n")
+        # The last character may have come in part.
+        shown = codecs.getincrementaldecoder("utf-8")().decode(self.read[name])
+        shown = shown.replace("\r\n", "\n")
         return re.sub(r"\033\[[0-9;?]*[A-Za-z]", "", shown) if name == "terminal" else shown
 
     def until(self, pattern: str, name: str = "stdout") -> re.Match[str]:
