@@ -37,13 +37,21 @@ class Watcher:
             states = self._destination.domains()
             self.arriving.append(sum(state == "paused" for state in states.values()))
             for source in self._sources:
-                jobs = [
-                    source.run(["virsh", "domjobinfo", name], check=False).stdout
-                    for name, state in source.domains().items()
-                    if state == "running"
-                ]
-                leaving = sum(bool(re.search("Operation: +Outgoing migration", j)) for j in jobs)
-                self.leaving[source.name].append(leaving)
+                self.leaving[source.name].append(len(_leaving_together(source)))
+
+
+def _leaving_together(source):
+    """The domains that migrate away from a host at one moment.
+
+    One is asked after the other, twice. Those that leave both times left together in between.
+    """
+    names = [name for name, state in source.domains().items() if state == "running"]
+    asked = "; ".join(f"echo {name}; domjobinfo {name}" for name in names)
+    answers = source.run(["virsh", f"{asked}; echo; {asked}"], check=False).stdout if names else ""
+    leaving = re.findall(
+        r"^(\w+)\nJob type:.*\nOperation: +Outgoing migration", answers, re.MULTILINE
+    )
+    return {name for name in leaving if leaving.count(name) == 2}
 
 
 def start_guests(fleet, host, names):
