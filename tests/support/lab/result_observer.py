@@ -14,7 +14,7 @@ class ResultObserver:
     def __init__(self, broker: object) -> None:
         self._client = MigfraClient.connect(f"mqtt://{broker}")
         self._watch = self._client.watch()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._seen: dict[str, list[object]] = {}
         self._thread = threading.Thread(target=self._record)
         self._thread.start()
@@ -23,17 +23,18 @@ class ResultObserver:
         for observed in self._watch:
             id = getattr(observed.message, "id", None)
             if id is not None:
-                with self._lock:
+                with self._changed:
                     self._seen.setdefault(id, []).append(observed.message)
+                    self._changed.notify_all()
 
-    def has_seen(self, id: str) -> bool:
-        """Return whether a result with that id has come."""
-        with self._lock:
-            return id in self._seen
+    def has_seen(self, id: str, timeout: float) -> bool:
+        """Return whether a result with that id comes within `timeout` seconds, or has come."""
+        with self._changed:
+            return self._changed.wait_for(lambda: id in self._seen, timeout)
 
     def take(self) -> dict[str, list[object]]:
         """Return the results since the last call, by id."""
-        with self._lock:
+        with self._changed:
             taken, self._seen = self._seen, {}
         return taken
 
