@@ -514,6 +514,8 @@ def test_close_keeps_communicator_open():
 def test_watch_shows_all_messages(clients: ClientFactory):
     watcher, client, daemon = clients.client(), clients.client(), clients.daemon()
     daemon.presence("online")
+    # One that comes later would let the client send its task again.
+    wait_until(lambda: client.presences, "the client knows the daemon")
     watch = watcher.watch(tasks=True, progress=True, presence=True)
     results = watcher.watch()
     daemon.answers()

@@ -83,6 +83,7 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         for handle in first:
             fleet.wait_for_phase(handle, "migrate")
         waiting = fleet.client.migrate("vm3", "hostA", "hostB", on_progress=reports.append, **SLOW)
+        fleet.wait_for_phase(waiting, "queued")
         evacuation = fleet.client.evacuate(
             "hostA",
             ["hostB"],
@@ -92,7 +93,6 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         )
         stopped = fleet.client.migrate("vm5", "hostA", "hostB", **SLOW)
         # What waits is cancelled at once, and does not keep its domain from others.
-        fleet.wait_for_phase(waiting, "queued")
         fleet.wait_for_phase(stopped, "queued")
         assert_success(waiting.cancel().result(PATIENCE))
         assert assert_error(waiting.result(PATIENCE)) == "cancelled"
