@@ -11,7 +11,7 @@ class InboundMessage:
     `ack` tells the broker that it may forget the message. It is called once, from any thread.
     """
 
-    __slots__ = ("ack", "duplicate", "payload", "qos", "retain", "topic")
+    __slots__ = ("ack", "duplicate", "packet_id", "payload", "qos", "retain", "topic")
 
     def __init__(
         self,
@@ -21,6 +21,7 @@ class InboundMessage:
         retain: bool,
         duplicate: bool,
         ack: Callable[[], None],
+        packet_id: int | None = None,
     ) -> None:
         self.topic: Final = topic
         self.payload: Final = payload
@@ -28,6 +29,7 @@ class InboundMessage:
         self.retain: Final = retain
         self.duplicate: Final = duplicate
         self.ack: Final = ack
+        self.packet_id: Final = packet_id
 
 
 class SharedAck:
@@ -51,7 +53,7 @@ class SharedAck:
 class ReceivedMessage:
     """A message of a subscription."""
 
-    __slots__ = ("_ack", "duplicate", "payload", "qos", "retain", "topic")
+    __slots__ = ("_ack", "duplicate", "packet_id", "payload", "qos", "retain", "topic")
 
     topic: str
     """The actual topic, without wildcards."""
@@ -62,6 +64,12 @@ class ReceivedMessage:
     """True if the broker had retained it before the subscription."""
     duplicate: bool
     """True if the broker repeats it and does not know whether it arrived before."""
+    packet_id: int | None
+    """The broker's number of this message until it is acknowledged; None with QoS 0.
+
+    A message that the broker repeats has the same number. After the acknowledgement, the broker
+    uses the number again for other messages.
+    """
 
     def __init__(self, message: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
         self.topic = message.topic
@@ -69,6 +77,7 @@ class ReceivedMessage:
         self.qos = qos
         self.retain = message.retain
         self.duplicate = message.duplicate
+        self.packet_id = message.packet_id
         self._ack = ack
 
     def ack(self) -> None:

@@ -232,17 +232,19 @@ def test_unacknowledged_messages_are_repeated(connector: Connector, root: str, q
         sender.send(b"%d" % number, root, qos).wait(PATIENCE)
     for _ in range(3):
         first.receive(timeout=PATIENCE).ack()
-    first.receive(timeout=PATIENCE)  # taken, and then the program ends
+    taken = first.receive(timeout=PATIENCE)  # and then the program ends
     first.close()
     second = connector.connect(client_id=name, persistent=True)
     second.subscribe(root, manual_ack=True)
     again = second.receive(timeout=PATIENCE)
     assert again.payload == b"3"
     assert again.duplicate
+    assert again.packet_id == taken.packet_id is not None
     again.ack()
     again.ack()  # does nothing
     last = second.receive(timeout=PATIENCE)
     assert last.payload == b"4"
+    assert last.packet_id != again.packet_id
     last.ack()
     second.close()
     third = connector.connect(client_id=name, persistent=True)

@@ -58,6 +58,8 @@ def test_qos_0_is_lost_while_client_is_away(broker: MemoryBroker) -> None:
         with connect(options) as one:
             one.subscribe("x")
             assert [one.receive(timeout=1).payload for _ in range(2)] == [b"1", b"2"]
+            sender.send(b"0", "x", 0)
+            assert one.receive(timeout=1).packet_id is None
 
 
 def test_will_is_published_after_cut(broker: MemoryBroker) -> None:

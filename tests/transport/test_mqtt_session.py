@@ -372,10 +372,12 @@ def message(topic: bytes, qos: int, packet_id: int = 1) -> Any:
     )
 
 
-def test_received_message_is_delivered(own: Session) -> None:
-    own.session._on_message(message(b"a", 0))
+@pytest.mark.parametrize(("qos", "packet_id"), [(0, None), (1, 7), (2, 7)])
+def test_received_message_is_delivered(own: Session, qos: int, packet_id: int | None) -> None:
+    own.session._on_message(message(b"a", qos, packet_id=packet_id or 0))
     (received,) = own.messages
-    assert (received.topic, received.payload, received.qos) == ("a", b"x", 0)
+    assert (received.topic, received.payload, received.qos) == ("a", b"x", qos)
+    assert received.packet_id == packet_id
     received.ack()
 
 

@@ -70,7 +70,13 @@ class Session:
 
         self.client.on_message(
             InboundMessage(
-                message.topic, message.payload, message.qos, message.retain, message.duplicate, ack
+                message.topic,
+                message.payload,
+                message.qos,
+                message.retain,
+                message.duplicate,
+                ack,
+                number if message.qos else None,
             )
         )
         message.duplicate = True

@@ -156,13 +156,17 @@ class MqttSession:
             return
         payload = bytes(message.payload)
         ack = _ignore
+        packet_id = None
         if message.qos:
+            packet_id = message.mid
             publish = self._inbound.received(message.mid, message.qos, topic, payload, message.dup)
             if publish is None:
                 return
             ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
         self.on_message(
-            InboundMessage(topic, payload, message.qos, message.retain, message.dup, ack)
+            InboundMessage(
+                topic, payload, message.qos, message.retain, message.dup, ack, packet_id
+            )
         )
 
     def _on_pubrel(self, packet_id: int) -> None:
