@@ -164,9 +164,7 @@ class MqttSession:
                 return
             ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
         self.on_message(
-            InboundMessage(
-                topic, payload, message.qos, message.retain, message.dup, ack, packet_id
-            )
+            InboundMessage(topic, payload, message.qos, message.retain, message.dup, ack, packet_id)
         )
 
     def _on_pubrel(self, packet_id: int) -> None:
