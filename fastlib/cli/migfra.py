@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,16 @@ work, 2 for wrong usage or a file that cannot be read.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with the arguments, by default of the process; return its exit status."""
+    from fastlib.migfra.service.standard_streams import finish_streams, open_standard_streams
+
+    open_standard_streams()
+    try:
+        return _main(arguments)
+    finally:
+        finish_streams()
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -77,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_error(text: str, status: int) -> int:
-    print(f"migfra: error: {text}", file=sys.stderr)
+    from fastlib.migfra.service.standard_streams import print_safely
+
+    print_safely(f"migfra: error: {text}")
     return status
 
 
@@ -86,7 +99,8 @@ def _read_configuration(source: Source) -> "Configuration | None":
     from fastlib.migfra import Configuration, check_configuration
 
     report = check_configuration(source.data)
-    print_problems(source, report.problems, sys.stderr)
+    with suppress(OSError, ValueError):  # standard error may be closed
+        print_problems(source, report.problems, sys.stderr)
     if not report.ok:
         return None
     assert isinstance(report.message, Configuration)
@@ -101,17 +115,16 @@ def _read_configuration(source: Source) -> "Configuration | None":
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     from fastlib.migfra.service.daemonize import Daemonizer
     from fastlib.migfra.service.lock import InstanceLock, lock_path
+    from fastlib.migfra.service.standard_streams import print_safely
     from fastlib.migfra.telemetry.logs import set_up
 
     path = Path(options.config).resolve()
-    log_file = None if options.log is None else Path(options.log).resolve()
+    log_file = None if options.log is None else Path(options.log).absolute()
     daemonizer = Daemonizer()
     if options.daemon:
         if log_file is None:
-            print(
-                "migfra: warning: without -l FILE nothing is logged once it works in the "
-                "background",
-                file=sys.stderr,
+            print_safely(
+                "migfra: warning: without -l FILE nothing is logged once it works in the background"
             )
         status = daemonizer.enter()
         if status is not None:

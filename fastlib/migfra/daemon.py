@@ -16,6 +16,7 @@ from .runtime import Broker, Plan, Runtime
 from .tasks.jobs import Job
 from .tasks.results import quit_answer
 from .telemetry.counters import Counters
+from .telemetry.safe_logger import protect_loggers
 
 log = getLogger("fastlib.migfra")
 
@@ -80,6 +81,7 @@ class Daemon:
         Raises RunningError, JournalError, PluginError, OptionsError, and RefusedError if the broker
         refuses the connection.
         """
+        protect_loggers("fastlib.")  # the program may have handlers of its own
         async with AsyncExitStack() as parts:
             self._runtime = await runtime.open_runtime(self._plan, parts, self.stop, self._fail)
             self._parts = parts.pop_all()

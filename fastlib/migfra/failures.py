@@ -17,7 +17,10 @@ def log_failure(part: str, error: BaseException) -> None:
 
 def describe(error: BaseException) -> str:
     """Return the type and the text of an error, on one line."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception as second:  # an exception of a plug-in may fail to make its text
+        text = f"its text cannot be made ({type(second).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from fastlib import Migrate, Quit, ResultContainer, Start, Stop, Task, TaskContainer
+from fastlib import Migrate, Quit, Start, Stop
 from fastlib.cli.migfra import _parser
 from fastlib.message import topics
-from fastlib.message.node import Presence
 from fastlib.migfra import RunningError
 from fastlib.migfra.service.lock import InstanceLock
 from fastlib.transport import Communicator, MqttOptions, connect
 from tests.support.migfra.program import Program, program
+from tests.support.migfra.scheduler import (
+    ask,
+    forget,
+    result,
+    scheduler_at,
+    until_presence,
+)
 from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
 from tests.support.waiting import wait_until
 
@@ -30,11 +36,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
-    with connect(MqttOptions(host="127.0.0.1", port=broker.port)) as scheduler:
-        # What an earlier test has left is not of this one.
-        scheduler.send(b"", topics.PRESENCE("node01"), retain=True).wait(PATIENCE)
-        for topic in (topics.RESULT, topics.PROGRESS, topics.PRESENCE):
-            scheduler.subscribe(topic("node01"))
+    with scheduler_at(broker) as scheduler:
         yield scheduler
 
 
@@ -43,32 +45,6 @@ def migfra(tmp_path: Path, broker: Mosquitto) -> Iterator[Program]:
     forget(broker)
     with program(tmp_path, broker.port) as migfra:
         yield migfra
-
-
-def forget(broker: Mosquitto) -> None:
-    """Let the broker forget the session of an earlier test's daemon."""
-    with connect(MqttOptions(host="127.0.0.1", port=broker.port, client_id="fast-migfra-node01")):
-        pass
-
-
-def ask(scheduler: Communicator, task: Task | TaskContainer, id: str | None = None) -> None:
-    container = task if isinstance(task, TaskContainer) else TaskContainer(tasks=[task], id=id)
-    scheduler.send(container.to_yaml().encode(), topics.TASK("node01")).wait(PATIENCE)
-
-
-def result(scheduler: Communicator) -> ResultContainer:
-    message = scheduler.receive(topics.RESULT("node01"), timeout=PATIENCE)
-    return ResultContainer.from_yaml(message.payload)
-
-
-def presence(scheduler: Communicator) -> str:
-    message = scheduler.receive(topics.PRESENCE("node01"), timeout=PATIENCE)
-    return Presence.from_yaml(message.payload).status if message.payload else "unknown"
-
-
-def until_presence(scheduler: Communicator, status: str) -> None:
-    while presence(scheduler) != status:
-        pass
 
 
 def test_program_works_and_ends_on_sigterm(

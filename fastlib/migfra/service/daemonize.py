@@ -1,8 +1,10 @@
 """Becoming a daemon in the old sense: a process of its own that no terminal ends."""
 
 import os
-import sys
+from contextlib import suppress
 from typing import Final
+
+from .standard_streams import print_safely
 
 _WORKS: Final = b"+"
 
@@ -25,7 +27,7 @@ class Daemonizer:
             if said == _WORKS:
                 return 0
             text = said.decode(errors="replace") or "migfra: error: the daemon ended without a word"
-            print(text, file=sys.stderr)
+            print_safely(text)
             return 1
         os.close(reading)
         os.setsid()
@@ -51,6 +53,7 @@ class Daemonizer:
 
     def _say(self, said: bytes) -> None:
         if self._pipe >= 0:
-            os.write(self._pipe, said)
+            with suppress(BrokenPipeError):  # the foreground was killed
+                os.write(self._pipe, said)
             os.close(self._pipe)
             self._pipe = -1

@@ -3,6 +3,10 @@
 import os
 import socket
 from contextlib import suppress
+from typing import Final
+
+SECONDS: Final = 1.0
+"""How long a full queue of systemd may delay the daemon."""
 
 
 def notify(state: str) -> None:
@@ -16,5 +20,6 @@ def notify(state: str) -> None:
         suppress(OSError),  # the daemon works all the same
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
     ):
+        sock.settimeout(SECONDS)  # systemd may be too busy to read
         sock.connect(address)
         sock.sendall(state.encode())

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import logging.handlers
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -12,6 +11,10 @@ from textwrap import indent
 from typing import Any, Final, Literal, NamedTuple
 
 from fastlib.codec.printable import printable
+from fastlib.migfra.service.standard_streams import print_safely
+
+from .log_output import FileOutput, LogOutput, Output, StreamOutput
+from .safe_logger import SafeLogger, protect_loggers
 
 LONGEST: Final = 200
 """So many characters of an id or a domain's name are shown."""
@@ -87,17 +90,18 @@ def _message(record: LogRecord) -> str:
     return record.getMessage()
 
 
-def set_up(
-    level: str, style: Literal["text", "json"], file: Path | str | None = None
-) -> logging.Handler:
-    """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError."""
-    handler: logging.Handler
-    if file is not None:
-        handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8")
-    else:
-        handler = logging.StreamHandler(sys.stderr)
+def set_up(level: str, style: Literal["text", "json"], file: Path | str | None = None) -> LogOutput:
+    """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError.
+
+    From then on, no fault of the log reaches its callers: neither of the file, nor of standard
+    error, nor of handlers that other packages add.
+    """
+    output: Output = StreamOutput(sys.stderr) if file is None else FileOutput(file)
+    handler = LogOutput(output, on_fault=None if file is None else print_safely)
     handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter())
     logging.basicConfig(handlers=[handler], force=True)
+    logging.setLoggerClass(SafeLogger)
+    protect_loggers()
     set_level(level)
     return handler
 
