@@ -7,6 +7,7 @@ is constructed for each member of each text.
 
 import math
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
 from .records import Field, Record
 from .rules import AllOrNone, Needs, OneOf, Rule
-from .shapes import Bool, Choice, Float, Int, InvalidValue, List, Text
+from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Text
 
 Checker = Callable[[Any], None]
 
@@ -52,6 +53,8 @@ def _condition(field: Field) -> str | None:
         tests = ["type(v) is int", f"{shape.low} <= v <= {shape.high}"]
     elif type(shape) is Float:
         tests = ["type(v) is float", "v == v"]
+    elif type(shape) is Instant:
+        tests = ["type(v) is datetime", "v.tzinfo is UTC", "not v.fold"]
     elif type(shape) is Choice and all(key == text for key, text in shape.values.items()):
         tests = ["type(v) is str", f"v in {tuple(shape.values)!r}"]
     elif isinstance(shape, List) and shape.integers is not None:
@@ -107,6 +110,7 @@ def _compile(cls: type[Any]) -> Checker:
     rules: tuple[Rule, ...] = tuple(getattr(cls, "rules", ()))
     names: dict[str, Any] = {"normalize": _normalize, "refuse": _refuse, "rules": rules}
     names["check_rules"] = _check_rules
+    names |= {"datetime": datetime, "UTC": UTC}
     names["put"] = msgspec.structs.force_setattr
     names["keys"] = {field.attribute: field.key for field in fields}
     lines = ["def checker(o):", "    bad = None"]

@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from .caches import derived_cache
 from .errors import DeclarationError
 from .extensions import extensions_of
 from .records import Converted, Field, Record
-from .shapes import Bool, Choice, Float, Int, InvalidValue, List, Map, Shape, Text, Tree
+from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Map, Shape, Text, Tree
 
 _shapes: dict[type[Any], Shape] = derived_cache()
 _deriving: set[type[Any]] = set()
@@ -130,8 +131,8 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
     if shape is None:
         raise DeclarationError(
             f"{where}: {hint} cannot stand on the wire; use str, bool, float, "
-            "Annotated[int, Meta(…)], a Literal or enum of texts, Sequence, Mapping[str, …], "
-            "another message, or these | None"
+            "datetime, Annotated[int, Meta(…)], a Literal or enum of texts, Sequence, "
+            "Mapping[str, …], another message, or these | None"
         )
     return shape
 
@@ -151,6 +152,8 @@ def _scalar_shape(hint: Any, meta: msgspec.Meta | None, where: str, wire: Wire) 
         return Int(int(meta.ge), int(meta.le), wire.hex_digits)
     if hint is float:
         return Float()
+    if hint is datetime:
+        return Instant()
     if hint is Any:
         return Tree()
     if typing.get_origin(hint) is Literal:

@@ -12,12 +12,14 @@ import typing
 from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
 
 from .errors import Path
+from .instants import EXAMPLE, in_utc, parse_instant, write_instant
 from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
@@ -219,6 +221,38 @@ class Float(ScalarShape):
         except OverflowError:
             raise InvalidValue((), self.expected, shorten(value)) from None
         return math.nan if math.isnan(value) else value  # one nan, so that messages stay equal
+
+
+class Instant(ScalarShape):
+    """A time with a zone: a `datetime` that is stored and written in UTC."""
+
+    expected = f"a time with a zone in the years 1 to 9999, such as {EXAMPLE}"
+
+    def from_text(self, text: str) -> Any:
+        value = parse_instant(text)
+        return INVALID if value is None else value
+
+    def suggest(self, text: str) -> str | None:
+        value = parse_instant(f"{text}Z")
+        return None if value is None else write_instant(value)
+
+    def dump(self, value: Any) -> Any:
+        return write_instant(value)
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, datetime):
+            raise InvalidValue(
+                (), f"a datetime with a zone, such as that of {EXAMPLE}", shorten(value)
+            )
+        if value.utcoffset() is None:
+            got = f"{shorten(value)}, which has none"
+            remedy = "use datetime.now(timezone.utc), or value.astimezone() for a local time"
+            message = f"expected a datetime with a zone; got {got}: {remedy}"
+            raise InvalidValue((), "a datetime with a zone", got, message)
+        moved = in_utc(value)
+        if moved is None:
+            raise InvalidValue((), "a time in the years 1 to 9999 (UTC)", shorten(value))
+        return moved
 
 
 class Choice(ScalarShape):

@@ -14,9 +14,10 @@ import msgspec
 from .caches import derived_cache
 from .derivation import shape_of
 from .envelope import MAX_TITLES, Envelope, Members, Variant
+from .instants import write_instant
 from .records import Converted, Field, Record
 from .scalars import RESERVED, write_float, write_literal, write_text
-from .shapes import Bool, Choice, Float, Int, List, Shape, Text
+from .shapes import Bool, Choice, Float, Instant, Int, List, Shape, Text
 
 _STEP = "  "
 _MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included
@@ -257,6 +258,9 @@ def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str
     if type(shape) is Float:
         names["number"] = write_float
         return f"f'{f_head} {{number(v)}}\\n'"
+    if type(shape) is Instant:
+        names["instant"] = write_instant
+        return f"f'{f_head} \"{{instant(v)}}\"\\n'"
     if type(shape) is Choice:
         names[name] = {
             value: f"{head} {write_text(text)}\n" for text, value in shape.values.items()

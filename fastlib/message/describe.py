@@ -20,7 +20,7 @@ from fastlib.codec.envelope import Envelope, Layout
 from fastlib.codec.errors import DeclarationError, FastlibError
 from fastlib.codec.load_context import nearest_word
 from fastlib.codec.records import Converted, Field, Record
-from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text
+from fastlib.codec.shapes import Choice, Float, Instant, Int, List, Map, Shape, Text
 
 from .base import Message
 from .registry import REGISTRY, class_of_title, titles
@@ -206,6 +206,8 @@ def words(shape: Shape, *, several: bool = False) -> str:
             return shape.expected.replace("text", "texts", 1)
         if isinstance(shape, Float):
             return "numbers"
+        if isinstance(shape, Instant):
+            return shape.expected.replace("a time", "times", 1)
     return shape.expected
 
 

@@ -1,6 +1,7 @@
 """What a migration daemon tells of its node and of its work."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -94,21 +95,40 @@ class Progress(Message):
     position: Annotated[
         U32 | None, Wire("Its place in the queue while it waits; 1 is the next one.")
     ] = None
+    idempotency_key: Annotated[
+        str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
+    ] = None
 
 
 class Presence(Message):
     """Whether a daemon is there; on `fast/migfra/<host>/status`, where the broker keeps it.
 
-    `status: offline` alone is its last will.
+    `status: offline` alone is its last will. A daemon that is `degraded` executes what it has
+    accepted, and accepts nothing more. A daemon that is `starting` accepts nothing yet.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PRESENCE,)
 
-    status: Annotated[Literal["online", "offline"], Wire("Whether the daemon is there.")]
+    status: Annotated[
+        Literal["online", "degraded", "offline", "starting"], Wire("Whether the daemon is there.")
+    ]
     version: Annotated[str | None, Wire("Version of the daemon.")] = None
     hypervisor: Annotated[str | None, Wire("The hypervisor, as in the daemon's configuration.")] = (
         None
     )
     started: Annotated[
         float | None, Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s")
+    ] = None
+    reason: Annotated[
+        str | None, Wire("Why it is degraded, and the remedy.", empty_is_absent=True)
+    ] = None
+    time: Annotated[
+        datetime | None, Wire("Its clock when it published this; compare it with your own.")
+    ] = None
+    client_id: Annotated[str | None, Wire("Its client id at the broker.", empty_is_absent=True)] = (
+        None
+    )
+    instance: Annotated[
+        str | None,
+        Wire("A random text that differs for each run of the daemon.", empty_is_absent=True),
     ] = None

@@ -1,6 +1,7 @@
 """What results travel in: a title, which tells their type, and one result for each member."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import msgspec
@@ -41,6 +42,16 @@ class ResultContainer(Message):
     scheduler: Annotated[
         str | None, Wire("The scheduler that asked; in the written specification only.")
     ] = None
+    executed: Annotated[
+        datetime | None,
+        Wire(
+            "When the task was executed; only if it came again and is answered from the daemon's "
+            "journal."
+        ),
+    ] = None
+    idempotency_key: Annotated[
+        str | None, Wire("The task container's idempotency key.", empty_is_absent=True)
+    ] = None
 
     def __post_init__(self) -> None:
         results = self.results
@@ -73,8 +84,13 @@ class ResultContainer(Message):
 
     @classmethod
     def answer(cls, container: TaskContainer, results: Iterable[Result]) -> Self:
-        """The results of a task container, with its result title and id."""
-        return cls(result=container.declaration.result, results=tuple(results), id=container.id)
+        """The results of a task container, with its result title, id and idempotency key."""
+        return cls(
+            result=container.declaration.result,
+            results=tuple(results),
+            id=container.id,
+            idempotency_key=container.idempotency_key,
+        )
 
     @staticmethod
     def __shape__() -> Shape:

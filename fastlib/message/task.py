@@ -13,6 +13,7 @@ From then on containers, `fastlib.load`, results and schemas know it.
 
 import builtins
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -77,7 +78,12 @@ def declaration_of_result(title: str) -> TaskDeclaration | None:
     return _by_result.get(title)
 
 
-_CONTAINERS_OWN = frozenset({"task", "tasks", "concurrent-execution", "id", "host"})
+_CONTAINERS_OWN = frozenset(
+    {
+        *("task", "tasks", "concurrent-execution", "id", "host", "expires"),
+        *("idempotency-key", "idempotency_key"),
+    }
+)
 """Keys of a container that a member inline cannot have for something else."""
 
 
@@ -214,7 +220,10 @@ class Task(Message):
         shape = check_shape(kind)
         if shape is None:
             return
-        taken = {"result", "results", "id", "scheduler"}
+        taken = {
+            *("result", "results", "id", "scheduler", "executed"),
+            *("idempotency-key", "idempotency_key"),
+        }
         if "inline" not in declared.result_layouts:
             taken.clear()
         elif "list" in declared.result_layouts:
@@ -255,6 +264,17 @@ class TaskContainer(Message):
     id: Annotated[str | None, Wire("Echoed in the result container.", empty_is_absent=True)] = None
     host: Annotated[
         str | None, Wire("The host that is meant; in the written specification, ignored by peers.")
+    ] = None
+    expires: Annotated[
+        datetime | None,
+        Wire("Time after which the daemon does not begin it; absent means that it waits."),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        Wire(
+            "A text of the sender for this order alone; the daemon executes it once.",
+            empty_is_absent=True,
+        ),
     ] = None
 
     def __post_init__(self) -> None:

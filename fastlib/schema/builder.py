@@ -13,10 +13,11 @@ from typing import Any
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import DeclarationError
+from fastlib.codec.instants import READ_PATTERN, WRITTEN_PATTERN
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
 from fastlib.codec.schema_protocol import Direction, Schema
-from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text, Tree
 from fastlib.message import Message
 from fastlib.message.describe import name_of
 
@@ -74,6 +75,7 @@ class Builder:
             Bool: self._bool,
             Int: self._int,
             Float: self._float,
+            Instant: self._instant,
             Choice: self._choice,
             List: self._list,
             Map: self._map,
@@ -173,6 +175,14 @@ class Builder:
             return {**schema, "pattern": _NO_NUMBER}
         patterns = [{"pattern": _NO_NUMBER}, {"pattern": _NUMBER}]
         return self._shared("number", {**schema, "anyOf": patterns})
+
+    def _instant(self, shape: Instant) -> Schema:
+        written: Schema = {"format": "date-time", "pattern": WRITTEN_PATTERN}
+        if not self.loads:
+            return {"type": "string", **written}
+        # The format does not have the space that RFC 3339 allows between date and time.
+        forms = [written, {"pattern": READ_PATTERN}]
+        return self._shared("instant", {"type": "string", "anyOf": forms})
 
     def _choice(self, shape: Choice) -> Schema:
         values: list[Any] = list(shape.values)

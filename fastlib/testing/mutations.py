@@ -16,7 +16,18 @@ from fastlib.codec.load_context import INVALID, LoadContext
 from fastlib.codec.nodes import from_tree
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
-from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, ScalarShape, Shape, Text
+from fastlib.codec.shapes import (
+    Bool,
+    Choice,
+    Float,
+    Instant,
+    Int,
+    List,
+    Map,
+    ScalarShape,
+    Shape,
+    Text,
+)
 from fastlib.codec.writer import write_tree
 
 MistakeKind = Literal[
@@ -128,7 +139,7 @@ def _edits(shape: Shape, tree: Any, path: Path) -> Iterator[Edit]:
 
 
 def _of_scalar(shape: ScalarShape, path: Path) -> Iterator[Edit]:
-    if isinstance(shape, Text | Bool | Int | Float | Choice):
+    if isinstance(shape, Text | Bool | Int | Float | Instant | Choice):
         # A list is none of these; what a shape of a package's own takes for one is its affair.
         yield Edit("kind", path, "type", path, [])
         yield Edit("kind", path, "type", path, {"a": "b"})
@@ -143,6 +154,19 @@ def _of_scalar(shape: ScalarShape, path: Path) -> Iterator[Edit]:
         words = ("1", "0", "truE", "t", "maybe", *_STRANGE)
     elif isinstance(shape, Float):
         words = ("1,5", "1e400", "0x1", "1_0.0", "true", *_STRANGE)
+    elif isinstance(shape, Instant):
+        words = (
+            "2026-11-29T06:30:00",
+            "2026-11-29T06:30Z",
+            "2026-11-29",
+            "2026-02-30T06:30:00Z",
+            "2026-11-29T24:00:00Z",
+            "2026-11-29T06:30:60Z",
+            "2026-11-29T06:30:00+0100",
+            "0001-01-01T00:30:00+01:00",
+            "1795933800",
+            *_STRANGE,
+        )
     elif isinstance(shape, Choice):
         some = next(iter(shape.values))
         words = (some[:-1], some.upper(), f"{some} ", f"{some}s", *_STRANGE)

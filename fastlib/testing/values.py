@@ -4,6 +4,7 @@ A message that is declared is generated; nothing here names one but `TimeMeasure
 form is its own.
 """
 
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.extensions import extensions_of
 from fastlib.codec.records import Converted, Field
 from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
-from fastlib.codec.shapes import Bool, Choice, Float, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text, Tree
 from fastlib.message import TimeMeasurement, Timing
 
 Texts = st.SearchStrategy[str]
@@ -48,6 +49,17 @@ _FLOATS = st.one_of(
 )
 
 
+_INSTANTS = st.one_of(
+    st.datetimes(
+        datetime(2026, 1, 1),
+        datetime(2027, 1, 1),
+        timezones=st.just(UTC),
+    ),
+    st.datetimes(timezones=st.just(UTC)),
+    st.sampled_from([datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]),
+)
+
+
 def _trees(texts: Texts) -> st.SearchStrategy[Any]:
     leaves = st.one_of(texts, texts, st.none(), st.integers(), st.booleans(), _FLOATS)
     return st.recursive(
@@ -75,6 +87,8 @@ def values(shape: Shape, texts: Texts) -> st.SearchStrategy[Any]:
         return _integers(shape.low, shape.high)
     if isinstance(shape, Float):
         return _FLOATS
+    if isinstance(shape, Instant):
+        return _INSTANTS
     if isinstance(shape, Choice):
         return st.sampled_from(list(shape.values.values()))
     if isinstance(shape, List):

@@ -11,7 +11,7 @@ from fastlib.codec.dispatch import read, read_tree
 from fastlib.codec.errors import MessageError
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import Rule
-from fastlib.codec.shapes import Bool, Choice, Int, List, ScalarShape, Shape, Text
+from fastlib.codec.shapes import Bool, Choice, Instant, Int, List, ScalarShape, Shape, Text
 from fastlib.display.text import printable
 from fastlib.message.task import Task, TaskDeclaration, record_of
 
@@ -246,6 +246,8 @@ def _metavar(field: Field, shape: Shape) -> str:
         return f"{{{','.join(words)}}}" if plain else "WORD"
     if isinstance(shape, Int):
         return "N"
+    if isinstance(shape, Instant):
+        return "TIME"
     if isinstance(shape, ScalarShape):
         return "TEXT"
     return "NAME|YAML" if field.wire.old_scalar is not None else "YAML"
