@@ -10,14 +10,22 @@ from typing import Final
 EXAMPLE: Final = "2026-11-29T06:30:00Z"
 """A right spelling, for errors."""
 
-_DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+_LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_DAY = (
+    "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+    "|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|02-(0[1-9]|1[0-9]|2[0-8]))"
+)
+_DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:"
-WRITTEN_PATTERN: Final = f"^{_DATE}T{_TIME}[0-5][0-9]([.][0-9]{{1,6}})?Z$"
+WRITTEN_PATTERN: Final = f"^{_DATE}T{_TIME}[0-5][0-9]([.][0-9]{{0,5}}[1-9])?Z$"
 """For schemas: the pattern of what `write_instant` returns."""
 READ_PATTERN: Final = (
     f"^{_DATE}[Tt ]{_TIME}([0-5][0-9]|60)([.][0-9]+)?([Zz]|[-+]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-"""For schemas: the pattern of what `parse_instant` reads. It does not know the calendar."""
+"""For schemas: the pattern of what `parse_instant` reads. It does not know which minutes can have a
+leap second, nor which times leave the years 1 to 9999 in UTC."""
 
 _INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]"

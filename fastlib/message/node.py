@@ -103,15 +103,13 @@ class Progress(Message):
 class Presence(Message):
     """Whether a daemon is there; on `fast/migfra/<host>/status`, where the broker keeps it.
 
-    `status: offline` alone is its last will. A daemon that is `degraded` executes what it has
-    accepted, and accepts nothing more. A daemon that is `starting` accepts nothing yet.
+    `status: offline` alone is its last will. A daemon with the key `degraded` executes what it has
+    accepted, and accepts nothing more.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PRESENCE,)
 
-    status: Annotated[
-        Literal["online", "degraded", "offline", "starting"], Wire("Whether the daemon is there.")
-    ]
+    status: Annotated[Literal["online", "offline"], Wire("Whether the daemon is there.")]
     version: Annotated[str | None, Wire("Version of the daemon.")] = None
     hypervisor: Annotated[str | None, Wire("The hypervisor, as in the daemon's configuration.")] = (
         None
@@ -119,8 +117,9 @@ class Presence(Message):
     started: Annotated[
         float | None, Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s")
     ] = None
-    reason: Annotated[
-        str | None, Wire("Why it is degraded, and the remedy.", empty_is_absent=True)
+    degraded: Annotated[
+        str | None,
+        Wire("Why it accepts no tasks at present, and the remedy.", empty_is_absent=True),
     ] = None
     time: Annotated[
         datetime | None, Wire("Its clock when it published this; compare it with your own.")

@@ -33,8 +33,9 @@ class ContainmentResult(msgspec.Struct, frozen=True, kw_only=True):
 def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> ContainmentResult:
     """Whether `reader` admits all that `writer` does.
 
-    What jsonschema-rs cannot prove is searched for a counterexample, in what it takes for the
-    difference first. Raises MissingExtraError.
+    What jsonschema-rs cannot prove is searched for a counterexample: the writer's own examples
+    first, as people know them, then what jsonschema-rs takes for the difference. Raises
+    MissingExtraError.
     """
     with needs_extra("the comparison of schemas", "jsonschema_rs"):
         import jsonschema_rs as rs
@@ -55,12 +56,22 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
     search = _Search(
         rs.Draft202012Validator(reader), rs.Draft202012Validator(writer), _order(writer, {})
     )
+    _hypothesis()  # whether it is needed does not depend on the messages
+    for example in writer.get("examples", ()):
+        if search.refutes(example):
+            return search.shortest(example)
     for place in places:
         if isinstance(place, dict):
             found = search.look(place, searches)
             if found is not None:
                 return found
     return ContainmentResult(verdict="unproven", searched=search.tried)
+
+
+def _hypothesis() -> Any:
+    with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
+        import hypothesis
+    return hypothesis
 
 
 class _Search:
@@ -73,8 +84,7 @@ class _Search:
         self.tried = 0
 
     def look(self, place: Schema, searches: int) -> ContainmentResult | None:
-        with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
-            import hypothesis
+        hypothesis = _hypothesis()
         settings = hypothesis.settings(
             max_examples=searches,
             database=None,
@@ -91,6 +101,10 @@ class _Search:
             )
         except (hypothesis.errors.NoSuchExample, hypothesis.errors.Unsatisfiable):
             return None
+        return self.shortest(tree)
+
+    def shortest(self, tree: Any) -> ContainmentResult:
+        """The result for a message that refutes: the shortest one that still does."""
         tree = _in_order(shrunk(tree, self.refutes), self.order)
         return ContainmentResult(
             verdict="refuted",
