@@ -1,0 +1,46 @@
+"""One order as the journal knows it: what the history of a daemon is made of."""
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["under way", "answered", "confirmed"]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to an order. Times are seconds since 1970 (UTC)."""
+
+    position: int | None
+    """Of the member that it is about; None for the whole container."""
+    time: float
+    kind: str
+    """accepted, begun, phase, retry, ended, expired, refused, repeated, answered or confirmed."""
+    text: str = ""
+    vm_name: str | None = None
+    """The domain that it is about, if `Journal.note` was given one."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One container, with its answer and its events. Times are seconds since 1970 (UTC)."""
+
+    number: int
+    id: str | None
+    key: str | None
+    """Its idempotency key."""
+    host: str | None
+    """The name of the host that it came to; None if an older fastlib has accepted it."""
+    task: str | None
+    """Its title; None if an older fastlib has accepted it."""
+    vm_names: tuple[str, ...]
+    """Its domains, also those that a regex or an evacuation has found."""
+    accepted: float
+    began: float | None
+    answered: float | None
+    confirmed: float | None
+    state: State
+    cancelled: bool
+    payload: bytes | None
+    """As it came; None if an older fastlib has answered it."""
+    answer: bytes | None
+    events: tuple[Event, ...]
+    """The oldest first."""
