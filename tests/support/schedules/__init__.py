@@ -1,0 +1,1 @@
+"""A deterministic simulation of schedulers, broker and daemons under a virtual clock."""
