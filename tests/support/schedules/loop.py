@@ -12,7 +12,7 @@ class Deadlock(AssertionError):
     """Every task waits, and no timer is left that could wake one."""
 
 
-class _NoWaiting(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+class _NoWaiting(selectors.DefaultSelector):
     """A selector that moves the clock of its loop where another one would wait."""
 
     loop: "VirtualLoop"
