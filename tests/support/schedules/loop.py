@@ -1,9 +1,10 @@
-"""An event loop with virtual time, in which threads run at once."""
+"""The virtual loop of the simulated cluster, stricter: for daemons and clients in one thread."""
 
 import asyncio
-import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from fastlib.migfra.hypervisors.simulated.clock import VirtualLoop
 
 T = TypeVar("T")
 
@@ -12,47 +13,32 @@ class Deadlock(AssertionError):
     """Every task waits, and no timer is left that could wake one."""
 
 
-class _NoWaiting(selectors.DefaultSelector):
-    """A selector that moves the clock of its loop where another one would wait."""
+class ScheduleLoop(VirtualLoop):
+    """A virtual loop in which calls for a thread run in a later turn, and a deadlock is an error.
 
-    loop: "VirtualLoop"
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready:
-            return ready
-        if timeout is None:
-            raise Deadlock("every task waits, and there is no timer that could wake one")
-        self.loop.advance(timeout)
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only while every task waits, and then at once up to the next timer.
-
-    So a run of hours takes milliseconds, and the same program always runs in the same order.
-    `run_in_executor` (so `asyncio.to_thread` too) calls its function in a later turn of the
-    loop, in the thread of the loop: other tasks may run before it, but never beside it.
+    Other tasks may run before such a call, as with a real thread, but never beside it. Nothing
+    from outside (sockets, threads) can wake a task: a schedule has none.
     """
 
     def __init__(self) -> None:
-        selector = _NoWaiting()
-        selector.loop = self
-        self._now = 0.0
-        super().__init__(selector)
+        super().__init__()
+        selector: Any = self._selector  # type: ignore[attr-defined]
+        select = selector.select
 
-    def time(self) -> float:
-        """The seconds since the loop was made."""
-        return self._now
+        def select_or_fail(timeout: float | None = None) -> Any:
+            if timeout is not None:
+                return select(timeout)
+            ready = select(0)
+            if not ready:
+                raise Deadlock("every task waits, and there is no timer that could wake one")
+            return ready
 
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass."""
-        self._now += max(seconds, 0.0)
+        selector.select = select_or_fail
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.create_future()
+        self, executor: object, func: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self.create_future()
 
         def call() -> None:
             if future.cancelled():
@@ -69,6 +55,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` in a new virtual loop, and cancel what it leaves behind."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    """Run `main` in a new loop of its own, and cancel what it leaves behind."""
+    with asyncio.Runner(loop_factory=ScheduleLoop) as runner:
         return runner.run(main)
