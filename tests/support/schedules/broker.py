@@ -1,0 +1,398 @@
+"""A simulated MQTT broker: sessions, QoS 0 to 2, DUP, retained messages, wills, keep-alive.
+
+Packets travel on connections that keep their order, as TCP does. A connection may be slow, it may
+break, and it may go silent until the keep-alive ends it. A message is repeated where MQTT repeats
+it, after a reconnect. Messages of different clients overtake each other, since each connection has
+its own delays.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from fastlib.transport import Will, matches
+
+KEEP_ALIVE_FACTOR: Final = 1.5
+"""After so many times the keep-alive without a packet, the broker ends a connection."""
+
+SHORTEST_DISTANCE: Final = 1e-6
+"""Seconds between two packets of a connection, at least."""
+
+MAX_IN_FLIGHT: Final = 20
+"""The maximum number of messages that the broker has sent to a client and that are not complete."""
+
+Kind = Literal[
+    "connect",
+    "connack",
+    "publish",
+    "puback",
+    "pubrec",
+    "pubrel",
+    "pubcomp",
+    "subscribe",
+    "suback",
+    "unsubscribe",
+    "disconnect",
+]
+
+
+@dataclass(slots=True)
+class Packet:
+    """An MQTT packet, with the fields that its kind uses."""
+
+    kind: Kind
+    mid: int = 0
+    """The packet id."""
+    topic: str = ""
+    payload: bytes = b""
+    qos: int = 0
+    retain: bool = False
+    dup: bool = False
+    filters: tuple[tuple[str, int], ...] = ()
+    codes: tuple[int, ...] = ()
+    session_present: bool = False
+
+
+class End(Protocol):
+    """One end of a connection."""
+
+    def receive(self, connection: "Connection", packet: Packet) -> None:
+        """Handle a packet."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Handle that the connection is lost."""
+
+
+class Direction:
+    """The packets from one end of a connection to the other."""
+
+    def __init__(self, connection: "Connection", end: End, context: Context) -> None:
+        """`context` is that of the process at the receiving `end`."""
+        self._connection = connection
+        self._end = end
+        self._context = context
+        self._latest = 0.0
+        self._travelling: deque[asyncio.Handle] = deque()
+        self.open = True
+        """False once the receiving end knows of the end of the connection."""
+
+    def send(self, packet: Packet) -> None:
+        """Let a packet arrive later, after all earlier ones."""
+        loop = self._connection.loop
+        arrival = loop.time() + self._connection.network.delay()
+        self._latest = max(arrival, self._latest + SHORTEST_DISTANCE)  # timers do not keep ties
+        self._travelling.append(
+            loop.call_at(self._latest, self._arrive, packet, context=self._context)
+        )
+
+    def _arrive(self, packet: Packet) -> None:
+        self._travelling.popleft()
+        if self.open:
+            self._end.receive(self._connection, packet)
+
+    def lose(self, first: int | None = 0) -> None:
+        """Lose all packets under way but the `first` ones."""
+        while len(self._travelling) > (first or 0):
+            self._travelling.pop().cancel()
+
+    @property
+    def travelling(self) -> int:
+        """The number of packets under way."""
+        return len(self._travelling)
+
+    def end(self, seconds: float) -> None:
+        """Tell the receiving end, after some seconds, that the connection is lost."""
+        if self.open:
+            self._connection.loop.call_later(seconds, self._tell, context=self._context)
+
+    def _tell(self) -> None:
+        if self.open:
+            self.open = False
+            self.lose()
+            self._end.lost(self._connection)
+
+
+class Connection:
+    """A connection of a client to the broker."""
+
+    def __init__(self, network: "Network", client_id: str, client: End, context: Context) -> None:
+        self.network: Final = network
+        self.loop: Final = network.loop
+        self.client_id: Final = client_id
+        self.keep_alive = 60.0
+        self.will: Will | None = None
+        self.clean = True
+        self.session: Session | None = None
+        self._silent = False
+        self._up = Direction(self, network.broker, network.context)
+        self._down = Direction(self, client, context)
+
+    def up(self, packet: Packet) -> None:
+        """Send a packet to the broker."""
+        if not self._silent:
+            self._up.send(packet)
+
+    def down(self, packet: Packet) -> None:
+        """Send a packet to the client."""
+        if not self._silent:
+            self._down.send(packet)
+
+    def cut(self, *, silent: bool) -> None:
+        """Break the connection. Some of the packets under way may still arrive.
+
+        With `silent`, both ends notice only by the keep-alive.
+        """
+        if self._silent:
+            return
+        self._silent = True
+        for direction in (self._up, self._down):
+            direction.lose(self.network.dice.randint(0, direction.travelling))
+            patience = self.keep_alive * KEEP_ALIVE_FACTOR
+            seconds = patience if silent else self.network.largest_delay * 2
+            direction.end(seconds)
+
+    def close(self, *, told: bool) -> None:
+        """End the connection from the client's side; with `told`, it has sent DISCONNECT."""
+        self._down.open = False
+        self._down.lose()
+        if told:
+            return  # the broker ends it when the packet arrives
+        self._silent = True
+        self._up.lose(self.network.dice.randint(0, self._up.travelling))
+        self._up.end(self.network.largest_delay * 2)
+
+    def end_by_broker(self) -> None:
+        """End the connection from the broker's side."""
+        self._silent = True
+        self._up.open = False
+        self._up.lose()
+        self._down.end(self.network.delay())
+
+
+@dataclass(slots=True)
+class Message:
+    """A published message."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """The broker's state of a client."""
+
+    client_id: str
+    persistent: bool
+    connection: Connection | None = None
+    subscriptions: dict[str, int] = field(default_factory=dict)
+    queue: deque[Message] = field(default_factory=deque)
+    in_flight: OrderedDict[int, Message | None] = field(default_factory=OrderedDict)
+    """Sent messages by packet id; None once the client has sent PUBREC."""
+    received: dict[int, Message | None] = field(default_factory=dict)
+    """QoS 2 messages of the client, until PUBREL; None where they were published at once."""
+    last_mid: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """True if the client has confirmed everything."""
+        return not self.queue and not self.in_flight
+
+
+class Broker:
+    """The broker. It never crashes, and keeps persistent sessions for good."""
+
+    def __init__(self, network: "Network") -> None:
+        self._network = network
+        self.sessions: Final[dict[str, Session]] = {}
+        self.retained: Final[dict[str, Message]] = {}
+        self.listeners: Final[list[Callable[[str, Message], object]]] = []
+        """Called with the client id and each message when it is published."""
+        self.publishes_at_release = True
+        """Whether a QoS 2 message is published with PUBREL, or with its first packet."""
+        self.reuses_packet_ids = False
+        """Whether the lowest free packet id is used, or the next one."""
+
+    def receive(self, connection: Connection, packet: Packet) -> None:
+        """See `End`."""
+        if packet.kind == "connect":
+            self._connect(connection)
+            return
+        session = connection.session
+        if session is None or session.connection is not connection:
+            return
+        match packet.kind:
+            case "publish":
+                self._published(connection, session, packet)
+            case "pubrel":
+                message = session.received.pop(packet.mid, None)
+                if message is not None:
+                    self.publish(connection.client_id, message)
+                connection.down(Packet("pubcomp", packet.mid))
+            case "puback" | "pubcomp":
+                session.in_flight.pop(packet.mid, None)
+                self._pump(session)
+            case "pubrec":
+                if packet.mid in session.in_flight:
+                    session.in_flight[packet.mid] = None
+                connection.down(Packet("pubrel", packet.mid))
+            case "subscribe":
+                self._subscribe(connection, session, packet)
+            case "unsubscribe":
+                for pattern, _ in packet.filters:
+                    session.subscriptions.pop(pattern, None)
+            case "disconnect":
+                connection.will = None
+                connection.end_by_broker()
+                self.lost(connection)
+
+    def _connect(self, connection: Connection) -> None:
+        session = self.sessions.get(connection.client_id)
+        if session is not None and session.connection is not None:
+            old = session.connection
+            old.end_by_broker()
+            self.lost(old)
+            session = self.sessions.get(connection.client_id)
+        present = session is not None and not connection.clean
+        if session is None or not present:
+            session = Session(connection.client_id, not connection.clean)
+            self.sessions[connection.client_id] = session
+        session.connection, connection.session = connection, session
+        connection.down(Packet("connack", session_present=present))
+        for mid, message in session.in_flight.items():
+            if message is None:
+                connection.down(Packet("pubrel", mid))
+            else:
+                self._send(session, mid, message, dup=True)
+        self._pump(session)
+
+    def _published(self, connection: Connection, session: Session, packet: Packet) -> None:
+        message = Message(packet.topic, packet.payload, packet.qos, packet.retain)
+        if packet.qos < 2:
+            self.publish(connection.client_id, message)
+            if packet.qos == 1:
+                connection.down(Packet("puback", packet.mid))
+            return
+        if packet.mid not in session.received:
+            if self.publishes_at_release:
+                session.received[packet.mid] = message
+            else:
+                session.received[packet.mid] = None
+                self.publish(connection.client_id, message)
+        connection.down(Packet("pubrec", packet.mid))
+
+    def _subscribe(self, connection: Connection, session: Session, packet: Packet) -> None:
+        connection.down(Packet("suback", packet.mid, codes=tuple(q for _, q in packet.filters)))
+        for pattern, qos in packet.filters:
+            session.subscriptions[pattern] = qos
+            for topic, message in list(self.retained.items()):
+                if matches(pattern, topic):
+                    kept = Message(topic, message.payload, min(message.qos, qos), retain=True)
+                    session.queue.append(kept)
+        self._pump(session)
+
+    def publish(self, client_id: str, message: Message) -> None:
+        """Give a message to all sessions with a subscription for it."""
+        for listener in self.listeners:
+            listener(client_id, message)
+        if message.retain:
+            if message.payload:
+                self.retained[message.topic] = message
+            else:
+                self.retained.pop(message.topic, None)
+        for session in list(self.sessions.values()):
+            granted = [
+                qos
+                for pattern, qos in session.subscriptions.items()
+                if matches(pattern, message.topic)
+            ]
+            if not granted:
+                continue
+            qos = min(message.qos, max(granted))
+            if qos > 0 or session.connection is not None:
+                session.queue.append(Message(message.topic, message.payload, qos))
+                self._pump(session)
+
+    def _pump(self, session: Session) -> None:
+        """Send queued messages, as many as may be in flight."""
+        while session.connection is not None and session.queue:
+            if session.queue[0].qos > 0 and len(session.in_flight) >= MAX_IN_FLIGHT:
+                return
+            message = session.queue.popleft()
+            mid = 0
+            if message.qos > 0:
+                mid = self._free_mid(session)
+                session.in_flight[mid] = message
+            self._send(session, mid, message, dup=False)
+
+    def _free_mid(self, session: Session) -> int:
+        mid = 0 if self.reuses_packet_ids else session.last_mid
+        while True:
+            mid = mid % 65535 + 1
+            if mid not in session.in_flight:
+                session.last_mid = mid
+                return mid
+
+    @staticmethod
+    def _send(session: Session, mid: int, message: Message, *, dup: bool) -> None:
+        assert session.connection is not None
+        session.connection.down(
+            Packet("publish", mid, message.topic, message.payload, message.qos, message.retain, dup)
+        )
+
+    def lost(self, connection: Connection) -> None:
+        """See `End`. Publish the last will, unless the client has said goodbye."""
+        session = connection.session
+        if session is None or session.connection is not connection:
+            return
+        session.connection = None
+        if not session.persistent:
+            del self.sessions[session.client_id]
+        will = connection.will
+        if will is not None:
+            self.publish(
+                connection.client_id, Message(will.topic, will.payload, will.qos, will.retain)
+            )
+
+
+class Network:
+    """The broker, and the connections of all clients to it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, dice: random.Random) -> None:
+        self.loop: Final = loop
+        self.dice: Final = dice
+        self.context: Final = Context()
+        self.broker: Final = Broker(self)
+        self.largest_delay = 0.002
+        """Seconds that a packet travels at most."""
+        self.blocked: Final[set[str]] = set()
+        """The ids of clients that cannot reach the broker."""
+        self._connections: dict[str, Connection] = {}
+
+    def delay(self) -> float:
+        """Return the seconds that a packet travels."""
+        return self.dice.random() * self.largest_delay
+
+    def connect(
+        self, client_id: str, client: End, context: Context, *, keep_alive: float,
+        will: Will | None, clean: bool,
+    ) -> Connection | None:  # fmt: skip
+        """Open a connection and send CONNECT; None if the broker cannot be reached."""
+        if client_id in self.blocked:
+            return None
+        connection = Connection(self, client_id, client, context)
+        connection.keep_alive, connection.will, connection.clean = keep_alive, will, clean
+        self._connections[client_id] = connection
+        connection.up(Packet("connect"))
+        return connection
+
+    def cut(self, client_id: str, *, silent: bool = False) -> None:
+        """Break the connection of a client, if it has one."""
+        connection = self._connections.get(client_id)
+        if connection is not None:
+            connection.cut(silent=silent)

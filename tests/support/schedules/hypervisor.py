@@ -1,0 +1,105 @@
+"""The domains of a simulated host, and a hypervisor that records what each order does to them."""
+
+import asyncio
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from fastlib import Migrate, Start, Stop, Task
+from fastlib.migfra import Context, Hypervisor, HypervisorError
+from fastlib.migfra.plugin_api.hypervisor import NodeContext, NoOptions
+
+from .process import PROCESS, Process
+
+Order = tuple[str, str]
+"""A title and a domain. All orders of a schedule that shall be told apart differ in these."""
+
+
+@dataclass(slots=True)
+class Begin:
+    """A call of the hypervisor for an order."""
+
+    order: Order
+    host: str
+    attempt: int
+    now: float
+    """Seconds since 1970 by the clock of the host."""
+    process: Process
+    done: bool = False
+    """True once the domain has changed."""
+
+
+class Domains:
+    """What all orders of a schedule have done to domains. It survives crashes of the daemons."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self.begins: Final[defaultdict[Order, list[Begin]]] = defaultdict(list)
+        self.work_seconds = 0.0
+        """How long an order takes."""
+        self.failures: Final[dict[Order, int]] = {}
+        """How many of the first attempts of an order fail."""
+
+    def done(self, order: Order) -> int:
+        """Return how often the order has been done."""
+        return sum(begin.done for begin in self.begins[order])
+
+    def first_begins(self, order: Order) -> int:
+        """Return how often the order was begun, without retries."""
+        return sum(begin.attempt == 0 for begin in self.begins[order])
+
+    async def work(self, order: Order, host: str, attempt: int) -> None:
+        """Do an order. If the daemon dies meanwhile, it is done all the same, or not."""
+        process = PROCESS.get()
+        if not process.goes_on("before work"):
+            raise asyncio.CancelledError
+        begin = Begin(order, host, attempt, process.now(), process)
+        self.begins[order].append(begin)
+        if self.work_seconds:
+            try:
+                await asyncio.sleep(self.work_seconds)
+            except asyncio.CancelledError:
+                begin.done = process.dead and self._dice.random() < 0.5
+                raise
+        if attempt < self.failures.get(order, 0):
+            raise HypervisorError(f"attempt {attempt} failed")
+        begin.done = True
+        process.goes_on("after work")
+
+
+class ScheduleHypervisor(Hypervisor):
+    """Does `start`, `stop` and `migrate` to simulated domains, and can tell how they ended."""
+
+    name: ClassVar[str] = "schedule"
+
+    def __init__(self, domains: Domains, host: str) -> None:
+        super().__init__(NoOptions(), NodeContext(host))
+        self._domains = domains
+
+    async def start(self, task: Start, context: Context) -> None:
+        await self._work(task, context)
+
+    async def stop(self, task: Stop, context: Context) -> None:
+        await self._work(task, context)
+
+    async def migrate(self, task: Migrate, context: Context) -> None:
+        await self._work(task, context)
+
+    async def _work(self, task: Any, context: Context) -> None:
+        order = order_of(task)
+        await self._domains.work(order, self.node.host, context.attempt)
+
+    async def recover(self, task: Task, context: Context) -> None:
+        """Look at the domain: was the order done before the daemon died?"""
+        order = order_of(task)
+        begins = self._domains.begins[order]
+        if not begins:
+            raise HypervisorError("the order was not done: it had not begun")
+        if not begins[-1].done:
+            raise HypervisorError("the order was not done: it was interrupted")
+
+
+def order_of(task: Any) -> Order:
+    """Return what tells an order apart from all others."""
+    return task.declaration.task, str(task.vm_name)

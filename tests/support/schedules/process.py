@@ -1,0 +1,85 @@
+"""A process of the simulation: its tasks, its clock, and its end at any moment."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final
+
+EPOCH: Final = 1_800_000_000.0
+"""Seconds since 1970 at which each schedule begins, by a right clock."""
+
+PROCESS: Final[ContextVar["Process"]] = ContextVar("process")
+"""The process that a task or a callback belongs to."""
+
+
+class Process:
+    """All tasks that were made in one context, and the resources that end with them.
+
+    After `crash`, its tasks are cancelled, and nothing that they still do leaves the process: its
+    links are closed, and its calls for threads do not run. `crash_at` plans a crash for one of the
+    moments that the process passes (`goes_on`).
+    """
+
+    def __init__(self, name: str, clock_error: float = 0.0) -> None:
+        """`clock_error` is the number of seconds that its wall clock is ahead."""
+        self.name: Final = name
+        self.clock_error = clock_error
+        self.write_seconds = 0.0
+        """How long each call for a thread takes."""
+        self.dead = False
+        self.context: Final[Context] = copy_context()
+        self.context.run(PROCESS.set, self)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._at_end: list[Callable[[], object]] = []
+        self._planned: dict[str, int] = {}
+
+    def now(self) -> float:
+        """Return the seconds since 1970 by the process's own clock."""
+        return EPOCH + self.monotonic() + self.clock_error
+
+    def monotonic(self) -> float:
+        """Return the seconds of the loop."""
+        return asyncio.get_event_loop().time()
+
+    def start(self, coroutine: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+        """Run a coroutine as the main task of the process."""
+        return loop.create_task(coroutine, context=self.context.copy())
+
+    def add(self, task: "asyncio.Task[Any]") -> None:
+        """Let a task end with the process."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called when the process crashes."""
+        self._at_end.append(callback)
+
+    def crash_at(self, moment: str, count: int) -> None:
+        """Crash when the process passes a moment for the `count`th time from now on."""
+        self._planned[moment] = count
+
+    @property
+    def counts_turns(self) -> bool:
+        """True if a crash is planned for a turn of the loop."""
+        return "turn" in self._planned
+
+    def goes_on(self, moment: str) -> bool:
+        """Pass a moment. Return False if the process is dead, or dies here."""
+        left = self._planned.get(moment)
+        if left is not None:
+            if left > 1:
+                self._planned[moment] = left - 1
+            else:
+                self.crash()
+        return not self.dead
+
+    def crash(self) -> None:
+        """End at once, without a word."""
+        if self.dead:
+            return
+        self.dead = True
+        self._planned.clear()
+        for callback in self._at_end:
+            callback()
+        for task in tuple(self._tasks):
+            task.cancel()
