@@ -42,9 +42,10 @@ def fleet(images=None, **domains):
     return FleetView(hosts=hosts, images={host: (images or {}).get(host, ()) for host in HOSTS})
 
 
-def broken(task, results, before, after, fault=None):
+def broken(tasks, results, before, after, fault=None):
     """The parts of the rule that an order to hostA breaks."""
-    order = Order(host="hostA", container=TaskContainer(tasks=[task]))
+    tasks = tasks if isinstance(tasks, list) else [tasks]
+    order = Order(host="hostA", container=TaskContainer(tasks=tasks))
     results = tuple(results) if isinstance(results, list) else (results,)
     outcome = Outcome(order=order, results=results, before=before, after=after, fault=fault)
     return [each.part for each in violations(outcome)]
@@ -156,6 +157,32 @@ def test_false_statement_breaks_the_rule():
 def test_guest_that_shuts_down_late_is_not_lost():
     late = Result(vm_name="vm1", status="error", details="vm1 has not shut down within 4 s")
     assert broken(Stop(vm_name="vm1"), late, fleet(A=VM1), fleet(A=OFF)) == []
+
+
+TWO_STARTS = [Start(xml="<domain><name>vm1</name><memory>98304</memory></domain>")] * 2
+
+
+@pytest.mark.parametrize("results", [[SUCCESS, REFUSED], [REFUSED, SUCCESS]])
+def test_start_that_was_refused_may_stand_beside_one_of_the_same_domain_that_succeeded(results):
+    assert broken(TWO_STARTS, results, fleet(), fleet(A=VM1)) == []
+
+
+@pytest.mark.parametrize("results", [[SUCCESS, REFUSED], [REFUSED, SUCCESS]])
+def test_member_that_succeeded_explains_only_what_it_describes(results):
+    assert broken(TWO_STARTS, results, fleet(), fleet(A=VM1, B=OFF)) == [
+        "a domain whose order was refused is unchanged"
+    ]
+    stops = [Stop(vm_name="vm1", undefine=result is REFUSED) for result in results]
+    found = broken(stops, results, fleet(A=VM1), fleet())
+    assert set(found) == {
+        "a persistent domain stays defined",
+        "a stopped domain keeps its definition",
+    }
+
+
+def test_change_that_all_members_refused_breaks_the_rule():
+    found = broken(TWO_STARTS, [REFUSED, REFUSED], fleet(), fleet(A=VM1))
+    assert found == ["a domain whose order was refused is unchanged"]
 
 
 def test_seed_repeats_the_orders():

@@ -8,7 +8,8 @@ What a guest says of its own memory and disk is checked in `guest_checks.py`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from xml.etree import ElementTree
 
@@ -69,13 +70,8 @@ def _violations(outcome: Outcome) -> Iterator[Violation]:
     if len(outcome.results) < count:
         yield _broken("one result for each member", f"{len(outcome.results)} for {count}")
         return
-    for name, (task, result) in targets.items():
-        if result is None:
-            yield from _unchanged(outcome, name, "a domain that no result names")
-        elif result.status == "success" or _needs_no_comparison(outcome, task, result):
-            yield from _as_described(outcome, name, task, result)
-        elif outcome.fault is None and not _may_end_late(outcome, task, result):
-            yield from _unchanged(outcome, name, "a domain whose order was refused")
+    for name, members in targets.items():
+        yield from _each_as_it_says(outcome, name, members)
 
 
 def _broken(part: str, observed: str) -> Violation:
@@ -84,35 +80,36 @@ def _broken(part: str, observed: str) -> Violation:
 
 # The domains that an order is about
 
-_Targets = dict[str, tuple[Task, Result | None]]
+_Members = list[tuple[Task, Result | None]]
+"""The members of a container that are about one domain, with their results."""
 
 
-def _targets(outcome: Outcome) -> _Targets:
-    """Each domain that an order may change, with its task and its result."""
+def _targets(outcome: Outcome) -> dict[str, _Members]:
+    """Each domain that an order may change. Several members may be about the same one."""
     order, before = outcome.order, outcome.before
     results = list(outcome.results)
     tasks = order.container.tasks
-    found: _Targets = {}
+    found: dict[str, _Members] = defaultdict(list)
     if len(tasks) == len(results) and len(tasks) > 1:
         pairs = list(zip(tasks, results, strict=True))
     else:
         pairs = [(tasks[0], result) for result in results]
-    by_name = {result.vm_name: result for result in results}
     for task in tasks:
         if isinstance(task, Evacuate) or (isinstance(task, Stop) and task.vm_name is None):
             for name, view in before.hosts[order.host].items():
                 if view.active and _is_meant(task, name):
-                    found[name] = (task, by_name.get(name))
+                    named = [(task, each) for each in results if each.vm_name == name]
+                    found[name] += named or [(task, None)]
     for task, result in pairs:
         if isinstance(task, Start):
-            found[_start_name(task)] = (task, result)
+            found[_start_name(task)].append((task, result))
         elif isinstance(task, Migrate):
-            found[task.vm_name] = (task, result)
+            found[task.vm_name].append((task, result))
             swap = None if task.parameter is None else task.parameter.swap_with
             if swap is not None:
-                found[swap.vm_name] = (task, result)
+                found[swap.vm_name].append((task, result))
         elif isinstance(task, Stop | Suspend | Resume | Repin) and task.vm_name is not None:
-            found[task.vm_name] = (task, result)
+            found[task.vm_name].append((task, result))
     return found
 
 
@@ -177,9 +174,11 @@ def _was_killed(outcome: Outcome, name: str) -> bool:
     )
 
 
-def _unchanged(outcome: Outcome, name: str, what: str) -> Iterator[Violation]:
+def _unchanged(
+    outcome: Outcome, name: str, what: str, except_hosts: Collection[str] = ()
+) -> Iterator[Violation]:
     before, after = outcome.before.places(name), outcome.after.places(name)
-    for host in HOSTS:
+    for host in sorted(set(HOSTS).difference(except_hosts)):
         if changes := _differences(before.get(host), after.get(host)):
             yield _broken(f"{what} is unchanged", f"{name!r} on {host}: {'; '.join(changes)}")
 
@@ -212,24 +211,27 @@ def _where(view: FleetView, name: str) -> str:
     return str(found or "it is on no host")
 
 
-def _nothing_lost(outcome: Outcome, targets: _Targets) -> Iterator[Violation]:
+def _nothing_lost(outcome: Outcome, targets: Mapping[str, _Members]) -> Iterator[Violation]:
     """A domain goes, or ends, only if an order to stop it did not fail, or its QEMU was killed."""
     for name in outcome.before.names:
-        task, result = targets.get(name, (None, None))
-        stopped = isinstance(task, Stop)
-        refused = result is not None and result.status == "error" and outcome.fault is None
+        members = targets.get(name, [])
+        stops = [
+            task
+            for task, result in members
+            if isinstance(task, Stop) and not _is_refused(outcome, result)
+        ]
         was_active, is_active = (
             outcome.before.active_places(name),
             outcome.after.active_places(name),
         )
-        may_end = stopped and not refused
-        may_end |= _was_killed(outcome, name) or _may_end_late(outcome, task, result)
+        may_end = bool(stops) or _was_killed(outcome, name)
+        may_end |= any(_may_end_late(task, result) for task, result in members)
         if was_active and not is_active and not may_end:
             yield _broken(
                 "an active domain stays active",
                 f"{name!r} was {_where(outcome.before, name)}, is {_where(outcome.after, name)}",
             )
-        if stopped and isinstance(task, Stop) and task.undefine and not refused:
+        if any(task.undefine for task in stops):
             continue
         was_persistent = any(each.persistent for each in outcome.before.places(name).values())
         if was_persistent and not any(
@@ -241,7 +243,11 @@ def _nothing_lost(outcome: Outcome, targets: _Targets) -> Iterator[Violation]:
             )
 
 
-def _may_end_late(outcome: Outcome, task: Task | None, result: Result | None) -> bool:
+def _is_refused(outcome: Outcome, result: Result | None) -> bool:
+    return result is not None and result.status == "error" and outcome.fault is None
+
+
+def _may_end_late(task: Task, result: Result | None) -> bool:
     """A guest that was asked to shut down may still do so after the time for it is over."""
     return (
         isinstance(task, Stop)
@@ -250,7 +256,7 @@ def _may_end_late(outcome: Outcome, task: Task | None, result: Result | None) ->
     )
 
 
-def _needs_no_comparison(outcome: Outcome, task: Task, result: Result) -> bool:
+def _needs_no_comparison(task: Task, result: Result) -> bool:
     """An order that did what it should, but whose domain does not answer on SSH, is no refusal."""
     return isinstance(task, Start) and "has not answered on SSH" in str(result.details)
 
@@ -286,6 +292,29 @@ def _is_so(verb: str, state: str) -> bool:
     if verb == "is paused on":
         return state == "paused"
     return (state in ("shut off", "crashed")) == (verb == "is shut off on")
+
+
+# What each member says
+
+
+def _each_as_it_says(outcome: Outcome, name: str, members: _Members) -> Iterator[Violation]:
+    """A member that succeeded explains a change, as far as it describes it; no other does."""
+    done = [
+        (task, result)
+        for task, result in members
+        if result is not None and (result.status == "success" or _needs_no_comparison(task, result))
+    ]
+    for described, success in done:
+        yield from _as_described(outcome, name, described, success)
+    # What succeeded beside a refusal changes only the host of the order.
+    explained = {outcome.order.host} if done else set()
+    for task, result in members:
+        if result is None:
+            yield from _unchanged(outcome, name, "a domain that no result names", explained)
+        elif (
+            (task, result) not in done and outcome.fault is None and not _may_end_late(task, result)
+        ):
+            yield from _unchanged(outcome, name, "a domain whose order was refused", explained)
 
 
 # After a success
