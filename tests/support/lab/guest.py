@@ -105,8 +105,13 @@ _LINE = re.compile(
     r"^beat " + " ".join(rf"{field.name}=([\d.]+)" for field in fields(Heartbeat)) + "$",
     re.MULTILINE,
 )
-_TAIL = 8192
-"""Bytes of a console in which the last beat stands, if there is one."""
+_TAIL = 16384
+"""Bytes of a console in which the last beat stands, if there is one, and a crash after it."""
+_CRASH = re.compile(
+    r"^\[ *[\d.]+\] ((?:BUG|kernel BUG|Oops|general protection fault|Kernel panic)\b.*)$",
+    re.MULTILINE,
+)
+"""What Linux writes first when it crashes."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +125,23 @@ class Guest:
     @property
     def heartbeats(self) -> list[Heartbeat]:
         """All that it wrote; a guest that only has a BIOS writes nothing."""
-        return self._read(0)
+        return _beats(self._text(0))
+
+    @property
+    def crash(self) -> str | None:
+        """The first line of its kernel's report that it crashed, None if it has not."""
+        text = self._text(_TAIL)
+        last = max((found.end() for found in _LINE.finditer(text)), default=0)
+        found = _CRASH.search(text, last)
+        return None if found is None else found[1]
 
     def wait_for_heartbeat(
         self, after: Heartbeat | None = None, patience: float = 2 * WAIT_LIMIT
     ) -> Heartbeat:
-        """The last beat, once there is one after `after`. Raises LabError if none comes."""
+        """The last beat, once there is one after `after`.
+
+        Raises LabError if none comes, at once if its kernel has crashed.
+        """
         return self._await(lambda beat: after is None or beat.count > after.count, patience)
 
     def longest_pause(self, since: Heartbeat) -> float:
@@ -143,23 +159,28 @@ class Guest:
 
     def _await(self, condition: Callable[[Heartbeat], bool], patience: float) -> Heartbeat:
         def last() -> Heartbeat | None:
-            beats = self._read(_TAIL)
+            if crash := self.crash:
+                raise LabError(f"the kernel of guest {self.name} has crashed: {crash}")
+            beats = _beats(self._text(_TAIL))
             return beats[-1] if beats and condition(beats[-1]) else None
 
         return wait_until(
             last, f"a beat of guest {self.name} in {self.console}", patience, error=LabError
         )
 
-    def _read(self, tail: int) -> list[Heartbeat]:
-        """The beats in the last `tail` bytes of the console; all for 0."""
+    def _text(self, tail: int) -> str:
+        """The last `tail` bytes of the console; all for 0."""
         try:
             with self.console.open("rb") as file:
                 size = file.seek(0, SEEK_END)
                 file.seek(max(0, size - tail) if tail else 0)
-                text = file.read().decode(errors="replace").replace("\r", "")
+                return file.read().decode(errors="replace").replace("\r", "")
         except FileNotFoundError:
-            return []
-        return [_beat(*found.groups()) for found in _LINE.finditer(text)]
+            return ""
+
+
+def _beats(text: str) -> list[Heartbeat]:
+    return [_beat(*found.groups()) for found in _LINE.finditer(text)]
 
 
 def _beat(*values: str) -> Heartbeat:

@@ -69,6 +69,8 @@ def _checked(
         except (LabError, AssertionError) as error:
             yield Violation(part="a running guest goes on", observed=f"{name!r}: {error}")
             return
+    elif crash := guest.crash:
+        yield Violation(part="a running guest goes on", observed=f"{name!r} has crashed: {crash}")
     beats = guest.heartbeats
     if not beats:
         return
