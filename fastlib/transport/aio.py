@@ -70,11 +70,12 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         qos: int = 1,
         retain: bool = False,
         *,
+        expiry: float | None = None,
         timeout: float = ROOM_SECONDS,
     ) -> Delivery:
         """See `Communicator.send`. Await the delivery to wait for the broker."""
-        delivery = self._core.delivery(payload, topic, qos, retain)
-        deadline = time.monotonic() + timeout
+        delivery = self._core.delivery(payload, topic, qos, retain, expiry)
+        deadline = time.monotonic() + (timeout if expiry is None else min(timeout, expiry))
         while True:
             try:
                 self._core.link.send(delivery)

@@ -64,6 +64,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         qos: int = 1,
         retain: bool = False,
         *,
+        expiry: float | None = None,
         timeout: float = ROOM_SECONDS,
     ) -> Delivery:
         """Accept a message for sending; `topic` defaults to the options' `publish_topic`.
@@ -72,11 +73,16 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         queue is full, this waits for room, at most `timeout` seconds, and without a connection not
         at all. It does not wait for the broker: see `Delivery`.
 
+        `expiry` is the time in seconds in which the message is of use; None is always. A message
+        that expires in the queue is not sent, and its delivery fails with an ExpiredError. With
+        MQTT 5, the broker also drops it for receivers that it has not reached in time, to the
+        second. With MQTT 3.1.1, a message that was sent does not expire.
+
         Raises QueueFullError if there is no room, TopicError, OptionsError or ClosedError. The
         message was not accepted then.
         """
-        delivery = self._core.delivery(payload, topic, qos, retain)
-        deadline = time.monotonic() + timeout
+        delivery = self._core.delivery(payload, topic, qos, retain, expiry)
+        deadline = time.monotonic() + (timeout if expiry is None else min(timeout, expiry))
         while True:
             try:
                 self._core.link.send(delivery)

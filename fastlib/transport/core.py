@@ -1,5 +1,6 @@
 """The part that both communicators share: subscriptions over a link. It never waits."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +19,9 @@ log = getLogger("fastlib.transport")
 
 MAX_PAYLOAD: Final = 268_435_455 - 65_535 - 16
 """The maximum size of a payload in bytes: it fits into an MQTT packet with any topic."""
+
+MAX_EXPIRY: Final = 0xFFFF_FFFF
+"""The maximum expiry of a message in seconds (MQTT 5, section 3.3.2.3.3): 136 years."""
 
 CONNECT_SECONDS: Final = 30.0
 CONFIRM_SECONDS: Final = 30.0
@@ -46,7 +50,14 @@ class CommunicatorCore:
         if not self._closing:
             self._routes.deliver(message)
 
-    def delivery(self, payload: bytes, topic: str | None, qos: int, retain: bool) -> Delivery:
+    def delivery(
+        self,
+        payload: bytes,
+        topic: str | None,
+        qos: int,
+        retain: bool,
+        expiry: float | None,
+    ) -> Delivery:
         """Check a message to be sent. Raises TopicError, OptionsError and TypeError."""
         topic = topic if topic is not None else self._publish_topic
         if topic is None:
@@ -57,7 +68,11 @@ class CommunicatorCore:
             raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
         if len(payload) > MAX_PAYLOAD:
             raise OptionsError(f"a payload has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
-        return Delivery(check_topic(topic), bytes(payload), qos, retain)
+        if expiry is not None and math.isnan(expiry):
+            raise OptionsError("`expiry` is a number of seconds or None, not nan")
+        if expiry is not None and expiry > MAX_EXPIRY:
+            expiry = None
+        return Delivery(check_topic(topic), bytes(payload), qos, retain, expiry)
 
     def subscribe(
         self,

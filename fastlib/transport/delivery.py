@@ -1,10 +1,11 @@
 """The state of a message that was accepted for sending."""
 
+import time
 from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any, Final
 
-from .errors import Undelivered
+from .errors import ExpiredError, Undelivered
 from .futures import wait, wait_async
 
 
@@ -15,13 +16,19 @@ class Delivery:
     is delivered when the operating system has taken it.
     """
 
-    __slots__ = ("future", "payload", "qos", "retain", "topic")
+    __slots__ = ("expiry", "future", "latest", "payload", "qos", "retain", "topic")
 
-    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+    def __init__(
+        self, topic: str, payload: bytes, qos: int, retain: bool, expiry: float | None = None
+    ) -> None:
+        """`expiry` is in seconds from now."""
         self.topic: Final = topic
         self.payload: Final = payload
         self.qos: Final = qos
         self.retain: Final = retain
+        self.expiry: Final = expiry
+        self.latest: Final = None if expiry is None else time.monotonic() + expiry
+        """The monotonic time at which it expires; None is never."""
         self.future: Final[Future[None]] = Future()
 
     @property
@@ -32,13 +39,24 @@ class Delivery:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it is delivered, at most `timeout` seconds; None waits until `close`.
 
-        Raises WaitTimeoutError (the message stays in flight), UndeliveredError if `close` could
-        not deliver it, and RefusedError if the broker refuses it (MQTT 5 only).
+        Raises WaitTimeoutError (the message stays in flight), ExpiredError if it expired before it
+        could be sent, UndeliveredError if `close` could not deliver it, and RefusedError if the
+        broker refuses it (MQTT 5 only).
         """
         wait(self.future, timeout, f"the confirmation of a message to {self.topic}")
 
     def __await__(self) -> Generator[Any, None, None]:
         return wait_async(self.future, None, self.topic).__await__()
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until it expires, less than 0 if it has, or None for never."""
+        return None if self.latest is None else self.latest - time.monotonic()
+
+    def expire(self, *, sent: bool, last_error: object = None) -> None:
+        """Fail it with an ExpiredError, which names the last error of the connection."""
+        assert self.expiry is not None
+        error = ExpiredError(self.undelivered(sent), self.expiry, last_error)
+        self.future.set_exception(error)
 
     def undelivered(self, sent: bool) -> Undelivered:
         """Return the facts for an UndeliveredError."""

@@ -12,6 +12,7 @@ FastlibError
     ├── WaitTimeoutError      a timeout passed
     ├── QueueFullError        no room for a further message; it was not accepted
     ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
+    │   └── ExpiredError      a message whose expiry passed before it could be sent
     └── ClosedError           the communicator is closed
 """
 
@@ -128,6 +129,20 @@ class UndeliveredError(TransportError):
         self.messages: Final = tuple(messages)
         first = ", ".join(sorted({message.topic for message in self.messages[:100]})[:5])
         super().__init__(f"{len(self.messages)} messages not confirmed ({why}), topics: {first}")
+
+
+class ExpiredError(UndeliveredError):
+    """The expiry of a message passed before a broker has confirmed it.
+
+    `messages[0].sent` is False: it was never sent, and is not sent any more. It is True only if the
+    message was in flight when the broker lost the session: it may have arrived.
+    """
+
+    def __init__(self, message: Undelivered, expiry: float, last_error: object = None) -> None:
+        super().__init__((message,), "expired")
+        how = "sent, not confirmed, and may have arrived" if message.sent else "not sent"
+        why = "" if last_error is None else f": {last_error}"
+        self.args = (f"a message to {message.topic} expired after {expiry:g} s; it was {how}{why}",)
 
 
 class ClosedError(TransportError):

@@ -1,6 +1,5 @@
 """Tests of the session and its parts: outbox, inbound messages, subscriptions, paho's callbacks."""
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -9,18 +8,15 @@ import pytest
 
 from fastlib.transport import (
     ClosedError,
-    InboundMessage,
-    MqttOptions,
     QueueFullError,
     RefusedError,
     UndeliveredError,
 )
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.mqtt.connection_state import ConnectionState
 from fastlib.transport.mqtt.inbound import InboundTracker
 from fastlib.transport.mqtt.outbox import NOT_FOUND, Outbox
-from fastlib.transport.mqtt.session import MqttSession
 from fastlib.transport.mqtt.subscriptions import MAX_FILTERS, BrokerSubscriptions
+from tests.support.transport.session import OfflineSession
 
 
 def delivery(qos: int = 1) -> Delivery:
@@ -296,41 +292,12 @@ def test_fail_ends_all_waiting(subscriptions: BrokerSubscriptions) -> None:
         confirmed.result(0)
 
 
-class Session:
-    """A session whose paho client is not connected, and what it has reported."""
-
-    def __init__(self) -> None:
-        options = MqttOptions(client_id="me", max_inflight=10)
-        self.state = ConnectionState("me", client_id="me", retry_min=1, retry_max=2)
-        self.state.start_opening(10)
-        self.session = MqttSession(options, self.state, lambda command: command())
-        self.client = self.session.client
-        self.messages: list[InboundMessage] = []
-        self.reconnects: list[None] = []
-        self.session.on_message = self.messages.append
-        self.session.on_reconnect = lambda: self.reconnects.append(None)
-
-    def connack(self, code: int = 0, **properties: int) -> None:
-        reason = SimpleNamespace(is_failure=code >= 0x80, value=code)
-        flags = SimpleNamespace(session_present=False)
-        found: Any = SimpleNamespace(**properties)
-        self._call("on_connect", flags, reason, found)
-
-    def disconnect(self, code: int, from_server: bool) -> None:
-        flags = SimpleNamespace(is_disconnect_packet_from_server=from_server)
-        self._call("on_disconnect", flags, SimpleNamespace(value=code), None)
-
-    def _call(self, callback: str, *arguments: Any) -> None:
-        call: Callable[..., None] = getattr(self.client, callback)
-        call(self.client, None, *arguments)
-
-
 @pytest.fixture
-def own() -> Session:
-    return Session()
+def own() -> OfflineSession:
+    return OfflineSession()
 
 
-def test_first_connack_opens_later_ones_reconnect(own: Session) -> None:
+def test_first_connack_opens_later_ones_reconnect(own: OfflineSession) -> None:
     own.connack()
     assert own.state.opened.done()
     assert own.state.accepted
@@ -339,27 +306,27 @@ def test_first_connack_opens_later_ones_reconnect(own: Session) -> None:
     assert own.reconnects == [None]
 
 
-def test_receive_maximum_limits_messages_in_flight(own: Session) -> None:
+def test_receive_maximum_limits_messages_in_flight(own: OfflineSession) -> None:
     own.connack(ReceiveMaximum=3)
     assert own.session.outbox.max_in_flight == 3
     own.connack(ReceiveMaximum=30)
     assert own.session.outbox.max_in_flight == 10
 
 
-def test_permanent_refusal_ends_opening(own: Session) -> None:
+def test_permanent_refusal_ends_opening(own: OfflineSession) -> None:
     own.connack(0x86)
     with pytest.raises(RefusedError) as caught:
         own.state.opened.result(0)
     assert caught.value.code == 0x86
 
 
-def test_temporary_refusal_is_retried(own: Session) -> None:
+def test_temporary_refusal_is_retried(own: OfflineSession) -> None:
     own.connack(0x88)
     assert not own.state.opened.done()
     assert "refuses the connection" in str(own.state.last_error)
 
 
-def test_disconnect_code_comes_from_the_server_only(own: Session) -> None:
+def test_disconnect_code_comes_from_the_server_only(own: OfflineSession) -> None:
     own.disconnect(0x80, from_server=False)
     assert own.state.disconnect_code is None
     own.disconnect(0x8E, from_server=True)
@@ -373,7 +340,9 @@ def message(topic: bytes, qos: int, packet_id: int = 1) -> Any:
 
 
 @pytest.mark.parametrize(("qos", "packet_id"), [(0, None), (1, 7), (2, 7)])
-def test_received_message_is_delivered(own: Session, qos: int, packet_id: int | None) -> None:
+def test_received_message_is_delivered(
+    own: OfflineSession, qos: int, packet_id: int | None
+) -> None:
     own.session._on_message(message(b"a", qos, packet_id=packet_id or 0))
     (received,) = own.messages
     assert (received.topic, received.payload, received.qos) == ("a", b"x", qos)
@@ -395,7 +364,7 @@ class InvalidTopic:
 
 @pytest.mark.parametrize(("qos", "confirmed"), [(0, []), (1, [(7, 1)])])
 def test_message_with_invalid_topic_is_confirmed_and_dropped(
-    own: Session,
+    own: OfflineSession,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     qos: int,
@@ -410,13 +379,13 @@ def test_message_with_invalid_topic_is_confirmed_and_dropped(
     assert "is not UTF-8" in caplog.text
 
 
-def test_qos_0_waits_for_a_connection(own: Session) -> None:
+def test_qos_0_waits_for_a_connection(own: OfflineSession) -> None:
     own.session.outbox.accept(delivery(qos=0), True, None)
     own.session.send_queued()
     assert own.session.outbox.can_send
 
 
-def test_used_packet_id_is_skipped(own: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_packet_id_is_skipped(own: OfflineSession, monkeypatch: pytest.MonkeyPatch) -> None:
     results = iter([SimpleNamespace(rc=15, mid=1), SimpleNamespace(rc=0, mid=2)])
     monkeypatch.setattr(own.client, "publish", lambda *_: next(results))
     waiting = delivery()

@@ -81,6 +81,9 @@ class FakeSession:
         self.sent: list[Delivery] = []
         self.failed: list[ClosedError] = []
 
+    def drop_expired(self) -> None:
+        self.outbox.drop_expired(None)
+
     def send_queued(self) -> None:
         self.outbox.send_queued(self._publish)
 

@@ -1,6 +1,7 @@
 """A broker in this process: the rules of MQTT without a network, for tests and demonstrations."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
@@ -13,14 +14,23 @@ from fastlib.transport.messages import InboundMessage
 class PublishedMessage:
     """A message from a client, or one copy of it for another client."""
 
-    __slots__ = ("duplicate", "payload", "qos", "retain", "topic")
+    __slots__ = ("duplicate", "latest", "payload", "qos", "retain", "topic")
 
-    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+    def __init__(
+        self, topic: str, payload: bytes, qos: int, retain: bool, latest: float | None = None
+    ) -> None:
+        """`latest` is the monotonic time at which it expires; None is never."""
         self.topic = topic
         self.payload = payload
         self.qos = qos
         self.retain = retain
+        self.latest = latest
         self.duplicate = False
+
+    @property
+    def has_expired(self) -> bool:
+        """True if its expiry has passed."""
+        return self.latest is not None and self.latest <= time.monotonic()
 
 
 class Client(Protocol):
@@ -82,16 +92,20 @@ class Session:
         message.duplicate = True
 
     def resume(self) -> None:
-        """Give all waiting messages to the client."""
+        """Give all waiting messages to the client, except expired ones that it has never got."""
         for number, message in list(self.waiting.items()):
-            self._send(number, message)
+            if message.has_expired and not message.duplicate:
+                del self.waiting[number]
+            else:
+                self._send(number, message)
 
 
 class MemoryBroker:
     """A broker for any number of clients: `connect(MemoryOptions(broker=broker))`.
 
     A client that is away loses messages with QoS 0. Messages with QoS 1 and 2 wait in its session
-    if that is persistent. The newest retained message of a topic is kept; an empty one deletes it.
+    if that is persistent, until they expire. The newest retained message of a topic is kept; an
+    empty one deletes it.
     The broker publishes the will of a client that is cut off. `cut` and `mend` simulate faults.
     """
 
@@ -144,7 +158,11 @@ class MemoryBroker:
                 if granted and (session.client is not None or min(message.qos, max(granted)) > 0):
                     session.deliver(
                         PublishedMessage(
-                            message.topic, message.payload, min(message.qos, max(granted)), False
+                            message.topic,
+                            message.payload,
+                            min(message.qos, max(granted)),
+                            False,
+                            message.latest,
                         )
                     )
 
@@ -153,9 +171,12 @@ class MemoryBroker:
         with self.lock:
             session.subscriptions[pattern] = qos
             for topic, message in list(self._retained.items()):
-                if matches(pattern, topic):
+                if message.has_expired:
+                    del self._retained[topic]
+                elif matches(pattern, topic):
+                    qos_of_copy = min(message.qos, qos)
                     session.deliver(
-                        PublishedMessage(topic, message.payload, min(message.qos, qos), True)
+                        PublishedMessage(topic, message.payload, qos_of_copy, True, message.latest)
                     )
 
     def unsubscribe(self, session: Session, pattern: str) -> None:

@@ -118,14 +118,36 @@ class MemoryLink:
                 self._publish(delivery)
             elif len(self._queue) < self._options.max_pending:
                 self._queue.append(delivery)
+                self._drop_when_expired(delivery)
             else:
                 raise QueueFullError(
                     f"{len(self._queue)} messages wait for the broker already: {self._last_error}"
                 )
 
+    def _drop_when_expired(self, delivery: Delivery) -> None:
+        seconds = delivery.seconds_left()
+        if seconds is not None:
+            timer = threading.Timer(max(0.0, seconds), self._drop_expired, [delivery])
+            timer.daemon = True
+            delivery.future.add_done_callback(lambda _: timer.cancel())
+            timer.start()
+
+    def _drop_expired(self, delivery: Delivery) -> None:
+        with self._broker.lock:
+            if delivery not in self._queue:
+                return
+            self._queue.remove(delivery)
+        delivery.expire(sent=False, last_error=self._last_error)
+
     def _publish(self, delivery: Delivery) -> None:
+        seconds = delivery.seconds_left()
+        if seconds is not None and seconds <= 0:
+            delivery.expire(sent=False)
+            return
         self._broker.publish(
-            PublishedMessage(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
+            PublishedMessage(
+                delivery.topic, delivery.payload, delivery.qos, delivery.retain, delivery.latest
+            )
         )
         delivery.future.set_result(None)
 
@@ -158,20 +180,22 @@ class MemoryLink:
         """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`."""
         closed: Future[tuple[Undelivered, ...]] = Future()
         with self._broker.lock:
-            connected = self._session is not None
-        if connected or not self._queue or timeout <= 0:
+            queued = list(self._queue)
+            waits = self._session is None and queued and timeout > 0
+            if waits:
+                waiting = threading.Timer(timeout, self._finish, [closed])
+                waiting.daemon = True
+                waiting.start()
+
+                def left_the_queue(_: Future[None]) -> None:
+                    if not self._queue:
+                        waiting.cancel()
+                        self._finish(closed)
+
+                for delivery in queued:
+                    delivery.future.add_done_callback(left_the_queue)
+        if not waits:
             self._finish(closed)
-        else:
-            waiting = threading.Timer(timeout, self._finish, [closed])
-            waiting.daemon = True
-            last = self._queue[-1].future
-
-            def delivered(_: Future[None]) -> None:
-                waiting.cancel()
-                self._finish(closed)
-
-            waiting.start()
-            last.add_done_callback(delivered)
         return closed
 
     def _finish(self, closed: "Future[tuple[Undelivered, ...]]") -> None:

@@ -152,6 +152,7 @@ class NetworkThread:
                 if time.monotonic() > latest:
                     state.failed(ConnectError(f"{state.name} does not answer"))
                     return
+                self._session.drop_expired()
                 self._turn()
             if not state.accepted:
                 state.ended_at_once()
@@ -159,6 +160,7 @@ class NetworkThread:
     def _exchange(self) -> None:
         """Send and receive until the connection is lost or the state is done."""
         while self._client.socket() is not None and not self._is_done():
+            self._session.drop_expired()
             self._session.send_queued()
             self._turn()
             self._state.check_stable()
@@ -178,7 +180,7 @@ class NetworkThread:
         poll.register(self._commands, select.POLLIN)
         poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         busy = client.has_read() or (self._state.accepted and self._session.outbox.can_send)
-        seconds = 0.0 if busy else self._state.wait_seconds(TICK_SECONDS)
+        seconds = 0.0 if busy else self._wait_seconds(TICK_SECONDS)
         ready = dict(poll.poll(seconds * 1000))
         self._commands.run_all(woken=self._commands.fileno() in ready)
         if ready.get(own.fileno(), 0) & ~select.POLLOUT or client.has_read():
@@ -188,14 +190,18 @@ class NetworkThread:
                     break
         client.loop_misc()
 
+    def _wait_seconds(self, most: float) -> float:
+        return self._session.outbox.seconds_to_expiry(self._state.wait_seconds(most))
+
     def _pause(self) -> None:
         """Wait until the next try, or until the state is done."""
         until = time.monotonic() + self._state.retry_pause()
         while not self._is_done() and (rest := until - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(self._commands, select.POLLIN)
-            ready = poll.poll(self._state.wait_seconds(rest) * 1000 + 1)
+            ready = poll.poll(self._wait_seconds(rest) * 1000 + 1)
             self._commands.run_all(woken=bool(ready))
+            self._session.drop_expired()
 
     def finish(self) -> None:
         """Disconnect, and complete all futures. Also for a thread that was never started."""

@@ -1,6 +1,8 @@
 """Messages that were accepted for sending, until the broker has confirmed them."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -33,6 +35,8 @@ class Outbox:
         self._queue: deque[Delivery] = deque()
         self._in_flight: dict[int, Delivery] = {}
         self._room_futures: list[Future[None]] = []
+        self._next_expiry = math.inf
+        """The first monotonic time at which a queued message may expire."""
 
     def accept(self, delivery: Delivery, connected: bool, last_error: object) -> None:
         """Queue a message. Raises QueueFullError, which names the `last_error`."""
@@ -41,6 +45,8 @@ class Outbox:
                 why = f": {last_error}" if last_error and not connected else ""
                 raise QueueFullError(f"{self.capacity} messages wait for the broker already{why}")
             self._queue.append(delivery)
+            if delivery.latest is not None:
+                self._next_expiry = min(self._next_expiry, delivery.latest)
 
     def room(self) -> "Future[None]":
         """Return a future that is done when there is room, or when the connection is lost."""
@@ -60,6 +66,41 @@ class Outbox:
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
+
+    def seconds_to_expiry(self, most: float) -> float:
+        """Return the seconds until `drop_expired` may have something to do, at most `most`."""
+        return max(0.0, min(most, self._next_expiry - time.monotonic()))
+
+    def drop_expired(self, last_error: object) -> None:
+        """Fail the queued messages that have expired. Their errors name the `last_error`."""
+        now = time.monotonic()
+        if now < self._next_expiry:
+            return
+        expired: list[Delivery] = []
+        left: deque[Delivery] = deque()
+        with self._lock:
+            self._next_expiry = math.inf
+            for delivery in self._queue:
+                if delivery.latest is not None and delivery.latest <= now:
+                    expired.append(delivery)
+                    continue
+                left.append(delivery)
+                if delivery.latest is not None:
+                    self._next_expiry = min(self._next_expiry, delivery.latest)
+            self._queue = left
+        for delivery in expired:
+            delivery.expire(sent=False, last_error=last_error)
+        if expired:
+            self._notify_room()
+
+    def expiring_in_flight(self) -> list[tuple[int, Delivery]]:
+        """Return the messages in flight that have an expiry, with their packet ids."""
+        return [(i, m) for i, m in self._in_flight.items() if m.latest is not None]
+
+    def drop_in_flight(self, packet_id: int) -> None:
+        """Fail a message in flight that has expired, and is not sent again."""
+        self._in_flight.pop(packet_id).expire(sent=True)
+        self._notify_room()
 
     @property
     def can_send(self) -> bool:

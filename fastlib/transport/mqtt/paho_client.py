@@ -16,6 +16,7 @@ needed because paho has these defects:
 - paho leaves the socket of a failed TLS handshake open.
 """
 
+import math
 import socket
 import ssl
 import struct
@@ -77,6 +78,26 @@ class PahoClient(paho.Client):
             message.dup = False
             if message.state == MessageState.MQTT_MS_RESEND_PUBREL:
                 message.state = MessageState.MQTT_MS_PUBLISH
+
+    def expiry_properties(self, seconds: float) -> Properties | None:
+        """Return the properties of a message that expires, or None with MQTT 3.1.1.
+
+        A broker counts full seconds, and 0 means no expiry to some.
+        """
+        if self._protocol != paho.MQTTv5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.MessageExpiryInterval = max(1, math.ceil(seconds))
+        return properties
+
+    def set_expiry(self, packet_id: int, seconds: float) -> None:
+        """Change the expiry of a message that is sent again."""
+        if packet_id in self._out_messages:
+            self._out_messages[packet_id].properties = self.expiry_properties(seconds)
+
+    def forget(self, packet_id: int) -> None:
+        """Do not send a message again."""
+        self._out_messages.pop(packet_id, None)
 
     def has_read(self) -> bool:
         """Return True if there are buffered bytes, which a poll of the socket does not show."""

@@ -71,6 +71,10 @@ class MqttSession:
         """Hand queued messages to paho, up to the number that may be in flight."""
         self.outbox.send_queued(self._publish)
 
+    def drop_expired(self) -> None:
+        """Fail the queued messages that have expired."""
+        self.outbox.drop_expired(None if self._state.accepted else self._state.last_error)
+
     def subscribe(self, pattern: str, qos: int, confirmed: "Future[None]") -> None:
         """Request a filter; `confirmed` is done with the broker's answer."""
         self._subscriptions.add(pattern, qos, confirmed, self._state.accepted)
@@ -84,9 +88,11 @@ class MqttSession:
         self._subscriptions.fail(error)
 
     def _publish(self, delivery: Delivery) -> int | None:
+        seconds = delivery.seconds_left()
+        properties = None if seconds is None else self.client.expiry_properties(seconds)
         while True:
             info = self.client.publish(
-                delivery.topic, delivery.payload, delivery.qos, delivery.retain
+                delivery.topic, delivery.payload, delivery.qos, delivery.retain, properties
             )
             if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 continue  # an old message still has this packet id; the next call uses another
@@ -119,6 +125,7 @@ class MqttSession:
         if not flags.session_present:
             self.client.session_lost()
             self._inbound.clear()
+        self._renew_expiry(session_lost=not flags.session_present)
         receive_maximum = getattr(properties, "ReceiveMaximum", self._max_in_flight)
         self.outbox.max_in_flight = min(self._max_in_flight, receive_maximum)
         self._state.connected()
@@ -127,6 +134,20 @@ class MqttSession:
             self._state.opened.set_result(None)
         else:
             self.on_reconnect()
+
+    def _renew_expiry(self, session_lost: bool) -> None:
+        """Shorten the expiry of the messages in flight, which paho sends again after this.
+
+        A message that has expired is dropped if the broker has lost the session. In a session that
+        the broker has kept, it must be sent again (MQTT 5, section 4.4).
+        """
+        for packet_id, delivery in self.outbox.expiring_in_flight():
+            seconds = delivery.seconds_left() or 0.0
+            if seconds <= 0 and session_lost:
+                self.client.forget(packet_id)
+                self.outbox.drop_in_flight(packet_id)
+            else:
+                self.client.set_expiry(packet_id, seconds)
 
     def _on_disconnect(
         self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
