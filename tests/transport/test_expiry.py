@@ -208,11 +208,12 @@ def test_full_queue_is_not_waited_for_beyond_the_expiry(
         sender = join(broker.port, max_pending=1, max_inflight=1)
         broker.freeze()
         try:
-            sender.send(b"first", root)
+            first = sender.send(b"first", root)
             with pytest.raises(QueueFullError):
                 sender.send(b"second", root, expiry=0.05, timeout=600)
         finally:
             broker.thaw()
+        first.wait(PATIENCE)
 
 
 # The session of MQTT.
