@@ -53,7 +53,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._owns_communicator = False
         self._core = ClientCore(timeout)
         self._opened = False
-        self._remove_close_callback: Callable[[], None] | None = None
+        self._remove_callbacks: list[Callable[[], None]] = []
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._expiry: asyncio.TimerHandle | None = None
@@ -61,8 +61,10 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def open(self) -> Self:
         """Subscribe, as `async with` and `connect` do. May be called again."""
         try:
-            if self._remove_close_callback is None:
-                self._remove_close_callback = self._communicator.on_close(self._communicator_closed)
+            if not self._remove_callbacks:
+                on_close = self._communicator.on_close(self._communicator_closed)
+                on_reconnect = self._communicator.on_reconnect(self._on_reconnect)
+                self._remove_callbacks = [on_close, on_reconnect]
             await self._subscribe(PRESENCE, self._on_presence)
             await self._subscribe(RESULT, self._as_coroutine(self._core.on_result))
             self._opened = True
@@ -216,8 +218,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def close(self) -> None:
         """See `MigfraClient.close`."""
         self._end(CLOSED)
-        if self._remove_close_callback is not None:
-            self._remove_close_callback()
+        for remove in self._remove_callbacks:
+            remove()
         topics, self._subscribed = self._subscribed, set()
         for topic in topics:
             try:
@@ -229,6 +231,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     def _communicator_closed(self) -> None:
         self._end(COMMUNICATOR_CLOSED)
+
+    async def _on_reconnect(self) -> None:
+        self._core.on_reconnect()
 
     def _end(self, why: str) -> None:
         self._core.close(why)

@@ -60,9 +60,10 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._subscribed: list[str] = []
         self._lock = threading.Lock()
         self._deadlines = _DeadlineThread(self._core, communicator)
-        self._remove_close_callback: Callable[[], None] = _nothing
+        self._remove_callbacks: list[Callable[[], None]] = []
         try:
-            self._remove_close_callback = communicator.on_close(self._communicator_closed)
+            self._remove_callbacks.append(communicator.on_close(self._communicator_closed))
+            self._remove_callbacks.append(communicator.on_reconnect(self._core.on_reconnect))
             self._subscribe(PRESENCE, self._on_presence)
             self._subscribe(RESULT, self._core.on_result)
         except BaseException:
@@ -229,7 +230,8 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """
         self._core.close()
         self._deadlines.close()
-        self._remove_close_callback()
+        for remove in self._remove_callbacks:
+            remove()
         with self._lock:
             topics, self._subscribed = self._subscribed, []
         for topic in topics:
@@ -347,10 +349,6 @@ class _DeadlineThread:
         with self._condition:
             self._closed = True
             self._condition.notify()
-
-
-def _nothing() -> None:
-    """Stand in until a close callback is registered."""
 
 
 def _seconds_until(deadline: float | None) -> float | None:

@@ -14,6 +14,7 @@ from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import Delivery, ReceivedMessage
 
 from .errors import ClientClosedError
+from .host_presence import HostPresence, is_claim
 from .observed import ObservedMessage
 from .pending_requests import PendingRequests, fail_expired
 from .request import PendingRequest
@@ -47,7 +48,8 @@ class ClientCore:
         self._lock = threading.Lock()
         """Guards the following, so a new watcher neither misses nor repeats a message."""
         self._closed: str | None = None
-        self._presences: dict[str, ObservedMessage[Message]] = {}
+        self._hosts: dict[str, HostPresence] = {}
+        self._reconnected = False
         self._watchers: dict[Watcher, frozenset[Topic]] = {}
 
     def add(self, task_request: TaskRequest[R]) -> PendingRequest:
@@ -71,13 +73,18 @@ class ClientCore:
 
     def presence(self, host: str) -> Presence | None:
         """Return the last presence that a host's daemon reported."""
-        observed = self._presences.get(host)
+        observed = self._observed(host)
         message = None if observed is None else observed.message
         return message if isinstance(message, Presence) else None
 
+    def _observed(self, host: str) -> ObservedMessage[Message] | None:
+        """Return the last presence of a host that could be read, with the time of its arrival."""
+        known = self._hosts.get(host)
+        return None if known is None else known.observed
+
     def presences(self) -> dict[str, Presence]:
         """Return the last presence of each host whose daemon has reported one."""
-        found = {host: self.presence(host) for host in sorted(self._presences)}
+        found = {host: self.presence(host) for host in sorted(self._hosts)}
         return {host: presence for host, presence in found.items() if presence is not None}
 
     def on_result(self, received: ReceivedMessage) -> None:
@@ -123,29 +130,40 @@ class ClientCore:
     def on_presence(self, received: ReceivedMessage) -> list[PendingRequest]:
         """Handle a message to a presence topic. Return the requests to send again.
 
-        A daemon may have missed a task while it was away, and this client may have missed a
-        result while its connection was lost. A daemon that reports its presence executes an id
-        only once and answers a repeated id again, so the client repeats the requests. C++ peers
-        report no presence, so the client never repeats a request to them. The transport still
-        sends the requests that the broker has not confirmed.
+        A daemon that reports its presence executes an idempotency key (an older one: an id) only
+        once and answers a repeated one again. C++ peers report no presence, so the client never
+        repeats a request to them. The transport still sends the requests that the broker has not
+        confirmed. See `HostPresence` for when a repetition is due.
         """
         host = _host(PRESENCE, received)
         if not received.payload:  # the retained message was deleted: the host was removed
             with self._lock:
-                self._presences.pop(host, None)
+                self._hosts.pop(host, None)
             return []
         observed = _read(PRESENCE, Presence, received)
+        presence = observed.message
+        if presence is not None and is_claim(presence, retained=received.retain):
+            return []
+        repeats = False
         with self._lock:
             self._show(self._watchers_of(PRESENCE), observed)
-            first = host not in self._presences
-            if observed.message is not None:
-                self._presences[host] = observed
-        if observed.message is None:
+            if presence is not None:
+                known = self._hosts.get(host)
+                if known is None:
+                    known = self._hosts[host] = HostPresence(missed=self._reconnected)
+                repeats = known.show(observed, presence, retained=received.retain)
+        if presence is None:
             log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
-            return []
-        if observed.message.status != "online" or (first and received.retain):
+        if not repeats:
             return []
         return [request for request in self.pending.for_host(host) if request.delivered]
+
+    def on_reconnect(self) -> None:
+        """Note that the connection was lost and is there again."""
+        with self._lock:
+            self._reconnected = True
+            for known in self._hosts.values():
+                known.reconnected()
 
     def on_task(self, received: ReceivedMessage) -> None:
         """Handle a message to a task topic."""
@@ -160,8 +178,9 @@ class ClientCore:
         with self._lock:
             self._check_open()
             if PRESENCE in topics:
-                for observed in self._presences.values():
-                    watcher.put(observed)
+                for known in self._hosts.values():
+                    if known.observed is not None:
+                        watcher.put(known.observed)
             self._watchers[watcher] = topics
 
     def unwatch(self, watcher: Watcher) -> None:
@@ -187,7 +206,7 @@ class ClientCore:
         return presence is not None and presence.status == "online"
 
     def _host_state(self, host: str) -> str:
-        observed = self._presences.get(host)
+        observed = self._observed(host)
         if observed is None or not isinstance(observed.message, Presence):
             return "its daemon has never said that it is there"
         since = observed.time.isoformat(sep=" ", timespec="seconds")

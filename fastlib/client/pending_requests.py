@@ -45,7 +45,7 @@ class PendingRequests:
     def add(
         self, host: str, work: TaskContainer | Task | Iterable[Task], timeout: float | None
     ) -> PendingRequest:
-        """Add a request; a container without an id gets a unique one.
+        """Add a request; a container without an id or an idempotency key gets a unique one.
 
         Raises ValidationError for an invalid container or host, IdTakenError, and
         ClientClosedError.
@@ -55,6 +55,8 @@ class PendingRequests:
         number = next(self._numbers)
         if container.id is None:
             container = msgspec.structs.replace(container, id=f"{self._prefix}-{number}")
+        if container.idempotency_key is None:
+            container = msgspec.structs.replace(container, idempotency_key=secrets.token_hex(16))
         request = PendingRequest(host, container, timeout, time.monotonic())
         with self._lock:
             if self._closed is not None:

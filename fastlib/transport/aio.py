@@ -134,9 +134,9 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         """See `Communicator.unsubscribe`."""
         self._core.unsubscribe(topic)
 
-    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
-        self._core.add_reconnect_listener(self._sink(callback))
+        return self._core.add_reconnect_listener(self._sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """See `Communicator.on_close`. A plain function, called in the loop."""

@@ -133,13 +133,14 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """
         self._core.unsubscribe(topic)
 
-    def on_reconnect(self, callback: Callable[[], None]) -> None:
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` each time after a lost connection was renewed.
 
         The subscriptions were sent to the broker before. It runs in the thread of the other
-        callbacks, in order with them. Its exceptions are logged.
+        callbacks, in order with them. Its exceptions are logged. Returns a function that removes
+        the callback.
         """
-        self._core.add_reconnect_listener(self._callbacks.sink(callback))
+        return self._core.add_reconnect_listener(self._callbacks.sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` once when this is closed or has failed for good, or at once if it is.

@@ -133,13 +133,23 @@ class CommunicatorCore:
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
             return inbox
 
-    def add_reconnect_listener(self, sink: Callable[[], None]) -> None:
-        """Call `sink` after each connect but the first. It only enqueues."""
-        self._reconnect_listeners.append(sink)
+    def add_reconnect_listener(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` after each connect but the first. It only enqueues. Return its removal."""
+
+        def remove() -> None:
+            with self._lock:
+                if sink in self._reconnect_listeners:
+                    self._reconnect_listeners.remove(sink)
+
+        with self._lock:
+            self._reconnect_listeners.append(sink)
+        return remove
 
     def on_reconnect(self) -> None:
         """Call the listeners: the link has connected again."""
-        for sink in self._reconnect_listeners:
+        with self._lock:
+            sinks = list(self._reconnect_listeners)
+        for sink in sinks:
             sink()
 
     def stop_arrivals(self) -> bool:

@@ -41,7 +41,8 @@ class Link(Protocol):
         """Connect, with retries for `timeout` seconds.
 
         The link calls `on_message` for each message in order, `on_reconnect` after each connect
-        but the first, and `on_end` once after the end of the last connection. They only enqueue.
+        but the first and before the messages of that connection, and `on_end` once after the end of
+        the last connection. They only enqueue.
         """
 
     def send(self, delivery: Delivery) -> None:

@@ -172,7 +172,7 @@ def test_results_are_printed_as_json(file, env, daemon):
     found = json.loads(line)
     assert found.keys() == {"time", "host", "kind", "id", "message", "error"}
     assert (found["host"], found["kind"], found["id"]) == ("hostA", "result", "stop-1")
-    assert found["message"] == failure(daemon.received[0]).emit()
+    assert found["message"] == failure(daemon.arrived[0]).emit()
 
 
 def test_missing_result_times_out(file, env, daemon):

@@ -559,3 +559,24 @@ def test_client_works_over_the_embedded_broker():
         with MigfraClient.connect(options) as client, connect(options) as peer:
             Daemon("hostA", peer).answers()
             assert client.suspend("hostA", "vm1").result(PATIENCE).status == "success"
+
+
+def test_each_container_has_its_own_random_idempotency_key(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers()
+    for _ in range(3):  # the same id each time, as real schedulers do
+        client.suspend("hostA", "vm1", id="constant").result()
+    keys = {container.idempotency_key for container in daemon.received}
+    assert len(keys) == 3
+    assert all(key is not None and len(key) == 32 for key in keys)
+
+
+def test_container_keeps_its_own_idempotency_key(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers()
+    handle = client.suspend("hostA", "vm1")
+    handle.result()
+    again = client.submit("hostA", handle.container)
+    again.result()
+    first, second = daemon.received
+    assert first == second == handle.container

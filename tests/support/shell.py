@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from typing import Any, Self, TextIO
 from unittest import mock
 
+import msgspec
+
 import fastlib.cli
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
@@ -352,7 +354,10 @@ class Daemon:
 
     def __init__(self, broker: Mosquitto, host: str = "hostA", **options: Any) -> None:
         self.host = host
+        self.arrived: list[TaskContainer] = []
+        """What has come, as it came."""
         self.received: list[TaskContainer] = []
+        """The same without the keys that each sending sets anew: `expires`, `idempotency-key`."""
         self.answer: Callable[[TaskContainer], ResultContainer | None] = success
         self._present = False
         self._new = threading.Condition()
@@ -362,8 +367,10 @@ class Daemon:
 
     def _take(self, message: ReceivedMessage) -> None:
         container = TaskContainer.from_yaml(message.payload)
+        plain = msgspec.structs.replace(container, expires=None, idempotency_key=None)
         with self._new:
-            self.received.append(container)
+            self.arrived.append(container)
+            self.received.append(plain)
             self._new.notify_all()
         results = self.answer(container)
         if results is not None:

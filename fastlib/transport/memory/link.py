@@ -96,6 +96,8 @@ class MemoryLink:
                 self._last_error = ConnectError(f"{self.name} is cut off from the broker")
                 return
             self._session, self._last_error = session, None
+            if self._opened.done() and self._on_reconnect is not None:
+                self._on_reconnect()
             session.resume()
             for pattern, qos in self._subscriptions.items():
                 self._broker.subscribe(session, pattern, qos)
@@ -104,8 +106,6 @@ class MemoryLink:
             confirmations, self._confirmations = self._confirmations, []
         if not self._opened.done():
             self._opened.set_result(None)
-        elif self._on_reconnect is not None:
-            self._on_reconnect()
         for confirmation in confirmations:
             confirmation.set_result(None)
 

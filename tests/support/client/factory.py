@@ -126,7 +126,7 @@ class Daemon:
 
     def presence(self, status: str, *, retain: bool = True) -> None:
         self._present = retain
-        text = f"status: {status}\n"
+        text = f"status: {status}\n" + ("started: 1.0\n" if status == "online" else "")
         self.communicator.send(text.encode(), PRESENCE(self.host), retain=retain).wait(PATIENCE)
 
     def close(self) -> None:

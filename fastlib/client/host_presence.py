@@ -1,0 +1,70 @@
+"""What one host's daemon has shown of itself, and when to repeat the requests to it. No I/O."""
+
+from fastlib.message import Message
+from fastlib.message.node import Presence
+
+from .observed import ObservedMessage
+
+
+def is_claim(presence: Presence, *, retained: bool) -> bool:
+    """Return True if a starting daemon only asks whether another daemon of its host is there.
+
+    A claim names its instance and is not retained. It has no `started`, because the daemon has not
+    begun.
+    """
+    return (
+        presence.status == "online"
+        and presence.instance is not None
+        and presence.started is None
+        and not retained
+    )
+
+
+def run_of(presence: Presence) -> str | None:
+    """Return what tells one run of a daemon from another; None if it does not say."""
+    if presence.instance is not None:
+        return presence.instance
+    return None if presence.started is None else repr(presence.started)
+
+
+class HostPresence:
+    """The last presence of a host's daemon, and what a request to it may have missed.
+
+    A daemon may have missed a task while it was away, and this client may have missed a result
+    while its own connection was lost.
+    """
+
+    __slots__ = ("_away", "_missed", "_run", "observed")
+
+    def __init__(self, *, missed: bool) -> None:
+        """`missed` is True if this client has lost its connection before."""
+        self.observed: ObservedMessage[Message] | None = None
+        """The last presence that could be read."""
+        self._run: str | None = None
+        """The last run that was online."""
+        self._away = True
+        self._missed = missed
+        """True if this client was away, and the daemon has not shown itself since."""
+
+    def reconnected(self) -> None:
+        """Note that this client has lost its connection and has it again."""
+        self._missed = True
+
+    def show(
+        self, observed: ObservedMessage[Message], presence: Presence, *, retained: bool
+    ) -> bool:
+        """Note a presence. Return True if the requests to the host must be repeated.
+
+        That is so when a daemon is there that was away or runs anew, and after a reconnect of this
+        client. A daemon also publishes its presence for other reasons, such as to tell its time.
+        """
+        first = self.observed is None
+        self.observed = observed
+        if presence.status != "online":
+            self._away = True
+            return False
+        run = run_of(presence)
+        returned = self._away or run != self._run
+        repeats = self._missed or (returned and not (first and retained))
+        self._run, self._away, self._missed = run, False, False
+        return repeats

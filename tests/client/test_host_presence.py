@@ -1,0 +1,115 @@
+"""Tests of the decision when the client repeats its requests to a host."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fastlib.client.host_presence import HostPresence, is_claim
+from fastlib.client.observed import ObservedMessage
+from fastlib.message import Message
+from fastlib.message.node import Presence
+
+OFFLINE = Presence(status="offline")
+
+
+def online(instance: str | None = "first", started: float | None = 1.0, **more: Any) -> Presence:
+    return Presence(status="online", instance=instance, started=started, **more)
+
+
+def repeats(
+    *presences: Presence,
+    retained: bool = False,
+    missed: bool = False,
+    cut_before: int | None = None,
+) -> list[bool]:
+    """Show presences in order, the first one `retained`; the client reconnects before one."""
+    host = HostPresence(missed=missed)
+    decisions = []
+    for number, presence in enumerate(presences):
+        if number == cut_before:
+            host.reconnected()
+        observed: ObservedMessage[Message] = ObservedMessage(
+            host="hostA", topic="", time=datetime.now(UTC), payload=b"", message=presence
+        )
+        decisions.append(host.show(observed, presence, retained=retained and number == 0))
+    return decisions
+
+
+def test_retained_presence_of_daemon_that_was_there_before_the_client_repeats_nothing() -> None:
+    assert repeats(online(), retained=True) == [False]
+
+
+def test_daemon_that_appears_gets_the_requests_again() -> None:
+    assert repeats(online()) == [True]
+
+
+def test_presence_that_a_daemon_publishes_again_repeats_nothing() -> None:
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    assert repeats(online(), online(time=time), online(degraded="full"), retained=True) == [
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        online("second"),
+        online("second", started=2.0),
+        online(None, started=2.0),  # an older version has replaced it
+    ],
+)
+def test_new_run_of_a_daemon_gets_the_requests_again(new: Presence) -> None:
+    assert repeats(online(), new, new, retained=True) == [False, True, False]
+
+
+def test_older_daemon_tells_its_runs_apart_by_their_start() -> None:
+    old, new = online(None, 1.0), online(None, 2.0)
+    assert repeats(old, old, new, new, retained=True) == [False, False, True, False]
+
+
+def test_run_that_returns_after_offline_gets_the_requests_again() -> None:
+    # The broker may have dropped its session, and the tasks in it.
+    assert repeats(online(), OFFLINE, online(), retained=True) == [False, False, True]
+
+
+def test_last_will_repeats_nothing() -> None:
+    assert repeats(OFFLINE, OFFLINE) == [False, False]
+
+
+def test_first_presence_after_the_client_reconnected_repeats_once() -> None:
+    assert repeats(online(), online(), online(), retained=True, cut_before=1) == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_reconnect_counts_for_the_next_online_presence_after_an_offline_one() -> None:
+    assert repeats(online(), OFFLINE, online(), retained=True, cut_before=1) == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_host_first_seen_after_a_reconnect_gets_the_requests_again() -> None:
+    assert repeats(online(), retained=True, missed=True) == [True]
+
+
+@pytest.mark.parametrize(
+    ("presence", "retained", "claim"),
+    [
+        (online(started=None), False, True),
+        (online(started=None), True, False),
+        (online(), False, False),
+        (online(None, None), False, False),
+        (OFFLINE, False, False),
+    ],
+)
+def test_claim_names_its_instance_and_no_start(
+    presence: Presence, retained: bool, claim: bool
+) -> None:
+    assert is_claim(presence, retained=retained) == claim
