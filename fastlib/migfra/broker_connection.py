@@ -8,6 +8,7 @@ import msgspec
 
 from fastlib.transport import (
     AsyncCommunicator,
+    ClosedError,
     ConnectError,
     MemoryBroker,
     MemoryOptions,
@@ -19,6 +20,7 @@ from fastlib.transport import (
 )
 
 from .config.file import Configuration
+from .failures import OnFailure
 from .telemetry.presence import last_will
 
 log = getLogger("fastlib.migfra")
@@ -34,8 +36,14 @@ class BrokerConnection:
         self,
         configuration: Configuration,
         given: MqttOptions | MemoryOptions | MemoryBroker | None,
+        on_failure: OnFailure,
     ) -> None:
-        """Raises ConfigurationError and OptionsError."""
+        """`on_failure` is called if the connection ends for good, which only an error can cause.
+
+        Raises ConfigurationError and OptionsError.
+        """
+        self._on_failure = on_failure
+        self._closing = False
         will = last_will(configuration.host)
         self._options: MqttOptions | MemoryOptions
         if given is None:
@@ -45,10 +53,16 @@ class BrokerConnection:
             self._options = MemoryOptions(broker=given, client_id=id, persistent=True, will=will)
         else:
             self._options = msgspec.structs.replace(given, will=will)
-        self._will = will
         self._communicator: AsyncCommunicator | None = None
         self.close_timeout = CLOSE_SECONDS
         """Seconds that `close` waits for the broker at most."""
+        self.publish_will = True
+        """False once the broker needs no last will: it has the presence `offline`."""
+
+    @property
+    def client_id(self) -> str | None:
+        """The daemon's client id at the broker."""
+        return self._options.client_id
 
     async def open(self) -> AsyncCommunicator:
         """Connect, however long it takes until the broker is there. Raises RefusedError."""
@@ -60,28 +74,25 @@ class BrokerConnection:
             except ConnectError as error:
                 log.debug("once more from the beginning: %s", error)  # the reason was logged
             else:
+                self._communicator.on_close(self._ended)
                 return self._communicator
 
+    def _ended(self) -> None:
+        if not self._closing:
+            self._on_failure("the connection to the broker", ClosedError("it has ended for good"))
+
     async def close(self) -> None:
-        """Say goodbye once the broker has everything, or when `close_timeout` is over."""
+        """Disconnect once the broker has everything, or when `close_timeout` is over."""
         assert self._communicator is not None
+        self._closing = True
         try:
-            await self._communicator.close(self.close_timeout)
+            await self._communicator.close(self.close_timeout, publish_will=self.publish_will)
         except UndeliveredError as error:
             log.warning("not confirmed, and sent again by the next run: %s", error)
 
     async def drop(self) -> None:
-        """Be gone without a word. The last will of a real broker is played, not caused."""
+        """End the connection without a word, as if the process were killed."""
         assert self._communicator is not None
-        options = self._options
+        self._closing = True
         with suppress(TransportError):
-            if isinstance(options, MemoryOptions) and options.client_id is not None:
-                options.broker.cut(options.client_id)
-                try:
-                    await self._communicator.close(0)
-                finally:
-                    options.broker.mend(options.client_id)
-            else:
-                will = self._will
-                await self._communicator.send(will.payload, will.topic, will.qos, will.retain)
-                await self._communicator.close(1)
+            await self._communicator.close(0, publish_will=True)

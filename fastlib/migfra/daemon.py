@@ -186,6 +186,7 @@ class Daemon:
     async def _drop(self) -> None:
         parts = self.runtime
         parts.journal.give_up()
+        parts.presence.give_up()
         parts.publisher.stop()
         await parts.dispatcher.abandon()
         await parts.connection.drop()

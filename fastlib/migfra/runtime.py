@@ -1,6 +1,8 @@
 """The parts of a running daemon: how they are opened, connected to each other, and closed."""
 
 import platform
+import secrets
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -133,7 +135,10 @@ class Runtime:
                 version=__version__,
                 hypervisor=hypervisor.name,
                 started=plan.started,
+                client_id=connection.client_id,
+                instance=secrets.token_hex(8),
             ),
+            interval=config.presence_interval,
         )
 
     def _set_quit(self, job: Job) -> None:
@@ -154,6 +159,17 @@ class Runtime:
                 self.dispatcher.put(job)
         if left:
             log.info("containers left by the last run: %d", len(left))
+
+    async def publish_offline(self) -> None:
+        """Publish the presence `offline`. If the broker does not get it, it gets no goodbye either,
+        and publishes the last will.
+        """
+        until = time.monotonic() + self.connection.close_timeout
+        await self.presence.end()
+        self.connection.publish_will = not await self.presence.is_offline(
+            self.connection.close_timeout
+        )
+        self.connection.close_timeout = max(0.0, until - time.monotonic())
 
     def gauges(self) -> list[Gauge]:
         """Return the numbers that are measured now."""
@@ -211,10 +227,11 @@ async def open_runtime(
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")
     parts.callback(threads.close)
     await parts.enter_async_context(opened(plan.hypervisor, threads))
-    connection = BrokerConnection(config, plan.broker)
+    connection = BrokerConnection(config, plan.broker, on_failure)
     communicator = await connection.open()
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
+    parts.push_async_callback(runtime.publish_offline)
     parts.callback(runtime.publisher.stop)
     parts.push_async_callback(runtime.dispatcher.abandon)
     await runtime.resume()

@@ -175,7 +175,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
                 return
             yield message
 
-    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+    async def close(self, timeout: float = CLOSE_SECONDS, *, publish_will: bool = False) -> None:
         """See `Communicator.close`."""
         if not self._core.stop_arrivals():
             return
@@ -183,7 +183,8 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         try:
             await self._finish_calls(timeout)
         finally:
-            closed = self._core.link.close(max(0.0, deadline - time.monotonic()))
+            rest = max(0.0, deadline - time.monotonic())
+            closed = self._core.link.close(rest, publish_will)
             undelivered = await wait_async(closed, timeout + GRACE_SECONDS, "the end")
         if undelivered:
             raise UndeliveredError(undelivered, f"closed after {timeout:g} s")

@@ -171,9 +171,10 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
             inbox.cancel(future)
             raise
 
-    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+    def close(self, timeout: float = CLOSE_SECONDS, *, publish_will: bool = False) -> None:
         """Finish the callbacks, deliver the accepted messages, then disconnect.
 
+        With `publish_will` the broker publishes the last will, as after a lost connection.
         May be called again. Raises UndeliveredError if messages are not confirmed after `timeout`
         seconds. The communicator is closed then, too.
         """
@@ -181,7 +182,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
             return
         deadline = time.monotonic() + timeout
         self._callbacks.finish(timeout)
-        closed = self._core.link.close(max(0.0, deadline - time.monotonic()))
+        closed = self._core.link.close(max(0.0, deadline - time.monotonic()), publish_will)
         undelivered = wait(closed, timeout + GRACE_SECONDS, "the end of the connection")
         if undelivered:
             raise UndeliveredError(undelivered, f"closed after {timeout:g} s")

@@ -57,8 +57,12 @@ class Link(Protocol):
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
 
-    def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
+    def close(
+        self, timeout: float, publish_will: bool = False
+    ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the accepted messages for at most `timeout` seconds, then end for good.
+
+        With `publish_will` the broker gets no goodbye, so it publishes the last will.
 
         The result is the messages that were not confirmed.
         """

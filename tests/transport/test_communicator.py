@@ -323,6 +323,17 @@ def test_close_sends_no_will(connector: Connector, root: str) -> None:
     assert watcher.receive(timeout=PATIENCE).topic == f"{root}/after"
 
 
+def test_close_sends_the_will_on_request(connector: Connector, root: str) -> None:
+    watcher = connector.connect()
+    watcher.subscribe(f"{root}/#")
+    one = connector.connect(will=Will(topic=f"{root}/will", payload=b"gone"))
+    one.send(b"", f"{root}/before")
+    one.close(publish_will=True)
+    assert watcher.receive(timeout=PATIENCE).topic == f"{root}/before"
+    message = watcher.receive(timeout=PATIENCE)
+    assert (message.topic, message.payload) == (f"{root}/will", b"gone")
+
+
 def test_many_clients_exchange_messages(connector: Connector, root: str) -> None:
     clients = [connector.connect() for _ in range(20)]
     for number, client in enumerate(clients):

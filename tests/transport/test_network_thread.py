@@ -294,6 +294,8 @@ def test_failed_thread_reports_its_error(bench: Bench, caplog: pytest.LogCapture
     bench.state.opened.result(PATIENCE)
 
     def fail() -> None:
+        assert bench.client.peer is not None
+        bench.client.peer.close()
         raise ZeroDivisionError
 
     bench.commands.add(fail)
@@ -301,6 +303,7 @@ def test_failed_thread_reports_its_error(bench: Bench, caplog: pytest.LogCapture
     (error,) = bench.ends
     assert "ZeroDivisionError" in str(error)
     assert "thread failed" in caplog.text
+    assert bench.client.disconnects == 0  # so the broker publishes the last will
 
 
 def test_failed_disconnect_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

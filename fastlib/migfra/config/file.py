@@ -42,6 +42,7 @@ class Configuration(ConfigSection):
         Positive("shutdown_timeout"),
         Positive("cancel_timeout"),
         Positive("progress_interval"),
+        Positive("presence_interval"),
     )
 
     hostname: Annotated[
@@ -68,6 +69,9 @@ class Configuration(ConfigSection):
     progress_interval: Annotated[
         Seconds, Wire("A task's progress is published no more often than that.", unit="s")
     ] = 1.0
+    presence_interval: Annotated[
+        Seconds, Wire("After how long the presence is published again, with the time.", unit="s")
+    ] = 30.0
     log: Annotated[LogSection, Wire("What is logged, and how.")] = LogSection()
     metrics: Annotated[MetricsSection | None, Wire("OpenMetrics; absent means none.")] = None
 

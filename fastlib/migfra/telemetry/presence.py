@@ -1,15 +1,28 @@
 """Publishes whether the daemon is online: a retained message, and a last will for its loss."""
 
+import asyncio
+import contextvars
+from contextlib import suppress
+from datetime import UTC, datetime
 from logging import getLogger
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
+
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import topics
 from fastlib.message.node import Presence
-from fastlib.transport import AsyncCommunicator, TransportError, Will
+from fastlib.transport import AsyncCommunicator, ClosedError, Delivery, TransportError, Will
+from fastlib.transport.futures import wait_async
 
 log = getLogger("fastlib.migfra")
 
 QOS: Final = 1
+ROOM_SECONDS: Final = 30.0
+"""How long `online` may wait for room in the queue of messages."""
+END_SECONDS: Final = 2.0
+"""How long `offline` may wait for room in the queue of messages."""
+Status = Literal["online", "offline"]
 _OFFLINE: Final = Presence(status="offline").to_yaml().encode()
 
 
@@ -19,38 +32,99 @@ def last_will(host: str) -> Will:
 
 
 class PresencePublisher:
-    """Publishes that the daemon is online, and does so again after each interruption.
+    """Publishes that the daemon is online, with its time: when that changes, and at intervals.
 
-    The broker publishes the last will when a connection is lost, before the next one is made.
+    It does so again after each interruption: the broker publishes the last will when a connection
+    is lost, before the next one is made.
     """
 
-    def __init__(self, communicator: AsyncCommunicator, host: str, presence: Presence) -> None:
+    def __init__(
+        self,
+        communicator: AsyncCommunicator,
+        host: str,
+        presence: Presence,
+        *,
+        interval: float,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`presence` is what never changes; `interval` is in seconds."""
         self._communicator = communicator
         self._topic = topics.PRESENCE(host)
-        self._online = presence.to_yaml().encode()
+        self._presence = presence
+        self._interval = interval
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
         self._ending = False
+        self._offline: Delivery | None = None
 
     async def begin(self) -> None:
         """Publish `online`. Raises TransportError."""
         self._communicator.on_reconnect(self._again)
-        await self._publish(self._online)
+        await self._publish("online")
+        # What it logs is not about a task.
+        self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
+
+    def _online(self) -> bytes:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        return msgspec.structs.replace(self._presence, time=now).to_yaml().encode()
 
     async def _again(self) -> None:
-        if not self._ending:
-            await self._try_to_publish(self._online)
+        self._changed.set()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._changed.wait()
+            # One that repeats itself must not be sent again later, with a time that is over.
+            qos = QOS if self._changed.is_set() else 0
+            self._changed.clear()
+            if self._communicator.is_connected:
+                await self._try_to_publish("online", qos)
 
     async def end(self) -> None:
-        """Publish `offline`; `close` of the communicator waits until that is confirmed."""
+        """Publish `offline`, once; `is_offline` waits until the broker has it."""
+        if self._ending:
+            return
         self._ending = True
-        await self._try_to_publish(_OFFLINE)
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait((self._worker,))
+        self._offline = await self._try_to_publish("offline", QOS, END_SECONDS)
 
-    async def _try_to_publish(self, payload: bytes) -> None:
+    def give_up(self) -> None:
+        """Publish nothing more, as after the process was killed."""
+        self._ending = True
+        if self._worker is not None:
+            self._worker.cancel()
+
+    async def is_offline(self, timeout: float) -> bool:
+        """Return whether the broker has `offline`; wait for that at most `timeout` seconds."""
+        if self._offline is None:
+            return False
+        if self._communicator.is_connected:
+            with suppress(TimeoutError, TransportError):
+                await wait_async(self._offline.future, timeout, "the confirmation of `offline`")
+        return self._offline.done and self._offline.future.exception() is None
+
+    async def _try_to_publish(
+        self, status: Status, qos: int, timeout: float = ROOM_SECONDS
+    ) -> Delivery | None:
         try:
-            await self._publish(payload)
+            return await self._publish(status, qos, timeout)
+        except ClosedError:
+            return None  # the broker has published the last will
         except TransportError as error:
             log.warning("cannot say whether this daemon is there: %s", error)
         except Exception:  # the tasks go on without it
             log.exception("cannot say whether this daemon is there")
+        return None
 
-    async def _publish(self, payload: bytes) -> None:
-        await self._communicator.send(payload, self._topic, QOS, retain=True)
+    async def _publish(
+        self, status: Status, qos: int = QOS, timeout: float = ROOM_SECONDS
+    ) -> Delivery:
+        payload = self._online() if status == "online" else _OFFLINE
+        return await self._communicator.send(
+            payload, self._topic, qos, retain=True, timeout=timeout
+        )

@@ -132,14 +132,16 @@ class MemoryBroker:
             old.client = client
             return old
 
-    def detach(self, session: Session, client: Client) -> None:
-        """Disconnect a client without its will. Called by links."""
+    def detach(self, session: Session, client: Client, publish_will: bool = False) -> None:
+        """Disconnect a client, by default without its will. Called by links."""
         with self.lock:
             if session.client is not client:
                 return
             session.client = None
             if not session.persistent:
                 self._sessions.pop(session.client_id, None)
+            if publish_will:
+                self._send_will(client)
 
     def publish(self, message: PublishedMessage) -> None:
         """Publish a message of a client. Called by links."""

@@ -39,6 +39,7 @@ class MemoryLink:
         self._confirmations: list[Future[None]] = []
         self._timer: threading.Timer | None = None
         self._closed = False
+        self._publish_will = False
         self._last_error: TransportError | None = None
 
     @property
@@ -176,8 +177,11 @@ class MemoryLink:
             if self._session is not None:
                 self._broker.unsubscribe(self._session, pattern)
 
-    def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
+    def close(
+        self, timeout: float, publish_will: bool = False
+    ) -> "Future[tuple[Undelivered, ...]]":
         """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`."""
+        self._publish_will = publish_will
         closed: Future[tuple[Undelivered, ...]] = Future()
         with self._broker.lock:
             queued = list(self._queue)
@@ -205,7 +209,7 @@ class MemoryLink:
             self._closed = True
             session, self._session = self._session, None
             if session is not None:
-                self._broker.detach(session, self)
+                self._broker.detach(session, self, self._publish_will)
             left, self._queue = self._queue, deque()
         undelivered = tuple(delivery.undelivered(sent=False) for delivery in left)
         closed.set_result(undelivered)

@@ -104,8 +104,12 @@ class MqttLink:
         """Withdraw a filter."""
         self._commands.add(lambda: self._session.unsubscribe(pattern))
 
-    def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
+    def close(
+        self, timeout: float, publish_will: bool = False
+    ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the queued messages, disconnect, and end the thread."""
+        if not self._state.closing:
+            self._thread.publish_will = publish_will
         if self._state.start_closing(timeout) and not self._thread.is_started:
             self._thread.finish()
         self._commands.wake()

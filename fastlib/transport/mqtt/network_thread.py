@@ -25,7 +25,7 @@ from fastlib.transport.errors import (
 )
 
 from .connection_state import ConnectionState
-from .session import DISCONNECT_SECONDS, MqttSession
+from .session import DISCONNECT_SECONDS, MqttSession, read_to_the_end
 
 log = getLogger("fastlib.transport")
 
@@ -101,6 +101,8 @@ class NetworkThread:
         """Done at the end of the thread, with the messages that were not confirmed."""
         self.on_end: Callable[[TransportError], None] | None = None
         """Called once at the end of the thread."""
+        self.publish_will = False
+        """True if the broker shall publish the last will at the end of the thread."""
         self._session = session
         self._client = session.client
         self._state = state
@@ -211,7 +213,10 @@ class NetworkThread:
             undelivered = self._session.outbox.fail_all("closed")
             if self._state.accepted:
                 self._commands.run_all(woken=False)  # acknowledgements and unsubscriptions
-                self._disconnect()
+                if self.publish_will or self._failure is not None:
+                    self._end_without_goodbye()
+                else:
+                    self._disconnect()
         except Exception:
             log.exception("%s: the disconnect failed", self._state.name)
         finally:
@@ -230,10 +235,23 @@ class NetworkThread:
 
     def _disconnect(self) -> None:
         """Send DISCONNECT after everything that is queued for the socket."""
+        self._client.disconnect()
+        self._write(lambda: self._client.socket() is not None)
+
+    def _end_without_goodbye(self) -> None:
+        """End the connection after everything that is queued for the socket, without DISCONNECT.
+
+        The broker publishes the last will then.
+        """
+        self._write(self._client.want_write)
+        own = self._client.socket()
+        if own is not None:
+            read_to_the_end(own)
+
+    def _write(self, goes_on: Callable[[], bool]) -> None:
         client = self._client
-        client.disconnect()
         latest = time.monotonic() + DISCONNECT_SECONDS
-        while client.socket() is not None and time.monotonic() < latest:
+        while goes_on() and time.monotonic() < latest:
             client.loop_write()
             own = client.socket()
             if own is not None:

@@ -155,7 +155,7 @@ class MqttSession:
         if flags.is_disconnect_packet_from_server:
             self._state.disconnect_code = reason.value
         elif self._state.ended and (own := client.socket()) is not None:
-            _read_to_the_end(own)
+            read_to_the_end(own)
 
     def _on_publish(
         self, client: paho.Client, data: Any, mid: int, reason: Any, properties: Any
@@ -192,7 +192,7 @@ class MqttSession:
         self._inbound.release(packet_id)
 
 
-def _read_to_the_end(own: Any) -> None:
+def read_to_the_end(own: Any) -> None:
     """Let the broker close the connection, after it has read everything from us.
 
     If we close it with unread data, TCP drops the data that the broker has not read yet: our last

@@ -1,0 +1,261 @@
+"""The presence of a daemon at a real broker: it is true however the daemon ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastlib import Start, TaskContainer
+from fastlib.message import topics
+from fastlib.message.node import Presence
+from fastlib.migfra import Daemon
+from fastlib.migfra.tasks.receiver import Receiver
+from fastlib.migfra.telemetry.presence import PresencePublisher
+from fastlib.transport import AsyncCommunicator, ClosedError, MqttOptions, connect, connect_async
+from tests.support.migfra.bench import HOST, configuration, patiently
+from tests.support.migfra.scripted import Scripted, gate
+from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.waiting import wait_until_async
+
+CLIENT_ID = f"fast-migfra-{HOST}"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+def forget(broker: Mosquitto) -> None:
+    """Let the broker forget the session and the presence of an earlier test."""
+    options = MqttOptions(host="127.0.0.1", port=broker.port, client_id=CLIENT_ID)
+    with connect(options) as client:
+        client.send(b"", topics.PRESENCE(HOST), retain=True).wait(PATIENCE)
+
+
+class Site:
+    """A real broker, a watcher of the presence, and daemons."""
+
+    def __init__(self, broker: Mosquitto, watcher: AsyncCommunicator) -> None:
+        self.broker = broker
+        self.watcher = watcher
+        self.daemons: list[Daemon] = []
+
+    def make(self, hypervisor: Scripted | None = None, **parts: Any) -> Daemon:
+        daemon = Daemon(
+            configuration(**parts),
+            communicator=MqttOptions(
+                host="127.0.0.1", port=self.broker.port, client_id=CLIENT_ID, persistent=True
+            ),
+            hypervisor=hypervisor or Scripted(),
+            in_memory=True,
+        )
+        self.daemons.append(daemon)
+        return daemon
+
+    async def open(self, hypervisor: Scripted | None = None, **parts: Any) -> Daemon:
+        return await patiently(self.make(hypervisor, **parts).open())
+
+    async def presence(self) -> Presence:
+        return Presence.from_yaml((await patiently(self.watcher.receive())).payload)
+
+    async def becomes(self, status: str) -> Presence:
+        while (presence := await self.presence()).status != status:
+            pass
+        return presence
+
+    async def kept(self) -> Presence:
+        """What the broker keeps: what somebody sees who comes now."""
+        async with await connect_async(self.watcher_options()) as late:
+            await late.subscribe(topics.PRESENCE(HOST))
+            message = await patiently(late.receive())
+            assert message.retain
+            return Presence.from_yaml(message.payload)
+
+    def watcher_options(self) -> MqttOptions:
+        return MqttOptions(host="127.0.0.1", port=self.broker.port)
+
+
+@asynccontextmanager
+async def site(broker: Mosquitto) -> AsyncIterator[Site]:
+    options = MqttOptions(host="127.0.0.1", port=broker.port)
+    async with await connect_async(options) as watcher:
+        await watcher.subscribe(topics.PRESENCE(HOST))
+        made = Site(broker, watcher)
+        try:
+            yield made
+        finally:
+            for daemon in made.daemons:
+                daemon.stop_now()
+                if not daemon.ended.is_set():
+                    await patiently(daemon.close())
+
+
+Play = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture
+def play(broker: Mosquitto) -> Play:
+    def play(scene: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            async with site(broker) as made:
+                await scene(made)
+
+        asyncio.run(main())
+
+    return play
+
+
+def test_presence_has_time_client_id_and_instance_and_comes_again(play: Play) -> None:
+    async def scene(site: Site) -> None:
+        daemon = await site.open(presence_interval=0.05)
+        first, second, third = [await site.presence() for _ in range(3)]
+        assert first.time is not None
+        assert second.time is not None
+        assert third.time is not None
+        assert daemon.started - 1 < first.time.timestamp() < daemon.started + PATIENCE
+        assert first.time < second.time < third.time
+        assert {first.client_id, second.client_id} == {CLIENT_ID}
+        assert first.instance
+        assert first.instance == second.instance
+        assert (await site.kept()).instance == first.instance
+        await daemon.close()
+        await site.becomes("offline")
+        assert (await site.kept()) == Presence(status="offline")
+        await site.open()
+        again = await site.becomes("online")
+        assert again.instance not in (None, first.instance)
+
+    play(scene)
+
+
+def test_presence_is_not_queued_while_the_broker_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would come late, with times that are over."""
+
+    async def main() -> None:
+        with Mosquitto(tmp_path / "broker") as broker:
+            async with site(broker) as made:
+                daemon = await made.open(presence_interval=0.01)
+                await made.becomes("online")
+                broker.kill()
+                communicator = daemon.runtime.communicator
+                await wait_until_async(lambda: not communicator.is_connected)
+                sent: list[bytes] = []
+                send = communicator.send
+
+                async def record(payload: bytes, *rest: Any, **named: Any) -> Any:
+                    sent.append(payload)
+                    return await send(payload, *rest, **named)
+
+                monkeypatch.setattr(communicator, "send", record)
+                for _ in range(20):
+                    await asyncio.sleep(0.01)  # two intervals
+                assert sent == []
+                broker.start()
+                await made.becomes("online")
+
+    asyncio.run(main())
+
+
+def test_presence_is_offline_after_an_error_while_ending(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(receiver: Receiver) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("nobody expected it")
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        monkeypatch.setattr(Receiver, "end", fails)
+        await patiently(daemon.close())
+        assert isinstance(daemon.failure, RuntimeError)
+        await site.becomes("offline")
+
+    play(scene)
+
+
+def test_presence_is_offline_after_the_daemon_was_cancelled(play: Play) -> None:
+    """As `asyncio.run` does with all tasks after an error of the program."""
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        assert daemon._life is not None
+        daemon._life.cancel()
+        await patiently(daemon.ended.wait())
+        await site.becomes("offline")
+
+    play(scene)
+
+
+def test_presence_is_offline_after_a_start_that_was_cancelled(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal comes when the daemon has published `online`, and has not opened yet."""
+    begun = asyncio.Event()
+    begin = PresencePublisher.begin
+
+    async def hang(publisher: PresencePublisher) -> None:
+        await begin(publisher)
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def scene(site: Site) -> None:
+        monkeypatch.setattr(PresencePublisher, "begin", hang)
+        opening = asyncio.create_task(site.make().open())
+        await patiently(begun.wait())
+        await site.becomes("online")
+        opening.cancel()
+        await asyncio.wait((opening,))
+        await site.becomes("offline")
+
+    play(scene)
+
+
+def test_will_is_published_when_the_thread_of_the_network_fails(play: Play) -> None:
+    """The daemon ends then: it would hear and answer nothing any more."""
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        link: Any = daemon.runtime.communicator._core.link
+        link._commands.add(lambda: 1 / 0)
+        await patiently(daemon.ended.wait())
+        assert isinstance(daemon.failure, ClosedError)
+        await site.becomes("offline")
+
+    play(scene)
+
+
+def test_presence_is_offline_after_an_end_at_once(tmp_path: Path) -> None:
+    """The broker hangs and does not confirm it: it gets no goodbye, and publishes the will."""
+
+    async def main() -> None:
+        with Mosquitto(tmp_path / "broker") as broker:
+            async with site(broker) as made:
+                hypervisor = Scripted()
+                plan, begun, _ = gate()
+                hypervisor.plan["vm1"] = plan
+                daemon = await made.open(hypervisor)
+                await made.becomes("online")
+                order = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")
+                await made.watcher.send(order.to_yaml().encode(), topics.TASK(HOST))
+                await patiently(begun.wait())
+                broker.freeze()
+                try:
+                    daemon.stop()
+                    daemon.stop_now()
+                    await patiently(daemon.ended.wait())
+                finally:
+                    broker.thaw()
+                await made.becomes("offline")
+                assert (await made.kept()).status == "offline"
+
+    asyncio.run(main())
