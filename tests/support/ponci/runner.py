@@ -12,6 +12,7 @@ from fastlib.message.node import NodeReport, NodeResult
 from fastlib.message.tasks import Query
 from fastlib.migfra import Context
 from fastlib.migfra.hypervisors.ponci import PonciHypervisor, PonciOptions
+from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.bench import HOST, Bench, patiently
 from tests.support.ponci.cgroup_trees import CgroupTrees
@@ -78,9 +79,20 @@ class PonciRunner:
         assert result.node is not None
         return result.node
 
-    async def recover(self, task: Task, **notes: Any) -> Any:
-        """What the hypervisor says of a task that was under way when the daemon was killed."""
-        context = Context(HOST, saved_state=notes, measurement=TimeMeasurement())
+    async def recover(self, task: Task, cancelled: bool = False, **notes: Any) -> Any:
+        """What the hypervisor says of a task that was under way when the daemon was killed.
+
+        With `cancelled` the cancellation comes before the hypervisor has looked.
+        """
+        cancellation = Cancellation()
+        if cancelled:
+            cancellation.cancel()
+        context = Context(
+            HOST,
+            saved_state=notes,
+            measurement=TimeMeasurement(),
+            cancellation=cancellation,
+        )
         return await patiently(asyncio.to_thread(self.hypervisor.recover, task, context))
 
     async def until(self, condition: Callable[[], Any]) -> None:

@@ -3,14 +3,17 @@
 What was half done then is brought to an end, where the order was given already: a group that was
 being killed or deleted goes, one that was being frozen is awaited, one that was being made is taken
 back.
+
+A cancelled task is looked at all the same, since its answer must say what the domain does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from fastlib.message import Repin, Resume, Start, Stop, Suspend, Task
-from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Outcome
 
@@ -21,7 +24,7 @@ from .inspection import inspect
 from .processes import describe_processes
 from .runtime import PonciRuntime
 from .start import StartSpec
-from .stop import result_of, stop_one
+from .stop import result_of, stop_held
 
 DONE: Final = "found done after the daemon's restart"
 _INTERRUPTED: Final = "the daemon ended while this was under way"
@@ -42,11 +45,7 @@ def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
         assert task.vm_name is not None
         return _recover_stop(runtime, task.vm_name, task, context)
     if isinstance(task, Suspend):
-        with runtime.exclusive(task.vm_name, task, context):
-            view = runtime.view(task.vm_name)
-            if view.is_requested and not view.is_frozen:
-                wait_until_frozen(runtime, task.vm_name, context)
-        return _check(runtime, task.vm_name, lambda view: view.is_requested and view.is_frozen)
+        return _recover_suspend(runtime, task.vm_name, task, context)
     if isinstance(task, Resume):
         return _check(runtime, task.vm_name, lambda view: not freezes(view))
     if isinstance(task, Repin):
@@ -61,7 +60,7 @@ def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
     hierarchy, spec = runtime.hierarchy, StartSpec.of(task, runtime)
     if not context.saved_state.get("making"):
         raise HypervisorError(f"the daemon ended before {spec.name} was made")
-    with runtime.exclusive(spec.name, task, context):
+    with _held(runtime, spec.name, task):
         view = inspect(hierarchy, spec.name)
         if view.there and not view.missing and not view.defect:
             sets = hierarchy.sets(spec.name)
@@ -78,14 +77,46 @@ def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
     )
 
 
+def _recover_suspend(runtime: PonciRuntime, name: str, task: Suspend, context: Context) -> str:
+    with _held(runtime, name, task):
+        view = runtime.view(name)
+        if view.is_requested and not view.is_frozen:
+            try:
+                wait_until_frozen(runtime, name, context)
+            except TaskCancelledError as error:
+                raise _with_state(error, runtime, name) from error
+        return _check(runtime, name, lambda view: view.is_requested and view.is_frozen)
+
+
 def _recover_stop(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> str:
-    view = inspect(runtime.hierarchy, name)
-    if not view.there:
-        return DONE
-    if name in context.saved_state.get("killed", ()) or view.missing or view.defect:
-        stop_one(runtime, name, task, context)
-        return DONE
+    with _held(runtime, name, task):
+        view = inspect(runtime.hierarchy, name)
+        if not view.there:
+            return DONE
+        if name in context.saved_state.get("killed", ()) or view.missing or view.defect:
+            try:
+                stop_held(runtime, name, task, context)
+            except TaskCancelledError as error:
+                if not inspect(runtime.hierarchy, name).there:
+                    return DONE
+                raise _with_state(error, runtime, name) from error
+            return DONE
     raise HypervisorError(f"{_INTERRUPTED}; {name} {_phrase(view)} on {runtime.host}")
+
+
+@contextmanager
+def _held(runtime: PonciRuntime, name: str, task: Task) -> Iterator[None]:
+    """Hold the lock of a domain. A cancelled task waits for it all the same."""
+    never_cancelled = Context(runtime.host)
+    with runtime.exclusive(name, task, never_cancelled):
+        yield
+
+
+def _with_state(error: TaskCancelledError, runtime: PonciRuntime, name: str) -> TaskCancelledError:
+    """Add what the domain does to the error of a cancelled task."""
+    view = inspect(runtime.hierarchy, name)
+    does = _phrase(view) if view.there else "is gone"
+    return TaskCancelledError(f"{error}; {name} {does} on {runtime.host}")
 
 
 def _check(runtime: PonciRuntime, name: str, done: Callable[[DomainView], bool]) -> str:

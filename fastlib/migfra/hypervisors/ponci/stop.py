@@ -52,18 +52,23 @@ def result_of(name: str, operation: Callable[[], str | None]) -> Result:
 def stop_one(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> None:
     """Stop a domain. Raises HypervisorError."""
     with runtime.exclusive(name, task, context):
-        runtime.check_exists(name)
-        if why := why_not_deletable(inspect(runtime.hierarchy, name)):
+        stop_held(runtime, name, task, context)
+
+
+def stop_held(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> None:
+    """Stop a domain whose lock the caller holds. Raises HypervisorError."""
+    runtime.check_exists(name)
+    if why := why_not_deletable(inspect(runtime.hierarchy, name)):
+        raise HypervisorError(why)
+    if task.force and runtime.hierarchy.processes(name):
+        runtime.check_not_own(name, "kill")
+        if why := why_not_killable(inspect(runtime.hierarchy, name)):
             raise HypervisorError(why)
-        if task.force and runtime.hierarchy.processes(name):
-            runtime.check_not_own(name, "kill")
-            if why := why_not_killable(inspect(runtime.hierarchy, name)):
-                raise HypervisorError(why)
-            killed = context.saved_state.get("killed", ())
-            context.save_state(killed=[*killed, name]).result()
-            context.check_cancelled()
-            _kill(runtime, name, context)
-        _delete(runtime, name, context)
+        killed = context.saved_state.get("killed", ())
+        context.save_state(killed=[*killed, name]).result()
+        context.check_cancelled()
+        _kill(runtime, name, context)
+    _delete(runtime, name, context)
 
 
 def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:

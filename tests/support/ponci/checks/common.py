@@ -25,10 +25,6 @@ LAST_CPU = online("cpu")[-1]
 LAST_NODE = online("node")[-1]
 
 
-LAST_CPU = online("cpu")[-1]
-LAST_NODE = online("node")[-1]
-
-
 async def put(runner: PonciRunner, stuck: Stuck, *others: Counter) -> None:
     """Start vm1 with processes, one of which is stuck."""
     await runner.do(Start(vm_name="vm1"))
@@ -45,11 +41,13 @@ async def running(runner: PonciRunner, id: str) -> None:
         await asyncio.sleep(0)
 
 
-async def not_done(runner: PonciRunner, task: Task, words: str, **notes: object) -> None:
+async def not_done(
+    runner: PonciRunner, task: Task, words: str, cancelled: bool = False, **notes: object
+) -> None:
     outcome = None
     error: HypervisorError | None = None
     try:
-        outcome = await runner.recover(task, **notes)
+        outcome = await runner.recover(task, cancelled, **notes)
     except HypervisorError as raised:
         error = raised
     assert words in str(error), f"{task} ended with {error or outcome}"

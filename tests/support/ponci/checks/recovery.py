@@ -1,5 +1,7 @@
 """What the next run of the daemon makes of a task that a crash interrupted."""
 
+import asyncio
+
 from fastlib import (
     Repin,
     Resume,
@@ -7,6 +9,7 @@ from fastlib import (
     Stop,
     Suspend,
 )
+from fastlib.migfra import Context
 from tests.support.ponci.checks.common import DONE, not_done, put
 from tests.support.ponci.runner import PonciRunner
 from tests.support.ponci.workload import Counter, Stuck
@@ -66,6 +69,56 @@ async def recover_finishes_interrupted_stop(runner: PonciRunner) -> None:
         ("vm1", "error"),
         ("vm2", "success"),
     ]
+
+
+async def recover_of_cancelled_start_says_what_there_is(runner: PonciRunner) -> None:
+    start = Start(vm_name="vm1", vcpu_map=[[0]])
+    taken_back = "what there was of vm1 is taken back: start it again"
+    await not_done(runner, start, taken_back, cancelled=True, making=True)
+    await runner.do(start)
+    assert await runner.recover(start, cancelled=True, making=True) == DONE
+
+
+async def recover_of_cancelled_suspend_says_what_the_domain_does(runner: PonciRunner) -> None:
+    suspend = Suspend(vm_name="vm1")
+    with Stuck() as stuck:
+        await put(runner, stuck)
+        here = "ended while this was under way; vm1 runs on node01"
+        await not_done(runner, suspend, here, cancelled=True)
+        runner.trees.freeze("vm1", True)
+        await not_done(runner, suspend, "cancelled; vm1 runs on node01", cancelled=True)
+        assert runner.trees.state("vm1") == "running"
+        stuck.release()
+        await runner.do(suspend)
+        assert await runner.recover(suspend, cancelled=True) == DONE
+        await runner.do(Resume(vm_name="vm1"))
+
+
+async def recover_of_cancelled_stop_says_what_the_domain_does(runner: PonciRunner) -> None:
+    force, some = Stop(vm_name="vm1", force=True), Stop(regex="vm.", force=True)
+    assert await runner.recover(force, cancelled=True, killed=["vm1"]) == DONE
+    with Counter(runner.directory) as counter:
+        await runner.do(Start(vm_name="vm1"))
+        runner.trees.join(counter.pid, "vm1")
+        said = "cancelled; vm1 runs on node01"
+        await not_done(runner, force, said, cancelled=True, killed=["vm1"])
+        results = await runner.recover(some, cancelled=True, names=["vm1", "vm2"], killed=["vm1"])
+        assert [(each.vm_name, each.status, each.details) for each in results] == [
+            ("vm1", "error", said),
+            ("vm2", "success", DONE),
+        ]
+        assert counter.runs
+
+
+async def recover_of_cancelled_task_waits_for_the_lock_of_its_domain(runner: PonciRunner) -> None:
+    await runner.do(Start(vm_name="vm1"))
+    start = Start(vm_name="vm1")
+    other = Context("node01")
+    with runner.hypervisor._runtime.exclusive("vm1", start, other):
+        recovering = asyncio.ensure_future(runner.recover(start, cancelled=True, making=True))
+        done, _ = await asyncio.wait({recovering}, timeout=0.05)
+        assert not done
+    assert await recovering == DONE
 
 
 async def recover_finishes_interrupted_repin(runner: PonciRunner) -> None:
