@@ -11,6 +11,7 @@ from .config.hypervisor_section import HypervisorSection
 from .daemon import Daemon
 from .errors import (
     ConfigurationError,
+    ExpiredError,
     FinalError,
     HypervisorError,
     JournalError,
@@ -30,6 +31,7 @@ __all__ = [
     "Context",
     "Daemon",
     "DaemonServices",
+    "ExpiredError",
     "FinalError",
     "Hypervisor",
     "HypervisorError",

@@ -1,12 +1,13 @@
 """The daemon: its life from `open` to `close`."""
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from logging import getLogger
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from fastlib.clock import SYSTEM_CLOCK, Clock
 
 from . import runtime
 from .config.file import Configuration
@@ -38,17 +39,19 @@ class Daemon:
         hypervisor: Hypervisor | None = None,
         journal: Path | str | None = None,
         in_memory: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Prepare a daemon. A given part replaces that of the configuration: a broker, a hypervisor
         that exists already, the path of the journal. With `in_memory` the journal has no file and
-        ends with the daemon.
+        ends with the daemon. `clock` tells the time, by which orders expire.
         """
+        self._clock = clock
         self.configuration: Final = configuration
         self.host: Final = configuration.host
         self.hypervisor: Final = hypervisor or configuration.hypervisor.make(configuration.node)
         """Executes the tasks."""
         self.counters: Final = Counters()
-        self.started: Final = time.time()
+        self.started: Final = clock.now()
         self.ended: Final = asyncio.Event()
         """Set when the daemon has ended."""
         self.failure: BaseException | None = None
@@ -60,6 +63,7 @@ class Daemon:
             journal=None if in_memory else Path(journal or configuration.journal_path()),
             counters=self.counters,
             started=self.started,
+            clock=clock,
         )
         self._runtime: Runtime | None = None
         self._parts = AsyncExitStack()
@@ -154,7 +158,7 @@ class Daemon:
     async def _flush(self) -> float:
         """Wait until the broker has all results; return how many seconds are left to close."""
         publisher = self.runtime.publisher
-        until = time.monotonic() + runtime.CLOSE_SECONDS
+        until = self._clock.monotonic() + runtime.CLOSE_SECONDS
         flushing = asyncio.create_task(publisher.flush(runtime.CLOSE_SECONDS))
         stopped_now = asyncio.create_task(self._stop_now.wait())
         await asyncio.wait((flushing, stopped_now), return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +171,7 @@ class Daemon:
             )
         elif not self.runtime.communicator.is_connected:
             return 0.0  # the last will says the rest
-        return 0.0 if self._stop_now.is_set() else max(0.0, until - time.monotonic())
+        return 0.0 if self._stop_now.is_set() else max(0.0, until - self._clock.monotonic())
 
     async def close(self) -> None:
         """Finish what runs, at most for the configured timeout, and end."""

@@ -4,6 +4,7 @@ FastlibError
 ├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
 │   ├── UnsupportedError    the hypervisor has no method for the task
 │   ├── FinalError          another try could not succeed, or would find another state
+│   │   └── ExpiredError    the task expired before it began, so it never begins
 │   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
 ├── UnexpectedError           what a hypervisor raised that is no HypervisorError; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
@@ -38,6 +39,10 @@ class FinalError(HypervisorError):
     """
 
 
+class ExpiredError(FinalError):
+    """The order expired before the task began. Nothing was done, and nothing will be."""
+
+
 class TaskCancelledError(HypervisorError):
     """The task was cancelled; what it had begun is undone."""
 
@@ -48,11 +53,13 @@ class TaskCancelledError(HypervisorError):
 class UnexpectedError(FastlibError):
     """A hypervisor raised what is no HypervisorError, which is a mistake in it."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, note: str | None = None) -> None:
+        """`note` is added to the text of the error."""
         self.error: Final = error
         text = str(error)
         name = type(error).__name__
-        super().__init__(f"{name}: {text}" if text else name)
+        words = f"{name}: {text}" if text else name
+        super().__init__(words if note is None else f"{words}; {note}")
 
 
 class PluginError(FastlibError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fastlib import __version__
+from fastlib.clock import Clock
 from fastlib.message.node import Presence
 from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, MqttOptions
 
@@ -58,6 +59,7 @@ class Plan:
     counters: Counters
     started: float
     """Seconds since 1970 (UTC)."""
+    clock: Clock
 
 
 class Runtime:
@@ -77,6 +79,8 @@ class Runtime:
         config, hypervisor, counters = plan.configuration, plan.hypervisor, plan.counters
         self._hypervisor = hypervisor
         self._started = plan.started
+        self._host = config.host
+        self._clock = plan.clock
         self._on_quit = on_quit
         self.journal: Final = journal
         self.connection: Final = connection
@@ -109,7 +113,7 @@ class Runtime:
             cancel_timeout=config.cancel_timeout,
             versions={"fastlib": __version__, "python": platform.python_version()},
         )
-        executor = Executor(hypervisor, caller, builtin.methods(), journal, counters)
+        executor = Executor(hypervisor, caller, builtin.methods(), journal, counters, plan.clock)
         self.dispatcher: Final = Dispatcher(
             executor,
             self.jobs,
@@ -118,8 +122,17 @@ class Runtime:
             config.limits,
             quit=self._set_quit,
             on_failure=on_failure,
+            clock=plan.clock,
         )
-        admission = Admission(journal, self.dispatcher, executor, self.publisher, counters)
+        admission = Admission(
+            journal,
+            self.dispatcher,
+            executor,
+            self.publisher,
+            counters,
+            host=config.host,
+            clock=plan.clock,
+        )
         self.receiver: Final = Receiver(
             communicator,
             config.named(config.communicator.subscribe_topic),
@@ -152,8 +165,16 @@ class Runtime:
             self.publisher.put(number, id, answer)
         left = await self.journal.unfinished()
         for unfinished in left:
-            job = Job(unfinished.number, unfinished.id, None, recovered=unfinished)
-            if unfinished.maybe_cancel:  # it must not wait behind its target
+            job = Job(
+                unfinished.number,
+                unfinished.id,
+                None,
+                recovered=unfinished,
+                host=self._host,
+                clock=self._clock,
+            )
+            # A cancellation must not wait behind its target, and what expires is answered then.
+            if unfinished.maybe_cancel or unfinished.maybe_expires:
                 await self.dispatcher.load(job)
             if not job.begun:
                 self.dispatcher.put(job)

@@ -63,6 +63,8 @@ class Unfinished(msgspec.Struct, frozen=True):
     cancelled: bool
     maybe_cancel: bool
     """It may be a `cancel task`: its text has these words."""
+    maybe_expires: bool
+    """It may expire: its text has the word."""
     members: Mapping[int, MemberState]
 
 
@@ -151,14 +153,20 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
         facts = {} if notes is None else msgspec.json.decode(notes)
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
-        "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB))"
-        " FROM containers WHERE state = ? ORDER BY number"
+        "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB)),"
+        " instr(payload, CAST('expires' AS BLOB)) FROM containers WHERE state = ? ORDER BY number"
     )
     return [
         Unfinished(
-            number, _text(id), accepted, bool(cancelled), bool(hint), members.get(number, {})
+            number,
+            _text(id),
+            accepted,
+            bool(cancelled),
+            bool(hint),
+            bool(expires),
+            members.get(number, {}),
         )
-        for number, id, accepted, cancelled, hint in connection.execute(query, (ACCEPTED,))
+        for number, id, accepted, cancelled, hint, expires in connection.execute(query, (ACCEPTED,))
     ]
 
 

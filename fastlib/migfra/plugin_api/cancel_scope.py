@@ -1,4 +1,7 @@
-"""A cancel scope: work that ends early when its task is cancelled, or when somebody cancels it."""
+"""A cancel scope: work that ends early when its task is cancelled, or when somebody cancels it.
+
+It also ends when the order expires before the task has begun.
+"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -17,6 +20,9 @@ class CancelScope:
         """The cancellation of the context's task cancels the scope. Without one, `cancel` does."""
         self._context = context
         self._event = asyncio.Event()
+        """Set when the scope is cancelled, or when the order has expired."""
+        self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
         self.reason = "cancelled"
         """Why the work must end."""
 
@@ -27,6 +33,7 @@ class CancelScope:
             if self._context is not None
             else lambda: None
         )
+        self._watch_expiry()
         return self
 
     def __exit__(
@@ -36,25 +43,46 @@ class CancelScope:
         trace: TracebackType | None,
     ) -> None:
         self._forget()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _watch_expiry(self) -> None:
+        """Wake whoever waits in the scope once the order has expired before it began."""
+        if self._context is None:
+            return
+        expiry = self._context.expiry
+        if expiry.expired:
+            self._event.set()
+        elif (seconds := expiry.timer_seconds()) is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._watch_expiry)
+
+    def begin(self) -> None:
+        """Note that the task acts from now on, as `Context.begin`. Raises ExpiredError."""
+        if self._context is not None:
+            self._context.begin()
 
     def cancel(self, reason: str) -> None:
         """Cancel the work for another reason than the cancellation of its task."""
         if not self.cancelled:
             self.reason = reason
+            self._cancelled = True
             self._event.set()
 
     @property
     def cancelled(self) -> bool:
         """Whether the work must end."""
-        return self._event.is_set() or (self._context is not None and self._context.cancelled)
+        return self._cancelled or (self._context is not None and self._context.cancelled)
 
     def check(self) -> None:
-        """Raise TaskCancelledError if the work must end."""
+        """Raise TaskCancelledError if the work must end, ExpiredError if it must not begin."""
         if self.cancelled:
             raise TaskCancelledError(self.reason)
+        if self._context is not None:
+            self._context.expiry.check()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep. Raises TaskCancelledError as soon as the work must end."""
+        """Sleep. Raises TaskCancelledError and ExpiredError as soon as `check` does."""
         self.check()
         try:
             async with asyncio.timeout(seconds):
@@ -64,7 +92,7 @@ class CancelScope:
         self.check()
 
     async def wait_any(self, seconds: float, *others: Awaitable[Any]) -> None:
-        """Wait until the scope is cancelled, the time is up, or one of the others is done.
+        """Wait until `check` would raise, the time is up, or one of the others is done.
 
         Raises nothing. Futures among the others go on; coroutines are cancelled at the end.
         """

@@ -15,6 +15,7 @@ from fastlib.transport import AsyncCommunicator
 
 from . import retrying
 from .cancellation import Cancellation
+from .expiry import Expiry
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Context:
         log: Logger | LoggerAdapter[Logger] | None = None,
         measurement: TimeMeasurement | None = None,
         cancellation: Cancellation | None = None,
+        expiry: Expiry | None = None,
         saved_state: Mapping[str, Any] | None = None,
         services: DaemonServices | None = None,
     ) -> None:
@@ -87,6 +89,8 @@ class Context:
             TimeMeasurement(enabled=False) if measurement is None else measurement
         )
         """The timers of the result."""
+        self.expiry: Final = expiry or Expiry(host=host)
+        """Whether the task has begun, and until when it may."""
         self._cancellation = cancellation or Cancellation()
         self._saved_state = dict(saved_state or {})
         self._services = services or DaemonServices()
@@ -152,6 +156,22 @@ class Context:
         finally:
             self._services.set_waiting(False)
 
+    def begin(self) -> None:
+        """Note that the task acts on a domain from now on: it cannot expire any more.
+
+        Call it after all waits and before the first change, if the hypervisor has `begins_itself`.
+        It may be called again. Raises ExpiredError if the order has expired.
+        """
+        self.expiry.begin()
+
+    def not_begun(self) -> None:
+        """Note that the task has not begun after all: `recover` has found that it only waited.
+
+        From now on it can expire, until `begin` is called. Raises ExpiredError if it has expired.
+        """
+        self.expiry.reset()
+        self.expiry.check()
+
     @property
     def cancelled(self) -> bool:
         """True from the moment on that the task is to end."""
@@ -203,8 +223,9 @@ class Context:
         configuration; `pauses` gives others, in seconds. `sleep` is `Context.sleep`; give another
         one if more than the task's cancellation can end it.
 
-        Raises the last error when no retry is left or the task is cancelled, TaskCancelledError
-        if that happens during a pause, and UnsupportedError and FinalError at once.
+        Raises the last error when no retry is left, the task is cancelled or its order has expired,
+        TaskCancelledError if the task is cancelled during a pause, and UnsupportedError and
+        FinalError at once.
         """
         most = retries or 0
 
@@ -221,6 +242,7 @@ class Context:
             sleep=self.sleep if sleep is None else sleep,
             cancelled=lambda: self.cancelled,
             before_retry=before_retry,
+            against_retry=self.expiry.against_retry,
         )
 
     @property

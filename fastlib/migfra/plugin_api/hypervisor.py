@@ -86,6 +86,12 @@ class Hypervisor:
     """As in `type:` of the configuration, and in messages."""
     Options: ClassVar[type[ConfigSection]] = NoOptions
     """The keys beside `type:`, checked like the rest of the configuration."""
+    begins_itself: ClassVar[bool] = False
+    """True if each method calls `Context.begin` after its waits and before it acts.
+
+    Otherwise a task begins with the call of its method, and waits in it do not end when its order
+    expires.
+    """
 
     def __init__(self, options: Any, node: NodeContext) -> None:
         """`options` is an instance of `Options`. Connects to nothing yet: `open` does."""

@@ -22,7 +22,10 @@ class NamedLocks:
 
     @asynccontextmanager
     async def hold(self, name: str, scope: CancelScope) -> AsyncIterator[None]:
-        """Hold a lock. Raises TaskCancelledError if the scope is cancelled before it is free."""
+        """Hold a lock.
+
+        Raises TaskCancelledError or ExpiredError if the scope must end before it is free.
+        """
         await self._acquire(name, scope)
         try:
             yield
@@ -68,14 +71,20 @@ class NamedThreadLocks:
 
     @contextmanager
     def hold(self, name: str, context: Context) -> Iterator[None]:
-        """Hold a lock. Raises TaskCancelledError if the task is cancelled before it is free."""
+        """Hold a lock.
+
+        Raises TaskCancelledError if the task is cancelled before it is free, and ExpiredError if
+        its order expires before it has begun.
+        """
         forget = context.on_cancel(self._wake)
         try:
             with self._changed:
                 while name in self._held:
                     context.check_cancelled()
-                    self._changed.wait()
+                    context.expiry.check()
+                    self._changed.wait(context.expiry.timer_seconds())
                 context.check_cancelled()
+                context.expiry.check()
                 self._held.add(name)
         finally:
             forget()

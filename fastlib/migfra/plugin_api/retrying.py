@@ -7,6 +7,7 @@ from fastlib.migfra.errors import (
     FinalError,
     HypervisorError,
     TaskCancelledError,
+    UnexpectedError,
     UnsupportedError,
 )
 from fastlib.transport.backoff import Backoff
@@ -34,16 +35,19 @@ async def retry(
     sleep: Callable[[float], Awaitable[object]],
     cancelled: Callable[[], bool],
     before_retry: Callable[[Exception, int, float], object],
+    against_retry: Callable[[float], str | None] = lambda pause: None,
     retry_on: tuple[type[Exception], ...] = (HypervisorError,),
 ) -> tuple[T, int]:
     """Await `operation(attempt)` until it succeeds; return its outcome and the number of retries.
 
     `attempt` is 0 for the first attempt. After an error of `retry_on` and before the next attempt,
     `before_retry(error, retry, pause)` is called and `sleep(pause)` is awaited; `sleep` raises
-    TaskCancelledError when the task is cancelled meanwhile.
+    TaskCancelledError when the task is cancelled meanwhile. `against_retry(pause)` returns why no
+    attempt may begin after that pause, or None.
 
     Raises the last error after `retries` retries, or when the task is cancelled by then, and the
-    errors of `NEVER_RETRIED` at once.
+    errors of `NEVER_RETRIED` at once. Raises the last error with the reason if there is one
+    against another attempt.
     """
     attempt = 0
     while True:
@@ -56,5 +60,17 @@ async def retry(
                 raise
             attempt += 1
             pause = next(pauses)
+            _check_retry(error, against_retry(pause))
             before_retry(error, attempt, pause)
+            last = error
         await sleep(pause)
+        _check_retry(last, against_retry(0.0))  # somebody may have set the clock
+
+
+def _check_retry(error: Exception, reason: str | None) -> None:
+    """Raise the error of the last attempt, with the reason against another one if there is one."""
+    if reason is None:
+        return
+    if isinstance(error, UnexpectedError):
+        raise UnexpectedError(error.error, reason) from error
+    raise HypervisorError(f"{error}; {reason}") from error

@@ -6,6 +6,7 @@ A container is written to the journal before it is acknowledged to the broker.
 from itertools import chain
 from logging import getLogger
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Query, ResultContainer, TaskContainer
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
@@ -34,12 +35,17 @@ class Admission:
         executor: Executor,
         publisher: Publisher,
         counters: Counters,
+        *,
+        host: str,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._journal = journal
         self._dispatcher = dispatcher
         self._executor = executor
         self._publisher = publisher
         self._counters = counters
+        self._host = host
+        self._clock = clock
 
     async def admit(self, message: ReceivedMessage, found: TaskContainer | Unreadable) -> None:
         """Accept or answer a message, and acknowledge it. Raises JournalError."""
@@ -76,7 +82,7 @@ class Admission:
             self._acknowledge(message, container, acceptance)
             self._counters.messages["accepted"] += 1
             log.info("accepted: %s, %d members", container.task, len(container.tasks))
-            self._dispatcher.put(Job(acceptance.number, container.id, container))
+            self._dispatcher.put(self._job(acceptance.number, container))
         elif acceptance.kind == "under way":
             self._acknowledge(message, container, acceptance)
             self._counters.messages["repeated"] += 1
@@ -104,11 +110,14 @@ class Admission:
 
     async def _query(self, container: TaskContainer) -> ResultContainer:
         """Return the answer to a query. It changes nothing, so the journal need not know it."""
-        job = Job(None, container.id, container)
+        job = self._job(None, container)
         for member in job.members:
             await self._executor.execute(job, member)
         results = chain.from_iterable(member.results for member in job.members)
         return answer_to(container, results)
+
+    def _job(self, number: int | None, container: TaskContainer) -> Job:
+        return Job(number, container.id, container, host=self._host, clock=self._clock)
 
     async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:
         """Send an answer that the journal does not have; acknowledge once the broker has it."""

@@ -13,6 +13,7 @@ from itertools import chain
 from logging import getLogger
 from typing import Any, Final
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Cancel, Quit, ResultContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import JournalError
@@ -22,6 +23,7 @@ from fastlib.migfra.telemetry.logs import About, about
 
 from .decoding import Unreadable, read
 from .executor import Executor
+from .expiry_timer import ExpiryTimer
 from .jobs import Job, JobTable, Member
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
@@ -30,6 +32,8 @@ log = getLogger("fastlib.migfra")
 
 HELD: Final = 1000
 """Waiting containers in memory, at most; the journal has the rest."""
+QUIT_SECONDS: Final = 1.0
+"""How long a quit waits for the journal, which may be unable to write."""
 
 
 class Place:
@@ -59,6 +63,7 @@ class Dispatcher:
         *,
         quit: Callable[[Job], object],
         on_failure: OnFailure,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`quit` is called when the turn of a quit comes; later jobs stay in the journal.
 
@@ -70,6 +75,7 @@ class Dispatcher:
         self._publisher = publisher
         self._quit = quit
         self._on_failure = on_failure
+        self._expiries = ExpiryTimer(clock, self._begin_out_of_turn)
         self._queue: deque[Job] = deque()
         self._more = asyncio.Event()
         self._containers = asyncio.Semaphore(limits.containers)
@@ -97,7 +103,8 @@ class Dispatcher:
         if job.members and isinstance(job.members[0].task, Cancel):
             self._begin(job, self._execute(job))  # it must not wait behind its target
             return
-        job.on_cancel(self._begin_cancelled)
+        job.on_cancel(self._begin_out_of_turn)
+        self._expiries.add(job)
         if len(self._queue) >= HELD:
             job.drop()
         self._queue.append(job)
@@ -128,12 +135,16 @@ class Dispatcher:
                 continue
             assert job.container is not None
             if job.members and isinstance(job.members[0].task, Quit):
-                if not job.recovered:
+                member = job.members[0]
+                if not (job.recovered or member.expiry.expired):
+                    await self._begin_quit(job)
                     self._quit(job)
                     return
-                self._containers.release()
-                await self.answer(job, quit_answer(job.container))  # the daemon has ended since
-                continue
+                if not member.expiry.expired:  # the daemon has ended since
+                    self._containers.release()
+                    self._expiries.remove(job)
+                    await self.answer(job, quit_answer(job.container))
+                    continue
             task = self._begin(job, self._execute_within(job))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
@@ -163,8 +174,17 @@ class Dispatcher:
         job.hold(container)
         return True
 
-    def _begin_cancelled(self, job: Job) -> None:
-        """Execute a cancelled job out of turn, so that it ends at once."""
+    async def _begin_quit(self, job: Job) -> None:
+        """Note in the journal that a quit has begun: a later run must not say that it expired."""
+        assert job.number is not None
+        job.members[0].expiry.begin()
+        self._expiries.remove(job)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIT_SECONDS):
+                await self._journal.begin(job.number, 0)
+
+    def _begin_out_of_turn(self, job: Job) -> None:
+        """Execute a job that was cancelled or has expired, so that it is answered at once."""
         if not job.begun:
             self._track(self._load_and_execute(job))
 
@@ -172,14 +192,18 @@ class Dispatcher:
         try:
             wanted = await self.load(job) and not job.begun
         except JournalError as error:
-            log.warning("a cancelled container is left to the next run: %s", error)
+            log.warning("a container that must not begin is left to the next run: %s", error)
             return
-        if wanted:
+        if wanted and not all(member.ends_at_once for member in job.members):
+            self._expiries.add(job)  # somebody has set the clock back just now
+        elif wanted:
             job.begun = True
+            self._expiries.remove(job)
             await self._execute(job)
 
     def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         job.begun = True
+        self._expiries.remove(job)
         return self._track(coroutine)
 
     def _track(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -246,8 +270,8 @@ class Dispatcher:
                 member.results = (failure(member.vm_name, reason),)
 
     async def _execute_in_place(self, job: Job, member: Member) -> None:
-        """Execute a member within the limit. Cancelled members and `cancel` do not count."""
-        needs_place = not isinstance(member.task, Cancel) and not member.cancellation.cancelled
+        """Execute a member within the limit. What ends at once, and `cancel`, does not count."""
+        needs_place = not isinstance(member.task, Cancel) and not member.ends_at_once
         place = None
         if needs_place and await self._place(member):
             place = Place(self._members)
@@ -267,20 +291,26 @@ class Dispatcher:
                 place.give_up()
 
     async def _place(self, member: Member) -> bool:
-        """Wait for a place among the running members; False if it was cancelled before."""
+        """Wait for a place among the running members.
+
+        Return False if it was cancelled before, or has expired.
+        """
         if not self._members.locked():
             await self._members.acquire()
             return True
         place = asyncio.create_task(self._members.acquire())
         cancelled = asyncio.create_task(member.cancellation.wait())
+        expired = asyncio.create_task(member.expiry.wait())
         try:
-            await asyncio.wait((place, cancelled), return_when=asyncio.FIRST_COMPLETED)
+            ends = (place, cancelled, expired)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self._members.release()
             raise
         finally:
             cancelled.cancel()
+            expired.cancel()
             placed = place.done()
             if not placed:
                 place.cancel()
@@ -296,6 +326,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Begin nothing more."""
+        self._expiries.stop()
         if self._worker is not None:
             self._worker.cancel()
 
@@ -316,6 +347,7 @@ class Dispatcher:
 
     async def abandon(self) -> None:
         """Cancel what runs; the journal knows that it has begun."""
+        self._expiries.stop()
         tasks = [*self._running, *([self._worker] if self._worker else [])]
         for task in tasks:
             task.cancel()

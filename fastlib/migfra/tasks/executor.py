@@ -1,12 +1,14 @@
 """Executes one member: calls the hypervisor's method, tries again, and gives it its results."""
 
-import time
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
 from fastlib.migfra.errors import (
+    ExpiredError,
+    FinalError,
     HypervisorError,
     JournalError,
     TaskCancelledError,
@@ -37,6 +39,7 @@ class Executor:
         builtin: Mapping[type[Task], BuiltinMethod],
         journal: Journal,
         counters: Counters,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`builtin` has the methods of the daemon's own tasks."""
         self._hypervisor = hypervisor
@@ -44,6 +47,7 @@ class Executor:
         self._builtin = builtin
         self._journal = journal
         self._counters = counters
+        self._clock = clock
 
     async def execute(self, job: Job, member: Member) -> None:
         """Execute a member to its end, and give it its results. Raises JournalError."""
@@ -53,7 +57,7 @@ class Executor:
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
         token = about.set(About(job.id, member.vm_name))
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             await self._execute(job, member)
         finally:
@@ -61,7 +65,9 @@ class Executor:
         outcome = "success"
         if member.failed:
             outcome = "cancelled" if member.was_cancelled else "error"
-        seconds = time.monotonic() - began
+        if member.has_expired:
+            outcome = "expired"
+        seconds = self._clock.monotonic() - began
         self._counters.count(job.title, outcome, seconds)
         log.info(
             "%s ended with %s after %.3f s", job.title, outcome, seconds,
@@ -84,6 +90,9 @@ class Executor:
         except TaskCancelledError as caught:
             member.was_cancelled = True
             error: Exception = caught
+        except ExpiredError as caught:
+            member.has_expired = True
+            error = caught
         except HypervisorError as caught:
             log.warning("%s failed: %s", job.title, caught)
             error = caught
@@ -108,11 +117,13 @@ class Executor:
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
         member.cancellation.check()
+        member.expiry.check()
         check_names(member.task)
         if member.earlier is None and job.number is not None:
             await self._journal.begin(job.number, member.position)
         if builtin is None:
             return await self._try(job, member, measurement)
+        member.expiry.begin()  # the journal may have taken long
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
 
@@ -131,15 +142,27 @@ class Executor:
         method = method_of(self._hypervisor, type(member.task))
         retries = retry_counter(member.task) or 0
 
+        last: Exception | None = None
+
         async def attempt(number: int) -> Any:
             member.state = "running"
-            return await self._caller.call(method, job, member, measurement, number)
+            member.expiry.reset()
+            if not self._hypervisor.begins_itself:
+                member.expiry.begin()
+            try:
+                return await self._caller.call(method, job, member, measurement, number)
+            except ExpiredError as error:
+                if last is None:
+                    raise
+                raise FinalError(f"{last}; {member.expiry.against_retry(0.0)}") from error
 
         def before_retry(error: Exception, number: int, pause: float) -> None:
+            nonlocal last
             log.warning(
                 "%s failed, retry %d of %d in %.1f s: %s",
                 job.title, number, retries, pause, error,
             )  # fmt: skip
+            last = error
             self._caller.contexts.count_retry()
             member.state = "retrying"
 
@@ -150,5 +173,6 @@ class Executor:
             sleep=member.cancellation.sleep,
             cancelled=lambda: member.cancellation.cancelled,
             before_retry=before_retry,
+            against_retry=member.expiry.against_retry,
             retry_on=(HypervisorError, UnexpectedError),
         )

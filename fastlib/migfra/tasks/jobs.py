@@ -1,14 +1,15 @@
 """Jobs: a container from its acceptance to its answer, its members, and the table of them all."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final, Literal
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Result, Task, TaskContainer, TaskReport
 from fastlib.migfra.journal.schema import MemberState, Unfinished
 from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.expiry import Expiry
 
 from .results import vm_name_of
 
@@ -21,16 +22,22 @@ MAX_REPORTS: Final = 1000
 class Member:
     """One task of a container."""
 
-    def __init__(self, task: Task, position: int, earlier: MemberState | None) -> None:
+    def __init__(
+        self, task: Task, position: int, earlier: MemberState | None, expiry: Expiry | None = None
+    ) -> None:
         self.task: Final = task
         self.position: Final = position
         self.earlier: Final = earlier
         """What an earlier run of the daemon has begun of it."""
         self.vm_name: Final = vm_name_of(task)
         self.cancellation: Final = Cancellation()
+        self.expiry: Final = expiry or Expiry()
+        """Whether it has begun, and until when it may."""
         self.state: State = "queued"
         self.was_cancelled = False
         """True if it was cancelled, and has not ended with success."""
+        self.has_expired = False
+        """True if it was not begun, as its order had expired."""
         self.results: tuple[Result, ...] = ()
         self.saved_state: Mapping[str, Any] = {} if earlier is None else earlier.saved_state
         """What the hypervisor has saved by `Context.save_state`."""
@@ -50,6 +57,11 @@ class Member:
             self._on_wait()
 
     @property
+    def ends_at_once(self) -> bool:
+        """True if it needs no place, as it is cancelled or has expired."""
+        return self.cancellation.cancelled or self.expiry.expired
+
+    @property
     def failed(self) -> bool:
         """True if a result says so."""
         return any(result.status == "error" for result in self.results)
@@ -65,13 +77,19 @@ class Job:
         container: TaskContainer | None,
         *,
         recovered: Unfinished | None = None,
+        host: str = "this host",
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`recovered` is what the journal has of it from an earlier run of the daemon."""
+        self._host = host
+        self._clock = clock
         self.number: Final = number
         """Its number in the journal; None if it is not there, as it may be done twice."""
         self.id: Final = id
         self.recovered: Final = recovered is not None
-        self.since: Final = time.time() if recovered is None else recovered.accepted
+        self.since: Final = clock.now() if recovered is None else recovered.accepted
+        self.expires: float | None = None
+        """Seconds since 1970, None if it waits or is not known yet."""
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
@@ -88,13 +106,21 @@ class Job:
         """Take the container into memory."""
         self.container = container
         self.title = container.task
-        self.members = [
-            Member(task, position, self._earlier.get(position))
-            for position, task in enumerate(container.tasks)
-        ]
+        self.expires = None if container.expires is None else container.expires.timestamp()
+        self.members = [self._member(task, n) for n, task in enumerate(container.tasks)]
         if self.cancelled:
             for member in self.members:
                 member.cancellation.cancel()
+
+    def _member(self, task: Task, position: int) -> Member:
+        earlier = self._earlier.get(position)
+        expiry = Expiry(self.expires, host=self._host, clock=self._clock, begun=earlier is not None)
+        return Member(task, position, earlier, expiry)
+
+    @property
+    def can_expire(self) -> bool:
+        """True if it has an expiry and none of its members has begun."""
+        return self.expires is not None and not self.begun and not self._earlier
 
     @property
     def only_waits(self) -> bool:

@@ -61,6 +61,7 @@ class ContextMaker:
             log=task_log(log, job.id, member.vm_name),
             measurement=measurement,
             cancellation=member.cancellation,
+            expiry=member.expiry,
             saved_state=member.saved_state,
             services=DaemonServices(
                 store_state=store_state,

@@ -10,6 +10,7 @@ from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.telemetry.counters import Counters
+from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.transport import AsyncCommunicator, TransportError
 
 from .jobs import Job, Member
@@ -41,13 +42,19 @@ class ProgressPublisher:
         return Reporter(self, job, member)
 
     def send(self, job: Job, member: Member, facts: ProgressFacts) -> None:
-        """Publish, unless there is no connection: progress is not worth keeping."""
+        """Publish, unless there is no connection: progress is not worth keeping.
+
+        A task that has not begun is only `queued`: so any other phase shows that it has begun.
+        """
+        if facts.phase != QUEUED and not member.expiry.begun:
+            return
         if not self._communicator.is_connected or len(self._sending) > 100:
             return
         try:
             progress = Progress(
                 task=job.title,
                 id=job.id,
+                idempotency_key=None if job.container is None else job.container.idempotency_key,
                 phase=facts.phase,
                 vm_name=facts.vm_name or member.vm_name,
                 percent=facts.percent,

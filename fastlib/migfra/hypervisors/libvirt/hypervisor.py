@@ -31,6 +31,7 @@ class LibvirtHypervisor(Hypervisor):
 
     name: ClassVar[str] = "libvirt"
     Options: ClassVar[type[LibvirtOptions]] = LibvirtOptions
+    begins_itself: ClassVar[bool] = True
 
     def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
         super().__init__(options, node)
@@ -80,6 +81,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "suspend it")
+                scope.begin()
                 with context.measure(f"suspend-{name}"):
                     done = await local.call(control.suspend, name)
         return None if done else f"{name} was paused already"
@@ -91,6 +93,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "resume it")
+                scope.begin()
                 with context.measure(f"resume-{name}"):
                     done = await local.call(control.resume, name)
         return None if done else f"{name} was running already"
@@ -102,6 +105,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "repin it")
+                scope.begin()
                 with context.measure("repin"):
                     await local.call(pinning.pin, name, task.vcpu_map)
         return None

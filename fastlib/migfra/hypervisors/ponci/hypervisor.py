@@ -28,6 +28,7 @@ class PonciHypervisor(Hypervisor):
 
     name: ClassVar[str] = NAME
     Options: ClassVar[type[PonciOptions]] = PonciOptions
+    begins_itself: ClassVar[bool] = True
 
     def __init__(self, options: PonciOptions, node: NodeContext) -> None:
         super().__init__(options, node)

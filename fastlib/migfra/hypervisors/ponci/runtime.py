@@ -51,13 +51,18 @@ class PonciRuntime(msgspec.Struct, frozen=True):
 
     @contextmanager
     def exclusive(self, name: str, task: Task, context: Context) -> Iterator[None]:
-        """Hold the lock of a domain. Raises HypervisorError if its name or driver is invalid."""
+        """Hold the lock of a domain, with which the task begins.
+
+        Raises HypervisorError if its name or driver is invalid, TaskCancelledError and
+        ExpiredError.
+        """
         check_group(check_name(name))
         if task.driver not in (None, NAME):
             raise HypervisorError(
                 f"hypervisor {NAME} has no driver {task.driver!r}; leave 'driver' out"
             )
         with self.locks.hold(name, context):
+            context.begin()
             yield
 
     def check_exists(self, name: str) -> None:

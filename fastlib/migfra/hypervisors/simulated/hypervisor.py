@@ -52,6 +52,7 @@ class SimulatedHypervisor(Hypervisor):
 
     name: ClassVar[str] = "simulated"
     Options: ClassVar[type[SimulatedOptions]] = SimulatedOptions
+    begins_itself: ClassVar[bool] = True
 
     def __init__(self, options: SimulatedOptions, node: NodeContext) -> None:
         super().__init__(options, node)
@@ -215,6 +216,7 @@ class SimulatedHypervisor(Hypervisor):
             scope.check()
             if parameter.migration_type == "offline":
                 await scope.sleep(self._runtime.options.call_seconds)
+                scope.begin()
                 self.cluster.move(spec.name, spec.source, spec.destination)
             elif parameter.swap_with is None:
                 check = partial(self._runtime.check_migration, spec)

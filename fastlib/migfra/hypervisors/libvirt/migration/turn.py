@@ -8,7 +8,7 @@ or moved, and the checks are made again.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
-from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import ExpiredError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.slots.keeper import MigrationSlots
@@ -35,12 +35,14 @@ async def in_turn(
 
     `check` is awaited before it waits, so that what cannot succeed is refused at once. It returns
     False if there is nothing to migrate any more; then nothing is waited for. Raises what `check`
-    raises, TaskCancelledError, and HypervisorError if a host cannot be asked.
+    raises, TaskCancelledError, ExpiredError if the order expires before all is held, and
+    HypervisorError if a host cannot be asked.
     """
     async with AsyncExitStack() as stack:
         locks = await stack.enter_async_context(AsyncExitStack())
         await _lock(locks, runtime, specs, scope)
         if specs[0].kind == "offline":  # nothing is sent, so nothing is limited
+            scope.begin()
             yield
             return
         slots = needed_slots(specs)
@@ -57,6 +59,7 @@ async def in_turn(
             with context.waiting() if is_whole_task else nullcontext():
                 await _begins(turn.wait(scope, context), check)
             await _lock(stack, runtime, specs, scope)
+        scope.begin()
         yield
 
 
@@ -64,7 +67,7 @@ async def _begins(step: Awaitable[bool], check: Check) -> bool:
     """Return whether the migration begins. Prefer the error of the check, which says more."""
     try:
         return await step
-    except TaskCancelledError:
+    except (TaskCancelledError, ExpiredError):
         raise
     except HypervisorError:
         if await check() is False:

@@ -160,7 +160,8 @@ async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Cont
     spec = MigrationSpec.from_task(task, runtime.host)
     states = saved_states(context.saved_state)
     if not states and context.saved_state.get(QUEUED):
-        return await migrate(runtime, task, context)  # it waited for its turn, and still does
+        context.not_begun()  # it waited for its turn, and still does
+        return await migrate(runtime, task, context)
     with CancelScope(context) as scope:
         if task.parameter is None or task.parameter.swap_with is None:
             return await _recover_migration(runtime, spec, states.get(spec.name), scope, context)
@@ -218,6 +219,8 @@ async def _recover_evacuation(
         raise HypervisorError("the daemon ended before the evacuation began")
     uuids: Mapping[str, str] = context.saved_state.get("uuids", {})
     states = saved_states(context.saved_state)
+    if not states and context.saved_state.get(QUEUED):  # none of them has begun to migrate
+        context.expiry.reset()
 
     async def one(name: str, host: str | None, scope: CancelScope) -> Result:
         if host is None:

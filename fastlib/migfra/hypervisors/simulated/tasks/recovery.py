@@ -37,6 +37,7 @@ async def recover(
     if isinstance(task, Evacuate):
         return await _recover_evacuation(runtime, task, context)
     if isinstance(task, Migrate) and waiting_names(context):
+        context.not_begun()
         return await hypervisor.migrate(task, context)
     if isinstance(task, Stop) and task.vm_name is None:
         names: Sequence[str] = context.saved_state.get("names", ())
@@ -86,6 +87,8 @@ async def _recover_evacuation(
     if not placements:
         return f"no domain is active on {runtime.host}"
     waiting = waiting_names(context)
+    if {name for name, host in placements.items() if host is not None} <= set(waiting):
+        context.expiry.reset()  # none of them has begun to migrate
 
     async def one(name: str, host: str | None, scope: ClockScope) -> Result:
         if name in waiting:

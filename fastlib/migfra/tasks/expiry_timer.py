@@ -1,0 +1,77 @@
+"""Watches the jobs that wait for their turn, and tells when one of them expires."""
+
+import asyncio
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from fastlib.clock import Clock
+from fastlib.migfra.plugin_api.expiry import has_expired, timer_seconds
+
+from .jobs import Job
+
+SPARE_ENTRIES: Final = 1000
+"""Entries of jobs that wait no more, at most, beside as many as there are that wait."""
+
+
+class ExpiryTimer:
+    """One timer for all waiting jobs that have an expiry."""
+
+    def __init__(self, clock: Clock, on_expired: Callable[[Job], object]) -> None:
+        """`on_expired` is called in the event loop with each job that has expired."""
+        self._clock = clock
+        self._on_expired = on_expired
+        self._waiting: dict[int, Job] = {}
+        self._heap: list[tuple[float, int]] = []
+        """Expiries and numbers of the jobs. Those that wait no more are removed later."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Watch a job. Does nothing if it cannot expire."""
+        if self._stopped or not job.can_expire:
+            return
+        assert job.number is not None
+        assert job.expires is not None
+        self._waiting[job.number] = job
+        heappush(self._heap, (job.expires, job.number))
+        if self._heap[0][1] == job.number:
+            self._arm()
+
+    def remove(self, job: Job) -> None:
+        """Watch a job no more, as it begins."""
+        if job.number is None or self._waiting.pop(job.number, None) is None:
+            return
+        if len(self._heap) > SPARE_ENTRIES + 2 * len(self._waiting):
+            self._heap = [entry for entry in self._heap if entry[1] in self._waiting]
+            heapify(self._heap)
+
+    def stop(self) -> None:
+        """Tell of no job any more."""
+        self._stopped = True
+        self._waiting.clear()
+        self._heap.clear()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._heap:
+            seconds = timer_seconds(self._heap[0][0], self._clock.now())
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.now()
+        expired = []
+        while self._heap and has_expired(self._heap[0][0], now):
+            job = self._waiting.pop(heappop(self._heap)[1], None)
+            if job is not None:
+                expired.append(job)
+        self._arm()
+        for job in expired:
+            self._on_expired(job)
