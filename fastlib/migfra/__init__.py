@@ -11,13 +11,13 @@ from .config.hypervisor_section import HypervisorSection
 from .daemon import Daemon
 from .errors import (
     ConfigurationError,
-    ExpiredError,
     FinalError,
     HypervisorError,
     JournalError,
     PluginError,
     RunningError,
     TaskCancelledError,
+    TaskExpiredError,
     UnsupportedError,
 )
 from .plugin_api.config_section import ConfigSection
@@ -31,7 +31,6 @@ __all__ = [
     "Context",
     "Daemon",
     "DaemonServices",
-    "ExpiredError",
     "FinalError",
     "Hypervisor",
     "HypervisorError",
@@ -43,6 +42,7 @@ __all__ = [
     "PluginError",
     "RunningError",
     "TaskCancelledError",
+    "TaskExpiredError",
     "UnsupportedError",
     "check_configuration",
     "read_configuration",

@@ -4,7 +4,7 @@ FastlibError
 ├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
 │   ├── UnsupportedError    the hypervisor has no method for the task
 │   ├── FinalError          another try could not succeed, or would find another state
-│   │   └── ExpiredError    the task expired before it began, so it never begins
+│   │   └── TaskExpiredError    the task expired before it began, so it never begins
 │   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
 ├── UnexpectedError           what a hypervisor raised that is no HypervisorError; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
@@ -39,7 +39,7 @@ class FinalError(HypervisorError):
     """
 
 
-class ExpiredError(FinalError):
+class TaskExpiredError(FinalError):
     """The order expired before the task began. Nothing was done, and nothing will be."""
 
 

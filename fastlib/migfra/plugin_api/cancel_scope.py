@@ -58,7 +58,7 @@ class CancelScope:
             self._timer = loop.call_later(seconds, self._watch_expiry)
 
     def begin(self) -> None:
-        """Note that the task acts from now on, as `Context.begin`. Raises ExpiredError."""
+        """Note that the task acts from now on, as `Context.begin`. Raises TaskExpiredError."""
         if self._context is not None:
             self._context.begin()
 
@@ -75,14 +75,14 @@ class CancelScope:
         return self._cancelled or (self._context is not None and self._context.cancelled)
 
     def check(self) -> None:
-        """Raise TaskCancelledError if the work must end, ExpiredError if it must not begin."""
+        """Raise TaskCancelledError if the work must end, TaskExpiredError if it must not begin."""
         if self.cancelled:
             raise TaskCancelledError(self.reason)
         if self._context is not None:
             self._context.expiry.check()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep. Raises TaskCancelledError and ExpiredError as soon as `check` does."""
+        """Sleep. Raises TaskCancelledError and TaskExpiredError as soon as `check` does."""
         self.check()
         try:
             async with asyncio.timeout(seconds):

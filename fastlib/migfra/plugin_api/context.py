@@ -160,14 +160,15 @@ class Context:
         """Note that the task acts on a domain from now on: it cannot expire any more.
 
         Call it after all waits and before the first change, if the hypervisor has `begins_itself`.
-        It may be called again. Raises ExpiredError if the order has expired.
+        It may be called again. Raises TaskExpiredError if the order has expired.
         """
         self.expiry.begin()
 
     def not_begun(self) -> None:
         """Note that the task has not begun after all: `recover` has found that it only waited.
 
-        From now on it can expire, until `begin` is called. Raises ExpiredError if it has expired.
+        From now on it can expire, until `begin` is called. Raises TaskExpiredError if it has
+        expired.
         """
         self.expiry.reset()
         self.expiry.check()

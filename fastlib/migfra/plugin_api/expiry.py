@@ -10,7 +10,7 @@ from typing import Final
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.instants import write_instant
-from fastlib.migfra.errors import ExpiredError
+from fastlib.migfra.errors import TaskExpiredError
 
 LONGEST_TIMER_SECONDS: Final = 60.0
 """Seconds after which a timer looks at the wall clock again, which somebody may have set."""
@@ -87,17 +87,17 @@ class Expiry:
         return self._seen is not None
 
     def check(self) -> None:
-        """Raise ExpiredError if the task has not begun and must not begin any more."""
+        """Raise TaskExpiredError if the task has not begun and must not begin any more."""
         if self.expired:
             assert self.expires is not None
             assert self._seen is not None
             reason = describe_expiry(self.expires, self._seen, self._host)
-            raise ExpiredError(
+            raise TaskExpiredError(
                 f"not begun, and not begun later: {reason}; send it again if it is still wanted"
             )
 
     def begin(self) -> None:
-        """Note that the task acts from now on. Raises ExpiredError if it must not."""
+        """Note that the task acts from now on. Raises TaskExpiredError if it must not."""
         self.check()
         self._begun = True
 

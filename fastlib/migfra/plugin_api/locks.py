@@ -24,7 +24,7 @@ class NamedLocks:
     async def hold(self, name: str, scope: CancelScope) -> AsyncIterator[None]:
         """Hold a lock.
 
-        Raises TaskCancelledError or ExpiredError if the scope must end before it is free.
+        Raises TaskCancelledError or TaskExpiredError if the scope must end before it is free.
         """
         await self._acquire(name, scope)
         try:
@@ -73,8 +73,8 @@ class NamedThreadLocks:
     def hold(self, name: str, context: Context) -> Iterator[None]:
         """Hold a lock.
 
-        Raises TaskCancelledError if the task is cancelled before it is free, and ExpiredError if
-        its order expires before it has begun.
+        Raises TaskCancelledError if the task is cancelled before it is free, and TaskExpiredError
+        if its order expires before it has begun.
         """
         forget = context.on_cancel(self._wake)
         try:

@@ -7,11 +7,11 @@ from typing import Any
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
 from fastlib.migfra.errors import (
-    ExpiredError,
     FinalError,
     HypervisorError,
     JournalError,
     TaskCancelledError,
+    TaskExpiredError,
     UnexpectedError,
 )
 from fastlib.migfra.journal.journal import Journal
@@ -90,7 +90,7 @@ class Executor:
         except TaskCancelledError as caught:
             member.was_cancelled = True
             error: Exception = caught
-        except ExpiredError as caught:
+        except TaskExpiredError as caught:
             member.has_expired = True
             error = caught
         except HypervisorError as caught:
@@ -151,7 +151,7 @@ class Executor:
                 member.expiry.begin()
             try:
                 return await self._caller.call(method, job, member, measurement, number)
-            except ExpiredError as error:
+            except TaskExpiredError as error:
                 if last is None:
                     raise
                 raise FinalError(f"{last}; {member.expiry.against_retry(0.0)}") from error

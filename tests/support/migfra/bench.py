@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from fastlib import ResultContainer, Task, TaskContainer
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import topics
 from fastlib.migfra import Configuration, Daemon, Hypervisor
 from fastlib.transport import (
@@ -60,12 +61,15 @@ class Bench:
                 await patiently(daemon.close())
         await self._stack.aclose()
 
-    async def daemon(self, hypervisor: Hypervisor | None = None, **parts: Any) -> Daemon:
+    async def daemon(
+        self, hypervisor: Hypervisor | None = None, *, clock: Clock = SYSTEM_CLOCK, **parts: Any
+    ) -> Daemon:
         daemon = Daemon(
             configuration(**parts),
             communicator=self.broker,
             hypervisor=hypervisor or Scripted(),
             journal=self.journal,
+            clock=clock,
         )
         await patiently(daemon.open())
         self.daemons.append(daemon)

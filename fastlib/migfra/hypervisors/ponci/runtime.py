@@ -54,7 +54,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
         """Hold the lock of a domain, with which the task begins.
 
         Raises HypervisorError if its name or driver is invalid, TaskCancelledError and
-        ExpiredError.
+        TaskExpiredError.
         """
         check_group(check_name(name))
         if task.driver not in (None, NAME):

@@ -8,7 +8,7 @@ or moved, and the checks are made again.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
-from fastlib.migfra.errors import ExpiredError, HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError, TaskExpiredError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.slots.keeper import MigrationSlots
@@ -35,7 +35,7 @@ async def in_turn(
 
     `check` is awaited before it waits, so that what cannot succeed is refused at once. It returns
     False if there is nothing to migrate any more; then nothing is waited for. Raises what `check`
-    raises, TaskCancelledError, ExpiredError if the order expires before all is held, and
+    raises, TaskCancelledError, TaskExpiredError if the order expires before all is held, and
     HypervisorError if a host cannot be asked.
     """
     async with AsyncExitStack() as stack:
@@ -67,7 +67,7 @@ async def _begins(step: Awaitable[bool], check: Check) -> bool:
     """Return whether the migration begins. Prefer the error of the check, which says more."""
     try:
         return await step
-    except (TaskCancelledError, ExpiredError):
+    except (TaskCancelledError, TaskExpiredError):
         raise
     except HypervisorError:
         if await check() is False:

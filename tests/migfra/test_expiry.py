@@ -1,0 +1,431 @@
+"""Orders that expire: never begun afterwards, and answered at once, wherever they wait."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fastlib import (
+    Migrate,
+    MigrateParameter,
+    Quit,
+    Result,
+    ResultContainer,
+    Start,
+    Task,
+    TaskContainer,
+)
+from fastlib.message import Cancel, Query, topics
+from fastlib.message.node import Progress
+from fastlib.migfra import Context, Daemon
+from fastlib.migfra.config.sections import LimitsSection, RetrySection
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.tasks.jobs import Job
+from tests.support.clock import SettableClock
+from tests.support.migfra.bench import Bench, Play, patiently
+from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
+from tests.support.waiting import wait_until_async
+
+SOON = 0.15
+"""Seconds; an order is under way by then, and has not expired."""
+
+
+def order(*tasks: Task, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
+    """Return a container that expires so many seconds from now."""
+    instant = datetime.now(UTC) + timedelta(seconds=expires)
+    return TaskContainer(tasks=tasks, expires=instant, id=id, **more)
+
+
+def start(*names: str, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
+    return order(*(Start(vm_name=name) for name in names), expires=expires, id=id, **more)
+
+
+def check_expired(answer: ResultContainer, *names: str) -> None:
+    """Check that nothing was begun, and that each result says so."""
+    assert [result.vm_name for result in answer.results] == list(names)
+    for result in answer.results:
+        assert result.status == "error"
+        assert str(result.details).startswith("not begun, and not begun later: the order expired ")
+        assert "at node01; send it again if it is still wanted" in str(result.details)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (Start(vm_name="vm1"), "vm1"),
+        (Start(xml="<domain><name>vm2</name></domain>"), "vm2"),
+        (Migrate(vm_name="vm1", destination="node02"), "vm1"),
+        (Cancel(id="m"), "n/a"),
+        (Query(), "n/a"),
+        (Quit(), "n/a"),
+    ],
+)
+def test_order_that_comes_too_late_is_refused(play: Play, task: Task, name: str) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon = await bench.daemon(hypervisor)
+        answer = await bench.ask(order(task, expires=-1, id="late"))
+        check_expired(answer, name)
+        assert (answer.result, answer.id) == (task.declaration.result, "late")
+        assert hypervisor.calls == []
+        assert not daemon.stopping
+        assert daemon.counters.ended[task.declaration.task, "expired"] == 1
+        assert (await bench.ask(start("vm1", expires=60))).results[0].status == "success"
+
+    play(scene)
+
+
+def test_late_cancellation_cancels_nothing(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        check_expired(await bench.ask(order(Cancel(id="1"), expires=-1)), "n/a")
+        go.set()
+        assert (await bench.result()).results[0].status == "success"
+
+    play(scene)
+
+
+def test_order_that_waits_behind_another_is_answered_when_it_expires(play: Play) -> None:
+    """Its turn has not come by then, and does not come before the test has its answer."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(start("vm1", expires=SOON, id="1"))
+        await patiently(begun.wait())
+        await bench.send(start("vm2", "vm3", expires=SOON, id="2"))
+        await bench.send(order(Quit(), expires=SOON, id="q"))
+        await bench.send(start("vm4", expires=600, id="4"))
+        answers = {answer.id: answer for answer in [await bench.result(), await bench.result()]}
+        check_expired(answers["2"], "vm2", "vm3")
+        check_expired(answers["q"], "n/a")
+        go.set()  # it had begun, so it ends well, although it has expired meanwhile
+        assert [(await bench.result()).id for _ in range(2)] == ["1", "4"]
+        assert hypervisor.calls == [("start", "vm1"), ("start", "vm4")]
+        await wait_until_async(lambda: daemon.runtime.dispatcher.running == 0)
+
+    play(scene)
+
+
+def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=SOON, id="2"))
+        await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
+        job = daemon.runtime.jobs.find("2")
+        assert job is not None
+        assert job.container is None
+        check_expired(await bench.result(), "vm2")
+        go.set()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+
+
+def test_member_that_waits_for_a_place_is_not_begun_after_the_expiry(play: Play) -> None:
+    """Neither in a container of its own, nor beside one that has begun, nor behind it."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, limits=LimitsSection(members=1))
+        await bench.send(start("vm1", "vm2", expires=SOON, id="beside"))
+        await patiently(begun.wait())
+        await bench.send(start("vm3", expires=SOON, id="alone"))
+        check_expired(await bench.result(), "vm3")
+        go.set()
+        beside = await bench.result()
+        assert [result.status for result in beside.results] == ["success", "error"]
+        assert "the order expired" in str(beside.results[1].details)
+        plan, begun, go = gate()
+        hypervisor.plan["vm4"] = plan
+        behind = TaskContainer(
+            tasks=[Start(vm_name=n, concurrent_execution=False) for n in ("vm4", "vm5")],
+            expires=datetime.now(UTC) + timedelta(seconds=SOON),
+        )
+        await bench.send(behind)
+        await patiently(begun.wait())
+        await asyncio.sleep(SOON)
+        go.set()
+        answer = await bench.result()
+        assert [result.status for result in answer.results] == ["success", "error"]
+        assert hypervisor.calls == [("start", "vm1"), ("start", "vm4")]
+
+    play(scene)
+
+
+def test_place_is_free_again_when_its_waiter_expires(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, limits=LimitsSection(members=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        for number in range(3):
+            await bench.send(start(f"x{number}", expires=SOON))
+            await bench.result()
+        go.set()
+        await bench.result()
+        for number in range(3):
+            answer = await bench.ask(start(f"y{number}", expires=60))
+            assert answer.results[0].status == "success"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("first", [1000.0, 0.05])
+def test_failed_attempt_is_not_tried_again_after_the_expiry(play: Play, first: float) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        clock = SettableClock()
+
+        def plan(context: Context) -> None:
+            clock.ahead = 0.0 if first > 1 else 500.0
+            fail(9)(context)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, clock=clock, retry=RetrySection(first=first, longest=1000))
+        parameter = MigrateParameter(retry_counter=5)
+        task = Migrate(vm_name="vm1", destination="b", parameter=parameter)
+        details = str((await bench.ask(order(task, expires=60))).results[0].details)
+        assert details.startswith("attempt 0 failed; it is not tried again: the order expire")
+        assert hypervisor.calls == [("migrate", "vm1")]
+
+    play(scene)
+
+
+def test_order_that_expires_while_the_journal_stalls_is_not_begun(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is written before a task begins, which may take long."""
+    clock = SettableClock()
+    begin = Journal.begin
+
+    async def stall(self: Journal, number: int, position: int) -> None:
+        await begin(self, number, position)
+        clock.ahead = 1000.0
+
+    monkeypatch.setattr(Journal, "begin", stall)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor, clock=clock)
+        check_expired(await bench.ask(start("vm1", expires=60)), "vm1")
+        assert hypervisor.calls == []
+
+    play(scene)
+
+
+def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
+    """A hypervisor that begins itself tells of its checks and of its place in the queue."""
+
+    class Waiting(Scripted):
+        begins_itself = True
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Waiting()
+
+        async def plan(context: Context) -> None:
+            context.progress("check")
+            await asyncio.sleep(0.05)
+            context.progress("queued", position=1)
+            await asyncio.sleep(0.05)
+            context.begin()
+            context.progress("copy")
+            await asyncio.sleep(0.05)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, progress_interval=0.001)
+        container = order(
+            Migrate(vm_name="vm1", destination="b"), expires=60, id="m", idempotency_key="k"
+        )
+        assert (await bench.ask(container)).results[0].status == "success"
+        seen = [
+            Progress.from_yaml((await bench.received(topics.PROGRESS("node01"))).payload)
+            for _ in range(2)
+        ]
+        assert [progress.phase for progress in seen] == ["queued", "copy"]
+        assert [progress.idempotency_key for progress in seen] == ["k", "k"]
+
+    play(scene)
+
+
+def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
+    """So does that of another attempt, whose answer has the error of the first one."""
+    from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+
+    class Waiting(Scripted):
+        begins_itself = True
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Waiting()
+
+        async def plan(context: Context) -> None:
+            if context.attempt == 0 and context.id == "2":
+                context.begin()
+                fail(1)(context)
+            with CancelScope(context) as scope:
+                await scope.sleep(1000)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, retry=RetrySection(first=0.001, longest=0.001))
+        task = Migrate(vm_name="vm1", destination="b", parameter=MigrateParameter(retry_counter=3))
+        check_expired(await bench.ask(order(task, expires=SOON, id="1")), "vm1")
+        details = str((await bench.ask(order(task, expires=SOON, id="2"))).results[0].details)
+        assert details.startswith("attempt 0 failed; it is not tried again: the order expired at")
+        assert len(hypervisor.calls) == 3
+
+    play(scene)
+
+
+# Restarts
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_order_that_expired_while_the_daemon_was_away_is_not_begun(
+    play: Play, killed: bool
+) -> None:
+    """Of what was left, only the task that had begun is recovered; the others have expired."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Recovering()
+        plan, begun, _ = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(
+            hypervisor, limits=LimitsSection(containers=1), shutdown_timeout=0.05
+        )
+        await bench.send(start("vm1", expires=60, id="begun"))
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=60, id="waiting"))
+        await bench.send(order(Quit(), expires=60, id="q"))
+        await bench.send(start("vm3", expires=3600, id="patient"))
+        await bench.send(Start(vm_name="vm4"), "endless")
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 4)
+        await patiently(daemon.kill() if killed else daemon.close())
+        second = Recovering()
+        await bench.daemon(second, clock=SettableClock(ahead=600.0))
+        answers = {answer.id: answer for answer in [await bench.result() for _ in range(5)]}
+        assert answers["begun"].results[0].status == "success"
+        check_expired(answers["waiting"], "vm2")
+        check_expired(answers["q"], "n/a")
+        assert answers["patient"].results[0].status == "success"
+        assert answers["endless"].results[0].status == "success"
+        assert sorted(second.calls) == [("recover", "vm1"), ("start", "vm3"), ("start", "vm4")]
+
+    play(scene)
+
+
+def test_expired_order_does_not_wait_for_its_turn_after_a_restart(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Recovering()
+        plan, begun, _ = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(start("vm1", expires=60, id="begun"))
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=60, id="waiting"))
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
+        await patiently(daemon.kill())
+        second = Recovering()
+        plan, begun, go = gate()
+        second.plan["vm1"] = plan
+        await bench.daemon(
+            second, limits=LimitsSection(containers=1), clock=SettableClock(ahead=600.0)
+        )
+        check_expired(await bench.result(), "vm2")
+        await patiently(begun.wait())
+        go.set()
+        assert (await bench.result()).id == "begun"
+
+    play(scene)
+
+
+def test_members_that_had_not_begun_expire_beside_one_that_is_recovered(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Recovering()
+        plan, begun, _ = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(members=1))
+        await bench.send(start("vm1", "vm2", expires=60, id="1"))
+        await patiently(begun.wait())
+        await patiently(daemon.kill())
+        second = Recovering()
+        await bench.daemon(second, clock=SettableClock(ahead=600.0))
+        answer = await bench.result()
+        assert [result.status for result in answer.results] == ["success", "error"]
+        assert "the order expired" in str(answer.results[1].details)
+        assert second.calls == [("recover", "vm1")]
+
+    play(scene)
+
+
+def test_quit_that_had_begun_is_no_expired_one(play: Play) -> None:
+    """A daemon is killed while it ends; the next run says that it has ended."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, _ = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(order(Quit(), expires=60, id="q"))
+        await wait_until_async(lambda: daemon.stopping)
+        daemon._killed = True
+        daemon.stop_now()
+        await patiently(_killed(daemon))
+        await bench.daemon(Scripted(), clock=SettableClock(ahead=600.0))
+        answers = {answer.id: answer for answer in [await bench.result(), await bench.result()]}
+        assert answers["q"].results == (Result(vm_name="n/a", status="success"),)
+
+    play(scene)
+
+
+async def _killed(daemon: Daemon) -> None:
+    """Wait for the end of a daemon of which nothing more is written."""
+    daemon.runtime.journal.give_up()
+    daemon.runtime.publisher.stop()
+    await daemon.ended.wait()
+
+
+def test_order_whose_clock_is_set_back_stays_in_the_queue(play: Play) -> None:
+    """It has not expired after all, and must not begin out of turn."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        clock = SettableClock()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, clock=clock, limits=LimitsSection(containers=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=600, id="2"))
+        await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
+        job: Job | None = daemon.runtime.jobs.find("2")
+        assert job is not None
+        daemon.runtime.dispatcher._begin_out_of_turn(job)
+        await wait_until_async(lambda: daemon.runtime.dispatcher.running == 1)
+        await bench.no_result()
+        go.set()
+        assert [(await bench.result()).id for _ in range(2)] == ["1", "2"]
+
+    play(scene)

@@ -1,0 +1,38 @@
+"""Clocks that a test sets."""
+
+import asyncio
+
+from fastlib.clock import SYSTEM_CLOCK, Clock
+
+
+class SettableClock(Clock):
+    """The clock of the machine, ahead of it by so many seconds as the test says."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def now(self) -> float:
+        return SYSTEM_CLOCK.now() + self.ahead
+
+
+class StoppedClock(Clock):
+    """A clock that stands until a test sets it."""
+
+    def __init__(self, time: float = 1000.0) -> None:
+        self.time = time
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+class LoopClock(Clock):
+    """The time of the running event loop, such as a virtual one."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def monotonic(self) -> float:
+        return self.now()
