@@ -11,8 +11,9 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
   ./dev check               style, types and import contracts; about one minute
   ./dev fix                 format all files and apply ruff's automatic corrections
   ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
-  ./dev test --all          what CI runs: the checks, all tests, and coverage with its floors
-  ./dev test --long         the nightly run: long series, random order, all interpreters, mutation
+  ./dev test --all          what CI runs: the checks and all tests
+  ./dev test --long         the nightly run: long series, random order, all interpreters,
+                            coverage, mutation
   ./dev coverage            coverage of the fast tests, compared with the floors
   ./dev mutation [TARGET]   mutation testing of the modules that decide
   ./dev lab ARGS            the laboratory of several libvirt hosts

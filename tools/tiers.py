@@ -64,9 +64,12 @@ def _run_elsewhere(options: argparse.Namespace) -> int:
 
 def _run_all(arguments: list[str]) -> int:
     """Run the checks and all tests, the slow ones beside the fast ones."""
-    require("coverage", "ruff", "mypy", "importlinter")
-    coverage_floor.erase()
-    fast = _fast_with_coverage(arguments)
+    require("ruff", "mypy", "importlinter")
+    fast = Job(
+        "fast tests",
+        pytest_command("--tier=fast", *arguments, parallel=workers()),
+        FAST_LIMIT_SECONDS,
+    )
     slow = Job(
         "slow tests",
         pytest_command("--tier=slow", *arguments, parallel=SLOW_WORKERS),
@@ -79,7 +82,6 @@ def _run_all(arguments: list[str]) -> int:
     counts = Counter[str]()
     for job in checking:
         counts["failed" if job.status else "passed"] += 1
-    counts["passed" if coverage_floor.report() else "failed"] += 1
     for job in (fast, slow):
         print(f"{job.name}: {job.seconds:.0f} s", flush=True)
         counts += counts_of(job)
@@ -88,6 +90,7 @@ def _run_all(arguments: list[str]) -> int:
 
 def _run_long(arguments: list[str]) -> int:
     """Run the long series in random order, and the fast tests everywhere else they must pass."""
+    require("coverage")
     mutation.require_mutmut()  # now, and not after hours
     seed = str(random.SystemRandom().randrange(10**6))
     print(f"random order of the tests: --shuffle={seed}", flush=True)
@@ -97,12 +100,15 @@ def _run_long(arguments: list[str]) -> int:
         run_side_by_side([job], follow=[job])
         print(f"{job.name}: {job.seconds:.0f} s", flush=True)
         counts += counts_of(job)
+    counts["passed" if coverage_floor.report() else "failed"] += 1
     counts["failed" if mutation.run_targets(mutation.TARGETS) else "passed"] += 1
     return print_totals(counts)
 
 
 def _long_jobs(seed: str, arguments: list[str]) -> Iterator[Job]:
     long = ("--long", f"--shuffle={seed}", *LONG_TIMEOUT, *arguments)
+    coverage_floor.erase()
+    yield _fast_with_coverage(arguments)
     yield Job("long tests", pytest_command(*long, parallel=workers()), LONG_LIMIT_SECONDS)
     in_background = pytest_command("--tier=fast", *arguments, parallel=workers())
     yield Job("as a background job", in_background, FAST_LIMIT_SECONDS, like_background=True)
@@ -137,7 +143,7 @@ def _fast_with_coverage(arguments: list[str]) -> Job:
     command = pytest_command(
         "--tier=fast", *arguments, parallel=workers(), runner=coverage_floor.RUNNER
     )
-    return Job("fast tests", command, FAST_LIMIT_SECONDS, coverage_floor.ENVIRONMENT)
+    return Job("coverage", command, FAST_LIMIT_SECONDS, coverage_floor.ENVIRONMENT)
 
 
 def counts_of(job: Job) -> Counter[str]:
