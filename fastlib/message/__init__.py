@@ -9,6 +9,7 @@ from . import topics as topics
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
 from .extension import Extension
+from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, TaskReport
 from .result import Result, Status
@@ -24,6 +25,7 @@ from .tasks import (
     MigrationOptions,
     MigrationType,
     Query,
+    QueryHistory,
     Quit,
     Repin,
     Resume,
@@ -44,6 +46,8 @@ __all__ = [
     "EvacuateMode",
     "EvacuateParameter",
     "Extension",
+    "HistoryReport",
+    "HistoryResult",
     "Message",
     "Migrate",
     "MigrateParameter",
@@ -51,9 +55,12 @@ __all__ = [
     "MigrationType",
     "NodeReport",
     "NodeResult",
+    "OrderEvent",
+    "OrderReport",
     "PciAddress",
     "PciId",
     "Query",
+    "QueryHistory",
     "Quit",
     "Repin",
     "Result",

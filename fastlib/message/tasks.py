@@ -13,6 +13,7 @@ from fastlib.codec.rules import Needs, OneOf, Rule
 
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
+from .history import HistoryResult
 from .node import NodeResult
 from .numbers import U32, U64, CpuMap, NodeMap
 from .task import Task
@@ -26,7 +27,7 @@ TimeoutAction = Literal["abort", "pause", "post-copy"]
 arrived, or it runs on at the destination before that."""
 SavedState = Literal["restore", "discard"]
 """Restore the domain from its saved image, or delete the image and boot the domain."""
-Connections = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
 
 _NAME = {"name": "'name' is the old spelling, which nobody reads; write 'vm-name'"}
 
@@ -175,7 +176,7 @@ class MigrationOptions(Message):
         Wire("Whether the domain is slowed down where it changes its memory too fast."),
     ] = None
     parallel_connections: Annotated[
-        Connections | None, Wire("Number of connections that memory moves by; absent means one.")
+        Positive | None, Wire("Number of connections that memory moves by; absent means one.")
     ] = None
     compression: Annotated[
         str | None,
@@ -248,3 +249,33 @@ class Query(
     Task, task="query node", result="node queried", layout="inline", result_type=NodeResult
 ):
     """Tell the domains of the host, the tasks under way, and what the host has."""
+
+
+class QueryHistory(
+    Task,
+    task="query history",
+    result="history queried",
+    layout="inline",
+    result_type=HistoryResult,
+):
+    """Tell what became of orders, from the daemon's journal.
+
+    An order is reported if it fits one of `order-id`, `key` and `vm-name`. Without any of them, the
+    newest orders are reported.
+    """
+
+    order_id: Annotated[str | None, Wire("Id of the orders' containers.", empty_is_absent=True)] = (
+        None
+    )
+    key: Annotated[str | None, Wire("Idempotency key of the order.", empty_is_absent=True)] = None
+    vm_name: Annotated[
+        str | None,
+        Wire(
+            "Name of a domain of the orders, also one that a regex or an evacuation has found.",
+            empty_is_absent=True,
+        ),
+    ] = None
+    limit: Annotated[
+        Positive | None,
+        Wire("Number of orders in the report, at most; absent means 20, and 1000 is the maximum."),
+    ] = None

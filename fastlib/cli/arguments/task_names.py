@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fastlib.message.task import TaskDeclaration, declarations
 
@@ -13,13 +13,14 @@ def task_commands(taken: Collection[str]) -> dict[str, TaskDeclaration]:
     """Return the declared tasks by the names of their commands, which avoid the `taken` names.
 
     A name is the first word of the title. If several titles have the same first word, the name is
-    the whole title with hyphens. Tasks of other packages never change the names of fastlib's own.
+    the whole title with hyphens; only the one that fastlib itself declares first keeps the word.
+    Tasks of other packages never change the names of fastlib's own.
     """
-    found: dict[str, TaskDeclaration] = {}
     own = [declared for declared in declarations() if _is_own(declared)]
     others = [declared for declared in declarations() if not _is_own(declared)]
-    for group in (own, others):
-        found.update(_named(group, {*taken, *found}))
+    found = dict(_named(own, set(taken), shared=()))
+    shared = {word for word, number in Counter(map(_first_word, others)).items() if number > 1}
+    found.update(_named(others, {*taken, *found}, shared))
     return found
 
 
@@ -38,11 +39,12 @@ def _is_own(declared: TaskDeclaration) -> bool:
     return declared.type.__module__.startswith(_OWN)
 
 
-def _named(group: list[TaskDeclaration], taken: set[str]) -> Iterator[tuple[str, TaskDeclaration]]:
-    firsts = Counter(map(_first_word, group))
+def _named(
+    group: Iterable[TaskDeclaration], taken: set[str], shared: Collection[str]
+) -> Iterator[tuple[str, TaskDeclaration]]:
     for declared in group:
         name = _first_word(declared)
-        if name in taken or firsts[name] > 1:
+        if name in taken or name in shared:
             name = hyphenated(declared.task) or "task"
         while name in taken:
             name += "-task"

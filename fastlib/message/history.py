@@ -1,0 +1,101 @@
+"""The history of orders: what a migration daemon's journal tells of each of them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from fastlib.codec.annotations import Wire
+
+from .base import Message
+from .numbers import U32, U64
+from .result import Result, Status
+
+
+class OrderEvent(Message):
+    """One event in the life of an order."""
+
+    time: Annotated[datetime, Wire("When it happened, by the daemon's clock.")]
+    event: Annotated[
+        str,
+        Wire(
+            "The kind of event: accepted, begun, phase, retry, ended, expired, refused, repeated, "
+            "answered or confirmed. Later versions may have more."
+        ),
+    ]
+    member: Annotated[
+        U32 | None,
+        Wire("Index of the member that it is about, from 0; absent means the whole order."),
+    ] = None
+    vm_name: Annotated[str | None, Wire("Name of the domain.", empty_is_absent=True)] = None
+    details: Annotated[
+        str | None, Wire("More about it, such as the phase or the error.", empty_is_absent=True)
+    ] = None
+
+
+class OrderReport(Message):
+    """One order, and everything that the daemon knows about it."""
+
+    number: Annotated[U64, Wire("Its number in the journal; later orders have higher ones.")]
+    id: Annotated[str | None, Wire("Id of its container.", empty_is_absent=True)] = None
+    idempotency_key: Annotated[
+        str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
+    ] = None
+    host: Annotated[
+        str | None, Wire("Name of the host that it was sent to.", empty_is_absent=True)
+    ] = None
+    task: Annotated[str | None, Wire("Title of the task.", empty_is_absent=True)] = None
+    vm_names: Annotated[
+        Sequence[str],
+        Wire("Names of its domains, also of those that a regex or an evacuation has found."),
+    ] = ()
+    vm_names_left_out: Annotated[
+        U32 | None, Wire("Further domains, which this report does not name.")
+    ] = None
+    state: Annotated[
+        str, Wire("Its state: queued, running, cancelling or ended. Later versions may have more.")
+    ]
+    status: Annotated[
+        Status | None,
+        Wire("How it ended: success if all its results are; absent while there is no answer."),
+    ] = None
+    accepted: Annotated[datetime, Wire("When the daemon accepted it, by the daemon's clock.")]
+    began: Annotated[datetime | None, Wire("When its first member began.")] = None
+    answered: Annotated[datetime | None, Wire("When its answer was ready.")] = None
+    confirmed: Annotated[datetime | None, Wire("When the broker had the answer.")] = None
+    expires: Annotated[datetime | None, Wire("Time after which the daemon does not begin it.")] = (
+        None
+    )
+    results: Annotated[
+        Sequence[Result], Wire("The results of the answer, without their further fields.")
+    ] = ()
+    results_left_out: Annotated[
+        U32 | None, Wire("Further results, which this report does not have.")
+    ] = None
+    events: Annotated[Sequence[OrderEvent], Wire("Its events, the oldest first.")] = ()
+    events_left_out: Annotated[
+        U32 | None, Wire("Further events, which this report does not have.")
+    ] = None
+    text: Annotated[
+        str | None, Wire("Beginning of its text, as it arrived.", empty_is_absent=True)
+    ] = None
+
+
+class HistoryReport(Message):
+    """The orders of a daemon that fit a question, from its journal."""
+
+    host: Annotated[str, Wire("Name of the host.")]
+    since: Annotated[
+        datetime, Wire("The journal has every order that was accepted after this time.")
+    ]
+    time: Annotated[datetime, Wire("The daemon's clock when it answered.")]
+    orders: Annotated[Sequence[OrderReport], Wire("The orders, the newest first.")] = ()
+    more: Annotated[
+        bool | None, Wire("Whether the journal has older orders that fit; absent means false.")
+    ] = None
+
+
+class HistoryResult(Result):
+    """How a query for the history ended: the report, or the error."""
+
+    vm_name: Annotated[str, Wire("Name of the domain; there is none.")] = "n/a"
+    history: Annotated[HistoryReport | None, Wire("The orders that fit the question.")] = None
