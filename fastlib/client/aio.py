@@ -7,7 +7,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import (
@@ -27,6 +27,7 @@ from .handle import AsyncHandle, R
 from .observed import AsyncWatch
 from .options import (
     EvacuateOptions,
+    HistoryOptions,
     MigrateOptions,
     StartOptions,
     StopOptions,
@@ -169,6 +170,12 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def query(self, host: str, **options: Unpack[TaskOptions]) -> AsyncHandle[NodeResult]:
         """See `MigfraClient.query`."""
         return await self._submit(task_requests.query(host, options))
+
+    async def history(
+        self, host: str, **options: Unpack[HistoryOptions]
+    ) -> AsyncHandle[HistoryResult]:
+        """See `MigfraClient.history`."""
+        return await self._submit(task_requests.history(host, options))
 
     async def cancel(
         self, host: str, id: str, *, timeout: float | None = 60.0

@@ -8,7 +8,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from fastlib.message import Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import (
@@ -27,6 +27,7 @@ from .handle import Handle, R, callback_thread
 from .observed import Watch
 from .options import (
     EvacuateOptions,
+    HistoryOptions,
     MigrateOptions,
     StartOptions,
     StopOptions,
@@ -172,6 +173,14 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     def query(self, host: str, **options: Unpack[TaskOptions]) -> Handle[NodeResult]:
         """Ask a host for its domains, capacity and running tasks. C++ peers do not support it."""
         return self._submit(task_requests.query(host, options))
+
+    def history(self, host: str, **options: Unpack[HistoryOptions]) -> Handle[HistoryResult]:
+        """Ask a host what became of orders: when each came, began and ended, and its answer.
+
+        `order_id`, `key` and `vm_name` select the orders that fit one of them. Without any, the
+        newest orders are reported, at most `limit` (20 by default). C++ peers do not support it.
+        """
+        return self._submit(task_requests.history(host, options))
 
     def cancel(self, host: str, id: str, *, timeout: float | None = 60.0) -> Handle[Result]:
         """Ask a host to end the container with an id. C++ peers do not support it."""

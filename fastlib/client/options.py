@@ -64,6 +64,15 @@ class StopOptions(TaskOptions, total=False):
     undefine: bool
 
 
+class HistoryOptions(TaskOptions, total=False):
+    """See `fastlib.QueryHistory`."""
+
+    order_id: str
+    key: str
+    vm_name: str
+    limit: int
+
+
 class MovingOptions(TaskOptions, total=False):
     """See `fastlib.MigrateParameter` and `fastlib.EvacuateParameter`."""
 

@@ -9,9 +9,11 @@ from fastlib.message import (
     Cancel,
     Evacuate,
     EvacuateParameter,
+    HistoryResult,
     Migrate,
     MigrateParameter,
     Query,
+    QueryHistory,
     Quit,
     Repin,
     Result,
@@ -29,6 +31,7 @@ from fastlib.message.node import NodeResult, Progress
 from .errors import UnexpectedResultError
 from .options import (
     EvacuateOptions,
+    HistoryOptions,
     MigrateOptions,
     StartOptions,
     StopOptions,
@@ -91,6 +94,13 @@ def node_result(results: ResultContainer) -> NodeResult:
     """Return the result of a query. Raises UnexpectedResultError."""
     result = single_result(results)
     assert isinstance(result, NodeResult)  # declared as the result type of a query
+    return result
+
+
+def history_result(results: ResultContainer) -> HistoryResult:
+    """Return the result of a query for the history. Raises UnexpectedResultError."""
+    result = single_result(results)
+    assert isinstance(result, HistoryResult)  # declared as the result type of the task
     return result
 
 
@@ -159,6 +169,11 @@ def evacuate(
 def query(host: str, options: TaskOptions) -> TaskRequest[NodeResult]:
     fields, send_options = _split(options)
     return TaskRequest(host, Query(**fields), node_result, **send_options)
+
+
+def history(host: str, options: HistoryOptions) -> TaskRequest[HistoryResult]:
+    fields, send_options = _split(options)
+    return TaskRequest(host, QueryHistory(**fields), history_result, **send_options)
 
 
 def cancel(host: str, id: str, options: SubmitOptions) -> TaskRequest[Result]:

@@ -34,7 +34,16 @@ from fastlib.client import (
     UnexpectedResultError,
     options,
 )
-from fastlib.message import Cancel, Evacuate, Query, Quit, Repin, Resume
+from fastlib.message import (
+    Cancel,
+    Evacuate,
+    HistoryResult,
+    Query,
+    QueryHistory,
+    Quit,
+    Repin,
+    Resume,
+)
 from fastlib.message.node import NodeResult, Progress
 from fastlib.message.topics import RESULT, TASK
 from fastlib.transport import (
@@ -130,6 +139,11 @@ WORDS = [
         ),
     ),
     (("query", "hostA"), {}, Query()),
+    (
+        ("history", "hostA"),
+        {"order_id": "x-1", "key": "k", "vm_name": "vm1", "limit": 5},
+        QueryHistory(order_id="x-1", key="k", vm_name="vm1", limit=5),
+    ),
     (("cancel", "hostA", "some-id"), {}, Cancel(id="some-id")),
     (("quit", "hostA"), {}, Quit()),
 ]
@@ -144,7 +158,7 @@ def test_method_sends_its_task(hosts, call: tuple[Any, ...], named: dict[str, An
     assert list(daemon.received[0].tasks) == [task]
     several = "regex" in named or method == "evacuate"
     (one,) = result if several else (result,)
-    assert isinstance(one, NodeResult if method == "query" else Result)
+    assert type(one) is {"query": NodeResult, "history": HistoryResult}.get(method, Result)
     assert one.status == "success"
 
 
@@ -164,6 +178,7 @@ SENDING = {"id", "timeout", "on_progress"}
         (options.StartOptions, [Start], {"vm_name"}),
         (options.StopOptions, [Stop], {"vm_name", "regex"}),
         (options.TaskOptions, [Suspend], {"vm_name"}),
+        (options.HistoryOptions, [QueryHistory], set()),
         (
             options.MigrateOptions,
             [Migrate, MigrateParameter],

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import assert_type
 
-from fastlib import Message, Quit, Result, ResultContainer, Start, SwapWith, TaskContainer
+from fastlib import (
+    HistoryResult,
+    Message,
+    Quit,
+    Result,
+    ResultContainer,
+    Start,
+    SwapWith,
+    TaskContainer,
+)
 from fastlib.client import (
     AsyncHandle,
     AsyncMigfraClient,
@@ -37,6 +46,7 @@ def scheduler(communicator: Communicator) -> None:
         assert_type(client.query("hostA").result(), NodeResult)
         node: NodeReport | None = client.query("hostA").result().node
         del node
+        assert_type(client.history("hostA", vm_name="vm1").result(), HistoryResult)
 
         moved.on_progress(show)
         assert_type(moved.progress, Progress | None)
