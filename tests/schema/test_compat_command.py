@@ -37,7 +37,7 @@ def test_compatible_versions_have_status_0(tmp_path):
 def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
     done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=1)
     assert done.stdout == (
-        f"backward: changed reads what {SCHEMAS} writes: 36 compatible, 1 incompatible\n"
+        f"backward: changed reads what {SCHEMAS} writes: 38 compatible, 1 incompatible\n"
         f"  stop-vm.task: breaks: scheduler on {SCHEMAS} -> migfra on changed\n"
         '    list[0]: "force" is a required property\n'
         "    | ---\n"
@@ -45,7 +45,7 @@ def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
         "    | list:\n"
         "    |   - vm-name: vm1\n"
         "    | ---\n"
-        f"forward: {SCHEMAS} reads what changed writes: 37 compatible\n"
+        f"forward: {SCHEMAS} reads what changed writes: 39 compatible\n"
     )
     fastlib("compat", SCHEMAS, "changed", "--level", "forward", cwd=tmp_path)
 

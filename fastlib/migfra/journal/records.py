@@ -44,3 +44,5 @@ class Record(msgspec.Struct, frozen=True):
     answer: bytes | None
     events: tuple[Event, ...]
     """The oldest first."""
+    expires: float | None = None
+    """Time after which it does not begin."""

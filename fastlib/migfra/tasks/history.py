@@ -1,0 +1,262 @@
+"""Answers `query history`: from the journal's records to a report of bounded size."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from fastlib.clock import Clock
+from fastlib.codec.errors import MessageError
+from fastlib.message import (
+    HistoryReport,
+    HistoryResult,
+    OrderEvent,
+    OrderReport,
+    QueryHistory,
+    Result,
+    ResultContainer,
+    Status,
+)
+from fastlib.migfra.errors import HypervisorError, JournalError
+from fastlib.migfra.journal.records import Event, Record
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import sound
+
+from .jobs import Job
+
+DEFAULT_ORDERS: Final = 20
+"""Orders in a report if the query has no `limit`."""
+MAX_ORDERS: Final = 1000
+"""Orders in a report, at most."""
+MAX_EVENTS: Final = 500
+"""Events of one order in a report, at most."""
+FIRST_EVENTS: Final = 50
+"""So many of them are the first events of the order, the others its last ones."""
+MAX_RESULTS: Final = 100
+"""Results of one order in a report, at most."""
+MAX_NAMES: Final = 100
+"""Domains that a report names of one order, at most."""
+MAX_DETAILS: Final = 1000
+"""Characters of an event's or a result's details, at most."""
+MAX_TEXT: Final = 2000
+"""Characters of an order's text, at most."""
+MAX_CHARACTERS: Final = 1 << 20
+"""Characters of a report after which no further order is added."""
+
+
+class HistorySource(Protocol):
+    """The methods of the journal that the history needs."""
+
+    @property
+    def began(self) -> float:
+        """Since when the journal has every order, in seconds since 1970 (UTC)."""
+
+    def history(
+        self,
+        id: str | None = None,
+        key: str | None = None,
+        vm_name: str | None = None,
+        limit: int = 100,
+    ) -> Awaitable[Sequence[Record]]:
+        """Return the newest records that fit, at most `limit`, and one more if there are more."""
+
+
+class History:
+    """Answers `query history`."""
+
+    def __init__(self, journal: HistorySource, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    async def query(self, task: QueryHistory, context: Context, job: Job) -> HistoryResult:
+        """Return the orders that fit the task. Raises HypervisorError."""
+        limit = min(task.limit or DEFAULT_ORDERS, MAX_ORDERS)
+        filters: list[dict[str, Any]] = [
+            {name: value}
+            for name, value in (
+                ("id", task.order_id),
+                ("key", task.key),
+                ("vm_name", task.vm_name),
+            )
+            if value is not None
+        ]
+        found: dict[int, Record] = {}
+        try:
+            for one in filters or [{}]:
+                for record in await self._journal.history(**one, limit=limit):
+                    found[record.number] = record
+        except JournalError as error:  # an answer helps more than a message left to the broker
+            raise HypervisorError(f"the journal cannot be read: {error}") from error
+        # A large report takes long to make, and the daemon must go on meanwhile.
+        report = await asyncio.to_thread(
+            report_of,
+            task,
+            found.values(),
+            host=context.host,
+            since=self._journal.began,
+            now=self._clock.now(),
+            limit=limit,
+        )
+        return HistoryResult(status="success", history=report)
+
+
+def report_of(
+    task: QueryHistory,
+    records: Iterable[Record],
+    *,
+    host: str,
+    since: float,
+    now: float,
+    limit: int,
+) -> HistoryReport:
+    """Return the report of records, the newest first, cut to `limit` orders and to its size."""
+    newest_first = sorted(records, key=lambda record: record.number, reverse=True)
+    orders: list[OrderReport] = []
+    size = 0
+    for record in newest_first[:limit]:
+        order = order_report(record, focus_of(task, record))
+        size += _size(order)
+        if orders and size > MAX_CHARACTERS:
+            break
+        orders.append(order)
+    return HistoryReport(
+        host=host,
+        since=instant(since),
+        time=instant(now),
+        orders=orders,
+        more=True if len(orders) < len(newest_first) else None,
+    )
+
+
+def focus_of(task: QueryHistory, record: Record) -> str | None:
+    """Return the domain whose story is told; None if it is the story of the whole order."""
+    by_itself = (task.order_id is not None and task.order_id == record.id) or (
+        task.key is not None and task.key == record.key
+    )
+    return None if by_itself else task.vm_name
+
+
+def order_report(record: Record, focus: str | None) -> OrderReport:
+    """Return the report of one order; with `focus`, without what is about its other domains."""
+    events = [event for event in record.events if _is_about(event.vm_name, focus)]
+    kept = _cut_events(events)
+    results = _results(record.answer)
+    shown = [result for result in results or () if _is_about(result.vm_name, focus)] or (
+        results or ()
+    )
+    names = sorted(record.vm_names, key=lambda name: name != focus)  # stable: the focus goes first
+    return OrderReport(
+        number=record.number,
+        id=_optional(record.id),
+        idempotency_key=_optional(record.key),
+        host=_optional(record.host),
+        task=_optional(record.task),
+        vm_names=[sound(name) for name in names[:MAX_NAMES]],
+        vm_names_left_out=_left_out(names, MAX_NAMES),
+        state=_state(record),
+        status=_status(results),
+        accepted=instant(record.accepted),
+        began=_instant(record.began),
+        answered=_instant(record.answered),
+        confirmed=_instant(record.confirmed),
+        expires=_instant(record.expires),
+        results=[_brief(result) for result in shown[:MAX_RESULTS]],
+        results_left_out=len(results or ()) - len(shown[:MAX_RESULTS]) or None,
+        events=[_event_report(event) for event in kept],
+        events_left_out=len(record.events) - len(kept) or None,
+        text=_text(record.payload),
+    )
+
+
+def instant(seconds: float) -> datetime:
+    """Return seconds since 1970 as a time in UTC, the nearest one that a message can have."""
+    try:
+        return _EPOCH + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else _EPOCH
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _instant(seconds: float | None) -> datetime | None:
+    return None if seconds is None else instant(seconds)
+
+
+def _is_about(name: str | None, focus: str | None) -> bool:
+    return focus is None or name is None or name == focus
+
+
+def _cut_events(events: Sequence[Event]) -> list[Event]:
+    """Return the first and the last events, at most `MAX_EVENTS`."""
+    if len(events) <= MAX_EVENTS:
+        return list(events)
+    return [*events[:FIRST_EVENTS], *events[FIRST_EVENTS - MAX_EVENTS :]]
+
+
+def _results(answer: bytes | None) -> tuple[Result, ...] | None:
+    """Return the results of an answer; None if there is none that can be read."""
+    if answer is None:
+        return None
+    try:
+        return tuple(ResultContainer.from_yaml(answer).results)
+    except MessageError:  # of another version, or of a package that was removed
+        return None
+
+
+def _status(results: Sequence[Result] | None) -> Status | None:
+    if results is None:
+        return None
+    return "success" if all(result.status == "success" for result in results) else "error"
+
+
+def _state(record: Record) -> str:
+    if record.state != "under way":
+        return "ended"
+    if record.cancelled:
+        return "cancelling"
+    return "queued" if record.began is None else "running"
+
+
+def _brief(result: Result) -> Result:
+    details = None if result.details is None else _short(result.details)
+    return Result(vm_name=sound(result.vm_name), status=result.status, details=details)
+
+
+def _event_report(event: Event) -> OrderEvent:
+    return OrderEvent(
+        time=instant(event.time),
+        event=sound(event.kind),
+        member=event.position,
+        vm_name=_optional(event.vm_name),
+        details=_short(event.text) or None,
+    )
+
+
+def _text(payload: bytes | None) -> str | None:
+    if payload is None:
+        return None
+    # A character has at most four bytes.
+    text = payload[: 4 * MAX_TEXT + 4].decode("utf-8", "replace")
+    return sound(text[:MAX_TEXT]) + ("…" if len(payload) > len(text[:MAX_TEXT].encode()) else "")
+
+
+def _short(text: str) -> str:
+    return sound(text if len(text) <= MAX_DETAILS else f"{text[: MAX_DETAILS - 1]}…")
+
+
+def _optional(text: str | None) -> str | None:
+    return None if text is None else sound(text)
+
+
+def _left_out(items: Sequence[Any], limit: int) -> int | None:
+    return len(items) - limit if len(items) > limit else None
+
+
+def _size(order: OrderReport) -> int:
+    """Return about how many characters an order takes in a report."""
+    texts = [order.text, order.id, order.idempotency_key, *order.vm_names]
+    texts += [event.details for event in order.events]
+    texts += [result.details for result in order.results]
+    fixed = 400 + 120 * len(order.events) + 80 * len(order.results) + 8 * len(order.vm_names)
+    return fixed + sum(len(text) for text in texts if text)
