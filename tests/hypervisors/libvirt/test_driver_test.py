@@ -7,11 +7,13 @@ import pytest
 
 from fastlib import Repin, Resume, Start, Stop, Suspend
 from fastlib.message.tasks import Migrate, Query
-from fastlib.migfra import HypervisorError, TaskCancelledError
+from fastlib.migfra import Context, HypervisorError, TaskCancelledError, TaskExpiredError
 from fastlib.migfra.hypervisors.libvirt import HostOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.expiry import Expiry
+from tests.support.clock import StoppedClock
 from tests.support.libvirt.driver import domain, run_scenario
 from tests.support.waiting import wait_until_async
 
@@ -38,6 +40,34 @@ def test_domain_starts_pauses_resumes_and_stops(tmp_path):
         assert await runner.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
         assert await runner.do(Stop(vm_name="vm1", force=True, undefine=True)) is None
         assert await runner.state("vm1") is None
+
+    run_scenario(scenario, tmp_path)
+
+
+def test_task_whose_order_has_expired_changes_nothing(tmp_path):
+    """Each task notes that it has begun, after its waits and before its first change."""
+
+    def context(expires):
+        return Context("node01", expiry=Expiry(expires, clock=StoppedClock(1000.0)))
+
+    async def scenario(runner):
+        for task, before, after in (
+            (Start(xml=domain(), probe_with_ssh=False), None, "running"),
+            (Suspend(vm_name="vm1"), "running", "paused"),
+            (Resume(vm_name="vm1"), "paused", "running"),
+            (Repin(vm_name="vm1", vcpu_map=[[0], [1]]), "running", "running"),
+            (Stop(vm_name="vm1"), "running", "shut off"),
+            (Start(vm_name="vm1", probe_with_ssh=False), "shut off", "running"),
+            (Stop(vm_name="vm1", force=True, undefine=True), "running", None),
+        ):
+            late, given = context(1000.0), context(1001.0)
+            with pytest.raises(TaskExpiredError):
+                await runner.do(task, late)
+            assert not late.expiry.begun
+            assert await runner.state("vm1") == before
+            await runner.do(task, given)
+            assert given.expiry.begun
+            assert await runner.state("vm1") == after
 
     run_scenario(scenario, tmp_path)
 

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib import Evacuate, EvacuateParameter, Migrate, MigrateParameter, Stop, SwapWith
-from fastlib.migfra import Context, DaemonServices, HypervisorError, TaskCancelledError
+from fastlib.migfra import (
+    Context,
+    DaemonServices,
+    HypervisorError,
+    TaskCancelledError,
+    TaskExpiredError,
+)
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
@@ -37,7 +43,9 @@ from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancellation import Cancellation
+from fastlib.migfra.plugin_api.expiry import Expiry
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from tests.support.clock import LoopClock
 from tests.support.libvirt.fake_libvirt import (
     RUNNING,
     SHUT_OFF,
@@ -67,12 +75,14 @@ class LeavingDomain(FakeDomain):
 class Order:
     """An order that was sent to a host."""
 
-    def __init__(self, host, saved=None):
+    def __init__(self, host, saved=None, *, expires=None, begun=False):
+        """`expires` is a time of the loop, `begun` an order that an earlier run has begun."""
         self.cancellation = Cancellation()
         self.progress = []
         self.context = Context(
             host,
             cancellation=self.cancellation,
+            expiry=Expiry(expires, clock=LoopClock(), begun=begun),
             saved_state=saved,
             services=DaemonServices(report=self.progress.append),
         )
@@ -708,3 +718,91 @@ def test_slots_above_the_limit_are_never_given_out(slots, tickets, limit):
     assert free == (1, False)
     assert next_ticket(found, "incoming") > max(tickets, default=0)
     assert lowest_free(slots) not in slots
+
+
+# Expiry
+
+
+def test_migration_expires_in_the_queue_and_not_once_it_has_begun(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        first, begun = daemons.migrate("vm1", "a", "b", Order("a", expires=5.0))
+        await asyncio.sleep(1)
+        waits, late = daemons.migrate("vm2", "a", "b", Order("a", expires=5.0))
+        with pytest.raises(TaskExpiredError, match="not begun, and not begun later"):
+            await waits
+        assert asyncio.get_running_loop().time() == pytest.approx(5.0)
+        assert not late.context.expiry.begun
+        await first
+        assert begun.context.expiry.begun
+        assert "vm2" in daemons.hosts["a"].domains
+        await daemons.migrate("vm3", "a", "b")[0]
+        assert daemons.begun == ["vm1", "vm3"]
+
+    run(scenario, all={"outgoing_migrations": 1})
+
+
+def test_swap_expires_in_the_queue(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        daemons.add("b", "vm3")
+        first, _ = daemons.migrate("vm1", "a", "c")
+        await asyncio.sleep(1)
+        swap_with = SwapWith(vm_name="vm3")
+        waits, _ = daemons.migrate("vm2", "a", "b", Order("a", expires=5.0), swap_with=swap_with)
+        with pytest.raises(TaskExpiredError):
+            await waits
+        await first
+        assert daemons.begun == ["vm1"]
+
+    run(scenario, all={"outgoing_migrations": 1})
+
+
+def test_evacuation_expires_only_as_long_as_none_of_its_domains_has_begun(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2", "vm3")
+        results = await daemons.evacuate("a", "b", order=Order("a", expires=5.0))
+        assert {status for status, _ in results.values()} == {"success"}
+        assert asyncio.get_running_loop().time() > 25
+        daemons.add("c", "vm4", "vm5", "vm6")
+        first, _ = daemons.migrate("vm4", "c", "b")
+        await asyncio.sleep(1)
+        now = asyncio.get_running_loop().time()
+        results = await daemons.evacuate("c", "b", order=Order("c", expires=now + 5.0))
+        assert "not begun, and not begun later" in results["vm5"][1]
+        assert "not begun, and not begun later" in results["vm6"][1]
+        assert len(daemons.begun) == 4
+        await first
+
+    run(scenario, all={"outgoing_migrations": 1})
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_migration_that_only_waited_before_a_restart_expires(run, begun):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        await asyncio.sleep(10)
+        task = Migrate(vm_name="vm1", destination="b")
+        saved = {} if begun else {"queued": True}
+        order = Order("a", saved, expires=5.0, begun=True)
+        words = "ended before vm1 began to migrate" if begun else "not begun, and not begun later"
+        with pytest.raises(HypervisorError, match=words):
+            await recover(daemons.runtimes["a"], task, order.context)
+        assert daemons.begun == []
+
+    run(scenario)
+
+
+def test_recovered_evacuation_that_only_waited_expires(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        await asyncio.sleep(10)
+        placements = {"vm1": "b", "vm2": "b"}
+        uuids = {name: daemons.hosts["a"].domains[name].uuid for name in placements}
+        saved = {"placements": placements, "uuids": uuids, "queued": True}
+        order = Order("a", saved, expires=5.0, begun=True)
+        results = await recover(daemons.runtimes["a"], Evacuate(destinations=["b"]), order.context)
+        assert all("not begun, and not begun later" in result.details for result in results)
+        assert daemons.begun == []
+
+    run(scenario)
