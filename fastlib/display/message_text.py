@@ -35,6 +35,8 @@ def summarize(message: Message) -> str:
     elif isinstance(message, Presence):
         known = (message.status, message.hypervisor, message.version)
         text = " ".join(part for part in known if part)
+        if message.degraded:
+            text += f", degraded: {message.degraded}"
     else:
         text = repr(message)
     return printable(text)
@@ -84,7 +86,7 @@ def summarize_briefly(message: Message | None) -> str:
     if isinstance(message, ResultContainer):
         return printable(f"{message.result}: {_group_results(message.results)}")
     if isinstance(message, Presence):
-        return f"is {message.status}"
+        return f"is {message.status}" + (", degraded" if message.degraded else "")
     if isinstance(message, Progress):
         about = " ".join(filter(None, (message.task, domain_of(message))))
         return printable(f"{about}: {format_phase(message)}")

@@ -31,5 +31,7 @@ def cut_rows(rows: Sequence[Row], limit: int) -> list[Row]:
 
 
 def status_text(presence: Presence) -> Text:
-    """Return the status of a daemon, green if it is online."""
+    """Return the status of a daemon, green if it is online and accepts tasks."""
+    if presence.status == "online" and presence.degraded:
+        return Text("degraded", "yellow")
     return Text(presence.status, "green" if presence.status == "online" else "red")

@@ -61,6 +61,10 @@ class NodeReport(Message):
     versions: Annotated[
         Mapping[str, str] | None, Wire("Versions of the programs, by their names.")
     ] = None
+    degraded: Annotated[
+        str | None,
+        Wire("Why the daemon accepts no tasks at present, and the remedy.", empty_is_absent=True),
+    ] = None
 
 
 class NodeResult(Result):
@@ -103,8 +107,9 @@ class Progress(Message):
 class Presence(Message):
     """Whether a daemon is there; on `fast/migfra/<host>/status`, where the broker keeps it.
 
-    `status: offline` alone is its last will. A daemon with the key `degraded` executes what it has
-    accepted, and accepts nothing more.
+    `status: offline` is also its last will. A daemon with the key `degraded` executes what it has
+    accepted, and accepts nothing more. `status: online` with `instance` and without `started`,
+    which is never retained, is a daemon that asks whether there is another one of its host.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PRESENCE,)

@@ -36,23 +36,26 @@ class BrokerConnection:
         self,
         configuration: Configuration,
         given: MqttOptions | MemoryOptions | MemoryBroker | None,
+        instance: str,
         on_failure: OnFailure,
     ) -> None:
-        """`on_failure` is called if the connection ends for good, which only an error can cause.
+        """`instance` names this run in the last will. `on_failure` is called if the connection ends
+        for good, which only an error can cause.
 
         Raises ConfigurationError and OptionsError.
         """
         self._on_failure = on_failure
         self._closing = False
-        will = last_will(configuration.host)
-        self._options: MqttOptions | MemoryOptions
+        options: MqttOptions | MemoryOptions
         if given is None:
-            self._options = configuration.mqtt_options(will)
+            options = configuration.mqtt_options()
         elif isinstance(given, MemoryBroker):
             id = configuration.named(configuration.communicator.id)
-            self._options = MemoryOptions(broker=given, client_id=id, persistent=True, will=will)
+            options = MemoryOptions(broker=given, client_id=id, persistent=True)
         else:
-            self._options = msgspec.structs.replace(given, will=will)
+            options = given
+        will = last_will(configuration.host, options.client_id, instance)
+        self._options: Final = msgspec.structs.replace(options, will=will)
         self._communicator: AsyncCommunicator | None = None
         self.close_timeout = CLOSE_SECONDS
         """Seconds that `close` waits for the broker at most."""

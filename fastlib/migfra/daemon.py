@@ -1,6 +1,7 @@
 """The daemon: its life from `open` to `close`."""
 
 import asyncio
+import secrets
 from contextlib import AsyncExitStack
 from logging import getLogger
 from pathlib import Path
@@ -52,6 +53,8 @@ class Daemon:
         """Executes the tasks."""
         self.counters: Final = Counters()
         self.started: Final = clock.now()
+        self.instance: Final = secrets.token_hex(8)
+        """Random text that tells this run from others."""
         self.ended: Final = asyncio.Event()
         """Set when the daemon has ended."""
         self.failure: BaseException | None = None
@@ -64,6 +67,7 @@ class Daemon:
             counters=self.counters,
             started=self.started,
             clock=clock,
+            instance=self.instance,
         )
         self._runtime: Runtime | None = None
         self._parts = AsyncExitStack()

@@ -1,7 +1,6 @@
 """The parts of a running daemon: how they are opened, connected to each other, and closed."""
 
 import platform
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -34,6 +33,7 @@ from .tasks.progress import ProgressPublisher
 from .tasks.publisher import Publisher
 from .tasks.receiver import Receiver
 from .telemetry.counters import Counters, Gauge
+from .telemetry.degradation import degraded_by
 from .telemetry.presence import PresencePublisher
 
 log = getLogger("fastlib.migfra")
@@ -60,6 +60,8 @@ class Plan:
     started: float
     """Seconds since 1970 (UTC)."""
     clock: Clock
+    instance: str
+    """Random text that tells this run from others."""
 
 
 class Runtime:
@@ -112,6 +114,7 @@ class Runtime:
             journal,
             cancel_timeout=config.cancel_timeout,
             versions={"fastlib": __version__, "python": platform.python_version()},
+            degraded=self._degraded,
         )
         executor = Executor(hypervisor, caller, builtin.methods(), journal, counters, plan.clock)
         self.dispatcher: Final = Dispatcher(
@@ -149,10 +152,15 @@ class Runtime:
                 hypervisor=hypervisor.name,
                 started=plan.started,
                 client_id=connection.client_id,
-                instance=secrets.token_hex(8),
+                instance=plan.instance,
             ),
             interval=config.presence_interval,
+            degraded=self._degraded,
+            clock=plan.clock,
         )
+
+    def _degraded(self) -> str | None:
+        return degraded_by(self.journal.last_error, self.journal.path)
 
     def _set_quit(self, job: Job) -> None:
         self.quit = job
@@ -248,7 +256,7 @@ async def open_runtime(
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")
     parts.callback(threads.close)
     await parts.enter_async_context(opened(plan.hypervisor, threads))
-    connection = BrokerConnection(config, plan.broker, on_failure)
+    connection = BrokerConnection(config, plan.broker, plan.instance, on_failure)
     communicator = await connection.open()
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)

@@ -291,6 +291,20 @@ def test_progress_of_whole_task_is_shown_until_that_of_its_domains():
     assert len(re.findall("evacuate node", shown(state))) == 1
 
 
+def test_degraded_host_shows_its_reason_once():
+    state = ClusterState()
+    degraded = "{status: online, hypervisor: qemu, degraded: the disk is full}"
+    for _ in range(2):
+        state.add(seen(PRESENCE, Presence, degraded))
+    text = shown(state)
+    assert re.search(r"hostA +degraded +qemu", text)
+    assert text.count("degraded: the disk is full") == 1
+    state.add(seen(PRESENCE, Presence, "{status: online, hypervisor: qemu}"))
+    assert re.search(r"hostA +online +qemu", shown(state))
+    state.add(seen(PRESENCE, Presence, degraded))
+    assert shown(state).count("degraded: the disk is full") == 2
+
+
 def test_host_without_presence_is_unknown_and_offline_host_is_offline():
     state = ClusterState()
     state.add(seen(RESULT, ResultContainer, RESULT_TEXT))

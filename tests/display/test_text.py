@@ -66,6 +66,7 @@ def test_brief_summary_shortens_names_and_groups_results():
     ("message", "text"),
     [
         (Presence(status="online"), "is online"),
+        (Presence(status="online", degraded="full"), "is online, degraded"),
         (Progress(task="stop vm", vm_name="a", phase="wait", percent=5), "stop vm a: wait 5 %"),
         (TaskContainer(tasks=[Query()]), "query node"),
         (Init(hostname="a"), "Init(hostname='a')"),
@@ -78,6 +79,11 @@ def test_brief_summary_of_other_messages(message, text):
 
 def test_summary_of_other_message_is_its_representation():
     assert summarize(Init(hostname="a\n")) == r"Init(hostname='a\n')"
+
+
+def test_summary_of_a_degraded_daemon_has_the_reason():
+    presence = Presence(status="online", hypervisor="qemu", degraded="the disk\033 is full")
+    assert summarize(presence) == r"online qemu, degraded: the disk\x1b is full"
 
 
 @pytest.mark.parametrize("name", ["n/a", None])

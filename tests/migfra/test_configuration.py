@@ -19,7 +19,6 @@ from fastlib.migfra import (
 from fastlib.migfra.config.file import state_directory
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.hypervisors.dummy import DummyHypervisor
-from fastlib.migfra.telemetry.presence import last_will
 from fastlib.transport import TlsOptions
 
 EXISTING = """\
@@ -84,15 +83,13 @@ def test_new_options_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     password = tmp_path / "password"
     password.write_text("sesame\nand more\n")
     read = read_configuration(NEW.replace("KEY_PASSWORD", str(password)))
-    options = read.mqtt_options(last_will(read.host))
+    options = read.mqtt_options()
     assert (options.username, options.password) == ("migfra", "hush")
     assert options.protocol == "5"
     assert options.session_expiry == 3600
     assert options.tls == TlsOptions(
         ca_file="ca.pem", certificate="c.pem", key="k.pem", key_password="sesame"
     )
-    assert options.will is not None
-    assert options.will.topic == "fast/migfra/node07/status"
     assert read.journal_path() == Path("state/node07.db")
     assert (read.limits.containers, read.limits.members, read.limits.payload) == (2, 3, 65536)
     assert (read.retry.first, read.retry.longest) == (0.5, 8.0)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fastlib import Start
+from fastlib import Query, Start, TaskContainer
+from fastlib.message import topics
+from fastlib.message.node import NodeResult
 from fastlib.transport import Communicator
 from tests.support.migfra.program import Program, program
 from tests.support.migfra.scheduler import ask, forget, result, scheduler_at, until_presence
@@ -158,6 +161,42 @@ def test_standard_streams_that_nobody_reads(
     until_presence(scheduler, "offline")
     if is_open:
         os.close(reading)
+
+
+def test_presence_is_degraded_while_the_journal_cannot_be_written(
+    migfra: Program, scheduler: Communicator
+) -> None:
+    """`query node` says so as well. The journal's files cannot grow, as if the disk were full."""
+    text = migfra.configuration.read_text()
+    migfra.configuration.write_text(f"{text}presence-interval: 0.2\n")
+    migfra.start()
+    assert until_presence(scheduler, "online").degraded is None
+    wal = Path(f"{migfra.journal}-wal")
+    full = max(wal.stat().st_size, migfra.journal.stat().st_size)
+    resource.prlimit(migfra.pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+    order = TaskContainer(tasks=[Start(vm_name="vm1")], id="1").to_yaml() + "\n#" + "-" * full
+    scheduler.send(order.encode(), topics.TASK("node01")).wait(PATIENCE)
+    while (degraded := until_presence(scheduler, "online").degraded) is None:
+        pass
+    assert degraded.startswith(f"the journal {migfra.journal} cannot be written: ")
+    assert degraded.endswith(", then the daemon goes on")
+    assert _queried(scheduler) == degraded
+    resource.prlimit(
+        migfra.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
+    assert result(scheduler).id == "1"
+    while until_presence(scheduler, "online").degraded is not None:
+        pass
+    assert _queried(scheduler) is None
+    assert migfra.terminate() == 0
+
+
+def _queried(scheduler: Communicator) -> str | None:
+    ask(scheduler, Query(), "q")
+    (answered,) = result(scheduler).results
+    assert isinstance(answered, NodeResult)
+    assert answered.node is not None
+    return answered.node.degraded
 
 
 def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_presence_has_time_client_id_and_instance_and_comes_again(play: Play) ->
         assert (await site.kept()).instance == first.instance
         await daemon.close()
         await site.becomes("offline")
-        assert (await site.kept()) == Presence(status="offline")
+        assert (await site.kept()) == Presence(
+            status="offline", client_id=CLIENT_ID, instance=first.instance
+        )
         await site.open()
         again = await site.becomes("online")
         assert again.instance not in (None, first.instance)

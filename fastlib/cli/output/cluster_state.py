@@ -63,6 +63,8 @@ class ClusterState:
         self.hosts[observed.host] = known, observed.time
         if isinstance(message, Presence):
             self.hosts[observed.host] = message, observed.time
+            if message.degraded and (known is None or known.degraded != message.degraded):
+                self._add_result(observed, None, f"degraded: {message.degraded}", failed=True)
         elif isinstance(message, Progress):
             self._on_progress(observed, message)
         elif isinstance(message, ResultContainer):

@@ -17,7 +17,7 @@ from fastlib.message.entry_points import load_entry_points
 from fastlib.migfra.errors import ConfigurationError
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from fastlib.transport import MqttOptions, TlsOptions, Will
+from fastlib.transport import MqttOptions, TlsOptions
 
 from .hypervisor_section import HypervisorSection
 from .sections import (
@@ -101,7 +101,7 @@ class Configuration(ConfigSection):
             return Path(self.named(self.journal.path))
         return state_directory() / f"{self.host}.journal"
 
-    def mqtt_options(self, will: Will | None = None) -> MqttOptions:
+    def mqtt_options(self) -> MqttOptions:
         """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
         config = self.communicator
         return MqttOptions(
@@ -116,7 +116,6 @@ class Configuration(ConfigSection):
             password_file=config.password_file,
             tls=None if config.tls is None else _tls(config.tls),
             keep_alive=config.keepalive,
-            will=will,
         )
 
 

@@ -31,8 +31,12 @@ class BuiltinTasks:
         *,
         cancel_timeout: float,
         versions: Mapping[str, str],
+        degraded: Callable[[], str | None],
     ) -> None:
-        """`cancel task` waits `cancel_timeout` seconds; `query node` reports `versions`."""
+        """`cancel task` waits `cancel_timeout` seconds; `query node` reports `versions`, and why
+        the daemon accepts no tasks at present, if `degraded` says so.
+        """
+        self._degraded = degraded
         self._hypervisor = hypervisor
         self._caller = caller
         self._jobs = jobs
@@ -89,6 +93,7 @@ class BuiltinTasks:
             tasks=tuple(self._jobs.reports()),
             capabilities=capabilities,
             versions={**self._versions, **(report.versions or {})},
+            degraded=self._degraded(),
         )
         return NodeResult(status="success", node=report)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging import getLogger
@@ -23,12 +24,18 @@ ROOM_SECONDS: Final = 30.0
 END_SECONDS: Final = 2.0
 """How long `offline` may wait for room in the queue of messages."""
 Status = Literal["online", "offline"]
-_OFFLINE: Final = Presence(status="offline").to_yaml().encode()
 
 
-def last_will(host: str) -> Will:
+def offline(client_id: str | None, instance: str | None) -> bytes:
+    """Return the presence of a daemon that has ended."""
+    presence = Presence(status="offline", client_id=client_id, instance=instance)
+    return presence.to_yaml().encode()
+
+
+def last_will(host: str, client_id: str | None, instance: str) -> Will:
     """Return what the broker publishes when the daemon is lost."""
-    return Will(topic=topics.PRESENCE(host), payload=_OFFLINE, qos=QOS, retain=True)
+    payload = offline(client_id, instance)
+    return Will(topic=topics.PRESENCE(host), payload=payload, qos=QOS, retain=True)
 
 
 class PresencePublisher:
@@ -45,13 +52,20 @@ class PresencePublisher:
         presence: Presence,
         *,
         interval: float,
+        degraded: Callable[[], str | None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`presence` is what never changes; `interval` is in seconds."""
+        """`presence` is what never changes; `interval` is in seconds.
+
+        `degraded` says why no task is accepted at present, None if all is well; call `changed` when
+        that has changed.
+        """
         self._communicator = communicator
         self._topic = topics.PRESENCE(host)
         self._presence = presence
+        self._offline_payload = offline(presence.client_id, presence.instance)
         self._interval = interval
+        self._degraded = degraded
         self._clock = clock
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -67,9 +81,14 @@ class PresencePublisher:
 
     def _online(self) -> bytes:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
-        return msgspec.structs.replace(self._presence, time=now).to_yaml().encode()
+        presence = msgspec.structs.replace(self._presence, time=now, degraded=self._degraded())
+        return presence.to_yaml().encode()
 
     async def _again(self) -> None:
+        self._changed.set()
+
+    def changed(self) -> None:
+        """Publish what has changed; returns at once."""
         self._changed.set()
 
     async def _run(self) -> None:
@@ -124,7 +143,7 @@ class PresencePublisher:
     async def _publish(
         self, status: Status, qos: int = QOS, timeout: float = ROOM_SECONDS
     ) -> Delivery:
-        payload = self._online() if status == "online" else _OFFLINE
+        payload = self._online() if status == "online" else self._offline_payload
         return await self._communicator.send(
             payload, self._topic, qos, retain=True, timeout=timeout
         )

@@ -37,11 +37,14 @@ def result(scheduler: Communicator) -> ResultContainer:
     return ResultContainer.from_yaml(message.payload)
 
 
-def presence(scheduler: Communicator) -> str:
+def presence(scheduler: Communicator) -> Presence | None:
+    """The next presence; None if there is none any more."""
     message = scheduler.receive(topics.PRESENCE("node01"), timeout=PATIENCE)
-    return Presence.from_yaml(message.payload).status if message.payload else "unknown"
+    return Presence.from_yaml(message.payload) if message.payload else None
 
 
-def until_presence(scheduler: Communicator, status: str) -> None:
-    while presence(scheduler) != status:
+def until_presence(scheduler: Communicator, status: str) -> Presence:
+    """The next presence with a status."""
+    while (shown := presence(scheduler)) is None or shown.status != status:
         pass
+    return shown
