@@ -73,7 +73,8 @@ class Observer:
             if known is None:
                 self.unexpected.append(f"{observed.host} answered {message.id}, which nobody sent")
                 return
-            known.answers.append(message)
+            # An answer from the journal says the same, and when the task was executed.
+            known.answers.append(msgspec.structs.replace(message, executed=None))
             known.progress.clear()
         elif isinstance(message, Progress):
             known = self.records.get((observed.host, message.id))

@@ -166,11 +166,15 @@ class Runtime:
         self.quit = job
         self._on_quit()
 
+    async def on_reconnect(self) -> None:
+        """Note the session of the new connection."""
+        self.journal.session_began(self.communicator.session_start)
+
     async def resume(self) -> None:
         """Continue what an earlier run has left in the journal."""
         self.journal.trim()
-        for number, id, answer in await self.journal.unconfirmed():
-            self.publisher.put(number, id, answer)
+        for owed in await self.journal.unconfirmed():
+            self.publisher.put(owed.number, owed.id, owed.answer)
         left = await self.journal.unfinished()
         for unfinished in left:
             job = Job(
@@ -250,6 +254,8 @@ async def open_runtime(
         plan.journal,
         max_age=config.journal.max_age,
         max_size=config.journal.max_size << 20,
+        repetition_window=config.journal.repetition_window,
+        host=config.host,
         on_failure=on_failure,
     )
     parts.push_async_callback(journal.close, CLOSE_SECONDS)
@@ -263,6 +269,8 @@ async def open_runtime(
     parts.push_async_callback(runtime.publish_offline)
     parts.callback(runtime.publisher.stop)
     parts.push_async_callback(runtime.dispatcher.abandon)
+    journal.session_began(communicator.session_start)
+    communicator.on_reconnect(runtime.on_reconnect)
     await runtime.resume()
     if config.metrics is not None:
         from .telemetry.metrics import serve  # an extra

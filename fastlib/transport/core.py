@@ -202,6 +202,14 @@ class CommunicatorBase:
         return self._core.link.is_connected
 
     @property
+    def session_start(self) -> int:
+        """The number of the connection that began the broker's session; 0 if it is older.
+
+        See `ReceivedMessage.session_start`.
+        """
+        return self._core.link.session_start
+
+    @property
     def last_error(self) -> TransportError | None:
         """The last failure of the connection; None while the connection is stable."""
         return self._core.link.last_error

@@ -24,6 +24,10 @@ class Link(Protocol):
         """True if the broker may keep messages for subscriptions of an earlier program."""
 
     @property
+    def session_start(self) -> int:
+        """The number of the connection that began the broker's session; 0 if it is older."""
+
+    @property
     def is_connected(self) -> bool:
         """True while the broker has accepted the connection."""
 

@@ -11,7 +11,17 @@ class InboundMessage:
     `ack` tells the broker that it may forget the message. It is called once, from any thread.
     """
 
-    __slots__ = ("ack", "duplicate", "packet_id", "payload", "qos", "retain", "topic")
+    __slots__ = (
+        "ack",
+        "connection",
+        "duplicate",
+        "packet_id",
+        "payload",
+        "qos",
+        "retain",
+        "session_start",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -22,6 +32,8 @@ class InboundMessage:
         duplicate: bool,
         ack: Callable[[], None],
         packet_id: int | None = None,
+        connection: int = 0,
+        session_start: int = 0,
     ) -> None:
         self.topic: Final = topic
         self.payload: Final = payload
@@ -30,6 +42,8 @@ class InboundMessage:
         self.duplicate: Final = duplicate
         self.ack: Final = ack
         self.packet_id: Final = packet_id
+        self.connection: Final = connection
+        self.session_start: Final = session_start
 
 
 class SharedAck:
@@ -53,7 +67,17 @@ class SharedAck:
 class ReceivedMessage:
     """A message of a subscription."""
 
-    __slots__ = ("_ack", "duplicate", "packet_id", "payload", "qos", "retain", "topic")
+    __slots__ = (
+        "_ack",
+        "connection",
+        "duplicate",
+        "packet_id",
+        "payload",
+        "qos",
+        "retain",
+        "session_start",
+        "topic",
+    )
 
     topic: str
     """The actual topic, without wildcards."""
@@ -70,6 +94,13 @@ class ReceivedMessage:
     A message that the broker repeats has the same number. After the acknowledgement, the broker
     uses the number again for other messages.
     """
+    connection: int
+    """The number of the connection that it came by, from 1 on for each communicator."""
+    session_start: int
+    """The number of the connection that began the broker's session; 0 if it is older.
+
+    Messages with the same value belong to the same session, so their packet ids can be compared.
+    """
 
     def __init__(self, message: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
         self.topic = message.topic
@@ -78,6 +109,8 @@ class ReceivedMessage:
         self.retain = message.retain
         self.duplicate = message.duplicate
         self.packet_id = message.packet_id
+        self.connection = message.connection
+        self.session_start = message.session_start
         self._ack = ack
 
     def ack(self) -> None:

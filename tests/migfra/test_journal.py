@@ -14,10 +14,12 @@ from fastlib import Start
 from fastlib.migfra import JournalError
 from fastlib.migfra.journal import group_commit, schema
 from fastlib.migfra.journal import journal as journal_module
+from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit
-from fastlib.migfra.journal.journal import Acceptance, Journal
-from fastlib.migfra.journal.schema import MemberState
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.schema import MemberState, Unconfirmed
 from tests.support.migfra.bench import Bench, patiently
+from tests.support.migfra.clocks import SetClock
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until_async
 
@@ -30,7 +32,7 @@ def run(scene: Callable[[], Awaitable[None]]) -> None:
 
 
 async def accept(journal: Journal, id: str | None, payload: bytes = b"x") -> int:
-    acceptance = await journal.accept(id, payload, payload, redelivered=False)
+    acceptance = await journal.accept(id, payload, payload, key=id)
     assert acceptance.kind == "new"
     return acceptance.number
 
@@ -39,9 +41,9 @@ def test_container_passes_all_states(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "deep" / "journal")
         number = await accept(journal, "é", b"payload")
-        again = await journal.accept("é", b"payload", b"payload", redelivered=False)
+        again = await journal.accept("é", b"payload", b"payload", key="é")
         assert (again.kind, again.number) == ("under way", number)
-        assert (await journal.accept("é", b"2", b"2", redelivered=False)).kind == "other"
+        assert (await journal.accept("é", b"2", b"2", key="é")).kind == "other"
         assert await journal.payload(number) == b"payload"
         await journal.begin(number, 0)
         await journal.save_state(number, 0, {"job": [1, None, "a"]})
@@ -55,8 +57,8 @@ def test_container_passes_all_states(tmp_path: Path) -> None:
         }
         await journal.answer(number, b"answer")
         assert await journal.unfinished() == []
-        assert await journal.unconfirmed() == [(number, "é", b"answer")]
-        acceptance = await journal.accept("é", b"payload", b"payload", redelivered=True)
+        assert await journal.unconfirmed() == [Unconfirmed(number, "é", b"answer")]
+        acceptance = await journal.accept("é", b"payload", b"payload", key="é")
         assert (acceptance.kind, acceptance.answer) == ("answered", b"answer")
         journal.confirmed(number)
         assert await journal.unconfirmed() == []
@@ -132,16 +134,15 @@ def test_concurrent_operations_share_a_transaction(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_trim_forgets_old_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_forgets_by_running_time(tmp_path: Path) -> None:
     async def scene() -> None:
-        now = time.time()
-        journal = Journal(tmp_path / "journal", max_age=100)
-        monkeypatch.setattr(time, "time", lambda: now - 200)
+        clock = SetClock()
+        journal = Journal(tmp_path / "journal", max_age=100, clock=clock)
         old, owed = await accept(journal, "old"), await accept(journal, "owed")
         slow = await accept(journal, "slow")  # its age counts from its end on
         await journal.answer(old, b"")
         journal.confirmed(old)
-        monkeypatch.setattr(time, "time", lambda: now)
+        clock.run(200)
         new = await accept(journal, "new")
         for number in (new, owed, slow):
             await journal.answer(number, b"")
@@ -149,9 +150,54 @@ def test_trim_forgets_old_containers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         journal.confirmed(slow)
         journal.trim()
         for id in ("owed", "new", "slow"):
-            assert (await journal.accept(id, b"x", b"x", redelivered=False)).kind == "answered"
-        assert (await journal.accept("old", b"x", b"x", redelivered=False)).kind == "new"
+            assert (await journal.accept(id, b"x", b"x", key=id)).kind == "answered"
+        assert (await journal.accept("old", b"x", b"x", key="old")).kind == "new"
         await journal.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize("days", [30, -30, 36500])
+def test_jump_of_the_wall_clock_forgets_nothing(tmp_path: Path, days: int) -> None:
+    """Neither in a run, nor at a start with a clock that is wrong, nor when it is right again."""
+
+    async def scene() -> None:
+        path, clock = tmp_path / "journal", SetClock()
+        for _ in range(3):  # right, wrong from the start on, right again
+            journal = Journal(path, max_age=604_800, clock=clock)
+            id = str(clock.now())
+            await journal.answer(await accept(journal, id), b"")
+            clock.jump(days * 86_400)
+            journal.confirmed(await accept(journal, f"{id} in a run"))
+            clock.jump(-days * 86_400)
+            journal.trim()
+            assert (await journal.accept(id, b"x", b"x", key=id)).kind == "answered"
+            assert len(await journal.history()) % 2 == 0
+            await journal.close()
+            clock.jump(days * 86_400 if clock.now() == SetClock().now() else -days * 86_400)
+            clock.run(1)
+        journal = Journal(path, max_age=604_800, clock=clock)
+        journal.trim()
+        assert len(await journal.history()) == 6
+        await journal.close()
+
+    run(scene)
+
+
+def test_running_time_is_added_up_over_runs(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path, clock = tmp_path / "journal", SetClock()
+        for run, left in enumerate([1, 1, 0]):
+            journal = Journal(path, max_age=100, clock=clock)
+            if run == 0:
+                number = await accept(journal, "a")
+                await journal.answer(number, b"")
+                journal.confirmed(number)
+            clock.run(45)
+            journal.trim()
+            assert len(await journal.history()) == left
+            await journal.close()
+            clock.run(1_000_000)  # nobody runs
 
     run(scene)
 
@@ -167,10 +213,10 @@ def test_trim_bounds_the_size(tmp_path: Path) -> None:
             journal.confirmed(number)
         await journal.answer(owed, b"")  # and so everything before is written
         journal.trim()
-        last = await journal.accept("1999", b"x", b"x", redelivered=False)
-        first = await journal.accept("0", b"x", b"x", redelivered=False)
+        last = await journal.accept("1999", b"x", b"x", key="1999")
+        first = await journal.accept("0", b"x", b"x", key="0")
         assert (last.kind, first.kind) == ("answered", "new")
-        assert await journal.unconfirmed() == [(owed, "owed", b"")]
+        assert await journal.unconfirmed() == [Unconfirmed(owed, "owed", b"")]
         await journal.close()
         assert path.stat().st_size < 1.5 * (1 << 20)
 
@@ -200,15 +246,15 @@ def open_files(path: Path) -> list[str]:
     return [file for file in files if file.startswith(str(path))]
 
 
-@pytest.mark.parametrize("part", ["open_tables", "unacknowledged"])
+@pytest.mark.parametrize("part", ["open_tables", "begin_run"])
 def test_journal_that_cannot_be_opened_leaves_no_file_open(
     tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal"
     asyncio.run(Journal(path).close())
     assert open_files(path) == []
-    if part == "unacknowledged":
-        monkeypatch.setattr(schema, part, lambda connection: 1 / 0)
+    if part == "begin_run":
+        monkeypatch.setattr(schema, part, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Journal(path)
     else:
@@ -327,7 +373,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_default_values() -> None:
-    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (1, 2.0, 100)
+    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (2, 2.0, 100)
     assert (schema.ACCEPTED, schema.ANSWERED, schema.CONFIRMED) == (0, 1, 2)
     assert (group_commit.LARGEST_BATCH, group_commit.PAUSES) == (1000, (0.05, 5.0))
     assert journal_module.TRIM_EVERY == 1000
@@ -338,11 +384,11 @@ def test_default_values() -> None:
     asyncio.run(journal.close())
 
 
-@pytest.mark.parametrize(("version", "accepted"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("version", "accepted"), [(2, True), (3, False)])
 def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: bool) -> None:
     path = tmp_path / "journal"
     asyncio.run(Journal(path).close())
-    assert rows(path, "PRAGMA user_version") == [(1,)]
+    assert rows(path, "PRAGMA user_version") == [(2,)]
     with closing(sqlite3.connect(path)) as other:
         other.execute(f"PRAGMA user_version = {version}")
     if accepted:
@@ -351,7 +397,7 @@ def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: b
     with pytest.raises(JournalError) as caught:
         Journal(path)
     assert str(caught.value) == (
-        f"the journal {path} is of a newer fastlib (version 2 of its tables, this one knows 1); "
+        f"the journal {path} is of a newer fastlib (version 3 of its tables, this one knows 2); "
         "use that one, or another file"
     )
 
@@ -364,20 +410,19 @@ def test_states_and_columns_on_the_disk(tmp_path: Path) -> None:
         number = await accept(journal, "a", b"payload")
         await journal.begin(number, 3)
         await journal.save_state(number, 3, {"x": 1})
-        query = "SELECT id, digest, state, acknowledged, cancelled, payload, answer FROM containers"
-        assert rows(path, query) == [(b"a", b"payload", 0, 0, 0, b"payload", None)]
+        query = "SELECT id, key, digest, state, cancelled, payload, answer FROM containers"
+        assert rows(path, query) == [(b"a", b"a", b"payload", 0, 0, b"payload", None)]
         assert rows(path, "SELECT * FROM members") == [(number, 3, None, b'{"x":1}')]
-        journal.acknowledged(number)
         await journal.cancel(number)
-        assert rows(path, "SELECT acknowledged, cancelled, state FROM containers") == [(1, 1, 0)]
+        assert rows(path, "SELECT cancelled, state FROM containers") == [(1, 0)]
         await journal.done(number, 3, b"[1]")
         assert rows(path, "SELECT results, notes FROM members") == [(b"[1]", b'{"x":1}')]
         await journal.answer(number, b"answer")
         assert rows(path, "SELECT state, payload, answer, confirmed FROM containers") == [
-            (1, None, b"answer", None)
+            (1, b"payload", b"answer", None)
         ]
         assert rows(path, "SELECT * FROM members") == []
-        assert await journal.payload(number) is None
+        assert await journal.payload(number) == b"payload"
         assert await journal.payload(number + 1) is None
         before = time.time()
         journal.confirmed(number)
@@ -402,7 +447,7 @@ def test_trim_forgets_only_what_is_older(tmp_path: Path, age: float, kept: bool)
         number = await accept(journal, "a")
         await journal.answer(number, b"")
         connection = journal._connection
-        connection.execute("UPDATE containers SET state = 2, confirmed = ?", (1000 - age,))
+        connection.execute("UPDATE containers SET state = 2, settled = ?", (1000 - age,))
         schema.trim(connection, 1000 - 100, 1 << 30)
         assert (connection.execute("SELECT count(*) FROM containers").fetchone()[0] == 1) is kept
         await journal.close()
@@ -416,7 +461,7 @@ def test_trim_deletes_the_oldest_hundred_beyond_the_size(tmp_path: Path) -> None
         connection = journal._connection
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO containers (id, digest, accepted, confirmed, state, answer)"
+            "INSERT INTO containers (id, digest, accepted, settled, state, answer)"
             " VALUES (?, x'', 0, 1e12, ?, zeroblob(5000))",
             [(f"{n}".encode(), 1 if n == 0 else 2) for n in range(300)],
         )
@@ -449,30 +494,6 @@ def test_every_thousandth_confirmation_trims(
                 counts.append(len(trims))
         assert counts == [0, 1, 1, 2]
         await journal.close()
-
-    run(scene)
-
-
-def test_redelivery_without_id_is_known_once_for_each_unacknowledged(tmp_path: Path) -> None:
-    async def scene() -> None:
-        path = tmp_path / "journal"
-        first = Journal(path)
-        numbers = [await accept(first, None, b"x") for _ in range(3)]
-        first.acknowledged(numbers[1])
-        await first.close()
-        second = Journal(path)
-
-        async def again(*, redelivered: bool) -> tuple[str, int]:
-            acceptance = await second.accept(None, b"x", b"x", redelivered=redelivered)
-            return acceptance.kind, acceptance.number
-
-        fresh = await again(redelivered=False)
-        assert fresh == ("new", numbers[2] + 1)
-        assert await again(redelivered=True) == ("under way", numbers[0])
-        assert await again(redelivered=True) == ("under way", numbers[2])
-        assert await again(redelivered=True) == ("new", fresh[1] + 1)
-        assert (await second.accept("a", b"x", b"x", redelivered=True)).kind == "new"
-        await second.close()
 
     run(scene)
 

@@ -14,8 +14,10 @@ import pytest
 
 from fastlib.migfra import JournalError
 from fastlib.migfra.journal import group_commit, schema
+from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit, _is_temporary
-from fastlib.migfra.journal.journal import Acceptance, Journal
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.schema import Unconfirmed
 from tests.support.waiting import wait_until_async
 
 LOG = "fastlib.migfra.journal.journal"
@@ -245,14 +247,15 @@ def test_acceptance_has_number_and_answer() -> None:
         journal = Journal(None)
 
         async def accept(digest: bytes) -> Acceptance:
-            return await journal.accept("a", digest, b"payload", redelivered=False)
+            return await journal.accept("a", digest, b"payload", key="a")
 
-        await journal.accept("first", b"d", b"p", redelivered=False)
+        await journal.accept("first", b"d", b"p", key="first")
         assert await accept(b"d") == Acceptance("new", 2)
         assert await accept(b"d") == Acceptance("under way", 2)
         assert await accept(b"e") == Acceptance("other", 2)
         await journal.answer(2, b"answer")
-        assert await accept(b"d") == Acceptance("answered", 2, b"answer")
+        answered = (await journal.history("a"))[0].answered
+        assert await accept(b"d") == Acceptance("answered", 2, b"answer", answered)
         journal.confirmed(2)
         journal.confirmed(1)
         assert journal._confirmed == 2
@@ -265,10 +268,10 @@ def test_acceptance_has_number_and_answer() -> None:
 def test_any_text_can_be_an_id(id: str) -> None:
     async def scene() -> None:
         journal = Journal(None)
-        await journal.accept(id, b"d", b"p", redelivered=False)
+        await journal.accept(id, b"d", b"p")
         assert [found.id for found in await journal.unfinished()] == [id]
         await journal.answer(1, b"answer")
-        assert await journal.unconfirmed() == [(1, id, b"answer")]
+        assert await journal.unconfirmed() == [Unconfirmed(1, id, b"answer")]
         await journal.close()
 
     run(scene)
@@ -279,7 +282,7 @@ def test_trim_gives_pages_back_although_the_rest_is_owed(tmp_path: Path) -> None
     with closing(schema.open_tables(tmp_path / "journal")) as connection:
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO containers (digest, accepted, confirmed, state, answer)"
+            "INSERT INTO containers (digest, accepted, settled, state, answer)"
             " VALUES (x'', 0, 1, ?, zeroblob(5000))",
             [(schema.ANSWERED,), *[(schema.CONFIRMED,)] * 50],
         )
@@ -296,7 +299,7 @@ def test_database_has_its_settings(tmp_path: Path) -> None:
             ("auto_vacuum", 2),
             ("journal_mode", "wal"),
             ("synchronous", 2),
-            ("user_version", 1),
+            ("user_version", 2),
             ("busy_timeout", 2000),
         ):
             assert connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)

@@ -5,14 +5,16 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastlib import Migrate, Quit, Start, TaskContainer
-from fastlib.message import Cancel
+from fastlib.message import Cancel, topics
 from fastlib.migfra import Context, Hypervisor, RunningError
-from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.config.sections import JournalSection, LimitsSection
 from fastlib.migfra.tasks.decoding import digest
-from tests.support.migfra.bench import Bench, Play, patiently
+from fastlib.transport.memory.broker import PublishedMessage
+from tests.support.migfra.bench import HOST, Bench, Play, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, gate, until_cancelled
 from tests.support.waiting import wait_until_async
 
@@ -144,12 +146,15 @@ def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
 
 def test_repetition_is_answered_from_the_journal_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
+        order = TaskContainer(tasks=[Start(vm_name="vm1")], id="1", idempotency_key="k")
         daemon = await bench.daemon()
-        first = await bench.ask(Start(vm_name="vm1"), "1")
+        first = await bench.ask(order)
         await patiently(daemon.close())
         second = Scripted()
         await bench.daemon(second)
-        assert await bench.ask(Start(vm_name="vm1"), "1") == first
+        again = await bench.ask(order)
+        assert again.executed is not None
+        assert msgspec.structs.replace(again, executed=None) == first
         assert second.calls == []
 
     play(scene)
@@ -208,54 +213,92 @@ def test_quit_of_an_earlier_run_does_not_end_the_daemon(play: Play) -> None:
     play(scene)
 
 
-def test_unacknowledged_container_without_id_is_executed_once(play: Play) -> None:
+def _keep_unacknowledged(bench: Bench, *numbers: int) -> None:
+    """The broker has not got the acknowledgements of the messages of these numbers."""
+    session = bench.broker._sessions["fast-migfra-node01"]
+    text = TaskContainer(tasks=[Start(vm_name="vm1")]).to_yaml().encode()
+    for number in numbers:
+        message = PublishedMessage(topics.TASK(HOST), text, 1, False)
+        message.duplicate = True
+        session.waiting[number] = message
+
+
+def _packets(bench: Bench) -> list[int]:
+    """Return the packet ids by which orders have come."""
+    with closing(sqlite3.connect(bench.journal)) as journal:
+        return [packet for (packet,) in journal.execute("SELECT packet FROM packets ORDER BY 1")]
+
+
+def _always_new() -> JournalSection:
+    """Only the broker repeats."""
+    return JournalSection(repetition_window=0.0)
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_unacknowledged_container_without_key_is_executed_once(play: Play, end: str) -> None:
     """The broker delivers it again to the next daemon, which knows it all the same."""
 
     async def scene(bench: Bench) -> None:
-        hypervisor = Recovering()
-        daemon = await bench.daemon(hypervisor)
+        daemon = await bench.daemon(Recovering(), journal=_always_new())
         await bench.send(Start(vm_name="vm1"))
-        await bench.result()
-        await patiently(daemon.close())
-        with closing(sqlite3.connect(bench.journal)) as journal, journal:
-            journal.execute("UPDATE containers SET acknowledged = 0")
-        for _ in range(2):
-            await bench.send(Start(vm_name="vm1"))
-        session = bench.broker._sessions["fast-migfra-node01"]
-        next(iter(session.waiting.values())).duplicate = True
+        first = await bench.result()
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        await daemon.runtime.journal.unfinished()  # everything before it is written
+        await patiently(getattr(daemon, end)())
+        _keep_unacknowledged(bench, *_packets(bench))
+        await bench.send(Start(vm_name="vm1"))
         second = Recovering()
-        await bench.daemon(second)
-        await bench.result()
+        await bench.daemon(second, journal=_always_new())
+        answers = [await bench.result(), await bench.result()]
+        assert sorted(answer.executed is None for answer in answers) == [False, True]
+        assert {answer.results for answer in answers} == {first.results}
         await bench.no_result()
         assert second.calls == [("start", "vm1")]
 
     play(scene)
 
 
-def test_equal_containers_without_id_are_each_executed(play: Play) -> None:
-    """Each is known once, and one that was known is not taken for another one later."""
+def test_repeated_packet_is_known_whatever_came_between(play: Play) -> None:
+    """Equal orders are told apart by their packets. A DUP flag alone proves nothing."""
 
     async def scene(bench: Bench) -> None:
-        daemon = await bench.daemon(Recovering())
+        hypervisor = Recovering()
+        daemon = await bench.daemon(hypervisor, journal=_always_new())
         for _ in range(3):
-            await bench.send(Start(vm_name="vm1"))
-            await bench.result()
+            await bench.ask(Start(vm_name="vm1"))
+        assert len(hypervisor.calls) == 3
         await patiently(daemon.close())
-        with closing(sqlite3.connect(bench.journal)) as journal, journal:
-            journal.execute("UPDATE containers SET acknowledged = 0 WHERE number < 3")
         session = bench.broker._sessions["fast-migfra-node01"]
-        for count, (sent, executed) in enumerate([(3, 1), (1, 1)]):
-            for _ in range(sent):
-                await bench.send(Start(vm_name="vm1"))
-            for message in session.waiting.values():
-                message.duplicate = True
+        first, _, third = _packets(bench)
+        numbers = (first, third, 60_000)
+        # Of the last one, the first copy has never arrived. Then all come once more.
+        for count in range(2):
+            _keep_unacknowledged(bench, *numbers)
             hypervisor = Recovering()
-            daemon = await bench.daemon(hypervisor)
-            for _ in range(executed):
-                await bench.result()
+            daemon = await bench.daemon(hypervisor, journal=_always_new())
+            executed = [(await bench.result()).executed is None for _ in numbers]
+            assert executed.count(True) == 1 - count
             await bench.no_result()
-            assert hypervisor.calls == [("start", "vm1")] * executed, count
+            assert len(hypervisor.calls) == 1 - count
             await patiently(daemon.close())
+            assert not session.waiting
+
+    play(scene)
+
+
+def test_new_session_uses_packet_ids_again(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(Recovering(), journal=_always_new())
+        await bench.ask(Start(vm_name="vm1"))
+        await patiently(daemon.close())
+        del bench.broker._sessions["fast-migfra-node01"]  # the broker has lost its state
+        daemon = await bench.daemon(Recovering(), journal=_always_new())
+        await patiently(daemon.close())  # before the first order of the session
+        _keep_unacknowledged(bench, *_packets(bench))
+        third = Recovering()
+        await bench.daemon(third, journal=_always_new())
+        assert (await bench.result()).executed is None
+        assert third.calls == [("start", "vm1")]
 
     play(scene)
 

@@ -141,8 +141,21 @@ class JournalSection(ConfigSection):
         Wire("The file; absent means in the directory of state, such as /var/lib/migfra."),
     ] = None
     max_age: Annotated[
-        Seconds, Wire("How long an id is remembered after its result was sent.", unit="s")
+        Seconds,
+        Wire(
+            "How long an order is remembered after its result was sent, counted while the daemon "
+            "runs.",
+            unit="s",
+        ),
     ] = 604_800.0
+    repetition_window: Annotated[
+        Seconds,
+        Wire(
+            "The same bytes with the same id, without an idempotency key, are one order if they "
+            "come again within this time.",
+            unit="s",
+        ),
+    ] = 5.0
     max_size: Annotated[
         Annotated[int, Meta(ge=1, le=1 << 20)],
         Wire("Size from which what was answered is forgotten earlier.", unit="MiB"),

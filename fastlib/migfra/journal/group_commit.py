@@ -56,18 +56,32 @@ class GroupCommit:
     committed.
     """
 
-    def __init__(self, connection: sqlite3.Connection, on_failure: OnFailure = log_failure) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        on_failure: OnFailure = log_failure,
+        *,
+        find_problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
+        `find_problem` is called around each transaction. It returns what has happened to the file,
+        so that a commit does not count any more; see `lost`.
         """
         self._connection = connection
         self._on_failure = on_failure
+        self._find_problem = find_problem
         self._waiting: deque[Entry] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closing = asyncio.Event()
         self.last_error: Exception | None = None
         """Why nothing can be written at the moment, None if all is well."""
+        self.on_change: Callable[[], object] = _ignore
+        """Called in the loop after each change of `last_error`."""
+        self.lost: JournalError | None = None
+        """Why the file is lost for good. Operations that can no longer be written are dropped."""
 
     def submit(self, operation: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
         """Execute an operation; the future has its result once that is committed.
@@ -79,10 +93,25 @@ class GroupCommit:
             self._fail(future, "the journal is closed")
             return future
         self._waiting.append((operation, future))
+        self._start()
+        return future
+
+    def _start(self) -> None:
+        self._stop_timer()
         if self._worker is None or self._worker.done():
             # The worker's log lines must not name the task that happened to write first.
             self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
-        return future
+
+    def submit_along(self, operation: Operation, seconds: float) -> None:
+        """Execute an operation with the next transaction, at the latest after `seconds`."""
+        if self._closing.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        future.add_done_callback(self._log_error)
+        self._waiting.append((operation, future))
+        if self._timer is None and (self._worker is None or self._worker.done()):
+            self._timer = loop.call_later(seconds, self._start)
 
     def submit_later(self, operation: Operation) -> None:
         """Execute an operation whose end nobody awaits. Log its error."""
@@ -105,7 +134,7 @@ class GroupCommit:
             try:
                 committed = await self._commit_until_written(batch)
             except Exception as error:
-                self.last_error = error
+                self._change(error)
                 for _, future in batch:
                     self._fail(future, f"the journal failed: {describe(error)}")
                 self._on_failure("the journal", error)
@@ -125,17 +154,26 @@ class GroupCommit:
         backoff = Backoff(*PAUSES)
         while batch:
             try:
-                results = await asyncio.to_thread(self._commit, [entry[0] for entry in batch])
+                try:
+                    results = await asyncio.to_thread(self._commit, [entry[0] for entry in batch])
+                finally:
+                    if self.lost is not None and self.last_error is not self.lost:
+                        log.error("%s", self.lost)
+                        self._change(self.lost)
             except _OperationError as failed:
                 _, future = batch.pop(failed.position)
                 _set_exception(future, failed.error)
                 continue
             except sqlite3.Error as error:
+                if self.lost is not None:  # what runs ends and is answered all the same
+                    _set_results(batch, [None] * len(batch))
+                    return True
                 if not _is_temporary(error):
                     raise
                 self._set_last_error(error)
             else:
-                self._set_last_error(None)
+                if self.lost is None:
+                    self._set_last_error(None)
                 _set_results(batch, results)
                 return True
             with suppress(TimeoutError):
@@ -144,8 +182,14 @@ class GroupCommit:
                 return False
         return True
 
-    def _set_last_error(self, error: sqlite3.Error | None) -> None:
+    def _change(self, error: Exception | None) -> None:
         before, self.last_error = self.last_error, error
+        if str(error) != str(before):
+            self.on_change()
+
+    def _set_last_error(self, error: sqlite3.Error | None) -> None:
+        before = self.last_error
+        self._change(error)
         if error is None and before is not None:
             log.warning("the journal can be written again")
         elif error is not None and str(error) != str(before):
@@ -157,6 +201,17 @@ class GroupCommit:
 
     def _commit(self, operations: list[Operation]) -> list[Any]:
         """Execute operations in a transaction. Raises sqlite3.Error and _OperationError."""
+        self._look()
+        try:
+            return self._execute_all(operations)
+        finally:
+            self._look()  # a commit into a file that is gone is worth nothing
+
+    def _look(self) -> None:
+        if self.lost is None and (problem := self._find_problem()) is not None:
+            self.lost = JournalError(problem)
+
+    def _execute_all(self, operations: list[Operation]) -> list[Any]:
         connection = self._connection
         if connection.in_transaction:  # the last rollback could not be written either
             connection.execute("ROLLBACK")
@@ -184,9 +239,17 @@ class GroupCommit:
     def give_up(self) -> None:
         """Write nothing more, whatever waits."""
         self._closing.set()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def close(self, timeout: float) -> None:
         """Commit what waits, for at most `timeout` seconds, and fail the rest."""
+        if self._waiting and not self._closing.is_set():
+            self._start()
         if self._worker is not None and not self._worker.done():
             await asyncio.wait((self._worker,), timeout=timeout)
         self._closing.set()
@@ -201,6 +264,10 @@ class GroupCommit:
         _set_exception(future, JournalError(reason))
         if not future.cancelled():
             future.exception()  # whoever awaits the future gets it; without a waiter it is no error
+
+
+def _ignore() -> None:
+    """Do nothing: nobody wants to know."""
 
 
 def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:

@@ -8,33 +8,39 @@ what is owed to whom::
 """
 
 import asyncio
+import hashlib
 import sqlite3
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
+from uuid import uuid4
 
 import msgspec
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import OnFailure, log_failure
 
-from . import schema
+from . import acceptance, history, schema
+from .acceptance import Acceptance, Order
+from .file_watch import FileWatch
 from .group_commit import GroupCommit
-from .schema import Unfinished
+from .records import Record
+from .repetition import REPETITION_SECONDS, UNKNOWN_ORIGIN, Arrival, Origin
+from .schema import Unconfirmed, Unfinished
 
+_EVENT: Final = (
+    "INSERT INTO events (container, position, time, kind, text, vm_name) VALUES (?, ?, ?, ?, ?, ?)"
+)
 TRIM_EVERY: Final = 1000
 """Confirmed containers after which the journal is trimmed."""
-
-
-class Acceptance(msgspec.Struct, frozen=True):
-    """What the journal says of a container that came."""
-
-    kind: Literal["new", "under way", "answered", "other"]
-    """`other`: the id was used for a container that says something else."""
-    number: int
-    answer: bytes | None = None
+NOTE_SECONDS: Final = 1.0
+"""How long a note may wait for a transaction that happens anyway."""
+FLUSH_SECONDS: Final = 2.0
+"""How long `history` waits for what is being written."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Journal:
@@ -46,30 +52,72 @@ class Journal:
         *,
         max_age: float = 604_800.0,
         max_size: int = 64 << 20,
+        repetition_window: float = REPETITION_SECONDS,
+        host: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
         on_failure: OnFailure = log_failure,
     ) -> None:
         """Open the journal; None as its path keeps it in memory.
 
-        Containers whose answer the broker has are forgotten after `max_age` seconds, or oldest
-        first when the file has more than `max_size` bytes. `on_failure` is called when the journal
-        fails in a way that no retry can mend.
+        Containers whose answer the broker has are forgotten after `max_age` seconds of the
+        journal's running time, or oldest first when the file has more than `max_size` bytes. The
+        same bytes with the same id within `repetition_window` seconds are one order. `host` is the
+        name of the host that orders come to. `on_failure` is called when the journal fails in a
+        way that no retry can mend.
 
         Raises JournalError.
         """
         self.path: Final = path
+        self.host: Final = host
         self._max_age = max_age
         self._max_size = max_size
+        self._window = repetition_window
+        self._clock = clock
+        self._opened = clock.monotonic()
+        self._boot = _boot_id()
         self._confirmed = 0
-        try:
-            self._connection, self._unacknowledged = schema.open_journal(path)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"the journal {path} cannot be opened: {error}") from error
-        self._group_commit = GroupCommit(self._connection, on_failure)
+        self._notes: deque[tuple[Any, ...]] = deque()
+        self._notes_submitted = False
+        self._session_start = 0
+        self._recent: dict[bytes | None, float] = {}
+        with ExitStack() as parts:
+            try:
+                self._connection, self._run = schema.open_journal(
+                    path, host, self._boot, clock.now()
+                )
+                parts.callback(self._connection.close)
+                self._watch = None if path is None else FileWatch(path)
+            except (sqlite3.Error, OSError) as error:
+                raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+            parts.pop_all()
+        self._began = self._run.began
+        self._session = self._run.session
+        self._fresh = self._run.fresh
+        self._group_commit = GroupCommit(
+            self._connection, on_failure, find_problem=self._find_problem
+        )
+
+    @property
+    def identity(self) -> str:
+        """Random text that was made with the journal."""
+        return self._run.identity
+
+    @property
+    def earlier_host(self) -> str | None:
+        """The name of the host in the run before, None if there was none."""
+        return self._run.earlier_host
 
     @property
     def last_error(self) -> Exception | None:
-        """Why nothing can be written at the moment, None if all is well."""
+        """Why nothing can be written at the moment, None if all is well.
+
+        A JournalError says that the file is lost. It stays until the daemon is started again.
+        """
         return self._group_commit.last_error
+
+    def on_change(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called in the loop whenever `last_error` has changed."""
+        self._group_commit.on_change = callback
 
     @property
     def waiting(self) -> int:
@@ -84,50 +132,114 @@ class Journal:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def accept(
-        self, id: str | None, digest: bytes, payload: bytes, *, redelivered: bool
+        self,
+        id: str | None,
+        digest: bytes,
+        payload: bytes,
+        *,
+        key: str | None = None,
+        origin: Origin = UNKNOWN_ORIGIN,
+        task: str = "",
+        vm_names: Iterable[str] = (),
+        any_domain: bool = False,
+        expires: float | None = None,
     ) -> Acceptance:
-        """Take a container on, unless it is known. `digest` tells contents apart.
+        """Take a container on, unless it is known: by its key, or as `repetition.py` says.
 
-        One without id is known only if the broker delivers it again, to the next run of a daemon
-        that was killed between writing it down and acknowledging it.
+        `digest` tells contents apart. `task` and `vm_names` are its title and domains. With
+        `any_domain` it may be about others, too. From `expires` on (seconds since 1970) it is not
+        begun. Calls take effect in their order.
+
+        Raises JournalError if nothing more is accepted, and what the database raises.
         """
-        key, now = schema.key(id), time.time()
-        if key is None and redelivered and (numbers := self._unacknowledged.get(digest)):
-            number = numbers.popleft()
-            if not numbers:
-                del self._unacknowledged[digest]
-            return Acceptance("under way", number)
+        self._refuse_if_lost()
+        place = (self._run.number, origin.connection)
+        fresh, clock = self._fresh, self._clock.monotonic()
+        if not origin.duplicate:
+            self._fresh = max(fresh, place)
+        order = Order(
+            arrival=Arrival(
+                raw=hashlib.sha256(payload).digest(),
+                content=digest,
+                duplicate=origin.duplicate,
+                session=self._session_of(origin.session_start),
+            ),
+            id=schema.key(id),
+            key=schema.key(key),
+            task=schema.encoded(task),
+            vm_names=[schema.encoded(name) for name in vm_names],
+            any_domain=any_domain,
+            expires=expires,
+            host=schema.key(self.host),
+            payload=payload,
+            packet=origin.packet_id,
+            place=place,
+            fresh=fresh,
+            window=self._window,
+            now=self._clock.now(),
+            clock=clock,
+            boot=self._boot,
+        )
+        self._remember_recent(order.id, clock)
+        accepted = await self._group_commit.submit(
+            lambda connection: acceptance.accept(connection, order)
+        )
+        self._refuse_if_lost()  # a commit into a file that is gone is worth nothing
+        return accepted
 
-        def accept(connection: sqlite3.Connection) -> Acceptance:
-            row = None
-            if key is not None:
-                row = connection.execute(
-                    "SELECT number, digest, state, answer FROM containers WHERE id = ?", (key,)
-                ).fetchone()
-            if row is None:
-                cursor = connection.execute(
-                    "INSERT INTO containers (id, digest, accepted, state, payload)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (key, digest, now, schema.ACCEPTED, payload),
-                )
-                assert cursor.lastrowid is not None
-                return Acceptance("new", cursor.lastrowid)
-            number, known, state, answer = row
-            if known != digest:
-                return Acceptance("other", number)
-            if state == schema.ACCEPTED:
-                return Acceptance("under way", number)
-            return Acceptance("answered", number, answer)
+    def _refuse_if_lost(self) -> None:
+        if self._group_commit.lost is not None:
+            raise self._group_commit.lost
 
-        return await self._group_commit.submit(accept)
+    def came_between(self, id: str | None) -> None:
+        """Note that something came with an id that is not stored; returns at once.
 
-    def acknowledged(self, number: int) -> None:
-        """The broker was told that it may forget the container; returns at once."""
-        self._later("UPDATE containers SET acknowledged = 1 WHERE number = ?", number)
+        The same bytes before and after it are two orders. It is written only if an order of this id
+        came a short time ago.
+        """
+        clock, known = self._clock.monotonic(), schema.key(id)
+        just_opened = clock - self._opened < self._window
+        if just_opened or clock - self._recent.get(known, -self._window) < self._window:
+            self._group_commit.submit_later(
+                lambda connection: acceptance.mark_followed(connection, known)
+            )
+
+    def _remember_recent(self, id: bytes | None, clock: float) -> None:
+        self._recent.pop(id, None)
+        self._recent[id] = clock  # the oldest is the first
+        while clock - self._recent[oldest := next(iter(self._recent))] > self._window:
+            del self._recent[oldest]
+
+    def session_began(self, session_start: int) -> None:
+        """Note the MQTT session of this connection; returns at once.
+
+        Call it after each connect, so that a session without any order is counted as well. See
+        `ReceivedMessage.session_start`.
+        """
+        self._session_of(session_start)
+
+    def _session_of(self, session_start: int) -> int:
+        """Return the number of a session, counted over all runs."""
+        if session_start > self._session_start:
+            self._session_start = session_start
+            self._session += 1
+            session = self._session
+            self._group_commit.submit_later(
+                lambda connection: schema.set_meta(connection, "session", session)
+            )
+        return self._session
 
     async def begin(self, number: int, position: int) -> None:
         """A member is about to be handed to the hypervisor."""
-        await self._do("INSERT INTO members (container, position) VALUES (?, ?)", number, position)
+        now = self._clock.now()
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO members (container, position) VALUES (?, ?)", (number, position)
+            )
+            connection.execute(_EVENT, (number, position, now, "begun", b"", None))
+
+        await self._group_commit.submit(write)
 
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
         """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""
@@ -154,37 +266,118 @@ class Journal:
 
     async def answer(self, number: int, answer: bytes) -> None:
         """All members have ended; `answer` is what is to be sent."""
+        now = self._clock.now()
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM members WHERE container = ?", (number,))
             connection.execute(
-                "UPDATE containers SET state = ?, answer = ?, payload = NULL WHERE number = ?",
-                (schema.ANSWERED, answer, number),
+                "UPDATE containers SET state = ?, answer = ?, answered = ? WHERE number = ?",
+                (schema.ANSWERED, answer, now, number),
             )
+            acceptance.add_event(connection, number, now, "answered")
 
         await self._group_commit.submit(write)
 
     def confirmed(self, number: int) -> None:
         """The broker has the answer; returns at once."""
-        self._later(
-            "UPDATE containers SET state = ?, confirmed = ? WHERE number = ?",
-            schema.CONFIRMED,
-            time.time(),
-            number,
-        )
+        now, settled = self._clock.now(), self._seconds()
+
+        def write(connection: sqlite3.Connection) -> None:
+            changed = connection.execute(
+                "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?",
+                (schema.CONFIRMED, now, settled, number),
+            ).rowcount
+            if changed:
+                acceptance.add_event(connection, number, now, "confirmed")
+
+        self._group_commit.submit_later(write)
         self._confirmed += 1
         if self._confirmed % TRIM_EVERY == 0:
             self.trim()
 
+    def _seconds(self) -> float:
+        """For how long the daemons of this journal have run, as far as it has seen it."""
+        return self._run.seconds + self._clock.monotonic() - self._opened
+
     def trim(self) -> None:
         """Forget what is old, or too much, of what the broker has; returns at once."""
-        oldest = time.time() - self._max_age
-        self._group_commit.submit_later(
-            lambda connection: schema.trim(connection, oldest, self._max_size)
-        )
+        seconds = self._seconds()
+
+        def trim(connection: sqlite3.Connection) -> None:
+            schema.set_meta(connection, "seconds", seconds)
+            forgotten = schema.trim(connection, seconds - self._max_age, self._max_size)
+            self._began = self._began if forgotten is None else forgotten
+
+        self._group_commit.submit_later(trim)
+
+    def note(
+        self, number: int, position: int | None, kind: str, text: str = "",
+        vm_name: str | None = None,
+    ) -> None:  # fmt: skip
+        """Store an event of a container or of one of its members; returns at once, never raises.
+
+        It is written with the next transaction, at the latest after `NOTE_SECONDS`. `vm_name` is
+        the domain if it is not the member's own. The order can be found by it then.
+        """
+        row = (number, position, self._clock.now(), kind, schema.key(text), schema.key(vm_name))
+        self._notes.append(row)
+        if not self._notes_submitted:
+            self._notes_submitted = True
+            self._group_commit.submit_along(self._notes_writer(), NOTE_SECONDS)
+
+    def _notes_writer(self) -> Callable[[sqlite3.Connection], None]:
+        rows: list[tuple[Any, ...]] = []  # kept, as the transaction may be repeated
+
+        def write(connection: sqlite3.Connection) -> None:
+            self._notes_submitted = False
+            with suppress(IndexError):
+                while True:
+                    rows.append(self._notes.popleft())
+            connection.executemany(_EVENT, rows)
+            names = [(row[0], row[-1]) for row in rows if row[-1] is not None]
+            connection.executemany("INSERT OR IGNORE INTO domains VALUES (?, ?)", names)
+
+        return write
+
+    async def history(
+        self,
+        id: str | None = None,
+        key: str | None = None,
+        vm_name: str | None = None,
+        limit: int = 100,
+    ) -> list[Record]:
+        """Return the orders that fit everything given, the newest first.
+
+        There are `limit` + 1 of them if more fit. While the journal cannot be written, this is what
+        has been written before. Raises JournalError if it cannot be read.
+        """
+
+        def read(connection: sqlite3.Connection) -> list[Record]:
+            return history.history(connection, id, key, vm_name, limit + 1)
+
+        if self.path is None:
+            return await self._group_commit.submit(read)
+        if self._group_commit.last_error is None:
+            flushed = self._group_commit.submit(lambda _: None)
+            await asyncio.wait((flushed,), timeout=FLUSH_SECONDS)
+        return await asyncio.to_thread(self._read, read)
+
+    def _read(self, read: Callable[[sqlite3.Connection], list[Record]]) -> list[Record]:
+        """Read by a connection of its own, so that it does not wait for what is written."""
+        uri = f"{Path(str(self.path)).absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=schema.BUSY_SECONDS)) as connection:
+                return read(connection)
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
+
+    @property
+    def began(self) -> float:
+        """Since when all orders are known, in seconds since 1970."""
+        return self._began
 
     async def payload(self, number: int) -> bytes | None:
-        """What a container came as; None if it is answered."""
+        """What a container came as; None if it is forgotten."""
 
         def read(connection: sqlite3.Connection) -> bytes | None:
             query = "SELECT payload FROM containers WHERE number = ?"
@@ -197,8 +390,8 @@ class Journal:
         """The containers that are not answered, in the order in which they came."""
         return await self._group_commit.submit(schema.unfinished)
 
-    async def unconfirmed(self) -> list[tuple[int, str | None, bytes]]:
-        """Numbers, ids and answers of the containers whose answer the broker may not have."""
+    async def unconfirmed(self) -> list[Unconfirmed]:
+        """The containers whose answer the broker may not have."""
         return await self._group_commit.submit(schema.unconfirmed)
 
     def give_up(self) -> None:
@@ -207,18 +400,46 @@ class Journal:
 
     async def close(self, timeout: float = 10.0) -> None:
         """Write what is to be written, for at most `timeout` seconds."""
+        seconds = self._seconds()
+        self._group_commit.submit_along(
+            lambda connection: schema.set_meta(connection, "seconds", seconds), timeout
+        )
         try:
             await self._group_commit.close(timeout)
         finally:  # also when it is cancelled
             self.give_up()
-            with suppress(sqlite3.Error):  # a full disk; all that counts is in the write-ahead log
-                await asyncio.to_thread(self._connection.close)
+            try:
+                with suppress(sqlite3.Error):  # a full disk; what counts is in the write-ahead log
+                    await asyncio.to_thread(self._connection.close)
+            finally:
+                if self._watch is not None:  # after the database, see there
+                    self._watch.close()
 
     async def _do(self, statement: str, *values: Any) -> None:
         await self._group_commit.submit(_statement(statement, values))
 
-    def _later(self, statement: str, *values: Any) -> None:
-        self._group_commit.submit_later(_statement(statement, values))
+    def _find_problem(self) -> str | None:
+        """Say what has happened to the file, and the remedy; None if nothing has."""
+        problem = None if self._watch is None else self._watch.problem()
+        if problem is None:
+            return None
+        return (
+            f"the file of the journal, {self.path}, {problem}; no task is accepted any more, and "
+            "what runs is finished; put the old file back if you have it, and start the daemon "
+            "again"
+        )
+
+    async def check_file(self) -> None:
+        """Look whether the file is still there; `last_error` says what happened to it."""
+        await self._group_commit.submit(lambda _: None)
+
+
+def _boot_id() -> str:
+    """Return the identity of this boot of the host. Without one, each run counts as a boot."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return uuid4().hex
 
 
 def _statement(statement: str, values: tuple[Any, ...]) -> Callable[[sqlite3.Connection], None]:

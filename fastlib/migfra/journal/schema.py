@@ -1,8 +1,7 @@
-"""The tables of the journal: how they are made, read after a restart, and trimmed."""
+"""The tables of the journal: how they are made, upgraded, read after a restart, and trimmed."""
 
-import os
+import secrets
 import sqlite3
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,27 +10,91 @@ import msgspec
 
 from fastlib.migfra.errors import JournalError
 
-VERSION: Final = 1
-"""Of the tables; those of a newer fastlib are refused."""
+VERSION: Final = 2
+"""Of the tables; those of a newer fastlib are refused, those of an older one upgraded."""
 BUSY_SECONDS: Final = 2.0
 """How long another process may hold the database until a write counts as failed."""
 TRIMMED_AT_ONCE: Final = 100
 
-_TABLES = """
+RUNS_KEPT: Final = 1000
+"""Runs of the daemon that the journal knows, at most."""
+
+_CONTAINERS = """
 CREATE TABLE containers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB,
+    key BLOB,
     digest BLOB NOT NULL,
+    raw BLOB,
+    run INTEGER NOT NULL DEFAULT 0,
+    clock REAL NOT NULL DEFAULT 0,
     accepted REAL NOT NULL,
+    answered REAL,
     confirmed REAL,
+    settled REAL,
+    expires REAL,
     state INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
+    followed INTEGER NOT NULL DEFAULT 0,
+    host BLOB,
+    task BLOB,
     payload BLOB,
     answer BLOB
 );
-CREATE UNIQUE INDEX containers_id ON containers (id) WHERE id IS NOT NULL;
+CREATE UNIQUE INDEX containers_key ON containers (key) WHERE key IS NOT NULL;
+CREATE INDEX containers_id ON containers (id, number);
+CREATE INDEX containers_raw ON containers (raw, number) WHERE raw IS NOT NULL;
+CREATE INDEX containers_followed ON containers (id, number) WHERE followed > 0;
 CREATE INDEX containers_state ON containers (state, number);
+CREATE INDEX containers_version_1 ON containers (digest) WHERE raw IS NULL AND key IS NULL;
+CREATE TABLE domains (
+    container INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    PRIMARY KEY (container, name)
+) WITHOUT ROWID;
+CREATE INDEX domains_name ON domains (name, container);
+CREATE TABLE events (
+    container INTEGER NOT NULL,
+    position INTEGER,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,
+    text BLOB NOT NULL,
+    vm_name BLOB
+);
+CREATE INDEX events_container ON events (container);
+CREATE TRIGGER forget AFTER DELETE ON containers BEGIN
+    DELETE FROM domains WHERE container = old.number;
+    DELETE FROM events WHERE container = old.number;
+END;
+CREATE TABLE packets (
+    packet INTEGER PRIMARY KEY,
+    container INTEGER NOT NULL,
+    session INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    connection INTEGER NOT NULL,
+    fresh INTEGER NOT NULL
+);
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL
+);
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value NOT NULL
+) WITHOUT ROWID;
+"""
+"""Times:
+- `clock` is a reading of the monotonic clock, valid for the boot of its run.
+- `settled` is in seconds of the journal's own running time, see `Run.seconds`.
+- The other times are seconds since 1970, for people. No decision depends on them.
+
+`followed` is 2 if something that is no order has come since with the same id. It is 1 for an order
+that may be about any domain. `raw` is NULL with a key. It is also NULL for an order of version 1
+that the broker may repeat. `packets` has the newest use of each packet id; `fresh` means that it
+came without DUP.
+"""
+
+_MEMBERS = """
 CREATE TABLE members (
     container INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -40,6 +103,26 @@ CREATE TABLE members (
     PRIMARY KEY (container, position)
 ) WITHOUT ROWID;
 """
+
+_BEFORE_UPGRADE = """
+DROP INDEX containers_id;
+DROP INDEX containers_state;
+ALTER TABLE containers RENAME TO old;
+"""
+_AFTER_UPGRADE = """
+INSERT INTO containers (number, id, digest, raw, accepted, confirmed, settled, state, cancelled,
+                        payload, answer)
+    SELECT number, id, digest, iif(acknowledged, x'', NULL), accepted, confirmed,
+           iif(state = 2, 0, NULL), state, cancelled, payload, answer FROM old;
+INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'containers', seq FROM sqlite_sequence
+    WHERE name = 'old' AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'containers');
+UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'old')
+    WHERE name = 'containers';
+DROP TABLE old;
+"""
+"""What was confirmed counts as confirmed now, as its wall clock proves nothing. The empty `raw` is
+that of no order."""
 
 ACCEPTED, ANSWERED, CONFIRMED = 0, 1, 2
 
@@ -66,22 +149,64 @@ class Unfinished(msgspec.Struct, frozen=True):
     maybe_expires: bool
     """It may expire: its text has the word."""
     members: Mapping[int, MemberState]
+    host: str | None = None
+    """The name of the host that it came to, None if an older fastlib has accepted it."""
+    expires: float | None = None
+    """Seconds after the beginning of 1970 (UTC) from which on it is not begun; None = it waits."""
+
+
+class Unconfirmed(msgspec.Struct, frozen=True):
+    """An answer that the broker may not have."""
+
+    number: int
+    id: str | None
+    answer: bytes
+    host: str | None = None
+    """As in `Unfinished`."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What the journal says when it is opened."""
+
+    number: int
+    """Of this run of the daemon, from 1 on."""
+    identity: str
+    """Random text, made with the journal."""
+    began: float
+    """Since when the journal knows orders, in seconds after the beginning of 1970 (UTC)."""
+    seconds: float
+    """For how long the daemons of this journal have run, as far as the journal has seen it."""
+    session: int
+    """The number of the last MQTT session."""
+    fresh: tuple[int, int]
+    """The newest run and connection that have brought a message without DUP."""
+    earlier_host: str | None
+    """The name of the host in the run before."""
 
 
 def key(id: str | None) -> bytes | None:
     """An id as it stands in the tables; it may have what UTF-8 has not."""
-    return None if id is None else id.encode("utf-8", "surrogatepass")
+    return None if id is None else encoded(id)
 
 
-def _text(key: bytes | None) -> str | None:
+def encoded(text: str) -> bytes:
+    """Return a text as it stands in the tables; see `key`."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text(key: bytes | None) -> str | None:
+    """Return the id, key or name of a value of the tables."""
     return None if key is None else key.decode("utf-8", "surrogatepass")
 
 
-def open_tables(path: Path | str | None) -> sqlite3.Connection:
-    """The database of a path, or one in memory. Raises JournalError, sqlite3.Error and OSError."""
+def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection:
+    """The database of a path, or one in memory. `now` is the wall clock, in seconds since 1970.
+
+    Raises JournalError, sqlite3.Error and OSError.
+    """
     if path is not None:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # tasks are nobody else's business
+        Path(path).touch(mode=0o600)  # tasks are nobody else's business
     connection = sqlite3.connect(
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,
@@ -99,25 +224,80 @@ def open_tables(path: Path | str | None) -> sqlite3.Connection:
                 f"this one knows {VERSION}); use that one, or another file"
             )
         if version == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT"
-            )
+            _make(connection, f"{_CONTAINERS} {_MEMBERS}", now)
+        elif version == 1:
+            _make(connection, f"{_BEFORE_UPGRADE} {_CONTAINERS} {_AFTER_UPGRADE}", now)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
+    """Make or upgrade the tables in one transaction, and give the journal its identity."""
+    connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}")
+    (first,) = connection.execute("SELECT min(accepted) FROM containers").fetchone()
+    set_meta(connection, "identity", secrets.token_hex(16))
+    set_meta(connection, "began", now if first is None else first)
+    set_meta(connection, "seconds", 0.0)
+    set_meta(connection, "session", 0)
+    connection.execute("COMMIT")
+
+
 def open_journal(
-    path: Path | str | None,
-) -> tuple[sqlite3.Connection, dict[bytes, deque[int]]]:
-    """Return the database of a path, and its `unacknowledged`. Raises as `open_tables`."""
-    connection = open_tables(path)
+    path: Path | str | None, host: str | None, boot: str, now: float
+) -> tuple[sqlite3.Connection, Run]:
+    """Return the database of a path, and the run that begins. Raises as `open_tables`.
+
+    `host` is the name of this host, `boot` the identity of this boot of it, `now` its wall clock in
+    seconds since 1970.
+    """
+    connection = open_tables(path, now)
     try:
-        return connection, unacknowledged(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        run = begin_run(connection, host, boot)
+        connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise
+    return connection, run
+
+
+def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Run:
+    """Write down that a run of the daemon begins."""
+    cursor = connection.execute("INSERT INTO runs (boot) VALUES (?)", (boot,))
+    assert cursor.lastrowid is not None
+    number = cursor.lastrowid
+    connection.execute("DELETE FROM runs WHERE number <= ?", (number - RUNS_KEPT,))
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    (settled,) = connection.execute("SELECT max(settled) FROM containers").fetchone()
+    fresh = connection.execute(
+        "SELECT run, connection FROM packets WHERE fresh ORDER BY run DESC, connection DESC LIMIT 1"
+    ).fetchone()
+    (session,) = connection.execute("SELECT max(session) FROM packets").fetchone()
+    if host is not None:
+        set_meta(connection, "host", key(host))
+    return Run(
+        number=number,
+        identity=meta["identity"],
+        began=meta["began"],
+        seconds=max(meta["seconds"], settled or 0.0),
+        session=max(meta["session"], session or 0),
+        fresh=fresh or (0, 0),
+        earlier_host=text(meta.get("host")),
+    )
+
+
+def set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:
+    """Store a fact about the journal itself."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def began(connection: sqlite3.Connection, number: int) -> float | None:
+    """Return when the first member of a container began, None if none has."""
+    query = "SELECT min(time) FROM events WHERE container = ? AND kind = 'begun'"
+    row: tuple[float | None] = connection.execute(query, (number,)).fetchone()
+    return row[0]
 
 
 def size(connection: sqlite3.Connection) -> int:
@@ -128,22 +308,41 @@ def size(connection: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> None:
-    """Forget containers confirmed before `oldest`, and the oldest beyond `max_size`."""
+def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float | None:
+    """Forget containers confirmed before `oldest`, and the oldest beyond `max_size`.
+
+    `oldest` is in seconds of the journal's running time. Return the time when the newest of those
+    that are forgotten was accepted, None if none is.
+    """
+    forgotten: float | None = connection.execute(
+        "SELECT max(accepted) FROM containers WHERE state = ? AND settled < ?",
+        (CONFIRMED, oldest),
+    ).fetchone()[0]
     connection.execute(
-        "DELETE FROM containers WHERE state = ? AND confirmed < ?", (CONFIRMED, oldest)
+        "DELETE FROM containers WHERE state = ? AND settled < ?", (CONFIRMED, oldest)
     )
     while size(connection) > max_size:
-        deleted = connection.execute(
-            "DELETE FROM containers WHERE number IN"
-            " (SELECT number FROM containers WHERE state = ? ORDER BY number LIMIT ?)",
+        numbers = connection.execute(
+            "SELECT number, accepted FROM containers WHERE state = ? ORDER BY number LIMIT ?",
             (CONFIRMED, TRIMMED_AT_ONCE),
-        ).rowcount
-        if deleted == 0:  # the rest is still owed to somebody
+        ).fetchall()
+        if not numbers:  # the rest is still owed to somebody
             break
+        connection.executemany(
+            "DELETE FROM containers WHERE number = ?", [(number,) for number, _ in numbers]
+        )
+        forgotten = max(*(accepted for _, accepted in numbers), forgotten or 0.0)
+    if forgotten is not None:
+        (began,) = connection.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
+        forgotten = max(float(began), forgotten)
+        set_meta(connection, "began", forgotten)
+        connection.execute(
+            "DELETE FROM packets WHERE container NOT IN (SELECT number FROM containers)"
+        )
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     for _ in range(free):  # each call gives one page back, as the module sqlite3 steps only once
         connection.execute("PRAGMA incremental_vacuum(1)")
+    return forgotten
 
 
 def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
@@ -154,37 +353,38 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
         "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB)),"
-        " instr(payload, CAST('expires' AS BLOB)) FROM containers WHERE state = ? ORDER BY number"
+        " instr(payload, CAST('expires' AS BLOB)), host, expires FROM containers"
+        " WHERE state = ? ORDER BY number"
     )
     return [
         Unfinished(
             number,
-            _text(id),
+            text(id),
             accepted,
             bool(cancelled),
             bool(hint),
-            bool(expires),
+            bool(has_word),
             members.get(number, {}),
+            text(host),
+            expires,
         )
-        for number, id, accepted, cancelled, hint, expires in connection.execute(query, (ACCEPTED,))
+        for (
+            number,
+            id,
+            accepted,
+            cancelled,
+            hint,
+            has_word,
+            host,
+            expires,
+        ) in connection.execute(query, (ACCEPTED,))
     ]
 
 
-def unconfirmed(connection: sqlite3.Connection) -> list[tuple[int, str | None, bytes]]:
-    """Numbers, ids and answers of the containers whose answer the broker may not have, in order."""
-    query = "SELECT number, id, answer FROM containers WHERE state = ? ORDER BY number"
+def unconfirmed(connection: sqlite3.Connection) -> list[Unconfirmed]:
+    """The containers whose answer the broker may not have, in order."""
+    query = "SELECT number, id, answer, host FROM containers WHERE state = ? ORDER BY number"
     return [
-        (number, _text(id), answer) for number, id, answer in connection.execute(query, (ANSWERED,))
+        Unconfirmed(number, text(id), answer, text(host))
+        for number, id, answer, host in connection.execute(query, (ANSWERED,))
     ]
-
-
-def unacknowledged(connection: sqlite3.Connection) -> dict[bytes, deque[int]]:
-    """The containers without id of which the broker may not know that they are here, by digest."""
-    found: dict[bytes, deque[int]] = {}
-    query = (
-        "SELECT digest, number FROM containers WHERE id IS NULL AND acknowledged = 0"
-        " ORDER BY number"
-    )
-    for digest, number in connection.execute(query):
-        found.setdefault(digest, deque()).append(number)
-    return found

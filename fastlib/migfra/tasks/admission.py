@@ -10,7 +10,9 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Query, ResultContainer, TaskContainer
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
-from fastlib.migfra.journal.journal import Acceptance, Journal
+from fastlib.migfra.journal.acceptance import Acceptance
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.repetition import Origin
 from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
@@ -20,7 +22,15 @@ from .dispatcher import Dispatcher
 from .executor import Executor
 from .jobs import Job
 from .publisher import Publisher
-from .results import NO_DOMAIN, answer_to, failure, vm_name_of, write
+from .results import (
+    NO_DOMAIN,
+    answer_to,
+    domains_of,
+    executed_before,
+    failure,
+    vm_name_of,
+    write,
+)
 
 log = getLogger("fastlib.migfra")
 
@@ -53,17 +63,33 @@ class Admission:
         if isinstance(found, Unreadable):
             log.warning("a message that cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
+            self._journal.came_between(found.id)
             await self._reply(message, found.id, write(found.answer()))
         elif found.tasks and isinstance(found.tasks[0], Query):
             self._counters.messages["query"] += 1
+            self._journal.came_between(found.id)
             await self._reply(message, found.id, write(await self._query(found)))
         else:
             await self._admit_container(message, found)
 
     async def _admit_container(self, message: ReceivedMessage, container: TaskContainer) -> None:
         try:
+            vm_names, any_domain = domains_of(container)
             acceptance = await self._journal.accept(
-                container.id, digest(container), message.payload, redelivered=message.duplicate
+                container.id,
+                digest(container),
+                message.payload,
+                key=container.idempotency_key,
+                origin=Origin(
+                    message.packet_id,
+                    message.duplicate,
+                    message.connection,
+                    message.session_start,
+                ),
+                task=container.task,
+                vm_names=vm_names,
+                any_domain=any_domain,
+                expires=None if container.expires is None else container.expires.timestamp(),
             )
         except JournalError:
             raise
@@ -79,34 +105,29 @@ class Admission:
         self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
     ) -> None:
         if acceptance.kind == "new":
-            self._acknowledge(message, container, acceptance)
+            message.ack()
             self._counters.messages["accepted"] += 1
             log.info("accepted: %s, %d members", container.task, len(container.tasks))
             self._dispatcher.put(self._job(acceptance.number, container))
         elif acceptance.kind == "under way":
-            self._acknowledge(message, container, acceptance)
+            message.ack()
             self._counters.messages["repeated"] += 1
             log.info("accepted before; it is answered when it has ended: %s", container.task)
         elif acceptance.kind == "answered":
             assert acceptance.answer is not None
+            assert acceptance.executed is not None
             self._counters.messages["repeated"] += 1
             log.info("executed before; its answer is sent again: %s", container.task)
-            await self._reply(message, container.id, acceptance.answer)
+            answer = executed_before(acceptance.answer, acceptance.executed)
+            await self._reply(message, container.id, answer)
         else:
             self._counters.messages["refused"] += 1
-            log.warning("refused, as the id was used for something else: %s", container.task)
+            log.warning("refused, as its key was used for something else: %s", container.task)
             reason = (
-                f"the id {container.id!r} was used for another task already, so this one is not "
-                "executed; give it an id of its own"
+                f"the idempotency key {container.idempotency_key!r} was used for another task "
+                "already, so this one is not executed; give it a key of its own"
             )
             await self._reply(message, container.id, write(_refusal(container, reason)))
-
-    def _acknowledge(
-        self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
-    ) -> None:
-        message.ack()
-        if container.id is None:
-            self._journal.acknowledged(acceptance.number)
 
     async def _query(self, container: TaskContainer) -> ResultContainer:
         """Return the answer to a query. It changes nothing, so the journal need not know it."""

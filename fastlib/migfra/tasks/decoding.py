@@ -62,7 +62,12 @@ def read(payload: bytes, largest: int) -> TaskContainer | Unreadable:
 
 
 def digest(container: TaskContainer) -> bytes:
-    """What two containers have in common only if they say the same, however they are written."""
+    """What two containers have in common only if they order the same, however they are written.
+
+    An order that is repeated with more time (`expires`) is still the same one.
+    """
+    if container.expires is not None:
+        container = msgspec.structs.replace(container, expires=None)
     return hashlib.sha256(container.to_yaml().encode("utf-8", "surrogatepass")).digest()
 
 

@@ -1,11 +1,12 @@
 """Results: from what a hypervisor returns, for the journal, and as the payload that is sent."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from fastlib.codec.errors import ValidationError
+from fastlib.codec.errors import MessageError, ValidationError
 from fastlib.message import Result, ResultContainer, Start, Task, TaskContainer, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.domain_results import sound
@@ -24,6 +25,19 @@ def vm_name_of(task: Task) -> str:
         except HypervisorError:  # the hypervisor will say so
             name = None
     return str(name) if name else NO_DOMAIN
+
+
+def domains_of(container: TaskContainer) -> tuple[list[str], bool]:
+    """The domains that a container names, each once, and whether it may be about others."""
+    names: dict[str, None] = {}
+    for task in container.tasks:
+        names[vm_name_of(task)] = None
+        swap = getattr(getattr(task, "parameter", None), "swap_with", None)
+        if swap is not None:
+            names[swap.vm_name] = None
+    any_domain = NO_DOMAIN in names or not names
+    names.pop(NO_DOMAIN, None)
+    return list(names), any_domain
 
 
 def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = None) -> Result:
@@ -96,6 +110,15 @@ def quit_answer(container: TaskContainer, left: str | None = None) -> ResultCont
     """The answer to a quit; `left` says what has not ended."""
     result = Result(vm_name=NO_DOMAIN, status="success", details=left)
     return ResultContainer.answer(container, (result,))
+
+
+def executed_before(answer: bytes, executed: float) -> bytes:
+    """Return a stored answer with the time when its task was executed, in seconds since 1970."""
+    time = datetime.fromtimestamp(executed, UTC)
+    try:
+        return write(msgspec.structs.replace(ResultContainer.from_yaml(answer), executed=time))
+    except MessageError:  # an older fastlib or a missing plugin wrote it; it is true all the same
+        return answer
 
 
 def write(answer: ResultContainer) -> bytes:

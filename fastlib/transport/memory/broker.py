@@ -62,6 +62,10 @@ class Session:
         self.subscriptions: dict[str, int] = {}
         self.waiting: OrderedDict[int, PublishedMessage] = OrderedDict()
         """Messages with QoS 1 and 2 that the client has not acknowledged, oldest first."""
+        self.connections = 0
+        """Connections of the session so far."""
+        self.place = (0, 0)
+        """The `connection` and `session_start` of messages, set by the link."""
         self._numbers = count(1)
 
     def deliver(self, message: PublishedMessage) -> None:
@@ -87,6 +91,7 @@ class Session:
                 message.duplicate,
                 ack,
                 number if message.qos else None,
+                *self.place,
             )
         )
         message.duplicate = True
@@ -130,6 +135,7 @@ class MemoryBroker:
             if old is None or not (persistent and old.persistent):
                 old = self._sessions[client_id] = Session(client_id, persistent)
             old.client = client
+            old.connections += 1
             return old
 
     def detach(self, session: Session, client: Client, publish_will: bool = False) -> None:

@@ -30,6 +30,8 @@ class MemoryLink:
         self._broker = options.broker
         self._client_id = options.client_id or f"memory-{uuid4().hex[:12]}"
         self._session: Session | None = None
+        self._connection = 0
+        self._session_start = 0
         self._subscriptions: dict[str, int] = {}
         self._queue: deque[Delivery] = deque()
         self._on_message: Callable[[InboundMessage], None] | None = None
@@ -51,6 +53,11 @@ class MemoryLink:
     def resumes(self) -> bool:
         """True if the session is persistent."""
         return self._options.persistent
+
+    @property
+    def session_start(self) -> int:
+        """The connection that began the session; 0 if it is older."""
+        return self._session_start
 
     @property
     def is_connected(self) -> bool:
@@ -97,6 +104,10 @@ class MemoryLink:
                 self._last_error = ConnectError(f"{self.name} is cut off from the broker")
                 return
             self._session, self._last_error = session, None
+            self._connection += 1
+            if session.connections == 1:
+                self._session_start = self._connection
+            session.place = (self._connection, self._session_start)
             if self._opened.done() and self._on_reconnect is not None:
                 self._on_reconnect()
             session.resume()

@@ -55,6 +55,11 @@ class MqttLink:
         return self._persistent
 
     @property
+    def session_start(self) -> int:
+        """The connection that began the broker's session; 0 if it is older."""
+        return self._session.session_start
+
+    @property
     def is_connected(self) -> bool:
         """True while the broker has accepted the connection."""
         return self._state.accepted

@@ -59,6 +59,10 @@ class MqttSession:
         """Called for each new message, in order."""
         self.on_reconnect: Callable[[], None] = _ignore
         """Called after each accepted connection but the first."""
+        self.connection = 0
+        """The number of accepted connections so far."""
+        self.session_start = 0
+        """The connection that began the broker's session; 0 if it is older."""
         self._max_in_flight = options.max_inflight
         self._state = state
         self._run_in_thread = run_in_thread
@@ -122,7 +126,9 @@ class MqttSession:
             else:
                 self._state.failed(ConnectError(text))
             return
+        self.connection += 1
         if not flags.session_present:
+            self.session_start = self.connection
             self.client.session_lost()
             self._inbound.clear()
         self._renew_expiry(session_lost=not flags.session_present)
@@ -185,7 +191,17 @@ class MqttSession:
                 return
             ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
         self.on_message(
-            InboundMessage(topic, payload, message.qos, message.retain, message.dup, ack, packet_id)
+            InboundMessage(
+                topic,
+                payload,
+                message.qos,
+                message.retain,
+                message.dup,
+                ack,
+                packet_id,
+                self.connection,
+                self.session_start,
+            )
         )
 
     def _on_pubrel(self, packet_id: int) -> None:

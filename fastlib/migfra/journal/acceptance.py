@@ -1,0 +1,245 @@
+"""Takes an order on in the tables, or finds the one that it repeats."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from . import schema
+from .repetition import (
+    Arrival,
+    KnownOrder,
+    KnownPacket,
+    Place,
+    elapsed,
+    is_packet_again,
+    is_packet_of_version_1,
+    is_sent_again,
+)
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """What the journal says of an order that came."""
+
+    kind: Literal["new", "under way", "answered", "other"]
+    """`other`: the key was used for an order that says something else."""
+    number: int
+    answer: bytes | None = None
+    """The stored answer, if `answered`."""
+    executed: float | None = None
+    """When it began, in seconds since 1970, if `answered`; if it never began, when it ended."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order that comes, with everything that is stored of it."""
+
+    arrival: Arrival
+    id: bytes | None
+    key: bytes | None
+    task: bytes
+    vm_names: Sequence[bytes]
+    any_domain: bool
+    """Whether it may be about domains that it does not name."""
+    expires: float | None
+    """Seconds since 1970 from which on it is not begun."""
+    host: bytes | None
+    payload: bytes
+    packet: int | None
+    place: Place
+    """Where it comes."""
+    fresh: Place
+    """The newest place that brought a message without DUP, before this one."""
+    window: float
+    """Seconds in which the same bytes are a repetition."""
+    now: float
+    """Seconds since 1970."""
+    clock: float
+    """The monotonic clock."""
+    boot: str
+
+
+class _Known(msgspec.Struct, frozen=True):
+    number: int
+    how: str
+    """For people."""
+
+
+def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
+    """Store an order, unless it is known. Raises sqlite3.Error."""
+    known = _known(connection, order)
+    if known is None:
+        number = _insert(connection, order)
+        _remember_packet(connection, order, number)
+        return Acceptance("new", number)
+    query = "SELECT digest, state, answer, answered, accepted FROM containers WHERE number = ?"
+    digest, state, answer, answered, accepted = connection.execute(
+        query, (known.number,)
+    ).fetchone()
+    if digest != order.arrival.content:
+        mark_followed(connection, order.id)
+        add_event(connection, known.number, order.now, "refused", "the key came with another order")
+        return Acceptance("other", known.number)
+    add_event(connection, known.number, order.now, "repeated", known.how)
+    if order.key is None:
+        _remember_packet(connection, order, known.number)
+    else:
+        mark_followed(connection, order.id, known.number)
+    if state == schema.ACCEPTED:
+        return Acceptance("under way", known.number)
+    began = schema.began(connection, known.number)
+    return Acceptance("answered", known.number, answer, began or answered or accepted)
+
+
+def mark_followed(
+    connection: sqlite3.Connection, id: bytes | None, unless: int | None = None
+) -> None:
+    """Note that something has come after the newest order of an id, unless that is `unless`."""
+    connection.execute(
+        "UPDATE containers SET followed = 2 WHERE number ="
+        " (SELECT number FROM containers WHERE id IS ? ORDER BY number DESC LIMIT 1)"
+        " AND number IS NOT ?",
+        (id, unless),
+    )
+
+
+def add_event(
+    connection: sqlite3.Connection, number: int, now: float, kind: str, text: str = ""
+) -> None:
+    """Store an event of the whole order."""
+    connection.execute(
+        "INSERT INTO events (container, time, kind, text) VALUES (?, ?, ?, ?)",
+        (number, now, kind, schema.key(text)),
+    )
+
+
+def _known(connection: sqlite3.Connection, order: Order) -> _Known | None:
+    if order.key is not None:
+        query = "SELECT number FROM containers WHERE key = ?"
+        row = connection.execute(query, (order.key,)).fetchone()
+        return None if row is None else _Known(row[0], "with the same key")
+    return (
+        _repeated_packet(connection, order)
+        or _repeated_from_version_1(connection, order)
+        or _sent_again(connection, order)
+    )
+
+
+def _repeated_packet(connection: sqlite3.Connection, order: Order) -> _Known | None:
+    if not order.arrival.duplicate or order.packet is None:
+        return None
+    row = connection.execute(
+        "SELECT number, raw, packets.session, packets.run, packets.connection"
+        " FROM packets JOIN containers ON number = container WHERE packet = ?",
+        (order.packet,),
+    ).fetchone()
+    if row is None:
+        return None
+    number, raw, session, *place = row
+    known = KnownPacket(raw, session, (place[0], place[1]))
+    if not is_packet_again(order.arrival, known, order.fresh):
+        return None
+    return _Known(number, "by the broker")
+
+
+def _repeated_from_version_1(connection: sqlite3.Connection, order: Order) -> _Known | None:
+    if not order.arrival.duplicate:
+        return None
+    row = connection.execute(
+        "SELECT number, digest FROM containers"
+        " WHERE raw IS NULL AND key IS NULL AND digest = ? AND id IS ? ORDER BY number LIMIT 1",
+        (order.arrival.content, order.id),
+    ).fetchone()
+    if row is None or not is_packet_of_version_1(order.arrival, row[1], order.fresh):
+        return None
+    # From now on it is known like any other.
+    connection.execute(
+        "UPDATE containers SET raw = ? WHERE number = ?", (order.arrival.raw, row[0])
+    )
+    return _Known(row[0], "by the broker")
+
+
+def _sent_again(connection: sqlite3.Connection, order: Order) -> _Known | None:
+    row = connection.execute(
+        "SELECT containers.number, raw, clock, boot"
+        " FROM containers LEFT JOIN runs ON runs.number = run"
+        " WHERE raw = ? ORDER BY containers.number DESC LIMIT 1",
+        (order.arrival.raw,),
+    ).fetchone()
+    if row is None:
+        return None
+    number, raw, clock, boot = row
+    passed = elapsed(clock, order.clock, same_boot=boot == order.boot)
+    followed = _is_followed(connection, number, order)
+    if not is_sent_again(order.arrival, KnownOrder(raw, passed, followed), order.window):
+        return None
+    return _Known(number, "by the sender")
+
+
+def _is_followed(connection: sqlite3.Connection, number: int, order: Order) -> bool:
+    """Return whether something with this id came after `number` that may be about its domains."""
+    row = connection.execute(
+        "SELECT 1 FROM containers WHERE id IS ? AND followed > 0 AND number >= ?"
+        " AND (followed = 2 OR number > ?) LIMIT 1",
+        (order.id, number, number),
+    ).fetchone()
+    if row is not None:
+        return True
+    if order.any_domain:
+        query = "SELECT 1 FROM containers WHERE id IS ? AND number > ? LIMIT 1"
+        return connection.execute(query, (order.id, number)).fetchone() is not None
+    query = (
+        "SELECT 1 FROM domains JOIN containers ON number = container"
+        " WHERE name = ? AND container > ? AND id IS ? LIMIT 1"
+    )
+    return any(
+        connection.execute(query, (name, number, order.id)).fetchone() is not None
+        for name in order.vm_names
+    )
+
+
+def _insert(connection: sqlite3.Connection, order: Order) -> int:
+    raw = None if order.key is not None else order.arrival.raw
+    cursor = connection.execute(
+        "INSERT INTO containers (id, key, digest, raw, run, clock, accepted, state, followed,"
+        " expires, host, task, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            order.id,
+            order.key,
+            order.arrival.content,
+            raw,
+            order.place[0],
+            order.clock,
+            order.now,
+            schema.ACCEPTED,
+            int(order.any_domain),
+            order.expires,
+            order.host,
+            order.task,
+            order.payload,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    add_names(connection, cursor.lastrowid, order.vm_names)
+    return cursor.lastrowid
+
+
+def add_names(connection: sqlite3.Connection, number: int, vm_names: Sequence[Any]) -> None:
+    """Make an order findable by domains."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO domains VALUES (?, ?)", [(number, name) for name in vm_names]
+    )
+
+
+def _remember_packet(connection: sqlite3.Connection, order: Order, number: int) -> None:
+    if order.packet is not None:
+        connection.execute(
+            "INSERT OR REPLACE INTO packets VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                order.packet,
+                number,
+                order.arrival.session,
+                *order.place,
+                not order.arrival.duplicate,
+            ),
+        )

@@ -1,0 +1,94 @@
+"""Reads from the tables what became of orders: for `query history`."""
+
+import sqlite3
+from typing import Any, Final
+
+from . import schema
+from .records import Event, Record, State
+
+_STATES: Final[dict[int, State]] = {
+    schema.ACCEPTED: "under way",
+    schema.ANSWERED: "answered",
+    schema.CONFIRMED: "confirmed",
+}
+
+_ORDERS: Final = (
+    "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled, payload,"
+    " answer, expires FROM containers"
+)
+_NEWEST_FIRST: Final = "ORDER BY number DESC LIMIT ?"
+
+
+def history(
+    connection: sqlite3.Connection,
+    id: str | None,
+    key: str | None,
+    vm_name: str | None,
+    limit: int,
+) -> list[Record]:
+    """Return orders that fit everything that is not None, the newest first, at most `limit`."""
+    given = {
+        condition: schema.key(value)
+        for condition, value in (
+            ("id = ?", id),
+            ("key = ?", key),
+            ("number IN (SELECT container FROM domains WHERE name = ?)", vm_name),
+        )
+        if value is not None
+    }
+    query = " ".join((_ORDERS, "WHERE", " AND ".join(given) or "true", _NEWEST_FIRST))
+    rows = connection.execute(query, (*given.values(), limit)).fetchall()
+    return [_record(connection, *row) for row in rows]
+
+
+def _record(
+    connection: sqlite3.Connection,
+    number: int,
+    id: bytes | None,
+    key: bytes | None,
+    host: bytes | None,
+    task: bytes | None,
+    accepted: float,
+    answered: float | None,
+    confirmed: float | None,
+    state: int,
+    cancelled: int,
+    payload: bytes | None,
+    answer: bytes | None,
+    expires: float | None,
+) -> Record:
+    names = connection.execute(
+        "SELECT name FROM domains WHERE container = ? ORDER BY name", (number,)
+    )
+    return Record(
+        number=number,
+        id=schema.text(id),
+        key=schema.text(key),
+        host=schema.text(host),
+        task=schema.text(task),
+        vm_names=tuple(schema.text(name) or "" for (name,) in names),
+        accepted=accepted,
+        began=schema.began(connection, number),
+        answered=answered,
+        confirmed=confirmed,
+        state=_STATES[state],
+        cancelled=bool(cancelled),
+        payload=payload,
+        answer=answer,
+        events=_events(connection, number, accepted),
+        expires=expires,
+    )
+
+
+def _events(connection: sqlite3.Connection, number: int, accepted: float) -> tuple[Event, ...]:
+    rows: list[Any] = connection.execute(
+        "SELECT position, time, kind, text, vm_name FROM events WHERE container = ? ORDER BY rowid",
+        (number,),
+    ).fetchall()
+    return (
+        Event(None, accepted, "accepted"),
+        *(
+            Event(position, time, kind, schema.text(words) or "", schema.text(vm_name))
+            for position, time, kind, words, vm_name in rows
+        ),
+    )
