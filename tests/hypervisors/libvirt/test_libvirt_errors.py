@@ -19,6 +19,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import (
     LostError,
     NoDomainError,
     UnsupportedCallError,
+    is_without_secrets,
     not_opened,
     silent,
     translated,
@@ -212,12 +213,43 @@ def test_error_codes_match_those_of_libvirt():
         "NO_DOMAIN": errors._NO_DOMAIN,
         "OPERATION_INVALID": errors._INVALID,
         "OPERATION_TIMEOUT": errors._BUSY,
+        "SYSTEM_ERROR": errors._SYSTEM_ERROR,
         "OPERATION_ABORTED": errors._ABORTED,
         "ARGUMENT_UNSUPPORTED": errors._UNSUPPORTED_ARGUMENT,
     }.items():
         assert getattr(libvirt, f"VIR_ERR_{name}") == code, name
-    names = ("AUTH_FAILED", "AUTH_CANCELLED", "AUTH_UNAVAILABLE", "ACCESS_DENIED")
+    names = (
+        "OPERATION_DENIED", "AUTH_FAILED", "AUTH_CANCELLED", "AUTH_UNAVAILABLE", "ACCESS_DENIED",
+    )  # fmt: skip
     assert {getattr(libvirt, f"VIR_ERR_{name}") for name in names} == errors._AUTH
+
+
+ABSENT_DAEMON = "Failed to connect socket to '/run/libvirt/virtsecretd-sock': {}"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("NO_SUPPORT", "this function is not supported by the connection driver"),
+        ("ACCESS_DENIED", "access denied: 'connect' denied access"),
+        ("OPERATION_DENIED", "operation forbidden: read only access prevents it"),
+        ("AUTH_UNAVAILABLE", "authentication unavailable"),
+        ("SYSTEM_ERROR", ABSENT_DAEMON.format("No such file or directory")),
+    ],
+)
+def test_host_is_without_secrets_if_libvirt_has_none_or_does_not_permit_them(code, said):
+    assert is_without_secrets(getattr(api(), f"VIR_ERR_{code}"), said)
+
+
+def test_no_other_error_says_that_a_host_is_without_secrets():
+    libvirt = api()
+    says_so = {libvirt.VIR_ERR_NO_SUPPORT, *errors._AUTH}
+    codes = {value for name, value in vars(libvirt).items() if name.startswith("VIR_ERR_")}
+    assert len(codes) > 100
+    assert {code for code in codes if is_without_secrets(code, "whatever it says")} == says_so
+    assert not is_without_secrets(None, "it has not answered")
+    refused = ABSENT_DAEMON.format("Connection refused")
+    assert not is_without_secrets(libvirt.VIR_ERR_SYSTEM_ERROR, refused)
 
 
 @pytest.fixture

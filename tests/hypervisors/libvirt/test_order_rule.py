@@ -180,6 +180,13 @@ def test_member_that_succeeded_explains_only_what_it_describes(results):
     }
 
 
+def test_one_of_two_stops_may_take_the_definition_away():
+    stops = [Stop(regex="vm.", undefine=True), Stop(vm_name="vm1")]
+    assert broken(stops, [SUCCESS, SUCCESS], fleet(A=VM1), fleet()) == []
+    found = broken(stops, [SUCCESS, SUCCESS], fleet(A=VM1), fleet(A=OFF))
+    assert found == ["a successful stop vm has its end state"]
+
+
 def test_change_that_all_members_refused_breaks_the_rule():
     found = broken(TWO_STARTS, [REFUSED, REFUSED], fleet(), fleet(A=VM1))
     assert found == ["a domain whose order was refused is unchanged"]

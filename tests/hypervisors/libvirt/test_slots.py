@@ -5,6 +5,7 @@ The hosts are fakes (see fake_libvirt.py) and time is virtual.
 
 import asyncio
 import itertools
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -19,11 +20,16 @@ from fastlib.migfra import (
     TaskCancelledError,
     TaskExpiredError,
 )
-from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
+from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor, LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
-from fastlib.migfra.hypervisors.libvirt.slots.keeper import AWAY_SECONDS, STALE_SECONDS
+from fastlib.migfra.hypervisors.libvirt.slots.keeper import (
+    AWAY_SECONDS,
+    RENEW_SECONDS,
+    STALE_SECONDS,
+    MigrationSlots,
+)
 from fastlib.migfra.hypervisors.libvirt.slots.notices import (
     HostNotices,
     Note,
@@ -45,6 +51,7 @@ from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.expiry import Expiry
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.migration_queue import Slot
 from tests.support.clock import LoopClock
 from tests.support.libvirt.fake_libvirt import (
     RUNNING,
@@ -169,6 +176,17 @@ class Daemons:
         )
         return asyncio.ensure_future(migrate(self.runtimes[source], task, order.context)), order
 
+    @asynccontextmanager
+    async def all_slots_taken(self):
+        """Let vm1 and vm2 migrate from a to b, where no third migration begins before they end.
+
+        vm3 is on a, too.
+        """
+        self.add("a", "vm1", "vm2", "vm3")
+        both = [self.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
+        yield
+        await asyncio.gather(*both)
+
     async def evacuate(self, source, *destinations, order=None, **parameter):
         task = Evacuate(
             destinations=destinations,
@@ -276,80 +294,71 @@ def test_two_hosts_that_evacuate_to_each_other_and_swap_do_not_wait_for_each_oth
 
 def test_waiting_order_is_cancelled_at_once_and_holds_nothing(run):
     async def scenario(daemons):
-        daemons.add("a", "vm1", "vm2", "vm3")
-        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
-        third, order = daemons.migrate("vm3", "a", "b")
-        await asyncio.sleep(1)
-        assert order.places == [1]
-        # The domain of an order that waits can be stopped, and the order is cancelled.
-        await stop(daemons.runtimes["a"], Stop(vm_name="vm3", force=True), Order("a").context)
-        assert now() == pytest.approx(1)
-        order.cancellation.cancel()
-        with pytest.raises(TaskCancelledError, match="cancelled"):
-            await third
-        assert now() == pytest.approx(1)
-        await asyncio.gather(*first)
+        async with daemons.all_slots_taken():
+            third, order = daemons.migrate("vm3", "a", "b")
+            await asyncio.sleep(1)
+            assert order.places == [1]
+            # The domain of an order that waits can be stopped, and the order is cancelled.
+            await stop(daemons.runtimes["a"], Stop(vm_name="vm3", force=True), Order("a").context)
+            assert now() == pytest.approx(1)
+            order.cancellation.cancel()
+            with pytest.raises(TaskCancelledError, match="cancelled"):
+                await third
+            assert now() == pytest.approx(1)
 
     run(scenario)
 
 
 def test_domain_is_checked_again_after_the_wait(run):
     async def scenario(daemons):
-        daemons.add("a", "vm1", "vm2", "vm3")
-        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
-        third, _ = daemons.migrate("vm3", "a", "b")
-        await asyncio.sleep(1)
-        daemons.hosts["a"].domains["vm3"].state_now = [SHUT_OFF, 1]
-        with pytest.raises(HypervisorError, match="vm3 is shut off on a; start it first"):
-            await third
-        assert now() == pytest.approx(10)
-        await asyncio.gather(*first)
+        async with daemons.all_slots_taken():
+            third, _ = daemons.migrate("vm3", "a", "b")
+            await asyncio.sleep(1)
+            daemons.hosts["a"].domains["vm3"].state_now = [SHUT_OFF, 1]
+            with pytest.raises(HypervisorError, match="vm3 is shut off on a; start it first"):
+                await third
+            assert now() == pytest.approx(10)
 
     run(scenario)
 
 
 def test_order_that_cannot_succeed_is_refused_before_it_waits(run):
     async def scenario(daemons):
-        daemons.add("a", "vm1", "vm2", "vm3")
-        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
-        await asyncio.sleep(1)
-        with pytest.raises(HypervisorError, match="there is no domain vm9 on a"):
-            await daemons.migrate("vm9", "a", "b")[0]
-        daemons.hosts["d"].is_there = False
-        with pytest.raises(HypervisorError, match="vm3 did not migrate to d: libvirt on d is away"):
-            await daemons.migrate("vm3", "a", "d")[0]
-        assert now() == pytest.approx(1)
-        await asyncio.gather(*first)
+        async with daemons.all_slots_taken():
+            await asyncio.sleep(1)
+            with pytest.raises(HypervisorError, match="there is no domain vm9 on a"):
+                await daemons.migrate("vm9", "a", "b")[0]
+            daemons.hosts["d"].is_there = False
+            away = "vm3 did not migrate to d: libvirt on d is away"
+            with pytest.raises(HypervisorError, match=away):
+                await daemons.migrate("vm3", "a", "d")[0]
+            assert now() == pytest.approx(1)
 
     run(scenario)
 
 
-def test_offline_migration_does_not_wait(run, monkeypatch):
+def test_offline_migration_does_not_wait(run):
     async def scenario(daemons):
-        daemons.add("a", "vm1", "vm2", "vm3")
-        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
-        await asyncio.sleep(1)
-        third, order = daemons.migrate("vm3", "a", "b", migration_type="offline")
-        with pytest.raises(HypervisorError, match="vm3 is active on a, but only"):
-            await third
-        assert order.places == []
-        await asyncio.gather(*first)
+        async with daemons.all_slots_taken():
+            await asyncio.sleep(1)
+            third, order = daemons.migrate("vm3", "a", "b", migration_type="offline")
+            with pytest.raises(HypervisorError, match="vm3 is active on a, but only"):
+                await third
+            assert order.places == []
 
     run(scenario)
 
 
 def test_timers_of_the_migration_begin_after_the_wait(run):
     async def scenario(daemons):
-        daemons.add("a", "vm1", "vm2", "vm3")
-        first = [daemons.migrate(name, "a", "b")[0] for name in ("vm1", "vm2")]
-        order = Order("a")
-        phases = order.progress
-        await daemons.migrate("vm3", "a", "b", order)[0]
-        assert now() == pytest.approx(20)
-        names = [facts.phase for facts in phases]
-        assert names.index("queued") < names.index("migrate")
-        assert names[names.index("queued") + 1 :].count("check") == 1, "checked again"
-        await asyncio.gather(*first)
+        async with daemons.all_slots_taken():
+            order = Order("a")
+            phases = order.progress
+            await daemons.migrate("vm3", "a", "b", order)[0]
+            assert now() == pytest.approx(20)
+            names = [facts.phase for facts in phases]
+            assert names.index("queued") < names.index("migrate")
+            assert names[names.index("queued") + 1 :].count("check") == 1, "checked again"
 
     run(scenario)
 
@@ -527,6 +536,144 @@ def test_without_secrets_arrivals_are_counted(run):
     run(scenario)
 
 
+def test_own_migrations_are_counted_where_secrets_may_be_read_alone(run):
+    async def scenario(daemons):
+        daemons.hosts["b"].refuses["define secret"] = refusal("ACCESS_DENIED", "not permitted")
+        names = [f"vm{number}" for number in range(5)]
+        daemons.add("a", *names)
+        await asyncio.gather(*(daemons.migrate(name, "a", "b")[0] for name in names))
+        assert daemons.most[("b", "incoming")] == 1
+        assert now() == pytest.approx(50, abs=5)
+
+    run(scenario, all={"incoming_migrations": 1, "outgoing_migrations": 4})
+
+
+FAILURES = [("INTERNAL_ERROR", "out of luck"), ("SYSTEM_ERROR", "Too many open files")]
+
+
+@pytest.mark.parametrize("where", ["secrets", "define secret"])
+@pytest.mark.parametrize(("code", "text"), FAILURES)
+def test_migration_is_refused_if_its_slot_cannot_be_counted(run, code, text, where):
+    """Such an error does not mean that the host has no secrets."""
+
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        daemons.hosts["b"].refuses[where] = refusal(code, text)
+        why = rf"vm1 did not migrate: .* b cannot be counted \(libvirt on b: {text}\); look"
+        with pytest.raises(HypervisorError, match=why):
+            await daemons.migrate("vm1", "a", "b")[0]
+        assert daemons.begun == []
+        del daemons.hosts["b"].refuses[where]
+        await daemons.migrate("vm1", "a", "b")[0]
+        assert daemons.begun == ["vm1"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(10, "success"), (300, "out of luck")])
+@pytest.mark.parametrize("where", ["secrets", "define secret"])
+def test_queued_migration_tries_again_if_its_slot_cannot_be_counted(run, seconds, outcome, where):
+    async def scenario(daemons):
+        async with daemons.all_slots_taken():
+            third, _ = daemons.migrate("vm3", "a", "b")
+            await asyncio.sleep(9)
+            daemons.hosts["b"].refuses[where] = refusal("INTERNAL_ERROR", "out of luck")
+            await asyncio.wait({third}, timeout=seconds)
+            daemons.hosts["b"].refuses.clear()
+            if outcome == "success":
+                assert not third.done()
+                assert daemons.begun == ["vm1", "vm2"]
+                await third
+            else:
+                assert now() == pytest.approx(10 + AWAY_SECONDS, abs=4)
+                with pytest.raises(HypervisorError, match=outcome):
+                    await third
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [None, *FAILURES])
+def test_migration_that_goes_on_takes_its_slot_once_its_host_can_be_asked(run, error):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        notices = daemons.runtimes["a"].notices
+        slot = Slot("b", "incoming")
+        keeper = MigrationSlots(notices, frozenset({slot}), ["vm1"], None, None)
+        host = daemons.hosts["b"]
+        if error is None:
+            host.is_there = False
+        else:
+            host.refuses["secrets"] = refusal(*error)
+        await keeper.adopt()
+        assert host.secrets == {}
+        host.is_there = True
+        host.refuses.clear()
+        await asyncio.sleep(2 * RENEW_SECONDS)
+        assert daemons.secrets == {"b": ["migfra incoming 1"]}
+        await keeper.give_back()
+
+    run(scenario)
+
+
+def test_notice_that_cannot_be_renewed_is_reported_once_and_renewed_later(run, caplog):
+    async def scenario(daemons):
+        daemons.add("a", "vm1")
+        keeper = MigrationSlots(
+            daemons.runtimes["a"].notices, frozenset({Slot("b", "incoming")}), ["vm1"], None, None
+        )
+        host = daemons.hosts["b"]
+        assert await keeper.take()
+        host.refuses["define secret"] = refusal("INTERNAL_ERROR", "out of luck")
+        await asyncio.sleep(3 * RENEW_SECONDS)
+        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        assert warnings == [
+            "the migrations of other hosts are not counted exactly on b: its notices cannot be "
+            "renewed: libvirt on b: out of luck"
+        ]
+        (before,) = read_notices(host).notices
+        host.refuses.clear()
+        await asyncio.sleep(RENEW_SECONDS)
+        (after,) = read_notices(host).notices
+        assert after.note.beat > before.note.beat
+        await keeper.give_back()
+
+    run(scenario)
+
+
+def test_daemon_starts_although_its_limits_cannot_be_published(run, caplog):
+    async def scenario(daemons):
+        hypervisor = LibvirtHypervisor(LibvirtOptions(), NodeContext("b"))
+        hypervisor._runtime = daemons.runtimes["b"]
+        daemons.hosts["b"].refuses["secrets"] = refusal("INTERNAL_ERROR", "out of luck")
+        await hypervisor.open()
+        assert (
+            "the limits of migrations are published with the next migration: libvirt on b: "
+            "out of luck"
+        ) in caplog.text
+        daemons.hosts["b"].is_there = False
+        with pytest.raises(HypervisorError, match="libvirt on b is away"):
+            await hypervisor.open()
+
+    run(scenario)
+
+
+def test_migration_that_goes_on_counts_where_there_are_no_secrets(run):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        daemons.hosts["b"].refuses["secrets"] = refusal("NO_SUPPORT", "no secrets")
+        notices = daemons.runtimes["a"].notices
+        slot = Slot("b", "incoming")
+        keeper = MigrationSlots(notices, frozenset({slot}), ["vm1"], None, None)
+        await keeper.adopt()
+        second, order = daemons.migrate("vm2", "a", "b")
+        await asyncio.sleep(5)
+        assert (daemons.begun, order.places) == ([], [1])
+        await keeper.give_back()
+        await second
+
+    run(scenario, all={"incoming_migrations": 1})
+
+
 def test_queued_migration_goes_on_after_a_restart(run):
     async def scenario(daemons):
         daemons.add("a", "vm1")
@@ -647,6 +794,44 @@ def test_other_errors_of_a_definition_are_raised(host):
     host.refuses["secrets"] = refusal("ACCESS_DENIED", "not permitted")
     with pytest.raises(type(host.refuses["secrets"])):
         define_notice(host, slot_notice("incoming", 1, Note(by="a")))
+
+
+def test_notice_is_defined_again_if_the_other_one_was_removed_meanwhile(host, monkeypatch):
+    other = slot_notice("incoming", 1, Note(by="c"))
+    define_notice(host, other)
+    look_up = host.secretLookupByUsage
+
+    def too_late(kind, usage):
+        host.secrets.clear()
+        return look_up(kind, usage)
+
+    monkeypatch.setattr(host, "secretLookupByUsage", too_late)
+    own = slot_notice("incoming", 1, Note(by="a"))
+    assert define_notice(host, own)
+    assert list(host.secrets) == [own.uuid]
+
+
+def test_limits_are_published_although_their_notice_was_removed_meanwhile(host, monkeypatch):
+    publish_limits(host, "b", {"outgoing": 2, "incoming": 2})
+    (secret,) = host.secrets.values()
+
+    def gone(flags=0):
+        host.secrets.clear()
+        raise refusal("NO_SECRET", "no secret with matching uuid")
+
+    monkeypatch.setattr(secret, "XMLDesc", gone)
+    publish_limits(host, "b", {"outgoing": 2, "incoming": 5})
+    assert read_notices(host).limit("incoming") == 5
+
+
+def test_arrivals_are_read_without_the_permission_for_secrets(host):
+    host.add(ArrivingDomain("x", 3, 2))
+    host.refuses["secrets"] = refusal("ACCESS_DENIED", "not permitted")
+    found = read_notices(host)
+    assert (found.without_secrets, found.arriving) == ("not permitted", {"x"})
+    host.refuses["secrets"] = refusal("INTERNAL_ERROR", "out of luck")
+    with pytest.raises(type(host.refuses["secrets"])):
+        read_notices(host)
 
 
 def test_secrets_of_others_are_left_alone(host):

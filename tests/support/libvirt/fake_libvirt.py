@@ -388,8 +388,9 @@ class FakeHost:
         return list(self.secrets.values())
 
     def secretDefineXML(self, xml: str, flags: int = 0) -> FakeSecret:
-        if "secrets" in self.refuses:
-            raise self.refuses["secrets"]
+        for what in ("secrets", "define secret"):
+            if what in self.refuses:
+                raise self.refuses[what]
         secret = FakeSecret(self, xml)
         for other in self.secrets.values():
             if (other.UUIDString() == secret.UUIDString()) != (other.usageID() == secret.usageID()):

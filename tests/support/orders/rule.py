@@ -304,7 +304,9 @@ def _each_as_it_says(outcome: Outcome, name: str, members: _Members) -> Iterator
         for task, result in members
         if result is not None and (result.status == "success" or _needs_no_comparison(task, result))
     ]
-    for described, success in done:
+    # Of several stops, one that takes the definition away explains more than the others.
+    undefining = [each for each in done if isinstance(each[0], Stop) and each[0].undefine]
+    for described, success in undefining or done:
         yield from _as_described(outcome, name, described, success)
     # What succeeded beside a refusal changes only the host of the order.
     explained = {outcome.order.host} if done else set()

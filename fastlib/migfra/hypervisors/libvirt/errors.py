@@ -11,6 +11,7 @@
         └── UnsupportedCallError  the driver has no such function
 """
 
+import re
 from typing import Any, Final
 
 from fastlib.migfra.errors import FinalError, HypervisorError
@@ -48,9 +49,11 @@ _NO_CONNECT: Final = 5
 _INVALID_CONN: Final = 6
 _INVALID_ARGUMENT: Final = 8
 _NO_DOMAIN: Final = 42
-_AUTH: Final = frozenset({45, 79, 88, 94})
-"""Failed, cancelled, access denied, unavailable."""
+_AUTH: Final = frozenset({29, 45, 79, 88, 94})
+"""Operation denied, failed, cancelled, access denied, unavailable."""
 _INVALID: Final = 55
+_SYSTEM_ERROR: Final = 38
+_NO_SECRET_DAEMON: Final = re.compile("virtsecretd-sock.*No such file or directory")
 _BUSY: Final = 68
 _NO_SUCH_XML: Final = 92
 """The XML does not follow libvirt's schema."""
@@ -145,6 +148,18 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
         return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
     remedies = [f"; {remedy}" for known, remedy in _REMEDIES if known in text]
     return LibvirtError(f"libvirt on {host}: {text}{''.join(remedies)}", code, text)
+
+
+def is_without_secrets(code: int | None, said: str) -> bool:
+    """Tell whether libvirt refused because this user has no secrets there, now and later.
+
+    `code` is that of libvirt (`VIR_ERR_…`), `said` its text. It is so without the permission,
+    without such a function, and where libvirt's daemon for secrets is not installed. No other
+    error says so: the next call may succeed.
+    """
+    if code == _SYSTEM_ERROR:
+        return _NO_SECRET_DAEMON.search(said) is not None
+    return code == _NO_SUPPORT or code in _AUTH
 
 
 def is_unknown_flag(error: Any, flag: int) -> bool:

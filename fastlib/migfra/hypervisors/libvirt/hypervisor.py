@@ -20,6 +20,7 @@ from fastlib.migfra.virt.names import check_name
 
 from .domain import control, host_info, pinning
 from .domain.emulator import Emulator
+from .errors import LibvirtError, LostError
 from .migration.option_checks import read_versions
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
@@ -42,7 +43,15 @@ class LibvirtHypervisor(Hypervisor):
     async def open(self) -> None:
         """Raise HypervisorError if libvirt-python is missing or this host's libvirt is away."""
         api()
-        await self._runtime.notices.publish(await self._runtime.local())
+        local = await self._runtime.local()
+        try:
+            await self._runtime.notices.publish(local)
+        except LostError:
+            raise
+        except LibvirtError as error:
+            self.node.log.warning(
+                "the limits of migrations are published with the next migration: %s", error
+            )
 
     async def close(self) -> None:
         await self._runtime.connections.close()

@@ -16,7 +16,11 @@ import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
-from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
+from fastlib.migfra.hypervisors.libvirt.errors import (
+    LibvirtError,
+    LostError,
+    is_without_secrets,
+)
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.virt.migration_queue import Direction, Slot
@@ -27,6 +31,7 @@ from .notices import (
     Notice,
     define_notice,
     free_slot,
+    lowest_free,
     next_ticket,
     publish_limits,
     read_notices,
@@ -64,11 +69,11 @@ class SlotNotices:
         self.connect: Final = connect
         self.limits: Final = limits_of(options)
         self.own: Final[set[str]] = set()
-        """The UUIDs of the notices that this daemon keeps."""
+        """The UUIDs of the notices that this daemon keeps, shared or not."""
         self.tickets: Final[dict[Slot, tuple[MigrationSlots, Notice]]] = {}
         """The tickets of this daemon, at most one for a slot, each with who keeps it."""
         self.unshared: Final[dict[Slot, dict[int, Notice]]] = {}
-        """The slots that this daemon holds of hosts without secrets, by their numbers."""
+        """The slots that this daemon holds where it cannot define secrets, by their numbers."""
         self._seen: dict[str, dict[str, tuple[int, float]]] = {}
         """The beat of each notice of others on each host, and since when it is the same."""
         self._away: dict[str, tuple[float, float]] = {}
@@ -78,20 +83,24 @@ class SlotNotices:
         self._warned: set[str] = set()
 
     async def publish(self, connection: Connection) -> None:
-        """Publish the limits of this host. Logs why that is impossible."""
+        """Publish the limits of this host. Logs if it has no secrets. Raises LibvirtError."""
         try:
             await connection.within(_ANSWER_SECONDS, publish_limits, self.host, self.limits)
-        except LostError:
-            raise
         except LibvirtError as error:
-            self.warn_once(self.host, error)
+            self.check_without_secrets(self.host, error)
 
-    def warn_once(self, host: str, error: HypervisorError) -> None:
+    def check_without_secrets(self, host: str, error: LibvirtError) -> None:
+        """Log that a host has no secrets for this user. Raises any other error."""
+        if not is_without_secrets(error.code, error.said):
+            raise error
+        self.warn_once(host, str(error))
+
+    def warn_once(self, host: str, why: str) -> None:
         """Log once for each host that its limits are not shared."""
         if host not in self._warned:
             self._warned.add(host)
             self.log.warning(
-                "the migrations of other hosts are not counted exactly on %s: %s", host, error
+                "the migrations of other hosts are not counted exactly on %s: %s", host, why
             )
 
     def limit(self, slot: Slot, found: HostNotices) -> int:
@@ -106,7 +115,7 @@ class SlotNotices:
         seen = self._seen[host] = {}
         stale = set()
         for notice in found.notices:
-            if notice.uuid in self.own or notice.direction is None or not found.supported:
+            if notice.uuid in self.own or notice.direction is None:
                 continue
             beat, since = before.get(notice.uuid, (-1, now))
             if beat != notice.note.beat:
@@ -172,7 +181,9 @@ class MigrationSlots:
         self._held: dict[Slot, Notice] = {}
         self._tickets: dict[Slot, Notice] = {}
         self._unshared: dict[Slot, Notice] = {}
-        """Slots of hosts that have no secrets."""
+        """Slots of hosts on which this daemon cannot define secrets."""
+        self._to_adopt: set[Slot] = set()
+        """Slots of a migration that runs already, of hosts that could not be asked yet."""
         self._renewing: asyncio.Task[None] | None = None
         self._calling: Final = asyncio.Lock()
         """Held while the notices are renewed."""
@@ -182,8 +193,8 @@ class MigrationSlots:
     async def take(self) -> bool:
         """Take all slots or none.
 
-        Raises HypervisorError if a host cannot be asked. With `is_patient` it does so only after
-        `AWAY_SECONDS`.
+        Raises HypervisorError if a host cannot be asked, or libvirt fails. With `is_patient` it
+        does so only after `AWAY_SECONDS`.
         """
         for slot in self._slots:
             try:
@@ -191,9 +202,11 @@ class MigrationSlots:
             except BaseException as error:
                 await self._remove(self._held)
                 self._forget_unshared()
-                if isinstance(error, LostError) and self._may_come_back(slot.host):
+                if isinstance(error, LibvirtError) and self._may_come_back(slot.host):
                     self._notices.log.info("%s", error)
                     return False
+                if isinstance(error, LibvirtError) and not isinstance(error, LostError):
+                    raise self._not_counted(slot, error) from error
                 raise
             if not taken:
                 await self._remove(self._held)
@@ -208,18 +221,34 @@ class MigrationSlots:
         self._renew()
         return True
 
+    def _not_counted(self, slot: Slot, error: LibvirtError) -> HypervisorError:
+        names = " and ".join(self._note.domains)
+        return HypervisorError(
+            f"{names} did not migrate: the migrations of {slot.host} cannot be counted ({error}); "
+            "look at the log of libvirt there"
+        )
+
     def _may_come_back(self, host: str) -> bool:
         """Tell whether a host that is away is to be asked once more."""
         return self._notices.seconds_away(host) < AWAY_SECONDS and self.is_patient
 
     async def adopt(self) -> None:
-        """Hold the slots of a migration that runs already, whether or not they are free."""
-        for slot in self._slots:
+        """Hold the slots of a migration that runs already, whether or not they are free.
+
+        Hosts that cannot be asked now are asked again while it runs.
+        """
+        self._to_adopt.update(self._slots)
+        await self._adopt_rest()
+        self._renew()
+
+    async def _adopt_rest(self) -> None:
+        for slot in sorted(self._to_adopt):
             try:
                 await self._adopt(slot)
             except HypervisorError as error:
                 self._notices.log.info("%s", error)
-        self._renew()
+            else:
+                self._to_adopt.discard(slot)
 
     async def give_back(self) -> None:
         """Give all slots back, without waiting long for a host that does not answer."""
@@ -236,8 +265,16 @@ class MigrationSlots:
 
     def _forget_unshared(self) -> None:
         for slot, notice in self._unshared.items():
+            self._notices.own.discard(notice.uuid)
             self._notices.unshared[slot].pop(notice.number, None)
         self._unshared.clear()
+
+    def _hold_unshared(self, slot: Slot, number: int) -> None:
+        """Hold a slot that only this daemon knows of."""
+        notice = slot_notice(slot.direction, number, self._note)
+        self._notices.own.add(notice.uuid)
+        self._unshared[slot] = notice
+        self._notices.unshared.setdefault(slot, {})[number] = notice
 
     async def _connection(self, slot: Slot) -> Connection:
         return await self._notices.connect(slot.host, self._driver, self._transport)
@@ -253,6 +290,7 @@ class MigrationSlots:
             await self._notices.publish(connection)
         for _ in range(_TRIES):
             taken = await self._try_to_take(slot, connection)
+            self._notices.is_there(slot.host)
             if taken is not None:
                 return taken
         return False
@@ -261,7 +299,6 @@ class MigrationSlots:
         """Return whether the slot is taken, None if another daemon took it in this moment."""
         notices = self._notices
         found = await self._read(slot, connection)
-        notices.is_there(slot.host)
         stale = notices.stale(slot.host, found)
         ask = partial(
             free_slot,
@@ -280,70 +317,79 @@ class MigrationSlots:
                 notices.log.info("removing %d notices left behind on %s", len(stale), slot.host)
                 await connection.call(remove_notices, stale)
             if number is None:
-                if found.supported and slot not in notices.tickets:
+                if found.without_secrets is None and slot not in notices.tickets:
                     await self._queue(slot, connection, found)
                 return False
-            if found.supported:
+            if found.without_secrets is None:
                 return True if await self._define(connection, slot, number) else None
-        except LostError:
-            raise
-        except LibvirtError as error:  # such as without the permission
-            notices.warn_once(slot.host, error)
+        except LibvirtError as error:  # it may be permitted to read secrets alone
+            notices.check_without_secrets(slot.host, error)
         if number is None:
             return False
-        self._unshared[slot] = notices.unshared.setdefault(slot, {})[number] = slot_notice(
-            slot.direction, number, self._note
-        )
+        self._hold_unshared(slot, number)
         return True
 
     async def _read(self, slot: Slot, connection: Connection) -> HostNotices:
-        """Read the notices of a host. Without secrets there, those that this daemon remembers."""
-        try:
-            found = await connection.call(read_notices)
-        except LostError:
-            raise
-        except LibvirtError as error:  # such as without the permission
-            self._notices.warn_once(slot.host, error)
-            found = HostNotices(supported=False)
-        if found.supported:
-            return found
-        self._notices.warn_once(slot.host, HypervisorError("its libvirt has no secrets"))
-        own = self._notices.unshared.get(slot, {})
-        return msgspec.structs.replace(found, notices=tuple(own.values()))
+        """Read the notices of a host, and add those that only this daemon knows of."""
+        found = await connection.call(read_notices)
+        if found.without_secrets is not None:
+            why = f"libvirt there has no secrets for this user: {found.without_secrets}"
+            self._notices.warn_once(slot.host, why)
+        unshared = self._notices.unshared.get(slot, {})
+        return msgspec.structs.replace(found, notices=(*found.notices, *unshared.values()))
 
     async def _define(self, connection: Connection, slot: Slot, number: int) -> bool:
         notice = slot_notice(slot.direction, number, self._note)
-        self._notices.own.add(notice.uuid)
-        if await connection.call(define_notice, notice):
+        defined = await self._define_own(connection, notice)
+        if defined:
             self._held[slot] = notice
-            return True
-        self._notices.own.discard(notice.uuid)
-        return False
+        return defined
+
+    async def _define_own(self, connection: Connection, notice: Notice) -> bool:
+        self._notices.own.add(notice.uuid)
+        defined = False
+        try:
+            defined = await connection.call(define_notice, notice)
+        finally:
+            if not defined:
+                # If libvirt defines it later all the same, it is stale.
+                self._notices.own.discard(notice.uuid)
+        return defined
 
     async def _queue(self, slot: Slot, connection: Connection, found: HostNotices) -> None:
         """Take a ticket for this daemon's next migration that needs the slot."""
         ticket = ticket_notice(slot.direction, next_ticket(found, slot.direction), self._note)
         self._tickets[slot] = ticket
         self._notices.tickets[slot] = (self, ticket)
-        self._notices.own.add(ticket.uuid)
-        if not await connection.call(define_notice, ticket):
-            self._forget(slot, self._tickets)  # another daemon took the number: so later
+        defined = False
+        try:
+            defined = await self._define_own(connection, ticket)
+        finally:
+            if not defined:  # such as when another daemon took the number: so later
+                self._forget(slot, self._tickets)
 
     async def _adopt(self, slot: Slot) -> None:
         connection = await self._connection(slot)
-        found = await connection.call(read_notices)
-        if not found.supported:
-            return
+        found = await self._read(slot, connection)
         held = [n for n in found.notices if n.direction == slot.direction and not n.waits]
+        if found.without_secrets is not None:
+            self._hold_unshared(slot, lowest_free([notice.number for notice in held]))
+            return
         for notice in held:
             ours = not set(self._note.domains).isdisjoint(notice.note.domains)
             if ours and notice.note.by == self._note.by:
                 self._notices.own.add(notice.uuid)
                 self._held[slot] = notice
                 return
-        for number in range(1, len(held) + 2):
-            if await self._define(connection, slot, number):
-                return
+        try:
+            for number in range(1, len(held) + 2):
+                if await self._define(connection, slot, number):
+                    return
+        except LibvirtError as error:  # it may be permitted to read secrets alone
+            self._notices.check_without_secrets(slot.host, error)
+            self._hold_unshared(slot, lowest_free([notice.number for notice in held]))
+            return
+        raise HypervisorError(f"others take all slots on {slot.host}; trying again")
 
     def _renew(self) -> None:
         if self._renewing is None:
@@ -353,6 +399,7 @@ class MigrationSlots:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             async with self._calling:
+                await self._adopt_rest()
                 for notices in (self._held, self._tickets):
                     for slot, notice in tuple(notices.items()):
                         await self._renew_one(slot, notice, notices)
@@ -363,8 +410,11 @@ class MigrationSlots:
         try:
             connection = await self._connection(slot)
             kept = await connection.within(_ANSWER_SECONDS, define_notice, renewed)
+        except LostError as error:
+            self._notices.log.debug("%s", error)  # it is renewed again soon
+            return
         except HypervisorError as error:
-            self._notices.log.debug("%s", error)
+            self._notices.warn_once(slot.host, f"its notices cannot be renewed: {error}")
             return
         if notices.get(slot) is not notice:  # it was removed meanwhile
             await self._remove({slot: renewed})

@@ -26,10 +26,13 @@ import msgspec
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
+from fastlib.migfra.hypervisors.libvirt.errors import is_without_secrets
 from fastlib.migfra.virt.migration_queue import Direction
 
 _USAGE: Final = re.compile("migfra (outgoing|incoming)( waiting)? ([0-9]{1,9})")
 _LIMITS: Final = "migfra limits"
+_TRIES: Final = 3
+"""At most so many tries to define a notice, if others define and remove theirs meanwhile."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +87,8 @@ class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
     """The notices on a host, and the domains there that have a job of libvirt's."""
 
     notices: tuple[Notice, ...] = ()
-    supported: bool = True
-    """Whether the host's libvirt has secrets."""
+    without_secrets: str | None = None
+    """Why this user has no secrets in the host's libvirt, by libvirt. None if it has them."""
     busy: frozenset[str] = frozenset()
     """Of the domains that notices name, those that have a job."""
     arriving: frozenset[str] = frozenset()
@@ -100,7 +103,7 @@ class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_notices(connection: Any) -> HostNotices:
-    """Read the notices of a host."""
+    """Read the notices of a host. Raises libvirtError, but not if it has no secrets for us."""
     libvirt = api()
     arriving = frozenset(
         domain.name()
@@ -108,12 +111,12 @@ def read_notices(connection: Any) -> HostNotices:
         if _is_arriving(connection, domain)
     )
     try:
-        secrets = connection.listAllSecrets()
+        found = [_notice(secret) for secret in connection.listAllSecrets()]
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+        if not is_without_secrets(error.get_error_code(), str(error)):
             raise
-        return HostNotices(supported=False, arriving=arriving)
-    notices = tuple(notice for secret in secrets if (notice := _notice(secret)) is not None)
+        return HostNotices(without_secrets=" ".join(str(error).split()), arriving=arriving)
+    notices = tuple(notice for notice in found if notice is not None)
     names = {name for notice in notices for name in notice.note.domains}
     busy = frozenset(name for name in names if _is_busy(connection, name))
     return HostNotices(notices=notices, busy=busy, arriving=arriving)
@@ -154,7 +157,10 @@ def _is_busy(connection: Any, name: str) -> bool:
 
 
 def define_notice(connection: Any, notice: Notice) -> bool:
-    """Define a notice, or change its note. Returns False if another one has its usage."""
+    """Define a notice, or change its note. Returns False if another one has its usage.
+
+    Raises libvirtError.
+    """
     libvirt = api()
     root = ElementTree.Element("secret", ephemeral="yes", private="no")
     ElementTree.SubElement(root, "uuid").text = notice.uuid
@@ -162,20 +168,30 @@ def define_notice(connection: Any, notice: Notice) -> bool:
     ElementTree.SubElement(root, "description").text = note
     usage = ElementTree.SubElement(root, "usage", type="ceph")
     ElementTree.SubElement(usage, "name").text = notice.usage
-    try:
-        connection.secretDefineXML(ElementTree.tostring(root, encoding="unicode"))
-    except libvirt.libvirtError:
-        if _has_another(connection, notice):
-            return False
-        raise
-    return True
+    xml = ElementTree.tostring(root, encoding="unicode")
+    tries = 0
+    while True:
+        try:
+            connection.secretDefineXML(xml)
+        except libvirt.libvirtError as error:
+            if _has_another(connection, notice):
+                return False
+            # libvirt has no code of its own for a usage that is taken. Perhaps it was, and the
+            # other notice was removed meanwhile.
+            tries += 1
+            if tries == _TRIES or error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
+                raise
+        else:
+            return True
 
 
 def _has_another(connection: Any, notice: Notice) -> bool:
     libvirt = api()
     try:
         found = connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, notice.usage)
-    except libvirt.libvirtError:
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+            raise
         return False
     return bool(found.UUIDString() != notice.uuid)
 
@@ -192,21 +208,16 @@ def remove_notices(connection: Any, uuids: Collection[str]) -> None:
 
 
 def publish_limits(connection: Any, host: str, limits: dict[Direction, int]) -> None:
-    """Publish the limits of a host in its own libvirt. Does nothing if it has no secrets."""
-    libvirt = api()
+    """Publish the limits of a host in its own libvirt. Raises libvirtError."""
     note = Note(by=host, limits=limits)
-    try:
-        for secret in connection.listAllSecrets():
-            if secret.usageID() == _LIMITS:
-                found = _notice(secret)
-                if found is None or found.note == note:
-                    return
-                define_notice(connection, msgspec.structs.replace(found, note=note))
-                return
-        define_notice(connection, Notice(uuid=str(uuid.uuid4()), usage=_LIMITS, note=note))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
-            raise
+    found = None
+    for secret in connection.listAllSecrets():
+        if secret.usageID() == _LIMITS:
+            found = _notice(secret)
+    if found is None:
+        found = Notice(uuid=str(uuid.uuid4()), usage=_LIMITS, note=Note(by=host))
+    if found.note != note:
+        define_notice(connection, msgspec.structs.replace(found, note=note))
 
 
 def free_slot(
