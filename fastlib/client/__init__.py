@@ -12,6 +12,7 @@ from .client import MigfraClient
 from .errors import (
     ClientClosedError,
     ClientError,
+    HostOfflineError,
     IdTakenError,
     NoResultError,
     NotUnderstoodError,
@@ -27,6 +28,7 @@ __all__ = [
     "ClientClosedError",
     "ClientError",
     "Handle",
+    "HostOfflineError",
     "IdTakenError",
     "MigfraClient",
     "NoResultError",

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
@@ -15,10 +16,12 @@ from fastlib.transport import (
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
+    RefusedError,
     TransportError,
     UndeliveredError,
     connect_async,
 )
+from fastlib.transport.futures import wait_async
 
 from . import task_requests
 from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
@@ -34,6 +37,7 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
+from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
 from .task_requests import TaskRequest
 
@@ -47,12 +51,25 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     """
 
     def __init__(
-        self, communicator: AsyncCommunicator, *, timeout: float | None = RESULT_SECONDS
+        self,
+        communicator: AsyncCommunicator,
+        *,
+        timeout: float | None = RESULT_SECONDS,
+        clock_tolerance: float = CLOCK_TOLERANCE,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Use a communicator, from `open` or `async with` on. See `MigfraClient`."""
+        """Use a communicator, from `open` or `async with` on. See `MigfraClient`.
+
+        The monotonic time of `clock` must be the event loop's.
+        """
         self._communicator = communicator
         self._owns_communicator = False
-        self._core = ClientCore(timeout)
+        self._core = ClientCore(
+            timeout,
+            is_connected=lambda: communicator.is_connected,
+            clock_tolerance=clock_tolerance,
+            clock=clock,
+        )
         self._opened = False
         self._remove_callbacks: list[Callable[[], None]] = []
         self._subscribed: set[str] = set()
@@ -68,6 +85,10 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
                 self._remove_callbacks = [on_close, on_reconnect]
             await self._subscribe(PRESENCE, self._on_presence)
             await self._subscribe(RESULT, self._as_coroutine(self._core.on_result))
+            try:
+                await self.listen_to_progress()
+            except RefusedError as error:
+                self._core.progress_refused(error)
             self._opened = True
         except BaseException:
             await self.close()
@@ -80,13 +101,14 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         broker: str | MqttOptions | MemoryOptions,
         *,
         timeout: float | None = RESULT_SECONDS,
+        clock_tolerance: float = CLOCK_TOLERANCE,
         connect_timeout: float = 30.0,
     ) -> Self:
         """See `MigfraClient.connect`."""
         options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
         communicator = await connect_async(options, timeout=connect_timeout)
         try:
-            client = cls(communicator, timeout=timeout)
+            client = cls(communicator, timeout=timeout, clock_tolerance=clock_tolerance)
         except BaseException:
             await communicator.close()
             raise
@@ -258,6 +280,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._check_opened()
         if task_request.on_progress is not None:
             await self.listen_to_progress()
+        if task_request.only_if_online:
+            with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
+                await wait_async(*self._core.await_presence(task_request.host), "the presence")
         request = self._core.add(task_request)
         try:
             await self._send(request)
@@ -270,7 +295,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)
-        delivery = await self._communicator.send(request.payload, topic, qos=TASK_QOS)
+        delivery = await self._communicator.send(
+            request.payload, topic, qos=TASK_QOS, expiry=self._core.seconds_left(request)
+        )
         self._core.sent(request, delivery)
 
     def _schedule_expiry(self, deadline: float) -> None:

@@ -1,13 +1,13 @@
 """The scheduler's client for threads."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
@@ -16,10 +16,12 @@ from fastlib.transport import (
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
+    RefusedError,
     TransportError,
     UndeliveredError,
     connect,
 )
+from fastlib.transport.futures import wait
 
 from . import task_requests
 from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
@@ -34,6 +36,7 @@ from .options import (
     SubmitOptions,
     TaskOptions,
 )
+from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
 from .task_requests import TaskRequest
 
@@ -48,16 +51,33 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     """
 
     def __init__(
-        self, communicator: Communicator, *, timeout: float | None = RESULT_SECONDS
+        self,
+        communicator: Communicator,
+        *,
+        timeout: float | None = RESULT_SECONDS,
+        clock_tolerance: float = CLOCK_TOLERANCE,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Use a communicator, which stays open when the client is closed.
 
         `timeout` is the time in seconds after which the client stops waiting for a result; None
-        is endless. Raises the errors of `Communicator.subscribe`.
+        is endless. It is also the time after which a fastlib daemon no longer begins the order: see
+        `SubmitOptions.expires`.
+
+        `clock_tolerance` is in seconds. A client that says what became of an order assumes that
+        its clock and the daemon's differ by less than that, including the way of a message. It
+        waits for that much longer than the timeout if a fastlib daemon has not begun the order.
+
+        Raises the errors of `Communicator.subscribe`.
         """
         self._communicator = communicator
         self._owns_communicator = False
-        self._core = ClientCore(timeout)
+        self._core = ClientCore(
+            timeout,
+            is_connected=lambda: communicator.is_connected,
+            clock_tolerance=clock_tolerance,
+            clock=clock,
+        )
         self._subscribed: list[str] = []
         self._lock = threading.Lock()
         self._deadlines = _DeadlineThread(self._core, communicator)
@@ -67,6 +87,10 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             self._remove_callbacks.append(communicator.on_reconnect(self._core.on_reconnect))
             self._subscribe(PRESENCE, self._on_presence)
             self._subscribe(RESULT, self._core.on_result)
+            try:
+                self.listen_to_progress()
+            except RefusedError as error:
+                self._core.progress_refused(error)
         except BaseException:
             self.close()
             raise
@@ -77,6 +101,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         broker: str | MqttOptions | MemoryOptions,
         *,
         timeout: float | None = RESULT_SECONDS,
+        clock_tolerance: float = CLOCK_TOLERANCE,
         connect_timeout: float = 30.0,
     ) -> Self:
         """Return a client with its own communicator, which `close` also closes.
@@ -87,7 +112,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
         communicator = connect(options, timeout=connect_timeout)
         try:
-            client = cls(communicator, timeout=timeout)
+            client = cls(communicator, timeout=timeout, clock_tolerance=clock_tolerance)
         except BaseException:
             communicator.close()
             raise
@@ -102,11 +127,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     ) -> Handle[ResultContainer]:
         """Send a container, a task or several of one type to the daemon of a host.
 
-        A container without an id gets a unique one. To ask a fastlib daemon again for the result
-        of an earlier container, also of an earlier program, submit it with the same id: the daemon
-        does not execute it twice.
+        A container without an id or an idempotency key gets a unique one. To ask a fastlib daemon
+        again for the result of an earlier container, also of an earlier program, submit
+        `handle.container`: the daemon does not execute its idempotency key twice.
 
-        Raises ValidationError, IdTakenError, ClientClosedError, and the errors of
+        Raises ValidationError, IdTakenError, HostOfflineError, ClientClosedError, and the errors of
         `Communicator.send`. Nothing was sent then.
         """
         return self._submit(task_requests.submit(host, work, options))
@@ -260,6 +285,9 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     def _submit(self, task_request: TaskRequest[R]) -> Handle[R]:
         if task_request.on_progress is not None:
             self.listen_to_progress()
+        if task_request.only_if_online and not self._in_callback():
+            with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
+                wait(*self._core.await_presence(task_request.host), "the presence")
         request = self._core.add(task_request)
         try:
             self._send(request)
@@ -269,9 +297,15 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._deadlines.schedule(request.deadline)
         return Handle(self, request, task_request.extract)
 
+    def _in_callback(self) -> bool:
+        """Return True in a thread that must not wait for messages, because it handles them."""
+        return getattr(callback_thread, "communicator", None) is self._communicator
+
     def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)
-        delivery = self._communicator.send(request.payload, topic, qos=TASK_QOS)
+        delivery = self._communicator.send(
+            request.payload, topic, qos=TASK_QOS, expiry=self._core.seconds_left(request)
+        )
         self._core.sent(request, delivery)
 
     def _on_presence(self, received: ReceivedMessage) -> None:
@@ -351,7 +385,7 @@ class _DeadlineThread:
                 if self._next is None:
                     # Must not be read earlier: `schedule` ignores deadlines after `_next`.
                     self._next = self._core.pending.next_deadline
-                    self._condition.wait(_seconds_until(self._next))
+                    self._condition.wait(_seconds_until(self._next, self._core.clock.monotonic()))
 
     def close(self) -> None:
         """End the thread."""
@@ -360,6 +394,6 @@ class _DeadlineThread:
             self._condition.notify()
 
 
-def _seconds_until(deadline: float | None) -> float | None:
+def _seconds_until(deadline: float | None, now: float) -> float | None:
     """Return the remaining seconds."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    return None if deadline is None else max(0.0, deadline - now)

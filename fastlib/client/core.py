@@ -1,22 +1,29 @@
 """The part that both clients share: it handles everything that arrives, and never waits."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from logging import getLogger
 from typing import Any, Protocol
 
+import msgspec
+
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import MessageError
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from fastlib.transport import Delivery, ReceivedMessage
+from fastlib.transport import Delivery, ExpiredError, ReceivedMessage
 
-from .errors import ClientClosedError
+from .clock_warning import ClockWarnings
+from .errors import ClientClosedError, HostOfflineError
+from .expiry import expires_after
 from .host_presence import HostPresence, is_claim
+from .no_result import no_result
 from .observed import ObservedMessage
-from .pending_requests import PendingRequests, fail_expired
+from .outcome import CLOCK_TOLERANCE, Evidence, outcome_of, seconds_to_wait
+from .pending_requests import PendingRequests
 from .request import PendingRequest
 from .task_requests import R, TaskRequest
 
@@ -27,6 +34,9 @@ RESULT_SECONDS = 600.0
 
 TASK_QOS = 2
 """A C++ peer executes a task once for each time it arrives, so a task must arrive only once."""
+
+PRESENCE_SECONDS = 1.0
+"""Seconds after the start of a client in which it learns which daemons are offline."""
 
 CLOSED = "the client is closed"
 COMMUNICATOR_CLOSED = "the communicator under the client is closed"
@@ -42,30 +52,94 @@ class Watcher(Protocol):
 class ClientCore:
     """Pending requests, the presence of the hosts, and the watchers."""
 
-    def __init__(self, timeout: float | None) -> None:
-        self.pending = PendingRequests()
+    def __init__(
+        self,
+        timeout: float | None,
+        *,
+        is_connected: Callable[[], bool],
+        clock_tolerance: float = CLOCK_TOLERANCE,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.pending = PendingRequests(clock)
         self.timeout = _checked(timeout)
+        self._tolerance = _checked_tolerance(clock_tolerance)
+        self._is_connected = is_connected
+        self.clock = clock
+        self._clock_warnings = ClockWarnings(clock)
         self._lock = threading.Lock()
         """Guards the following, so a new watcher neither misses nor repeats a message."""
         self._closed: str | None = None
         self._hosts: dict[str, HostPresence] = {}
         self._reconnected = False
+        self._began = clock.monotonic()
+        self._awaited: dict[str, list[Future[None]]] = {}
+        """What waits for the first presence of a host."""
         self._watchers: dict[Watcher, frozenset[Topic]] = {}
 
     def add(self, task_request: TaskRequest[R]) -> PendingRequest:
-        """Register a request before it is sent: the result may arrive during sending."""
+        """Register a request before it is sent: the result may arrive during sending.
+
+        Raises HostOfflineError for a request with `only_if_online`.
+        """
         timeout = _checked(task_request.timeout) if task_request.has_timeout else self.timeout
-        request = self.pending.add(task_request.host, task_request.work, timeout)
+        container = self._with_expiry(task_request, timeout)
+        host = task_request.host
+        with self._lock:
+            known = self._hosts.get(host)
+            absence = None if known is None else known.absence
+        if task_request.only_if_online and absence is not None:
+            raise HostOfflineError(host)
+        request = self.pending.add(host, container, timeout)
+        request.absence = absence
         if task_request.on_progress is not None:
             request.listeners.append(task_request.on_progress)
         return request
 
+    def _with_expiry(self, task_request: TaskRequest[R], timeout: float | None) -> TaskContainer:
+        """Return the container with its `expires`: by default its own, or the timeout's end."""
+        container, expires = task_request.container, task_request.expires
+        if not task_request.has_expires:
+            if container.expires is not None or timeout is None:
+                return container
+            expires = timedelta(seconds=timeout)
+        if isinstance(expires, timedelta):
+            expires = expires_after(expires, self.clock.now())
+        return msgspec.structs.replace(container, expires=expires)
+
+    def await_presence(self, host: str) -> "tuple[Future[None], float]":
+        """Return what is done when a host has shown its presence, and the seconds to wait for it.
+
+        The broker sends what it retains soon after the subscription.
+        """
+        shown: Future[None] = Future()
+        left = self._began + PRESENCE_SECONDS - self.clock.monotonic()
+        with self._lock:
+            if host in self._hosts or left <= 0:
+                shown.set_result(None)
+            else:
+                self._awaited.setdefault(host, []).append(shown)
+        return shown, left
+
+    def seconds_left(self, request: PendingRequest) -> float | None:
+        """Return the expiry for the transport: seconds from now, None for none.
+
+        A request that is repeated after its expiry asks only for the result.
+        """
+        left = request.seconds_left(self.clock)
+        return None if left is not None and left <= 0 and request.delivery is not None else left
+
     def sent(self, request: PendingRequest, delivery: Delivery) -> None:
         """Note that the transport has accepted a request; fail the request if it is not sent."""
 
+        repeated = request.delivery is not None
+
         def check(future: "Future[None]") -> None:
             error = None if future.cancelled() else future.exception()
-            if error is not None:
+            if isinstance(error, ExpiredError):
+                request.withdrawn = not (repeated or error.messages[0].sent)
+                if request.withdrawn and self.pending.remove(request):
+                    self._fail_without_result(request)
+            elif error is not None:
                 self.pending.fail(request, error)
 
         request.delivery = delivery
@@ -93,7 +167,7 @@ class ClientCore:
         watchers = self._watchers_of(RESULT)
         if not watchers and not self.pending.has_any(host):
             return  # a result for another client, without a watcher here
-        observed = _read(RESULT, ResultContainer, received)
+        observed = _read(RESULT, ResultContainer, received, self._now())
         self._show(watchers, observed)
         if observed.message is not None:
             # A daemon that reports its presence is a fastlib daemon. A C++ peer loses ids.
@@ -110,13 +184,13 @@ class ClientCore:
         watchers = self._watchers_of(PROGRESS)
         if not watchers and not self.pending.has_any(host):
             return
-        observed = _read(PROGRESS, Progress, received)
+        observed = _read(PROGRESS, Progress, received, self._now())
         self._show(watchers, observed)
         progress = observed.message
         if progress is None:
             log.warning("%s: the progress cannot be read: %s", received.topic, observed.error)
             return
-        request = self.pending.find(host, progress.id)
+        request = self.pending.find(host, progress.id, progress.idempotency_key)
         if request is None:
             return
         request.understood = True
@@ -126,6 +200,10 @@ class ClientCore:
                 listener(progress)
             except Exception:
                 log.exception("%s: %r failed on its progress", request, listener)
+
+    def progress_refused(self, error: Exception) -> None:
+        """Note that this client may not receive reports of progress."""
+        log.warning("the reports of progress cannot be received: %s", error)
 
     def on_presence(self, received: ReceivedMessage) -> list[PendingRequest]:
         """Handle a message to a presence topic. Return the requests to send again.
@@ -140,26 +218,45 @@ class ClientCore:
             with self._lock:
                 self._hosts.pop(host, None)
             return []
-        observed = _read(PRESENCE, Presence, received)
+        observed = _read(PRESENCE, Presence, received, self._now())
         presence = observed.message
         if presence is not None and is_claim(presence, retained=received.retain):
+            with self._lock:
+                if host in self._hosts:
+                    self._hosts[host].claimed()
             return []
-        repeats = False
+        repeats = knows_expires = False
+        awaited: list[Future[None]] = []
         with self._lock:
             self._show(self._watchers_of(PRESENCE), observed)
             if presence is not None:
                 known = self._hosts.get(host)
                 if known is None:
                     known = self._hosts[host] = HostPresence(missed=self._reconnected)
+                    awaited = self._awaited.pop(host, [])
                 repeats = known.show(observed, presence, retained=received.retain)
+                knows_expires = known.knows_expires
         if presence is None:
             log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
+            return []
+        for shown in awaited:
+            shown.set_result(None)
+        self._clock_warnings.check(host, presence, retained=received.retain)
         if not repeats:
             return []
-        return [request for request in self.pending.for_host(host) if request.delivered]
+        return [
+            request
+            for request in self.pending.for_host(host)
+            if request.delivered and (knows_expires or not self._has_expired(request))
+        ]
+
+    def _has_expired(self, request: PendingRequest) -> bool:
+        left = request.seconds_left(self.clock)
+        return left is not None and left <= 0
 
     def on_reconnect(self) -> None:
         """Note that the connection was lost and is there again."""
+        self._clock_warnings.reconnected()
         with self._lock:
             self._reconnected = True
             for known in self._hosts.values():
@@ -167,7 +264,7 @@ class ClientCore:
 
     def on_task(self, received: ReceivedMessage) -> None:
         """Handle a message to a task topic."""
-        self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received))
+        self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received, self._now()))
 
     def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
         """Give a watcher all further messages of these topics, and the known presences at once.
@@ -198,8 +295,45 @@ class ClientCore:
 
     def expire(self) -> None:
         """Fail the requests whose timeout has passed."""
-        for request in self.pending.pop_expired():
-            fail_expired(request, self._host_state(request.host))
+        for request in self.pending.pop_expired(
+            lambda request: seconds_to_wait(self._evidence(request), self._now())
+        ):
+            self._fail_without_result(request)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.now(), UTC)
+
+    def _fail_without_result(self, request: PendingRequest) -> None:
+        outcome = outcome_of(self._evidence(request), self._now())
+        known = self._hosts.get(request.host)
+        request.future.set_exception(
+            no_result(
+                request,
+                outcome,
+                self._host_state(request.host),
+                has_journal=known is not None and known.knows_expires,
+            )
+        )
+
+    def _evidence(self, request: PendingRequest) -> Evidence:
+        known = self._hosts.get(request.host)
+        presence = self.presence(request.host)
+        away = (
+            request.absence is not None
+            and known is not None
+            and known.absence is request.absence
+            and self._is_connected()
+        )
+        return Evidence(
+            expires=request.expires,
+            withdrawn=request.withdrawn,
+            phase=None if request.progress is None else request.progress.phase,
+            status=None if presence is None else presence.status,
+            away=away,
+            knows_expires=known is not None and known.knows_expires,
+            confirmed=request.delivered,
+            tolerance=self._tolerance,
+        )
 
     def _is_online(self, host: str) -> bool:
         presence = self.presence(host)
@@ -210,7 +344,9 @@ class ClientCore:
         if observed is None or not isinstance(observed.message, Presence):
             return "its daemon has never said that it is there"
         since = observed.time.isoformat(sep=" ", timespec="seconds")
-        return f"its daemon is {observed.message.status} since {since} or before"
+        degraded = observed.message.degraded
+        why = "" if degraded is None else f" and degraded ({degraded})"
+        return f"its daemon is {observed.message.status}{why} since {since} or before"
 
     def check_open(self) -> None:
         """Raise ClientClosedError after `close`."""
@@ -251,13 +387,22 @@ def _checked(timeout: float | None) -> float | None:
     return timeout
 
 
+def _checked_tolerance(seconds: float) -> float:
+    """Return the tolerance of clocks. Raises ValueError."""
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:  # also true for NaN
+        raise ValueError(f"a tolerance of clocks is a number of seconds from 0; got {seconds!r}")
+    return seconds
+
+
 def _host(topic: Topic, received: ReceivedMessage) -> str:
     names = topic.parse(received.topic)
     assert names is not None  # the subscription matches no other topic
     return names["host"]
 
 
-def _read(topic: Topic, kind: type[Any], received: ReceivedMessage) -> ObservedMessage[Any]:
+def _read(
+    topic: Topic, kind: type[Any], received: ReceivedMessage, now: datetime
+) -> ObservedMessage[Any]:
     message, error = None, None
     try:
         message = kind.from_yaml(received.payload)
@@ -266,7 +411,7 @@ def _read(topic: Topic, kind: type[Any], received: ReceivedMessage) -> ObservedM
     return ObservedMessage(
         host=_host(topic, received),
         topic=received.topic,
-        time=datetime.now().astimezone(),
+        time=now.astimezone(),
         payload=received.payload,
         message=message,
         error=error,

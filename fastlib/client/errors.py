@@ -2,7 +2,8 @@
 
 FastlibError
 └── ClientError
-    ├── NoResultError         a host did not answer in time; has `.request`
+    ├── NoResultError         a host did not answer in time; has `.outcome`, `.reason`, `.request`
+    ├── HostOfflineError      the host's daemon is offline, and `only_if_online` was given
     ├── NotUnderstoodError    a host answered that it could not read the task
     ├── UnexpectedResultError a host sent an answer that does not fit the task
     ├── IdTakenError          a pending container to the same host has the same id
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from fastlib.codec.errors import FastlibError
 
+from .outcome import Outcome, OutcomeKind
+
 if TYPE_CHECKING:
     from .request import PendingRequest
 
@@ -27,13 +30,32 @@ class ClientError(FastlibError):
 class NoResultError(ClientError, TimeoutError):
     """A host did not answer in time. The text has the task, the host and all later observations.
 
-    The host may have executed the task. To ask a fastlib daemon again, submit the same container
-    with the same id: the daemon executes an id only once.
+    `outcome` says what became of the order, and `reason` from what that is known:
+
+    - `never begun`: it was not executed, and cannot be any more.
+    - `begun`: a daemon has begun it. It may have ended, and its result may still come.
+    - `unknown`: neither is certain. A fastlib daemon can tell: `fastlib log ID --host HOST`.
+
+    To ask a fastlib daemon again, submit `request.container`: the daemon executes its idempotency
+    key only once, and never after its `expires`.
     """
 
-    def __init__(self, request: "PendingRequest", text: str) -> None:
+    def __init__(self, request: "PendingRequest", outcome: Outcome, text: str) -> None:
         self.request: Final = request
+        self.outcome: Final[OutcomeKind] = outcome.kind
+        self.reason: Final = outcome.reason
         super().__init__(text)
+
+
+class HostOfflineError(ClientError):
+    """The daemon of the host is offline, so an order with `only_if_online` was not sent."""
+
+    def __init__(self, host: str) -> None:
+        self.host: Final = host
+        super().__init__(
+            f"the daemon of {host!r} is offline, so nothing was sent; start it, or send without "
+            "`only_if_online` to let the order wait until it expires"
+        )
 
 
 class NotUnderstoodError(ClientError):

@@ -4,6 +4,7 @@ from fastlib.message import Message
 from fastlib.message.node import Presence
 
 from .observed import ObservedMessage
+from .request import Absence
 
 
 def is_claim(presence: Presence, *, retained: bool) -> bool:
@@ -27,6 +28,11 @@ def run_of(presence: Presence) -> str | None:
     return None if presence.started is None else repr(presence.started)
 
 
+def honours_expiry(presence: Presence) -> bool:
+    """Return True if a presence is of a daemon that never begins an order that has expired."""
+    return presence.instance is not None or presence.time is not None
+
+
 class HostPresence:
     """The last presence of a host's daemon, and what a request to it may have missed.
 
@@ -34,12 +40,16 @@ class HostPresence:
     while its own connection was lost.
     """
 
-    __slots__ = ("_away", "_missed", "_run", "observed")
+    __slots__ = ("_away", "_missed", "_run", "absence", "knows_expires", "observed")
 
     def __init__(self, *, missed: bool) -> None:
         """`missed` is True if this client has lost its connection before."""
         self.observed: ObservedMessage[Message] | None = None
         """The last presence that could be read."""
+        self.absence: Absence | None = None
+        """The absence of the daemon, while it is known to be away without a gap."""
+        self.knows_expires = False
+        """True if it is a daemon that honours `expires`."""
         self._run: str | None = None
         """The last run that was online."""
         self._away = True
@@ -49,6 +59,11 @@ class HostPresence:
     def reconnected(self) -> None:
         """Note that this client has lost its connection and has it again."""
         self._missed = True
+        self.absence = None
+
+    def claimed(self) -> None:
+        """Note that a daemon is starting."""
+        self.absence = None
 
     def show(
         self, observed: ObservedMessage[Message], presence: Presence, *, retained: bool
@@ -62,7 +77,12 @@ class HostPresence:
         self.observed = observed
         if presence.status != "online":
             self._away = True
+            if self.absence is None:
+                self.absence = Absence()
+            self.knows_expires = self.knows_expires or honours_expiry(presence)
             return False
+        self.absence = None
+        self.knows_expires = honours_expiry(presence)
         run = run_of(presence)
         returned = self._away or run != self._run
         repeats = self._missed or (returned and not (first and retained))

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import TypedDict
 
 from fastlib.message import (
@@ -26,6 +27,16 @@ class SubmitOptions(TypedDict, total=False):
     """The container's id; by default a unique one is made."""
     timeout: float | None
     """Seconds until a NoResultError; None is endless. The default is the client's timeout."""
+    expires: datetime | timedelta | None
+    """Until when a fastlib daemon may begin it: a time with a zone, or a time from now.
+
+    None waits without a limit. The default is the timeout's end, or the container's own `expires`.
+    """
+    only_if_online: bool
+    """Raise HostOfflineError, and send nothing, if the presence of the host's daemon is offline."""
+    idempotency_key: str
+    """A fastlib daemon executes a key only once. The default is the container's, or a random one.
+    """
     on_progress: Callable[[Progress], None]
     """Called for each report of progress. Only fastlib daemons report progress."""
 

@@ -3,19 +3,18 @@
 import heapq
 import secrets
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 
 import msgspec
 
-from fastlib.message import ResultContainer, Task, TaskContainer
+from fastlib.clock import SYSTEM_CLOCK, Clock
+from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.topics import check_name
 
 from .errors import (
     ClientClosedError,
     IdTakenError,
-    NoResultError,
     NotUnderstoodError,
     UnexpectedResultError,
 )
@@ -31,7 +30,8 @@ MAX_POSSIBLE_ANSWERS = 5
 class PendingRequests:
     """Requests by host and id. Every method may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[str, PendingRequest]] = {}
         self._count = 0
@@ -42,22 +42,21 @@ class PendingRequests:
         self._closed: str | None = None
         """The reason why no more requests are accepted."""
 
-    def add(
-        self, host: str, work: TaskContainer | Task | Iterable[Task], timeout: float | None
-    ) -> PendingRequest:
+    def add(self, host: str, container: TaskContainer, timeout: float | None) -> PendingRequest:
         """Add a request; a container without an id or an idempotency key gets a unique one.
 
         Raises ValidationError for an invalid container or host, IdTakenError, and
         ClientClosedError.
         """
         check_name(host, "host")
-        container = _container_of(work)
         number = next(self._numbers)
-        if container.id is None:
-            container = msgspec.structs.replace(container, id=f"{self._prefix}-{number}")
-        if container.idempotency_key is None:
-            container = msgspec.structs.replace(container, idempotency_key=secrets.token_hex(16))
-        request = PendingRequest(host, container, timeout, time.monotonic())
+        if container.id is None or container.idempotency_key is None:
+            container = msgspec.structs.replace(
+                container,
+                id=f"{self._prefix}-{number}" if container.id is None else container.id,
+                idempotency_key=container.idempotency_key or secrets.token_hex(16),
+            )
+        request = PendingRequest(host, container, timeout, self._clock)
         with self._lock:
             if self._closed is not None:
                 raise ClientClosedError(self._closed)
@@ -67,11 +66,15 @@ class PendingRequests:
             waiting[request.id] = request
             self._count += 1
             if request.deadline is not None:
-                heapq.heappush(self._deadlines, (request.deadline, number, request))
+                self._push(request, number)
                 if len(self._deadlines) > 2 * self._count + 100:
                     self._deadlines = [one for one in self._deadlines if not one[2].future.done()]
                     heapq.heapify(self._deadlines)
         return request
+
+    def _push(self, request: PendingRequest, number: int) -> None:
+        assert request.deadline is not None
+        heapq.heappush(self._deadlines, (request.deadline, number, request))
 
     def remove(self, request: PendingRequest) -> bool:
         """Remove a request; return False if it was not pending."""
@@ -98,10 +101,17 @@ class PendingRequests:
         with self._lock:
             return host in self._waiting
 
-    def find(self, host: str, id: str | None) -> PendingRequest | None:
-        """Return the pending request to a host with an id, if there is one."""
+    def find(self, host: str, id: str | None, key: str | None) -> PendingRequest | None:
+        """Return the pending request to a host with an id, if there is one.
+
+        `key` is the idempotency key that a daemon has echoed; older ones echo none. Another key is
+        that of another order with the same id.
+        """
         with self._lock:
-            return None if id is None else self._waiting.get(host, {}).get(id)
+            request = None if id is None else self._waiting.get(host, {}).get(id)
+        if request is None or key not in (None, request.container.idempotency_key):
+            return None
+        return request
 
     def __len__(self) -> int:
         with self._lock:
@@ -118,7 +128,7 @@ class PendingRequests:
             if unknown and not keeps_ids:
                 self._not_understood(host, _reason(results))
             return
-        request = self.find(host, results.id)
+        request = self.find(host, results.id, results.idempotency_key)
         if request is None or not self.remove(request):
             return  # for another client, or repeated
         if unknown:
@@ -174,14 +184,26 @@ class PendingRequests:
                 heapq.heappop(self._deadlines)
             return self._deadlines[0][0] if self._deadlines else None
 
-    def pop_expired(self) -> list[PendingRequest]:
-        """Remove and return the requests whose deadline has passed, for `fail_expired`."""
-        now = time.monotonic()
+    def pop_expired(
+        self, seconds_to_wait: Callable[[PendingRequest], float]
+    ) -> list[PendingRequest]:
+        """Remove and return the requests whose deadline has passed.
+
+        `seconds_to_wait` returns for how long a request waits beyond its deadline.
+        """
+        now = self._clock.monotonic()
         expired = []
         with self._lock:
             while self._deadlines and self._deadlines[0][0] <= now:
-                request = heapq.heappop(self._deadlines)[2]
-                if self._remove(request):
+                _, number, request = heapq.heappop(self._deadlines)
+                if self._waiting.get(request.host, {}).get(request.id) is not request:
+                    continue
+                longer = seconds_to_wait(request)
+                if longer > 0:
+                    request.deadline = now + longer
+                    self._push(request, number)
+                else:
+                    self._remove(request)
                     expired.append(request)
         return expired
 
@@ -195,23 +217,6 @@ class PendingRequests:
             self._deadlines.clear()
         for request in left:
             request.future.set_exception(ClientClosedError(f"{request}: {why}"))
-
-
-def fail_expired(request: PendingRequest, host_state: str) -> None:
-    """Complete an expired request with a NoResultError that includes the host's state."""
-    sent = "delivered to the broker" if request.delivered else "not confirmed by the broker yet"
-    at = request.sent.isoformat(sep=" ", timespec="seconds")
-    facts = [f"sent {at}, {sent}", host_state, *request.possible_answers]
-    if request.progress is not None:
-        facts.append(f"last seen in phase {request.progress.phase!r}")
-    text = f"{request}: no result within {request.timeout:g} s; {'; '.join(filter(None, facts))}"
-    request.future.set_exception(NoResultError(request, text))
-
-
-def _container_of(work: TaskContainer | Task | Iterable[Task]) -> TaskContainer:
-    if isinstance(work, TaskContainer):
-        return work
-    return TaskContainer(tasks=[work] if isinstance(work, Task) else list(work))
 
 
 def _reason(results: ResultContainer) -> str:

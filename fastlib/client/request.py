@@ -2,21 +2,28 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from fastlib.clock import Clock
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.transport import Delivery
+
+
+class Absence:
+    """A time in which a daemon is known to be away; another object for another time."""
 
 
 class PendingRequest:
     """A container on its way to a host, and all that is known about it so far."""
 
     __slots__ = (
+        "absence",
         "container",
         "deadline",
         "delivery",
+        "expires",
         "future",
         "host",
         "id",
@@ -27,20 +34,27 @@ class PendingRequest:
         "sent",
         "timeout",
         "understood",
+        "withdrawn",
     )
 
     def __init__(
-        self, host: str, container: TaskContainer, timeout: float | None, now: float
+        self, host: str, container: TaskContainer, timeout: float | None, clock: Clock
     ) -> None:
-        """`container` has an id; `now` is the monotonic time at which `timeout` starts."""
+        """`container` has an id and its `expires`; `timeout` starts now."""
         assert container.id is not None
         self.host: Final = host
         self.container: Final = container
         self.id: Final[str] = container.id
         self.payload: Final = container.to_yaml().encode()
         self.timeout: Final = timeout
-        self.deadline: Final = None if timeout is None else now + timeout
-        self.sent: Final = datetime.now().astimezone()
+        self.expires: Final = container.expires
+        self.deadline = None if timeout is None else clock.monotonic() + timeout
+        """The monotonic time at which the request fails; later if it waits for what is certain."""
+        self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
+        self.absence: Absence | None = None
+        """The absence of the host's daemon in which it was sent, if the daemon was away."""
+        self.withdrawn = False
+        """True if the transport dropped it before it wrote any of it."""
         self.delivery: Delivery | None = None
         """The transport's state of the message; None until the transport has accepted it."""
         self.future: Final[Future[ResultContainer]] = Future()
@@ -56,6 +70,10 @@ class PendingRequest:
         """True if the broker has confirmed the message."""
         future = None if self.delivery is None else self.delivery.future
         return future is not None and future.done() and future.exception() is None
+
+    def seconds_left(self, clock: Clock) -> float | None:
+        """Return the seconds until it expires by the wall clock; None is never."""
+        return None if self.expires is None else self.expires.timestamp() - clock.now()
 
     def __str__(self) -> str:
         tasks = self.container.tasks

@@ -1,6 +1,7 @@
 """Build the request for each method of the client, and extract the method's result."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -54,18 +55,20 @@ class TaskRequest(Generic[R]):
         id: str | None = None,
         **send_options: Any,
     ) -> None:
-        """`send_options` may have `timeout` and `on_progress` of `SubmitOptions`."""
-        if id is not None:
-            if isinstance(work, TaskContainer):
-                work = msgspec.structs.replace(work, id=id)
-            else:
-                work = TaskContainer(tasks=[work] if isinstance(work, Task) else list(work), id=id)
+        """`send_options` may have the other keys of `SubmitOptions`."""
+        if not isinstance(work, TaskContainer):
+            work = TaskContainer(tasks=[work] if isinstance(work, Task) else list(work))
+        given = {"id": id, "idempotency_key": send_options.pop("idempotency_key", None)}
+        changes = {name: value for name, value in given.items() if value is not None}
         self.host = host
-        self.work = work
+        self.container = msgspec.structs.replace(work, **changes) if changes else work
         self.extract = extract
         self.on_progress: Callable[[Progress], None] | None = send_options.pop("on_progress", None)
         self.has_timeout = "timeout" in send_options
         self.timeout: float | None = send_options.pop("timeout", None)
+        self.has_expires = "expires" in send_options
+        self.expires: datetime | timedelta | None = send_options.pop("expires", None)
+        self.only_if_online: bool = send_options.pop("only_if_online", False)
         if send_options:
             raise TypeError(f"unexpected keyword: {', '.join(send_options)}")
 

@@ -181,7 +181,8 @@ def test_missing_result_times_out(file, env, daemon):
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(
         r"fastlib send: error: 'stop vm' of vm1, vm2 on 'hostA' \(id 'stop-1'\): no result within "
-        r"0.2 s; sent .*, delivered to the broker; its daemon has never said that it is there\n",
+        r"0.2 s; whether the order has begun is unknown: .*; sent .*, delivered to the broker; its "
+        r"daemon has never said that it is there; to find out, .*\n",
         done.stderr,
     )
 

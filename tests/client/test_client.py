@@ -1,11 +1,11 @@
 """Tests of the scheduler's client for threads and for coroutines, in memory and over MQTT."""
 
 import gc
+import math
 import random
 import threading
 import weakref
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -34,6 +34,7 @@ from fastlib.client import (
     UnexpectedResultError,
     options,
 )
+from fastlib.clock import Clock
 from fastlib.message import (
     Cancel,
     Evacuate,
@@ -71,12 +72,19 @@ IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 """For tests that wait for a timeout, which is the same over MQTT."""
 
 
+class _EndOfTime(Clock):
+    """The clock when every timeout has passed."""
+
+    def monotonic(self) -> float:
+        return math.inf
+
+
 def expire_all(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the timeouts of all pending requests pass."""
     with monkeypatch.context() as patch:
-        late = SimpleNamespace(monotonic=lambda: float("inf"))
-        patch.setattr("fastlib.client.pending_requests.time", late)
-        getattr(client, "inner", client)._core.expire()
+        core = getattr(client, "inner", client)._core
+        patch.setattr(core.pending, "_clock", _EndOfTime())
+        core.expire()
 
 
 def possible_answers(handle: Any) -> list[str]:
@@ -169,7 +177,7 @@ def test_every_task_has_a_method():
     assert {type(task) for _, _, task in WORDS} == own
 
 
-SENDING = {"id", "timeout", "on_progress"}
+SENDING = get_type_hints(options.SubmitOptions).keys()
 
 
 @pytest.mark.parametrize(

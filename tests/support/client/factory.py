@@ -3,10 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.client import AsyncHandle, AsyncMigfraClient, AsyncWatch, MigfraClient
+from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
 from fastlib.transport import Communicator, ReceivedMessage, connect
 
@@ -60,12 +61,20 @@ class ClientFactory:
     def is_async(self) -> bool:
         return self._loop is not None
 
-    def client(self, *, timeout: float | None = PATIENCE, **options: Any) -> Any:
+    def client(
+        self,
+        *,
+        timeout: float | None = PATIENCE,
+        clock_tolerance: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """Make a client. By default it does not wait longer than its timeout."""
         made: Any
+        named: dict[str, Any] = {"timeout": timeout, "clock_tolerance": clock_tolerance}
         if self._loop is None:
-            made = MigfraClient.connect(self.options(**options), timeout=timeout)
+            made = MigfraClient.connect(self.options(**options), **named)
         else:
-            opening = AsyncMigfraClient.connect(self.options(**options), timeout=timeout)
+            opening = AsyncMigfraClient.connect(self.options(**options), **named)
             opened = asyncio.run_coroutine_threadsafe(opening, self._loop).result(PATIENCE)
             made = BlockingProxy(self._loop, opened)
         self._made.append(made)
@@ -124,9 +133,13 @@ class Daemon:
     def progress(self, text: str) -> None:
         self.communicator.send(text.encode(), PROGRESS(self.host)).wait(PATIENCE)
 
-    def presence(self, status: str, *, retain: bool = True) -> None:
+    def presence(
+        self, status: Literal["online", "offline"], *, retain: bool = True, **more: Any
+    ) -> None:
+        """Publish a presence: of an older daemon, or with `instance=…` of one of today."""
         self._present = retain
-        text = f"status: {status}\n" + ("started: 1.0\n" if status == "online" else "")
+        started = 1.0 if status == "online" else None
+        text = Presence(status=status, **({"started": started} | more)).to_yaml()
         self.communicator.send(text.encode(), PRESENCE(self.host), retain=retain).wait(PATIENCE)
 
     def close(self) -> None:

@@ -1,0 +1,61 @@
+"""Warn when the clock of a daemon's host and this host's clock differ."""
+
+from logging import getLogger
+from typing import Final
+
+from fastlib.clock import Clock
+from fastlib.message.node import Presence
+
+log = getLogger("fastlib.client")
+
+WARNING_SECONDS: Final = 2.0
+"""The difference of two clocks above which the client warns."""
+
+BACKLOG_SECONDS: Final = 5.0
+"""Seconds after a reconnect in which the broker may deliver what it has kept meanwhile."""
+
+
+def clock_difference(time: float, now: float, *, may_be_old: bool) -> float | None:
+    """Return by how many seconds a clock that said `time` is ahead, if that is too much.
+
+    A message that may be old shows only a clock that is ahead.
+    """
+    ahead = time - now
+    too_much = ahead > WARNING_SECONDS or (ahead < -WARNING_SECONDS and not may_be_old)
+    return ahead if too_much else None
+
+
+class ClockWarnings:
+    """Warns once for each host."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._warned: set[str] = set()
+        self._reconnected: float | None = None
+
+    def reconnected(self) -> None:
+        """Note that the broker may now deliver messages that it has kept."""
+        self._reconnected = self._clock.monotonic()
+
+    def check(self, host: str, presence: Presence, *, retained: bool) -> None:
+        """Log a warning if the daemon's clock differs from this host's."""
+        if presence.time is None or host in self._warned:
+            return
+        late = (
+            self._reconnected is not None
+            and self._clock.monotonic() < self._reconnected + BACKLOG_SECONDS
+        )
+        # The last will and the `offline` of an end were written before they are published.
+        may_be_old = retained or late or presence.status != "online"
+        now = self._clock.now()
+        ahead = clock_difference(presence.time.timestamp(), now, may_be_old=may_be_old)
+        if ahead is None:
+            return
+        self._warned.add(host)
+        log.warning(
+            "%s: its clock is %.1f s %s this host's; orders expire by the daemon's clock, so "
+            "synchronize both clocks, for example by NTP",
+            host,
+            abs(ahead),
+            "ahead of" if ahead > 0 else "behind",
+        )

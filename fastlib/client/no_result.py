@@ -1,0 +1,50 @@
+"""Describe a request without a result: what became of the order, and how to find out more."""
+
+import shlex
+
+from .errors import NoResultError
+from .outcome import Outcome
+from .request import PendingRequest
+
+_MEANING = {
+    "never begun": "the order was never begun, and cannot begin any more",
+    "begun": "the order has begun, and its end is not known",
+    "unknown": "whether the order has begun is unknown",
+}
+
+
+def no_result(
+    request: PendingRequest, outcome: Outcome, host_state: str, *, has_journal: bool
+) -> NoResultError:
+    """Return the error of a request without a result.
+
+    `host_state` is the last known state of the daemon; `has_journal` is True for fastlib's own.
+    """
+    facts = [
+        f"{_MEANING[outcome.kind]}: {outcome.reason}",
+        _sending(request),
+        host_state,
+        *request.possible_answers,
+    ]
+    if request.progress is not None:
+        facts.append(f"last seen in phase {request.progress.phase!r}")
+    if outcome.kind != "never begun":
+        facts.append(_how_to_find_out(request, has_journal=has_journal))
+    within = "" if request.timeout is None else f" within {request.timeout:g} s"
+    return NoResultError(request, outcome, f"{request}: no result{within}; {'; '.join(facts)}")
+
+
+def _sending(request: PendingRequest) -> str:
+    at = request.sent.isoformat(sep=" ", timespec="seconds")
+    if request.withdrawn:
+        return f"taken from the queue of messages; it was accepted {at}"
+    sent = "delivered to the broker" if request.delivered else "not confirmed by the broker yet"
+    return f"sent {at}, {sent}"
+
+
+def _how_to_find_out(request: PendingRequest, *, has_journal: bool) -> str:
+    host, id = request.host, request.id
+    if has_journal:
+        command = f"fastlib log {shlex.quote(id)} --host {shlex.quote(host)}"
+        return f"to find out: `{command}`, or `client.history({host!r}, order_id={id!r})`"
+    return "to find out, look at the domains of the host: its daemon may keep no journal"

@@ -1,0 +1,106 @@
+"""Decide what is known about an order that got no result in time. No I/O."""
+
+from datetime import datetime, timedelta
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+OutcomeKind = Literal["never begun", "begun", "unknown"]
+"""`never begun`: it was not executed, and cannot be any more. `begun`: a daemon has begun it."""
+
+UNSENT_SECONDS: Final = 1.0
+"""The time within which the transport drops a message that expired before it was sent."""
+
+CLOCK_TOLERANCE: Final = 2.0
+"""Seconds by which two clocks may differ, with the way of a message, for an outcome to be true."""
+
+QUEUED: Final = "queued"
+"""The phase of progress in which a task has not begun."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The observations about one order, at the time when its request fails."""
+
+    expires: datetime | None
+    """The order's own deadline; None if it waits for its daemon without one."""
+    withdrawn: bool
+    """True if the transport dropped the message before it wrote any of it."""
+    phase: str | None
+    """The last phase that the daemon reported."""
+    status: str | None
+    """The daemon's last presence; None if it has never shown one, as C++ daemons do not."""
+    away: bool
+    """True if the presence was `offline` from before the sending until now, without a gap."""
+    knows_expires: bool
+    """True if the daemon is known to honour `expires`."""
+    confirmed: bool = True
+    """True if the broker has confirmed the message."""
+    tolerance: float = CLOCK_TOLERANCE
+    """Seconds after `expires` until no daemon begins it, because clocks differ."""
+
+    @property
+    def closed(self) -> datetime | None:
+        """The time by this host's clock from which on no daemon begins it; None is never."""
+        if self.expires is None:
+            return None
+        try:
+            return self.expires + timedelta(seconds=self.tolerance)
+        except OverflowError:
+            return self.expires
+
+
+class Outcome(NamedTuple):
+    """What became of an order, with the reason in words."""
+
+    kind: OutcomeKind
+    reason: str
+
+
+def has_begun(phase: str | None) -> bool:
+    """Return True if progress with this phase shows that a task has begun."""
+    return phase is not None and phase != QUEUED
+
+
+def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
+    """Return what is certain about an order at the time `now`."""
+    if evidence.withdrawn:
+        return Outcome("never begun", "it expired before it could be sent")
+    if has_begun(evidence.phase):
+        return Outcome("begun", f"its daemon reported the phase {evidence.phase!r}")
+    if evidence.status is None:
+        return Outcome(
+            "unknown",
+            "its daemon has never shown itself, and a C++ daemon executes an order however late",
+        )
+    if not evidence.knows_expires:
+        return Outcome(
+            "unknown", "its daemon has not shown that it honours 'expires', as older ones do not"
+        )
+    if evidence.closed is None:
+        return Outcome("unknown", "it has no 'expires', so its daemon can begin it at any time")
+    if now < evidence.closed:
+        return Outcome(
+            "unknown", f"its daemon can begin it until {evidence.closed.isoformat(sep=' ')}"
+        )
+    if not evidence.away:
+        return Outcome("unknown", "its daemon may have begun it, and has not answered")
+    return Outcome("never begun", "its daemon was offline until the order had expired")
+
+
+def seconds_to_wait(evidence: Evidence, now: datetime) -> float:
+    """Return for how long after its deadline a request still waits, because more can be known.
+
+    Until the order can no longer begin, its daemon may answer that it expired, or be seen. The
+    transport may drop a message that was not sent. Neither is worth waiting for an `expires` that
+    is far away.
+    """
+    if evidence.expires is None or has_begun(evidence.phase):
+        return 0.0
+    if not evidence.confirmed:
+        slack = max(evidence.tolerance, UNSENT_SECONDS)
+    elif evidence.knows_expires:
+        slack = evidence.tolerance
+    else:
+        return 0.0
+    left = (evidence.expires - now).total_seconds() + slack
+    return left if 0 < left <= 2 * slack else 0.0

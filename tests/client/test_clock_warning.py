@@ -1,0 +1,94 @@
+"""Tests of the warning about clocks that differ."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from fastlib.client.clock_warning import BACKLOG_SECONDS, ClockWarnings, clock_difference
+from fastlib.clock import Clock
+from fastlib.message.node import Presence
+from tests.support.client.factory import ClientFactory
+from tests.support.waiting import wait_until
+
+NOW = 1_800_000_000.0
+
+
+class FixedClock(Clock):
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def presence(ahead: float | None, status: str = "online") -> Presence:
+    """Return a presence of a clock that is ahead of `NOW`."""
+    time = None if ahead is None else datetime.fromtimestamp(NOW + ahead, UTC)
+    return Presence.from_yaml(
+        Presence(status="online", time=time).to_yaml().replace("online", status)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "may_be_old", "expected"),
+    [
+        (2.0, False, None),
+        (-2.0, False, None),
+        (2.5, False, 2.5),
+        (-2.5, False, -2.5),
+        (2.5, True, 2.5),  # no message comes from the future
+        (-1000.0, True, None),
+    ],
+)
+def test_difference_above_two_seconds_counts_unless_the_message_may_be_old(
+    ahead: float, may_be_old: bool, expected: float | None
+) -> None:
+    assert clock_difference(NOW + ahead, NOW, may_be_old=may_be_old) == expected
+
+
+def test_each_host_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClockWarnings(FixedClock())
+    for host, ahead in [
+        ("a", 0.0),
+        ("a", 7.25),
+        ("a", 8.0),
+        ("b", -60.0),
+        ("b", 60.0),
+        ("c", None),
+    ]:
+        warnings.check(host, presence(ahead), retained=False)
+    remedy = "orders expire by the daemon's clock, so synchronize both clocks, for example by NTP"
+    assert caplog.messages == [
+        f"a: its clock is 7.2 s ahead of this host's; {remedy}",
+        f"b: its clock is 60.0 s behind this host's; {remedy}",
+    ]
+
+
+def test_old_messages_show_no_clock_that_is_behind(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FixedClock()
+    warnings = ClockWarnings(clock)
+    warnings.check("a", presence(-60.0), retained=True)
+    warnings.check("a", presence(-60.0, "offline"), retained=False)  # the last will
+    warnings.reconnected()
+    warnings.check("a", presence(-60.0), retained=False)  # the broker has kept it
+    assert caplog.messages == []
+    clock.seconds += BACKLOG_SECONDS
+    warnings.check("a", presence(-60.0), retained=False)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_client_warns_of_a_clock_that_is_ahead(
+    clients: ClientFactory, retain: bool, caplog: pytest.LogCaptureFixture
+):
+    daemon = clients.daemon("hostC")
+    ahead = datetime.fromtimestamp(datetime.now().timestamp() + 100, UTC)
+    if not retain:
+        clients.client()
+    daemon.presence("online", retain=retain, instance="one", time=ahead)
+    if retain:
+        clients.client()
+    wait_until(lambda: "hostC: its clock is " in caplog.text, "the warning")

@@ -1,0 +1,371 @@
+"""Tests of orders that expire: what is sent, and what a client says about one without a result."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fastlib import Suspend, TaskContainer, ValidationError
+from fastlib.client import AsyncMigfraClient, HostOfflineError, MigfraClient, NoResultError
+from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError
+from tests.support.client.factory import PATIENCE, ClientFactory, success
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
+
+IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
+
+SOON = 0.05
+"""A timeout in seconds that passes at once."""
+
+
+def failure_of(handle: Any) -> NoResultError:
+    with pytest.raises(NoResultError) as caught:
+        handle.result(PATIENCE)
+    return caught.value
+
+
+def shown(client: Any, status: str, host: str = "hostA") -> None:
+    """Wait until the client knows that a host's daemon has this status."""
+    wait_until(
+        lambda: host in client.presences and client.presences[host].status == status, "the presence"
+    )
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+def test_order_expires_with_its_timeout(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    before = datetime.now(UTC)
+    handle = client.suspend("hostA", "vm1", timeout=3)
+    after = datetime.now(UTC)
+    (container,) = daemon.wait()
+    late = timedelta(seconds=3)
+    assert before + late - timedelta(milliseconds=1) <= container.expires <= after + late
+    assert container == handle.container
+
+
+@IN_MEMORY
+def test_order_without_timeout_waits_without_limit(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    client.suspend("hostA", "vm1", timeout=None)
+    client.suspend("hostA", "vm2", expires=None)
+    assert [container.expires for container in daemon.wait(2)] == [None, None]
+
+
+@IN_MEMORY
+def test_expiry_may_be_given_as_time_or_as_time_from_now(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    when = datetime(2100, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))
+    client.suspend("hostA", "vm1", expires=when)
+    client.suspend("hostA", "vm2", expires=timedelta(days=1), timeout=None)
+    absolute, relative = daemon.wait(2)
+    assert absolute.expires == datetime(2100, 1, 1, 12, tzinfo=UTC)
+    left = relative.expires - datetime.now(UTC)
+    assert timedelta(hours=23) < left <= timedelta(days=1)
+
+
+@IN_MEMORY
+def test_container_keeps_its_own_expiry_unless_another_is_given(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    when = datetime(2100, 1, 1, tzinfo=UTC)
+    container = TaskContainer(tasks=[Suspend(vm_name="vm1")], expires=when)
+    client.submit("hostA", container)
+    client.submit("hostA", container, expires=None)
+    assert [one.expires for one in daemon.wait(2)] == [when, None]
+
+
+@IN_MEMORY
+def test_expiry_without_zone_is_refused(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    with pytest.raises(ValidationError, match="zone"):
+        client.suspend("hostA", "vm1", expires=datetime(2100, 1, 1))
+    client.suspend("hostA", "vm2")
+    assert [container.tasks[0].vm_name for container in daemon.wait()] == ["vm2"]
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
+def test_invalid_tolerance_is_refused(tolerance: float):
+    with pytest.raises(ValueError, match="number of seconds from 0"):
+        MigfraClient.connect(MemoryOptions(broker=MemoryBroker()), clock_tolerance=tolerance)
+
+
+# --- what became of an order ----------------------------------------------------------------------
+
+
+def test_daemon_that_is_offline_has_never_begun_the_order(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    assert (error.outcome, error.reason) == (
+        "never begun",
+        "its daemon was offline until the order had expired",
+    )
+    assert "was never begun, and cannot begin any more" in str(error)
+
+
+@IN_MEMORY
+def test_order_waits_for_the_tolerance_of_clocks_beyond_its_timeout(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client(clock_tolerance=0.2)
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    handle = client.suspend("hostA", "vm1", timeout=SOON)
+    expires = handle.container.expires
+    assert failure_of(handle).outcome == "never begun"
+    assert datetime.now(UTC) >= expires + timedelta(seconds=0.2)
+
+
+@IN_MEMORY
+def test_result_in_the_tolerance_of_clocks_is_returned(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client(clock_tolerance=PATIENCE)
+    daemon.presence("online", instance="first")
+    shown(client, "online")
+    handle = client.suspend("hostA", "vm1", timeout=0.01)
+    (container,) = daemon.wait()
+    wait_until(lambda: datetime.now(UTC) > container.expires, "the expiry")
+    daemon.send(success(container))
+    assert handle.result(PATIENCE).status == "success"
+
+
+@pytest.mark.parametrize("status", ["online", "offline"])
+@IN_MEMORY
+def test_older_daemon_may_begin_an_order_at_any_time(clients: ClientFactory, status: str):
+    daemon, client = clients.daemon(), clients.client(clock_tolerance=PATIENCE)
+    daemon.presence(status)
+    shown(client, status)
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    assert error.outcome == "unknown"
+    assert "has not shown that it honours 'expires'" in error.reason
+
+
+@IN_MEMORY
+def test_host_without_presence_may_begin_an_order_at_any_time(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client(clock_tolerance=PATIENCE)
+    handle = client.suspend("hostA", "vm1", timeout=SOON)
+    daemon.wait()
+    error = failure_of(handle)
+    assert (error.outcome, "C++ daemon" in error.reason) == ("unknown", True)
+    assert "fastlib log" not in str(error)  # such a daemon keeps no journal
+
+
+@IN_MEMORY
+def test_order_without_expiry_can_begin_at_any_time(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON, expires=None))
+    assert (error.outcome, error.reason) == (
+        "unknown",
+        "it has no 'expires', so its daemon can begin it at any time",
+    )
+
+
+@IN_MEMORY
+def test_order_that_expires_after_the_timeout_can_begin_until_then(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    when = datetime(2100, 1, 1, tzinfo=UTC)
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON, expires=when))
+    assert (error.outcome, "until 2100-01-01" in error.reason) == ("unknown", True)
+
+
+def test_daemon_that_was_there_in_between_may_have_begun_the_order(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    handle = client.suspend("hostA", "vm1", timeout=0.5)
+    daemon.presence("online", instance="second")
+    shown(client, "online")
+    daemon.presence("offline", instance="second")
+    shown(client, "offline")
+    error = failure_of(handle)
+    assert (error.outcome, error.reason) == (
+        "unknown",
+        "its daemon may have begun it, and has not answered",
+    )
+    command = f"fastlib log {handle.id} --host hostA"
+    assert f"`{command}`, or `client.history('hostA', order_id='{handle.id}')`" in str(error)
+
+
+@IN_MEMORY
+def test_daemon_that_ended_after_the_sending_may_have_begun_the_order(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("online", instance="first")
+    shown(client, "online")
+    handle = client.suspend("hostA", "vm1", timeout=0.3)
+    daemon.presence("offline", instance="first")
+    assert failure_of(handle).outcome == "unknown"
+
+
+@IN_MEMORY
+def test_starting_daemon_may_have_begun_the_order(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    handle = client.suspend("hostA", "vm1", timeout=0.3)
+    daemon.presence("online", retain=False, started=None, instance="second")  # a claim
+    assert failure_of(handle).outcome == "unknown"
+    assert client.presences["hostA"].status == "offline"  # it has not begun
+
+
+def test_client_that_lost_its_connection_does_not_know_what_the_daemon_did():
+    broker = MemoryBroker()
+    clients = ClientFactory(lambda **named: MemoryOptions(broker=broker, **named), None)
+    daemon, client = clients.daemon(), clients.client(client_id="scheduler")
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    missed = client.suspend("hostA", "vm1", timeout=0.3)
+    broker.cut("scheduler")
+    broker.mend("scheduler")
+    assert failure_of(missed).outcome == "unknown"
+    cut = client.suspend("hostA", "vm1", timeout=0.2)
+    broker.cut("scheduler")
+    assert failure_of(cut).outcome == "unknown"
+    clients.close()
+
+
+def test_progress_shows_that_an_order_has_begun_also_without_a_listener(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("online", instance="first")
+    shown(client, "online")
+    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.5)
+    (container,) = daemon.wait()
+    key = container.idempotency_key
+    daemon.progress(f"id: {handle.id}\nidempotency-key: {key}\nvm-name: vm1\nphase: memory\n")
+    error = failure_of(handle)
+    assert (error.outcome, error.reason) == ("begun", "its daemon reported the phase 'memory'")
+    assert "fastlib log" in str(error)
+
+
+def test_progress_in_the_queue_does_not_show_that_an_order_has_begun(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.presence("online", instance="first")
+    shown(client, "online")
+    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.5)
+    daemon.progress(f"id: {handle.id}\nphase: queued\nposition: 2\n")
+    error = failure_of(handle)
+    assert error.outcome == "unknown"
+    assert "last seen in phase 'queued'" in str(error)
+
+
+def test_progress_and_result_of_another_order_with_the_same_id_are_ignored(clients: ClientFactory):
+    daemon = clients.daemon()
+    mine, other = clients.client(), clients.client()
+    daemon.presence("online", instance="first")
+    shown(mine, "online")
+    theirs = other.suspend("hostA", "vm2", id="constant")
+    (container,) = daemon.wait()
+    handle = mine.suspend("hostA", "vm1", id="constant", timeout=0.5)
+    key = container.idempotency_key
+    daemon.progress(f"id: constant\nidempotency-key: {key}\nphase: memory\n")
+    daemon.send(success(container))
+    assert theirs.result(PATIENCE).vm_name == "vm2"
+    assert failure_of(handle).outcome == "unknown"
+    assert handle.progress is None
+
+
+@IN_MEMORY
+def test_answer_from_the_journal_is_a_result(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    daemon.answers(lambda container: msgspec.structs.replace(success(container), executed=when))
+    answer = client.submit("hostA", Suspend(vm_name="vm1")).result(PATIENCE)
+    assert answer.executed == when
+
+
+# --- without a broker -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_order_that_never_left_is_never_begun(protocol: Any, tmp_path: Path):
+    with Mosquitto(tmp_path / "broker") as broker:
+        clients = ClientFactory(
+            lambda **o: MqttOptions(host="127.0.0.1", port=broker.port, retry_min=0.05, **o), None
+        )
+        client = clients.client(protocol=protocol)
+        broker.stop()
+        wait_until(lambda: not client.communicator.is_connected, "the loss of the connection")
+        error = failure_of(client.suspend("hostA", "vm1", timeout=0.2))
+        assert (error.outcome, error.reason) == (
+            "never begun",
+            "it expired before it could be sent",
+        )
+        assert "taken from the queue" in str(error)
+        broker.start()  # and it does not come late
+        daemon = clients.daemon()
+        assert client.suspend("hostA", "vm2").id == daemon.wait()[0].id
+        clients.close()
+
+
+@IN_MEMORY
+def test_order_that_has_expired_already_is_not_sent(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    past = datetime(2000, 1, 1, tzinfo=UTC)
+    assert failure_of(client.suspend("hostA", "vm1", expires=past)).outcome == "never begun"
+    client.suspend("hostA", "vm2")
+    assert [container.tasks[0].vm_name for container in daemon.wait()] == ["vm2"]
+
+
+# --- repetitions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("instance", "repeated"), [("second", True), (None, False)])
+@IN_MEMORY
+def test_expired_order_is_repeated_only_to_a_daemon_that_does_not_begin_it(
+    clients: ClientFactory, instance: str | None, repeated: bool
+):
+    daemon, client = clients.daemon(), clients.client()
+    handle = client.suspend("hostA", "vm1", expires=timedelta(seconds=0.01))
+    (container,) = daemon.wait()
+    wait_until(lambda: datetime.now(UTC) > container.expires, "the expiry")
+    daemon.presence("online", instance=instance, started=2.0)
+    shown(client, "online")
+    last = client.suspend("hostA", "vm2")
+    wait_until(lambda: daemon.received[-1].id == last.id, "the last order")
+    assert [one.id for one in daemon.received] == [handle.id] * (1 + repeated) + [last.id]
+
+
+# --- only if online -------------------------------------------------------------------------------
+
+
+def test_order_to_a_daemon_that_is_offline_can_be_refused(clients: ClientFactory):
+    daemon = clients.daemon()
+    daemon.presence("offline", instance="first")
+    client = clients.client()  # at once, before it has received the presence
+    with pytest.raises(HostOfflineError, match="daemon of 'hostA' is offline, so nothing was sent"):
+        client.suspend("hostA", "vm1", only_if_online=True)
+    assert client.suspend("hostA", "vm2", only_if_online=False).id == daemon.wait()[0].id
+    daemon.presence("online", instance="second")
+    shown(client, "online")
+    client.suspend("hostA", "vm3", only_if_online=True)
+    wait_until(lambda: daemon.received[-1].tasks[0].vm_name == "vm3", "the third order")
+
+
+@IN_MEMORY
+def test_host_that_never_showed_itself_is_not_refused(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    client.suspend("hostA", "vm1", only_if_online=True)
+    client.suspend("hostA", "vm2", only_if_online=True)
+    assert len(daemon.wait(2)) == 2
+
+
+@IN_MEMORY
+def test_refused_progress_leaves_the_client_usable(
+    clients: ClientFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(_: object) -> None:
+        raise RefusedError("not authorized")
+
+    async def refuse_async(_: object) -> None:
+        refuse(_)
+
+    monkeypatch.setattr(MigfraClient, "listen_to_progress", refuse)
+    monkeypatch.setattr(AsyncMigfraClient, "listen_to_progress", refuse_async)
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers()
+    assert client.suspend("hostA", "vm1").result(PATIENCE).status == "success"
+    assert "the reports of progress cannot be received: not authorized" in caplog.text

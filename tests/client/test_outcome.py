@@ -1,0 +1,133 @@
+"""Tests of the decision about an order without a result, and of its expiry."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import msgspec
+import pytest
+
+from fastlib.client.expiry import expires_after
+from fastlib.client.outcome import CLOCK_TOLERANCE, Evidence, outcome_of, seconds_to_wait
+
+EXPIRES = datetime(2026, 1, 1, 12, tzinfo=UTC)
+CLOSED = EXPIRES + timedelta(seconds=CLOCK_TOLERANCE)
+TICK = timedelta(microseconds=1)
+AWAY = Evidence(
+    expires=EXPIRES, withdrawn=False, phase=None, status="offline", away=True, knows_expires=True
+)
+
+
+def evidence(**changes: Any) -> Evidence:
+    return msgspec.structs.replace(AWAY, **changes)
+
+
+def kind(now: datetime = CLOSED, **changes: Any) -> str:
+    return outcome_of(evidence(**changes), now).kind
+
+
+def wait(now: datetime = EXPIRES, **changes: Any) -> float:
+    return seconds_to_wait(evidence(**changes), now)
+
+
+def test_daemon_that_was_away_until_after_the_deadline_has_never_begun_it() -> None:
+    assert kind() == "never begun"
+
+
+def test_daemon_that_is_away_may_begin_it_until_the_tolerance_of_clocks_has_passed() -> None:
+    assert kind(CLOSED - TICK) == "unknown"
+    assert "until 2026-01-01 12:00:02+00:00" in outcome_of(AWAY, EXPIRES).reason
+
+
+def test_other_tolerance_moves_the_time() -> None:
+    assert kind(EXPIRES, tolerance=0.0) == "never begun"
+    assert kind(CLOSED, tolerance=3.0) == "unknown"
+
+
+def test_message_that_never_left_is_never_begun_whatever_the_daemon_is() -> None:
+    assert kind(EXPIRES, withdrawn=True, status=None, away=False, knows_expires=False) == (
+        "never begun"
+    )
+
+
+@pytest.mark.parametrize("phase", ["memory", "retrying"])
+def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
+    assert kind(phase=phase, away=False) == "begun"
+    assert kind(phase=phase) == "begun"  # also if the daemon has gone since
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": None, "away": False, "knows_expires": False}, "C\\+\\+ daemon"),
+        ({"knows_expires": False}, "has not shown that it honours 'expires'"),
+        ({"expires": None}, "has no 'expires'"),
+        ({"away": False}, "may have begun it"),
+        ({"phase": "queued", "away": False}, "may have begun it"),
+        ({"status": "online", "away": False}, "may have begun it"),
+    ],
+)
+def test_outcome_is_unknown_where_the_daemon_may_have_it_or_may_yet_begin_it(
+    changes: dict[str, Any], reason: str
+) -> None:
+    found = outcome_of(evidence(**changes), CLOSED)
+    assert found.kind == "unknown"
+    assert re.search(reason, found.reason)
+
+
+def test_never_begun_needs_each_part_of_its_proof() -> None:
+    """Of all combinations, only these prove that the order was not and cannot be executed."""
+    for expires, withdrawn, phase, status, away, knows, late in product(
+        (EXPIRES, None),
+        (False, True),
+        (None, "queued", "memory"),
+        (None, "online", "offline"),
+        (False, True),
+        (False, True),
+        (False, True),
+    ):
+        if away and status != "offline":
+            continue  # `away` is only seen as `offline`
+        found = kind(
+            CLOSED if late else CLOSED - TICK,
+            expires=expires,
+            withdrawn=withdrawn,
+            phase=phase,
+            status=status,
+            away=away,
+            knows_expires=knows,
+        )
+        proven = withdrawn or (away and knows and late and expires and phase != "memory")
+        assert (found == "never begun") == bool(proven)
+
+
+def test_request_waits_until_a_daemon_that_honours_expires_cannot_begin_it() -> None:
+    assert wait() == CLOCK_TOLERANCE
+    assert wait(CLOSED - timedelta(seconds=0.5)) == 0.5
+    assert wait(CLOSED) == 0
+    assert wait(away=False, status="online") == CLOCK_TOLERANCE
+    assert wait(tolerance=0.0) == 0
+
+
+def test_request_does_not_wait_where_nothing_more_can_be_known() -> None:
+    assert wait(phase="memory") == 0
+    assert wait(expires=None) == 0
+    assert wait(knows_expires=False) == 0
+    assert wait(EXPIRES - timedelta(minutes=1)) == 0  # an `expires` far behind the timeout
+
+
+def test_request_waits_for_the_transport_to_drop_what_it_has_not_sent() -> None:
+    assert wait(confirmed=False, knows_expires=False, tolerance=0.0) == 1.0
+    assert wait(confirmed=False, knows_expires=False) == CLOCK_TOLERANCE
+
+
+def test_expiry_is_in_full_milliseconds_and_not_later() -> None:
+    now = datetime(2026, 1, 1, 12, 0, 0, 1999, tzinfo=UTC)
+    assert expires_after(1.5, now.timestamp()) == datetime(2026, 1, 1, 12, 0, 1, 501000, tzinfo=UTC)
+    assert expires_after(timedelta(hours=1), 0.0) == datetime(1970, 1, 1, 1, tzinfo=UTC)
+
+
+def test_expiry_beyond_the_year_9999_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="expires=None"):
+        expires_after(timedelta.max, 0.0)
