@@ -1,9 +1,10 @@
 """The parts of a running daemon: how they are opened, connected to each other, and closed."""
 
+import asyncio
 import platform
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -40,6 +41,8 @@ log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
 """How long the broker, the journal and the hypervisor may each take to close."""
+CHECK_SECONDS: Final = 1.0
+"""How long the presence waits for a look at the journal's file."""
 SPARE_THREADS: Final = 4
 """Threads beside those of the running members: for queries, `open` and `close`."""
 
@@ -93,7 +96,7 @@ class Runtime:
         self.publisher: Final = Publisher(
             communicator,
             journal,
-            config.named(config.communicator.publish_topic),
+            config.result_topic,
             config.communicator.qos,
         )
         caller = MethodCaller(
@@ -156,11 +159,19 @@ class Runtime:
             ),
             interval=config.presence_interval,
             degraded=self._degraded,
+            check=self._check_journal,
             clock=plan.clock,
         )
+        journal.on_change(self.presence.changed)
 
     def _degraded(self) -> str | None:
         return degraded_by(self.journal.last_error, self.journal.path)
+
+    async def _check_journal(self) -> None:
+        """Look at the journal's file, for which there may be no other reason in a quiet hour."""
+        with suppress(TimeoutError, JournalError):  # `last_error` says why
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self.journal.check_file()
 
     def _set_quit(self, job: Job) -> None:
         self.quit = job
@@ -174,8 +185,14 @@ class Runtime:
         """Continue what an earlier run has left in the journal."""
         self.journal.trim()
         for owed in await self.journal.unconfirmed():
-            self.publisher.put(owed.number, owed.id, owed.answer)
+            self.publisher.put(owed.number, owed.id, owed.answer, owed.host)
         left = await self.journal.unfinished()
+        if self.journal.earlier_host not in (None, self._host):
+            log.warning(
+                "the journal %s was that of the host %s; what came to it and is not answered (%d "
+                "containers) is finished here, and answered under the name %s",
+                self.journal.path, self.journal.earlier_host, len(left), self.journal.earlier_host,
+            )  # fmt: skip
         for unfinished in left:
             job = Job(
                 unfinished.number,
@@ -257,6 +274,7 @@ async def open_runtime(
         repetition_window=config.journal.repetition_window,
         host=config.host,
         on_failure=on_failure,
+        clock=plan.clock,
     )
     parts.push_async_callback(journal.close, CLOSE_SECONDS)
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")

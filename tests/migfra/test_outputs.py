@@ -167,8 +167,6 @@ def test_presence_is_degraded_while_the_journal_cannot_be_written(
     migfra: Program, scheduler: Communicator
 ) -> None:
     """`query node` says so as well. The journal's files cannot grow, as if the disk were full."""
-    text = migfra.configuration.read_text()
-    migfra.configuration.write_text(f"{text}presence-interval: 0.2\n")
     migfra.start()
     assert until_presence(scheduler, "online").degraded is None
     wal = Path(f"{migfra.journal}-wal")

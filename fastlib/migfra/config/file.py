@@ -80,9 +80,13 @@ class Configuration(ConfigSection):
         """Name of this host. Raises ValidationError if it cannot stand in a topic."""
         return topics.check_name(self.hostname or socket.gethostname(), "hostname")
 
-    def named(self, text: str) -> str:
-        """A text with the host's name in its place."""
-        return text.replace(HOSTNAME, self.host)
+    def named(self, text: str, host: str | None = None) -> str:
+        """A text with the host's name in its place, by default the name of this one."""
+        return text.replace(HOSTNAME, host or self.host)
+
+    def result_topic(self, host: str | None = None) -> str:
+        """The topic of the answers to what came to a host, by default to this one."""
+        return self.named(self.communicator.publish_topic, host)
 
     @property
     def node(self) -> NodeContext:

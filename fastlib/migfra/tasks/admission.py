@@ -111,6 +111,7 @@ class Admission:
             self._dispatcher.put(self._job(acceptance.number, container))
         elif acceptance.kind == "under way":
             message.ack()
+            self._dispatcher.came_again(acceptance.number)
             self._counters.messages["repeated"] += 1
             log.info("accepted before; it is answered when it has ended: %s", container.task)
         elif acceptance.kind == "answered":

@@ -321,8 +321,16 @@ class Dispatcher:
         payload = write(answer)
         assert job.number is not None
         await self._journal.answer(job.number, payload)
-        self._publisher.put(job.number, job.id, payload)
+        self._publisher.put(job.number, job.id, payload, job.came_to)
+        if job.repeated_here:
+            self._publisher.put(None, job.id, payload)
         self._jobs.remove(job)
+
+    def came_again(self, number: int) -> None:
+        """Note that a container under way came again, to the present name of this host."""
+        job = self._jobs.find_number(number)
+        if job is not None and not self._publisher.is_own(job.came_to):
+            job.repeated_here = True
 
     def stop(self) -> None:
         """Begin nothing more."""

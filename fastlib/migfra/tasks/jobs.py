@@ -87,6 +87,10 @@ class Job:
         """Its number in the journal; None if it is not there, as it may be done twice."""
         self.id: Final = id
         self.recovered: Final = recovered is not None
+        self.came_to: Final = None if recovered is None else recovered.host
+        """The name of the host that it came to, None if it is this one or not known."""
+        self.repeated_here = False
+        """True if it came to another name of this host, and then again to this one."""
         self.since: Final = clock.now() if recovered is None else recovered.accepted
         self.expires: float | None = None
         """Seconds since 1970, None if it waits or is not known yet."""
@@ -181,6 +185,10 @@ class JobTable:
         if job.id is not None and self._by_id.get(job.id) is job:
             del self._by_id[job.id]
         job.ended.set()
+
+    def find_number(self, number: int) -> Job | None:
+        """Return the job of a number in the journal, if it is under way."""
+        return self._by_number.get(number)
 
     def find(self, id: str) -> Job | None:
         """Return the job of an id, if it is under way."""

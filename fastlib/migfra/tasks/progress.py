@@ -32,7 +32,7 @@ class ProgressPublisher:
         counters: Counters,
     ) -> None:
         self._communicator = communicator
-        self._topic = topics.PROGRESS(host)
+        self._host = host
         self.interval: Final = interval
         self._counters = counters
         self._sending: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class ProgressPublisher:
         except ValidationError as error:
             log.warning("the hypervisor reports progress that cannot be sent: %s", error)
             return
-        sending = asyncio.create_task(self._send(progress.to_yaml().encode()))
+        sending = asyncio.create_task(self._send(job, progress.to_yaml().encode()))
         self._sending.add(sending)
         sending.add_done_callback(self._sent)
 
@@ -77,9 +77,10 @@ class ProgressPublisher:
         if not sending.cancelled() and (error := sending.exception()) is not None:
             log.error("progress could not be sent", exc_info=error)
 
-    async def _send(self, payload: bytes) -> None:
+    async def _send(self, job: Job, payload: bytes) -> None:
+        topic = topics.PROGRESS(job.came_to or self._host)
         with suppress(TransportError):  # the next message says more
-            await self._communicator.send(payload, self._topic, QOS, timeout=1)
+            await self._communicator.send(payload, topic, QOS, timeout=1)
 
     def moved(self, amount: int) -> None:
         """So many bytes more have moved to another host."""

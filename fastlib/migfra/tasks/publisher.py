@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from logging import getLogger
@@ -28,6 +29,7 @@ class Answer(msgspec.Struct, frozen=True):
     number: int | None
     """Its container's in the journal, None if it is not there."""
     about: About
+    topic: str
     payload: bytes
     confirmed: "asyncio.Future[bool]"
 
@@ -36,11 +38,16 @@ class Publisher:
     """The answers on their way to the broker."""
 
     def __init__(
-        self, communicator: AsyncCommunicator, journal: Journal, topic: str, qos: int
+        self,
+        communicator: AsyncCommunicator,
+        journal: Journal,
+        topic_of: Callable[[str | None], str],
+        qos: int,
     ) -> None:
+        """`topic_of` is the topic of the answers to what came to a host, None for this one."""
         self._communicator = communicator
         self._journal = journal
-        self._topic = topic
+        self._topic_of = topic_of
         self._qos = qos
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
@@ -53,12 +60,21 @@ class Publisher:
         """Answers that the broker does not have yet."""
         return self._unconfirmed
 
-    def put(self, number: int | None, id: str | None, payload: bytes) -> "asyncio.Future[bool]":
+    def is_own(self, host: str | None) -> bool:
+        """Return True if answers to what came to a host have the topic of this host."""
+        return self._topic_of(host) == self._topic_of(None)
+
+    def put(
+        self, number: int | None, id: str | None, payload: bytes, host: str | None = None
+    ) -> "asyncio.Future[bool]":
         """Send the answer to a container; `number` is that in the journal if it is there.
 
+        `host` is the name of the host that the container came to, None for this one.
         The future is True once the broker has it, False if it does not take it.
         """
-        answer = Answer(number, About(id, None), payload, self._loop.create_future())
+        answer = Answer(
+            number, About(id, None), self._topic_of(host), payload, self._loop.create_future()
+        )
         self._unconfirmed += 1
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
@@ -70,7 +86,7 @@ class Publisher:
         while self._waiting:
             answer = self._waiting[0]
             try:
-                delivery = await self._communicator.send(answer.payload, self._topic, self._qos)
+                delivery = await self._communicator.send(answer.payload, answer.topic, self._qos)
             except QueueFullError:
                 await self._wait_for_room()
                 continue

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging import getLogger
@@ -53,12 +53,13 @@ class PresencePublisher:
         *,
         interval: float,
         degraded: Callable[[], str | None] = lambda: None,
+        check: Callable[[], Awaitable[object]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`presence` is what never changes; `interval` is in seconds.
 
         `degraded` says why no task is accepted at present, None if all is well; call `changed` when
-        that has changed.
+        that has changed. `check` is called before each look at it that has another reason.
         """
         self._communicator = communicator
         self._topic = topics.PRESENCE(host)
@@ -66,6 +67,7 @@ class PresencePublisher:
         self._offline_payload = offline(presence.client_id, presence.instance)
         self._interval = interval
         self._degraded = degraded
+        self._check = check
         self._clock = clock
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -99,6 +101,8 @@ class PresencePublisher:
             # One that repeats itself must not be sent again later, with a time that is over.
             qos = QOS if self._changed.is_set() else 0
             self._changed.clear()
+            if qos == 0 and self._check is not None:
+                await self._check()
             if self._communicator.is_connected:
                 await self._try_to_publish("online", qos)
 
