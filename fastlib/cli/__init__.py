@@ -33,6 +33,7 @@ COMMANDS = {
     "compat": "say whether two versions of the messages understand each other",
     "conformance": "prove that another implementation understands the same",
     "send": "send the tasks of a file to the daemon of a host",
+    "log": "say what became of an order, or of a domain",
     "watch": "see what the daemons of the cluster do",
     "broker": "run an MQTT broker for trying things out",
 }

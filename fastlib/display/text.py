@@ -34,6 +34,20 @@ def byte_size(number: float, decimals: int = 1) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
+def age(seconds: float) -> str:
+    """Return seconds in at most two units, such as `40 s`, `3 min`, `2 h 5 min` or `3 days`."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        rest = f" {minutes % 60} min" if minutes % 60 else ""
+        return f"{minutes // 60} h{rest}"
+    return plural(minutes // (24 * 60), "day")
+
+
 def duration(seconds: float) -> str:
     """Return seconds, or milliseconds below one second."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

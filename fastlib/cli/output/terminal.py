@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from fastlib.display.json_lines import encode_json
@@ -52,6 +52,34 @@ def columns(text: str) -> int:
     from unicodedata import combining, east_asian_width
 
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def wrap(text: str, width: int) -> Iterator[str]:
+    """Yield printable text in lines of at most `width` columns, broken at blanks where possible."""
+    line = ""
+    for word in text.split(" "):
+        joined = f"{line} {word}" if line else word
+        if columns(joined) <= width:
+            line = joined
+            continue
+        if line:
+            yield line
+        line = word
+        while columns(line) > width:
+            head = _fitting(line, width)
+            yield head
+            line = line[len(head) :]
+    yield line
+
+
+def _fitting(text: str, width: int) -> str:
+    """Return the longest beginning of a text that fits, at least one character."""
+    used = 0
+    for index, char in enumerate(text):
+        used += columns(char)
+        if used > width and index:
+            return text[:index]
+    return text
 
 
 def write_data(data: bytes, *, flush: bool = False) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from fastlib.clock import Clock
 from fastlib.codec.errors import MessageError
 from fastlib.message import (
@@ -16,13 +18,16 @@ from fastlib.message import (
     Result,
     ResultContainer,
     Status,
+    Task,
 )
 from fastlib.migfra.errors import HypervisorError, JournalError
 from fastlib.migfra.journal.records import Event, Record
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import sound
 
+from .decoding import Unreadable, read
 from .jobs import Job
+from .results import NO_DOMAIN, vm_name_of
 
 DEFAULT_ORDERS: Final = 20
 """Orders in a report if the query has no `limit`."""
@@ -138,7 +143,7 @@ def focus_of(task: QueryHistory, record: Record) -> str | None:
 
 def order_report(record: Record, focus: str | None) -> OrderReport:
     """Return the report of one order; with `focus`, without what is about its other domains."""
-    events = [event for event in record.events if _is_about(event.vm_name, focus)]
+    events = [event for event in _named(record) if _is_about(event.vm_name, focus)]
     kept = _cut_events(events)
     results = _results(record.answer)
     shown = [result for result in results or () if _is_about(result.vm_name, focus)] or (
@@ -185,6 +190,30 @@ def _instant(seconds: float | None) -> datetime | None:
 
 def _is_about(name: str | None, focus: str | None) -> bool:
     return focus is None or name is None or name == focus
+
+
+def _named(record: Record) -> Sequence[Event]:
+    """Return the events with the domains of their members, if the order has several domains."""
+    events = record.events
+    if len(record.vm_names) < 2 or record.payload is None:
+        return events
+    if all(event.vm_name is not None or event.position is None for event in events):
+        return events
+    container = read(record.payload, len(record.payload))
+    if isinstance(container, Unreadable):  # of another version, or of a package that was removed
+        return events
+    names = dict(enumerate(map(_domain_of, container.tasks)))
+    return [
+        msgspec.structs.replace(event, vm_name=names.get(event.position))
+        if event.vm_name is None and event.position is not None
+        else event
+        for event in events
+    ]
+
+
+def _domain_of(task: Task) -> str | None:
+    name = vm_name_of(task)
+    return None if name == NO_DOMAIN else name
 
 
 def _cut_events(events: Sequence[Event]) -> list[Event]:
@@ -236,9 +265,12 @@ def _event_report(event: Event) -> OrderEvent:
 def _text(payload: bytes | None) -> str | None:
     if payload is None:
         return None
-    # A character has at most four bytes.
-    text = payload[: 4 * MAX_TEXT + 4].decode("utf-8", "replace")
-    return sound(text[:MAX_TEXT]) + ("…" if len(payload) > len(text[:MAX_TEXT].encode()) else "")
+    beginning = payload[
+        : 4 * MAX_TEXT
+    ]  # at least as many characters, as each has four bytes or less
+    text = beginning.decode("utf-8", "replace")
+    cut = len(text) > MAX_TEXT or len(payload) > len(beginning)
+    return f"{sound(text[:MAX_TEXT])}{'…' if cut else ''}"
 
 
 def _short(text: str) -> str:

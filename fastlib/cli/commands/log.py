@@ -1,0 +1,305 @@
+"""`fastlib log`: say what became of an order, or of a domain."""
+
+import argparse
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fastlib.cli.arguments.broker import add_broker_options
+from fastlib.cli.arguments.values import host_name, positive_integer, seconds
+from fastlib.cli.connection import exit_status_of, open_client
+from fastlib.cli.errors import FAILED, TIMED_OUT, print_error
+from fastlib.cli.output.order_story import Place, brief, focus_of, full_time, story, zone
+from fastlib.cli.output.terminal import painter, width_of, wrap, write_json_line
+from fastlib.display.text import MAX_NAMES, join_names, plural, printable
+from fastlib.message import HistoryReport, OrderReport
+from fastlib.message.node import Presence
+
+if TYPE_CHECKING:
+    from fastlib.client import Handle, MigfraClient
+    from fastlib.message import HistoryResult
+
+_EPILOG = """\
+examples:
+  fastlib log vm1
+  fastlib log 5f3a9c1e07d24b16-1 --host node01
+  fastlib log --host node01 --limit 5
+  fastlib log vm1 --format json | jq '.orders[0].status'
+
+The answer comes from the journals of the daemons, which keep orders for the configured 'max-age'.
+The newest order, and each one that is under way, is told first in words and then by its events;
+the others have one sentence each. Times are by the clock of the daemon, in the local time zone.
+
+With --format json each host is an object on one line, with the keys host, error, since, time, more
+and orders. Its times are in UTC. An order has the keys of 'fastlib describe OrderReport'.
+
+The exit status is 0 if an order was found, 1 if no daemon knows one, 2 for wrong usage or no
+broker, 3 if a daemon did not tell: it is offline, did not answer in time, or answered an error.
+There may be further orders then.
+"""
+
+ANSWER_SECONDS: Final = 10.0
+QUIET_SECONDS: Final = 1.0
+"""Daemons are looked for until no other one has shown itself for this time."""
+SEARCH_SECONDS: Final = 5.0
+"""Daemons are looked for at most for this time."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.usage = "%(prog)s [ID|VM] [--host HOST] [OPTION ...]"
+    group = parser.add_argument_group("the orders")
+    group.add_argument(
+        "name",
+        metavar="ID|VM",
+        nargs="?",
+        type=_name,
+        help="the id or the idempotency key of an order, or a domain (default: the newest orders)",
+    )
+    group.add_argument(
+        "--host",
+        metavar="HOST",
+        dest="hosts",
+        action="append",
+        type=host_name,
+        help="ask the daemon of this host, or of these if it is repeated (default: all daemons "
+        "that have shown themselves)",
+    )
+    group.add_argument(
+        "--limit",
+        metavar="N",
+        type=positive_integer,
+        default=20,
+        help="so many orders at most, the newest (default: 20, the maximum of a daemon is 1000)",
+    )
+    form = parser.add_argument_group("the answer")
+    form.add_argument(
+        "--full",
+        action="store_true",
+        help="every order with its events, all its errors and its text",
+    )
+    form.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text for people, or JSON, one object for each host (default: text)",
+    )
+    form.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=ANSWER_SECONDS,
+        help=f"how long to wait for the daemons (default: {ANSWER_SECONDS:g})",
+    )
+    add_broker_options(parser)
+
+
+def _name(text: str) -> str:
+    """Return a text that a message can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"it is not UTF-8: {printable(repr(text))}") from None
+    if not text:
+        raise argparse.ArgumentTypeError("expected an id or the name of a domain; got nothing")
+    return text
+
+
+def run(options: argparse.Namespace) -> int:
+    return exit_status_of(options, partial(_run, options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    with open_client(options) as client:
+        answers = _ask(options, client)
+    if options.format == "json":
+        for answer in answers:
+            write_json_line(_row(answer))
+    else:
+        _print(options, answers)
+    return _exit_status(answers)
+
+
+def _exit_status(answers: Sequence["_Answer"]) -> int:
+    if not answers or any(answer.error is not None for answer in answers):
+        return TIMED_OUT
+    return 0 if any(answer.orders for answer in answers) else FAILED
+
+
+# --- asking ---------------------------------------------------------------------------------------
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The answer of one host: a report, or the reason why there is none."""
+
+    host: str
+    report: HistoryReport | None = None
+    error: str | None = None
+    degraded: str | None = None
+    """Why the daemon accepts no tasks at present."""
+
+    @property
+    def orders(self) -> Sequence[OrderReport]:
+        return () if self.report is None else self.report.orders
+
+
+def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
+    """Ask the daemons at the same time, and wait for their answers."""
+    handles: dict[str, Handle[HistoryResult] | None] = {}
+    for host, presence in _find_hosts(client, options.hosts):
+        offline = presence is not None and presence.status == "offline"
+        handles[host] = None if offline else _send(options, client, host)
+    return [_answer(options, client, host, handle) for host, handle in sorted(handles.items())]
+
+
+def _find_hosts(
+    client: "MigfraClient", wanted: Collection[str] | None
+) -> Iterator[tuple[str, Presence | None]]:
+    """Yield the hosts to ask, each as soon as its presence has come.
+
+    Those of `wanted` that show no presence come last: C++ daemons have none.
+    """
+    begun = last_new = time.monotonic()
+    found: set[str] = set()
+    with client.watch(presence=True) as watch:
+        while wanted is None or found < {*wanted}:
+            until = min(last_new + QUIET_SECONDS, begun + SEARCH_SECONDS)
+            observed = watch.get(until - time.monotonic())
+            for host, presence in client.presences.items():
+                if host not in found and (wanted is None or host in wanted):
+                    found.add(host)
+                    last_new = time.monotonic()
+                    yield host, presence
+            if observed is None and time.monotonic() >= until:
+                break
+    for host in {*(wanted or ())} - found:
+        yield host, None
+
+
+def _send(
+    options: argparse.Namespace, client: "MigfraClient", host: str
+) -> "Handle[HistoryResult]":
+    task: dict[str, Any] = {"limit": options.limit, "timeout": options.timeout}
+    if options.name is not None:
+        task |= dict.fromkeys(("order_id", "key", "vm_name"), options.name)
+    return client.history(host, **task)
+
+
+def _answer(
+    options: argparse.Namespace,
+    client: "MigfraClient",
+    host: str,
+    handle: "Handle[HistoryResult] | None",
+) -> _Answer:
+    from fastlib.client import ClientError, NoResultError, NotUnderstoodError
+
+    presence = client.presences.get(host)
+    degraded = None if presence is None else presence.degraded
+    if handle is None:
+        reason = "it is offline; ask again when its daemon runs, as the journal is on that host"
+        return _Answer(host, error=reason)
+    try:
+        result = handle.result()
+    except NoResultError:
+        return _Answer(host, error=_silence(options, presence), degraded=degraded)
+    except NotUnderstoodError as error:
+        reason = "it does not know 'query history': it is a C++ daemon, or older than this command"
+        return _Answer(host, error=f"{reason} ({error.details})")
+    except ClientError as error:
+        return _Answer(host, error=str(error), degraded=degraded)
+    if result.history is None:
+        return _Answer(host, error=result.details or "no history", degraded=degraded)
+    return _Answer(host, result.history, degraded=degraded)
+
+
+def _silence(options: argparse.Namespace, presence: Presence | None) -> str:
+    if presence is None:
+        seen = "it has not shown itself, as C++ daemons do not; is the name right?"
+    else:
+        seen = f"it is {presence.status}"
+    return f"no answer within {options.timeout:g} s; {seen}"
+
+
+# --- showing --------------------------------------------------------------------------------------
+
+
+def _row(answer: _Answer) -> dict[str, Any]:
+    """Return an answer as a plain tree, which has the same keys for every host."""
+    tree = {} if answer.report is None else answer.report.emit()
+    return {
+        "host": answer.host,
+        "error": answer.error,
+        "since": tree.get("since"),
+        "time": tree.get("time"),
+        "more": tree.get("more", False),
+        "orders": tree.get("orders", []),
+    }
+
+
+def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
+    width = width_of(sys.stdout)
+    reports = [answer.report for answer in answers if answer.report is not None]
+    found = [
+        (order, Place(report.host, report.time, focus_of(order, options.name)))
+        for report in reports
+        for order in report.orders
+    ]
+    found.sort(key=lambda one: one[0].accepted, reverse=True)
+    _print_orders(options, found[: options.limit], width)
+    if reports and not found:
+        _print_lines(_not_found(options.name, answers), width)
+    if any(report.more for report in reports) or len(found) > options.limit:
+        _print_lines("There are older orders; --limit N shows more.", width)
+    sys.stdout.flush()
+    for answer in answers:
+        if answer.error is not None:
+            print_error(options, f"{answer.host}: {answer.error}")
+        if answer.degraded is not None:
+            print_error(options, f"{answer.host} is degraded: {answer.degraded}", "warning")
+    if not answers:
+        print_error(options, "no daemon has shown itself at this broker; --host asks one")
+
+
+def _print_orders(
+    options: argparse.Namespace, found: Sequence[tuple[OrderReport, Place]], width: int
+) -> None:
+    paint = painter(sys.stdout)
+    told = [
+        one
+        for number, one in enumerate(found)
+        if options.full or number == 0 or one[0].state != "ended"
+    ]
+    others = [one for one in found if one not in told]
+    for number, (order, place) in enumerate(told):
+        if number:
+            print()
+        for line in story(order, place, width=width, paint=paint, full=options.full):
+            print(line)
+    if others:
+        at = zone(others[0][0].accepted)
+        print(f"\n{plural(len(others), 'other order')}, the newest first ({at}):")
+    for order, place in others:
+        for line in brief(order, place, width=width):
+            print(line)
+
+
+def _not_found(name: str | None, answers: Sequence[_Answer]) -> str:
+    """Return that nobody knows the order, and since when all of them know orders."""
+    reports = {answer.host: answer.report for answer in answers if answer.report is not None}
+    since = max(report.since for report in reports.values())
+    what = "No order" if name is None else f"No order with the id, key or domain {name!r}"
+    hosts = join_names(reports) if len(reports) <= MAX_NAMES else f"{len(reports)} hosts"
+    kept = "its journal keeps" if len(reports) == 1 else "their journals keep"
+    return (
+        f"{what} is known on {hosts}: not known since {full_time(since)}, from when on {kept} "
+        "every accepted order."
+    )
+
+
+def _print_lines(text: str, width: int) -> None:
+    for line in wrap(printable(text), width):
+        print(line)
