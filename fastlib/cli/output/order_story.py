@@ -9,14 +9,17 @@ from typing import Final
 
 import msgspec
 
+from fastlib.codec.errors import MessageError
 from fastlib.display.message_text import NO_DOMAIN
 from fastlib.display.text import age, join_names, plural, printable
-from fastlib.message import OrderEvent, OrderReport, Result
+from fastlib.message import Evacuate, Migrate, OrderEvent, OrderReport, Result, TaskContainer
 
-from .terminal import wrap
+from .terminal import columns, wrap
 
 MAX_ERRORS: Final = 5
 """Errors of one order that are listed in a short story, at most."""
+KIND_WIDTH: Final = 12
+"""Columns of the longest kind of event that has a column of its own."""
 INDENT: Final = "  "
 
 Paint = Callable[[str, str], str]
@@ -65,14 +68,26 @@ def _subject(order: OrderReport, place: Place) -> str:
     else:
         of = f" of {join_names(names)}" if names else ""
     sent_to = f" (sent to {order.host})" if order.host not in (None, place.host) else ""
-    return f"'{order.task or 'unknown task'}'{of} on {place.host}{sent_to}"
+    return f"'{order.task or 'unknown task'}'{of} on {place.host}{sent_to}{_destination(order)}"
+
+
+def _destination(order: OrderReport) -> str:
+    """Return where domains go, if the order says it and its text is complete."""
+    try:
+        container = TaskContainer.from_yaml(order.text or "")
+    except MessageError:  # it was cut, or it is of another version
+        return ""
+    task = next(iter(container.tasks), None)
+    if isinstance(task, Migrate):
+        return f" to {task.destination}"
+    return f" to {join_names(task.destinations)}" if isinstance(task, Evacuate) else ""
 
 
 def _fate(order: OrderReport, place: Place) -> str:
     if order.state == "ended":
         return _end(order, place)
     if order.state == "queued":
-        return f"waits since {_when(order.accepted, place)}{_expiry(order, place)}; not begun yet"
+        return f"has not begun; accepted {_when(order.accepted, place)}{_expiry(order, place)}"
     if order.state in ("running", "cancelling"):
         ends = "is being cancelled" if order.state == "cancelling" else "is under way"
         if order.began is None:
@@ -110,15 +125,15 @@ def _expiry(order: OrderReport, place: Place) -> str:
     if order.expires is None:
         return ""
     if order.expires <= place.now:
-        return f" and cannot begin any more, as it expired {_when(order.expires, place)}"
-    return f" and expires at {_clock(order.expires, place)}"
+        return f", and cannot begin any more, as it expired {_when(order.expires, place)}"
+    return f", expires at {_clock(order.expires, place)}"
 
 
 def _last(order: OrderReport) -> str:
     """Return the last phase or retry of an order that is under way."""
     for event in reversed(order.events):
         if event.event in ("phase", "retry") and event.details:
-            return f"; last {event.event}: {event.details}"
+            return f"; last report: {event.details}"
     return ""
 
 
@@ -164,7 +179,7 @@ def story(
     yield from _result_lines(order, place, width, None if full else MAX_ERRORS)
     if order.state == "ended" and order.confirmed is None:
         yield from _indented("the broker has not confirmed the answer yet", width)
-    yield from _indented(_facts(order), width)
+    yield from _indented(_facts(order, place, full=full), width)
     yield from _event_lines(order, place, width)
     if full and order.text is not None:
         yield f"{INDENT}text of the order:"
@@ -196,30 +211,35 @@ def _says_more(result: Result, shown: Sequence[Result]) -> bool:
     return len(shown) == 1 and bool(result.details)
 
 
-def _facts(order: OrderReport) -> str:
+def _facts(order: OrderReport, place: Place, *, full: bool) -> str:
     facts = [f"id {order.id}" if order.id is not None else "no id", f"order {order.number}"]
-    if order.idempotency_key is not None:
-        facts.append(f"key {order.idempotency_key}")
     if order.expires is not None:
-        facts.append(f"expires {full_time(order.expires)}")
+        facts.append(f"expires {_clock(order.expires, place)}")
+    if order.idempotency_key is not None and full:
+        facts.append(f"key {order.idempotency_key}")
     return printable(", ".join(facts))
 
 
 def _event_lines(order: OrderReport, place: Place, width: int) -> Iterator[str]:
     several = len(order.vm_names) > 1
-    kinds = max((len(event.event) for event in order.events), default=0)
+    kinds = [printable(event.event) for event in order.events]
+    kind_width = max((columns(kind) for kind in kinds if columns(kind) <= KIND_WIDTH), default=0)
     day = ""
-    for event in order.events:
+    for event, kind in zip(order.events, kinds, strict=True):
         local = event.time.astimezone()
         if f"{local:%Y-%m-%d %z}" != day:
             day = f"{local:%Y-%m-%d %z}"
             yield f"{INDENT}{local:%Y-%m-%d} ({zone(event.time)})"
         stamp = f"{local:%H:%M:%S}.{local.microsecond // 1000:03}"
-        head = printable(f"{INDENT}{stamp}  {event.event:<{min(kinds, 12)}}  ")
-        yield from _indented(printable(_event_text(event, several, place)), width, first=head)
+        text = printable(_event_text(event, several, place))
+        if columns(kind) <= KIND_WIDTH:
+            padded = f"{kind}{' ' * (kind_width - columns(kind))}"
+            yield from _indented(text, width, first=f"{INDENT}{stamp}  {padded}  ")
+        else:
+            yield from _indented(f"{kind}  {text}", width, first=f"{INDENT}{stamp}  ")
     if order.events_left_out:
         text = f"{plural(order.events_left_out, 'event')} left out"
-        yield f"{INDENT}{text}{' of other domains' if place.focus is not None else ''}"
+        yield f"{INDENT}{text}{', also of other domains' if place.focus is not None else ''}"
 
 
 def _event_text(event: OrderEvent, several: bool, place: Place) -> str:
@@ -231,7 +251,7 @@ def _indented(
     text: str, width: int, *, first: str = INDENT, hanging: str | None = None
 ) -> Iterator[str]:
     """Yield a text in lines, the first after `first`, the others below it or after `hanging`."""
-    rest = " " * len(first) if hanging is None else hanging
-    room = max(width - max(len(first), len(rest)), 20)
+    rest = " " * columns(first) if hanging is None else hanging
+    room = max(width - max(columns(first), columns(rest)), 20)
     for number, line in enumerate(wrap(text, room)):
         yield f"{rest if number else first}{line}".rstrip()
