@@ -118,6 +118,7 @@ class Runtime:
             cancel_timeout=config.cancel_timeout,
             versions={"fastlib": __version__, "python": platform.python_version()},
             degraded=self._degraded,
+            clock=plan.clock,
         )
         executor = Executor(hypervisor, caller, builtin.methods(), journal, counters, plan.clock)
         self.dispatcher: Final = Dispatcher(

@@ -7,7 +7,7 @@ from itertools import chain
 from logging import getLogger
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
-from fastlib.message import Query, ResultContainer, TaskContainer
+from fastlib.message import ResultContainer, TaskContainer
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.acceptance import Acceptance
@@ -17,6 +17,7 @@ from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
 
+from .builtin_tasks import QUERIES
 from .decoding import Unreadable, digest
 from .dispatcher import Dispatcher
 from .executor import Executor
@@ -65,7 +66,7 @@ class Admission:
             self._counters.messages["unreadable"] += 1
             self._journal.came_between(found.id)
             await self._reply(message, found.id, write(found.answer()))
-        elif found.tasks and isinstance(found.tasks[0], Query):
+        elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
             self._journal.came_between(found.id)
             await self._reply(message, found.id, write(await self._query(found)))

@@ -1,22 +1,37 @@
-"""The daemon's own tasks: `cancel task` and `query node`."""
+"""The daemon's own tasks: `cancel task`, `query node` and `query history`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from fastlib.message import Cancel, NodeReport, NodeResult, Query, Result, Task, TimeMeasurement
+from fastlib.clock import SYSTEM_CLOCK, Clock
+from fastlib.message import (
+    Cancel,
+    NodeReport,
+    NodeResult,
+    Query,
+    QueryHistory,
+    Result,
+    Task,
+    TimeMeasurement,
+)
 from fastlib.migfra.errors import HypervisorError, UnexpectedError
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, supported
 
+from .history import History
 from .jobs import Job, JobTable, Member
 from .method_caller import MethodCaller
 from .results import NO_DOMAIN
 
 BuiltinMethod = Callable[[Any, Context, Job], Awaitable[Any]]
+
+QUERIES: Final = (Query, QueryHistory)
+"""Tasks that change nothing, so the journal need not know them."""
+_OWN_TASKS: Final = ("cancel task", "query history", "query node", "quit")
 
 
 class BuiltinTasks:
@@ -32,6 +47,7 @@ class BuiltinTasks:
         cancel_timeout: float,
         versions: Mapping[str, str],
         degraded: Callable[[], str | None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`cancel task` waits `cancel_timeout` seconds; `query node` reports `versions`, and why
         the daemon accepts no tasks at present, if `degraded` says so.
@@ -43,10 +59,11 @@ class BuiltinTasks:
         self._journal = journal
         self._cancel_timeout = cancel_timeout
         self._versions = versions
+        self._history = History(journal, clock)
 
     def methods(self) -> Mapping[type[Task], BuiltinMethod]:
         """Return the methods by task."""
-        return {Cancel: self.cancel, Query: self.query}
+        return {Cancel: self.cancel, Query: self.query, QueryHistory: self._history.query}
 
     async def cancel(self, task: Cancel, context: Context, job: Job) -> Result:
         """Cancel a container, wait for its end, and say how many of its tasks were cancelled.
@@ -84,7 +101,7 @@ class BuiltinTasks:
         if report is None:
             report = NodeReport(host=context.host, hypervisor=self._hypervisor.name)
         capabilities = {
-            "tasks": sorted({*supported(self._hypervisor), "cancel task", "query node", "quit"}),
+            "tasks": sorted({*supported(self._hypervisor), *_OWN_TASKS}),
             **self._hypervisor.capabilities(),
             **(report.capabilities or {}),
         }

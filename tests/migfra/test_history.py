@@ -1,0 +1,234 @@
+"""`query history`: a daemon tells from its journal what became of orders."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fastlib import Cancel, Query, QueryHistory, Result, Start, Stop, TaskContainer
+from fastlib.message import HistoryReport, HistoryResult, NodeResult, OrderReport
+from fastlib.migfra import Context
+from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.errors import HypervisorError, JournalError
+from tests.support.migfra.bench import Bench, Play
+from tests.support.migfra.scripted import Scripted
+
+
+async def history(bench: Bench, **asked: Any) -> HistoryReport:
+    (result,) = (await bench.ask(QueryHistory(**asked), "asking")).results
+    assert isinstance(result, HistoryResult)
+    assert result.status == "success", result.details
+    assert result.history is not None
+    return result.history
+
+
+async def only_order(bench: Bench, **asked: Any) -> OrderReport:
+    (order,) = (await history(bench, **asked)).orders
+    return order
+
+
+def kinds(order: OrderReport) -> list[str]:
+    return [event.event for event in order.events]
+
+
+def test_ended_order_has_times_results_and_events(play: Play):
+    async def scene(bench: Bench) -> None:
+        before = datetime.now(UTC)
+        await bench.daemon()
+        await bench.ask(Stop(vm_name="vm1"), "s")
+        order = await only_order(bench, order_id="s")
+        assert (order.id, order.task, order.vm_names) == ("s", "stop vm", ("vm1",))
+        assert order.host == "node01"
+        assert (order.state, order.status) == ("ended", "success")
+        assert order.began is not None
+        assert order.answered is not None
+        assert before <= order.accepted <= order.began <= order.answered <= datetime.now(UTC)
+        assert list(order.results) == [Result(vm_name="vm1", status="success")]
+        assert kinds(order)[:2] == ["accepted", "begun"]
+        assert "answered" in kinds(order)
+        assert "vm-name: vm1" in (order.text or "")
+
+    play(scene)
+
+
+def test_failed_order_has_reason(play: Play):
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+
+        def fail(context: Context) -> None:
+            raise HypervisorError("no such domain\x1b[31m")
+
+        hypervisor.plan["vm1"] = fail
+        await bench.daemon(hypervisor)
+        await bench.ask(Stop(vm_name="vm1"), "s")
+        order = await only_order(bench, vm_name="vm1")
+        assert order.status == "error"
+        assert order.results[0].details == "no such domain\x1b[31m"
+
+    play(scene)
+
+
+def test_order_under_way_and_waiting_one_are_told(play: Play):
+    async def scene(bench: Bench) -> None:
+        hypervisor, go = Scripted(), threading.Event()
+        hypervisor.plan["vm1"] = lambda context: go.wait()
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(Stop(vm_name="vm1"), "s1")
+        await bench.send(Stop(vm_name="vm2"), "s2")
+        while not hypervisor.calls:
+            await asyncio.sleep(0.001)
+        running, waiting = [await only_order(bench, order_id=id) for id in ("s1", "s2")]
+        go.set()
+        assert running.state == "running"
+        assert running.began is not None
+        assert (waiting.state, waiting.began) == ("queued", None)
+        assert {(order.status, order.answered) for order in (running, waiting)} == {(None, None)}
+
+    play(scene)
+
+
+def test_orders_that_share_an_id_are_all_told(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        for task in (Start(vm_name="vm1"), Stop(vm_name="vm1"), Start(vm_name="vm1")):
+            await bench.ask(task, "test-id")
+        report = await history(bench, order_id="test-id")
+        titles = [order.task for order in report.orders]
+        assert titles == ["start vm", "stop vm", "start vm"]
+        assert [order.number for order in report.orders] == sorted(
+            (order.number for order in report.orders), reverse=True
+        )
+
+    play(scene)
+
+
+def test_order_is_found_by_id_key_or_domain_once(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await bench.ask(TaskContainer(tasks=[Stop(vm_name="x")], id="x", idempotency_key="x"))
+        await bench.ask(TaskContainer(tasks=[Stop(vm_name="vm2")], id="b", idempotency_key="k"))
+        await bench.ask(TaskContainer(tasks=[Stop(vm_name="vm3")], id="c"))
+        any_of = await history(bench, order_id="x", key="x", vm_name="x")
+        assert [order.id for order in any_of.orders] == ["x"]
+        several = await history(bench, order_id="x", key="k", vm_name="vm3")
+        assert [order.id for order in several.orders] == ["c", "b", "x"]
+        assert [order.id for order in (await history(bench)).orders] == ["c", "b", "x"]
+
+    play(scene)
+
+
+def test_limit_cuts_and_says_so(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        for number in range(3):
+            await bench.ask(Stop(vm_name="vm1"), f"s{number}")
+        cut = await history(bench, vm_name="vm1", limit=2)
+        assert ([order.id for order in cut.orders], cut.more) == (["s2", "s1"], True)
+        assert (await history(bench, vm_name="vm1", limit=3)).more is None
+
+    play(scene)
+
+
+@pytest.mark.parametrize("name", [":-)", "a/b", "-x", " ", "é\n", "x" * 5000, "../../etc"])
+def test_id_of_any_text_can_be_asked_for(play: Play, name: str):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await bench.ask(Stop(vm_name="vm1"), name)
+        order = await only_order(bench, order_id=name, key=name, vm_name=name)
+        assert order.id == name
+
+    play(scene)
+
+
+def test_unknown_order_is_answered_with_begin_of_journal(play: Play):
+    async def scene(bench: Bench) -> None:
+        before = datetime.now(UTC)
+        await bench.daemon()
+        report = await history(bench, order_id="nope")
+        assert report.orders == ()
+        assert before <= report.since <= report.time <= datetime.now(UTC)
+
+    play(scene)
+
+
+def test_query_leaves_no_trace_in_history(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await history(bench)
+        await bench.ask(Query(), "node")
+        assert (await history(bench)).orders == ()
+
+    play(scene)
+
+
+def test_cancelled_order_and_its_cancellation_are_told(play: Play):
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["vm1"] = lambda context: context.cancellation.wait()
+        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "s1")
+        while not hypervisor.calls:
+            await asyncio.sleep(0.001)
+        await bench.ask(Cancel(id="s1"), "c1")
+        await bench.result()
+        report = await history(bench)
+        assert {order.task: order.state for order in report.orders} == {
+            "cancel task": "ended",
+            "start vm": "ended",
+        }
+
+    play(scene)
+
+
+def test_journal_that_cannot_be_read_is_answered_as_error(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+):
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+
+        async def fail(**asked: Any) -> None:
+            raise JournalError("disk I/O error")
+
+        monkeypatch.setattr(daemon.runtime.journal, "history", fail)
+        (result,) = (await bench.ask(QueryHistory(), "asking")).results
+        assert result.status == "error"
+        assert result.details == "the journal cannot be read: disk I/O error"
+
+    play(scene)
+
+
+def test_capabilities_name_the_task(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        (result,) = (await bench.ask(Query(), "node")).results
+        assert isinstance(result, NodeResult)
+        assert result.node is not None
+        assert result.node.capabilities is not None
+        assert "query history" in result.node.capabilities["tasks"]
+
+    play(scene)
+
+
+# --- after a restart ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_history_outlives_daemon(play: Play, end: str):
+    async def scene(bench: Bench) -> None:
+        first = await bench.daemon()
+        await bench.ask(Stop(vm_name="vm1"), "s")
+        before = await only_order(bench, order_id="s")
+        await getattr(first, end)()
+        await bench.daemon()
+        after = await only_order(bench, order_id="s")
+        assert after.events[: len(before.events)] == before.events
+        assert (after.accepted, after.began, after.text) == (
+            before.accepted,
+            before.began,
+            before.text,
+        )
+        assert list(after.results) == list(before.results)
+
+    play(scene)
