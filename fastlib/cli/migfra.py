@@ -131,7 +131,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
             return status
     try:
         with InstanceLock(lock_path(path, configuration.host)):
-            set_up(configuration.log.level, configuration.log.format, log_file)
+            set_up(configuration.log.level, configuration.log.format, log_file, configuration.host)
             try:
                 return asyncio.run(_serve(configuration, path, daemonizer))
             except (FastlibError, OSError) as error:

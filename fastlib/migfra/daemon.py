@@ -18,6 +18,7 @@ from .runtime import Broker, Plan, Runtime
 from .tasks.jobs import Job
 from .tasks.results import quit_answer
 from .telemetry.counters import Counters
+from .telemetry.logs import host
 from .telemetry.safe_logger import protect_loggers
 
 log = getLogger("fastlib.migfra")
@@ -90,10 +91,14 @@ class Daemon:
         refuses the connection.
         """
         protect_loggers("fastlib.")  # the program may have handlers of its own
-        async with AsyncExitStack() as parts:
-            self._runtime = await runtime.open_runtime(self._plan, parts, self.stop, self._fail)
-            self._parts = parts.pop_all()
-        self._life = asyncio.create_task(self._live())
+        token = host.set(self.host)  # all tasks of the daemon inherit it
+        try:
+            async with AsyncExitStack() as parts:
+                self._runtime = await runtime.open_runtime(self._plan, parts, self.stop, self._fail)
+                self._parts = parts.pop_all()
+            self._life = asyncio.create_task(self._live())
+        finally:
+            host.reset(token)
         return self
 
     def stop(self) -> None:

@@ -180,7 +180,7 @@ def test_json_log_names_the_task(play: Play, tmp_path: Path) -> None:
         handler.close()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     ended = next(line for line in lines if "ended with error" in line["message"])
-    assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "info")
+    assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "warning")
 
 
 def test_metrics_are_served(play: Play) -> None:

@@ -1,7 +1,6 @@
 """Group commit: operations on SQLite that are submitted at the same time share one transaction."""
 
 import asyncio
-import contextvars
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import OnFailure, describe, log_failure
+from fastlib.migfra.telemetry.logs import context_without_task
 from fastlib.transport.backoff import Backoff
 
 log = getLogger("fastlib.migfra.journal.journal")
@@ -100,7 +100,7 @@ class GroupCommit:
         self._stop_timer()
         if self._worker is None or self._worker.done():
             # The worker's log lines must not name the task that happened to write first.
-            self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
+            self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def submit_along(self, operation: Operation, seconds: float) -> None:
         """Execute an operation with the next transaction, at the latest after `seconds`."""

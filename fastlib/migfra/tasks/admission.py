@@ -19,6 +19,7 @@ from fastlib.transport import ReceivedMessage
 
 from .builtin_tasks import QUERIES
 from .decoding import Unreadable, digest
+from .descriptions import describe_container, only_domain
 from .dispatcher import Dispatcher
 from .executor import Executor
 from .jobs import Job
@@ -60,7 +61,7 @@ class Admission:
 
     async def admit(self, message: ReceivedMessage, found: TaskContainer | Unreadable) -> None:
         """Accept or answer a message, and acknowledge it. Raises JournalError."""
-        about.set(About(found.id, None))
+        about.set(About(found.id, None if isinstance(found, Unreadable) else only_domain(found)))
         if isinstance(found, Unreadable):
             log.warning("a message that cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
@@ -95,7 +96,7 @@ class Admission:
         except JournalError:
             raise
         except Exception as error:  # nothing was written, so the container is not executed
-            log.exception("not accepted: %s", container.task)
+            log.exception("not accepted: %s", describe_container(container))
             self._counters.messages["refused"] += 1
             reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
             await self._reply(message, container.id, write(_refusal(container, reason)))
@@ -108,23 +109,34 @@ class Admission:
         if acceptance.kind == "new":
             message.ack()
             self._counters.messages["accepted"] += 1
-            log.info("accepted: %s, %d members", container.task, len(container.tasks))
-            self._dispatcher.put(self._job(acceptance.number, container))
+            job = self._job(acceptance.number, container)
+            domains = [member.domain for member in job.members]
+            log.info(
+                "accepted: %s", describe_container(container, domains),
+                extra={"about": About(container.id, domains[0] if len(domains) == 1 else None)},
+            )  # fmt: skip
+            self._dispatcher.put(job)
         elif acceptance.kind == "under way":
             message.ack()
             self._dispatcher.came_again(acceptance.number)
             self._counters.messages["repeated"] += 1
-            log.info("accepted before; it is answered when it has ended: %s", container.task)
+            log.info(
+                "accepted before; it is answered when it has ended: %s",
+                describe_container(container),
+            )
         elif acceptance.kind == "answered":
             assert acceptance.answer is not None
             assert acceptance.executed is not None
             self._counters.messages["repeated"] += 1
-            log.info("executed before; its answer is sent again: %s", container.task)
+            log.info("executed before; its answer is sent again: %s", describe_container(container))
             answer = executed_before(acceptance.answer, acceptance.executed)
             await self._reply(message, container.id, answer)
         else:
             self._counters.messages["refused"] += 1
-            log.warning("refused, as its key was used for something else: %s", container.task)
+            log.warning(
+                "refused, as its key was used for something else: %s",
+                describe_container(container),
+            )
             reason = (
                 f"the idempotency key {container.idempotency_key!r} was used for another task "
                 "already, so this one is not executed; give it a key of its own"

@@ -1,5 +1,6 @@
 """Executes one member: calls the hypervisor's method, tries again, and gives it its results."""
 
+import logging
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
@@ -22,6 +23,8 @@ from fastlib.migfra.telemetry.logs import About, about
 from fastlib.migfra.virt.names import check_names
 
 from .builtin_tasks import BuiltinMethod
+from .descriptions import describe_task
+from .end_lines import log_end
 from .jobs import Job, Member
 from .method_caller import MethodCaller
 from .results import failure, restore, results_of, retry_counter
@@ -56,7 +59,7 @@ class Executor:
             member.results = restore(earlier.results, member.task)
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
-        token = about.set(About(job.id, member.vm_name))
+        token = about.set(About(job.id, member.domain))
         began = self._clock.monotonic()
         try:
             await self._execute(job, member)
@@ -69,10 +72,7 @@ class Executor:
             outcome = "expired"
         seconds = self._clock.monotonic() - began
         self._counters.count(job.title, outcome, seconds)
-        log.info(
-            "%s ended with %s after %.3f s", job.title, outcome, seconds,
-            extra={"about": About(job.id, member.vm_name)},
-        )  # fmt: skip
+        log_end(job, member, outcome, seconds)
 
     async def _execute(self, job: Job, member: Member) -> None:
         task = member.task
@@ -94,7 +94,6 @@ class Executor:
             member.has_expired = True
             error = caught
         except HypervisorError as caught:
-            log.warning("%s failed: %s", job.title, caught)
             error = caught
         except UnexpectedError as caught:
             log.error(
@@ -122,6 +121,9 @@ class Executor:
             check_names(member.task)
         if member.earlier is None and job.number is not None:
             await self._journal.begin(job.number, member.position)
+        # A query changes nothing and comes often.
+        level = logging.INFO if job.number is not None else logging.DEBUG
+        log.log(level, "begins: %s", describe_task(member.task, member.domain))
         if builtin is None:
             return await self._try(job, member, measurement)
         member.expiry.begin()  # the journal may have taken long
@@ -135,7 +137,10 @@ class Executor:
                 "the daemon was restarted while the task ran, and the hypervisor "
                 f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
             )
-        log.info("%s was in progress when the daemon ended; its state is looked up", job.title)
+        log.info(
+            "was in progress when the daemon ended; its state is looked up: %s",
+            describe_task(member.task, member.domain),
+        )
         return await self._caller.call(method, job, member, measurement)
 
     async def _try(self, job: Job, member: Member, measurement: TimeMeasurement) -> tuple[Any, int]:

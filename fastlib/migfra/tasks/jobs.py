@@ -11,7 +11,7 @@ from fastlib.migfra.journal.schema import MemberState, Unfinished
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.expiry import Expiry
 
-from .results import vm_name_of
+from .results import NO_DOMAIN, vm_name_of
 
 State = Literal["queued", "running", "retrying"]
 
@@ -60,6 +60,11 @@ class Member:
     def ends_at_once(self) -> bool:
         """True if it needs no place, as it is cancelled or has expired."""
         return self.cancellation.cancelled or self.expiry.expired
+
+    @property
+    def domain(self) -> str | None:
+        """The domain that the task is about, None if it is not about one."""
+        return None if self.vm_name == NO_DOMAIN else self.vm_name
 
     @property
     def failed(self) -> bool:

@@ -58,7 +58,7 @@ class ContextMaker:
             self.host,
             id=job.id,
             attempt=attempt,
-            log=task_log(log, job.id, member.vm_name),
+            log=task_log(log, job.id, member.domain),
             measurement=measurement,
             cancellation=member.cancellation,
             expiry=member.expiry,

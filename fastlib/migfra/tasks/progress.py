@@ -10,6 +10,7 @@ from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.telemetry.counters import Counters
+from fastlib.migfra.telemetry.logs import About
 from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.transport import AsyncCommunicator, TransportError
 
@@ -96,6 +97,7 @@ class Reporter:
         self._member = member
         self._loop = asyncio.get_running_loop()
         self._latest: dict[str | None, ProgressFacts] = {}
+        self._phases: dict[str | None, str] = {}
         self._moved: dict[str | None, int] = {}
         self._next = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -112,10 +114,23 @@ class Reporter:
             before = self._moved.get(facts.vm_name, 0)
             self._moved[facts.vm_name] = facts.transferred
             self._progress.moved(max(0, facts.transferred - before))
+        self._note_phase(facts)
         self._latest[facts.vm_name] = facts
         if self._timer is None:
             pause = max(0.0, self._next - self._loop.time())
             self._timer = self._loop.call_later(pause, self._publish)
+
+    def _note_phase(self, facts: ProgressFacts) -> None:
+        """Log the phase of a domain if it has changed."""
+        if self._phases.get(facts.vm_name) == facts.phase:
+            return
+        self._phases[facts.vm_name] = facts.phase
+        vm_name = facts.vm_name or self._member.domain
+        place = "" if facts.position is None else f", place {facts.position}"
+        log.info(
+            "%s: phase %s%s", self._job.title, facts.phase, place,
+            extra={"about": About(self._job.id, vm_name)},
+        )  # fmt: skip
 
     def _publish(self) -> None:
         self._timer = None

@@ -1,9 +1,9 @@
-"""Log lines: text or JSON, each with the id of the task that it is about."""
+"""Log lines: text or JSON, each with its host, and the id and domain of its task."""
 
 import json
 import logging
 import sys
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 from logging import Logger, LoggerAdapter, LogRecord
 from pathlib import Path
@@ -29,6 +29,15 @@ class About(NamedTuple):
 
 about: ContextVar[About | None] = ContextVar("about", default=None)
 """The task at work here; whatever logs meanwhile, in this thread or coroutine, is about it."""
+host: ContextVar[str | None] = ContextVar("host", default=None)
+"""The host of the daemon at work here, as one process can hold several daemons."""
+
+
+def context_without_task() -> Context:
+    """Return a context for work of the daemon itself. Its lines have the host and no task."""
+    context = copy_context()
+    context.run(about.set, None)
+    return context
 
 
 def task_log(logger: Logger, id: str | None, vm_name: str | None) -> LoggerAdapter[Logger]:
@@ -50,22 +59,33 @@ def _bounded(text: str | None) -> str | None:
     return f"{text[:LONGEST]}…"
 
 
-class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123+00:00 INFO [id vm] message`."""
+class _HostFormatter(logging.Formatter):
+    """Knows the host of lines that no daemon's task logs, such as those of network threads."""
+
+    def __init__(self, host: str | None = None) -> None:
+        super().__init__()
+        self._host = host
+
+    def host(self) -> str | None:
+        """Return the host of the line that is formatted."""
+        return host.get() or self._host
+
+
+class TextFormatter(_HostFormatter):
+    """`2026-01-31T12:00:00.123+00:00 INFO [host id vm] message`, `-` for what there is not."""
 
     def format(self, record: LogRecord) -> str:
-        subject = " ".join(printable(part) for part in _about(record) if part is not None)
-        text = (
-            f"{_time(record)} {record.levelname} [{subject or '-'}] {printable(_message(record))}"
-        )
+        parts = (self.host(), *_about(record))
+        subject = " ".join("-" if part is None else printable(part) for part in parts)
+        text = f"{_time(record)} {record.levelname} [{subject}] {printable(_message(record))}"
         if record.exc_info:
             lines = self.formatException(record.exc_info).split("\n")
             text += "\n" + indent("\n".join(map(printable, lines)), "  ")
         return text
 
 
-class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, id, vm-name, message, and a traceback if any."""
+class JsonFormatter(_HostFormatter):
+    """One object a line: time, level, logger, host, id, vm-name, message, a traceback if any."""
 
     def format(self, record: LogRecord) -> str:
         subject = _about(record)
@@ -73,6 +93,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "host": self.host(),
             "id": subject.id,
             "vm-name": subject.vm_name,
             "message": _message(record),
@@ -90,15 +111,20 @@ def _message(record: LogRecord) -> str:
     return record.getMessage()
 
 
-def set_up(level: str, style: Literal["text", "json"], file: Path | str | None = None) -> LogOutput:
+def set_up(
+    level: str,
+    style: Literal["text", "json"],
+    file: Path | str | None = None,
+    host: str | None = None,
+) -> LogOutput:
     """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError.
 
     From then on, no fault of the log reaches its callers: neither of the file, nor of standard
-    error, nor of handlers that other packages add.
+    error, nor of handlers that other packages add. `host` is named in each line.
     """
     output: Output = StreamOutput(sys.stderr) if file is None else FileOutput(file)
     handler = LogOutput(output, on_fault=None if file is None else print_safely)
-    handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter())
+    handler.setFormatter(TextFormatter(host) if style == "text" else JsonFormatter(host))
     logging.basicConfig(handlers=[handler], force=True)
     logging.setLoggerClass(SafeLogger)
     protect_loggers()
