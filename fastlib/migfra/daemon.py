@@ -18,7 +18,7 @@ from .runtime import Broker, Plan, Runtime
 from .tasks.jobs import Job
 from .tasks.results import quit_answer
 from .telemetry.counters import Counters
-from .telemetry.logs import host
+from .telemetry.logs import About, host
 from .telemetry.safe_logger import protect_loggers
 
 log = getLogger("fastlib.migfra")
@@ -147,6 +147,11 @@ class Daemon:
         await parts.receiver.end()
         left = await parts.dispatcher.finish(timeout, self._stop_now)
         words = ", ".join(f"{job.title} {job.id or '(without id)'}" for job in left)
+        for job in left:
+            log.warning(
+                "%s is left to the next run", job.title,
+                extra={"about": About(job.id, job.domain)},
+            )  # fmt: skip
         if left:
             log.warning("did not end within %g s and is left to the next run: %s", timeout, words)
         if parts.dispatcher.queued:

@@ -68,7 +68,7 @@ def _work_and_end(migfra: Program, scheduler: Communicator) -> None:
     assert (answer.id, answer.results[0].status) == ("1", "success")
     assert answer.results[0].time_measurement is not None
     line = migfra.wait_for("start vm ended with success")
-    assert "INFO [1 vm1]" in line
+    assert "INFO [node01 1 vm1]" in line
     assert migfra.terminate() == 0
     until_presence(scheduler, "offline")
     assert "ended" in migfra.log[-1]

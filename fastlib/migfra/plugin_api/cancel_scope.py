@@ -62,6 +62,11 @@ class CancelScope:
         if self._context is not None:
             self._context.begin()
 
+    def log_wait(self, text: str) -> None:
+        """Log for what the task waits."""
+        if self._context is not None:
+            self._context.log.info(text)
+
     def cancel(self, reason: str) -> None:
         """Cancel the work for another reason than the cancellation of its task."""
         if not self.cancelled:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fastlib.message import TimeMeasurement
+from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import AsyncCommunicator
 
 from . import retrying
@@ -139,6 +140,15 @@ class Context:
                     position=position,
                 )
             )
+
+    @contextmanager
+    def about(self, vm_name: str) -> Iterator[None]:
+        """Name a domain in all that is logged in the block, for a task that is about several."""
+        token = about.set(About(self.id, vm_name))
+        try:
+            yield
+        finally:
+            about.reset(token)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

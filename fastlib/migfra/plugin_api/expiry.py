@@ -5,6 +5,7 @@ that it matters. See docs/reference/protocol.md, "Orders that expire".
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -69,6 +70,7 @@ class Expiry:
         self.clock: Final = clock
         self._host = host
         self._begun = begun
+        self._on_begin: Callable[[], object] = _nothing
         self._seen: float | None = None
         """When it was first seen to be expired."""
 
@@ -99,7 +101,13 @@ class Expiry:
     def begin(self) -> None:
         """Note that the task acts from now on. Raises TaskExpiredError if it must not."""
         self.check()
-        self._begun = True
+        if not self._begun:
+            self._begun = True
+            self._on_begin()
+
+    def on_begin(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called whenever the task begins, in the thread that begins it."""
+        self._on_begin = callback
 
     def reset(self) -> None:
         """Note that the task has to begin again: another attempt, or one that only waited."""
@@ -130,3 +138,7 @@ class Expiry:
         if self._begun or self._seen is not None or self.expires is None:
             return None
         return timer_seconds(self.expires, self.clock.now())
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

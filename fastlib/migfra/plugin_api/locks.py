@@ -37,6 +37,8 @@ class NamedLocks:
         scope.check()
         lock = self._locks.setdefault(name, asyncio.Lock())
         self._wanted[name] = self._wanted.get(name, 0) + 1
+        if lock.locked():
+            scope.log_wait(f"waits for another task of {name}")
         acquiring = asyncio.ensure_future(lock.acquire())
         try:
             while not acquiring.done():
@@ -79,6 +81,8 @@ class NamedThreadLocks:
         forget = context.on_cancel(self._wake)
         try:
             with self._changed:
+                if name in self._held:
+                    context.log.info("waits for another task of %s", name)
                 while name in self._held:
                     context.check_cancelled()
                     context.expiry.check()

@@ -111,10 +111,8 @@ class Admission:
             self._counters.messages["accepted"] += 1
             job = self._job(acceptance.number, container)
             domains = [member.domain for member in job.members]
-            log.info(
-                "accepted: %s", describe_container(container, domains),
-                extra={"about": About(container.id, domains[0] if len(domains) == 1 else None)},
-            )  # fmt: skip
+            about.set(About(container.id, job.domain))
+            log.info("accepted: %s", describe_container(container, domains))
             self._dispatcher.put(job)
         elif acceptance.kind == "under way":
             message.ack()

@@ -32,6 +32,8 @@ def describe_container(
     """
     tasks = container.tasks
     names = [domain_of(task) for task in tasks] if domains is None else domains
+    if not tasks:
+        return f"{container.task}, without members"
     if len(tasks) == 1:
         return describe_task(tasks[0], names[0])
     subjects = (

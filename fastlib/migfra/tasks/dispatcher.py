@@ -238,7 +238,7 @@ class Dispatcher:
         Without a journal it is left to the next run. Raises what nobody expected.
         """
         assert job.container is not None
-        about.set(About(job.id, None))
+        about.set(About(job.id, job.domain))
         try:
             if not job.members:
                 reason = f"there is nothing to do: the list of {job.title} is empty"
@@ -252,11 +252,12 @@ class Dispatcher:
             results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
         except* JournalError as errors:
-            log.warning("%s (%s) is left to the next run: %s", job.title, job.id, errors)
+            log.warning("%s is left to the next run: %s", job.title, errors)
 
     async def _execute_member(self, job: Job, member: Member) -> None:
         """Give a member its results. Raises JournalError."""
         try:
+            about.set(About(job.id, member.domain))
             await self._execute_in_place(job, member)
             self._give_up_place(job)
             if len(job.members) > 1 and job.number is not None:
@@ -321,9 +322,9 @@ class Dispatcher:
         payload = write(answer)
         assert job.number is not None
         await self._journal.answer(job.number, payload)
-        self._publisher.put(job.number, job.id, payload, job.came_to)
+        self._publisher.put(job.number, job.id, payload, job.came_to, vm_name=job.domain)
         if job.repeated_here:
-            self._publisher.put(None, job.id, payload)
+            self._publisher.put(None, job.id, payload, vm_name=job.domain)
         self._jobs.remove(job)
 
     def came_again(self, number: int) -> None:

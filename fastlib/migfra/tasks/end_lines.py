@@ -7,22 +7,28 @@ from typing import Final
 from fastlib.message import Result
 from fastlib.migfra.telemetry.logs import About
 
+from .descriptions import describe_task
 from .jobs import Job, Member
 from .results import NO_DOMAIN
 
 log = getLogger("fastlib.migfra.task")
 
-_LEVELS: Final = {"success": logging.INFO, "cancelled": logging.INFO, "error": logging.WARNING}
+_LEVELS: Final = {
+    "success": logging.INFO,
+    "cancelled": logging.INFO,
+    "expired": logging.WARNING,
+    "error": logging.WARNING,
+}
 
 
 def log_end(job: Job, member: Member, outcome: str, seconds: float) -> None:
     """Log the outcome of a member after so many seconds, with the reason of each error."""
-    domain = member.domain
+    domain, what = member.domain, job.title
     single = member.results[0] if len(member.results) == 1 else None
     if single is not None and single.vm_name in (domain or NO_DOMAIN, None):
         reason = _reason(single)
     else:
-        reason = _count(member.results)
+        reason, what = _count(member.results), describe_task(member.task, None)
         for result in member.results:
             log.log(
                 _LEVELS.get(str(result.status), logging.INFO),
@@ -30,7 +36,7 @@ def log_end(job: Job, member: Member, outcome: str, seconds: float) -> None:
                 extra={"about": About(job.id, result.vm_name)},
             )  # fmt: skip
     log.log(
-        _LEVELS[outcome], "%s ended with %s after %.3f s%s", job.title, outcome, seconds, reason,
+        _LEVELS[outcome], "%s ended with %s after %.3f s%s", what, outcome, seconds, reason,
         extra={"about": About(job.id, domain)},
     )  # fmt: skip
 

@@ -121,14 +121,21 @@ class Executor:
             check_names(member.task)
         if member.earlier is None and job.number is not None:
             await self._journal.begin(job.number, member.position)
-        # A query changes nothing and comes often.
-        level = logging.INFO if job.number is not None else logging.DEBUG
-        log.log(level, "begins: %s", describe_task(member.task, member.domain))
+        member.expiry.on_begin(lambda: self._log_begin(job, member))
         if builtin is None:
             return await self._try(job, member, measurement)
         member.expiry.begin()  # the journal may have taken long
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
+
+    @staticmethod
+    def _log_begin(job: Job, member: Member) -> None:
+        # A query changes nothing and comes often.
+        level = logging.INFO if job.number is not None else logging.DEBUG
+        log.log(
+            level, "begins: %s", describe_task(member.task, member.domain),
+            extra={"about": About(job.id, member.domain)},
+        )  # fmt: skip
 
     async def _recover(self, job: Job, member: Member, measurement: TimeMeasurement) -> Any:
         method: Method | None = getattr(self._hypervisor, "recover", None)
@@ -167,6 +174,7 @@ class Executor:
             log.warning(
                 "%s failed, retry %d of %d in %.1f s: %s",
                 job.title, number, retries, pause, error,
+                extra={"about": About(job.id, member.domain)},
             )  # fmt: skip
             last = error
             self._caller.contexts.count_retry()

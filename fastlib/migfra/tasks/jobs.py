@@ -127,6 +127,11 @@ class Job:
         return Member(task, position, earlier, expiry)
 
     @property
+    def domain(self) -> str | None:
+        """The domain of its only member, None if there is none or there are several."""
+        return self.members[0].domain if len(self.members) == 1 else None
+
+    @property
     def can_expire(self) -> bool:
         """True if it has an expiry and none of its members has begun."""
         return self.expires is not None and not self.begun and not self._earlier

@@ -1,7 +1,6 @@
 """Sends answers in order, and marks them in the journal once the broker has them."""
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ import msgspec
 
 from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.telemetry.logs import About
+from fastlib.migfra.telemetry.logs import About, context_without_task
 from fastlib.transport import (
     AsyncCommunicator,
     ClosedError,
@@ -65,21 +64,27 @@ class Publisher:
         return self._topic_of(host) == self._topic_of(None)
 
     def put(
-        self, number: int | None, id: str | None, payload: bytes, host: str | None = None
+        self,
+        number: int | None,
+        id: str | None,
+        payload: bytes,
+        host: str | None = None,
+        *,
+        vm_name: str | None = None,
     ) -> "asyncio.Future[bool]":
         """Send the answer to a container; `number` is that in the journal if it is there.
 
-        `host` is the name of the host that the container came to, None for this one.
+        `host` is the name of the host that the container came to, None for this one. `vm_name` is
+        its only domain, for the log.
         The future is True once the broker has it, False if it does not take it.
         """
-        answer = Answer(
-            number, About(id, None), self._topic_of(host), payload, self._loop.create_future()
-        )
+        about = About(id, vm_name)
+        answer = Answer(number, about, self._topic_of(host), payload, self._loop.create_future())
         self._unconfirmed += 1
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # What others log meanwhile is not about the answer that happened to be the first.
-            self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
+            self._worker = asyncio.create_task(self._run(), context=context_without_task())
         return answer.confirmed
 
     async def _run(self) -> None:

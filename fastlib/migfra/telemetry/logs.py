@@ -46,9 +46,11 @@ def task_log(logger: Logger, id: str | None, vm_name: str | None) -> LoggerAdapt
 
 
 def _about(record: LogRecord) -> About:
-    found = getattr(record, "about", None) or about.get()
+    found, current = getattr(record, "about", None), about.get()
     if not isinstance(found, About):
-        return About(None, None)
+        found = current or About(None, None)
+    elif found.vm_name is None and current is not None and current.id == found.id:
+        found = current  # one domain of a task that is about several
     return About(_bounded(found.id), _bounded(found.vm_name))
 
 

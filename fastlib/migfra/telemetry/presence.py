@@ -1,7 +1,6 @@
 """Publishes whether the daemon is online: a retained message, and a last will for its loss."""
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.transport import AsyncCommunicator, ClosedError, Delivery, TransportError, Will
 from fastlib.transport.futures import wait_async
+
+from .logs import context_without_task
 
 log = getLogger("fastlib.migfra")
 
@@ -79,7 +80,7 @@ class PresencePublisher:
         self._communicator.on_reconnect(self._again)
         await self._publish("online")
         # What it logs is not about a task.
-        self._worker = asyncio.create_task(self._run(), context=contextvars.Context())
+        self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def _online(self) -> bytes:
         now = datetime.fromtimestamp(self._clock.now(), UTC)

@@ -51,7 +51,7 @@ def result_of(name: str, operation: Callable[[], str | None]) -> Result:
 
 def stop_one(runtime: PonciRuntime, name: str, task: Stop, context: Context) -> None:
     """Stop a domain. Raises HypervisorError."""
-    with runtime.exclusive(name, task, context):
+    with context.about(name), runtime.exclusive(name, task, context):
         stop_held(runtime, name, task, context)
 
 

@@ -144,7 +144,7 @@ class SimulatedHypervisor(Hypervisor):
         return [domain_result(name, error) for name, error in zip(names, ended, strict=True)]
 
     async def _stop_one(self, name: str, task: Stop, context: Context) -> None:
-        with self._runtime.scope(context) as scope:
+        with context.about(name), self._runtime.scope(context) as scope:
             await self._runtime.begin_call("stop", name, scope)
             self._runtime.check_active(name)
             if not task.force:

@@ -209,7 +209,7 @@ async def evacuate_one(
             runtime, name, task.driver, task.destinations, uuid=uuid, transport=transport
         )
 
-    with measurement.measure("overall"):
+    with measurement.measure("overall"), context.about(name):
         try:
             if placed.host is None:
                 end = await _leave_here(runtime, task, placed, find, scope)

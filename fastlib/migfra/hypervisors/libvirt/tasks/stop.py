@@ -39,9 +39,12 @@ async def stop(runtime: LibvirtRuntime, task: Stop, context: Context) -> list[Re
         if not names:
             return f"no active domain's name matches {task.regex[:100]!r}"
         context.save_state(names=names)
-        ended = await asyncio.gather(
-            *(_stop(runtime, name, task, context, scope) for name in names), return_exceptions=True
-        )
+
+        async def one(name: str) -> str | None:
+            with context.about(name):
+                return await _stop(runtime, name, task, context, scope)
+
+        ended = await asyncio.gather(*map(one, names), return_exceptions=True)
         return [domain_result(name, end) for name, end in zip(names, ended, strict=True)]
 
 

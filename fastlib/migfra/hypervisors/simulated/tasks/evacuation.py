@@ -112,7 +112,7 @@ async def evacuate_one(
 
     retries = spec.parameter.retry_counter
     outcome: str | HypervisorError | None
-    with measurement.measure("overall"):
+    with measurement.measure("overall"), context.about(spec.name):
         try:
             details, made = await context.retrying(
                 attempt,
