@@ -2,7 +2,6 @@
 
 import asyncio
 import platform
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -203,8 +202,7 @@ class Runtime:
                 host=self._host,
                 clock=self._clock,
             )
-            # A cancellation must not wait behind its target, and what expires is answered then.
-            if unfinished.maybe_cancel or unfinished.maybe_expires:
+            if unfinished.maybe_cancel:  # it must not wait behind its target
                 await self.dispatcher.load(job)
             if not job.begun:
                 self.dispatcher.put(job)
@@ -215,12 +213,12 @@ class Runtime:
         """Publish the presence `offline`. If the broker does not get it, it gets no goodbye either,
         and publishes the last will.
         """
-        until = time.monotonic() + self.connection.close_timeout
+        until = self._clock.monotonic() + self.connection.close_timeout
         await self.presence.end()
         self.connection.publish_will = not await self.presence.is_offline(
             self.connection.close_timeout
         )
-        self.connection.close_timeout = max(0.0, until - time.monotonic())
+        self.connection.close_timeout = max(0.0, until - self._clock.monotonic())
 
     def gauges(self) -> list[Gauge]:
         """Return the numbers that are measured now."""

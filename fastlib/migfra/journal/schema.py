@@ -146,8 +146,6 @@ class Unfinished(msgspec.Struct, frozen=True):
     cancelled: bool
     maybe_cancel: bool
     """It may be a `cancel task`: its text has these words."""
-    maybe_expires: bool
-    """It may expire: its text has the word."""
     members: Mapping[int, MemberState]
     host: str | None = None
     """The name of the host that it came to, None if an older fastlib has accepted it."""
@@ -353,8 +351,7 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
         "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB)),"
-        " instr(payload, CAST('expires' AS BLOB)), host, expires FROM containers"
-        " WHERE state = ? ORDER BY number"
+        " host, expires FROM containers WHERE state = ? ORDER BY number"
     )
     return [
         Unfinished(
@@ -363,21 +360,13 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
             accepted,
             bool(cancelled),
             bool(hint),
-            bool(has_word),
             members.get(number, {}),
             text(host),
             expires,
         )
-        for (
-            number,
-            id,
-            accepted,
-            cancelled,
-            hint,
-            has_word,
-            host,
-            expires,
-        ) in connection.execute(query, (ACCEPTED,))
+        for number, id, accepted, cancelled, hint, host, expires in connection.execute(
+            query, (ACCEPTED,)
+        )
     ]
 
 

@@ -97,8 +97,8 @@ class Job:
         self.repeated_here = False
         """True if it came to another name of this host, and then again to this one."""
         self.since: Final = clock.now() if recovered is None else recovered.accepted
-        self.expires: float | None = None
-        """Seconds since 1970, None if it waits or is not known yet."""
+        self.expires = None if recovered is None else recovered.expires
+        """Seconds since 1970, None if it waits."""
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
