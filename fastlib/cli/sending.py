@@ -6,6 +6,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fastlib.cli.arguments.broker import broker_arguments
-from fastlib.cli.arguments.values import seconds
+from fastlib.cli.arguments.values import NEVER, expiry, seconds
 from fastlib.cli.output.task_progress import Display, make_display
 from fastlib.cli.output.terminal import painter, write_json_line
+from fastlib.codec.instants import EXAMPLE
 from fastlib.display.json_lines import message_row
-from fastlib.display.message_text import extra_result_lines, summarize_result
+from fastlib.display.message_text import (
+    answered_from_journal,
+    extra_result_lines,
+    summarize_result,
+)
 from fastlib.display.text import printable
 from fastlib.message import ResultContainer, TaskContainer
 
@@ -26,10 +32,34 @@ from .errors import FAILED, TIMED_OUT, print_error
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
+    from fastlib.client.options import SubmitOptions
 
 RESULT_SECONDS: Final = 600.0
 SILENCE_SECONDS: Final = 3.0
 """Without an answer for this time, print whether the host's daemon is offline or unknown."""
+
+
+def add_order_options(group: Any) -> None:
+    """Add the options that say until when, to whom and as which order a task is sent."""
+    group.add_argument(
+        "--expires",
+        metavar="WHEN",
+        type=expiry,
+        help="until when the daemon may begin it: a duration such as 90s, 15m or 2h, a time such "
+        f"as {EXAMPLE}, or {NEVER} (default: the end of --timeout). C++ daemons begin it at any "
+        "time",
+    )
+    group.add_argument(
+        "--only-if-online",
+        action="store_true",
+        help="send nothing if the host's daemon is offline; a C++ daemon never says that it is",
+    )
+    group.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="fastlib's daemon executes a key only once, and answers it again from its journal "
+        "(default: one that no other has)",
+    )
 
 
 def add_result_options(group: Any) -> None:
@@ -39,7 +69,8 @@ def add_result_options(group: Any) -> None:
         metavar="SECONDS",
         type=seconds,
         default=RESULT_SECONDS,
-        help=f"how long to wait for a result (default: {RESULT_SECONDS:g})",
+        help="how long to wait for a result; later the daemon does not begin it (default: "
+        f"{RESULT_SECONDS:g})",
     )
     group.add_argument(
         "--format",
@@ -62,22 +93,43 @@ def _send_containers(options: argparse.Namespace, containers: Sequence[TaskConta
     with open_client(options) as client:
         if options.wait:
             return _ResultPrinter(options, client).run(named)
-        for container in named:
-            client.submit(options.host, container)
-    for container in named:  # the broker has confirmed them by now
-        _print_sent(options, container.id)
-    return 0
+        handles = [
+            client.submit(options.host, container, **_submit_options(options))
+            for container in named
+        ]
+    # Closing the client has waited until the broker has confirmed what was sent.
+    return max([_print_sent(options, handle) for handle in handles], default=0)
+
+
+def _submit_options(options: argparse.Namespace) -> "SubmitOptions":
+    """Return the client's options for the options of `add_order_options`."""
+    given: SubmitOptions = {"timeout": options.timeout, "only_if_online": options.only_if_online}
+    if options.expires is not None:
+        given["expires"] = None if options.expires == NEVER else options.expires
+    if options.idempotency_key:
+        given["idempotency_key"] = options.idempotency_key
+    return given
 
 
 def _with_new_id(container: TaskContainer) -> TaskContainer:
     return msgspec.structs.replace(container, id=secrets.token_hex(8))
 
 
-def _print_sent(options: argparse.Namespace, id: str | None) -> None:
+def _print_sent(options: argparse.Namespace, handle: "Handle[ResultContainer]") -> int:
+    """Print the id of a container that was sent, or the error. Return the exit status."""
+    from fastlib.client import ClientError, NoResultError
+
+    with suppress(ClientError):  # the client was closed, which ends the wait for the result
+        try:
+            handle.result()
+        except NoResultError as error:  # it expired before it could be sent
+            print_error(options, str(error))
+            return TIMED_OUT
     if options.format == "json":
-        write_json_line({"host": options.host, "id": id})
+        write_json_line({"host": options.host, "id": handle.id})
     else:
-        print(printable(str(id)))
+        print(printable(handle.id))
+    return 0
 
 
 class _ResultPrinter:
@@ -134,12 +186,9 @@ class _ResultPrinter:
         assert container.id is not None
         self._pending[container.id] = container  # before sending, because an interrupt lists it
         display.begin(options.host, container)
-        handle = self._client.submit(
-            options.host,
-            container,
-            timeout=options.timeout,
-            on_progress=lambda progress: display.report(options.host, progress),
-        )
+        given = _submit_options(options)
+        given["on_progress"] = lambda progress: display.report(options.host, progress)
+        handle = self._client.submit(options.host, container, **given)
         handle.add_done_callback(self._done.put)
 
     def _print(self, handle: "Handle[ResultContainer]") -> int:
@@ -185,4 +234,6 @@ def _print_results(host: str, results: ResultContainer) -> None:
             print(f"  {line}")
     if not results.results:
         print(printable(f"{host} {results.id} {results.result}: no results"))
+    if (repeated := answered_from_journal(results)) is not None:
+        print(f"  {repeated}")
     sys.stdout.flush()

@@ -24,7 +24,7 @@ from .no_result import no_result
 from .observed import ObservedMessage
 from .outcome import CLOCK_TOLERANCE, Evidence, outcome_of, seconds_to_wait
 from .pending_requests import PendingRequests
-from .request import PendingRequest
+from .request import Absence, PendingRequest
 from .task_requests import R, TaskRequest
 
 log = getLogger("fastlib.client")
@@ -71,6 +71,8 @@ class ClientCore:
         self._closed: str | None = None
         self._hosts: dict[str, HostPresence] = {}
         self._reconnected = False
+        self._from_the_start = Absence()
+        """The absence of the daemons that the broker knew to be offline when this client began."""
         self._began = clock.monotonic()
         self._awaited: dict[str, list[Future[None]]] = {}
         """What waits for the first presence of a host."""
@@ -86,8 +88,11 @@ class ClientCore:
         host = task_request.host
         with self._lock:
             known = self._hosts.get(host)
-            absence = None if known is None else known.absence
-        if task_request.only_if_online and absence is not None:
+            if known is not None:
+                absence = known.absence
+            else:  # the broker may yet send what it retained before the order is sent
+                absence = None if self._reconnected else self._from_the_start
+        if task_request.only_if_online and known is not None and absence is not None:
             raise HostOfflineError(host)
         request = self.pending.add(host, container, timeout)
         request.absence = absence
@@ -232,7 +237,9 @@ class ClientCore:
             if presence is not None:
                 known = self._hosts.get(host)
                 if known is None:
-                    known = self._hosts[host] = HostPresence(missed=self._reconnected)
+                    known = self._hosts[host] = HostPresence(
+                        missed=self._reconnected, from_the_start=self._from_the_start
+                    )
                     awaited = self._awaited.pop(host, [])
                 repeats = known.show(observed, presence, retained=received.retain)
                 knows_expires = known.knows_expires

@@ -40,10 +40,22 @@ class HostPresence:
     while its own connection was lost.
     """
 
-    __slots__ = ("_away", "_missed", "_run", "absence", "knows_expires", "observed")
+    __slots__ = (
+        "_away",
+        "_from_the_start",
+        "_missed",
+        "_run",
+        "absence",
+        "knows_expires",
+        "observed",
+    )
 
-    def __init__(self, *, missed: bool) -> None:
-        """`missed` is True if this client has lost its connection before."""
+    def __init__(self, *, missed: bool, from_the_start: Absence | None = None) -> None:
+        """`missed` is True if this client has lost its connection before.
+
+        `from_the_start` is the absence of a daemon that was offline before this client sent
+        anything.
+        """
         self.observed: ObservedMessage[Message] | None = None
         """The last presence that could be read."""
         self.absence: Absence | None = None
@@ -53,6 +65,7 @@ class HostPresence:
         self._run: str | None = None
         """The last run that was online."""
         self._away = True
+        self._from_the_start = from_the_start or Absence()
         self._missed = missed
         """True if this client was away, and the daemon has not shown itself since."""
 
@@ -78,7 +91,8 @@ class HostPresence:
         if presence.status != "online":
             self._away = True
             if self.absence is None:
-                self.absence = Absence()
+                known_before = first and retained and not self._missed
+                self.absence = self._from_the_start if known_before else Absence()
             self.knows_expires = self.knows_expires or honours_expiry(presence)
             return False
         self.absence = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from fastlib.codec.instants import write_instant
 from fastlib.codec.writer import write_tree
 from fastlib.message import Evacuate, Message, Migrate, Result, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
@@ -26,6 +27,8 @@ def summarize(message: Message) -> str:
     if isinstance(message, ResultContainer):
         results = "; ".join(map(summarize_result, message.results))
         text = f"{message.result}: {results}" if results else message.result
+        if (repeated := answered_from_journal(message)) is not None:
+            text += f"; {repeated}"
     elif isinstance(message, TaskContainer):
         names = ", ".join(domain_names(message))
         text = f"{message.task}: {names}" if names else message.task
@@ -65,6 +68,14 @@ def format_phase(progress: Progress) -> str:
     percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
     place = "" if progress.position is None else f", place {progress.position}"
     return printable(f"{progress.phase}{percent}{place}")
+
+
+def answered_from_journal(results: ResultContainer) -> str | None:
+    """Return the sentence about an answer to a repeated order; None for a first answer."""
+    if results.executed is None:
+        return None
+    executed = write_instant(results.executed)
+    return f"answered from the journal: executed at {executed}, not executed again"
 
 
 def extra_result_lines(result: Result) -> Iterator[str]:

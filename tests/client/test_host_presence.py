@@ -7,6 +7,7 @@ import pytest
 
 from fastlib.client.host_presence import HostPresence, is_claim
 from fastlib.client.observed import ObservedMessage
+from fastlib.client.request import Absence
 from fastlib.message import Message
 from fastlib.message.node import Presence
 
@@ -15,6 +16,12 @@ OFFLINE = Presence(status="offline")
 
 def online(instance: str | None = "first", started: float | None = 1.0, **more: Any) -> Presence:
     return Presence(status="online", instance=instance, started=started, **more)
+
+
+def seen(presence: Presence) -> ObservedMessage[Message]:
+    return ObservedMessage(
+        host="hostA", topic="", time=datetime.now(UTC), payload=b"", message=presence
+    )
 
 
 def repeats(
@@ -29,10 +36,7 @@ def repeats(
     for number, presence in enumerate(presences):
         if number == cut_before:
             host.reconnected()
-        observed: ObservedMessage[Message] = ObservedMessage(
-            host="hostA", topic="", time=datetime.now(UTC), payload=b"", message=presence
-        )
-        decisions.append(host.show(observed, presence, retained=retained and number == 0))
+        decisions.append(host.show(seen(presence), presence, retained=retained and number == 0))
     return decisions
 
 
@@ -113,3 +117,60 @@ def test_claim_names_its_instance_and_no_start(
     presence: Presence, retained: bool, claim: bool
 ) -> None:
     assert is_claim(presence, retained=retained) == claim
+
+
+# --- the absence of a daemon ----------------------------------------------------------------------
+
+
+def absences(*presences: Presence, retained: bool, missed: bool = False) -> list[Absence | None]:
+    """Return the absence after each presence, the first one `retained`."""
+    host = HostPresence(missed=missed, from_the_start=START)
+    found = []
+    for number, presence in enumerate(presences):
+        host.show(seen(presence), presence, retained=retained and number == 0)
+        found.append(host.absence)
+    return found
+
+
+START = Absence()
+
+
+def test_absence_lasts_until_the_daemon_is_there() -> None:
+    first, same, none, other = absences(OFFLINE, OFFLINE, online(), OFFLINE, retained=False)
+    assert first is same is not None
+    assert none is None
+    assert other not in (first, None)
+
+
+def test_retained_absence_began_before_the_client() -> None:
+    assert absences(OFFLINE, retained=True) == [START]
+    assert absences(OFFLINE, retained=False) != [START]
+    assert absences(OFFLINE, retained=True, missed=True) != [START]
+    assert absences(online(), OFFLINE, retained=True)[1] is not START
+
+
+def test_absence_ends_with_a_reconnect_and_with_a_claim() -> None:
+    host = HostPresence(missed=False)
+    for end in (host.reconnected, host.claimed):
+        host.show(seen(OFFLINE), OFFLINE, retained=False)
+        assert host.absence is not None
+        end()
+        assert host.absence is None
+
+
+@pytest.mark.parametrize(
+    ("presence", "knows"),
+    [
+        (online(), True),
+        (online(None, time=datetime(2026, 1, 1, tzinfo=UTC)), True),
+        (online(None), False),
+        (OFFLINE, False),
+        (Presence(status="offline", instance="first"), True),
+    ],
+)
+def test_daemon_of_today_honours_expiry(presence: Presence, knows: bool) -> None:
+    host = HostPresence(missed=False)
+    host.show(seen(presence), presence, retained=True)
+    assert host.knows_expires == knows
+    host.show(seen(OFFLINE), OFFLINE, retained=False)  # which says nothing about it
+    assert host.knows_expires == knows

@@ -1,9 +1,12 @@
 """Argument types for argparse that several commands share."""
 
 import argparse
-from typing import Final
+import re
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from fastlib.codec.errors import ValidationError
+from fastlib.codec.instants import EXAMPLE, parse_instant
 from fastlib.display.text import printable
 from fastlib.message.topics import check_name
 
@@ -21,6 +24,29 @@ def seconds(text: str) -> float:
             f"expected a number of seconds above 0; got {printable(repr(text))}"
         )
     return value
+
+
+NEVER: Final = "never"
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+"""Seconds in each unit of a duration."""
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", re.ASCII)
+
+
+def expiry(text: str) -> datetime | timedelta | Literal["never"]:
+    """Return a duration (`90`, `90s`, `15m`, `2h` or `1d`), a time with a zone, or `never`."""
+    if text == NEVER:
+        return "never"
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        time = parse_instant(text)
+        if time is not None:
+            return time
+    elif 0 < (length := float(match[1]) * _UNITS[match[2]]) <= MAX_SECONDS:
+        return timedelta(seconds=length)
+    raise argparse.ArgumentTypeError(
+        f"expected a duration above 0 such as 90s, 15m, 2h or 1d, a time with a zone such as "
+        f"{EXAMPLE}, or {NEVER}; got {printable(repr(text))}"
+    )
 
 
 def positive_integer(text: str) -> int:

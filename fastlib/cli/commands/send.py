@@ -4,12 +4,14 @@ import argparse
 import sys
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from fastlib.cli.arguments.broker import add_broker_options
 from fastlib.cli.arguments.message_files import STDIN, load_types, print_unreadable, read_source
 from fastlib.cli.arguments.values import host_name
 from fastlib.cli.errors import EXIT_STATUS_HELP, FAILED, UNUSABLE
 from fastlib.cli.output.problems import print_problems
-from fastlib.cli.sending import add_result_options, send_containers
+from fastlib.cli.sending import add_order_options, add_result_options, send_containers
 from fastlib.codec.errors import Problem, Report
 from fastlib.message import TaskContainer, validate_all
 
@@ -17,11 +19,14 @@ _EPILOG = f"""\
 examples:
   fastlib send node01 task.yaml
   fastlib send node01 task.yaml --wait --timeout 60
+  fastlib send node01 task.yaml --new-id --expires 15m --only-if-online
   fastlib convert old-task.yaml | fastlib send node01 - --wait --format json
 
 A file may hold several documents, each a task container; each is sent. If one has errors, they are
 reported as by 'fastlib validate' and nothing of the file is sent. A container without an id gets
-one. Without --wait the ids are printed once the broker has confirmed the messages.
+one, and a container without an idempotency-key gets a new one, so it is executed each time it is
+sent. A container with a key is executed once. Without --wait the ids are printed once the broker
+has confirmed the messages.
 
 {EXIT_STATUS_HELP}"""
 
@@ -34,6 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the results")
     group.add_argument("--wait", action="store_true", help="wait for the results and print them")
     add_result_options(group)
+    order = parser.add_argument_group("the order")
+    ids = order.add_mutually_exclusive_group()
+    ids.add_argument(
+        "--id", metavar="ID", help="the id to send it with, instead of the file's; for one task"
+    )
+    ids.add_argument(
+        "--new-id",
+        action="store_true",
+        help="replace the ids and the idempotency keys of the file by new ones, so that each task "
+        "is executed (again)",
+    )
+    add_order_options(order)
     add_broker_options(parser)
 
 
@@ -51,6 +68,16 @@ def run(options: argparse.Namespace) -> int:
     if not all(report.ok for report in reports):
         return FAILED
     containers = [r.message for r in reports if isinstance(r.message, TaskContainer)]
+    for option in ("--id", "--idempotency-key"):
+        if getattr(options, option[2:].replace("-", "_")) and len(containers) != 1:
+            options.parser.error(
+                f"{option} is for a file with one task container; {options.file} has "
+                f"{len(containers)}"
+            )
+    if options.id:
+        containers = [replace(container, id=options.id) for container in containers]
+    if options.new_id:
+        containers = [replace(one, id=None, idempotency_key=None) for one in containers]
     duplicate = _duplicate_id(containers)
     if duplicate is not None:
         print_problems(source, [_duplicate_problem(duplicate)], sys.stderr)

@@ -8,7 +8,7 @@ from fastlib.cli.arguments.task_names import summary_of
 from fastlib.cli.arguments.task_options import TaskOptions
 from fastlib.cli.arguments.values import host_name
 from fastlib.cli.errors import EXIT_STATUS_HELP
-from fastlib.cli.sending import add_result_options, send_containers
+from fastlib.cli.sending import add_order_options, add_result_options, send_containers
 from fastlib.codec.errors import MessageError
 from fastlib.message import TaskContainer
 from fastlib.message.task import TaskDeclaration
@@ -46,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
             "--id",
             dest="container_id",
             metavar="ID",
-            help="the id to send it with; fastlib's daemon executes an id only once (default: one "
-            "that no other has)",
+            help="the id to send it with, which the result repeats (default: one that no other "
+            "has)",
         )
+    add_order_options(parser.add_argument_group("the order"))
     add_broker_options(parser)
     task.add()
     shown = [*task.required, "[OPTION ...]"]

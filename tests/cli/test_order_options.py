@@ -1,0 +1,206 @@
+"""`fastlib send` and the task commands: expiry, ids, keys, answers from the journal."""
+
+import argparse
+import json
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from fastlib import Result, ResultContainer, TaskContainer
+from fastlib.cli.arguments.values import expiry
+from fastlib.display.message_text import summarize
+from tests.support.shell import run, silence, success
+from tests.support.waiting import wait_until
+
+NOON = datetime(2100, 1, 1, 12, tzinfo=UTC)
+FILE = """\
+task: stop vm
+list: [{vm-name: vm1}]
+id: constant
+expires: "2100-01-01T12:00:00Z"
+idempotency-key: mine
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text(FILE)
+    return str(path)
+
+
+# --- until when -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", timedelta(seconds=90)),
+        ("0.5s", timedelta(seconds=0.5)),
+        ("15m", timedelta(minutes=15)),
+        ("2h", timedelta(hours=2)),
+        ("1d", timedelta(days=1)),
+        ("2100-01-01T12:00:00Z", NOON),
+        ("2100-01-01 13:00:00+01:00", NOON),
+        ("never", "never"),
+    ],
+)
+def test_expiry_is_a_duration_a_time_or_never(text, expected):
+    assert expiry(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0s", "-1", "5w", "1e3", "1 m", "2100-01-01T12:00:00", "99999999d", "Never", "٣"],
+)
+def test_other_expiry_is_refused_with_examples(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"such as 90s, .* or never; got "):
+        expiry(text)
+
+
+@pytest.mark.parametrize(
+    "command", [["stop", "vm1", "--host", "hostA"], ["cancel", "x", "--host", "hostA"]]
+)
+def test_task_command_expires_with_its_timeout(command, env, daemon):
+    before = datetime.now(UTC)
+    assert run(*command, "--timeout", "100", env=env).returncode == 0
+    expires = daemon.arrived[0].expires
+    assert timedelta(seconds=99) < expires - before < timedelta(seconds=200)
+
+
+@pytest.mark.parametrize(
+    ("given", "expires"),
+    [(["--expires", "2100-01-01T12:00:00Z"], NOON), (["--expires", "never"], None)],
+)
+@pytest.mark.parametrize("wait", [[], ["--no-wait"]])
+def test_task_command_sends_the_given_expiry(given, expires, wait, env, daemon):
+    assert run("stop", "vm1", "--host", "hostA", *given, *wait, env=env).returncode == 0
+    daemon.wait()
+    assert daemon.arrived[0].expires == expires
+
+
+def test_expiry_of_the_file_holds_unless_another_is_given(file, env, daemon):
+    for more in ([], ["--expires", "never"]):
+        assert run("send", "hostA", file, *more, env=env).returncode == 0
+    daemon.wait(2)
+    assert [container.expires for container in daemon.arrived] == [NOON, None]
+
+
+def test_order_without_answer_says_what_became_of_it(env, daemon):
+    daemon.answer = silence
+    daemon.presence("{status: offline, instance: one}")
+    done = run("stop", "vm1", "--host", "hostA", "--timeout", "0.1", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the order was never begun, and cannot begin any more: its daemon was off" in done.stderr
+
+
+# --- to whom --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["stop", "vm1", "--host", "hostA"], ["stop", "vm1", "--host", "hostA", "--no-wait"]]
+)
+def test_offline_daemon_can_be_left_alone(command, env, daemon):
+    daemon.presence("{status: offline, instance: one}")
+    done = run(*command, "--only-if-online", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: the daemon of 'hostA' is offline, so nothing was sent" in done.stderr
+    daemon.presence("{status: online, instance: two, started: 1.0}")
+    assert run(*command, "--only-if-online", env=env).returncode == 0
+    daemon.wait()
+    assert len(daemon.received) == 1
+
+
+# --- as which order -------------------------------------------------------------------------------
+
+
+def test_each_command_is_an_order_of_its_own_also_with_the_same_id(env, daemon):
+    for _ in range(2):
+        assert run("stop", "vm1", "--host", "hostA", "--id", "same", env=env).returncode == 0
+    first, second = daemon.arrived
+    assert (first.id, second.id) == ("same", "same")
+    assert None is not first.idempotency_key != second.idempotency_key
+
+
+def test_key_of_the_file_stays_and_a_new_id_replaces_id_and_key(file, env, daemon):
+    for more in ([], ["--id", "other"], ["--new-id"], ["--idempotency-key", "given"]):
+        done = run("send", "hostA", file, *more, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
+    daemon.wait(4)
+    plain, named, new, keyed = daemon.arrived
+    assert (plain.id, plain.idempotency_key) == ("constant", "mine")
+    assert (named.id, named.idempotency_key) == ("other", "mine")
+    assert (keyed.id, keyed.idempotency_key) == ("constant", "given")
+    assert new.id not in (None, "constant")
+    assert new.idempotency_key not in (None, "mine")
+
+
+def test_new_ids_make_documents_with_the_same_id_distinct(file, env, daemon):
+    twice = f"{FILE}---\n{FILE}"
+    assert run("send", "hostA", "-", env=env, stdin=twice).returncode == 1
+    done = run("send", "hostA", "-", "--new-id", env=env, stdin=twice)
+    assert done.returncode == 0
+    daemon.wait(2)
+    assert len({container.id for container in daemon.arrived}) == 2
+    assert len({container.idempotency_key for container in daemon.arrived}) == 2
+
+
+@pytest.mark.parametrize("option", ["--id", "--idempotency-key"])
+def test_one_id_or_key_is_for_one_task(option, env):
+    done = run("send", "hostA", "-", option, "x", env=env, stdin=f"{FILE}---\n{FILE}")
+    assert done.returncode == 2
+    assert f"{option} is for a file with one task container; - has 2" in done.stderr
+
+
+def test_id_and_new_id_exclude_each_other(file, env):
+    done = run("send", "hostA", file, "--id", "x", "--new-id", env=env)
+    assert done.returncode == 2
+    assert "not allowed with argument" in done.stderr
+
+
+# --- answers from the journal ---------------------------------------------------------------------
+
+
+def from_journal(container: TaskContainer):
+    return msgspec.structs.replace(success(container), executed=NOON)
+
+
+def test_answer_from_the_journal_is_told(file, env, daemon):
+    daemon.answer = from_journal
+    done = run("send", "hostA", file, "--wait", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "hostA constant vm stopped: vm1: success\n"
+        "  answered from the journal: executed at 2100-01-01T12:00:00Z, not executed again\n"
+    )
+    done = run("stop", "vm1", "--host", "hostA", env=env)
+    assert "answered from the journal" in done.stdout
+
+
+def test_answer_from_the_journal_is_told_in_json(file, env, daemon):
+    daemon.answer = from_journal
+    done = run("send", "hostA", file, "--wait", "--format", "json", env=env)
+    assert json.loads(done.stdout)["message"]["executed"] == "2100-01-01T12:00:00Z"
+
+
+def test_watch_tells_an_answer_from_the_journal():
+    results = ResultContainer(
+        result="vm stopped", results=[Result(vm_name="vm1", status="success")], executed=NOON
+    )
+    assert summarize(results) == (
+        "vm stopped: vm1: success; answered from the journal: executed at 2100-01-01T12:00:00Z, "
+        "not executed again"
+    )
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+def test_clock_that_differs_is_told_on_standard_error(env, daemon):
+    daemon.presence('{status: online, instance: two, started: 1.0, time: "2100-01-01T12:00:00Z"}')
+    done = run("stop", "vm1", "--host", "hostA", env=env)
+    assert done.returncode == 0
+    assert "hostA: its clock is " in done.stderr
+    assert "synchronize both clocks" in done.stderr
+    wait_until(lambda: len(daemon.received) == 1, "the order")
