@@ -1,8 +1,11 @@
 """`query history`: a daemon tells from its journal what became of orders."""
 
 import asyncio
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,10 @@ from fastlib.message import HistoryReport, HistoryResult, NodeResult, OrderRepor
 from fastlib.migfra import Context
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import HypervisorError, JournalError
+from fastlib.migfra.journal import journal as journal_module
+from fastlib.migfra.journal.history import history as read_history
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.schema import open_tables
 from tests.support.migfra.bench import Bench, Play
 from tests.support.migfra.scripted import Scripted
 
@@ -207,6 +214,65 @@ def test_capabilities_name_the_task(play: Play):
         assert result.node is not None
         assert result.node.capabilities is not None
         assert "query history" in result.node.capabilities["tasks"]
+
+    play(scene)
+
+
+# --- a large journal, and one that cannot be written ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ({"id": "x"}, "containers_id"),
+        ({"key": "x"}, "containers_key"),
+        ({"vm_name": "x"}, "domains_name"),
+        ({}, None),
+    ],
+)
+def test_journal_reads_only_orders_that_fit(
+    tmp_path: Path, asked: dict[str, str], index: str | None
+):
+    """Each statement finds its rows by an index, in order, whatever their number."""
+    statements: list[str] = []
+
+    async def ask() -> None:
+        journal = Journal(tmp_path / "journal", host="node01")
+        await journal.accept("x", b"", b"", key="x", task="stop vm", vm_names=["x"])
+        await journal.close()
+        with closing(open_tables(tmp_path / "journal")) as connection:
+            connection.set_trace_callback(statements.append)
+            filters = (asked.get(name) for name in ("id", "key", "vm_name"))
+            (found,) = read_history(connection, *filters, limit=20)
+            assert found.id == "x"
+            connection.set_trace_callback(None)
+            plans = [
+                str(connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
+                for statement in statements
+            ]
+        assert "TEMP B-TREE" not in plans[0]
+        if index is not None:
+            assert f"{index} (" in plans[0]
+        for plan in plans[index is None :]:
+            assert "SCAN" not in plan, plan
+
+    asyncio.run(ask())
+
+
+def test_history_is_told_while_journal_cannot_be_written(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.01)
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await bench.ask(Stop(vm_name="vm1"), "s1")
+        with closing(sqlite3.connect(bench.journal, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await bench.send(Stop(vm_name="vm2"), "s2")
+            assert (await only_order(bench, order_id="s1")).status == "success"
+            other.execute("ROLLBACK")
+        assert (await bench.result()).id == "s2"
 
     play(scene)
 

@@ -3,6 +3,7 @@
 A container is written to the journal before it is acknowledged to the broker.
 """
 
+import asyncio
 from itertools import chain
 from logging import getLogger
 
@@ -70,7 +71,9 @@ class Admission:
         elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
             self._journal.came_between(found.id)
-            await self._reply(message, found.id, write(await self._query(found)))
+            # A long report takes long to write, and the daemon must go on meanwhile.
+            answer = await asyncio.to_thread(write, await self._query(found))
+            await self._reply(message, found.id, answer)
         else:
             await self._admit_container(message, found)
 
