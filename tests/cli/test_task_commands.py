@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
@@ -225,6 +226,29 @@ def test_field_named_like_command_option_gets_prefix(capsys):
     assert "100% odd." in shown
     assert "Format, 50% of it." in shown
     assert "How long. In days." in shown
+
+
+@pytest.mark.usefixtures("isolated_registry")
+def test_field_with_a_time_takes_a_time_with_a_zone(capsys):
+    class Snapshot(Task, task="snapshot vm", result="snapshot taken"):
+        """Keep the state."""
+
+        vm_name: Annotated[str, Wire("Name of the domain.")]
+        keep_until: Annotated[datetime | None, Wire("When it may be deleted.")] = None
+        expires: Annotated[datetime | None, Wire("A field named like a common option.")] = None
+
+    times = ["--keep-until", "2026-12-24 20:00:00+01:00", "--task-expires", "2026-12-24T20:00:00Z"]
+    _, task = parsed("snapshot", "vm1", "--host", "a", *times)
+    assert task.keep_until == datetime(2026, 12, 24, 19, tzinfo=UTC)
+    assert task.expires == datetime(2026, 12, 24, 20, tzinfo=UTC)
+    with pytest.raises(SystemExit):
+        parsed("snapshot", "vm1", "--host", "a", "--keep-until", "2026-12-24T20:00:00")
+    error = capsys.readouterr().err
+    assert "such as 2026-11-29T06:30:00Z" in error
+    assert "did you mean '2026-12-24T20:00:00Z'?" in error
+    with pytest.raises(SystemExit):
+        parsed("snapshot", "--help")
+    assert "--keep-until TIME" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("isolated_registry")

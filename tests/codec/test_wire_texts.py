@@ -1,5 +1,7 @@
 """What messages are on the wire: the texts, the titles that tell their types, and the trees."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
 import fastlib
@@ -130,6 +132,16 @@ id: "1"
         TaskContainer(tasks=[Resume(vm_name="vm1", time_measurement=True)], host="node1"),
         "---\ntask: resume vm\nlist:\n  - time-measurement: true\n    vm-name: vm1\n"
         "host: node1\n---",
+    ),
+    "resume in time and once": (
+        TaskContainer(
+            tasks=[Resume(vm_name="vm1")],
+            id="a",
+            expires=datetime(2026, 11, 29, 7, 30, 0, 250_000, timezone(timedelta(hours=1))),
+            idempotency_key="5d9c2f4e",
+        ),
+        "---\ntask: resume vm\nlist:\n  - vm-name: vm1\nid: a\n"
+        'expires: "2026-11-29T06:30:00.25Z"\nidempotency-key: "5d9c2f4e"\n---',
     ),
     "repin": (
         TaskContainer(tasks=[Repin(vm_name="vm1", vcpu_map=[[0, 1], [], [2]])], id="r"),
@@ -378,6 +390,31 @@ expected: 7.0
     "presence": (
         Presence(status="online", version="0.1.0", hypervisor="dummy", started=1.7e9),
         '---\nstatus: online\nversion: "0.1.0"\nhypervisor: dummy\nstarted: 1700000000.0\n---',
+    ),
+    "degraded presence": (
+        Presence(
+            status="online",
+            degraded="the disk is full",
+            time=datetime(2026, 11, 29, 6, 30, tzinfo=UTC),
+            client_id="fast-migfra-node1",
+            instance="1e5",
+        ),
+        "---\nstatus: online\ndegraded: the disk is full\n"
+        'time: "2026-11-29T06:30:00Z"\nclient-id: fast-migfra-node1\ninstance: "1e5"\n---',
+    ),
+    "last will of a run": (
+        Presence(status="offline", client_id="fast-migfra-node1", instance="9a1f"),
+        '---\nstatus: offline\nclient-id: fast-migfra-node1\ninstance: "9a1f"\n---',
+    ),
+    "result of an earlier delivery": (
+        ResultContainer(
+            result="quit",
+            results=[Result(vm_name="n/a", status="success")],
+            executed=datetime(2026, 11, 29, tzinfo=UTC),
+            idempotency_key="0x1f",
+        ),
+        "---\nresult: quit\nlist:\n  - vm-name: n/a\n    status: success\n"
+        'executed: "2026-11-29T00:00:00Z"\nidempotency-key: "0x1f"\n---',
     ),
     "last will": (Presence(status="offline"), "---\nstatus: offline\n---"),
     "results": (
