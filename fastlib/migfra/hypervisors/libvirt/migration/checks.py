@@ -28,6 +28,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import kept_data
 from .arrival_checks import check_arrival
+from .emulated_cpus import warn_of_lost_writes
 from .inactive_disks import check_inactive_disks
 from .option_checks import check_options
 
@@ -76,6 +77,9 @@ async def check(
     if source.domain_state.paused and source.kind == "QEMU":
         here = await runtime.connections.get(spec.source, spec.driver, spec.transport)
         await check_inactive_disks(here, spec.name)
+    if spec.kind == "live" and source.kind == "QEMU":
+        here = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        await warn_of_lost_writes(here, spec.name, source.version, context)
     await check_options(runtime, spec, context)
     await check_arrival(runtime, spec, source.domain_state.uuid)
     if spec.kind != "offline":
