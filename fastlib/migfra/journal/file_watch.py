@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Final
 
 MAGIC: Final = b"SQLite format 3\0"
+HEADER_SIZE: Final = 100
+"""Bytes of the header of a database; see https://www.sqlite.org/fileformat2.html."""
+APPLICATION: Final = slice(68, 72)
+"""Where `PRAGMA application_id` is in the header."""
 _LARGEST_PAGE: Final = 65536
 """Bytes; the header has 1 for it."""
 
@@ -21,10 +25,16 @@ class FileWatch:
     has on the file. So close the watch after the database.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Watch a file that is there. Raises OSError."""
+    def __init__(self, path: Path | str, application: int) -> None:
+        """Watch a file that is there. `application` is its `PRAGMA application_id`. Raises OSError.
+
+        The database may have it in its write-ahead log only.
+        """
         self._path = Path(path)
         self._descriptor = os.open(self._path, os.O_RDONLY)
+        self._size = 0
+        now = _application(os.pread(self._descriptor, HEADER_SIZE, 0))
+        self._applications = {now, struct.pack(">I", application)}
         self._log: tuple[int, int] | None = None
         self._closed = False
 
@@ -38,8 +48,13 @@ class FileWatch:
             return "was deleted"
         if at_path != (opened.st_dev, opened.st_ino):
             return "was replaced by another file"
-        if opened.st_size < _declared_size(os.pread(self._descriptor, 100, 0)):
-            return "was truncated or overwritten"
+        header = os.pread(self._descriptor, HEADER_SIZE, 0)
+        if _application(header) not in self._applications:
+            return "was overwritten"
+        # A full disk can leave a file shorter than its header says, but never makes it shorter.
+        before, self._size = self._size, opened.st_size
+        if opened.st_size < min(before, _declared_size(header)):
+            return "was truncated"
         return self._problem_of_the_log()
 
     def _problem_of_the_log(self) -> str | None:
@@ -67,13 +82,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _declared_size(header: bytes) -> int:
-    """Return the least size in bytes of a file with this header.
+def _application(header: bytes) -> bytes | None:
+    """Return the random number of a journal in the header of its file, None for other files."""
+    return header[APPLICATION] if header.startswith(MAGIC) else None
 
-    The header of a file that was emptied or overwritten declares more than any file has.
-    """
-    if not header.startswith(MAGIC) or len(header) < 100:
-        return 1 << 63
+
+def _declared_size(header: bytes) -> int:
+    """Return the least size in bytes of a database with this header."""
     (page,) = struct.unpack_from(">H", header, 16)
     (pages,) = struct.unpack_from(">I", header, 28)
     return (_LARGEST_PAGE if page == 1 else page) * int(pages)

@@ -86,7 +86,8 @@ class Journal:
                     path, host, self._boot, clock.now()
                 )
                 parts.callback(self._connection.close)
-                self._watch = None if path is None else FileWatch(path)
+                (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+                self._watch = None if path is None else FileWatch(path, application)
             except (sqlite3.Error, OSError) as error:
                 raise JournalError(f"the journal {path} cannot be opened: {error}") from error
             parts.pop_all()
@@ -384,7 +385,10 @@ class Journal:
             row: tuple[bytes | None] = connection.execute(query, (number,)).fetchone() or (None,)
             return row[0]
 
-        return await self._group_commit.submit(read)
+        payload = await self._group_commit.submit(read)
+        if payload is None:
+            self._refuse_if_lost()
+        return payload
 
     async def unfinished(self) -> list[Unfinished]:
         """The containers that are not answered, in the order in which they came."""

@@ -233,7 +233,11 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
 
 def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
     """Make or upgrade the tables in one transaction, and give the journal its identity."""
-    connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}")
+    application = secrets.randbelow(1 << 31)  # tells the file from another journal's
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION};"
+        f" PRAGMA application_id = {application}"
+    )
     (first,) = connection.execute("SELECT min(accepted) FROM containers").fetchone()
     set_meta(connection, "identity", secrets.token_hex(16))
     set_meta(connection, "began", now if first is None else first)
