@@ -331,7 +331,7 @@ def test_duplicates_are_executed_once(
     extra = sum(map(len, answers.values())) - count
     figures(
         f"{count:,} containers with QoS 1 and the id {id}, {count // 10:,} of them sent twice, "
-        f"{cuts} cuts: {repeated:,} deliveries recognised, {extra:,} answers sent again, none differs"
+        f"{cuts} cuts: {repeated:,} deliveries recognised, {extra:,} answers again, none differs"
     )
 
 
