@@ -259,6 +259,22 @@ def test_journal_reads_only_orders_that_fit(
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_lost_journal_is_not_told_from(play: Play, tmp_path: Path, replaced: bool):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await bench.ask(Stop(vm_name="vm1"), "s1")
+        for file in bench.journal.parent.glob("journal*"):
+            file.unlink()
+        if replaced:
+            open_tables(bench.journal).close()
+        (result,) = (await bench.ask(QueryHistory(), "asking")).results
+        assert result.status == "error"
+        assert str(result.details).startswith("the journal cannot be read: ")
+
+    play(scene)
+
+
 def test_history_is_told_while_journal_cannot_be_written(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ):

@@ -174,7 +174,7 @@ def _find_hosts(
                     found.add(host)
                     last_new = time.monotonic()
                     yield host, presence
-            if observed is None and time.monotonic() >= until:
+            if watch.ended or (observed is None and time.monotonic() >= until):
                 break
     for host in {*(wanted or ())} - found:
         yield host, None
@@ -244,9 +244,10 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
     width = width_of(sys.stdout)
     reports = [answer.report for answer in answers if answer.report is not None]
     found = [
-        (order, Place(report.host, report.time, focus_of(order, options.name)))
-        for report in reports
-        for order in report.orders
+        (order, Place(answer.host, answer.report.time, focus_of(order, options.name)))
+        for answer in answers
+        if answer.report is not None
+        for order in answer.report.orders
     ]
     found.sort(key=lambda one: one[0].accepted, reverse=True)
     _print_orders(options, found[: options.limit], width)

@@ -56,6 +56,10 @@ class HistorySource(Protocol):
     def began(self) -> float:
         """Since when the journal has every order, in seconds since 1970 (UTC)."""
 
+    @property
+    def last_error(self) -> Exception | None:
+        """Why nothing can be written; a JournalError if the file is lost."""
+
     def history(
         self,
         id: str | None = None,
@@ -90,6 +94,8 @@ class History:
             for one in filters or [{}]:
                 for record in await self._journal.history(**one, limit=limit):
                     found[record.number] = record
+            if isinstance(self._journal.last_error, JournalError):
+                raise self._journal.last_error  # another file in its place has other orders
         except JournalError as error:  # an answer helps more than a message left to the broker
             raise HypervisorError(f"the journal cannot be read: {error}") from error
         # A large report takes long to make, and the daemon must go on meanwhile.
