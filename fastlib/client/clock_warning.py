@@ -12,7 +12,7 @@ WARNING_SECONDS: Final = 2.0
 """The difference of two clocks above which the client warns."""
 
 BACKLOG_SECONDS: Final = 5.0
-"""Seconds after a reconnect in which the broker may deliver what it has kept meanwhile."""
+"""Seconds after a connect in which the broker may deliver what it has kept for the session."""
 
 
 def clock_difference(time: float, now: float, *, may_be_old: bool) -> float | None:
@@ -31,22 +31,25 @@ class ClockWarnings:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._warned: set[str] = set()
-        self._reconnected: float | None = None
+        self._connected = clock.monotonic()
 
     def reconnected(self) -> None:
         """Note that the broker may now deliver messages that it has kept."""
-        self._reconnected = self._clock.monotonic()
+        self._connected = self._clock.monotonic()
 
-    def check(self, host: str, presence: Presence, *, retained: bool) -> None:
-        """Log a warning if the daemon's clock differs from this host's."""
+    def check(
+        self, host: str, presence: Presence, *, retained: bool, kept: bool, returned: bool
+    ) -> None:
+        """Log a warning if the daemon's clock differs from this host's.
+
+        `kept` is True if the broker may have kept the message for this client's session, and
+        `returned` if the daemon may have kept it while it had no connection.
+        """
         if presence.time is None or host in self._warned:
             return
-        late = (
-            self._reconnected is not None
-            and self._clock.monotonic() < self._reconnected + BACKLOG_SECONDS
-        )
+        begins = self._clock.monotonic() < self._connected + BACKLOG_SECONDS
         # The last will and the `offline` of an end were written before they are published.
-        may_be_old = retained or late or presence.status != "online"
+        may_be_old = retained or returned or (kept and begins) or presence.status != "online"
         now = self._clock.now()
         ahead = clock_difference(presence.time.timestamp(), now, may_be_old=may_be_old)
         if ahead is None:

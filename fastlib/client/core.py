@@ -230,7 +230,7 @@ class ClientCore:
                 if host in self._hosts:
                     self._hosts[host].claimed()
             return []
-        repeats = knows_expires = False
+        repeats = knows_expires = returned = False
         awaited: list[Future[None]] = []
         with self._lock:
             self._show(self._watchers_of(PRESENCE), observed)
@@ -242,13 +242,19 @@ class ClientCore:
                     )
                     awaited = self._awaited.pop(host, [])
                 repeats = known.show(observed, presence, retained=received.retain)
-                knows_expires = known.knows_expires
+                knows_expires, returned = known.knows_expires, known.returned
         if presence is None:
             log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
             return []
         for shown in awaited:
             shown.set_result(None)
-        self._clock_warnings.check(host, presence, retained=received.retain)
+        self._clock_warnings.check(
+            host,
+            presence,
+            retained=received.retain,
+            kept=received.qos > 0 and received.session_start < received.connection,
+            returned=received.qos > 0 and returned,
+        )
         if not repeats:
             return []
         return [

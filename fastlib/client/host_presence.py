@@ -48,6 +48,7 @@ class HostPresence:
         "absence",
         "knows_expires",
         "observed",
+        "returned",
     )
 
     def __init__(self, *, missed: bool, from_the_start: Absence | None = None) -> None:
@@ -62,6 +63,8 @@ class HostPresence:
         """The absence of the daemon, while it is known to be away without a gap."""
         self.knows_expires = False
         """True if it is a daemon that honours `expires`."""
+        self.returned = False
+        """True if this presence ends an absence of the same run."""
         self._run: str | None = None
         """The last run that was online."""
         self._away = True
@@ -88,6 +91,7 @@ class HostPresence:
         """
         first = self.observed is None
         self.observed = observed
+        self.returned = False
         if presence.status != "online":
             self._away = True
             if self.absence is None:
@@ -98,7 +102,7 @@ class HostPresence:
         self.absence = None
         self.knows_expires = honours_expiry(presence)
         run = run_of(presence)
-        returned = self._away or run != self._run
-        repeats = self._missed or (returned and not (first and retained))
+        self.returned = self._away and run == self._run
+        repeats = self._missed or ((self._away or run != self._run) and not (first and retained))
         self._run, self._away, self._missed = run, False, False
         return repeats

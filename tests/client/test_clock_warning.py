@@ -1,6 +1,7 @@
 """Tests of the warning about clocks that differ."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ def presence(ahead: float | None, status: str = "online") -> Presence:
     )
 
 
+def check(
+    warnings: ClockWarnings, host: str, ahead: float | None, status: str = "online", **how: bool
+) -> None:
+    given = {"retained": False, "kept": False, "returned": False} | how
+    warnings.check(host, presence(ahead, status), **given)
+
+
 @pytest.mark.parametrize(
     ("ahead", "may_be_old", "expected"),
     [
@@ -59,7 +67,7 @@ def test_each_host_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
         ("b", 60.0),
         ("c", None),
     ]:
-        warnings.check(host, presence(ahead), retained=False)
+        check(warnings, host, ahead)
     remedy = "orders expire by the daemon's clock, so synchronize both clocks, for example by NTP"
     assert caplog.messages == [
         f"a: its clock is 7.2 s ahead of this host's; {remedy}",
@@ -67,28 +75,43 @@ def test_each_host_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_old_messages_show_no_clock_that_is_behind(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "old", [{"retained": True}, {"status": "offline"}, {"kept": True}, {"returned": True}]
+)
+def test_old_message_shows_only_a_clock_that_is_ahead(
+    old: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    warnings = ClockWarnings(FixedClock())
+    check(warnings, "a", -60.0, **old)
+    assert caplog.messages == []
+    check(warnings, "a", 60.0, **old)
+    assert len(caplog.messages) == 1
+
+
+def test_message_is_kept_only_until_shortly_after_a_connect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = FixedClock()
     warnings = ClockWarnings(clock)
-    warnings.check("a", presence(-60.0), retained=True)
-    warnings.check("a", presence(-60.0, "offline"), retained=False)  # the last will
+    clock.seconds += BACKLOG_SECONDS
     warnings.reconnected()
-    warnings.check("a", presence(-60.0), retained=False)  # the broker has kept it
+    check(warnings, "a", -60.0, kept=True)
     assert caplog.messages == []
     clock.seconds += BACKLOG_SECONDS
-    warnings.check("a", presence(-60.0), retained=False)
+    check(warnings, "a", -60.0, kept=True)
     assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("retain", [True, False])
-def test_client_warns_of_a_clock_that_is_ahead(
+def test_client_warns_of_a_clock_that_differs(
     clients: ClientFactory, retain: bool, caplog: pytest.LogCaptureFixture
 ):
     daemon = clients.daemon("hostC")
-    ahead = datetime.fromtimestamp(datetime.now().timestamp() + 100, UTC)
+    difference = 100 if retain else -100
+    time = datetime.fromtimestamp(datetime.now().timestamp() + difference, UTC)
     if not retain:
         clients.client()
-    daemon.presence("online", retain=retain, instance="one", time=ahead)
+    daemon.presence("online", retain=retain, instance="one", time=time)
     if retain:
         clients.client()
     wait_until(lambda: "hostC: its clock is " in caplog.text, "the warning")
