@@ -12,6 +12,7 @@ from fastlib.client import AsyncMigfraClient, HostOfflineError, MigfraClient, No
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError
 from tests.support.client.factory import PATIENCE, ClientFactory, success
 from tests.support.mosquitto import Mosquitto
+from tests.support.transport.broker_clock import wait_until_expired
 from tests.support.waiting import wait_until
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
@@ -308,6 +309,28 @@ def test_order_that_has_expired_already_is_not_sent(clients: ClientFactory):
     assert failure_of(client.suspend("hostA", "vm1", expires=past)).outcome == "never begun"
     client.suspend("hostA", "vm2")
     assert [container.tasks[0].vm_name for container in daemon.wait()] == ["vm2"]
+
+
+# --- at the broker --------------------------------------------------------------------------------
+
+
+def test_broker_does_not_deliver_expired_orders_with_mqtt_5(mosquitto: Mosquitto):
+    """With MQTT 3.1.1 it delivers them, and the daemon refuses them by their key `expires`."""
+    clients = ClientFactory(
+        lambda **o: MqttOptions(host="127.0.0.1", port=mosquitto.port, retry_min=0.05, **o), None
+    )
+    session = {"client_id": "fast-migfra-away", "persistent": True}
+    clients.daemon("away", **session).communicator.close()
+    five, three = clients.client(protocol="5"), clients.client()
+    late = [five.suspend("away", "mqtt-5", timeout=0.2)]
+    late.append(three.suspend("away", "mqtt-3", timeout=0.2))
+    five.suspend("away", "waits", expires=None)
+    for handle in late:
+        failure_of(handle)
+    wait_until_expired(five.communicator)
+    received = clients.daemon("away", **session).wait(2)
+    assert sorted(container.tasks[0].vm_name for container in received) == ["mqtt-3", "waits"]
+    clients.close()
 
 
 # --- repetitions ----------------------------------------------------------------------------------

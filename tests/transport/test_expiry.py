@@ -17,11 +17,11 @@ from fastlib.transport import (
     OptionsError,
     QueueFullError,
     UndeliveredError,
-    WaitTimeoutError,
     connect,
 )
 from fastlib.transport.mqtt.outbox import Outbox
 from tests.support.mosquitto import Mosquitto
+from tests.support.transport.broker_clock import is_retained, wait_until_expired
 from tests.support.transport.connector import PATIENCE, Connector
 from tests.support.transport.session import OfflineSession
 from tests.support.waiting import wait_until
@@ -87,26 +87,13 @@ def test_offline_subscriber_does_not_get_expired_messages(
         three.send(b"3.1.1", f"{root}/task", qos, expiry=0.2).wait(PATIENCE)
         five.send(b"in time", f"{root}/task", qos, expiry=600).wait(PATIENCE)
         five.send(b"always", f"{root}/task", qos).wait(PATIENCE)
-    # A retained message shows the broker's clock. Mosquitto drops it with the begin of the second
-    # in which it expires, and a queued message only after that second.
-    five.send(b"retained", f"{root}/mark", 1, retain=True, expiry=2).wait(PATIENCE)
-    wait_until(lambda: not is_retained(three, f"{root}/mark"), "the expiry")
+    wait_until_expired(five)
     back = join(plain_broker.port, **persistent)
     back.subscribe(f"{root}/task")
     expected = [b"3.1.1", b"in time", b"always"] * 2
     assert [back.receive(timeout=PATIENCE).payload for _ in expected] == expected
     five.send(b"last", f"{root}/task")
     assert back.receive(timeout=PATIENCE).payload == b"last"
-
-
-def is_retained(communicator: Communicator, topic: str) -> bool:
-    communicator.subscribe(topic)
-    try:
-        return communicator.receive(topic, timeout=0.1).retain
-    except WaitTimeoutError:
-        return False
-    finally:
-        communicator.unsubscribe(topic)
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
