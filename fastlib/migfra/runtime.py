@@ -26,6 +26,7 @@ from .service.lock import InstanceLock
 from .tasks.admission import Admission
 from .tasks.builtin_tasks import BuiltinTasks
 from .tasks.dispatcher import Dispatcher
+from .tasks.events import Events
 from .tasks.executor import Executor
 from .tasks.jobs import Job, JobTable
 from .tasks.method_caller import ContextMaker, MethodCaller
@@ -98,6 +99,7 @@ class Runtime:
             config.result_topic,
             config.communicator.qos,
         )
+        events = Events(journal, asyncio.get_running_loop())
         caller = MethodCaller(
             ContextMaker(
                 host=config.host,
@@ -105,8 +107,11 @@ class Runtime:
                 communicator=communicator,
                 retry=config.retry,
                 counters=counters,
+                events=events,
             ),
-            ProgressPublisher(communicator, config.host, config.progress_interval, counters),
+            ProgressPublisher(
+                communicator, config.host, config.progress_interval, counters, events
+            ),
             threads,
         )
         builtin = BuiltinTasks(
@@ -119,7 +124,9 @@ class Runtime:
             degraded=self._degraded,
             clock=plan.clock,
         )
-        executor = Executor(hypervisor, caller, builtin.methods(), journal, counters, plan.clock)
+        executor = Executor(
+            hypervisor, caller, builtin.methods(), journal, counters, events, plan.clock
+        )
         self.dispatcher: Final = Dispatcher(
             executor,
             self.jobs,

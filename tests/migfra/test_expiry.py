@@ -23,18 +23,12 @@ from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.jobs import Job
 from tests.support.clock import SettableClock
-from tests.support.migfra.bench import Bench, Play, patiently
+from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
 from tests.support.waiting import wait_until_async
 
 SOON = 0.15
 """Seconds; an order is under way by then, and has not expired."""
-
-
-def order(*tasks: Task, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
-    """Return a container that expires so many seconds from now."""
-    instant = datetime.now(UTC) + timedelta(seconds=expires)
-    return TaskContainer(tasks=tasks, expires=instant, id=id, **more)
 
 
 def start(*names: str, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
@@ -220,8 +214,8 @@ def test_order_that_expires_while_the_journal_stalls_is_not_begun(
     clock = SettableClock()
     begin = Journal.begin
 
-    async def stall(self: Journal, number: int, position: int) -> None:
-        await begin(self, number, position)
+    async def stall(self: Journal, number: int, position: int, **more: Any) -> None:
+        await begin(self, number, position, **more)
         clock.ahead = 1000.0
 
     monkeypatch.setattr(Journal, "begin", stall)

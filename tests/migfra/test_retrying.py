@@ -52,10 +52,10 @@ def test_operation_is_repeated_until_it_succeeds(
     failures: int, retries: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     phases: list[tuple[str, str | None]] = []
-    counted: list[None] = []
+    told: list[tuple[str, str | None]] = []
     services = DaemonServices(
         report=lambda facts: phases.append((facts.phase, facts.vm_name)),
-        count_retry=lambda: counted.append(None),
+        retried=lambda text, vm_name: told.append((text, vm_name)),
         pauses=lambda: count(1.0),
     )
     operation, pauses = Operation(*[HypervisorError("busy")] * failures), Pauses()
@@ -66,10 +66,12 @@ def test_operation_is_repeated_until_it_succeeds(
     assert operation.attempts == list(range(failures + 1))
     assert pauses.slept == [float(n + 1) for n in range(failures)]
     assert phases == [("retry", "vm1")] * failures
-    assert len(counted) == failures
-    assert [record.getMessage() for record in caplog.records] == [
-        f"retry {n + 1} of {retries}: busy" for n in range(failures)
-    ]
+    texts = [f"retry {n + 1} of {retries} in {n + 1:.1f} s: busy" for n in range(failures)]
+    assert told == [(text, "vm1") for text in texts]
+    assert caplog.records == []
+    operation = Operation(*[HypervisorError("busy")] * failures)
+    retry(Context("a"), operation, retries, sleep=pauses.sleep, pauses=count(1.0))
+    assert [record.getMessage() for record in caplog.records] == texts
     assert {record.levelno for record in caplog.records} <= {logging.WARNING}
 
 

@@ -230,15 +230,19 @@ class Journal:
             )
         return self._session
 
-    async def begin(self, number: int, position: int) -> None:
-        """A member is about to be handed to the hypervisor."""
+    async def begin(self, number: int, position: int, *, waits: bool = False) -> None:
+        """A member is about to be handed to the hypervisor.
+
+        One that `waits` there first has not begun yet: the event `begun` is noted later.
+        """
         now = self._clock.now()
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO members (container, position) VALUES (?, ?)", (number, position)
             )
-            connection.execute(_EVENT, (number, position, now, "begun", b"", None))
+            if not waits:
+                connection.execute(_EVENT, (number, position, now, "begun", b"", None))
 
         await self._group_commit.submit(write)
 

@@ -53,8 +53,8 @@ class DaemonServices:
     """Publishes progress."""
     set_waiting: Callable[[bool], object] | None = None
     """Says whether the task only waits for its turn in the hypervisor."""
-    count_retry: Callable[[], object] | None = None
-    """Counts a retry for the metrics."""
+    retried: Callable[[str, str | None], object] | None = None
+    """Logs and counts a retry: which one it is and why, and its domain if not the task's own."""
     pauses: Callable[[], Iterator[float]] = retrying.pauses
     """Begins a series of pauses between attempts, in seconds."""
     communicator: AsyncCommunicator | None = None
@@ -241,10 +241,12 @@ class Context:
         most = retries or 0
 
         def before_retry(error: Exception, retry: int, pause: float) -> None:
-            self.log.warning("retry %d of %d: %s", retry, most, error)
             self.progress("retry", vm_name=vm_name)
-            if self._services.count_retry is not None:
-                self._services.count_retry()
+            text = f"retry {retry} of {most} in {pause:.1f} s: {error}"
+            if self._services.retried is None:
+                self.log.warning("%s", text)
+            else:
+                self._services.retried(text, vm_name)
 
         return await retrying.retry(
             operation,

@@ -1,6 +1,5 @@
 """Executes one member: calls the hypervisor's method, tries again, and gives it its results."""
 
-import logging
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
@@ -23,8 +22,7 @@ from fastlib.migfra.telemetry.logs import About, about
 from fastlib.migfra.virt.names import check_names
 
 from .builtin_tasks import BuiltinMethod
-from .descriptions import describe_task
-from .end_lines import log_end
+from .events import Events
 from .jobs import Job, Member
 from .method_caller import MethodCaller
 from .results import failure, restore, results_of, retry_counter
@@ -42,6 +40,7 @@ class Executor:
         builtin: Mapping[type[Task], BuiltinMethod],
         journal: Journal,
         counters: Counters,
+        events: Events,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`builtin` has the methods of the daemon's own tasks."""
@@ -50,6 +49,7 @@ class Executor:
         self._builtin = builtin
         self._journal = journal
         self._counters = counters
+        self._events = events
         self._clock = clock
 
     async def execute(self, job: Job, member: Member) -> None:
@@ -72,7 +72,7 @@ class Executor:
             outcome = "expired"
         seconds = self._clock.monotonic() - began
         self._counters.count(job.title, outcome, seconds)
-        log_end(job, member, outcome, seconds)
+        self._events.ended(job, member, outcome, seconds)
 
     async def _execute(self, job: Job, member: Member) -> None:
         task = member.task
@@ -119,23 +119,25 @@ class Executor:
         member.expiry.check()
         if builtin is None:  # the daemon's own tasks only compare names
             check_names(member.task)
+        waits = builtin is None and self._hypervisor.begins_itself
         if member.earlier is None and job.number is not None:
-            await self._journal.begin(job.number, member.position)
-        member.expiry.on_begin(lambda: self._log_begin(job, member))
+            await self._journal.begin(job.number, member.position, waits=waits)
+        self._tell_of_begin(job, member, noted=not waits)
         if builtin is None:
             return await self._try(job, member, measurement)
         member.expiry.begin()  # the journal may have taken long
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
 
-    @staticmethod
-    def _log_begin(job: Job, member: Member) -> None:
-        # A query changes nothing and comes often.
-        level = logging.INFO if job.number is not None else logging.DEBUG
-        log.log(
-            level, "begins: %s", describe_task(member.task, member.domain),
-            extra={"about": About(job.id, member.domain)},
-        )  # fmt: skip
+    def _tell_of_begin(self, job: Job, member: Member, *, noted: bool) -> None:
+        """Have it logged when the member begins, also again in another attempt."""
+
+        def begun() -> None:
+            nonlocal noted
+            self._events.begun(job, member, noted=noted)
+            noted = True
+
+        member.expiry.on_begin(begun)
 
     async def _recover(self, job: Job, member: Member, measurement: TimeMeasurement) -> Any:
         method: Method | None = getattr(self._hypervisor, "recover", None)
@@ -144,10 +146,8 @@ class Executor:
                 "the daemon was restarted while the task ran, and the hypervisor "
                 f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
             )
-        log.info(
-            "was in progress when the daemon ended; its state is looked up: %s",
-            describe_task(member.task, member.domain),
-        )
+        self._events.recovered(job, member)
+        self._tell_of_begin(job, member, noted=False)
         return await self._caller.call(method, job, member, measurement)
 
     async def _try(self, job: Job, member: Member, measurement: TimeMeasurement) -> tuple[Any, int]:
@@ -171,13 +171,9 @@ class Executor:
 
         def before_retry(error: Exception, number: int, pause: float) -> None:
             nonlocal last
-            log.warning(
-                "%s failed, retry %d of %d in %.1f s: %s",
-                job.title, number, retries, pause, error,
-                extra={"about": About(job.id, member.domain)},
-            )  # fmt: skip
+            text = f"retry {number} of {retries} in {pause:.1f} s: {error}"
+            self._caller.contexts.retried(job, member, text)
             last = error
-            self._caller.contexts.count_retry()
             member.state = "retrying"
 
         return await retrying.retry(

@@ -20,6 +20,7 @@ from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import task_log
 from fastlib.transport import AsyncCommunicator
 
+from .events import Events
 from .jobs import Job, Member
 from .progress import ProgressPublisher
 
@@ -35,6 +36,7 @@ class ContextMaker:
     communicator: AsyncCommunicator
     retry: RetrySection
     counters: Counters
+    events: Events
 
     def make(
         self,
@@ -67,7 +69,7 @@ class ContextMaker:
                 store_state=store_state,
                 report=report,
                 set_waiting=lambda waits: loop.call_soon_threadsafe(member.set_waiting, waits),
-                count_retry=self.count_retry,
+                retried=lambda text, vm_name: self.retried(job, member, text, vm_name),
                 pauses=self.pauses,
                 communicator=self.communicator,
                 loop=loop,
@@ -78,8 +80,10 @@ class ContextMaker:
         """Begin a series of pauses between attempts, in seconds, as configured."""
         return retrying.pauses(self.retry.first, self.retry.longest)
 
-    def count_retry(self) -> None:
+    def retried(self, job: Job, member: Member, text: str, vm_name: str | None = None) -> None:
+        """Count, log and note that a member, or one domain of it, is tried again."""
         self.counters.retries += 1
+        self.events.retried(job, member, text, vm_name)
 
 
 class MethodCaller:

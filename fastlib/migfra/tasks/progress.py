@@ -10,10 +10,10 @@ from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.telemetry.counters import Counters
-from fastlib.migfra.telemetry.logs import About
 from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.transport import AsyncCommunicator, TransportError
 
+from .events import Events, call_in_loop
 from .jobs import Job, Member
 
 log = getLogger("fastlib.migfra")
@@ -31,11 +31,13 @@ class ProgressPublisher:
         host: str,
         interval: float,
         counters: Counters,
+        events: Events,
     ) -> None:
         self._communicator = communicator
         self._host = host
         self.interval: Final = interval
         self._counters = counters
+        self.events: Final = events
         self._sending: set[asyncio.Task[None]] = set()
 
     def of(self, job: Job, member: Member) -> "Reporter":
@@ -105,7 +107,7 @@ class Reporter:
 
     def report(self, facts: ProgressFacts) -> None:
         """What is so now; published at once, or when the interval is over if nothing newer came."""
-        self._loop.call_soon_threadsafe(self._take, facts)
+        call_in_loop(self._loop, self._take, facts)
 
     def _take(self, facts: ProgressFacts) -> None:
         if self._ended:
@@ -121,16 +123,11 @@ class Reporter:
             self._timer = self._loop.call_later(pause, self._publish)
 
     def _note_phase(self, facts: ProgressFacts) -> None:
-        """Log the phase of a domain if it has changed."""
+        """Tell of the phase of a domain if it has changed."""
         if self._phases.get(facts.vm_name) == facts.phase:
             return
         self._phases[facts.vm_name] = facts.phase
-        vm_name = facts.vm_name or self._member.domain
-        place = "" if facts.position is None else f", place {facts.position}"
-        log.info(
-            "%s: phase %s%s", self._job.title, facts.phase, place,
-            extra={"about": About(self._job.id, vm_name)},
-        )  # fmt: skip
+        self._progress.events.phase(self._job, self._member, facts)
 
     def _publish(self) -> None:
         self._timer = None

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -33,6 +34,12 @@ async def patiently(awaitable: Awaitable[T]) -> T:
 def configuration(**parts: Any) -> Configuration:
     defaults: dict[str, Any] = {"hostname": HOST, "hypervisor": choice()}
     return Configuration(**(defaults | parts))
+
+
+def order(*tasks: Task, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
+    """Return a container that expires so many seconds from now."""
+    instant = datetime.now(UTC) + timedelta(seconds=expires)
+    return TaskContainer(tasks=tasks, expires=instant, id=id, **more)
 
 
 class Bench:

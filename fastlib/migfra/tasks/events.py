@@ -1,0 +1,123 @@
+"""Logs the events of tasks, and notes them in the journal for their history."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any, Final
+
+from fastlib.message import Result
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api.context import ProgressFacts
+from fastlib.migfra.telemetry.logs import About
+
+from .descriptions import describe_task
+from .jobs import Job, Member
+from .results import NO_DOMAIN
+
+log = getLogger("fastlib.migfra.task")
+
+MAX_NOTE: Final = 1000
+"""Characters of one note, at most."""
+RETRY_PHASE: Final = "retry"
+"""The phase by which `Context.retrying` tells of a retry, which has a note of its own."""
+_LEVELS: Final = {
+    "success": logging.INFO,
+    "cancelled": logging.INFO,
+    "expired": logging.WARNING,
+    "error": logging.WARNING,
+}
+
+
+class Events:
+    """The events of all members. Its methods may be called from any thread but `ended`."""
+
+    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop) -> None:
+        self._journal = journal
+        self._loop = loop
+
+    def begun(self, job: Job, member: Member, *, noted: bool) -> None:
+        """A member acts on its domain from now on. `noted` is what the journal knows already."""
+        # A query changes nothing and comes often.
+        level = logging.INFO if job.number is not None else logging.DEBUG
+        _log(level, job, member.domain, f"begins: {describe_task(member.task, member.domain)}")
+        if not noted:
+            self._note_soon(job, member, "begun", "", None)
+
+    def recovered(self, job: Job, member: Member) -> None:
+        """A member that an earlier run of the daemon has begun is looked at."""
+        text = "was in progress when the daemon ended; its state is looked up"
+        task = describe_task(member.task, member.domain)
+        _log(logging.INFO, job, member.domain, f"{text}: {task}")
+        self._note_soon(job, member, "phase", text, None)
+
+    def phase(self, job: Job, member: Member, facts: ProgressFacts) -> None:
+        """A domain of a member has come to another phase."""
+        place = "" if facts.position is None else f", place {facts.position}"
+        domain = facts.vm_name or member.domain
+        _log(logging.INFO, job, domain, f"{job.title}: phase {facts.phase}{place}")
+        if facts.phase != RETRY_PHASE:
+            self._note_soon(job, member, "phase", f"{facts.phase}{place}", facts.vm_name)
+
+    def retried(self, job: Job, member: Member, text: str, vm_name: str | None) -> None:
+        """A member, or one domain of it, is tried again, as `text` says."""
+        _log(logging.WARNING, job, vm_name or member.domain, f"{job.title} failed, {text}")
+        self._note_soon(job, member, "retry", text, vm_name)
+
+    def ended(self, job: Job, member: Member, outcome: str, seconds: float) -> None:
+        """A member has ended after so many seconds, each domain with its reason."""
+        domain, what = member.domain, job.title
+        single = member.results[0] if len(member.results) == 1 else None
+        kind = "expired" if outcome == "expired" else "ended"
+        if single is not None and single.vm_name in (domain or NO_DOMAIN, None):
+            reason = _reason(single)
+        else:
+            reason, what = _count(member.results), describe_task(member.task, None)
+            for result in member.results:
+                level = _LEVELS.get(str(result.status), logging.INFO)
+                end = f"{result.status}{_reason(result)}"
+                _log(level, job, result.vm_name, f"{job.title} ended with {end}")
+                self._note(job, member, "ended", end, result.vm_name)
+        _log(
+            _LEVELS[outcome], job, domain,
+            f"{what} ended with {outcome} after {seconds:.3f} s{reason}",
+        )  # fmt: skip
+        self._note(job, member, kind, f"{outcome} after {seconds:.3f} s{reason}", None)
+
+    def _note_soon(
+        self, job: Job, member: Member, kind: str, text: str, vm_name: str | None
+    ) -> None:
+        """Note an event in the loop, whichever thread this is, and keep the order of events."""
+        if job.number is not None:
+            call_in_loop(self._loop, self._note, job, member, kind, text, vm_name)
+
+    def _note(self, job: Job, member: Member, kind: str, text: str, vm_name: str | None) -> None:
+        if job.number is not None:
+            self._journal.note(job.number, member.position, kind, text[:MAX_NOTE], vm_name)
+
+
+def call_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any
+) -> None:
+    """Call a function at once if this is the thread of the loop, and soon in it if not."""
+    try:
+        is_here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        is_here = False
+    if is_here:
+        function(*arguments)
+    else:
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def _log(level: int, job: Job, domain: str | None, text: str) -> None:
+    log.log(level, "%s", text, extra={"about": About(job.id, domain)})
+
+
+def _reason(result: Result) -> str:
+    return f": {result.details}" if result.details else ""
+
+
+def _count(results: tuple[Result, ...]) -> str:
+    errors = sum(result.status == "error" for result in results)
+    return f": {len(results)} domains, {len(results) - errors} with success, {errors} with an error"
