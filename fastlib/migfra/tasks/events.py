@@ -61,7 +61,8 @@ class Events:
 
     def retried(self, job: Job, member: Member, text: str, vm_name: str | None) -> None:
         """A member, or one domain of it, is tried again, as `text` says."""
-        _log(logging.WARNING, job, vm_name or member.domain, f"{job.title} failed, {text}")
+        what = f"{job.title} failed, {text}" if vm_name is None else f"{job.title}: {text}"
+        _log(logging.WARNING, job, vm_name or member.domain, what)
         self._note_soon(job, member, "retry", text, vm_name)
 
     def ended(self, job: Job, member: Member, outcome: str, seconds: float) -> None:

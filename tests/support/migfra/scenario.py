@@ -207,7 +207,7 @@ class Decisions(logging.Handler):
         self.run = run
 
     def emit(self, record: logging.LogRecord) -> None:
-        retry = record.levelno == logging.WARNING and "retry" in record.msg
+        retry = record.levelno == logging.WARNING and " retry " in record.getMessage()
         if record.module in ("migration", "swap") or retry:
             self.run.say("##", "", record.getMessage())
 
