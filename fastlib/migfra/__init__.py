@@ -12,6 +12,7 @@ from .daemon import Daemon
 from .errors import (
     ConfigurationError,
     FinalError,
+    HostTakenError,
     HypervisorError,
     JournalError,
     PluginError,
@@ -32,6 +33,7 @@ __all__ = [
     "Daemon",
     "DaemonServices",
     "FinalError",
+    "HostTakenError",
     "Hypervisor",
     "HypervisorError",
     "HypervisorSection",

@@ -12,6 +12,7 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 
 from . import runtime
 from .config.file import Configuration
+from .errors import HostTakenError
 from .failures import log_failure
 from .plugin_api.hypervisor import Hypervisor
 from .runtime import Broker, Plan, Runtime
@@ -87,8 +88,8 @@ class Daemon:
     async def open(self) -> Self:
         """Begin to work, as soon as the broker is there.
 
-        Raises RunningError, JournalError, PluginError, OptionsError, and RefusedError if the broker
-        refuses the connection.
+        Raises RunningError, HostTakenError, JournalError, PluginError, OptionsError, and
+        RefusedError if the broker refuses the connection.
         """
         protect_loggers("fastlib.")  # the program may have handlers of its own
         token = host.set(self.host)  # all tasks of the daemon inherit it
@@ -116,7 +117,10 @@ class Daemon:
 
     def _fail(self, part: str, error: BaseException) -> None:
         """End because of an unexpected error; the next run continues from the journal."""
-        log_failure(part, error)
+        if isinstance(error, HostTakenError):
+            log.critical("%s", error)
+        else:
+            log_failure(part, error)
         if self.failure is None:
             self.failure = error
             log.critical("the daemon ends; the next run continues from the journal")

@@ -10,7 +10,8 @@ FastlibError
 ├── PluginError             a plug-in is unknown or broken; names the distribution
 ├── ConfigurationError      the configuration file is wrong; has `.problems`
 ├── JournalError            the journal cannot be read or written
-└── RunningError            another instance runs; has `.pid`
+├── RunningError            another instance runs; has `.pid`
+└── HostTakenError          another daemon of this host's name is online
 """
 
 from collections.abc import Iterable
@@ -85,3 +86,7 @@ class RunningError(FastlibError):
         self.pid: Final = pid
         who = "another instance" if pid is None else f"another instance, process {pid},"
         super().__init__(f"{who} runs with this configuration and holds {path}; end it first")
+
+
+class HostTakenError(FastlibError):
+    """Another daemon of this host's name is online, and both would execute every order."""

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, Mq
 
 from .broker_connection import BrokerConnection
 from .config.file import Configuration
-from .errors import JournalError
+from .errors import HostTakenError, JournalError
 from .failures import OnFailure
 from .journal.journal import Journal
 from .plugin_api.hypervisor import Hypervisor
@@ -35,6 +36,7 @@ from .tasks.publisher import Publisher
 from .tasks.receiver import Receiver
 from .telemetry.counters import Counters, Gauge
 from .telemetry.degradation import degraded_by
+from .telemetry.other_daemons import OtherDaemons
 from .telemetry.presence import PresencePublisher
 
 log = getLogger("fastlib.migfra")
@@ -153,23 +155,31 @@ class Runtime:
             admission.admit,
             on_failure,
         )
+        own = Presence(
+            status="online",
+            version=__version__,
+            hypervisor=hypervisor.name,
+            started=plan.started,
+            client_id=connection.client_id,
+            instance=plan.instance,
+        )
         self.presence: Final = PresencePublisher(
             communicator,
             config.host,
-            Presence(
-                status="online",
-                version=__version__,
-                hypervisor=hypervisor.name,
-                started=plan.started,
-                client_id=connection.client_id,
-                instance=plan.instance,
-            ),
+            own,
             interval=config.presence_interval,
             degraded=self._degraded,
             check=self._check_journal,
             clock=plan.clock,
         )
         journal.on_change(self.presence.changed)
+        self.other_daemons: Final = OtherDaemons(
+            communicator,
+            config.host,
+            own,
+            answer=self.presence.changed,
+            on_taken=partial(on_failure, "the host's name"),
+        )
 
     def _degraded(self) -> str | None:
         return degraded_by(self.journal.last_error, self.journal.path)
@@ -215,6 +225,14 @@ class Runtime:
                 self.dispatcher.put(job)
         if left:
             log.info("containers left by the last run: %d", len(left))
+
+    async def claim_host(self) -> None:
+        """Refuse to work beside another daemon of this host. Raises HostTakenError."""
+        try:
+            await self.other_daemons.claim()
+        except HostTakenError:
+            self.connection.publish_will = False  # it is not this host that is offline
+            raise
 
     async def publish_offline(self) -> None:
         """Publish the presence `offline`. If the broker does not get it, it gets no goodbye either,
@@ -267,8 +285,8 @@ async def open_runtime(
     `on_quit` is called when a `quit` comes as a message, `on_failure` for an unexpected error after
     which the daemon cannot go on.
 
-    Raises RunningError, JournalError, PluginError, HypervisorError, OptionsError, RefusedError and,
-    for the metrics, OSError.
+    Raises RunningError, HostTakenError, JournalError, PluginError, HypervisorError, OptionsError,
+    RefusedError and, for the metrics, OSError.
     """
     config = plan.configuration
     if plan.journal is not None:
@@ -290,6 +308,7 @@ async def open_runtime(
     communicator = await connection.open()
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
+    await runtime.claim_host()
     parts.push_async_callback(runtime.publish_offline)
     parts.callback(runtime.publisher.stop)
     parts.push_async_callback(runtime.dispatcher.abandon)

@@ -73,7 +73,7 @@ HEARD = [
         (TASK("node02"), "scheduler", {"node02", "watcher"}),
         (RESULT("node01"), "node01", {"scheduler", "watcher"}),
         (PROGRESS("node01"), "node01", {"scheduler", "watcher"}),
-        (PRESENCE("node01"), "node01", {"scheduler", "watcher"}),
+        (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher"}),
     ]
     for user in USERS
 ]

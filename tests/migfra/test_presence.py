@@ -1,8 +1,7 @@
 """The presence of a daemon at a real broker: it is true however the daemon ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ import pytest
 from fastlib import Start, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Presence
-from fastlib.migfra import Daemon
 from fastlib.migfra.tasks.receiver import Receiver
 from fastlib.migfra.telemetry.presence import PresencePublisher
-from fastlib.transport import AsyncCommunicator, ClosedError, MqttOptions, connect, connect_async
-from tests.support.migfra.bench import HOST, configuration, patiently
+from fastlib.transport import ClosedError
+from tests.support.migfra.bench import HOST, patiently
 from tests.support.migfra.scripted import Scripted, gate
+from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player, site
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.waiting import wait_until_async
-
-CLIENT_ID = f"fast-migfra-{HOST}"
 
 
 @pytest.fixture(scope="module")
@@ -29,88 +26,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield broker
 
 
-@pytest.fixture(autouse=True)
-def forget(broker: Mosquitto) -> None:
-    """Let the broker forget the session and the presence of an earlier test."""
-    options = MqttOptions(host="127.0.0.1", port=broker.port, client_id=CLIENT_ID)
-    with connect(options) as client:
-        client.send(b"", topics.PRESENCE(HOST), retain=True).wait(PATIENCE)
-
-
-class Site:
-    """A real broker, a watcher of the presence, and daemons."""
-
-    def __init__(self, broker: Mosquitto, watcher: AsyncCommunicator) -> None:
-        self.broker = broker
-        self.watcher = watcher
-        self.daemons: list[Daemon] = []
-
-    def make(self, hypervisor: Scripted | None = None, **parts: Any) -> Daemon:
-        daemon = Daemon(
-            configuration(**parts),
-            communicator=MqttOptions(
-                host="127.0.0.1", port=self.broker.port, client_id=CLIENT_ID, persistent=True
-            ),
-            hypervisor=hypervisor or Scripted(),
-            in_memory=True,
-        )
-        self.daemons.append(daemon)
-        return daemon
-
-    async def open(self, hypervisor: Scripted | None = None, **parts: Any) -> Daemon:
-        return await patiently(self.make(hypervisor, **parts).open())
-
-    async def presence(self) -> Presence:
-        return Presence.from_yaml((await patiently(self.watcher.receive())).payload)
-
-    async def becomes(self, status: str) -> Presence:
-        while (presence := await self.presence()).status != status:
-            pass
-        return presence
-
-    async def kept(self) -> Presence:
-        """What the broker keeps: what somebody sees who comes now."""
-        async with await connect_async(self.watcher_options()) as late:
-            await late.subscribe(topics.PRESENCE(HOST))
-            message = await patiently(late.receive())
-            assert message.retain
-            return Presence.from_yaml(message.payload)
-
-    def watcher_options(self) -> MqttOptions:
-        return MqttOptions(host="127.0.0.1", port=self.broker.port)
-
-
-@asynccontextmanager
-async def site(broker: Mosquitto) -> AsyncIterator[Site]:
-    options = MqttOptions(host="127.0.0.1", port=broker.port)
-    async with await connect_async(options) as watcher:
-        await watcher.subscribe(topics.PRESENCE(HOST))
-        made = Site(broker, watcher)
-        try:
-            yield made
-        finally:
-            for daemon in made.daemons:
-                daemon.stop_now()
-                if not daemon.ended.is_set():
-                    await patiently(daemon.close())
-
-
-Play = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
-
-
 @pytest.fixture
-def play(broker: Mosquitto) -> Play:
-    def play(scene: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
-        async def main() -> None:
-            async with site(broker) as made:
-                await scene(made)
-
-        asyncio.run(main())
-
-    return play
+def play(broker: Mosquitto) -> SitePlay:
+    return player(broker)
 
 
-def test_presence_has_time_client_id_and_instance_and_comes_again(play: Play) -> None:
+def test_presence_has_time_client_id_and_instance_and_comes_again(play: SitePlay) -> None:
     async def scene(site: Site) -> None:
         daemon = await site.open(presence_interval=0.05)
         first, second, third = [await site.presence() for _ in range(3)]
@@ -166,7 +87,7 @@ def test_presence_is_not_queued_while_the_broker_is_away(
 
 
 def test_presence_is_offline_after_an_error_while_ending(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(receiver: Receiver) -> None:
         monkeypatch.undo()
@@ -183,7 +104,7 @@ def test_presence_is_offline_after_an_error_while_ending(
     play(scene)
 
 
-def test_presence_is_offline_after_the_daemon_was_cancelled(play: Play) -> None:
+def test_presence_is_offline_after_the_daemon_was_cancelled(play: SitePlay) -> None:
     """As `asyncio.run` does with all tasks after an error of the program."""
 
     async def scene(site: Site) -> None:
@@ -198,7 +119,7 @@ def test_presence_is_offline_after_the_daemon_was_cancelled(play: Play) -> None:
 
 
 def test_presence_is_offline_after_a_start_that_was_cancelled(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal comes when the daemon has published `online`, and has not opened yet."""
     begun = asyncio.Event()
@@ -221,7 +142,7 @@ def test_presence_is_offline_after_a_start_that_was_cancelled(
     play(scene)
 
 
-def test_will_is_published_when_the_thread_of_the_network_fails(play: Play) -> None:
+def test_will_is_published_when_the_thread_of_the_network_fails(play: SitePlay) -> None:
     """The daemon ends then: it would hear and answer nothing any more."""
 
     async def scene(site: Site) -> None:

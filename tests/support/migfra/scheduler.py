@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from fastlib import ResultContainer, Task, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Presence
+from fastlib.migfra.telemetry.other_daemons import is_claim
 from fastlib.transport import Communicator, MqttOptions, connect
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
@@ -38,9 +39,12 @@ def result(scheduler: Communicator) -> ResultContainer:
 
 
 def presence(scheduler: Communicator) -> Presence | None:
-    """The next presence; None if there is none any more."""
+    """The next presence that is no claim of its host; None if there is none any more."""
     message = scheduler.receive(topics.PRESENCE("node01"), timeout=PATIENCE)
-    return Presence.from_yaml(message.payload) if message.payload else None
+    if not message.payload:
+        return None
+    shown = Presence.from_yaml(message.payload)
+    return presence(scheduler) if is_claim(shown) else shown
 
 
 def until_presence(scheduler: Communicator, status: str) -> Presence:

@@ -1,0 +1,288 @@
+"""Two daemons of one host name: both would execute every order, so the second one is refused."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastlib import Start, TaskContainer
+from fastlib.message import topics
+from fastlib.message.node import Presence
+from fastlib.migfra import Daemon, HostTakenError
+from fastlib.migfra.telemetry import other_daemons
+from fastlib.migfra.telemetry.other_daemons import decide_starting, decide_working
+from fastlib.transport import MqttOptions
+from tests.support.migfra.bench import HOST, configuration, patiently
+from tests.support.migfra.program import program
+from tests.support.migfra.scripted import Scripted
+from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until_async
+
+SHORT = 0.3
+"""Seconds that a daemon waits for an answer, in tests where none comes."""
+
+
+def online(client_id: str | None, instance: str | None, started: float | None) -> Presence:
+    return Presence(status="online", client_id=client_id, instance=instance, started=started)
+
+
+def offline(client_id: str | None = None, instance: str | None = None) -> Presence:
+    return Presence(status="offline", client_id=client_id, instance=instance)
+
+
+OWN = online("a", "5", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "decision"),
+    [
+        (online("b", "1", 50.0), "refuse"),
+        (online("b", "9", 200.0), "refuse"),
+        (online("b", "1", None), "refuse"),  # of two that start, the lower instance goes on
+        (online("b", "9", None), "claim again"),
+        (online("a", "1", 50.0), "nothing"),  # an earlier run
+        (online("a", "5", None), "nothing"),
+        (online(None, None, 50.0), "nothing"),  # an older daemon may be gone
+        (offline("b", "1"), "nothing"),
+        (offline(), "nothing"),
+    ],
+)
+def test_decision_of_a_daemon_that_starts(seen: Presence, decision: str) -> None:
+    assert decide_starting(OWN, seen) == decision
+
+
+@pytest.mark.parametrize(
+    ("seen", "decision"),
+    [
+        (OWN, "nothing"),
+        (online("b", "1", 50.0), "end"),
+        (online("b", "1", 100.0), "end"),  # at the same time: the lower instance goes on
+        (online("b", "9", 100.0), "answer"),
+        (online("b", "1", 200.0), "answer"),
+        (online("b", "1", None), "answer"),  # a claim
+        (online("a", "1", 50.0), "answer"),  # an earlier run
+        (online(None, None, 50.0), "answer"),
+        (offline("b", "1"), "answer"),
+        (offline("a", "5"), "answer"),  # the last will of a connection that was lost
+        (offline(), "answer"),
+        (None, "answer"),
+    ],
+)
+def test_decision_of_a_daemon_that_works(seen: Presence | None, decision: str) -> None:
+    assert decide_working(OWN, seen) == decision
+
+
+def test_of_two_that_work_exactly_one_ends() -> None:
+    others = [online("b", "1", 100.0), online("b", "9", 100.0), online("b", "1", 99.0)]
+    for other in others:
+        assert sorted((decide_working(OWN, other), decide_working(other, OWN))) == ["answer", "end"]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def play(broker: Mosquitto) -> SitePlay:
+    return player(broker)
+
+
+async def works(site: Site, daemon: Daemon, id: str) -> bool:
+    """Return whether an order is executed once, by this daemon."""
+    assert isinstance(daemon.hypervisor, Scripted)
+    order = TaskContainer(tasks=[Start(vm_name=id)], id=id).to_yaml().encode()
+    await site.watcher.send(order, topics.TASK(HOST))
+    await wait_until_async(lambda: any(("start", id) in calls(each) for each in site.daemons))
+    return [("start", id) in calls(each) for each in site.daemons] == [
+        each is daemon for each in site.daemons
+    ]
+
+
+def calls(daemon: Daemon) -> list[tuple[str, str]]:
+    assert isinstance(daemon.hypervisor, Scripted)
+    return daemon.hypervisor.calls
+
+
+def test_second_daemon_of_a_host_is_refused(play: SitePlay) -> None:
+    async def scene(site: Site) -> None:
+        first = await site.open()
+        shown = await site.becomes("online")
+        with pytest.raises(HostTakenError) as refused:
+            await site.open(client_id="another")
+        text = str(refused.value)
+        assert text.startswith(f"another daemon of the host {HOST} is online since ")
+        assert f"with the client id {CLIENT_ID}: " in text
+        assert "give one another 'hostname'" in text
+        kept = await site.kept()
+        assert (kept.status, kept.instance) == ("online", shown.instance)
+        assert await works(site, first, "vm1")
+
+    play(scene)
+
+
+def test_program_says_in_one_line_that_it_is_refused(
+    play: SitePlay, broker: Mosquitto, tmp_path: Path
+) -> None:
+    async def scene(site: Site) -> None:
+        await site.open()
+        with program(tmp_path, broker.port) as migfra:
+            text = migfra.configuration.read_text()
+            migfra.configuration.write_text(
+                text.replace("communicator: {", "communicator: {id: another, ")
+            )
+            run = await asyncio.to_thread(migfra.run)
+        assert run.returncode == 1
+        assert f"migfra: error: another daemon of the host {HOST} is online" in run.stderr
+        assert "Traceback" not in run.stderr
+
+    play(scene)
+
+
+def test_presence_of_a_dead_daemon_does_not_block_the_next(
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker was down when the last will was to be published, as an example."""
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+
+    async def scene(site: Site) -> None:
+        await site.publish(online("another", "1", time.time() - 100), retain=True)
+        daemon = await site.open()
+        assert await works(site, daemon, "vm1")
+        assert (await site.kept()).instance == daemon.instance
+
+    play(scene)
+
+
+def test_own_presence_of_an_earlier_run_costs_no_time(play: SitePlay) -> None:
+    """Neither does that of an older daemon, which is warned of."""
+
+    async def scene(site: Site) -> None:
+        await site.publish(online(CLIENT_ID, "1", time.time() - 100), retain=True)
+        async with asyncio.timeout(other_daemons.CLAIM_SECONDS - 0.5):
+            await site.open()
+
+    play(scene)
+
+
+def test_presence_of_an_older_daemon_is_warned_of(
+    play: SitePlay, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(site: Site) -> None:
+        await site.publish(online(None, None, time.time() - 100), retain=True)
+        daemon = await site.open()
+        assert f"the presence of an older daemon of the host {HOST}" in caplog.text
+        assert await works(site, daemon, "vm1")
+
+    play(scene)
+
+
+def test_of_two_that_start_at_once_exactly_one_works(
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be noticed a moment later that there are two: then the later one ends."""
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+
+    async def scene(site: Site) -> None:
+        for turn in range(5):
+            site.daemons.clear()
+            opening = [site.make(), site.make(client_id="another")]
+            opened = await patiently(
+                asyncio.gather(*(daemon.open() for daemon in opening), return_exceptions=True)
+            )
+            assert all(isinstance(each, Daemon | HostTakenError) for each in opened), opened
+            started = [each for each in opened if isinstance(each, Daemon)]
+            assert started
+            if len(started) == 2:
+                endings = [asyncio.ensure_future(each.ended.wait()) for each in started]
+                await patiently(asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED))
+                for ending in endings:
+                    ending.cancel()
+            (left,) = [each for each in started if not each.ended.is_set()]
+            ended = [each for each in started if each.ended.is_set()]
+            assert all(isinstance(each.failure, HostTakenError) for each in ended)
+            assert await works(site, left, f"vm{turn}")
+            kept = await site.kept()
+            while kept.instance != left.instance:  # it answers what the other has said
+                kept = await site.kept()
+            assert kept.status == "online"
+            await patiently(left.close())
+
+    play(scene)
+
+
+def test_of_two_that_work_the_later_one_ends(play: SitePlay) -> None:
+    """As after the network between the first one and the broker was away."""
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.publish(online("another", "1", daemon.started - 100))
+        await patiently(daemon.ended.wait())
+        assert isinstance(daemon.failure, HostTakenError)
+        await site.becomes("offline")
+
+    play(scene)
+
+
+def test_daemon_corrects_what_others_say_of_its_host(play: SitePlay) -> None:
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        for wrong in (offline(), offline("another", "1"), None, online("another", "1", None)):
+            await site.publish(wrong, retain=wrong is None or wrong.status == "offline")
+            while (await site.presence()).instance != daemon.instance:
+                pass
+            assert (await site.kept()).instance == daemon.instance
+        assert not daemon.stopping
+
+    play(scene)
+
+
+def test_daemons_do_not_answer_each_other_without_end(play: SitePlay) -> None:
+    """The other one does not end, and answers each time."""
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        other = online("another", "z", daemon.started + 100)
+        for _ in range(50):
+            await site.publish(other)
+        await site.publish(offline())  # this one is answered at once, after all others
+        instances = [(await site.presence()).instance]
+        while None not in instances:
+            instances.append((await site.presence()).instance)
+        assert instances.count("z") == 50
+        assert 1 <= instances.count(daemon.instance) <= 10
+        assert not daemon.stopping
+
+    play(scene)
+
+
+def test_daemon_that_may_not_read_its_status_starts_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+    rules = tmp_path / "acl"
+    rules.write_text(
+        f"topic read {topics.TASK(HOST)}\ntopic write {topics.RESULT(HOST)}\n"
+        f"topic write {topics.PRESENCE(HOST)}\n"
+    )
+    rules.chmod(0o600)
+
+    async def main(broker: Mosquitto) -> None:
+        options = MqttOptions(
+            host="127.0.0.1", port=broker.port, client_id=CLIENT_ID, persistent=True
+        )
+        daemon = Daemon(
+            configuration(), communicator=options, hypervisor=Scripted(), in_memory=True
+        )
+        async with daemon:
+            assert f"another daemon of the host {HOST} would not be noticed" in caplog.text
+            assert f"let this daemon read and write {topics.PRESENCE(HOST)}" in caplog.text
+
+    with Mosquitto(tmp_path / "broker", settings=(f"acl_file {rules}",)) as broker:
+        asyncio.run(main(broker))
