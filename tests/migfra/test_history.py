@@ -4,16 +4,27 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastlib import Cancel, Query, QueryHistory, Result, Start, Stop, TaskContainer
+from fastlib import (
+    Cancel,
+    Migrate,
+    MigrateParameter,
+    Query,
+    QueryHistory,
+    Result,
+    Start,
+    Stop,
+    TaskContainer,
+)
+from fastlib.cli.output.order_story import Place, headline
 from fastlib.message import HistoryReport, HistoryResult, NodeResult, OrderReport
 from fastlib.migfra import Context
-from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.errors import HypervisorError, JournalError
 from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.history import history as read_history
@@ -185,6 +196,53 @@ def test_cancelled_order_and_its_cancellation_are_told(play: Play):
             "cancel task": "ended",
             "start vm": "ended",
         }
+
+    play(scene)
+
+
+def test_expired_order_is_told_as_never_begun(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        expires = datetime.now(UTC) - timedelta(seconds=1)
+        await bench.ask(TaskContainer(tasks=[Stop(vm_name="vm1")], id="s", expires=expires))
+        order = await only_order(bench, order_id="s")
+        assert (order.status, order.began, order.expires) == ("error", None, expires)
+        assert "expired" in kinds(order)
+        said = headline(order, Place("node01", datetime.now(UTC)))
+        assert "was not begun, because it had expired" in said
+
+    play(scene)
+
+
+def test_retries_are_told(play: Play):
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+
+        def fail(context: Context) -> None:
+            if context.attempt == 0:
+                raise HypervisorError("connection reset")
+
+        hypervisor.plan["vm1"] = fail
+        await bench.daemon(hypervisor, retry=RetrySection(first=0.001, longest=0.002))
+        parameter = MigrateParameter(retry_counter=2)
+        await bench.ask(Migrate(vm_name="vm1", destination="b", parameter=parameter), "m")
+        order = await only_order(bench, order_id="m")
+        assert order.status == "success"
+        (retry,) = [event for event in order.events if event.event == "retry"]
+        assert "connection reset" in (retry.details or "")
+
+    play(scene)
+
+
+def test_repeated_order_is_one_order_with_an_event(play: Play):
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        container = TaskContainer(tasks=[Stop(vm_name="vm1")], id="s", idempotency_key="k")
+        first = await bench.ask(container)
+        again = await bench.ask(container)
+        assert (first.executed, again.executed is None) == (None, False)
+        order = await only_order(bench, key="k")
+        assert "repeated" in kinds(order)
 
     play(scene)
 
