@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from .config.file import Configuration
 from .errors import HostTakenError, JournalError
 from .failures import OnFailure
 from .journal.journal import Journal
+from .journal.left_beside import left_beside
 from .plugin_api.hypervisor import Hypervisor
 from .plugin_api.lifecycle import opened
 from .plugin_api.thread_pool import ThreadPool
@@ -226,6 +227,11 @@ class Runtime:
         if left:
             log.info("containers left by the last run: %d", len(left))
 
+    async def report_left_beside(self, paths: Iterable[Path]) -> None:
+        """Log which other journals have work that no daemon finishes."""
+        for left in await asyncio.to_thread(left_beside, paths):
+            log.warning("%s", left)
+
     async def claim_host(self) -> None:
         """Refuse to work beside another daemon of this host. Raises HostTakenError."""
         try:
@@ -315,6 +321,8 @@ async def open_runtime(
     journal.session_began(communicator.session_start)
     communicator.on_reconnect(runtime.on_reconnect)
     await runtime.resume()
+    if plan.journal == config.journal_path():
+        await runtime.report_left_beside(config.other_journals())
     if config.metrics is not None:
         from .telemetry.metrics import serve  # an extra
 

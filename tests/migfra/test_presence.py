@@ -86,6 +86,24 @@ def test_presence_is_not_queued_while_the_broker_is_away(
     asyncio.run(main())
 
 
+def test_presence_says_that_the_file_of_the_journal_was_deleted(
+    play: SitePlay, tmp_path: Path
+) -> None:
+    """Also while no order comes."""
+
+    async def scene(site: Site) -> None:
+        daemon = site.make(journal=tmp_path / "journal", presence_interval=0.05)
+        await patiently(daemon.open())
+        assert (await site.becomes("online")).degraded is None
+        (tmp_path / "journal").unlink()
+        while (presence := await site.becomes("online")).degraded is None:
+            pass
+        assert str(tmp_path / "journal") in presence.degraded
+        assert "was deleted" in presence.degraded
+
+    play(scene)
+
+
 def test_presence_is_offline_after_an_error_while_ending(
     play: SitePlay, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The configuration file: read like a message, every problem at once with line and column."""
 
+import glob
 import os
 import socket
 from pathlib import Path
@@ -104,6 +105,19 @@ class Configuration(ConfigSection):
         if self.journal.path is not None:
             return Path(self.named(self.journal.path))
         return state_directory() / f"{self.host}.journal"
+
+    def other_journals(self) -> list[Path]:
+        """Journals that daemons of this machine with other host names, or with no `journal.path`,
+        have kept.
+        """
+        patterns = [f"{glob.escape(str(state_directory()))}/*.journal"]
+        if self.journal.path is not None:
+            before, *after = map(glob.escape, self.journal.path.split(HOSTNAME))
+            if after:
+                patterns.append("*".join((before, *after)))
+        own = self.journal_path().absolute()
+        paths = {Path(name) for pattern in patterns for name in glob.glob(pattern)}
+        return sorted(path for path in paths if path.absolute() != own)
 
     def mqtt_options(self) -> MqttOptions:
         """How to connect, secrets included. Raises ConfigurationError and OptionsError."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastlib.message import topics
@@ -33,7 +34,11 @@ class Site:
         self.daemons: list[Daemon] = []
 
     def make(
-        self, hypervisor: Scripted | None = None, client_id: str = CLIENT_ID, **parts: Any
+        self,
+        hypervisor: Scripted | None = None,
+        client_id: str = CLIENT_ID,
+        journal: Path | None = None,
+        **parts: Any,
     ) -> Daemon:
         daemon = Daemon(
             configuration(**parts),
@@ -41,7 +46,8 @@ class Site:
                 host="127.0.0.1", port=self.broker.port, client_id=client_id, persistent=True
             ),
             hypervisor=hypervisor or Scripted(),
-            in_memory=True,
+            journal=journal,
+            in_memory=journal is None,
         )
         self.daemons.append(daemon)
         return daemon

@@ -1,0 +1,105 @@
+"""Finds journals beside the daemon's own one that have work which nobody finishes.
+
+A journal is named after its host. So a host with another name, or a journal at another place, would
+leave the old one behind without a word.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from . import schema
+
+LOCKS: Final = Path("/proc/locks")
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """A journal that no daemon uses, with orders that are not answered."""
+
+    path: Path
+    host: str | None
+    """The name of the host that it belongs to, None if it does not say."""
+    unanswered: int
+    unconfirmed: int
+    """Answers that the broker may not have."""
+    oldest: float
+    """When the oldest of these orders was accepted, in seconds since 1970 (UTC)."""
+
+    def __str__(self) -> str:
+        host = "" if self.host is None else f" of the host {self.host}"
+        since = datetime.fromtimestamp(self.oldest, UTC).isoformat(timespec="seconds")
+        remedy = "'journal: {path: ...}'"
+        if self.host is not None:
+            remedy = f"'hostname: {self.host}' or {remedy}"
+        return (
+            f"the journal {self.path}{host} has {self.unanswered} orders without an answer and "
+            f"{self.unconfirmed} answers that the broker may not have, the oldest of {since}, and "
+            f"no daemon uses it; a daemon with {remedy} in its configuration finishes them"
+        )
+
+
+def left_beside(paths: Iterable[Path]) -> list[LeftBehind]:
+    """Return those of the journals that no daemon uses and that have work left.
+
+    What cannot be read is no journal, and left out.
+    """
+    found = []
+    for path in sorted(set(paths)):
+        if not path.is_file() or _is_in_use(path):
+            continue
+        try:
+            left = _read(path)
+        except (sqlite3.Error, OSError):
+            continue
+        if left is not None:
+            found.append(left)
+    return found
+
+
+def _read(path: Path) -> LeftBehind | None:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute(f"PRAGMA busy_timeout = {int(schema.BUSY_SECONDS * 1000)}")
+        counts = dict(
+            connection.execute(
+                "SELECT state, count(*) FROM containers WHERE state IN (?, ?) GROUP BY state",
+                (schema.ACCEPTED, schema.ANSWERED),
+            )
+        )
+        if not counts:
+            return None
+        (oldest,) = connection.execute(
+            "SELECT min(accepted) FROM containers WHERE state IN (?, ?)",
+            (schema.ACCEPTED, schema.ANSWERED),
+        ).fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        row = None
+        if version >= 2:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'host'").fetchone()
+        return LeftBehind(
+            path,
+            None if row is None else schema.text(row[0]),
+            counts.get(schema.ACCEPTED, 0),
+            counts.get(schema.ANSWERED, 0),
+            oldest,
+        )
+
+
+def _is_in_use(path: Path) -> bool:
+    """Return whether a daemon of this machine has locked the journal, see `service/lock.py`.
+
+    The lock is looked up and not tried: a try could make another daemon's start fail.
+    """
+    try:
+        number = Path(f"{path}.lock").stat().st_ino
+        locks = LOCKS.read_text()
+    except OSError:
+        return False
+    return any(
+        "FLOCK" in line.split() and line.split()[5].rsplit(":", 1)[-1] == str(number)
+        for line in locks.splitlines()
+    )
