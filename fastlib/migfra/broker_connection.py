@@ -57,6 +57,7 @@ class BrokerConnection:
         will = last_will(configuration.host, options.client_id, instance)
         self._options: Final = msgspec.structs.replace(options, will=will)
         self._communicator: AsyncCommunicator | None = None
+        self._last_error: Exception | None = None
         self.close_timeout = CLOSE_SECONDS
         """Seconds that `close` waits for the broker at most."""
         self.publish_will = True
@@ -75,6 +76,7 @@ class BrokerConnection:
             except RefusedError:
                 raise
             except ConnectError as error:
+                self._last_error = error
                 log.debug("once more from the beginning: %s", error)  # the reason was logged
             else:
                 self._communicator.on_close(self._ended)
@@ -83,6 +85,15 @@ class BrokerConnection:
     def _ended(self) -> None:
         if not self._closing:
             self._on_failure("the connection to the broker", ClosedError("it has ended for good"))
+
+    def outage(self) -> str | None:
+        """Return why there is no connection now, None if there is one."""
+        communicator = self._communicator
+        if communicator is None:
+            return str(self._last_error or "it has not answered yet")
+        if communicator.is_connected:
+            return None
+        return str(communicator.last_error or "there is no connection")
 
     async def close(self) -> None:
         """Disconnect once the broker has everything, or when `close_timeout` is over."""

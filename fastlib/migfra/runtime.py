@@ -38,6 +38,7 @@ from .tasks.receiver import Receiver
 from .telemetry.counters import Counters, Gauge
 from .telemetry.degradation import degraded_by
 from .telemetry.other_daemons import OtherDaemons
+from .telemetry.outages import Outages
 from .telemetry.presence import PresencePublisher
 
 log = getLogger("fastlib.migfra")
@@ -311,6 +312,9 @@ async def open_runtime(
     parts.callback(threads.close)
     await parts.enter_async_context(opened(plan.hypervisor, threads))
     connection = BrokerConnection(config, plan.broker, plan.instance, on_failure)
+    outages = Outages(partial(_outages, connection, journal, plan.hypervisor), plan.clock)
+    parts.callback(outages.end)
+    outages.begin()
     communicator = await connection.open()
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
@@ -332,6 +336,18 @@ async def open_runtime(
     runtime.dispatcher.start()
     await runtime.presence.begin()
     return runtime
+
+
+async def _outages(
+    connection: BrokerConnection, journal: Journal, hypervisor: Hypervisor
+) -> dict[str, str]:
+    """Return what is unavailable now, with the reasons."""
+    own = {
+        "the broker": connection.outage(),
+        "the journal": None if journal.last_error is None else str(journal.last_error),
+    }
+    found = {name: reason for name, reason in own.items() if reason is not None}
+    return {**found, **await hypervisor.outages()}
 
 
 def _lock(journal: Path) -> InstanceLock:

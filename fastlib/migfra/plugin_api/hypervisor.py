@@ -110,6 +110,13 @@ class Hypervisor:
         """What `query node` shows beyond the tasks that are implemented."""
         return {}
 
+    async def outages(self) -> Mapping[str, str]:
+        """Return what the hypervisor needs and cannot reach now, by name, with the reasons.
+
+        Such as `libvirt on node01`. Called every few seconds; the log reminds of what lasts long.
+        """
+        return {}
+
     def migration_limits(self) -> "MigrationLimits | None":
         """The migrations that wait and run, for the metrics; None for a hypervisor without limits.
 

@@ -1,10 +1,12 @@
 """The hypervisor libvirt: every task, on this host and between hosts."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastlib.message import Evacuate, Migrate, Repin, Resume, Start, Stop, Suspend, Task
 from fastlib.message.node import NodeReport
 from fastlib.message.tasks import Query
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
@@ -69,6 +71,13 @@ class LibvirtHypervisor(Hypervisor):
             "outgoing-migrations": self.options.outgoing_migrations,
             "incoming-migrations": self.options.incoming_migrations,
         }
+
+    async def outages(self) -> Mapping[str, str]:
+        try:
+            await self._runtime.local()
+        except HypervisorError as error:
+            return {f"libvirt on {self.node.host}": str(error)}
+        return {}
 
     def migration_limits(self) -> MigrationLimits:
         return self._runtime.limits
