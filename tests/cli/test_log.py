@@ -220,6 +220,17 @@ def test_error_of_daemon_is_shown(cluster, env: Environment):
     assert "hostA: the journal cannot be read: disk\\x1b[31m" in done.stderr
 
 
+def test_answer_to_another_question_is_shown_as_error(cluster, env: Environment):
+    def confused(container: TaskContainer) -> ResultContainer:
+        results = [Result(vm_name="vm1", status="success")]
+        return ResultContainer(result="vm stopped", results=results, id=container.id)
+
+    cluster("hostA").answer = confused
+    done = run("log", "vm1", "--host", "hostA", env=env)
+    assert done.returncode == 3
+    assert "was answered with 'vm stopped'" in done.stderr
+
+
 def test_degraded_daemon_is_warned_of(cluster, env: Environment):
     cluster("hostA", order(), presence="{status: online, degraded: the disk is full}")
     done = run("log", "vm1", env=env)

@@ -173,13 +173,18 @@ def test_story_has_headline_then_reason_then_events():
         "'stop vm' of vm1 on node01 failed at 04:10:10 (2 min ago)",
         "  error: no such domain",
         "  the broker has not confirmed the answer yet",
-        "  id s-1, order 7, expires 04:20:00",
+        "  id s-1, order 7",
         "  2026-11-29 (UTC+01:00)",
         "  04:10:00.500  accepted",
         "  04:10:00.750  begun",
         "  04:10:04.500  retry     retry 1 of 3 in 0.5 s: why why why why why why why why",
         "                          why why why why why why why why why why why why",
     ]
+
+
+def test_order_that_has_not_begun_says_when_it_expires():
+    assert lines(waiting(expires=at(600)))[2] == "  id s-1, order 7, expires 04:20:00"
+    assert lines(waiting(expires=at(86_400)))[2].endswith("expires 2026-11-30 04:10:00")
 
 
 def test_events_of_another_day_or_offset_get_a_heading():
@@ -210,8 +215,8 @@ def test_errors_of_many_domains_are_cut_unless_full():
 
 
 def test_full_story_has_key_and_text():
-    one = order(text="task: stop vm\nid: s-1\n", idempotency_key="k-1")
-    assert "  id s-1, order 7, key k-1" in lines(one, full=True)
+    one = order(text="task: stop vm\nid: s-1\n", idempotency_key="k-1", expires=at(600))
+    assert "  id s-1, order 7, expires 04:20:00, key k-1" in lines(one, full=True)
     assert lines(one, full=True)[-3:] == [
         "  text of the order:",
         "    task: stop vm",

@@ -166,6 +166,14 @@ def test_events_of_members_have_their_domains():
     assert [event.member for event in order(one, vm_name="vm2").events] == [1, 2]
 
 
+@pytest.mark.parametrize("payload", [None, b"task: of another version", b"{"])
+def test_order_whose_text_cannot_be_read_is_told_without_domains_of_members(payload: bytes | None):
+    one = record(vm_names=("vm1", "vm2"), payload=payload, events=(Event(0, T, "begun"),))
+    found = order(one)
+    assert [event.vm_name for event in found.events] == [None]
+    assert found.text == (None if payload is None else payload.decode())
+
+
 # --- bounds and odd content -----------------------------------------------------------------------
 
 

@@ -213,7 +213,7 @@ def _says_more(result: Result, shown: Sequence[Result]) -> bool:
 
 def _facts(order: OrderReport, place: Place, *, full: bool) -> str:
     facts = [f"id {order.id}" if order.id is not None else "no id", f"order {order.number}"]
-    if order.expires is not None:
+    if order.expires is not None and (order.began is None or full):
         facts.append(f"expires {_clock(order.expires, place)}")
     if order.idempotency_key is not None and full:
         facts.append(f"key {order.idempotency_key}")

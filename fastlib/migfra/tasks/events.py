@@ -70,7 +70,7 @@ class Events:
         domain, what = member.domain, job.title
         single = member.results[0] if len(member.results) == 1 else None
         kind = "expired" if outcome == "expired" else "ended"
-        if single is not None and single.vm_name in (domain or NO_DOMAIN, None):
+        if single is not None and single.vm_name in (domain, NO_DOMAIN, None):
             reason = _reason(single)
         else:
             reason, what = _count(member.results), describe_task(member.task, None)
