@@ -1,10 +1,15 @@
 """A journal of version 1 of the tables, upgraded in place."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from fastlib.migfra.journal import schema
+from fastlib.migfra.journal.acceptance import Acceptance
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.records import Event
+from fastlib.migfra.journal.repetition import Origin
 from fastlib.migfra.journal.schema import MemberState
 
 VERSION_1 = """
@@ -27,6 +32,8 @@ INSERT INTO containers (id, digest, accepted, confirmed, state, answer)
     VALUES (x'62', x'02', 6, 9e9, 2, x'ee');
 INSERT INTO containers (digest, accepted, state) VALUES (x'03', 7, 0);
 DELETE FROM containers WHERE number = 3;
+INSERT INTO containers (digest, accepted, acknowledged, state, answer)
+    VALUES (x'04', 8, 0, 1, x'dd'), (x'05', 9, 1, 1, x'cc');
 INSERT INTO members VALUES (1, 0, NULL, NULL);
 PRAGMA user_version = 1;
 """
@@ -46,7 +53,52 @@ def test_version_1_is_upgraded_and_keeps_what_is_owed(tmp_path: Path) -> None:
         query = "SELECT settled FROM containers WHERE number = 2"
         assert connection.execute(query).fetchall() == [(0.0,)]
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'containers'"
-        assert connection.execute(query).fetchall() == [(3,)]  # no number is used again
+        assert connection.execute(query).fetchall() == [(5,)]  # no number is used again
     connection, again = schema.open_journal(path, "node02", "boot", 100.0)
     with closing(connection):
         assert (again.number, again.identity, again.earlier_host) == (2, run.identity, "node01")
+
+
+def test_broker_repeats_an_order_of_version_1(tmp_path: Path) -> None:
+    """There are no packet ids of it, so its content and the DUP flag count."""
+
+    async def main() -> None:
+        path = tmp_path / "journal"
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            old.executescript(VERSION_1)
+
+        async def accept(id: str | None, digest: bytes, packet: int, *, dup: bool) -> Acceptance:
+            origin = Origin(packet, dup, 1)
+            return await journal.accept(id, digest, b"raw" + digest, origin=origin)
+
+        journal = Journal(path, host="node01", repetition_window=0.0)
+        for _ in range(2):
+            assert await accept("a", b"\1", 1, dup=True) == Acceptance("under way", 1)
+            assert await accept("b", b"\2", 2, dup=True) == Acceptance("answered", 2, b"\xee", 6.0)
+            assert (await accept(None, b"\4", 3, dup=True)).number == 4
+            await journal.close()
+            journal = Journal(path, host="node01", repetition_window=0.0)
+        # It was acknowledged, so the broker does not mean it; and an id with other content.
+        assert (await accept(None, b"\5", 4, dup=True)).kind == "new"
+        assert (await accept("a", b"\2", 5, dup=True)).kind == "new"
+        # An id alone says nothing.
+        assert (await accept("a", b"\1", 6, dup=False)).kind == "new"
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_order_of_version_1_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "journal"
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            old.executescript(VERSION_1)
+        journal = Journal(path, host="node01")
+        (found,) = await journal.history("b")
+        assert (found.host, found.task, found.vm_names, found.key) == (None, None, (), None)
+        assert (found.state, found.payload, found.answer) == ("confirmed", None, b"\xee")
+        assert found.events == (Event(None, 6.0, "accepted"),)
+        assert journal.began == 5.0
+        await journal.close()
+
+    asyncio.run(main())

@@ -78,7 +78,6 @@ class Journal:
         self._confirmed = 0
         self._notes: deque[tuple[Any, ...]] = deque()
         self._notes_submitted = False
-        self._session_start = 0
         self._recent: dict[bytes | None, float] = {}
         with ExitStack() as parts:
             try:
@@ -92,7 +91,7 @@ class Journal:
                 raise JournalError(f"the journal {path} cannot be opened: {error}") from error
             parts.pop_all()
         self._began = self._run.began
-        self._session = self._run.session
+        self._sessions = {0: self._run.session}
         self._fresh = self._run.fresh
         self._group_commit = GroupCommit(
             self._connection, on_failure, find_problem=self._find_problem
@@ -221,14 +220,14 @@ class Journal:
 
     def _session_of(self, session_start: int) -> int:
         """Return the number of a session, counted over all runs."""
-        if session_start > self._session_start:
-            self._session_start = session_start
-            self._session += 1
-            session = self._session
-            self._group_commit.submit_later(
-                lambda connection: schema.set_meta(connection, "session", session)
-            )
-        return self._session
+        known = self._sessions.get(session_start)
+        if known is not None:
+            return known
+        session = self._sessions[session_start] = max(self._sessions.values()) + 1
+        self._group_commit.submit_later(
+            lambda connection: schema.set_meta(connection, "session", session)
+        )
+        return session
 
     async def begin(self, number: int, position: int, *, waits: bool = False) -> None:
         """A member is about to be handed to the hypervisor.
