@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-from fastlib.transport import WaitTimeoutError
 from tests.support.waiting import wait_until
 
 
@@ -21,10 +20,9 @@ def wait_until_expired(sender: Any, seconds: int = 1) -> None:
 def is_retained(communicator: Any, topic: str) -> bool:
     """Return whether the broker has a retained message of the topic."""
     communicator.subscribe(topic)
+    communicator.send(b"now", topic, 1)  # comes after a retained message
     try:
-        retained: bool = communicator.receive(topic, timeout=0.1).retain
-    except WaitTimeoutError:
-        return False
+        retained: bool = communicator.receive(topic, timeout=20).retain
     finally:
         communicator.unsubscribe(topic)
     return retained
