@@ -1,9 +1,11 @@
 """Reports of a daemon about itself: `query node`, progress, presence, log and metrics."""
 
 import asyncio
+import errno
 import json
 import logging
 import re
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from fastlib.message import NodeResult, Query, topics
 from fastlib.message.node import Presence, Progress
 from fastlib.migfra import Daemon
 from fastlib.migfra.config.sections import MetricsSection
+from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.telemetry import metrics_server
 from fastlib.migfra.telemetry.logs import JsonFormatter
 from fastlib.migfra.telemetry.other_daemons import is_claim
 from fastlib.migfra.virt.migration_limits import MigrationLimits
@@ -186,15 +190,16 @@ def test_json_log_names_the_task(play: Play, tmp_path: Path) -> None:
     assert (ended["id"], ended["vm-name"], ended["level"]) == ("7", "vm\n1", "warning")
 
 
+def read_metrics(port: int) -> str:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        return str(response.read().decode())
+
+
 def test_metrics_are_served(play: Play) -> None:
     port = free_port()
-
-    def read() -> str:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            return str(response.read().decode())
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
@@ -212,7 +217,7 @@ def test_metrics_are_served(play: Play) -> None:
         with CancelScope() as scope:
             async with limits.enqueued("vm3", slots, 1) as turn, limits.enqueued("vm4", slots, 1):
                 assert await turn.try_to_begin(scope)
-                text = await asyncio.to_thread(read)
+                text = await asyncio.to_thread(read_metrics, port)
         assert 'migfra_tasks_total{outcome="success",task="start vm"} 1.0' in text
         assert 'migfra_messages_total{kind="accepted"} 2.0' in text
         assert 'migfra_task_duration_seconds_count{task="start vm"} 1.0' in text
@@ -242,4 +247,64 @@ def test_metrics_are_served(play: Play) -> None:
 
     play(scene)
     with pytest.raises(OSError, match="refused"):
-        read()  # the server ends with the daemon
+        read_metrics(port)  # the server ends with the daemon
+
+
+def test_metrics_are_served_without_a_number_that_cannot_be_read(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        await bench.daemon(hypervisor, metrics=MetricsSection(port=port))
+        for _ in range(2):
+            text = await asyncio.to_thread(read_metrics, port)
+        assert "migfra_journal_writable 1.0" in text
+        assert "migfra_journal_bytes" not in text
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "size", lambda journal: 1 // 0)
+        play(scene)
+    text = "the metric migfra_journal_bytes cannot be read: ZeroDivisionError"
+    assert caplog.text.count(text) == 1
+
+
+def test_client_of_the_metrics_that_says_nothing_holds_up_neither_others_nor_the_end(
+    play: Play,
+) -> None:
+    port = free_port()
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(metrics=MetricsSection(port=port))
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        assert "migfra_journal_writable 1.0" in await asyncio.to_thread(read_metrics, port)
+        await patiently(daemon.close())
+        for connection in idle:
+            connection.close()
+        assert daemon.failure is None
+
+    play(scene)
+
+
+def test_metrics_are_served_again_after_connections_could_not_be_accepted(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As without a free file descriptor."""
+    port = free_port()
+    monkeypatch.setattr(metrics_server, "PAUSE_SECONDS", 0.0)
+    accept, failures = socket.socket.accept, iter([True, True])
+
+    def fails_twice(self: socket.socket) -> Any:
+        if self.getsockname()[1] == port and next(failures, False):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    async def scene(bench: Bench) -> None:
+        monkeypatch.setattr(socket.socket, "accept", fails_twice)
+        await bench.daemon(metrics=MetricsSection(port=port))
+        assert "migfra_journal_writable 1.0" in await asyncio.to_thread(read_metrics, port)
+        assert caplog.text.count("connections cannot be accepted: [Errno 24]") == 1
+        assert caplog.text.count("connections can be accepted again") == 1
+
+    play(scene)

@@ -1,14 +1,17 @@
 """OpenMetrics of a daemon, by HTTP (extra `metrics`)."""
 
 from collections.abc import Callable, Iterable, Sequence
+from logging import getLogger
 
 from fastlib.extras import needs_extra
 from fastlib.migfra.config.sections import MetricsSection
+from fastlib.migfra.failures import describe
 
 from .counters import BOUNDS, Counters, Gauge
+from .metrics_server import serve_app
 
 with needs_extra("the export of metrics", "prometheus_client"):
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -17,6 +20,8 @@ with needs_extra("the export of metrics", "prometheus_client"):
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
+log = getLogger("fastlib.migfra")
+
 
 class DaemonCollector(Collector):
     """Reads the numbers of a daemon when they are asked for; nothing is counted twice."""
@@ -24,13 +29,25 @@ class DaemonCollector(Collector):
     def __init__(self, counters: Counters, gauges: Sequence[Gauge]) -> None:
         self._counters = counters
         self._gauges = gauges
+        self._failed: set[str] = set()
 
     def collect(self) -> Iterable[Metric]:
         """Yield the numbers as they are now."""
         yield from self._counted()
         for gauge in self._gauges:
-            yield GaugeMetricFamily(gauge.name, gauge.meaning, value=gauge.read())
+            value = self._read(gauge)
+            if value is not None:
+                yield GaugeMetricFamily(gauge.name, gauge.meaning, value=value)
         yield self._durations()
+
+    def _read(self, gauge: Gauge) -> float | None:
+        try:
+            return gauge.read()
+        except Exception as error:  # all other numbers are served
+            if gauge.name not in self._failed:
+                self._failed.add(gauge.name)
+                log.error("the metric %s cannot be read: %s", gauge.name, describe(error))
+            return None
 
     def _counted(self) -> Iterable[Metric]:
         counters = self._counters
@@ -75,14 +92,7 @@ def serve(
     registry = CollectorRegistry(auto_describe=False)
     registry.register(DaemonCollector(counters, gauges))
     try:
-        server, thread = start_http_server(options.port, options.address, registry)
+        return serve_app(make_wsgi_app(registry), options.address, options.port)
     except OSError as error:
         where = f"{options.address} port {options.port}"
         raise OSError(f"metrics cannot be served at {where}: {error.strerror or error}") from error
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return end

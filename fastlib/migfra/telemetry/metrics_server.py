@@ -1,0 +1,81 @@
+"""The HTTP server of the metrics. Neither a client nor a shortage ends the daemon through it."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from fastlib.migfra.failures import describe
+
+log = logging.getLogger("fastlib.migfra")
+
+REQUEST_SECONDS: Final = 10.0
+"""A client that sends or takes nothing for so long is disconnected."""
+PAUSE_SECONDS: Final = 0.5
+"""The pause after a connection that could not be accepted."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no requests."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+    _fails = False
+
+    def get_request(self) -> Any:
+        """Accept a connection. Raises OSError, after a pause: another try at once would fail too,
+        such as without a free file descriptor, and take all the time of the CPU.
+        """
+        try:
+            request = super().get_request()
+        except OSError as error:
+            if not self._fails:
+                self._fails = True
+                log.warning("metrics: connections cannot be accepted: %s", error)
+            time.sleep(PAUSE_SECONDS)
+            raise
+        if self._fails:
+            self._fails = False
+            log.warning("metrics: connections can be accepted again")
+        return request
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log the error of a request, which standard error may not take."""
+        log.debug("metrics: a request failed", exc_info=True)
+
+
+def serve_app(app: Any, address: str, port: int) -> Callable[[], None]:
+    """Serve a WSGI application; the returned function ends the server. Raises OSError."""
+    family, _, _, _, place = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+
+    class Server(_Server):
+        address_family = family
+
+    server = make_server(str(place[0]), port, app, Server, _Handler)
+    thread = threading.Thread(target=_serve, args=(server,), daemon=True, name="metrics")
+    thread.start()
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end
+
+
+def _serve(server: WSGIServer) -> None:
+    try:
+        server.serve_forever()
+    except Exception as error:  # the daemon works on without metrics
+        log.error("metrics are served no more: %s", describe(error))
