@@ -238,9 +238,9 @@ def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
         f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION};"
         f" PRAGMA application_id = {application}"
     )
-    (first,) = connection.execute("SELECT min(accepted) FROM containers").fetchone()
     set_meta(connection, "identity", secrets.token_hex(16))
-    set_meta(connection, "began", now if first is None else first)
+    # Version 1 has forgotten some orders, and does not know the domains of the others.
+    set_meta(connection, "began", now)
     set_meta(connection, "seconds", 0.0)
     set_meta(connection, "session", 0)
     connection.execute("COMMIT")
