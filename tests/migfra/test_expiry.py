@@ -291,6 +291,50 @@ def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
     play(scene)
 
 
+def test_order_in_the_queue_is_answered_also_while_the_daemon_ends(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=SOON, id="2"))
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
+        daemon.stop()
+        check_expired(await bench.result(), "vm2")
+        go.set()
+        assert (await bench.result()).id == "1"
+        await patiently(daemon.ended.wait())
+
+    play(scene)
+
+
+def test_progress_of_another_attempt_shows_that_the_order_has_begun(play: Play) -> None:
+    class Waiting(Scripted):
+        begins_itself = True
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Waiting()
+
+        async def plan(context: Context) -> None:
+            if context.attempt == 0:
+                context.begin()
+            else:
+                context.progress("check")
+                await asyncio.sleep(0.05)
+            fail(1)(context)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, retry=RetrySection(first=0.001, longest=0.001))
+        parameter = MigrateParameter(retry_counter=1)
+        await bench.ask(Migrate(vm_name="vm1", destination="b", parameter=parameter))
+        progress = Progress.from_yaml((await bench.received(topics.PROGRESS("node01"))).payload)
+        assert progress.phase == "check"
+
+    play(scene)
+
+
 # Restarts
 
 

@@ -70,6 +70,7 @@ class Expiry:
         self.clock: Final = clock
         self._host = host
         self._begun = begun
+        self._has_acted = False
         self._on_begin: Callable[[], object] = _nothing
         self._seen: float | None = None
         """When it was first seen to be expired."""
@@ -78,6 +79,11 @@ class Expiry:
     def begun(self) -> bool:
         """Whether the task acts, or has acted, on a domain."""
         return self._begun
+
+    @property
+    def has_acted(self) -> bool:
+        """Whether the task has begun, now or in an earlier attempt of this run of the daemon."""
+        return self._begun or self._has_acted
 
     @property
     def expired(self) -> bool:
@@ -102,7 +108,7 @@ class Expiry:
         """Note that the task acts from now on. Raises TaskExpiredError if it must not."""
         self.check()
         if not self._begun:
-            self._begun = True
+            self._begun = self._has_acted = True
             self._on_begin()
 
     def on_begin(self, callback: Callable[[], object]) -> None:

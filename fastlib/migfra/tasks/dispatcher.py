@@ -164,6 +164,7 @@ class Dispatcher:
         container = read(payload, max(len(payload), 1))
         if isinstance(container, Unreadable):
             job.begun = True
+            self._expiries.remove(job)
             log.error(
                 "a container of the journal cannot be read any more: %s",
                 container.reason,
@@ -334,8 +335,7 @@ class Dispatcher:
             job.repeated_here = True
 
     def stop(self) -> None:
-        """Begin nothing more."""
-        self._expiries.stop()
+        """Begin nothing more. What expires is answered all the same, until `abandon`."""
         if self._worker is not None:
             self._worker.cancel()
 

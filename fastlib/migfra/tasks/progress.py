@@ -49,7 +49,7 @@ class ProgressPublisher:
 
         A task that has not begun is only `queued`: so any other phase shows that it has begun.
         """
-        if facts.phase != QUEUED and not member.expiry.begun:
+        if facts.phase != QUEUED and not member.expiry.has_acted:
             return
         if not self._communicator.is_connected or len(self._sending) > 100:
             return
