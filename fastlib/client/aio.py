@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
+from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
@@ -75,6 +77,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._expiry: asyncio.TimerHandle | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> Self:
         """Subscribe, as `async with` and `connect` do. May be called again."""
@@ -277,6 +280,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             )
 
     async def _submit(self, task_request: TaskRequest[R]) -> AsyncHandle[R]:
+        return AsyncHandle(self, await self._start(task_request), task_request.extract)
+
+    async def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
         self._check_opened()
         if task_request.on_progress is not None:
             await self.listen_to_progress()
@@ -291,7 +297,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             raise
         if request.deadline is not None:
             self._schedule_expiry(request.deadline)
-        return AsyncHandle(self, request, task_request.extract)
+        return request
 
     async def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)
@@ -310,10 +316,21 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     def _expire(self) -> None:
         self._expiry = None
-        self._core.expire()
+        for request in self._core.expire():
+            asking = asyncio.create_task(self._ask_about(request))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
         deadline = self._core.pending.next_deadline
         if deadline is not None:
             self._schedule_expiry(deadline)
+
+    async def _ask_about(self, request: PendingRequest) -> None:
+        try:
+            question = await self._start(self._core.question_about(request))
+        except FastlibError as error:
+            log.debug("%s: its daemon could not be asked: %s", request, error)
+        else:
+            question.future.add_done_callback(partial(self._core.on_answer, request))
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
+from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
@@ -80,7 +82,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         )
         self._subscribed: list[str] = []
         self._lock = threading.Lock()
-        self._deadlines = _DeadlineThread(self._core, communicator)
+        self._deadlines = _DeadlineThread(self._core, self._expire, communicator)
         self._remove_callbacks: list[Callable[[], None]] = []
         try:
             self._remove_callbacks.append(communicator.on_close(self._communicator_closed))
@@ -283,6 +285,9 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._deadlines.close()
 
     def _submit(self, task_request: TaskRequest[R]) -> Handle[R]:
+        return Handle(self, self._start(task_request), task_request.extract)
+
+    def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
         if task_request.on_progress is not None:
             self.listen_to_progress()
         if task_request.only_if_online and not self._in_callback():
@@ -295,7 +300,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             self._core.pending.remove(request)
             raise
         self._deadlines.schedule(request.deadline)
-        return Handle(self, request, task_request.extract)
+        return request
 
     def _in_callback(self) -> bool:
         """Return True in a thread that must not wait for messages, because it handles them."""
@@ -307,6 +312,15 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             request.payload, topic, qos=TASK_QOS, expiry=self._core.seconds_left(request)
         )
         self._core.sent(request, delivery)
+
+    def _expire(self) -> None:
+        for request in self._core.expire():
+            try:
+                question = self._start(self._core.question_about(request))
+            except FastlibError as error:
+                log.debug("%s: its daemon could not be asked: %s", request, error)
+            else:
+                question.future.add_done_callback(partial(self._core.on_answer, request))
 
     def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)
@@ -349,8 +363,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 class _DeadlineThread:
     """The thread that fails expired requests. It starts with the first deadline."""
 
-    def __init__(self, core: ClientCore, communicator: Communicator) -> None:
+    def __init__(
+        self, core: ClientCore, expire: Callable[[], None], communicator: Communicator
+    ) -> None:
         self._core = core
+        self._expire = expire
         self._communicator = communicator
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -378,7 +395,7 @@ class _DeadlineThread:
                 if self._closed:
                     return
                 self._next = None
-            self._core.expire()
+            self._expire()
             with self._condition:
                 if self._closed:
                     return

@@ -11,18 +11,32 @@ import msgspec
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import MessageError
-from fastlib.message import Message, ResultContainer, TaskContainer
+from fastlib.message import (
+    HistoryResult,
+    Message,
+    QueryHistory,
+    ResultContainer,
+    TaskContainer,
+)
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import Delivery, ExpiredError, ReceivedMessage
 
+from . import task_requests
 from .clock_warning import ClockWarnings
 from .errors import ClientClosedError, HostOfflineError
 from .expiry import expires_after
 from .host_presence import HostPresence, is_claim
 from .no_result import no_result
 from .observed import ObservedMessage
-from .outcome import CLOCK_TOLERANCE, Evidence, outcome_of, seconds_to_wait
+from .outcome import (
+    CLOCK_TOLERANCE,
+    Evidence,
+    JournalView,
+    outcome_of,
+    seconds_to_wait,
+    worth_asking,
+)
 from .pending_requests import PendingRequests
 from .request import Absence, PendingRequest
 from .task_requests import R, TaskRequest
@@ -37,6 +51,11 @@ TASK_QOS = 2
 
 PRESENCE_SECONDS = 1.0
 """Seconds after the start of a client in which it learns which daemons are offline."""
+
+MAX_QUESTIONS = 2
+"""Once when a request's timeout has passed, and once when its order can no longer begin."""
+
+_QUESTION = QueryHistory.declaration.task
 
 CLOSED = "the client is closed"
 COMMUNICATOR_CLOSED = "the communicator under the client is closed"
@@ -306,11 +325,53 @@ class ClientCore:
         for watcher in watchers:
             watcher.put(observed)
 
-    def expire(self) -> None:
-        """Fail the requests whose timeout has passed."""
-        for request in self.pending.pop_expired(
-            lambda request: seconds_to_wait(self._evidence(request), self._now())
-        ):
+    def expire(self) -> list[PendingRequest]:
+        """Fail the requests whose timeout has passed. Return those to ask their daemons about.
+
+        See `question_about`.
+        """
+        unclear: list[PendingRequest] = []
+
+        def seconds_longer(request: PendingRequest) -> float:
+            evidence, now = self._evidence(request), self._now()
+            seconds = seconds_to_wait(evidence, now)
+            askable = request.container.task != _QUESTION and request.asked < MAX_QUESTIONS
+            if askable and worth_asking(evidence, now):
+                request.asked += 1
+                unclear.append(request)
+                seconds = max(seconds, self._tolerance)
+            return seconds
+
+        for request in self.pending.pop_expired(seconds_longer):
+            self._fail_without_result(request)
+        return unclear
+
+    def question_about(self, request: PendingRequest) -> TaskRequest[HistoryResult]:
+        """Return the query for what a daemon's journal says about an order."""
+        key = request.container.idempotency_key
+        assert key is not None  # each request has one
+        return task_requests.history(
+            request.host, {"key": key, "limit": 1, "timeout": self._tolerance}
+        )
+
+    def on_answer(self, request: PendingRequest, answer: "Future[ResultContainer]") -> None:
+        """Handle the end of `question_about` an order."""
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        report = task_requests.history_result(answer.result()).history
+        if report is None:
+            return  # the journal cannot be read
+        now = self._now()
+        order = next(iter(report.orders), None)
+        request.journal = JournalView(
+            time=report.time,
+            began=None if order is None else order.began,
+            expires=request.expires if order is None else order.expires,
+            # Both times are of the daemon's clock, which may differ from this one.
+            complete=order is not None or report.time - report.since > now - request.sent,
+        )
+        more_comes = seconds_to_wait(self._evidence(request), now) > 0
+        if not more_comes and self.pending.remove(request):
             self._fail_without_result(request)
 
     def _now(self) -> datetime:
@@ -345,6 +406,7 @@ class ClientCore:
             away=away,
             knows_expires=known is not None and known.knows_expires,
             confirmed=request.delivered,
+            journal=request.journal,
             tolerance=self._tolerance,
         )
 

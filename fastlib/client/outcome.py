@@ -18,6 +18,25 @@ QUEUED: Final = "queued"
 """The phase of progress in which a task has not begun."""
 
 
+class JournalView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a daemon has answered about one order from its journal."""
+
+    time: datetime
+    """The daemon's clock when it answered."""
+    began: datetime | None
+    """When it began the order, by its own clock; None if it has not."""
+    expires: datetime | None
+    """When it expires, as the journal says; the order's own if the journal does not have it."""
+    complete: bool
+    """True if the journal would have the order if the daemon had accepted it."""
+
+    @property
+    def excludes_a_begin(self) -> bool:
+        """True if the order was not begun, and had expired by the clock that it expires by."""
+        expired = self.expires is not None and self.time >= self.expires
+        return self.began is None and self.complete and expired
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The observations about one order, at the time when its request fails."""
 
@@ -35,6 +54,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """True if the daemon is known to honour `expires`."""
     confirmed: bool = True
     """True if the broker has confirmed the message."""
+    journal: JournalView | None = None
+    """The answer of the daemon, if it was asked."""
     tolerance: float = CLOCK_TOLERANCE
     """Seconds after `expires` until no daemon begins it, because clocks differ."""
 
@@ -61,12 +82,28 @@ def has_begun(phase: str | None) -> bool:
     return phase is not None and phase != QUEUED
 
 
+def worth_asking(evidence: Evidence, now: datetime) -> bool:
+    """Return True if the daemon is there and its journal can tell more about the order."""
+    return (
+        evidence.status == "online"
+        and evidence.knows_expires
+        and evidence.tolerance > 0
+        and outcome_of(evidence, now).kind == "unknown"
+    )
+
+
 def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     """Return what is certain about an order at the time `now`."""
     if evidence.withdrawn:
         return Outcome("never begun", "it expired before it could be sent")
     if has_begun(evidence.phase):
         return Outcome("begun", f"its daemon reported the phase {evidence.phase!r}")
+    view = evidence.journal
+    if view is not None and view.began is not None:
+        began = view.began.isoformat(sep=" ", timespec="milliseconds")
+        return Outcome("begun", f"its daemon began it {began}, as its journal says")
+    if view is not None and view.excludes_a_begin:
+        return Outcome("never begun", "its daemon had not begun it when it had expired")
     if evidence.status is None:
         return Outcome(
             "unknown",
@@ -94,7 +131,9 @@ def seconds_to_wait(evidence: Evidence, now: datetime) -> float:
     transport may drop a message that was not sent. Neither is worth waiting for an `expires` that
     is far away.
     """
-    if evidence.expires is None or has_begun(evidence.phase):
+    view = evidence.journal
+    begun = has_begun(evidence.phase) or (view is not None and view.began is not None)
+    if evidence.expires is None or begun:
         return 0.0
     if not evidence.confirmed:
         slack = max(evidence.tolerance, UNSENT_SECONDS)

@@ -10,6 +10,8 @@ from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.transport import Delivery
 
+from .outcome import JournalView
+
 
 class Absence:
     """A time in which a daemon is known to be away; another object for another time."""
@@ -20,6 +22,7 @@ class PendingRequest:
 
     __slots__ = (
         "absence",
+        "asked",
         "container",
         "deadline",
         "delivery",
@@ -27,6 +30,7 @@ class PendingRequest:
         "future",
         "host",
         "id",
+        "journal",
         "listeners",
         "payload",
         "possible_answers",
@@ -53,6 +57,10 @@ class PendingRequest:
         self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
         self.absence: Absence | None = None
         """The absence of the host's daemon in which it was sent, if the daemon was away."""
+        self.asked = 0
+        """How often the daemon was asked for what its journal says about it."""
+        self.journal: JournalView | None = None
+        """The daemon's answer to that."""
         self.withdrawn = False
         """True if the transport dropped it before it wrote any of it."""
         self.delivery: Delivery | None = None

@@ -7,10 +7,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastlib import Suspend, TaskContainer, ValidationError
+from fastlib import (
+    HistoryReport,
+    HistoryResult,
+    OrderReport,
+    QueryHistory,
+    ResultContainer,
+    Suspend,
+    TaskContainer,
+    ValidationError,
+)
 from fastlib.client import AsyncMigfraClient, HostOfflineError, MigfraClient, NoResultError
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError
-from tests.support.client.factory import PATIENCE, ClientFactory, success
+from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.broker_clock import wait_until_expired
 from tests.support.waiting import wait_until
@@ -392,3 +401,98 @@ def test_refused_progress_leaves_the_client_usable(
     daemon.answers()
     assert client.suspend("hostA", "vm1").result(PATIENCE).status == "success"
     assert "the reports of progress cannot be received: not authorized" in caplog.text
+
+
+# --- what the daemon's journal says ---------------------------------------------------------------
+
+
+class JournalDaemon:
+    """Answers nothing but questions about its journal, which has the orders `known`."""
+
+    def __init__(self, daemon: Daemon, since: timedelta = timedelta(days=1)) -> None:
+        self.known: list[OrderReport] = []
+        self._since = since
+        daemon.answers(self._answer)
+
+    def _answer(self, container: TaskContainer) -> ResultContainer | None:
+        (task,) = container.tasks
+        if not isinstance(task, QueryHistory):
+            return None
+        now = datetime.now(UTC)
+        orders = [order for order in self.known if order.idempotency_key == task.key]
+        report = HistoryReport(host="hostA", since=now - self._since, time=now, orders=orders)
+        return ResultContainer.answer(container, [HistoryResult(status="success", history=report)])
+
+
+def online(clients: ClientFactory, **options: Any) -> tuple[Daemon, Any]:
+    """Return the daemon of hostA, and a client that knows that it is there."""
+    daemon, client = clients.daemon(), clients.client(**({"clock_tolerance": 0.3} | options))
+    daemon.presence("online", instance="first")
+    shown(client, "online")
+    return daemon, client
+
+
+def test_daemon_that_has_begun_the_order_says_so_when_it_is_asked(clients: ClientFactory):
+    daemon, client = online(clients, clock_tolerance=PATIENCE)
+    journal = JournalDaemon(daemon)
+    handle = client.suspend("hostA", "vm1", timeout=0.3)
+    (container,) = daemon.wait()
+    now = datetime.now(UTC)
+    journal.known.append(
+        OrderReport(
+            number=1,
+            idempotency_key=container.idempotency_key,
+            state="running",
+            accepted=now,
+            began=now,
+            expires=container.expires,
+        )
+    )
+    error = failure_of(handle)  # at once, without the tolerance
+    assert (error.outcome, "as its journal says" in error.reason) == ("begun", True)
+    assert [one.task for one in daemon.received] == ["suspend vm", "query history"]
+
+
+def test_daemon_that_never_got_the_order_says_so_when_it_is_asked(clients: ClientFactory):
+    daemon, client = online(clients)
+    JournalDaemon(daemon)
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    assert (error.outcome, error.reason) == (
+        "never begun",
+        "its daemon had not begun it when it had expired",
+    )
+
+
+@IN_MEMORY
+def test_journal_that_began_after_the_order_was_sent_does_not_know(clients: ClientFactory):
+    daemon, client = online(clients)
+    JournalDaemon(daemon, since=timedelta(0))
+    assert failure_of(client.suspend("hostA", "vm1", timeout=SOON)).outcome == "unknown"
+
+
+def test_daemon_that_does_not_answer_leaves_the_outcome_unknown(clients: ClientFactory):
+    daemon, client = online(clients)
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    assert error.outcome == "unknown"
+    questions = [one for one in daemon.received if one.task == "query history"]
+    assert len(questions) == 2
+    assert {one.tasks[0].key for one in questions} == {error.request.container.idempotency_key}
+
+
+@IN_MEMORY
+def test_client_without_tolerance_and_a_query_itself_ask_nothing(clients: ClientFactory):
+    daemon, client = online(clients, clock_tolerance=0.0)
+    failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    assert [one.task for one in daemon.received] == ["suspend vm"]
+    _, patient = online(clients)
+    failure_of(patient.history("hostA", vm_name="vm1", timeout=SOON))
+    assert [one.task for one in daemon.received] == ["suspend vm", "query history"]
+
+
+def test_result_after_the_question_is_returned(clients: ClientFactory):
+    daemon, client = online(clients, clock_tolerance=PATIENCE)
+    handle = client.suspend("hostA", "vm1", timeout=SOON)
+    order, question = daemon.wait(2)
+    assert question.task == "query history"
+    daemon.send(success(order))
+    assert handle.result(PATIENCE).status == "success"

@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from fastlib.client.expiry import expires_after
-from fastlib.client.outcome import CLOCK_TOLERANCE, Evidence, outcome_of, seconds_to_wait
+from fastlib.client.outcome import (
+    CLOCK_TOLERANCE,
+    Evidence,
+    JournalView,
+    outcome_of,
+    seconds_to_wait,
+    worth_asking,
+)
 
 EXPIRES = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLOSED = EXPIRES + timedelta(seconds=CLOCK_TOLERANCE)
@@ -131,3 +138,52 @@ def test_expiry_is_in_full_milliseconds_and_not_later() -> None:
 def test_expiry_beyond_the_year_9999_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="expires=None"):
         expires_after(timedelta.max, 0.0)
+
+
+# --- what the daemon's journal says ---------------------------------------------------------------
+
+ONLINE = {"status": "online", "away": False}
+
+
+def view(**changes: Any) -> JournalView:
+    known = JournalView(time=EXPIRES, began=None, expires=EXPIRES, complete=True)
+    return msgspec.structs.replace(known, **changes)
+
+
+def test_journal_shows_that_an_order_has_begun() -> None:
+    found = outcome_of(evidence(**ONLINE, journal=view(began=EXPIRES)), CLOSED)
+    assert found == (
+        "begun",
+        "its daemon began it 2026-01-01 12:00:00.000+00:00, as its journal says",
+    )
+    assert kind(**ONLINE, expires=None, journal=view(began=EXPIRES, expires=None)) == "begun"
+    assert wait(**ONLINE, journal=view(began=EXPIRES)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "never begun"),
+        ({"time": EXPIRES - TICK}, "unknown"),  # the clock that counts is the daemon's
+        ({"complete": False}, "unknown"),
+        ({"expires": None}, "unknown"),  # an earlier order with the key waits without a limit
+        ({"expires": EXPIRES + TICK}, "unknown"),
+    ],
+)
+def test_journal_without_a_begin_proves_it_only_after_the_expiry(
+    changes: dict[str, Any], expected: str
+) -> None:
+    assert kind(EXPIRES, **ONLINE, journal=view(**changes)) == expected
+
+
+def test_daemon_is_asked_only_if_it_can_answer_and_that_helps() -> None:
+    def asks(**changes: Any) -> bool:
+        return worth_asking(evidence(**(ONLINE | changes)), CLOSED)
+
+    assert asks()
+    assert asks(expires=None)
+    assert not asks(phase="memory")
+    assert not asks(status="offline")
+    assert not asks(knows_expires=False)
+    assert not asks(tolerance=0.0)
+    assert not asks(journal=view())
