@@ -286,7 +286,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._check_opened()
         if task_request.on_progress is not None:
             await self.listen_to_progress()
-        if task_request.only_if_online:
+        if self._core.needs_presence(task_request):
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
                 await wait_async(*self._core.await_presence(task_request.host), "the presence")
         request = self._core.add(task_request)

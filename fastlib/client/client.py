@@ -290,7 +290,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
         if task_request.on_progress is not None:
             self.listen_to_progress()
-        if task_request.only_if_online and not self._in_callback():
+        if self._core.needs_presence(task_request) and not self._in_callback():
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
                 wait(*self._core.await_presence(task_request.host), "the presence")
         request = self._core.add(task_request)

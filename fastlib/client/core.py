@@ -147,10 +147,27 @@ class ClientCore:
     def seconds_left(self, request: PendingRequest) -> float | None:
         """Return the expiry for the transport: seconds from now, None for none.
 
-        A request that is repeated after its expiry asks only for the result.
+        An order that is sent again after its expiry asks only for the result. It is sent only to a
+        daemon that honours `expires`.
         """
         left = request.seconds_left(self.clock)
-        return None if left is not None and left <= 0 and request.delivery is not None else left
+        if left is not None and left <= 0:
+            known = self._hosts.get(request.host)
+            again = request.sent_before or request.delivery is not None
+            if again and known is not None and known.knows_expires:
+                return None
+        return left
+
+    def needs_presence(self, task_request: TaskRequest[R]) -> bool:
+        """Return True if it matters for sending a request whether a fastlib daemon is there."""
+        container = task_request.container
+        asks_again = (
+            container.idempotency_key is not None
+            and not task_request.has_expires
+            and container.expires is not None
+            and container.expires <= self._now()
+        )
+        return task_request.only_if_online or asks_again
 
     def sent(self, request: PendingRequest, delivery: Delivery) -> None:
         """Note that the transport has accepted a request; fail the request if it is not sent."""
@@ -368,7 +385,8 @@ class ClientCore:
             began=None if order is None else order.began,
             expires=request.expires if order is None else order.expires,
             # Both times are of the daemon's clock, which may differ from this one.
-            complete=order is not None or report.time - report.since > now - request.sent,
+            complete=order is not None
+            or (not request.sent_before and report.time - report.since > now - request.sent),
         )
         more_comes = seconds_to_wait(self._evidence(request), now) > 0
         if not more_comes and self.pending.remove(request):
@@ -401,6 +419,7 @@ class ClientCore:
         return Evidence(
             expires=request.expires,
             withdrawn=request.withdrawn,
+            sent_before=request.sent_before,
             phase=None if request.progress is None else request.progress.phase,
             status=None if presence is None else presence.status,
             away=away,

@@ -44,6 +44,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The order's own deadline; None if it waits for its daemon without one."""
     withdrawn: bool
     """True if the transport dropped the message before it wrote any of it."""
+    sent_before: bool = False
+    """True if the caller chose the idempotency key, so an earlier order may have the same."""
     phase: str | None
     """The last phase that the daemon reported."""
     status: str | None
@@ -94,7 +96,7 @@ def worth_asking(evidence: Evidence, now: datetime) -> bool:
 
 def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     """Return what is certain about an order at the time `now`."""
-    if evidence.withdrawn:
+    if evidence.withdrawn and not evidence.sent_before:
         return Outcome("never begun", "it expired before it could be sent")
     if has_begun(evidence.phase):
         return Outcome("begun", f"its daemon reported the phase {evidence.phase!r}")
@@ -119,6 +121,8 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
         return Outcome(
             "unknown", f"its daemon can begin it until {evidence.closed.isoformat(sep=' ')}"
         )
+    if evidence.sent_before:
+        return Outcome("unknown", "an earlier order with its idempotency key may have begun")
     if not evidence.away:
         return Outcome("unknown", "its daemon may have begun it, and has not answered")
     return Outcome("never begun", "its daemon was offline until the order had expired")

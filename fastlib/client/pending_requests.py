@@ -49,6 +49,7 @@ class PendingRequests:
         ClientClosedError.
         """
         check_name(host, "host")
+        sent_before = container.idempotency_key is not None
         number = next(self._numbers)
         if container.id is None or container.idempotency_key is None:
             container = msgspec.structs.replace(
@@ -56,7 +57,7 @@ class PendingRequests:
                 id=f"{self._prefix}-{number}" if container.id is None else container.id,
                 idempotency_key=container.idempotency_key or secrets.token_hex(16),
             )
-        request = PendingRequest(host, container, timeout, self._clock)
+        request = PendingRequest(host, container, timeout, self._clock, sent_before=sent_before)
         with self._lock:
             if self._closed is not None:
                 raise ClientClosedError(self._closed)

@@ -36,13 +36,20 @@ class PendingRequest:
         "possible_answers",
         "progress",
         "sent",
+        "sent_before",
         "timeout",
         "understood",
         "withdrawn",
     )
 
     def __init__(
-        self, host: str, container: TaskContainer, timeout: float | None, clock: Clock
+        self,
+        host: str,
+        container: TaskContainer,
+        timeout: float | None,
+        clock: Clock,
+        *,
+        sent_before: bool,
     ) -> None:
         """`container` has an id and its `expires`; `timeout` starts now."""
         assert container.id is not None
@@ -55,6 +62,8 @@ class PendingRequest:
         self.deadline = None if timeout is None else clock.monotonic() + timeout
         """The monotonic time at which the request fails; later if it waits for what is certain."""
         self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
+        self.sent_before = sent_before
+        """True if an earlier order may have the same idempotency key."""
         self.absence: Absence | None = None
         """The absence of the host's daemon in which it was sent, if the daemon was away."""
         self.asked = 0

@@ -267,6 +267,7 @@ def test_progress_and_result_of_another_order_with_the_same_id_are_ignored(clien
     mine, other = clients.client(), clients.client()
     daemon.presence("online", instance="first")
     shown(mine, "online")
+    shown(other, "online")
     theirs = other.suspend("hostA", "vm2", id="constant")
     (container,) = daemon.wait()
     handle = mine.suspend("hostA", "vm1", id="constant", timeout=0.5)
@@ -340,6 +341,24 @@ def test_broker_does_not_deliver_expired_orders_with_mqtt_5(mosquitto: Mosquitto
     received = clients.daemon("away", **session).wait(2)
     assert sorted(container.tasks[0].vm_name for container in received) == ["mqtt-3", "waits"]
     clients.close()
+
+
+@pytest.mark.parametrize(("instance", "sent"), [("first", True), (None, False)])
+def test_expired_order_asks_for_its_result_where_it_is_not_begun_late(
+    clients: ClientFactory, instance: str | None, sent: bool
+):
+    daemon, first = clients.daemon(), clients.client()
+    expired = first.suspend("hostA", "vm1", timeout=0.3).container
+    wait_until(lambda: datetime.now(UTC) > expired.expires, "the expiry")
+    daemon.presence("online", instance=instance)
+    handle = clients.client().submit("hostA", expired, timeout=PATIENCE if sent else 0.1)
+    if sent:
+        daemon.send(success(daemon.wait(2)[1]))
+        assert handle.result(PATIENCE).results[0].status == "success"
+    else:
+        error = failure_of(handle)
+        assert error.outcome == "unknown"  # the first copy may have begun
+        assert len(daemon.received) == 1
 
 
 # --- repetitions ----------------------------------------------------------------------------------

@@ -58,6 +58,13 @@ def test_message_that_never_left_is_never_begun_whatever_the_daemon_is() -> None
     )
 
 
+def test_earlier_order_with_the_same_key_may_have_begun() -> None:
+    assert kind(sent_before=True) == "unknown"
+    assert kind(sent_before=True, withdrawn=True) == "unknown"
+    assert "an earlier order" in outcome_of(evidence(sent_before=True), CLOSED).reason
+    assert kind(sent_before=True, journal=view()) == "never begun"  # its journal has the order
+
+
 @pytest.mark.parametrize("phase", ["memory", "retrying"])
 def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
     assert kind(phase=phase, away=False) == "begun"
