@@ -30,7 +30,9 @@ from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.history import history as read_history
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import open_tables
-from tests.support.migfra.bench import Bench, Play
+from fastlib.migfra.tasks import history as history_module
+from fastlib.migfra.tasks.history import report_of
+from tests.support.migfra.bench import PATIENCE, Bench, Play
 from tests.support.migfra.scripted import Scripted
 
 
@@ -315,6 +317,58 @@ def test_journal_reads_only_orders_that_fit(
             assert "SCAN" not in plan, plan
 
     asyncio.run(ask())
+
+
+FILL = """
+WITH RECURSIVE counted(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM counted WHERE i < {count})
+INSERT INTO containers (id, key, digest, accepted, state)
+    SELECT CAST('shared' AS BLOB), CAST('k' || i AS BLOB), x'', i, 2 FROM counted;
+INSERT INTO domains SELECT number, CAST('vm1' AS BLOB) FROM containers;
+INSERT INTO events (container, time, kind, text) SELECT number, 1.0, 'begun', x'' FROM containers;
+"""
+
+
+def database_steps(path: Path, count: int, *asked: str | None) -> int:
+    """Return the number of SQLite's instructions that a question takes, in a journal of orders."""
+    steps: list[None] = []
+    with closing(open_tables(path)) as connection:
+        connection.executescript(FILL.format(count=count))
+        connection.set_progress_handler(lambda: steps.append(None), 1)
+        assert len(read_history(connection, *asked, limit=20)) in (1, 20)
+    return len(steps)
+
+
+@pytest.mark.parametrize(
+    "asked", [("shared", None, None), (None, "k7", None), (None, None, "vm1"), (None, None, None)]
+)
+def test_large_journal_is_read_as_fast_as_small_one(
+    tmp_path: Path, request: pytest.FixtureRequest, asked: tuple[str | None, ...]
+):
+    """All orders share an id and a domain, as those of a client with one id for all."""
+    count = 100_000 if request.config.getoption("--long") else 3000
+    small, large = (
+        database_steps(tmp_path / f"{orders}", orders, *asked) for orders in (50, count)
+    )
+    assert large <= 1.1 * small
+
+
+def test_other_orders_go_on_while_report_is_made(play: Play, monkeypatch: pytest.MonkeyPatch):
+    go = threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> HistoryReport:
+        assert go.wait(PATIENCE)
+        return report_of(*arguments, **named)
+
+    monkeypatch.setattr(history_module, "report_of", slow)
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        await bench.send(QueryHistory(), "asking")
+        assert (await bench.ask(Stop(vm_name="vm1"), "s")).id == "s"
+        go.set()
+        assert (await bench.result()).id == "asking"
+
+    play(scene)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
