@@ -76,6 +76,16 @@ def test_domain_whose_qemu_was_killed_may_end():
     assert broken(MOVE, REFUSED, fleet(A=VM1), fleet(A=OFF), fault) == []
 
 
+def test_killed_domain_of_an_evacuation_that_was_refused_as_a_whole_keeps_the_rule():
+    fault = Fault(kind="kill QEMU", host="hostA", domain="vm1", moment=0, outage=0)
+    refused = Result(vm_name="n/a", status="error", details="no")
+    task, other = Evacuate(destinations=["hostB"]), changed(VM1, name="other")
+    before = fleet(A=(VM1, other))
+    assert broken(task, [refused], before, fleet(A=(OFF, other)), fault) == []
+    found = broken(task, [refused], before, fleet(A=(OFF, changed(other, state="paused"))), fault)
+    assert found == ["a domain that no result names is unchanged"]
+
+
 def test_domain_survives_when_the_qemu_at_its_destination_was_killed():
     fault = Fault(kind="kill QEMU", host="hostB", domain="vm1", moment=0, outage=0)
     found = broken(MOVE, REFUSED, fleet(A=VM1), fleet(A=OFF), fault)

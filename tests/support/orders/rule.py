@@ -311,6 +311,8 @@ def _each_as_it_says(outcome: Outcome, name: str, members: _Members) -> Iterator
     # What succeeded beside a refusal changes only the host of the order.
     explained = {outcome.order.host} if done else set()
     for task, result in members:
+        if _was_killed(outcome, name):
+            continue
         if result is None:
             yield from _unchanged(outcome, name, "a domain that no result names", explained)
         elif (
