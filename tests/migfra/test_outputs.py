@@ -202,3 +202,27 @@ def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> N
     assert run.returncode == 1
     assert "No such file or directory" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "end", ["raise KeyboardInterrupt", "asyncio.get_running_loop().stop()", "os._exit(3)"]
+)
+def test_presence_is_offline_however_the_process_ends(
+    migfra: Program, scheduler: Communicator, end: str
+) -> None:
+    """In the loop, in the middle of a task. The next run finishes the task."""
+    plugin = migfra.directory / "ledger_plugin.py"
+    text = plugin.read_text()
+    plugin.write_text(
+        text.replace("        await asyncio.sleep(", f"        {end}\n        await asyncio.sleep(")
+    )
+    migfra.start()
+    until_presence(scheduler, "online")
+    ask(scheduler, Start(vm_name="vm1"), "1")
+    until_presence(scheduler, "offline")
+    assert migfra.wait() != 0
+    plugin.write_text(text)
+    migfra.start()
+    answer = result(scheduler)
+    assert (answer.id, answer.results[0].status) == ("1", "success")
+    assert migfra.terminate() == 0
