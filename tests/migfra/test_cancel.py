@@ -130,8 +130,7 @@ def test_cancel_ends_a_task_that_only_the_journal_holds(
             await patiently(begun.wait())
             await bench.send(Start(vm_name="vm2"), f"second {number}")
             await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
-            job = daemon.runtime.jobs.find(f"second {number}")
-            assert job is not None
+            (job,) = daemon.runtime.jobs.find(f"second {number}")
             assert job.container is None
             cancelling = asyncio.create_task(cancel(daemon, job))
             for _ in range(number % 4):
@@ -170,6 +169,51 @@ def test_cancel_fails_for_an_unknown_id_and_after_its_timeout(play: Play) -> Non
         assert started.results[0].status == "success"
         assert "has ended before" in str(cancelled.results[0].details)
         answer = await bench.ask(Cancel(id="self"), "self")
-        assert "is a cancel task itself" in str(answer.results[0].details)
+        assert "no task with the id 'self' is under way" in str(answer.results[0].details)
+
+    play(scene)
+
+
+def test_cancel_ends_every_task_of_an_id(play: Play) -> None:
+    """Real clients give every order the same id, and perhaps their cancellation, too."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        begun = []
+        for name in ("vm1", "vm2", "vm3"):
+            plan, begins = until_cancelled()
+            hypervisor.plan[name] = plan
+            begun.append(begins)
+        await bench.daemon(hypervisor)
+        for name in ("vm1", "vm2"):
+            await bench.send(Start(vm_name=name), ":-)")
+        await bench.send(Start(vm_name="vm3"), "other")
+        for begins in begun:
+            await patiently(begins.wait())
+        await bench.send(Cancel(id=":-)"), ":-)")
+        three = [await bench.result() for _ in range(3)]
+        answers = {answer.results[0].vm_name: answer for answer in three}
+        assert answers["vm1"].results[0].details == "cancelled"
+        assert answers["vm2"].results[0].details == "cancelled"
+        assert answers["n/a"].results[0].details == "2 of 2 cancelled: start vm :-)"
+        answer = await bench.ask(Cancel(id="other"), "c")
+        answers = {answer.id: answer for answer in (answer, await bench.result())}
+        assert answers["c"].results[0].status == "success"
+
+    play(scene)
+
+
+def test_task_of_an_id_is_found_after_a_later_one_has_ended(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun = until_cancelled()
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), ":-)")
+        await patiently(begun.wait())
+        assert (await bench.ask(Start(vm_name="vm2"), ":-)")).results[0].status == "success"
+        first = await bench.ask(Cancel(id=":-)"), "c")
+        answers = {answer.id: answer for answer in (first, await bench.result())}
+        assert answers["c"].results[0].details == "1 of 1 cancelled: start vm :-)"
 
     play(scene)

@@ -21,7 +21,6 @@ from fastlib.message.node import Progress
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.tasks.jobs import Job
 from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
@@ -123,8 +122,7 @@ def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
         await patiently(begun.wait())
         await bench.send(start("vm2", expires=SOON, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
-        job = daemon.runtime.jobs.find("2")
-        assert job is not None
+        (job,) = daemon.runtime.jobs.find("2")
         assert job.container is None
         check_expired(await bench.result(), "vm2")
         go.set()
@@ -458,8 +456,7 @@ def test_order_whose_clock_is_set_back_stays_in_the_queue(play: Play) -> None:
         await patiently(begun.wait())
         await bench.send(start("vm2", expires=600, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
-        job: Job | None = daemon.runtime.jobs.find("2")
-        assert job is not None
+        (job,) = daemon.runtime.jobs.find("2")
         daemon.runtime.dispatcher._begin_out_of_turn(job)
         await wait_until_async(lambda: daemon.runtime.dispatcher.running == 1)
         await bench.no_result()

@@ -18,8 +18,8 @@ from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import MemberState, Unconfirmed
+from tests.support.clock import SetClock
 from tests.support.migfra.bench import Bench, patiently
-from tests.support.migfra.clocks import SetClock
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until_async
 

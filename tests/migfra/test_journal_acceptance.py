@@ -14,7 +14,7 @@ from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.records import Event
 from fastlib.migfra.journal.repetition import Origin
-from tests.support.migfra.clocks import SetClock
+from tests.support.clock import SetClock
 
 
 class Desk:

@@ -36,3 +36,26 @@ class LoopClock(Clock):
 
     def monotonic(self) -> float:
         return self.now()
+
+
+class SetClock(Clock):
+    """Two clocks that stand until a test moves them: the wall clock can jump alone."""
+
+    def __init__(self) -> None:
+        self._now = 1_800_000_000.0
+        self._monotonic = 1000.0
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+        self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock, and only it."""
+        self._now += seconds

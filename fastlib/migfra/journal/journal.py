@@ -189,7 +189,7 @@ class Journal:
 
     def _refuse_if_lost(self) -> None:
         if self._group_commit.lost is not None:
-            raise self._group_commit.lost
+            raise JournalError(str(self._group_commit.lost))
 
     def came_between(self, id: str | None) -> None:
         """Note that something came with an id that is not stored; returns at once.

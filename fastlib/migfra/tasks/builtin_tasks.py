@@ -66,33 +66,43 @@ class BuiltinTasks:
         return {Cancel: self.cancel, Query: self.query, QueryHistory: self._history.query}
 
     async def cancel(self, task: Cancel, context: Context, job: Job) -> Result:
-        """Cancel a container, wait for its end, and say how many of its tasks were cancelled.
+        """Cancel the containers of an id, wait for their end, and say how many tasks it ended.
 
-        Raises HypervisorError if none is under way, or if nothing of it could be cancelled.
+        Senders that give every order the same id may have several under way, and a `cancel task`
+        with this id, too.
+
+        Raises HypervisorError if none is under way, or if nothing could be cancelled.
         """
-        target = self._jobs.find(task.id)
-        if target is None:
-            raise HypervisorError(f"no task with the id {task.id!r} is under way at {context.host}")
-        if target is job or target.title == job.title:
-            raise HypervisorError(f"{task.id!r} is a {job.title} itself")
-        assert target.number is not None
-        await self._journal.cancel(target.number)
-        target.cancel()
+        found = [other for other in self._jobs.find(task.id) if other is not job]
+        targets = [target for target in found if target.title != job.title]
+        if not targets:
+            raise HypervisorError(
+                f"{task.id!r} is a {job.title} itself"
+                if found
+                else f"no task with the id {task.id!r} is under way at {context.host}"
+            )
+        numbers = [target.number for target in targets if target.number is not None]
+        await asyncio.gather(*map(self._journal.cancel, numbers))
+        for target in targets:
+            target.cancel()
         try:
             async with asyncio.timeout(self._cancel_timeout):
-                await target.ended.wait()
+                for target in targets:
+                    await target.ended.wait()
         except TimeoutError:
             raise HypervisorError(
                 f"{task.id!r} was told to end, and is still under way after "
                 f"{self._cancel_timeout:g} s"
             ) from None
-        cancelled = sum(member.was_cancelled for member in target.members)
+        members = [member for target in targets for member in target.members]
+        cancelled = sum(member.was_cancelled for member in members)
+        titles = ", ".join(dict.fromkeys(target.title for target in targets))
         if not cancelled:
             raise HypervisorError(f"{task.id!r} has ended before it could be cancelled")
         return Result(
             vm_name=NO_DOMAIN,
             status="success",
-            details=f"{cancelled} of {len(target.members)} cancelled: {target.title} {task.id}",
+            details=f"{cancelled} of {len(members)} cancelled: {titles} {task.id}",
         )
 
     async def query(self, task: Query, context: Context, job: Job) -> NodeResult:

@@ -179,7 +179,7 @@ class JobTable:
 
     def __init__(self) -> None:
         self._by_number: dict[int | None, Job] = {}
-        self._by_id: dict[str, Job] = {}
+        self._by_id: dict[str, dict[Job, None]] = {}
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tuple(self._by_number.values()))
@@ -187,22 +187,24 @@ class JobTable:
     def add(self, job: Job) -> None:
         self._by_number[job.number] = job
         if job.id is not None:
-            self._by_id[job.id] = job
+            self._by_id.setdefault(job.id, {})[job] = None
 
     def remove(self, job: Job) -> None:
         """Remove a job whose answer is in the journal."""
         self._by_number.pop(job.number, None)
-        if job.id is not None and self._by_id.get(job.id) is job:
-            del self._by_id[job.id]
+        if job.id is not None and job.id in self._by_id:
+            self._by_id[job.id].pop(job, None)
+            if not self._by_id[job.id]:
+                del self._by_id[job.id]
         job.ended.set()
 
     def find_number(self, number: int) -> Job | None:
         """Return the job of a number in the journal, if it is under way."""
         return self._by_number.get(number)
 
-    def find(self, id: str) -> Job | None:
-        """Return the job of an id, if it is under way."""
-        return self._by_id.get(id)
+    def find(self, id: str) -> list[Job]:
+        """Return the jobs of an id that are under way, the oldest first."""
+        return list(self._by_id.get(id, ()))
 
     def reports(self) -> list[TaskReport]:
         """Return the tasks under way, the oldest first, at most `MAX_REPORTS` of them."""
