@@ -16,7 +16,7 @@ from fastlib import (
     Task,
     TaskContainer,
 )
-from fastlib.message import Cancel, Query, topics
+from fastlib.message import Cancel, Query, QueryHistory, topics
 from fastlib.message.node import Progress
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
@@ -51,6 +51,7 @@ def check_expired(answer: ResultContainer, *names: str) -> None:
         (Migrate(vm_name="vm1", destination="node02"), "vm1"),
         (Cancel(id="m"), "n/a"),
         (Query(), "n/a"),
+        (QueryHistory(vm_name="vm1"), "vm1"),
         (Quit(), "n/a"),
     ],
 )
@@ -65,6 +66,18 @@ def test_order_that_comes_too_late_is_refused(play: Play, task: Task, name: str)
         assert not daemon.stopping
         assert daemon.counters.ended[task.declaration.task, "expired"] == 1
         assert (await bench.ask(start("vm1", expires=60))).results[0].status == "success"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("expires", ["0001-01-01T00:00:00Z", "1969-12-31 23:59:60-00:00"])
+def test_order_of_long_ago_is_refused(play: Play, expires: str) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon()
+        text = f"task: stop vm\nlist: [{{vm-name: vm1}}]\nexpires: {expires}\n"
+        check_expired(await bench.ask(text), "vm1")
+        late = await bench.ask(text.replace(expires, "9999-12-31T23:59:59.999999Z"))
+        assert late.results[0].status == "success"
 
     play(scene)
 

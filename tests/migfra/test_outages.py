@@ -10,12 +10,15 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.broker_connection import BrokerConnection
+from fastlib.migfra.failures import log_failure
 from fastlib.migfra.hypervisors.libvirt import LibvirtHypervisor, LibvirtOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.telemetry import outages
 from fastlib.migfra.telemetry.outages import Outages, describe_age, next_reminder
+from fastlib.transport import MemoryBroker
 from tests.support.clock import StoppedClock
-from tests.support.migfra.bench import Bench, Play
+from tests.support.migfra.bench import Bench, Play, configuration
 from tests.support.migfra.scripted import Scripted
 from tests.support.waiting import wait_until_async
 
@@ -110,6 +113,19 @@ def test_outages_of_broker_journal_and_hypervisor_are_told(
         await wait_until_async(lambda: logged("the broker is available again, after"))
 
     play(scene)
+
+
+def test_broker_that_was_never_there_is_unavailable() -> None:
+    connection = BrokerConnection(configuration(), MemoryBroker(), "i", log_failure)
+    assert connection.outage() == "it has not answered yet"
+
+    async def scene() -> None:
+        await connection.open()
+        assert connection.outage() is None
+        await connection.close()
+        assert connection.outage() is not None
+
+    asyncio.run(scene())
 
 
 def test_failing_look_does_not_end_the_reminders(
