@@ -277,5 +277,8 @@ class QueryHistory(
     ] = None
     limit: Annotated[
         Positive | None,
-        Wire("Number of orders in the report, at most; absent means 20, and 1000 is the maximum."),
+        Wire(
+            "Number of the newest orders in the report, at most; absent means 20, and 1000 is the "
+            "maximum. As many older ones that are under way come on top."
+        ),
     ] = None

@@ -113,13 +113,28 @@ def test_orders_with_one_id_are_each_shown(cluster, env: Environment):
     assert full.stdout.index("order 3") < full.stdout.index("order 1")
 
 
-def test_order_under_way_is_told_with_events_also_behind_newer_ones(cluster, env: Environment):
-    running = order(1, status=None, state="running", answered=None, confirmed=None, results=())
-    cluster("hostA", order(2, 50), running)
-    done = run("log", "vm1", "--host", "hostA", env=env)
-    assert "'stop vm' of vm1 on hostA is under way, begun at" in done.stdout
-    assert "order 1" in done.stdout
-    assert "other order" not in done.stdout
+OPEN = {"status": None, "answered": None, "confirmed": None, "results": ()}
+
+
+def test_running_order_comes_first_also_behind_newer_ones(cluster, env: Environment):
+    waiting = order(3, 60, state="queued", began=None, **OPEN)
+    cluster("hostA", waiting, order(2, 50), order(1, state="running", **OPEN))
+    done = run("log", "vm1", "--host", "hostA", "--limit", 2, env=env)
+    shown = done.stdout
+    assert first_line(shown).startswith("'stop vm' of vm1 on hostA is under way, begun at")
+    assert shown.index("order 1") < shown.index("has not begun; accepted") < shown.index("order 3")
+    assert "1 other order, the newest first" in shown
+    assert "order 2" not in shown
+    assert "There are older orders" not in shown
+    full = run("log", "vm1", "--host", "hostA", "--full", env=env).stdout
+    assert full.index("order 1") < full.index("order 3") < full.index("order 2")
+
+
+def test_orders_of_host_stay_in_order_if_its_clock_has_jumped(cluster, env: Environment):
+    cluster("hostA", order(2, -3600), order(1, 0))
+    cluster("hostB", order(9, -60))
+    done = run("log", "vm1", "--full", env=env)
+    assert done.stdout.index("order 2") < done.stdout.index("order 1")
 
 
 def test_limit_holds_for_all_hosts_together(cluster, env: Environment):

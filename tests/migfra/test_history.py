@@ -28,6 +28,7 @@ from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.errors import HypervisorError, JournalError
 from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.history import history as read_history
+from fastlib.migfra.journal.history import under_way
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import open_tables
 from fastlib.migfra.tasks import history as history_module
@@ -105,6 +106,26 @@ def test_order_under_way_and_waiting_one_are_told(play: Play):
         assert running.began is not None
         assert (waiting.state, waiting.began) == ("queued", None)
         assert {(order.status, order.answered) for order in (running, waiting)} == {(None, None)}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("asked", [{"order_id": "s"}, {"vm_name": "vm1"}, {}])
+def test_order_that_hangs_is_told_behind_limit(play: Play, asked: dict[str, str]):
+    async def scene(bench: Bench) -> None:
+        hypervisor, go = Scripted(), threading.Event()
+        hypervisor.plan["vm1"] = lambda context: go.wait()
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        for number in range(5):
+            await bench.send(TaskContainer(tasks=[Stop(vm_name="vm1")], id="s",
+                                           idempotency_key=f"k{number}"))  # fmt: skip
+        while not hypervisor.calls:
+            await asyncio.sleep(0.001)
+        report = await history(bench, **asked, limit=1)
+        states = [order.state for order in report.orders]
+        go.set()
+        assert states == ["queued", "running"]
+        assert report.more
 
     play(scene)
 
@@ -335,6 +356,7 @@ def database_steps(path: Path, count: int, *asked: str | None) -> int:
         connection.executescript(FILL.format(count=count))
         connection.set_progress_handler(lambda: steps.append(None), 1)
         assert len(read_history(connection, *asked, limit=20)) in (1, 20)
+        assert under_way(connection, *asked, limit=20) == []
     return len(steps)
 
 

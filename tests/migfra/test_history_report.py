@@ -111,6 +111,15 @@ def test_orders_come_newest_first_and_are_cut_to_limit():
     assert report(record(1), record(2), limit=2).more is None
 
 
+def test_orders_under_way_are_reported_behind_limit():
+    waiting = {"state": "under way", "answer": None, "answered": None, "confirmed": None}
+    found = report(*(record(number, **waiting) for number in range(1, 8)), record(8), limit=3)
+    assert [one.number for one in found.orders] == [8, 7, 6, 3, 2, 1]
+    assert found.more
+    hanging = report(record(1, **waiting), record(2), record(3), limit=1)
+    assert [one.number for one in hanging.orders] == [3, 1]
+
+
 def test_report_says_since_when_journal_knows_orders():
     found = report()
     assert (found.host, found.since, found.time) == ("node01", instant(T - 9), instant(T + 9))

@@ -1,11 +1,12 @@
 """`fastlib log`: say what became of an order, or of a domain."""
 
 import argparse
+import heapq
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -31,8 +32,8 @@ examples:
   fastlib log vm1 --format json | jq '.orders[0].status'
 
 The answer comes from the journals of the daemons, which keep orders for the configured 'max-age'.
-The newest order, and each one that is under way, is told first in words and then by its events;
-the others have one sentence each. Times are by the clock of the daemon, in the local time zone.
+Orders that act on a domain now come first, then the newest one: each in words, then its events. The
+others have one sentence each. Times are by the clock of the daemon, in the local time zone.
 
 With --format json each host is an object on one line, with the keys host, error, since, time, more
 and orders. Its times are in UTC. An order has the keys of 'fastlib describe OrderReport'.
@@ -47,6 +48,12 @@ QUIET_SECONDS: Final = 1.0
 """Daemons are looked for until no other one has shown itself for this time."""
 SEARCH_SECONDS: Final = 5.0
 """Daemons are looked for at most for this time."""
+MAX_TOLD: Final = 5
+"""Orders under way that are told with their events, at most, without --full."""
+ACTING: Final = ("running", "cancelling")
+"""States of an order that acts on a domain now."""
+
+_Placed: TypeAlias = tuple[OrderReport, Place]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive_integer,
         default=20,
-        help="so many orders at most, the newest (default: 20, the maximum of a daemon is 1000)",
+        help="so many orders at most, the newest, and older ones that are under way (default: 20, "
+        "the maximum of a daemon is 1000)",
     )
     form = parser.add_argument_group("the answer")
     form.add_argument(
@@ -168,13 +176,13 @@ def _find_hosts(
     with client.watch(presence=True) as watch:
         while wanted is None or found < {*wanted}:
             until = min(last_new + QUIET_SECONDS, begun + SEARCH_SECONDS)
-            observed = watch.get(until - time.monotonic())
+            watch.get(until - time.monotonic())
             for host, presence in client.presences.items():
                 if host not in found and (wanted is None or host in wanted):
                     found.add(host)
                     last_new = time.monotonic()
                     yield host, presence
-            if watch.ended or (observed is None and time.monotonic() >= until):
+            if watch.ended or time.monotonic() >= until:
                 break
     for host in {*(wanted or ())} - found:
         yield host, None
@@ -243,17 +251,13 @@ def _row(answer: _Answer) -> dict[str, Any]:
 def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
     width = width_of(sys.stdout)
     reports = [answer.report for answer in answers if answer.report is not None]
-    found = [
-        (order, Place(answer.host, answer.report.time, focus_of(order, options.name)))
-        for answer in answers
-        if answer.report is not None
-        for order in answer.report.orders
-    ]
-    found.sort(key=lambda one: one[0].accepted, reverse=True)
-    _print_orders(options, found[: options.limit], width)
+    found = _newest_first(options, answers)
+    older = [one for one in found[options.limit :] if one[0].state != "ended"]
+    shown = [*found[: options.limit], *older]
+    _print_orders(options, shown, width)
     if reports and not found:
         _print_lines(_not_found(options.name, answers), width)
-    if any(report.more for report in reports) or len(found) > options.limit:
+    if any(report.more for report in reports) or len(shown) < len(found):
         _print_lines("There are older orders; --limit N shows more.", width)
     sys.stdout.flush()
     for answer in answers:
@@ -265,27 +269,47 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
         print_error(options, "no daemon has shown itself at this broker; --host asks one")
 
 
-def _print_orders(
-    options: argparse.Namespace, found: Sequence[tuple[OrderReport, Place]], width: int
-) -> None:
-    paint = painter(sys.stdout)
-    told = [
-        one
-        for number, one in enumerate(found)
-        if options.full or number == 0 or one[0].state != "ended"
+def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> list[_Placed]:
+    """Return the orders of all hosts; those of one host stay in order if its clock has jumped."""
+    of_hosts = [
+        [
+            (order, Place(answer.host, answer.report.time, focus_of(order, options.name)))
+            for order in answer.report.orders
+        ]
+        for answer in answers
+        if answer.report is not None
     ]
-    others = [one for one in found if one not in told]
-    for number, (order, place) in enumerate(told):
+    return list(heapq.merge(*of_hosts, key=lambda placed: placed[0].accepted, reverse=True))
+
+
+def _print_orders(options: argparse.Namespace, shown: Sequence[_Placed], width: int) -> None:
+    paint = painter(sys.stdout)
+    told = _told(shown, full=options.full)
+    for number, index in enumerate(told):
         if number:
             print()
+        order, place = shown[index]
         for line in story(order, place, width=width, paint=paint, full=options.full):
             print(line)
+    others = [one for index, one in enumerate(shown) if index not in told]
     if others:
         at = zone(others[0][0].accepted)
         print(f"\n{plural(len(others), 'other order')}, the newest first ({at}):")
     for order, place in others:
         for line in brief(order, place, width=width):
             print(line)
+
+
+def _told(shown: Sequence[_Placed], *, full: bool) -> list[int]:
+    """Return the indexes of the orders that are told with their events, in this order.
+
+    Orders that act on a domain now come first, because the others wait for them.
+    """
+    acting = [index for index, (order, _) in enumerate(shown) if order.state in ACTING]
+    if full:
+        return [*acting, *(index for index in range(len(shown)) if index not in acting)]
+    told = acting[:MAX_TOLD]
+    return told if not shown or 0 in told else [*told, 0]
 
 
 def _not_found(name: str | None, answers: Sequence[_Answer]) -> str:

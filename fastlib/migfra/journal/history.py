@@ -45,6 +45,32 @@ def history(
     return [_record(connection, *row) for row in rows]
 
 
+def under_way(
+    connection: sqlite3.Connection,
+    id: str | None,
+    key: str | None,
+    vm_name: str | None,
+    limit: int,
+) -> list[Record]:
+    """Return orders without an answer that fit everything that is not None, the oldest first."""
+    given = {
+        condition: schema.key(value)
+        for condition, value in (
+            ("id = ?", id),
+            ("key = ?", key),
+            ("EXISTS (SELECT 1 FROM domains WHERE container = number AND name = ?)", vm_name),
+        )
+        if value is not None
+    }
+    # There are few of them, so their index is better than those of ids and domains.
+    where = " AND ".join(("state = ?", *given))
+    query = (
+        f"{_ORDERS} containers INDEXED BY containers_state WHERE {where} ORDER BY number LIMIT ?"
+    )
+    rows = connection.execute(query, (schema.ACCEPTED, *given.values(), limit)).fetchall()
+    return [_record(connection, *row) for row in rows]
+
+
 def _record(
     connection: sqlite3.Connection,
     number: int,

@@ -349,15 +349,19 @@ class Journal:
         key: str | None = None,
         vm_name: str | None = None,
         limit: int = 100,
+        *,
+        under_way: bool = False,
     ) -> list[Record]:
         """Return the orders that fit everything given, the newest first.
 
-        There are `limit` + 1 of them if more fit. While the journal cannot be written, this is what
+        With `under_way` only those without an answer, the oldest first. There are `limit` + 1 of
+        them if more fit. While the journal cannot be written, this is what
         has been written before. Raises JournalError if it cannot be read.
         """
 
         def read(connection: sqlite3.Connection) -> list[Record]:
-            return history.history(connection, id, key, vm_name, limit + 1)
+            find = history.under_way if under_way else history.history
+            return find(connection, id, key, vm_name, limit + 1)
 
         if self.path is None:
             return await self._group_commit.submit(read)

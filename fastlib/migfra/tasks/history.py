@@ -66,8 +66,13 @@ class HistorySource(Protocol):
         key: str | None = None,
         vm_name: str | None = None,
         limit: int = 100,
+        *,
+        under_way: bool = False,
     ) -> Awaitable[Sequence[Record]]:
-        """Return the newest records that fit, at most `limit`, and one more if there are more."""
+        """Return the newest records that fit, at most `limit`, and one more if there are more.
+
+        With `under_way` the oldest without an answer.
+        """
 
 
 class History:
@@ -92,8 +97,9 @@ class History:
         found: dict[int, Record] = {}
         try:
             for one in filters or [{}]:
-                for record in await self._journal.history(**one, limit=limit):
-                    found[record.number] = record
+                for under_way in (False, True):
+                    records = await self._journal.history(**one, limit=limit, under_way=under_way)
+                    found.update((record.number, record) for record in records)
             if isinstance(self._journal.last_error, JournalError):
                 raise self._journal.last_error  # another file in its place has other orders
         except JournalError as error:  # an answer helps more than a message left to the broker
@@ -120,11 +126,16 @@ def report_of(
     now: float,
     limit: int,
 ) -> HistoryReport:
-    """Return the report of records, the newest first, cut to `limit` orders and to its size."""
+    """Return the report of records, the newest first, cut to its size.
+
+    It has the `limit` newest, and as many of those that are under way behind them: an order that
+    hangs is often the oldest one.
+    """
     newest_first = sorted(records, key=lambda record: record.number, reverse=True)
     orders: list[OrderReport] = []
     size = 0
-    for record in newest_first[:limit]:
+    hanging = [record for record in newest_first[limit:] if record.state == "under way"]
+    for record in (*newest_first[:limit], *hanging[-limit:]):
         order = order_report(record, focus_of(task, record))
         size += _size(order)
         if orders and size > MAX_CHARACTERS:
