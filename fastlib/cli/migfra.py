@@ -138,6 +138,10 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
                 if log_file is not None:  # standard error may be closed
                     log.critical("%s", error)
                 raise
+            except Exception as error:
+                log.critical("the program failed unexpectedly: %r", error, exc_info=error)
+                daemonizer.failed(f"migfra: error: {error!r}")
+                return 1
     except (FastlibError, OSError) as error:
         if not options.daemon:
             raise

@@ -192,6 +192,8 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
     async def _finish_calls(self, timeout: float) -> None:
         if self._caller is None or self._caller is asyncio.current_task():
             return
+        if self._caller.done():  # the program has cancelled all tasks
+            return
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.sleep(0)  # the last calls of the network thread must enter the queue

@@ -221,6 +221,7 @@ def test_presence_is_offline_however_the_process_ends(
     ask(scheduler, Start(vm_name="vm1"), "1")
     until_presence(scheduler, "offline")
     assert migfra.wait() != 0
+    assert "stop()" not in end or "the program failed unexpectedly" in "".join(migfra.log)
     plugin.write_text(text)
     migfra.start()
     answer = result(scheduler)
