@@ -1,5 +1,6 @@
 """Orders like those of the C++ clients, over a real mosquitto: one id for all, and no key."""
 
+import asyncio
 import random
 import threading
 import time
@@ -8,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from fastlib.migfra import Daemon
+from fastlib.migfra.config.sections import JournalSection
+from fastlib.transport import MqttOptions
+from tests.support.migfra.bench import configuration
 from tests.support.migfra.cpp_sender import CppSender
 from tests.support.migfra.program import Program, program
+from tests.support.migfra.scripted import Scripted
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.proxy import Proxy
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, wait_until_async
 
 HOST = "node01"
 WINDOW = 1.0
@@ -96,7 +102,7 @@ def first_answers(sender: CppSender) -> list[str]:
 def test_order_is_executed_once_although_the_daemon_is_killed(
     broker: Mosquitto, migfra: Program, qos: int, request: pytest.FixtureRequest
 ) -> None:
-    count = 100 if request.config.getoption("--long") else 2
+    count = 40 if request.config.getoption("--long") else 2
     dice = random.Random(qos)
     names = [f"vm{number}" for number in range(4 * count)]
     with CppSender(broker.port, HOST, qos=qos) as sender:
@@ -111,3 +117,38 @@ def test_order_is_executed_once_although_the_daemon_is_killed(
         assert {answer.results[0].status for answer in sender.answers} == {"success"}
     begun = [line.removeprefix("begin ") for line in migfra.done() if line.startswith("begin")]
     assert sorted(begun) == sorted(names)
+
+
+def test_broker_repeats_packets_and_none_is_executed_twice(
+    tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest
+) -> None:
+    """All orders have the same bytes. Only their packets tell them apart."""
+    count = 5_000 if request.config.getoption("--long") else 150
+    dice = random.Random(1)
+    hypervisor = Scripted()
+
+    async def main(proxy: Proxy, sender: CppSender) -> None:
+        daemon = Daemon(
+            configuration(journal=JournalSection(repetition_window=0.0)),
+            communicator=MqttOptions(
+                host="127.0.0.1", port=proxy.port, client_id="daemon", persistent=True,
+                retry_min=0.05, retry_max=0.1,
+            ),
+            hypervisor=hypervisor,
+            journal=tmp_path / "own journal",
+        )  # fmt: skip
+        async with daemon:
+            for number in range(count):
+                if number % 25 == 10:
+                    direction, most = dice.choice([("up", 40), ("down", 800)])
+                    proxy.cut_after(dice.randrange(1, most), direction)
+                await asyncio.to_thread(sender.send, sender.text("stop vm", "vm1"))
+            await wait_until_async(lambda: len(first_answers(sender)) >= count, "all answers")
+
+    with (
+        Proxy(broker.port) as proxy,
+        CppSender(broker.port, HOST) as sender,
+    ):
+        asyncio.run(main(proxy, sender))
+        assert proxy.cuts >= count // 25
+    assert len(hypervisor.calls) == len(first_answers(sender)) == count
