@@ -18,8 +18,9 @@ class OrderEvent(Message):
     event: Annotated[
         str,
         Wire(
-            "The kind of event: accepted, begun, phase, retry, ended, expired, refused, repeated, "
-            "answered or confirmed. Later versions may have more."
+            "The kind of event: accepted, begun, phase, retry, recovered (after a restart of the "
+            "daemon), ended, expired, refused, repeated, answered or confirmed. Later versions may "
+            "have more."
         ),
     ]
     member: Annotated[

@@ -117,6 +117,21 @@ FAILED = {"status": "error", "results": [result("vm1", "error", "no such domain"
             f"{SUBJECT} is being cancelled; not begun, accepted at 04:10:00 (2 min ago)",
         ),
         (
+            waiting(state="running", events=[
+                OrderEvent(time=at(9), event="recovered", details="its state is looked up"),
+            ]),
+            f"{SUBJECT} is under way; accepted at 04:10:00 (2 min ago); last report: its state is "
+            "looked up",
+        ),
+        (
+            order(**FAILED, began=None, events=[OrderEvent(time=at(9), event="recovered")]),
+            f"{SUBJECT} failed at 04:10:10 (2 min ago)",
+        ),
+        (
+            order(**FAILED, began=None, task=None),
+            "'unknown task' of vm1 on node01 failed at 04:10:10 (2 min ago)",
+        ),
+        (
             waiting(state="dreaming"),
             f"{SUBJECT} is dreaming, accepted at 04:10:00 (2 min ago)",
         ),

@@ -142,7 +142,7 @@ def test_recovery_after_a_restart_is_noted(play: Play) -> None:
         assert [kind for kind, _, _ in kinds(await story(daemon, id="1"))] == [
             "accepted",
             "begun",
-            "phase",
+            "recovered",
             "ended",
             "answered",
         ]

@@ -1,10 +1,15 @@
 """One order as the journal knows it: what the history of a daemon is made of."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 State = Literal["under way", "answered", "confirmed"]
+RECOVERED: Final = "recovered"
+"""The kind of the event that a run of the daemon looks what became of a member of an earlier run.
+
+That run may have been killed before it could note that the member begins.
+"""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -14,7 +19,8 @@ class Event(msgspec.Struct, frozen=True):
     """Of the member that it is about; None for the whole container."""
     time: float
     kind: str
-    """accepted, begun, phase, retry, ended, expired, refused, repeated, answered or confirmed."""
+    """accepted, begun, phase, retry, recovered, ended, expired, refused, repeated, answered or
+    confirmed."""
     text: str = ""
     vm_name: str | None = None
     """The domain that it is about, if `Journal.note` was given one."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastlib.message import Result
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.records import RECOVERED
 from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.telemetry.logs import About
 
@@ -49,7 +50,7 @@ class Events:
         text = "was in progress when the daemon ended; its state is looked up"
         task = describe_task(member.task, member.domain)
         _log(logging.INFO, job, member.domain, f"{text}: {task}")
-        self._note_soon(job, member, "phase", text, None)
+        self._note_soon(job, member, RECOVERED, text, None)
 
     def phase(self, job: Job, member: Member, facts: ProgressFacts) -> None:
         """A domain of a member has come to another phase."""

@@ -21,7 +21,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, JournalError
-from fastlib.migfra.journal.records import Event, Record
+from fastlib.migfra.journal.records import RECOVERED, Event, Record
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import sound
 
@@ -261,7 +261,9 @@ def _state(record: Record) -> str:
         return "ended"
     if record.cancelled:
         return "cancelling"
-    return "queued" if record.began is None else "running"
+    if record.began is not None or any(event.kind == RECOVERED for event in record.events):
+        return "running"
+    return "queued"
 
 
 def _brief(result: Result) -> Result:
