@@ -430,6 +430,46 @@ def test_history_is_told_while_journal_cannot_be_written(
 # --- after a restart ------------------------------------------------------------------------------
 
 
+class Killed(Scripted):
+    """Begins a start by itself, and then waits; so does its recovery."""
+
+    begins_itself = True
+
+    async def start(self, task: Start, context: Context) -> Any:
+        context.begin()
+        return await self._do("start", str(task.vm_name), context)
+
+    async def recover(self, task: Start, context: Context) -> Any:
+        return await self._do("recover", str(task.vm_name), context)
+
+
+def test_order_of_killed_daemon_is_not_said_not_to_have_begun(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+):
+    async def scene(bench: Bench) -> None:
+        hypervisor = Killed()
+        hypervisor.plan["vm1"] = lambda context: context.wait_cancelled()
+        first = await bench.daemon(hypervisor)
+        # A kill loses the notes of the last second.
+        monkeypatch.setattr(first.runtime.journal, "note", lambda *event, **more: None)
+        await bench.send(Start(vm_name="vm1"), "s")
+        while not hypervisor.calls:
+            await asyncio.sleep(0.001)
+        await first.kill()
+        await bench.daemon(hypervisor)
+        while len(hypervisor.calls) < 2:
+            await asyncio.sleep(0.001)
+        order = await only_order(bench, order_id="s")
+        assert "begun" not in kinds(order)
+        assert "recovered" in kinds(order)
+        assert order.state == "running"
+        assert " begun" not in headline(order, Place("node01", datetime.now(UTC)))
+        await bench.send(Cancel(id="s"), "c")
+        assert {(await bench.result()).id, (await bench.result()).id} == {"s", "c"}
+
+    play(scene)
+
+
 @pytest.mark.parametrize("end", ["close", "kill"])
 def test_history_outlives_daemon(play: Play, end: str):
     async def scene(bench: Bench) -> None:
