@@ -141,6 +141,32 @@ def test_transient_domain_that_ended_was_stopped():
     assert run(hosts.stop()) is None
 
 
+def test_cancelled_stop_says_that_the_domain_may_still_shut_down():
+    hosts = Hosts()
+    hosts.domain.on["shutdown"] = hosts.cancellation.cancel
+    assert error(hosts.stop(undefine=True)) == (
+        "cancelled; vm1 has been asked to shut down and may still do so; now it runs on node01"
+    )
+
+
+def test_stop_that_is_cancelled_once_the_domain_is_off_is_a_success():
+    hosts = Hosts()
+
+    def end():
+        hosts.end()
+        hosts.cancellation.cancel()
+
+    hosts.domain.on["shutdown"] = end
+    assert run(hosts.stop()) is None
+
+
+def test_stop_that_is_cancelled_before_it_begins_asks_for_nothing():
+    hosts = Hosts()
+    hosts.cancellation.cancel()
+    assert error(hosts.stop()) == "cancelled"
+    assert hosts.calls == []
+
+
 def test_stop_at_its_timeout_says_what_the_domain_does():
     hosts = Hosts()
     assert "vm1 has not shut down within 4 s and runs on node01; its" in error(hosts.stop())

@@ -243,16 +243,24 @@ def _nothing_lost(outcome: Outcome, targets: Mapping[str, _Members]) -> Iterator
             )
 
 
+_MAY_END_LATE: Final = "has not shut down within|been asked to shut down and may still do so"
+
+
+def may_end_late(outcome: Outcome, name: str) -> bool:
+    """Whether a domain may shut down by itself after the order, as its answer says."""
+    return any(_may_end_late(task, result) for task, result in _targets(outcome).get(name, ()))
+
+
 def _is_refused(outcome: Outcome, result: Result | None) -> bool:
     return result is not None and result.status == "error" and outcome.fault is None
 
 
 def _may_end_late(task: Task, result: Result | None) -> bool:
-    """A guest that was asked to shut down may still do so after the time for it is over."""
+    """A guest that was asked to shut down may still do so after the end of the order."""
     return (
         isinstance(task, Stop)
         and result is not None
-        and "has not shut down within" in str(result.details)
+        and re.search(_MAY_END_LATE, str(result.details)) is not None
     )
 
 

@@ -1,6 +1,6 @@
 """Run a scenario: prepare it, send its orders in turn, and check the rule after each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from .faults import inject
 from .fleet_view import FleetView, observe
 from .guest_checks import guest_violations, progress_of
 from .prior_states import prepare
-from .rule import Outcome, Violation, violations
+from .rule import Outcome, Violation, may_end_late, violations
 from .scenario import Order, Scenario, with_xml
 
 _SETTLE_SECONDS = 6.0
@@ -91,6 +91,7 @@ def _run_order(
     print(order.host, order.yaml(), fault, *(f"{each.status}: {each.details}" for each in results))
     outcome, broken = _settled(fleet, order, results, before, fault)
     found += broken
+    outcome = _after_late_ends(fleet, outcome, disks)
     found += guest_violations(outcome, guests, disks, progress)
     try:
         fleet.assert_one_answer_each()
@@ -154,6 +155,20 @@ def _settled(
     with suppress(AssertionError):
         wait_until(keeps_the_rule, "an order keeps the rule", seconds)
     return latest[-1]
+
+
+def _after_late_ends(fleet: Fleet, outcome: Outcome, linux: Iterable[str]) -> Outcome:
+    """Wait for guests with Linux that may shut down after their order: they do so in seconds."""
+    late = [name for name in linux if may_end_late(outcome, name)]
+    if not late:
+        return outcome
+    with suppress(AssertionError):
+        wait_until(
+            lambda: not any(map(_observed(fleet).active_places, late)),
+            f"{late} shut down",
+            _SETTLE_AFTER_FAULT,
+        )
+    return msgspec.structs.replace(outcome, after=_observed(fleet))
 
 
 def _observed(fleet: Fleet) -> FleetView:

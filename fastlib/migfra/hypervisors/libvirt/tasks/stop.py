@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 from fastlib.message import Result, Stop
-from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection, End
 from fastlib.migfra.hypervisors.libvirt.domain import control, host_info, saved_state
@@ -152,14 +152,19 @@ async def _shut_down(
             changed.clear()
             if not (await local.call(_ask, name)):
                 return changed.end
-            asked = loop.time()
-            while (now := loop.time()) < min(asked + _AGAIN, deadline):
-                await scope.wait_any(min(asked + _AGAIN, deadline) - now, changed.wait())
-                scope.check()
+            limit = min(loop.time() + _AGAIN, deadline)
+            while (left := limit - loop.time()) > 0 or scope.cancelled:
+                await scope.wait_any(max(left, 0.0), changed.wait())
                 changed.clear()
-                if not (await local.call(look_up, name)).active:
+                observed = await local.call(look_up, name)
+                if not observed.active:
                     return changed.end
-                await scope.sleep(min(POLL_SECONDS, patience))
+                if scope.cancelled:
+                    raise TaskCancelledError(
+                        f"{scope.reason}; {name} has been asked to shut down and may still do so; "
+                        f"now it {observed.phrase} on {runtime.host}"
+                    )
+                await scope.wait_any(min(POLL_SECONDS, patience))
             if loop.time() < deadline:
                 continue
             observed = await local.call(look_up, name)
