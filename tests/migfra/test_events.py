@@ -3,9 +3,12 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from fastlib import Migrate, MigrateParameter, Result, Start, Stop
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import RetrySection
+from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.records import Record
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from tests.support.migfra.bench import Bench, Play, order, patiently
@@ -72,7 +75,7 @@ def test_task_that_waits_has_not_begun(play: Play) -> None:
             with CancelScope(context) as scope:
                 context.progress("queued", position=1)
                 await scope.sleep(0 if context.id == "1" else 1000)
-                scope.begin()
+                await scope.begin()
             context.progress("copy")
 
         hypervisor.plan["vm1"] = plan
@@ -95,6 +98,53 @@ def test_task_that_waits_has_not_begun(play: Play) -> None:
         ]
         assert "the order expired at" in record.events[2].text
         assert record.began is None
+
+    play(scene)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_task_that_waits_acts_only_once_the_journal_knows(
+    play: Play, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """So a history without its begin shows that it has never begun, also after a kill."""
+    begins, release = asyncio.Event(), asyncio.Event()
+    store = Journal.begun
+
+    async def stall(self: Journal, number: int, position: int) -> None:
+        begins.set()
+        await release.wait()
+        await store(self, number, position)
+
+    monkeypatch.setattr(Journal, "begun", stall)
+    acted: list[bool] = []
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Waiting()
+
+        async def plan(context: Context) -> None:
+            with CancelScope(context) as scope:
+                await asyncio.gather(scope.begin(), scope.begin())  # as of two domains
+                await scope.begin()
+            acted.append(True)
+
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Migrate(vm_name="vm1", destination="b"), "1")
+        await patiently(begins.wait())
+        assert (await story(daemon, id="1")).began is None
+        if killed:
+            await patiently(daemon.kill())
+            daemon = await bench.daemon(Recovering())
+            await bench.result()
+            assert (await story(daemon, id="1")).began is None
+            assert acted == []
+            return
+        assert acted == []
+        release.set()
+        await bench.result()
+        record = await story(daemon, id="1")
+        assert [kind for kind, _, _ in kinds(record)].count("begun") == 1
+        assert acted == [True]
 
     play(scene)
 

@@ -168,7 +168,7 @@ def test_scope_ends_its_waits_at_the_expiry() -> None:
             await scope.wait_any(1000)  # ends at once from now on
             assert not scope.cancelled
             with pytest.raises(TaskExpiredError):
-                scope.begin()
+                await scope.begin()
         with CancelScope(Context("a", expiry=_soon())) as scope:
             await scope.wait_any(1000)
             with pytest.raises(TaskExpiredError):
@@ -181,11 +181,11 @@ def test_scope_of_a_task_that_has_begun_goes_on() -> None:
     async def scene() -> None:
         expiry = _soon()
         with CancelScope(Context("a", expiry=expiry)) as scope:
-            scope.begin()
+            await scope.begin()
             await scope.sleep(0.1)
             scope.check()
         with CancelScope() as scope:
-            scope.begin()
+            await scope.begin()
 
     asyncio.run(scene())
 

@@ -232,7 +232,7 @@ class Journal:
     async def begin(self, number: int, position: int, *, waits: bool = False) -> None:
         """A member is about to be handed to the hypervisor.
 
-        One that `waits` there first has not begun yet: the event `begun` is noted later.
+        One that `waits` there first has not begun yet: `begun` says when it does.
         """
         now = self._clock.now()
 
@@ -244,6 +244,11 @@ class Journal:
                 connection.execute(_EVENT, (number, position, now, "begun", b"", None))
 
         await self._group_commit.submit(write)
+
+    async def begun(self, number: int, position: int) -> None:
+        """A member that waited in the hypervisor is about to act on its domain."""
+        row = (number, position, self._clock.now(), "begun", b"", None)
+        await self._do(_EVENT, *row)
 
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
         """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""

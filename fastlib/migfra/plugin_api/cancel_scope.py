@@ -57,10 +57,16 @@ class CancelScope:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(seconds, self._watch_expiry)
 
-    def begin(self) -> None:
-        """Note that the task acts from now on, as `Context.begin`. Raises TaskExpiredError."""
+    async def begin(self) -> None:
+        """Note that the task acts from now on, and wait until the journal knows.
+
+        Raises TaskExpiredError if the order has expired, and JournalError.
+        """
         if self._context is not None:
-            self._context.begin()
+            beginning = self._context.begin()
+            if not beginning.done():
+                await asyncio.wrap_future(beginning)
+            beginning.result()
 
     def log_wait(self, text: str) -> None:
         """Log for what the task waits."""

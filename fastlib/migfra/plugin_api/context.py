@@ -49,6 +49,8 @@ class DaemonServices:
 
     store_state: Callable[[Mapping[str, Any]], "Future[None]"] | None = None
     """Writes the saved state to the journal."""
+    store_begin: Callable[[], "Future[None]"] | None = None
+    """Writes to the journal that the task begins."""
     report: Callable[[ProgressFacts], object] | None = None
     """Publishes progress."""
     set_waiting: Callable[[bool], object] | None = None
@@ -92,6 +94,7 @@ class Context:
         """The timers of the result."""
         self.expiry: Final = expiry or Expiry(host=host)
         """Whether the task has begun, and until when it may."""
+        self._beginning = done()
         self._cancellation = cancellation or Cancellation()
         self._saved_state = dict(saved_state or {})
         self._services = services or DaemonServices()
@@ -166,13 +169,19 @@ class Context:
         finally:
             self._services.set_waiting(False)
 
-    def begin(self) -> None:
+    def begin(self) -> "Future[None]":
         """Note that the task acts on a domain from now on: it cannot expire any more.
 
-        Call it after all waits and before the first change, if the hypervisor has `begins_itself`.
-        It may be called again. Raises TaskExpiredError if the order has expired.
+        Call it after all waits and before the first change, if the hypervisor has `begins_itself`,
+        and wait for the future before that change: it is done when the journal knows. It may be
+        called again. Raises TaskExpiredError if the order has expired. In a coroutine,
+        `CancelScope.begin` does both.
         """
+        begun = self.expiry.begun
         self.expiry.begin()
+        if not begun and self._services.store_begin is not None:
+            self._beginning = self._services.store_begin()
+        return self._beginning
 
     def not_begun(self) -> None:
         """Note that the task has not begun after all: `recover` has found that it only waited.

@@ -37,13 +37,11 @@ class Events:
         self._journal = journal
         self._loop = loop
 
-    def begun(self, job: Job, member: Member, *, noted: bool) -> None:
-        """A member acts on its domain from now on. `noted` is what the journal knows already."""
+    def begun(self, job: Job, member: Member) -> None:
+        """A member acts on its domain from now on, as the journal knows already."""
         # A query changes nothing and comes often.
         level = logging.INFO if job.number is not None else logging.DEBUG
         _log(level, job, member.domain, f"begins: {describe_task(member.task, member.domain)}")
-        if not noted:
-            self._note_soon(job, member, "begun", "", None)
 
     def recovered(self, job: Job, member: Member) -> None:
         """A member that an earlier run of the daemon has begun is looked at."""

@@ -122,22 +122,13 @@ class Executor:
         waits = builtin is None and self._hypervisor.begins_itself
         if member.earlier is None and job.number is not None:
             await self._journal.begin(job.number, member.position, waits=waits)
-        self._tell_of_begin(job, member, noted=not waits)
+        member.begin_is_stored = not waits
+        member.expiry.on_begin(lambda: self._events.begun(job, member))
         if builtin is None:
             return await self._try(job, member, measurement)
         member.expiry.begin()  # the journal may have taken long
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
-
-    def _tell_of_begin(self, job: Job, member: Member, *, noted: bool) -> None:
-        """Have it logged when the member begins, also again in another attempt."""
-
-        def begun() -> None:
-            nonlocal noted
-            self._events.begun(job, member, noted=noted)
-            noted = True
-
-        member.expiry.on_begin(begun)
 
     async def _recover(self, job: Job, member: Member, measurement: TimeMeasurement) -> Any:
         method: Method | None = getattr(self._hypervisor, "recover", None)
@@ -147,7 +138,7 @@ class Executor:
                 f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
             )
         self._events.recovered(job, member)
-        self._tell_of_begin(job, member, noted=False)
+        member.expiry.on_begin(lambda: self._events.begun(job, member))
         return await self._caller.call(method, job, member, measurement)
 
     async def _try(self, job: Job, member: Member, measurement: TimeMeasurement) -> tuple[Any, int]:

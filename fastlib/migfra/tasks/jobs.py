@@ -36,6 +36,8 @@ class Member:
         self.state: State = "queued"
         self.was_cancelled = False
         """True if it was cancelled, and has not ended with success."""
+        self.begin_is_stored = False
+        """Whether the journal knows that it has begun."""
         self.has_expired = False
         """True if it was not begun, as its order had expired."""
         self.results: tuple[Result, ...] = ()

@@ -56,6 +56,13 @@ class ContextMaker:
             storing = self.journal.save_state(job.number, member.position, state)
             return asyncio.run_coroutine_threadsafe(storing, loop)
 
+        def store_begin() -> "Future[None]":
+            if job.number is None or member.begin_is_stored:
+                return done()
+            member.begin_is_stored = True
+            storing = self.journal.begun(job.number, member.position)
+            return asyncio.run_coroutine_threadsafe(storing, loop)
+
         return Context(
             self.host,
             id=job.id,
@@ -67,6 +74,7 @@ class ContextMaker:
             saved_state=member.saved_state,
             services=DaemonServices(
                 store_state=store_state,
+                store_begin=store_begin,
                 report=report,
                 set_waiting=lambda waits: loop.call_soon_threadsafe(member.set_waiting, waits),
                 retried=lambda text, vm_name: self.retried(job, member, text, vm_name),

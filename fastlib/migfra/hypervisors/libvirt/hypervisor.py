@@ -99,7 +99,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "suspend it")
-                scope.begin()
+                await scope.begin()
                 with context.measure(f"suspend-{name}"):
                     done = await local.call(control.suspend, name)
         return None if done else f"{name} was paused already"
@@ -111,7 +111,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "resume it")
-                scope.begin()
+                await scope.begin()
                 with context.measure(f"resume-{name}"):
                     done = await local.call(control.resume, name)
         return None if done else f"{name} was running already"
@@ -123,7 +123,7 @@ class LibvirtHypervisor(Hypervisor):
             async with self._runtime.exclusive(name, task.driver, scope):
                 local = await self._runtime.local(task.driver)
                 await refuse_if_elsewhere(self._runtime, name, task.driver, "repin it")
-                scope.begin()
+                await scope.begin()
                 with context.measure("repin"):
                     await local.call(pinning.pin, name, task.vcpu_map)
         return None

@@ -62,7 +62,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
                 f"hypervisor {NAME} has no driver {task.driver!r}; leave 'driver' out"
             )
         with self.locks.hold(name, context):
-            context.begin()
+            context.begin().result()
             yield
 
     def check_exists(self, name: str) -> None:

@@ -216,7 +216,7 @@ class SimulatedHypervisor(Hypervisor):
             scope.check()
             if parameter.migration_type == "offline":
                 await scope.sleep(self._runtime.options.call_seconds)
-                scope.begin()
+                await scope.begin()
                 self.cluster.move(spec.name, spec.source, spec.destination)
             elif parameter.swap_with is None:
                 check = partial(self._runtime.check_migration, spec)

@@ -92,7 +92,7 @@ class SimulatedRuntime:
         await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
         await scope.sleep(self.options.call_seconds)
         await self.wait_while_migrating(name, scope)
-        scope.begin()
+        await scope.begin()
 
     def check_migration(self, spec: MigrationSpec) -> None:
         """Check that a migration could begin now. Raises HypervisorError."""

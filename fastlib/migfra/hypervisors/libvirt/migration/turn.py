@@ -42,7 +42,7 @@ async def in_turn(
         locks = await stack.enter_async_context(AsyncExitStack())
         await _lock(locks, runtime, specs, scope)
         if specs[0].kind == "offline":  # nothing is sent, so nothing is limited
-            scope.begin()
+            await scope.begin()
             yield
             return
         slots = needed_slots(specs)
@@ -59,7 +59,7 @@ async def in_turn(
             with context.waiting() if is_whole_task else nullcontext():
                 await _begins(turn.wait(scope, context), check)
             await _lock(stack, runtime, specs, scope)
-        scope.begin()
+        await scope.begin()
         yield
 
 

@@ -37,7 +37,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
             undo = Undo(context)
             try:
                 scope.check()
-                scope.begin()
+                await scope.begin()
                 await _start(runtime, task.driver, spec, plan, images, undo, context)
                 if spec.probe_host is not None:
                     context.progress("probe", vm_name=spec.name)

@@ -65,7 +65,7 @@ async def _stop(
             await refuse_if_elsewhere(runtime, name, task.driver, "stop it")
         if not found.known:
             await local.call(read_xml, name)  # raises, with libvirt's reason
-        scope.begin()
+        await scope.begin()
         details: list[str] = []
         image = await local.call(saved_state.image, name)
         if await local.call(saved_state.remove_old, name):

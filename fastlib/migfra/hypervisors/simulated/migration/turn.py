@@ -74,7 +74,7 @@ async def in_turn(
             with context.waiting() if is_whole_task else nullcontext():
                 await turn.wait(scope, context)
             _note(context, name, waits=False)
-        scope.begin()
+        await scope.begin()
         yield
 
 
