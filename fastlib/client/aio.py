@@ -1,12 +1,12 @@
 """The scheduler's client for coroutines. It has the methods of the client for threads."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from logging import getLogger
 from types import TracebackType
-from typing import Self, Unpack, overload
+from typing import Any, Self, Unpack, overload
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
@@ -26,7 +26,15 @@ from fastlib.transport import (
 from fastlib.transport.futures import wait_async
 
 from . import task_requests
-from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
+from .core import (
+    CLOSED,
+    COMMUNICATOR_CLOSED,
+    LOOK_SECONDS,
+    RESULT_SECONDS,
+    TASK_QOS,
+    ClientBase,
+    ClientCore,
+)
 from .errors import ClientError
 from .handle import AsyncHandle, R
 from .observed import AsyncWatch
@@ -77,7 +85,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._expiry: asyncio.TimerHandle | None = None
-        self._asking: set[asyncio.Task[None]] = set()
+        self._finding_out: set[asyncio.Task[None]] = set()
+        self._looking = asyncio.Lock()
 
     async def open(self) -> Self:
         """Subscribe, as `async with` and `connect` do. May be called again."""
@@ -271,6 +280,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._core.close(why)
         if self._expiry is not None:
             self._expiry.cancel()
+        for task in self._finding_out:
+            task.cancel()
 
     def _check_opened(self) -> None:
         if not self._opened:
@@ -316,10 +327,15 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     def _expire(self) -> None:
         self._expiry = None
-        for request in self._core.expire():
-            asking = asyncio.create_task(self._ask_about(request))
-            self._asking.add(asking)
-            asking.add_done_callback(self._asking.discard)
+        unclear = self._core.expire()
+        finding_out: list[Coroutine[Any, Any, None]] = [
+            *(self._look(host, requests) for host, requests in unclear.looks.items()),
+            *(self._ask_about(request) for request in unclear.questions),
+        ]
+        for coroutine in finding_out:
+            task = asyncio.create_task(coroutine)
+            self._finding_out.add(task)
+            task.add_done_callback(self._finding_out.discard)
         deadline = self._core.pending.next_deadline
         if deadline is not None:
             self._schedule_expiry(deadline)
@@ -331,6 +347,29 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             log.debug("%s: its daemon could not be asked: %s", request, error)
         else:
             question.future.add_done_callback(partial(self._core.on_answer, request))
+
+    async def _look(self, host: str, requests: list[PendingRequest]) -> None:
+        """Let the broker send the presence of a host again, and wait for it."""
+        topic, came = PRESENCE(host=host), asyncio.Event()
+
+        async def look(received: ReceivedMessage) -> None:
+            if received.retain and not came.is_set():
+                came.set()
+                self._core.on_look(requests)
+
+        async with self._looking:
+            try:
+                if self._core.may_look:
+                    await self._communicator.subscribe(topic, look, timeout=LOOK_SECONDS)
+                    try:
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(came.wait(), LOOK_SECONDS)
+                    finally:
+                        await self._communicator.unsubscribe(topic)
+            except FastlibError as error:
+                log.debug("the presence of %s is not known: %s", host, error)
+            if not came.is_set():
+                self._core.look_failed(requests)
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)

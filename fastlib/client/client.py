@@ -26,7 +26,14 @@ from fastlib.transport import (
 from fastlib.transport.futures import wait
 
 from . import task_requests
-from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientBase, ClientCore
+from .core import (
+    COMMUNICATOR_CLOSED,
+    LOOK_SECONDS,
+    RESULT_SECONDS,
+    TASK_QOS,
+    ClientBase,
+    ClientCore,
+)
 from .handle import Handle, R, callback_thread
 from .observed import Watch
 from .options import (
@@ -314,13 +321,36 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._core.sent(request, delivery)
 
     def _expire(self) -> None:
-        for request in self._core.expire():
+        unclear = self._core.expire()
+        for host, requests in unclear.looks.items():
+            self._look(host, requests)
+        for request in unclear.questions:
             try:
                 question = self._start(self._core.question_about(request))
             except FastlibError as error:
                 log.debug("%s: its daemon could not be asked: %s", request, error)
             else:
                 question.future.add_done_callback(partial(self._core.on_answer, request))
+
+    def _look(self, host: str, requests: list[PendingRequest]) -> None:
+        """Let the broker send the presence of a host again, and wait for it."""
+        topic, came = PRESENCE(host=host), threading.Event()
+
+        def look(received: ReceivedMessage) -> None:
+            if received.retain and not came.is_set():
+                came.set()
+                callback_thread.communicator = self._communicator
+                self._core.on_look(requests)
+
+        try:
+            if self._core.may_look:
+                self._communicator.subscribe(topic, look, timeout=LOOK_SECONDS)
+                came.wait(LOOK_SECONDS)
+                self._communicator.unsubscribe(topic)
+        except FastlibError as error:
+            log.debug("the presence of %s is not known: %s", host, error)
+        if not came.is_set():
+            self._core.look_failed(requests)
 
     def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from logging import getLogger
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -36,6 +36,7 @@ from .outcome import (
     outcome_of,
     seconds_to_wait,
     worth_asking,
+    worth_looking,
 )
 from .pending_requests import PendingRequests
 from .request import Absence, PendingRequest
@@ -55,10 +56,25 @@ PRESENCE_SECONDS = 1.0
 MAX_QUESTIONS = 2
 """Once when a request's timeout has passed, and once when its order can no longer begin."""
 
+LOOK_SECONDS = 2.0
+"""Seconds for which a client waits until the broker has sent a presence again."""
+
+LOOKS_SECONDS = 60.0
+"""Seconds after which a request fails though the broker was not asked for the presence yet."""
+
 _QUESTION = QueryHistory.declaration.task
 
 CLOSED = "the client is closed"
 COMMUNICATOR_CLOSED = "the communicator under the client is closed"
+
+
+class Unclear(NamedTuple):
+    """Requests whose timeout has passed, and of which more can be known."""
+
+    questions: list[PendingRequest]
+    """Those to ask their daemons about: see `ClientCore.question_about`."""
+    looks: dict[str, list[PendingRequest]]
+    """By host, those whose daemon is offline, if the broker confirms that."""
 
 
 class Watcher(Protocol):
@@ -92,6 +108,7 @@ class ClientCore:
         self._reconnected = False
         self._from_the_start = Absence()
         """The absence of the daemons that the broker knew to be offline when this client began."""
+        self._deaf = False
         self._began = clock.monotonic()
         self._awaited: dict[str, list[Future[None]]] = {}
         """What waits for the first presence of a host."""
@@ -178,8 +195,8 @@ class ClientCore:
             error = None if future.cancelled() else future.exception()
             if isinstance(error, ExpiredError):
                 request.withdrawn = not (repeated or error.messages[0].sent)
-                if request.withdrawn and self.pending.remove(request):
-                    self._fail_without_result(request)
+                if request.withdrawn:
+                    self._fail_pending(request)
             elif error is not None:
                 self.pending.fail(request, error)
 
@@ -269,9 +286,11 @@ class ClientCore:
         repeats = knows_expires = returned = False
         awaited: list[Future[None]] = []
         with self._lock:
+            known = self._hosts.get(host)
+            if known is not None and known.shows_again(received.payload, retained=received.retain):
+                return []
             self._show(self._watchers_of(PRESENCE), observed)
             if presence is not None:
-                known = self._hosts.get(host)
                 if known is None:
                     known = self._hosts[host] = HostPresence(
                         missed=self._reconnected, from_the_start=self._from_the_start
@@ -306,6 +325,7 @@ class ClientCore:
     def on_reconnect(self) -> None:
         """Note that the connection was lost and is there again."""
         self._clock_warnings.reconnected()
+        self._deaf = False
         with self._lock:
             self._reconnected = True
             for known in self._hosts.values():
@@ -342,12 +362,9 @@ class ClientCore:
         for watcher in watchers:
             watcher.put(observed)
 
-    def expire(self) -> list[PendingRequest]:
-        """Fail the requests whose timeout has passed. Return those to ask their daemons about.
-
-        See `question_about`.
-        """
-        unclear: list[PendingRequest] = []
+    def expire(self) -> Unclear:
+        """Fail the requests whose timeout has passed. Return those of which more can be known."""
+        unclear = Unclear([], {})
 
         def seconds_longer(request: PendingRequest) -> float:
             evidence, now = self._evidence(request), self._now()
@@ -355,13 +372,39 @@ class ClientCore:
             askable = request.container.task != _QUESTION and request.asked < MAX_QUESTIONS
             if askable and worth_asking(evidence, now):
                 request.asked += 1
-                unclear.append(request)
+                unclear.questions.append(request)
                 seconds = max(seconds, self._tolerance)
+            if not request.looked and worth_looking(evidence, now):
+                request.looked = True
+                unclear.looks.setdefault(request.host, []).append(request)
+                seconds = LOOKS_SECONDS
             return seconds
 
         for request in self.pending.pop_expired(seconds_longer):
             self._fail_without_result(request)
         return unclear
+
+    @property
+    def may_look(self) -> bool:
+        """False if the broker did not send a presence again on this connection."""
+        return not self._deaf
+
+    def on_look(self, requests: Iterable[PendingRequest]) -> None:
+        """Handle that the broker has sent a presence again, in order with all others."""
+        self._deaf = False
+        for request in requests:
+            request.heard = self._is_away(request)
+            self._fail_pending(request)
+
+    def look_failed(self, requests: Iterable[PendingRequest]) -> None:
+        """Handle that the broker has not sent the presence of a host again in time."""
+        self._deaf = True
+        for request in requests:
+            self._fail_pending(request)
+
+    def _fail_pending(self, request: PendingRequest) -> None:
+        if self.pending.remove(request):
+            self._fail_without_result(request)
 
     def question_about(self, request: PendingRequest) -> TaskRequest[HistoryResult]:
         """Return the query for what a daemon's journal says about an order."""
@@ -389,8 +432,8 @@ class ClientCore:
             or (not request.sent_before and report.time - report.since > now - request.sent),
         )
         more_comes = seconds_to_wait(self._evidence(request), now) > 0
-        if not more_comes and self.pending.remove(request):
-            self._fail_without_result(request)
+        if not more_comes:
+            self._fail_pending(request)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
@@ -407,22 +450,27 @@ class ClientCore:
             )
         )
 
-    def _evidence(self, request: PendingRequest) -> Evidence:
+    def _is_away(self, request: PendingRequest) -> bool:
+        """Return True if the host's daemon was away from before the sending, without a gap."""
         known = self._hosts.get(request.host)
-        presence = self.presence(request.host)
-        away = (
+        return (
             request.absence is not None
             and known is not None
             and known.absence is request.absence
             and self._is_connected()
         )
+
+    def _evidence(self, request: PendingRequest) -> Evidence:
+        known = self._hosts.get(request.host)
+        presence = self.presence(request.host)
         return Evidence(
             expires=request.expires,
             withdrawn=request.withdrawn,
             sent_before=request.sent_before,
             phase=None if request.progress is None else request.progress.phase,
             status=None if presence is None else presence.status,
-            away=away,
+            away=self._is_away(request),
+            heard=request.heard,
             knows_expires=known is not None and known.knows_expires,
             confirmed=request.delivered,
             journal=request.journal,

@@ -77,6 +77,11 @@ class HostPresence:
         self._missed = True
         self.absence = None
 
+    def shows_again(self, payload: bytes, *, retained: bool) -> bool:
+        """Return True for the retained presence that is known: the client has asked for it."""
+        same = self.observed is not None and self.observed.payload == payload
+        return retained and same and not self._missed
+
     def claimed(self) -> None:
         """Note that a daemon is starting."""
         self.absence = None

@@ -52,6 +52,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon's last presence; None if it has never shown one, as C++ daemons do not."""
     away: bool
     """True if the presence was `offline` from before the sending until now, without a gap."""
+    heard: bool = False
+    """True if the broker has sent the presence again after the order had expired.
+
+    A connection can be dead for long without a notice, and a daemon can come back meanwhile.
+    """
     knows_expires: bool
     """True if the daemon is known to honour `expires`."""
     confirmed: bool = True
@@ -125,7 +130,17 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
         return Outcome("unknown", "an earlier order with its idempotency key may have begun")
     if not evidence.away:
         return Outcome("unknown", "its daemon may have begun it, and has not answered")
+    if not evidence.heard:
+        return Outcome("unknown", "the broker was not heard of since, so its daemon may be back")
     return Outcome("never begun", "its daemon was offline until the order had expired")
+
+
+def worth_looking(evidence: Evidence, now: datetime) -> bool:
+    """Return True if only the broker's confirmation is missing for `never begun`."""
+    if evidence.heard:
+        return False
+    confirmed = msgspec.structs.replace(evidence, heard=True)
+    return outcome_of(evidence, now).kind != outcome_of(confirmed, now).kind
 
 
 def seconds_to_wait(evidence: Evidence, now: datetime) -> float:

@@ -28,10 +28,12 @@ class PendingRequest:
         "delivery",
         "expires",
         "future",
+        "heard",
         "host",
         "id",
         "journal",
         "listeners",
+        "looked",
         "payload",
         "possible_answers",
         "progress",
@@ -70,6 +72,10 @@ class PendingRequest:
         """How often the daemon was asked for what its journal says about it."""
         self.journal: JournalView | None = None
         """The daemon's answer to that."""
+        self.looked = False
+        """True if the broker was asked for the daemon's presence again."""
+        self.heard = False
+        """True if the broker has answered that, and the daemon was still in that absence."""
         self.withdrawn = False
         """True if the transport dropped it before it wrote any of it."""
         self.delivery: Delivery | None = None

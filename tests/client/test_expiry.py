@@ -1,5 +1,6 @@
 """Tests of orders that expire: what is sent, and what a client says about one without a result."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+import fastlib.client.aio
+import fastlib.client.client
 from fastlib import (
     HistoryReport,
     HistoryResult,
@@ -286,6 +289,51 @@ def test_answer_from_the_journal_is_a_result(clients: ClientFactory):
     daemon.answers(lambda container: msgspec.structs.replace(success(container), executed=when))
     answer = client.submit("hostA", Suspend(vm_name="vm1")).result(PATIENCE)
     assert answer.executed == when
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_broker_that_is_silent_may_hide_a_daemon(
+    is_async: bool,
+    client_loop: asyncio.AbstractEventLoop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A dead connection is noticed late; until then the client has no news of the daemon."""
+    for module in (fastlib.client.client, fastlib.client.aio):
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    with Mosquitto(tmp_path / "broker") as broker:
+        clients = ClientFactory(
+            lambda **o: MqttOptions(host="127.0.0.1", port=broker.port, **o),
+            client_loop if is_async else None,
+        )
+        daemon, client = clients.daemon(), clients.client()
+        daemon.presence("offline", instance="first")
+        shown(client, "offline")
+        handles = [client.suspend("hostA", f"vm{number}", timeout=0.3) for number in range(2)]
+        daemon.wait(2)
+        broker.freeze()
+        try:
+            for handle in handles:
+                error = failure_of(handle)
+                assert error.outcome == "unknown"
+                assert "the broker was not heard of" in error.reason
+        finally:
+            broker.thaw()
+        clients.close()
+
+
+@IN_MEMORY
+def test_look_for_a_daemon_repeats_nothing_for_watchers(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    watch = client.watch(presence=True)
+    daemon.presence("offline", instance="first")
+    shown(client, "offline")
+    for number in range(3):
+        assert failure_of(client.suspend("hostA", f"vm{number}", timeout=SOON)).outcome == (
+            "never begun"
+        )
+    daemon.presence("online", instance="second")
+    assert [next(watch).message.status for _ in range(2)] == ["offline", "online"]
 
 
 # --- without a broker -----------------------------------------------------------------------------

@@ -16,13 +16,20 @@ from fastlib.client.outcome import (
     outcome_of,
     seconds_to_wait,
     worth_asking,
+    worth_looking,
 )
 
 EXPIRES = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLOSED = EXPIRES + timedelta(seconds=CLOCK_TOLERANCE)
 TICK = timedelta(microseconds=1)
 AWAY = Evidence(
-    expires=EXPIRES, withdrawn=False, phase=None, status="offline", away=True, knows_expires=True
+    expires=EXPIRES,
+    withdrawn=False,
+    phase=None,
+    status="offline",
+    away=True,
+    heard=True,
+    knows_expires=True,
 )
 
 
@@ -78,6 +85,7 @@ def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
         ({"knows_expires": False}, "has not shown that it honours 'expires'"),
         ({"expires": None}, "has no 'expires'"),
         ({"away": False}, "may have begun it"),
+        ({"heard": False}, "the broker was not heard of since"),
         ({"phase": "queued", "away": False}, "may have begun it"),
         ({"status": "online", "away": False}, "may have begun it"),
     ],
@@ -92,11 +100,12 @@ def test_outcome_is_unknown_where_the_daemon_may_have_it_or_may_yet_begin_it(
 
 def test_never_begun_needs_each_part_of_its_proof() -> None:
     """Of all combinations, only these prove that the order was not and cannot be executed."""
-    for expires, withdrawn, phase, status, away, knows, late in product(
+    for expires, withdrawn, phase, status, away, heard, knows, late in product(
         (EXPIRES, None),
         (False, True),
         (None, "queued", "memory"),
         (None, "online", "offline"),
+        (False, True),
         (False, True),
         (False, True),
         (False, True),
@@ -110,9 +119,10 @@ def test_never_begun_needs_each_part_of_its_proof() -> None:
             phase=phase,
             status=status,
             away=away,
+            heard=heard,
             knows_expires=knows,
         )
-        proven = withdrawn or (away and knows and late and expires and phase != "memory")
+        proven = withdrawn or (away and heard and knows and late and expires and phase != "memory")
         assert (found == "never begun") == bool(proven)
 
 
@@ -181,6 +191,19 @@ def test_journal_without_a_begin_proves_it_only_after_the_expiry(
     changes: dict[str, Any], expected: str
 ) -> None:
     assert kind(EXPIRES, **ONLINE, journal=view(**changes)) == expected
+
+
+def test_broker_is_asked_only_if_nothing_else_is_missing() -> None:
+    def looks(now: datetime = CLOSED, **changes: Any) -> bool:
+        return worth_looking(evidence(**({"heard": False} | changes)), now)
+
+    assert looks()
+    assert not looks(heard=True)
+    assert not looks(CLOSED - TICK)
+    assert not looks(away=False)
+    assert not looks(knows_expires=False)
+    assert not looks(withdrawn=True)
+    assert not looks(phase="memory")
 
 
 def test_daemon_is_asked_only_if_it_can_answer_and_that_helps() -> None:
