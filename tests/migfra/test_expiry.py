@@ -21,6 +21,7 @@ from fastlib.message.node import Progress
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
@@ -240,6 +241,38 @@ def test_order_that_expires_while_the_journal_stalls_is_not_begun(
     play(scene)
 
 
+def test_task_that_waited_does_not_act_if_the_journal_stalls_until_the_expiry(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock()
+    store = Journal.begun
+    acted: list[bool] = []
+
+    async def stall(self: Journal, number: int, position: int) -> None:
+        await store(self, number, position)
+        clock.ahead = 1000.0
+
+    monkeypatch.setattr(Journal, "begun", stall)
+
+    class Waiting(Scripted):
+        begins_itself = True
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Waiting()
+
+        async def plan(context: Context) -> None:
+            with CancelScope(context) as scope:
+                await scope.begin()
+            acted.append(True)
+
+        hypervisor.plan["vm1"] = plan
+        await bench.daemon(hypervisor, clock=clock)
+        check_expired(await bench.ask(start("vm1", expires=60)), "vm1")
+        assert acted == []
+
+    play(scene)
+
+
 def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
     """A hypervisor that begins itself tells of its checks and of its place in the queue."""
 
@@ -276,7 +309,6 @@ def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
 
 def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
     """So does that of another attempt, whose answer has the error of the first one."""
-    from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 
     class Waiting(Scripted):
         begins_itself = True

@@ -111,6 +111,12 @@ class Expiry:
             self._begun = self._has_acted = True
             self._on_begin()
 
+    def check_in_time(self) -> None:
+        """Raise TaskExpiredError if the order has expired since `begin`, before the task acted."""
+        if has_expired(self.expires, self.clock.now()):
+            self.reset()
+            self.check()
+
     def on_begin(self, callback: Callable[[], object]) -> None:
         """Have `callback` called whenever the task begins, in the thread that begins it."""
         self._on_begin = callback

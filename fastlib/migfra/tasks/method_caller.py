@@ -60,7 +60,7 @@ class ContextMaker:
             if job.number is None or member.begin_is_stored:
                 return done()
             member.begin_is_stored = True
-            storing = self.journal.begun(job.number, member.position)
+            storing = self._store_begin(job.number, member)
             return asyncio.run_coroutine_threadsafe(storing, loop)
 
         return Context(
@@ -83,6 +83,11 @@ class ContextMaker:
                 loop=loop,
             ),
         )
+
+    async def _store_begin(self, number: int, member: Member) -> None:
+        """Store that a member acts. Raises TaskExpiredError if that took too long."""
+        await self.journal.begun(number, member.position)
+        member.expiry.check_in_time()
 
     def pauses(self) -> Iterator[float]:
         """Begin a series of pauses between attempts, in seconds, as configured."""
