@@ -428,8 +428,9 @@ class ClientCore:
             began=None if order is None else order.began,
             expires=request.expires if order is None else order.expires,
             # Both times are of the daemon's clock, which may differ from this one.
-            complete=order is not None
-            or (not request.sent_before and report.time - report.since > now - request.sent),
+            complete=order.begin_is_known
+            if order is not None
+            else not request.sent_before and report.time - report.since > now - request.sent,
         )
         more_comes = seconds_to_wait(self._evidence(request), now) > 0
         if not more_comes:

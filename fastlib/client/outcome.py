@@ -28,7 +28,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime | None
     """When it expires, as the journal says; the order's own if the journal does not have it."""
     complete: bool
-    """True if the journal would have the order if the daemon had accepted it."""
+    """True if the journal would have the order if the daemon had accepted it, and its begin."""
 
     @property
     def excludes_a_begin(self) -> bool:

@@ -80,6 +80,16 @@ class OrderReport(Message):
         str | None, Wire("Beginning of its text, as it arrived.", empty_is_absent=True)
     ] = None
 
+    @property
+    def begin_is_known(self) -> bool:
+        """Whether an absent `began` means that the order has not begun.
+
+        A daemon that was killed may not have noted it, and an older fastlib did not note it.
+        """
+        if self.began is not None:
+            return True
+        return self.task is not None and all(event.event != "recovered" for event in self.events)
+
 
 class HistoryReport(Message):
     """The orders of a daemon that fit a question, from its journal."""

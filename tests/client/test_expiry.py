@@ -13,6 +13,7 @@ import fastlib.client.client
 from fastlib import (
     HistoryReport,
     HistoryResult,
+    OrderEvent,
     OrderReport,
     QueryHistory,
     ResultContainer,
@@ -518,6 +519,29 @@ def test_daemon_that_has_begun_the_order_says_so_when_it_is_asked(clients: Clien
     error = failure_of(handle)  # at once, without the tolerance
     assert (error.outcome, "as its journal says" in error.reason) == ("begun", True)
     assert [one.task for one in daemon.received] == ["suspend vm", "query history"]
+
+
+@IN_MEMORY
+def test_daemon_that_was_killed_may_not_know_whether_it_has_begun_the_order(
+    clients: ClientFactory,
+):
+    daemon, client = online(clients)
+    journal = JournalDaemon(daemon)
+    handle = client.suspend("hostA", "vm1", timeout=0.3)
+    (container,) = daemon.wait()
+    now = datetime.now(UTC)
+    journal.known.append(
+        OrderReport(
+            number=1,
+            idempotency_key=container.idempotency_key,
+            task="suspend vm",
+            state="running",
+            accepted=now,
+            expires=container.expires,
+            events=[OrderEvent(time=now, event="recovered")],
+        )
+    )
+    assert failure_of(handle).outcome == "unknown"
 
 
 def test_daemon_that_never_got_the_order_says_so_when_it_is_asked(clients: ClientFactory):

@@ -448,24 +448,28 @@ def test_order_of_killed_daemon_is_not_said_not_to_have_begun(
 ):
     async def scene(bench: Bench) -> None:
         hypervisor = Killed()
-        hypervisor.plan["vm1"] = lambda context: context.wait_cancelled()
+        for name in ("vm1", "vm2"):
+            hypervisor.plan[name] = lambda context: context.wait_cancelled()
         first = await bench.daemon(hypervisor)
         # A kill loses the notes of the last second.
         monkeypatch.setattr(first.runtime.journal, "note", lambda *event, **more: None)
-        await bench.send(Start(vm_name="vm1"), "s")
-        while not hypervisor.calls:
-            await asyncio.sleep(0.001)
-        await first.kill()
-        await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "s1")
+        await bench.send(Start(vm_name="vm2"), "s2")
         while len(hypervisor.calls) < 2:
             await asyncio.sleep(0.001)
-        order = await only_order(bench, order_id="s")
-        assert "begun" not in kinds(order)
-        assert "recovered" in kinds(order)
-        assert order.state == "running"
-        assert " begun" not in headline(order, Place("node01", datetime.now(UTC)))
-        await bench.send(Cancel(id="s"), "c")
-        assert {(await bench.result()).id, (await bench.result()).id} == {"s", "c"}
+        await first.kill()
+        await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        for id in ("s1", "s2"):  # the second one waits for its turn
+            order = await only_order(bench, order_id=id)
+            assert "begun" not in kinds(order)
+            assert "recovered" in kinds(order)
+            assert order.state == "running"
+            assert not order.begin_is_known
+            assert " begun" not in headline(order, Place("node01", datetime.now(UTC)))
+        for id in ("s2", "s1"):
+            await bench.send(Cancel(id=id), f"cancel {id}")
+        answered = {(await bench.result()).id for _ in range(4)}
+        assert answered == {"s1", "s2", "cancel s1", "cancel s2"}
 
     play(scene)
 

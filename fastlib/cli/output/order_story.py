@@ -91,7 +91,7 @@ def _fate(order: OrderReport, place: Place) -> str:
     if order.state in ("running", "cancelling"):
         ends = "is being cancelled" if order.state == "cancelling" else "is under way"
         if order.began is None:
-            begun = "" if _may_have_begun(order) else " not begun,"
+            begun = " not begun," if order.begin_is_known else ""
             return f"{ends};{begun} accepted {_when(order.accepted, place)}{_last(order)}"
         return f"{ends}, begun {_when(order.began, place)}{_last(order)}"
     return f"is {order.state}, accepted {_when(order.accepted, place)}"
@@ -104,7 +104,7 @@ def _end(order: OrderReport, place: Place) -> str:
         return f"ended{at}; its results are not known"
     if status == "success":
         return f"succeeded{at}"
-    if order.began is None and not _may_have_begun(order):
+    if order.began is None and order.begin_is_known:
         expired = any(event.event == "expired" for event in order.events)
         why = ", because it had expired; it" if expired else "; it"
         return f"was not begun{why} was answered with an error{at}"
@@ -112,14 +112,6 @@ def _end(order: OrderReport, place: Place) -> str:
     if place.focus is None and not order.results_left_out and errors < len(order.results):
         return f"failed in part{at}: {errors} of {plural(len(order.results), 'result')} are errors"
     return f"failed{at}"
-
-
-def _may_have_begun(order: OrderReport) -> bool:
-    """Return whether an order without the time `began` may have begun all the same.
-
-    A daemon that was killed may not have noted it, and an older fastlib did not note it.
-    """
-    return order.task is None or any(event.event == "recovered" for event in order.events)
 
 
 def _status(order: OrderReport, place: Place) -> str | None:

@@ -6,7 +6,7 @@ import msgspec
 
 State = Literal["under way", "answered", "confirmed"]
 RECOVERED: Final = "recovered"
-"""The kind of the event that a run of the daemon looks what became of a member of an earlier run.
+"""The kind of the event that a run of the daemon finds a member of an earlier run in progress.
 
 That run may have been killed before it could note that the member begins.
 """
