@@ -19,6 +19,7 @@ from tests.support.migfra.program import program
 from tests.support.migfra.scripted import Scripted
 from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player
 from tests.support.mosquitto import Mosquitto
+from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until_async
 
 SHORT = 0.3
@@ -215,9 +216,30 @@ def test_of_two_that_start_at_once_exactly_one_works(
     play(scene)
 
 
-def test_of_two_that_work_the_later_one_ends(play: SitePlay) -> None:
-    """As after the network between the first one and the broker was away."""
+def test_later_daemon_ends_when_the_first_one_is_back(play: SitePlay, broker: Mosquitto) -> None:
+    """The network between the first one and the broker was away when the other one started."""
 
+    async def scene(site: Site) -> None:
+        with Proxy(broker.port) as way:
+            first = await site.open(port=way.port)
+            await site.becomes("online")
+            way.refusing = True
+            way.cut()
+            await site.becomes("offline")
+            second = await site.open(client_id="another")
+            assert (await site.becomes("online")).instance == second.instance
+            way.refusing = False
+            await patiently(second.ended.wait())
+            assert isinstance(second.failure, HostTakenError)
+            while (await site.kept()).instance != first.instance:  # it answers the other's end
+                pass
+            assert (await site.kept()).status == "online"
+            assert await works(site, first, "vm1")
+
+    play(scene)
+
+
+def test_of_two_that_work_the_later_one_ends(play: SitePlay) -> None:
     async def scene(site: Site) -> None:
         daemon = await site.open()
         await site.publish(online("another", "1", daemon.started - 100))

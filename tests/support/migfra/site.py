@@ -38,12 +38,19 @@ class Site:
         hypervisor: Scripted | None = None,
         client_id: str = CLIENT_ID,
         journal: Path | None = None,
+        port: int | None = None,
         **parts: Any,
     ) -> Daemon:
+        """`port` is that of another way to the broker."""
         daemon = Daemon(
             configuration(**parts),
             communicator=MqttOptions(
-                host="127.0.0.1", port=self.broker.port, client_id=client_id, persistent=True
+                host="127.0.0.1",
+                port=port or self.broker.port,
+                client_id=client_id,
+                persistent=True,
+                retry_min=0.05,
+                retry_max=0.2,
             ),
             hypervisor=hypervisor or Scripted(),
             journal=journal,
