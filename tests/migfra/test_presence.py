@@ -100,6 +100,8 @@ def test_presence_says_that_the_file_of_the_journal_was_deleted(
             pass
         assert str(tmp_path / "journal") in presence.degraded
         assert "was deleted" in presence.degraded
+        gauges = {gauge.name: gauge.read() for gauge in daemon.runtime.gauges()}
+        assert gauges["migfra_journal_writable"] == 0
 
     play(scene)
 
