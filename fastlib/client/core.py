@@ -27,12 +27,12 @@ from .clock_warning import ClockWarnings
 from .errors import ClientClosedError, HostOfflineError
 from .expiry import expires_after
 from .host_presence import HostPresence, is_claim
+from .journal_view import journal_view
 from .no_result import no_result
 from .observed import ObservedMessage
 from .outcome import (
     CLOCK_TOLERANCE,
     Evidence,
-    JournalView,
     outcome_of,
     seconds_to_wait,
     worth_asking,
@@ -422,16 +422,7 @@ class ClientCore:
         if report is None:
             return  # the journal cannot be read
         now = self._now()
-        order = next(iter(report.orders), None)
-        request.journal = JournalView(
-            time=report.time,
-            began=None if order is None else order.began,
-            expires=request.expires if order is None else order.expires,
-            # Both times are of the daemon's clock, which may differ from this one.
-            complete=order.begin_is_known
-            if order is not None
-            else not request.sent_before and report.time - report.since > now - request.sent,
-        )
+        request.journal = journal_view(request, report, now)
         more_comes = seconds_to_wait(self._evidence(request), now) > 0
         if not more_comes:
             self._fail_pending(request)

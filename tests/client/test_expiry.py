@@ -30,8 +30,11 @@ from tests.support.waiting import wait_until
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
-SOON = 0.05
-"""A timeout in seconds that passes at once."""
+SOON = 0.1
+"""A timeout in seconds that passes at once. In memory, a message is sent before."""
+
+SENT_BEFORE = 0.5
+"""A timeout in seconds before which a message is sent, also to a real broker."""
 
 
 def failure_of(handle: Any) -> NoResultError:
@@ -113,7 +116,7 @@ def test_daemon_that_is_offline_has_never_begun_the_order(clients: ClientFactory
     daemon, client = clients.daemon(), clients.client()
     daemon.presence("offline", instance="first")
     shown(client, "offline")
-    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SENT_BEFORE))
     assert (error.outcome, error.reason) == (
         "never begun",
         "its daemon was offline until the order had expired",
@@ -547,7 +550,7 @@ def test_daemon_that_was_killed_may_not_know_whether_it_has_begun_the_order(
 def test_daemon_that_never_got_the_order_says_so_when_it_is_asked(clients: ClientFactory):
     daemon, client = online(clients)
     JournalDaemon(daemon)
-    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SENT_BEFORE))
     assert (error.outcome, error.reason) == (
         "never begun",
         "its daemon had not begun it when it had expired",
@@ -563,7 +566,7 @@ def test_journal_that_began_after_the_order_was_sent_does_not_know(clients: Clie
 
 def test_daemon_that_does_not_answer_leaves_the_outcome_unknown(clients: ClientFactory):
     daemon, client = online(clients)
-    error = failure_of(client.suspend("hostA", "vm1", timeout=SOON))
+    error = failure_of(client.suspend("hostA", "vm1", timeout=SENT_BEFORE))
     assert error.outcome == "unknown"
     questions = [one for one in daemon.received if one.task == "query history"]
     assert len(questions) == 2
@@ -582,7 +585,7 @@ def test_client_without_tolerance_and_a_query_itself_ask_nothing(clients: Client
 
 def test_result_after_the_question_is_returned(clients: ClientFactory):
     daemon, client = online(clients, clock_tolerance=PATIENCE)
-    handle = client.suspend("hostA", "vm1", timeout=SOON)
+    handle = client.suspend("hostA", "vm1", timeout=SENT_BEFORE)
     order, question = daemon.wait(2)
     assert question.task == "query history"
     daemon.send(success(order))
