@@ -3,6 +3,7 @@
 import threading
 from typing import Self
 
+from fastlib import ResultContainer
 from fastlib.client import MigfraClient
 
 _END_LIMIT = 60.0  # seconds
@@ -15,16 +16,16 @@ class ResultObserver:
         self._client = MigfraClient.connect(f"mqtt://{broker}")
         self._watch = self._client.watch()
         self._changed = threading.Condition()
-        self._seen: dict[str, list[object]] = {}
+        self._seen: dict[str, list[ResultContainer]] = {}
         self._thread = threading.Thread(target=self._record)
         self._thread.start()
 
     def _record(self) -> None:
         for observed in self._watch:
-            id = getattr(observed.message, "id", None)
-            if id is not None:
+            message = observed.message
+            if isinstance(message, ResultContainer) and message.id is not None:
                 with self._changed:
-                    self._seen.setdefault(id, []).append(observed.message)
+                    self._seen.setdefault(message.id, []).append(message)
                     self._changed.notify_all()
 
     def has_seen(self, id: str, timeout: float) -> bool:
@@ -32,7 +33,7 @@ class ResultObserver:
         with self._changed:
             return self._changed.wait_for(lambda: id in self._seen, timeout)
 
-    def take(self) -> dict[str, list[object]]:
+    def take(self) -> dict[str, list[ResultContainer]]:
         """Return the results since the last call, by id."""
         with self._changed:
             taken, self._seen = self._seen, {}
