@@ -29,6 +29,7 @@ from tests.support.libvirt.fake_libvirt import (
 from tests.support.libvirt.pci_devices import FIRST, HOSTDEV, host_with_devices
 
 INTERRUPTED = "the daemon ended while this was under way"
+MAY_END = "; if it was asked to shut down, it may do so"
 
 
 class Recovery(FakeHosts):
@@ -340,9 +341,20 @@ def test_recovery_of_stop_by_regex_answers_for_each_domain(run):
         recovery.saved["names"] = ["vm1", "vm2"]
         results = await recovery.recover(Stop(regex="vm.*"))
         assert [(result.vm_name, result.details) for result in results] == [
-            ("vm1", f"{INTERRUPTED}; vm1 runs on node01"),
+            ("vm1", f"{INTERRUPTED}; vm1 runs on node01{MAY_END}"),
             ("vm2", DONE),
         ]
+
+    run(scenario)
+
+
+def test_recovery_of_stop_says_whether_the_domain_may_still_shut_down(run):
+    async def scenario(recovery):
+        stop, force = Stop(vm_name="vm1", undefine=True), Stop(vm_name="vm1", force=True)
+        assert await recovery.error(stop) == f"{INTERRUPTED}; vm1 runs on node01{MAY_END}"
+        assert await recovery.error(force) == f"{INTERRUPTED}; vm1 runs on node01"
+        recovery.domain.state_now = [SHUT_OFF, 1]
+        assert await recovery.error(stop) == f"{INTERRUPTED}; vm1 is shut off on node01"
 
     run(scenario)
 

@@ -243,7 +243,10 @@ def _nothing_lost(outcome: Outcome, targets: Mapping[str, _Members]) -> Iterator
             )
 
 
-_MAY_END_LATE: Final = "has not shut down within|been asked to shut down and may still do so"
+_MAY_END_LATE: Final = (
+    "has not shut down within|been asked to shut down and may still do so|"
+    "if it was asked to shut down, it may do so"
+)
 
 
 def may_end_late(outcome: Outcome, name: str) -> bool:

@@ -131,7 +131,13 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
             f"{_INTERRUPTED}; {name} was saved on {runtime.host} and not shut down; start it, "
             "which restores its memory, and stop it again"
         )
-    return await _check_state(runtime, task, name, done)
+    observed = await local.call(look_up, name)
+    if done(observed):
+        return DONE
+    late = (
+        "" if task.force or not observed.active else "; if it was asked to shut down, it may do so"
+    )
+    raise HypervisorError(f"{_INTERRUPTED}; {name} {observed.phrase} on {runtime.host}{late}")
 
 
 async def _recover_repin(runtime: LibvirtRuntime, task: Repin) -> str:
