@@ -102,7 +102,7 @@ def first_answers(sender: CppSender) -> list[str]:
 def test_order_is_executed_once_although_the_daemon_is_killed(
     broker: Mosquitto, migfra: Program, qos: int, request: pytest.FixtureRequest
 ) -> None:
-    count = 40 if request.config.getoption("--long") else 2
+    count = 20 if request.config.getoption("--long") else 2
     dice = random.Random(qos)
     names = [f"vm{number}" for number in range(4 * count)]
     with CppSender(broker.port, HOST, qos=qos) as sender:

@@ -170,7 +170,8 @@ def _sent_again(connection: sqlite3.Connection, order: Order) -> _Known | None:
         return None
     number, raw, clock, boot = row
     passed = elapsed(clock, order.clock, same_boot=boot == order.boot)
-    followed = _is_followed(connection, number, order)
+    # Beyond the window there may be much to look through, and nothing to find.
+    followed = passed < order.window and _is_followed(connection, number, order)
     if not is_sent_again(order.arrival, KnownOrder(raw, passed, followed), order.window):
         return None
     return _Known(number, "by the sender")
@@ -189,7 +190,7 @@ def _is_followed(connection: sqlite3.Connection, number: int, order: Order) -> b
         query = "SELECT 1 FROM containers WHERE id IS ? AND number > ? LIMIT 1"
         return connection.execute(query, (order.id, number)).fetchone() is not None
     query = (
-        "SELECT 1 FROM domains JOIN containers ON number = container"
+        "SELECT 1 FROM domains CROSS JOIN containers ON number = container"  # in this order
         " WHERE name = ? AND container > ? AND id IS ? LIMIT 1"
     )
     return any(
