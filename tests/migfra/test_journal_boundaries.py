@@ -1,7 +1,6 @@
 """The journal: exact errors, log lines and results at the boundaries."""
 
 import asyncio
-import contextvars
 import gc
 import logging
 import sqlite3
@@ -18,6 +17,7 @@ from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit, _is_temporary
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import Unconfirmed
+from fastlib.migfra.telemetry import logs
 from tests.support.waiting import wait_until_async
 
 LOG = "fastlib.migfra.journal.journal"
@@ -135,14 +135,14 @@ def test_operations_that_wait_fail_when_the_journal_is_closed() -> None:
     run(scene)
 
 
-def test_worker_does_not_inherit_the_context_of_the_first_writer() -> None:
-    name = contextvars.ContextVar("name", default="none")
-
+def test_worker_is_not_about_the_task_of_the_first_writer() -> None:
     async def scene() -> None:
         with closing(memory()) as connection:
             group = GroupCommit(connection)
-            name.set("first")
-            assert await group.submit(lambda _: name.get()) == "none"
+            logs.host.set("node01")
+            logs.about.set(logs.About("1", "vm1"))
+            found = await group.submit(lambda _: (logs.host.get(), logs.about.get()))
+            assert found == ("node01", None)
             await group.close(1)
 
     run(scene)
