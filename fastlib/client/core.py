@@ -271,6 +271,7 @@ class ClientCore:
         repeats a request to them. The transport still sends the requests that the broker has not
         confirmed. See `HostPresence` for when a repetition is due.
         """
+        self._deaf = False
         host = _host(PRESENCE, received)
         if not received.payload:  # the retained message was deleted: the host was removed
             with self._lock:
@@ -367,7 +368,7 @@ class ClientCore:
         unclear = Unclear([], {})
 
         def seconds_longer(request: PendingRequest) -> float:
-            evidence, now = self._evidence(request), self._now()
+            evidence, now = self._evidence(request), self._certain_time(request)
             seconds = seconds_to_wait(evidence, now)
             askable = request.container.task != _QUESTION and request.asked < MAX_QUESTIONS
             if askable and worth_asking(evidence, now):
@@ -386,12 +387,11 @@ class ClientCore:
 
     @property
     def may_look(self) -> bool:
-        """False if the broker did not send a presence again on this connection."""
+        """False if the broker did not send a presence again, and has sent none since."""
         return not self._deaf
 
     def on_look(self, requests: Iterable[PendingRequest]) -> None:
         """Handle that the broker has sent a presence again, in order with all others."""
-        self._deaf = False
         for request in requests:
             request.heard = self._is_away(request)
             self._fail_pending(request)
@@ -423,15 +423,21 @@ class ClientCore:
             return  # the journal cannot be read
         now = self._now()
         request.journal = journal_view(request, report, now)
-        more_comes = seconds_to_wait(self._evidence(request), now) > 0
+        certain = self._certain_time(request)
+        more_comes = seconds_to_wait(self._evidence(request), certain) > 0
         if not more_comes:
             self._fail_pending(request)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
+    def _certain_time(self, request: PendingRequest) -> datetime:
+        """Return the time that it is at least, also if the clock has jumped since the sending."""
+        passed = timedelta(seconds=self.clock.monotonic() - request.monotonic)
+        return min(self._now(), request.sent + passed)
+
     def _fail_without_result(self, request: PendingRequest) -> None:
-        outcome = outcome_of(self._evidence(request), self._now())
+        outcome = outcome_of(self._evidence(request), self._certain_time(request))
         known = self._hosts.get(request.host)
         request.future.set_exception(
             no_result(

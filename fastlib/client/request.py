@@ -34,6 +34,7 @@ class PendingRequest:
         "journal",
         "listeners",
         "looked",
+        "monotonic",
         "payload",
         "possible_answers",
         "progress",
@@ -63,6 +64,8 @@ class PendingRequest:
         self.expires: Final = container.expires
         self.deadline = None if timeout is None else clock.monotonic() + timeout
         """The monotonic time at which the request fails; later if it waits for what is certain."""
+        self.monotonic: Final = clock.monotonic()
+        """The monotonic time of `sent`."""
         self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
         self.sent_before = sent_before
         """True if an earlier order may have the same idempotency key."""

@@ -22,7 +22,8 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.client import AsyncMigfraClient, HostOfflineError, MigfraClient, NoResultError
-from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError
+from fastlib.clock import Clock
+from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError, connect
 from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.broker_clock import wait_until_expired
@@ -178,6 +179,33 @@ def test_order_without_expiry_can_begin_at_any_time(clients: ClientFactory):
         "unknown",
         "it has no 'expires', so its daemon can begin it at any time",
     )
+
+
+class JumpingClock(Clock):
+    """The wall clock jumps by `ahead` seconds."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+@pytest.mark.parametrize("ahead", [7200.0, -7200.0])
+def test_jump_of_the_clock_proves_nothing(ahead: float):
+    clock, broker = JumpingClock(), MemoryBroker()
+    clients = ClientFactory(lambda **named: MemoryOptions(broker=broker, **named), None)
+    daemon = clients.daemon()
+    with (
+        connect(MemoryOptions(broker=broker)) as communicator,
+        MigfraClient(communicator, clock_tolerance=0, clock=clock) as client,
+    ):
+        daemon.presence("offline", instance="first")
+        shown(client, "offline")
+        handle = client.suspend("hostA", "vm1", timeout=SOON, expires=timedelta(hours=1))
+        clock.ahead = ahead
+        error = failure_of(handle)
+        assert (error.outcome, "can begin it until" in error.reason) == ("unknown", True)
+    clients.close()
 
 
 @IN_MEMORY
