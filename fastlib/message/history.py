@@ -84,11 +84,9 @@ class OrderReport(Message):
     def begin_is_known(self) -> bool:
         """Whether an absent `began` means that the order has not begun.
 
-        A daemon that was killed may not have noted it, and an older fastlib did not note it.
+        The journal of an older fastlib did not have the begin, nor the title of the task.
         """
-        if self.began is not None:
-            return True
-        return self.task is not None and all(event.event != "recovered" for event in self.events)
+        return self.began is not None or self.task is not None
 
 
 class HistoryReport(Message):

@@ -103,7 +103,7 @@ class Runtime:
             config.result_topic,
             config.communicator.qos,
         )
-        self._events = events = Events(journal, asyncio.get_running_loop())
+        events = Events(journal, asyncio.get_running_loop())
         caller = MethodCaller(
             ContextMaker(
                 host=config.host,
@@ -213,7 +213,6 @@ class Runtime:
                 self.journal.path, self.journal.earlier_host, len(left), self.journal.earlier_host,
             )  # fmt: skip
         for unfinished in left:
-            self._events.left(unfinished)
             job = Job(
                 unfinished.number,
                 unfinished.id,

@@ -427,51 +427,36 @@ def test_history_is_told_while_journal_cannot_be_written(
     play(scene)
 
 
-# --- after a restart ------------------------------------------------------------------------------
-
-
-class Killed(Scripted):
-    """Begins a start by itself, and then waits; so does its recovery."""
-
-    begins_itself = True
-
-    async def start(self, task: Start, context: Context) -> Any:
-        context.begin()
-        return await self._do("start", str(task.vm_name), context)
-
-    async def recover(self, task: Start, context: Context) -> Any:
-        return await self._do("recover", str(task.vm_name), context)
-
-
-def test_order_of_killed_daemon_is_not_said_not_to_have_begun(
+def test_what_happens_while_journal_is_read_is_later_than_report(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ):
     async def scene(bench: Bench) -> None:
-        hypervisor = Killed()
-        for name in ("vm1", "vm2"):
-            hypervisor.plan[name] = lambda context: context.wait_cancelled()
-        first = await bench.daemon(hypervisor)
-        # A kill loses the notes of the last second.
-        monkeypatch.setattr(first.runtime.journal, "note", lambda *event, **more: None)
-        await bench.send(Start(vm_name="vm1"), "s1")
-        await bench.send(Start(vm_name="vm2"), "s2")
-        while len(hypervisor.calls) < 2:
-            await asyncio.sleep(0.001)
-        await first.kill()
-        await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        for id in ("s1", "s2"):  # the second one waits for its turn
-            order = await only_order(bench, order_id=id)
-            assert "begun" not in kinds(order)
-            assert "recovered" in kinds(order)
-            assert order.state == "running"
-            assert not order.begin_is_known
-            assert " begun" not in headline(order, Place("node01", datetime.now(UTC)))
-        for id in ("s2", "s1"):
-            await bench.send(Cancel(id=id), f"cancel {id}")
-        answered = {(await bench.result()).id for _ in range(4)}
-        assert answered == {"s1", "s2", "cancel s1", "cancel s2"}
+        daemon = await bench.daemon()
+        journal = daemon.runtime.journal
+        read = journal.history
+
+        async def slow(**asked: Any) -> Any:
+            found = await read(**asked)
+            if not asked["under_way"]:
+                await bench.send(Stop(vm_name="vm1"), "s1")
+                while not await read(id="s1"):
+                    await asyncio.sleep(0.001)
+            return found
+
+        monkeypatch.setattr(journal, "history", slow)
+        await bench.send(QueryHistory(order_id="s1"), "asking")
+        answers = {answer.id: answer for answer in [await bench.result(), await bench.result()]}
+        monkeypatch.undo()
+        (result,) = answers["asking"].results
+        assert isinstance(result, HistoryResult)
+        report = result.history
+        assert report is not None
+        assert report.time < (await only_order(bench, order_id="s1")).accepted
 
     play(scene)
+
+
+# --- after a restart ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["close", "kill"])

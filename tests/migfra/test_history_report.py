@@ -84,7 +84,6 @@ def test_report_has_times_results_and_events_of_order():
     [
         ({"state": "under way", "began": None}, "queued"),
         ({"state": "under way"}, "running"),
-        ({"state": "under way", "began": None, "events": (Event(0, T, "recovered"),)}, "running"),
         ({"state": "under way", "cancelled": True}, "cancelling"),
         ({"state": "answered", "cancelled": True}, "ended"),
         ({"state": "confirmed"}, "ended"),

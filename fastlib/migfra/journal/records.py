@@ -1,15 +1,10 @@
 """One order as the journal knows it: what the history of a daemon is made of."""
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 State = Literal["under way", "answered", "confirmed"]
-RECOVERED: Final = "recovered"
-"""The kind of the event that a run of the daemon finds a member of an earlier run in progress.
-
-That run may have been killed before it could note that the member begins.
-"""
 
 
 class Event(msgspec.Struct, frozen=True):

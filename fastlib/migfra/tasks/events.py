@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from fastlib.message import Result
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.journal.records import RECOVERED
-from fastlib.migfra.journal.schema import Unfinished
 from fastlib.migfra.plugin_api.context import ProgressFacts
 from fastlib.migfra.telemetry.logs import About
 
@@ -45,19 +43,11 @@ class Events:
         level = logging.INFO if job.number is not None else logging.DEBUG
         _log(level, job, member.domain, f"begins: {describe_task(member.task, member.domain)}")
 
-    def left(self, unfinished: Unfinished) -> None:
-        """An earlier run of the daemon has left this container. Call it before a query is answered.
-
-        That run may have been killed before it could note that a member begins.
-        """
-        for position, member in unfinished.members.items():
-            if member.results is None:
-                self._journal.note(unfinished.number, position, RECOVERED, _IN_PROGRESS)
-
     def recovered(self, job: Job, member: Member) -> None:
         """A member that an earlier run of the daemon has begun is looked at."""
         task = describe_task(member.task, member.domain)
         _log(logging.INFO, job, member.domain, f"{_IN_PROGRESS}: {task}")
+        self._note_soon(job, member, "recovered", _IN_PROGRESS, None)
 
     def phase(self, job: Job, member: Member, facts: ProgressFacts) -> None:
         """A domain of a member has come to another phase."""

@@ -21,7 +21,7 @@ from fastlib.message import (
     Task,
 )
 from fastlib.migfra.errors import HypervisorError, JournalError
-from fastlib.migfra.journal.records import RECOVERED, Event, Record
+from fastlib.migfra.journal.records import Event, Record
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import sound
 
@@ -94,6 +94,7 @@ class History:
             )
             if value is not None
         ]
+        now = self._clock.now()  # what happens while the journal is read is later than the report
         found: dict[int, Record] = {}
         try:
             for one in filters or [{}]:
@@ -111,7 +112,7 @@ class History:
             found.values(),
             host=context.host,
             since=self._journal.began,
-            now=self._clock.now(),
+            now=now,
             limit=limit,
         )
         return HistoryResult(status="success", history=report)
@@ -261,9 +262,7 @@ def _state(record: Record) -> str:
         return "ended"
     if record.cancelled:
         return "cancelling"
-    if record.began is not None or any(event.kind == RECOVERED for event in record.events):
-        return "running"
-    return "queued"
+    return "queued" if record.began is None else "running"
 
 
 def _brief(result: Result) -> Result:
