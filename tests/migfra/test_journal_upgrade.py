@@ -11,6 +11,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.records import Event
 from fastlib.migfra.journal.repetition import Origin
 from fastlib.migfra.journal.schema import MemberState
+from tests.support.clock import SetClock
 
 VERSION_1 = """
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -93,12 +94,13 @@ def test_order_of_version_1_is_told(tmp_path: Path) -> None:
         path = tmp_path / "journal"
         with closing(sqlite3.connect(path, isolation_level=None)) as old:
             old.executescript(VERSION_1)
-        journal = Journal(path, host="node01")
+        clock = SetClock()
+        journal = Journal(path, host="node01", clock=clock)
         (found,) = await journal.history("b")
         assert (found.host, found.task, found.vm_names, found.key) == (None, None, (), None)
         assert (found.state, found.payload, found.answer) == ("confirmed", None, b"\xee")
         assert found.events == (Event(None, 6.0, "accepted"),)
-        assert journal.began == 5.0
+        assert journal.began == clock.now()  # the upgrade
         await journal.close()
 
     asyncio.run(main())
