@@ -52,6 +52,8 @@ class Packet:
     qos: int = 0
     retain: bool = False
     dup: bool = False
+    expiry: int | None = None
+    """MQTT 5: after so many seconds the broker drops the message."""
     filters: tuple[tuple[str, int], ...] = ()
     codes: tuple[int, ...] = ()
     session_present: bool = False
@@ -181,6 +183,8 @@ class Message:
     payload: bytes
     qos: int
     retain: bool = False
+    latest: float | None = None
+    """The time of the loop at which it expires."""
 
 
 @dataclass(slots=True)
@@ -213,6 +217,8 @@ class Broker:
         self.retained: Final[dict[str, Message]] = {}
         self.listeners: Final[list[Callable[[str, Message], object]]] = []
         """Called with the client id and each message when it is published."""
+        self.dropped: Final[list[Message]] = []
+        """The messages that have expired before they were sent."""
         self.publishes_at_release = True
         """Whether a QoS 2 message is published with PUBREL, or with its first packet."""
         self.reuses_packet_ids = False
@@ -272,7 +278,8 @@ class Broker:
         self._pump(session)
 
     def _published(self, connection: Connection, session: Session, packet: Packet) -> None:
-        message = Message(packet.topic, packet.payload, packet.qos, packet.retain)
+        latest = None if packet.expiry is None else connection.loop.time() + packet.expiry
+        message = Message(packet.topic, packet.payload, packet.qos, packet.retain, latest)
         if packet.qos < 2:
             self.publish(connection.client_id, message)
             if packet.qos == 1:
@@ -315,7 +322,8 @@ class Broker:
                 continue
             qos = min(message.qos, max(granted))
             if qos > 0 or session.connection is not None:
-                session.queue.append(Message(message.topic, message.payload, qos))
+                copy = Message(message.topic, message.payload, qos, latest=message.latest)
+                session.queue.append(copy)
                 self._pump(session)
 
     def _pump(self, session: Session) -> None:
@@ -324,6 +332,9 @@ class Broker:
             if session.queue[0].qos > 0 and len(session.in_flight) >= MAX_IN_FLIGHT:
                 return
             message = session.queue.popleft()
+            if message.latest is not None and message.latest <= self._network.loop.time():
+                self.dropped.append(message)
+                continue
             mid = 0
             if message.qos > 0:
                 mid = self._free_mid(session)

@@ -1,6 +1,7 @@
 """A transport link to the simulated broker: the real MQTT session, without paho and its thread."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -40,7 +41,14 @@ class _Outgoing:
 class SimulatedPaho:
     """Stands in for paho's client below `MqttSession`: packet ids, DUP, and the QoS 2 exchange."""
 
-    def __init__(self, on_message: Callable[[Any], None], on_pubrel: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[Any], None],
+        on_pubrel: Callable[[int], None],
+        *,
+        sends_expiry: bool,
+    ) -> None:
+        """`sends_expiry` is True with MQTT 5."""
         self.on_connect: Callable[..., None] = _nothing
         self.on_disconnect: Callable[..., None] = _nothing
         self.on_publish: Callable[..., None] = _nothing
@@ -48,6 +56,7 @@ class SimulatedPaho:
         self.connection: Connection | None = None
         self._on_message = on_message
         self._on_pubrel = on_pubrel
+        self._sends_expiry = sends_expiry
         self._last_mid = 0
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
 
@@ -56,9 +65,11 @@ class SimulatedPaho:
     def socket(self) -> None:
         """There is none."""
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> Any:
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, properties: int | None
+    ) -> Any:
         mid = self._next_mid()
-        packet = Packet("publish", mid, topic, payload, qos, retain)
+        packet = Packet("publish", mid, topic, payload, qos, retain, expiry=properties)
         if qos > 0:
             self._outgoing[mid] = _Outgoing(packet)
         self._up(packet)
@@ -76,6 +87,16 @@ class SimulatedPaho:
 
     def acknowledge(self, mid: int, qos: int) -> None:
         self._up(Packet("puback" if qos == 1 else "pubrec", mid))
+
+    def expiry_properties(self, seconds: float) -> int | None:
+        return max(1, math.ceil(seconds)) if self._sends_expiry else None
+
+    def set_expiry(self, packet_id: int, seconds: float) -> None:
+        if packet_id in self._outgoing:
+            self._outgoing[packet_id].packet.expiry = self.expiry_properties(seconds)
+
+    def forget(self, packet_id: int) -> None:
+        self._outgoing.pop(packet_id, None)
 
     def session_lost(self) -> None:
         """Send all incomplete messages again in full: the broker has lost the session."""
@@ -153,6 +174,7 @@ class SimulatedLink:
         self._connection: Connection | None = None
         self._on_end: Callable[[TransportError], None] = _nothing
         self._closed: Future[tuple[Undelivered, ...]] = Future()
+        self._says_goodbye = True
         if self._process is not None:
             self._process.at_end(self._crash)
 
@@ -162,7 +184,8 @@ class SimulatedLink:
         on_message: Callable[[Any], None],
         on_pubrel: Callable[[int], None],
     ) -> SimulatedPaho:
-        self._client = SimulatedPaho(on_message, on_pubrel)
+        five = options.protocol == "5"
+        self._client = SimulatedPaho(on_message, on_pubrel, sends_expiry=five)
         return self._client
 
     @property
@@ -184,6 +207,11 @@ class SimulatedLink:
     def last_error(self) -> TransportError | None:
         """The last failure of the connection."""
         return self._state.last_error
+
+    @property
+    def session_start(self) -> int:
+        """See `Link`."""
+        return self._session.session_start
 
     def open(
         self,
@@ -209,6 +237,8 @@ class SimulatedLink:
             raise ClosedError(f"{self.name} is closed")
         self._session.outbox.accept(delivery, self._state.accepted, self._state.last_error)
         self._later(0.0, self._send_queued)
+        if (seconds := delivery.seconds_left()) is not None:
+            self._later(max(0.0, seconds) + 0.001, self._session.drop_expired)
         if self._process is not None:
             self._process.goes_on("after send")
 
@@ -230,8 +260,12 @@ class SimulatedLink:
         if not self._state.ended:
             self._session.unsubscribe(pattern)
 
-    def close(self, timeout: float) -> "Future[tuple[Undelivered, ...]]":
+    def close(
+        self, timeout: float, publish_will: bool = False
+    ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the queued messages, and disconnect."""
+        if not self._state.closing:
+            self._says_goodbye = not publish_will
         if self._state.start_closing(timeout):
             self._later(timeout, self._check_done)
             self._later(0.0, self._check_done)
@@ -299,7 +333,7 @@ class SimulatedLink:
             return True
         if not self._state.is_done(outbox_empty=not len(self._session.outbox)):
             return False
-        self._finish(told=True)
+        self._finish(told=self._says_goodbye)
         return True
 
     def _finish(self, *, told: bool) -> None:

@@ -77,6 +77,8 @@ class ScheduleLoop(VirtualLoop):
             if process is not None and not process.goes_on("before write"):
                 future.cancel()
                 return
+            if process is not None:
+                process.before_write()
             try:
                 result = func(*args)
             except Exception as error:

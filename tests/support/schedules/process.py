@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
+from fastlib.clock import Clock
+
 EPOCH: Final = 1_800_000_000.0
 """Seconds since 1970 at which each schedule begins, by a right clock."""
 
@@ -26,6 +28,8 @@ class Process:
         self.clock_error = clock_error
         self.write_seconds = 0.0
         """How long each call for a thread takes."""
+        self.before_write: Callable[[], object] = _nothing
+        """Called before each call for a thread."""
         self.dead = False
         self.context: Final[Context] = copy_context()
         self.context.run(PROCESS.set, self)
@@ -39,7 +43,7 @@ class Process:
 
     def monotonic(self) -> float:
         """Return the seconds of the loop."""
-        return asyncio.get_event_loop().time()
+        return asyncio.get_running_loop().time()
 
     def start(self, coroutine: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
         """Run a coroutine as the main task of the process."""
@@ -57,6 +61,10 @@ class Process:
     def crash_at(self, moment: str, count: int) -> None:
         """Crash when the process passes a moment for the `count`th time from now on."""
         self._planned[moment] = count
+
+    def keep_alive(self) -> None:
+        """Take back all planned crashes."""
+        self._planned.clear()
 
     @property
     def counts_turns(self) -> bool:
@@ -83,3 +91,22 @@ class Process:
             callback()
         for task in tuple(self._tasks):
             task.cancel()
+
+
+class ProcessClock(Clock):
+    """The clock of the process that asks."""
+
+    def now(self) -> float:
+        """See `Clock`."""
+        return PROCESS.get().now()
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return asyncio.get_running_loop().time()
+
+
+CLOCK: Final = ProcessClock()
+
+
+def _nothing() -> None:
+    """Do nothing."""

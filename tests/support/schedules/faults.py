@@ -1,0 +1,374 @@
+"""Faults that are planted into the code under test, each of which the schedules must find."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+import msgspec
+
+from fastlib.client import AsyncMigfraClient, outcome
+from fastlib.client import core as client_core
+from fastlib.message import topics
+from fastlib.migfra import broker_connection
+from fastlib.migfra.journal import acceptance, schema
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api import expiry
+from fastlib.migfra.tasks.admission import Admission
+from fastlib.migfra.tasks.dispatcher import Dispatcher
+from fastlib.migfra.tasks.publisher import Publisher
+from fastlib.migfra.tasks.results import write
+from fastlib.transport import connect_async
+
+from .cluster import LOST_WRITES, Cluster
+from .hypervisor import ScheduleHypervisor
+
+Plant = Callable[[], Iterator[None]]
+
+
+class Fault(NamedTuple):
+    """A planted fault."""
+
+    plant: Callable[[], AbstractContextManager[None]]
+    """Plants it for the time of a `with` block."""
+    schedule: Callable[[Cluster], None]
+    """A short schedule that shows it."""
+
+
+FAULTS: Final[dict[str, Fault]] = {}
+"""All faults by name."""
+
+
+def shown_by(schedule: Callable[[Cluster], None]) -> Callable[[Plant], None]:
+    """Add a fault under the name of its function."""
+
+    def add(plant: Plant) -> None:
+        FAULTS[plant.__name__] = Fault(contextmanager(plant), schedule)
+
+    return add
+
+
+def _replaced(owner: Any, name: str, replacement: Any) -> Any:
+    return mock.patch.object(owner, name, replacement)
+
+
+# Schedules, each with the host n0. `Cluster.settle` ends them: it repairs and restarts everything.
+
+
+def crash(moment: str, count: int, down: float = 1.0) -> Callable[[Cluster], None]:
+    """Crash at a moment while an order without a key comes."""
+
+    def schedule(cluster: Cluster) -> None:
+        cluster.crash_at(cluster.hosts[0], moment, count, down)
+        cluster.send_without_key(cluster.hosts[0], 1)
+        cluster.advance(down + 1.0)
+
+    return schedule
+
+
+def crash_at_work(cluster: Cluster) -> None:
+    """Crash while an order without a key is executed."""
+    cluster.domains.work_seconds = 1.0
+    cluster.send_without_key(cluster.hosts[0], 1)
+    cluster.advance(0.5)
+    cluster.crash(cluster.hosts[0])
+    cluster.advance(1.0)
+
+
+def crash_before_a_failure_is_written(cluster: Cluster) -> None:
+    """Crash after an order has failed, before that is in the journal."""
+    host = cluster.hosts[0]
+    host.process.write_seconds = 0.2
+    cluster.crash_at(host, "before write", 3, 1.0)
+    cluster.submit(0, host, "start", 60.0, failures=1)
+    cluster.advance(2.0)
+
+
+def crash_without_a_network(cluster: Cluster) -> None:
+    """Lose the network while an order is executed, and crash before its answer is sent."""
+    host = cluster.hosts[0]
+    cluster.domains.work_seconds = 1.0
+    cluster.send_without_key(host, 1)
+    cluster.advance(0.5)
+    cluster.network.blocked.add(host.client_id)
+    cluster.network.cut(host.client_id)
+    cluster.advance(2.0)
+    cluster.crash(host)
+    cluster.advance(1.0)
+
+
+def send_to_a_daemon_that_is_away(cluster: Cluster) -> None:
+    """Send an order while the daemon is down."""
+    cluster.crash(cluster.hosts[0])
+    cluster.advance(1.0)
+    cluster.send_without_key(cluster.hosts[0], 1)
+    cluster.advance(1.0)
+
+
+def expire_while_the_daemon_is_away(cluster: Cluster) -> None:
+    """Start the daemon after an order has expired."""
+    cluster.crash(cluster.hosts[0])
+    cluster.submit(0, cluster.hosts[0], "start", 2.0)
+    cluster.advance(10.0)
+
+
+def expire_while_the_journal_is_slow(cluster: Cluster) -> None:
+    """Let an order expire while it is noted in the journal that it begins."""
+    cluster.hosts[0].process.write_seconds = 0.2
+    cluster.submit(0, cluster.hosts[0], "start", 0.3)
+    cluster.advance(10.0)
+
+
+def repeat_a_request(cluster: Cluster) -> None:
+    """Cut the connection of a scheduler that waits: it repeats its request."""
+    cluster.domains.work_seconds = 20.0
+    cluster.submit(0, cluster.hosts[0], "start", 60.0)
+    cluster.advance(10.0)
+    cluster.network.cut("s0")
+    cluster.advance(30.0)
+
+
+def start_and_stop_in_turn(cluster: Cluster) -> None:
+    """Send orders with one id and no key."""
+    for _ in range(4):
+        cluster.send_without_key(cluster.hosts[0], 2)
+        cluster.advance(1.0)
+
+
+def lose_the_daemon_at_work(cluster: Cluster) -> None:
+    """Crash the daemon while it executes an order, until the client waits no longer."""
+    cluster.domains.work_seconds = 1.0
+    cluster.submit(0, cluster.hosts[0], "start", 4.0)
+    cluster.advance(0.5)
+    cluster.crash(cluster.hosts[0])
+    cluster.advance(30.0)
+
+
+def come_back_behind_a_dead_connection(cluster: Cluster) -> None:
+    """Start the daemon while the connection of a waiting scheduler is dead without a notice."""
+    host = cluster.hosts[0]
+    cluster.crash(host)
+    cluster.advance(1.0)
+    cluster.submit(0, host, "start", 20.0)
+    cluster.advance(1.0)
+    cluster.network.cut("s0", silent=True)
+    cluster.restart(host)
+    cluster.advance(30.0)
+
+
+def come_back_with_a_late_clock(cluster: Cluster) -> None:
+    """Start a daemon whose clock is late just after an order has expired by a right clock."""
+    host = cluster.hosts[0]
+    host.process.clock_error = -0.5
+    cluster.crash(host)
+    cluster.advance(1.0)
+    cluster.submit(0, host, "start", 2.0)
+    cluster.advance(2.05)
+    cluster.restart(host)
+    cluster.advance(10.0)
+
+
+@shown_by(crash("before write", 1))
+def acknowledged_before_the_journal() -> Iterator[None]:
+    original = Admission._admit_container
+
+    async def admit(self: Admission, message: Any, container: Any) -> None:
+        message.ack()
+        await original(self, message, container)
+
+    with _replaced(Admission, "_admit_container", admit):
+        yield
+
+
+@shown_by(crash("after work", 1))
+def a_lost_fsync() -> Iterator[None]:
+    token = LOST_WRITES.set(1)
+    try:
+        yield
+    finally:
+        LOST_WRITES.reset(token)
+
+
+@shown_by(crash("after work", 1))
+def begun_without_a_note_in_the_journal() -> Iterator[None]:
+    async def begin(self: Journal, number: int, position: int) -> None:
+        """Write nothing."""
+
+    with _replaced(Journal, "begin", begin):
+        yield
+
+
+@shown_by(crash_before_a_failure_is_written)
+def answer_sent_before_it_is_in_the_journal() -> Iterator[None]:
+    async def answer(self: Dispatcher, job: Any, answer: Any) -> None:
+        payload = write(answer)
+        self._publisher.put(job.number, job.id, payload)
+        await self._journal.answer(job.number, payload)
+        self._jobs.remove(job)
+
+    with _replaced(Dispatcher, "answer", answer):
+        yield
+
+
+@shown_by(crash_without_a_network)
+def answer_counts_as_confirmed_when_it_is_sent() -> Iterator[None]:
+    original = Publisher.put
+
+    def put(self: Publisher, number: int | None, *rest: Any, **named: Any) -> Any:
+        if number is not None:
+            self._journal.confirmed(number)
+        return original(self, number, *rest, **named)
+
+    with _replaced(Publisher, "put", put):
+        yield
+
+
+@shown_by(crash_without_a_network)
+def unconfirmed_answers_forgotten_at_the_start() -> Iterator[None]:
+    async def unconfirmed(self: Journal) -> list[Any]:
+        return []
+
+    with _replaced(Journal, "unconfirmed", unconfirmed):
+        yield
+
+
+@shown_by(crash_at_work)
+def accepted_orders_forgotten_at_the_start() -> Iterator[None]:
+    async def unfinished(self: Journal) -> list[Any]:
+        return []
+
+    with _replaced(Journal, "unfinished", unfinished):
+        yield
+
+
+@shown_by(crash_at_work)
+def orders_begun_before_a_crash_begin_again() -> Iterator[None]:
+    original = schema.unfinished
+
+    def unfinished(connection: Any) -> list[Any]:
+        return [msgspec.structs.replace(one, members={}) for one in original(connection)]
+
+    with _replaced(schema, "unfinished", unfinished):
+        yield
+
+
+@shown_by(send_to_a_daemon_that_is_away)
+def the_session_at_the_broker_is_not_kept() -> Iterator[None]:
+    original = connect_async
+
+    async def connect(options: Any, **named: Any) -> Any:
+        return await original(msgspec.structs.replace(options, persistent=False), **named)
+
+    with _replaced(broker_connection, "connect_async", connect):
+        yield
+
+
+@shown_by(crash("before work", 1))
+def success_is_answered_after_a_crash_without_a_look() -> Iterator[None]:
+    async def recover(self: ScheduleHypervisor, task: Any, context: Any) -> None:
+        """Believe that it was done."""
+
+    with _replaced(ScheduleHypervisor, "recover", recover):
+        yield
+
+
+@shown_by(expire_while_the_daemon_is_away)
+def orders_never_expire() -> Iterator[None]:
+    with _replaced(expiry, "has_expired", lambda expires, now: False):
+        yield
+
+
+@shown_by(expire_while_the_daemon_is_away)
+def the_comparison_of_times_is_the_wrong_way_round() -> Iterator[None]:
+    def has_expired(expires: float | None, now: float) -> bool:
+        return expires is not None and now < expires
+
+    with _replaced(expiry, "has_expired", has_expired):
+        yield
+
+
+@shown_by(expire_while_the_journal_is_slow)
+def expiry_is_not_looked_at_after_the_journal_was_written() -> Iterator[None]:
+    def begin(self: expiry.Expiry) -> None:
+        self._begun = True
+
+    with _replaced(expiry.Expiry, "begin", begin):
+        yield
+
+
+@shown_by(repeat_a_request)
+def keys_are_ignored() -> Iterator[None]:
+    original = Journal.accept
+
+    async def accept(self: Journal, *rest: Any, **named: Any) -> Any:
+        return await original(self, *rest, **{**named, "key": None})
+
+    with _replaced(Journal, "accept", accept):
+        yield
+
+
+@shown_by(start_and_stop_in_turn)
+def the_same_bytes_are_always_a_repetition() -> Iterator[None]:
+    def is_sent_again(arrival: Any, known: Any, window: float) -> bool:
+        return known is not None and known.raw == arrival.raw
+
+    with _replaced(acceptance, "is_sent_again", is_sent_again):
+        yield
+
+
+@shown_by(crash("after write", 1, down=10.0))
+def packets_that_the_broker_repeats_are_new_orders() -> Iterator[None]:
+    with _replaced(acceptance, "is_packet_again", lambda arrival, known, fresh: False):
+        yield
+
+
+@shown_by(repeat_a_request)
+def the_client_repeats_a_request_with_another_key() -> Iterator[None]:
+    original = AsyncMigfraClient._send
+
+    async def send(self: AsyncMigfraClient, request: Any) -> None:
+        if request.delivery is None:
+            await original(self, request)
+            return
+        key = request.container.idempotency_key.encode()
+        payload = request.payload.replace(key, secrets.token_hex(16).encode())
+        await self._communicator.send(payload, topics.TASK(host=request.host), qos=2)
+
+    with _replaced(AsyncMigfraClient, "_send", send):
+        yield
+
+
+@contextmanager
+def _outcome(**changes: Any) -> Iterator[None]:
+    """Let the client decide at once, by other evidence."""
+
+    def outcome_of(evidence: Any, now: Any) -> Any:
+        return outcome.outcome_of(msgspec.structs.replace(evidence, **changes), now)
+
+    with ExitStack() as parts:
+        parts.enter_context(_replaced(client_core, "outcome_of", outcome_of))
+        for name in ("worth_looking", "worth_asking"):
+            parts.enter_context(_replaced(client_core, name, lambda evidence, now: False))
+        yield
+
+
+@shown_by(lose_the_daemon_at_work)
+def the_client_says_never_begun_of_every_expired_order() -> Iterator[None]:
+    with _outcome(away=True, heard=True):
+        yield
+
+
+@shown_by(come_back_with_a_late_clock)
+def the_client_does_not_wait_for_clocks_that_differ() -> Iterator[None]:
+    with (
+        _outcome(heard=True, tolerance=0.0),
+        _replaced(client_core, "seconds_to_wait", lambda evidence, now: 0.0),
+    ):
+        yield
+
+
+@shown_by(come_back_behind_a_dead_connection)
+def the_client_takes_silence_for_absence() -> Iterator[None]:
+    with _outcome(heard=True):
+        yield
