@@ -145,15 +145,14 @@ class Executor:
         """Call the hypervisor's method, again up to the task's retry counter."""
         method = method_of(self._hypervisor, type(member.task))
         retries = retry_counter(member.task) or 0
-
         last: Exception | None = None
 
         async def attempt(number: int) -> Any:
             member.state = "running"
             member.expiry.reset()
-            if not self._hypervisor.begins_itself:
-                member.expiry.begin()
             try:
+                if not self._hypervisor.begins_itself:
+                    member.expiry.begin()
                 return await self._caller.call(method, job, member, measurement, number)
             except TaskExpiredError as error:
                 if last is None:
