@@ -58,7 +58,7 @@ def add_order_options(group: Any) -> None:
         "--idempotency-key",
         metavar="KEY",
         help="fastlib's daemon executes a key only once, and answers it again from its journal "
-        "(default: one that no other has)",
+        "(default: the id that is given, else one that no other has)",
     )
 
 
@@ -89,7 +89,10 @@ def send_containers(options: argparse.Namespace, containers: Sequence[TaskContai
 
 
 def _send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
-    named = [container if container.id else _with_new_id(container) for container in containers]
+    named = [
+        _known_by_its_id(container) if container.id else _with_new_id(container)
+        for container in containers
+    ]
     with open_client(options) as client:
         if options.wait:
             return _ResultPrinter(options, client).run(named)
@@ -109,6 +112,16 @@ def _submit_options(options: argparse.Namespace) -> "SubmitOptions":
     if options.idempotency_key:
         given["idempotency_key"] = options.idempotency_key
     return given
+
+
+def _known_by_its_id(container: TaskContainer) -> TaskContainer:
+    """Return the container with its id as its idempotency key, if it has none.
+
+    Who gives an id to a command names the order, also for the next time that the command is given.
+    """
+    return msgspec.structs.replace(
+        container, idempotency_key=container.idempotency_key or container.id
+    )
 
 
 def _with_new_id(container: TaskContainer) -> TaskContainer:

@@ -115,12 +115,27 @@ def test_offline_daemon_can_be_left_alone(command, env, daemon):
 # --- as which order -------------------------------------------------------------------------------
 
 
-def test_each_command_is_an_order_of_its_own_also_with_the_same_id(env, daemon):
-    for _ in range(2):
-        assert run("stop", "vm1", "--host", "hostA", "--id", "same", env=env).returncode == 0
-    first, second = daemon.arrived
+def test_commands_with_one_id_are_one_order_and_others_are_orders_of_their_own(env, daemon):
+    for more in (["--id", "same"], ["--id", "same"], [], []):
+        assert run("stop", "vm1", "--host", "hostA", *more, env=env).returncode == 0
+    daemon.wait(4)
+    first, second, third, fourth = daemon.arrived
     assert (first.id, second.id) == ("same", "same")
-    assert None is not first.idempotency_key != second.idempotency_key
+    assert (first.idempotency_key, second.idempotency_key) == ("same", "same")
+    assert len({first.idempotency_key, third.idempotency_key, fourth.idempotency_key, None}) == 4
+
+
+def test_file_with_an_id_is_one_order_until_it_gets_a_new_id(env, daemon):
+    text = "task: stop vm\nlist: [{vm-name: vm1}]\nid: constant\n"
+    for more in ([], ["--id", "other"], ["--new-id"], ["--idempotency-key", "given"]):
+        done = run("send", "hostA", "-", *more, env=env, stdin=text)
+        assert (done.returncode, done.stderr) == (0, "")
+    daemon.wait(4)
+    plain, named, new, keyed = daemon.arrived
+    assert (plain.id, plain.idempotency_key) == ("constant", "constant")
+    assert (named.id, named.idempotency_key) == ("other", "other")
+    assert (keyed.id, keyed.idempotency_key) == ("constant", "given")
+    assert not {new.id, new.idempotency_key} & {None, "constant"}
 
 
 def test_key_of_the_file_stays_and_a_new_id_replaces_id_and_key(file, env, daemon):

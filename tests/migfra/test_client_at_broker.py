@@ -126,11 +126,12 @@ def test_orders_with_one_id_are_each_executed(
     assert migfra.done() == ["begin vm1", "end vm1"] * 6
 
 
-def test_order_with_a_key_is_answered_from_the_journal(
-    migfra: Program, broker: Mosquitto, tmp_path: Path
+@pytest.mark.parametrize("key", ["", "idempotency-key: once\n"])
+def test_file_with_an_id_or_a_key_is_answered_from_the_journal(
+    migfra: Program, broker: Mosquitto, tmp_path: Path, key: str
 ) -> None:
     file = tmp_path / "order.yaml"
-    file.write_text("task: stop vm\nlist: [{vm-name: vm1}]\nid: mine\nidempotency-key: once\n")
+    file.write_text(f"task: stop vm\nlist: [{{vm-name: vm1}}]\nid: mine\n{key}")
     arguments = ("send", HOST, str(file), "--wait")
     first = run(*arguments, env=address(broker))
     assert (first.returncode, "journal" in first.stdout) == (0, False)

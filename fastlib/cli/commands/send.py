@@ -24,9 +24,10 @@ examples:
 
 A file may hold several documents, each a task container; each is sent. If one has errors, they are
 reported as by 'fastlib validate' and nothing of the file is sent. A container without an id gets
-one, and a container without an idempotency-key gets a new one, so it is executed each time it is
-sent. A container with a key is executed once. Without --wait the ids are printed once the broker
-has confirmed the messages.
+a new one, so it is executed each time it is sent. One with an id is executed once: sent again, it
+is answered from the daemon's journal. If it has an idempotency-key as well, that counts instead.
+--new-id makes it a new order. Without --wait the ids are printed once the broker has confirmed the
+messages.
 
 {EXIT_STATUS_HELP}"""
 

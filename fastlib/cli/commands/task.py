@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
             "--id",
             dest="container_id",
             metavar="ID",
-            help="the id to send it with, which the result repeats (default: one that no other "
-            "has)",
+            help="the id to send it with, which the result repeats; fastlib's daemon executes it "
+            "only once (default: one that no other has)",
         )
     add_order_options(parser.add_argument_group("the order"))
     add_broker_options(parser)

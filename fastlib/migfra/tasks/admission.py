@@ -140,7 +140,8 @@ class Admission:
             )
             reason = (
                 f"the idempotency key {container.idempotency_key!r} was used for another task "
-                "already, so this one is not executed; give it a key of its own"
+                "already, so this one is not executed; give it a key of its own, as 'fastlib send "
+                "--new-id' does"
             )
             await self._reply(message, container.id, write(_refusal(container, reason)))
 
