@@ -479,10 +479,10 @@ class ClientCore:
         presence = self.presence(host)
         return presence is not None and presence.status == "online"
 
-    def _host_state(self, host: str) -> str:
+    def _host_state(self, host: str) -> str | None:
         observed = self._observed(host)
         if observed is None or not isinstance(observed.message, Presence):
-            return "its daemon has never said that it is there"
+            return None
         since = observed.time.isoformat(sep=" ", timespec="seconds")
         degraded = observed.message.degraded
         why = "" if degraded is None else f" and degraded ({degraded})"

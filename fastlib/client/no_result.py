@@ -3,7 +3,7 @@
 import shlex
 
 from .errors import NoResultError
-from .outcome import Outcome
+from .outcome import Outcome, has_begun
 from .request import PendingRequest
 
 _MEANING = {
@@ -14,20 +14,22 @@ _MEANING = {
 
 
 def no_result(
-    request: PendingRequest, outcome: Outcome, host_state: str, *, has_journal: bool
+    request: PendingRequest, outcome: Outcome, host_state: str | None, *, has_journal: bool
 ) -> NoResultError:
     """Return the error of a request without a result.
 
-    `host_state` is the last known state of the daemon; `has_journal` is True for fastlib's own.
+    `host_state` is the last known state of the daemon, None if it has never shown itself;
+    `has_journal` is True for fastlib's own.
     """
     facts = [
         f"{_MEANING[outcome.kind]}: {outcome.reason}",
         _sending(request),
-        host_state,
+        *([] if host_state is None else [host_state]),
         *request.possible_answers,
     ]
-    if request.progress is not None:
-        facts.append(f"last seen in phase {request.progress.phase!r}")
+    phase = None if request.progress is None else request.progress.phase
+    if phase is not None and not has_begun(phase):  # the reason names each other phase
+        facts.append(f"last seen in phase {phase!r}")
     if outcome.kind != "never begun":
         facts.append(_how_to_find_out(request, has_journal=has_journal))
     within = "" if request.timeout is None else f" within {request.timeout:g} s"

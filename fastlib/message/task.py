@@ -53,6 +53,8 @@ class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     """How its results may stand in a container; the first is how they are written."""
     result_type: builtins.type[Result]
     """The type of its results."""
+    has_command: bool
+    """False if no command of its own sends it, because another command does."""
     variant: Variant
     """The same for the codec."""
 
@@ -129,13 +131,15 @@ class Task(Message):
         key: str = "list",
         result_layout: Layout | tuple[Layout, ...] = "list",
         result_type: type[Result] = Result,
+        has_command: bool = True,
     ) -> None:
         """Takes the class statement's keywords. Raises DeclarationError.
 
         `layout` says where members stand in a container: in a list under `key`, or one inline
         beside the title. Of several layouts all are read and the first is written; so for
         `result_layout`, which says where the results stand. `result_type` is a subclass of
-        `Result` whose fields beyond those of a result have defaults.
+        `Result` whose fields beyond those of a result have defaults. `has_command` is False if
+        `fastlib` has another command that sends the task.
         """
         declared = TaskDeclaration(
             task=task,
@@ -145,6 +149,7 @@ class Task(Message):
             key=key,
             result_layouts=_layouts(result_layout),
             result_type=result_type,
+            has_command=has_command,
             variant=Variant(title=task, member=cls, layouts=_layouts(layout), list_key=key),
         )
         check_title("task", task, cls)

@@ -257,6 +257,7 @@ class QueryHistory(
     result="history queried",
     layout="inline",
     result_type=HistoryResult,
+    has_command=False,  # `fastlib log` sends it
 ):
     """Tell what became of orders, from the daemon's journal.
 

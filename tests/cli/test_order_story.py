@@ -144,6 +144,18 @@ FAILED = {"status": "error", "results": [result("vm1", "error", "no such domain"
             "'migrate vm' of vm1 on node01 succeeded at 04:10:10 (2 min ago)",
         ),
         (
+            order(vm_names=[], text='{task: stop vm, list: [{regex: "web.*"}]}'),
+            "'stop vm' by the regex 'web.*' on node01 succeeded at 04:10:10 (2 min ago)",
+        ),
+        (
+            order(
+                vm_names=["web1", "web2", "db1"],
+                text='{task: stop vm, list: [{regex: "web.*"}, {vm-name: x}, {regex: db1}]}',
+            ),
+            "'stop vm' of web1, web2, db1 by the regex 'web.*', 'db1' on node01 succeeded at "
+            "04:10:10 (2 min ago)",
+        ),
+        (
             order(vm_names=["a", "b", "c", "d"], vm_names_left_out=200),
             "'stop vm' of a, b, c and 201 more on node01 succeeded at 04:10:10 (2 min ago)",
         ),

@@ -371,7 +371,7 @@ def test_request_with_progress_is_not_failed_by_unknown(hosts, monkeypatch):
     with pytest.raises(NotUnderstoodError):
         other.result(PATIENCE)
     expire_all(client, monkeypatch)
-    with pytest.raises(NoResultError, match="last seen in phase 'memory'"):
+    with pytest.raises(NoResultError, match="its daemon reported the phase 'memory'"):
         handle.result(PATIENCE)
 
 

@@ -14,10 +14,12 @@ def task_commands(taken: Collection[str]) -> dict[str, TaskDeclaration]:
 
     A name is the first word of the title. If several titles have the same first word, the name is
     the whole title with hyphens; only the one that fastlib itself declares first keeps the word.
-    Tasks of other packages never change the names of fastlib's own.
+    Tasks of other packages never change the names of fastlib's own. Tasks that are declared without
+    a command have none.
     """
-    own = [declared for declared in declarations() if _is_own(declared)]
-    others = [declared for declared in declarations() if not _is_own(declared)]
+    with_command = [declared for declared in declarations() if declared.has_command]
+    own = [declared for declared in with_command if _is_own(declared)]
+    others = [declared for declared in with_command if not _is_own(declared)]
     found = dict(_named(own, set(taken), shared=()))
     shared = {word for word, number in Counter(map(_first_word, others)).items() if number > 1}
     found.update(_named(others, {*taken, *found}, shared))

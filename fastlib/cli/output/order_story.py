@@ -12,7 +12,16 @@ import msgspec
 from fastlib.codec.errors import MessageError
 from fastlib.display.message_text import NO_DOMAIN
 from fastlib.display.text import age, join_names, plural, printable
-from fastlib.message import Evacuate, Migrate, OrderEvent, OrderReport, Result, TaskContainer
+from fastlib.message import (
+    Evacuate,
+    Migrate,
+    OrderEvent,
+    OrderReport,
+    Result,
+    Stop,
+    Task,
+    TaskContainer,
+)
 
 from .terminal import columns, wrap
 
@@ -68,16 +77,28 @@ def _subject(order: OrderReport, place: Place) -> str:
     else:
         of = f" of {join_names(names)}" if names else ""
     sent_to = f" (sent to {order.host})" if order.host not in (None, place.host) else ""
-    return f"'{order.task or 'unknown task'}'{of} on {place.host}{sent_to}{_destination(order)}"
+    tasks = _tasks(order)
+    what = f"'{order.task or 'unknown task'}'{of}{_regexes(tasks)}"
+    return f"{what} on {place.host}{sent_to}{_destination(tasks)}"
 
 
-def _destination(order: OrderReport) -> str:
-    """Return where domains go, if the order says it and its text is complete."""
+def _tasks(order: OrderReport) -> Sequence[Task]:
+    """Return the tasks of an order, if its text is complete."""
     try:
-        container = TaskContainer.from_yaml(order.text or "")
+        return TaskContainer.from_yaml(order.text or "").tasks
     except MessageError:  # it was cut, or it is of another version
-        return ""
-    task = next(iter(container.tasks), None)
+        return ()
+
+
+def _regexes(tasks: Sequence[Task]) -> str:
+    """Return by which regular expressions domains are stopped."""
+    found = [repr(task.regex) for task in tasks if isinstance(task, Stop) and task.regex]
+    return f" by the regex {join_names(found)}" if found else ""
+
+
+def _destination(tasks: Sequence[Task]) -> str:
+    """Return where domains go."""
+    task = next(iter(tasks), None)
     if isinstance(task, Migrate):
         return f" to {task.destination}"
     return f" to {join_names(task.destinations)}" if isinstance(task, Evacuate) else ""
