@@ -22,6 +22,8 @@ from .topics import Topic
 
 UNREADABLE = "unknown"
 """The title that answers a message which cannot be read."""
+NOT_BEGUN = "not begun, and not begun later"
+"""The first words of the details of a task that was not begun because its order had expired."""
 
 
 class ResultContainer(Message):

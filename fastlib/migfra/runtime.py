@@ -202,6 +202,14 @@ class Runtime:
 
     async def resume(self) -> None:
         """Continue what an earlier run has left in the journal."""
+        if self.journal.is_new and self.communicator.session_start == 0:
+            log.warning(
+                "the journal %s is new, but the broker has a session of this daemon: orders that "
+                "it accepted before are not known here; they get no answer, and those that come "
+                "again are executed again; if you have the old journal, stop the daemon and put it "
+                "back",
+                self.journal.path,
+            )  # fmt: skip
         self.journal.trim()
         for owed in await self.journal.unconfirmed():
             self.publisher.put(owed.number, owed.id, owed.answer, owed.host)

@@ -193,6 +193,25 @@ def test_answer_from_the_journal_is_told(file, env, daemon):
     assert "answered from the journal" in done.stdout
 
 
+def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(file, env, daemon):
+    def expired(container: TaskContainer):
+        answer = from_journal(container)
+        failed = [
+            msgspec.structs.replace(
+                result, status="error", details="not begun, and not begun later: the order expired"
+            )
+            for result in answer.results
+        ]
+        return msgspec.structs.replace(answer, results=failed)
+
+    daemon.answer = expired
+    done = run("send", "hostA", file, "--wait", env=env)
+    assert done.returncode == 1
+    assert done.stdout.endswith(
+        "  answered from the journal: expired, refused at 2100-01-01T12:00:00Z, never executed\n"
+    )
+
+
 def test_answer_from_the_journal_is_told_in_json(file, env, daemon):
     daemon.answer = from_journal
     done = run("send", "hostA", file, "--wait", "--format", "json", env=env)

@@ -41,7 +41,9 @@ def check_expired(answer: ResultContainer, *names: str) -> None:
     for result in answer.results:
         assert result.status == "error"
         assert str(result.details).startswith("not begun, and not begun later: the order expired ")
-        assert "at node01; send it again if it is still wanted" in str(result.details)
+        assert "at node01; send it again, as a new order, if it is still wanted" in str(
+            result.details
+        )
 
 
 @pytest.mark.parametrize(

@@ -404,7 +404,8 @@ def test_lost_journal_is_not_told_from(play: Play, tmp_path: Path, replaced: boo
             open_tables(bench.journal).close()
         (result,) = (await bench.ask(QueryHistory(), "asking")).results
         assert result.status == "error"
-        assert str(result.details).startswith("the journal cannot be read: ")
+        assert str(result.details).startswith("the journal cannot be read: the file of the journal")
+        assert str(result.details).count("cannot be read") == 1
 
     play(scene)
 

@@ -316,7 +316,10 @@ def test_journal_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     path.write_bytes(b"something else" * 1000)
     with pytest.raises(JournalError) as caught:
         Journal(path)
-    assert str(caught.value) == f"the journal {path} cannot be opened: file is not a database"
+    assert str(caught.value) == (
+        f"the journal {path} cannot be opened: file is not a database; put a good copy in its "
+        "place, or move it away: a new journal knows no earlier orders"
+    )
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
 
 

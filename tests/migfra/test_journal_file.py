@@ -14,7 +14,7 @@ from fastlib.migfra import JournalError
 from fastlib.migfra.journal import schema
 from fastlib.migfra.journal.file_watch import FileWatch
 from fastlib.migfra.journal.journal import Journal
-from tests.support.migfra.bench import Bench, patiently
+from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until_async
 
@@ -172,3 +172,25 @@ def test_loss_is_found_without_an_order(tmp_path: Path) -> None:
         await journal.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied", "kept"])
+def test_start_without_the_earlier_journal_is_logged(
+    play: Play, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The session at the broker shows that there was an earlier run."""
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        assert "is new" not in caplog.text  # the first run
+        await bench.ask(Start(vm_name="vm1"), "1")
+        await patiently(daemon.kill())
+        if how == "deleted":
+            bench.journal.unlink()
+        elif how == "emptied":
+            bench.journal.write_bytes(b"")
+        await bench.daemon()
+        words = f"the journal {bench.journal} is new, but the broker has a session of this daemon"
+        assert (words in caplog.text) == (how != "kept")
+
+    play(scene)

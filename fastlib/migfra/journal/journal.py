@@ -88,7 +88,9 @@ class Journal:
                 (application,) = self._connection.execute("PRAGMA application_id").fetchone()
                 self._watch = None if path is None else FileWatch(path, application)
             except (sqlite3.Error, OSError) as error:
-                raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+                raise JournalError(
+                    f"the journal {path} cannot be opened: {error}{_remedy(error)}"
+                ) from error
             parts.pop_all()
         self._began = self._run.began
         self._sessions = {0: self._run.session}
@@ -101,6 +103,11 @@ class Journal:
     def identity(self) -> str:
         """Random text that was made with the journal."""
         return self._run.identity
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the file was made in this run, so that nothing earlier is known."""
+        return self.path is not None and self._run.is_new
 
     @property
     def earlier_host(self) -> str | None:
@@ -382,7 +389,7 @@ class Journal:
             with closing(sqlite3.connect(uri, uri=True, timeout=schema.BUSY_SECONDS)) as connection:
                 return read(connection)
         except sqlite3.Error as error:
-            raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
+            raise JournalError(f"{self.path}: {error}") from error
 
     @property
     def began(self) -> float:
@@ -448,6 +455,16 @@ class Journal:
     async def check_file(self) -> None:
         """Look whether the file is still there; `last_error` says what happened to it."""
         await self._group_commit.submit(lambda _: None)
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about a file that no attempt will open, nothing for other errors."""
+    if getattr(error, "sqlite_errorcode", None) not in (
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+    ):
+        return ""
+    return "; put a good copy in its place, or move it away: a new journal knows no earlier orders"
 
 
 def _boot_id() -> str:

@@ -168,6 +168,8 @@ class Run(msgspec.Struct, frozen=True):
 
     number: int
     """Of this run of the daemon, from 1 on."""
+    is_new: bool
+    """Whether the journal was made for this run, and not upgraded."""
     identity: str
     """Random text, made with the journal."""
     began: float
@@ -279,8 +281,10 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
     (session,) = connection.execute("SELECT max(session) FROM packets").fetchone()
     if host is not None:
         set_meta(connection, "host", key(host))
+    used = connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'containers'").fetchone()
     return Run(
         number=number,
+        is_new=number == 1 and used is None,
         identity=meta["identity"],
         began=meta["began"],
         seconds=max(meta["seconds"], settled or 0.0),

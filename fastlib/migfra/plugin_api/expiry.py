@@ -11,6 +11,7 @@ from typing import Final
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.instants import write_instant
+from fastlib.message.result_container import NOT_BEGUN
 from fastlib.migfra.errors import TaskExpiredError
 
 LONGEST_TIMER_SECONDS: Final = 60.0
@@ -101,7 +102,7 @@ class Expiry:
             assert self._seen is not None
             reason = describe_expiry(self.expires, self._seen, self._host)
             raise TaskExpiredError(
-                f"not begun, and not begun later: {reason}; send it again if it is still wanted"
+                f"{NOT_BEGUN}: {reason}; send it again, as a new order, if it is still wanted"
             )
 
     def begin(self) -> None:

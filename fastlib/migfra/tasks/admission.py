@@ -129,7 +129,7 @@ class Admission:
             assert acceptance.answer is not None
             assert acceptance.executed is not None
             self._counters.messages["repeated"] += 1
-            log.info("executed before; its answer is sent again: %s", describe_container(container))
+            log.info("answered before; its answer is sent again: %s", describe_container(container))
             answer = executed_before(acceptance.answer, acceptance.executed)
             await self._reply(message, container.id, answer)
         else:

@@ -101,10 +101,12 @@ class History:
                 for under_way in (False, True):
                     records = await self._journal.history(**one, limit=limit, under_way=under_way)
                     found.update((record.number, record) for record in records)
-            if isinstance(self._journal.last_error, JournalError):
-                raise self._journal.last_error  # another file in its place has other orders
         except JournalError as error:  # an answer helps more than a message left to the broker
-            raise HypervisorError(f"the journal cannot be read: {error}") from error
+            # The file that is lost says more than what reading another one in its place has met.
+            reason = self._lost() or error
+            raise HypervisorError(f"the journal cannot be read: {reason}") from error
+        if (lost := self._lost()) is not None:
+            raise HypervisorError(f"the journal cannot be read: {lost}") from lost
         # A large report takes long to make, and the daemon must go on meanwhile.
         report = await asyncio.to_thread(
             report_of,
@@ -116,6 +118,11 @@ class History:
             limit=limit,
         )
         return HistoryResult(status="success", history=report)
+
+    def _lost(self) -> JournalError | None:
+        """Return why the file is lost: another one in its place has other orders."""
+        error = self._journal.last_error
+        return error if isinstance(error, JournalError) else None
 
 
 def report_of(
