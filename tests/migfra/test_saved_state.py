@@ -1,5 +1,6 @@
 """Decide what a start does with a saved image, for each part of a start that can contradict it."""
 
+import msgspec
 import pytest
 
 from fastlib.migfra.virt.saved_state import Decision, SavedImage, StartOrder, decide
@@ -35,6 +36,22 @@ FITTING = [
 @pytest.mark.parametrize("parts", FITTING)
 def test_image_is_restored_if_it_fits_the_task(parts):
     assert decide(order(**parts), IMAGE) == Decision("restore")
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "words"),
+    [(1, "vcpus (1, the image has 2 of 4)"), (2, "vcpus (2, the image has 2 of 4)"),
+     (4, "vcpus (4, the image has 2 of 4)")],
+)  # fmt: skip
+def test_image_with_vcpus_that_could_be_added_fits_no_number_of_them(vcpus, words):
+    """A start with that number would leave none that could be added."""
+    image = msgspec.structs.replace(IMAGE, maximum_vcpus=4)
+    decision = decide(order(vcpus=vcpus), image)
+    assert decision.action == "refuse"
+    assert words in str(decision.reason)
+    assert decide(order(), image) == Decision("restore")
+    same = msgspec.structs.replace(IMAGE, maximum_vcpus=2)
+    assert decide(order(vcpus=2), same) == Decision("restore")
 
 
 CONTRADICTING = [

@@ -31,6 +31,9 @@ class SavedImage(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     """KiB."""
     vcpus: int | None = None
+    """The vCPUs that are there."""
+    maximum_vcpus: int | None = None
+    """With those that can be added while it runs. A start with `vcpus` leaves none of these."""
     pinning: Mapping[int, frozenset[int]] | None = None
     """The CPUs of each vCPU that is pinned, by the row of a vcpu-map that is for it."""
     memory_nodes: Sequence[frozenset[int]] | None = None
@@ -118,13 +121,13 @@ def decide(order: StartOrder, image: SavedImage | None, elsewhere: Sequence[str]
 def contradictions(order: StartOrder, image: SavedImage) -> list[str]:
     """List the keys of a start that the image cannot honour, each with both values if known."""
     found = []
-    for key, wanted, has, unit in (
-        ("memory", _rounded(order.memory, image.memory), image.memory, " KiB"),
-        ("vcpus", order.vcpus, image.vcpus, ""),
-    ):
-        if wanted is not None and wanted != has:
-            known = "" if has is None else f", the image has {has}"
-            found.append(f"{key} ({wanted}{unit}{known})")
+    memory = _rounded(order.memory, image.memory)
+    if memory is not None and memory != image.memory:
+        found.append(f"memory ({memory} KiB{_known(image.memory)})")
+    vcpus, maximum = order.vcpus, image.maximum_vcpus
+    if vcpus is not None and (vcpus != image.vcpus or maximum not in (None, vcpus)):
+        of = "" if maximum in (None, image.vcpus) else f" of {maximum}"
+        found.append(f"vcpus ({vcpus}{_known(image.vcpus)}{of})")
     if order.vcpu_map is not None and not _has_pinning(order.vcpu_map, image):
         found.append("vcpu-map")
     if order.memnode_map is not None and not _has_memory_nodes(order.memnode_map, image):
@@ -132,6 +135,10 @@ def contradictions(order: StartOrder, image: SavedImage) -> list[str]:
     if order.xml:
         found.append("xml")
     return [*found, *order.devices]
+
+
+def _known(value: int | None) -> str:
+    return "" if value is None else f", the image has {value}"
 
 
 def _rounded(wanted: int | None, has: int | None) -> int | None:

@@ -30,6 +30,7 @@ FACTS = SavedImage(
     uuid=UUID,
     memory=1024,
     vcpus=2,
+    maximum_vcpus=4,
     pinning={0: frozenset({0, 1, 2, 5})},
     memory_nodes=[frozenset({0, 1})],
 )
@@ -144,6 +145,7 @@ def test_domain_that_was_saved_while_paused_runs_after_the_start():
 CHANGES = [
     {"memory": 2048},
     {"vcpus": 4},
+    {"vcpus": 2},  # the image has 2 of 4
     {"vcpu_map": [[0]]},
     {"memnode_map": [[0]]},
     {"pci_ids": [PciId(vendor=1, device=2)]},

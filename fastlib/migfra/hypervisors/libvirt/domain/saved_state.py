@@ -139,12 +139,13 @@ def _described(xml: str) -> SavedImage:
     """Read the description in an image, which libvirt wrote."""
     root = parse(xml)
     try:
-        vcpus, pins = read_vcpus(root).online, read_pins(root)
+        found, pins = read_vcpus(root), read_pins(root)
         return SavedImage(
             uuid=read_uuid(root),
             memory=read_memory(root),
-            vcpus=len(vcpus),
-            pinning={row: pins[vcpu] for row, vcpu in enumerate(vcpus) if vcpu in pins},
+            vcpus=len(found.online),
+            maximum_vcpus=found.maximum,
+            pinning={row: pins[vcpu] for row, vcpu in enumerate(found.online) if vcpu in pins},
             memory_nodes=_memory_nodes(root),
         )
     except HypervisorError as error:
