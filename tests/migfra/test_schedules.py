@@ -61,13 +61,22 @@ class Schedule(RuleBasedStateMachine):
         clock_errors=st.lists(st.integers(-500, 500), min_size=4, max_size=4),
         at_release=st.booleans(),
         reuses=st.booleans(),
+        sender_qos=st.integers(1, 2),
     )
     def begin(
-        self, seed: int, hosts: int, clock_errors: list[int], at_release: bool, reuses: bool
+        self,
+        seed: int,
+        hosts: int,
+        clock_errors: list[int],
+        at_release: bool,
+        reuses: bool,
+        sender_qos: int,
     ) -> None:
         self.cluster = Cluster(seed, hosts=hosts, clock_errors=[e / 1000 for e in clock_errors])
         self.cluster.network.broker.publishes_at_release = at_release
         self.cluster.network.broker.reuses_packet_ids = reuses
+        # MQTT keeps the order of messages with one quality of service only.
+        self.sender_qos = sender_qos
 
     def _host(self, number: int) -> Host:
         return self.cluster.hosts[number % len(self.cluster.hosts)]
@@ -103,7 +112,6 @@ class Schedule(RuleBasedStateMachine):
         self.cluster.advance(pause)
 
     @rule(
-        qos=st.integers(1, 2),
         count=st.integers(1, 2),
         moment=st.none() | MOMENTS,
         down=SECONDS,
@@ -112,7 +120,6 @@ class Schedule(RuleBasedStateMachine):
     )
     def send_without_key(
         self,
-        qos: int,
         count: int,
         moment: tuple[str, int] | None,
         down: float,
@@ -122,7 +129,7 @@ class Schedule(RuleBasedStateMachine):
         if moment is not None:
             self.cluster.crash_at(self._host(0), *moment, down=down)
         for _ in range(count):
-            self.cluster.send_without_key(self._host(0), qos)
+            self.cluster.send_without_key(self._host(0), self.sender_qos)
         if cut:
             self.cluster.advance(0.003)
             self.cluster.network.cut("sender")

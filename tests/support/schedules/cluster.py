@@ -28,7 +28,7 @@ from fastlib.client import AsyncHandle, AsyncMigfraClient, NoResultError
 from fastlib.message import topics
 from fastlib.migfra import Daemon, read_configuration, runtime
 from fastlib.migfra.config.file import Configuration
-from fastlib.transport import Delivery, MqttOptions, connect_async
+from fastlib.transport import Delivery, MqttOptions, TransportError, connect_async
 
 from .broker import Message, Network
 from .hypervisor import Domains, Order, ScheduleHypervisor
@@ -64,6 +64,8 @@ class Sent:
     """None until the client has sent it."""
     error: BaseException | None = None
     """What the client raised instead of an answer."""
+    over: bool = False
+    """True once the client has given a result or an error."""
     begun_then: bool = False
     """Whether the order had begun when the client raised the error."""
 
@@ -83,6 +85,7 @@ class Host:
     journal: Path
     process: Process
     daemon: Daemon | None = None
+    main: "asyncio.Task[None] | None" = None
     down_seconds: float | None = None
     """After so many seconds it is started again; None is only by `restart`."""
     lost_writes: int = 0
@@ -181,7 +184,7 @@ class Cluster:
     def _run_daemon(self, host: Host) -> None:
         if host.lost_writes:
             host.process.before_write = host.keep_copy
-        host.process.start(self._live(host), self.loop)
+        host.main = host.process.start(self._live(host), self.loop)
         host.process.at_end(lambda: self._crashed(host))
 
     def _crashed(self, host: Host) -> None:
@@ -205,6 +208,8 @@ class Cluster:
             await daemon.ended.wait()
             if daemon.failure is not None and not process.dead:
                 host.failures.append(daemon.failure)
+        except TransportError:  # at the start; a service manager would start it again
+            host.daemon = None
         except Exception as error:
             if not process.dead:
                 host.failures.append(error)
@@ -272,6 +277,8 @@ class Cluster:
         except NoResultError as error:
             sent.error = error
             sent.begun_then = bool(self.domains.begins[sent.order])
+        finally:
+            sent.over = True
 
     def send_without_key(self, host: Host, qos: int) -> None:
         """Let the C++-like sender send the next order: start or stop of one domain, in turn."""
@@ -299,8 +306,7 @@ class Cluster:
     def restart(self, host: Host) -> None:
         """Start a daemon again if it does not run."""
         host.down_seconds = None
-        ended = host.daemon is not None and host.daemon.ended.is_set()
-        if host.process.dead or ended:
+        if host.process.dead or (host.main is not None and host.main.done()):
             host.process = Process(host.name, host.process.clock_error)
             self._run_daemon(host)
 
@@ -329,7 +335,7 @@ class Cluster:
             len(self._deliveries) == sum(self.keyless.values())
             and all(delivery.done for delivery in self._deliveries)
             and all(session.empty for session in self.network.broker.sessions.values())
-            and all(sent.handle is not None and sent.handle.done() for sent in self.sent)
+            and all(sent.over for sent in self.sent)
             and all(_idle(host) for host in self.hosts)
         )
 
@@ -345,7 +351,7 @@ class Cluster:
             self._parts.close()
 
     def __repr__(self) -> str:
-        waiting = [str(sent.order) for sent in self.sent if sent.handle and not sent.handle.done()]
+        waiting = [str(sent.order) for sent in self.sent if not sent.over]
         busy = [s.client_id for s in self.network.broker.sessions.values() if not s.empty]
         working = [host.name for host in self.hosts if not _idle(host)]
         return f"<Cluster waiting={waiting} sessions={busy} daemons={working}>"
