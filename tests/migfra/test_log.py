@@ -20,12 +20,13 @@ from fastlib import (
     SwapWith,
     TaskContainer,
 )
-from fastlib.message import Cancel, Query
+from fastlib.message import Cancel, Query, QueryHistory
 from fastlib.migfra import Context
 from fastlib.migfra.config.sections import RetrySection
 from fastlib.migfra.hypervisors.simulated import SimulatedHypervisor, SimulatedOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.tasks.descriptions import describe_container, describe_task
+from fastlib.migfra.tasks.results import NO_DOMAIN
 from fastlib.migfra.telemetry.logs import JsonFormatter, TextFormatter
 from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted, fail, gate
@@ -228,6 +229,57 @@ def test_stop_by_regex_has_a_line_for_each_domain_with_its_reason(play: Play, li
     assert levels["stop vm ended with error: vm2 has not shut down within 60 s"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("results", "count"),
+    [
+        ([Result(vm_name=NO_DOMAIN, status="error", details="no active domain matches")], ""),
+        ([Result(vm_name="vm1", status="error", details="x")], ": 1 domain, 0 with success, 1 "),
+    ],
+    ids=("no domain", "one domain"),
+)
+def test_end_of_stop_by_regex_names_the_regex(
+    play: Play, lines: Lines, results: list[Result], count: str
+) -> None:
+    class Regex(Scripted):
+        async def stop(self, task: Stop, context: Context) -> Any:
+            return results
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon(Regex())
+        await bench.ask(Stop(regex="vm.*"), "r")
+
+    play(scene)
+    [end] = [m for m in lines.about(None) if "ended" in m and "stop vm" in m]
+    assert end.startswith("stop vm, regex vm.* ended with error after ")
+    assert (count or ": no active domain matches") in end
+
+
+def test_answered_queries_are_not_part_of_the_story(play: Play, lines: Lines) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon(Scripted())
+        await bench.ask(QueryHistory(vm_name="vm1"))
+        await bench.ask(Stop(vm_name="vm1"))
+
+    play(scene)
+    assert len([line for line in lines.about("vm1") if "ended" in line]) == 1
+    assert not [line for line in lines.json if "query" in line["message"]]
+
+
+def test_container_without_members_has_a_line_about_its_end(play: Play, lines: Lines) -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.daemon(Scripted())
+        await bench.ask(TaskContainer(task="stop vm", tasks=[], id="e"))
+
+    play(scene)
+    ends = [line for line in lines.json if "ended" in line["message"] and line["id"] == "e"]
+    assert [(line["level"], line["message"]) for line in ends] == [
+        (
+            "warning",
+            "stop vm ended with error: there is nothing to do: the list of stop vm is empty",
+        )
+    ]
+
+
 def test_evacuation_has_the_story_of_each_domain(play: Play, lines: Lines) -> None:
     async def scene(bench: Bench) -> None:
         await _simulated(bench)
@@ -314,5 +366,5 @@ def test_description_has_every_option(task: Any, domain: str | None, text: str) 
 
 def test_description_of_a_container_counts_its_tasks() -> None:
     container = TaskContainer(tasks=[Stop(vm_name="a"), Stop(regex="b.*"), Stop(vm_name="c")])
-    assert describe_container(container) == "stop vm, 3 members: a, stop vm, regex b.*, c"
+    assert describe_container(container) == "stop vm, 3 members: a, regex b.*, c"
     assert describe_container(TaskContainer(task="stop vm", tasks=[])) == "stop vm, without members"

@@ -37,7 +37,7 @@ def describe_container(
     if len(tasks) == 1:
         return describe_task(tasks[0], names[0])
     subjects = (
-        describe_task(task, None) if name is None else name
+        _describe_options(task) or task.declaration.task if name is None else name
         for task, name in zip(tasks, names, strict=True)
     )
     return f"{container.task}, {len(tasks)} members: {shorten_list(subjects, len(tasks))}"
@@ -45,10 +45,15 @@ def describe_container(
 
 def describe_task(task: Task, domain: str | None) -> str:
     """Describe a task by its title, its domain, and the options that it gives, as on the wire."""
+    subject = "" if domain is None else f" of {_shorten(domain)}"
+    options = _describe_options(task)
+    return f"{task.declaration.task}{subject}{options and f', {options}'}"
+
+
+def _describe_options(task: Task) -> str:
     options = task.emit()
     options.pop("vm-name", None)
-    subject = "" if domain is None else f" of {_shorten(domain)}"
-    return ", ".join([f"{task.declaration.task}{subject}", *_options(options)])
+    return ", ".join(_options(options))
 
 
 def shorten_list(names: Iterable[str], count: int) -> str:

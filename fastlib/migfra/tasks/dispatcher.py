@@ -243,6 +243,7 @@ class Dispatcher:
         try:
             if not job.members:
                 reason = f"there is nothing to do: the list of {job.title} is empty"
+                log.warning("%s ended with error: %s", job.title, reason)
                 await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
                 return
             async with asyncio.TaskGroup() as together:

@@ -39,9 +39,12 @@ class Events:
 
     def begun(self, job: Job, member: Member) -> None:
         """A member acts on its domain from now on, as the journal knows already."""
-        # A query changes nothing and comes often.
-        level = logging.INFO if job.number is not None else logging.DEBUG
-        _log(level, job, member.domain, f"begins: {describe_task(member.task, member.domain)}")
+        _log(
+            _level("success", job),
+            job,
+            member.domain,
+            f"begins: {describe_task(member.task, member.domain)}",
+        )
 
     def recovered(self, job: Job, member: Member) -> None:
         """A member that an earlier run of the daemon has begun is looked at."""
@@ -70,6 +73,8 @@ class Events:
         kind = "expired" if outcome == "expired" else "ended"
         if single is not None and single.vm_name in (domain, NO_DOMAIN, None):
             reason = _reason(single)
+            if domain is None:  # only its options say which domains it was about
+                what = describe_task(member.task, None)
         else:
             reason, what = _count(member.results), describe_task(member.task, None)
             for result in member.results:
@@ -78,7 +83,7 @@ class Events:
                 _log(level, job, result.vm_name, f"{job.title} ended with {end}")
                 self._note(job, member, "ended", end, result.vm_name)
         _log(
-            _LEVELS[outcome], job, domain,
+            _level(outcome, job), job, domain,
             f"{what} ended with {outcome} after {seconds:.3f} s{reason}",
         )  # fmt: skip
         self._note(job, member, kind, f"{outcome} after {seconds:.3f} s{reason}", None)
@@ -113,10 +118,17 @@ def _log(level: int, job: Job, domain: str | None, text: str) -> None:
     log.log(level, "%s", text, extra={"about": About(job.id, domain)})
 
 
+def _level(outcome: str, job: Job) -> int:
+    """Return the level of a line about a task: a query changes nothing and comes often."""
+    is_query = job.number is None
+    return logging.DEBUG if is_query and outcome == "success" else _LEVELS[outcome]
+
+
 def _reason(result: Result) -> str:
     return f": {result.details}" if result.details else ""
 
 
 def _count(results: tuple[Result, ...]) -> str:
     errors = sum(result.status == "error" for result in results)
-    return f": {len(results)} domains, {len(results) - errors} with success, {errors} with an error"
+    domains = "1 domain" if len(results) == 1 else f"{len(results)} domains"
+    return f": {domains}, {len(results) - errors} with success, {errors} with an error"

@@ -124,7 +124,7 @@ def set_up(
     From then on, no fault of the log reaches its callers: neither of the file, nor of standard
     error, nor of handlers that other packages add. `host` is named in each line.
     """
-    output: Output = StreamOutput(sys.stderr) if file is None else FileOutput(file)
+    output: Output = StreamOutput(sys.stderr) if file is None else _open(file)
     handler = LogOutput(output, on_fault=None if file is None else print_safely)
     handler.setFormatter(TextFormatter(host) if style == "text" else JsonFormatter(host))
     logging.basicConfig(handlers=[handler], force=True)
@@ -132,6 +132,17 @@ def set_up(
     protect_loggers()
     set_level(level)
     return handler
+
+
+def _open(file: Path | str) -> FileOutput:
+    try:
+        return FileOutput(file)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"the log {file} cannot be opened: {reason}; its directory must exist, and migfra's "
+            "user must be allowed to write there"
+        ) from error
 
 
 def set_level(level: str) -> None:
