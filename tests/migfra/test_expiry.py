@@ -22,6 +22,7 @@ from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.expiry import Expiry
 from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
@@ -509,5 +510,47 @@ def test_order_whose_clock_is_set_back_stays_in_the_queue(play: Play) -> None:
         await bench.no_result()
         go.set()
         assert [(await bench.result()).id for _ in range(2)] == ["1", "2"]
+
+    play(scene)
+
+
+def test_quit_that_expires_at_its_turn_does_not_end_the_daemon(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock()
+    begin = Expiry.begin
+
+    def begin_late(expiry: Expiry) -> None:
+        clock.ahead = 100.0
+        begin(expiry)
+
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(clock=clock)
+        monkeypatch.setattr(Expiry, "begin", begin_late)
+        check_expired(await bench.ask(order(Quit(), expires=60, id="q")), "n/a")
+        assert not daemon.stopping
+
+    play(scene)
+
+
+def test_order_that_expires_while_its_begin_is_written_has_not_begun_in_the_history(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a locked journal can make this wait long."""
+    clock = SettableClock()
+    begin = Journal.begin
+
+    async def begin_slowly(journal: Journal, *given: Any, **more: Any) -> None:
+        await begin(journal, *given, **more)
+        clock.ahead = 100.0
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon = await bench.daemon(hypervisor, clock=clock)
+        monkeypatch.setattr(Journal, "begin", begin_slowly)
+        check_expired(await bench.ask(start("vm1", expires=60, id="1")), "vm1")
+        (record,) = await daemon.runtime.journal.history("1")
+        assert record.began is None
+        assert hypervisor.calls == []
 
     play(scene)

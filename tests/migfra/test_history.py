@@ -33,7 +33,8 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import open_tables
 from fastlib.migfra.tasks import history as history_module
 from fastlib.migfra.tasks.history import report_of
-from tests.support.migfra.bench import PATIENCE, Bench, Play
+from tests.support.clock import SettableClock
+from tests.support.migfra.bench import PATIENCE, Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted
 
 
@@ -476,5 +477,19 @@ def test_history_outlives_daemon(play: Play, end: str):
             before.text,
         )
         assert list(after.results) == list(before.results)
+
+    play(scene)
+
+
+def test_report_of_a_journal_that_was_made_with_a_clock_ahead_knows_nothing_before_now(play: Play):
+    async def scene(bench: Bench) -> None:
+        clock = SettableClock(30 * 86400.0)
+        daemon = await bench.daemon(clock=clock)
+        await bench.ask(Stop(vm_name="vm1"), "s1")
+        await patiently(daemon.kill())
+        clock.ahead = 0.0
+        await bench.daemon(clock=clock)
+        (result,) = (await bench.ask(QueryHistory(), "asking")).results
+        assert result.history.since == result.history.time
 
     play(scene)

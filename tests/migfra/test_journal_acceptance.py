@@ -251,6 +251,18 @@ def test_packet_id_that_is_in_use_again_is_new(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
+def test_settled_packets_stay_settled_after_a_repetition_and_a_restart(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop", packet=1) == "new"
+        assert await desk.kind("start", packet=2, connection=2) == "new"
+        assert await desk.kind("start", packet=2, dup=True, connection=3) == "under way"
+        await desk.restart()
+        desk.clock.run(1000)
+        assert await desk.kind("stop", packet=1, dup=True) == "new"
+
+    at_desk(scene)
+
+
 def test_packet_with_a_key_is_known_by_the_key(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", packet=1, key="k") == "new"

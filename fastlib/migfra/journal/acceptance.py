@@ -67,6 +67,8 @@ class _Known(msgspec.Struct, frozen=True):
 
 def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     """Store an order, unless it is known. Raises sqlite3.Error."""
+    if not order.arrival.duplicate and order.place > order.fresh:
+        schema.set_fresh(connection, order.place)
     known = _known(connection, order)
     if known is None:
         number = _insert(connection, order)
@@ -235,12 +237,6 @@ def add_names(connection: sqlite3.Connection, number: int, vm_names: Sequence[An
 def _remember_packet(connection: sqlite3.Connection, order: Order, number: int) -> None:
     if order.packet is not None:
         connection.execute(
-            "INSERT OR REPLACE INTO packets VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                order.packet,
-                number,
-                order.arrival.session,
-                *order.place,
-                not order.arrival.duplicate,
-            ),
+            "INSERT OR REPLACE INTO packets VALUES (?, ?, ?, ?, ?)",
+            (order.packet, number, order.arrival.session, *order.place),
         )

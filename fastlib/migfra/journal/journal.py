@@ -252,6 +252,18 @@ class Journal:
 
         await self._group_commit.submit(write)
 
+    async def not_begun(self, number: int, position: int) -> None:
+        """A member has expired while its `begin` was written."""
+        row = (number, position)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM members WHERE container = ? AND position = ?", row)
+            connection.execute(
+                "DELETE FROM events WHERE container = ? AND position = ? AND kind = 'begun'", row
+            )
+
+        await self._group_commit.submit(write)
+
     async def begun(self, number: int, position: int) -> None:
         """A member that waited in the hypervisor is about to act on its domain."""
         row = (number, position, self._clock.now(), "begun", b"", None)

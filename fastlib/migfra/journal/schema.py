@@ -71,8 +71,7 @@ CREATE TABLE packets (
     container INTEGER NOT NULL,
     session INTEGER NOT NULL,
     run INTEGER NOT NULL,
-    connection INTEGER NOT NULL,
-    fresh INTEGER NOT NULL
+    connection INTEGER NOT NULL
 );
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -90,8 +89,7 @@ CREATE TABLE meta (
 
 `followed` is 2 if something that is no order has come since with the same id. It is 1 for an order
 that may be about any domain. `raw` is NULL with a key. It is also NULL for an order of version 1
-that the broker may repeat. `packets` has the newest use of each packet id; `fresh` means that it
-came without DUP.
+that the broker may repeat. `packets` has the newest use of each packet id.
 """
 
 _MEMBERS = """
@@ -245,6 +243,7 @@ def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
     set_meta(connection, "began", now)
     set_meta(connection, "seconds", 0.0)
     set_meta(connection, "session", 0)
+    set_fresh(connection, (0, 0))
     connection.execute("COMMIT")
 
 
@@ -275,9 +274,6 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
     connection.execute("DELETE FROM runs WHERE number <= ?", (number - RUNS_KEPT,))
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     (settled,) = connection.execute("SELECT max(settled) FROM containers").fetchone()
-    fresh = connection.execute(
-        "SELECT run, connection FROM packets WHERE fresh ORDER BY run DESC, connection DESC LIMIT 1"
-    ).fetchone()
     (session,) = connection.execute("SELECT max(session) FROM packets").fetchone()
     if host is not None:
         set_meta(connection, "host", key(host))
@@ -289,7 +285,7 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
         began=meta["began"],
         seconds=max(meta["seconds"], settled or 0.0),
         session=max(meta["session"], session or 0),
-        fresh=fresh or (0, 0),
+        fresh=(meta["fresh-run"], meta["fresh-connection"]),
         earlier_host=text(meta.get("host")),
     )
 
@@ -297,6 +293,12 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
 def set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:
     """Store a fact about the journal itself."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def set_fresh(connection: sqlite3.Connection, place: tuple[int, int]) -> None:
+    """Store the newest run and connection that have brought a message without DUP."""
+    set_meta(connection, "fresh-run", place[0])
+    set_meta(connection, "fresh-connection", place[1])
 
 
 def began(connection: sqlite3.Connection, number: int) -> float | None:

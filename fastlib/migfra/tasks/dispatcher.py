@@ -16,7 +16,7 @@ from typing import Any, Final
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Cancel, Quit, ResultContainer
 from fastlib.migfra.config.sections import LimitsSection
-from fastlib.migfra.errors import JournalError
+from fastlib.migfra.errors import JournalError, TaskExpiredError
 from fastlib.migfra.failures import OnFailure, describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, about
@@ -136,8 +136,7 @@ class Dispatcher:
             assert job.container is not None
             if job.members and isinstance(job.members[0].task, Quit):
                 member = job.members[0]
-                if not (job.recovered or member.expiry.expired):
-                    await self._begin_quit(job)
+                if not job.recovered and await self._begin_quit(job):
                     self._quit(job)
                     return
                 if not member.expiry.expired:  # the daemon has ended since
@@ -175,14 +174,21 @@ class Dispatcher:
         job.hold(container)
         return True
 
-    async def _begin_quit(self, job: Job) -> None:
-        """Note in the journal that a quit has begun: a later run must not say that it expired."""
+    async def _begin_quit(self, job: Job) -> bool:
+        """Note in the journal that a quit has begun: a later run must not say that it expired.
+
+        Return False if it has expired.
+        """
         assert job.number is not None
-        job.members[0].expiry.begin()
+        try:
+            job.members[0].expiry.begin()
+        except TaskExpiredError:
+            return False
         self._expiries.remove(job)
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIT_SECONDS):
                 await self._journal.begin(job.number, 0)
+        return True
 
     def _begin_out_of_turn(self, job: Job) -> None:
         """Execute a job that was cancelled or has expired, so that it is answered at once."""

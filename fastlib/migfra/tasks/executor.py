@@ -124,6 +124,8 @@ class Executor:
             await self._journal.begin(job.number, member.position, waits=waits)
         member.begin_is_stored = not waits
         member.expiry.on_begin(lambda: self._events.begun(job, member))
+        if member.expiry.expired and not waits and job.number is not None:
+            await self._journal.not_begun(job.number, member.position)
         if builtin is None:
             return await self._try(job, member, measurement)
         member.expiry.begin()  # the journal may have taken long

@@ -113,7 +113,7 @@ class History:
             task,
             found.values(),
             host=context.host,
-            since=self._journal.began,
+            since=min(self._journal.began, now),  # the clock may have been ahead by then
             now=now,
             limit=limit,
         )
