@@ -1,8 +1,9 @@
 """Connect a command to the broker, and turn network errors into messages and exit statuses."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from logging import LogRecord
 from typing import TYPE_CHECKING
 
 from fastlib.cli.arguments.broker import BROKER_VARIABLE, mqtt_options
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
 def open_client(options: argparse.Namespace, silent_logger: str = "") -> "Iterator[MigfraClient]":
     """Connect a client for the block; at its end the broker has confirmed all that was sent.
 
-    Prints the warnings of the library, except those of `silent_logger`. Raises TransportError.
+    Prints the warnings of the library, except those of `silent_logger` and those of the clocks of
+    hosts that the command is not about. Raises TransportError.
     """
     from fastlib.client import MigfraClient  # here, because it imports much
 
     mqtt = mqtt_options(options)
-    with logs_on_stderr(options, lambda record: record.name != silent_logger):
+    hosts = _hosts_of(options)
+
+    def accept(record: LogRecord) -> bool:
+        host = getattr(record, "clock_of", None)
+        return record.name != silent_logger and (host is None or hosts is None or host in hosts)
+
+    with logs_on_stderr(options, accept):
         try:
             client = MigfraClient.connect(mqtt, connect_timeout=options.connect_timeout)
         except ConnectError as error:
@@ -45,6 +53,14 @@ def open_client(options: argparse.Namespace, silent_logger: str = "") -> "Iterat
                 print_error(options, str(error), "warning")
             raise
         client.close()
+
+
+def _hosts_of(options: argparse.Namespace) -> Collection[str] | None:
+    """Return the hosts that a command is about, None for all."""
+    if "host" in options:
+        return (options.host,)
+    hosts: Collection[str] | None = getattr(options, "hosts", None)
+    return hosts
 
 
 def exit_status_of(options: argparse.Namespace, work: Callable[[], int]) -> int:

@@ -42,6 +42,8 @@ class ClockWarnings:
     ) -> None:
         """Log a warning if the daemon's clock differs from this host's.
 
+        The record has the host as `clock_of`.
+
         `kept` is True if the broker may have kept the message for this client's session, and
         `returned` if the daemon may have kept it while it had no connection.
         """
@@ -61,4 +63,5 @@ class ClockWarnings:
             host,
             abs(ahead),
             "ahead of" if ahead > 0 else "behind",
+            extra={"clock_of": host},
         )

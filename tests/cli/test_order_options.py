@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.cli.arguments.values import expiry
 from fastlib.display.message_text import summarize
-from tests.support.shell import run, silence, success
+from tests.support.shell import Daemon, run, silence, success
 from tests.support.waiting import wait_until
 
 NOON = datetime(2100, 1, 1, 12, tzinfo=UTC)
@@ -231,10 +232,18 @@ def test_watch_tells_an_answer_from_the_journal():
 # --- clocks ---------------------------------------------------------------------------------------
 
 
-def test_clock_that_differs_is_told_on_standard_error(env, daemon):
-    daemon.presence('{status: online, instance: two, started: 1.0, time: "2100-01-01T12:00:00Z"}')
-    done = run("stop", "vm1", "--host", "hostA", env=env)
+def test_clock_that_differs_is_told_on_standard_error_for_the_hosts_of_the_command(
+    env, daemon, mosquitto
+):
+    wrong = '{status: online, instance: two, started: 1.0, time: "2100-01-01T12:00:00Z"}'
+    daemon.presence(wrong)
+    with Daemon(mosquitto, "hostB") as other:
+        other.presence(wrong)
+        done = run("stop", "vm1", "--host", "hostA", env=env)
+        both = run("log", "vm1", "--timeout", "0.1", env=env)
     assert done.returncode == 0
+    assert "hostB" not in done.stderr
+    assert set(re.findall(r"(host.): its clock is", both.stderr)) == {"hostA", "hostB"}
     assert "hostA: its clock is " in done.stderr
     assert "synchronize both clocks" in done.stderr
-    wait_until(lambda: len(daemon.received) == 1, "the order")
+    wait_until(lambda: len(daemon.received) == 2, "the order and the question")

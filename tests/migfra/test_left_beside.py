@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def test_unanswered_orders_are_found_with_their_host(tmp_path: Path) -> None:
     (left,) = left_beside([path, path])
     assert (left.path, left.host, left.unanswered, left.unconfirmed) == (path, "node01", 1, 0)
     assert str(left).startswith(
-        f"the journal {path} of the host node01 has 1 orders without an answer and 0 answers that "
-        "the broker may not have, the oldest of 20"
+        f"the journal {path} of the host node01, which no daemon uses, has 1 order without an "
+        "answer, the oldest of 20"
     )
     assert "'hostname: node01' or 'journal: {path: ...}'" in str(left)
 
@@ -48,6 +49,9 @@ def test_answers_that_the_broker_may_not_have_are_found(tmp_path: Path) -> None:
     write(path, answered=True, host=None)
     (left,) = left_beside([path])
     assert (left.host, left.unanswered, left.unconfirmed) == (None, 0, 1)
+    assert " has 1 answer that the broker may not have, the oldest of 20" in str(left)
+    both = str(replace(left, unanswered=2, unconfirmed=3))
+    assert " has 2 orders without an answer and 3 answers that the broker may not have, " in both
     assert "a daemon with 'journal: {path: ...}' in its configuration" in str(left)
 
 
@@ -130,8 +134,8 @@ def test_program_says_at_its_start_what_the_old_host_name_has_left(
         migfra.configuration.write_text(default.replace("hostname: node01", "hostname: node02"))
         _start_under_the_new_name(migfra)
         journal = migfra.directory / "node01.journal"
-        line = migfra.wait_for(f"the journal {journal} of the host node01 has 1 orders without")
-        assert "no daemon uses it" in line
+        line = migfra.wait_for(f"the journal {journal} of the host node01, which no daemon uses,")
+        assert " has 1 order without an answer, " in line
 
 
 def _start_under_the_new_name(migfra: Program) -> None:

@@ -36,10 +36,16 @@ class LeftBehind:
         remedy = "'journal: {path: ...}'"
         if self.host is not None:
             remedy = f"'hostname: {self.host}' or {remedy}"
+        left = []
+        if self.unanswered:
+            orders = "1 order" if self.unanswered == 1 else f"{self.unanswered} orders"
+            left.append(f"{orders} without an answer")
+        if self.unconfirmed:
+            answers = "1 answer" if self.unconfirmed == 1 else f"{self.unconfirmed} answers"
+            left.append(f"{answers} that the broker may not have")
         return (
-            f"the journal {self.path}{host} has {self.unanswered} orders without an answer and "
-            f"{self.unconfirmed} answers that the broker may not have, the oldest of {since}, and "
-            f"no daemon uses it; a daemon with {remedy} in its configuration finishes them"
+            f"the journal {self.path}{host}, which no daemon uses, has {' and '.join(left)}, the "
+            f"oldest of {since}; a daemon with {remedy} in its configuration finishes them"
         )
 
 
