@@ -251,3 +251,17 @@ def test_hostile_texts_can_be_sent():
 def test_odd_clock_gives_time_that_can_be_sent(seconds: float):
     found = order(record(accepted=seconds))
     assert OrderReport.from_yaml(found.to_yaml()) == found
+
+
+@pytest.mark.parametrize("left", ["payload", "answer"])
+def test_order_of_an_older_fastlib_has_the_task_and_domains_of_its_text_or_answer(left: str):
+    old: dict[str, Any] = {"task": None, "vm_names": (), "payload": None, "answer": None}
+    old[left] = getattr(record(), left)
+    found = order(record(**old))
+    assert (found.task, found.vm_names) == ("stop vm", ("vm1",))
+
+
+def test_order_of_an_older_fastlib_that_nobody_can_read_has_no_task():
+    for payload in (None, b"{"):
+        found = order(record(task=None, vm_names=(), payload=payload, answer=None))
+        assert (found.task, found.vm_names) == (None, ())

@@ -20,6 +20,7 @@ from fastlib.message import (
     Status,
     Task,
 )
+from fastlib.message.task import declaration_of_result
 from fastlib.migfra.errors import HypervisorError, JournalError
 from fastlib.migfra.journal.records import Event, Record
 from fastlib.migfra.plugin_api.context import Context
@@ -27,7 +28,7 @@ from fastlib.migfra.plugin_api.domain_results import sound
 
 from .decoding import Unreadable, read
 from .jobs import Job
-from .results import NO_DOMAIN, vm_name_of
+from .results import NO_DOMAIN, domains_of, vm_name_of
 
 DEFAULT_ORDERS: Final = 20
 """Orders in a report if the query has no `limit`."""
@@ -168,6 +169,8 @@ def focus_of(task: QueryHistory, record: Record) -> str | None:
 
 def order_report(record: Record, focus: str | None) -> OrderReport:
     """Return the report of one order; with `focus`, without what is about its other domains."""
+    if record.task is None:
+        record = _completed(record)
     events = [event for event in _named(record) if _is_about(event.vm_name, focus)]
     kept = _cut_events(events)
     results = _results(record.answer)
@@ -236,6 +239,21 @@ def _named(record: Record) -> Sequence[Event]:
     ]
 
 
+def _completed(record: Record) -> Record:
+    """Return an order that an older fastlib has accepted, with what its text or answer tells."""
+    task, names = None, list(record.vm_names)
+    if record.payload is not None:
+        container = read(record.payload, len(record.payload))
+        if not isinstance(container, Unreadable):
+            task, names = container.task, domains_of(container)[0]
+    elif (answer := _answer(record.answer)) is not None:
+        declaration = declaration_of_result(answer.result)
+        task = None if declaration is None else declaration.task
+        found = (result.vm_name for result in answer.results)
+        names = list(dict.fromkeys(name for name in found if name not in (None, NO_DOMAIN)))
+    return msgspec.structs.replace(record, task=task, vm_names=record.vm_names or tuple(names))
+
+
 def _domain_of(task: Task) -> str | None:
     name = vm_name_of(task)
     return None if name == NO_DOMAIN else name
@@ -250,10 +268,16 @@ def _cut_events(events: Sequence[Event]) -> list[Event]:
 
 def _results(answer: bytes | None) -> tuple[Result, ...] | None:
     """Return the results of an answer; None if there is none that can be read."""
+    container = _answer(answer)
+    return None if container is None else tuple(container.results)
+
+
+def _answer(answer: bytes | None) -> ResultContainer | None:
+    """Return an answer; None if there is none that can be read."""
     if answer is None:
         return None
     try:
-        return tuple(ResultContainer.from_yaml(answer).results)
+        return ResultContainer.from_yaml(answer)
     except MessageError:  # of another version, or of a package that was removed
         return None
 
