@@ -54,7 +54,7 @@ def test_domain_of_regex_is_found_and_told_alone(play: Play, hypervisor: Simulat
         of_domain = await history(bench, "vm2")
         assert of_domain.orders[0].vm_names[0] == "vm2"
         assert told(of_domain, "vm2")[0].startswith(
-            "'stop vm' of vm2 (2 domains) on node01 succeeded at "
+            "'stop vm' of vm2 (2 domains) by the regex 'vm[12]' on node01 succeeded"
         )
         assert {event.vm_name for event in of_domain.orders[0].events} <= {None, "vm2"}
         whole = await history(bench, "s")
