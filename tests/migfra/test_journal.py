@@ -503,6 +503,25 @@ def test_every_thousandth_confirmation_trims(
     run(scene)
 
 
+def test_large_orders_do_not_outgrow_the_size_before_the_thousandth_confirmation(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        path = tmp_path / "journal"
+        journal = Journal(path, max_size=4 << 20)
+        for number in range(40):
+            stored = await accept(journal, str(number), b"x" * 300_000)
+            await journal.answer(stored, b"answer")
+            journal.confirmed(stored)
+        await journal.check_file()  # and so everything before is written
+        first = await journal.accept("0", b"x" * 300_000, b"x" * 300_000, key="0")
+        assert first.kind == "new"
+        await journal.close()
+        assert path.stat().st_size < 6 << 20
+
+    run(scene)
+
+
 def test_batch_has_at_most_a_thousand_operations(tmp_path: Path) -> None:
     async def scene() -> None:
         connection = sqlite3.connect(tmp_path / "db", isolation_level=None, check_same_thread=False)

@@ -36,6 +36,8 @@ _EVENT: Final = (
 )
 TRIM_EVERY: Final = 1000
 """Confirmed containers after which the journal is trimmed."""
+TRIM_BYTES: Final = 1 << 20
+"""Bytes of payloads, answers and events after which the next confirmed container trims it, too."""
 NOTE_SECONDS: Final = 1.0
 """How long a note may wait for a transaction that happens anyway."""
 FLUSH_SECONDS: Final = 2.0
@@ -76,6 +78,7 @@ class Journal:
         self._opened = clock.monotonic()
         self._boot = _boot_id()
         self._confirmed = 0
+        self._grown = 0
         self._notes: deque[tuple[Any, ...]] = deque()
         self._notes_submitted = False
         self._recent: dict[bytes | None, float] = {}
@@ -188,6 +191,7 @@ class Journal:
             boot=self._boot,
         )
         self._remember_recent(order.id, clock)
+        self._grown += len(payload)
         accepted = await self._group_commit.submit(
             lambda connection: acceptance.accept(connection, order)
         )
@@ -295,6 +299,7 @@ class Journal:
     async def answer(self, number: int, answer: bytes) -> None:
         """All members have ended; `answer` is what is to be sent."""
         now = self._clock.now()
+        self._grown += len(answer)
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM members WHERE container = ?", (number,))
@@ -320,7 +325,8 @@ class Journal:
 
         self._group_commit.submit_later(write)
         self._confirmed += 1
-        if self._confirmed % TRIM_EVERY == 0:
+        if self._confirmed % TRIM_EVERY == 0 or self._grown >= TRIM_BYTES:
+            self._grown = 0
             self.trim()
 
     def _seconds(self) -> float:
@@ -349,6 +355,7 @@ class Journal:
         """
         row = (number, position, self._clock.now(), kind, schema.key(text), schema.key(vm_name))
         self._notes.append(row)
+        self._grown += len(text)
         if not self._notes_submitted:
             self._notes_submitted = True
             self._group_commit.submit_along(self._notes_writer(), NOTE_SECONDS)
