@@ -148,7 +148,7 @@ class Daemon:
         timeout = self.configuration.shutdown_timeout
         log.info("ending: what runs is finished within %g s", timeout)
         parts = self.runtime
-        await parts.receiver.end()
+        await parts.accept_no_more()
         left = await parts.dispatcher.finish(timeout, self._stop_now)
         words = ", ".join(f"{job.title} {job.id or '(without id)'}" for job in left)
         for job in left:

@@ -47,6 +47,10 @@ CLOSE_SECONDS: Final = 10.0
 """How long the broker, the journal and the hypervisor may each take to close."""
 CHECK_SECONDS: Final = 1.0
 """How long the presence waits for a look at the journal's file."""
+ENDING: Final = (
+    "the daemon is ending: it finishes what runs, and accepts no more tasks; start it again, then "
+    "it gets those that wait at the broker"
+)
 SPARE_THREADS: Final = 4
 """Threads beside those of the running members: for queries, `open` and `close`."""
 
@@ -103,6 +107,8 @@ class Runtime:
             config.result_topic,
             config.communicator.qos,
         )
+        self._ends = False
+        """True while it only finishes what runs."""
         events = Events(journal, asyncio.get_running_loop())
         caller = MethodCaller(
             ContextMaker(
@@ -184,7 +190,15 @@ class Runtime:
         )
 
     def _degraded(self) -> str | None:
-        return degraded_by(self.journal.last_error, self.journal.path)
+        degraded = degraded_by(self.journal.last_error, self.journal.path)
+        return ENDING if degraded is None and self._ends else degraded
+
+    async def accept_no_more(self) -> None:
+        """Receive no more tasks; say so in the presence if the end must wait for what runs."""
+        await self.receiver.end()
+        if self.dispatcher.running:
+            self._ends = True
+            self.presence.changed()
 
     async def _check_journal(self) -> None:
         """Look at the journal's file, for which there may be no other reason in a quiet hour."""

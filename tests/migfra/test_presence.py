@@ -106,6 +106,25 @@ def test_presence_says_that_the_file_of_the_journal_was_deleted(
     play(scene)
 
 
+def test_presence_says_that_an_ending_daemon_accepts_no_more_tasks(play: SitePlay) -> None:
+    async def scene(site: Site) -> None:
+        hypervisor = Scripted()
+        hypervisor.plan["vm1"], begun, go = gate()
+        daemon = await site.open(hypervisor)
+        assert (await site.becomes("online")).degraded is None
+        task = TaskContainer(tasks=[Start(vm_name="vm1")])
+        await site.watcher.send(task.to_yaml().encode(), topics.TASK(HOST))
+        await patiently(begun.wait())
+        daemon.stop()
+        while (presence := await site.presence()).degraded is None:
+            assert presence.status == "online"
+        assert presence.degraded.startswith("the daemon is ending: ")
+        go.set()
+        assert (await site.becomes("offline")).degraded is None
+
+    play(scene)
+
+
 def test_presence_is_offline_after_an_error_while_ending(
     play: SitePlay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
