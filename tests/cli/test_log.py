@@ -87,6 +87,12 @@ def test_first_line_says_what_became_of_order(cluster, env: Environment):
     assert asked == QueryHistory(order_id="s-7", key="s-7", vm_name="s-7", limit=20)
 
 
+def test_question_does_not_expire_at_a_daemon_whose_clock_is_ahead(cluster, env: Environment):
+    daemon = cluster("hostA", order())
+    assert run("log", "s-7", "--host", "hostA", env=env).returncode == 0
+    assert daemon.wait().expires is None
+
+
 def test_all_daemons_that_are_online_are_asked(cluster, env: Environment):
     cluster("hostA", order(1, 10))
     cluster("hostB", order(2, 20))
