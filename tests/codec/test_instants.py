@@ -266,6 +266,9 @@ class Dublin(tzinfo):
     def dst(self, when: datetime | None) -> timedelta:
         return self.utcoffset(when)
 
+    def __repr__(self) -> str:
+        return "Dublin()"  # without an address: workers compare the names of the tests
+
 
 class Stamp(datetime):
     """A subclass, as pandas and others have."""
