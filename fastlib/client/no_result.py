@@ -32,14 +32,15 @@ def no_result(
         facts.append(f"last seen in phase {phase!r}")
     if outcome.kind != "never begun":
         facts.append(_how_to_find_out(request, has_journal=has_journal))
-    within = "" if request.timeout is None else f" within {request.timeout:g} s"
+    waited = request.timeout is not None and not request.withdrawn
+    within = f" within {request.timeout:g} s" if waited else ""
     return NoResultError(request, outcome, f"{request}: no result{within}; {'; '.join(facts)}")
 
 
 def _sending(request: PendingRequest) -> str:
     at = request.sent.isoformat(sep=" ", timespec="seconds")
     if request.withdrawn:
-        return f"taken from the queue of messages; it was accepted {at}"
+        return f"it was given to the client {at}"
     sent = "delivered to the broker" if request.delivered else "not confirmed by the broker yet"
     return f"sent {at}, {sent}"
 

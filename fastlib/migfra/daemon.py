@@ -151,13 +151,14 @@ class Daemon:
         await parts.accept_no_more()
         left = await parts.dispatcher.finish(timeout, self._stop_now)
         words = ", ".join(f"{job.title} {job.id or '(without id)'}" for job in left)
+        until = f"within {timeout:g} s"
+        if self._stop_now.is_set():
+            until = "before the daemon was told to end at once"
         for job in left:
             log.warning(
-                "%s is left to the next run", job.title,
+                "%s did not end %s, and is left to the next run", job.title, until,
                 extra={"about": About(job.id, job.domain)},
             )  # fmt: skip
-        if left:
-            log.warning("did not end within %g s and is left to the next run: %s", timeout, words)
         if parts.dispatcher.queued:
             log.warning("%d containers wait for the next run", parts.dispatcher.queued)
         if parts.quit is not None:

@@ -384,7 +384,8 @@ def test_order_that_never_left_is_never_begun(protocol: Any, tmp_path: Path):
             "never begun",
             "it expired before it could be sent",
         )
-        assert "taken from the queue" in str(error)
+        assert ": no result; the order was never begun, and cannot begin any more: " in str(error)
+        assert "; it was given to the client 20" in str(error)
         broker.start()  # and it does not come late
         daemon = clients.daemon()
         assert client.suspend("hostA", "vm2").id == daemon.wait()[0].id

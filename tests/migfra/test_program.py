@@ -83,7 +83,7 @@ def test_task_that_outlives_the_daemon_is_recovered(
         ask(scheduler, Migrate(vm_name="vm1", destination="node02"), "m")
         migfra.wait_for("accepted: migrate vm")
         assert migfra.terminate() == 0
-        migfra.wait_for("did not end within 0.2 s and is left to the next run: migrate vm m")
+        migfra.wait_for("migrate vm did not end within 0.2 s, and is left to the next run")
         migfra.start()
         answer = result(scheduler)
         assert (answer.id, answer.results[0].status) == ("m", "success")
@@ -98,6 +98,8 @@ def test_second_sigterm_ends_at_once(migfra: Program, scheduler: Communicator) -
     migfra.wait_for("ending: what runs is finished")
     assert migfra.terminate() == 0
     migfra.wait_for("ending at once")
+    line = migfra.wait_for("and is left to the next run")
+    assert "[node01 m vm1] migrate vm did not end before the daemon was told to end at once" in line
 
 
 def test_sigterm_ends_the_wait_for_the_broker(tmp_path: Path) -> None:
