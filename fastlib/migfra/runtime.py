@@ -45,6 +45,8 @@ log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
 """How long the broker, the journal and the hypervisor may each take to close."""
+CLOCK_SECONDS: Final = 2.0
+"""How far the clock may be behind the journal without a warning."""
 CHECK_SECONDS: Final = 1.0
 """How long the presence waits for a look at the journal's file."""
 ENDING: Final = (
@@ -223,6 +225,13 @@ class Runtime:
                 "again are executed again; if you have the old journal, stop the daemon and put it "
                 "back",
                 self.journal.path,
+            )  # fmt: skip
+        behind = (self.journal.newest or 0.0) - self._clock.now()
+        if behind > CLOCK_SECONDS:
+            log.warning(
+                "the newest order in the journal was accepted %.0f s in the future: the clock of "
+                "this host is behind now, or was ahead then; orders expire by this clock, so "
+                "synchronize it, for example by NTP", behind,
             )  # fmt: skip
         self.journal.trim()
         for owed in await self.journal.unconfirmed():

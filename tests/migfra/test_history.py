@@ -481,14 +481,18 @@ def test_history_outlives_daemon(play: Play, end: str):
     play(scene)
 
 
-def test_report_of_a_journal_that_was_made_with_a_clock_ahead_knows_nothing_before_now(play: Play):
+def test_report_of_a_journal_that_was_made_with_a_clock_ahead_knows_nothing_before_now(
+    play: Play, caplog: pytest.LogCaptureFixture
+):
     async def scene(bench: Bench) -> None:
         clock = SettableClock(30 * 86400.0)
         daemon = await bench.daemon(clock=clock)
         await bench.ask(Stop(vm_name="vm1"), "s1")
         await patiently(daemon.kill())
         clock.ahead = 0.0
+        assert "in the future" not in caplog.text
         await bench.daemon(clock=clock)
+        assert "the newest order in the journal was accepted 25" in caplog.text  # 2,592,000 s
         (result,) = (await bench.ask(QueryHistory(), "asking")).results
         assert result.history.since == result.history.time
 

@@ -113,6 +113,11 @@ class Journal:
         return self.path is not None and self._run.is_new
 
     @property
+    def newest(self) -> float | None:
+        """When the newest order of earlier runs was accepted, in seconds since 1970, if any was."""
+        return self._run.newest
+
+    @property
     def earlier_host(self) -> str | None:
         """The name of the host in the run before, None if there was none."""
         return self._run.earlier_host

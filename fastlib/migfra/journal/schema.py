@@ -180,6 +180,8 @@ class Run(msgspec.Struct, frozen=True):
     """The newest run and connection that have brought a message without DUP."""
     earlier_host: str | None
     """The name of the host in the run before."""
+    newest: float | None
+    """When the newest order was accepted, in seconds since 1970; None if there is none."""
 
 
 def key(id: str | None) -> bytes | None:
@@ -275,6 +277,9 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     (settled,) = connection.execute("SELECT max(settled) FROM containers").fetchone()
     (session,) = connection.execute("SELECT max(session) FROM packets").fetchone()
+    newest = connection.execute(
+        "SELECT accepted FROM containers ORDER BY number DESC LIMIT 1"
+    ).fetchone()
     if host is not None:
         set_meta(connection, "host", key(host))
     used = connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'containers'").fetchone()
@@ -287,6 +292,7 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
         session=max(meta["session"], session or 0),
         fresh=(meta["fresh-run"], meta["fresh-connection"]),
         earlier_host=text(meta.get("host")),
+        newest=None if newest is None else newest[0],
     )
 
 
