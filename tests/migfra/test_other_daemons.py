@@ -126,6 +126,22 @@ def test_second_daemon_of_a_host_is_refused(play: SitePlay) -> None:
     play(scene)
 
 
+def test_orders_that_another_daemon_has_had_are_warned_of(
+    play: SitePlay, caplog: pytest.LogCaptureFixture
+) -> None:
+    warning = f"the last daemon of the host {HOST} had the client id "
+
+    async def scene(site: Site) -> None:
+        for client_id, warned in (("one", False), ("two", False), ("two", False), ("one", True)):
+            caplog.clear()
+            daemon = await site.open(client_id=client_id)
+            assert (f"{warning}two, " in caplog.text) is warned
+            assert (warning in caplog.text) is warned
+            await patiently(daemon.close())
+
+    play(scene)
+
+
 def test_program_says_in_one_line_that_it_is_refused(
     play: SitePlay, broker: Mosquitto, tmp_path: Path
 ) -> None:

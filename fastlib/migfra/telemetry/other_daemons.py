@@ -137,7 +137,22 @@ class OtherDaemons:
             self._warn(str(error))
         if self._other is not None:
             raise taken(self._host, self._other)
+        self._check_session()
         self._works = True
+
+    def _check_session(self) -> None:
+        """Warn if the broker has kept orders for this daemon that another one has had as well."""
+        last = None if self._kept is None else self._kept.client_id
+        if last in (None, self._own.client_id) or self._communicator.session_start != 0:
+            return
+        log.warning(
+            "the last daemon of the host %s had the client id %s, and the broker has kept the "
+            "orders of that time for the client id %s, too: those that have not expired are "
+            "executed again now; use one client id and one journal for a host",
+            self._host,
+            last,
+            self._own.client_id,
+        )
 
     async def _publish_claim(self) -> None:
         claim = msgspec.structs.replace(self._own, started=None)
