@@ -1,4 +1,4 @@
-"""Remove what a failed migration left on a host. The functions block.
+"""Remove what a migration left on a host. The functions block.
 
 Each looks at the domain again just before it acts.
 """
@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.domain.control import undefine
 from fastlib.migfra.hypervisors.libvirt.domain.state import (
     PAUSED_FOR_MIGRATION,
     RUNS_AFTER_CANCEL,
@@ -44,6 +45,18 @@ def pause_source(connection: Any, name: str, uuid: str) -> None:
         return
     if domain.state() == [libvirt.VIR_DOMAIN_RUNNING, RUNS_AFTER_CANCEL]:
         domain.suspend()
+
+
+def forget_inactive(connection: Any, name: str, uuid: str) -> bool:
+    """Forget the definition of a domain, but only if it is that one, and not active.
+
+    Returns whether there was one.
+    """
+    domain = find(connection, name)
+    if domain is None or domain.UUIDString() != uuid or domain.isActive():
+        return False
+    undefine(connection, name)
+    return True
 
 
 def _is(domain: Any, uuid: str) -> bool:

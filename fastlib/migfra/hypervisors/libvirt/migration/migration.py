@@ -22,7 +22,7 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-from . import checks
+from . import checks, cleanup
 from .arguments import migrate_arguments
 from .call import follow, run_migration
 from .monitor import MigrationMonitor
@@ -66,8 +66,7 @@ class Migration:
         with self._measure(self.spec.timer):
             await self.check()
             details = await self.prepare_and_move()
-        await self.finish()
-        return details
+        return await self.finish(details)
 
     async def prepare_and_move(self) -> str | None:
         """Run the phases between check and finish, or undo them. Raises HypervisorError."""
@@ -221,16 +220,19 @@ class Migration:
 
     # Finish
 
-    async def finish(self, problems: list[str] | None = None) -> None:
-        """Let the domain run on the destination as it did on the source.
+    async def finish(
+        self, details: str | None = None, problems: list[str] | None = None
+    ) -> str | None:
+        """Let the domain run on the destination as it did on the source, and on no other host.
 
-        `problems` are those that are known already. Raises ArrivedError if there are any.
+        `problems` are those that are known already. Returns the details of the success, those that
+        are given and what has stayed on the source. Raises ArrivedError if there are problems.
         """
         spec = self.spec
         self._runtime.moved_to[spec.name] = spec.destination
         if spec.kind == "offline":
             await self._finish_offline()
-            return
+            return details
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
         problems = [] if problems is None else problems
@@ -246,9 +248,42 @@ class Migration:
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
         await self._preparation.reattach(spec.destination, problems)
         await self._preparation.resume_pscom(problems)
+        stayed = await self._clear_source()
         if problems:
             location = await self.reconcile()
+            problems += [] if stayed is None else [stayed]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
+        return "; ".join(text for text in (details, stayed) if text is not None) or None
+
+    async def _clear_source(self) -> str | None:
+        """Remove what has stayed of the domain on the source. Returns what could not be removed.
+
+        libvirt reports a success once the domain runs on the destination, also if the source's
+        libvirt was ended before it heard of that. Then the definition or a paused copy stays there.
+        """
+        spec, uuid = self.spec, self.record.state.uuid
+        if not uuid or (self._location is not None and self._location.note is not None):
+            return None  # the note says already what may be on the source
+        try:
+            there = await self._call_destination(look_up)
+            if not (there.active and there.uuid == uuid):
+                return None  # it has ended there meanwhile, so the source is left as it is
+            if (await self._call_source(look_up)).left_behind:
+                location = await self.reconcile()
+                if location.place != "destination" or location.note is not None:
+                    return location.whole
+            if await self._call_source(cleanup.forget_inactive, uuid):
+                self._context.log.warning(
+                    "%s: its definition had stayed on %s, and was removed there",
+                    spec.name,
+                    spec.source,
+                )
+        except HypervisorError as error:
+            return (
+                f"its definition may have stayed on {spec.source} ({error}); remove it there by "
+                f"virsh undefine --keep-nvram {spec.name}"
+            )
+        return None
 
     async def _finish_offline(self) -> None:
         """Let the domain start with its host, as it did on the source: libvirt forgets that."""

@@ -139,9 +139,7 @@ async def _swap_in_parallel(
 
 async def _migrate_checked(migration: Migration) -> str | None:
     """A migration that has been checked, to its end."""
-    details = await migration.prepare_and_move()
-    await migration.finish()
-    return details
+    return await migration.finish(await migration.prepare_and_move())
 
 
 def _raise_unexpected(errors: list[BaseException]) -> None:

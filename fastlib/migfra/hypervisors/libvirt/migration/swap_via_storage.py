@@ -117,7 +117,7 @@ class MigrationViaStorage(Migration):
             forgotten = self._call_source(control.undefine)
             await attempt(problems, f"forget its definition on {spec.source}", forgotten)
         await self._unlink(problems)
-        await self.finish(problems)
+        await self.finish(problems=problems)
 
     async def _check_destination_after(self, error: HypervisorError) -> None:
         """After a failure: raises FinalError unless it is on the destination all the same."""

@@ -273,15 +273,13 @@ async def _recover_migration(
         problem = await _follow(runtime, spec, state, scope, context)
         if spec.kind == "offline":
             if await migration.is_defined_on_destination():
-                await migration.finish()
-                return DONE
+                return await migration.finish(DONE) or DONE
             raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
         if state.phase == "prepare":
             raise await migration.undo_after(HypervisorError(_INTERRUPTED))
         found = await migration.reconcile()
         if found.place == "destination":
-            await migration.finish()
-            return DONE
+            return await migration.finish(DONE) or DONE
         raise await migration.undo_after(problem or HypervisorError(_INTERRUPTED))
 
 
