@@ -47,7 +47,8 @@ class Scheduler:
         """Send tasks in one container."""
         self._count += 1
         id = f"task-{self.step}.{self._count}"
-        return await self.client.submit(host, tasks, id=id)
+        # Orders wait for a daemon that is killed, however long its restart takes.
+        return await self.client.submit(host, tasks, id=id, expires=None)
 
     async def execute(self, host: str, *tasks: Task) -> tuple[Result, ...]:
         """Send tasks in one container, and return their results."""
