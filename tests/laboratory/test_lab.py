@@ -229,13 +229,13 @@ def test_laboratory_ends_with_its_owner(short_path):
     assert list(short_path.iterdir()) == []
 
 
-def test_error_says_why_a_daemon_does_not_start(tmp_path, monkeypatch):
+def test_error_says_why_a_daemon_does_not_start(tmp_path, short_path, monkeypatch):
     broken = tmp_path / "bin"
     broken.mkdir()
     (broken / "libvirtd").write_text("#!/bin/sh\necho it is broken >&2\nexit 1\n")
     (broken / "libvirtd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
-    lab = Lab(1, name="broken", root=tmp_path / "labs")
+    lab = Lab(1, name="broken", root=short_path)
     with pytest.raises(LabError, match=r"hostA does not start: libvirtd(?s:.*)it is broken"):
         lab.up()
     assert init_process(lab.layout.root, "broken") is None
