@@ -1,6 +1,7 @@
 """Reads from the tables what became of orders: for `query history`."""
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, Final
 
 from . import schema
@@ -26,15 +27,7 @@ def history(
     limit: int,
 ) -> list[Record]:
     """Return orders that fit everything that is not None, the newest first, at most `limit`."""
-    given = {
-        condition: schema.key(value)
-        for condition, value in (
-            ("id = ?", id),
-            ("key = ?", key),
-            ("name = ?", vm_name),
-        )
-        if value is not None
-    }
+    given = _conditions({"id = ?": id, "key = ?": key, "name = ?": vm_name})
     # The index of the domains has the orders of each in order, so no others are read.
     table, number = ("containers", "number")
     if vm_name is not None:
@@ -53,15 +46,8 @@ def under_way(
     limit: int,
 ) -> list[Record]:
     """Return orders without an answer that fit everything that is not None, the oldest first."""
-    given = {
-        condition: schema.key(value)
-        for condition, value in (
-            ("id = ?", id),
-            ("key = ?", key),
-            ("EXISTS (SELECT 1 FROM domains WHERE container = number AND name = ?)", vm_name),
-        )
-        if value is not None
-    }
+    has_domain = "EXISTS (SELECT 1 FROM domains WHERE container = number AND name = ?)"
+    given = _conditions({"id = ?": id, "key = ?": key, has_domain: vm_name})
     # There are few of them, so their index is better than those of ids and domains.
     where = " AND ".join(("state = ?", *given))
     query = (
@@ -69,6 +55,13 @@ def under_way(
     )
     rows = connection.execute(query, (schema.ACCEPTED, *given.values(), limit)).fetchall()
     return [_record(connection, *row) for row in rows]
+
+
+def _conditions(values: Mapping[str, str | None]) -> dict[str, bytes | None]:
+    """Return the conditions that are asked for, with their values as the tables have them."""
+    return {
+        condition: schema.key(value) for condition, value in values.items() if value is not None
+    }
 
 
 def _record(
