@@ -22,7 +22,7 @@ from .topics import Topic
 
 UNREADABLE = "unknown"
 """The title that answers a message which cannot be read."""
-NOT_BEGUN = "not begun, and not begun later"
+NOT_BEGUN = "never begun, and never will be"
 """The first words of the details of a task that was not begun because its order had expired."""
 
 

@@ -199,7 +199,7 @@ def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(f
         answer = from_journal(container)
         failed = [
             msgspec.structs.replace(
-                result, status="error", details="not begun, and not begun later: the order expired"
+                result, status="error", details="never begun, and never will be: the order expired"
             )
             for result in answer.results
         ]

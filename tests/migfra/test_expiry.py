@@ -41,7 +41,7 @@ def check_expired(answer: ResultContainer, *names: str) -> None:
     assert [result.vm_name for result in answer.results] == list(names)
     for result in answer.results:
         assert result.status == "error"
-        assert str(result.details).startswith("not begun, and not begun later: the order expired ")
+        assert str(result.details).startswith("never begun, and never will be: the order expired ")
         assert "at node01; send it again, as a new order, if it is still wanted" in str(
             result.details
         )

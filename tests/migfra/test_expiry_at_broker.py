@@ -53,7 +53,7 @@ def test_order_that_expired_while_the_daemon_was_away_is_refused(
         time.sleep(0.02)
         migfra.start()
         results = _results(scheduler, 3)
-        assert "not begun, and not begun later: the order expired" in str(results["vm1"].details)
+        assert "never begun, and never will be: the order expired" in str(results["vm1"].details)
         assert {results["vm2"].status, results["vm3"].status} == {"success"}
         assert sorted(line for line in migfra.done() if "begin" in line) == [
             "begin vm2",
@@ -81,5 +81,5 @@ def test_order_that_expired_in_the_journal_is_not_begun_after_a_kill(
         migfra.start()
         results = _results(scheduler, 2)
         assert results["vm1"].status == "success"
-        assert "not begun, and not begun later: the order expired" in str(results["vm2"].details)
+        assert "never begun, and never will be: the order expired" in str(results["vm2"].details)
         assert migfra.done() == ["begin vm1", "end vm1"]

@@ -64,7 +64,7 @@ def test_expired_task_never_begins_even_if_the_clock_is_set_back() -> None:
     assert expiry.expired
     clock.time = 5.0
     assert expiry.timer_seconds() is None
-    with pytest.raises(TaskExpiredError, match="not begun, and not begun later") as caught:
+    with pytest.raises(TaskExpiredError, match="never begun, and never will be") as caught:
         expiry.begin()
     assert "expired at 1970-01-01T00:01:40Z, and it is 1970-01-01T00:01:40Z at node01" in str(
         caught.value

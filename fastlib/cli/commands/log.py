@@ -49,7 +49,7 @@ QUIET_SECONDS: Final = 1.0
 SEARCH_SECONDS: Final = 5.0
 """Daemons are looked for at most for this time."""
 MAX_TOLD: Final = 5
-"""Orders under way that are told with their events, at most, without --full."""
+"""The largest number of orders under way whose events are shown without --full."""
 ACTING: Final = ("running", "cancelling")
 """States of an order that acts on a domain now."""
 
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive_integer,
         default=20,
-        help="so many orders at most, the newest, and older ones that are under way (default: 20, "
+        help="at most N orders, the newest, and older ones that are under way (default: 20, "
         "the maximum of a daemon is 1000)",
     )
     form = parser.add_argument_group("the answer")
@@ -302,7 +302,7 @@ def _print_orders(options: argparse.Namespace, shown: Sequence[_Placed], width: 
 
 
 def _told(shown: Sequence[_Placed], *, full: bool) -> list[int]:
-    """Return the indexes of the orders that are told with their events, in this order.
+    """Return the indexes of the orders whose events are shown, in this order.
 
     Orders that act on a domain now come first, because the others wait for them.
     """
@@ -314,7 +314,7 @@ def _told(shown: Sequence[_Placed], *, full: bool) -> list[int]:
 
 
 def _not_found(name: str | None, answers: Sequence[_Answer]) -> str:
-    """Return that nobody knows the order, and since when all of them know orders."""
+    """Return the sentence that no daemon knows the order, and since when all keep orders."""
     reports = {answer.host: answer.report for answer in answers if answer.report is not None}
     since = max(report.since for report in reports.values())
     what = "No order" if name is None else f"No order with the id, key or domain {name!r}"

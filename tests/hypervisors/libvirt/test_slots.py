@@ -914,7 +914,7 @@ def test_migration_expires_in_the_queue_and_not_once_it_has_begun(run):
         first, begun = daemons.migrate("vm1", "a", "b", Order("a", expires=5.0))
         await asyncio.sleep(1)
         waits, late = daemons.migrate("vm2", "a", "b", Order("a", expires=5.0))
-        with pytest.raises(TaskExpiredError, match="not begun, and not begun later"):
+        with pytest.raises(TaskExpiredError, match="never begun, and never will be"):
             await waits
         assert asyncio.get_running_loop().time() == pytest.approx(5.0)
         assert not late.context.expiry.begun
@@ -954,8 +954,8 @@ def test_evacuation_expires_only_as_long_as_none_of_its_domains_has_begun(run):
         await asyncio.sleep(1)
         now = asyncio.get_running_loop().time()
         results = await daemons.evacuate("c", "b", order=Order("c", expires=now + 5.0))
-        assert "not begun, and not begun later" in results["vm5"][1]
-        assert "not begun, and not begun later" in results["vm6"][1]
+        assert "never begun, and never will be" in results["vm5"][1]
+        assert "never begun, and never will be" in results["vm6"][1]
         assert len(daemons.begun) == 4
         await first
 
@@ -970,7 +970,7 @@ def test_migration_that_only_waited_before_a_restart_expires(run, begun):
         task = Migrate(vm_name="vm1", destination="b")
         saved = {} if begun else {"queued": True}
         order = Order("a", saved, expires=5.0, begun=True)
-        words = "ended before vm1 began to migrate" if begun else "not begun, and not begun later"
+        words = "ended before vm1 began to migrate" if begun else "never begun, and never will be"
         with pytest.raises(HypervisorError, match=words):
             await recover(daemons.runtimes["a"], task, order.context)
         assert daemons.begun == []
@@ -987,7 +987,7 @@ def test_recovered_evacuation_that_only_waited_expires(run):
         saved = {"placements": placements, "uuids": uuids, "queued": True}
         order = Order("a", saved, expires=5.0, begun=True)
         results = await recover(daemons.runtimes["a"], Evacuate(destinations=["b"]), order.context)
-        assert all("not begun, and not begun later" in result.details for result in results)
+        assert all("never begun, and never will be" in result.details for result in results)
         assert daemons.begun == []
 
     run(scenario)

@@ -51,7 +51,7 @@ def test_migration_does_not_begin_when_its_order_has_expired_in_the_queue(
         first = asyncio.create_task(simulation["a"].migrate(migrate("vm1"), context(1)))
         await asyncio.sleep(0.1)
         late = context(1)
-        with pytest.raises(TaskExpiredError, match="not begun, and not begun later"):
+        with pytest.raises(TaskExpiredError, match="never begun, and never will be"):
             await simulation["a"].migrate(migrate("vm2", swap_with=swap), late)
         assert asyncio.get_running_loop().time() == pytest.approx(1.1)
         assert not late.expiry.begun
@@ -72,7 +72,7 @@ def test_evacuation_that_has_not_begun_expires_as_a_whole() -> None:
         task = Evacuate(destinations=["b", "c"], vm_name="vm2")
         [result] = await simulation["a"].evacuate(task, context(1))
         assert (result.vm_name, result.status) == ("vm2", "error")
-        assert "not begun, and not begun later: the order expired at" in result.details
+        assert "never begun, and never will be: the order expired at" in result.details
         await first
         assert simulation.where("vm2") == ("a", "running")
 

@@ -112,7 +112,7 @@ def _untrue_answers(cluster: Cluster, answers: dict[Order, set[ResultContainer]]
             repeated = order in cluster.keyless and cluster.keyless[order] > 1
             if success and not done:
                 found.append(f"{order} was answered with success, and was not done")
-            never = str(result.details).startswith("not begun, and not begun later")
+            never = str(result.details).startswith("never begun, and never will be")
             if never and order not in cluster.keyless and cluster.domains.begins[order]:
                 found.append(f"{order} began, and was answered with {result.details!r}")
             if not success and done and not repeated:
