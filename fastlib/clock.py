@@ -3,6 +3,9 @@
 import time
 from typing import Final
 
+_WITH_SUSPENSION: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+"""The monotonic clock of Linux that goes on while the host is suspended."""
+
 
 class Clock:
     """The system's clocks. A simulation hands in others."""
@@ -12,8 +15,13 @@ class Clock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment of this process's host. It never goes back."""
-        return time.monotonic()
+        """Seconds since the boot of this host, or since another moment. It never goes back.
+
+        On Linux it goes on while the host is suspended.
+        """
+        if _WITH_SUSPENSION is None:
+            return time.monotonic()
+        return time.clock_gettime(_WITH_SUSPENSION)
 
 
 SYSTEM_CLOCK: Final = Clock()

@@ -491,6 +491,35 @@ async def _killed(daemon: Daemon) -> None:
     await daemon.ended.wait()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_order_expires_in_time_although_the_clock_is_set_back(play: Play, restarted: bool) -> None:
+    """It waits behind another one, here or in the journal of a daemon that is killed."""
+
+    async def scene(bench: Bench) -> None:
+        hypervisor, clock = Recovering(), SettableClock()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        limits = LimitsSection(containers=1)
+        daemon = await bench.daemon(hypervisor, clock=clock, limits=limits)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        await bench.send(start("vm2", expires=2 * SOON, id="2"))
+        await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
+        clock.ahead = -3600.0
+        if restarted:
+            await patiently(daemon.kill())
+            hypervisor.plan["vm1"], begun, go = gate()
+            await bench.daemon(hypervisor, clock=clock, limits=limits)
+        details = str((await bench.result()).results[0].details)
+        assert details.startswith("never begun, and never will be: the order has expired, although")
+        assert "at node01: that clock was set back after the order came" in details
+        go.set()
+        assert (await bench.result()).id == "1"
+        assert ("start", "vm2") not in hypervisor.calls
+
+    play(scene)
+
+
 def test_order_whose_clock_is_set_back_stays_in_the_queue(play: Play) -> None:
     """It has not expired after all, and must not begin out of turn."""
 

@@ -1,11 +1,13 @@
 """When a task may begin: the decisions, and the objects that wait for the moment."""
 
 import asyncio
+import math
 from datetime import UTC, datetime
 
 import pytest
 
 from fastlib import Start, TaskContainer
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.migfra import Context, HypervisorError, TaskCancelledError, TaskExpiredError
 from fastlib.migfra.errors import UnexpectedError
 from fastlib.migfra.plugin_api import expiry as decisions
@@ -17,7 +19,7 @@ from fastlib.migfra.plugin_api.locks import NamedLocks, NamedThreadLocks
 from fastlib.migfra.tasks import expiry_timer
 from fastlib.migfra.tasks.expiry_timer import ExpiryTimer
 from fastlib.migfra.tasks.jobs import Job
-from tests.support.clock import SettableClock, StoppedClock
+from tests.support.clock import SetClock, SettableClock, StoppedClock
 
 
 @pytest.mark.parametrize(
@@ -35,15 +37,82 @@ def test_order_expires_at_its_time(expires: float | None, now: float, expired: b
 def test_retry_needs_to_begin_before_the_expiry(
     expires: float | None, pause: float, may: bool
 ) -> None:
-    assert decisions.may_retry(expires, 9.0, pause) is may
+    assert (Expiry(expires, clock=StoppedClock(9.0)).against_retry(pause) is None) is may
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(-1.0, 0.0), (0.0, 0.0), (2.5, 2.5), (1e9, 60.0)])
+def test_timer_looks_again_at_the_expiry_and_each_minute(left: float, seconds: float) -> None:
+    assert decisions.timer_seconds(left) == seconds
+    if left > 0:
+        assert Expiry(10.0 + left, clock=StoppedClock(10.0)).timer_seconds() == seconds
+
+
+# A clock that is set back
 
 
 @pytest.mark.parametrize(
-    ("expires", "seconds"), [(9.0, 0.0), (10.0, 0.0), (12.5, 2.5), (1e9, 60.0)]
+    ("looks", "latest"),
+    [
+        ([(10.0, 1.0)], 91.0),  # wall clock, monotonic clock
+        ([(10.0, 1.0), (20.0, 11.0)], 91.0),
+        ([(10.0, 1.0), (5.0, 11.0)], 91.0),  # set back
+        ([(10.0, 1.0), (90.0, 11.0)], 21.0),  # set forward
+        ([(10.0, 1.0), (90.0, 11.0), (22.0, 13.0)], 21.0),  # and back again
+    ],
 )
-def test_timer_looks_again_at_the_expiry_and_each_minute(expires: float, seconds: float) -> None:
-    assert decisions.timer_seconds(expires, 10.0) == seconds
-    assert Expiry(expires, clock=StoppedClock(10.0)).timer_seconds() == seconds
+def test_least_time_that_was_ever_left_counts(
+    looks: list[tuple[float, float]], latest: float
+) -> None:
+    found = math.inf
+    for now, monotonic in looks:
+        found = decisions.latest_begin(100.0, now, monotonic, found)
+    assert found == latest
+
+
+@pytest.mark.parametrize(("accepted_monotonic", "latest"), [(50.0, 80.0), (None, 230.0)])
+def test_restart_gives_no_more_time_than_was_left_at_the_acceptance(
+    accepted_monotonic: float | None, latest: float
+) -> None:
+    found = decisions.latest_begin_after_restart(1030.0, 1000.0, 200.0, accepted_monotonic)
+    assert found == latest
+
+
+def test_order_expires_in_time_although_the_clock_is_set_back() -> None:
+    clock = SetClock()
+    expiry = Expiry(clock.now() + 60, host="node01", clock=clock)
+    clock.jump(-3600)
+    assert not expiry.expired
+    assert expiry.timer_seconds() == pytest.approx(60)
+    clock.run(59)
+    assert expiry.against_retry(0.5) is None
+    assert expiry.against_retry(1.5) is not None
+    expiry.check()
+    clock.run(1.001)
+    with pytest.raises(TaskExpiredError) as caught:
+        expiry.begin()
+    assert (
+        "the order has expired, although it expires at 2027-01-15T08:01:00Z and it is "
+        "2027-01-15T07:01:00.001Z at node01: that clock was set back after the order came"
+    ) in str(caught.value)
+
+
+def test_order_that_was_seen_to_have_little_time_gets_no_more() -> None:
+    clock = SetClock()
+    expiry = Expiry(clock.now() + 60, clock=clock)
+    clock.jump(50)
+    assert not expiry.expired
+    clock.jump(-3600)
+    clock.run(9)
+    assert not expiry.expired
+    clock.run(1.001)
+    assert expiry.expired
+
+
+def test_order_expires_at_once_if_the_clock_is_set_forward() -> None:
+    clock = SetClock()
+    expiry = Expiry(clock.now() + 60, clock=clock)
+    clock.jump(60)
+    assert expiry.expired
 
 
 @pytest.mark.parametrize(
@@ -248,10 +317,10 @@ def test_expiry_ends_the_wait_for_a_lock_in_a_thread() -> None:
 # The timer of the queue
 
 
-def _job(number: int, expires: float | None) -> Job:
+def _job(number: int, expires: float | None, clock: Clock = SYSTEM_CLOCK) -> Job:
     instant = None if expires is None else datetime.fromtimestamp(expires, UTC)
     container = TaskContainer(tasks=[Start(vm_name="vm1")], expires=instant)
-    return Job(number, None, container)
+    return Job(number, None, container, clock=clock)
 
 
 def test_queue_timer_tells_of_jobs_in_the_order_of_their_expiries() -> None:
@@ -292,11 +361,37 @@ def test_queue_timer_keeps_no_job_that_has_begun(monkeypatch: pytest.MonkeyPatch
         clock = StoppedClock(0.0)
         timer = ExpiryTimer(clock, lambda job: None)
         for number in range(1000):
-            job = _job(number, 1000.0)
+            job = _job(number, 1000.0, clock)
             timer.add(job)
             timer.remove(job)
         assert len(timer) == 0
         assert len(timer._heap) <= 11
+        timer.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("jumps", "told"), [([-3600.0], [1]), ([1000.0, -3600.0], [1, 0, 2]), ([45.0, -3600.0], [1, 0])]
+)
+def test_queue_timer_measures_by_a_clock_that_nobody_sets(
+    jumps: list[float], told: list[int]
+) -> None:
+    """The jobs expire after 60, 30 and 90 s; the wall clock is set, 40 s pass."""
+
+    async def scene() -> None:
+        clock = SetClock()
+        found: list[int | None] = []
+        timer = ExpiryTimer(clock, lambda job: found.append(job.number))
+        for number, seconds in enumerate([60.0, 30.0, 90.0]):
+            timer.add(_job(number, clock.now() + seconds, clock))
+        for jump in jumps:
+            clock.jump(jump)
+            timer._look()
+        clock.run(40.0)
+        timer._look()
+        assert found == told
+        assert len(timer) == 3 - len(told)
         timer.stop()
 
     asyncio.run(scene())

@@ -1,6 +1,7 @@
 """The journal: what is known again, what is forgotten, and what a bad disk does to it."""
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -184,6 +185,33 @@ def test_wrong_wall_clock_makes_no_order_forgotten(tmp_path: Path, days: int, wh
         journal = Journal(path, max_age=7 * DAYS, clock=clock)
         journal.trim()
         assert len(await journal.history()) == 4
+        await journal.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("boot", "latest"),
+    [("first", 1060.0), ("second", 1080.0)],  # SetClock begins at 1000, the restart is at 1020
+)
+def test_restart_knows_how_much_time_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str, latest: float
+) -> None:
+    """After a boot it knows a bound."""
+
+    async def scene() -> None:
+        path, clock = tmp_path / "journal", SetClock()
+        monkeypatch.setattr(journal_module, "_boot_id", lambda: "first")
+        journal = Journal(path, clock=clock)
+        await journal.accept("a", b"x", b"x", key="a", expires=clock.now() + 60)
+        await journal.accept("b", b"x", b"x", key="b")
+        await journal.close()
+        clock.run(20)
+        clock.jump(-3600)
+        monkeypatch.setattr(journal_module, "_boot_id", lambda: boot)
+        journal = Journal(path, clock=clock)
+        found = [unfinished.latest_begin for unfinished in await journal.unfinished()]
+        assert found == [latest, math.inf]
         await journal.close()
 
     run(scene)

@@ -47,7 +47,7 @@ def test_version_1_is_upgraded_and_keeps_what_is_owed(tmp_path: Path) -> None:
     connection, run = schema.open_journal(path, "node01", "boot", 100.0)
     with closing(connection):
         assert (run.number, run.began, run.seconds, run.earlier_host) == (1, 100.0, 0.0, None)
-        (left,) = schema.unfinished(connection)
+        (left,) = schema.unfinished(connection, "boot", 0.0)
         assert (left.number, left.id, left.host) == (1, "a", None)
         assert left.members == {0: MemberState(None, {})}
         # A wall clock from the future does not count: it is confirmed at the journal's second 0.

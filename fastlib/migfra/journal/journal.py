@@ -435,7 +435,10 @@ class Journal:
 
     async def unfinished(self) -> list[Unfinished]:
         """The containers that are not answered, in the order in which they came."""
-        return await self._group_commit.submit(schema.unfinished)
+        monotonic = self._clock.monotonic()
+        return await self._group_commit.submit(
+            lambda connection: schema.unfinished(connection, self._boot, monotonic)
+        )
 
     async def unconfirmed(self) -> list[Unconfirmed]:
         """The containers whose answer the broker may not have."""

@@ -1,5 +1,6 @@
 """The tables of the journal: how they are made, upgraded, read after a restart, and trimmed."""
 
+import math
 import secrets
 import sqlite3
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.plugin_api.expiry import latest_begin_after_restart
 
 VERSION: Final = 2
 """Of the tables; those of a newer fastlib are refused, those of an older one upgraded."""
@@ -149,6 +151,8 @@ class Unfinished(msgspec.Struct, frozen=True):
     """The name of the host that it came to, None if an older fastlib has accepted it."""
     expires: float | None = None
     """Seconds after the beginning of 1970 (UTC) from which on it is not begun; None = it waits."""
+    latest_begin: float = math.inf
+    """See `latest_begin_after_restart`; infinite if it waits, or if nothing is known."""
 
 
 class Unconfirmed(msgspec.Struct, frozen=True):
@@ -359,15 +363,20 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
     return forgotten
 
 
-def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
-    """The containers that are not answered, in order."""
+def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> list[Unfinished]:
+    """The containers that are not answered, in order.
+
+    `boot` is the identity of this boot, `monotonic` the monotonic clock.
+    """
     members: dict[int, dict[int, MemberState]] = {}
     for number, position, results, notes in connection.execute("SELECT * FROM members"):
         facts = {} if notes is None else msgspec.json.decode(notes)
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
-        "SELECT number, id, accepted, cancelled, instr(payload, CAST('cancel task' AS BLOB)),"
-        " host, expires FROM containers WHERE state = ? ORDER BY number"
+        "SELECT containers.number, id, accepted, cancelled,"
+        " instr(payload, CAST('cancel task' AS BLOB)), host, expires, clock, boot"
+        " FROM containers LEFT JOIN runs ON runs.number = run WHERE state = ?"
+        " ORDER BY containers.number"
     )
     return [
         Unfinished(
@@ -379,8 +388,13 @@ def unfinished(connection: sqlite3.Connection) -> list[Unfinished]:
             members.get(number, {}),
             text(host),
             expires,
+            math.inf
+            if expires is None
+            else latest_begin_after_restart(
+                expires, accepted, monotonic, clock if then == boot else None
+            ),
         )
-        for number, id, accepted, cancelled, hint, host, expires in connection.execute(
+        for number, id, accepted, cancelled, hint, host, expires, clock, then in connection.execute(
             query, (ACCEPTED,)
         )
     ]

@@ -1,10 +1,13 @@
 """When a task may begin: not once its order has expired. What has begun goes on.
 
 The key `expires` of a container is compared with the wall clock of the daemon's host, each time
-that it matters. See docs/reference/protocol.md, "Orders that expire".
+that it matters. Somebody may set that clock back while the order waits. So the least time that was
+ever left is also measured by a clock that nobody sets. See docs/reference/protocol.md, "Orders that
+expire".
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -18,22 +21,39 @@ LONGEST_TIMER_SECONDS: Final = 60.0
 """Seconds after which a timer looks at the wall clock again, which somebody may have set."""
 
 
-def has_expired(expires: float | None, now: float) -> bool:
+def has_expired(expires: float | None, now: float, left: float = math.inf) -> bool:
     """Return whether an order must not begin any more. At the time of its expiry it has expired.
 
-    Both are seconds since 1970. None is an order that waits however long it takes.
+    `expires` and `now` are seconds since 1970. `left` are the seconds that are left at most by a
+    clock that nobody sets. None is an order that waits however long it takes.
     """
-    return expires is not None and now >= expires
+    return expires is not None and (now >= expires or left <= 0)
 
 
-def may_retry(expires: float | None, now: float, pause: float) -> bool:
-    """Return whether an attempt may still begin after a pause (seconds)."""
-    return not has_expired(expires, now + pause)
+def latest_begin(expires: float, now: float, monotonic: float, earlier: float = math.inf) -> float:
+    """Return the time of the monotonic clock at which an order expires at the latest.
+
+    `expires` and `now` are seconds since 1970. `earlier` is what a look before this one returned:
+    a wall clock that was set back since gives no time back.
+    """
+    return min(earlier, monotonic + expires - now)
 
 
-def timer_seconds(expires: float, now: float) -> float:
-    """Return the seconds until somebody should look at the clock again."""
-    return min(LONGEST_TIMER_SECONDS, max(0.0, expires - now))
+def latest_begin_after_restart(
+    expires: float, accepted: float, monotonic: float, accepted_monotonic: float | None
+) -> float:
+    """Return `latest_begin` of an order that an earlier run of the daemon accepted.
+
+    It was accepted at `accepted`, in seconds since 1970. `monotonic` is the monotonic clock now,
+    `accepted_monotonic` its reading then: None if the host has booted since, so that only a bound
+    is known.
+    """
+    return expires - accepted + (monotonic if accepted_monotonic is None else accepted_monotonic)
+
+
+def timer_seconds(left: float) -> float:
+    """Return the seconds until somebody should look at the clocks again, if so many are left."""
+    return min(LONGEST_TIMER_SECONDS, max(0.0, left))
 
 
 def describe_instant(seconds: float) -> str:
@@ -46,10 +66,63 @@ def describe_instant(seconds: float) -> str:
 
 def describe_expiry(expires: float, now: float, host: str) -> str:
     """Say that an order expired, with the time of its expiry and that of the host."""
+    if has_expired(expires, now):
+        return (
+            f"the order expired at {describe_instant(expires)}, and it is {describe_instant(now)} "
+            f"at {host}"
+        )
     return (
-        f"the order expired at {describe_instant(expires)}, and it is {describe_instant(now)} "
-        f"at {host}"
+        f"the order has expired, although it expires at {describe_instant(expires)} and it is "
+        f"{describe_instant(now)} at {host}: that clock was set back after the order came"
     )
+
+
+class Deadline:
+    """Until when an order may begin. One for all its tasks; any thread may use it.
+
+    Once it was seen to be over it stays so.
+    """
+
+    def __init__(
+        self, expires: float | None, clock: Clock = SYSTEM_CLOCK, *, latest: float = math.inf
+    ) -> None:
+        """`expires` is in seconds since 1970, None for an order that waits.
+
+        `latest` is a time of the monotonic clock, from an earlier run: see
+        `latest_begin_after_restart`.
+        """
+        self.expires: Final = expires
+        self.clock: Final = clock
+        self._latest = latest
+        self._seen: float | None = None
+        self.look()
+
+    @property
+    def latest(self) -> float:
+        """The time of the monotonic clock at which it is over at the latest, as last seen."""
+        return self._latest
+
+    def look(self) -> float:
+        """Look at the clocks. Return how many seconds are left, infinite if it cannot expire."""
+        if self.expires is None:
+            return math.inf
+        now, monotonic = self.clock.now(), self.clock.monotonic()
+        self._latest = latest_begin(self.expires, now, monotonic, self._latest)
+        left = self._latest - monotonic
+        if self._seen is None and has_expired(self.expires, now, left):
+            self._seen = now
+        return left if self._seen is None else min(0.0, left)
+
+    @property
+    def over(self) -> bool:
+        """Whether the order has expired."""
+        self.look()
+        return self._seen is not None
+
+    @property
+    def seen(self) -> float | None:
+        """The wall clock when it was first seen to be over, in seconds since 1970."""
+        return self._seen
 
 
 class Expiry:
@@ -65,16 +138,17 @@ class Expiry:
         host: str = "this host",
         clock: Clock = SYSTEM_CLOCK,
         begun: bool = False,
+        deadline: Deadline | None = None,
     ) -> None:
-        """`expires` is in seconds since 1970. `begun` is a task that an earlier run has begun."""
-        self.expires: Final = expires
-        self.clock: Final = clock
+        """`expires` is in seconds since 1970. `begun` is a task that an earlier run has begun.
+
+        `deadline` is that of the order, instead of `expires` and `clock`.
+        """
+        self._deadline = Deadline(expires, clock) if deadline is None else deadline
         self._host = host
         self._begun = begun
         self._has_acted = False
         self._on_begin: Callable[[], object] = _nothing
-        self._seen: float | None = None
-        """When it was first seen to be expired."""
 
     @property
     def begun(self) -> bool:
@@ -89,18 +163,15 @@ class Expiry:
     @property
     def expired(self) -> bool:
         """Whether the task has not begun, and must not begin any more."""
-        if self._begun:
-            return False
-        if self._seen is None and has_expired(self.expires, now := self.clock.now()):
-            self._seen = now
-        return self._seen is not None
+        return not self._begun and self._deadline.over
 
     def check(self) -> None:
         """Raise TaskExpiredError if the task has not begun and must not begin any more."""
         if self.expired:
-            assert self.expires is not None
-            assert self._seen is not None
-            reason = describe_expiry(self.expires, self._seen, self._host)
+            expires, seen = self._deadline.expires, self._deadline.seen
+            assert expires is not None
+            assert seen is not None
+            reason = describe_expiry(expires, seen, self._host)
             raise TaskExpiredError(
                 f"{NOT_BEGUN}: {reason}; send it again, as a new order, if it is still wanted"
             )
@@ -114,7 +185,7 @@ class Expiry:
 
     def check_in_time(self) -> None:
         """Raise TaskExpiredError if the order has expired since `begin`, before the task acted."""
-        if has_expired(self.expires, self.clock.now()):
+        if self._deadline.over:
             self.reset()
             self.check()
 
@@ -128,13 +199,14 @@ class Expiry:
 
     def against_retry(self, pause: float) -> str | None:
         """Return why no other attempt begins after a pause (seconds), or None if one may."""
-        now = self.clock.now()
-        if self._seen is None and may_retry(self.expires, now, pause):
+        if self._deadline.look() > pause:
             return None
-        assert self.expires is not None
-        reason = describe_expiry(self.expires, now, self._host)
-        if not has_expired(self.expires, now):
-            reason = f"the order expires at {describe_instant(self.expires)}, before the next try"
+        expires = self._deadline.expires
+        assert expires is not None
+        if self._deadline.over:
+            reason = describe_expiry(expires, self._deadline.clock.now(), self._host)
+        else:
+            reason = f"the order expires at {describe_instant(expires)}, before the next try"
         return f"it is not tried again: {reason}"
 
     async def wait(self) -> None:
@@ -148,9 +220,9 @@ class Expiry:
 
     def timer_seconds(self) -> float | None:
         """Return the seconds until `expired` should be read again. None if it cannot change."""
-        if self._begun or self._seen is not None or self.expires is None:
+        if self._begun or self._deadline.expires is None or self._deadline.over:
             return None
-        return timer_seconds(self.expires, self.clock.now())
+        return timer_seconds(self._deadline.look())
 
 
 def _nothing() -> None:

@@ -14,6 +14,7 @@ from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.repetition import Origin
+from fastlib.migfra.plugin_api.expiry import Deadline
 from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
@@ -23,7 +24,7 @@ from .decoding import Unreadable, digest
 from .descriptions import describe_container, only_domain
 from .dispatcher import Dispatcher
 from .executor import Executor
-from .jobs import Job
+from .jobs import Job, seconds_of
 from .publisher import Publisher
 from .results import (
     NO_DOMAIN,
@@ -78,6 +79,8 @@ class Admission:
             await self._admit_container(message, found)
 
     async def _admit_container(self, message: ReceivedMessage, container: TaskContainer) -> None:
+        # Before the journal, which may have to wait for its disk.
+        deadline = Deadline(seconds_of(container.expires), self._clock)
         try:
             vm_names, any_domain = domains_of(container)
             acceptance = await self._journal.accept(
@@ -94,7 +97,7 @@ class Admission:
                 task=container.task,
                 vm_names=vm_names,
                 any_domain=any_domain,
-                expires=None if container.expires is None else container.expires.timestamp(),
+                expires=deadline.expires,
             )
         except JournalError:
             raise
@@ -104,15 +107,19 @@ class Admission:
             reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
             await self._reply(message, container.id, write(_refusal(container, reason)))
             return
-        await self._accepted(message, container, acceptance)
+        await self._accepted(message, container, acceptance, deadline)
 
     async def _accepted(
-        self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
+        self,
+        message: ReceivedMessage,
+        container: TaskContainer,
+        acceptance: Acceptance,
+        deadline: Deadline,
     ) -> None:
         if acceptance.kind == "new":
             message.ack()
             self._counters.messages["accepted"] += 1
-            job = self._job(acceptance.number, container)
+            job = self._job(acceptance.number, container, deadline)
             domains = [member.domain for member in job.members]
             about.set(About(container.id, job.domain))
             log.info("accepted: %s", describe_container(container, domains))
@@ -153,8 +160,17 @@ class Admission:
         results = chain.from_iterable(member.results for member in job.members)
         return answer_to(container, results)
 
-    def _job(self, number: int | None, container: TaskContainer) -> Job:
-        return Job(number, container.id, container, host=self._host, clock=self._clock)
+    def _job(
+        self, number: int | None, container: TaskContainer, deadline: Deadline | None = None
+    ) -> Job:
+        return Job(
+            number,
+            container.id,
+            container,
+            host=self._host,
+            clock=self._clock,
+            deadline=deadline,
+        )
 
     async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:
         """Send an answer that the journal does not have; acknowledge once the broker has it."""

@@ -6,12 +6,14 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from fastlib.clock import Clock
-from fastlib.migfra.plugin_api.expiry import has_expired, timer_seconds
+from fastlib.migfra.plugin_api.expiry import timer_seconds
 
 from .jobs import Job
 
 SPARE_ENTRIES: Final = 1000
 """Entries of jobs that wait no more, at most, beside as many as there are that wait."""
+SET_SECONDS: Final = 0.001
+"""How far the wall clock may run from the monotonic one until all jobs are looked at again."""
 
 
 class ExpiryTimer:
@@ -23,7 +25,11 @@ class ExpiryTimer:
         self._on_expired = on_expired
         self._waiting: dict[int, Job] = {}
         self._heap: list[tuple[float, int]] = []
-        """Expiries and numbers of the jobs. Those that wait no more are removed later."""
+        """When the jobs expire at the latest, by the monotonic clock, and their numbers. Those that
+        wait no more are removed later.
+        """
+        self._lead = clock.now() - clock.monotonic()
+        """How far the wall clock was ahead of the monotonic one at the last look at all jobs."""
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -35,9 +41,9 @@ class ExpiryTimer:
         if self._stopped or not job.can_expire:
             return
         assert job.number is not None
-        assert job.expires is not None
         self._waiting[job.number] = job
-        heappush(self._heap, (job.expires, job.number))
+        job.deadline.look()
+        heappush(self._heap, (job.deadline.latest, job.number))
         if self._heap[0][1] == job.number:
             self._arm()
 
@@ -61,14 +67,24 @@ class ExpiryTimer:
             self._timer.cancel()
             self._timer = None
         if self._heap:
-            seconds = timer_seconds(self._heap[0][0], self._clock.now())
+            seconds = timer_seconds(self._heap[0][0] - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look_at_all(self) -> None:
+        """Sort anew after somebody has set the wall clock: some jobs may expire earlier now."""
+        self._lead = self._clock.now() - self._clock.monotonic()
+        for job in self._waiting.values():
+            job.deadline.look()
+        self._heap = [(job.deadline.latest, number) for number, job in self._waiting.items()]
+        heapify(self._heap)
 
     def _look(self) -> None:
         self._timer = None
-        now = self._clock.now()
+        now = self._clock.monotonic()
+        if abs(self._clock.now() - now - self._lead) > SET_SECONDS:
+            self._look_at_all()
         expired = []
-        while self._heap and has_expired(self._heap[0][0], now):
+        while self._heap and self._heap[0][0] <= now:
             job = self._waiting.pop(heappop(self._heap)[1], None)
             if job is not None:
                 expired.append(job)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final, Literal
 
@@ -9,7 +10,7 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Result, Task, TaskContainer, TaskReport
 from fastlib.migfra.journal.schema import MemberState, Unfinished
 from fastlib.migfra.plugin_api.cancellation import Cancellation
-from fastlib.migfra.plugin_api.expiry import Expiry
+from fastlib.migfra.plugin_api.expiry import Deadline, Expiry
 
 from .results import NO_DOMAIN, vm_name_of
 
@@ -17,6 +18,11 @@ State = Literal["queued", "running", "retrying"]
 
 MAX_REPORTS: Final = 1000
 """Tasks under way in one report, at most."""
+
+
+def seconds_of(instant: datetime | None) -> float | None:
+    """Return an instant in seconds since 1970, None for none."""
+    return None if instant is None else instant.timestamp()
 
 
 class Member:
@@ -86,8 +92,12 @@ class Job:
         recovered: Unfinished | None = None,
         host: str = "this host",
         clock: Clock = SYSTEM_CLOCK,
+        deadline: Deadline | None = None,
     ) -> None:
-        """`recovered` is what the journal has of it from an earlier run of the daemon."""
+        """`recovered` is what the journal has of it from an earlier run of the daemon.
+
+        `deadline` is that of the container since it came, None to begin it now.
+        """
         self._host = host
         self._clock = clock
         self.number: Final = number
@@ -99,8 +109,10 @@ class Job:
         self.repeated_here = False
         """True if it came to another name of this host, and then again to this one."""
         self.since: Final = clock.now() if recovered is None else recovered.accepted
-        self.expires = None if recovered is None else recovered.expires
-        """Seconds since 1970, None if it waits."""
+        if deadline is None and recovered is not None:
+            deadline = Deadline(recovered.expires, clock, latest=recovered.latest_begin)
+        self.deadline = Deadline(None, clock) if deadline is None else deadline
+        """Until when its members may begin."""
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
@@ -117,7 +129,9 @@ class Job:
         """Take the container into memory."""
         self.container = container
         self.title = container.task
-        self.expires = None if container.expires is None else container.expires.timestamp()
+        expires = seconds_of(container.expires)
+        if self.deadline.expires != expires:
+            self.deadline = Deadline(expires, self._clock)
         self.members = [self._member(task, n) for n, task in enumerate(container.tasks)]
         if self.cancelled:
             for member in self.members:
@@ -125,7 +139,7 @@ class Job:
 
     def _member(self, task: Task, position: int) -> Member:
         earlier = self._earlier.get(position)
-        expiry = Expiry(self.expires, host=self._host, clock=self._clock, begun=earlier is not None)
+        expiry = Expiry(host=self._host, begun=earlier is not None, deadline=self.deadline)
         return Member(task, position, earlier, expiry)
 
     @property
@@ -136,7 +150,7 @@ class Job:
     @property
     def can_expire(self) -> bool:
         """True if it has an expiry and none of its members has begun."""
-        return self.expires is not None and not self.begun and not self._earlier
+        return self.deadline.expires is not None and not self.begun and not self._earlier
 
     @property
     def only_waits(self) -> bool:

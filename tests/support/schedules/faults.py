@@ -246,8 +246,8 @@ def accepted_orders_forgotten_at_the_start() -> Iterator[None]:
 def orders_begun_before_a_crash_begin_again() -> Iterator[None]:
     original = schema.unfinished
 
-    def unfinished(connection: Any) -> list[Any]:
-        return [msgspec.structs.replace(one, members={}) for one in original(connection)]
+    def unfinished(*given: Any) -> list[Any]:
+        return [msgspec.structs.replace(one, members={}) for one in original(*given)]
 
     with _replaced(schema, "unfinished", unfinished):
         yield
@@ -275,13 +275,13 @@ def success_is_answered_after_a_crash_without_a_look() -> Iterator[None]:
 
 @shown_by(expire_while_the_daemon_is_away)
 def orders_never_expire() -> Iterator[None]:
-    with _replaced(expiry, "has_expired", lambda expires, now: False):
+    with _replaced(expiry, "has_expired", lambda expires, now, left=0.0: False):
         yield
 
 
 @shown_by(expire_while_the_daemon_is_away)
 def the_comparison_of_times_is_the_wrong_way_round() -> Iterator[None]:
-    def has_expired(expires: float | None, now: float) -> bool:
+    def has_expired(expires: float | None, now: float, left: float = 0.0) -> bool:
         return expires is not None and now < expires
 
     with _replaced(expiry, "has_expired", has_expired):
