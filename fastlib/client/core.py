@@ -132,6 +132,8 @@ class ClientCore:
             raise HostOfflineError(host)
         request = self.pending.add(host, container, timeout)
         request.absence = absence
+        if known is not None and known.incarnation is not None:
+            request.incarnations.add(known.incarnation)
         if task_request.on_progress is not None:
             request.listeners.append(task_request.on_progress)
         return request
@@ -285,6 +287,7 @@ class ClientCore:
                     self._hosts[host].claimed()
             return []
         repeats = knows_expires = returned = False
+        incarnation: tuple[str, int] | None = None
         awaited: list[Future[None]] = []
         with self._lock:
             known = self._hosts.get(host)
@@ -299,6 +302,7 @@ class ClientCore:
                     awaited = self._awaited.pop(host, [])
                 repeats = known.show(observed, presence, retained=received.retain)
                 knows_expires, returned = known.knows_expires, known.returned
+                incarnation = known.incarnation
         if presence is None:
             log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
             return []
@@ -311,13 +315,17 @@ class ClientCore:
             kept=received.qos > 0 and received.session_start < received.connection,
             returned=received.qos > 0 and returned,
         )
-        if not repeats:
+        if not repeats or incarnation is None:
             return []
-        return [
+        due = [
             request
             for request in self.pending.for_host(host)
+            if incarnation not in request.incarnations
             if request.delivered and (knows_expires or not self._has_expired(request))
         ]
+        for request in due:
+            request.incarnations.add(incarnation)
+        return due
 
     def _has_expired(self, request: PendingRequest) -> bool:
         left = request.seconds_left(self.clock)

@@ -42,6 +42,7 @@ class HostPresence:
 
     __slots__ = (
         "_away",
+        "_connection",
         "_from_the_start",
         "_missed",
         "_run",
@@ -67,6 +68,8 @@ class HostPresence:
         """True if this presence ends an absence of the same run."""
         self._run: str | None = None
         """The last run that was online."""
+        self._connection = 0
+        """The number of times that this client has connected again."""
         self._away = True
         self._from_the_start = from_the_start or Absence()
         self._missed = missed
@@ -75,7 +78,17 @@ class HostPresence:
     def reconnected(self) -> None:
         """Note that this client has lost its connection and has it again."""
         self._missed = True
+        self._connection += 1
         self.absence = None
+
+    @property
+    def incarnation(self) -> tuple[str, int] | None:
+        """The daemon's run and this client's connection: a request is sent once for each.
+
+        None while no daemon is there whose runs can be told apart. A C++ peer shows no run, and
+        would execute each repetition.
+        """
+        return None if self._away or self._run is None else (self._run, self._connection)
 
     def shows_again(self, payload: bytes, *, retained: bool) -> bool:
         """Return True for the retained presence that is known: the client has asked for it."""
@@ -89,10 +102,11 @@ class HostPresence:
     def show(
         self, observed: ObservedMessage[Message], presence: Presence, *, retained: bool
     ) -> bool:
-        """Note a presence. Return True if the requests to the host must be repeated.
+        """Note a presence. Return True if the requests that its `incarnation` never got are due.
 
         That is so when a daemon is there that was away or runs anew, and after a reconnect of this
         client. A daemon also publishes its presence for other reasons, such as to tell its time.
+        A presence without a run is not that of a fastlib daemon, and repeats nothing.
         """
         first = self.observed is None
         self.observed = observed
@@ -109,5 +123,8 @@ class HostPresence:
         run = run_of(presence)
         self.returned = self._away and run == self._run
         repeats = self._missed or ((self._away or run != self._run) and not (first and retained))
-        self._run, self._away, self._missed = run, False, False
+        self._run, self._away = run, False
+        if run is None:
+            return False
+        self._missed = False
         return repeats

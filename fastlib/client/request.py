@@ -31,6 +31,7 @@ class PendingRequest:
         "heard",
         "host",
         "id",
+        "incarnations",
         "journal",
         "listeners",
         "looked",
@@ -71,6 +72,8 @@ class PendingRequest:
         """True if an earlier order may have the same idempotency key."""
         self.absence: Absence | None = None
         """The absence of the host's daemon in which it was sent, if the daemon was away."""
+        self.incarnations: set[tuple[str, int]] = set()
+        """The runs of the daemon, with the connection of this client, that it was sent to."""
         self.asked = 0
         """How often the daemon was asked for what its journal says about it."""
         self.journal: JournalView | None = None

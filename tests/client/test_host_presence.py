@@ -79,6 +79,24 @@ def test_run_that_returns_after_offline_gets_the_requests_again() -> None:
     assert repeats(online(), OFFLINE, online(), retained=True) == [False, False, True]
 
 
+def test_presence_without_a_run_repeats_nothing() -> None:
+    bare = online(None, None)  # anybody can say it of a C++ peer, which would execute each copy
+    assert repeats(bare, OFFLINE, bare, bare) == [False] * 4
+    assert repeats(bare, bare, missed=True, cut_before=1) == [False] * 2
+
+
+def test_incarnation_is_that_of_the_run_and_of_the_connection() -> None:
+    host = HostPresence(missed=False)
+    found = []
+    for presence in (OFFLINE, online(), OFFLINE, online(), online("second"), online(None, None)):
+        host.show(seen(presence), presence, retained=False)
+        found.append(host.incarnation)
+    host.reconnected()
+    host.show(seen(online()), online(), retained=True)
+    assert found == [None, ("first", 0), None, ("first", 0), ("second", 0), None]
+    assert host.incarnation == ("first", 1)
+
+
 def test_last_will_repeats_nothing() -> None:
     assert repeats(OFFLINE, OFFLINE) == [False, False]
 

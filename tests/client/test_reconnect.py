@@ -1,12 +1,16 @@
 """Tests of the client when connections and brokers fail."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fastlib import ResultContainer, TaskContainer
 from fastlib.client import MigfraClient
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, connect
 from tests.support.client.factory import PATIENCE, Daemon, success
 from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 
 
 class IdempotentDaemon:
@@ -75,6 +79,60 @@ def test_task_to_peer_without_presence_is_never_repeated():
         broker.mend("scheduler")
         assert handle.result(PATIENCE).status == "success"  # the session has kept it
         assert len(daemon.received) == 1
+
+
+def received_by(
+    *presences: dict[str, Any], before: dict[str, Any] | None = None
+) -> tuple[list[str], list[str]]:
+    """Send two orders, then show presences. Return the ids sent, and those that the host got."""
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(MemoryOptions(broker=broker)) as client,
+        connect(MemoryOptions(broker=broker)) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        watch = client.watch(presence=True)
+        if before is not None:
+            daemon.presence(**before)
+            next(watch)
+        sent = [client.suspend("hostA", f"vm{n}").id for n in range(2)]
+        daemon.wait(2)
+        for presence in presences:
+            daemon.presence(retain=False, **presence)
+            next(watch)
+        last = client.suspend("hostA", "vm9").id  # sent after each repetition
+        wait_until(lambda: daemon.received[-1].id == last, "the last order")
+        return sent, [str(one.id) for one in daemon.received[:-1]]
+
+
+BARE: dict[str, Any] = {"status": "online", "started": None}
+OFFLINE: dict[str, Any] = {"status": "offline"}
+FIRST: dict[str, Any] = {"status": "online", "started": 1.0}
+SECOND: dict[str, Any] = {"status": "online", "started": 2.0}
+
+
+@pytest.mark.parametrize("presences", [[BARE] * 10, [OFFLINE, BARE] * 5])
+def test_presence_of_a_peer_without_a_run_repeats_nothing(presences: list[dict[str, Any]]):
+    """A C++ peer executes each copy, and anybody may have published its presence."""
+    sent, received = received_by(*presences)
+    assert received == sent
+
+
+@pytest.mark.parametrize(
+    ("before", "presences", "copies"),
+    [
+        (None, [FIRST] * 10, 2),  # nobody was there before
+        (None, [FIRST, OFFLINE] * 5, 2),
+        (FIRST, [OFFLINE, FIRST] * 5, 1),  # it was sent to this run
+        (OFFLINE, [FIRST, OFFLINE] * 5, 2),  # the broker may keep nothing for it
+        (FIRST, [SECOND, FIRST] * 5, 2),
+    ],
+)
+def test_request_is_repeated_once_for_each_run(
+    before: dict[str, Any] | None, presences: list[dict[str, Any]], copies: int
+):
+    sent, received = received_by(*presences, before=before)
+    assert received == sent * copies
 
 
 def options(broker: Mosquitto, client_id: str) -> MqttOptions:
