@@ -512,6 +512,29 @@ def test_trim_deletes_the_oldest_hundred_beyond_the_size(tmp_path: Path) -> None
     run(scene)
 
 
+def test_trim_of_nothing_takes_no_longer_with_more_orders(tmp_path: Path) -> None:
+    """Its length is counted in instructions of SQLite, as it goes on while nothing is accepted."""
+    connection = schema.open_tables(tmp_path / "journal")
+    steps = []
+    for _ in range(2):
+        connection.executemany(
+            "INSERT INTO containers (digest, accepted, settled, state) VALUES (x'', 0, ?, 2)",
+            [(1000.0,)] * 500,
+        )
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        connection.set_progress_handler(count, 1)
+        assert schema.trim(connection, 1000.0, 1 << 30) is None
+        connection.set_progress_handler(None, 1)
+        steps.append(counted)
+    assert 0 < steps[1] == steps[0]
+    connection.close()
+
+
 def test_every_thousandth_confirmation_trims(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

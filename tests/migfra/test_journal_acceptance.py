@@ -361,6 +361,39 @@ def test_history_tells_what_became_of_an_order(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
+def test_history_tells_repetitions_after_the_answer_that_they_followed(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        journal = desk.journal
+        number = (await journal.accept("1", b"d", b"p", key="k")).number
+        await journal.accept("1", b"d", b"p", key="k")
+        desk.clock.run(1)
+        await journal.answer(number, b"")
+        desk.clock.run(1)
+        await journal.accept("1", b"d", b"p", key="k")
+        desk.clock.run(1)
+        journal.confirmed(number)
+        desk.clock.run(1)
+        await journal.accept("1", b"d", b"p", key="k")
+        (found,) = await journal.history()
+        kinds = [event.kind for event in found.events]
+        assert kinds == ["accepted", "repeated", "answered", "repeated", "confirmed", "repeated"]
+
+    at_desk(scene)
+
+
+def test_history_tells_the_answer_after_what_a_clock_ahead_has_noted(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        number = (await desk.journal.accept("1", b"d", b"p", key="k")).number
+        desk.clock.run(1)
+        desk.journal.note(number, 0, "ended", "success")
+        desk.clock.jump(-100.0)
+        await desk.journal.answer(number, b"")
+        (found,) = await desk.journal.history()
+        assert [event.kind for event in found.events] == ["accepted", "ended", "answered"]
+
+    at_desk(scene)
+
+
 def test_history_has_the_newest_first_and_one_more_than_the_limit(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         for number in range(5):

@@ -99,7 +99,7 @@ def test_order_of_version_1_is_told(tmp_path: Path) -> None:
         (found,) = await journal.history("b")
         assert (found.host, found.task, found.vm_names, found.key) == (None, None, (), None)
         assert (found.state, found.payload, found.answer) == ("confirmed", None, b"\xee")
-        assert found.events == (Event(None, 6.0, "accepted"),)
+        assert found.events == (Event(None, 6.0, "accepted"), Event(None, 9e9, "confirmed"))
         assert journal.began == clock.now()  # the upgrade
         await journal.close()
 

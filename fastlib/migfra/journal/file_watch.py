@@ -30,7 +30,8 @@ class FileWatch:
 
         The database may have it in its write-ahead log only.
         """
-        self._path = Path(path)
+        self._path = os.fspath(path)
+        self._log_path = f"{self._path}-wal"
         self._descriptor = os.open(self._path, os.O_RDONLY)
         self._size = 0
         now = _application(os.pread(self._descriptor, HEADER_SIZE, 0))
@@ -58,7 +59,7 @@ class FileWatch:
         return self._problem_of_the_log()
 
     def _problem_of_the_log(self) -> str | None:
-        log = _identity(Path(f"{self._path}-wal"))
+        log = _identity(self._log_path)
         if self._log is None:
             self._log = log  # SQLite makes it with the first transaction
         elif log is None:
@@ -74,9 +75,9 @@ class FileWatch:
             os.close(self._descriptor)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:  # a folder that is gone or may not be read hides the file as well
         return None
     return found.st_dev, found.st_ino

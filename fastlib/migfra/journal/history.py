@@ -18,6 +18,9 @@ _ORDERS: Final = (
     " answer, expires FROM"
 )
 
+_AFTER_THE_ANSWER: Final = ("repeated", "refused", "answered", "confirmed")
+"""Events that can come after the answer of an order."""
+
 
 def history(
     connection: sqlite3.Connection,
@@ -98,20 +101,40 @@ def _record(
         cancelled=bool(cancelled),
         payload=payload,
         answer=answer,
-        events=_events(connection, number, accepted),
+        events=_events(connection, number, accepted, answered, confirmed),
         expires=expires,
     )
 
 
-def _events(connection: sqlite3.Connection, number: int, accepted: float) -> tuple[Event, ...]:
+def _events(
+    connection: sqlite3.Connection,
+    number: int,
+    accepted: float,
+    answered: float | None,
+    confirmed: float | None,
+) -> tuple[Event, ...]:
+    """Return the events of an order. Its row has the times of those that happen to every order."""
     rows: list[Any] = connection.execute(
         "SELECT position, time, kind, text, vm_name FROM events WHERE container = ? ORDER BY rowid",
         (number,),
     ).fetchall()
-    return (
-        Event(None, accepted, "accepted"),
-        *(
-            Event(position, time, kind, schema.text(words) or "", schema.text(vm_name))
-            for position, time, kind, words, vm_name in rows
-        ),
-    )
+    events = [
+        Event(position, time, kind, schema.text(words) or "", schema.text(vm_name))
+        for position, time, kind, words, vm_name in rows
+    ]
+    for time, kind in ((answered, "answered"), (confirmed, "confirmed")):
+        if time is not None:
+            _insert(events, Event(None, time, kind))
+    return (Event(None, accepted, "accepted"), *events)
+
+
+def _insert(events: list[Event], event: Event) -> None:
+    """Put an event of the whole order before what came after it: a repetition of the order."""
+    place = len(events)
+    while (
+        place
+        and events[place - 1].time > event.time
+        and events[place - 1].kind in _AFTER_THE_ANSWER
+    ):
+        place -= 1
+    events.insert(place, event)

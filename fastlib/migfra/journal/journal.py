@@ -312,22 +312,15 @@ class Journal:
                 "UPDATE containers SET state = ?, answer = ?, answered = ? WHERE number = ?",
                 (schema.ANSWERED, answer, now, number),
             )
-            acceptance.add_event(connection, number, now, "answered")
 
         await self._group_commit.submit(write)
 
     def confirmed(self, number: int) -> None:
         """The broker has the answer; returns at once."""
-        now, settled = self._clock.now(), self._seconds()
-
-        def write(connection: sqlite3.Connection) -> None:
-            changed = connection.execute(
-                "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?",
-                (schema.CONFIRMED, now, settled, number),
-            ).rowcount
-            if changed:
-                acceptance.add_event(connection, number, now, "confirmed")
-
+        write = _statement(
+            "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?",
+            (schema.CONFIRMED, self._clock.now(), self._seconds(), number),
+        )
         self._group_commit.submit_later(write)
         self._confirmed += 1
         if self._confirmed % TRIM_EVERY == 0 or self._grown >= TRIM_BYTES:

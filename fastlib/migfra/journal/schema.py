@@ -48,6 +48,7 @@ CREATE INDEX containers_id ON containers (id, number);
 CREATE INDEX containers_raw ON containers (raw, number) WHERE raw IS NOT NULL;
 CREATE INDEX containers_followed ON containers (id, number) WHERE followed > 0;
 CREATE INDEX containers_state ON containers (state, number);
+CREATE INDEX containers_settled ON containers (settled) WHERE settled IS NOT NULL;
 CREATE INDEX containers_version_1 ON containers (digest) WHERE raw IS NULL AND key IS NULL;
 CREATE TABLE domains (
     container INTEGER NOT NULL,
@@ -330,15 +331,15 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
     """Forget containers confirmed before `oldest`, and the oldest beyond `max_size`.
 
     `oldest` is in seconds of the journal's running time. Return the time when the newest of those
-    that are forgotten was accepted, None if none is.
+    that are forgotten was accepted, None if none is. The time that it takes depends on how many are
+    forgotten, and hardly on how many there are.
     """
-    forgotten: float | None = connection.execute(
-        "SELECT max(accepted) FROM containers WHERE state = ? AND settled < ?",
-        (CONFIRMED, oldest),
-    ).fetchone()[0]
-    connection.execute(
-        "DELETE FROM containers WHERE state = ? AND settled < ?", (CONFIRMED, oldest)
-    )
+    forgotten: float | None
+    last: int | None
+    forgotten, last = connection.execute(
+        "SELECT max(accepted), max(number) FROM containers WHERE settled < ?", (oldest,)
+    ).fetchone()
+    connection.execute("DELETE FROM containers WHERE settled < ?", (oldest,))
     while size(connection) > max_size:
         numbers = connection.execute(
             "SELECT number, accepted FROM containers WHERE state = ? ORDER BY number LIMIT ?",
@@ -350,12 +351,15 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
             "DELETE FROM containers WHERE number = ?", [(number,) for number, _ in numbers]
         )
         forgotten = max(*(accepted for _, accepted in numbers), forgotten or 0.0)
+        last = max(numbers[-1][0], last or 0)
     if forgotten is not None:
         (began,) = connection.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
         forgotten = max(float(began), forgotten)
         set_meta(connection, "began", forgotten)
         connection.execute(
-            "DELETE FROM packets WHERE container NOT IN (SELECT number FROM containers)"
+            "DELETE FROM packets WHERE container <= ?"
+            " AND container NOT IN (SELECT number FROM containers)",
+            (last,),
         )
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     for _ in range(free):  # each call gives one page back, as the module sqlite3 steps only once

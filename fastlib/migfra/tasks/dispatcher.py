@@ -252,15 +252,22 @@ class Dispatcher:
                 log.warning("%s ended with error: %s", job.title, reason)
                 await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
                 return
-            async with asyncio.TaskGroup() as together:
-                for member in job.members:
-                    task = together.create_task(self._execute_member(job, member))
-                    if member.task.concurrent_execution is False:
-                        await asyncio.wait((task,))
+            if len(job.members) == 1:  # as almost always: needs no task of its own
+                await self._execute_member(job, job.members[0])
+            else:
+                await self._execute_members(job)
             results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
         except* JournalError as errors:
             log.warning("%s is left to the next run: %s", job.title, errors)
+
+    async def _execute_members(self, job: Job) -> None:
+        """Execute several members, together as far as they may. Raises a group of errors."""
+        async with asyncio.TaskGroup() as together:
+            for member in job.members:
+                task = together.create_task(self._execute_member(job, member))
+                if member.task.concurrent_execution is False:
+                    await asyncio.wait((task,))
 
     async def _execute_member(self, job: Job, member: Member) -> None:
         """Give a member its results. Raises JournalError."""
