@@ -1,14 +1,67 @@
-"""Compare the spellings of hosts' names. Asks nobody."""
+"""Check the names of hosts, and compare their spellings. Asks nobody."""
 
 import ipaddress
-from typing import Final
+import re
+from collections.abc import Sequence
+from typing import Final, NewType
 
+from fastlib.migfra.errors import HypervisorError
+
+UriHost = NewType("UriHost", str)
+"""A name or an address of a host that was checked: it can stand in a URI and on a command line.
+
+Only `check_host` makes one.
+"""
+_HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _LOCALHOST: Final = "localhost"
+
+
+def check_host(host: str) -> UriHost:
+    """Return a host's name or address in the form that URIs need. Raises HypervisorError.
+
+    An IPv6 address gets brackets. It must have no scope (`%eth0`), which may be any text.
+    """
+    if _HOST.fullmatch(host):
+        return UriHost(host)
+    try:
+        address = ipaddress.IPv6Address(without_brackets(host))
+    except ValueError:
+        raise HypervisorError(
+            f"{host[:60]!r} cannot be the name of a host: letters, digits, '.', '-' and '_' can"
+        ) from None
+    if address.scope_id is not None:
+        raise HypervisorError(
+            f"{host[:60]!r} cannot be the name of a host: an IPv6 address must have no scope; "
+            "leave out what follows '%'"
+        )
+    return UriHost(f"[{address.compressed}]")
+
+
+def without_brackets(host: str) -> str:
+    """The address between a pair of brackets, or the host itself."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def check_destination(
+    host: str, *, destinations: Sequence[str] | None, nodes: Sequence[str]
+) -> None:
+    """Raise HypervisorError if the configuration does not let tasks choose this destination.
+
+    Without `destinations` these are the `nodes`. Without both it is any sound name.
+    """
+    check_host(host)
+    allowed = nodes or None if destinations is None else destinations
+    if allowed is not None and not any(is_same_name(host, each) for each in allowed):
+        key = "destinations" if destinations is not None else "nodes or destinations"
+        raise HypervisorError(
+            f"{host[:60]!r} is not a destination that the configuration allows; choose "
+            f"another, or let the operator add it to {key} in the section hypervisor"
+        )
 
 
 def canonical_name(host: str) -> str:
     """Return the one spelling of a name or address: lower case, without brackets and final dot."""
-    name = host.strip("[]").rstrip(".").lower()
+    name = without_brackets(host).rstrip(".").lower()
     try:
         return ipaddress.ip_address(name).compressed
     except ValueError:

@@ -241,7 +241,13 @@ def test_failed_connections_leave_no_threads(tmp_path):
             lambda: {t.name for t in threading.enumerate()} <= before | {"asyncio_0"}
         )
 
-    run_scenario(scenario, tmp_path, hosts={"node02": HostOptions(address="127.0.0.1")}, port=1)
+    run_scenario(
+        scenario,
+        tmp_path,
+        transports=["tcp"],
+        hosts={"node02": HostOptions(address="127.0.0.1")},
+        port=1,
+    )
 
 
 def test_call_fails_on_connection_that_another_task_closed(tmp_path):

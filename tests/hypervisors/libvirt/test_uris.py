@@ -1,6 +1,10 @@
 """The URIs of hosts, made of names that must not break them."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import HostOptions, LibvirtOptions
@@ -11,6 +15,36 @@ from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host, migra
 def test_host_name_that_breaks_uri_is_refused(host):
     with pytest.raises(HypervisorError, match="cannot be the name of a host"):
         check_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "fe80::1%eth0", "fe80::1%25eth0", "fe80::1%x/../../etc?a=b#c", "[fe80::1%a b]", "fe80::1% ",
+        "[[::1]]", "[::1", "[node02]", "::1]/x", "a\n", "node02\0", "1.2.3.4/8", "%6eode",
+    ],
+)  # fmt: skip
+def test_address_with_scope_or_other_text_is_refused(host):
+    with pytest.raises(HypervisorError, match="cannot be the name of a host"):
+        check_host(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "made"),
+    [("::1", "[::1]"), ("[FE80::0:1]", "[fe80::1]"), ("10.0.0.1", "10.0.0.1"), ("n_1.a", "n_1.a")],
+)
+def test_sound_host_has_one_form(host, made):
+    assert check_host(host) == made
+
+
+@given(host=st.one_of(st.text(), st.text("fe80:%[]/?#@ .-1a", max_size=20)))
+@settings(max_examples=100)
+def test_checked_host_has_no_character_with_a_meaning_in_uris(host):
+    try:
+        made = check_host(host)
+    except HypervisorError:
+        return
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9a-f:.]+\]", made)
 
 
 def test_uris_of_hosts():

@@ -17,6 +17,7 @@ from .guest import Guest, GuestOptions
 from .host import Host
 from .host_daemon import HostDaemon
 from .laboratory import Lab
+from .layout import address
 from .libvirt_access import end_domains
 from .result_observer import ResultObserver
 from .saved_guests import SavedGuests
@@ -35,6 +36,8 @@ SHORT_WAITS: Mapping[str, object] = {
     "stop-timeout": 6,
 }
 """Options of a daemon that notices failures soon, in seconds."""
+NOWHERE = "nowhere"
+"""A destination that is allowed, but does not exist."""
 _INACTIVE = ("shut off", "crashed")
 
 
@@ -46,8 +49,9 @@ class Fleet:
     ) -> None:
         """The options are those of each daemon's section `hypervisor`."""
         self._directory = directory
-        self._options = dict(options or {})
         self.lab = Lab(hosts)
+        self._common = _common_options([host.name for host in self.lab.hosts])
+        self._options = {**self._common, **(options or {})}
         self.guests: dict[str, Guest] = {}
         self.daemons: dict[str, HostDaemon] = {}
         self.client: MigfraClient
@@ -60,7 +64,6 @@ class Fleet:
     def __enter__(self) -> Self:
         with self._stack:
             self._stack.enter_context(self.lab)
-            self._options["nodes"] = f"[{', '.join(host.name for host in self.lab.hosts)}]"
             for host in self.lab.hosts:
                 directory = self._directory / host.name
                 self.daemons[host.name] = HostDaemon(self.lab, host.name, directory, self._options)
@@ -84,7 +87,7 @@ class Fleet:
 
     def configure(self, options: Mapping[str, object]) -> None:
         """Restart all daemons with other options, unless they have these already."""
-        wanted = {**options, "nodes": self._options["nodes"]}
+        wanted = {**self._common, **options}
         if wanted == self._options:
             return
         self._options = wanted
@@ -252,6 +255,16 @@ class Fleet:
     def lift_bandwidth_limit(self, host: str, name: str) -> None:
         """Let a slowed migration go on as fast as it can; it may have ended meanwhile."""
         self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000"], check=False)
+
+
+def _common_options(hosts: Sequence[str]) -> dict[str, object]:
+    """Return the options of all daemons: tasks may choose what the tests of the daemon need."""
+    names = [*hosts, *map(address, hosts), NOWHERE]
+    return {
+        "nodes": f"[{', '.join(hosts)}]",
+        "destinations": f"[{', '.join(names)}]",
+        "transports": "[ssh, tcp, tls]",
+    }
 
 
 def _with_load(options: GuestOptions) -> GuestOptions:

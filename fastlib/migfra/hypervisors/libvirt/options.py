@@ -16,6 +16,7 @@ from fastlib.migfra.virt.migration_limits import (
 )
 
 Transport = Literal["ssh", "tcp", "tls"]
+DriverName = Literal["qemu", "lxctools", "lxc", "xen", "test"]
 MigrationMode = Literal["peer-to-peer", "managed"]
 DRIVERS: Mapping[str, str] = {
     "qemu": "/system",
@@ -72,10 +73,7 @@ class LibvirtOptions(ConfigSection):
         Positive("pscom_timeout"),
     )
 
-    driver: Annotated[
-        Literal["qemu", "lxctools", "lxc", "xen", "test"],
-        Wire("The driver of tasks that name none."),
-    ] = "qemu"
+    driver: Annotated[DriverName, Wire("The driver of tasks that name none.")] = "qemu"
     transport: Annotated[
         Transport, Wire("How other hosts' libvirt is reached by tasks that do not say it.")
     ] = "ssh"
@@ -88,6 +86,24 @@ class LibvirtOptions(ConfigSection):
         Wire("Whether a domain is started although it may run on one of the nodes that cannot be "
              "asked."),
     ] = False  # fmt: skip
+
+    # What tasks may choose
+    drivers: Annotated[
+        Sequence[DriverName] | None,
+        Wire("Further drivers that tasks may choose; absent means only 'driver'."),
+    ] = None
+    transports: Annotated[
+        Sequence[Transport] | None,
+        Wire("Further transports that tasks may choose; absent means only 'transport'."),
+    ] = None
+    destinations: Annotated[
+        Sequence[str] | None,
+        Wire(
+            "Hosts that tasks may choose as destinations; absent means 'nodes', and any host if "
+            "there are none."
+        ),
+    ] = None
+
     start_timeout: Annotated[
         Seconds, Wire("How long a started domain may take to answer on SSH.", unit="s")
     ] = 60.0

@@ -1,7 +1,7 @@
 """The runtime of libvirt that all tasks on a host share: options, connections, locks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -12,6 +12,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.plugin_api.locks import NamedLocks
+from fastlib.migfra.virt.host_names import check_destination
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_queue import Slot
 
@@ -44,6 +45,14 @@ class LibvirtRuntime:
         self.limits: Final = MigrationLimits(
             {Slot(node.host, direction): limit for direction, limit in self.notices.limits.items()}
         )
+
+    def check_destinations(self, hosts: Iterable[str]) -> None:
+        """Raise HypervisorError for a host that a task must not choose as a destination."""
+        for host in hosts:
+            if not self.connections.is_own(host):
+                check_destination(
+                    host, destinations=self.options.destinations, nodes=self.options.nodes
+                )
 
     async def local(self, driver: str | None = None) -> Connection:
         """The connection to this host. Raises HypervisorError."""

@@ -13,7 +13,14 @@ from logging import Logger, LoggerAdapter
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 
 from .connection import Connection
-from .uris import check_driver, check_transport, is_own_name, local_uri, remote_uri
+from .uris import (
+    check_driver,
+    check_known_host,
+    check_transport,
+    is_own_name,
+    local_uri,
+    remote_uri,
+)
 
 
 class ConnectionPool:
@@ -44,7 +51,12 @@ class ConnectionPool:
         return any(is_own_name(self._options, name, host) for name in names)
 
     def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
-        """Return the URI of a host's libvirt, for another host."""
+        """Return the URI of a host's libvirt, for another host. Raises HypervisorError.
+
+        The host is this one, one of `nodes` or a destination that the configuration allows.
+        """
+        if not self.is_own(host):
+            check_known_host(self._options, host)
         return remote_uri(
             self._options,
             host,

@@ -1,57 +1,70 @@
 """The URIs of the hosts' libvirt. Checks names that become parts of them."""
 
-import ipaddress
-import re
-from typing import Final
+from typing import Final, NewType
 from urllib.parse import quote, urlencode
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.options import DRIVERS, HostOptions, LibvirtOptions
-from fastlib.migfra.virt.host_names import canonical_name, is_loopback, is_same_name
+from fastlib.migfra.virt.host_names import (
+    canonical_name,
+    check_destination,
+    check_host,
+    is_loopback,
+    is_same_name,
+)
 
+Driver = NewType("Driver", str)
+"""A driver that was checked. Only `check_driver` makes one."""
+CheckedTransport = NewType("CheckedTransport", str)
+"""A transport that was checked. Only `check_transport` makes one."""
 TRANSPORTS: Final = ("ssh", "tcp", "tls")
-_HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
-def check_host(host: str) -> str:
-    """A host's name or address as it stands in a URI. Raises HypervisorError."""
-    if _HOST.fullmatch(host):
-        return host
-    try:
-        return f"[{ipaddress.IPv6Address(host.strip('[]')).compressed}]"
-    except ValueError:
-        raise HypervisorError(
-            f"{host[:60]!r} cannot be the name of a host: letters, digits, '.', '-' and '_' can"
-        ) from None
-
-
-def check_driver(options: LibvirtOptions, driver: str | None) -> str:
-    """The driver of a task, or the configured one. Raises HypervisorError."""
+def check_driver(options: LibvirtOptions, driver: str | None) -> Driver:
+    """The driver of a task, or the configured one. Raises HypervisorError if it is not allowed."""
     if driver is None or driver == options.driver:
-        return options.driver
+        return Driver(options.driver)
     if driver not in DRIVERS or driver == "test":
         known = ", ".join(name for name in DRIVERS if name != "test")
         raise HypervisorError(f"there is no driver {driver[:40]!r}; there are {known}")
-    return driver
+    if driver not in (options.drivers or ()):
+        raise HypervisorError(
+            f"the configuration does not let tasks choose the driver {driver!r}; leave out "
+            "driver, or let the operator add it to drivers in the section hypervisor"
+        )
+    return Driver(driver)
 
 
-def check_transport(options: LibvirtOptions, transport: str | None) -> str:
-    """The transport of a task, or the configured one. Raises HypervisorError."""
-    if transport is None:
-        return options.transport
+def check_transport(options: LibvirtOptions, transport: str | None) -> CheckedTransport:
+    """The transport of a task, or the configured one. Raises HypervisorError if not allowed."""
+    if transport is None or transport == options.transport:
+        return CheckedTransport(options.transport)
     if transport not in TRANSPORTS:
         raise HypervisorError(
             f"there is no transport {transport[:40]!r}; there are {', '.join(TRANSPORTS)}"
         )
-    return transport
+    if transport not in (options.transports or ()):
+        raise HypervisorError(
+            f"the configuration does not let tasks choose the transport {transport!r}; leave out "
+            "transport, or let the operator add it to transports in the section hypervisor"
+        )
+    return CheckedTransport(transport)
 
 
-def local_uri(options: LibvirtOptions, driver: str) -> str:
+def check_known_host(options: LibvirtOptions, host: str) -> None:
+    """Raise HypervisorError for a host that is neither a destination nor one of `nodes`."""
+    if not any(is_same_name(host, node) for node in options.nodes):
+        check_destination(host, destinations=options.destinations, nodes=options.nodes)
+
+
+def local_uri(options: LibvirtOptions, driver: Driver) -> str:
     """The URI of this host's libvirt."""
     return _filled(options.local_uri, driver)
 
 
-def remote_uri(options: LibvirtOptions, host: str, driver: str, transport: str) -> str:
+def remote_uri(
+    options: LibvirtOptions, host: str, driver: Driver, transport: CheckedTransport
+) -> str:
     """The URI of another host's libvirt. Raises HypervisorError for an unsound name."""
     # A final dot would not be in certificates and lists of known keys.
     address = check_host(_of(options, host).address or host).rstrip(".")
@@ -103,7 +116,7 @@ def _options_of(options: LibvirtOptions, host: str) -> HostOptions | None:
     )
 
 
-def _filled(template: str, driver: str, host: str = "", transport: str = "") -> str:
+def _filled(template: str, driver: Driver, host: str = "", transport: str = "") -> str:
     return (
         template.replace("<driver>", driver)
         .replace("<transport>", transport)

@@ -7,7 +7,6 @@ import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
@@ -24,6 +23,7 @@ from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.combinations import check_order
 from fastlib.migfra.virt.domain_vcpus import check_vcpu_map
+from fastlib.migfra.virt.host_names import check_host
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import kept_data

@@ -8,12 +8,12 @@ from typing import Final, Literal
 
 from fastlib.message.pscom import PscomRequest
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.host_names import check_host
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
 

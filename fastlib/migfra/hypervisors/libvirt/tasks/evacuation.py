@@ -10,7 +10,6 @@ import msgspec
 from fastlib.message import Evacuate, Result, TimeMeasurement
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain import host_info, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     HostIdentity,
@@ -36,6 +35,7 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
     """Move the active domains away; one result for each. Raises HypervisorError."""
     parameter = task.parameter or EvacuateParameter()
     check_evacuation(task, runtime.host)
+    runtime.check_destinations(task.destinations)
     with CancelScope(context) as scope:
         context.progress("place")
         uuids = await _active_domains(runtime, task)
@@ -110,8 +110,6 @@ async def _place(
     hosts = [
         host for host in dict.fromkeys(task.destinations) if not runtime.connections.is_own(host)
     ]
-    for host in hosts:
-        check_host(host)
     here = await (await runtime.local(task.driver)).call(_read_host, runtime.host)
     found, refusals = await _ask_destinations(runtime, task, hosts, here.identity, context)
     if not found:

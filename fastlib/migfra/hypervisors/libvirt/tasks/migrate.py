@@ -17,6 +17,7 @@ async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> s
     """Move a domain, or swap two. Raises HypervisorError, which says where they are."""
     spec = MigrationSpec.from_task(task, runtime.host)
     check_order(spec)
+    runtime.check_destinations([spec.destination])
     with CancelScope(context) as scope:
         if task.parameter is not None and task.parameter.swap_with is not None:
             there, back = spec.swap_specs(task)

@@ -6,9 +6,9 @@ import msgspec
 
 from fastlib.message import PciAddress, PciId, Start
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.connection.uris import check_host
 from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import Changes
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
+from fastlib.migfra.virt.host_names import check_host
 from fastlib.migfra.virt.start_task import domain_of
 
 
