@@ -24,6 +24,8 @@ from fastlib.message.describe import name_of
 from . import numerals
 from .rules import is_exact, rule_schema, words
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""The `$schema` of every document."""
 UNSAID = "x-rules"
 """Keyword for rules that a schema cannot say: a list of them in words."""
 UNIT = "x-unit"

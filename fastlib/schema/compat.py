@@ -15,7 +15,7 @@ from fastlib.codec.schema_protocol import Schema
 from fastlib.codec.writer import write_tree
 
 from .containment import ContainmentResult, contains
-from .folder import ListedMessage, SchemaFolder
+from .folder import ListedMessage, SchemaFolder, SchemaFolderError
 from .ignored import ignored_keys
 
 Level = Literal["backward", "forward", "full"]
@@ -127,7 +127,13 @@ def _message(
     written = writer.schema("emit", message.name)
     # Where it is read by nothing, there is no schema that any message would fit.
     understood = reader.schema("load", read_as) if read_as is not None else {"not": {}}
-    finding = _contains(_text(understood), _text(written), searches)
+    try:
+        finding = _contains(_text(understood), _text(written), searches)
+    except _UNCOMPARABLE as error:
+        names = f"{message.name} of {writer.name} and {read_as} of {reader.name}"
+        raise SchemaFolderError(
+            f"the schemas {names} cannot be compared: {type(error).__name__}: {error}"
+        ) from error
     facts["ignored"] = tuple(ignored_keys(understood, written)) if read_as is not None else ()
     if finding.verdict == "refuted":
         reasons = finding.reasons if is_known else (f"{reader.name} has no such message",)
@@ -144,6 +150,10 @@ def _message(
         searched=finding.searched,
         **facts,
     )
+
+
+_UNCOMPARABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What jsonschema-rs and Hypothesis raise for schemas that contradict themselves in odd ways."""
 
 
 @lru_cache(maxsize=256)

@@ -39,7 +39,8 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
     """
     with needs_extra("the comparison of schemas", "jsonschema_rs"):
         import jsonschema_rs as rs
-    known, written = rs.canonicalize(reader), rs.canonicalize(writer)
+    known = rs.canonicalize(reader, retriever=_no_document)
+    written = rs.canonicalize(writer, retriever=_no_document)
     if known.covers(written) == rs.canonical.Containment.YES:
         unsaid = _unsaid(reader) - _unsaid(writer)
         reasons = tuple(f"no schema can say this rule: {rule}" for rule in sorted(unsaid))
@@ -54,7 +55,9 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
             return ContainmentResult(verdict="proven")
         places.insert(0, difference.to_json_schema())
     search = _Search(
-        rs.Draft202012Validator(reader), rs.Draft202012Validator(writer), _order(writer, {})
+        rs.Draft202012Validator(reader, retriever=_no_document),
+        rs.Draft202012Validator(writer, retriever=_no_document),
+        _order(writer, {}),
     )
     _hypothesis()  # whether it is needed does not depend on the messages
     for example in writer.get("examples", ()):
@@ -66,6 +69,11 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
             if found is not None:
                 return found
     return ContainmentResult(verdict="unproven", searched=search.tried)
+
+
+def _no_document(name: str) -> Any:
+    """Refuse another document: jsonschema-rs would fetch it, from a file or the network."""
+    raise LookupError(f"a schema must not refer to another document: {name}")
 
 
 def _hypothesis() -> Any:

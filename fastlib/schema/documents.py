@@ -21,13 +21,12 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message.describe import find, name_of
 
-from .builder import Builder, schema_of
+from .builder import DIALECT, Builder, schema_of
 from .examples import example_tree
 from .fingerprint import fingerprint
-from .folder import INDEX, SchemaFolderError
+from .folder import INDEX, SchemaFolderError, check_name, path_below, read_json
 from .message_kind import Family, MessageKind, all_topics, families, message_kinds
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAMESPACE = "urn:fastlib:schema"
 """What every `$id` begins with: a name, as it is no place where anything could be fetched."""
 
@@ -182,7 +181,8 @@ def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None
     """Writes documents, by default all, into a folder; gives the files that changed.
 
     Where all are written, those of messages that are no more are removed, as far as the folder's
-    index names them. Raises SchemaFolderError for what cannot be written.
+    index names them. Nothing outside of the folder is written or removed, whatever its index says
+    and wherever symbolic links in it lead. Raises SchemaFolderError for what cannot be written.
     """
     root = Path(folder)
     changed: list[Path] = []
@@ -190,24 +190,33 @@ def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None
         gone = set[str]() if texts is not None else _listed(root)
         texts = documents() if texts is None else texts
         for name, text in texts.items():
-            path = root / name
+            path = path_below(root, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.is_file() or path.read_text("utf-8") != text:
-                path.write_text(text, "utf-8")
+            data = text.encode()
+            if not path.is_file() or path.read_bytes() != data:
+                path.write_bytes(data)
                 changed.append(path)
         for name in sorted(gone - texts.keys()):
-            (root / name).unlink(missing_ok=True)
-            changed.append(root / name)
+            path = path_below(root, name)
+            path.unlink(missing_ok=True)
+            changed.append(path)
     except OSError as error:
         raise SchemaFolderError(f"cannot write {error.filename}: {error.strerror}") from None
     return changed
 
 
 def _listed(root: Path) -> set[str]:
-    """The files of messages that a folder's index names, which may be no index at all."""
-    try:
-        listed = json.loads((root / INDEX).read_text("utf-8"))
-        names = [message["name"] for message in listed["messages"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The files of messages that a folder's index names, which may be no index at all.
+
+    Raises SchemaFolderError for a name that is none of a message.
+    """
+    path = path_below(root, INDEX)
+    if not path.exists():
         return set()
+    try:
+        names = [message["name"] for message in read_json(path)["messages"]]
+    except (SchemaFolderError, KeyError, TypeError):
+        return set()
+    for name in names:
+        check_name(path, name)
     return {f"{direction}/{name}.json" for name in names for direction in get_args(Direction)}

@@ -1,21 +1,80 @@
-"""A folder of schemas as it was written by some version of fastlib."""
+"""A folder of schemas as it was written by some version of fastlib.
+
+Somebody else may have made the folder: it can be a checkout of a proposed change. So names in its
+index are no paths, and no symbolic link in it is followed.
+"""
 
 import json
 import os
+import re
+import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from fastlib.codec.errors import FastlibError
 from fastlib.codec.schema_protocol import Direction, Schema
 
+from .received import problem_of
+
 INDEX = "index.json"
+MAX_BYTES: Final = 16 << 20
+"""Bytes of a file of schemas, at most."""
+_NAME: Final = re.compile(r"\w[\w.-]{0,199}")
+"""What a name of a message consists of, so that it names a file of its folder and no other one."""
 
 
 class SchemaFolderError(FastlibError):
     """A folder of schemas cannot be read or written."""
+
+
+def path_below(root: Path, name: str) -> Path:
+    """Return the path of a file in a folder, such as `emit/quit.task.json`.
+
+    Raises SchemaFolderError if the name leads out of the folder, by itself or by a symbolic link.
+    """
+    path = root
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            raise SchemaFolderError(f"{root}: the name {name!r} leads out of the folder")
+        path = path / part
+        if path.is_symlink():
+            raise SchemaFolderError(
+                f"{path} is a symbolic link, which may lead out of the folder; remove the link"
+            )
+    return path
+
+
+def check_name(place: Path, name: object) -> None:
+    """Raise SchemaFolderError for what cannot be the name of a message or a family."""
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise SchemaFolderError(
+            f"{place}: {name!r} is not the name of a message: expected letters, digits, '-', '_' "
+            "and '.', at most 200; correct the file, or write the schemas into an empty folder"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file has. Raises SchemaFolderError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SchemaFolderError(f"{path} is not a regular file")
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        hint = "; 'fastlib schema --write DIR' makes one" if path.name == INDEX else ""
+        raise SchemaFolderError(f"cannot read {path}: {error.strerror}{hint}") from None
+    if len(data) > MAX_BYTES:
+        raise SchemaFolderError(f"{path} is larger than {MAX_BYTES} bytes")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise SchemaFolderError(f"{path} is no JSON: {error}") from None
+    except RecursionError:
+        raise SchemaFolderError(f"{path} is nested too deeply") from None
 
 
 class ListedMessage(msgspec.Struct, frozen=True):
@@ -56,16 +115,12 @@ class SchemaFolder:
             self.index = msgspec.convert(self._read(INDEX), Index)
         except msgspec.ValidationError as error:
             raise SchemaFolderError(f"{self.path / INDEX}: {error}") from None
+        readers = (name for name in self.index.families.values() if name is not None)
+        for listed in (*(message.name for message in self.index.messages), *readers):
+            check_name(self.path / INDEX, listed)
 
     def _read(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            return json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            hint = "; 'fastlib schema --write DIR' makes one" if name == INDEX else ""
-            raise SchemaFolderError(f"cannot read {path}: {error.strerror}{hint}") from None
-        except ValueError as error:
-            raise SchemaFolderError(f"{path} is no JSON: {error}") from None
+        return read_json(path_below(self.path, name))
 
     @cached_property
     def messages(self) -> dict[str, ListedMessage]:
@@ -74,9 +129,14 @@ class SchemaFolder:
 
     def schema(self, direction: Direction, name: str) -> Schema:
         """The schema of a kind of message, or of a family. Raises SchemaFolderError."""
+        check_name(self.path, name)
         schema = self._read(f"{direction}/{name}.json")
-        if not isinstance(schema, dict):
-            raise SchemaFolderError(f"{self.path}/{direction}/{name}.json is no schema")
+        problem = problem_of(schema)
+        if problem is not None:
+            raise SchemaFolderError(
+                f"{self.path}/{direction}/{name}.json cannot be used as a schema: {problem}"
+            )
+        assert isinstance(schema, dict)
         return schema
 
     def reader_of(self, message: ListedMessage) -> str | None:

@@ -14,9 +14,11 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 from fastlib.codec.errors import FastlibError
+from fastlib.isolated_python import isolated_command
 
 from .folder import INDEX, SchemaFolder
 
@@ -34,7 +36,7 @@ def find_version(name: str, workplace: str | os.PathLike[str]) -> SchemaFolder:
     Raises VersionError and SchemaFolderError.
     """
     kind, colon, rest = name.partition(":")
-    place = Path(workplace) / re.sub(r"[^A-Za-z0-9.]+", "-", name)
+    place = Path(tempfile.mkdtemp(prefix="version-", dir=Path(workplace).absolute()))
     if colon and kind == "git":
         return _of_revision(rest, place, name)
     if colon and kind == "python":
@@ -77,7 +79,9 @@ def _is_revision(name: str) -> bool:
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], capture_output=True)  # noqa: S603, S607
+    # A directory that only looks like a bare repository could name programs for git to run.
+    command = ["git", "-c", "safe.bareRepository=explicit", *arguments]
+    return subprocess.run(command, capture_output=True)  # noqa: S603
 
 
 def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
@@ -98,13 +102,22 @@ def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
 
 def _of_interpreter(python: str, place: Path, name: str) -> SchemaFolder:
     """What another fastlib writes of itself, in a process of its own."""
-    command = [python, "-m", "fastlib", "schema", "--write", str(place)]
+    if os.sep in python:
+        python = os.path.abspath(python)
+    command = isolated_command(python, "-m", "fastlib", "schema", "--write", str(place))
     try:
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True)  # noqa: S603
     except OSError as error:
         raise VersionError(f"{name}: {python} cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reason = lines[-1] if lines else f"it ended with status {done.returncode}"
-        raise VersionError(f"{name}: its schemas cannot be written: {reason}")
+        hint = (
+            "; it must be installed for this interpreter: the current directory, PYTHONPATH and "
+            "the user's own packages are not searched"
+        )
+        missing = "No module named fastlib" in reason
+        raise VersionError(
+            f"{name}: its schemas cannot be written: {reason}{hint if missing else ''}"
+        )
     return SchemaFolder(place, name)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastlib.schema import compat
+from fastlib.schema import VersionError, compat, find_version
 from tests.support.schema.commands import fastlib
 from tests.support.schema.readers import SCHEMAS
 from tests.support.shell import missing_package
@@ -124,3 +124,54 @@ def test_error_names_the_missing_extra(package, changed, tmp_path):
     with missing_package(package):
         done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=2)
     assert "pip install 'fastlib[compat]'" in done.stderr
+
+
+def plant(folder):
+    """Write modules that a Python which searches the folder would import, and say if it did."""
+    witness = folder / "executed"
+    code = f"open({str(witness)!r}, 'w').close()\n"
+    for name in ("yaml", "msgspec", "json", "sitecustomize", "usercustomize", "fastlib"):
+        (folder / f"{name}.py").write_text(code)
+    (folder / "evil.py").write_text(code)
+    metadata = folder / "evil-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[fastlib.messages]\nevil = evil\n")
+    return witness
+
+
+def test_nothing_of_the_current_directory_is_executed(tmp_path, monkeypatch):
+    witness = plant(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", ".")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workplace").mkdir()
+    folder = find_version("installed", "workplace")
+    assert "start-vm.task" in folder.messages
+    assert not witness.exists()
+
+
+def test_path_of_an_interpreter_is_relative_to_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text('#!/bin/sh\necho "$0 $1 $PWD" >&2\nexit 1\n')
+    (tmp_path / "bin/python").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    workplace = tmp_path / "workplace"
+    workplace.mkdir()
+    with pytest.raises(VersionError) as caught:
+        find_version("python:bin/python", workplace)
+    assert f"{tmp_path}/bin/python -I {workplace}/version-" in str(caught.value)
+
+
+def test_interpreter_without_fastlib_is_reported_with_what_it_does_not_search(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'python: No module named fastlib' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(VersionError, match="PYTHONPATH and the user's own packages are not sea"):
+        find_version(f"python:{python}", tmp_path)
+
+
+def test_directory_that_looks_like_a_bare_repository_is_no_repository(tmp_path):
+    git("init", "-q", "--bare", "inner", cwd=tmp_path)
+    git("init", "-q", cwd=tmp_path)
+    done = fastlib("compat", "git:HEAD", "git:HEAD", cwd=tmp_path / "inner", status=2)
+    assert "bare repository" in done.stderr

@@ -1,9 +1,11 @@
 """`fastlib schema` on the command line."""
 
 import json
+import sys
 
 import pytest
 
+from fastlib.schema import SchemaFolderError, write
 from tests.support.schema.commands import fastlib
 from tests.support.schema.readers import SCHEMAS, names, schema
 
@@ -92,3 +94,63 @@ def test_files_of_removed_messages_are_deleted(tmp_path):
 def test_wrong_usage_has_status_2(arguments, words, tmp_path):
     (tmp_path / "file").write_text("")
     assert words in fastlib("schema", *arguments, cwd=tmp_path, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../victim/config", "/etc/config", "..", "emit/../../victim/config", "a/b", "", "a\0b", 5],
+)
+def test_index_cannot_name_files_outside_of_the_folder(name, tmp_path):
+    folder, victim = tmp_path / "schemas", tmp_path / "victim" / "config.json"
+    victim.parent.mkdir()
+    victim.write_text("{}")
+    folder.mkdir()
+    (folder / "emit").mkdir()
+    (folder / "load").mkdir()
+    listed = {"name": name, "topics": [], "fingerprint": "0"}
+    (folder / "index.json").write_text(
+        json.dumps({"messages": [listed], "families": {}, "topics": []})
+    )
+    done = fastlib("schema", "--write", "schemas", cwd=tmp_path, status=2)
+    assert "is not the name of a message" in done.stderr
+    assert victim.read_text() == "{}"
+    assert not list((folder / "emit").iterdir())
+
+
+@pytest.mark.parametrize("link", ["index.json", "emit", "emit/quit.task.json", "load/gone.json"])
+def test_no_symbolic_link_of_the_folder_is_followed(link, tmp_path, monkeypatch):
+    folder, outside = tmp_path / "schemas", tmp_path / "outside"
+    outside.mkdir()
+    (folder / link).parent.mkdir(parents=True)
+    if link == "emit":
+        (outside / "quit.task.json").write_text("mine")
+        target = outside
+    else:
+        target = outside / "mine"
+        target.write_text("mine")
+    (folder / link).symlink_to(target)
+    if link.startswith("emit"):
+        done = fastlib("schema", "quit", "--write", "schemas", cwd=tmp_path, status=2)
+        assert f"{link} is a symbolic link" in done.stderr
+    else:
+        if link == "load/gone.json":
+            (folder / "index.json").write_text(json.dumps({"messages": [{"name": "gone"}]}))
+        monkeypatch.setattr(sys.modules[write.__module__], "documents", dict)  # it takes seconds
+        with pytest.raises(SchemaFolderError, match=f"{link} is a symbolic link"):
+            write(folder)
+    (kept,) = outside.iterdir()
+    assert kept.read_text() == "mine"
+
+
+def test_folder_itself_may_be_a_symbolic_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "schemas").symlink_to("real")
+    fastlib("schema", "quit", "--write", "schemas", cwd=tmp_path)
+    assert (tmp_path / "real/emit/quit.task.json").is_file()
+
+
+def test_file_that_is_no_text_is_replaced(tmp_path):
+    (tmp_path / "emit").mkdir()
+    (tmp_path / "emit/quit.task.json").write_bytes(b"\xff")
+    fastlib("schema", "quit", "--direction", "emit", "--write", ".", cwd=tmp_path)
+    assert json.loads((tmp_path / "emit/quit.task.json").read_bytes())
