@@ -4,6 +4,7 @@ Tests that this machine cannot run are skipped, and the end of the run prints th
 """
 
 import random
+import re
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -76,6 +77,17 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("nightly" if config.getoption("--long") else "everyday")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without a marker of slow tests in the workers of the slow tier."""
+    if config.getoption("--tier") != "slow" or not collection_path.name.startswith("test_"):
+        return None
+    return None if _names_slow_marker(collection_path) else True
+
+
+def _names_slow_marker(path: Path) -> bool:
+    return re.search(rf"\bmark\.({'|'.join(SLOW_MARKERS)})\b", path.read_text()) is not None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the other tier; skip laboratory tests on a machine that cannot run them."""
@@ -85,6 +97,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS)
             (kept if slow == (tier == "slow") else others).append(item)
+            if slow and tier == "fast" and not _names_slow_marker(item.path):
+                raise pytest.UsageError(
+                    f"{item.nodeid} is slow, but --tier=slow does not read its file: the file "
+                    f"must contain pytest.mark.NAME, with one of the names {[*SLOW_MARKERS]}"
+                )
         items[:] = kept
         config.hook.pytest_deselected(items=others)
     for item in items:
