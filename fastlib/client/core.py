@@ -26,7 +26,7 @@ from . import task_requests
 from .clock_warning import ClockWarnings
 from .errors import ClientClosedError, HostOfflineError
 from .expiry import expires_after
-from .host_presence import HostPresence, is_claim
+from .host_presence import HostPresence
 from .journal_view import journal_view
 from .no_result import no_result
 from .observed import ObservedMessage
@@ -281,7 +281,7 @@ class ClientCore:
             return []
         observed = _read(PRESENCE, Presence, received, self._now())
         presence = observed.message
-        if presence is not None and is_claim(presence, retained=received.retain):
+        if presence is not None and presence.is_claim and not received.retain:
             with self._lock:
                 if host in self._hosts:
                     self._hosts[host].claimed()

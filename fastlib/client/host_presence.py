@@ -7,20 +7,6 @@ from .observed import ObservedMessage
 from .request import Absence
 
 
-def is_claim(presence: Presence, *, retained: bool) -> bool:
-    """Return True if a starting daemon only asks whether another daemon of its host is there.
-
-    A claim names its instance and is not retained. It has no `started`, because the daemon has not
-    begun.
-    """
-    return (
-        presence.status == "online"
-        and presence.instance is not None
-        and presence.started is None
-        and not retained
-    )
-
-
 def run_of(presence: Presence) -> str | None:
     """Return what tells one run of a daemon from another; None if it does not say."""
     if presence.instance is not None:

@@ -136,3 +136,8 @@ class Presence(Message):
         str | None,
         Wire("A random text that differs for each run of the daemon.", empty_is_absent=True),
     ] = None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether a daemon only asks if there is another one of its host. It is never retained."""
+        return self.status == "online" and self.instance is not None and self.started is None

@@ -11,7 +11,8 @@ FastlibError
 ├── ConfigurationError      the configuration file is wrong; has `.problems`
 ├── JournalError            the journal cannot be read or written
 ├── RunningError            another instance runs; has `.pid`
-└── HostTakenError          another daemon of this host's name is online
+└── ClaimError              this daemon may not have its host any more, so nothing begins
+    └── HostTakenError          another daemon of this host's name is online
 """
 
 from collections.abc import Iterable
@@ -88,5 +89,9 @@ class RunningError(FastlibError):
         super().__init__(f"{who} runs with this configuration and holds {path}; end it first")
 
 
-class HostTakenError(FastlibError):
+class ClaimError(FastlibError):
+    """It cannot be confirmed that this daemon still has its host, so nothing begins any more."""
+
+
+class HostTakenError(ClaimError):
     """Another daemon of this host's name is online, and both would execute every order."""

@@ -17,7 +17,7 @@ from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, Mq
 
 from .broker_connection import BrokerConnection
 from .config.file import Configuration
-from .errors import HostTakenError, JournalError
+from .errors import ClaimError, JournalError
 from .failures import OnFailure
 from .journal.journal import Journal
 from .journal.left_beside import left_beside
@@ -120,6 +120,7 @@ class Runtime:
                 retry=config.retry,
                 counters=counters,
                 events=events,
+                ready=self._host_is_ours,
             ),
             ProgressPublisher(
                 communicator, config.host, config.progress_interval, counters, events
@@ -164,6 +165,7 @@ class Runtime:
             config.limits.payload,
             admission.admit,
             on_failure,
+            ready=self._host_is_ours,
         )
         own = Presence(
             status="online",
@@ -178,6 +180,7 @@ class Runtime:
             config.host,
             own,
             interval=config.presence_interval,
+            ready=self._host_is_ours,
             degraded=self._degraded,
             check=self._check_journal,
             clock=plan.clock,
@@ -187,9 +190,15 @@ class Runtime:
             communicator,
             config.host,
             own,
+            online=self.presence.online,
             answer=self.presence.changed,
             on_taken=partial(on_failure, "the host's name"),
+            clock=plan.clock,
         )
+
+    async def _host_is_ours(self, connection: int = 0) -> None:
+        """Wait until it is certain that no other daemon has this host's name."""
+        await self.other_daemons.confirmed(connection)
 
     def _degraded(self) -> str | None:
         degraded = degraded_by(self.journal.last_error, self.journal.path)
@@ -268,7 +277,7 @@ class Runtime:
         """Refuse to work beside another daemon of this host. Raises HostTakenError."""
         try:
             await self.other_daemons.claim()
-        except HostTakenError:
+        except ClaimError:
             self.connection.publish_will = False  # it is not this host that is offline
             raise
 
@@ -276,6 +285,10 @@ class Runtime:
         """Publish the presence `offline`. If the broker does not get it, it gets no goodbye either,
         and publishes the last will.
         """
+        if not self.other_daemons.may_publish_offline:
+            self.presence.give_up()
+            self.connection.publish_will = False
+            return
         until = self._clock.monotonic() + self.connection.close_timeout
         await self.presence.end()
         self.connection.publish_will = not await self.presence.is_offline(
@@ -364,8 +377,10 @@ async def open_runtime(
         parts.callback(serve(plan.counters, runtime.gauges(), config.metrics))
     parts.push_async_callback(runtime.receiver.end)
     await runtime.receiver.begin()
+    parts.callback(runtime.other_daemons.end)
+    await runtime.other_daemons.begin()
     runtime.dispatcher.start()
-    await runtime.presence.begin()
+    runtime.presence.begin()
     return runtime
 
 

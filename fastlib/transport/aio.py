@@ -97,9 +97,12 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         qos: int = 2,
         *,
         manual_ack: bool = False,
-        timeout: float = CONFIRM_SECONDS,
+        timeout: float | None = CONFIRM_SECONDS,
     ) -> None:
-        """See `Communicator.subscribe`. A callback is a coroutine function, run in the loop."""
+        """See `Communicator.subscribe`. A callback is a coroutine function, run in the loop.
+
+        Without a timeout it waits over lost connections, too.
+        """
         sink = None if callback is None else self._sink(callback)
         confirmed = self._core.subscribe(topic, qos, sink, manual_ack)
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastlib.client.host_presence import HostPresence, is_claim
+from fastlib.client.host_presence import HostPresence
 from fastlib.client.observed import ObservedMessage
 from fastlib.client.request import Absence
 from fastlib.message import Message
@@ -122,19 +122,16 @@ def test_host_first_seen_after_a_reconnect_gets_the_requests_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("presence", "retained", "claim"),
+    ("presence", "claim"),
     [
-        (online(started=None), False, True),
-        (online(started=None), True, False),
-        (online(), False, False),
-        (online(None, None), False, False),
-        (OFFLINE, False, False),
+        (online(started=None), True),
+        (online(), False),
+        (online(None, None), False),
+        (OFFLINE, False),
     ],
 )
-def test_claim_names_its_instance_and_no_start(
-    presence: Presence, retained: bool, claim: bool
-) -> None:
-    assert is_claim(presence, retained=retained) == claim
+def test_claim_names_its_instance_and_no_start(presence: Presence, claim: bool) -> None:
+    assert presence.is_claim == claim
 
 
 # --- the absence of a daemon ----------------------------------------------------------------------

@@ -11,8 +11,10 @@ from fastlib import Start, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.migfra import Daemon, HostTakenError
+from fastlib.migfra.runtime import Runtime
+from fastlib.migfra.tasks import receiver
 from fastlib.migfra.telemetry import other_daemons
-from fastlib.migfra.telemetry.other_daemons import decide_starting, decide_working
+from fastlib.migfra.telemetry.other_daemons import decide_claiming, decide_kept, decide_working
 from fastlib.transport import MqttOptions
 from tests.support.migfra.bench import HOST, configuration, patiently
 from tests.support.migfra.program import program
@@ -38,31 +40,49 @@ OWN = online("a", "5", 100.0)
 
 
 @pytest.mark.parametrize(
-    ("seen", "decision"),
+    ("kept", "first", "again"),
     [
-        (online("b", "1", 50.0), "refuse"),
-        (online("b", "9", 200.0), "refuse"),
-        (online("b", "1", None), "refuse"),  # of two that start, the lower instance goes on
-        (online("b", "9", None), "claim again"),
-        (online("a", "1", 50.0), "nothing"),  # an earlier run
-        (online("a", "5", None), "nothing"),
-        (online(None, None, 50.0), "nothing"),  # an older daemon may be gone
-        (offline("b", "1"), "nothing"),
-        (offline(), "nothing"),
+        (online("b", "1", 50.0), "ask", "ask"),
+        (online("a", "1", 50.0), "nothing", "refuse"),  # an earlier run, or one that came after us
+        (offline("a", "1"), "nothing", "refuse"),
+        (online("a", "5", 100.0), "nothing", "nothing"),
+        (offline("a", "5"), "nothing", "nothing"),
+        (online(None, None, 50.0), "nothing", "nothing"),  # an older daemon may be gone
+        (offline("b", "1"), "nothing", "nothing"),
+        (offline(), "nothing", "nothing"),
     ],
 )
-def test_decision_of_a_daemon_that_starts(seen: Presence, decision: str) -> None:
-    assert decide_starting(OWN, seen) == decision
+def test_decision_about_the_presence_that_the_broker_kept(
+    kept: Presence, first: str, again: str
+) -> None:
+    assert decide_kept(OWN, kept, again=False) == first
+    assert decide_kept(OWN, kept, again=True) == again
+
+
+@pytest.mark.parametrize(
+    ("seen", "first", "again"),
+    [
+        (online("b", "1", 50.0), "refuse", "refuse"),
+        (online("b", "9", 200.0), "refuse", "refuse"),
+        (online("b", "1", None), "nothing", "nothing"),  # a claim: the first that works goes on
+        (online("a", "1", 50.0), "nothing", "refuse"),
+        (online("a", "5", 100.0), "nothing", "nothing"),
+        (online(None, None, 50.0), "nothing", "nothing"),
+        (offline("b", "1"), "nothing", "nothing"),
+        (offline(), "nothing", "nothing"),
+    ],
+)
+def test_decision_of_a_daemon_that_claims_its_host(seen: Presence, first: str, again: str) -> None:
+    assert decide_claiming(OWN, seen, again=False) == first
+    assert decide_claiming(OWN, seen, again=True) == again
 
 
 @pytest.mark.parametrize(
     ("seen", "decision"),
     [
         (OWN, "nothing"),
-        (online("b", "1", 50.0), "end"),
-        (online("b", "1", 100.0), "end"),  # at the same time: the lower instance goes on
-        (online("b", "9", 100.0), "answer"),
-        (online("b", "1", 200.0), "answer"),
+        (online("b", "1", 50.0), "claim again"),
+        (online("b", "1", 200.0), "claim again"),
         (online("b", "1", None), "answer"),  # a claim
         (online("a", "1", 50.0), "answer"),  # an earlier run
         (online(None, None, 50.0), "answer"),
@@ -74,12 +94,6 @@ def test_decision_of_a_daemon_that_starts(seen: Presence, decision: str) -> None
 )
 def test_decision_of_a_daemon_that_works(seen: Presence | None, decision: str) -> None:
     assert decide_working(OWN, seen) == decision
-
-
-def test_of_two_that_work_exactly_one_ends() -> None:
-    others = [online("b", "1", 100.0), online("b", "9", 100.0), online("b", "1", 99.0)]
-    for other in others:
-        assert sorted((decide_working(OWN, other), decide_working(other, OWN))) == ["answer", "end"]
 
 
 @pytest.fixture(scope="module")
@@ -203,42 +217,33 @@ def test_presence_of_an_older_daemon_is_warned_of(
     play(scene)
 
 
-def test_of_two_that_start_at_once_exactly_one_works(
-    play: SitePlay, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_of_several_that_start_at_once_exactly_one_begins_to_work(
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """It may be noticed a moment later that there are two: then the later one ends."""
     monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
 
     async def scene(site: Site) -> None:
-        for turn in range(5):
-            site.daemons.clear()
-            opening = [site.make(), site.make(client_id="another")]
-            opened = await patiently(
-                asyncio.gather(*(daemon.open() for daemon in opening), return_exceptions=True)
-            )
-            assert all(isinstance(each, Daemon | HostTakenError) for each in opened), opened
-            started = [each for each in opened if isinstance(each, Daemon)]
-            assert started
-            if len(started) == 2:
-                endings = [asyncio.ensure_future(each.ended.wait()) for each in started]
-                await patiently(asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED))
-                for ending in endings:
-                    ending.cancel()
-            (left,) = [each for each in started if not each.ended.is_set()]
-            ended = [each for each in started if each.ended.is_set()]
-            assert all(isinstance(each.failure, HostTakenError) for each in ended)
-            assert await works(site, left, f"vm{turn}")
+        opening = [site.make(client_id=f"client-{n}") for n in range(number)]
+        opened = await patiently(
+            asyncio.gather(*(daemon.open() for daemon in opening), return_exceptions=True)
+        )
+        (left,) = [each for each in opened if isinstance(each, Daemon)]
+        assert sum(isinstance(each, HostTakenError) for each in opened) == number - 1
+        assert await works(site, left, "vm1")
+        kept = await site.kept()
+        while kept.instance != left.instance:  # it answers what the others have said
             kept = await site.kept()
-            while kept.instance != left.instance:  # it answers what the other has said
-                kept = await site.kept()
-            assert kept.status == "online"
-            await patiently(left.close())
+        assert kept.status == "online"
 
     play(scene)
 
 
-def test_later_daemon_ends_when_the_first_one_is_back(play: SitePlay, broker: Mosquitto) -> None:
-    """The network between the first one and the broker was away when the other one started."""
+@pytest.mark.parametrize("client_id", [CLIENT_ID, "another"])
+def test_daemon_that_was_cut_off_ends_if_another_has_taken_its_host_over(
+    play: SitePlay, broker: Mosquitto, client_id: str
+) -> None:
+    """The other one has had the orders meanwhile, which the broker has also kept for this one."""
 
     async def scene(site: Site) -> None:
         with Proxy(broker.port) as way:
@@ -247,26 +252,51 @@ def test_later_daemon_ends_when_the_first_one_is_back(play: SitePlay, broker: Mo
             way.refusing = True
             way.cut()
             await site.becomes("offline")
-            second = await site.open(client_id="another")
+            second = await site.open(client_id=client_id)
             assert (await site.becomes("online")).instance == second.instance
+            assert await works(site, second, "vm1")
             way.refusing = False
-            await patiently(second.ended.wait())
-            assert isinstance(second.failure, HostTakenError)
-            while (await site.kept()).instance != first.instance:  # it answers the other's end
+            await patiently(first.ended.wait())
+            assert isinstance(first.failure, HostTakenError)
+            assert not second.stopping
+            assert await works(site, second, "vm2")
+            while (kept := await site.kept()).instance != second.instance:
                 pass
-            assert (await site.kept()).status == "online"
-            assert await works(site, first, "vm1")
+            assert kept.status == "online"
 
     play(scene)
 
 
-def test_of_two_that_work_the_later_one_ends(play: SitePlay) -> None:
+@pytest.mark.parametrize("started", [-100, 100])
+def test_false_presence_does_not_end_a_daemon(
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """Nobody answers the daemon when it claims its host again."""
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+
     async def scene(site: Site) -> None:
         daemon = await site.open()
-        await site.publish(online("another", "1", daemon.started - 100))
-        await patiently(daemon.ended.wait())
+        await site.becomes("online")
+        await site.publish(online("another", "1", daemon.started + started), retain=True)
+        while (await site.presence()).instance != daemon.instance:
+            pass
+        assert (await site.kept()).instance == daemon.instance
+        assert await works(site, daemon, "vm1")
+        assert not daemon.stopping
+
+    play(scene)
+
+
+def test_daemon_ends_if_another_one_insists(play: SitePlay) -> None:
+    """It does not follow the rules, and answers each claim."""
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        other = online("another", "z", daemon.started + 100)
+        while not daemon.ended.is_set():
+            await site.publish(other)
+            await asyncio.sleep(0.01)
         assert isinstance(daemon.failure, HostTakenError)
-        await site.becomes("offline")
 
     play(scene)
 
@@ -285,22 +315,39 @@ def test_daemon_corrects_what_others_say_of_its_host(play: SitePlay) -> None:
     play(scene)
 
 
-def test_daemons_do_not_answer_each_other_without_end(play: SitePlay) -> None:
-    """The other one does not end, and answers each time."""
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("claim_host", "the broker does not answer; nothing begins until it has confirmed"),
+        ("resume", "the broker has not confirmed the subscription to fast/migfra/"),
+    ],
+)
+def test_daemon_waits_for_a_broker_that_is_silent_during_the_start(
+    play: SitePlay,
+    broker: Mosquitto,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+    text: str,
+) -> None:
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+    monkeypatch.setattr(receiver, "REMIND_SECONDS", 0.05)
+    original = getattr(Runtime, step)
+
+    async def freeze(runtime: Runtime) -> None:
+        broker.freeze()
+        await original(runtime)
 
     async def scene(site: Site) -> None:
-        daemon = await site.open()
-        await site.becomes("online")
-        other = online("another", "z", daemon.started + 100)
-        for _ in range(50):
-            await site.publish(other)
-        await site.publish(offline())  # this one is answered at once, after all others
-        instances = [(await site.presence()).instance]
-        while None not in instances:
-            instances.append((await site.presence()).instance)
-        assert instances.count("z") == 50
-        assert 1 <= instances.count(daemon.instance) <= 10
-        assert not daemon.stopping
+        monkeypatch.setattr(Runtime, step, freeze)
+        opening = asyncio.create_task(site.make().open())
+        try:
+            await wait_until_async(lambda: text in caplog.text)
+            assert not opening.done()
+        finally:
+            broker.thaw()
+        daemon = await patiently(opening)
+        assert await works(site, daemon, "vm1")
 
     play(scene)
 

@@ -11,7 +11,7 @@ from fastlib import Start, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.migfra.tasks.receiver import Receiver
-from fastlib.migfra.telemetry.presence import PresencePublisher
+from fastlib.migfra.telemetry.other_daemons import OtherDaemons
 from fastlib.transport import ClosedError
 from tests.support.migfra.bench import HOST, patiently
 from tests.support.migfra.scripted import Scripted, gate
@@ -162,15 +162,15 @@ def test_presence_is_offline_after_a_start_that_was_cancelled(
 ) -> None:
     """A signal comes when the daemon has published `online`, and has not opened yet."""
     begun = asyncio.Event()
-    begin = PresencePublisher.begin
+    begin = OtherDaemons.begin
 
-    async def hang(publisher: PresencePublisher) -> None:
-        await begin(publisher)
+    async def hang(others: OtherDaemons) -> None:
+        await begin(others)
         begun.set()
         await asyncio.Event().wait()
 
     async def scene(site: Site) -> None:
-        monkeypatch.setattr(PresencePublisher, "begin", hang)
+        monkeypatch.setattr(OtherDaemons, "begin", hang)
         opening = asyncio.create_task(site.make().open())
         await patiently(begun.wait())
         await site.becomes("online")

@@ -25,7 +25,6 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.telemetry import metrics_server
 from fastlib.migfra.telemetry.logs import JsonFormatter
-from fastlib.migfra.telemetry.other_daemons import is_claim
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_queue import Slot, slots_between
 from tests.support.migfra.bench import (
@@ -107,7 +106,7 @@ def test_presence_follows_connection_and_end(play: Play) -> None:
             while True:
                 message = await bench.received(topics.PRESENCE(HOST))
                 presence = Presence.from_yaml(message.payload)
-                if not is_claim(presence):
+                if not presence.is_claim:
                     return presence
 
         async def becomes(status: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Cancel, Quit, ResultContainer
 from fastlib.migfra.config.sections import LimitsSection
-from fastlib.migfra.errors import JournalError, TaskExpiredError
+from fastlib.migfra.errors import ClaimError, JournalError, TaskExpiredError
 from fastlib.migfra.failures import OnFailure, describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, about
@@ -258,8 +258,9 @@ class Dispatcher:
                 await self._execute_members(job)
             results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
-        except* JournalError as errors:
-            log.warning("%s is left to the next run: %s", job.title, errors)
+        except* (ClaimError, JournalError) as errors:
+            reasons = {str(error): None for error in errors.exceptions}
+            log.warning("%s is left to the next run: %s", job.title, "; ".join(reasons))
 
     async def _execute_members(self, job: Job) -> None:
         """Execute several members, together as far as they may. Raises a group of errors."""
@@ -270,14 +271,14 @@ class Dispatcher:
                     await asyncio.wait((task,))
 
     async def _execute_member(self, job: Job, member: Member) -> None:
-        """Give a member its results. Raises JournalError."""
+        """Give a member its results. Raises JournalError and ClaimError."""
         try:
             about.set(About(job.id, member.domain))
             await self._execute_in_place(job, member)
             self._give_up_place(job)
             if len(job.members) > 1 and job.number is not None:
                 await self._journal.done(job.number, member.position, store(member.results))
-        except JournalError:
+        except (ClaimError, JournalError):
             raise
         except Exception as error:  # a mistake in the daemon; the other members go on
             log.exception("%s failed in the daemon", job.title)

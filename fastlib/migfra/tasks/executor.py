@@ -7,6 +7,7 @@ from typing import Any
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
 from fastlib.migfra.errors import (
+    ClaimError,
     FinalError,
     HypervisorError,
     JournalError,
@@ -53,7 +54,10 @@ class Executor:
         self._clock = clock
 
     async def execute(self, job: Job, member: Member) -> None:
-        """Execute a member to its end, and give it its results. Raises JournalError."""
+        """Execute a member to its end, and give it its results.
+
+        Raises JournalError and ClaimError if it is left to the next run.
+        """
         earlier = member.earlier
         if earlier is not None and earlier.results is not None:
             member.results = restore(earlier.results, member.task)
@@ -85,7 +89,7 @@ class Executor:
             # Several results: some domains may have ended before the cancellation.
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
-        except JournalError:
+        except (ClaimError, JournalError):
             raise
         except TaskCancelledError as caught:
             member.was_cancelled = True
@@ -113,6 +117,8 @@ class Executor:
     ) -> tuple[Any, int]:
         """Return what the task's method returned, and after how many retries."""
         builtin = self._builtin.get(type(member.task))
+        if builtin is None:
+            await self._caller.contexts.ready()
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
         member.cancellation.check()
@@ -153,6 +159,7 @@ class Executor:
             member.state = "running"
             member.expiry.reset()
             try:
+                await self._caller.contexts.ready()
                 if not self._hypervisor.begins_itself:
                     member.expiry.begin()
                 return await self._caller.call(method, job, member, measurement, number)

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from logging import getLogger
@@ -10,7 +10,7 @@ from typing import Any
 
 from fastlib.message import TimeMeasurement
 from fastlib.migfra.config.sections import RetrySection
-from fastlib.migfra.errors import HypervisorError, UnexpectedError
+from fastlib.migfra.errors import ClaimError, HypervisorError, UnexpectedError
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api import retrying
 from fastlib.migfra.plugin_api.context import Context, DaemonServices, ProgressFacts, done
@@ -37,6 +37,8 @@ class ContextMaker:
     retry: RetrySection
     counters: Counters
     events: Events
+    ready: Callable[[], Awaitable[object]]
+    """Waits until this daemon may begin something. Raises ClaimError if it must not."""
 
     def make(
         self,
@@ -57,9 +59,8 @@ class ContextMaker:
             return asyncio.run_coroutine_threadsafe(storing, loop)
 
         def store_begin() -> "Future[None]":
-            if job.number is None or member.begin_is_stored:
+            if job.number is None:
                 return done()
-            member.begin_is_stored = True
             storing = self._store_begin(job.number, member)
             return asyncio.run_coroutine_threadsafe(storing, loop)
 
@@ -85,9 +86,17 @@ class ContextMaker:
         )
 
     async def _store_begin(self, number: int, member: Member) -> None:
-        """Store that a member acts. Raises TaskExpiredError if that took too long."""
-        await self.journal.begun(number, member.position)
+        """Store that a member acts. Raises TaskExpiredError if that took too long.
+
+        Raises ClaimError if this daemon must not begin anything.
+        """
+        await self.ready()
         member.expiry.check_in_time()
+        if not member.begin_is_stored:
+            member.begin_is_stored = True
+            await self.journal.begun(number, member.position)
+            await self.ready()
+            member.expiry.check_in_time()
 
     def pauses(self) -> Iterator[float]:
         """Begin a series of pauses between attempts, in seconds, as configured."""
@@ -119,7 +128,7 @@ class MethodCaller:
     ) -> Any:
         """Return what a method of the hypervisor returns.
 
-        Raises HypervisorError, and UnexpectedError for everything else that it raises.
+        Raises HypervisorError, ClaimError, and UnexpectedError for everything else that it raises.
         """
         reporter = self._progress.of(job, member)
         context = self.contexts.make(job, member, measurement, attempt, reporter.report)
@@ -128,7 +137,7 @@ class MethodCaller:
                 return await method(member.task, context)
             outcome = await asyncio.wrap_future(self._threads.run(method, member.task, context))
             return await outcome if inspect.isawaitable(outcome) else outcome
-        except HypervisorError:
+        except (HypervisorError, ClaimError):
             raise
         except asyncio.CancelledError as error:
             current = asyncio.current_task()

@@ -6,7 +6,7 @@ from logging import getLogger
 from typing import Final
 
 from fastlib.message import TaskContainer
-from fastlib.migfra.errors import JournalError
+from fastlib.migfra.errors import ClaimError, JournalError
 from fastlib.migfra.failures import OnFailure, report_failure
 from fastlib.transport import AsyncCommunicator, ReceivedMessage
 
@@ -16,6 +16,9 @@ log = getLogger("fastlib.migfra")
 
 READ_IN_THREAD: Final = 1 << 16
 """Bytes; a larger message is decoded in a thread, so that the loop does not wait for it."""
+
+REMIND_SECONDS: Final = 30.0
+"""How often it is logged that the broker has not confirmed the subscription."""
 
 Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[None]]
 
@@ -30,23 +33,38 @@ class Receiver:
         largest: int,
         admit: Admit,
         on_failure: OnFailure,
+        *,
+        ready: Callable[[int], Awaitable[object]],
     ) -> None:
         """`largest` is the size of the largest payload that is decoded, in bytes.
 
         `admit` is called with each message, in order, and acknowledges it. `on_failure` is called
-        for an error after which no message is received any more.
+        for an error after which no message is received any more. `ready` waits until this daemon
+        may take what came by a connection, and raises ClaimError if it must not.
         """
         self._communicator = communicator
         self._topic = topic
         self._largest = largest
         self._admit = admit
         self._on_failure = on_failure
+        self._ready = ready
         self._admitting: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Receive messages from now on. Raises TransportError."""
-        await self._communicator.subscribe(self._topic, manual_ack=True)
+        """Receive messages from now on, as soon as the broker lets us. Raises RefusedError."""
+        subscribing = asyncio.create_task(
+            self._communicator.subscribe(self._topic, manual_ack=True, timeout=None)
+        )
+        try:
+            while not (await asyncio.wait((subscribing,), timeout=REMIND_SECONDS))[0]:
+                log.warning(
+                    "the broker has not confirmed the subscription to %s yet; no order is received "
+                    "before it does", self._topic,
+                )  # fmt: skip
+            await subscribing
+        finally:
+            subscribing.cancel()
         self._worker = asyncio.create_task(self._run())
         report_failure(self._worker, "the receiver", self._on_failure)
 
@@ -62,6 +80,10 @@ class Receiver:
 
     async def _run(self) -> None:
         async for message in self._communicator.messages(self._topic):
+            try:
+                await self._ready(message.connection)
+            except ClaimError:
+                return  # the broker keeps what is not acknowledged
             if message.retain:  # it was executed when it was sent, and comes at each reconnect
                 log.warning("a retained message is not executed: %.100r", message.payload)
                 message.ack()

@@ -1,82 +1,110 @@
 """Notices other daemons of this host's name: both would execute every order.
 
-A daemon that starts claims its host: it publishes a presence `online` without `started`, not
-retained. A daemon that works answers each presence that is not its own by publishing its presence
-again, at once. One that starts and is answered refuses to start.
+A daemon *claims* its host before it begins anything:
+
+1. It publishes a presence `online` without `started`, not retained: the claim. A daemon that works
+   answers it by publishing its presence again. The broker also tells what it has retained.
+2. If no other daemon answers, it publishes its retained presence `online`, and waits until it hears
+   it. The broker gives all daemons the messages of a topic in one order. So of several that start
+   at the same moment, the first `online` wins, and the others refuse to start.
+
+It claims the host again, and begins nothing meanwhile, whenever another one may have done so: after
+a lost connection, after it stood still for a while (a stopped process, a suspended host), and when
+it hears that another daemon works.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging import getLogger
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
 import msgspec
 
+from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import MessageError
 from fastlib.message import topics
 from fastlib.message.node import Presence
-from fastlib.migfra.errors import HostTakenError
-from fastlib.transport import AsyncCommunicator, ReceivedMessage, TransportError
+from fastlib.migfra.errors import ClaimError, HostTakenError
+from fastlib.transport import (
+    AsyncCommunicator,
+    ClosedError,
+    Delivery,
+    ReceivedMessage,
+    RefusedError,
+    SubscriptionError,
+    TransportError,
+    WaitTimeoutError,
+)
+from fastlib.transport.futures import wait_async
+
+from .logs import context_without_task
 
 log = getLogger("fastlib.migfra")
 
 CLAIM_SECONDS: Final = 3.0
-"""How long a daemon that starts waits for the answer of another one."""
-ANSWER_SECONDS: Final = 1.0
-"""Another daemon that works is answered at most once in this time."""
+"""How long a daemon that claims its host waits for the answer of another one."""
+STILL_SECONDS: Final = 2.0
+"""How long the daemon may stand still at most and need not claim its host again.
+
+It is shorter than `CLAIM_SECONDS`: another daemon waits longer before it takes the host over.
+"""
+BEAT_SECONDS: Final = 0.5
+"""How often the daemon looks whether it stood still."""
 CLAIM_QOS: Final = 1
 WATCH_QOS: Final = 0
 """So the broker keeps nothing for a daemon that is away: what comes is what happens now."""
 
-
-def is_claim(presence: Presence) -> bool:
-    """Return True for the presence of a daemon that asks whether there is another one."""
-    return presence.status == "online" and presence.started is None
+Phase = Literal["subscribes", "claims", "works"]
 
 
-def is_other(own: Presence, seen: Presence) -> bool:
-    """Return True if a daemon with another client id is online.
+def is_other(own: Presence, seen: Presence, *, again: bool = False) -> bool:
+    """Return True if a presence is of another daemon that may live.
 
-    One with our client id is an earlier run of ours: the broker has ended its connection.
+    One with our client id is an earlier run when we start: the broker has ended its connection. If
+    we claim `again`, it is a later run, which has ended ours.
     """
-    return seen.status == "online" and seen.client_id not in (None, own.client_id)
+    if seen.instance is not None and seen.instance == own.instance:
+        return False
+    return seen.client_id is not None and (again or seen.client_id != own.client_id)
 
 
-def decide_starting(own: Presence, seen: Presence) -> Literal["refuse", "claim again", "nothing"]:
-    """Return what a daemon does that has claimed its host, when it sees a presence of now.
+def decide_kept(
+    own: Presence, kept: Presence, *, again: bool
+) -> Literal["refuse", "ask", "nothing"]:
+    """Return what a daemon that claims its host does with the presence that the broker retained.
 
-    Of two that start at the same time, the one with the lower instance goes on.
+    It may be of a daemon that is dead, so that one is asked. But one with our client id that came
+    after us has ended our connection, and has got our orders since.
     """
-    if not is_other(own, seen):
+    if not is_other(own, kept, again=again):
         return "nothing"
-    if not is_claim(seen) or (seen.instance or "") < (own.instance or ""):
+    if kept.client_id == own.client_id:
         return "refuse"
-    return "claim again"
+    return "ask" if kept.status == "online" else "nothing"
 
 
-def decide_working(own: Presence, seen: Presence | None) -> Literal["end", "answer", "nothing"]:
-    """Return what a daemon that works does when it sees a presence of now; None is no presence.
+def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["refuse", "nothing"]:
+    """Return what a daemon that claims its host does when it sees a presence of now."""
+    works = seen.status == "online" and not seen.is_claim
+    return "refuse" if works and is_other(own, seen, again=again) else "nothing"
 
-    Of two that work, the one that has started later ends.
-    """
+
+def decide_working(
+    own: Presence, seen: Presence | None
+) -> Literal["claim again", "answer", "nothing"]:
+    """Return what a daemon that works does when it sees a presence of now; None is no presence."""
     if seen is None or seen.status != "online":
         return "answer"
     if seen.instance is not None and seen.instance == own.instance:
         return "nothing"
-    if is_other(own, seen) and not is_claim(seen) and _order(seen) < _order(own):
-        return "end"
-    return "answer"
-
-
-def _order(presence: Presence) -> tuple[float, str]:
-    return presence.started or 0.0, presence.instance or ""
+    return "claim again" if is_other(own, seen) and not seen.is_claim else "answer"
 
 
 def taken(host: str, other: Presence) -> HostTakenError:
     """Return the error of a daemon whose host name another one has."""
-    state = "starts at the same time"
+    state = "has started after this one"
     if other.started is not None:
         since = datetime.fromtimestamp(other.started, UTC).isoformat(timespec="seconds")
         state = f"is online since {since}"
@@ -88,7 +116,7 @@ def taken(host: str, other: Presence) -> HostTakenError:
 
 
 class OtherDaemons:
-    """Watches the status topic of this host."""
+    """Claims this host, and watches its status topic."""
 
     def __init__(
         self,
@@ -96,49 +124,294 @@ class OtherDaemons:
         host: str,
         own: Presence,
         *,
+        online: Callable[[], Presence],
         answer: Callable[[], object],
         on_taken: Callable[[HostTakenError], object],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`answer` publishes our presence again. `on_taken` is called if we must end."""
+        """`online` is our presence of now, `answer` publishes it.
+
+        `on_taken` is called if we must end.
+        """
         self._communicator = communicator
         self._host = host
         self._topic = topics.PRESENCE(host)
         self._own = own
+        self._online = online
         self._answer = answer
         self._on_taken = on_taken
-        self._works = False
+        self._clock = clock
+        self._phase: Phase = "subscribes"
+        self._again = False
+        """True once we have had the host."""
+        self._is_blind = False
+        """True if the broker does not let us read or write the topic."""
+        self._earlier: set[str | None] = set()
+        """The run whose presence the broker retained when we came first: it was before us."""
+        self._kept: Presence | None = None
+        """What the broker has retained."""
         self._claimed = asyncio.Event()
-        self._met = False
-        """True if another one that starts was seen while we start."""
-        self._refused = asyncio.Event()
+        """Set when we have heard our claim: what comes from now on was published after it."""
+        self._settled = asyncio.Event()
+        """Set when nothing is left to wait for: the daemon that is asked answers, or ends."""
+        self._heard_online = asyncio.Event()
+        """Set when we have heard our presence of `_expected`."""
+        self._expected: datetime | None = None
         self._other: Presence | None = None
         """Because of which we end or refuse to start."""
-        self._kept: Presence | None = None
-        """What the broker kept when we came."""
-        self._next_answer = 0.0
+        self._announced = False
+        """True if we have published `online` since we claimed the host last."""
+        self._connection = 0
+        """The newest connection by which we had the host."""
+        self._reconnects = 0
+        self._reconnected = asyncio.Event()
+        self._beat = clock.monotonic()
+        self._stills = 0
+        """How often we stood still."""
+        self._works = False
+        """True from the end of `begin` on."""
+        self._complained = False
+        """True if it is logged that the broker does not answer."""
+        self._lost: ClaimError | None = None
+        self._claiming: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    # The start.
 
     async def claim(self) -> None:
         """Find out whether another daemon has this host's name. Raises HostTakenError.
 
-        Go on with a warning where that cannot be found out. After it, watch.
+        Waits for the broker, however long. Go on with a warning where it cannot be found out.
         """
+        self._communicator.on_reconnect(self._on_reconnect)
+        while not await self._tried(self._ask):
+            pass
+        self._check_session()
+
+    async def begin(self) -> None:
+        """Publish that we work, once all is ready for it, and keep watch from then on.
+
+        Raises HostTakenError if another daemon has done so before.
+        """
+        self._beat = self._clock.monotonic()
+        self._beating = asyncio.create_task(self._watch_beat(), context=context_without_task())
+        if not await self._tried(self._announce):
+            self._phase = "subscribes"
+        await self.confirmed()
+        self._works = True
+
+    def end(self) -> None:
+        """Claim the host no more: whatever would need it raises ClaimError."""
+        if self._lost is None:
+            self._lost = ClaimError("the daemon ends")
+        for task in (self._claiming, self._beating):
+            if task is not None:
+                task.cancel()
+
+    @property
+    def may_publish_offline(self) -> bool:
+        """False if the host is another daemon's, and it is not for us to say that it is offline."""
+        return self._other is None or self._announced
+
+    # While the daemon works.
+
+    async def confirmed(self, connection: int = 0) -> None:
+        """Wait until it is certain that the host is ours, for what came by a connection.
+
+        Raises HostTakenError if another daemon has it, and ClaimError if the daemon ends.
+        """
+        while not self._is_ours(connection):
+            if self._lost is not None:
+                raise self._lost
+            claiming = self._claiming
+            if claiming is None or claiming.done():
+                claiming = self._claim_again()
+            await asyncio.wait((claiming,))
+
+    def _is_ours(self, connection: int) -> bool:
+        self._look_at_beat(moves=False)
+        is_newest = self._is_blind or connection <= self._connection
+        return self._lost is None and self._phase == "works" and is_newest
+
+    def _claim_again(self) -> "asyncio.Task[None]":
+        """Return the task that claims the host again, from the beginning."""
+        self._phase = "subscribes"
+        for event in (self._claimed, self._settled, self._heard_online):
+            event.set()  # what waits for them begins anew
+        if self._claiming is None or self._claiming.done():
+            self._claiming = asyncio.create_task(self._reclaim(), context=context_without_task())
+        return self._claiming
+
+    async def _reclaim(self) -> None:
         try:
+            await self._ask_and_announce()
+        except ClaimError as error:
+            self._lost = error
+            if isinstance(error, HostTakenError) and self._works:
+                self._on_taken(error)
+
+    async def _watch_beat(self) -> None:
+        while self._lost is None:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._look_at_beat(moves=True)
+
+    def _look_at_beat(self, *, moves: bool) -> None:
+        now = self._clock.monotonic()
+        still = now - self._beat
+        if moves or still >= STILL_SECONDS:
+            self._beat = now
+        if still < STILL_SECONDS or self._beating is None:
+            return
+        self._stills += 1
+        if self._phase == "works":
+            log.warning(
+                "the daemon stood still for %.1f s: it begins nothing until the broker has "
+                "confirmed that no other daemon of the host %s has started meanwhile",
+                still,
+                self._host,
+            )
+            self._claim_again()
+
+    async def _on_reconnect(self) -> None:
+        self._reconnects += 1
+        self._reconnected.set()
+        if self._works and self._lost is None:
+            self._claim_again()
+
+    # Claiming.
+
+    async def _ask_and_announce(self) -> None:
+        while not (await self._tried(self._ask) and await self._tried(self._announce)):
+            pass
+
+    async def _tried(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Return whether a step has succeeded. Wait for a connection if it has not."""
+        try:
+            done = await step()
+        except ClosedError as error:
+            raise ClaimError(str(error)) from error
+        except TransportError as error:
+            if not self._complained:
+                self._complained = True
+                log.warning(
+                    "the broker does not answer; nothing begins until it has confirmed that no "
+                    "other daemon of the host %s is there: %s",
+                    self._host,
+                    error,
+                )
+        else:
+            self._complained = False
+            return done
+        if not self._communicator.is_connected:
+            self._reconnected.clear()
+            await self._reconnected.wait()
+        return False  # the next one begins anew
+
+    async def _ask(self) -> bool:
+        """Claim the host, and wait for the answer of another daemon. Raises HostTakenError."""
+        self._phase = "subscribes"
+        self._kept, self._announced = None, False
+        self._claimed.clear()
+        self._settled.clear()
+        if self._is_blind:
+            return True
+        reconnects = self._reconnects
+        try:
+            with suppress(SubscriptionError):  # so that the broker sends again what it has retained
+                await self._communicator.unsubscribe(self._topic)
             await self._communicator.subscribe(
                 self._topic, self._heard, WATCH_QOS, timeout=CLAIM_SECONDS
             )
-            await self._publish_claim()
-            if not await _set_in_time(self._claimed):
-                self._warn("this daemon does not get what it publishes there")
-            elif self._met:  # one that starts at the same time
-                await _set_in_time(self._refused)
-            elif self._kept is not None and self._kept.status == "online":
-                await self._ask(self._kept)
-        except TransportError as error:
-            self._warn(str(error))
+            claim = msgspec.structs.replace(self._own, started=None)
+            delivery = await self._send(claim, retain=False)
+            heard = await self._hears(delivery, self._claimed)
+        except RefusedError as error:
+            self._become_blind(str(error))
+            return True
+        if not heard:
+            if self._again or reconnects != self._reconnects:
+                raise WaitTimeoutError("the daemon's own claim did not come back")
+            self._become_blind("this daemon does not get what it publishes there")
+        elif self._is_claiming() and self._kept is not None:
+            await self._look_at(self._kept)
         if self._other is not None:
             raise taken(self._host, self._other)
-        self._check_session()
-        self._works = True
+        return self._is_blind or self._is_claiming()
+
+    def _is_claiming(self) -> bool:
+        """Return False once the claim must be made again."""
+        return self._phase == "claims"
+
+    async def _look_at(self, kept: Presence) -> None:
+        if not self._again:
+            self._earlier.add(kept.instance)
+        decision = decide_kept(self._own, kept, again=self._claims_again(kept))
+        if decision == "refuse":
+            self._refuse(kept)
+        elif kept.status == "online" and kept.instance is None:
+            log.warning(
+                "the broker keeps the presence of an older daemon of the host %s, which cannot be "
+                "asked whether it is still there; two daemons of a host both execute every order",
+                self._host,
+            )
+        elif decision == "ask":
+            log.info(
+                "waiting %g s for an answer of the daemon with the client id %s, which was online "
+                "for this host",
+                CLAIM_SECONDS,
+                kept.client_id,
+            )
+            await _set_in_time(self._settled)
+
+    def _claims_again(self, seen: Presence) -> bool:
+        return self._again and seen.instance not in self._earlier
+
+    async def _announce(self) -> bool:
+        """Publish that we work, and wait until we hear it. Raises HostTakenError.
+
+        Return False if it proves nothing: the host must be claimed again.
+        """
+        if self._other is not None:
+            raise taken(self._host, self._other)
+        if not self._is_blind and not self._is_claiming():
+            return False
+        stills, presence = self._stills, self._online()
+        self._expected = presence.time
+        self._heard_online.clear()
+        delivery = await self._send(presence, retain=True)
+        self._announced = True
+        if self._is_blind:
+            self._phase = "works"
+            return True
+        heard = await self._hears(delivery, self._heard_online)
+        if self._other is not None:
+            raise taken(self._host, self._other)
+        if not heard:
+            raise WaitTimeoutError("the daemon's own presence did not come back")
+        self._again = True
+        self._look_at_beat(moves=False)
+        return stills == self._stills and self._phase == "works"
+
+    async def _send(self, presence: Presence, *, retain: bool) -> Delivery:
+        payload = presence.to_yaml().encode()
+        return await self._communicator.send(
+            payload, self._topic, CLAIM_QOS, retain, timeout=CLAIM_SECONDS
+        )
+
+    async def _hears(self, delivery: Delivery, event: asyncio.Event) -> bool:
+        """Return whether what was sent has come back. Raises TransportError if it did not leave."""
+        await wait_async(delivery.future, CLAIM_SECONDS, "the confirmation of the presence")
+        return await _set_in_time(event)
+
+    def _become_blind(self, why: str) -> None:
+        self._is_blind = True
+        log.warning(
+            "another daemon of the host %s would not be noticed: %s; let this daemon read and "
+            "write %s at the broker",
+            self._host,
+            why,
+            self._topic,
+        )
 
     def _check_session(self) -> None:
         """Warn if the broker has kept orders for this daemon that another one has had as well."""
@@ -154,72 +427,60 @@ class OtherDaemons:
             self._own.client_id,
         )
 
-    async def _publish_claim(self) -> None:
-        claim = msgspec.structs.replace(self._own, started=None)
-        await self._communicator.send(
-            claim.to_yaml().encode(), self._topic, CLAIM_QOS, timeout=CLAIM_SECONDS
-        )
-
-    async def _ask(self, kept: Presence) -> None:
-        if kept.instance is None:
-            log.warning(
-                "the broker keeps the presence of an older daemon of the host %s, which cannot be "
-                "asked whether it is still there; two daemons of a host both execute every order",
-                self._host,
-            )
-        elif is_other(self._own, kept):
-            log.info(
-                "waiting %g s for an answer of the daemon with the client id %s, which was online "
-                "for this host",
-                CLAIM_SECONDS,
-                kept.client_id,
-            )
-            await _set_in_time(self._refused)
-
-    def _warn(self, why: str) -> None:
-        log.warning(
-            "another daemon of the host %s would not be noticed: %s; let this daemon read and "
-            "write %s at the broker",
-            self._host,
-            why,
-            self._topic,
-        )
+    # What the topic says.
 
     async def _heard(self, message: ReceivedMessage) -> None:
         seen = _read(message.payload)
         if message.retain:
             self._kept = seen
-        elif self._works:
+        elif self._is_own(seen):
+            self._heard_own(seen, message.connection)
+        elif self._phase == "works":
             self._heard_working(seen)
-        elif self._claimed.is_set():
-            await self._heard_starting(seen)
-        elif seen is not None and seen.instance == self._own.instance:
-            self._claimed.set()  # what comes from now on was published after our claim
-        elif seen is not None and is_other(self._own, seen):
-            self._met = True
+        elif seen is not None and not seen.is_claim:
+            self._heard_claiming(seen)
 
-    async def _heard_starting(self, seen: Presence | None) -> None:
-        decision = "nothing" if seen is None else decide_starting(self._own, seen)
-        if decision == "refuse":
-            self._other = seen
-            self._refused.set()
-        elif decision == "claim again":
-            self._met = True
-            await self._publish_claim()
+    def _is_own(self, seen: Presence | None) -> TypeGuard[Presence]:
+        return seen is not None and seen.instance == self._own.instance
+
+    def _heard_own(self, seen: Presence, connection: int) -> None:
+        if self._phase == "works":
+            if seen.status != "online":  # the last will of a connection that was lost
+                self._answer()
+        elif seen.is_claim:
+            self._phase = "claims"
+            self._claimed.set()
+        elif seen.time == self._expected and self._phase == "claims" and self._other is None:
+            self._phase = "works"
+            self._connection = connection
+            self._heard_online.set()
+
+    def _heard_claiming(self, seen: Presence) -> None:
+        if self._phase == "subscribes":
+            self._kept = seen  # it may have been before our claim: it must be asked
+        elif decide_claiming(self._own, seen, again=self._claims_again(seen)) == "refuse":
+            self._refuse(seen)
+        elif self._kept is not None and seen.instance == self._kept.instance:
+            self._settled.set()  # it has ended
+
+    def _refuse(self, other: Presence) -> None:
+        if self._other is None:
+            self._other = other
+        self._settled.set()
+        self._heard_online.set()
 
     def _heard_working(self, seen: Presence | None) -> None:
         decision = decide_working(self._own, seen)
-        if decision == "end":
+        if decision == "claim again":
             assert seen is not None
-            if self._other is None:
-                self._other = seen
-                self._on_taken(taken(self._host, seen))
+            log.warning(
+                "a daemon with the client id %s says that it works for the host %s, too: this one "
+                "claims the host again",
+                seen.client_id,
+                self._host,
+            )
+            self._claim_again()
         elif decision == "answer":
-            if seen is not None and seen.status == "online" and not is_claim(seen):
-                now = asyncio.get_running_loop().time()
-                if now < self._next_answer:  # it may answer us in the same way
-                    return
-                self._next_answer = now + ANSWER_SECONDS
             self._answer()
 
 

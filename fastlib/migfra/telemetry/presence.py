@@ -12,6 +12,7 @@ import msgspec
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import topics
 from fastlib.message.node import Presence
+from fastlib.migfra.errors import ClaimError
 from fastlib.transport import AsyncCommunicator, ClosedError, Delivery, TransportError, Will
 from fastlib.transport.futures import wait_async
 
@@ -39,11 +40,14 @@ def last_will(host: str, client_id: str | None, instance: str) -> Will:
     return Will(topic=topics.PRESENCE(host), payload=payload, qos=QOS, retain=True)
 
 
+async def _at_once() -> None:
+    """Nothing needs to be waited for."""
+
+
 class PresencePublisher:
     """Publishes that the daemon is online, with its time: when that changes, and at intervals.
 
-    It does so again after each interruption: the broker publishes the last will when a connection
-    is lost, before the next one is made.
+    `OtherDaemons` publishes it first, and after each interruption.
     """
 
     def __init__(
@@ -53,12 +57,14 @@ class PresencePublisher:
         presence: Presence,
         *,
         interval: float,
+        ready: Callable[[], Awaitable[object]] = _at_once,
         degraded: Callable[[], str | None] = lambda: None,
         check: Callable[[], Awaitable[object]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`presence` is what never changes; `interval` is in seconds.
 
+        `ready` waits until we may say that we are online, and raises ClaimError if we must not.
         `degraded` says why no task is accepted at present, None if all is well; call `changed` when
         that has changed. `check` is called before each look at it that has another reason.
         """
@@ -67,6 +73,7 @@ class PresencePublisher:
         self._presence = presence
         self._offline_payload = offline(presence.client_id, presence.instance)
         self._interval = interval
+        self._ready = ready
         self._degraded = degraded
         self._check = check
         self._clock = clock
@@ -75,20 +82,15 @@ class PresencePublisher:
         self._ending = False
         self._offline: Delivery | None = None
 
-    async def begin(self) -> None:
-        """Publish `online`. Raises TransportError."""
-        self._communicator.on_reconnect(self._again)
-        await self._publish("online")
+    def begin(self) -> None:
+        """Publish what changes from now on, and the time at intervals."""
         # What it logs is not about a task.
         self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
-    def _online(self) -> bytes:
+    def online(self) -> Presence:
+        """Return our presence of now."""
         now = datetime.fromtimestamp(self._clock.now(), UTC)
-        presence = msgspec.structs.replace(self._presence, time=now, degraded=self._degraded())
-        return presence.to_yaml().encode()
-
-    async def _again(self) -> None:
-        self._changed.set()
+        return msgspec.structs.replace(self._presence, time=now, degraded=self._degraded())
 
     def changed(self) -> None:
         """Publish what has changed; returns at once."""
@@ -105,6 +107,10 @@ class PresencePublisher:
             if qos == 0 and self._check is not None:
                 await self._check()
             if self._communicator.is_connected:
+                try:
+                    await self._ready()
+                except ClaimError:
+                    return
                 await self._try_to_publish("online", qos)
 
     async def end(self) -> None:
@@ -148,7 +154,9 @@ class PresencePublisher:
     async def _publish(
         self, status: Status, qos: int = QOS, timeout: float = ROOM_SECONDS
     ) -> Delivery:
-        payload = self._online() if status == "online" else self._offline_payload
+        payload = self._offline_payload
+        if status == "online":
+            payload = self.online().to_yaml().encode()
         return await self._communicator.send(
             payload, self._topic, qos, retain=True, timeout=timeout
         )

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from fastlib import ResultContainer, Task, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Presence
-from fastlib.migfra.telemetry.other_daemons import is_claim
 from fastlib.transport import Communicator, MqttOptions, connect
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
@@ -44,7 +43,7 @@ def presence(scheduler: Communicator) -> Presence | None:
     if not message.payload:
         return None
     shown = Presence.from_yaml(message.payload)
-    return presence(scheduler) if is_claim(shown) else shown
+    return presence(scheduler) if shown.is_claim else shown
 
 
 def until_presence(scheduler: Communicator, status: str) -> Presence:

@@ -9,7 +9,6 @@ from typing import Any
 from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.migfra import Daemon
-from fastlib.migfra.telemetry.other_daemons import is_claim
 from fastlib.transport import AsyncCommunicator, MqttOptions, connect, connect_async
 from tests.support.migfra.bench import HOST, configuration, patiently
 from tests.support.migfra.scripted import Scripted
@@ -74,7 +73,7 @@ class Site:
             if not message.payload:
                 continue
             presence = Presence.from_yaml(message.payload)
-            if not is_claim(presence):
+            if not presence.is_claim:
                 return presence
 
     async def becomes(self, status: str) -> Presence:
