@@ -9,8 +9,10 @@ T = TypeVar("T")
 
 WAIT_LIMIT = 30.0
 """Seconds until a wait fails, unless the caller gives another limit."""
-_INTERVAL = 0.01
-"""Seconds between two looks at a condition."""
+_SHORTEST_PAUSE = 0.01
+"""Seconds between two looks at a condition, if a look takes no time."""
+_LONGEST_PAUSE = 0.2
+"""Seconds between two looks at a condition, at most."""
 
 
 def wait_until(
@@ -25,11 +27,14 @@ def wait_until(
     Raises `error` with the description after `timeout` seconds. A description that costs time to
     make can be a function; it is called only on failure.
     """
-    deadline = time.monotonic() + timeout
+    begin = time.monotonic()
+    deadline = begin + timeout
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        end = time.monotonic()
+        if end > deadline:
             raise error(_message(description, timeout))
-        time.sleep(_INTERVAL)
+        time.sleep(_pause_after(end - begin))
+        begin = time.monotonic()
     return value
 
 
@@ -46,8 +51,16 @@ async def wait_until_async(
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(_message(description, timeout))
-        await asyncio.sleep(_INTERVAL)
+        await asyncio.sleep(_SHORTEST_PAUSE)
     return value
+
+
+def _pause_after(seconds: float) -> float:
+    """Return how long to wait after a look of that length: looking takes little of the time.
+
+    Some conditions start programs, and would keep a core busy otherwise.
+    """
+    return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 4 * seconds))
 
 
 def _message(description: str | Callable[[], str], timeout: float) -> str:
