@@ -88,7 +88,7 @@ def test_no_task_is_lost_or_repeated_by_many_kills(
     request: pytest.FixtureRequest,
     figures: Callable[[object], None],
 ) -> None:
-    figures(kill(tmp_path, broker, 200 if request.config.getoption("--long") else 10))
+    figures(kill(tmp_path, broker, 200 if request.config.getoption("--long") else 5))
 
 
 def kill(tmp_path: Path, broker: Mosquitto, kills: int) -> str:
