@@ -2,7 +2,6 @@
 
 import argparse
 import queue
-import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -125,7 +124,9 @@ def _known_by_its_id(container: TaskContainer) -> TaskContainer:
 
 
 def _with_new_id(container: TaskContainer) -> TaskContainer:
-    return msgspec.structs.replace(container, id=secrets.token_hex(8))
+    from fastlib.client.ids import new_id
+
+    return msgspec.structs.replace(container, id=new_id())
 
 
 def _print_sent(options: argparse.Namespace, handle: "Handle[ResultContainer]") -> int:

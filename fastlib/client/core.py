@@ -192,6 +192,7 @@ class ClientCore:
         """Note that the transport has accepted a request; fail the request if it is not sent."""
 
         repeated = request.delivery is not None
+        request.repeated = repeated
 
         def check(future: "Future[None]") -> None:
             error = None if future.cancelled() else future.exception()
@@ -250,7 +251,9 @@ class ClientCore:
         if progress is None:
             log.warning("%s: the progress cannot be read: %s", received.topic, observed.error)
             return
-        request = self.pending.find(host, progress.id, progress.idempotency_key)
+        request = self.pending.find(
+            host, progress.id, progress.idempotency_key, progress.request_digest
+        )
         if request is None:
             return
         request.understood = True

@@ -59,18 +59,28 @@ class HostOfflineError(ClientError):
 
 
 class NotUnderstoodError(ClientError):
-    """A host answered that it could not read the task, and did not execute it.
+    """A host answered that it could not read the task.
 
-    `certain` is False if the answer had no id, which is normal for a C++ peer. Such an answer is
-    assigned to the only pending task of this client for that host.
+    `certain` is True if the task was not executed. It is False if the answer does not prove that
+    it is about this message: a C++ peer does not even repeat the id, so its answer is assigned to
+    the only pending task of this client for that host. It is also False if the message was sent
+    more than once, or the host has reported progress of it.
     """
 
     def __init__(self, request: "PendingRequest", details: str, *, certain: bool) -> None:
         self.request: Final = request
         self.details: Final = details
         self.certain: Final = certain
-        how = "" if certain else "; its answer has no id, but no other task of ours is there"
+        how = "" if certain else f"; {_doubt(request)}"
         super().__init__(f"{request}: the host could not read it: {details}{how}")
+
+
+def _doubt(request: "PendingRequest") -> str:
+    if request.understood:
+        return "but it has reported progress of it before"
+    if request.repeated or request.sent_before:
+        return "an earlier copy may have been executed"
+    return "its answer has no id or digest that only this message has, so another may be meant"
 
 
 class UnexpectedResultError(ClientError):

@@ -18,6 +18,8 @@ from .errors import (
     NotUnderstoodError,
     UnexpectedResultError,
 )
+from .ids import new_id
+from .matching import Match, is_certain, match
 from .request import PendingRequest
 
 UNKNOWN = "unknown"
@@ -38,7 +40,6 @@ class PendingRequests:
         self._deadlines: list[tuple[float, int, PendingRequest]] = []
         """A heap. It also holds finished requests, until these are more than half of it."""
         self._numbers = count(1)
-        self._prefix = secrets.token_hex(8)
         self._closed: str | None = None
         """The reason why no more requests are accepted."""
 
@@ -54,7 +55,7 @@ class PendingRequests:
         if container.id is None or container.idempotency_key is None:
             container = msgspec.structs.replace(
                 container,
-                id=f"{self._prefix}-{number}" if container.id is None else container.id,
+                id=new_id() if container.id is None else container.id,
                 idempotency_key=container.idempotency_key or secrets.token_hex(16),
             )
         request = PendingRequest(host, container, timeout, self._clock, sent_before=sent_before)
@@ -102,17 +103,24 @@ class PendingRequests:
         with self._lock:
             return host in self._waiting
 
-    def find(self, host: str, id: str | None, key: str | None) -> PendingRequest | None:
-        """Return the pending request to a host with an id, if there is one.
+    def find(
+        self, host: str, id: str | None, key: str | None, digest: str | None
+    ) -> PendingRequest | None:
+        """Return the pending request to a host with an id, unless another order is meant.
 
-        `key` is the idempotency key that a daemon has echoed; older ones echo none. Another key is
-        that of another order with the same id.
+        `key` and `digest` are the idempotency key and the request digest that a daemon has given.
         """
-        with self._lock:
-            request = None if id is None else self._waiting.get(host, {}).get(id)
-        if request is None or key not in (None, request.container.idempotency_key):
+        request = self._with_id(host, id)
+        if request is None or match(request, key, digest) == "other":
             return None
         return request
+
+    def _with_id(self, host: str, id: str | None) -> PendingRequest | None:
+        with self._lock:
+            return None if id is None else self._waiting.get(host, {}).get(id)
+
+    def _with_digest(self, host: str, digest: str) -> PendingRequest | None:
+        return next((one for one in self.for_host(host) if one.digest == digest), None)
 
     def __len__(self) -> int:
         with self._lock:
@@ -124,24 +132,44 @@ class PendingRequests:
         `keeps_ids` is True if the daemon repeats the id of a message that it could not read.
         An answer without an id is then for another client, since all our messages have one.
         """
-        unknown = results.result == UNKNOWN
-        if results.id is None:
-            if unknown and not keeps_ids:
+        key, digest = results.idempotency_key, results.request_digest
+        if results.id is not None:
+            request = self._with_id(host, results.id)
+        elif digest is not None:  # the id of a text that cannot be read may be lost
+            request = self._with_digest(host, digest)
+        else:
+            if results.result == UNKNOWN and not keeps_ids:
                 self._not_understood(host, _reason(results))
             return
-        request = self.find(host, results.id, results.idempotency_key)
-        if request is None or not self.remove(request):
+        if request is None:
             return  # for another client, or repeated
-        if unknown:
-            request.future.set_exception(
-                NotUnderstoodError(request, _reason(results), certain=True)
-            )
-        elif results.result != request.container.declaration.result:
-            request.future.set_exception(
-                UnexpectedResultError(f"{request} was answered with '{results.result}'")
-            )
-        else:
+        found = match(request, key, digest)
+        if found == "other":
+            return
+        if results.result == UNKNOWN:
+            self._resolve_unknown(request, _reason(results), found)
+        elif self.remove(request):
+            self._resolve_known(request, results, found)
+
+    def _resolve_known(
+        self, request: PendingRequest, results: ResultContainer, found: Match
+    ) -> None:
+        if results.result == request.container.declaration.result:
             request.future.set_result(results)
+            return
+        doubt = "" if found == "proven" else "; another order with its id may be meant"
+        request.future.set_exception(
+            UnexpectedResultError(f"{request} was answered with '{results.result}'{doubt}")
+        )
+
+    def _resolve_unknown(self, request: PendingRequest, reason: str, found: Match) -> None:
+        """Handle the answer that a message cannot be read, which has the id of a request."""
+        if found == "possible" and request.understood:
+            with self._lock:
+                self._note([request], f"it answered that it cannot read a message: {reason}")
+        elif self.remove(request):
+            certain = is_certain(request, found)
+            request.future.set_exception(NotUnderstoodError(request, reason, certain=certain))
 
     def _not_understood(self, host: str, reason: str) -> None:
         """Handle the answer of a peer that could not read a message and has lost its id.

@@ -8,6 +8,7 @@ from typing import Final
 from fastlib.clock import Clock
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Progress
+from fastlib.message.request_digest import request_digest
 from fastlib.transport import Delivery
 
 from .outcome import JournalView
@@ -26,6 +27,7 @@ class PendingRequest:
         "container",
         "deadline",
         "delivery",
+        "digest",
         "expires",
         "future",
         "heard",
@@ -39,6 +41,7 @@ class PendingRequest:
         "payload",
         "possible_answers",
         "progress",
+        "repeated",
         "sent",
         "sent_before",
         "timeout",
@@ -61,6 +64,8 @@ class PendingRequest:
         self.container: Final = container
         self.id: Final[str] = container.id
         self.payload: Final = container.to_yaml().encode()
+        self.digest: Final = request_digest(self.payload)
+        """By which an answer of a fastlib daemon names it."""
         self.timeout: Final = timeout
         self.expires: Final = container.expires
         self.deadline = None if timeout is None else clock.monotonic() + timeout
@@ -70,6 +75,8 @@ class PendingRequest:
         self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
         self.sent_before = sent_before
         """True if an earlier order may have the same idempotency key."""
+        self.repeated = False
+        """True if this client has sent it more than once."""
         self.absence: Absence | None = None
         """The absence of the host's daemon in which it was sent, if the daemon was away."""
         self.incarnations: set[tuple[str, int]] = set()

@@ -102,6 +102,14 @@ class Progress(Message):
     idempotency_key: Annotated[
         str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
     ] = None
+    request_digest: Annotated[
+        str | None,
+        Wire(
+            "The message of its container, unless that has an idempotency key: the first 32 "
+            "hexadecimal digits of the SHA-256 of its bytes.",
+            empty_is_absent=True,
+        ),
+    ] = None
 
 
 class Presence(Message):

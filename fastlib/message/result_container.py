@@ -54,6 +54,14 @@ class ResultContainer(Message):
     idempotency_key: Annotated[
         str | None, Wire("The task container's idempotency key.", empty_is_absent=True)
     ] = None
+    request_digest: Annotated[
+        str | None,
+        Wire(
+            "Which message this answers, unless that is an accepted order with an idempotency "
+            "key: the first 32 hexadecimal digits of the SHA-256 of its bytes.",
+            empty_is_absent=True,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         results = self.results

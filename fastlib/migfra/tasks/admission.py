@@ -33,6 +33,7 @@ from .results import (
     executed_before,
     failure,
     vm_name_of,
+    without_order,
     write,
 )
 
@@ -68,13 +69,14 @@ class Admission:
             log.warning("a message that cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
             self._journal.came_between(found.id)
-            await self._reply(message, found.id, write(found.answer()))
+            answer = without_order(found.answer(), message.payload)
+            await self._reply(message, found.id, write(answer))
         elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
             self._journal.came_between(found.id)
             # A long report takes long to write, and the daemon must go on meanwhile.
-            answer = await asyncio.to_thread(write, await self._query(found))
-            await self._reply(message, found.id, answer)
+            answer = without_order(await self._query(found), message.payload)
+            await self._reply(message, found.id, await asyncio.to_thread(write, answer))
         else:
             await self._admit_container(message, found)
 
@@ -105,7 +107,7 @@ class Admission:
             log.exception("not accepted: %s", describe_container(container))
             self._counters.messages["refused"] += 1
             reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
-            await self._reply(message, container.id, write(_refusal(container, reason)))
+            await self._refuse(message, container, reason)
             return
         await self._accepted(message, container, acceptance, deadline)
 
@@ -120,6 +122,7 @@ class Admission:
             message.ack()
             self._counters.messages["accepted"] += 1
             job = self._job(acceptance.number, container, deadline)
+            job.came_as(message.payload)
             domains = [member.domain for member in job.members]
             about.set(About(container.id, job.domain))
             log.info("accepted: %s", describe_container(container, domains))
@@ -150,7 +153,14 @@ class Admission:
                 "already, so this one is not executed; give it a key of its own, as 'fastlib send "
                 "--new-id' does"
             )
-            await self._reply(message, container.id, write(_refusal(container, reason)))
+            await self._refuse(message, container, reason)
+
+    async def _refuse(
+        self, message: ReceivedMessage, container: TaskContainer, reason: str
+    ) -> None:
+        """Answer a container that is not accepted."""
+        answer = without_order(_refusal(container, reason), message.payload)
+        await self._reply(message, container.id, write(answer))
 
     async def _query(self, container: TaskContainer) -> ResultContainer:
         """Return the answer to a query. It changes nothing, so the journal need not know it."""

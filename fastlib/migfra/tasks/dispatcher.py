@@ -13,6 +13,8 @@ from itertools import chain
 from logging import getLogger
 from typing import Any, Final
 
+import msgspec
+
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Cancel, Quit, ResultContainer
 from fastlib.migfra.config.sections import LimitsSection
@@ -164,6 +166,8 @@ class Dispatcher:
         if isinstance(container, Unreadable):
             job.begun = True
             self._expiries.remove(job)
+            if not job.begun_before:  # else it must not prove to its sender that nothing happened
+                job.came_as(payload)
             log.error(
                 "a container of the journal cannot be read any more: %s",
                 container.reason,
@@ -172,6 +176,7 @@ class Dispatcher:
             await self.answer(job, container.answer())
             return False
         job.hold(container)
+        job.came_as(payload)
         return True
 
     async def _begin_quit(self, job: Job) -> bool:
@@ -335,7 +340,7 @@ class Dispatcher:
 
     async def answer(self, job: Job, answer: ResultContainer) -> None:
         """Write an answer to the journal and send it. Raises JournalError."""
-        payload = write(answer)
+        payload = write(msgspec.structs.replace(answer, request_digest=job.request_digest))
         assert job.number is not None
         await self._journal.answer(job.number, payload)
         self._publisher.put(job.number, job.id, payload, job.came_to, vm_name=job.domain)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Result, Task, TaskContainer, TaskReport
+from fastlib.message.request_digest import request_digest
 from fastlib.migfra.journal.schema import MemberState, Unfinished
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.expiry import Deadline, Expiry
@@ -103,6 +104,8 @@ class Job:
         self.number: Final = number
         """Its number in the journal; None if it is not there, as it may be done twice."""
         self.id: Final = id
+        self.request_digest: str | None = None
+        """That of the message that brought it, unless its key names it."""
         self.recovered: Final = recovered is not None
         self.came_to: Final = None if recovered is None else recovered.host
         """The name of the host that it came to, None if it is this one or not known."""
@@ -148,6 +151,11 @@ class Job:
         return self.members[0].domain if len(self.members) == 1 else None
 
     @property
+    def begun_before(self) -> bool:
+        """True if an earlier run of the daemon has begun one of its members."""
+        return bool(self._earlier)
+
+    @property
     def can_expire(self) -> bool:
         """True if it has an expiry and none of its members has begun."""
         return self.deadline.expires is not None and not self.begun and not self._earlier
@@ -156,6 +164,14 @@ class Job:
     def only_waits(self) -> bool:
         """True while each member waits in the hypervisor or has ended."""
         return all(member.waits or member.results for member in self.members)
+
+    def came_as(self, payload: bytes) -> None:
+        """Note the message that brought it: its answer names that, or the key if it has one.
+
+        Another message may have another spelling of the same order, and the same key.
+        """
+        if self.container is None or self.container.idempotency_key is None:
+            self.request_digest = request_digest(payload)
 
     def drop(self) -> None:
         """Free the memory of the container until its turn; the journal has it."""

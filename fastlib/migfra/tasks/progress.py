@@ -58,6 +58,7 @@ class ProgressPublisher:
                 task=job.title,
                 id=job.id,
                 idempotency_key=None if job.container is None else job.container.idempotency_key,
+                request_digest=job.request_digest,
                 phase=facts.phase,
                 vm_name=facts.vm_name or member.vm_name,
                 percent=facts.percent,

@@ -8,6 +8,7 @@ import msgspec
 
 from fastlib.codec.errors import MessageError, ValidationError
 from fastlib.message import Result, ResultContainer, Start, Task, TaskContainer, TimeMeasurement
+from fastlib.message.request_digest import request_digest
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.domain_results import sound
 from fastlib.migfra.virt.domain_xml import read_domain
@@ -110,6 +111,14 @@ def quit_answer(container: TaskContainer, left: str | None = None) -> ResultCont
     """The answer to a quit; `left` says what has not ended."""
     result = Result(vm_name=NO_DOMAIN, status="success", details=left)
     return ResultContainer.answer(container, (result,))
+
+
+def without_order(answer: ResultContainer, payload: bytes) -> ResultContainer:
+    """Return the answer to a message that the journal does not have as an order.
+
+    It names the message, since its id and its key may be those of another sender's order.
+    """
+    return msgspec.structs.replace(answer, request_digest=request_digest(payload))
 
 
 def executed_before(answer: bytes, executed: float) -> bytes:

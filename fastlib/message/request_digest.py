@@ -1,0 +1,12 @@
+"""The digest by which an answer names the message that it answers."""
+
+import hashlib
+from typing import Final
+
+DIGITS: Final = 32
+"""Hexadecimal digits of a digest: 128 bits, so nobody finds another message with the same one."""
+
+
+def request_digest(payload: bytes) -> str:
+    """Return the digest of a message: the first digits of the SHA-256 of its bytes."""
+    return hashlib.sha256(payload).hexdigest()[:DIGITS]
