@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,26 @@ SLOW_MARKERS = {
 """Tests with one of these markers are outside of the fast tier."""
 TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 900}
 """The longest time of a slow test, set-up included; `pytest.mark.timeout` of a test goes before."""
+
+LONGEST_FILES = [
+    "laboratory/test_every_legal_order.py",
+    "laboratory/test_ponci_guest.py",
+    "laboratory/test_faults.py",
+    "laboratory/test_combinations.py",
+    "laboratory/test_evacuation.py",
+    "laboratory/test_tasks.py",
+    "repository/test_extending.py",
+    "laboratory/test_lab.py",
+    "laboratory/test_saved_images.py",
+    "laboratory/test_series.py",
+    "migfra/test_load.py",
+    "repository/test_docs.py",
+    "testing/test_strategies.py",
+    "codec/test_hostile.py",
+    "demo/test_demo_command.py",
+    "hypervisors/ponci/test_on_this_machine.py",
+]
+"""Parallel workers start with these, so that none is left with a long file at the end."""
 
 NOT_MEASURED = {"demo", "repository", "schema", "testing"}
 """Folders whose tests run without coverage, which would double their time.
@@ -111,6 +132,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _skip_without_laboratory([item for item in items if item.get_closest_marker("laboratory")])
     if (seed := config.getoption("--shuffle")) is not None:
         _shuffle(items, random.Random(seed))
+    elif hasattr(config, "workerinput"):
+        _start_with_longest(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Keep a file in one parallel worker: fixtures of a file, and booted guests, are made once."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class FileScheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            group = super()._split_scope(nodeid)
+            return nodeid.partition("::")[0] if group == nodeid else group
+
+    config.option.loadscopereorder = False  # the order of `_start_with_longest`
+    return FileScheduling(config, log)
+
+
+def _start_with_longest(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    place = {tests / name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def _shuffle(items: list[pytest.Item], source: random.Random) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mypy")
-pytestmark = pytest.mark.xdist_group("typing")  # one parallel worker, one run of mypy
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
