@@ -14,7 +14,6 @@ from fastlib.codec.errors import MessageError
 from fastlib.message import (
     HistoryResult,
     Message,
-    QueryHistory,
     ResultContainer,
     TaskContainer,
 )
@@ -61,8 +60,6 @@ LOOK_SECONDS = 2.0
 
 LOOKS_SECONDS = 60.0
 """Seconds after which a request fails though the broker was not asked for the presence yet."""
-
-_QUESTION = QueryHistory.declaration.task
 
 CLOSED = "the client is closed"
 COMMUNICATOR_CLOSED = "the communicator under the client is closed"
@@ -381,8 +378,7 @@ class ClientCore:
         def seconds_longer(request: PendingRequest) -> float:
             evidence, now = self._evidence(request), self._certain_time(request)
             seconds = seconds_to_wait(evidence, now)
-            askable = request.container.task != _QUESTION and request.asked < MAX_QUESTIONS
-            if askable and worth_asking(evidence, now):
+            if request.asked < MAX_QUESTIONS and worth_asking(evidence, now):
                 request.asked += 1
                 unclear.questions.append(request)
                 seconds = max(seconds, self._tolerance)
@@ -474,6 +470,7 @@ class ClientCore:
         presence = self.presence(request.host)
         return Evidence(
             expires=request.expires,
+            only_asks=request.only_asks,
             withdrawn=request.withdrawn,
             sent_before=request.sent_before,
             phase=None if request.progress is None else request.progress.phase,

@@ -3,6 +3,19 @@
 from datetime import UTC, datetime, timedelta
 
 
+def check_expires(given: object) -> None:
+    """Raise TypeError, with the remedy, for an `expires` that is no time."""
+    if given is None or isinstance(given, datetime | timedelta):
+        return
+    example = ""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        example = f"; for {given} seconds from now, give timedelta(seconds={given})"
+    raise TypeError(
+        "'expires' must be a datetime with a zone, a timedelta from now on, or None for an order "
+        f"that waits; got {given!r}{example}"
+    )
+
+
 def expires_after(seconds: float | timedelta, now: float) -> datetime:
     """Return the time some seconds after `now` (seconds since 1970), in full milliseconds.
 

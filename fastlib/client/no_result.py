@@ -22,7 +22,7 @@ def no_result(
     `has_journal` is True for fastlib's own.
     """
     facts = [
-        f"{_MEANING[outcome.kind]}: {outcome.reason}",
+        outcome.reason if request.only_asks else f"{_MEANING[outcome.kind]}: {outcome.reason}",
         _sending(request),
         *([] if host_state is None else [host_state]),
         *request.possible_answers,
@@ -30,7 +30,7 @@ def no_result(
     phase = None if request.progress is None else request.progress.phase
     if phase is not None and not has_begun(phase):  # the reason names each other phase
         facts.append(f"last seen in phase {phase!r}")
-    if outcome.kind != "never begun":
+    if outcome.kind != "never begun" and not request.only_asks:
         facts.append(_how_to_find_out(request, has_journal=has_journal))
     waited = request.timeout is not None and not request.withdrawn
     within = f" within {request.timeout:g} s" if waited else ""

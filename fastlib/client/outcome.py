@@ -42,6 +42,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     expires: datetime | None
     """The order's own deadline; None if it waits for its daemon without one."""
+    only_asks: bool = False
+    """True for a query, which changes nothing and does not expire at its daemon."""
     withdrawn: bool
     """True if the transport dropped the message before it wrote any of it."""
     sent_before: bool = False
@@ -93,6 +95,7 @@ def worth_asking(evidence: Evidence, now: datetime) -> bool:
     """Return True if the daemon is there and its journal can tell more about the order."""
     return (
         evidence.status == "online"
+        and not evidence.only_asks
         and evidence.knows_expires
         and evidence.tolerance > 0
         and outcome_of(evidence, now).kind == "unknown"
@@ -103,6 +106,8 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     """Return what is certain about an order at the time `now`."""
     if evidence.withdrawn and not evidence.sent_before:
         return Outcome("never begun", "it expired before it could be sent")
+    if evidence.only_asks:
+        return Outcome("unknown", "it only asks, and changes nothing")
     if has_begun(evidence.phase):
         return Outcome("begun", f"its daemon reported the phase {evidence.phase!r}")
     view = evidence.journal
@@ -156,7 +161,7 @@ def seconds_to_wait(evidence: Evidence, now: datetime) -> float:
         return 0.0
     if not evidence.confirmed:
         slack = max(evidence.tolerance, UNSENT_SECONDS)
-    elif evidence.knows_expires:
+    elif evidence.knows_expires and not evidence.only_asks:
         slack = evidence.tolerance
     else:
         return 0.0

@@ -9,6 +9,7 @@ from fastlib.clock import Clock
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.message.request_digest import request_digest
+from fastlib.message.tasks import QUERIES
 from fastlib.transport import Delivery
 
 from .outcome import JournalView
@@ -100,6 +101,11 @@ class PendingRequest:
         self.listeners: list[Callable[[Progress], None]] = []
         self.possible_answers: list[str] = []
         """Descriptions of answers that may belong to this request, for a NoResultError."""
+
+    @property
+    def only_asks(self) -> bool:
+        """True if it is a query, which changes nothing."""
+        return any(isinstance(task, QUERIES) for task in self.container.tasks)
 
     @property
     def delivered(self) -> bool:

@@ -30,6 +30,7 @@ from fastlib.message import (
 from fastlib.message.node import NodeResult, Progress
 
 from .errors import UnexpectedResultError
+from .expiry import check_expires
 from .options import (
     EvacuateOptions,
     HistoryOptions,
@@ -68,6 +69,7 @@ class TaskRequest(Generic[R]):
         self.timeout: float | None = send_options.pop("timeout", None)
         self.has_expires = "expires" in send_options
         self.expires: datetime | timedelta | None = send_options.pop("expires", None)
+        check_expires(self.expires)
         self.only_if_online: bool = send_options.pop("only_if_online", False)
         if send_options:
             raise TypeError(f"unexpected keyword: {', '.join(send_options)}")

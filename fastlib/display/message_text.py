@@ -7,7 +7,7 @@ from fastlib.codec.instants import write_instant
 from fastlib.codec.writer import write_tree
 from fastlib.message import Evacuate, Message, Migrate, Result, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
-from fastlib.message.result_container import NOT_BEGUN
+from fastlib.message.result_container import CANCELLED_BEFORE, NOT_BEGUN
 
 from .text import join_names, printable
 
@@ -76,8 +76,11 @@ def answered_from_journal(results: ResultContainer) -> str | None:
     if results.executed is None:
         return None
     executed = write_instant(results.executed)
-    if all((result.details or "").startswith(NOT_BEGUN) for result in results.results):
+    details = [result.details or "" for result in results.results]
+    if all(text.startswith(NOT_BEGUN) for text in details):
         return f"answered from the journal: expired, refused at {executed}, never executed"
+    if all(text.startswith((NOT_BEGUN, CANCELLED_BEFORE)) for text in details):
+        return f"answered from the journal: cancelled, ended at {executed}, never executed"
     return f"answered from the journal: executed at {executed}, not executed again"
 
 

@@ -25,6 +25,9 @@ UNREADABLE = "unknown"
 NOT_BEGUN = "never begun, and never will be"
 """The first words of the details of a task that was not begun because its order had expired."""
 
+CANCELLED_BEFORE = "cancelled before it began"
+"""The first words of the details of a task that was cancelled before it had begun."""
+
 
 class ResultContainer(Message):
     """The results of one task container.

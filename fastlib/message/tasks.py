@@ -4,7 +4,7 @@ See docs/reference/protocol.md, "Tasks".
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -283,3 +283,7 @@ class QueryHistory(
             "maximum. As many older ones that are under way come on top."
         ),
     ] = None
+
+
+QUERIES: Final = (Query, QueryHistory)
+"""Tasks that change nothing. So they need no journal, and a daemon answers them however late."""

@@ -20,6 +20,9 @@ from typing import Final
 
 from fastlib.codec.errors import FastlibError, MessageError, Problem
 
+CANCELLED: Final = "cancelled"
+"""The text of a task that was cancelled, unless the hypervisor has more to say."""
+
 
 class HypervisorError(FastlibError):
     """A task failed, and the text tells a scheduler why: it becomes the result's `details`."""
@@ -48,7 +51,7 @@ class TaskExpiredError(FinalError):
 class TaskCancelledError(HypervisorError):
     """The task was cancelled; what it had begun is undone."""
 
-    def __init__(self, text: str = "cancelled") -> None:
+    def __init__(self, text: str = CANCELLED) -> None:
         super().__init__(text)
 
 

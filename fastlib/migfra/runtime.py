@@ -213,6 +213,7 @@ class Runtime:
 
     async def _check_journal(self) -> None:
         """Look at the journal's file, for which there may be no other reason in a quiet hour."""
+        self.journal.trim_if_due()
         with suppress(TimeoutError, JournalError):  # `last_error` says why
             async with asyncio.timeout(CHECK_SECONDS):
                 await self.journal.check_file()

@@ -194,22 +194,29 @@ def test_answer_from_the_journal_is_told(file, env, daemon):
     assert "answered from the journal" in done.stdout
 
 
-def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(file, env, daemon):
-    def expired(container: TaskContainer):
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ("never begun, and never will be: the order expired", "expired, refused"),
+        ("cancelled before it began", "cancelled, ended"),
+    ],
+)
+def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(
+    file, env, daemon, details: str, told: str
+):
+    def never_begun(container: TaskContainer):
         answer = from_journal(container)
         failed = [
-            msgspec.structs.replace(
-                result, status="error", details="never begun, and never will be: the order expired"
-            )
+            msgspec.structs.replace(result, status="error", details=details)
             for result in answer.results
         ]
         return msgspec.structs.replace(answer, results=failed)
 
-    daemon.answer = expired
+    daemon.answer = never_begun
     done = run("send", "hostA", file, "--wait", env=env)
     assert done.returncode == 1
     assert done.stdout.endswith(
-        "  answered from the journal: expired, refused at 2100-01-01T12:00:00Z, never executed\n"
+        f"  answered from the journal: {told} at 2100-01-01T12:00:00Z, never executed\n"
     )
 
 

@@ -296,3 +296,22 @@ def test_age_is_short(seconds: float, text: str):
 
 def test_time_has_its_zone():
     assert full_time(ACCEPTED) == "2026-11-29 04:10:00 UTC+01:00"
+
+
+@pytest.mark.parametrize("kind", ["ended", "expired"])
+@pytest.mark.parametrize("full", [False, True])
+def test_reason_of_an_error_is_told_once(kind: str, full: bool) -> None:
+    reason = "never begun: the order expired"
+    event = OrderEvent(time=at(9), event=kind, details=f"error after 0.100 s: {reason}")
+    one = order(status="error", results=[result("vm1", "error", reason)], events=[event])
+    told = "\n".join(lines(one, full=full))
+    assert told.count(reason) == 1
+    assert f"{kind}  error after 0.100 s" in told
+
+
+def test_reason_of_an_error_without_a_line_of_its_own_is_told_by_the_event() -> None:
+    results = [result(f"vm{n}", "error", f"reason {n}") for n in range(8)]
+    names = [one.vm_name for one in results]
+    event = OrderEvent(time=at(9), event="ended", details="error: reason 7", vm_name="vm7")
+    told = "\n".join(lines(order(status="error", vm_names=names, results=results, events=[event])))
+    assert "vm7: error: reason 7" in told

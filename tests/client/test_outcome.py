@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastlib.client.expiry import expires_after
+from fastlib.client.expiry import check_expires, expires_after
 from fastlib.client.outcome import (
     CLOCK_TOLERANCE,
     Evidence,
@@ -52,6 +52,29 @@ def test_daemon_that_was_away_until_after_the_deadline_has_never_begun_it() -> N
 def test_daemon_that_is_away_may_begin_it_until_the_tolerance_of_clocks_has_passed() -> None:
     assert kind(CLOSED - TICK) == "unknown"
     assert "until 2026-01-01 12:00:02+00:00" in outcome_of(AWAY, EXPIRES).reason
+
+
+def test_query_that_got_no_answer_is_never_said_to_be_impossible() -> None:
+    assert outcome_of(evidence(only_asks=True), CLOSED) == (
+        "unknown",
+        "it only asks, and changes nothing",
+    )
+    asks = evidence(only_asks=True, status="online", away=False)
+    assert not worth_asking(asks, CLOSED)
+    assert not worth_looking(asks, CLOSED)
+    assert wait(only_asks=True) == 0.0
+    assert kind(only_asks=True, withdrawn=True) == "never begun"
+
+
+@pytest.mark.parametrize("given", [5, 2.5, True, "5 s"])
+def test_expires_that_is_no_time_is_refused_with_the_remedy(given: object) -> None:
+    with pytest.raises(TypeError) as refused:
+        check_expires(given)
+    assert f"a timedelta from now on, or None for an order that waits; got {given!r}" in str(
+        refused.value
+    )
+    is_number = given in (5, 2.5)
+    assert (f"give timedelta(seconds={given})" in str(refused.value)) is is_number
 
 
 def test_other_tolerance_moves_the_time() -> None:

@@ -11,6 +11,7 @@ from fastlib import (
     Start,
 )
 from fastlib.message import Cancel
+from fastlib.message.result_container import CANCELLED_BEFORE
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.tasks.jobs import Job
@@ -55,7 +56,7 @@ def test_cancel_ends_a_waiting_task(play: Play) -> None:
             await bench.send(Start(vm_name=f"vm{number}"), str(number))
             await bench.send(Cancel(id=str(number)), f"c{number}")
             started, cancelled = await bench.result(), await bench.result()
-            assert (started.id, started.results[0].details) == (str(number), "cancelled")
+            assert (started.id, started.results[0].details) == (str(number), CANCELLED_BEFORE)
             assert (cancelled.id, cancelled.results[0].status) == (f"c{number}", "success")
         go.set()
         assert (await bench.result()).id == "1"

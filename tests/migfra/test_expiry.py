@@ -54,8 +54,6 @@ def check_expired(answer: ResultContainer, *names: str) -> None:
         (Start(xml="<domain><name>vm2</name></domain>"), "vm2"),
         (Migrate(vm_name="vm1", destination="node02"), "vm1"),
         (Cancel(id="m"), "n/a"),
-        (Query(), "n/a"),
-        (QueryHistory(vm_name="vm1"), "vm1"),
         (Quit(), "n/a"),
     ],
 )
@@ -70,6 +68,19 @@ def test_order_that_comes_too_late_is_refused(play: Play, task: Task, name: str)
         assert not daemon.stopping
         assert daemon.counters.ended[task.declaration.task, "expired"] == 1
         assert (await bench.ask(start("vm1", expires=60))).results[0].status == "success"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("query", [Query(), QueryHistory(vm_name="vm1")])
+def test_query_is_answered_however_late(play: Play, query: Task) -> None:
+    """Who asks, because the clock of a host is ahead, must get an answer."""
+
+    async def scene(bench: Bench) -> None:
+        await bench.daemon(clock=SettableClock(ahead=3600.0))
+        answer = await bench.ask(order(query, expires=60, id="q", idempotency_key="k"))
+        assert [result.status for result in answer.results] == ["success"]
+        assert (answer.id, answer.idempotency_key) == ("q", "k")
 
     play(scene)
 

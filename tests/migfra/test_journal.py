@@ -217,6 +217,50 @@ def test_restart_knows_how_much_time_was_left(
     run(scene)
 
 
+def test_quiet_daemon_trims_its_journal_each_hour(tmp_path: Path) -> None:
+    async def scene() -> None:
+        clock = SetClock()
+        journal = Journal(tmp_path / "journal", max_age=4000, clock=clock)
+        number = await accept(journal, "a")
+        await journal.answer(number, b"")
+        journal.confirmed(number)
+        found = []
+        for _ in range(8):
+            clock.run(1000)
+            journal.trim_if_due()
+            found.append(len(await journal.history()))
+        assert found == [1, 1, 1, 1, 1, 1, 1, 0]  # trimmed after 4000 and 8000 s
+        await journal.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("DELETE FROM meta WHERE name = 'fresh-run'", "meta.fresh-run"),
+        ("ALTER TABLE containers DROP COLUMN answered", "containers.answered"),
+        ("DROP TABLE packets", "packets.connection, packets.container"),
+    ],
+)
+def test_journal_of_an_unreleased_layout_is_refused(
+    tmp_path: Path, change: str, missing: str
+) -> None:
+    async def scene() -> None:
+        path = tmp_path / "journal"
+        await Journal(path).close()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(change)
+        with pytest.raises(JournalError) as refused:
+            Journal(path)
+        assert str(refused.value).startswith(
+            f"the journal {path} was made by an unreleased fastlib, and this one cannot read it "
+            f"({missing}"
+        )
+
+    run(scene)
+
+
 def test_running_time_is_added_up_over_runs(tmp_path: Path) -> None:
     async def scene() -> None:
         path, clock = tmp_path / "journal", SetClock()

@@ -3,7 +3,7 @@
 All times are by the clock of the order's daemon. They are shown in the local time zone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import datetime
 from typing import Final
 
@@ -30,6 +30,8 @@ MAX_ERRORS: Final = 5
 KIND_WIDTH: Final = 12
 """Columns of the longest kind of event that has a column of its own."""
 INDENT: Final = "  "
+ENDS: Final = ("ended", "expired")
+"""Kinds of events whose text has the reason that the result has as well."""
 
 Paint = Callable[[str, str], str]
 
@@ -198,11 +200,11 @@ def story(
     With `full` also all errors, and the text of the order.
     """
     yield from (paint(line, style_of(order, place)) for line in wrap(headline(order, place), width))
-    yield from _result_lines(order, place, width, None if full else MAX_ERRORS)
+    yield from _result_lines(order, place, width, full=full)
     if order.state == "ended" and order.confirmed is None:
         yield from _indented("the broker has not confirmed the answer yet", width)
     yield from _indented(_facts(order, place, full=full), width)
-    yield from _event_lines(order, place, width)
+    yield from _event_lines(order, place, width, _told(order, place, full=full))
     if full and order.text is not None:
         yield f"{INDENT}text of the order:"
         for line in order.text.splitlines():
@@ -215,11 +217,26 @@ def brief(order: OrderReport, place: Place, *, width: int) -> Iterator[str]:
     yield from _indented(printable(f"{headline(order, place)}{id}"), width, hanging="    ")
 
 
-def _result_lines(order: OrderReport, place: Place, width: int, limit: int | None) -> Iterator[str]:
+def _shown(order: OrderReport, place: Place) -> list[Result]:
     shown = [result for result in order.results if place.focus in (None, result.vm_name)]
-    shown = shown or list(order.results)
-    telling = [result for result in shown if result.status == "error" or _says_more(result, shown)]
-    cut = telling[:limit]
+    return shown or list(order.results)
+
+
+def _telling(order: OrderReport, place: Place) -> list[Result]:
+    """Return the results that have a line."""
+    shown = _shown(order, place)
+    return [result for result in shown if result.status == "error" or _says_more(result, shown)]
+
+
+def _told(order: OrderReport, place: Place, *, full: bool) -> Set[str]:
+    """Return the reasons that a line of a result has."""
+    cut = _telling(order, place)[: None if full else MAX_ERRORS]
+    return {result.details for result in cut if result.details}
+
+
+def _result_lines(order: OrderReport, place: Place, width: int, *, full: bool) -> Iterator[str]:
+    shown, telling = _shown(order, place), _telling(order, place)
+    cut = telling[: None if full else MAX_ERRORS]
     for result in cut:
         name = "" if len(shown) == 1 or result.vm_name in NO_DOMAIN else f"{result.vm_name}: "
         details = f": {result.details}" if result.details else ""
@@ -242,7 +259,8 @@ def _facts(order: OrderReport, place: Place, *, full: bool) -> str:
     return printable(", ".join(facts))
 
 
-def _event_lines(order: OrderReport, place: Place, width: int) -> Iterator[str]:
+def _event_lines(order: OrderReport, place: Place, width: int, reasons: Set[str]) -> Iterator[str]:
+    """Yield the events, without the reasons that a line of a result has."""
     several = len(order.vm_names) > 1
     kinds = [printable(event.event) for event in order.events]
     kind_width = max((columns(kind) for kind in kinds if columns(kind) <= KIND_WIDTH), default=0)
@@ -253,7 +271,7 @@ def _event_lines(order: OrderReport, place: Place, width: int) -> Iterator[str]:
             day = f"{local:%Y-%m-%d %z}"
             yield f"{INDENT}{local:%Y-%m-%d} ({zone(event.time)})"
         stamp = f"{local:%H:%M:%S}.{local.microsecond // 1000:03}"
-        text = printable(_event_text(event, several, place))
+        text = printable(_event_text(event, several, place, reasons))
         if columns(kind) <= KIND_WIDTH:
             padded = f"{kind}{' ' * (kind_width - columns(kind))}"
             yield from _indented(text, width, first=f"{INDENT}{stamp}  {padded}  ")
@@ -264,9 +282,19 @@ def _event_lines(order: OrderReport, place: Place, width: int) -> Iterator[str]:
         yield f"{INDENT}{text}{', also of other domains' if place.focus is not None else ''}"
 
 
-def _event_text(event: OrderEvent, several: bool, place: Place) -> str:
+def _event_text(event: OrderEvent, several: bool, place: Place, reasons: Set[str]) -> str:
+    """Return what an event says, without the reason of an end that a result has."""
     name = event.vm_name if several and event.vm_name != place.focus else None
-    return ": ".join(part for part in (name, event.details) if part)
+    details = event.details or ""
+    start, colon, reason = details.partition(": ")
+    if event.event in ENDS and colon and _is_told(reason, reasons):
+        details = start
+    return ": ".join(part for part in (name, details) if part)
+
+
+def _is_told(reason: str, reasons: Set[str]) -> bool:
+    """Return whether one of the reasons begins so: a long one is cut in an event."""
+    return any(told.startswith(reason.removesuffix("…")) for told in reasons)
 
 
 def _indented(

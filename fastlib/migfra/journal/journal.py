@@ -38,6 +38,8 @@ TRIM_EVERY: Final = 1000
 """Confirmed containers after which the journal is trimmed."""
 TRIM_BYTES: Final = 1 << 20
 """Bytes of payloads, answers and events after which the next confirmed container trims it, too."""
+TRIM_SECONDS: Final = 3600.0
+"""Seconds after which the journal is trimmed in any case; see `Journal.trim_if_due`."""
 NOTE_SECONDS: Final = 1.0
 """How long a note may wait for a transaction that happens anyway."""
 FLUSH_SECONDS: Final = 2.0
@@ -76,6 +78,8 @@ class Journal:
         self._window = repetition_window
         self._clock = clock
         self._opened = clock.monotonic()
+        self._trimmed = self._opened
+        """When it was trimmed last, by the monotonic clock."""
         self._boot = _boot_id()
         self._confirmed = 0
         self._grown = 0
@@ -331,9 +335,15 @@ class Journal:
         """For how long the daemons of this journal have run, as far as it has seen it."""
         return self._run.seconds + self._clock.monotonic() - self._opened
 
+    def trim_if_due(self) -> None:
+        """Trim it if that was long ago; call it often, as a quiet daemon has no other reason."""
+        if self._clock.monotonic() - self._trimmed >= TRIM_SECONDS:
+            self.trim()
+
     def trim(self) -> None:
         """Forget what is old, or too much, of what the broker has; returns at once."""
         seconds = self._seconds()
+        self._trimmed = self._clock.monotonic()
 
         def trim(connection: sqlite3.Connection) -> None:
             schema.set_meta(connection, "seconds", seconds)

@@ -4,6 +4,7 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,6 +126,11 @@ DROP TABLE old;
 """What was confirmed counts as confirmed now, as its wall clock proves nothing. The empty `raw` is
 that of no order."""
 
+_META: Final = frozenset(
+    {"identity", "began", "seconds", "session", "fresh-run", "fresh-connection"}
+)
+"""The names of the facts in `meta` that each journal has from its beginning."""
+
 ACCEPTED, ANSWERED, CONFIRMED = 0, 1, 2
 
 
@@ -232,10 +238,37 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
             _make(connection, f"{_CONTAINERS} {_MEMBERS}", now)
         elif version == 1:
             _make(connection, f"{_BEFORE_UPGRADE} {_CONTAINERS} {_AFTER_UPGRADE}", now)
+        else:
+            _check_layout(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_layout(connection: sqlite3.Connection, path: Path | str | None) -> None:
+    """Refuse tables of this version that are not laid out as this fastlib makes them."""
+    with closing(sqlite3.connect(":memory:")) as new:
+        new.executescript(f"{_CONTAINERS} {_MEMBERS}")
+        missing = _columns(new) - _columns(connection)
+    if not missing:
+        names = {name for (name,) in connection.execute("SELECT name FROM meta")}
+        missing = {f"meta.{name}" for name in _META - names}
+    if missing:
+        raise JournalError(
+            f"the journal {path} was made by an unreleased fastlib, and this one cannot read it "
+            f"({', '.join(sorted(missing))} missing); use the fastlib that made it until all "
+            "orders are answered, or move the file away: a new journal knows no earlier orders"
+        )
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    query = (
+        "SELECT tables.name || '.' || columns.name"
+        " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
+        " WHERE tables.type = 'table'"
+    )
+    return {name for (name,) in connection.execute(query)}
 
 
 def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:

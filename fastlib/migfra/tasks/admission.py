@@ -7,8 +7,11 @@ import asyncio
 from itertools import chain
 from logging import getLogger
 
+import msgspec
+
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.tasks import QUERIES
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.acceptance import Acceptance
@@ -19,7 +22,6 @@ from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
 
-from .builtin_tasks import QUERIES
 from .decoding import Unreadable, digest
 from .descriptions import describe_container, only_domain
 from .dispatcher import Dispatcher
@@ -163,8 +165,11 @@ class Admission:
         await self._reply(message, container.id, write(answer))
 
     async def _query(self, container: TaskContainer) -> ResultContainer:
-        """Return the answer to a query. It changes nothing, so the journal need not know it."""
-        job = self._job(None, container)
+        """Return the answer to a query. It changes nothing, so the journal need not know it.
+
+        It does not expire: who asks, for example, because clocks differ must get an answer.
+        """
+        job = self._job(None, msgspec.structs.replace(container, expires=None))
         for member in job.members:
             await self._executor.execute(job, member)
         results = chain.from_iterable(member.results for member in job.members)

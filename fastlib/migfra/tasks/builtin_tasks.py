@@ -29,8 +29,6 @@ from .results import NO_DOMAIN
 
 BuiltinMethod = Callable[[Any, Context, Job], Awaitable[Any]]
 
-QUERIES: Final = (Query, QueryHistory)
-"""Tasks that change nothing, so the journal need not know them."""
 _OWN_TASKS: Final = ("cancel task", "query history", "query node", "quit")
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
+from fastlib.message.result_container import CANCELLED_BEFORE
 from fastlib.migfra.errors import (
+    CANCELLED,
     ClaimError,
     FinalError,
     HypervisorError,
@@ -94,6 +96,8 @@ class Executor:
         except TaskCancelledError as caught:
             member.was_cancelled = True
             error: Exception = caught
+            if not member.expiry.has_acted:
+                error = TaskCancelledError(str(caught).replace(CANCELLED, CANCELLED_BEFORE, 1))
         except TaskExpiredError as caught:
             member.has_expired = True
             error = caught
