@@ -10,6 +10,7 @@ it with libvirt.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -92,11 +93,14 @@ def plain_text(xml: str) -> str:
     return (xml if found is None else xml[found.end() :]).removeprefix("\ufeff").lstrip()
 
 
-def parse_domain(xml: str) -> Element:
-    """Parse the XML of a task. Raises HypervisorError if it is hostile or ambiguous."""
+def parse_domain(xml: str, is_text: Callable[[tuple[str, ...]], bool] | None = None) -> Element:
+    """Parse the XML of a task. Raises HypervisorError if it is hostile or ambiguous.
+
+    `is_text` tells of the tags of an element whether it must have nothing but text, in one piece.
+    """
     if len(xml) > LARGEST_XML:
         raise HypervisorError(f"the domain's XML has more than {LARGEST_XML} characters")
-    builder = _Builder()
+    builder = _Builder(is_text)
     parser = expat.ParserCreate(encoding="utf-8", namespace_separator="}")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse
@@ -120,7 +124,8 @@ def parse_domain(xml: str) -> Element:
 class _Builder:
     """Builds the tree of a domain's XML, and refuses what is ambiguous."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_text: Callable[[tuple[str, ...]], bool] | None) -> None:
+        self._is_text = is_text
         self._tree = TreeBuilder()
         self.data: Final = self._tree.data
         self._open: list[str] = []
@@ -169,7 +174,8 @@ class _Builder:
 
     def _is_plain(self) -> bool:
         """Whether the innermost element must have nothing but text."""
-        return len(self._open) == 2 and tuple(self._open) in _PLAIN
+        tags = tuple(self._open)
+        return tags in _PLAIN or (self._is_text is not None and self._is_text(tags))
 
     def close(self) -> Element:
         return self._tree.close()

@@ -69,6 +69,7 @@ def run_scenario(
     host.write_text(HOST)
 
     async def main() -> None:
+        parameters.setdefault("probe_hosts", ["127.0.0.1"])
         options = LibvirtOptions(driver="test", local_uri=f"test://{host}", **parameters)
         hypervisor = LibvirtHypervisor(options, NodeContext("node01"))
         await hypervisor.open()

@@ -583,7 +583,11 @@ class FakeHosts:
         self.source = FakeHost("node01", self.calls.append)
         self.destination = FakeHost("node02", self.calls.append)
         self.domain = self.source.add(FakeDomain())
-        options = {"transports": ["ssh", "tcp", "tls"], **options}
+        options = {
+            "transports": ["ssh", "tcp", "tls"],
+            "probe_hosts": ["127.0.0.1"],
+            **options,
+        }
         self.runtime = LibvirtRuntime(LibvirtOptions(**options), NodeContext("node01"))
         connections = FakeConnectionPool("node01", self.runtime.options, self.runtime.node.log)
         connections.hosts = {"node01": self.source, "node02": self.destination}

@@ -14,6 +14,8 @@ from fastlib.migfra.virt.migration_limits import (
     INCOMING_MEANING,
     OUTGOING_MEANING,
 )
+from fastlib.migfra.virt.probe_hosts import is_probe_host
+from fastlib.migfra.virt.xml_values import Level, XmlPolicy, is_sound_path
 
 Transport = Literal["ssh", "tcp", "tls"]
 DriverName = Literal["qemu", "lxctools", "lxc", "xen", "test"]
@@ -46,6 +48,22 @@ class Template(ValueRule):
         return None
 
 
+class AbsolutePaths(ValueRule):
+    """Each path must be absolute, and without `..`."""
+
+    def problem_with(self, value: Any) -> str | None:
+        found = [path for path in value if not is_sound_path(path)]
+        return f"{found[0]!r} must be an absolute path without '..'" if found else None
+
+
+class ProbeHosts(ValueRule):
+    """Each must be a name, a domain or a network."""
+
+    def problem_with(self, value: Any) -> str | None:
+        found = [text for text in value if not is_probe_host(text)]
+        return f"{found[0]!r} is no host, domain or network" if found else None
+
+
 class HostOptions(ConfigSection):
     """The addresses of a host that is not found by its name."""
 
@@ -57,6 +75,39 @@ class HostOptions(ConfigSection):
     ] = None
 
 
+class DomainXmlOptions(ConfigSection):
+    """What the XML of a task `start vm` may contain."""
+
+    allow: Annotated[
+        Level,
+        Wire(
+            "defined-only: tasks have no XML. checked: only the elements and attributes of a list, "
+            "with sources below 'directories' and in 'pools'. any: everything, so a task is root."
+        ),
+    ] = "checked"
+    directories: Annotated[
+        Sequence[str], Wire("Folders with the files and block devices that domains may use.")
+    ] = XmlPolicy().directories
+    pools: Annotated[Sequence[str], Wire("Storage pools whose volumes domains may use.")] = (
+        XmlPolicy().pools
+    )
+    emulators: Annotated[Sequence[str], Wire("Programs that the XML may name as its emulator.")] = (
+        XmlPolicy().emulators
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (AbsolutePaths("directories"), AbsolutePaths("emulators"))
+
+    @property
+    def policy(self) -> XmlPolicy:
+        """The same for `check_domain_xml`."""
+        return XmlPolicy(
+            allow=self.allow,
+            directories=self.directories,
+            pools=self.pools,
+            emulators=self.emulators,
+        )
+
+
 class LibvirtOptions(ConfigSection):
     """How to reach libvirt, and the timeouts."""
 
@@ -65,6 +116,7 @@ class LibvirtOptions(ConfigSection):
         Template("remote_uri"),
         Template("migration_host", places=frozenset({"<host>"})),
         Template("rdma_host", places=frozenset({"<host>"})),
+        ProbeHosts("probe_hosts"),
         Positive("start_timeout"),
         Positive("stop_timeout"),
         Positive("connect_timeout"),
@@ -103,6 +155,9 @@ class LibvirtOptions(ConfigSection):
             "there are none."
         ),
     ] = None
+    domain_xml: Annotated[DomainXmlOptions, Wire("What the XML of a start may contain.")] = (
+        DomainXmlOptions()
+    )
 
     start_timeout: Annotated[
         Seconds, Wire("How long a started domain may take to answer on SSH.", unit="s")
@@ -182,3 +237,10 @@ class LibvirtOptions(ConfigSection):
         Wire("A folder that all hosts share, for a swap where neither host has room for both."),
     ] = None
     probe_port: Annotated[Port, Wire("The port at which a started domain answers on SSH.")] = 22
+    probe_hosts: Annotated[
+        Sequence[str],
+        Wire(
+            "What probe-hostname may name besides the domain: hosts, domains such as "
+            "'.example.org', networks such as '10.0.0.0/8'."
+        ),
+    ] = ()

@@ -11,12 +11,14 @@ from typing import Final
 import msgspec
 
 _MAGIC: Final = b"QFI\xfb"
-_HEAD_BYTES: Final = 1 << 16
-"""The header, its extensions and the backing file's name are in the first cluster."""
+HEAD_BYTES: Final = 2 << 20
+"""The header, its extensions and the backing file's name are in the first cluster. QEMU allows no
+larger one."""
 _OLD_HEADER_BYTES: Final = 72
 _BACKING_FORMAT: Final = 0xE2792ACA
 _DATA_FILE: Final = 0x44415441
-_LONGEST_CHAIN: Final = 200
+_NAMING: Final = (_BACKING_FORMAT, _DATA_FILE)
+LONGEST_CHAIN: Final = 200
 """libvirt's limit."""
 
 
@@ -30,7 +32,9 @@ class ImageChain(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be followed, with the reason."""
 
 
-class _Head(msgspec.Struct, frozen=True):
+class ImageHead(msgspec.Struct, frozen=True):
+    """What a qcow2 image says of other files."""
+
     backing: str | None
     format: str | None
     data: str | None
@@ -45,11 +49,11 @@ def read_chain(path: str, format: str | None) -> ImageChain:
     data: list[str] = []
     image: str | None = path
     while image is not None and format == "qcow2":
-        if len(backing) > _LONGEST_CHAIN:
+        if len(backing) > LONGEST_CHAIN:
             return _chain(backing, data, f"the backing files of {path}: there are too many")
         try:
             with open(os.open(image, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                head = parse_head(file.read(_HEAD_BYTES))
+                head = parse_head(file.read(HEAD_BYTES))
         except OSError as error:
             return _chain(backing, data, f"the backing files of {image} ({error.strerror})")
         if head is None:
@@ -57,7 +61,7 @@ def read_chain(path: str, format: str | None) -> ImageChain:
         if head.data is not None and head.data.startswith("/"):
             data.append(head.data)
         format, name = head.format, head.backing
-        image = None if name is None else _local_path(name, image)
+        image = None if name is None else local_path(name, image)
         if image is not None:
             backing.append(image)
         elif name is not None:
@@ -69,7 +73,7 @@ def _chain(backing: list[str], data: list[str], *unknown: str) -> ImageChain:
     return ImageChain(backing=tuple(backing), data=tuple(data), unknown=unknown)
 
 
-def _local_path(name: str, image: str) -> str | None:
+def local_path(name: str, image: str) -> str | None:
     """The path of a backing file. None if it is not a plain file."""
     if name.startswith("json:"):
         return None
@@ -79,8 +83,11 @@ def _local_path(name: str, image: str) -> str | None:
     return posixpath.join(posixpath.dirname(image), name)
 
 
-def parse_head(head: bytes) -> _Head | None:
-    """Parse the head of a qcow2 image. None if it is no such image, or a broken one."""
+def parse_head(head: bytes) -> ImageHead | None:
+    """Parse the head of a qcow2 image. None if it is no such image, or a broken one.
+
+    An image that names something twice counts as broken, as its readers choose differently.
+    """
     if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
         return None
     version, offset, size = struct.unpack_from(">IQI", head, 4)
@@ -88,18 +95,21 @@ def parse_head(head: bytes) -> _Head | None:
         return None
     backing = _text(head[offset : offset + size]) if offset else None
     (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (_OLD_HEADER_BYTES,)
-    extensions = _extensions(head[length : offset or len(head)])
-    return _Head(backing, extensions.get(_BACKING_FORMAT), extensions.get(_DATA_FILE))
+    pairs = _extensions(head[length : offset or len(head)])
+    extensions = dict(pairs)
+    if any(kind in extensions for kind in _NAMING) and len(extensions) < len(pairs):
+        return None
+    return ImageHead(backing, extensions.get(_BACKING_FORMAT), extensions.get(_DATA_FILE))
 
 
-def _extensions(area: bytes) -> dict[int, str]:
-    found = {}
+def _extensions(area: bytes) -> list[tuple[int, str]]:
+    found = []
     begin = 0
     while begin + 8 <= len(area):
         kind, size = struct.unpack_from(">II", area, begin)
         if kind == 0:
             break
-        found[kind] = _text(area[begin + 8 : begin + 8 + size])
+        found.append((kind, _text(area[begin + 8 : begin + 8 + size])))
         begin += 8 + (size + 7) // 8 * 8
     return found
 

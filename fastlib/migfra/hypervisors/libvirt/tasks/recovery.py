@@ -81,7 +81,7 @@ async def recover(
 
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
-    spec = StartSpec.of(task)
+    spec = StartSpec.of(task, None)
     # libvirt goes on with a restore when the daemon ends.
     async with runtime.exclusive(spec.name, task.driver, _never_cancelled()):
         return await _finish_start(runtime, task, spec, context)

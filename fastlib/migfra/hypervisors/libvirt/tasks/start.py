@@ -27,7 +27,7 @@ PAUSED_RUN: Final = "paused-run"
 
 async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str | None:
     """Start a domain. Raises HypervisorError, and what it had begun is taken back."""
-    spec = StartSpec.of(task)
+    spec = StartSpec.of(task, runtime.options)
     with CancelScope(context) as scope:
         async with runtime.exclusive(spec.name, task.driver, scope):
             context.progress("check", vm_name=spec.name)

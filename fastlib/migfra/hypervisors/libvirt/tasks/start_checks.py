@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.identity import (
     common_uuid,
     read_namesakes,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_sources
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, read_xml
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
@@ -43,6 +44,7 @@ async def check_start(
 ) -> StartPlan:
     """Return the plan, if the domain can be started as the task says. Raises HypervisorError."""
     local = await runtime.local(driver)
+    await check_sources(local, spec.sources, runtime.options.domain_xml.policy)
     uuid, note = await _check_identity(runtime, driver, spec, context)
     before = await local.call(_definition, spec.name)
     if spec.xml is None:

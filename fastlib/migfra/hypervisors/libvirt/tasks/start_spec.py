@@ -1,5 +1,6 @@
 """The plan of a task `start vm`: the domain, and what is asked for it."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
@@ -8,7 +9,9 @@ from fastlib.message import PciAddress, PciId, Start
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import Changes
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
-from fastlib.migfra.virt.host_names import check_host
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
+from fastlib.migfra.virt.domain_xml_policy import NamedSources, check_domain_xml
+from fastlib.migfra.virt.probe_hosts import check_probe_host
 from fastlib.migfra.virt.start_task import domain_of
 
 
@@ -19,6 +22,8 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str | None
     """The UUID in the task's XML."""
     xml: str | None
+    sources: NamedSources
+    """What the XML names of the host, for the checks that need the host."""
     transient: bool
     changes: Changes
     pci_ids: tuple[PciId, ...]
@@ -34,13 +39,23 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.pci_ids or self.pci_addresses or self.ivshmem)
 
     @classmethod
-    def of(cls, task: Start) -> Self:
-        """Return the plan of a task. Raises HypervisorError if the task contradicts itself."""
+    def of(cls, task: Start, options: LibvirtOptions | None) -> Self:
+        """Return the plan of a task. `options` is None if it has begun, so it was allowed.
+
+        Raises HypervisorError if the task contradicts itself, or if the options do not allow it.
+        """
         described = domain_of(task)
+        sources = NamedSources()
+        probe_host = None
+        if options is not None and task.xml is not None:
+            sources = check_domain_xml(task.xml, options.domain_xml.policy)
+        if options is not None and task.probe_with_ssh is not False:
+            probe_host = _probe_host(task, described.name, options.probe_hosts)
         return cls(
             name=described.name,
             uuid=described.uuid,
             xml=task.xml,
+            sources=sources,
             transient=bool(task.transient),
             changes=Changes(
                 memory=task.memory,
@@ -51,20 +66,16 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
             pci_ids=tuple(task.pci_ids or ()),
             pci_addresses=tuple(task.devs or ()),
             ivshmem=None if task.ivshmem is None else ivshmem_xml(task.ivshmem),
-            probe_host=None if task.probe_with_ssh is False else _probe_host(task, described.name),
+            probe_host=probe_host,
         )
 
 
-def _probe_host(task: Start, name: str) -> str:
+def _probe_host(task: Start, name: str, allowed: Sequence[str]) -> str:
     """The host to probe. Raises HypervisorError before anything is started for it."""
-    asked = task.probe_hostname or name
     try:
-        host = check_host(asked).strip("[]")
-        host.encode("idna")  # the resolver refuses an empty part, and one of over 63 characters
-    except (HypervisorError, UnicodeError) as error:
-        why = error if isinstance(error, HypervisorError) else f"{asked[:60]!r} is no host name"
+        return check_probe_host(task.probe_hostname or name, name, allowed)
+    except HypervisorError as error:
         raise HypervisorError(
-            f"{name} could not be probed on SSH after its start: {why}; give probe-hostname, or "
+            f"{name} could not be probed on SSH after its start: {error}; give probe-hostname, or "
             "probe-with-ssh: false"
         ) from None
-    return host

@@ -1,0 +1,167 @@
+"""Decide whether the XML of a task is allowed. Asks nobody.
+
+libvirtd runs as root and does what a domain's XML says. So at the level `checked`, a task's XML may
+have only the elements and attributes of `xml_allow_list`, each with a value of its type. The files
+and volumes that it names are returned. Links and backing files are looked up on the host
+(`hypervisors/libvirt/domain/source_checks.py`).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+
+from .domain_xml import parse_domain
+from .xml_allow_list import ALLOWED, FREE, path_of
+from .xml_values import TEXT, Source, Value, XmlPolicy
+
+_NAMESPACE: Final = re.compile(r"\{http://libvirt\.org/schemas/domain/([a-z]+)/[0-9.]+")
+_REMEDY: Final = "or let the operator set domain-xml: {allow: any}"
+
+
+class NamedSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or a block device that a task's XML names."""
+
+    path: str
+    where: str
+    """The element and attribute, such as `<devices> <disk> <source file>`."""
+    format: Literal["raw", "qcow2"] = "raw"
+
+
+class NamedVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume of a storage pool that a task's XML names."""
+
+    pool: str
+    volume: str
+    where: str
+    format: Literal["raw", "qcow2"] = "raw"
+
+
+class NamedSources(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of its host that a task's XML names."""
+
+    files: tuple[NamedSource, ...] = ()
+    volumes: tuple[NamedVolume, ...] = ()
+
+
+def check_domain_xml(xml: str, policy: XmlPolicy) -> NamedSources:
+    """Return what the XML of a task names of its host. Raises HypervisorError if it is refused.
+
+    Nothing is returned at the level `any`.
+    """
+    if policy.allow == "any":
+        return NamedSources()
+    if policy.allow == "defined-only":
+        raise HypervisorError(
+            "the configuration lets tasks start only domains that are defined; leave out xml, or "
+            "let the operator set domain-xml: {allow: checked}"
+        )
+    root = parse_domain(xml, is_text=_is_text)
+    files: list[NamedSource] = []
+    volumes: list[NamedVolume] = []
+    for tags, element in _elements(root, ()):
+        allowed = ALLOWED.get(path_of(tags))
+        where = _shown(tags)
+        if allowed is None:
+            raise HypervisorError(
+                f"the domain's XML has {where}, which tasks must not use; leave it out, {_REMEDY}"
+            )
+        values = dict(element.attrib)
+        if _has_text(element.text):
+            values[""] = element.text or ""
+            if "" not in allowed:
+                raise HypervisorError(f"the domain's XML has text in {where}; leave it out")
+        if any(_has_text(child.tail) for child in element):
+            raise HypervisorError(f"the domain's XML has text beside elements in {where}")
+        for name, value in values.items():
+            kind = allowed.get(name)
+            _check_value(kind, name, value, tags, policy)
+            if isinstance(kind, Source) and policy.has(value):
+                files.append(NamedSource(path=value, where=_shown(tags, name)))
+    _check_loader(root)
+    for disk in root.iterfind("devices/disk"):
+        _collect(disk, files, volumes)
+    return NamedSources(files=tuple(dict.fromkeys(files)), volumes=tuple(volumes))
+
+
+def _elements(element: Element, tags: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Element]]:
+    """Yield the elements that libvirt reads, each with the tags below `<domain>`."""
+    yield tags, element
+    if tags == (FREE,):
+        return
+    for child in element:
+        yield from _elements(child, (*tags, child.tag))
+
+
+def _check_value(
+    kind: Value | None, name: str, value: str, tags: tuple[str, ...], policy: XmlPolicy
+) -> None:
+    if kind is None:
+        raise HypervisorError(
+            f"the domain's XML has the attribute {name[:60]} at {_shown(tags)}, which tasks must "
+            f"not use; leave it out, {_REMEDY}"
+        )
+    problem = kind.problem(value, policy)
+    if problem is not None:
+        raise HypervisorError(
+            f"the domain's XML has {value[:60]!r} as {_shown(tags, name)}, which tasks must not "
+            f"use: {problem}"
+        )
+
+
+def _check_loader(root: Element) -> None:
+    """QEMU opens flash memory for writing unless it is read only."""
+    for loader in root.iterfind("os/loader"):
+        if loader.get("type") == "pflash" and loader.get("readonly") != "yes":
+            raise HypervisorError(
+                "the domain's XML has <os> <loader type='pflash'> without readonly='yes'; add it"
+            )
+
+
+def _collect(layer: Element, files: list[NamedSource], volumes: list[NamedVolume]) -> None:
+    """Add the images of a disk that may name further files, and the volumes."""
+    format: Literal["raw", "qcow2"] = "raw"
+    for tag in ("driver", "format"):
+        if any(each.get("type") == "qcow2" for each in layer.findall(tag)):
+            format = "qcow2"
+    for source in layer.findall("source"):
+        pool, volume = source.get("pool"), source.get("volume")
+        if pool is not None and volume is not None:
+            where = f"the volume {volume!r} of the pool {pool}"
+            volumes.append(NamedVolume(pool=pool, volume=volume, where=where, format=format))
+        for name in ("file", "dev"):
+            if format == "qcow2" and (path := source.get(name)) is not None:
+                where = f"<devices> <disk> <source {name}>"
+                files.append(NamedSource(path=path, where=where, format=format))
+    for deeper in layer.findall("backingStore"):
+        _collect(deeper, files, volumes)
+
+
+def _has_text(text: str | None) -> bool:
+    return bool(text and text.strip(" \t\r\n"))
+
+
+def _is_text(tags: tuple[str, ...]) -> bool:
+    """Tell whether an element has a checked text, which nothing may interrupt."""
+    return ALLOWED.get(path_of(tags[1:]), {}).get("", TEXT) is not TEXT
+
+
+def _shown(tags: tuple[str, ...], attribute: str = "") -> str:
+    """The path of an element as people read it, such as `<devices> <disk> <source file>`."""
+    names = [_named(tag) for tag in tags] or ["domain"]
+    if attribute:
+        names[-1] += f" {attribute}"
+    return " ".join(f"<{name}>" for name in names)
+
+
+def _named(tag: str) -> str:
+    """The name of an element, with the usual prefix for its namespace."""
+    namespace, _, name = tag.rpartition("}")
+    if not namespace:
+        return name[:60]
+    hypervisor = _NAMESPACE.fullmatch(namespace)
+    return f"{hypervisor[1] if hypervisor else namespace[1:60]}:{name[:60]}"

@@ -1,0 +1,167 @@
+"""The types of values in a domain's XML that `domain_xml_policy` allows. Pure."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+Level = Literal["defined-only", "checked", "any"]
+SourceRole = Literal["file", "firmware", "variables"]
+
+_LONGEST_TEXT: Final = 4096
+"""Characters. Linux takes 2048 as its command line."""
+_LONGEST_PATH: Final = 4096
+"""Bytes."""
+_FIRMWARE: Final = (
+    "/usr/share/OVMF",
+    "/usr/share/AAVMF",
+    "/usr/share/edk2",
+    "/usr/share/edk2-ovmf",
+    "/usr/share/ovmf",
+    "/usr/share/qemu",
+    "/usr/share/qemu-efi-aarch64",
+    "/usr/share/seabios",
+)
+"""Where distributions keep the firmware of domains. Only root writes there."""
+_VARIABLES: Final = ("/var/lib/libvirt/qemu/nvram",)
+"""Where libvirt keeps the UEFI variables of domains."""
+
+
+class XmlPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the XML of a task may contain."""
+
+    allow: Level = "checked"
+    directories: Sequence[str] = ("/var/lib/libvirt/images",)
+    """Folders with the files and block devices that a domain may use."""
+    pools: Sequence[str] = ("default",)
+    """Storage pools whose volumes a domain may use."""
+    emulators: Sequence[str] = ()
+    """Programs that may be named as `<emulator>`."""
+
+    def has(self, path: str) -> bool:
+        """Tell by the names alone whether a path is below one of the directories."""
+        return any(is_below(path, directory) for directory in self.directories)
+
+
+class Value:
+    """A type of values. `problem` says what was expected of a value that is not of it."""
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        raise NotImplementedError
+
+
+class Pattern(Value):
+    """Text that matches a regular expression as a whole."""
+
+    def __init__(self, pattern: str, expected: str) -> None:
+        self._pattern = re.compile(pattern, re.ASCII)
+        self._expected = expected
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        return None if self._pattern.fullmatch(value) else f"expected {self._expected}"
+
+
+class OneOf(Value):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words: Final = words
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        return None if value in self.words else f"expected {' or '.join(self.words)}"
+
+
+class Text(Value):
+    """Any text: libvirt neither opens what it names, nor gives it another meaning."""
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        if len(value) <= _LONGEST_TEXT:
+            return None
+        return f"expected at most {_LONGEST_TEXT} characters"
+
+
+class Source(Value):
+    """The path of a file or block device of the host."""
+
+    def __init__(self, role: SourceRole = "file") -> None:
+        self.role: Final = role
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        places = list(policy.directories)
+        if self.role == "firmware":
+            places += _FIRMWARE
+        if self.role == "variables":
+            places += _VARIABLES
+        if is_sound_path(value) and any(is_below(value, place) for place in places):
+            return None
+        where = " or ".join(policy.directories) or "a directory of the configuration"
+        return (
+            f"expected a path below {where}; choose another, or let the operator add its folder "
+            "to domain-xml: {directories: …}"
+        )
+
+
+class Pool(Value):
+    """The name of a storage pool."""
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        if value in policy.pools:
+            return None
+        where = " or ".join(policy.pools) or "a pool of the configuration"
+        return (
+            f"expected {where}; choose another, or let the operator add the pool to "
+            "domain-xml: {pools: …}"
+        )
+
+
+class Emulator(Value):
+    """The program that runs a domain."""
+
+    def problem(self, value: str, policy: XmlPolicy) -> str | None:
+        if value in policy.emulators:
+            return None
+        return (
+            "libvirt finds the program itself; leave it out, or let the operator add the program "
+            "to domain-xml: {emulators: …}"
+        )
+
+
+def is_sound_path(path: str) -> bool:
+    """Tell whether a path is absolute, printable, and without `..`."""
+    return (
+        path.startswith("/")
+        and len(path.encode(errors="replace")) <= _LONGEST_PATH
+        and path.isprintable()
+        and ".." not in path.split("/")
+    )
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell by the names alone whether a path is below a directory."""
+    root = posixpath.normpath("/" + directory.lstrip("/"))
+    named = posixpath.normpath("/" + path.lstrip("/"))
+    return named.startswith("/" if root == "/" else f"{root}/") and named != root
+
+
+WORD: Final = Pattern(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}|-[0-9]{1,20})?", "letters, digits and _ . : + -"
+)
+NUMBER: Final = Pattern(r"\s*-?(?:0[xX])?[0-9A-Fa-f]{1,20}\s*", "a number")
+CPUS: Final = Pattern(r"[0-9,^\s-]{0,4000}", "a list of numbers such as 0-3,8")
+LABEL: Final = Pattern(r"[A-Za-z0-9_][A-Za-z0-9 _.:+()-]{0,199}", "letters, digits and blanks")
+"""Begins with a letter or digit, so it is no option."""
+VOLUME: Final = Pattern(r"[^/.\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,199}", "the name of a volume")
+ADDRESS: Final = Pattern(r"[A-Za-z0-9_.:-]{0,100}", "a name or an address")
+TIME_ZONE: Final = Pattern(
+    r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,3}", "a time zone such as Europe/Berlin"
+)
+TAP: Final = Pattern(r"vnet[0-9]{1,9}", "a name that libvirt made, such as vnet0")
+SHARED_MEMORY: Final = Pattern(r"[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]{0,199}", "letters and digits")
+TEXT: Final = Text()
+FILE: Final = Source()
+FIRMWARE: Final = Source("firmware")
+VARIABLES: Final = Source("variables")
+POOL: Final = Pool()
+EMULATOR: Final = Emulator()
