@@ -4,7 +4,7 @@ import pytest
 
 from fastlib import DeviceIvshmem, PciId, SwapWith
 from fastlib.transport import MqttOptions, connect
-from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.fleet import PATIENCE, SHORT_WAITS, assert_error, assert_success
 
 both_modes = pytest.mark.both_modes
 
@@ -265,3 +265,41 @@ def test_swap_with_an_absent_domain_is_refused(fleet):
     swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2")
     assert_error(swapped.result(PATIENCE), "vm2 does not run on hostB; nothing was swapped")
     fleet.assert_runs_only_on("vm1", "hostA")
+
+
+def test_xml_reaches_programs_and_files_of_the_host_only_at_level_any(fleet, tmp_path):
+    """An interface's script runs as root, and a disk is a file that only root may read."""
+    marker, secret, script = (tmp_path / name for name in ("marker", "secret", "script"))
+    script.write_text(f"#!/bin/sh\nid -u > {marker}\n")
+    script.chmod(0o755)
+    secret.write_bytes(bytes(512))
+    secret.chmod(0o600)
+    before = secret.stat()
+    guest = fleet.lab.define_guest("vm1", bios=True)
+    run_script = guest.xml.replace(
+        "</devices>", f"<interface type='ethernet'><script path='{script}'/></interface></devices>"
+    )
+    read_secret = guest.xml.replace(
+        "</devices>",
+        f"<disk type='file'><source file='{secret}'/><target dev='hda'/></disk></devices>",
+    )
+
+    def start(xml):
+        task = fleet.client.start("hostA", xml=xml, transient=True, probe_with_ssh=False)
+        return task.result(PATIENCE)
+
+    for xml in (run_script, read_secret):
+        assert_success(start(xml))
+        assert_success(fleet.client.stop("hostA", "vm1", force=True).result(PATIENCE))
+    assert marker.read_text() == "0\n"
+
+    marker.unlink()
+    emulators = "emulators: [/usr/bin/qemu-system-x86_64]"
+    fleet.configure({**SHORT_WAITS, "domain-xml": f"{{allow: checked, {emulators}}}"})
+    assert_error(start(run_script), "'ethernet' as <devices> <interface type>")
+    assert_error(start(run_script.replace("ethernet", "bridge")), "<devices> <interface> <script>")
+    assert_error(start(read_secret), f"'{secret}' as <devices> <disk> <source file>")
+    assert fleet.lab.host("hostA").domains() == {}
+    assert not marker.exists()
+    assert (secret.stat().st_uid, secret.stat().st_mode) == (before.st_uid, before.st_mode)
+    assert_success(start(guest.xml))

@@ -149,7 +149,7 @@ def test_stop_by_regex_stops_matching_domains(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("greeting", "answer"), [(b"SSH-2.0-x\r\n", None), (b"220 mail\r\n", "which is not SSH")]
+    ("greeting", "answer"), [(b"SSH-2.0-x\r\n", None), (b"220 mail\r\n", "another server than SSH")]
 )
 def test_start_waits_for_ssh_banner(tmp_path, greeting, answer):
     async def scenario(runner):

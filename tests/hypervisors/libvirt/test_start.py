@@ -93,7 +93,10 @@ def with_uuid(name="vm1", uuid=UUID):
         ),
         (Start(xml=domain(), driver="none", probe_with_ssh=False), "there is no driver 'none'"),
         (
-            Start(xml=domain().replace("<memory", "<foo/><memory"), probe_with_ssh=False),
+            Start(
+                xml=domain().replace("<memory", "<clock offset='x'/><memory"),
+                probe_with_ssh=False,
+            ),
             "does not follow libvirt's schema; correct it until virt-xml-validate accepts it",
         ),
         (
@@ -112,7 +115,7 @@ def with_uuid(name="vm1", uuid=UUID):
                 vcpus=2,
                 probe_with_ssh=False,
             ),
-            "the domain's XML has 'q' as <vcpupin vcpu>",
+            "the domain's XML has 'q' as <cputune> <vcpupin vcpu>",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -264,6 +264,7 @@ def _common_options(hosts: Sequence[str]) -> dict[str, object]:
         "nodes": f"[{', '.join(hosts)}]",
         "destinations": f"[{', '.join(names)}]",
         "transports": "[ssh, tcp, tls]",
+        "domain-xml": "{allow: any}",
     }
 
 
