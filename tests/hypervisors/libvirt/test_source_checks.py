@@ -4,8 +4,8 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt import DomainXmlOptions
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_files
-from fastlib.migfra.hypervisors.libvirt.options import DomainXmlOptions
 from fastlib.migfra.virt.domain_xml_policy import NamedSource
 from fastlib.migfra.virt.xml_values import XmlPolicy
 from tests.support.libvirt.driver import domain, run_scenario

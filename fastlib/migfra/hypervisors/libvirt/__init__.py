@@ -14,6 +14,6 @@ holds what all tasks share. The folders, from the daemon down to libvirt:
 """
 
 from .hypervisor import LibvirtHypervisor
-from .options import HostOptions, LibvirtOptions
+from .options import DomainXmlOptions, HostOptions, LibvirtOptions
 
-__all__ = ["HostOptions", "LibvirtHypervisor", "LibvirtOptions"]
+__all__ = ["DomainXmlOptions", "HostOptions", "LibvirtHypervisor", "LibvirtOptions"]
