@@ -84,6 +84,18 @@ TARGETS = {
         ("tests/migfra/test_journal.py", "tests/migfra/test_journal_boundaries.py"),
         unexamined=frozenset(("group_commit", "schema")),
     ),
+    "expiry": Target(
+        (
+            "fastlib/client/outcome.py",
+            "fastlib/migfra/journal/repetition.py",
+            "fastlib/migfra/plugin_api/expiry.py",
+        ),
+        (
+            "tests/client/test_outcome.py",
+            "tests/migfra/test_expiry_decisions.py",
+            "tests/migfra/test_journal_repetition.py",
+        ),
+    ),
     "codec": Target(
         tuple(
             f"fastlib/codec/{path.name}" for path in sorted((ROOT / "fastlib/codec").glob("*.py"))
