@@ -4,6 +4,7 @@ A container is written to the journal before it is acknowledged to the broker.
 """
 
 import asyncio
+import logging
 from itertools import chain
 from logging import getLogger
 
@@ -125,9 +126,10 @@ class Admission:
             self._counters.messages["accepted"] += 1
             job = self._job(acceptance.number, container, deadline)
             job.came_as(message.payload)
-            domains = [member.domain for member in job.members]
             about.set(About(container.id, job.domain))
-            log.info("accepted: %s", describe_container(container, domains))
+            if log.isEnabledFor(logging.INFO):
+                domains = [member.domain for member in job.members]
+                log.info("accepted: %s", describe_container(container, domains))
             self._dispatcher.put(job)
         elif acceptance.kind == "under way":
             message.ack()

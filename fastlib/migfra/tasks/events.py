@@ -39,12 +39,10 @@ class Events:
 
     def begun(self, job: Job, member: Member) -> None:
         """A member acts on its domain from now on, as the journal knows already."""
-        _log(
-            _level("success", job),
-            job,
-            member.domain,
-            f"begins: {describe_task(member.task, member.domain)}",
-        )
+        level = _level("success", job)
+        if log.isEnabledFor(level):
+            task = describe_task(member.task, member.domain)
+            _log(level, job, member.domain, f"begins: {task}")
 
     def recovered(self, job: Job, member: Member) -> None:
         """A member that an earlier run of the daemon has begun is looked at."""

@@ -37,6 +37,8 @@ class Member:
         self.earlier: Final = earlier
         """What an earlier run of the daemon has begun of it."""
         self.vm_name: Final = vm_name_of(task)
+        self.domain: Final = None if self.vm_name == NO_DOMAIN else self.vm_name
+        """The domain that the task is about, None if it is not about one."""
         self.cancellation: Final = Cancellation()
         self.expiry: Final = expiry or Expiry()
         """Whether it has begun, and until when it may."""
@@ -69,11 +71,6 @@ class Member:
     def ends_at_once(self) -> bool:
         """True if it needs no place, as it is cancelled or has expired."""
         return self.cancellation.cancelled or self.expiry.expired
-
-    @property
-    def domain(self) -> str | None:
-        """The domain that the task is about, None if it is not about one."""
-        return None if self.vm_name == NO_DOMAIN else self.vm_name
 
     @property
     def failed(self) -> bool:

@@ -47,6 +47,7 @@ class Publisher:
         self._communicator = communicator
         self._journal = journal
         self._topic_of = topic_of
+        self._own_topic = topic_of(None)
         self._qos = qos
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
@@ -61,7 +62,7 @@ class Publisher:
 
     def is_own(self, host: str | None) -> bool:
         """Return True if answers to what came to a host have the topic of this host."""
-        return self._topic_of(host) == self._topic_of(None)
+        return host is None or self._topic_of(host) == self._own_topic
 
     def put(
         self,
@@ -78,8 +79,8 @@ class Publisher:
         its only domain, for the log.
         The future is True once the broker has it, False if it does not take it.
         """
-        about = About(id, vm_name)
-        answer = Answer(number, about, self._topic_of(host), payload, self._loop.create_future())
+        topic = self._own_topic if host is None else self._topic_of(host)
+        answer = Answer(number, About(id, vm_name), topic, payload, self._loop.create_future())
         self._unconfirmed += 1
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
