@@ -95,6 +95,7 @@ TARGETS = {
             "tests/migfra/test_expiry_decisions.py",
             "tests/migfra/test_journal_repetition.py",
         ),
+        unexamined=frozenset(("expiry",)),
     ),
     "codec": Target(
         tuple(
