@@ -1,6 +1,8 @@
 """Tests of orders that expire: what is sent, and what a client says about one without a result."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,21 @@ def failure_of(handle: Any) -> NoResultError:
     with pytest.raises(NoResultError) as caught:
         handle.result(PATIENCE)
     return caught.value
+
+
+def sent_in_time(attempt: Callable[[float], Any]) -> Any:
+    """Return the handle of an attempt that ended before its order expired.
+
+    An attempt sends an order with the timeout that it gets, in seconds, and lets something happen
+    before the order expires. It says nothing if a busy machine was too slow for that.
+    """
+    for seconds in (0.3, 1.5, 8.0):
+        handle = attempt(seconds)
+        if handle.container.expires - datetime.now(UTC) > timedelta(seconds=0.1):
+            return handle
+        with suppress(NoResultError):
+            handle.result(PATIENCE)
+    raise AssertionError("each order expired before the attempt ended")
 
 
 def shown(client: Any, status: str, host: str = "hostA") -> None:
@@ -219,13 +236,18 @@ def test_order_that_expires_after_the_timeout_can_begin_until_then(clients: Clie
 
 def test_daemon_that_was_there_in_between_may_have_begun_the_order(clients: ClientFactory):
     daemon, client = clients.daemon(), clients.client()
-    daemon.presence("offline", instance="first")
-    shown(client, "offline")
-    handle = client.suspend("hostA", "vm1", timeout=0.5)
-    daemon.presence("online", instance="second")
-    shown(client, "online")
-    daemon.presence("offline", instance="second")
-    shown(client, "offline")
+
+    def attempt(seconds: float) -> Any:
+        daemon.presence("offline", instance="first")
+        shown(client, "offline")
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        daemon.presence("online", instance="second")
+        shown(client, "online")
+        daemon.presence("offline", instance="second")
+        shown(client, "offline")
+        return handle
+
+    handle = sent_in_time(attempt)
     error = failure_of(handle)
     assert (error.outcome, error.reason) == (
         "unknown",
@@ -238,11 +260,15 @@ def test_daemon_that_was_there_in_between_may_have_begun_the_order(clients: Clie
 @IN_MEMORY
 def test_daemon_that_ended_after_the_sending_may_have_begun_the_order(clients: ClientFactory):
     daemon, client = clients.daemon(), clients.client()
-    daemon.presence("online", instance="first")
-    shown(client, "online")
-    handle = client.suspend("hostA", "vm1", timeout=0.3)
-    daemon.presence("offline", instance="first")
-    assert failure_of(handle).outcome == "unknown"
+
+    def attempt(seconds: float) -> Any:
+        daemon.presence("online", instance="first")
+        shown(client, "online")
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        daemon.presence("offline", instance="first")
+        return handle
+
+    assert failure_of(sent_in_time(attempt)).outcome == "unknown"
 
 
 @IN_MEMORY
@@ -250,9 +276,13 @@ def test_starting_daemon_may_have_begun_the_order(clients: ClientFactory):
     daemon, client = clients.daemon(), clients.client()
     daemon.presence("offline", instance="first")
     shown(client, "offline")
-    handle = client.suspend("hostA", "vm1", timeout=0.3)
-    daemon.presence("online", retain=False, started=None, instance="second")  # a claim
-    assert failure_of(handle).outcome == "unknown"
+
+    def attempt(seconds: float) -> Any:
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        daemon.presence("online", retain=False, started=None, instance="second")  # a claim
+        return handle
+
+    assert failure_of(sent_in_time(attempt)).outcome == "unknown"
     assert client.presences["hostA"].status == "offline"  # it has not begun
 
 
@@ -262,13 +292,21 @@ def test_client_that_lost_its_connection_does_not_know_what_the_daemon_did():
     daemon, client = clients.daemon(), clients.client(client_id="scheduler")
     daemon.presence("offline", instance="first")
     shown(client, "offline")
-    missed = client.suspend("hostA", "vm1", timeout=0.3)
-    broker.cut("scheduler")
-    broker.mend("scheduler")
-    assert failure_of(missed).outcome == "unknown"
-    cut = client.suspend("hostA", "vm1", timeout=0.2)
-    broker.cut("scheduler")
-    assert failure_of(cut).outcome == "unknown"
+
+    def attempt(seconds: float) -> Any:
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        broker.cut("scheduler")
+        broker.mend("scheduler")
+        return handle
+
+    def attempt_without_return(seconds: float) -> Any:
+        broker.mend("scheduler")
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        broker.cut("scheduler")
+        return handle
+
+    assert failure_of(sent_in_time(attempt)).outcome == "unknown"
+    assert failure_of(sent_in_time(attempt_without_return)).outcome == "unknown"
     clients.close()
 
 
@@ -276,11 +314,14 @@ def test_progress_shows_that_an_order_has_begun_also_without_a_listener(clients:
     daemon, client = clients.daemon(), clients.client()
     daemon.presence("online", instance="first")
     shown(client, "online")
-    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.5)
-    (container,) = daemon.wait()
-    key = container.idempotency_key
-    daemon.progress(f"id: {handle.id}\nidempotency-key: {key}\nvm-name: vm1\nphase: memory\n")
-    error = failure_of(handle)
+
+    def attempt(seconds: float) -> Any:
+        handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
+        key = handle.container.idempotency_key
+        daemon.progress(f"id: {handle.id}\nidempotency-key: {key}\nvm-name: vm1\nphase: memory\n")
+        return handle
+
+    error = failure_of(sent_in_time(attempt))
     assert (error.outcome, error.reason) == ("begun", "its daemon reported the phase 'memory'")
     assert "fastlib log" in str(error)
 
@@ -289,9 +330,13 @@ def test_progress_in_the_queue_does_not_show_that_an_order_has_begun(clients: Cl
     daemon, client = clients.daemon(), clients.client()
     daemon.presence("online", instance="first")
     shown(client, "online")
-    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.5)
-    daemon.progress(f"id: {handle.id}\nphase: queued\nposition: 2\n")
-    error = failure_of(handle)
+
+    def attempt(seconds: float) -> Any:
+        handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
+        daemon.progress(f"id: {handle.id}\nphase: queued\nposition: 2\n")
+        return handle
+
+    error = failure_of(sent_in_time(attempt))
     assert error.outcome == "unknown"
     assert "last seen in phase 'queued'" in str(error)
 
@@ -412,8 +457,8 @@ def test_broker_does_not_deliver_expired_orders_with_mqtt_5(mosquitto: Mosquitto
     session = {"client_id": "fast-migfra-away", "persistent": True}
     clients.daemon("away", **session).communicator.close()
     five, three = clients.client(protocol="5"), clients.client()
-    late = [five.suspend("away", "mqtt-5", timeout=0.2)]
-    late.append(three.suspend("away", "mqtt-3", timeout=0.2))
+    late = [five.suspend("away", "mqtt-5", timeout=1)]
+    late.append(three.suspend("away", "mqtt-3", timeout=1))
     five.suspend("away", "waits", expires=None)
     for handle in late:
         failure_of(handle)
@@ -535,7 +580,7 @@ def test_daemon_that_has_begun_the_order_says_so_when_it_is_asked(clients: Clien
     daemon, client = online(clients, clock_tolerance=PATIENCE)
     journal = JournalDaemon(daemon)
     handle = client.suspend("hostA", "vm1", timeout=0.3)
-    (container,) = daemon.wait()
+    container = handle.container
     now = datetime.now(UTC)
     journal.known.append(
         OrderReport(
@@ -559,7 +604,7 @@ def test_journal_of_an_older_fastlib_does_not_know_whether_the_order_has_begun(
     daemon, client = online(clients)
     journal = JournalDaemon(daemon)
     handle = client.suspend("hostA", "vm1", timeout=0.3)
-    (container,) = daemon.wait()
+    container = handle.container
     now = datetime.now(UTC)
     journal.known.append(
         OrderReport(

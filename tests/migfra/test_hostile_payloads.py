@@ -40,11 +40,13 @@ from fastlib.transport import Communicator, connect
 from tests.migfra.test_load import at, resident
 from tests.support import hostile
 from tests.support.migfra.program import Program, program
-from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.mosquitto import Mosquitto
 from tests.support.texts import mutated, written
 
 SEED = 20
 HOST = "node01"
+ANSWER_PATIENCE = 300.0
+"""Seconds until an answer that must come is given up."""
 WINDOW = 64
 """Payloads that are not answered yet."""
 LARGEST = 1 << 17
@@ -241,7 +243,7 @@ def throw(
 
 
 def _answer(scheduler: Communicator) -> ResultContainer:
-    message = scheduler.receive(topics.RESULT(HOST), timeout=PATIENCE)
+    message = scheduler.receive(topics.RESULT(HOST), timeout=ANSWER_PATIENCE)
     answer = ResultContainer.from_yaml(message.payload)
     assert answer.results
     if answer.result == "unknown":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds until something that must come is given up."""
 
 MISSING = (

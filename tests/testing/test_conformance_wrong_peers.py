@@ -95,6 +95,12 @@ EXPECTED = {
 """A fault, the types of which it is asked, and what is found."""
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure starts the program again, which takes long on a busy machine."""
+    monkeypatch.setattr(peer, "STARTING", 60.0)
+
+
 def report_of(fault, types, **options):
     return run(
         [sys.executable, str(PROGRAM), fault],
