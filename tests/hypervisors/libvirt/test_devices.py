@@ -367,6 +367,17 @@ def test_start_needs_a_free_device_for_each_that_it_asks_for():
         devices.check_available(host, empty, [], [kind] * 3)
 
 
+def test_start_attaches_only_kinds_that_the_configuration_allows():
+    host = host_with_devices(FIRST)
+    kind, other = PciId(vendor=KIND[0], device=KIND[1]), PciId(vendor=1, device=2)
+    first, empty = PciAddress.parse(FIRST), "<domain><devices/></domain>"
+    for addresses, kinds in (([first], []), ([], [kind])):
+        devices.check_available(host, empty, addresses, kinds, [other, kind])
+        for allowed in ([], [other]):
+            with pytest.raises(HypervisorError, match="let the operator add its kind to pci-ids"):
+                devices.check_available(host, empty, addresses, kinds, allowed)
+
+
 def test_devices_of_a_domain_that_leaves_count_as_free():
     host = host_with_devices(FIRST)
     attach_to_other_domain(host, "vm2", FIRST)

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Positive, Rule, ValueRule
+from fastlib.message import PciId
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
 from fastlib.migfra.virt.migration_limits import (
     DEFAULT_MIGRATIONS,
@@ -154,6 +155,10 @@ class LibvirtOptions(ConfigSection):
             "Hosts that tasks may choose as destinations; absent means 'nodes', and any host if "
             "there are none."
         ),
+    ] = None
+    pci_ids: Annotated[
+        Sequence[PciId] | None,
+        Wire("Kinds of PCI devices that tasks may attach, by 'pci-ids' and 'devs'; absent is all."),
     ] = None
     domain_xml: Annotated[DomainXmlOptions, Wire("What the XML of a start may contain.")] = (
         DomainXmlOptions()

@@ -127,24 +127,32 @@ def reattach(
 
 
 def check_available(
-    connection: Any, xml: str, addresses: Sequence[PciAddress], kinds: Sequence[PciId]
+    connection: Any,
+    xml: str,
+    addresses: Sequence[PciAddress],
+    kinds: Sequence[PciId],
+    allowed: Sequence[PciId] | None = None,
 ) -> None:
     """Raise HypervisorError if the host lacks a free PCI device that a start asks for.
 
-    `xml` is the domain's description. The devices in it are not free.
+    `xml` is the domain's description. The devices in it are not free. `allowed` has the kinds that
+    tasks may attach, None for all.
     """
     wanted = [str(address) for address in addresses]
+    for kind in kinds:
+        _check_allowed(_shown(kind), kind, allowed)
     if twice := sorted({address for address in wanted if wanted.count(address) > 1}):
         raise HypervisorError(f"the PCI device {twice[0]} is asked for twice; leave one out")
     taken = _taken(connection)
     devices = _host_devices(connection) if wanted else None
-    known = None if devices is None else {str(pci.address) for pci in devices}
+    known = None if devices is None else {str(pci.address): pci.kind for pci in devices}
     for address in wanted:
         _check_free(address, taken)
         if known is not None and address not in known:
             raise HypervisorError(
                 f"{connection.getHostname()} has no PCI device {address}; look at lspci -D"
             )
+        _check_allowed(address, None if known is None else known[address], allowed)
     own = {device.address for device in attached_devices(xml) if device.address}
     if both := sorted(own.intersection(wanted)):
         raise HypervisorError(f"the domain's XML has the PCI device {both[0]} already")
@@ -152,6 +160,15 @@ def check_available(
     for kind in kinds:
         # Each takes one, so two of a kind need two.
         spared.append(str(_free_of_kind(connection, kind, None, spared)[0]))
+
+
+def _check_allowed(device: str, kind: PciId | None, allowed: Sequence[PciId] | None) -> None:
+    if allowed is None or kind in allowed:
+        return
+    raise HypervisorError(
+        f"the PCI device {device} is not of a kind that tasks may attach; leave it out, or let the "
+        "operator add its kind to pci-ids in the section hypervisor"
+    )
 
 
 def _check_free(address: str, taken: Mapping[str, str]) -> None:

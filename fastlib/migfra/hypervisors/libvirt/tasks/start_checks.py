@@ -17,6 +17,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.identity import (
 )
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_sources
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, read_xml
+from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.plugin_api.context import Context
@@ -64,7 +65,7 @@ async def check_start(
     meant = None if changed is None else values_of(xml, persistent=not spec.transient)
     if meant is not None and spec.changes.vcpu_map is None:
         meant = msgspec.structs.replace(meant, pins={})  # libvirt may ignore those of the XML
-    await local.call(_check_room, runtime.host, runtime.options.reserved_memory, spec, xml, meant)
+    await local.call(_check_room, runtime.host, runtime.options, spec, xml, meant)
     return StartPlan(uuid=uuid, before=before, xml=changed, meant=meant, note=note)
 
 
@@ -152,7 +153,12 @@ async def check_runs_nowhere_else(
 
 
 def _check_room(
-    connection: Any, host: str, reserved: int, spec: StartSpec, xml: str, meant: Values | None
+    connection: Any,
+    host: str,
+    options: LibvirtOptions,
+    spec: StartSpec,
+    xml: str,
+    meant: Values | None,
 ) -> None:
     """Raise HypervisorError if the host lacks what the task asks for. Blocks."""
     if spec.changes.vcpu_map is not None:
@@ -161,7 +167,7 @@ def _check_room(
         nodes = host_room.read_memory_nodes(connection)
         host_room.check_memory_nodes(host, nodes, spec.changes.memnode_map)
     if meant is not None and meant.memory is not None:
-        total = host_room.total_memory(connection) - reserved
+        total = host_room.total_memory(connection) - options.reserved_memory
         if meant.memory > total:
             raise HypervisorError(
                 f"{spec.name} needs {meant.memory} KiB of memory, but {host} has {total} KiB in "
@@ -170,4 +176,4 @@ def _check_room(
     if spec.ivshmem is not None:
         check_shared_memory(xml, spec.ivshmem)
     if spec.pci_ids or spec.pci_addresses:
-        devices.check_available(connection, xml, spec.pci_addresses, spec.pci_ids)
+        devices.check_available(connection, xml, spec.pci_addresses, spec.pci_ids, options.pci_ids)
