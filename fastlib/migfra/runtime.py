@@ -157,12 +157,14 @@ class Runtime:
             self.publisher,
             counters,
             host=config.host,
+            jobs=self.jobs,
+            limits=config.limits,
             clock=plan.clock,
         )
         self.receiver: Final = Receiver(
             communicator,
             config.named(config.communicator.subscribe_topic),
-            config.limits.payload,
+            config.limits,
             admission.admit,
             on_failure,
             ready=self._host_is_ours,

@@ -114,7 +114,7 @@ def test_cancel_ends_a_task_that_only_the_journal_holds(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is its turn at the very moment at which it is cancelled."""
-    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
+    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD_SHARE", 0)
 
     async def cancel(daemon: Daemon, job: Job) -> None:
         assert job.number is not None

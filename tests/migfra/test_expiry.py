@@ -139,7 +139,7 @@ def test_order_that_waits_behind_another_is_answered_when_it_expires(play: Play)
 def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD", 0)
+    monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD_SHARE", 0)
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()

@@ -173,7 +173,7 @@ def test_limit_cuts_and_says_so(play: Play):
     play(scene)
 
 
-@pytest.mark.parametrize("name", [":-)", "a/b", "-x", " ", "é\n", "x" * 5000, "../../etc"])
+@pytest.mark.parametrize("name", [":-)", "a/b", "-x", " ", "é\n", "x" * 256, "../../etc"])
 def test_id_of_any_text_can_be_asked_for(play: Play, name: str):
     async def scene(bench: Bench) -> None:
         await bench.daemon()

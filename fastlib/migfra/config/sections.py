@@ -171,6 +171,31 @@ class LimitsSection(ConfigSection):
         Annotated[int, Meta(ge=1024, le=16 << 20)],
         Wire("Largest task container that is read.", unit="bytes"),
     ] = 4 << 20
+    container_members: Annotated[Count, Wire("Members of a container that is accepted.")] = 10_000
+    queries: Annotated[Count, Wire("Queries answered at the same time.")] = 8
+    inbox: Annotated[
+        Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
+        Wire(
+            "Memory of messages that have come and are not accepted or answered yet, estimated. "
+            "What comes beyond with QoS 0 is dropped; with QoS 1 and 2 the broker waits.",
+            unit="bytes",
+        ),
+    ] = 16 << 20
+    parsed: Annotated[
+        Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
+        Wire(
+            "Memory of accepted containers, estimated; those beyond wait in the journal only.",
+            unit="bytes",
+        ),
+    ] = 64 << 20
+    waiting: Annotated[
+        Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
+        Wire(
+            "Containers that wait in the journal, each counted with 2 KiB beside its text; what "
+            "comes beyond is refused.",
+            unit="bytes",
+        ),
+    ] = 64 << 20
 
 
 class RetrySection(ConfigSection):

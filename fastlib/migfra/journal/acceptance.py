@@ -22,8 +22,9 @@ from .repetition import (
 class Acceptance(msgspec.Struct, frozen=True):
     """What the journal says of an order that came."""
 
-    kind: Literal["new", "under way", "answered", "other"]
-    """`other`: the key was used for an order that says something else."""
+    kind: Literal["new", "under way", "answered", "other", "full"]
+    """`other`: the key was used for an order that says something else. `full`: it is new, and was
+    not stored, as there is no room for it."""
     number: int
     answer: bytes | None = None
     """The stored answer, if `answered`."""
@@ -57,6 +58,8 @@ class Order(msgspec.Struct, frozen=True):
     clock: float
     """The monotonic clock."""
     boot: str
+    has_room: bool = True
+    """Whether it may be stored if it is new."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -70,6 +73,9 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     if not order.arrival.duplicate and order.place > order.fresh:
         schema.set_fresh(connection, order.place)
     known = _known(connection, order)
+    if known is None and not order.has_room:
+        mark_followed(connection, order.id)
+        return Acceptance("full", 0)
     if known is None:
         number = _insert(connection, order)
         _remember_packet(connection, order, number)

@@ -1,8 +1,10 @@
 """Reads from the tables what became of orders: for `query history`."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from . import schema
 from .records import Event, Record, State
@@ -13,9 +15,14 @@ _STATES: Final[dict[int, State]] = {
     schema.CONFIRMED: "confirmed",
 }
 
+LONGEST_PAYLOAD: Final = 1 << 15
+"""Bytes; of a longer order, only the beginning is read. A report shows less of it."""
+MAX_TEXTS: Final = 8 << 20
+"""Bytes of texts and answers of which records are read; later records are without."""
 _ORDERS: Final = (
-    "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled, payload,"
-    " answer, expires FROM"
+    "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled,"
+    f" CASE WHEN length(payload) > {LONGEST_PAYLOAD} THEN substr(payload, 1, {LONGEST_PAYLOAD})"
+    " ELSE payload END, answer, expires FROM"
 )
 
 _AFTER_THE_ANSWER: Final = ("repeated", "refused", "answered", "confirmed")
@@ -37,8 +44,7 @@ def history(
         table, number = ("domains JOIN containers ON number = container", "container")
     where = " AND ".join(given) or "true"
     query = f"{_ORDERS} {table} WHERE {where} ORDER BY {number} DESC LIMIT ?"
-    rows = connection.execute(query, (*given.values(), limit)).fetchall()
-    return [_record(connection, *row) for row in rows]
+    return _records(connection, connection.execute(query, (*given.values(), limit)))
 
 
 def under_way(
@@ -56,8 +62,21 @@ def under_way(
     query = (
         f"{_ORDERS} containers INDEXED BY containers_state WHERE {where} ORDER BY number LIMIT ?"
     )
-    rows = connection.execute(query, (schema.ACCEPTED, *given.values(), limit)).fetchall()
-    return [_record(connection, *row) for row in rows]
+    rows = connection.execute(query, (schema.ACCEPTED, *given.values(), limit))
+    return _records(connection, rows)
+
+
+def _records(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+    """Return the records of rows, with at most about `MAX_TEXTS` bytes of texts and answers."""
+    records: list[Record] = []
+    size = 0
+    for row in rows:
+        record = _record(connection, *row)
+        size += len(record.payload or b"") + len(record.answer or b"")
+        if size > MAX_TEXTS and records:
+            record = msgspec.structs.replace(record, payload=None, answer=None)
+        records.append(record)
+    return records
 
 
 def _conditions(values: Mapping[str, str | None]) -> dict[str, bytes | None]:

@@ -162,12 +162,13 @@ class Journal:
         vm_names: Iterable[str] = (),
         any_domain: bool = False,
         expires: float | None = None,
+        has_room: bool = True,
     ) -> Acceptance:
         """Take a container on, unless it is known: by its key, or as `repetition.py` says.
 
         `digest` tells contents apart. `task` and `vm_names` are its title and domains. With
         `any_domain` it may be about others, too. From `expires` on (seconds since 1970) it is not
-        begun. Calls take effect in their order.
+        begun. Without `has_room`, it is only looked up. Calls take effect in their order.
 
         Raises JournalError if nothing more is accepted, and what the database raises.
         """
@@ -198,6 +199,7 @@ class Journal:
             now=self._clock.now(),
             clock=clock,
             boot=self._boot,
+            has_room=has_room,
         )
         self._remember_recent(order.id, clock)
         self._grown += len(payload)

@@ -152,7 +152,7 @@ class Unfinished(msgspec.Struct, frozen=True):
     """Seconds after the beginning of 1970 (UTC)."""
     cancelled: bool
     maybe_cancel: bool
-    """It may be a `cancel task`: its text has these words."""
+    """It is a `cancel task`, or may be one that an older fastlib has accepted."""
     members: Mapping[int, MemberState]
     host: str | None = None
     """The name of the host that it came to, None if an older fastlib has accepted it."""
@@ -160,6 +160,8 @@ class Unfinished(msgspec.Struct, frozen=True):
     """Seconds after the beginning of 1970 (UTC) from which on it is not begun; None = it waits."""
     latest_begin: float = math.inf
     """See `latest_begin_after_restart`; infinite if it waits, or if nothing is known."""
+    size: int = 0
+    """Bytes of its payload."""
 
 
 class Unconfirmed(msgspec.Struct, frozen=True):
@@ -411,7 +413,9 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
         "SELECT containers.number, id, accepted, cancelled,"
-        " instr(payload, CAST('cancel task' AS BLOB)), host, expires, clock, boot"
+        " coalesce(task = CAST('cancel task' AS BLOB),"
+        " instr(payload, CAST('cancel task' AS BLOB))),"
+        " host, expires, clock, boot, coalesce(length(payload), 0)"
         " FROM containers LEFT JOIN runs ON runs.number = run WHERE state = ?"
         " ORDER BY containers.number"
     )
@@ -430,11 +434,12 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
             else latest_begin_after_restart(
                 expires, accepted, monotonic, clock if then == boot else None
             ),
+            size,
         )
-        for number, id, accepted, cancelled, hint, host, expires, clock, then in connection.execute(
-            query, (ACCEPTED,)
-        )
-    ]
+        for (
+            number, id, accepted, cancelled, hint, host, expires, clock, then, size,
+        ) in connection.execute(query, (ACCEPTED,))
+    ]  # fmt: skip
 
 
 def unconfirmed(connection: sqlite3.Connection) -> list[Unconfirmed]:

@@ -13,6 +13,7 @@ import msgspec
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.tasks import QUERIES
+from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.acceptance import Acceptance
@@ -23,11 +24,12 @@ from fastlib.migfra.telemetry.counters import Counters
 from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
 
+from .container_bounds import waiting_memory
 from .decoding import Unreadable, digest
 from .descriptions import describe_container, only_domain
 from .dispatcher import Dispatcher
 from .executor import Executor
-from .jobs import Job, seconds_of
+from .jobs import Job, JobTable, seconds_of
 from .publisher import Publisher
 from .results import (
     NO_DOMAIN,
@@ -39,6 +41,7 @@ from .results import (
     without_order,
     write,
 )
+from .room import OrderRoom, QueryQueue
 
 log = getLogger("fastlib.migfra")
 
@@ -55,8 +58,13 @@ class Admission:
         counters: Counters,
         *,
         host: str,
+        jobs: JobTable,
+        limits: LimitsSection,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """`jobs` are those under way, of which `limits` says how much may wait."""
+        self._room = OrderRoom(jobs, limits)
+        self._queries = QueryQueue(limits.queries)
         self._journal = journal
         self._dispatcher = dispatcher
         self._executor = executor
@@ -78,8 +86,11 @@ class Admission:
             self._counters.messages["query"] += 1
             self._journal.came_between(found.id)
             # A long report takes long to write, and the daemon must go on meanwhile.
-            answer = without_order(await self._query(found), message.payload)
-            await self._reply(message, found.id, await asyncio.to_thread(write, answer))
+            async with self._queries.turn() as refused:
+                report = _refusal(found, refused) if refused else await self._query(found)
+                report = without_order(report, message.payload)
+                answer = await asyncio.to_thread(write, report)
+            await self._reply(message, found.id, answer)
         else:
             await self._admit_container(message, found)
 
@@ -88,31 +99,35 @@ class Admission:
         deadline = Deadline(seconds_of(container.expires), self._clock)
         try:
             vm_names, any_domain = domains_of(container)
-            acceptance = await self._journal.accept(
-                container.id,
-                digest(container),
-                message.payload,
-                key=container.idempotency_key,
-                origin=Origin(
-                    message.packet_id,
-                    message.duplicate,
-                    message.connection,
-                    message.session_start,
-                ),
-                task=container.task,
-                vm_names=vm_names,
-                any_domain=any_domain,
-                expires=deadline.expires,
-            )
+            with self._room.reserve(container, len(message.payload)) as refused:
+                acceptance = await self._journal.accept(
+                    container.id,
+                    digest(container),
+                    message.payload,
+                    key=container.idempotency_key,
+                    origin=Origin(
+                        message.packet_id,
+                        message.duplicate,
+                        message.connection,
+                        message.session_start,
+                    ),
+                    task=container.task,
+                    vm_names=vm_names,
+                    any_domain=any_domain,
+                    expires=deadline.expires,
+                    has_room=refused is None,
+                )
         except JournalError:
             raise
         except Exception as error:  # nothing was written, so the container is not executed
             log.exception("not accepted: %s", describe_container(container))
-            self._counters.messages["refused"] += 1
             reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
             await self._refuse(message, container, reason)
             return
-        await self._accepted(message, container, acceptance, deadline)
+        if acceptance.kind == "full":
+            await self._refuse(message, container, f"{refused}; this one is not executed")
+        else:
+            await self._accepted(message, container, acceptance, deadline)
 
     async def _accepted(
         self,
@@ -124,7 +139,8 @@ class Admission:
         if acceptance.kind == "new":
             message.ack()
             self._counters.messages["accepted"] += 1
-            job = self._job(acceptance.number, container, deadline)
+            job = self._job(acceptance.number, container, deadline, len(message.payload))
+            job.memory = waiting_memory(message.payload, len(job.members))
             job.came_as(message.payload)
             about.set(About(container.id, job.domain))
             if log.isEnabledFor(logging.INFO):
@@ -147,11 +163,6 @@ class Admission:
             answer = executed_before(acceptance.answer, acceptance.executed)
             await self._reply(message, container.id, answer)
         else:
-            self._counters.messages["refused"] += 1
-            log.warning(
-                "refused, as its key was used for something else: %s",
-                describe_container(container),
-            )
             reason = (
                 f"the idempotency key {container.idempotency_key!r} was used for another task "
                 "already, so this one is not executed; give it a key of its own, as 'fastlib send "
@@ -163,6 +174,8 @@ class Admission:
         self, message: ReceivedMessage, container: TaskContainer, reason: str
     ) -> None:
         """Answer a container that is not accepted."""
+        self._counters.messages["refused"] += 1
+        log.warning("refused: %s: %s", describe_container(container), reason)
         answer = without_order(_refusal(container, reason), message.payload)
         await self._reply(message, container.id, write(answer))
 
@@ -178,7 +191,11 @@ class Admission:
         return answer_to(container, results)
 
     def _job(
-        self, number: int | None, container: TaskContainer, deadline: Deadline | None = None
+        self,
+        number: int | None,
+        container: TaskContainer,
+        deadline: Deadline | None = None,
+        size: int = 0,
     ) -> Job:
         return Job(
             number,
@@ -187,6 +204,7 @@ class Admission:
             host=self._host,
             clock=self._clock,
             deadline=deadline,
+            size=size,
         )
 
     async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:

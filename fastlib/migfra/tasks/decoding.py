@@ -15,6 +15,7 @@ from fastlib.codec.shapes import Shape
 from fastlib.message import ResultContainer, TaskContainer, load
 from fastlib.message.result_container import UNREADABLE
 
+from .container_bounds import problem_with, read_limits, short_id
 from .results import failure
 
 MOST_PROBLEMS: Final = 20
@@ -44,12 +45,22 @@ class Unreadable(msgspec.Struct, frozen=True):
         )
 
 
-def read(payload: bytes, largest: int) -> TaskContainer | Unreadable:
-    """The task container of a payload of at most `largest` bytes."""
-    if len(payload) > largest:
-        reason = f"the message has {len(payload)} bytes; at most {largest} are read"
-        return Unreadable(_id_of_text(payload), reason)
-    limits = Limits(max_bytes=largest)
+def read(
+    payload: bytes, largest: int, *, most_members: int | None = None, size: int | None = None
+) -> TaskContainer | Unreadable:
+    """The task container of a payload of at most `largest` bytes.
+
+    With `most_members`, it must keep the bounds of `container_bounds.py`; without, it was accepted
+    before. `size` is that of the whole message if the payload is only its beginning.
+    """
+    size = len(payload) if size is None else size
+    if size > largest:
+        reason = (
+            f"the message has {size} bytes; at most {largest} are read, as 'limits: {{payload: "
+            "...}' in the daemon's configuration says"
+        )
+        return Unreadable(short_id(_id_of_text(payload)), reason)
+    limits = read_limits(largest, bounded=most_members is not None)
     try:
         message = load(payload, limits=limits)
     except MessageError as error:
@@ -57,8 +68,9 @@ def read(payload: bytes, largest: int) -> TaskContainer | Unreadable:
     if not isinstance(message, TaskContainer):
         kind = type(message).__name__
         id = message.id if isinstance(message, ResultContainer) else None
-        return Unreadable(id, f"expected a container of tasks; this is a {kind}")
-    return message
+        return Unreadable(short_id(id), f"expected a container of tasks; this is a {kind}")
+    problem = None if most_members is None else problem_with(message, most_members)
+    return message if problem is None else Unreadable(short_id(message.id), problem)
 
 
 def digest(container: TaskContainer) -> bytes:
@@ -81,7 +93,7 @@ def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadabl
 
     dispatch.inspect(look, payload, what=error.what, limits=limits)
     id = found[0] if found else _id_of_text(payload)
-    return Unreadable(id, _reason(error.problems))
+    return Unreadable(short_id(id), _reason(error.problems))
 
 
 def _id_of_root(node: Any) -> list[str]:

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from logging import getLogger
 from typing import Any, Final
@@ -23,17 +24,22 @@ from fastlib.migfra.failures import OnFailure, describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, about
 
+from .container_bounds import MEMBERS_TOGETHER, running_memory, waiting_memory
 from .decoding import Unreadable, read
 from .executor import Executor
 from .expiry_timer import ExpiryTimer
 from .jobs import Job, JobTable, Member
+from .memory_budget import MemoryBudget
+from .out_of_turn import OutOfTurn
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
 
 log = getLogger("fastlib.migfra")
 
-HELD: Final = 1000
-"""Waiting containers in memory, at most; the journal has the rest."""
+HELD_SHARE: Final = 0.25
+"""The share of the memory for containers that those may take that wait for their turn."""
+LOAD_IN_THREAD: Final = 1 << 16
+"""Bytes; a larger payload is decoded in a thread, so that the loop does not wait for it."""
 QUIT_SECONDS: Final = 1.0
 """How long a quit waits for the journal, which may be unable to write."""
 
@@ -80,6 +86,14 @@ class Dispatcher:
         self._expiries = ExpiryTimer(clock, self._begin_out_of_turn)
         self._queue: deque[Job] = deque()
         self._more = asyncio.Event()
+        self._most_members = limits.container_members
+        self._together = max(MEMBERS_TOGETHER, limits.members)
+        held = int(limits.parsed * HELD_SHARE)
+        self._held_memory = MemoryBudget(held)
+        self._running_memory = MemoryBudget(limits.parsed - held)
+        self._held: set[Job] = set()
+        """The waiting jobs whose container is in memory."""
+        self._out_of_turn = OutOfTurn(self._load_and_execute, self._track)
         self._containers = asyncio.Semaphore(limits.containers)
         self._members = asyncio.Semaphore(limits.members)
         self._container_places: dict[Job, Place] = {}
@@ -102,12 +116,14 @@ class Dispatcher:
     def put(self, job: Job) -> None:
         """Take over a job that is in the journal, and execute it in its turn."""
         self._jobs.add(job)
-        if job.members and isinstance(job.members[0].task, Cancel):
+        if job.is_cancel:
             self._begin(job, self._execute(job))  # it must not wait behind its target
             return
         job.on_cancel(self._begin_out_of_turn)
         self._expiries.add(job)
-        if len(self._queue) >= HELD:
+        if job.container is not None and self._held_memory.take(job.memory):
+            self._held.add(job)
+        else:
             job.drop()
         self._queue.append(job)
         self._more.set()
@@ -146,7 +162,13 @@ class Dispatcher:
                     self._expiries.remove(job)
                     await self.answer(job, quit_answer(job.container))
                     continue
-            task = self._begin(job, self._execute_within(job))
+            memory = running_memory(job.memory, len(job.members), self._together)
+            await self._running_memory.wait(memory)
+            if job.begun:  # it was cancelled or has expired meanwhile
+                self._running_memory.give_back(memory)
+                self._containers.release()
+                continue
+            task = self._begin(job, self._execute_within(job, memory))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
@@ -162,7 +184,19 @@ class Dispatcher:
         if job.begun or job.container is not None:  # a cancellation was faster
             return not job.begun
         assert payload is not None
-        container = read(payload, max(len(payload), 1))
+        # What has begun must be finished, whatever the bounds are now.
+        decode = partial(
+            read,
+            payload,
+            max(len(payload), 1),
+            most_members=None if job.was_begun else self._most_members,
+        )
+        if len(payload) > LOAD_IN_THREAD:
+            container = await asyncio.to_thread(decode)
+            if job.begun or job.container is not None:
+                return not job.begun
+        else:
+            container = decode()
         if isinstance(container, Unreadable):
             job.begun = True
             self._expiries.remove(job)
@@ -177,6 +211,7 @@ class Dispatcher:
             return False
         job.hold(container)
         job.came_as(payload)
+        job.memory = waiting_memory(payload, len(container.tasks))
         return True
 
     async def _begin_quit(self, job: Job) -> bool:
@@ -198,7 +233,7 @@ class Dispatcher:
     def _begin_out_of_turn(self, job: Job) -> None:
         """Execute a job that was cancelled or has expired, so that it is answered at once."""
         if not job.begun:
-            self._track(self._load_and_execute(job))
+            self._out_of_turn.add(job)
 
     async def _load_and_execute(self, job: Job) -> None:
         try:
@@ -210,13 +245,21 @@ class Dispatcher:
             self._expiries.add(job)  # somebody has set the clock back just now
         elif wanted:
             job.begun = True
+            self._let_go(job)
             self._expiries.remove(job)
             await self._execute(job)
 
     def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         job.begun = True
+        self._let_go(job)
         self._expiries.remove(job)
         return self._track(coroutine)
+
+    def _let_go(self, job: Job) -> None:
+        """Count a job no more among those that wait in memory."""
+        if job in self._held:
+            self._held.remove(job)
+            self._held_memory.give_back(job.memory)
 
     def _track(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(coroutine)
@@ -229,7 +272,8 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure("the execution of a container", error)
 
-    async def _execute_within(self, job: Job) -> None:
+    async def _execute_within(self, job: Job, memory: int) -> None:
+        """Execute a job within the limits; `memory` was taken for it."""
         place = self._container_places[job] = Place(self._containers)
         try:
             await self._execute(job)
@@ -237,6 +281,7 @@ class Dispatcher:
             del self._container_places[job]
             self._waiting.discard(job)
             place.give_up()
+            self._running_memory.give_back(memory)
 
     def _give_up_place(self, job: Job) -> None:
         """Let another container begin if this one only waits for turns in the hypervisor."""
@@ -269,9 +314,12 @@ class Dispatcher:
 
     async def _execute_members(self, job: Job) -> None:
         """Execute several members, together as far as they may. Raises a group of errors."""
+        window = asyncio.Semaphore(self._together)
         async with asyncio.TaskGroup() as together:
             for member in job.members:
+                await window.acquire()
                 task = together.create_task(self._execute_member(job, member))
+                task.add_done_callback(lambda _: window.release())
                 if member.task.concurrent_execution is False:
                     await asyncio.wait((task,))
 

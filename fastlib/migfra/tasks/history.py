@@ -82,9 +82,15 @@ class History:
     def __init__(self, journal: HistorySource, clock: Clock) -> None:
         self._journal = journal
         self._clock = clock
+        self._turn = asyncio.Lock()
+        """A report takes some MiB while it is made, so there is one at a time."""
 
     async def query(self, task: QueryHistory, context: Context, job: Job) -> HistoryResult:
         """Return the orders that fit the task. Raises HypervisorError."""
+        async with self._turn:
+            return await self._query(task, context)
+
+    async def _query(self, task: QueryHistory, context: Context) -> HistoryResult:
         limit = min(task.limit or DEFAULT_ORDERS, MAX_ORDERS)
         filters: list[dict[str, Any]] = [
             {name: value}

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any, Final, Literal
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
-from fastlib.message import Result, Task, TaskContainer, TaskReport
+from fastlib.message import Cancel, Result, Task, TaskContainer, TaskReport
 from fastlib.message.request_digest import request_digest
 from fastlib.migfra.journal.schema import MemberState, Unfinished
 from fastlib.migfra.plugin_api.cancellation import Cancellation
@@ -17,6 +17,8 @@ from .results import NO_DOMAIN, vm_name_of
 
 State = Literal["queued", "running", "retrying"]
 
+JOB_SIZE: Final = 2048
+"""Bytes of memory of a job whose container is not held."""
 MAX_REPORTS: Final = 1000
 """Tasks under way in one report, at most."""
 
@@ -91,8 +93,10 @@ class Job:
         host: str = "this host",
         clock: Clock = SYSTEM_CLOCK,
         deadline: Deadline | None = None,
+        size: int = 0,
     ) -> None:
-        """`recovered` is what the journal has of it from an earlier run of the daemon.
+        """`recovered` is what the journal has of it from an earlier run of the daemon. Of others,
+        `size` is that of the payload, in bytes.
 
         `deadline` is that of the container since it came, None to begin it now.
         """
@@ -113,6 +117,10 @@ class Job:
             deadline = Deadline(recovered.expires, clock, latest=recovered.latest_begin)
         self.deadline = Deadline(None, clock) if deadline is None else deadline
         """Until when its members may begin."""
+        self.size: Final = size if recovered is None else recovered.size
+        """Bytes of its payload."""
+        self.memory = 0
+        """Bytes of memory that its container takes while it is held, estimated."""
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
@@ -156,6 +164,16 @@ class Job:
     def can_expire(self) -> bool:
         """True if it has an expiry and none of its members has begun."""
         return self.deadline.expires is not None and not self.begun and not self._earlier
+
+    @property
+    def is_cancel(self) -> bool:
+        """True for a `cancel task` that is in memory; they are never dropped."""
+        return bool(self.members) and isinstance(self.members[0].task, Cancel)
+
+    @property
+    def was_begun(self) -> bool:
+        """True if an earlier run of the daemon has begun one of its members."""
+        return bool(self._earlier)
 
     @property
     def only_waits(self) -> bool:
@@ -209,18 +227,27 @@ class JobTable:
     def __init__(self) -> None:
         self._by_number: dict[int | None, Job] = {}
         self._by_id: dict[str, dict[Job, None]] = {}
+        self.size = 0
+        """Bytes of all: of their payloads, and `JOB_SIZE` for each."""
+        self.cancels = 0
+        """How many are a `cancel task`."""
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tuple(self._by_number.values()))
 
     def add(self, job: Job) -> None:
+        if self._by_number.get(job.number) is not job:
+            self.size += job.size + JOB_SIZE
+            self.cancels += job.is_cancel
         self._by_number[job.number] = job
         if job.id is not None:
             self._by_id.setdefault(job.id, {})[job] = None
 
     def remove(self, job: Job) -> None:
         """Remove a job whose answer is in the journal."""
-        self._by_number.pop(job.number, None)
+        if self._by_number.pop(job.number, None) is not None:
+            self.size -= job.size + JOB_SIZE
+            self.cancels -= job.is_cancel
         if job.id is not None and job.id in self._by_id:
             self._by_id[job.id].pop(job, None)
             if not self._by_id[job.id]:

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from logging import getLogger
 from typing import Final
 
 from fastlib.message import TaskContainer
+from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError
 from fastlib.migfra.failures import OnFailure, report_failure
 from fastlib.transport import AsyncCommunicator, ReceivedMessage
 
+from .container_bounds import text_memory
 from .decoding import Unreadable, read
+from .memory_budget import MemoryBudget
 
 log = getLogger("fastlib.migfra")
 
@@ -30,13 +34,13 @@ class Receiver:
         self,
         communicator: AsyncCommunicator,
         topic: str,
-        largest: int,
+        limits: LimitsSection,
         admit: Admit,
         on_failure: OnFailure,
         *,
         ready: Callable[[int], Awaitable[object]],
     ) -> None:
-        """`largest` is the size of the largest payload that is decoded, in bytes.
+        """Messages are decoded and admitted within `limits`.
 
         `admit` is called with each message, in order, and acknowledges it. `on_failure` is called
         for an error after which no message is received any more. `ready` waits until this daemon
@@ -44,7 +48,10 @@ class Receiver:
         """
         self._communicator = communicator
         self._topic = topic
-        self._largest = largest
+        self._largest = limits.payload
+        self._most_members = limits.container_members
+        self._memory = MemoryBudget(limits.inbox)
+        """Of the messages that are not admitted yet."""
         self._admit = admit
         self._on_failure = on_failure
         self._ready = ready
@@ -88,6 +95,8 @@ class Receiver:
                 log.warning("a retained message is not executed: %.100r", message.payload)
                 message.ack()
                 continue
+            memory = len(message.payload) + text_memory(message.payload)
+            await self._memory.wait(memory)
             if READ_IN_THREAD < len(message.payload) <= self._largest:
                 found = await asyncio.to_thread(self._decode, message.payload)
             else:
@@ -95,11 +104,15 @@ class Receiver:
             # Tasks run in the order in which they are made, and the journal keeps that order.
             task = asyncio.create_task(self._admit_one(message, found))
             self._admitting.add(task)
-            task.add_done_callback(self._admitting.discard)
+            task.add_done_callback(partial(self._admitted, memory))
+
+    def _admitted(self, memory: int, task: "asyncio.Task[None]") -> None:
+        self._admitting.discard(task)
+        self._memory.give_back(memory)
 
     def _decode(self, payload: bytes) -> TaskContainer | Unreadable:
         try:
-            return read(payload, self._largest)
+            return read(payload, self._largest, most_members=self._most_members)
         except Exception as error:  # a mistake in the daemon must not block the next message
             log.exception("a message could not be read: %.100r", payload)
             return Unreadable(None, f"the daemon failed to read it: {type(error).__name__}")

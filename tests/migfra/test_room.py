@@ -1,0 +1,230 @@
+"""What the daemon takes on has bounds in bytes. What it refuses is answered, the rest goes on."""
+
+import asyncio
+
+import pytest
+
+from fastlib import Start, TaskContainer
+from fastlib.message import Cancel, NodeReport, Query
+from fastlib.migfra import Context
+from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.tasks import out_of_turn
+from fastlib.migfra.tasks.jobs import Job, Member
+from tests.support.migfra.bench import Bench, Play, order, patiently
+from tests.support.migfra.scripted import Scripted, gate
+from tests.support.waiting import wait_until_async
+
+SMALLEST = 1 << 20
+"""Bytes; the smallest bound that a configuration may have."""
+LARGE = "x" * int(SMALLEST * 0.6)
+
+
+def large(id: str) -> str:
+    """A start whose text takes more than half of the smallest bound."""
+    container = TaskContainer(tasks=[Start(vm_name=id)], id=id, idempotency_key=f"key of {id}")
+    return f"# {LARGE}\n{container.to_yaml()}"
+
+
+def test_order_without_room_in_the_journal_is_refused_and_answered(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["one"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(waiting=SMALLEST))
+        one = large("one")
+        await bench.send(one)
+        await patiently(begun.wait())
+        two = await bench.ask(large("two"))
+        assert two.id == "two"
+        (refused,) = two.results
+        assert refused.vm_name == "two"
+        assert refused.status == "error"
+        assert "there is no room for it" in str(refused.details)
+        assert "limits: {waiting: ...}" in str(refused.details)
+        assert "this one is not executed" in str(refused.details)
+        # Small orders, a cancellation and an order that is known go on.
+        assert (await bench.ask(Start(vm_name="small"), "three")).results[0].status == "success"
+        await bench.send(one)
+        await wait_until_async(lambda: daemon.counters.messages["repeated"] == 1)
+        missing = await bench.ask(Cancel(id="nobody"), "four")
+        assert "no task with the id 'nobody'" in str(missing.results[0].details)
+        go.set()
+        assert (await bench.result()).id == "one"
+        await wait_until_async(lambda: daemon.runtime.jobs.size == 0)
+        assert (await bench.ask(large("two"))).results[0].status == "success"
+        assert daemon.counters.messages["refused"] == 1
+
+    play(scene)
+
+
+def test_orders_that_an_earlier_run_has_accepted_count_as_well(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["one"] = plan
+        first = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(large("one"))
+        await patiently(begun.wait())
+        await bench.send(large("two"))
+        await wait_until_async(lambda: first.runtime.jobs.find("two"))
+        size = first.runtime.jobs.size
+        assert size > SMALLEST
+        await first.kill()
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["one"] = hypervisor.plan["two"] = plan
+        limits = LimitsSection(containers=1, waiting=SMALLEST)
+        second = await bench.daemon(hypervisor, limits=limits)
+        await wait_until_async(lambda: second.runtime.jobs.size < size)  # the one that had begun
+        assert (await bench.result()).id == "one"
+        await patiently(begun.wait())
+        three = await bench.ask(large("three"))
+        assert "no room" in str(three.results[0].details)
+        go.set()
+        assert (await bench.result()).id == "two"
+
+    play(scene)
+
+
+def test_waiting_container_beyond_the_memory_is_kept_in_the_journal_only(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["first"] = plan
+        limits = LimitsSection(containers=1, parsed=4 * SMALLEST)
+        daemon = await bench.daemon(hypervisor, limits=limits)
+        await bench.send(Start(vm_name="first"), "first")
+        await patiently(begun.wait())
+        ids = ["a", "b", "c"]
+        for id in ids:
+            await bench.send(large(id))
+        await wait_until_async(lambda: daemon.runtime.jobs.find("c"))
+        held = [daemon.runtime.jobs.find(id)[0].container is not None for id in ids]
+        assert held == [True, False, False]
+        await bench.send(Start(vm_name="last"), "last")
+        go.set()
+        answers = [await bench.result() for _ in range(5)]
+        assert [answer.id for answer in answers] == ["first", *ids, "last"]
+        assert {answer.results[0].status for answer in answers} == {"success"}
+
+    play(scene)
+
+
+def test_containers_are_executed_together_only_as_far_as_the_memory_reaches(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["a"] = plan
+        # Three quarters of it are for those that are executed.
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(parsed=SMALLEST))
+        await bench.send(large("a"))
+        await patiently(begun.wait())
+        await bench.send(large("b"))
+        await wait_until_async(lambda: daemon.runtime.jobs.find("b"))
+        await bench.no_result()
+        assert hypervisor.most_running == 1
+        # A cancellation does not wait for memory.
+        await bench.send(Cancel(id="b"), "c")
+        assert {(await bench.result()).id, (await bench.result()).id} == {"b", "c"}
+        go.set()
+        assert (await bench.result()).id == "a"
+        assert hypervisor.calls == [("start", "a")]
+
+    play(scene)
+
+
+def test_many_members_are_started_some_at_a_time(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon()
+        tasks = [Start(vm_name=f"vm{n}") for n in range(300)]
+        now = most = 0
+        execute = daemon.runtime.dispatcher._execute_member
+
+        async def counted(job: Job, member: Member) -> None:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await execute(job, member)
+            now -= 1
+
+        monkeypatch.setattr(daemon.runtime.dispatcher, "_execute_member", counted)
+        answer = await bench.ask(TaskContainer(tasks=tasks, id="many"))
+        assert [result.vm_name for result in answer.results] == [t.vm_name for t in tasks]
+        assert 1 < most <= 256
+
+    play(scene)
+
+
+class Slow(Scripted):
+    """Answers `query node` when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.at_once = 0
+        self.most = 0
+
+    async def query(self, task: Query, context: Context) -> NodeReport:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await self.go.wait()
+        self.at_once -= 1
+        return NodeReport(host="node01", hypervisor=self.name)
+
+
+def test_queries_run_a_few_at_a_time_and_orders_go_on(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Slow()
+        await bench.daemon(hypervisor, limits=LimitsSection(queries=2))
+        for number in range(20):
+            await bench.send(TaskContainer(tasks=[Query()], id=f"q{number}"))
+        assert (await bench.ask(Start(vm_name="vm"), "order")).id == "order"
+        hypervisor.go.set()
+        answers = [await bench.result() for _ in range(20)]
+        assert {answer.id for answer in answers} == {f"q{number}" for number in range(20)}
+        assert hypervisor.most == 2
+
+    play(scene)
+
+
+def test_too_many_queries_are_refused_and_answered(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.migfra.tasks.room.MAX_QUERIES", 2)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Slow()
+        await bench.daemon(hypervisor, limits=LimitsSection(queries=1))
+        for number in range(4):
+            await bench.send(TaskContainer(tasks=[Query()], id=f"q{number}"))
+        refused = await bench.result()
+        assert refused.id == "q3"
+        assert "2 queries wait" in str(refused.results[0].details)
+        hypervisor.go.set()
+        assert [(await bench.result()).id for _ in range(3)] == ["q0", "q1", "q2"]
+
+    play(scene)
+
+
+def test_many_orders_that_expire_together_are_loaded_a_few_at_a_time(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["first"] = plan
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
+        await bench.send(Start(vm_name="first"), "first")
+        await patiently(begun.wait())
+        count = 5 * out_of_turn.AT_ONCE
+        for number in range(count):
+            await bench.send(order(Start(vm_name=f"vm{number}"), expires=600, id=f"e{number}"))
+        await wait_until_async(lambda: daemon.runtime.jobs.find(f"e{count - 1}"))
+        for number in range(count):
+            daemon.runtime.jobs.find(f"e{number}")[0].cancel()
+        assert daemon.runtime.dispatcher.running <= 1 + out_of_turn.AT_ONCE
+        assert {(await bench.result()).id for _ in range(count)} == {f"e{n}" for n in range(count)}
+        go.set()
+        assert (await bench.result()).id == "first"
+
+    play(scene)
