@@ -41,10 +41,15 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
     """`Communicator` for coroutines; `connect_async` makes one. It belongs to one event loop."""
 
     def __init__(
-        self, link: Link, *, publish_topic: str | None = None, subscribe_topic: str | None = None
+        self,
+        link: Link,
+        *,
+        publish_topic: str | None = None,
+        subscribe_topic: str | None = None,
+        max_queued: int | None = None,
     ) -> None:
         """`open` connects. Users call `connect_async`, which makes the link."""
-        self._core = CommunicatorCore(link, publish_topic, subscribe_topic)
+        self._core = CommunicatorCore(link, publish_topic, subscribe_topic, max_queued)
         self._calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._caller: asyncio.Task[None] | None = None
 

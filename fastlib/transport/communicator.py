@@ -41,10 +41,11 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         *,
         publish_topic: str | None = None,
         subscribe_topic: str | None = None,
+        max_queued: int | None = None,
         timeout: float = CONNECT_SECONDS,
     ) -> None:
         """Connect over `link`. Users call `connect`, which makes the link."""
-        self._core = CommunicatorCore(link, publish_topic, subscribe_topic)
+        self._core = CommunicatorCore(link, publish_topic, subscribe_topic, max_queued)
         self._callbacks = CallbackThread(f"fastlib callbacks {link.name}")
         try:
             core = self._core

@@ -18,6 +18,10 @@ def _link(options: MqttOptions | MemoryOptions) -> Link:
     return mqtt_link(options)
 
 
+def _max_queued(options: MqttOptions | MemoryOptions) -> int | None:
+    return options.max_queued if isinstance(options, MqttOptions) else None
+
+
 def connect(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> Communicator:
@@ -30,6 +34,7 @@ def connect(
         _link(options),
         publish_topic=options.publish_topic,
         subscribe_topic=options.subscribe_topic,
+        max_queued=_max_queued(options),
         timeout=timeout,
     )
 
@@ -42,5 +47,6 @@ async def connect_async(
         _link(options),
         publish_topic=options.publish_topic,
         subscribe_topic=options.subscribe_topic,
+        max_queued=_max_queued(options),
     )
     return await communicator.open(timeout)

@@ -32,11 +32,19 @@ CLOSE_SECONDS: Final = 30.0
 class CommunicatorCore:
     """The subscriptions, inboxes and listeners of one communicator."""
 
-    def __init__(self, link: Link, publish_topic: str | None, subscribe_topic: str | None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        publish_topic: str | None,
+        subscribe_topic: str | None,
+        max_queued: int | None = None,
+    ) -> None:
+        """`max_queued` is the option of this name."""
         self.link: Final = link
         self.subscribe_topic: Final = subscribe_topic and check_filter(subscribe_topic)
         self._publish_topic = publish_topic and check_topic(publish_topic)
         self._routes = Routes(link.resumes)
+        self._max_queued = max_queued
         self._lock = threading.Lock()
         self._inboxes: dict[str, Inbox] = {}
         self._callbacks: set[str] = set()
@@ -91,7 +99,7 @@ class CommunicatorCore:
             if topic in self._inboxes or topic in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
             if sink is None:
-                inbox = self._inboxes[topic] = Inbox(topic)
+                inbox = self._inboxes[topic] = Inbox(topic, self._max_queued)
                 route = Route(topic, qos, inbox.put, manual_ack)
             else:
                 self._callbacks.add(topic)

@@ -20,6 +20,7 @@ class InboundMessage:
         "qos",
         "retain",
         "session_start",
+        "size",
         "topic",
     )
 
@@ -34,6 +35,7 @@ class InboundMessage:
         packet_id: int | None = None,
         connection: int = 0,
         session_start: int = 0,
+        size: int | None = None,
     ) -> None:
         self.topic: Final = topic
         self.payload: Final = payload
@@ -44,6 +46,7 @@ class InboundMessage:
         self.packet_id: Final = packet_id
         self.connection: Final = connection
         self.session_start: Final = session_start
+        self.size: Final = len(payload) if size is None else size
 
 
 class SharedAck:
@@ -76,12 +79,16 @@ class ReceivedMessage:
         "qos",
         "retain",
         "session_start",
+        "size",
         "topic",
     )
 
     topic: str
     """The actual topic, without wildcards."""
     payload: bytes
+    """Only the beginning if the message is larger than `max_payload` of the options."""
+    size: int
+    """Bytes of the whole payload."""
     qos: int
     """The quality of service: the lower of the sender's and the subscription's."""
     retain: bool
@@ -105,6 +112,7 @@ class ReceivedMessage:
     def __init__(self, message: InboundMessage, qos: int, ack: Callable[[], None] | None) -> None:
         self.topic = message.topic
         self.payload = message.payload
+        self.size = message.size
         self.qos = qos
         self.retain = message.retain
         self.duplicate = message.duplicate
@@ -124,4 +132,4 @@ class ReceivedMessage:
             ack()
 
     def __repr__(self) -> str:
-        return f"<ReceivedMessage {self.topic!r}, {len(self.payload)} bytes, QoS {self.qos}>"
+        return f"<ReceivedMessage {self.topic!r}, {self.size} bytes, QoS {self.qos}>"

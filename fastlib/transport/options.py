@@ -75,6 +75,14 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The maximum number of unconfirmed messages. At this number `send` waits or refuses."""
     max_inflight: int = 20
     """The maximum number of messages that are sent and not confirmed."""
+    max_payload: int | None = None
+    """The largest payload in bytes that is received whole; None is MQTT's maximum.
+
+    Of a larger one, only the beginning is kept in memory; see `ReceivedMessage.size`. With MQTT 5,
+    the broker is asked to discard packets that are much larger."""
+    max_queued: int | None = None
+    """Bytes of received messages that may wait for the program in one subscription; None is no
+    bound. Messages with QoS 0 beyond it are dropped. Of others, the broker limits the number."""
     retry_min: float = 0.5
     """Seconds until the first retry of a connection. Each further pause is twice as long."""
     retry_max: float = 30.0
@@ -104,6 +112,10 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
         if self.max_pending < self.max_inflight:
             raise OptionsError("`max_pending` is less than `max_inflight`")
+        for name in ("max_payload", "max_queued"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionsError(f"`{name}` is a number of bytes from 1, or None, not {value}")
         if not 0 < self.retry_min <= self.retry_max:
             raise OptionsError("it must be 0 < `retry_min` <= `retry_max`")
         _check_topics(self.publish_topic, self.subscribe_topic)

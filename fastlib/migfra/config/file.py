@@ -134,6 +134,8 @@ class Configuration(ConfigSection):
             password_file=config.password_file,
             tls=None if config.tls is None else _tls(config.tls),
             keep_alive=config.keepalive,
+            max_payload=self.limits.payload,
+            max_queued=self.limits.inbox,
         )
 
 

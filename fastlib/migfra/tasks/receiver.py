@@ -98,9 +98,9 @@ class Receiver:
             memory = len(message.payload) + text_memory(message.payload)
             await self._memory.wait(memory)
             if READ_IN_THREAD < len(message.payload) <= self._largest:
-                found = await asyncio.to_thread(self._decode, message.payload)
+                found = await asyncio.to_thread(self._decode, message)
             else:
-                found = self._decode(message.payload)
+                found = self._decode(message)
             # Tasks run in the order in which they are made, and the journal keeps that order.
             task = asyncio.create_task(self._admit_one(message, found))
             self._admitting.add(task)
@@ -110,9 +110,10 @@ class Receiver:
         self._admitting.discard(task)
         self._memory.give_back(memory)
 
-    def _decode(self, payload: bytes) -> TaskContainer | Unreadable:
+    def _decode(self, message: ReceivedMessage) -> TaskContainer | Unreadable:
+        payload = message.payload
         try:
-            return read(payload, self._largest, most_members=self._most_members)
+            return read(payload, self._largest, most_members=self._most_members, size=message.size)
         except Exception as error:  # a mistake in the daemon must not block the next message
             log.exception("a message could not be read: %.100r", payload)
             return Unreadable(None, f"the daemon failed to read it: {type(error).__name__}")

@@ -13,10 +13,13 @@ from paho.mqtt.properties import Properties
 from fastlib.transport.errors import OptionsError
 from fastlib.transport.options import MqttOptions, TlsOptions
 
-from .paho_client import PahoClient
+from .paho_client import PahoClient, largest_packet
 
 CONNECT_SECONDS: Final = 5.0
 """The maximum time for one TCP connection to the broker."""
+
+RECEIVE_MAXIMUM: Final = 20
+"""MQTT 5: messages that the broker sends without an acknowledgement, if their size is bounded."""
 
 
 def port_of(options: MqttOptions) -> int:
@@ -34,6 +37,7 @@ def make_client(
     client = PahoClient(
         on_message,
         on_pubrel,
+        max_payload=options.max_payload,
         client_id=options.client_id or f"fastlib-{uuid4().hex[:12]}",
         clean_session=None if five else not options.persistent,
         protocol=paho.MQTTv5 if five else paho.MQTTv311,
@@ -50,6 +54,9 @@ def make_client(
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if options.persistent:
             properties.SessionExpiryInterval = options.session_expiry
+        if options.max_payload is not None:
+            properties.MaximumPacketSize = largest_packet(options.max_payload)
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
         client.connect_async(
             options.host,
             port_of(options),

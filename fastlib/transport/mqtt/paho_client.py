@@ -14,6 +14,8 @@ needed because paho has these defects:
 - paho reads each byte of a packet header with its own system call, and copies the rest of a large
   packet for each part that it sends. This takes minutes for 64 MiB over TLS.
 - paho leaves the socket of a failed TLS handshake open.
+- paho keeps a packet of any size in memory. Here only the beginning of a large PUBLISH is kept, and
+  any other large packet ends the connection.
 """
 
 import math
@@ -30,7 +32,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 READ_SIZE: Final = 65536
+OVERHEAD: Final = 1 << 17
+"""Bytes that a PUBLISH may have beside its payload: the topic, and the properties of MQTT 5."""
 LARGE: Final = 65536
+MAX_PACKET: Final = 268_435_455
+"""Bytes; no packet of MQTT is larger."""
 HALF_CONFIRMED: Final = (
     MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
     MessageState.MQTT_MS_RESEND_PUBREL,
@@ -44,9 +50,15 @@ class PahoClient(paho.Client):
         self,
         on_publish_received: Callable[[paho.MQTTMessage], None],
         on_pubrel: Callable[[int], None],
+        *,
+        max_payload: int | None = None,
         **arguments: Any,
     ) -> None:
-        """`on_publish_received` gets each PUBLISH, `on_pubrel` the packet id of each PUBREL."""
+        """`on_publish_received` gets each PUBLISH, `on_pubrel` the packet id of each PUBREL.
+
+        Of a payload that is much larger than `max_payload` bytes, the rest is read and dropped.
+        """
+        self._largest = None if max_payload is None else largest_packet(max_payload)
         self._on_publish_received = on_publish_received
         self._on_pubrel = on_pubrel
         self._pubrec_due: int | None = None
@@ -99,6 +111,12 @@ class PahoClient(paho.Client):
         """Do not send a message again."""
         self._out_messages.pop(packet_id, None)
 
+    @property
+    def skipped(self) -> int:
+        """The bytes of the PUBLISH that is being handled which were dropped."""
+        packet = self._in_packet
+        return int(packet["remaining_length"]) - len(packet["packet"])
+
     def has_read(self) -> bool:
         """Return True if there are buffered bytes, which a poll of the socket does not show."""
         if self._read_at < len(self._read):
@@ -112,6 +130,32 @@ class PahoClient(paho.Client):
         return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
+        packet = self._in_packet
+        if (
+            self._largest is not None
+            and packet["have_remaining"]
+            and packet["remaining_length"] > self._largest
+        ):
+            return self._receive_large(bufsize)
+        return self._receive(bufsize)
+
+    def _receive_large(self, bufsize: int) -> bytes:
+        """Return the next bytes of a large packet, and of the part to drop the last byte only.
+
+        Paho takes no bytes as the end of the connection.
+        """
+        packet, largest = self._in_packet, self._largest
+        assert largest is not None
+        if packet["command"] & 0xF0 != paho.PUBLISH:
+            raise OSError(f"the broker sent a control packet of {packet['remaining_length']} bytes")
+        room = largest - len(packet["packet"])
+        if room > 0:
+            return self._receive(min(bufsize, room))
+        data = self._receive(min(bufsize, READ_SIZE))
+        packet["to_process"] -= max(0, len(data) - 1)
+        return data[-1:]
+
+    def _receive(self, bufsize: int) -> bytes:
         if self._read_at == len(self._read):
             if bufsize >= READ_SIZE:
                 return super()._sock_recv(bufsize)
@@ -164,6 +208,11 @@ class PahoClient(paho.Client):
             with self._out_message_mutex:
                 return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
         return super()._handle_pubrec()
+
+
+def largest_packet(max_payload: int) -> int:
+    """Return the bytes of the largest packet that is kept whole."""
+    return min(max_payload + OVERHEAD, MAX_PACKET)
 
 
 def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:

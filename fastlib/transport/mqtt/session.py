@@ -64,6 +64,7 @@ class MqttSession:
         self.session_start = 0
         """The connection that began the broker's session; 0 if it is older."""
         self._max_in_flight = options.max_inflight
+        self._max_payload = options.max_payload
         self._state = state
         self._run_in_thread = run_in_thread
         self._inbound = InboundTracker(self.client.acknowledge)
@@ -182,6 +183,9 @@ class MqttSession:
                 self.client.acknowledge(message.mid, message.qos)
             return
         payload = bytes(message.payload)
+        size = len(payload) + self.client.skipped
+        if self._max_payload is not None:
+            payload = payload[: self._max_payload]
         ack = _ignore
         packet_id = None
         if message.qos:
@@ -201,6 +205,7 @@ class MqttSession:
                 packet_id,
                 self.connection,
                 self.session_start,
+                size,
             )
         )
 

@@ -1,0 +1,176 @@
+"""Bounds of what is received: the size of a message, and the bytes that wait for the program."""
+
+import socket
+import threading
+from collections.abc import Callable
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import MQTTErrorCode
+
+from fastlib.transport import Communicator, MqttOptions, OptionsError, ReceivedMessage, connect
+from fastlib.transport.inbox import MESSAGE_SIZE, Inbox
+from fastlib.transport.messages import InboundMessage
+from fastlib.transport.mqtt.client_factory import RECEIVE_MAXIMUM, make_client
+from fastlib.transport.mqtt.paho_client import OVERHEAD, PahoClient
+from tests.support.mosquitto import PATIENCE, Mosquitto
+
+MAX_PAYLOAD = 1000
+
+
+def message(payload: bytes, qos: int) -> ReceivedMessage:
+    return ReceivedMessage(InboundMessage("a", payload, qos, False, False, lambda: None), qos, None)
+
+
+def test_inbox_drops_only_messages_with_qos_0_beyond_its_bound(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inbox = Inbox("a", 2 * (MESSAGE_SIZE + 1))
+    for payload, qos in ((b"1", 0), (b"2", 0), (b"3", 0), (b"4", 1), (b"5", 2), (b"6", 0)):
+        inbox.put(message(payload, qos))
+    assert len(inbox) == 4
+    first, second = inbox.take().result(), inbox.poll()
+    assert second is not None
+    inbox.put(message(b"7", 0))  # the two with QoS 1 and 2 take the room
+    third, fourth = inbox.poll(), inbox.poll()
+    assert third is not None
+    assert fourth is not None
+    assert [m.payload for m in (first, second, third, fourth)] == [b"1", b"2", b"4", b"5"]
+    assert inbox.poll() is None
+    inbox.put(message(b"8", 0))
+    assert inbox.take().result().payload == b"8"
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings[0].startswith("1 messages with QoS 0 to 'a' were dropped: those that wait take")
+    assert [warning.split()[0] for warning in warnings] == ["1", "2"]
+
+
+def test_message_that_returns_to_the_inbox_is_counted_again() -> None:
+    inbox = Inbox("a", MESSAGE_SIZE + 1)
+    future = inbox.take()
+    inbox.put(message(b"1", 0))
+    inbox.cancel(future)  # it has arrived already
+    inbox.put(message(b"2", 0))
+    assert len(inbox) == 1
+    assert inbox.take().result().payload == b"1"
+    inbox.put(message(b"3", 0))
+    assert inbox.take().result().payload == b"3"
+
+
+@pytest.mark.parametrize("name", ["max_payload", "max_queued"])
+def test_bound_must_be_positive(name: str) -> None:
+    with pytest.raises(OptionsError, match=f"`{name}` is a number of bytes from 1"):
+        MqttOptions(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_largest_packet_is_announced_with_mqtt_5() -> None:
+    client = make_client(MqttOptions(protocol="5", max_payload=MAX_PAYLOAD), print, print)
+    properties = client._connect_properties
+    assert properties is not None
+    assert properties.MaximumPacketSize == MAX_PAYLOAD + OVERHEAD
+    assert properties.ReceiveMaximum == RECEIVE_MAXIMUM
+    unbounded = make_client(MqttOptions(protocol="5"), print, print)._connect_properties
+    assert not hasattr(unbounded, "MaximumPacketSize")
+
+
+@pytest.fixture
+def sizes(plain_broker: Mosquitto, join: Callable[..., Communicator]) -> tuple[Communicator, ...]:
+    """A sender and a receiver with a bound, by MQTT 3.1.1."""
+    return join(plain_broker.port), join(plain_broker.port, max_payload=MAX_PAYLOAD)
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_rest_of_a_large_message_is_dropped_and_the_next_ones_arrive(
+    sizes: tuple[Communicator, Communicator], qos: int
+) -> None:
+    sender, receiver = sizes
+    topic = f"large/{qos}"
+    receiver.subscribe(topic, manual_ack=True)
+    large = [3 << 20, MAX_PAYLOAD + 1, MAX_PAYLOAD + OVERHEAD, 3 << 20, MAX_PAYLOAD]
+    for number, size in enumerate(large):
+        sender.send(b"%d" % number + b"x" * (size - 1), topic, qos)
+        sender.send(b"small", topic, qos)
+    for number, size in enumerate(large):
+        found = receiver.receive(topic, PATIENCE)
+        assert found.payload == b"%d" % number + b"x" * (MAX_PAYLOAD - 1)
+        assert found.size == size
+        found.ack()
+        small = receiver.receive(topic, PATIENCE)
+        assert (small.payload, small.size) == (b"small", 5)
+        small.ack()
+    receiver.unsubscribe(topic)
+
+
+def test_memory_of_a_large_packet_is_bounded() -> None:
+    """The bytes come from a peer that sends a PUBLISH of 60 MB in pieces, and then a small one."""
+    ours, theirs = socket.socketpair()
+    got: list[tuple[int, int]] = []
+    largest = 0
+
+    def on_publish(message: paho.MQTTMessage) -> None:
+        got.append((len(message.payload), client.skipped))
+
+    client = PahoClient(on_publish, print, max_payload=MAX_PAYLOAD)
+    ours.setblocking(False)
+    client._sock = ours
+    size = 60_000_000
+    header = b"\x30" + _length(size) + b"\x00\x01a"
+
+    def send() -> None:
+        theirs.sendall(header)
+        for _ in range((size - 3) // 100_000):
+            theirs.sendall(b"x" * 100_000)
+        theirs.sendall(b"x" * ((size - 3) % 100_000) + b"\x30\x04\x00\x01ab")
+        theirs.close()
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    while len(got) < 2:
+        client._packet_read()
+        largest = max(largest, len(client._in_packet["packet"]))
+    thread.join(PATIENCE)
+    ours.close()
+    client._sock = None
+    assert got[0][0] + got[0][1] == size - 3
+    assert got[1] == (1, 0)
+    assert largest < MAX_PAYLOAD + OVERHEAD + 100_000
+
+
+def test_other_large_packet_ends_the_connection() -> None:
+    client = PahoClient(print, print, max_payload=MAX_PAYLOAD)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    client._sock = ours
+    theirs.sendall(b"\x90" + _length(10_000_000))
+    assert client._packet_read() == MQTTErrorCode.MQTT_ERR_CONN_LOST
+    with pytest.raises(OSError, match="a control packet of 10000000 bytes"):
+        client._sock_recv(1)
+    theirs.close()
+    ours.close()
+    client._sock = None
+
+
+def test_subscription_with_a_bound_drops_what_the_program_does_not_take(
+    plain_broker: Mosquitto,
+) -> None:
+    options = MqttOptions(host="127.0.0.1", port=plain_broker.port, max_queued=20_000)
+    with connect(options) as communicator:
+        communicator.subscribe("queued", qos=1)
+        communicator.subscribe("done", qos=1)
+        for _ in range(50):
+            communicator.send(b"x" * 1000, "queued", qos=0)
+        communicator.send(b"last", "queued", qos=1)
+        communicator.send(b"", "done", qos=1)
+        communicator.receive("done", PATIENCE)  # all others have come before it
+        room = 20_000 // (1000 + MESSAGE_SIZE)
+        payloads = [communicator.receive("queued", PATIENCE).payload for _ in range(room + 1)]
+        assert payloads == [b"x" * 1000] * room + [b"last"]
+
+
+def _length(number: int) -> bytes:
+    """Return the remaining length as MQTT writes it."""
+    found = b""
+    while True:
+        number, byte = divmod(number, 128)
+        found += bytes([byte | (128 if number else 0)])
+        if not number:
+            return found
