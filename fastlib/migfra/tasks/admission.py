@@ -80,7 +80,9 @@ class Admission:
             log.warning("a message that cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
             self._journal.came_between(found.id)
-            answer = without_order(found.answer(), message.payload)
+            answer = found.answer()
+            if message.size == len(message.payload):  # else only its beginning is known
+                answer = without_order(answer, message.payload)
             await self._reply(message, found.id, write(answer))
         elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
@@ -89,8 +91,8 @@ class Admission:
             async with self._queries.turn() as refused:
                 report = _refusal(found, refused) if refused else await self._query(found)
                 report = without_order(report, message.payload)
-                answer = await asyncio.to_thread(write, report)
-            await self._reply(message, found.id, answer)
+                payload = await asyncio.to_thread(write, report)
+            await self._reply(message, found.id, payload)
         else:
             await self._admit_container(message, found)
 

@@ -189,7 +189,7 @@ class Dispatcher:
             read,
             payload,
             max(len(payload), 1),
-            most_members=None if job.was_begun else self._most_members,
+            most_members=None if job.begun_before else self._most_members,
         )
         if len(payload) > LOAD_IN_THREAD:
             container = await asyncio.to_thread(decode)

@@ -171,11 +171,6 @@ class Job:
         return bool(self.members) and isinstance(self.members[0].task, Cancel)
 
     @property
-    def was_begun(self) -> bool:
-        """True if an earlier run of the daemon has begun one of its members."""
-        return bool(self._earlier)
-
-    @property
     def only_waits(self) -> bool:
         """True while each member waits in the hypervisor or has ended."""
         return all(member.waits or member.results for member in self.members)
