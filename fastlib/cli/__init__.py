@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from fastlib import __version__
 
+from .arguments.parser import ArgumentParser
+
 if TYPE_CHECKING:
     from fastlib.message.task import TaskDeclaration
 
@@ -80,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="fastlib",
         description="Messages of the FaST cluster: check, rewrite and explain them.",
         epilog=_EPILOG,

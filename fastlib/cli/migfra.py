@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastlib import FastlibError, __version__
 from fastlib.cli.arguments.message_files import Source, read_source
+from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.output.problems import print_problems
 from fastlib.codec.errors import ValidationError
 from fastlib.display.text import printable
@@ -66,7 +67,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="migfra",
         description="Executes the tasks that a scheduler sends to this host.",
         epilog=_EPILOG,

@@ -23,7 +23,7 @@ from fastlib.display.message_text import (
     extra_result_lines,
     summarize_result,
 )
-from fastlib.display.text import printable
+from fastlib.display.text import printable, word
 from fastlib.message import ResultContainer, TaskContainer
 
 from .connection import exit_status_of, open_client
@@ -242,12 +242,16 @@ def _print_results(host: str, results: ResultContainer) -> None:
     paint = painter(sys.stdout)
     for result in results.results:
         style = "mark" if result.status == "success" else "error"
-        head = printable(f"{host} {results.id} {results.result}: ")
+        head = printable(f"{host} {_id(results)} {results.result}: ")
         print(f"{head}{paint(summarize_result(result), style)}")
         for line in extra_result_lines(result):
             print(f"  {line}")
     if not results.results:
-        print(printable(f"{host} {results.id} {results.result}: no results"))
+        print(printable(f"{host} {_id(results)} {results.result}: no results"))
     if (repeated := answered_from_journal(results)) is not None:
         print(f"  {repeated}")
     sys.stdout.flush()
+
+
+def _id(results: ResultContainer) -> str:
+    return "-" if results.id is None else word(results.id)

@@ -10,6 +10,8 @@ import re
 
 import msgspec
 
+from .printable import CONTROLS
+
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 """The plain scalars that mean null."""
 
@@ -86,7 +88,7 @@ _PLAIN = re.compile(
     r"[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
     r"(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
 )
-_ESCAPED = re.compile('[\x00-\x1f"\\\\\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]')
+_ESCAPED = re.compile(f'["\\\\{CONTROLS}\ufffe\uffff\ud800-\udfff]')
 _ESCAPES = {
     "\\": "\\\\",
     '"': '\\"',
@@ -99,14 +101,15 @@ _ESCAPES = {
 _NO_BLOCK = re.compile(
     # What a literal block cannot say, or not to every reader: a first line that is blank or
     # indented, a line of spaces only, a character that must be escaped, more than one final break.
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
-    "|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
+    f"(?=[^\t\n])[{CONTROLS}\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
 )
 
 
 def _escape(match: re.Match[str]) -> str:
     char = match[0]
     code = ord(char)
+    if code > 0xFFFF:  # peers do not read surrogate pairs
+        return f"\\U{code:08x}"
     return _ESCAPES.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 

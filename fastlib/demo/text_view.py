@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastlib.client import ObservedMessage
 from fastlib.display.message_text import summarize_briefly
-from fastlib.display.text import byte_size, duration, plural
+from fastlib.display.text import byte_size, duration, plural, printable
 from fastlib.message import Query, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 
@@ -98,12 +98,12 @@ def is_shown(observed: ObservedMessage[Any]) -> bool:
 
 def line_of(observed: ObservedMessage[Any]) -> str:
     """Return the direction, the host and a summary."""
-    message = observed.message
+    message, host = observed.message, printable(observed.host)
     if isinstance(message, TaskContainer):
-        return f"-> {observed.host}  {summarize_briefly(message)}"
+        return f"-> {host}  {summarize_briefly(message)}"
     if isinstance(message, ResultContainer):
-        return f"<- {observed.host}  {summarize_briefly(message)}"
-    return f"   {observed.host}  {summarize_briefly(message)}"
+        return f"<- {host}  {summarize_briefly(message)}"
+    return f"   {host}  {summarize_briefly(message)}"
 
 
 def introduction(cluster: DemoCluster) -> list[str]:
@@ -157,5 +157,5 @@ def summary_lines(summary: Summary) -> list[str]:
     return [
         verdict,
         *(f"  {name:11} {text}" for name, text in rows),
-        *(f"  problem     {problem}" for problem in summary.problems),
+        *(f"  problem     {printable(problem)}" for problem in summary.problems),
     ]

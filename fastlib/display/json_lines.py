@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from fastlib.codec.printable import escape_json
 from fastlib.codec.scalars import write_float
 from fastlib.message import Message
 
@@ -13,9 +14,10 @@ from fastlib.message import Message
 def encode_json(tree: Any) -> bytes:
     """Return a plain tree as JSON on one line, without a line end.
 
-    NaN and infinities, which JSON lacks, become the texts that YAML has for them.
+    NaN and infinities, which JSON lacks, become the texts that YAML has for them. Characters that a
+    terminal could obey are written as escapes.
     """
-    return msgspec.json.encode(_finite(tree))
+    return escape_json(msgspec.json.encode(_finite(tree)).decode()).encode()
 
 
 def message_row(

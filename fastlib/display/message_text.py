@@ -9,7 +9,7 @@ from fastlib.message import Evacuate, Message, Migrate, Result, ResultContainer,
 from fastlib.message.node import Presence, Progress
 from fastlib.message.result_container import CANCELLED_BEFORE, NOT_BEGUN
 
-from .text import join_names, printable
+from .text import join_names, printable, word
 
 NO_DOMAIN: Final = ("", "n/a")
 """Values of `vm-name` in results and progress that are about no domain."""
@@ -31,10 +31,10 @@ def summarize(message: Message) -> str:
         if (repeated := answered_from_journal(message)) is not None:
             text += f"; {repeated}"
     elif isinstance(message, TaskContainer):
-        names = ", ".join(domain_names(message))
+        names = ", ".join(map(word, domain_names(message)))
         text = f"{message.task}: {names}" if names else message.task
     elif isinstance(message, Progress):
-        parts = (message.task, domain_of(message), format_phase(message))
+        parts = (message.task, _domain_word(message), format_phase(message))
         text = ": ".join(part for part in parts if part)
     elif isinstance(message, Presence):
         known = (message.status, message.hypervisor, message.version)
@@ -57,9 +57,14 @@ def domain_of(progress: Progress) -> str | None:
     return None if progress.vm_name in NO_DOMAIN else progress.vm_name
 
 
+def _domain_word(progress: Progress) -> str | None:
+    domain = domain_of(progress)
+    return None if domain is None else word(domain)
+
+
 def summarize_result(result: Result) -> str:
     """Return for example `vm1: error: no such domain`."""
-    name = "" if result.vm_name in NO_DOMAIN else f"{result.vm_name}: "
+    name = "" if result.vm_name in NO_DOMAIN else f"{word(result.vm_name)}: "
     details = f": {result.details}" if result.details else ""
     return printable(f"{name}{result.status}{details}")
 
@@ -105,13 +110,13 @@ def summarize_briefly(message: Message | None) -> str:
     if isinstance(message, Presence):
         return f"is {message.status}" + (", degraded" if message.degraded else "")
     if isinstance(message, Progress):
-        about = " ".join(filter(None, (message.task, domain_of(message))))
+        about = " ".join(filter(None, (message.task, _domain_word(message))))
         return printable(f"{about}: {format_phase(message)}")
     return "unreadable message" if message is None else printable(repr(message))
 
 
 def _task_details(container: TaskContainer) -> str:
-    names = join_names(domain_names(container))
+    names = join_names(map(word, domain_names(container)))
     text = f" {names}" if names else ""
     task = next(iter(container.tasks), None)
     if isinstance(task, Migrate):
@@ -121,7 +126,7 @@ def _task_details(container: TaskContainer) -> str:
     elif isinstance(task, Evacuate):
         text += f" to {join_names(task.destinations)}"
     elif (id := getattr(task, "id", None)) is not None:
-        text += f" {id}"
+        text += f" {word(id)}"
     return text
 
 
@@ -129,12 +134,12 @@ def _group_results(results: Iterable[Result]) -> str:
     """List the successes together, then errors with their reasons."""
     listed = list(results)
     good = [result.vm_name for result in listed if result.status == "success"]
-    names = join_names(name for name in good if name not in NO_DOMAIN)
+    names = join_names(word(name) for name in good if name not in NO_DOMAIN)
     parts = [f"success{f' {names}' if names else ''}"] if good else []
     if len(listed) == 1 and good and listed[0].details:
         parts = [f"{parts[0]}: {listed[0].details}"]
     bad = [result for result in listed if result.status != "success"]
-    parts += [f"error {result.vm_name}: {result.details}" for result in bad[:MAX_ERRORS]]
+    parts += [f"error {word(result.vm_name)}: {result.details}" for result in bad[:MAX_ERRORS]]
     parts += [f"{len(bad) - MAX_ERRORS} more errors"] if len(bad) > MAX_ERRORS else []
     return "; ".join(parts)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastlib.codec.printable import printable as printable
+from fastlib.codec.printable import word as word
 
 MAX_NAMES: Final = 8
 """Names that `join_names` lists at most."""

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
+from fastlib.codec.printable import escape_json
 from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message.describe import find, name_of
 
@@ -174,7 +175,7 @@ def documents() -> dict[str, str]:
 
 def to_json(tree: Any) -> str:
     """A tree as it stands in the files."""
-    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+    return escape_json(json.dumps(tree, indent=2, ensure_ascii=False)) + "\n"
 
 
 def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None) -> list[Path]:

@@ -84,14 +84,16 @@ def test_log_that_cannot_be_opened_after_rotation(
 
 
 def test_full_disk_of_the_log(migfra: Program, scheduler: Communicator, tmp_path: Path) -> None:
-    file, kept = tmp_path / "log", tmp_path / "kept"
-    file.symlink_to(kept)
+    folder, kept = tmp_path / "logs", tmp_path / "kept" / "full"
+    kept.parent.mkdir()
+    folder.symlink_to(kept.parent)
+    file = folder / "full"
     migfra.start("-l", str(file), ready=False)
     until_presence(scheduler, "online")
-    _link(file, Path("/dev/full"))
+    _link(folder, Path("/dev"))
     start(scheduler, "vm1")
     migfra.wait_for("cannot be written: No space left on device")
-    _link(file, kept)
+    _link(folder, kept.parent)
     start(scheduler, "vm2")
     assert migfra.terminate() == 0
     until_presence(scheduler, "offline")

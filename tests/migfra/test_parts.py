@@ -119,7 +119,7 @@ def test_text_log_names_the_task_and_escapes_control_characters(lines: io.String
     first, second, third, long, fourth, *rest = lines.getvalue().splitlines()
     assert first.endswith(" INFO [- - -] without a task")
     assert second.endswith(r"WARNING [- 7 vm1] evil\n2026-01-01 INFO [-] forged \x1b[2J")
-    assert third.endswith(r"ERROR [- 8\n -] explicitly")
+    assert third.endswith(r'ERROR [- "8\u000a" -] explicitly')
     assert len(long) < 300
     assert fourth.endswith("with a traceback")
     assert "\x1b" not in lines.getvalue()

@@ -13,6 +13,7 @@ from fastlib.cli.arguments.values import positive_integer
 from fastlib.cli.errors import print_error
 from fastlib.cli.output.terminal import painter, write_data
 from fastlib.codec.errors import FastlibError
+from fastlib.display.json_lines import encode_json
 from fastlib.display.text import printable
 from fastlib.schema import (
     CompatibilityReport,
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         return 2
     if options.format == "json":
         rows = [_row(report) for report in reports]
-        write_data(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+        write_data(msgspec.json.format(encode_json(rows)) + b"\n")
     else:
         for report in reports:
             _print(report)

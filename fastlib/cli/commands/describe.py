@@ -11,6 +11,7 @@ from fastlib.cli.arguments.message_files import load_types
 from fastlib.cli.errors import print_error
 from fastlib.cli.output.terminal import is_terminal, painter, width_of, write_data
 from fastlib.codec.records import Record
+from fastlib.display.json_lines import encode_json
 from fastlib.message.describe import (
     FieldDescription,
     Group,
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         print_error(options, str(error))
         return 2
     if options.format == "json":
-        write_data(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        write_data(msgspec.json.format(encode_json(found)) + b"\n")
         return 0
     printer = _Printer()
     if isinstance(found, list):

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from fastlib.cli.arguments.message_files import (
     STDIN,
     Source,
@@ -19,6 +17,7 @@ from fastlib.cli.arguments.message_files import (
 from fastlib.cli.output.problems import github_annotation, print_problems
 from fastlib.cli.output.terminal import is_terminal, write_data
 from fastlib.codec.errors import Problem, Report
+from fastlib.display.json_lines import encode_json
 from fastlib.display.text import plural
 from fastlib.message import validate_all
 
@@ -109,7 +108,7 @@ def _rows(source: Source, reports: Iterable[Report]) -> list[dict[str, Any]]:
 
 
 def _print_json(rows: list[dict[str, Any]]) -> None:
-    lines = [msgspec.json.encode(row) for row in rows]
+    lines = [encode_json(row) for row in rows]
     write_data(b"[" + b",".join(b"\n  " + line for line in lines) + b"\n]\n" if lines else b"[]\n")
 
 

@@ -20,7 +20,7 @@ from fastlib.cli.output.terminal import (
 )
 from fastlib.display.json_lines import message_row
 from fastlib.display.message_text import summarize
-from fastlib.display.text import printable
+from fastlib.display.text import printable, word
 from fastlib.extras import MissingExtraError, needs_extra
 
 if TYPE_CHECKING:
@@ -164,8 +164,9 @@ def _print(options: argparse.Namespace, watch: "Watch[Any]") -> int:
             continue
         text = f"cannot be read: {observed.error}" if message is None else summarize(message)
         when = observed.time.isoformat(timespec="milliseconds")
-        id = getattr(message, "id", None) or "-"
-        print(printable(f"{when} {observed.host} {kind} {id} {text}"), flush=True)
+        id = getattr(message, "id", None)
+        shown = "-" if id is None else word(id)
+        print(f"{when} {word(observed.host)} {kind} {shown} {printable(text)}", flush=True)
     return filtered.exit_status
 
 

@@ -62,7 +62,7 @@ def github_annotation(source: Source, problem: Problem) -> str:
 
 
 def _escape(text: str, *more: str) -> str:
-    """Escape `%`, line ends, and the given characters that end a property."""
+    """Escape `%`, line ends, the given characters that end a property, and control characters."""
     for char in ("%", "\r", "\n", *more):  # "%" first, because the escapes contain it
         text = text.replace(char, f"%{ord(char):02X}")
-    return text
+    return printable(text)

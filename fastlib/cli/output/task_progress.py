@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from fastlib.display.message_text import domain_names, domain_of, summarize
-from fastlib.display.text import byte_size, printable
+from fastlib.display.text import byte_size, printable, word
 from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import TaskContainer
 from fastlib.message.node import Progress
@@ -77,7 +77,8 @@ class ProgressLines(AbstractContextManager["ProgressLines"]):
         if progress.phase == phase and percent < last + LINE_PERCENT:
             return
         self._shown[key] = (progress.phase, percent)
-        print(printable(f"{host} {progress.id} {summarize(progress)}"), file=sys.stderr, flush=True)
+        id = "-" if progress.id is None else word(progress.id)
+        print(f"{host} {id} {summarize(progress)}", file=sys.stderr, flush=True)
 
     def end(self, host: str, id: str) -> None:
         """Print nothing."""

@@ -10,11 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+
+from fastlib.migfra.service.lock import holders
 
 from . import schema
-
-LOCKS: Final = Path("/proc/locks")
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,5 @@ def _read(path: Path) -> LeftBehind | None:
 
 
 def _is_in_use(path: Path) -> bool:
-    """Return whether a daemon of this machine has locked the journal, see `service/lock.py`.
-
-    The lock is looked up and not tried: a try could make another daemon's start fail.
-    """
-    try:
-        number = Path(f"{path}.lock").stat().st_ino
-        locks = LOCKS.read_text()
-    except OSError:
-        return False
-    return any(
-        "FLOCK" in line.split() and line.split()[5].rsplit(":", 1)[-1] == str(number)
-        for line in locks.splitlines()
-    )
+    """Return whether a daemon of this machine has locked the journal."""
+    return bool(holders(Path(f"{path}.lock")))

@@ -1,6 +1,7 @@
 """The tables of the journal: how they are made, upgraded, read after a restart, and trimmed."""
 
 import math
+import os
 import secrets
 import sqlite3
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file, protect_files
 from fastlib.migfra.plugin_api.expiry import latest_begin_after_restart
 
 VERSION: Final = 2
@@ -18,6 +20,8 @@ VERSION: Final = 2
 BUSY_SECONDS: Final = 2.0
 """How long another process may hold the database until a write counts as failed."""
 TRIMMED_AT_ONCE: Final = 100
+SQLITE_FILES: Final = ("-wal", "-shm", "-journal")
+"""What SQLite appends to the name of the database for the names of its other files."""
 
 RUNS_KEPT: Final = 1000
 """Runs of the daemon that the journal knows, at most."""
@@ -218,8 +222,11 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
     Raises JournalError, sqlite3.Error and OSError.
     """
     if path is not None:
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Path(path).touch(mode=0o600)  # tasks are nobody else's business
+        # Orders are nobody else's business. SQLite itself would follow a symbolic link.
+        make_own_folder(Path(path).absolute().parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
+        os.close(open_own_file(path, flags, PRIVATE, correct_mode=True))
+        protect_files(*(f"{path}{end}" for end in SQLITE_FILES))
     connection = sqlite3.connect(
         ":memory:" if path is None else path,
         timeout=BUSY_SECONDS,

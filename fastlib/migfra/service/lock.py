@@ -1,33 +1,36 @@
 """One instance at a time: a locked file that names the process."""
 
-import errno
 import fcntl
 import hashlib
 import os
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from fastlib.migfra.errors import RunningError
+from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file
+
+LOCKS: Final = Path("/proc/locks")
 
 
 class InstanceLock:
-    """A file that one process has locked; the kernel unlocks it however the process ends."""
+    """A file that one process has locked; the kernel unlocks it however the process ends.
+
+    Only its owner may open the file, because whoever may read a file may lock it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises RunningError if another process has it, OSError if there can be no such file."""
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if path.parent.stat().st_uid not in (0, os.geteuid()):
-                raise PermissionError(errno.EPERM, "the directory belongs to another user")
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            make_own_folder(path.parent)
+            self._file = open_own_file(path, os.O_RDWR | os.O_CREAT, PRIVATE, correct_mode=True)
         except OSError as error:
             raise OSError(f"the lock file {path} cannot be made: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(self._file, 32).decode(errors="replace").strip()
             os.close(self._file)
-            raise RunningError(str(path), int(pid) if pid.isdecimal() else None) from None
+            pids = [pid for pid in holders(path) if pid > 0]  # 0 is of another namespace
+            raise RunningError(str(path), pids[0] if pids else None) from None
         os.ftruncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
 
@@ -42,6 +45,21 @@ class InstanceLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def holders(path: Path) -> list[int]:
+    """Return the processes that have locked a file, as far as the kernel says so.
+
+    The locks are looked up and not tried: a try could make another daemon's start fail. The file
+    itself may name a process that has ended.
+    """
+    try:
+        number = path.stat().st_ino
+        lines = [line.split() for line in LOCKS.read_text().splitlines()]
+    except OSError:
+        return []
+    found = [line for line in lines if len(line) > 5 and line[1] == "FLOCK"]
+    return [int(line[4]) for line in found if line[5].rsplit(":", 1)[-1] == str(number)]
 
 
 def runtime_directory() -> Path:

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+from fastlib.codec.printable import printable_lines
+
 
 def open_standard_streams() -> None:
     """Open the null device in place of standard streams that are closed.
@@ -23,9 +25,9 @@ def open_standard_streams() -> None:
 
 
 def print_safely(text: str) -> None:
-    """Print a line on standard error. A stream that cannot be written changes nothing."""
+    """Print a text on standard error. A stream that cannot be written changes nothing."""
     with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def finish_streams() -> None:

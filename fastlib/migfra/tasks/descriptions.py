@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from fastlib.codec.printable import word
 from fastlib.message import Task, TaskContainer
 
 MAX_NAMES: Final = 20
@@ -37,10 +38,10 @@ def describe_container(
     if len(tasks) == 1:
         return describe_task(tasks[0], names[0])
     subjects = (
-        _describe_options(task) or task.declaration.task if name is None else name
+        _describe_options(task) or task.declaration.task if name is None else _shorten(name)
         for task, name in zip(tasks, names, strict=True)
     )
-    return f"{container.task}, {len(tasks)} members: {shorten_list(subjects, len(tasks))}"
+    return f"{container.task}, {len(tasks)} members: {_join(subjects, len(tasks))}"
 
 
 def describe_task(task: Task, domain: str | None) -> str:
@@ -58,7 +59,11 @@ def _describe_options(task: Task) -> str:
 
 def shorten_list(names: Iterable[str], count: int) -> str:
     """Join the first of `count` names, and say how many are left out."""
-    shown = ", ".join(_shorten(name) for name in islice(names, MAX_NAMES))
+    return _join(map(_shorten, names), count)
+
+
+def _join(parts: Iterable[str], count: int) -> str:
+    shown = ", ".join(islice(parts, MAX_NAMES))
     return shown if count <= MAX_NAMES else f"{shown} and {count - MAX_NAMES} more"
 
 
@@ -69,7 +74,7 @@ def _options(options: Mapping[str, Any]) -> Iterator[str]:
         elif key == "xml":
             yield f"xml of {len(str(value))} characters"
         else:
-            yield f"{key} {_shorten(_text(value))}"
+            yield f"{key} {_text(value)}"
 
 
 def _is_swap(key: str) -> bool:
@@ -81,11 +86,25 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return value
+        return _shorten(value)
     if isinstance(value, Sequence):
-        return "[" + ", ".join(_text(each) for each in islice(value, MAX_NAMES)) + "]"
+        return _list_text(value)
     return str(value)
 
 
+def _list_text(values: Sequence[Any]) -> str:
+    """Return a list whose end is left out if it has too many members or characters."""
+    parts: list[str] = []
+    room = MAX_CHARACTERS
+    for value in values:
+        part = _text(value)
+        room -= len(part)
+        if parts and (room < 0 or len(parts) == MAX_NAMES):
+            return f"[{', '.join(parts)}, …]"
+        parts.append(part)
+    return f"[{', '.join(parts)}]"
+
+
 def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+    """Return a text as one field of a line, which cannot be taken for other options."""
+    return word(text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…")

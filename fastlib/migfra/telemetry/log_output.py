@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from fastlib.migfra.failures import describe
+from fastlib.migfra.own_files import LOG, open_own_file
 
 STALL_SECONDS: Final = 0.2
 """How long a pipe or terminal that nobody reads may delay the first line that it does not take."""
-_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
 
 
 class Output(Protocol):
@@ -102,12 +103,12 @@ class FileOutput:
         if self._descriptor < 0:
             return True
         try:
-            return not os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+            return not os.path.samestat(os.lstat(self._path), os.fstat(self._descriptor))
         except OSError:
             return True
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, _FLAGS, 0o666)
+        descriptor = open_own_file(self._path, _FLAGS, LOG)
         self.close()
         self._descriptor = descriptor
         self._writer = DescriptorWriter()

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, Final, Literal, NamedTuple
 
-from fastlib.codec.printable import printable
+from fastlib.codec.printable import escape_json, printable, word
 from fastlib.migfra.service.standard_streams import print_safely
 
 from .log_output import FileOutput, LogOutput, Output, StreamOutput
@@ -74,11 +74,14 @@ class _HostFormatter(logging.Formatter):
 
 
 class TextFormatter(_HostFormatter):
-    """`2026-01-31T12:00:00.123+00:00 INFO [host id vm] message`, `-` for what there is not."""
+    """`2026-01-31T12:00:00.123+00:00 INFO [host id vm] message`, `-` for what there is not.
+
+    A host, an id or a domain's name that could be taken for several fields is in double quotes.
+    """
 
     def format(self, record: LogRecord) -> str:
         parts = (self.host(), *_about(record))
-        subject = " ".join("-" if part is None else printable(part) for part in parts)
+        subject = " ".join("-" if part is None else word(part) for part in parts)
         text = f"{_time(record)} {record.levelname} [{subject}] {printable(_message(record))}"
         if record.exc_info:
             lines = self.formatException(record.exc_info).split("\n")
@@ -102,7 +105,7 @@ class JsonFormatter(_HostFormatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return escape_json(json.dumps(line))
 
 
 def _time(record: LogRecord) -> str:

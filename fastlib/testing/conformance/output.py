@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from fastlib.codec.printable import printable
+from fastlib.codec.printable import CONTROLS, escape_json, printable
 
 from .report import ConformanceReport, Difference
 from .verdict import CHECKS
@@ -92,7 +92,7 @@ def _plural(number: int, word: str) -> str:
 def as_json(report: ConformanceReport) -> str:
     """For programs: one object, indented."""
     tree = {"ok": report.ok, **msgspec.to_builtins(report)}
-    return msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n"
+    return escape_json(msgspec.json.format(msgspec.json.encode(tree)).decode()) + "\n"
 
 
 def as_junit(report: ConformanceReport) -> str:
@@ -141,9 +141,11 @@ def as_junit(report: ConformanceReport) -> str:
     return data.decode() + "\n"
 
 
-_NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NO_XML = re.compile(
+    f"(?=[^\t\n])[{CONTROLS}]|[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 def _xml(text: str) -> str:
-    """Characters that XML does not have as Python would escape them."""
+    """Characters that XML does not have, or that a terminal obeys, as Python would escape them."""
     return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

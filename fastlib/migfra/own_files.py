@@ -1,0 +1,74 @@
+"""Open files that only this daemon should have: locks, logs, the journal.
+
+Another user of the machine may have put something else at their place: a symbolic link to a file of
+root, a file of his own, a named pipe. So the last part of a path is never a link that is followed,
+and a file of another user is refused.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+PRIVATE: Final = 0o600
+"""Mode of what nobody else may read: orders have domain XML with passwords."""
+LOG: Final = 0o640
+"""Mode of a new log file: its group may read it."""
+
+
+def open_own_file(path: Path | str, flags: int, mode: int, *, correct_mode: bool = False) -> int:
+    """Open a file, or make it with a mode; return its descriptor.
+
+    With `correct_mode`, permissions of an existing file that exceed the mode are taken away. Raises
+    OSError, also for a symbolic link, and for a file of another user if `correct_mode` is set.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP and os.path.islink(path):
+            raise _link(path) from None
+        raise
+    if correct_mode:
+        try:
+            _correct_mode(path, descriptor, mode)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def protect_files(*paths: Path | str) -> None:
+    """Give existing files the mode PRIVATE. Raises OSError as `open_own_file`."""
+    for path in paths:
+        try:
+            os.close(open_own_file(path, os.O_RDONLY | os.O_NONBLOCK, PRIVATE, correct_mode=True))
+        except FileNotFoundError:
+            continue
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make a folder with the mode 0700 if there is none.
+
+    Raises OSError, also if the folder or a symbolic link in its place belongs to another user. Root
+    may own both.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owners = (os.lstat(folder).st_uid, os.stat(folder).st_uid)
+    if not {*owners} <= {0, os.geteuid()}:
+        raise PermissionError(errno.EPERM, "the directory belongs to another user", str(folder))
+
+
+def _correct_mode(path: Path | str, descriptor: int, mode: int) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if found.st_uid != os.geteuid():
+        reason = "the file belongs to another user; remove it, or change its owner"
+        raise PermissionError(errno.EPERM, reason, str(path))
+    if stat.S_IMODE(found.st_mode) & ~mode:
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & mode)
+
+
+def _link(path: Path | str) -> OSError:
+    return OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path))

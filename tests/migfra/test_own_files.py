@@ -1,0 +1,190 @@
+"""What another user of the machine can do to the daemon's files."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fastlib.migfra import RunningError
+from fastlib.migfra.journal import schema
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.own_files import make_own_folder, open_own_file
+from fastlib.migfra.service import lock
+from fastlib.migfra.service.lock import InstanceLock, holders
+from fastlib.migfra.telemetry.log_output import FileOutput
+from fastlib.migfra.telemetry.logs import set_up
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(autouse=True)
+def usual_umask():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+# --- the lock -------------------------------------------------------------------------------------
+
+
+def test_only_the_owner_may_open_the_lock(tmp_path: Path) -> None:
+    """To lock a file needs no more than to read it."""
+    path = tmp_path / "run" / "lock"
+    with InstanceLock(path):
+        assert mode_of(path) == 0o600
+        assert mode_of(path.parent) == 0o700
+
+
+def test_mode_of_an_older_lock_is_corrected(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("1234\n")
+    path.chmod(0o644)
+    InstanceLock(path).release()
+    assert mode_of(path) == 0o600
+
+
+def test_error_names_the_process_that_holds_the_lock(tmp_path: Path) -> None:
+    """And not the one in the file, which may have ended."""
+    path = tmp_path / "lock"
+    path.write_text("1\n")
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # reading is enough
+        assert holders(path) == [os.getpid()]
+        with pytest.raises(RunningError) as caught:
+            InstanceLock(path)
+    assert caught.value.pid == os.getpid()
+
+
+def test_error_names_no_process_that_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    with InstanceLock(path):
+        for text in ("", f"1: FLOCK ADVISORY WRITE 0 00:00:{path.stat().st_ino} 0 EOF\n"):
+            (tmp_path / "locks").write_text(text)
+            monkeypatch.setattr(lock, "LOCKS", tmp_path / "locks")
+            with pytest.raises(RunningError) as caught:
+                InstanceLock(path)
+            assert caught.value.pid is None
+
+
+def test_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.lchown(tmp_path, os.geteuid(), -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    owner = tmp_path.stat().st_uid
+    if owner == 0:  # root may own the folder of any daemon
+        os.chown(tmp_path, 4712, -1)
+    try:
+        with pytest.raises(OSError, match="the directory belongs to another user"):
+            InstanceLock(tmp_path / "lock")
+    finally:
+        os.chown(tmp_path, owner, -1)
+
+
+def test_link_of_another_user_to_an_own_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "link").symlink_to("own")
+    make_own_folder(tmp_path / "link")
+    found = os.lstat(tmp_path / "link")
+    foreign = os.stat_result((*found[:4], found.st_uid + 4711, *found[5:]))
+    monkeypatch.setattr(os, "lstat", lambda path: foreign)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        make_own_folder(tmp_path / "link")
+
+
+def test_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 4711)
+    with pytest.raises(PermissionError, match="the file belongs to another user; remove it"):
+        open_own_file(path, os.O_RDWR, 0o600, correct_mode=True)
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+def test_mode_of_an_existing_journal_is_corrected(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    asyncio.run(Journal(path).close())
+    path.chmod(0o644)
+    for end in schema.SQLITE_FILES:
+        Path(f"{path}{end}").touch(mode=0o644)
+    with closing(schema.open_tables(path)):
+        names = sorted(each.name for each in tmp_path.iterdir())
+        assert {mode_of(each) for each in tmp_path.iterdir()} == {0o600}, names
+        assert "journal-wal" in names
+
+
+@pytest.mark.parametrize("end", ["", *schema.SQLITE_FILES])
+def test_no_symbolic_link_is_followed_to_a_journal(end: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("")
+    (tmp_path / f"journal{end}").symlink_to(victim)
+    with pytest.raises(OSError, match="it is a symbolic link, which is not followed"):
+        schema.open_tables(tmp_path / "journal")
+    assert victim.read_text() == ""
+
+
+def test_link_that_leads_nowhere_makes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "journal").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        schema.open_tables(tmp_path / "journal")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_named_pipe_is_no_journal(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(OSError, match="it is not a regular file"):
+        schema.open_tables(tmp_path / "journal")
+
+
+def test_journal_in_a_linked_folder_is_used(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "state").symlink_to("real")
+    with closing(schema.open_tables(tmp_path / "state" / "journal")) as connection:
+        assert isinstance(connection, sqlite3.Connection)
+    assert mode_of(tmp_path / "real" / "journal") == 0o600
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+def test_log_is_not_readable_by_everybody(tmp_path: Path) -> None:
+    FileOutput(tmp_path / "log").close()
+    assert mode_of(tmp_path / "log") == 0o640
+
+
+def test_no_symbolic_link_is_followed_to_a_log(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("")
+    (tmp_path / "log").symlink_to(victim)
+    with pytest.raises(OSError, match="it is a symbolic link, which is not followed"):
+        set_up("info", "text", tmp_path / "log")
+    assert victim.read_text() == ""
+
+
+def test_log_that_is_replaced_by_a_link_is_not_followed(tmp_path: Path) -> None:
+    path, victim = tmp_path / "log", tmp_path / "victim"
+    victim.write_text("")
+    output = FileOutput(path)
+    output.write(b"one\n")
+    path.rename(tmp_path / "log.1")
+    path.symlink_to(victim)
+    output.write(b"two\n")
+    assert output.detour is not None
+    assert "symbolic link" in str(output.detour)
+    assert (tmp_path / "log.1").read_text() == "one\ntwo\n"
+    assert victim.read_text() == ""
+    path.unlink()
+    output.write(b"three\n")
+    output.close()
+    assert path.read_text() == "three\n"
