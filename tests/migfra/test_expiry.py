@@ -1,7 +1,6 @@
 """Orders that expire: never begun afterwards, and answered at once, wherever they wait."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from fastlib.message.node import Progress
 from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection, RetrySection
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api import expiry
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.expiry import Expiry
 from tests.support.clock import SettableClock
@@ -34,6 +34,13 @@ SOON = 0.15
 
 def start(*names: str, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
     return order(*(Start(vm_name=name) for name in names), expires=expires, id=id, **more)
+
+
+@pytest.fixture
+def leaping(monkeypatch: pytest.MonkeyPatch) -> SettableClock:
+    """A clock that a test sets forward; whatever waits notices it soon."""
+    monkeypatch.setattr(expiry, "LONGEST_TIMER_SECONDS", 0.01)
+    return SettableClock()
 
 
 def check_expired(answer: ResultContainer, *names: str) -> None:
@@ -100,11 +107,7 @@ def test_order_of_long_ago_is_refused(play: Play, expires: str) -> None:
 def test_late_cancellation_cancels_nothing(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        await bench.daemon(hypervisor)
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        _, go = await bench.busy(hypervisor)
         check_expired(await bench.ask(order(Cancel(id="1"), expires=-1)), "n/a")
         go.set()
         assert (await bench.result()).results[0].status == "success"
@@ -112,19 +115,24 @@ def test_late_cancellation_cancels_nothing(play: Play) -> None:
     play(scene)
 
 
-def test_order_that_waits_behind_another_is_answered_when_it_expires(play: Play) -> None:
+def test_order_that_waits_behind_another_is_answered_when_it_expires(
+    play: Play, leaping: SettableClock
+) -> None:
     """Its turn has not come by then, and does not come before the test has its answer."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(start("vm1", expires=SOON, id="1"))
-        await patiently(begun.wait())
-        await bench.send(start("vm2", "vm3", expires=SOON, id="2"))
-        await bench.send(order(Quit(), expires=SOON, id="q"))
+        daemon, go = await bench.busy(
+            hypervisor,
+            start("vm1", expires=60, id="1"),
+            clock=leaping,
+            limits=LimitsSection(containers=1),
+        )
+        await bench.send(start("vm2", "vm3", expires=60, id="2"))
+        await bench.send(order(Quit(), expires=60, id="q"))
         await bench.send(start("vm4", expires=600, id="4"))
+        await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 3)
+        leaping.ahead = 100.0
         answers = {answer.id: answer for answer in [await bench.result(), await bench.result()]}
         check_expired(answers["2"], "vm2", "vm3")
         check_expired(answers["q"], "n/a")
@@ -143,11 +151,7 @@ def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        daemon, go = await bench.busy(hypervisor, limits=LimitsSection(containers=1))
         await bench.send(start("vm2", expires=SOON, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
         (job,) = daemon.runtime.jobs.find("2")
@@ -159,31 +163,32 @@ def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
     play(scene)
 
 
-def test_member_that_waits_for_a_place_is_not_begun_after_the_expiry(play: Play) -> None:
+def test_member_that_waits_for_a_place_is_not_begun_after_the_expiry(
+    play: Play, leaping: SettableClock
+) -> None:
     """Neither in a container of its own, nor beside one that has begun, nor behind it."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        await bench.daemon(hypervisor, limits=LimitsSection(members=1))
-        await bench.send(start("vm1", "vm2", expires=SOON, id="beside"))
-        await patiently(begun.wait())
-        await bench.send(start("vm3", expires=SOON, id="alone"))
+        daemon, go = await bench.busy(
+            hypervisor,
+            start("vm1", "vm2", expires=60, id="beside"),
+            clock=leaping,
+            limits=LimitsSection(members=1),
+        )
+        await bench.send(start("vm3", expires=60, id="alone"))
+        await wait_until_async(lambda: daemon.runtime.dispatcher.running == 2)
+        leaping.ahead = 100.0
         check_expired(await bench.result(), "vm3")
         go.set()
         beside = await bench.result()
         assert [result.status for result in beside.results] == ["success", "error"]
         assert "the order expired" in str(beside.results[1].details)
-        plan, begun, go = gate()
-        hypervisor.plan["vm4"] = plan
-        behind = TaskContainer(
-            tasks=[Start(vm_name=n, concurrent_execution=False) for n in ("vm4", "vm5")],
-            expires=datetime.now(UTC) + timedelta(seconds=SOON),
-        )
-        await bench.send(behind)
+        hypervisor.plan["vm4"], begun, go = gate()
+        one_by_one = [Start(vm_name=n, concurrent_execution=False) for n in ("vm4", "vm5")]
+        await bench.send(order(*one_by_one, expires=160))
         await patiently(begun.wait())
-        await asyncio.sleep(SOON)
+        leaping.ahead = 200.0
         go.set()
         answer = await bench.result()
         assert [result.status for result in answer.results] == ["success", "error"]
@@ -195,11 +200,7 @@ def test_member_that_waits_for_a_place_is_not_begun_after_the_expiry(play: Play)
 def test_place_is_free_again_when_its_waiter_expires(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        await bench.daemon(hypervisor, limits=LimitsSection(members=1))
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        _, go = await bench.busy(hypervisor, limits=LimitsSection(members=1))
         for number in range(3):
             await bench.send(start(f"x{number}", expires=SOON))
             await bench.result()
@@ -351,11 +352,7 @@ def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
 def test_order_in_the_queue_is_answered_also_while_the_daemon_ends(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        daemon, go = await bench.busy(hypervisor, limits=LimitsSection(containers=1))
         await bench.send(start("vm2", expires=SOON, id="2"))
         await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
         daemon.stop()
@@ -403,13 +400,12 @@ def test_order_that_expired_while_the_daemon_was_away_is_not_begun(
 
     async def scene(bench: Bench) -> None:
         hypervisor = Recovering()
-        plan, begun, _ = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(
-            hypervisor, limits=LimitsSection(containers=1), shutdown_timeout=0.05
+        daemon, _ = await bench.busy(
+            hypervisor,
+            start("vm1", expires=60, id="begun"),
+            limits=LimitsSection(containers=1),
+            shutdown_timeout=0.05,
         )
-        await bench.send(start("vm1", expires=60, id="begun"))
-        await patiently(begun.wait())
         await bench.send(start("vm2", expires=60, id="waiting"))
         await bench.send(order(Quit(), expires=60, id="q"))
         await bench.send(start("vm3", expires=3600, id="patient"))
@@ -431,12 +427,11 @@ def test_order_that_expired_while_the_daemon_was_away_is_not_begun(
 
 def test_expired_order_does_not_wait_for_its_turn_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
-        hypervisor = Recovering()
-        plan, begun, _ = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(start("vm1", expires=60, id="begun"))
-        await patiently(begun.wait())
+        daemon, _ = await bench.busy(
+            Recovering(),
+            start("vm1", expires=60, id="begun"),
+            limits=LimitsSection(containers=1),
+        )
         await bench.send(start("vm2", expires=60, id="waiting"))
         await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
         await patiently(daemon.kill())
@@ -456,12 +451,8 @@ def test_expired_order_does_not_wait_for_its_turn_after_a_restart(play: Play) ->
 
 def test_members_that_had_not_begun_expire_beside_one_that_is_recovered(play: Play) -> None:
     async def scene(bench: Bench) -> None:
-        hypervisor = Recovering()
-        plan, begun, _ = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, limits=LimitsSection(members=1))
-        await bench.send(start("vm1", "vm2", expires=60, id="1"))
-        await patiently(begun.wait())
+        members = start("vm1", "vm2", expires=60, id="1")
+        daemon, _ = await bench.busy(Recovering(), members, limits=LimitsSection(members=1))
         await patiently(daemon.kill())
         second = Recovering()
         await bench.daemon(second, clock=SettableClock(ahead=600.0))
@@ -477,12 +468,7 @@ def test_quit_that_had_begun_is_no_expired_one(play: Play) -> None:
     """A daemon is killed while it ends; the next run says that it has ended."""
 
     async def scene(bench: Bench) -> None:
-        hypervisor = Scripted()
-        plan, begun, _ = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor)
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        daemon, _ = await bench.busy(Scripted())
         await bench.send(order(Quit(), expires=60, id="q"))
         await wait_until_async(lambda: daemon.stopping)
         daemon._killed = True
@@ -503,24 +489,23 @@ async def _killed(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_order_expires_in_time_although_the_clock_is_set_back(play: Play, restarted: bool) -> None:
+def test_order_expires_in_time_although_the_clock_is_set_back(
+    play: Play, leaping: SettableClock, restarted: bool
+) -> None:
     """It waits behind another one, here or in the journal of a daemon that is killed."""
 
     async def scene(bench: Bench) -> None:
-        hypervisor, clock = Recovering(), SettableClock()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
+        hypervisor = Recovering()
         limits = LimitsSection(containers=1)
-        daemon = await bench.daemon(hypervisor, clock=clock, limits=limits)
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
-        await bench.send(start("vm2", expires=2 * SOON, id="2"))
+        daemon, go = await bench.busy(hypervisor, clock=leaping, limits=limits)
+        await bench.send(start("vm2", expires=60, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
-        clock.ahead = -3600.0
+        leaping.ahead = -3600.0
         if restarted:
             await patiently(daemon.kill())
-            hypervisor.plan["vm1"], begun, go = gate()
-            await bench.daemon(hypervisor, clock=clock, limits=limits)
+            hypervisor.plan["vm1"], _, go = gate()
+            await bench.daemon(hypervisor, clock=leaping, limits=limits)
+        leaping.passed = 60.0
         details = str((await bench.result()).results[0].details)
         assert details.startswith("never begun, and never will be: the order has expired, although")
         assert "at node01: that clock was set back after the order came" in details
@@ -537,11 +522,7 @@ def test_order_whose_clock_is_set_back_stays_in_the_queue(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         clock = SettableClock()
-        plan, begun, go = gate()
-        hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor, clock=clock, limits=LimitsSection(containers=1))
-        await bench.send(Start(vm_name="vm1"), "1")
-        await patiently(begun.wait())
+        daemon, go = await bench.busy(hypervisor, clock=clock, limits=LimitsSection(containers=1))
         await bench.send(start("vm2", expires=600, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
         (job,) = daemon.runtime.jobs.find("2")

@@ -10,9 +10,14 @@ class SettableClock(Clock):
 
     def __init__(self, ahead: float = 0.0) -> None:
         self.ahead = ahead
+        self.passed = 0.0
+        """Seconds by which both clocks have gone on beside."""
 
     def now(self) -> float:
-        return SYSTEM_CLOCK.now() + self.ahead
+        return SYSTEM_CLOCK.now() + self.ahead + self.passed
+
+    def monotonic(self) -> float:
+        return SYSTEM_CLOCK.monotonic() + self.passed
 
 
 class StoppedClock(Clock):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from fastlib import ResultContainer, Task, TaskContainer
+from fastlib import ResultContainer, Start, Task, TaskContainer
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import topics
 from fastlib.migfra import Configuration, Daemon, Hypervisor
@@ -18,7 +18,7 @@ from fastlib.transport import (
     ReceivedMessage,
     connect_async,
 )
-from tests.support.migfra.scripted import Scripted, choice
+from tests.support.migfra.scripted import Scripted, choice, gate
 
 T = TypeVar("T")
 PATIENCE = 30
@@ -81,6 +81,16 @@ class Bench:
         await patiently(daemon.open())
         self.daemons.append(daemon)
         return daemon
+
+    async def busy(
+        self, hypervisor: Scripted, order: TaskContainer | None = None, **parts: Any
+    ) -> tuple[Daemon, asyncio.Event]:
+        """A daemon that works at vm1 until the event is set, by `order` or by one with the id 1."""
+        hypervisor.plan["vm1"], begun, go = gate()
+        daemon = await self.daemon(hypervisor, **parts)
+        await self.send(order or TaskContainer(tasks=[Start(vm_name="vm1")], id="1"))
+        await patiently(begun.wait())
+        return daemon, go
 
     async def send(
         self, message: TaskContainer | Task | str | bytes, id: str | None = None
