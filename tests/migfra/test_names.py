@@ -64,13 +64,20 @@ def test_expression_must_match_the_whole_name(pattern, expected):
         (r"(a)\1", "back-references and look-around are not supported"),
         ("(?=a)a", "back-references and look-around are not supported"),
         ("a{1000}{1000}{1000}", "repetition"),
-        ("x" * 10_001, "10000 are allowed"),
+        ("x" * 4_001, "4000 are allowed"),
+        ("(.?){1000}", "too large"),
+        (r"\pL{200}", "too large"),
         ("\ud800", "surrogates"),
     ],
 )
 def test_unusable_expression_is_an_error(pattern, why):
     with pytest.raises(HypervisorError, match=why):
         matching(pattern, ["a"])
+
+
+def test_many_names_are_an_expression():
+    names = [f"{number * 7919 % 100_000:05}-node" for number in range(300)]
+    assert matching("|".join(names), [*names, "other"]) == names
 
 
 def test_missing_re2_is_reported_with_the_remedy(monkeypatch):

@@ -1,17 +1,23 @@
 """What the daemon takes on has bounds in bytes. What it refuses is answered, the rest goes on."""
 
 import asyncio
+import threading
+from collections.abc import Iterable
 
 import pytest
 
-from fastlib import Start, TaskContainer
+from fastlib import Start, Stop, TaskContainer
 from fastlib.message import Cancel, NodeReport, Query
 from fastlib.migfra import Context
 from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.hypervisors.simulated import Cluster, SimulatedHypervisor, SimulatedOptions
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.tasks import out_of_turn
 from fastlib.migfra.tasks.jobs import Job, Member
-from tests.support.migfra.bench import Bench, Play, order, patiently
+from fastlib.migfra.virt.names import matching
+from tests.support.migfra.bench import HOST, PATIENCE, Bench, Play, order, patiently
 from tests.support.migfra.scripted import Scripted, gate
+from tests.support.migfra.simulation import cluster_of
 from tests.support.waiting import wait_until_async
 
 SMALLEST = 1 << 20
@@ -227,4 +233,35 @@ def test_many_orders_that_expire_together_are_loaded_a_few_at_a_time(play: Play)
         go.set()
         assert (await bench.result()).id == "first"
 
+    play(scene)
+
+
+def test_orders_are_answered_while_a_regular_expression_is_matched(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer here than anything may block the event loop."""
+    matched, go = threading.Event(), threading.Event()
+
+    def slow(regex: str, names: Iterable[str]) -> list[str]:
+        matched.set()
+        assert go.wait(PATIENCE)
+        return matching(regex, names)
+
+    monkeypatch.setattr("fastlib.migfra.virt.names.matching", slow)
+
+    async def scene(bench: Bench) -> None:
+        domains = ((name, HOST) for name in ("vm1", "vm2", "other"))
+        description = cluster_of(*domains, hosts=[HOST])
+        options = SimulatedOptions(cluster="regex", create=description, speed=100.0)
+        await bench.daemon(SimulatedHypervisor(options, NodeContext(HOST)))
+        await bench.send(Stop(regex="vm.", force=True), "regex")
+        await wait_until_async(matched.is_set)
+        answer = await bench.ask(Stop(vm_name="other", force=True), "other")
+        assert (answer.id, answer.results[0].status) == ("other", "success")
+        go.set()
+        answer = await bench.result()
+        assert answer.id == "regex"
+        assert [result.vm_name for result in answer.results] == ["vm1", "vm2"]
+
+    Cluster.forget("regex")
     play(scene)

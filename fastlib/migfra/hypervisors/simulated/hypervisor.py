@@ -33,7 +33,7 @@ from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcom
 from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from fastlib.migfra.virt.names import check_name, matching
+from fastlib.migfra.virt.names import check_name, matching_in_thread
 from fastlib.migfra.virt.saved_state import StartOrder
 
 from .faults import Call
@@ -134,7 +134,7 @@ class SimulatedHypervisor(Hypervisor):
             return None
         assert task.regex is not None
         active = [domain.name for domain in self.cluster.domains(self._host) if domain.active]
-        names = matching(task.regex, active)
+        names = await matching_in_thread(task.regex, active)
         if not names:
             return f"no active domain's name matches {task.regex[:100]!r}"
         context.save_state(names=names)

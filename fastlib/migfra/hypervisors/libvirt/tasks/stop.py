@@ -21,7 +21,7 @@ from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain, refuse_i
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
-from fastlib.migfra.virt.names import check_name, matching
+from fastlib.migfra.virt.names import check_name, matching_in_thread
 from fastlib.migfra.virt.saved_state import DISCARDED
 
 _AGAIN: Final = 5.0
@@ -35,7 +35,7 @@ async def stop(runtime: LibvirtRuntime, task: Stop, context: Context) -> list[Re
             return await _stop(runtime, check_name(task.vm_name), task, context, scope)
         assert task.regex is not None
         local = await runtime.local(task.driver)
-        names = matching(task.regex, await local.call(host_info.active_names))
+        names = await matching_in_thread(task.regex, await local.call(host_info.active_names))
         if not names:
             return f"no active domain's name matches {task.regex[:100]!r}"
         context.save_state(names=names)
