@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastlib import FastlibError, __version__
 from fastlib.cli.arguments.message_files import Source, read_source
@@ -29,9 +29,13 @@ signals:
              at once
   HUP        read the level of the log again
 
-The exit status is 0 after an orderly end, 1 if the configuration is wrong or the daemon cannot
-work, 2 for wrong usage or a file that cannot be read.
+The exit status is 0 after an orderly end, 1 if the daemon cannot work, or if --check finds a
+problem, 2 for wrong usage or a file that cannot be read, 78 if the configuration is wrong.
 """
+
+
+WRONG_CONFIGURATION: Final = 78
+"""The exit status for which the unit of systemd does not start the daemon again (EX_CONFIG)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,13 +61,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _print_error(f"{printable(options.config)}: {error.strerror or error}", 2)
     configuration = _read_configuration(source)
     if configuration is None:
-        return 1
+        return 1 if options.check else WRONG_CONFIGURATION
     if options.check:
         return 0
     try:
         return _run(configuration, options)
     except (FastlibError, OSError) as error:
-        return _print_error(str(error), 1)
+        return _print_error(str(error), _status_of(error))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,13 +151,19 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
         if not options.daemon:
             raise
         daemonizer.failed(f"migfra: error: {error}")
-        return 1
+        return _status_of(error)
+
+
+def _status_of(error: Exception) -> int:
+    from fastlib.transport import OptionsError
+
+    return WRONG_CONFIGURATION if isinstance(error, OptionsError) else 1
 
 
 async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemonizer") -> int:
     """Run the daemon until a signal or a task `quit` ends it."""
     from fastlib.migfra.daemon import Daemon
-    from fastlib.migfra.service.systemd import notify
+    from fastlib.migfra.service.systemd import feed_watchdog, notify
 
     loop = asyncio.get_running_loop()
     daemon = Daemon(configuration)
@@ -184,7 +194,11 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     )  # fmt: skip
     notify("READY=1")
     daemonizer.works()
-    await daemon.ended.wait()
+    watchdog = asyncio.create_task(feed_watchdog())
+    try:
+        await daemon.ended.wait()
+    finally:
+        watchdog.cancel()
     return 0 if daemon.failure is None else 1
 
 

@@ -1,6 +1,5 @@
 """`migfra` as a process, with a real mosquitto."""
 
-import re
 import resource
 import signal
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastlib import Migrate, Quit, Start, Stop
-from fastlib.cli.migfra import _parser
+from fastlib.cli.migfra import WRONG_CONFIGURATION
 from fastlib.message import topics
 from fastlib.migfra import RunningError
 from fastlib.migfra.service.lock import InstanceLock
@@ -142,7 +141,9 @@ def test_check_reports_every_problem(migfra: Program) -> None:
     lines = checked.stderr.splitlines()
     assert lines[0].startswith(f"{migfra.configuration}:1:20: error: hypervisor.type:")
     assert lines[1].startswith(f"{migfra.configuration}:2:19: error: limits.members:")
-    assert migfra.run_here().stderr == checked.stderr
+    run = migfra.run_here()
+    assert run.stderr == checked.stderr
+    assert run.returncode == WRONG_CONFIGURATION
 
 
 def test_wrong_usage_exits_with_2(migfra: Program, tmp_path: Path) -> None:
@@ -313,13 +314,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def test_systemd_unit_uses_existing_options() -> None:
-    unit = Path(__file__).parent.parent.parent / "docs" / "migfra.service"
-    commands = re.findall(r"^ExecStart(?:Pre)?=/usr/bin/env migfra (.*)$", unit.read_text(), re.M)
-    assert len(commands) == 2
-    for command in commands:
-        options = _parser().parse_args(command.split())
-        assert options.config == "/etc/migfra.yaml"
+def test_watchdog_of_systemd_is_fed_while_the_daemon_works(migfra: Program, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        migfra.environment |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        migfra.start()
+        said = [systemd.recv(100) for _ in range(3)]
+        assert said == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
 
 
 def test_presence_is_published_after_an_interruption(tmp_path: Path) -> None:

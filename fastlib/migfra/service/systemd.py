@@ -1,5 +1,6 @@
 """Tells systemd how the service is doing (sd_notify)."""
 
+import asyncio
 import os
 import socket
 from contextlib import suppress
@@ -23,3 +24,23 @@ def notify(state: str) -> None:
         sock.settimeout(SECONDS)  # systemd may be too busy to read
         sock.connect(address)
         sock.sendall(state.encode())
+
+
+def watchdog_seconds() -> float | None:
+    """Return how long systemd waits for a sign of life until it restarts the service.
+
+    None if it does not watch this process.
+    """
+    process = os.environ.get("WATCHDOG_PID", "")
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if process not in ("", str(os.getpid())) or not microseconds.isdecimal():
+        return None
+    return int(microseconds) / 1e6 or None
+
+
+async def feed_watchdog() -> None:
+    """Tell systemd several times within its limit that the event loop runs, until cancelled."""
+    limit = watchdog_seconds()
+    while limit is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(limit / 4)
