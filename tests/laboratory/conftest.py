@@ -20,23 +20,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "managed: migrates managed only")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one parallel worker run all tests in the emulated guest, which boots once for them.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Run managed migrations last, as the daemons are restarted when the mode changes."""
+    yield
+    here = Path(__file__).parent
+    places = [number for number, item in enumerate(items) if item.path.parent == here]
+    by_mode = sorted((items[number] for number in places), key=_is_managed)
+    for number, item in zip(places, by_mode, strict=True):
+        items[number] = item
 
-    The other tests are spread: they mostly wait, and each worker has a laboratory of its own.
-    """
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.get_closest_marker("guest"):
-                item.add_marker(pytest.mark.xdist_group("guest"))
+
+def _is_managed(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("migration_mode") == BOTH_MODES[1]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Migrate peer-to-peer, and a second time managed in tests whose end may depend on it.
 
-    Some of these do so only with --long, because each takes its time. The order of the tests is
-    changed so that the daemons are restarted once for all managed migrations.
+    Some of these do so only with --long, because each takes its time.
     """
     if "migration_mode" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("both_modes")
