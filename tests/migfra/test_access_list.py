@@ -12,7 +12,7 @@ from tests.support.mosquitto import Mosquitto
 
 PATIENCE = 20
 ACL = Path(__file__).parents[2] / "docs" / "mosquitto.acl"
-USERS = ("scheduler", "node01", "node02", "watcher")
+USERS = ("scheduler", "node01", "node02", "watcher", "auditor")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def test_access_list_limits_publishing(broker: Mosquitto, user: str, topic: str,
 HEARD = [
     (user, topic, speaker, user in may)
     for topic, speaker, may in [
-        (TASK("node01"), "scheduler", {"node01", "watcher"}),
-        (TASK("node02"), "scheduler", {"node02", "watcher"}),
-        (RESULT("node01"), "node01", {"scheduler", "watcher"}),
-        (PROGRESS("node01"), "node01", {"scheduler", "watcher"}),
-        (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher"}),
+        (TASK("node01"), "scheduler", {"node01", "auditor"}),
+        (TASK("node02"), "scheduler", {"node02", "auditor"}),
+        (RESULT("node01"), "node01", {"scheduler", "watcher", "auditor"}),
+        (PROGRESS("node01"), "node01", {"scheduler", "watcher", "auditor"}),
+        (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher", "auditor"}),
     ]
     for user in USERS
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastlib import Evacuate, QueryHistory, Result, ResultContainer, Stop, TaskContainer
+from fastlib import Evacuate, QueryHistory, Result, ResultContainer, Start, Stop, TaskContainer
 from fastlib.message import HistoryReport, HistoryResult, OrderReport
 from fastlib.migfra.journal.records import Event, Record
 from fastlib.migfra.tasks.history import (
@@ -15,6 +15,7 @@ from fastlib.migfra.tasks.history import (
     MAX_EVENTS,
     MAX_NAMES,
     MAX_RESULTS,
+    MAX_REWRITTEN,
     MAX_TEXT,
     instant,
     report_of,
@@ -265,3 +266,26 @@ def test_order_of_an_older_fastlib_that_nobody_can_read_has_no_task():
     for payload in (None, b"{"):
         found = order(record(task=None, vm_names=(), payload=payload, answer=None))
         assert (found.task, found.vm_names) == (None, ())
+
+
+XML = "<domain><devices><graphics type='vnc' passwd='sesame'/></devices></domain>"
+ORDER = TaskContainer(tasks=[Start(xml=XML), Start(vm_name="vm2")], id="s")
+FLOW = ORDER.to_yaml(style="flow")
+
+
+@pytest.mark.parametrize("text", [ORDER.to_yaml(), ORDER.to_yaml(style="literal"), FLOW])
+def test_text_of_an_order_has_no_xml(text: str):
+    found = order(record(payload=text.encode())).text
+    assert found is not None
+    assert "sesame" not in found
+    assert f"{len(XML)} characters, which are not shown" in found
+    assert "vm-name: vm2" in found
+
+
+@pytest.mark.parametrize("text", [f"{FLOW}: [", f"{FLOW}{' ' * MAX_REWRITTEN}", f"a: {XML}"])
+def test_text_of_a_broken_or_large_order_ends_before_its_xml(text: str):
+    found = order(record(payload=text.encode())).text
+    assert found is not None
+    assert "sesame" not in found
+    assert found.endswith("…")
+    assert text.startswith(found[:-1])

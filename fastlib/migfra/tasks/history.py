@@ -1,6 +1,7 @@
 """Answers `query history`: from the journal's records to a report of bounded size."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -9,6 +10,7 @@ import msgspec
 
 from fastlib.clock import Clock
 from fastlib.codec.errors import MessageError
+from fastlib.codec.writer import write_tree
 from fastlib.message import (
     HistoryReport,
     HistoryResult,
@@ -46,6 +48,8 @@ MAX_DETAILS: Final = 1000
 """Characters of an event's or a result's details, at most."""
 MAX_TEXT: Final = 2000
 """Characters of an order's text, at most."""
+MAX_REWRITTEN: Final = 1 << 18
+"""Bytes of an order that is parsed to show its text without XML, at most."""
 MAX_CHARACTERS: Final = 1 << 20
 """Characters of a report after which no further order is added."""
 
@@ -318,14 +322,39 @@ def _event_report(event: Event) -> OrderEvent:
 
 
 def _text(payload: bytes | None) -> str | None:
+    """Return the beginning of an order's text, without domain XML, which may have passwords."""
     if payload is None:
         return None
+    if b"xml" in payload or b"<" in payload:
+        payload = _without_xml(payload)
     beginning = payload[
         : 4 * MAX_TEXT
     ]  # at least as many characters, as each has four bytes or less
     text = beginning.decode("utf-8", "replace")
     cut = len(text) > MAX_TEXT or len(payload) > len(beginning)
     return f"{sound(text[:MAX_TEXT])}{'…' if cut else ''}"
+
+
+def _without_xml(payload: bytes) -> bytes:
+    """Return the text of an order with the length of each XML in its place.
+
+    Of a large text, and of one that cannot be read, it is what precedes the XML.
+    """
+    container = None if len(payload) > MAX_REWRITTEN else read(payload, len(payload))
+    if container is None or isinstance(container, Unreadable):
+        return re.split(rb"xml|<", payload, maxsplit=1)[0] + "…".encode()
+    return write_tree(_replace_xml(container.emit())).encode("utf-8", "replace")
+
+
+def _replace_xml(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {
+            key: f"{len(value)} characters, which are not shown"
+            if key == "xml" and isinstance(value, str)
+            else _replace_xml(value)
+            for key, value in tree.items()
+        }
+    return list(map(_replace_xml, tree)) if isinstance(tree, list) else tree
 
 
 def _short(text: str) -> str:
