@@ -3,6 +3,8 @@
 import pytest
 
 from fastlib import DeviceIvshmem, PciId, SwapWith
+from fastlib.migfra.virt.domain_xml_policy import check_domain_xml
+from fastlib.migfra.virt.xml_values import XmlPolicy
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, SHORT_WAITS, assert_error, assert_success
 
@@ -303,3 +305,5 @@ def test_xml_reaches_programs_and_files_of_the_host_only_at_level_any(fleet, tmp
     assert not marker.exists()
     assert (secret.stat().st_uid, secret.stat().st_mode) == (before.st_uid, before.st_mode)
     assert_success(start(guest.xml))
+    dumped = fleet.lab.host("hostA").virsh("dumpxml", "--inactive", "vm1")
+    check_domain_xml(dumped, XmlPolicy(emulators=["/usr/bin/qemu-system-x86_64"]))

@@ -125,6 +125,7 @@ CLUSTER = """\
     <hugepages><page size='1' unit='GiB' nodeset='0'/></hugepages>
     <locked/>
   </memoryBacking>
+  <maxMemory slots='4' unit='GiB'>16</maxMemory>
   <vcpu placement='static' cpuset='0-3,^2' current='4'>4</vcpu>
   <iothreads>1</iothreads>
   <cputune>
