@@ -51,6 +51,7 @@ def test_suspend_and_resume_wait_for_all_processes(answering):
 
 
 def count(text, **options):
+    options = {"probe_hosts": ["127.0.0.1"], **options}
     runtime = LibvirtRuntime(LibvirtOptions(**options), NodeContext("node01"))
     spec = MigrationSpec(
         name="127.0.0.1",  # nobody listens there
@@ -72,19 +73,30 @@ def test_process_count_accepts_numbers_and_auto():
 @pytest.mark.parametrize(
     ("ssh", "why"),
     [
-        ("echo no >&2; exit 255", "ssh 127.0.0.1 ended with status 255 .no."),
-        ("echo none", "pscom-count-command prints no number, but 'none'"),
+        ("echo words >&2; exit 255", "ssh 127.0.0.1 ended with status 255; look at the daemon's"),
+        ("echo words", "pscom-count-command prints no number; look at the daemon's log"),
         ("exec sleep 60", "has not answered on SSH for 0.2 s"),
         (None, "there is no program ssh; install it"),
     ],
 )
-def test_process_count_explains_failures_of_ssh(tmp_path, monkeypatch, ssh, why):
-    """The laboratory's tests count them in earnest."""
+def test_process_count_explains_failures_of_ssh(tmp_path, monkeypatch, caplog, ssh, why):
+    """What the other side writes is in the log, and not in the answer.
+
+    The laboratory's tests count them in earnest.
+    """
     if ssh is not None:
         (tmp_path / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
         (tmp_path / "ssh").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HypervisorError, match=why):
+    with pytest.raises(HypervisorError, match=why) as caught:
         count("auto", pscom_timeout=0.2)
+    assert "words" not in str(caught.value)
+    assert ("words" in caplog.text) is (ssh is not None and "words" in ssh)
+
+
+def test_processes_are_not_counted_at_an_address():
+    """A task chooses the domain's name, so a name must not lead SSH to any address."""
+    with pytest.raises(HypervisorError, match="add it to probe-hosts"):
+        count("auto", probe_hosts=[])

@@ -8,13 +8,12 @@ from typing import Final, Literal
 
 from fastlib.message.pscom import PscomRequest
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from fastlib.migfra.virt.host_names import check_host
 from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.probe_hosts import check_probe_host
 from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
 
 _MOST: Final = 100_000
@@ -26,23 +25,32 @@ async def process_count(runtime: LibvirtRuntime, spec: MigrationSpec) -> int:
     if text is None or spec.kind == "offline":
         return 0
     if text == "auto":
-        return await _count_by_ssh(runtime.options, spec.name)
-    return number(text, "pscom-hook-procs is a count or auto, not")
-
-
-def number(text: str, otherwise: str) -> int:
-    """A count. Raises HypervisorError, whose text begins with `otherwise`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= _MOST):
-        raise HypervisorError(f"{otherwise} {text[:40]!r}")
+        return await _count_by_ssh(runtime, spec.name)
+    if not is_number(text):
+        raise HypervisorError(f"pscom-hook-procs is a count or auto, not {text[:40]!r}")
     return int(text)
 
 
-async def _count_by_ssh(options: LibvirtOptions, name: str) -> int:
-    """Count the processes of the domain by SSH."""
+def is_number(text: str) -> bool:
+    """Tell whether a text is a count."""
+    return text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= _MOST
+
+
+async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
+    """Count the processes of the domain by SSH.
+
+    The answer of a task has nothing of what the other side writes: the log has it.
+    """
+    options, log = runtime.options, runtime.node.log
     seconds = options.pscom_timeout
     ssh_options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(seconds))}")
-    host = check_host(name).strip("[]")
     error_start = f"the pscom processes in {name} cannot be counted"
+    try:
+        host = check_probe_host(name, name, options.probe_hosts)
+    except HypervisorError as error:
+        raise HypervisorError(
+            f"{error_start}: {error}; give their number instead of auto"
+        ) from None
     try:
         ssh = await asyncio.create_subprocess_exec(
             *("ssh", *ssh_options, "--", host, options.pscom_count_command),
@@ -66,12 +74,19 @@ async def _count_by_ssh(options: LibvirtOptions, name: str) -> int:
             await ssh.wait()
     if ssh.returncode != 0:
         said = " ".join(errors.decode(errors="replace").split())[-200:]
+        log.warning("%s: ssh %s wrote %r", error_start, host, said)
         raise HypervisorError(
-            f"{error_start}: ssh {host} ended with status {ssh.returncode} ({said}); give their "
-            "number instead of auto, or look at pscom-count-command"
+            f"{error_start}: ssh {host} ended with status {ssh.returncode}; look at the daemon's "
+            "log and at pscom-count-command, or give their number instead of auto"
         )
     said = output.decode(errors="replace").strip()
-    return number(said, f"{error_start}: pscom-count-command prints no number, but")
+    if not is_number(said):
+        log.warning("%s: pscom-count-command on %s wrote %r", error_start, host, said[:200])
+        raise HypervisorError(
+            f"{error_start}: pscom-count-command prints no number; look at the daemon's log, or "
+            "give their number instead of auto"
+        )
+    return int(said)
 
 
 class Pscom:
