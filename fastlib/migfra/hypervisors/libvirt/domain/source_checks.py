@@ -54,8 +54,6 @@ def _check_backing(path: str, where: str, policy: XmlPolicy) -> None:
         try:
             with open(os.open(image, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 head = file.read(HEAD_BYTES)
-        except FileNotFoundError:
-            return  # libvirt does not find it either
         except OSError as error:
             raise HypervisorError(
                 f"what is behind {path} ({where}) cannot be checked: {image}: {error.strerror}; "
