@@ -77,10 +77,12 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._core = ClientCore(
             timeout,
             is_connected=lambda: communicator.is_connected,
+            deliver=self._deliver,
             clock_tolerance=clock_tolerance,
             clock=clock,
         )
         self._opened = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._remove_callbacks: list[Callable[[], None]] = []
         self._subscribed: set[str] = set()
         self._subscribing = asyncio.Lock()
@@ -90,6 +92,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def open(self) -> Self:
         """Subscribe, as `async with` and `connect` do. May be called again."""
+        self._loop = asyncio.get_running_loop()
         try:
             if not self._remove_callbacks:
                 on_close = self._communicator.on_close(self._communicator_closed)
@@ -378,6 +381,12 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
                 await self._send(request)
         except TransportError as error:  # the presence arrives again with the next connection
             log.warning("%s: could not be asked for again: %s", request, error)
+
+    def _deliver(self, handle: Callable[[], None]) -> None:
+        """Handle a result in the loop."""
+        assert self._loop is not None  # since the subscription
+        with suppress(RuntimeError):  # the loop is closed, so nothing in it waits any more
+            self._loop.call_soon_threadsafe(handle)
 
     @staticmethod
     def _as_coroutine(

@@ -84,6 +84,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._core = ClientCore(
             timeout,
             is_connected=lambda: communicator.is_connected,
+            deliver=self._deliver,
             clock_tolerance=clock_tolerance,
             clock=clock,
         )
@@ -351,6 +352,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             log.debug("the presence of %s is not known: %s", host, error)
         if not came.is_set():
             self._core.look_failed(requests)
+
+    def _deliver(self, handle: Callable[[], None]) -> None:
+        """Handle a result in the current thread, in which no callback may wait."""
+        callback_thread.communicator = self._communicator
+        handle()
 
     def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)

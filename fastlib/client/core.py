@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from logging import getLogger
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ from .errors import ClientClosedError, HostOfflineError
 from .expiry import expires_after
 from .host_presence import HostPresence
 from .journal_view import journal_view
+from .message_sizes import LIMITS, ResultReader, SizeCheck
 from .no_result import no_result
 from .observed import ObservedMessage
 from .outcome import (
@@ -89,9 +91,13 @@ class ClientCore:
         timeout: float | None,
         *,
         is_connected: Callable[[], bool],
+        deliver: Callable[[Callable[[], None]], None],
         clock_tolerance: float = CLOCK_TOLERANCE,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """`deliver` is called in a thread of the core; see `ResultReader`."""
+        self._sizes = SizeCheck()
+        self._results = ResultReader(self._read_result, deliver)
         self.pending = PendingRequests(clock)
         self.timeout = _checked(timeout)
         self._tolerance = _checked_tolerance(clock_tolerance)
@@ -225,8 +231,19 @@ class ClientCore:
         watchers = self._watchers_of(RESULT)
         if not watchers and not self.pending.has_any(host):
             return  # a result for another client, without a watcher here
+        if not self._sizes.is_too_large(RESULT, host, received):
+            self._results.put(host, received)
+
+    def _read_result(self, received: ReceivedMessage) -> Callable[[], None]:
+        """Read a result, in any thread. Return what handles it."""
         observed = _read(RESULT, ResultContainer, received, self._now())
-        self._show(watchers, observed)
+        return partial(self._handle_result, received, observed)
+
+    def _handle_result(
+        self, received: ReceivedMessage, observed: ObservedMessage[ResultContainer]
+    ) -> None:
+        host = observed.host
+        self._show(self._watchers_of(RESULT), observed)
         if observed.message is not None:
             # A daemon that reports its presence is a fastlib daemon. A C++ peer loses ids.
             keeps_ids = self._is_online(host)
@@ -241,6 +258,8 @@ class ClientCore:
         host = _host(PROGRESS, received)
         watchers = self._watchers_of(PROGRESS)
         if not watchers and not self.pending.has_any(host):
+            return
+        if self._sizes.is_too_large(PROGRESS, host, received):
             return
         observed = _read(PROGRESS, Progress, received, self._now())
         self._show(watchers, observed)
@@ -278,6 +297,8 @@ class ClientCore:
         if not received.payload:  # the retained message was deleted: the host was removed
             with self._lock:
                 self._hosts.pop(host, None)
+            return []
+        if self._sizes.is_too_large(PRESENCE, host, received):
             return []
         observed = _read(PRESENCE, Presence, received, self._now())
         presence = observed.message
@@ -342,7 +363,8 @@ class ClientCore:
 
     def on_task(self, received: ReceivedMessage) -> None:
         """Handle a message to a task topic."""
-        self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received, self._now()))
+        if not self._sizes.is_too_large(TASK, _host(TASK, received), received):
+            self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received, self._now()))
 
     def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
         """Give a watcher all further messages of these topics, and the known presences at once.
@@ -510,6 +532,7 @@ class ClientCore:
         with self._lock:
             self._closed = self._closed or why
             watchers, self._watchers = self._watchers, {}
+        self._results.close()
         self.pending.close(why)
         for watcher in watchers:
             watcher.put(None)
@@ -553,7 +576,7 @@ def _read(
 ) -> ObservedMessage[Any]:
     message, error = None, None
     try:
-        message = kind.from_yaml(received.payload)
+        message = kind.from_yaml(received.payload, limits=LIMITS)
     except MessageError as problem:
         error = problem
     return ObservedMessage(

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from fastlib.codec import dispatch
-from fastlib.codec.errors import MessageError, Problem
+from fastlib.codec.errors import LimitError, MessageError, Problem
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import LoadContext
 from fastlib.codec.nodes import Mapping, Node, Scalar
@@ -84,7 +84,12 @@ def digest(container: TaskContainer) -> bytes:
 
 
 def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadable:
-    """The problems of a text, and its id from another look at it."""
+    """The problems of a text, and its id from another look at it.
+
+    What exceeds a limit would take long to read once more.
+    """
+    if isinstance(error, LimitError):
+        return Unreadable(short_id(_id_of_text(payload)), _reason(error.problems))
     found: list[str] = []
 
     def look(node: Node, context: LoadContext) -> Shape | None:
