@@ -24,7 +24,11 @@ def journal_view(request: PendingRequest, report: HistoryReport, now: datetime) 
         time=report.time,
         began=order.began,
         expires=order.expires,
-        complete=order.begin_is_known and not _may_have_acted(order),
+        complete=(
+            order.begin_is_known
+            and not _may_have_acted(order)
+            and order.accepted >= report.since  # else the journal may be an older copy
+        ),
     )
 
 

@@ -238,6 +238,13 @@ class Runtime:
                 "back",
                 self.journal.path,
             )  # fmt: skip
+        if self.journal.is_older_copy:
+            log.warning(
+                "the journal %s was replaced by an older copy of itself: it does not know the "
+                "orders that came after the copy was made; those that come again are executed "
+                "again, and what it has without an answer may have been executed since",
+                self.journal.path,
+            )  # fmt: skip
         behind = (self.journal.newest or 0.0) - self._clock.now()
         if behind > CLOCK_SECONDS:
             log.warning(

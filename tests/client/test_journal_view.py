@@ -37,8 +37,9 @@ def report(age: timedelta, *orders: OrderReport) -> HistoryReport:
 
 def order(*events: tuple[str, str | None], **more: Any) -> OrderReport:
     listed = [OrderEvent(time=NOW, event=kind, details=details) for kind, details in events]
+    accepted = {"accepted": NOW + DAEMON_AHEAD}
     return OrderReport(
-        number=1, task="suspend vm", state="ended", accepted=NOW, events=listed, **more
+        number=1, task="suspend vm", state="ended", events=listed, **(accepted | more)
     )
 
 
@@ -52,6 +53,16 @@ def test_journal_older_than_the_order_would_have_it(seconds: int, complete: bool
 def test_earlier_order_with_the_key_may_be_forgotten() -> None:
     known = report(timedelta(days=1))
     assert not journal_view(request(sent_before=True), known, NOW).complete
+
+
+@pytest.mark.parametrize(("age", "complete"), [(0, True), (1, True), (-1, False)])
+def test_order_from_before_the_journal_was_complete_may_have_begun(
+    age: int, complete: bool
+) -> None:
+    """The journal was replaced by an older copy, in which the order had not begun yet."""
+    accepted = NOW + DAEMON_AHEAD + timedelta(seconds=age)
+    view = journal_view(request(), report(timedelta(0), order(accepted=accepted)), NOW)
+    assert view.complete is complete
 
 
 def test_expiry_of_the_order_in_the_journal_counts() -> None:

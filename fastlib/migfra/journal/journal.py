@@ -27,6 +27,7 @@ from . import acceptance, history, schema
 from .acceptance import Acceptance, Order
 from .file_watch import FileWatch
 from .group_commit import GroupCommit
+from .position import Position, PositionFile, is_older_copy
 from .records import Record
 from .repetition import REPETITION_SECONDS, UNKNOWN_ORIGIN, Arrival, Origin
 from .schema import Unconfirmed, Unfinished
@@ -94,17 +95,32 @@ class Journal:
                 parts.callback(self._connection.close)
                 (application,) = self._connection.execute("PRAGMA application_id").fetchone()
                 self._watch = None if path is None else FileWatch(path, application)
+                self._position_file = None if path is None else PositionFile(path)
             except (sqlite3.Error, OSError) as error:
                 raise JournalError(
                     f"the journal {path} cannot be opened: {error}{_remedy(error)}"
                 ) from error
             parts.pop_all()
         self._began = self._run.began
+        self._position = Position(self._run.identity, self._run.number, self._run.order)
         self._sessions = {0: self._run.session}
         self._fresh = self._run.fresh
         self._group_commit = GroupCommit(
             self._connection, on_failure, find_problem=self._find_problem
         )
+        self.is_older_copy: Final = self._look_at_position()
+        """Whether the file was replaced by an older copy of itself: it misses newer orders."""
+
+    def _look_at_position(self) -> bool:
+        if self._position_file is None:
+            return False
+        written = self._position_file.read()
+        is_older = is_older_copy(written, self._run.number, self._position)
+        if is_older:  # from now on it knows all orders again
+            self._began = self._clock.now()
+            schema.set_meta(self._connection, "began", self._began)
+        self._position_file.write(self._position)
+        return is_older
 
     @property
     def identity(self) -> str:
@@ -207,6 +223,9 @@ class Journal:
             lambda connection: acceptance.accept(connection, order)
         )
         self._refuse_if_lost()  # a commit into a file that is gone is worth nothing
+        if self._position_file is not None and accepted.number > self._position.order:
+            self._position = msgspec.structs.replace(self._position, order=accepted.number)
+            self._position_file.write(self._position)
         return accepted
 
     def _refuse_if_lost(self) -> None:
@@ -469,6 +488,8 @@ class Journal:
             finally:
                 if self._watch is not None:  # after the database, see there
                     self._watch.close()
+                if self._position_file is not None:
+                    self._position_file.close()
 
     async def _do(self, statement: str, *values: Any) -> None:
         await self._group_commit.submit(_statement(statement, values))

@@ -197,6 +197,8 @@ class Run(msgspec.Struct, frozen=True):
     """The newest run and connection that have brought a message without DUP."""
     earlier_host: str | None
     """The name of the host in the run before."""
+    order: int
+    """The number of the newest order, 0 if there was none."""
     newest: float | None
     """When the newest order was accepted, in seconds since 1970; None if there is none."""
 
@@ -329,7 +331,9 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
     ).fetchone()
     if host is not None:
         set_meta(connection, "host", key(host))
-    used = connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'containers'").fetchone()
+    used = connection.execute(
+        "SELECT seq FROM sqlite_sequence WHERE name = 'containers'"
+    ).fetchone()
     return Run(
         number=number,
         is_new=number == 1 and used is None,
@@ -339,6 +343,7 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
         session=max(meta["session"], session or 0),
         fresh=(meta["fresh-run"], meta["fresh-connection"]),
         earlier_host=text(meta.get("host")),
+        order=0 if used is None else used[0],
         newest=None if newest is None else newest[0],
     )
 
