@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import checks, environment, mutation, tiers
+from . import audit, checks, environment, mutation, tiers
 
 DESCRIPTION = """\
 Check and test fastlib. It uses the active virtual environment, else .venv.
@@ -13,9 +13,10 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
   ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
   ./dev test --all          what CI runs: the checks and all tests
   ./dev test --long         the nightly run: long series, random order, all interpreters,
-                            coverage, mutation
+                            coverage, mutation, vulnerabilities of packages
   ./dev coverage            coverage of the fast tests, compared with the floors
   ./dev mutation [TARGET]   mutation testing of the modules that decide
+  ./dev audit               known vulnerabilities of the locked packages, by pip-audit
   ./dev lab ARGS            the laboratory of several libvirt hosts
   ./dev lock                renew constraints.txt
 
@@ -32,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (checks, tiers, mutation, environment):
+    for module in (checks, tiers, mutation, audit, environment):
         module.add_commands(commands)
     return parser
 

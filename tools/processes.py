@@ -18,11 +18,11 @@ CACHE = ROOT / ".cache"
 """Files that a run leaves behind; git ignores it."""
 
 
-def require(*modules: str) -> None:
+def require(*modules: str, install: str = INSTALL) -> None:
     """End with the line that installs what is missing."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"dev: not installed: {', '.join(missing)}. Run: {INSTALL}")
+        sys.exit(f"dev: not installed: {', '.join(missing)}. Run: {install}")
 
 
 def replace_process(command: Sequence[str]) -> NoReturn:

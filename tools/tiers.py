@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import checks, coverage_floor, interpreters, mutation
+from . import audit, checks, coverage_floor, interpreters, mutation
 from .processes import Job, replace_process, require, restore_signals, run_side_by_side
 
 FAST_LIMIT_SECONDS = 70 * 60
@@ -21,6 +21,7 @@ LONG_TIMEOUT = ("--timeout=3600", "-o", "faulthandler_timeout=3500")
 SLOW_WORKERS = 3
 """More than there are cores on a small machine, because these tests wait for guests."""
 
+_AUDIT_OUTCOMES = {0: "passed", audit.FOUND: "failed", audit.NOT_CHECKED: "skipped"}
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 _CLOSING_LINE = re.compile(r"^=* ?(\d+ (?:passed|failed|skipped|deselected|error).*?) in [\d.]+s")
 _COUNT = re.compile(rf"(\d+) ({'|'.join(OUTCOMES)})")
@@ -92,6 +93,7 @@ def _run_long(arguments: list[str]) -> int:
     """Run the long series in random order, and the fast tests everywhere else they must pass."""
     require("coverage")
     mutation.require_mutmut()  # now, and not after hours
+    audit.require_pip_audit()
     seed = str(random.SystemRandom().randrange(10**6))
     print(f"random order of the tests: --shuffle={seed}", flush=True)
     counts = Counter[str]()
@@ -102,6 +104,8 @@ def _run_long(arguments: list[str]) -> int:
         counts += counts_of(job)
     counts["passed" if coverage_floor.report() else "failed"] += 1
     counts["failed" if mutation.run_targets(mutation.TARGETS) else "passed"] += 1
+    print("\n--- vulnerabilities of packages", flush=True)
+    counts[_AUDIT_OUTCOMES[audit.run()]] += 1
     return print_totals(counts)
 
 
