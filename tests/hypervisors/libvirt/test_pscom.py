@@ -8,11 +8,12 @@ import pytest
 from fastlib import MigrateParameter
 from fastlib.migfra import Context, DaemonServices, HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
-from fastlib.migfra.hypervisors.libvirt.migration.pscom import Pscom, process_count
+from fastlib.migfra.hypervisors.libvirt.migration.pscom import Answers, Pscom, process_count
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from fastlib.transport import MemoryBroker, MemoryOptions, connect_async
+from fastlib.transport import MemoryBroker, MemoryOptions, ReceivedMessage, connect_async
+from fastlib.transport.messages import InboundMessage
 
 PATIENCE_SECONDS = 30.0
 
@@ -48,6 +49,53 @@ def test_suspend_and_resume_wait_for_all_processes(answering):
     else:
         with pytest.raises(HypervisorError, match="2 of 3 pscom processes in vm1 have answered"):
             asyncio.run(scenario())
+
+
+def received(topic, *, retain=False):
+    message = InboundMessage(topic, b"[no: yaml", 0, retain=retain, duplicate=False, ack=None)
+    return ReceivedMessage(message, 0, None)
+
+
+def test_answers_count_processes_and_no_retained_messages():
+    answers = Answers("fast/pscom/vm1/+/response")
+    for topic in ("fast/pscom/vm1/p0/response", "fast/pscom/vm1/p1/response"):
+        answers.add(received(topic, retain=True))
+    assert len(answers) == 0
+    for process in ("p0", "p0", "p1", "p0"):
+        answers.add(received(f"fast/pscom/vm1/{process}/response"))
+    assert len(answers) == 2
+
+
+def test_answers_without_a_level_for_the_process_count_messages():
+    answers = Answers("pscom/vm1/response")
+    answers.add(received("pscom/vm1/response", retain=True))
+    for _ in range(2):
+        answers.add(received("pscom/vm1/response"))
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_suspension_needs_an_answer_of_each_process(retain):
+    """Answers of earlier, and several of one process, do not stand for the others."""
+
+    async def scenario():
+        options = MemoryOptions(broker=MemoryBroker())
+        async with await connect_async(options) as own, await connect_async(options) as processes:
+            for process in ("p0", "p1"):
+                topic = f"fast/pscom/vm1/{process}/response"
+                await processes.send(b"{", topic, retain=True)
+
+            async def answer(message):
+                for payload in (b"done", b"again"):
+                    await processes.send(payload, "fast/pscom/vm1/p0/response", retain=retain)
+
+            await processes.subscribe("fast/pscom/vm1/any_proc/request", answer)
+            services = DaemonServices(communicator=own)
+            context = Context("node01", services=services)
+            await Pscom(NodeContext("node01"), context, "vm1", 2, 0.2).suspend()
+
+    with pytest.raises(HypervisorError, match="1 of 2 pscom processes in vm1 have answered"):
+        asyncio.run(scenario())
 
 
 def count(text, **options):

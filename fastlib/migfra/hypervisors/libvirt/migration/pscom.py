@@ -14,7 +14,12 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.probe_hosts import check_probe_host
-from fastlib.transport import AsyncCommunicator, TransportError, WaitTimeoutError
+from fastlib.transport import (
+    AsyncCommunicator,
+    ReceivedMessage,
+    TransportError,
+    WaitTimeoutError,
+)
 
 _MOST: Final = 100_000
 
@@ -89,6 +94,32 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
     return int(said)
 
 
+class Answers:
+    """Counts the processes that have answered a request. No I/O."""
+
+    def __init__(self, pattern: str) -> None:
+        """`pattern` is the topic of the answers. A wildcard in it is the name of a process."""
+        self._names_processes = not {"+", "#"}.isdisjoint(pattern.split("/"))
+        self._topics: set[str] = set()
+        self._unnamed = 0
+
+    def add(self, message: ReceivedMessage) -> None:
+        """Count a message, unless it is retained or its process has answered before.
+
+        A retained one was published before the request. Without a level for the process, each
+        message is that of another one.
+        """
+        if message.retain:
+            return
+        if self._names_processes:
+            self._topics.add(message.topic)
+        else:
+            self._unnamed += 1
+
+    def __len__(self) -> int:
+        return len(self._topics) + self._unnamed
+
+
 class Pscom:
     """The processes of one domain."""
 
@@ -113,25 +144,24 @@ class Pscom:
 
     async def _ask(self, what: Literal["suspend", "resume"], scope: CancelScope | None) -> None:
         communicator = self._context.communicator
-        answers = 0
+        answers = Answers(self._response)
         try:
             async with self._subscribed(communicator):
                 payload = PscomRequest(request=what).to_yaml().encode()
                 await communicator.send(payload, self._request, self._node.pscom_qos)
                 async with asyncio.timeout(self._seconds):
-                    while answers < self._count:
+                    while len(answers) < self._count:
                         receiving = asyncio.ensure_future(communicator.receive(self._response))
                         try:
                             if scope is not None:
                                 await scope.wait_any(self._seconds, receiving)
                                 scope.check()
-                            await receiving
+                            answers.add(await receiving)
                         finally:
                             receiving.cancel()
-                        answers += 1
         except (TimeoutError, WaitTimeoutError):
             raise HypervisorError(
-                f"{answers} of {self._count} pscom processes in {self._name} have answered to "
+                f"{len(answers)} of {self._count} pscom processes in {self._name} have answered to "
                 f"{what} within {self._seconds:g} s; look whether they run, and at pscom-hook-procs"
             ) from None
         except TransportError as error:
