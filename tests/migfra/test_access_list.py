@@ -1,42 +1,82 @@
-"""docs/mosquitto.acl: a scheduler, a daemon and a watcher may do only their own part."""
+"""docs/mosquitto.acl and docs/mosquitto.conf: each party may do only its own part at the broker."""
 
+import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from fastlib.message.topics import PRESENCE, PROGRESS, PSCOM_REQUEST, PSCOM_RESPONSE, RESULT, TASK
-from fastlib.transport import Communicator, MqttOptions, RefusedError, WaitTimeoutError, connect
+from fastlib.transport import (
+    Communicator,
+    MqttOptions,
+    RefusedError,
+    WaitTimeoutError,
+    connect,
+)
 from tests.support.mosquitto import Mosquitto
 
 PATIENCE = 20
-ACL = Path(__file__).parents[2] / "docs" / "mosquitto.acl"
-USERS = ("scheduler", "node01", "node02", "watcher", "auditor")
+DOCS = Path(__file__).parents[2] / "docs"
+USERS = (
+    "scheduler",
+    "node01",
+    "node02",
+    "watcher",
+    "auditor",
+    "vm1",
+    "vm1-p1",
+    "vm2",
+)
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """A broker with the shipped settings, but without TLS."""
     directory = tmp_path_factory.mktemp("security")
     acl = directory / "fast.acl"
-    acl.write_text(ACL.read_text())
+    acl.write_text((DOCS / "mosquitto.acl").read_text())
     acl.chmod(0o600)
-    settings = (f"acl_file {acl}",)
+
+    def settings(broker: Mosquitto, passwords: Path) -> str:
+        text = (DOCS / "mosquitto.conf").read_text()
+        text = re.sub(r"^(cafile|certfile|keyfile) .*\n", "", text, flags=re.MULTILINE)
+        changes = {
+            "listener 8883": f"listener {broker.port} 127.0.0.1",
+            "/etc/mosquitto/fast.passwords": str(passwords),
+            "/etc/mosquitto/fast.acl": str(acl),
+            "/var/lib/mosquitto/": f"{directory}/",
+            "persistence true": "persistence false",  # it would write for each message
+        }
+        for shipped, here in changes.items():
+            assert shipped in text
+            text = text.replace(shipped, here)
+        return text
+
     passwords = {user: f"of {user}" for user in USERS}
-    with Mosquitto(directory / "broker", passwords=passwords, settings=settings) as broker:
+    with Mosquitto(directory / "broker", passwords=passwords, whole=settings) as broker:
         yield broker
 
 
-def enter(broker: Mosquitto, user: str) -> Communicator:
-    return connect(
-        MqttOptions(
-            host="127.0.0.1",
-            port=broker.port,
-            username=user,
-            password=f"of {user}",
-            protocol="5",  # whose broker says when it refuses something
-        )
+def enter(broker: Mosquitto, user: str, **options: Any) -> Communicator:
+    chosen = MqttOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        username=user,
+        password=f"of {user}",
+        protocol="5",  # whose broker says when it refuses something
     )
+    return connect(msgspec.structs.replace(chosen, **options), timeout=PATIENCE)
+
+
+def another(
+    broker: Mosquitto, user: str, known: Communicator, known_user: str
+) -> AbstractContextManager[Communicator]:
+    """Connect as a user, unless it is there: the broker closes the older connection of a user."""
+    return nullcontext(known) if user == known_user else enter(broker, user)
 
 
 SPOKEN = [
@@ -48,7 +88,9 @@ SPOKEN = [
         (PRESENCE("node01"), {"node01"}),
         (RESULT("node02"), {"node02"}),
         (PSCOM_REQUEST("vm1"), {"node01", "node02"}),
-        (PSCOM_RESPONSE("vm1", "1"), set()),
+        (PSCOM_RESPONSE("vm1", "p0"), {"vm1"}),
+        (PSCOM_RESPONSE("vm1", "p1"), {"vm1", "vm1-p1"}),
+        (TASK("vm1"), {"scheduler"}),
         ("fast/other", set()),
     ]
     for user in USERS
@@ -74,6 +116,8 @@ HEARD = [
         (RESULT("node01"), "node01", {"scheduler", "watcher", "auditor"}),
         (PROGRESS("node01"), "node01", {"scheduler", "watcher", "auditor"}),
         (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher", "auditor"}),
+        (PSCOM_REQUEST("vm1"), "node01", {"vm1", "vm1-p1"}),
+        (PSCOM_RESPONSE("vm1", "p0"), "vm1", {"node01", "node02"}),
     ]
     for user in USERS
 ]
@@ -84,7 +128,7 @@ def test_access_list_limits_subscribing(
     broker: Mosquitto, user: str, topic: str, speaker: str, allowed: bool
 ):
     """Whoever may not hear a message is not sent it, even if its subscription is granted."""
-    with enter(broker, user) as listener, enter(broker, speaker) as voice:
+    with enter(broker, user) as listener, another(broker, speaker, listener, user) as voice:
         try:
             listener.subscribe(topic, timeout=PATIENCE)
         except RefusedError:
@@ -99,3 +143,40 @@ def test_access_list_limits_subscribing(
                 listener.subscribe("fast/migfra/fence/status", timeout=PATIENCE)
             with pytest.raises(WaitTimeoutError):
                 listener.receive(topic, 0)
+
+
+def send_order(broker: Mosquitto, topic: str) -> None:
+    with enter(broker, "scheduler") as scheduler:
+        scheduler.send(b"an order", topic, qos=2).wait(PATIENCE)
+
+
+def daemon(broker: Mosquitto, user: str, client_id: str, **options: Any) -> Communicator:
+    return enter(broker, user, client_id=client_id, subscribe_topic=TASK(user), **options)
+
+
+@pytest.mark.parametrize("user", ["node01", "scheduler", "watcher", "vm1"])
+@pytest.mark.parametrize("client_id", ["fast-migfra-node02", "node02"])
+def test_nobody_takes_the_session_of_another_host(broker: Mosquitto, user: str, client_id: str):
+    """The broker keeps an order for a daemon that is away; another user cannot delete it."""
+    daemon(broker, "node02", "fast-migfra-node02", persistent=True).close()
+    send_order(broker, TASK("node02"))
+    # A new session with the id would end the other one, with all that it has.
+    enter(broker, user, client_id=client_id).close()
+    with daemon(broker, "node02", "fast-migfra-node02", persistent=True) as node02:
+        assert node02.receive(timeout=PATIENCE).payload == b"an order"
+
+
+def test_nobody_ends_the_connection_of_another_host(broker: Mosquitto):
+    with daemon(broker, "node02", "fast-migfra-node02") as node02:
+        enter(broker, "node01", client_id="fast-migfra-node02").close()
+        send_order(broker, TASK("node02"))
+        assert node02.receive(timeout=PATIENCE).payload == b"an order"
+        assert node02.last_error is None
+
+
+def test_session_is_found_again_by_the_user_name(broker: Mosquitto):
+    """It is the setting that keeps sessions apart: the client ids differ here."""
+    daemon(broker, "node01", "one", persistent=True).close()
+    send_order(broker, TASK("node01"))
+    with daemon(broker, "node01", "another", persistent=True) as node01:
+        assert node01.receive(timeout=PATIENCE).payload == b"an order"

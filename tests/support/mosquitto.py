@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -96,7 +96,9 @@ class Mosquitto:
         certificates: Certificates | None = None,
         client_certificates: bool = False,
         settings: tuple[str, ...] = (),
+        whole: Callable[["Mosquitto", Path], str] | None = None,
     ) -> None:
+        """`whole` makes the whole configuration, from this object and the file of the passwords."""
         known = dict(passwords or {}) | dict([password] if password else [])
         directory.mkdir(exist_ok=True)
         self.port = free_port()
@@ -133,7 +135,11 @@ class Mosquitto:
                 "autosave_on_changes true",
                 "autosave_interval 1",
             ]
-        self._configuration.write_text("\n".join([*lines, *settings, ""]))
+        text = "\n".join([*lines, *settings, ""])
+        if whole is not None:
+            text = "\n".join([*lines[1:3], whole(self, directory / "passwords")])
+            text += "\nuser root\n" if os.getuid() == 0 else ""
+        self._configuration.write_text(text)
 
     def start(self) -> Self:
         process = subprocess.Popen(
