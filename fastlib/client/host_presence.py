@@ -1,5 +1,7 @@
 """What one host's daemon has shown of itself, and when to repeat the requests to it. No I/O."""
 
+from typing import Final
+
 from fastlib.message import Message
 from fastlib.message.node import Presence
 
@@ -71,8 +73,7 @@ class HostPresence:
     def incarnation(self) -> tuple[str, int] | None:
         """The daemon's run and this client's connection: a request is sent once for each.
 
-        None while no daemon is there whose runs can be told apart. A C++ peer shows no run, and
-        would execute each repetition.
+        None while no fastlib daemon is known to be there.
         """
         return None if self._away or self._run is None else (self._run, self._connection)
 
@@ -92,7 +93,8 @@ class HostPresence:
 
         That is so when a daemon is there that was away or runs anew, and after a reconnect of this
         client. A daemon also publishes its presence for other reasons, such as to tell its time.
-        A presence without a run is not that of a fastlib daemon, and repeats nothing.
+        A presence without a run counts only after such a reconnect, and only with a version: it may
+        be of a C++ peer's host, where each repetition is executed.
         """
         first = self.observed is None
         self.observed = observed
@@ -108,9 +110,13 @@ class HostPresence:
         self.knows_expires = honours_expiry(presence)
         run = run_of(presence)
         self.returned = self._away and run == self._run
-        repeats = self._missed or ((self._away or run != self._run) and not (first and retained))
+        if run is not None:
+            due = self._missed or ((self._away or run != self._run) and not (first and retained))
+        elif presence.version is not None:
+            run, due = _UNNAMED, self._missed
+        else:
+            due = False
         self._run, self._away = run, False
-        if run is None:
-            return False
-        self._missed = False
-        return repeats
+        if run is not None:
+            self._missed = False
+        return due

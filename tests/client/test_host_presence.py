@@ -85,6 +85,11 @@ def test_presence_without_a_run_repeats_nothing() -> None:
     assert repeats(bare, bare, missed=True, cut_before=1) == [False] * 2
 
 
+def test_presence_with_a_version_and_without_a_run_counts_only_after_a_reconnect() -> None:
+    old = online(None, None, version="1.0")
+    assert repeats(old, OFFLINE, old, old, cut_before=3) == [False, False, False, True]
+
+
 def test_incarnation_is_that_of_the_run_and_of_the_connection() -> None:
     host = HostPresence(missed=False)
     found = []
