@@ -8,6 +8,9 @@ from fastlib.message.node import Presence
 from .observed import ObservedMessage
 from .request import Absence
 
+_UNNAMED: Final = ""
+"""The run of a daemon that does not name its runs."""
+
 
 def run_of(presence: Presence) -> str | None:
     """Return what tells one run of a daemon from another; None if it does not say."""
