@@ -15,6 +15,9 @@ log = getLogger("fastlib.transport")
 UNCLAIMED_SECONDS: Final = 60.0
 """The maximum time that a message of a resumed session waits for a subscription."""
 
+UNCLAIMED_BYTES: Final = 4 << 20
+"""The bytes of such messages from which on those with QoS 0 are dropped. No window bounds these."""
+
 CACHED_TOPICS: Final = 4096
 
 
@@ -47,6 +50,7 @@ class Routes:
         self._matching: dict[str, list[Route]] = {}
         self._removed: set[str] = set()
         self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
+        self._unclaimed_bytes = 0
 
     def add(self, route: Route) -> None:
         """Add a subscription; unclaimed messages go to it first."""
@@ -60,6 +64,7 @@ class Routes:
                     self._deliver_to([route], message)
                 else:
                     self._unclaimed.append((since, message))
+            self._unclaimed_bytes = sum(len(each.payload) for _, each in self._unclaimed)
 
     def remove(self, pattern: str) -> None:
         """Remove a subscription."""
@@ -80,7 +85,9 @@ class Routes:
             if routes:
                 self._deliver_to(routes, message)
             elif self._resumes and not any(matches(p, message.topic) for p in self._removed):
-                self._unclaimed.append((time.monotonic(), message))
+                if message.qos > 0 or self._unclaimed_bytes < UNCLAIMED_BYTES:
+                    self._unclaimed.append((time.monotonic(), message))
+                    self._unclaimed_bytes += len(message.payload)
             else:
                 message.ack()
             if self._unclaimed:
@@ -99,6 +106,7 @@ class Routes:
         latest = time.monotonic() - UNCLAIMED_SECONDS
         while self._unclaimed and self._unclaimed[0][0] < latest:
             _, message = self._unclaimed.popleft()
+            self._unclaimed_bytes -= len(message.payload)
             log.warning(
                 "a message to %s was dropped: the session has a subscription for it, the program "
                 "has not",

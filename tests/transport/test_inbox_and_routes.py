@@ -155,6 +155,21 @@ def test_unclaimed_message_is_dropped_after_a_minute(
     assert "a message to a was dropped" in caplog.text
 
 
+def test_unclaimed_messages_with_qos_0_are_bounded(
+    acks: Acks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "UNCLAIMED_BYTES", 10)
+    own = Routes(resumes=True)
+    for number, qos in enumerate((0, 0, 0, 1, 0)):
+        own.deliver(InboundMessage("a", b"%d...." % number, qos, False, False, acks))
+    got = subscribe(own, "a", manual_ack=True)
+    assert [message.payload[:1] for message in got] == [b"0", b"1", b"3"]
+    other = subscribe(own, "b", manual_ack=True)
+    own.remove("a")
+    own.deliver(InboundMessage("b", b"5", 0, False, False, acks))
+    assert len(other) == 1
+
+
 def test_many_topics_do_not_fill_the_cache(acks: Acks) -> None:
     own = Routes(resumes=False)
     messages = subscribe(own, "#", manual_ack=False)
