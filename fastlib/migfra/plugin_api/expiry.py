@@ -2,8 +2,8 @@
 
 The key `expires` of a container is compared with the wall clock of the daemon's host, each time
 that it matters. Somebody may set that clock back while the order waits. So the least time that was
-ever left is also measured by a clock that nobody sets. See docs/reference/protocol.md, "Orders that
-expire".
+ever left is also measured by a clock that nobody sets. See
+docs/reference/protocol.md, "Orders that expire".
 """
 
 import asyncio
