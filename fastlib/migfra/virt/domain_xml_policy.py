@@ -108,7 +108,7 @@ def _check_value(
     problem = kind.problem(value, policy)
     if problem is not None:
         raise HypervisorError(
-            f"the domain's XML has {value[:60]!r} as {_shown(tags, name)}, which tasks must not "
+            f"the domain's XML has {value[:200]!r} as {_shown(tags, name)}, which tasks must not "
             f"use: {problem}"
         )
 
