@@ -1,5 +1,6 @@
 """Wheels, built and downloaded once a run, from which the tests make fresh environments."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -54,16 +55,23 @@ def wheels(
 ) -> Path:
     """A folder with the wheel of fastlib, and those of the packages that the tests install."""
     folder = tmp_path_factory.mktemp("wheels")
-    environment = tmp_path_factory.mktemp("builder")
-    for command in (
-        [sys.executable, "-m", "venv", environment],
+    builder = Path(sys.executable)
+    commands: list[list[object]] = []
+    if importlib.util.find_spec("pip") is None:  # such environments are made by uv
+        environment = tmp_path_factory.mktemp("builder")
+        builder = environment / "bin" / "python"
+        commands.append([sys.executable, "-m", "venv", environment])
+    commands.append(
         [
-            *(environment / "bin" / "python", "-m", "pip", "wheel", "--quiet"),
+            *(builder, "-m", "pip", "wheel", "--quiet"),
             *("--constraint", ROOT / "constraints.txt", "--wheel-dir", folder),
             *(f"{copy_of_repository}[migfra,terminal]", "setuptools>=77"),
-        ],
-    ):
-        done = subprocess.run(command, env=bare_environment, capture_output=True, text=True)
+        ]
+    )
+    for command in commands:
+        done = subprocess.run(
+            [*map(str, command)], env=bare_environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
