@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
-SOON = 0.1
+SOON = 0.2
 """A timeout in seconds that passes at once. In memory, a message is sent before."""
 
 SENT_BEFORE = 0.5
@@ -157,7 +157,7 @@ def test_result_in_the_tolerance_of_clocks_is_returned(clients: ClientFactory):
     daemon, client = clients.daemon(), clients.client(clock_tolerance=PATIENCE)
     daemon.presence("online", instance="first")
     shown(client, "online")
-    handle = client.suspend("hostA", "vm1", timeout=0.01)
+    handle = client.suspend("hostA", "vm1", timeout=SOON)
     (container,) = daemon.wait()
     wait_until(lambda: datetime.now(UTC) > container.expires, "the expiry")
     daemon.send(success(container))

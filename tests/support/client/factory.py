@@ -11,7 +11,7 @@ from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
 from fastlib.transport import Communicator, ReceivedMessage, connect
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds until something that must come is given up."""
 
 
