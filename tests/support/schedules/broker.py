@@ -16,6 +16,8 @@ from typing import Final, Literal, Protocol
 
 from fastlib.transport import Will, matches
 
+from .process import Process
+
 KEEP_ALIVE_FACTOR: Final = 1.5
 """After so many times the keep-alive without a packet, the broker ends a connection."""
 
@@ -157,6 +159,11 @@ class Connection:
             seconds = patience if silent else self.network.largest_delay * 2
             direction.end(seconds)
 
+    @property
+    def passes(self) -> bool:
+        """True while packets pass in both directions."""
+        return not self._silent and self._up.open and self._down.open
+
     def close(self, *, told: bool) -> None:
         """End the connection from the client's side; with `told`, it has sent DISCONNECT."""
         self._down.open = False
@@ -209,16 +216,21 @@ class Session:
 
 
 class Broker:
-    """The broker. It never crashes, and keeps persistent sessions for good."""
+    """The broker. It keeps persistent sessions until it is restarted without them."""
 
     def __init__(self, network: "Network") -> None:
         self._network = network
         self.sessions: Final[dict[str, Session]] = {}
         self.retained: Final[dict[str, Message]] = {}
-        self.listeners: Final[list[Callable[[str, Message], object]]] = []
-        """Called with the client id and each message when it is published."""
-        self.dropped: Final[list[Message]] = []
-        """The messages that have expired before they were sent."""
+        self.listeners: Final[list[Callable[[str, Message, int], object]]] = []
+        """Called when a message is published: with the client id, the message, and how many
+        sessions it was for."""
+        self.dropped: Final[list[tuple[float, Message]]] = []
+        """The messages that have expired before they were sent, with the time of the loop."""
+        self.on_drop: Callable[[Message], object] = _ignore
+        """Called with each of them."""
+        self.forgotten: Final[set[str]] = set()
+        """The ids of clients whose session ended with a restart, and that have not come back."""
         self.publishes_at_release = True
         """Whether a QoS 2 message is published with PUBREL, or with its first packet."""
         self.reuses_packet_ids = False
@@ -268,6 +280,7 @@ class Broker:
         if session is None or not present:
             session = Session(connection.client_id, not connection.clean)
             self.sessions[connection.client_id] = session
+        self.forgotten.discard(connection.client_id)
         session.connection, connection.session = connection, session
         connection.down(Packet("connack", session_present=present))
         for mid, message in session.in_flight.items():
@@ -305,13 +318,12 @@ class Broker:
 
     def publish(self, client_id: str, message: Message) -> None:
         """Give a message to all sessions with a subscription for it."""
-        for listener in self.listeners:
-            listener(client_id, message)
         if message.retain:
             if message.payload:
                 self.retained[message.topic] = message
             else:
                 self.retained.pop(message.topic, None)
+        receivers = 0
         for session in list(self.sessions.values()):
             granted = [
                 qos
@@ -322,9 +334,12 @@ class Broker:
                 continue
             qos = min(message.qos, max(granted))
             if qos > 0 or session.connection is not None:
+                receivers += 1
                 copy = Message(message.topic, message.payload, qos, latest=message.latest)
                 session.queue.append(copy)
                 self._pump(session)
+        for listener in self.listeners:
+            listener(client_id, message, receivers)
 
     def _pump(self, session: Session) -> None:
         """Send queued messages, as many as may be in flight."""
@@ -333,7 +348,8 @@ class Broker:
                 return
             message = session.queue.popleft()
             if message.latest is not None and message.latest <= self._network.loop.time():
-                self.dropped.append(message)
+                self.dropped.append((self._network.loop.time(), message))
+                self.on_drop(message)
                 continue
             mid = 0
             if message.qos > 0:
@@ -355,6 +371,20 @@ class Broker:
         session.connection.down(
             Packet("publish", mid, message.topic, message.payload, message.qos, message.retain, dup)
         )
+
+    def end(self, *, keeps_sessions: bool) -> None:
+        """End without a word to anybody, and forget all that is not on the disk."""
+        for session in self.sessions.values():
+            if session.connection is not None:
+                session.connection.end_by_broker()
+                session.connection = None
+        if keeps_sessions:
+            for client_id in [c for c, s in self.sessions.items() if not s.persistent]:
+                del self.sessions[client_id]
+        else:
+            self.forgotten.update(self.sessions)
+            self.sessions.clear()
+            self.retained.clear()
 
     def lost(self, connection: Connection) -> None:
         """See `End`. Publish the last will, unless the client has said goodbye."""
@@ -383,7 +413,12 @@ class Network:
         """Seconds that a packet travels at most."""
         self.blocked: Final[set[str]] = set()
         """The ids of clients that cannot reach the broker."""
+        self.on_delivery: Callable[[Process | None, Packet], object] = _ignore
+        """Called when a message arrives at a client, with the process of it."""
+        self.losses = 0
+        """How many connections were lost, and tries to connect failed."""
         self._connections: dict[str, Connection] = {}
+        self._down: asyncio.TimerHandle | None = None
 
     def delay(self) -> float:
         """Return the seconds that a packet travels."""
@@ -394,7 +429,8 @@ class Network:
         will: Will | None, clean: bool,
     ) -> Connection | None:  # fmt: skip
         """Open a connection and send CONNECT; None if the broker cannot be reached."""
-        if client_id in self.blocked:
+        if client_id in self.blocked or self._down is not None:
+            self.losses += 1
             return None
         connection = Connection(self, client_id, client, context)
         connection.keep_alive, connection.will, connection.clean = keep_alive, will, clean
@@ -406,4 +442,32 @@ class Network:
         """Break the connection of a client, if it has one."""
         connection = self._connections.get(client_id)
         if connection is not None:
+            self.losses += 1
             connection.cut(silent=silent)
+
+    def is_connected(self, client_id: str) -> bool:
+        """Return True if the client has a connection through which packets pass."""
+        connection = self._connections.get(client_id)
+        return connection is not None and connection.passes
+
+    def restart_broker(self, down: float, *, keeps_sessions: bool) -> None:
+        """End the broker and all connections, and start it again after some seconds.
+
+        It publishes no last will. Without `keeps_sessions` it also forgets what it has retained.
+        """
+        for client_id in tuple(self._connections):
+            self.cut(client_id)
+        self.broker.end(keeps_sessions=keeps_sessions)
+        if self._down is not None:
+            self._down.cancel()
+        self._down = self.loop.call_later(down, self.start_broker, context=self.context)
+
+    def start_broker(self) -> None:
+        """Start the broker if it does not run."""
+        if self._down is not None:
+            self._down.cancel()
+            self._down = None
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""

@@ -60,8 +60,9 @@ def crash(moment: str, count: int, down: float = 1.0) -> Callable[[Cluster], Non
     """Crash at a moment while an order without a key comes."""
 
     def schedule(cluster: Cluster) -> None:
+        cluster.hosts[0].process.write_seconds = 0.01  # what was sent before arrives
         cluster.crash_at(cluster.hosts[0], moment, count, down)
-        cluster.send_without_key(cluster.hosts[0], 1)
+        cluster.send_without_key(cluster.hosts[0])
         cluster.advance(down + 1.0)
 
     return schedule
@@ -70,7 +71,7 @@ def crash(moment: str, count: int, down: float = 1.0) -> Callable[[Cluster], Non
 def crash_at_work(cluster: Cluster) -> None:
     """Crash while an order without a key is executed."""
     cluster.domains.work_seconds = 1.0
-    cluster.send_without_key(cluster.hosts[0], 1)
+    cluster.send_without_key(cluster.hosts[0])
     cluster.advance(0.5)
     cluster.crash(cluster.hosts[0])
     cluster.advance(1.0)
@@ -89,7 +90,7 @@ def crash_without_a_network(cluster: Cluster) -> None:
     """Lose the network while an order is executed, and crash before its answer is sent."""
     host = cluster.hosts[0]
     cluster.domains.work_seconds = 1.0
-    cluster.send_without_key(host, 1)
+    cluster.send_without_key(host)
     cluster.advance(0.5)
     cluster.network.blocked.add(host.client_id)
     cluster.network.cut(host.client_id)
@@ -102,7 +103,7 @@ def send_to_a_daemon_that_is_away(cluster: Cluster) -> None:
     """Send an order while the daemon is down."""
     cluster.crash(cluster.hosts[0])
     cluster.advance(1.0)
-    cluster.send_without_key(cluster.hosts[0], 1)
+    cluster.send_without_key(cluster.hosts[0])
     cluster.advance(1.0)
 
 
@@ -132,7 +133,7 @@ def repeat_a_request(cluster: Cluster) -> None:
 def start_and_stop_in_turn(cluster: Cluster) -> None:
     """Send orders with one id and no key."""
     for _ in range(4):
-        cluster.send_without_key(cluster.hosts[0], 2)
+        cluster.send_without_key(cluster.hosts[0])
         cluster.advance(1.0)
 
 
@@ -246,8 +247,9 @@ def accepted_orders_forgotten_at_the_start() -> Iterator[None]:
 def orders_begun_before_a_crash_begin_again() -> Iterator[None]:
     original = schema.unfinished
 
-    def unfinished(*given: Any) -> list[Any]:
-        return [msgspec.structs.replace(one, members={}) for one in original(*given)]
+    def unfinished(connection: Any, *given: Any) -> list[Any]:
+        connection.execute("DELETE FROM members")
+        return original(connection, *given)
 
     with _replaced(schema, "unfinished", unfinished):
         yield

@@ -26,6 +26,8 @@ class Begin:
     now: float
     """Seconds since 1970 by the clock of the host."""
     process: Process
+    time: float = 0.0
+    """The time of the loop."""
     done: bool = False
     """True once the domain has changed."""
 
@@ -40,6 +42,15 @@ class Domains:
         """How long an order takes."""
         self.failures: Final[dict[Order, int]] = {}
         """How many of the first attempts of an order fail."""
+        self.over: Final[set[Order]] = set()
+        """The orders of earlier schedules, none of which may begin any more."""
+
+    def begin_again(self) -> None:
+        """Forget what was done, but not to what."""
+        self.over.update(self.begins)
+        self.begins.clear()
+        self.failures.clear()
+        self.work_seconds = 0.0
 
     def done(self, order: Order) -> int:
         """Return how often the order has been done."""
@@ -49,16 +60,17 @@ class Domains:
         """Return how often the order was begun, without retries."""
         return sum(begin.attempt == 0 for begin in self.begins[order])
 
-    async def work(self, order: Order, host: str, attempt: int) -> None:
+    async def work(self, order: Order, host: str, context: Context) -> None:
         """Do an order. If the daemon dies meanwhile, it is done all the same, or not."""
         process = PROCESS.get()
         if not process.goes_on("before work"):
             raise asyncio.CancelledError
-        begin = Begin(order, host, attempt, process.now(), process)
+        attempt = context.attempt
+        begin = Begin(order, host, attempt, process.now(), process, process.monotonic())
         self.begins[order].append(begin)
         if self.work_seconds:
             try:
-                await asyncio.sleep(self.work_seconds)
+                await context.sleep(self.work_seconds)
             except asyncio.CancelledError:
                 begin.done = process.dead and self._dice.random() < 0.5
                 raise
@@ -88,7 +100,7 @@ class ScheduleHypervisor(Hypervisor):
 
     async def _work(self, task: Any, context: Context) -> None:
         order = order_of(task)
-        await self._domains.work(order, self.node.host, context.attempt)
+        await self._domains.work(order, self.node.host, context)
 
     async def recover(self, task: Task, context: Context) -> None:
         """Look at the domain: was the order done before the daemon died?"""

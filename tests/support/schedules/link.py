@@ -309,6 +309,8 @@ class SimulatedLink:
         """See `End`."""
         if connection is not self._connection or self._state.ended:
             return
+        if packet.kind == "publish":
+            self._network.on_delivery(self._process, packet)
         self._client.receive(packet)
         self._send_queued()
 

@@ -6,15 +6,18 @@ a task, calls for a thread run in a later turn, and a process can end at any tur
 
 import asyncio
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, TypeVar
 
 from fastlib.migfra.hypervisors.simulated.clock import VirtualLoop
 
-from .process import PROCESS, Process
+from .process import COUNTING, PROCESS, Process
 
 T = TypeVar("T")
 
@@ -27,14 +30,21 @@ class ScheduleLoop(VirtualLoop):
     """A virtual loop that knows which process each callback belongs to.
 
     A call for a thread runs after a delay that its process chooses. Other tasks may run before it,
-    as with a real thread, but never beside it.
+    as with a real thread, but never beside it. Timers of one moment run in the order in which they
+    were set.
+
+    Its parts for each callback replace those of asyncio, which do more than a simulation needs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._selector: Any
         self._selector.close()
-        self._selector = _Timer(self._advance)
+        self._selector = _NoFiles()
+        self._ready: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._timer_numbers = count()
+        self._stopping: bool
         make_task: Any = _make_task
         self.set_task_factory(make_task)
 
@@ -59,10 +69,59 @@ class ScheduleLoop(VirtualLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Count the callback as a turn of its process, which may end there."""
-        process = PROCESS.get(None) if context is None else context.get(PROCESS)
-        if process is not None and process.counts_turns:
-            callback = partial(_turn, process, callback)
-        return super().call_soon(callback, *args, context=context)
+        if context is None:
+            context = copy_context()
+        if COUNTING:
+            process = context.get(PROCESS)
+            if process in COUNTING:
+                callback = partial(_turn, process, callback)
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See the loops of asyncio."""
+        return self.call_at(self._virtual + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See the loops of asyncio."""
+        timer = _Timer(when, callback, args, self, context or copy_context())
+        heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Do nothing: it is dropped when it is due."""
+
+    def _run_once(self) -> None:
+        """Run all that is ready. If nothing is, let time pass until the next timer is due."""
+        ready, timers = self._ready, self._timers
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
+        if not ready and not self._stopping:
+            if not timers:
+                raise Deadlock("every task waits, and there is no timer that could wake one")
+            self._virtual = max(self._virtual, timers[0][0])
+        now = self._virtual
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)[2]
+            if not timer._cancelled:
+                ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
@@ -117,18 +176,50 @@ def _turn(process: Process, callback: Callable[..., object], *args: Any) -> None
     callback(*args)
 
 
-class _Timer(selectors.BaseSelector):
-    """Waits by letting virtual time pass. It has no files."""
+class _Handle(asyncio.Handle):
+    """A callback, without what asyncio keeps for its debug mode."""
 
-    def __init__(self, advance: Callable[[float], None]) -> None:
-        self._advance = advance
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Timer(_Handle, asyncio.TimerHandle):
+    """A callback for later."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+    ) -> None:
+        _Handle.__init__(self, callback, args, loop, context)
+        self._when = when
+        self._scheduled = True
+
+
+class _NoFiles(selectors.BaseSelector):
+    """Stands in for the files that the loops of asyncio wait for. A schedule has none."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Deadlock("every task waits, and there is no timer that could wake one")
-        if timeout > 0:
-            self._advance(timeout)
-        return []
+        raise NotImplementedError("a schedule has no sockets")
 
     def register(self, *_: object) -> selectors.SelectorKey:
         raise NotImplementedError("a schedule has no sockets")

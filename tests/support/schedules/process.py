@@ -13,6 +13,9 @@ EPOCH: Final = 1_800_000_000.0
 PROCESS: Final[ContextVar["Process"]] = ContextVar("process")
 """The process that a task or a callback belongs to."""
 
+COUNTING: Final[set["Process"]] = set()
+"""The processes with a crash that is planned for a turn of the loop."""
+
 
 class Process:
     """All tasks that were made in one context, and the resources that end with them.
@@ -30,6 +33,8 @@ class Process:
         """How long each call for a thread takes."""
         self.before_write: Callable[[], object] = _nothing
         """Called before each call for a thread."""
+        self.disk_is_full = False
+        """Whether each transaction fails before its end."""
         self.dead = False
         self.context: Final[Context] = copy_context()
         self.context.run(PROCESS.set, self)
@@ -61,15 +66,13 @@ class Process:
     def crash_at(self, moment: str, count: int) -> None:
         """Crash when the process passes a moment for the `count`th time from now on."""
         self._planned[moment] = count
+        if moment == "turn":
+            COUNTING.add(self)
 
     def keep_alive(self) -> None:
         """Take back all planned crashes."""
         self._planned.clear()
-
-    @property
-    def counts_turns(self) -> bool:
-        """True if a crash is planned for a turn of the loop."""
-        return "turn" in self._planned
+        COUNTING.discard(self)
 
     def goes_on(self, moment: str) -> bool:
         """Pass a moment. Return False if the process is dead, or dies here."""
@@ -86,7 +89,7 @@ class Process:
         if self.dead:
             return
         self.dead = True
-        self._planned.clear()
+        self.keep_alive()
         for callback in self._at_end:
             callback()
         for task in tuple(self._tasks):
