@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.schedules.cluster import Cluster, simulated_time
-from tests.support.schedules.faults import FAULTS
-from tests.support.schedules.invariants import violations
-from tests.support.schedules.steps import BEGIN_BYTES, STEP_BYTES, Series
+from tests.support.schedules.faults import FAULTS, Fault
+from tests.support.schedules.steps import BEGIN_BYTES, STEP_BYTES, Series, finish
 
 STEPS = st.lists(st.binary(min_size=STEP_BYTES, max_size=STEP_BYTES), min_size=1, max_size=4)
 """The steps of a schedule."""
@@ -65,11 +64,7 @@ class Search:
         def search(series: Series) -> None:
             if self.found is None and self.count >= most:
                 return
-            try:
-                found = "\n".join(series.run(self._add))
-            except AssertionError as error:
-                found = str(error)
-            if found:
+            if found := "\n".join(series.run(self._add)):
                 self.found = self.found or found
                 raise AssertionError(f"{found}\nin the last of these schedules\n{series}")
 
@@ -103,14 +98,13 @@ def test_orders_act_once_in_time_or_not_at_all(
     )
 
 
-def run(schedule: Callable[[Cluster], None]) -> list[str]:
-    """Run one schedule to its end, and return what it violates."""
+def run(fault: Fault) -> list[str]:
+    """Run the schedule that shows a fault to its end, and return what it violates."""
     with simulated_time():
-        cluster = Cluster(seed=1)
+        cluster = Cluster(protocol=fault.protocol)
         try:
-            schedule(cluster)
-            cluster.settle()
-            return violations(cluster)
+            fault.schedule(cluster)
+            return finish(cluster)
         finally:
             cluster.close()
 
@@ -118,9 +112,9 @@ def run(schedule: Callable[[Cluster], None]) -> list[str]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_shown_by_its_schedule_and_only_then(name: str) -> None:
     fault = FAULTS[name]
-    assert run(fault.schedule) == []
+    assert run(fault) == []
     with fault.plant():
-        assert run(fault.schedule) != []
+        assert run(fault) != []
 
 
 @pytest.mark.load

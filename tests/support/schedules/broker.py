@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from fastlib.transport import Will, matches
 
@@ -194,6 +194,14 @@ class Message:
     """The time of the loop at which it expires."""
 
 
+class Received(NamedTuple):
+    """A QoS 2 message of a client that is not released yet."""
+
+    message: Message
+    published: bool
+    """Whether it was published at once, or waits for PUBREL."""
+
+
 @dataclass(slots=True)
 class Session:
     """The broker's state of a client."""
@@ -205,8 +213,8 @@ class Session:
     queue: deque[Message] = field(default_factory=deque)
     in_flight: OrderedDict[int, Message | None] = field(default_factory=OrderedDict)
     """Sent messages by packet id; None once the client has sent PUBREC."""
-    received: dict[int, Message | None] = field(default_factory=dict)
-    """QoS 2 messages of the client, until PUBREL; None where they were published at once."""
+    received: dict[int, "Received"] = field(default_factory=dict)
+    """QoS 2 messages of the client, until PUBREL."""
     last_mid: int = 0
 
     @property
@@ -229,8 +237,9 @@ class Broker:
         """The messages that have expired before they were sent, with the time of the loop."""
         self.on_drop: Callable[[Message], object] = _ignore
         """Called with each of them."""
-        self.forgotten: Final[set[str]] = set()
-        """The ids of clients whose session ended with a restart, and that have not come back."""
+        self.forgotten: Final[set[tuple[str, str]]] = set()
+        """The client ids and filters of the subscriptions that ended with a restart, and that were
+        not made again."""
         self.publishes_at_release = True
         """Whether a QoS 2 message is published with PUBREL, or with its first packet."""
         self.reuses_packet_ids = False
@@ -248,9 +257,9 @@ class Broker:
             case "publish":
                 self._published(connection, session, packet)
             case "pubrel":
-                message = session.received.pop(packet.mid, None)
-                if message is not None:
-                    self.publish(connection.client_id, message)
+                received = session.received.pop(packet.mid, None)
+                if received is not None and not received.published:
+                    self.publish(connection.client_id, received.message)
                 connection.down(Packet("pubcomp", packet.mid))
             case "puback" | "pubcomp":
                 session.in_flight.pop(packet.mid, None)
@@ -280,7 +289,6 @@ class Broker:
         if session is None or not present:
             session = Session(connection.client_id, not connection.clean)
             self.sessions[connection.client_id] = session
-        self.forgotten.discard(connection.client_id)
         session.connection, connection.session = connection, session
         connection.down(Packet("connack", session_present=present))
         for mid, message in session.in_flight.items():
@@ -298,11 +306,12 @@ class Broker:
             if packet.qos == 1:
                 connection.down(Packet("puback", packet.mid))
             return
-        if packet.mid not in session.received:
-            if self.publishes_at_release:
-                session.received[packet.mid] = message
-            else:
-                session.received[packet.mid] = None
+        before = session.received.get(packet.mid)
+        # A client that has lost its state uses the id again for another message. mosquitto looks.
+        if before is None or before.message.payload != message.payload:
+            at_once = not self.publishes_at_release
+            session.received[packet.mid] = Received(message, at_once)
+            if at_once:
                 self.publish(connection.client_id, message)
         connection.down(Packet("pubrec", packet.mid))
 
@@ -310,6 +319,7 @@ class Broker:
         connection.down(Packet("suback", packet.mid, codes=tuple(q for _, q in packet.filters)))
         for pattern, qos in packet.filters:
             session.subscriptions[pattern] = qos
+            self.forgotten.discard((connection.client_id, pattern))
             for topic, message in list(self.retained.items()):
                 if matches(pattern, topic):
                     kept = Message(topic, message.payload, min(message.qos, qos), retain=True)
@@ -382,7 +392,11 @@ class Broker:
             for client_id in [c for c, s in self.sessions.items() if not s.persistent]:
                 del self.sessions[client_id]
         else:
-            self.forgotten.update(self.sessions)
+            self.forgotten.update(
+                (client_id, pattern)
+                for client_id, session in self.sessions.items()
+                for pattern in session.subscriptions
+            )
             self.sessions.clear()
             self.retained.clear()
 

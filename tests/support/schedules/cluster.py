@@ -108,6 +108,10 @@ class Sent:
         return None if expires is None else expires.timestamp()
 
 
+class UnsettledError(Exception):
+    """Something is still under way, long after everything was repaired."""
+
+
 class Arrival(NamedTuple):
     """An order has come to the daemon of a host."""
 
@@ -346,9 +350,9 @@ class Cluster:
             self.record.answers[parts[-2]].append(message.payload)
 
     def _is_forgotten(self, host: str) -> bool:
-        """Return True if the broker has forgotten the session of a host's daemon."""
+        """Return True if the broker has forgotten that a host's daemon wants its orders."""
         (client_id,) = (one.client_id for one in self.hosts if one.name == host)
-        return client_id in self.network.broker.forgotten
+        return (client_id, topics.TASK(host)) in self.network.broker.forgotten
 
     def _delivered(self, process: Process | None, packet: Packet) -> None:
         if process is not None and packet.topic.endswith("/task"):
@@ -625,7 +629,10 @@ class Cluster:
     # The end.
 
     def settle(self) -> None:
-        """Repair everything, and let time pass until nothing is under way."""
+        """Repair everything, and let time pass until nothing is under way.
+
+        Raises UnsettledError.
+        """
         for host in self.hosts:
             host.process.keep_alive()
         self.repair()
@@ -634,7 +641,7 @@ class Cluster:
         while not self.quiet:
             if waited > SETTLE_SECONDS:
                 text = f"something is under way after {waited:g} s: {self!r}"
-                raise AssertionError("\n".join((text, *self.record.errors)))
+                raise UnsettledError("\n".join((text, *self.record.errors)))
             self.advance(5.0)
             waited += 5.0
             for host in self.hosts:
@@ -663,6 +670,7 @@ class Cluster:
             and all(session.empty for session in self.network.broker.sessions.values())
             and all(sent.over for sent in self.record.sent)
             and all(_idle(host) and self._is_shown(host) for host in self.hosts)
+            and not any(self._is_forgotten(host.name) for host in self.hosts)
             and (self._second is None or self._second.dead)
         )
 
@@ -778,7 +786,11 @@ class NoLock:
         """Unlock nothing."""
 
     def notify_all(self) -> None:
-        """Nobody waits."""
+        """Wake nobody."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Refuse to wait."""
+        raise AssertionError("a future is waited for in the only thread")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Faults that are planted into the code under test, each of which the schedules must find."""
 
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final, NamedTuple
@@ -8,20 +9,27 @@ from unittest import mock
 
 import msgspec
 
+from fastlib import Result, TaskContainer
 from fastlib.client import AsyncMigfraClient, outcome
 from fastlib.client import core as client_core
 from fastlib.message import topics
 from fastlib.migfra import broker_connection
 from fastlib.migfra.journal import acceptance, schema
+from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api import expiry
 from fastlib.migfra.tasks.admission import Admission
+from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
+from fastlib.migfra.telemetry.other_daemons import OtherDaemons
+from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import connect_async
+from fastlib.transport.mqtt.session import MqttSession
+from fastlib.transport.mqtt.subscriptions import BrokerSubscriptions
 
-from .cluster import LOST_WRITES, Cluster
+from .cluster import LOST_WRITES, Cluster, Protocol
 from .hypervisor import ScheduleHypervisor
 
 Plant = Callable[[], Iterator[None]]
@@ -34,17 +42,21 @@ class Fault(NamedTuple):
     """Plants it for the time of a `with` block."""
     schedule: Callable[[Cluster], None]
     """A short schedule that shows it."""
+    protocol: Protocol = "3.1.1"
+    """The MQTT of the schedule."""
 
 
 FAULTS: Final[dict[str, Fault]] = {}
 """All faults by name."""
 
 
-def shown_by(schedule: Callable[[Cluster], None]) -> Callable[[Plant], None]:
+def shown_by(
+    schedule: Callable[[Cluster], None], protocol: Protocol = "3.1.1"
+) -> Callable[[Plant], None]:
     """Add a fault under the name of its function."""
 
     def add(plant: Plant) -> None:
-        FAULTS[plant.__name__] = Fault(contextmanager(plant), schedule)
+        FAULTS[plant.__name__] = Fault(contextmanager(plant), schedule, protocol)
 
     return add
 
@@ -166,6 +178,106 @@ def come_back_with_a_late_clock(cluster: Cluster) -> None:
     cluster.advance(1.0)
     cluster.submit(0, host, "start", 2.0)
     cluster.advance(2.05)
+    cluster.restart(host)
+    cluster.advance(10.0)
+
+
+def set_the_clock_back(cluster: Cluster) -> None:
+    """Set the clock of a host back after an order has come, and before it begins."""
+    cluster.hosts[0].process.write_seconds = 0.01  # so that the acknowledgement arrives
+    cluster.crash_at(cluster.hosts[0], "before write", 2, 30.0)
+    cluster.submit(0, cluster.hosts[0], "start", 5.0)
+    cluster.advance(10.0)
+    cluster.set_clock("n0", -3600.0)
+    cluster.advance(60.0)
+
+
+def fill_the_disk_and_crash(cluster: Cluster) -> None:
+    """Let an order come while the disk is full, and crash then."""
+    host = cluster.hosts[0]
+    host.process.disk_is_full = True
+    cluster.domains.work_seconds = 5.0
+    cluster.send_without_key(host)
+    cluster.advance(1.0)
+    cluster.crash(host)
+    cluster.advance(1.0)
+
+
+def fill_the_disk_for_a_while(cluster: Cluster) -> None:
+    """Let an order come while the disk is full, and make room then."""
+    host = cluster.hosts[0]
+    host.process.disk_is_full = True
+    cluster.send_without_key(host)
+    cluster.advance(1.0)
+    host.process.disk_is_full = False
+    cluster.advance(30.0)
+
+
+def cancel_an_order(cluster: Cluster) -> None:
+    """Cancel an order that is executed."""
+    cluster.domains.work_seconds = 5.0
+    cluster.submit(0, cluster.hosts[0], "start", 60.0)
+    cluster.advance(1.0)
+    cluster.cancel(0)
+    cluster.advance(10.0)
+
+
+def quit_and_wait(cluster: Cluster) -> None:
+    """End the daemon by a message, and wait until all must have seen it."""
+    cluster.quit(0, cluster.hosts[0])
+    cluster.advance(200.0)
+
+
+def crash_the_scheduler(cluster: Cluster) -> None:
+    """Crash a scheduler while its order is executed. It asks again with the same ids."""
+    cluster.domains.work_seconds = 5.0
+    cluster.submit(0, cluster.hosts[0], "start", 60.0)
+    cluster.advance(1.0)
+    cluster.crash_scheduler(0, 1.0)
+    cluster.advance(20.0)
+
+
+def crash_scheduler_and_daemon(cluster: Cluster) -> None:
+    """Crash a scheduler and the daemon that executes its order. Only the scheduler comes back."""
+    cluster.domains.work_seconds = 5.0
+    cluster.submit(0, cluster.hosts[0], "start", 10.0)
+    cluster.advance(1.0)
+    cluster.crash(cluster.hosts[0])
+    cluster.crash_scheduler(0, 3.0)
+    cluster.advance(60.0)
+
+
+def restart_the_broker_without_its_sessions(cluster: Cluster) -> None:
+    """Let the broker forget its sessions, and send an order once all are connected again."""
+    cluster.restart_broker(1.0, keeps_sessions=False)
+    cluster.advance(20.0)
+    cluster.submit(0, cluster.hosts[0], "start", 60.0)
+    cluster.advance(5.0)
+
+
+def restart_the_broker_amid_an_order(cluster: Cluster) -> None:
+    """Let the broker forget its sessions while orders travel to it."""
+    cluster.network.largest_delay = 0.1
+    for _ in range(5):
+        cluster.send_without_key(cluster.hosts[0])
+    cluster.advance(0.2)
+    cluster.restart_broker(1.0, keeps_sessions=False)
+    cluster.advance(20.0)
+
+
+def start_a_second_daemon(cluster: Cluster) -> None:
+    """Start another daemon of the same host name while the first works."""
+    cluster.start_second(cluster.hosts[0])
+    cluster.advance(20.0)
+
+
+def wait_at_the_broker(cluster: Cluster) -> None:
+    """Let an order wait at the broker for a daemon that is away, with MQTT 5."""
+    host = cluster.hosts[0]
+    cluster.crash(host)
+    cluster.advance(1.0)
+    cluster.submit(0, host, "start", 60.0)
+    cluster.advance(20.0)
     cluster.restart(host)
     cluster.advance(10.0)
 
@@ -373,4 +485,127 @@ def the_client_does_not_wait_for_clocks_that_differ() -> Iterator[None]:
 @shown_by(come_back_behind_a_dead_connection)
 def the_client_takes_silence_for_absence() -> Iterator[None]:
     with _outcome(heard=True):
+        yield
+
+
+@shown_by(set_the_clock_back)
+def a_clock_that_is_set_back_gives_time_back() -> Iterator[None]:
+    def latest_begin(*given: float) -> float:
+        expires, now, monotonic = given[:3]
+        return monotonic + expires - now
+
+    with _replaced(expiry, "latest_begin", latest_begin):
+        yield
+
+
+@shown_by(fill_the_disk_and_crash)
+def what_a_full_disk_has_not_taken_counts_as_written() -> Iterator[None]:
+    original = GroupCommit._commit
+
+    def commit(self: GroupCommit, operations: list[Any]) -> list[Any]:
+        try:
+            return original(self, operations)
+        except sqlite3.OperationalError:
+            self._connection.execute("BEGIN")
+            results = [self._execute(one, number) for number, one in enumerate(operations)]
+            self._connection.execute("ROLLBACK")
+            return results
+
+    with _replaced(GroupCommit, "_commit", commit):
+        yield
+
+
+@shown_by(fill_the_disk_for_a_while)
+def the_presence_stays_degraded() -> Iterator[None]:
+    original = GroupCommit._change
+
+    def change(self: GroupCommit, error: Exception | None) -> None:
+        if error is not None:
+            original(self, error)
+
+    with _replaced(GroupCommit, "_change", change):
+        yield
+
+
+@shown_by(cancel_an_order)
+def a_cancellation_is_confirmed_and_not_done() -> Iterator[None]:
+    async def cancel(self: BuiltinTasks, task: Any, context: Any, job: Any) -> Result:
+        return Result(vm_name="n/a", status="success")
+
+    with _replaced(BuiltinTasks, "cancel", cancel):
+        yield
+
+
+@shown_by(quit_and_wait)
+def the_presence_stays_online_after_the_end() -> Iterator[None]:
+    async def end(self: PresencePublisher) -> None:
+        self._ending = True
+
+    async def is_offline(self: PresencePublisher, timeout: float) -> bool:
+        return True
+
+    with (
+        _replaced(PresencePublisher, "end", end),
+        _replaced(PresencePublisher, "is_offline", is_offline),
+    ):
+        yield
+
+
+@shown_by(crash_the_scheduler)
+def a_scheduler_comes_back_with_a_new_key() -> Iterator[None]:
+    original = AsyncMigfraClient.submit
+
+    async def submit(self: AsyncMigfraClient, host: str, work: Any, **options: Any) -> Any:
+        if isinstance(work, TaskContainer):
+            work = msgspec.structs.replace(work, idempotency_key=secrets.token_hex(16))
+        return await original(self, host, work, **options)
+
+    with _replaced(AsyncMigfraClient, "submit", submit):
+        yield
+
+
+@shown_by(crash_scheduler_and_daemon)
+def the_client_forgets_that_an_order_was_sent_before() -> Iterator[None]:
+    with _outcome(sent_before=False, away=True, heard=True):
+        yield
+
+
+@shown_by(restart_the_broker_without_its_sessions)
+def subscriptions_are_not_renewed() -> Iterator[None]:
+    with _replaced(BrokerSubscriptions, "renew", lambda self: None):
+        yield
+
+
+@shown_by(restart_the_broker_amid_an_order)
+def what_the_broker_forgot_is_not_sent_again() -> Iterator[None]:
+    original = MqttSession._on_connect
+
+    def on_connect(self: MqttSession, client: Any, data: Any, flags: Any, *rest: Any) -> None:
+        if not flags.session_present:
+            for packet_id in list(client._outgoing):
+                client.forget(packet_id)
+        original(self, client, data, flags, *rest)
+
+    with _replaced(MqttSession, "_on_connect", on_connect):
+        yield
+
+
+@shown_by(start_a_second_daemon)
+def nobody_notices_a_second_daemon() -> Iterator[None]:
+    async def claim(self: OtherDaemons) -> None:
+        """Ask nobody."""
+
+    with _replaced(OtherDaemons, "claim", claim):
+        yield
+
+
+@shown_by(wait_at_the_broker, "5")
+def the_broker_drops_orders_too_early() -> Iterator[None]:
+    original = client_core.ClientCore.seconds_left
+
+    def seconds_left(self: Any, request: Any) -> float | None:
+        left = original(self, request)
+        return None if left is None else left / 10
+
+    with _replaced(client_core.ClientCore, "seconds_left", seconds_left):
         yield

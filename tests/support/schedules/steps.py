@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from .cluster import Cluster, Host, Kind
+from .cluster import Cluster, Host, Kind, UnsettledError
 from .invariants import violations
 
 SECONDS: Final = (0.0, 0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 4.0, 10.0, 40.0, 200.0)
@@ -314,7 +314,10 @@ class Series(NamedTuple):
 
 def finish(cluster: Cluster) -> list[str]:
     """End a schedule, and make the cluster ready for the next. Return what it violates."""
-    cluster.settle()
+    try:
+        cluster.settle()
+    except UnsettledError as error:
+        return [str(error)]
     found = violations(cluster)
     cluster.begin_again()
     return found
