@@ -12,6 +12,7 @@ from typing import Final
 
 from fastlib import __version__
 from fastlib.clock import Clock
+from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, MqttOptions
 
@@ -370,6 +371,8 @@ async def open_runtime(
     parts.callback(outages.end)
     outages.begin()
     communicator = await connection.open()
+    # What comes next can take long: the journal's disk may be full, the broker silent.
+    communicator.expect(topics.TASK(config.host))
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
     await runtime.claim_host()

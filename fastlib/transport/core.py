@@ -107,6 +107,10 @@ class CommunicatorCore:
             self._routes.add(route)
         return self.link.subscribe(topic, qos)
 
+    def expect(self, topic: str) -> None:
+        """Keep unclaimed messages for a topic, however long it takes to subscribe to it."""
+        self._routes.expect(topic)
+
     def unsubscribe(self, topic: str) -> None:
         """End a subscription; waiting readers get a SubscriptionError."""
         with self._lock:
@@ -221,6 +225,13 @@ class CommunicatorBase:
     def last_error(self) -> TransportError | None:
         """The last failure of the connection; None while the connection is stable."""
         return self._core.link.last_error
+
+    def expect(self, topic: str) -> None:
+        """Keep the messages of a resumed session for a topic until the program subscribes to it.
+
+        Without this they are dropped after a minute. Messages of QoS 0 always are.
+        """
+        self._core.expect(topic)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.link.name}>"

@@ -40,7 +40,7 @@ class Routes:
 
     When a session is resumed, the broker sends its queued messages before the program can
     subscribe. These messages are kept without an acknowledgement until a subscription matches.
-    After a minute they are dropped with a warning.
+    After a minute they are dropped with a warning, except for those that are expected.
     """
 
     def __init__(self, resumes: bool) -> None:
@@ -49,6 +49,7 @@ class Routes:
         self._routes: dict[str, Route] = {}
         self._matching: dict[str, list[Route]] = {}
         self._removed: set[str] = set()
+        self._expected: set[str] = set()
         self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
         self._unclaimed_bytes = 0
 
@@ -65,6 +66,11 @@ class Routes:
                 else:
                     self._unclaimed.append((since, message))
             self._unclaimed_bytes = sum(len(each.payload) for _, each in self._unclaimed)
+
+    def expect(self, pattern: str) -> None:
+        """Keep unclaimed messages that match a filter, however long it takes to subscribe."""
+        with self._lock:
+            self._expected.add(pattern)
 
     def remove(self, pattern: str) -> None:
         """Remove a subscription."""
@@ -104,8 +110,11 @@ class Routes:
 
     def _drop_old(self) -> None:
         latest = time.monotonic() - UNCLAIMED_SECONDS
-        while self._unclaimed and self._unclaimed[0][0] < latest:
-            _, message = self._unclaimed.popleft()
+        unclaimed, self._unclaimed = self._unclaimed, deque()
+        for since, message in unclaimed:
+            if since >= latest or self._is_expected(message):
+                self._unclaimed.append((since, message))
+                continue
             self._unclaimed_bytes -= len(message.payload)
             log.warning(
                 "a message to %s was dropped: the session has a subscription for it, the program "
@@ -113,3 +122,7 @@ class Routes:
                 message.topic,
             )
             message.ack()
+
+    def _is_expected(self, message: InboundMessage) -> bool:
+        # The broker limits how many are in flight. Nothing limits those of QoS 0.
+        return message.qos > 0 and any(matches(p, message.topic) for p in self._expected)

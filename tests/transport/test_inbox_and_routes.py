@@ -170,6 +170,21 @@ def test_unclaimed_messages_with_qos_0_are_bounded(
     assert len(other) == 1
 
 
+def test_expected_message_waits_for_its_subscription_however_long(
+    acks: Acks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "UNCLAIMED_SECONDS", -1)
+    own = Routes(resumes=True)
+    own.expect("a")
+    own.deliver(inbound(acks))
+    own.deliver(inbound(acks, "b"))
+    own.deliver(InboundMessage("a", b"", 0, False, False, acks))
+    assert acks.count == 2  # b, and the one of QoS 0
+    (message,) = subscribe(own, "a", manual_ack=True)
+    message.ack()
+    assert acks.count == 3
+
+
 def test_many_topics_do_not_fill_the_cache(acks: Acks) -> None:
     own = Routes(resumes=False)
     messages = subscribe(own, "#", manual_ack=False)

@@ -35,6 +35,7 @@ from fastlib.migfra import Daemon, HostTakenError, read_configuration, runtime
 from fastlib.migfra.config.file import Configuration
 from fastlib.migfra.journal import schema
 from fastlib.migfra.journal.group_commit import GroupCommit, Operation
+from fastlib.migfra.telemetry.other_daemons import OtherDaemons
 from fastlib.transport import Delivery, MqttOptions, TransportError, connect_async
 
 from .broker import Message, Network, Packet
@@ -806,8 +807,19 @@ def simulated_time() -> Iterator[None]:
                 patches.enter_context(mock.patch.object(module, "time", clock))
         patches.enter_context(mock.patch.object(runtime, "_lock", return_value=nullcontext()))
         patches.enter_context(mock.patch.object(futures, "threading", unlocked))
+        # No process stands still here, and looking twice a second whether it does costs most time.
+        patches.enter_context(mock.patch.object(OtherDaemons, "_watch_beat", _never))
+        patches.enter_context(mock.patch.object(OtherDaemons, "_look_at_beat", _never_stood_still))
         patches.enter_context(mock.patch.object(GroupCommit, "_execute_all", _execute_all))
         yield
+
+
+async def _never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+def _never_stood_still(*_: object, **__: object) -> None:
+    """Do nothing."""
 
 
 _really_execute_all: Final = GroupCommit._execute_all

@@ -23,11 +23,12 @@ from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
-from fastlib.migfra.telemetry.other_daemons import OtherDaemons
+from fastlib.migfra.telemetry import other_daemons
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import connect_async
 from fastlib.transport.mqtt.session import MqttSession
 from fastlib.transport.mqtt.subscriptions import BrokerSubscriptions
+from fastlib.transport.routes import Routes
 
 from .cluster import LOST_WRITES, Cluster, Protocol
 from .hypervisor import ScheduleHypervisor
@@ -200,6 +201,20 @@ def fill_the_disk_and_crash(cluster: Cluster) -> None:
     cluster.send_without_key(host)
     cluster.advance(1.0)
     cluster.crash(host)
+    cluster.advance(1.0)
+
+
+def start_with_a_full_disk(cluster: Cluster) -> None:
+    """Start the daemon while its disk is full, and orders wait for it at the broker."""
+    host = cluster.hosts[0]
+    cluster.crash(host)
+    cluster.advance(1.0)
+    cluster.send_without_key(host)
+    cluster.advance(1.0)
+    host.process.disk_is_full = True
+    cluster.restart(host)
+    cluster.advance(100.0)
+    cluster.submit(0, host, "start", 60.0)  # messages are dropped when another one comes
     cluster.advance(1.0)
 
 
@@ -592,10 +607,10 @@ def what_the_broker_forgot_is_not_sent_again() -> Iterator[None]:
 
 @shown_by(start_a_second_daemon)
 def nobody_notices_a_second_daemon() -> Iterator[None]:
-    async def claim(self: OtherDaemons) -> None:
-        """Ask nobody."""
+    def is_other(own: Any, seen: Any, *, again: bool = False) -> bool:
+        return False
 
-    with _replaced(OtherDaemons, "claim", claim):
+    with _replaced(other_daemons, "is_other", is_other):
         yield
 
 
@@ -608,4 +623,10 @@ def the_broker_drops_orders_too_early() -> Iterator[None]:
         return None if left is None else left / 10
 
     with _replaced(client_core.ClientCore, "seconds_left", seconds_left):
+        yield
+
+
+@shown_by(start_with_a_full_disk)
+def orders_are_dropped_while_the_daemon_starts() -> Iterator[None]:
+    with _replaced(Routes, "expect", lambda self, pattern: None):
         yield
