@@ -62,6 +62,9 @@ class SimulatedPaho:
         self._last_mid = 0
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
 
+    skipped = 0
+    """The bytes of the last message that were not kept: all messages here are short."""
+
     # The methods of paho that the session calls.
 
     def socket(self) -> None:
