@@ -263,4 +263,5 @@ def test_daemon_is_asked_only_if_it_can_answer_and_that_helps() -> None:
     assert not asks(status="offline")
     assert not asks(knows_expires=False)
     assert not asks(tolerance=0.0)
+    assert asks(tolerance=0.5)
     assert not asks(journal=view())
