@@ -54,8 +54,6 @@ class SimulatedPaho:
         self.on_publish: Callable[..., None] = _nothing
         self.on_subscribe: Callable[..., None] = _nothing
         self.connection: Connection | None = None
-        self.skipped = 0
-        """No message here is so large that a part of it is skipped."""
         self._on_message = on_message
         self._on_pubrel = on_pubrel
         self._sends_expiry = sends_expiry
