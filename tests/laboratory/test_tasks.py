@@ -304,6 +304,7 @@ def test_xml_reaches_programs_and_files_of_the_host_only_at_level_any(fleet, tmp
     assert fleet.lab.host("hostA").domains() == {}
     assert not marker.exists()
     assert (secret.stat().st_uid, secret.stat().st_mode) == (before.st_uid, before.st_mode)
-    assert_success(start(guest.xml))
+    honest = fleet.client.start("hostA", xml=guest.xml, probe_with_ssh=False)
+    assert_success(honest.result(PATIENCE))
     dumped = fleet.lab.host("hostA").virsh("dumpxml", "--inactive", "vm1")
     check_domain_xml(dumped, XmlPolicy(emulators=["/usr/bin/qemu-system-x86_64"]))
