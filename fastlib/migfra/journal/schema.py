@@ -425,7 +425,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
         members.setdefault(number, {})[position] = MemberState(results, facts)
     query = (
         "SELECT containers.number, id, accepted, cancelled,"
-        " coalesce(task = CAST('cancel task' AS BLOB),"
+        " coalesce(nullif(task, x'') = CAST('cancel task' AS BLOB),"
         " instr(payload, CAST('cancel task' AS BLOB))),"
         " host, expires, clock, boot, coalesce(length(payload), 0)"
         " FROM containers LEFT JOIN runs ON runs.number = run WHERE state = ?"
