@@ -120,6 +120,7 @@ def _read_configuration(source: Source) -> "Configuration | None":
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     from fastlib.migfra.service.daemonize import Daemonizer
     from fastlib.migfra.service.lock import InstanceLock, lock_path
+    from fastlib.migfra.service.memory import return_large_blocks
     from fastlib.migfra.service.standard_streams import print_safely
     from fastlib.migfra.telemetry.logs import set_up
 
@@ -137,6 +138,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     try:
         with InstanceLock(lock_path(path, configuration.host)):
             set_up(configuration.log.level, configuration.log.format, log_file, configuration.host)
+            return_large_blocks()
             try:
                 return asyncio.run(_serve(configuration, path, daemonizer))
             except (FastlibError, OSError) as error:

@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.service.lock import InstanceLock, lock_path
+from fastlib.migfra.service.memory import return_large_blocks
 from fastlib.migfra.service.systemd import notify
 from fastlib.migfra.tasks.decoding import digest, read
 from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
@@ -217,3 +219,18 @@ def test_state_is_sent_to_systemd(
         systemd.setblocking(False)
         with pytest.raises(BlockingIOError):
             systemd.recv(100)
+
+
+def test_large_blocks_are_given_back_only_where_glibc_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        calls.append((option, value))
+        return 1
+
+    library = SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr("fastlib.migfra.service.memory.ctypes.CDLL", lambda _: library)
+    assert return_large_blocks()
+    assert calls == [(-3, 128 << 10)]
+    monkeypatch.setattr("fastlib.migfra.service.memory.ctypes.CDLL", lambda _: SimpleNamespace())
+    assert not return_large_blocks()
