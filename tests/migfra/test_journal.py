@@ -32,8 +32,8 @@ def run(scene: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-async def accept(journal: Journal, id: str | None, payload: bytes = b"x") -> int:
-    acceptance = await journal.accept(id, payload, payload, key=id)
+async def accept(journal: Journal, id: str | None, payload: bytes = b"x", *, task: str = "") -> int:
+    acceptance = await journal.accept(id, payload, payload, key=id, task=task)
     assert acceptance.kind == "new"
     return acceptance.number
 
@@ -640,8 +640,9 @@ def test_batch_has_at_most_a_thousand_operations(tmp_path: Path) -> None:
 def test_unfinished_tells_a_possible_cancellation(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
-        await accept(journal, "1", b"task: cancel task\nid: 1")
-        await accept(journal, None, b"task: start vm")
+        await accept(journal, "1", b"task: cancel task\nid: 1", task="cancel task")
+        # What the text says elsewhere does not matter: it need not be read at the start.
+        await accept(journal, None, b"task: start vm # cancel task", task="start vm")
         found = await journal.unfinished()
         assert [(one.id, one.maybe_cancel, one.cancelled, dict(one.members)) for one in found] == [
             ("1", True, False, {}),
