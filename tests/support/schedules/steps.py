@@ -205,10 +205,21 @@ def set_clock(cluster: Cluster, name: str, seconds: float, pause: float) -> None
     cluster.advance(pause)
 
 
-@step(weight=2, host=HOSTS, order=ORDERS, pause=SECONDS, then=("room", "crash", "nothing"))
-def fill_the_disk(cluster: Cluster, host: int, order: Submitted, pause: float, then: str) -> None:
+@step(
+    weight=2,
+    host=HOSTS,
+    order=(*[None] * (len(ORDERS) // 3), *ORDERS),
+    pause=SECONDS,
+    then=("room", "crash", "nothing"),
+)
+def fill_the_disk(
+    cluster: Cluster, host: int, order: Submitted | None, pause: float, then: str
+) -> None:
     _host(cluster, host).process.disk_is_full = True
-    _submit(cluster, (order,))
+    if order is not None:
+        _submit(cluster, (order,))
+    else:
+        cluster.send_without_key(_host(cluster, host))
     cluster.advance(pause)
     if then == "room":
         _host(cluster, host).process.disk_is_full = False
