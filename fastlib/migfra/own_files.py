@@ -71,4 +71,5 @@ def _correct_mode(path: Path | str, descriptor: int, mode: int) -> None:
 
 
 def _link(path: Path | str) -> OSError:
-    return OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path))
+    reason = f"it is a symbolic link, which is not followed; name {os.path.realpath(path)} itself"
+    return OSError(errno.ELOOP, reason, str(path))
