@@ -73,3 +73,11 @@ def test_socket_is_read_in_large_pieces() -> None:
     assert not client.has_read()
     assert own.reads == [65536]
     client._sock = None
+
+
+def test_packet_ids_of_two_runs_of_a_program_differ() -> None:
+    first, second = (
+        {client._mid_generate() for _ in range(20)}
+        for client in (PahoClient(lambda _: None, lambda _: None, client_id="a") for _ in range(2))
+    )
+    assert first != second

@@ -16,9 +16,12 @@ needed because paho has these defects:
 - paho leaves the socket of a failed TLS handshake open.
 - paho keeps a packet of any size in memory. Here only the beginning of a large PUBLISH is kept, and
   any other large packet ends the connection.
+- paho begins with packet id 1. A program that died amid a QoS 2 message, and has come back with its
+  session, would use the same id again, and the broker would take its message for a repetition.
 """
 
 import math
+import secrets
 import socket
 import ssl
 import struct
@@ -71,6 +74,7 @@ class PahoClient(paho.Client):
             manual_ack=True,
             **arguments,
         )
+        self._last_mid = secrets.randbelow(65535)
         self.on_message = lambda _client, _data, message: on_publish_received(message)
         self.on_socket_open = _set_no_delay
         # With this callback paho does not write by itself during other calls.

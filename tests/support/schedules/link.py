@@ -46,9 +46,10 @@ class SimulatedPaho:
         on_message: Callable[[Any], None],
         on_pubrel: Callable[[int], None],
         *,
+        first_mid: int,
         sends_expiry: bool,
     ) -> None:
-        """`sends_expiry` is True with MQTT 5."""
+        """The packet ids begin after `first_mid`. `sends_expiry` is True with MQTT 5."""
         self.on_connect: Callable[..., None] = _nothing
         self.on_disconnect: Callable[..., None] = _nothing
         self.on_publish: Callable[..., None] = _nothing
@@ -57,7 +58,7 @@ class SimulatedPaho:
         self._on_message = on_message
         self._on_pubrel = on_pubrel
         self._sends_expiry = sends_expiry
-        self._last_mid = 0
+        self._last_mid = first_mid
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
 
     skipped = 0
@@ -188,7 +189,8 @@ class SimulatedLink:
         on_pubrel: Callable[[int], None],
     ) -> SimulatedPaho:
         five = options.protocol == "5"
-        self._client = SimulatedPaho(on_message, on_pubrel, sends_expiry=five)
+        first_mid = self._network.dice.randrange(65535)
+        self._client = SimulatedPaho(on_message, on_pubrel, first_mid=first_mid, sends_expiry=five)
         return self._client
 
     @property
