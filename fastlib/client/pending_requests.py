@@ -133,20 +133,20 @@ class PendingRequests:
         An answer without an id is then for another client, since all our messages have one.
         """
         key, digest = results.idempotency_key, results.request_digest
-        if results.id is not None:
-            request = self._with_id(host, results.id)
-        elif digest is not None:  # the id of a text that cannot be read may be lost
+        is_unknown = results.result == UNKNOWN
+        request = self._with_id(host, results.id)
+        if request is None and digest is not None and (results.id is None or is_unknown):
+            # The id of a text that cannot be read may be lost, and a long one is abbreviated.
             request = self._with_digest(host, digest)
-        else:
-            if results.result == UNKNOWN and not keeps_ids:
+        if request is None:
+            # Else it is for another client, or repeated.
+            if results.id is None and digest is None and is_unknown and not keeps_ids:
                 self._not_understood(host, _reason(results))
             return
-        if request is None:
-            return  # for another client, or repeated
         found = match(request, key, digest)
         if found == "other":
             return
-        if results.result == UNKNOWN:
+        if is_unknown:
             self._resolve_unknown(request, _reason(results), found)
         elif self.remove(request):
             self._resolve_known(request, results, found)
