@@ -61,6 +61,19 @@ def check_domain_xml(xml: str, policy: XmlPolicy) -> NamedSources:
             "let the operator set domain-xml: {allow: checked}"
         )
     root = parse_domain(xml, is_text=_is_text)
+    try:
+        return _sources(root, policy)
+    except HypervisorError as error:
+        if root.get("id") is None:
+            raise
+        raise HypervisorError(
+            f"{error}. The id at <domain> shows that this describes a running domain, which has "
+            "more: take what virsh dumpxml --inactive prints"
+        ) from None
+
+
+def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
+    """Return what a domain at the level `checked` names. Raises HypervisorError."""
     files: list[NamedSource] = []
     volumes: list[NamedVolume] = []
     for tags, element in _elements(root, ()):

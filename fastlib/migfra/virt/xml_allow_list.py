@@ -4,7 +4,7 @@ Each element is declared by its path below `<domain>`, with its attributes and t
 value; the key `""` is the type of the element's text. What is not declared here is refused.
 
 None of these may be added, as each of them names a file, a program, a socket, a device or another
-host: `script`, `qemu:*`, `seclabel`, `filesystem`, `hostdev`, `log`, `backend` of an interface,
+host: `script`, `qemu:*`, `seclabel`, `filesystem`, `hostdev`, `backend` of an interface,
 `acpi` tables, `bootloader`, `init`, `auth`, `reservations`, sources of `memory`, `rom file`,
 `rendernode`; types such as `network`, `nvme`, `ethernet`, `direct`, `user`, `tcp`, `unix` with a
 path, `egd`, `passthrough`, and actions that write dumps.
@@ -76,6 +76,7 @@ _GENERAL: Final[Mapping[str, Attributes]] = {
     "vcpus": {},
     "vcpus/vcpu": _words("id enabled hotpluggable order"),
     "iothreads": _NUMBER,
+    "defaultiothread": _words("thread_pool_min thread_pool_max"),
     "iothreadids": {},
     "iothreadids/iothread": _words("id thread_pool_min thread_pool_max"),
     "resource": {},
@@ -221,6 +222,9 @@ _DISKS: Final[Mapping[str, Attributes]] = {
             "iothread queues queue_size detect_zeroes discard_no_unref iommu ats packed page_per_vq"
         ),
     },
+    "disk/driver/iothreads": {},
+    "disk/driver/iothreads/iothread": _words("id"),
+    "disk/driver/iothreads/iothread/queue": _words("id"),
     "disk/driver/metadata_cache": {},
     "disk/driver/metadata_cache/max_size": _SIZE,
     "disk/source": _SOURCE,
@@ -237,7 +241,8 @@ _DISKS: Final[Mapping[str, Attributes]] = {
     },
     "disk/iotune/size_iops_sec": _NUMBER,
     "disk/iotune/group_name": {"": WORD},
-    **_empty("disk", "readonly shareable transient"),
+    **_empty("disk", "readonly shareable"),
+    "disk/transient": _words("shareBacking"),
     **{f"disk/{name}": {"": LABEL} for name in ("serial", "wwn", "vendor", "product")},
     "disk/geometry": _words("cyls heads secs trans"),
     "disk/blockio": _words("logical_block_size physical_block_size discard_granularity"),
@@ -282,6 +287,8 @@ _INTERFACES: Final[Mapping[str, Attributes]] = {
     "interface/filterref/parameter": {"name": WORD, "value": ADDRESS},
     "interface/port": _words("isolated"),
     "interface/rom": _words("bar enabled"),
+    **_empty("interface", "coalesce coalesce/rx"),
+    "interface/coalesce/rx/frames": _words("max"),
     "interface/tune": {},
     "interface/tune/sndbuf": _NUMBER,
 }
@@ -290,9 +297,11 @@ _SERIAL: Final = ("serial", "console", "parallel")
 _CONSOLES: Final[Mapping[str, Attributes]] = {
     **{name: {"type": OneOf("pty", "null", "file")} for name in _SERIAL},
     **{f"{name}/source": {"path": FILE, "append": WORD} for name in _SERIAL},
+    # Where OpenStack keeps what a domain prints.
+    **{f"{name}/log": {"file": FILE, "append": WORD} for name in _SERIAL},
     # The socket of a channel gets its place from libvirt, by the channel's name.
-    "channel": {"type": OneOf("pty", "null", "unix", "spicevmc")},
-    "channel/source": {"mode": OneOf("bind")},
+    "channel": {"type": OneOf("pty", "null", "unix", "spicevmc", "spiceport")},
+    "channel/source": {"mode": OneOf("bind"), "channel": WORD},
     **{f"{name}/target": _words("type port name") for name in (*_SERIAL, "channel")},
     "serial/target/model": _words("name"),
     "graphics": {
@@ -305,7 +314,8 @@ _CONSOLES: Final[Mapping[str, Attributes]] = {
         ),
     },
     "graphics/listen": {
-        "type": OneOf("address", "network", "none"),
+        # The place of a socket is libvirt's, as tasks cannot name one.
+        "type": OneOf("address", "network", "none", "socket"),
         "address": ADDRESS,
         "network": WORD,
     },
@@ -317,6 +327,8 @@ _CONSOLES: Final[Mapping[str, Attributes]] = {
     "graphics/filetransfer": _words("enable"),
     "graphics/gl": {"enable": OneOf("no")},
     "video": {},
+    # Without the name vhostuser, which starts another program.
+    "video/driver": {"name": OneOf("qemu"), **_words("iommu ats packed page_per_vq")},
     "video/model": _words("type vram vgamem ram vram64 heads primary blob edid"),
     "video/model/acceleration": _words("accel3d accel2d"),
     "video/model/resolution": _words("x y"),
@@ -340,7 +352,7 @@ _OTHERS: Final[Mapping[str, Attributes]] = {
     "rng": _words("model"),
     "rng/rate": _words("bytes period"),
     "rng/backend": {
-        "": OneOf("/dev/urandom", "/dev/random"),
+        "": OneOf("/dev/urandom", "/dev/random", "/dev/hwrng"),
         "model": OneOf("random", "builtin"),
     },
     "rng/driver": _words("iommu ats packed page_per_vq"),
@@ -349,12 +361,15 @@ _OTHERS: Final[Mapping[str, Attributes]] = {
     "iommu/driver": _words("intremap caching_mode eim iotlb aw_bits dma_translation"),
     # swtpm gets its place from libvirt, by the domain's UUID.
     "tpm": _words("model"),
-    "tpm/backend": {"type": OneOf("emulator"), "version": WORD},
+    "tpm/backend": {"type": OneOf("emulator"), **_words("version persistent_state")},
+    **_empty("tpm/backend", "active_pcr_banks"),
+    **_empty("tpm/backend/active_pcr_banks", "sha1 sha256 sha384 sha512"),
     "memory": {"model": OneOf("dimm", "virtio-mem"), **_words("access discard")},
     "memory/source": {},
     "memory/source/pagesize": _SIZE,
     "memory/source/nodemask": {"": CPUS},
-    "memory/target": {},
+    "memory/target": _words("dynamicMemslots"),
+    "memory/target/address": _words("base"),
     "memory/target/size": _SIZE,
     "memory/target/block": _SIZE,
     "memory/target/requested": _SIZE,

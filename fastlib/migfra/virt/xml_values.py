@@ -25,6 +25,17 @@ _FIRMWARE: Final = (
     "/usr/share/seabios",
 )
 """Where distributions keep the firmware of domains. Only root writes there."""
+_QEMU: Final = (
+    *(
+        f"/usr/bin/qemu-system-{architecture}"
+        for architecture in ("x86_64", "i386", "aarch64", "ppc64", "s390x", "riscv64")
+    ),
+    "/usr/bin/qemu-kvm",
+    "/usr/bin/kvm",
+    "/usr/bin/kvm-spice",
+    "/usr/libexec/qemu-kvm",
+)
+"""The programs that libvirt takes by itself; `virsh dumpxml` always prints one of them."""
 _VARIABLES: Final = ("/var/lib/libvirt/qemu/nvram",)
 """Where libvirt keeps the UEFI variables of domains."""
 
@@ -37,7 +48,7 @@ class XmlPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Folders with the files and block devices that a domain may use."""
     pools: Sequence[str] = ("default",)
     """Storage pools whose volumes a domain may use."""
-    emulators: Sequence[str] = ()
+    emulators: Sequence[str] = _QEMU
     """Programs that may be named as `<emulator>`."""
 
     def has(self, path: str) -> bool:
@@ -97,6 +108,13 @@ class Source(Value):
         if is_sound_path(value) and any(is_below(value, place) for place in places):
             return None
         where = " or ".join(policy.directories) or "a directory of the configuration"
+        if self.role == "firmware":
+            # These folders are for disks, so the operator must not add one with firmware.
+            return (
+                f"expected a path below {where}, or a distribution's folder of firmware such as "
+                "/usr/share/OVMF; use a copy there, leave it out for libvirt to choose by "
+                "<os firmware='efi'>, or let the operator set domain-xml: {allow: any}"
+            )
         return (
             f"expected a path below {where}; choose another, or let the operator add its folder "
             "to domain-xml: {directories: …}"
@@ -157,7 +175,11 @@ ADDRESS: Final = Pattern(r"[A-Za-z0-9_.:-]{0,100}", "a name or an address")
 TIME_ZONE: Final = Pattern(
     r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,3}", "a time zone such as Europe/Berlin"
 )
-TAP: Final = Pattern(r"vnet[0-9]{1,9}", "a name that libvirt made, such as vnet0")
+TAP: Final = Pattern(
+    r"vnet[0-9]{1,9}|tap[0-9a-f]{8}-[0-9a-f]{2}",
+    "a name that libvirt or OpenStack made, such as vnet0 or tap3b8ef2c1-5d; leave it out, or let "
+    "the operator set domain-xml: {allow: any}",
+)
 SHARED_MEMORY: Final = Pattern(r"[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]{0,199}", "letters and digits")
 TEXT: Final = Text()
 FILE: Final = Source()

@@ -207,7 +207,98 @@ CLUSTER = """\
   </devices>
 </domain>
 """
-HONEST = (DESKTOP, CLUSTER)
+INSTANCE = """\
+<domain type='kvm'>
+  <name>instance-0000a1f3</name>
+  <uuid>0f0c7b3e-5a64-4d1a-9f07-9d7a0e6f7c11</uuid>
+  <metadata>
+    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">
+      <nova:name>web-1</nova:name>
+    </nova:instance>
+  </metadata>
+  <memory unit='KiB'>2097152</memory>
+  <currentMemory unit='KiB'>2097152</currentMemory>
+  <vcpu placement='static'>2</vcpu>
+  <defaultiothread thread_pool_min='1' thread_pool_max='8'/>
+  <cputune><shares>2048</shares></cputune>
+  <sysinfo type='smbios'>
+    <system>
+      <entry name='manufacturer'>OpenStack Foundation</entry>
+      <entry name='uuid'>0f0c7b3e-5a64-4d1a-9f07-9d7a0e6f7c11</entry>
+      <entry name='serial'>ds=nocloud-net;s=http://192.0.2.1/</entry>
+    </system>
+  </sysinfo>
+  <os firmware='efi'>
+    <type arch='x86_64' machine='pc-q35-8.2'>hvm</type>
+    <firmware>
+      <feature enabled='yes' name='enrolled-keys'/>
+      <feature enabled='yes' name='secure-boot'/>
+    </firmware>
+    <boot dev='hd'/>
+    <smbios mode='sysinfo'/>
+  </os>
+  <features><acpi/><apic/><vmcoreinfo state='on'/><smm state='on'/></features>
+  <cpu mode='host-model' check='partial'>
+    <topology sockets='2' dies='1' cores='1' threads='1'/>
+  </cpu>
+  <clock offset='localtime'>
+    <timer name='hypervclock' present='yes'/>
+  </clock>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='none' io='native' discard='unmap'>
+        <iothreads><iothread id='1'><queue id='0'/></iothread></iothreads>
+      </driver>
+      <source file='/var/lib/libvirt/images/0f0c7b3e/disk'/>
+      <target dev='vda' bus='virtio'/>
+      <transient shareBacking='yes'/>
+    </disk>
+    <disk type='file' device='cdrom'>
+      <driver name='qemu' type='raw'/>
+      <source file='/var/lib/libvirt/images/0f0c7b3e/disk.config' startupPolicy='optional'/>
+      <target dev='sda' bus='sata'/>
+      <readonly/>
+    </disk>
+    <interface type='bridge'>
+      <mac address='fa:16:3e:2b:00:01'/>
+      <source bridge='br-int'/>
+      <virtualport type='openvswitch'>
+        <parameters interfaceid='3b8ef2c1-5d6a-4c0b-8f53-1d2e3f405162'/>
+      </virtualport>
+      <target dev='tap3b8ef2c1-5d'/>
+      <model type='virtio'/>
+      <coalesce><rx><frames max='7'/></rx></coalesce>
+    </interface>
+    <serial type='pty'>
+      <log file='/var/lib/libvirt/images/0f0c7b3e/console.log' append='off'/>
+      <target type='isa-serial' port='0'><model name='isa-serial'/></target>
+    </serial>
+    <channel type='spiceport'>
+      <source channel='org.spice-space.webdav.0'/>
+      <target type='virtio' name='org.spice-space.webdav.0'/>
+    </channel>
+    <tpm model='tpm-crb'>
+      <backend type='emulator' version='2.0' persistent_state='yes'>
+        <active_pcr_banks><sha256/></active_pcr_banks>
+      </backend>
+    </tpm>
+    <graphics type='vnc'><listen type='socket'/></graphics>
+    <video><driver name='qemu' iommu='on'/><model type='virtio' heads='1' primary='yes'/></video>
+    <memory model='virtio-mem'>
+      <target dynamicMemslots='yes'>
+        <size unit='KiB'>1048576</size>
+        <node>0</node>
+        <block unit='KiB'>2048</block>
+        <requested unit='KiB'>0</requested>
+        <address base='0x140000000'/>
+      </target>
+    </memory>
+    <rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>
+  </devices>
+</domain>
+"""
+HONEST = (DESKTOP, CLUSTER, INSTANCE)
 
 
 def schema_names() -> tuple[list[str], list[str]]:
