@@ -51,8 +51,9 @@ def check_name(place: Path, name: object) -> None:
     """Raise SchemaFolderError for what cannot be the name of a message or a family."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise SchemaFolderError(
-            f"{place}: {name!r} is not the name of a message: expected letters, digits, '-', '_' "
-            "and '.', at most 200; correct the file, or write the schemas into an empty folder"
+            f"{place}: {repr(name)[:200]} is not the name of a message: expected letters, digits, "
+            "'-', '_' and '.', at most 200; correct the file, or write the schemas into an empty "
+            "folder"
         )
 
 

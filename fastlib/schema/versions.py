@@ -95,8 +95,13 @@ def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise VersionError(f"{name}: {reason[0] if reason else 'git archive failed'}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(place, filter="data")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(place, filter="data")
+    except tarfile.FilterError as error:
+        raise VersionError(f"{name}: {error}; remove the link from {SCHEMAS}/") from None
+    if (place / SCHEMAS).is_symlink() or not (place / SCHEMAS).is_dir():
+        raise VersionError(f"{name}: {SCHEMAS} is no folder in this revision")
     return SchemaFolder(place / SCHEMAS, name)
 
 

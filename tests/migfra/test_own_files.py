@@ -67,7 +67,9 @@ def test_error_names_no_process_that_is_unknown(
 ) -> None:
     path = tmp_path / "lock"
     with InstanceLock(path):
-        for text in ("", f"1: FLOCK ADVISORY WRITE 0 00:00:{path.stat().st_ino} 0 EOF\n"):
+        inode = path.stat().st_ino
+        others = "1: FLOCK ADVISORY WRITE {} 00:00:{} 0 EOF\n"
+        for text in ("", others.format(0, inode), others.format(4711, inode)):
             (tmp_path / "locks").write_text(text)
             monkeypatch.setattr(lock, "LOCKS", tmp_path / "locks")
             with pytest.raises(RunningError) as caught:

@@ -90,6 +90,27 @@ def test_git_revisions_are_compared(changed, tmp_path):
     assert "migfra on v1" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "words"),
+    [
+        ("schemas/emit/x.json", "/etc/passwd", "remove the link from schemas/"),
+        ("schemas/emit/x.json", "../../../x", "remove the link from schemas/"),
+        ("schemas", "/etc", "remove the link from schemas/"),
+        ("schemas", "other", "schemas is no folder in this revision"),
+    ],
+)
+def test_links_of_a_git_revision_are_refused(link, target, words, tmp_path):
+    git("init", "-q", cwd=tmp_path)
+    path = tmp_path / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+    git("add", "schemas", cwd=tmp_path)
+    git("commit", "-q", "-m", "one", cwd=tmp_path)
+    done = fastlib("compat", "git:HEAD", SCHEMAS, cwd=tmp_path, status=2)
+    assert done.stderr.startswith("fastlib compat: error: git:HEAD: ")
+    assert words in done.stderr
+
+
 def test_installed_types_can_be_compared(tmp_path):
     for name in ("installed", f"python:{sys.executable}"):
         done = fastlib("compat", name, SCHEMAS, "--level", "backward", cwd=tmp_path)

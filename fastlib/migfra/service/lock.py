@@ -54,12 +54,14 @@ def holders(path: Path) -> list[int]:
     itself may name a process that has ended.
     """
     try:
-        number = path.stat().st_ino
+        file = path.stat()
         lines = [line.split() for line in LOCKS.read_text().splitlines()]
     except OSError:
         return []
     found = [line for line in lines if len(line) > 5 and line[1] == "FLOCK"]
-    return [int(line[4]) for line in found if line[5].rsplit(":", 1)[-1] == str(number)]
+    # Files of several file systems can have the same inode.
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    return [int(line[4]) for line in found if line[5] == device]
 
 
 def runtime_directory() -> Path:

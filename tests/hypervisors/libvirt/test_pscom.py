@@ -124,6 +124,8 @@ def test_process_count_accepts_numbers_and_auto():
         ("echo words >&2; exit 255", "ssh 127.0.0.1 ended with status 255; look at the daemon's"),
         ("echo words", "pscom-count-command prints no number; look at the daemon's log"),
         ("exec sleep 60", "has not answered on SSH for 0.2 s"),
+        ("exec head -c 3000000 /dev/zero", "ssh 127.0.0.1 writes 65536 bytes or more; look at"),
+        ("exec head -c 3000000 /dev/zero >&2", "ssh 127.0.0.1 writes 65536 bytes or more; look at"),
         (None, "there is no program ssh; install it"),
     ],
 )
@@ -139,7 +141,7 @@ def test_process_count_explains_failures_of_ssh(tmp_path, monkeypatch, caplog, s
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HypervisorError, match=why) as caught:
-        count("auto", pscom_timeout=0.2)
+        count("auto", pscom_timeout=0.2 if ssh == "exec sleep 60" else 60)
     assert "words" not in str(caught.value)
     assert ("words" in caplog.text) is (ssh is not None and "words" in ssh)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
@@ -22,6 +23,8 @@ from fastlib.transport import (
 )
 
 _MOST: Final = 100_000
+_MOST_BYTES: Final = 1 << 16
+"""How much is read of what ssh writes, as that comes from the domain."""
 
 
 async def process_count(runtime: LibvirtRuntime, spec: MigrationSpec) -> int:
@@ -67,7 +70,8 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
         raise HypervisorError(f"{error_start}: there is no program ssh; install it") from None
     try:
         async with asyncio.timeout(seconds):
-            output, errors = await ssh.communicate()
+            output, errors = await asyncio.gather(_read(ssh, ssh.stdout), _read(ssh, ssh.stderr))
+            await ssh.wait()
     except TimeoutError:
         raise HypervisorError(
             f"{error_start}: it has not answered on SSH for {seconds:g} s; give their number "
@@ -76,7 +80,13 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
     finally:
         if ssh.returncode is None:
             ssh.kill()
-            await ssh.wait()
+            # The process counts as ended only when its pipes are read to the end.
+            await asyncio.gather(_read(ssh, ssh.stdout), _read(ssh, ssh.stderr), ssh.wait())
+    if len(output) == _MOST_BYTES or len(errors) == _MOST_BYTES:
+        raise HypervisorError(
+            f"{error_start}: ssh {host} writes {_MOST_BYTES} bytes or more; look at "
+            "pscom-count-command, or give their number instead of auto"
+        )
     if ssh.returncode != 0:
         said = " ".join(errors.decode(errors="replace").split())[-200:]
         log.warning("%s: ssh %s wrote %r", error_start, host, said)
@@ -92,6 +102,17 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
             "give their number instead of auto"
         )
     return int(said)
+
+
+async def _read(process: Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Return the beginning of what a process writes. If it writes more, it is killed."""
+    assert stream is not None
+    data = b""
+    while more := await stream.read(_MOST_BYTES):
+        data = (data + more)[:_MOST_BYTES]
+        if len(data) == _MOST_BYTES and process.returncode is None:
+            process.kill()
+    return data
 
 
 class Answers:
