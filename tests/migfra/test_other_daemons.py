@@ -94,6 +94,8 @@ def test_decision_of_a_daemon_that_claims_its_host(seen: Presence, first: str, a
 )
 def test_decision_of_a_daemon_that_works(seen: Presence | None, decision: str) -> None:
     assert decide_working(OWN, seen) == decision
+    insists = "insist" if decision == "claim again" else decision
+    assert decide_working(OWN, seen, was_before=True) == insists
 
 
 @pytest.fixture(scope="module")
@@ -239,19 +241,28 @@ def test_of_several_that_start_at_once_exactly_one_begins_to_work(
     play(scene)
 
 
+@pytest.mark.parametrize("in_flight", [False, True])
 @pytest.mark.parametrize("client_id", [CLIENT_ID, "another"])
 def test_daemon_that_was_cut_off_ends_if_another_has_taken_its_host_over(
-    play: SitePlay, broker: Mosquitto, client_id: str
+    play: SitePlay, broker: Mosquitto, client_id: str, in_flight: bool
 ) -> None:
-    """The other one has had the orders meanwhile, which the broker has also kept for this one."""
+    """The other one has had the orders meanwhile, which the broker has also kept for this one.
+
+    A presence that was in flight is sent again after the reconnect.
+    """
 
     async def scene(site: Site) -> None:
         with Proxy(broker.port) as way:
             first = await site.open(port=way.port)
             await site.becomes("online")
             way.refusing = True
-            way.cut()
-            await site.becomes("offline")
+            if in_flight:
+                way.cut_after(10, "up")
+                await site.publish(offline())  # the daemon answers with its presence
+            else:
+                way.cut()
+            while (await site.becomes("offline")).instance != first.instance:
+                pass
             second = await site.open(client_id=client_id)
             assert (await site.becomes("online")).instance == second.instance
             assert await works(site, second, "vm1")

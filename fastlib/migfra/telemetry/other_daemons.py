@@ -92,14 +92,21 @@ def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["r
 
 
 def decide_working(
-    own: Presence, seen: Presence | None
-) -> Literal["claim again", "answer", "nothing"]:
-    """Return what a daemon that works does when it sees a presence of now; None is no presence."""
+    own: Presence, seen: Presence | None, *, was_before: bool = False
+) -> Literal["claim again", "insist", "answer", "nothing"]:
+    """Return what a daemon that works does when it sees a presence of now; None is no presence.
+
+    `was_before` is True for a run from which we have taken the host over. It does not get it back:
+    the broker may have kept orders for it that we have executed. Its presence may be a late one,
+    which its MQTT library sends again after a lost connection.
+    """
     if seen is None or seen.status != "online":
         return "answer"
     if seen.instance is not None and seen.instance == own.instance:
         return "nothing"
-    return "claim again" if is_other(own, seen) and not seen.is_claim else "answer"
+    if seen.is_claim or not is_other(own, seen):
+        return "answer"
+    return "insist" if was_before else "claim again"
 
 
 def taken(host: str, other: Presence) -> HostTakenError:
@@ -470,17 +477,22 @@ class OtherDaemons:
         self._heard_online.set()
 
     def _heard_working(self, seen: Presence | None) -> None:
-        decision = decide_working(self._own, seen)
-        if decision == "claim again":
+        was_before = seen is not None and seen.instance in self._earlier
+        decision = decide_working(self._own, seen, was_before=was_before)
+        if decision in ("claim again", "insist"):
             assert seen is not None
             log.warning(
                 "a daemon with the client id %s says that it works for the host %s, too: this one "
-                "claims the host again",
+                "%s",
                 seen.client_id,
                 self._host,
+                "claims the host again"
+                if decision == "claim again"
+                else "came after it and goes on; end the other one if it says so again",
             )
+        if decision == "claim again":
             self._claim_again()
-        elif decision == "answer":
+        elif decision != "nothing":
             self._answer()
 
 
