@@ -187,6 +187,7 @@ ATTACKS = [
     (with_device("<interface type='ethernet'><target dev='t'/></interface>"), "<interface type>"),
     (with_device("<interface type='direct'><source dev='eth0'/></interface>"), "<interface type>"),
     (with_device("<interface type='user'/>"), "<interface type>"),
+    (with_device("<interface><mac address='52:54:00:6b:3c:58'/></interface>"), "without a type"),
     (with_device(f"{BRIDGE}<source dev='eth0'/></interface>"), "the attribute dev"),
     (with_device(f"{BRIDGE}<target dev='eth0'/></interface>"), "<interface> <target dev>"),
     (with_device(f"{BRIDGE}<target dev='tap0'/></interface>"), "<interface> <target dev>"),
@@ -332,6 +333,8 @@ def accepted_outside(xml: str) -> Iterator[str]:
         if declared is None:
             yield f"element {tags}"
             continue
+        if tags == ("devices", "interface") and element.get("type") is None:
+            yield "an interface of the type user"
         for name, value in element.items():
             if name not in declared:
                 yield f"attribute {name} of {tags}"

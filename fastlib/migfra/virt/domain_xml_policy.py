@@ -96,6 +96,7 @@ def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
             if isinstance(kind, Source) and policy.has(value):
                 files.append(NamedSource(path=value, where=_shown(tags, name)))
     _check_loader(root)
+    _check_interfaces(root)
     for disk in root.iterfind("devices/disk"):
         _collect(disk, files, volumes)
     return NamedSources(files=tuple(dict.fromkeys(files)), volumes=tuple(volumes))
@@ -132,6 +133,16 @@ def _check_loader(root: Element) -> None:
         if loader.get("type") == "pflash" and loader.get("readonly") != "yes":
             raise HypervisorError(
                 "the domain's XML has <os> <loader type='pflash'> without readonly='yes'; add it"
+            )
+
+
+def _check_interfaces(root: Element) -> None:
+    """libvirt takes an interface without a type as `user`, which reaches the host's loopback."""
+    for interface in root.iterfind("devices/interface"):
+        if interface.get("type") is None:
+            raise HypervisorError(
+                "the domain's XML has <devices> <interface> without a type, which libvirt takes as "
+                "type='user'; write type='network' or type='bridge'"
             )
 
 
