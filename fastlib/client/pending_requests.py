@@ -129,8 +129,8 @@ class PendingRequests:
     def resolve(self, host: str, results: ResultContainer, *, keeps_ids: bool = False) -> None:
         """Complete the request that these results of a host belong to, if it is one of ours.
 
-        `keeps_ids` is True if the daemon repeats the id of a message that it could not read.
-        An answer without an id is then for another client, since all our messages have one.
+        `keeps_ids` is True if the daemon repeats the id of a message that it could not read. An
+        answer without an id is then for another client, or to a message that was too large.
         """
         key, digest = results.idempotency_key, results.request_digest
         is_unknown = results.result == UNKNOWN
@@ -140,8 +140,8 @@ class PendingRequests:
             request = self._with_digest(host, digest)
         if request is None:
             # Else it is for another client, or repeated.
-            if results.id is None and digest is None and is_unknown and not keeps_ids:
-                self._not_understood(host, _reason(results))
+            if results.id is None and digest is None and is_unknown:
+                self._not_understood(host, _reason(results), keeps_ids=keeps_ids)
             return
         found = match(request, key, digest)
         if found == "other":
@@ -171,7 +171,7 @@ class PendingRequests:
             certain = is_certain(request, found)
             request.future.set_exception(NotUnderstoodError(request, reason, certain=certain))
 
-    def _not_understood(self, host: str, reason: str) -> None:
+    def _not_understood(self, host: str, reason: str, *, keeps_ids: bool) -> None:
         """Handle the answer of a peer that could not read a message and has lost its id.
 
         The message may be another client's. The answer completes a request only if exactly one
@@ -181,11 +181,12 @@ class PendingRequests:
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
             silent = [request for request in waiting if not request.understood]
-            if len(silent) == 1:
+            is_meant = len(silent) == 1 and not keeps_ids
+            if is_meant:
                 self._remove(silent[0])
             else:
                 self._note(silent, f"it answered, without an id, that it cannot read: {reason}")
-        if len(silent) == 1:
+        if is_meant:
             silent[0].future.set_exception(NotUnderstoodError(silent[0], reason, certain=False))
 
     def add_unreadable(self, host: str, error: Exception) -> None:

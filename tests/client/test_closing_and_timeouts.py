@@ -247,16 +247,20 @@ def test_callback_may_wait_for_another_client():
         assert seen == ["success"]
 
 
-def test_unknown_without_id_of_fastlib_daemon_is_ignored(clients: ClientFactory):
+def test_unknown_without_id_of_fastlib_daemon_completes_no_request(clients: ClientFactory):
+    """It is noted: a daemon that keeps only the beginning of a message may find no id."""
     daemon, client = clients.daemon(), clients.client()
     watch = client.watch(presence=True)
     daemon.presence("online")
     assert next(watch).host == "hostA"
-    handle = client.suspend("hostA", "vm1")
-    daemon.wait()
-    daemon.say("result: unknown\nlist: [{vm-name: unknown, status: error, details: no map}]")
+    handle, other = client.suspend("hostA", "vm1"), client.suspend("hostA", "vm2")
+    daemon.wait(2)
+    daemon.say("result: unknown\nlist: [{vm-name: unknown, status: error, details: too large}]")
     daemon.send(success(daemon.received[0]))
     assert handle.result(PATIENCE).status == "success"
+    assert not other.done()
+    (noted,) = getattr(other, "inner", other)._request.possible_answers
+    assert noted == "it answered, without an id, that it cannot read: too large"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
