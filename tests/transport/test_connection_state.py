@@ -241,3 +241,14 @@ def test_anonymous_client_has_no_takeover(clock: Clock) -> None:
         lose(state, clock, lifetime=0)
         state.unreachable(OSError("no route"))
     assert not isinstance(state.last_error, ClientIdTakenError)
+
+
+def test_error_says_what_the_broker_sent_that_is_not_allowed() -> None:
+    state = ConnectionState("me", client_id=None, retry_min=1, retry_max=2)
+    state.ended_at_once("a packet before CONNACK")
+    assert "me: the broker sent a packet before CONNACK; the connection was" in str(
+        state.last_error
+    )
+    state.connected()
+    state.connection_lost("a second CONNACK")
+    assert "me: the broker sent a second CONNACK; the connection was" in str(state.last_error)

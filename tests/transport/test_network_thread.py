@@ -26,6 +26,7 @@ class FakeClient:
         self.on_reconnect: Callable[[], None] = lambda: None
         self.on_read: Callable[[bytes], None] = lambda data: None
         self.disconnects = 0
+        self.violation: str | None = None
         self.peer: socket.socket | None = None
         self._own: socket.socket | None = None
 

@@ -19,6 +19,7 @@ from fastlib.transport.mqtt.paho_client import PahoClient
         ("_send_pubcomp", ["mid"]),
         ("_messages_reconnect_reset_out", []),
         ("_check_clean_session", []),
+        ("_packet_handle", []),
         ("_handle_publish", []),
         ("_handle_pubrel", []),
         ("_handle_pubrec", []),

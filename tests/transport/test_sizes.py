@@ -113,7 +113,8 @@ def test_memory_of_a_large_packet_is_bounded() -> None:
     ours.setblocking(False)
     client._sock = ours
     size = 60_000_000
-    header = b"\x30" + _length(size) + b"\x00\x01a"
+    connack = b"\x20\x02\x00\x00"
+    header = connack + b"\x30" + _length(size) + b"\x00\x01a"
 
     def send() -> None:
         theirs.sendall(header)

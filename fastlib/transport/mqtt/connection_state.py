@@ -118,9 +118,14 @@ class ConnectionState:
             self._takeover.broker_unreachable()
         self.failed(ConnectError(f"cannot reach {self.name}: {error}", error))
 
-    def ended_at_once(self) -> None:
-        """Note that the broker ended the connection before it accepted or refused it."""
-        if self.last_error is None:
+    def ended_at_once(self, violation: str | None = None) -> None:
+        """Note that the connection ended before the broker accepted or refused it.
+
+        `violation` is what the broker has sent that MQTT does not allow.
+        """
+        if violation is not None:
+            self.failed(ConnectError(_violated(self.name, violation)))
+        elif self.last_error is None:
             self.failed(ConnectError(f"{self.name} ended the connection at once"))
 
     def failed(self, error: TransportError) -> None:
@@ -159,8 +164,11 @@ class ConnectionState:
         if self.last_error is not None and self._lifetime() > self._stable_seconds:
             self.last_error = None
 
-    def connection_lost(self) -> None:
-        """Note that an accepted connection ended, which `close` did not cause."""
+    def connection_lost(self, violation: str | None = None) -> None:
+        """Note that an accepted connection ended, which `close` did not cause.
+
+        `violation` is what the broker has sent that MQTT does not allow.
+        """
         lifetime = self._lifetime()
         self.accepted = False
         if lifetime > self._stable_seconds:
@@ -169,7 +177,8 @@ class ConnectionState:
         if self._takeover is not None:
             taken = self._takeover.connection_ended(lifetime, self.disconnect_code)
         if taken is None:
-            self.failed(ConnectError(f"the connection of {self.name} broke"))
+            text = f"the connection of {self.name} broke"
+            self.failed(ConnectError(_violated(self.name, violation) if violation else text))
             return
         if not isinstance(self.last_error, ClientIdTakenError):
             log.error("%s: %s", self.name, taken)
@@ -179,3 +188,7 @@ class ConnectionState:
 
     def _lifetime(self) -> float:
         return self._clock() - self._accepted_at
+
+
+def _violated(name: str, violation: str) -> str:
+    return f"{name}: the broker sent {violation}; the connection was ended"

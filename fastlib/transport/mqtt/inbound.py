@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum, auto
+from hashlib import blake2b
 from typing import Final
 
 
@@ -17,13 +18,13 @@ class InboundState(Enum):
 class InboundPublish:
     """One PUBLISH packet that is not complete."""
 
-    __slots__ = ("packet_id", "payload", "qos", "state", "topic")
+    __slots__ = ("content", "packet_id", "qos", "state")
 
-    def __init__(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+    def __init__(self, packet_id: int, qos: int, content: bytes) -> None:
         self.packet_id: Final = packet_id
         self.qos: Final = qos
-        self.topic: Final = topic
-        self.payload: Final = payload
+        self.content: Final = content
+        """The digest of the topic and the payload. A broker may keep many messages incomplete."""
         self.state = InboundState.DELIVERED
 
 
@@ -42,12 +43,13 @@ class InboundTracker:
     ) -> InboundPublish | None:
         """Return the record of a new message, or None for one that was delivered before."""
         known = self._incomplete.get(packet_id)
+        content = _digest(topic, payload)
         # A broker that has restored an older state may use a packet id for another message.
-        if known and duplicate and known.topic == topic and known.payload == payload:
+        if known and duplicate and known.content == content:
             if known.state is InboundState.CONFIRMED:
                 self._send(known)
             return None
-        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, topic, payload)
+        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, content)
         return publish
 
     def acknowledge(self, publish: InboundPublish, connected: bool) -> None:
@@ -77,3 +79,10 @@ class InboundTracker:
     def clear(self) -> None:
         """Forget all messages: the broker has lost the session."""
         self._incomplete.clear()
+
+
+def _digest(topic: str, payload: bytes) -> bytes:
+    found = blake2b(topic.encode(), digest_size=16)
+    found.update(b"\0")
+    found.update(payload)
+    return found.digest()

@@ -157,7 +157,7 @@ class NetworkThread:
                 self._session.drop_expired()
                 self._turn()
             if not state.accepted:
-                state.ended_at_once()
+                state.ended_at_once(self._client.violation)
 
     def _exchange(self) -> None:
         """Send and receive until the connection is lost or the state is done."""
@@ -167,7 +167,7 @@ class NetworkThread:
             self._turn()
             self._state.check_stable()
         if self._client.socket() is None:
-            self._state.connection_lost()
+            self._state.connection_lost(self._client.violation)
             self._session.outbox.connection_lost()
 
     def _turn(self) -> None:

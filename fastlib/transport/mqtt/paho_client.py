@@ -18,6 +18,10 @@ needed because paho has these defects:
   any other large packet ends the connection.
 - paho begins with packet id 1. A program that died amid a QoS 2 message, and has come back with its
   session, would use the same id again, and the broker would take its message for a repetition.
+- paho raises errors for malformed packets, or believes them. It accepts packets before the
+  CONNACK, a second CONNACK, and packets that only a client may send. Here `packet_check.py` reads
+  each packet first, and a packet that MQTT does not allow ends the connection.
+- paho keeps the keep-alive that a broker has demanded for all later connections.
 """
 
 import math
@@ -33,6 +37,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MessageState, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
+from .packet_check import CONNACK, PacketError, check_packet
 
 READ_SIZE: Final = 65536
 OVERHEAD: Final = 1 << 17
@@ -68,6 +74,13 @@ class PahoClient(paho.Client):
         """The packet id of the QoS 2 PUBLISH that is being handled."""
         self._read = b""
         self._read_at = 0
+        self._accepted = False
+        """True once the broker has accepted the current connection."""
+        self._own_keep_alive: int | None = None
+        self.skipped = 0
+        """The bytes of the PUBLISH that is being handled which were dropped."""
+        self.violation: str | None = None
+        """What the broker has sent on this connection that MQTT does not allow."""
         super().__init__(
             CallbackAPIVersion.VERSION2,
             reconnect_on_failure=False,
@@ -115,12 +128,6 @@ class PahoClient(paho.Client):
         """Do not send a message again."""
         self._out_messages.pop(packet_id, None)
 
-    @property
-    def skipped(self) -> int:
-        """The bytes of the PUBLISH that is being handled which were dropped."""
-        packet = self._in_packet
-        return int(packet["remaining_length"]) - len(packet["packet"])
-
     def has_read(self) -> bool:
         """Return True if there are buffered bytes, which a poll of the socket does not show."""
         if self._read_at < len(self._read):
@@ -129,8 +136,12 @@ class PahoClient(paho.Client):
         return isinstance(own, ssl.SSLSocket) and own.pending() > 0
 
     def reconnect(self) -> MQTTErrorCode:
-        """Connect again, without the unread bytes of the last connection."""
+        """Connect again, without anything that the last connection has left."""
         self._read, self._read_at = b"", 0
+        self._accepted, self.violation = False, None
+        if self._own_keep_alive is None:
+            self._own_keep_alive = self._keepalive
+        self._keepalive = self._own_keep_alive
         return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -189,6 +200,22 @@ class PahoClient(paho.Client):
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         self._pubrec_due = mid
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        packet = self._in_packet
+        body = packet["packet"]
+        try:
+            is_connack = packet["command"] >> 4 == CONNACK
+            if is_connack == self._accepted:
+                raise PacketError("a second CONNACK" if is_connack else "a packet before CONNACK")
+            packet["packet"] = check_packet(packet["command"], body, self._protocol == paho.MQTTv5)
+        except PacketError as error:
+            self.violation = str(error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self.skipped = int(packet["remaining_length"]) - len(body)
+        self._accepted = self._accepted or body[1] == 0  # the reason code of a CONNACK
+        result = super()._packet_handle()
+        return result if self.violation is None else MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def _handle_publish(self) -> MQTTErrorCode:
         self._pubrec_due = None

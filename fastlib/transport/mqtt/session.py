@@ -13,7 +13,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.errors import ClosedError, ConnectError, RefusedError
+from fastlib.transport.errors import ClosedError, ConnectError, RefusedError, TopicError
+from fastlib.transport.filters import check_topic
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
@@ -172,13 +173,17 @@ class MqttSession:
     def _on_subscribe(
         self, client: paho.Client, data: Any, mid: int, reasons: Any, properties: Any
     ) -> None:
-        self._subscriptions.on_suback(mid, [reason.value for reason in reasons])
+        codes = [reason.value for reason in reasons]
+        if not self._subscriptions.on_suback(mid, codes):
+            self.client.violation = f"a SUBACK with {len(codes)} reason codes"
 
     def _on_message(self, message: paho.MQTTMessage) -> None:
         try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            log.error("%s: the topic of a message is not UTF-8", self._state.name)
+            topic = check_topic(message.topic)
+        except (UnicodeDecodeError, TopicError) as error:
+            # Another client may have sent it: the broker would repeat it on each connection.
+            why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            log.error("%s: the topic of a message is not allowed: %s", self._state.name, why)
             if message.qos:
                 self.client.acknowledge(message.mid, message.qos)
             return

@@ -1,6 +1,6 @@
 """The filters that the client requests from the broker, and the futures of its answers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from logging import getLogger
 
@@ -74,9 +74,17 @@ class BrokerSubscriptions:
             packet_id = self._subscribe([(wide, self._filters.qos(wide)) for wide in part])
             self._requested[packet_id] = part
 
-    def on_suback(self, packet_id: int, codes: Iterable[int]) -> None:
-        """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal."""
-        for wide, code in zip(self._requested.pop(packet_id, []), codes, strict=False):
+    def on_suback(self, packet_id: int, codes: Sequence[int]) -> bool:
+        """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal.
+
+        Return False if the number of codes is wrong.
+        """
+        requested = self._requested.pop(packet_id, None)
+        if requested is None:
+            return True
+        if len(codes) != len(requested):
+            return False
+        for wide, code in zip(requested, codes, strict=True):
             waiting = self._waiting.pop(wide, [])
             if code < 0x80:
                 for future in waiting:
@@ -88,6 +96,7 @@ class BrokerSubscriptions:
                 if future.set_running_or_notify_cancel():
                     text = f"the broker refuses the subscription to {wide!r}: {reason(code)}"
                     future.set_exception(RefusedError(text, code))
+        return True
 
     def fail(self, error: Exception) -> None:
         """Fail all futures: no more answers will arrive."""

@@ -10,7 +10,8 @@ class Proxy:
     """Forwards 127.0.0.1:`port` to `target`, until a connection is cut."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
+        """The port of the next connections."""
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
@@ -35,7 +36,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue

@@ -1,0 +1,165 @@
+"""The client at a broker that breaks MQTT, and at one that passes on what another client sent."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Literal
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from fastlib.transport import Communicator, InboundMessage, MqttOptions
+from fastlib.transport.mqtt.client_factory import make_client
+from fastlib.transport.mqtt.paho_client import PahoClient
+from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.transport.hostile_packets import text
+from tests.support.transport.session import OfflineSession
+
+CONNACK = b"\x20\x02\x00\x00"
+
+
+class Peer:
+    """A client of MQTT 3.1.1 or 5, and the other end of its socket."""
+
+    def __init__(self, protocol: Literal["3.1.1", "5"] = "3.1.1") -> None:
+        self.messages: list[paho.MQTTMessage] = []
+        self.client: PahoClient = make_client(
+            MqttOptions(client_id="a", protocol=protocol), self.messages.append, print
+        )
+        ours, self.theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.client._sock = ours
+
+    def get(self, data: bytes) -> MQTTErrorCode:
+        """The client reads these bytes."""
+        self.theirs.sendall(data)
+        found = MQTTErrorCode.MQTT_ERR_SUCCESS
+        while self.client.socket() is not None and found == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            found = self.client._packet_read()
+        return found
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.client._sock_close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "violation"),
+    [
+        (b"\xd0\x00", "a packet before CONNACK"),
+        (CONNACK * 2, "a second CONNACK"),
+        (CONNACK + b"\x62\x01\x00", "a malformed PUBREL: it ends within its packet id"),
+        (CONNACK + b"\x50\x03\x00\x01\xff", "a malformed PUBREC: it has 1 bytes too many"),
+        (CONNACK + b"\xc0\x00", "a packet of type 12, which a broker must not send"),
+        (CONNACK + b"\x36\x03\x00\x01a", "a malformed PUBLISH: its quality of service is 3"),
+    ],
+)
+def test_packet_that_is_not_allowed_ends_the_connection(
+    peer: Peer, data: bytes, violation: str
+) -> None:
+    assert peer.get(data) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert peer.client.violation == violation
+    assert not peer.messages
+
+
+def test_refusing_reason_code_that_paho_does_not_know_ends_the_connection() -> None:
+    peer = Peer("5")
+    assert peer.get(b"\x20\x03\x00\x00\x00\x50\x03\x00\x01\xff") == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert peer.client.violation == "a malformed PUBREC: its reason code is 0xff"
+    peer.close()
+
+
+def test_keep_alive_of_a_broker_holds_for_its_connection_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer = Peer("5")
+    client = peer.client
+    monkeypatch.setattr(paho.Client, "reconnect", lambda _: MQTTErrorCode.MQTT_ERR_SUCCESS)
+    for _ in range(2):
+        client.reconnect()
+        assert client.keepalive == 60
+        peer.get(b"\x20\x06\x00\x00\x03\x13\x00\x00")
+        assert client.keepalive == 0
+    peer.close()
+
+
+@pytest.mark.parametrize("topic", [b"a/#", b"+", b"a\0b", b"\xff"])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_message_with_a_topic_that_is_not_allowed_is_dropped_and_acknowledged(
+    monkeypatch: pytest.MonkeyPatch, topic: bytes, qos: int
+) -> None:
+    """The broker may have it of another client, and would send it on each connection."""
+    own = OfflineSession()
+    acknowledged: list[tuple[int, int]] = []
+    monkeypatch.setattr(own.client, "acknowledge", lambda mid, qos: acknowledged.append((mid, qos)))
+    message = paho.MQTTMessage(mid=7, topic=topic)
+    message.qos = qos
+    own.session._on_message(message)
+    assert own.messages == []
+    assert acknowledged == ([(7, qos)] if qos else [])
+
+
+def test_suback_with_too_few_codes_ends_the_connection() -> None:
+    own = OfflineSession()
+    own.connack()
+    found: list[object] = []
+    for pattern in ("a", "b"):
+        own.session.subscribe(pattern, 1, future_into(found))
+    own.session._subscriptions.renew()
+    packet_id = max(own.session._subscriptions._requested)
+    own.session._on_subscribe(own.client, None, packet_id, [], None)
+    assert own.client.violation == "a SUBACK with 0 reason codes"
+    assert not found
+
+
+def future_into(found: list[object]) -> Future[None]:
+    future: Future[None] = Future()
+    future.add_done_callback(found.append)
+    return future
+
+
+def test_incomplete_messages_keep_no_payload() -> None:
+    """A broker can keep 65,535 of them incomplete, which the program has taken long ago."""
+    own = OfflineSession()
+    message = paho.MQTTMessage(mid=7, topic=b"a")
+    message.qos, message.payload = 2, b"x" * 1000
+    own.session._on_message(message)
+    (taken,) = own.messages
+    assert isinstance(taken, InboundMessage)
+    (publish,) = own.session._inbound._incomplete.values()
+    assert len(publish.content) == 16
+
+
+def test_user_property_of_another_client_does_not_end_the_connection(
+    plain_broker: Mosquitto, join: Callable[..., Communicator]
+) -> None:
+    """MQTT allows U+FEFF in it; paho does not, and the broker repeats the message."""
+    receiver = join(plain_broker.port, protocol="5", client_id="feff", persistent=True)
+    receiver.subscribe("feff", qos=1)
+    sender = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    sender.connect("127.0.0.1", plain_broker.port)
+    sender.loop_start()
+    user = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    user.UserProperty = ("name", "\ufeffvalue")
+    sender.publish("feff", b"first", qos=1, properties=user).wait_for_publish(PATIENCE)
+    sender.publish("feff", b"second", qos=1).wait_for_publish(PATIENCE)
+    sender.disconnect()
+    sender.loop_stop()
+    assert [receiver.receive("feff", PATIENCE).payload for _ in range(2)] == [b"first", b"second"]
+    assert receiver.last_error is None
+
+
+def test_other_message_is_understood(peer: Peer) -> None:
+    peer.get(CONNACK + b"\x30\x04" + text(b"a") + b"x\xd0\x00")
+    assert [(m.topic, m.payload) for m in peer.messages] == [("a", b"x")]
+    assert peer.client.violation is None
