@@ -17,10 +17,9 @@ from fastlib.migfra.errors import HypervisorError
 
 from .domain_xml import parse_domain
 from .xml_allow_list import ALLOWED, FREE, path_of
-from .xml_values import TEXT, Source, Value, XmlPolicy
+from .xml_values import ALLOW_ANY, TEXT, Source, Value, XmlPolicy
 
 _NAMESPACE: Final = re.compile(r"\{http://libvirt\.org/schemas/domain/([a-z]+)/[0-9.]+")
-_REMEDY: Final = "or let the operator set domain-xml: {allow: any}"
 
 
 class NamedSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +80,7 @@ def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
         where = _shown(tags)
         if allowed is None:
             raise HypervisorError(
-                f"the domain's XML has {where}, which tasks must not use; leave it out, {_REMEDY}"
+                f"the domain's XML has {where}, which tasks must not use; leave it out, {ALLOW_ANY}"
             )
         values = dict(element.attrib)
         if _has_text(element.text):
@@ -117,7 +116,7 @@ def _check_value(
     if kind is None:
         raise HypervisorError(
             f"the domain's XML has the attribute {name[:60]} at {_shown(tags)}, which tasks must "
-            f"not use; leave it out, {_REMEDY}"
+            f"not use; leave it out, {ALLOW_ANY}"
         )
     problem = kind.problem(value, policy)
     if problem is not None:

@@ -8,6 +8,8 @@ from typing import Final, Literal
 import msgspec
 
 Level = Literal["defined-only", "checked", "any"]
+ALLOW_ANY: Final = "or let the operator set domain-xml: {allow: any}"
+"""The remedy for what no other key of the configuration allows."""
 SourceRole = Literal["file", "firmware", "variables"]
 
 _LONGEST_TEXT: Final = 4096
@@ -71,7 +73,9 @@ class Pattern(Value):
         self._expected = expected
 
     def problem(self, value: str, policy: XmlPolicy) -> str | None:
-        return None if self._pattern.fullmatch(value) else f"expected {self._expected}"
+        if self._pattern.fullmatch(value):
+            return None
+        return f"expected {self._expected}; change it, {ALLOW_ANY}"
 
 
 class OneOf(Value):
@@ -81,7 +85,9 @@ class OneOf(Value):
         self.words: Final = words
 
     def problem(self, value: str, policy: XmlPolicy) -> str | None:
-        return None if value in self.words else f"expected {' or '.join(self.words)}"
+        if value in self.words:
+            return None
+        return f"expected {' or '.join(self.words)}; change it, {ALLOW_ANY}"
 
 
 class Text(Value):
@@ -113,7 +119,7 @@ class Source(Value):
             return (
                 f"expected a path below {where}, or a distribution's folder of firmware such as "
                 "/usr/share/OVMF; use a copy there, leave it out for libvirt to choose by "
-                "<os firmware='efi'>, or let the operator set domain-xml: {allow: any}"
+                f"<os firmware='efi'>, {ALLOW_ANY}"
             )
         return (
             f"expected a path below {where}; choose another, or let the operator add its folder "
@@ -177,8 +183,7 @@ TIME_ZONE: Final = Pattern(
 )
 TAP: Final = Pattern(
     r"vnet[0-9]{1,9}|tap[0-9a-f]{8}-[0-9a-f]{2}",
-    "a name that libvirt or OpenStack made, such as vnet0 or tap3b8ef2c1-5d; leave it out, or let "
-    "the operator set domain-xml: {allow: any}",
+    "a name that libvirt or OpenStack made, such as vnet0 or tap3b8ef2c1-5d",
 )
 SHARED_MEMORY: Final = Pattern(r"[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]{0,199}", "letters and digits")
 TEXT: Final = Text()
