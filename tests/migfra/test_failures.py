@@ -17,7 +17,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import AsyncCommunicator
-from tests.support.migfra.bench import HOST, Bench, Play, patiently
+from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Recovering, Scripted
 from tests.support.waiting import wait_until_async
 
@@ -423,8 +423,7 @@ def test_daemon_works_on_when_its_presence_cannot_be_published(
         daemon = await bench.daemon()
         with monkeypatch.context() as patch:
             patch.setattr(PresencePublisher, "_publish", fails_async)
-            bench.broker.cut(f"fast-migfra-{HOST}")
-            bench.broker.mend(f"fast-migfra-{HOST}")
+            daemon.runtime.presence.changed()
             await wait_until_async(lambda: "cannot say whether this daemon is there" in caplog.text)
             assert (await bench.ask(Start(vm_name="a"))).results[0].status == "success"
             await patiently(daemon.close())
