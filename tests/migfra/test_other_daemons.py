@@ -363,6 +363,18 @@ def test_daemon_waits_for_a_broker_that_is_silent_during_the_start(
     play(scene)
 
 
+def test_daemon_waits_longer_for_a_broker_that_is_slow(
+    play: SitePlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No broker confirms anything within the first time."""
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", 1e-5)
+
+    async def scene(site: Site) -> None:
+        assert await works(site, await site.open(), "vm1")
+
+    play(scene)
+
+
 def test_daemon_that_may_not_read_its_status_starts_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -50,6 +50,11 @@ STILL_SECONDS: Final = 2.0
 
 It is shorter than `CLAIM_SECONDS`: another daemon waits longer before it takes the host over.
 """
+LONGEST_PATIENCE_SECONDS: Final = 60.0
+"""How long a daemon waits at most for what the broker confirms, which may be slow.
+
+It waits `CLAIM_SECONDS` at first, and twice as long after each failure.
+"""
 BEAT_SECONDS: Final = 0.5
 """How often the daemon looks whether it stood still."""
 CLAIM_QOS: Final = 1
@@ -179,6 +184,8 @@ class OtherDaemons:
         """True from the end of `begin` on."""
         self._complained = False
         """True if it is logged that the broker does not answer."""
+        self._patience = CLAIM_SECONDS
+        """Seconds that we wait for the broker."""
         self._lost: ClaimError | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -298,6 +305,7 @@ class OtherDaemons:
         except ClosedError as error:
             raise ClaimError(str(error)) from error
         except TransportError as error:
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE_SECONDS)
             if not self._complained:
                 self._complained = True
                 log.warning(
@@ -327,7 +335,7 @@ class OtherDaemons:
             with suppress(SubscriptionError):  # so that the broker sends again what it has retained
                 await self._communicator.unsubscribe(self._topic)
             await self._communicator.subscribe(
-                self._topic, self._heard, WATCH_QOS, timeout=CLAIM_SECONDS
+                self._topic, self._heard, WATCH_QOS, timeout=self._patience
             )
             claim = msgspec.structs.replace(self._own, started=None)
             delivery = await self._send(claim, retain=False)
@@ -368,7 +376,7 @@ class OtherDaemons:
                 CLAIM_SECONDS,
                 kept.client_id,
             )
-            await _set_in_time(self._settled)
+            await _set_in_time(self._settled, CLAIM_SECONDS)
 
     def _claims_again(self, seen: Presence) -> bool:
         return self._again and seen.instance not in self._earlier
@@ -396,19 +404,20 @@ class OtherDaemons:
         if not heard:
             raise WaitTimeoutError("the daemon's own presence did not come back")
         self._again = True
+        self._patience = CLAIM_SECONDS
         self._look_at_beat(moves=False)
         return stills == self._stills and self._phase == "works"
 
     async def _send(self, presence: Presence, *, retain: bool) -> Delivery:
         payload = presence.to_yaml().encode()
         return await self._communicator.send(
-            payload, self._topic, CLAIM_QOS, retain, timeout=CLAIM_SECONDS
+            payload, self._topic, CLAIM_QOS, retain, timeout=self._patience
         )
 
     async def _hears(self, delivery: Delivery, event: asyncio.Event) -> bool:
         """Return whether what was sent has come back. Raises TransportError if it did not leave."""
-        await wait_async(delivery.future, CLAIM_SECONDS, "the confirmation of the presence")
-        return await _set_in_time(event)
+        await wait_async(delivery.future, self._patience, "the confirmation of the presence")
+        return await _set_in_time(event, self._patience)
 
     def _become_blind(self, why: str) -> None:
         self._is_blind = True
@@ -503,8 +512,8 @@ def _read(payload: bytes) -> Presence | None:
         return None
 
 
-async def _set_in_time(event: asyncio.Event) -> bool:
+async def _set_in_time(event: asyncio.Event, seconds: float) -> bool:
     with suppress(TimeoutError):
-        async with asyncio.timeout(CLAIM_SECONDS):
+        async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
