@@ -318,9 +318,13 @@ class Cluster:
                 host.failures.append(error)
 
     async def _run_scheduler(self, number: int) -> None:
-        communicator = await connect_async(_options(f"s{number}", self._protocol))
-        client = AsyncMigfraClient(communicator, clock=CLOCK)
-        self._clients[number] = await client.open()
+        try:
+            communicator = await connect_async(_options(f"s{number}", self._protocol))
+            client = await AsyncMigfraClient(communicator, clock=CLOCK).open()
+        except TransportError:  # it ends, as a program does that cannot begin, and is started again
+            self.crash_scheduler(number, 1.0)
+            return
+        self._clients[number] = client
         for sent in self.record.sent:
             if sent.scheduler == number and not sent.over:
                 self._start_waiting(sent)
@@ -337,7 +341,8 @@ class Cluster:
     def _note_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         process = PROCESS.get(None)
         if process is None or not process.dead:
-            self.record.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+            cause = context.get("exception") or context.get("task")
+            self.record.errors.append(f"{context.get('message')}: {cause!r}")
 
     def _published(self, client_id: str, message: Message, receivers: int) -> None:
         parts = message.topic.split("/")

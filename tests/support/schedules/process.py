@@ -57,6 +57,8 @@ class Process:
     def add(self, task: "asyncio.Task[Any]") -> None:
         """Let a task end with the process."""
         self._tasks.add(task)
+        if self.dead:
+            _leave_behind(task)
         task.add_done_callback(self._tasks.discard)
 
     def at_end(self, callback: Callable[[], object]) -> None:
@@ -93,7 +95,13 @@ class Process:
         for callback in self._at_end:
             callback()
         for task in tuple(self._tasks):
+            _leave_behind(task)
             task.cancel()
+
+
+def _leave_behind(task: Any) -> None:
+    """Let a task of a dead process vanish. A task of a living one that vanishes is an error."""
+    task._log_destroy_pending = False
 
 
 class ProcessClock(Clock):
