@@ -95,7 +95,7 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         # What waits is cancelled at once, and does not keep its domain from others.
         fleet.wait_for_phase(stopped, "queued")
         assert_success(waiting.cancel().result(PATIENCE))
-        assert assert_error(waiting.result(PATIENCE)) == "cancelled"
+        assert assert_error(waiting.result(PATIENCE)) == "cancelled before it began"
         result = fleet.client.stop("hostA", "vm5", force=True).result(PATIENCE)
         assert_success(result)
         assert not any(handle.done() for handle in first), "the guests were too fast for this test"

@@ -156,7 +156,7 @@ def test_package_passes_mypy(environment: Environment) -> None:
         (
             "hypervisor.py",
             "migfra -c migfra.yaml",
-            1,
+            78,
             "the distribution acme-process 1.0",
         ),
         (
