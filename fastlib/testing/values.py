@@ -178,16 +178,23 @@ def _struct(
 
     Half of the optional fields are absent, but for those that a rule needs.
     """
-    shapes = {field.attribute: field.shape for field in fields}
+    by_attribute = {field.attribute: field for field in fields}
     for field in fields:
         # Asked right before its value, so that shrinking takes out both.
         if field.attribute not in drawn and (field.required or draw(_EITHER)):
             drawn[field.attribute] = draw(values(field.shape, texts))
     for rule in rules:
         for attribute in _needed(draw, rule, drawn):
-            drawn[attribute] = draw(values(shapes[attribute], texts))
-    # A rule of a package's own is known by its answer only.
-    assume(all(rule.broken(drawn.get) is None for rule in rules))
+            drawn[attribute] = draw(values(by_attribute[attribute].shape, texts))
+    if rules:
+        # The rules see an empty value as absent where it means that.
+        seen = {
+            attribute: value
+            for attribute, value in drawn.items()
+            if value is not None and not by_attribute[attribute].is_empty(value)
+        }
+        # A rule of a package's own is known by its answer only.
+        assume(all(rule.broken(seen.get) is None for rule in rules))
     extensions = extensions_of(cls)
     if extensions is not None:
         parts = [record.cls for record in extensions if draw(_EITHER)]

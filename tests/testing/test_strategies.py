@@ -33,7 +33,7 @@ from fastlib import (
     TimeMeasurement,
     ValidationError,
 )
-from fastlib.codec import Needs, Rule, Wire
+from fastlib.codec import AllOrNone, Needs, Rule, Wire
 from fastlib.message import task
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.testing.choices import PlainChoices, RandomChoices
@@ -47,6 +47,7 @@ from fastlib.testing.strategies import (
     messages,
     yaml_texts,
 )
+from fastlib.testing.values import structs
 from fastlib.testing.yaml_variants import TURNS, yaml_variant
 from tests.support.strategies import MESSAGES, examples, name_of
 
@@ -159,6 +160,23 @@ class Even(Rule):
 
 
 @pytest.mark.usefixtures("isolated_registry")
+def test_rules_are_kept_by_empty_values() -> None:
+    class Emptied(Message):
+        rules: ClassVar[tuple[Rule, ...]] = (AllOrNone("one", "other"),)
+
+        one: Annotated[str | None, Wire("One.", empty_is_absent=True)] = None
+        other: Annotated[str | None, Wire("Another.", empty_is_absent=True)] = None
+
+    texts = st.sampled_from(["", "a"])
+
+    @examples(50, 500)
+    @given(structs(Emptied, texts))
+    def check(emptied: Emptied) -> None:
+        assert (emptied.one is None) == (emptied.other is None)
+
+    check()
+
+
 def test_tasks_and_options_of_other_packages_are_drawn() -> None:
     class Snapshotted(Result):
         size: Annotated[str | None, Wire("What it takes.")] = None
