@@ -265,6 +265,7 @@ def _common_options(hosts: Sequence[str]) -> dict[str, object]:
         "destinations": f"[{', '.join(names)}]",
         "transports": "[ssh, tcp, tls]",
         "domain-xml": "{allow: any}",
+        "probe-hosts": "[192.0.2.1]",
     }
 
 
