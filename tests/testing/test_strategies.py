@@ -177,6 +177,7 @@ def test_rules_are_kept_by_empty_values() -> None:
     check()
 
 
+@pytest.mark.usefixtures("isolated_registry")
 def test_tasks_and_options_of_other_packages_are_drawn() -> None:
     class Snapshotted(Result):
         size: Annotated[str | None, Wire("What it takes.")] = None
