@@ -331,7 +331,10 @@ class Cluster:
         await asyncio.Event().wait()
 
     async def _run_sender(self) -> None:
-        communicator = await connect_async(_options("sender", "3.1.1"))
+        communicator = None
+        while communicator is None:
+            with suppress(TransportError):  # a client of C++ tries until it has a connection
+                communicator = await connect_async(_options("sender", "3.1.1"))
         while True:
             host, payload, qos = await self._outgoing.get()
             self._deliveries.append(
