@@ -1,75 +1,21 @@
 """`schemas/asyncapi.yaml`, judged by AsyncAPI's own parser, and rendered by its generator.
 
-Both are npm packages. They are installed once into pytest's cache, at the versions that stand in
-`npm/*/package.json`; the generator only for `--long`, as it brings 400 MB.
+Both are npm packages (`tests/support/npm_packages.py`), the generator only for `--long`, as it
+brings 400 MB.
 """
 
-import fcntl
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from fastlib.message import topics
+from tests.support.npm_packages import installed, needs_npm, node
 from tests.support.schema.readers import SCHEMAS, names
 
 DOCUMENT = SCHEMAS / "asyncapi.yaml"
-NPM = Path(__file__).parent / "npm"
 WARNING = 1
 """The parser's severities: 0 is an error, 1 a warning; then follow hints."""
-
-needs_npm = pytest.mark.skipif(
-    shutil.which("npm") is None or shutil.which("node") is None,
-    reason="npm is missing, so AsyncAPI's own tools have not seen schemas/asyncapi.yaml; "
-    "install node 20 or newer with npm",
-)
-
-
-def installed(config, name):
-    """The folder of a program and of the packages that it needs."""
-    source = NPM / name
-    wanted = (source / "package.json").read_text()
-    version = "-".join(json.loads(wanted)["dependencies"].values())
-    folder = config.cache.mkdir(f"npm-{name}-{version}")
-    done = folder / "installed"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel workers share the folder
-        if not done.exists():
-            (folder / "package.json").write_text(wanted)
-            subprocess.run(
-                [
-                    "npm",
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--loglevel=error",
-                    "--ignore-scripts",
-                ],
-                cwd=folder,
-                env={**os.environ, "PUPPETEER_SKIP_DOWNLOAD": "1"},
-                check=True,
-                timeout=900,
-            )
-            done.touch()
-        for program in source.glob("*.mjs"):
-            shutil.copy(program, folder)
-    return folder
-
-
-def node(folder, program, *arguments):
-    done = subprocess.run(
-        ["node", program, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.load
