@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.schedules.cluster import Cluster, simulated_time
+from tests.support.schedules.cluster import Cluster
 from tests.support.schedules.faults import FAULTS, Fault
+from tests.support.schedules.simulated_time import simulated_time
 from tests.support.schedules.steps import BEGIN_BYTES, STEP_BYTES, Series, finish
 
 STEPS = st.lists(st.binary(min_size=STEP_BYTES, max_size=STEP_BYTES), min_size=1, max_size=4)

@@ -71,6 +71,18 @@ class End(Protocol):
         """Handle that the connection is lost."""
 
 
+class Link(Protocol):
+    """A client, with and without a connection."""
+
+    @property
+    def name(self) -> str:
+        """The client id."""
+
+    @property
+    def unconfirmed(self) -> int:
+        """The number of its messages that the broker has not confirmed."""
+
+
 class Direction:
     """The packets from one end of a connection to the other."""
 
@@ -429,10 +441,17 @@ class Network:
         """The ids of clients that cannot reach the broker."""
         self.on_delivery: Callable[[Process | None, Packet], object] = _ignore
         """Called when a message arrives at a client, with the process of it."""
+        self.links: Final[list[Link]] = []
+        """The clients that have not ended."""
         self.losses = 0
         """How many connections were lost, and tries to connect failed."""
         self._connections: dict[str, Connection] = {}
         self._down: asyncio.TimerHandle | None = None
+
+    @property
+    def senders(self) -> list[str]:
+        """The ids of the clients with messages that the broker has not confirmed."""
+        return [link.name for link in self.links if link.unconfirmed]
 
     def delay(self) -> float:
         """Return the seconds that a packet travels."""

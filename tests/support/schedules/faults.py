@@ -30,8 +30,10 @@ from fastlib.transport.mqtt.session import MqttSession
 from fastlib.transport.mqtt.subscriptions import BrokerSubscriptions
 from fastlib.transport.routes import Routes
 
-from .cluster import LOST_WRITES, Cluster, Protocol
+from .cluster import Cluster
+from .hosts import LOST_WRITES
 from .hypervisor import ScheduleHypervisor
+from .settings import Protocol
 
 Plant = Callable[[], Iterator[None]]
 
@@ -74,7 +76,7 @@ def crash(moment: str, count: int, down: float = 1.0) -> Callable[[Cluster], Non
 
     def schedule(cluster: Cluster) -> None:
         cluster.hosts[0].process.write_seconds = 0.01  # what was sent before arrives
-        cluster.crash_at(cluster.hosts[0], moment, count, down)
+        cluster.hosts[0].crash_at(moment, count, down)
         cluster.send_without_key(cluster.hosts[0])
         cluster.advance(down + 1.0)
 
@@ -86,7 +88,7 @@ def crash_at_work(cluster: Cluster) -> None:
     cluster.domains.work_seconds = 1.0
     cluster.send_without_key(cluster.hosts[0])
     cluster.advance(0.5)
-    cluster.crash(cluster.hosts[0])
+    cluster.hosts[0].crash()
     cluster.advance(1.0)
 
 
@@ -94,7 +96,7 @@ def crash_before_a_failure_is_written(cluster: Cluster) -> None:
     """Crash after an order has failed, before that is in the journal."""
     host = cluster.hosts[0]
     host.process.write_seconds = 0.2
-    cluster.crash_at(host, "before write", 3, 1.0)
+    host.crash_at("before write", 3, 1.0)
     cluster.submit(0, host, "start", 60.0, failures=1)
     cluster.advance(2.0)
 
@@ -108,13 +110,13 @@ def crash_without_a_network(cluster: Cluster) -> None:
     cluster.network.blocked.add(host.client_id)
     cluster.network.cut(host.client_id)
     cluster.advance(2.0)
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
 
 
 def send_to_a_daemon_that_is_away(cluster: Cluster) -> None:
     """Send an order while the daemon is down."""
-    cluster.crash(cluster.hosts[0])
+    cluster.hosts[0].crash()
     cluster.advance(1.0)
     cluster.send_without_key(cluster.hosts[0])
     cluster.advance(1.0)
@@ -122,7 +124,7 @@ def send_to_a_daemon_that_is_away(cluster: Cluster) -> None:
 
 def expire_while_the_daemon_is_away(cluster: Cluster) -> None:
     """Start the daemon after an order has expired."""
-    cluster.crash(cluster.hosts[0])
+    cluster.hosts[0].crash()
     cluster.submit(0, cluster.hosts[0], "start", 2.0)
     cluster.advance(10.0)
 
@@ -155,19 +157,19 @@ def lose_the_daemon_at_work(cluster: Cluster) -> None:
     cluster.domains.work_seconds = 1.0
     cluster.submit(0, cluster.hosts[0], "start", 4.0)
     cluster.advance(0.5)
-    cluster.crash(cluster.hosts[0])
+    cluster.hosts[0].crash()
     cluster.advance(30.0)
 
 
 def come_back_behind_a_dead_connection(cluster: Cluster) -> None:
     """Start the daemon while the connection of a waiting scheduler is dead without a notice."""
     host = cluster.hosts[0]
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
     cluster.submit(0, host, "start", 20.0)
     cluster.advance(1.0)
     cluster.network.cut("s0", silent=True)
-    cluster.restart(host)
+    host.restart()
     cluster.advance(30.0)
 
 
@@ -175,18 +177,18 @@ def come_back_with_a_late_clock(cluster: Cluster) -> None:
     """Start a daemon whose clock is late just after an order has expired by a right clock."""
     host = cluster.hosts[0]
     host.process.clock_error = -0.5
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
     cluster.submit(0, host, "start", 2.0)
     cluster.advance(2.05)
-    cluster.restart(host)
+    host.restart()
     cluster.advance(10.0)
 
 
 def set_the_clock_back(cluster: Cluster) -> None:
     """Set the clock of a host back after an order has come, and before it begins."""
     cluster.hosts[0].process.write_seconds = 0.01  # so that the acknowledgement arrives
-    cluster.crash_at(cluster.hosts[0], "before write", 2, 30.0)
+    cluster.hosts[0].crash_at("before write", 2, 30.0)
     cluster.submit(0, cluster.hosts[0], "start", 5.0)
     cluster.advance(10.0)
     cluster.set_clock("n0", -3600.0)
@@ -200,19 +202,19 @@ def fill_the_disk_and_crash(cluster: Cluster) -> None:
     cluster.domains.work_seconds = 5.0
     cluster.send_without_key(host)
     cluster.advance(1.0)
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
 
 
 def start_with_a_full_disk(cluster: Cluster) -> None:
     """Start the daemon while its disk is full, and orders wait for it at the broker."""
     host = cluster.hosts[0]
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
     cluster.send_without_key(host)
     cluster.advance(1.0)
     host.process.disk_is_full = True
-    cluster.restart(host)
+    host.restart()
     cluster.advance(100.0)
     cluster.submit(0, host, "start", 60.0)  # messages are dropped when another one comes
     cluster.advance(1.0)
@@ -257,7 +259,7 @@ def crash_scheduler_and_daemon(cluster: Cluster) -> None:
     cluster.domains.work_seconds = 5.0
     cluster.submit(0, cluster.hosts[0], "start", 10.0)
     cluster.advance(1.0)
-    cluster.crash(cluster.hosts[0])
+    cluster.hosts[0].crash()
     cluster.crash_scheduler(0, 3.0)
     cluster.advance(60.0)
 
@@ -289,11 +291,11 @@ def start_a_second_daemon(cluster: Cluster) -> None:
 def wait_at_the_broker(cluster: Cluster) -> None:
     """Let an order wait at the broker for a daemon that is away, with MQTT 5."""
     host = cluster.hosts[0]
-    cluster.crash(host)
+    host.crash()
     cluster.advance(1.0)
     cluster.submit(0, host, "start", 60.0)
     cluster.advance(20.0)
-    cluster.restart(host)
+    host.restart()
     cluster.advance(10.0)
 
 

@@ -10,10 +10,8 @@ from fastlib import Migrate, Start, Stop, Task
 from fastlib.migfra import Context, Hypervisor, HypervisorError
 from fastlib.migfra.plugin_api.hypervisor import NodeContext, NoOptions
 
+from .orders import Order
 from .process import PROCESS, Process
-
-Order = tuple[str, str]
-"""A title and a domain. All orders of a schedule that shall be told apart differ in these."""
 
 
 @dataclass(slots=True)
@@ -37,7 +35,7 @@ class Domains:
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
-        self.begins: Final[defaultdict[Order, list[Begin]]] = defaultdict(list)
+        self._begins: Final[defaultdict[Order, list[Begin]]] = defaultdict(list)
         self.work_seconds = 0.0
         """How long an order takes."""
         self.failures: Final[dict[Order, int]] = {}
@@ -45,20 +43,29 @@ class Domains:
         self.over: Final[set[Order]] = set()
         """The orders of earlier schedules, none of which may begin any more."""
 
-    def begin_again(self) -> None:
-        """Forget what was done, but not to what."""
-        self.over.update(self.begins)
-        self.begins.clear()
+    def begin_again(self, orders: set[Order]) -> None:
+        """Forget what was done. `orders` are all of the schedule, also those that never began."""
+        self.over.update(orders)
+        self._begins.clear()
         self.failures.clear()
         self.work_seconds = 0.0
 
+    @property
+    def begun(self) -> dict[Order, list[Begin]]:
+        """All calls, by order."""
+        return dict(self._begins)
+
+    def begins(self, order: Order) -> list[Begin]:
+        """Return the calls for an order."""
+        return self._begins.get(order, [])
+
     def done(self, order: Order) -> int:
         """Return how often the order has been done."""
-        return sum(begin.done for begin in self.begins[order])
+        return sum(begin.done for begin in self.begins(order))
 
-    def first_begins(self, order: Order) -> int:
-        """Return how often the order was begun, without retries."""
-        return sum(begin.attempt == 0 for begin in self.begins[order])
+    def first_begins(self, order: Order) -> list[Begin]:
+        """Return the calls with which an order was begun, without retries."""
+        return [begin for begin in self.begins(order) if begin.attempt == 0]
 
     async def work(self, order: Order, host: str, context: Context) -> None:
         """Do an order. If the daemon dies meanwhile, it is done all the same, or not."""
@@ -67,7 +74,7 @@ class Domains:
             raise asyncio.CancelledError
         attempt = context.attempt
         begin = Begin(order, host, attempt, process.now(), process, process.monotonic())
-        self.begins[order].append(begin)
+        self._begins[order].append(begin)
         if self.work_seconds:
             try:
                 await context.sleep(self.work_seconds)
@@ -105,7 +112,7 @@ class ScheduleHypervisor(Hypervisor):
     async def recover(self, task: Task, context: Context) -> None:
         """Look at the domain: was the order done before the daemon died?"""
         order = order_of(task)
-        begins = self._domains.begins[order]
+        begins = self._domains.begins(order)
         if not begins:
             raise HypervisorError("the order was not done: it had not begun")
         if not begins[-1].done:

@@ -1,30 +1,30 @@
-"""What must hold after every schedule, once nothing is under way any more."""
+"""What must hold after every schedule, once nothing is under way any more.
 
-from collections import defaultdict
-from typing import Any, Final
+If a second daemon took a host over, the first one and the second may both have had the orders that
+had not ended by then, and those that came meanwhile (`Record.shared`). Each executes them, as each
+has a journal of its own. What one of them answers need not be true of the other.
+"""
 
-import msgspec
+from collections import Counter
+from typing import Final
 
 from fastlib import ResultContainer
+from fastlib.migfra import HostTakenError
 
-from .cluster import Cluster, Sent
-from .hypervisor import Order
+from .cluster import Cluster
+from .orders import Order
 from .process import EPOCH
+from .record import Sent, without_executed
 
 ROUNDING_SECONDS: Final = 1e-5
 """The tolerated inaccuracy of times, which travel in microseconds."""
 
-TITLES: Final = {"vm started": "start vm", "vm stopped": "stop vm", "vm migrated": "migrate vm"}
-"""The titles of orders, by the titles of their results."""
+Answers = dict[Order, set[ResultContainer]]
 
 
 def violations(cluster: Cluster) -> list[str]:
     """Return a sentence for each violated invariant."""
-    if cluster.record.took_over:
-        # Two daemons of one host may both execute an order, each with a journal of its own. So
-        # only what holds for each of them is checked.
-        return [*cluster.record.errors, *_dropped_early(cluster), *_begun_late(cluster)]
-    answers = _answers(cluster)
+    answers = cluster.record.answers_by_order()
     return [
         *cluster.record.errors,
         *cluster.record.untrue_presences,
@@ -32,7 +32,8 @@ def violations(cluster: Cluster) -> list[str]:
         *_begun_by_a_clock_that_was_set(cluster),
         *_begun_after_a_cancellation(cluster),
         *_dropped_early(cluster),
-        *(f"the daemon of {h.name} failed: {e!r}" for h in cluster.hosts for e in h.failures),
+        *_failed(cluster),
+        *_begun_later(cluster),
         *_begun_twice(cluster),
         *_not_begun(cluster),
         *_begun_late(cluster),
@@ -42,42 +43,39 @@ def violations(cluster: Cluster) -> list[str]:
     ]
 
 
-def _answers(cluster: Cluster) -> dict[Order, set[ResultContainer]]:
-    """Return the different answers to each order, without the note that one is stored."""
-    found: defaultdict[Order, set[str]] = defaultdict(set)
-    texts: dict[str, ResultContainer] = {}
-    for payloads in cluster.record.answers.values():
-        for payload in payloads:
-            answer = ResultContainer.from_yaml(payload)
-            if answer.result not in TITLES:
-                continue  # of a query
-            plain = _without_executed(answer)
-            text = plain.to_yaml()
-            texts[text] = plain
-            order = (TITLES[answer.result], answer.results[0].vm_name)
-            found[order].add(text)
-    return {order: {texts[text] for text in several} for order, several in found.items()}
+def _failed(cluster: Cluster) -> list[str]:
+    """No daemon ends with an error, but for the first one of a host that was taken over."""
+    return [
+        f"the daemon of {host.name} failed: {error!r}"
+        for host in cluster.hosts
+        for error in host.failures
+        if host.name not in cluster.record.taken_over or not isinstance(error, HostTakenError)
+    ]
 
 
-def _without_executed(answer: Any) -> Any:
-    if getattr(answer, "executed", None) is None:
-        return answer
-    return msgspec.structs.replace(answer, executed=None)
+def _begun_later(cluster: Cluster) -> list[str]:
+    """No order begins in a later schedule than its own, whether it began there or not."""
+    return [
+        f"{order} of an earlier schedule began"
+        for order in cluster.domains.begun
+        if order in cluster.domains.over
+    ]
 
 
 def _begun_twice(cluster: Cluster) -> list[str]:
-    """No order with a key begins twice. One without begins at most once for each copy."""
-    found = [
-        f"{order} of an earlier schedule began again"
-        for order, begins in cluster.domains.begins.items()
-        if begins and order in cluster.domains.over
-    ]
-    for order, begins in cluster.domains.begins.items():
-        allowed = cluster.record.copies[order] if order in cluster.record.keyless else 1
-        first = [begin for begin in begins if begin.attempt == 0]
-        if len(first) > allowed:
+    """No order with a key begins twice at a daemon. One without begins once for each copy."""
+    found = []
+    record = cluster.record
+    for order in cluster.domains.begun:
+        first = cluster.domains.first_begins(order)
+        count, allowed = len(first), 1
+        if order in record.keyless:
+            allowed = record.copies[order]
+        elif order in record.shared:
+            count = max(Counter(begin.process.name for begin in first).values(), default=0)
+        if count > allowed:
             times = ", ".join(f"{begin.now - EPOCH:.3f}" for begin in first)
-            found.append(f"{order} began {len(first)} times (at {times}), at most {allowed} wanted")
+            found.append(f"{order} began {count} times (at {times}), at most {allowed} wanted")
     return found
 
 
@@ -94,7 +92,7 @@ def _not_begun(cluster: Cluster) -> list[str]:
     found = []
     record = cluster.record
     for order, sent in record.keyless.items():
-        begun = cluster.domains.first_begins(order)
+        begun = len(cluster.domains.first_begins(order))
         unheard = record.published[order] - record.copies[order]
         lost = record.lost_copies[order] + unheard
         if begun + crashes + lost < sent:
@@ -115,7 +113,7 @@ def _begun_late(cluster: Cluster) -> list[str]:
         found += [
             f"{sent.order} began (attempt {begin.attempt}) {begin.now - expires:.3f} s after it "
             "had expired"
-            for begin in cluster.domains.begins[sent.order]
+            for begin in cluster.domains.begins(sent.order)
             if begin.now > expires + ROUNDING_SECONDS
         ]
     return found
@@ -131,7 +129,7 @@ def _begun_by_a_clock_that_was_set(cluster: Cluster) -> list[str]:
         latest = max(arrival.time + expires - arrival.now for arrival in arrivals)
         found += [
             f"{sent.order} began {begin.time - latest:.3f} s too late, as the clock was set back"
-            for begin in cluster.domains.begins[sent.order]
+            for begin in cluster.domains.begins(sent.order)
             if begin.time > latest + ROUNDING_SECONDS
         ]
     return found
@@ -141,9 +139,11 @@ def _begun_after_a_cancellation(cluster: Cluster) -> list[str]:
     """An order that was cancelled with success is not done, and begins no more."""
     found = []
     for order, time in cluster.record.cancelled.items():
+        if order in cluster.record.shared:
+            continue
         if cluster.domains.done(order):
             found.append(f"{order} was cancelled with success, and was done")
-        if any(begin.time > time for begin in cluster.domains.begins[order]):
+        if any(begin.time > time for begin in cluster.domains.begins(order)):
             found.append(f"{order} began after it was cancelled with success")
     return found
 
@@ -159,7 +159,7 @@ def _dropped_early(cluster: Cluster) -> list[str]:
     return found
 
 
-def _untrue_answers(cluster: Cluster, answers: dict[Order, set[ResultContainer]]) -> list[str]:
+def _untrue_answers(cluster: Cluster, answers: Answers) -> list[str]:
     """Each answer says what has happened to the domain."""
     found = []
     for order, several in answers.items():
@@ -170,22 +170,24 @@ def _untrue_answers(cluster: Cluster, answers: dict[Order, set[ResultContainer]]
             repeated = order in cluster.record.keyless and cluster.record.copies[order] > 1
             if success and not done:
                 found.append(f"{order} was answered with success, and was not done")
+            if order in cluster.record.shared:
+                continue
             never = str(result.details).startswith("never begun, and never will be")
-            if never and order not in cluster.record.keyless and cluster.domains.begins[order]:
+            if never and order not in cluster.record.keyless and cluster.domains.begins(order):
                 found.append(f"{order} began, and was answered with {result.details!r}")
             if not success and done and not repeated:
                 found.append(f"{order} was done, and was answered with {result.details!r}")
     return found
 
 
-def _missing_answers(cluster: Cluster, answers: dict[Order, set[ResultContainer]]) -> list[str]:
+def _missing_answers(cluster: Cluster, answers: Answers) -> list[str]:
     """Each delivered order gets one answer, and each undelivered one none."""
     found = []
     for order, copies in cluster.record.copies.items():
         several = answers.get(order, set())
         if not several and copies > cluster.record.lost_copies[order]:
             found.append(f"{order} was delivered {copies} times, and got no answer")
-        elif len(several) > 1 and order not in cluster.record.keyless:
+        elif len(several) > 1 and order not in {*cluster.record.keyless, *cluster.record.shared}:
             texts = [answer.to_yaml() for answer in several]
             found.append(f"{order} got {len(several)} different answers: {texts}")
     for order, sent in cluster.record.keyless.items():
@@ -195,12 +197,12 @@ def _missing_answers(cluster: Cluster, answers: dict[Order, set[ResultContainer]
     return found
 
 
-def _untrue_clients(cluster: Cluster, answers: dict[Order, set[ResultContainer]]) -> list[str]:
+def _untrue_clients(cluster: Cluster, answers: Answers) -> list[str]:
     """What a client returns or says about a missing result is true."""
     return [text for sent in cluster.record.sent if (text := _untrue(cluster, sent, answers))]
 
 
-def _untrue(cluster: Cluster, sent: Sent, answers: dict[Order, set[ResultContainer]]) -> str | None:
+def _untrue(cluster: Cluster, sent: Sent, answers: Answers) -> str | None:
     order = sent.order
     if sent.lost:
         return None
@@ -208,11 +210,12 @@ def _untrue(cluster: Cluster, sent: Sent, answers: dict[Order, set[ResultContain
         assert sent.handle is not None
         result = sent.handle._request.future.result()
         given = {answer.to_yaml() for answer in answers.get(order, ())}
-        if _without_executed(result).to_yaml() not in given:
+        if without_executed(result).to_yaml() not in given:
             return f"the client has an answer for {order} that nobody gave: {result}"
         return None
     outcome = getattr(sent.error, "outcome", None)
-    if outcome == "never begun" and cluster.domains.begins[order] and not sent.clocks_differ:
+    known = not sent.clocks_differ and order not in cluster.record.shared
+    if outcome == "never begun" and cluster.domains.begins(order) and known:
         return f"the client said that {order} never began, and it did: {sent.error}"
     if outcome == "begun" and not sent.begun_then:
         return f"the client said that {order} began, and it had not: {sent.error}"

@@ -179,6 +179,7 @@ class SimulatedLink:
         self._on_end: Callable[[TransportError], None] = _nothing
         self._closed: Future[tuple[Undelivered, ...]] = Future()
         self._says_goodbye = True
+        network.links.append(self)
         if self._process is not None:
             self._process.at_end(self._crash)
 
@@ -197,6 +198,11 @@ class SimulatedLink:
     def name(self) -> str:
         """The client id."""
         return self._state.name
+
+    @property
+    def unconfirmed(self) -> int:
+        """The number of messages that the broker has not confirmed."""
+        return len(self._session.outbox)
 
     @property
     def resumes(self) -> bool:
@@ -345,6 +351,7 @@ class SimulatedLink:
 
     def _finish(self, *, told: bool) -> None:
         self._state.ended = True
+        self._network.links.remove(self)
         undelivered = self._session.outbox.fail_all("closed")
         if self._connection is not None:
             if told and self._state.accepted:

@@ -9,8 +9,10 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from .cluster import Cluster, Host, Kind, UnsettledError
+from .cluster import Cluster, UnsettledError
+from .hosts import Host
 from .invariants import violations
+from .orders import Kind
 
 SECONDS: Final = (0.0, 0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 4.0, 10.0, 40.0, 200.0)
 """How long a schedule lets time pass between two steps."""
@@ -122,7 +124,7 @@ def submit_and_crash(
     cluster: Cluster, order: Submitted, host: int, moment: tuple[str, int], down: float,
     pause: float,
 ) -> None:  # fmt: skip
-    cluster.crash_at(_host(cluster, host), *moment, down=down)
+    _host(cluster, host).crash_at(*moment, down=down)
     _submit(cluster, (order,))
     cluster.advance(pause)
 
@@ -150,7 +152,7 @@ def send_without_key(
     pause: float,
 ) -> None:  # fmt: skip
     if moment is not None:
-        cluster.crash_at(_host(cluster, 0), *moment, down=down)
+        _host(cluster, 0).crash_at(*moment, down=down)
     for _ in range(count):
         cluster.send_without_key(_host(cluster, 0))
     if cut:
@@ -163,9 +165,9 @@ def send_without_key(
 def end(cluster: Cluster, host: int, how: str, pause: float) -> None:
     daemon = _host(cluster, host)
     if how == "crash":
-        cluster.crash(daemon)
+        daemon.crash()
     elif how == "stop":
-        cluster.stop(daemon)
+        daemon.stop()
     else:
         cluster.quit(0, daemon)
     cluster.advance(pause)
@@ -224,7 +226,7 @@ def fill_the_disk(
     if then == "room":
         _host(cluster, host).process.disk_is_full = False
     elif then == "crash":
-        cluster.crash(_host(cluster, host), down=1.0)
+        _host(cluster, host).crash(down=1.0)
 
 
 @step(weight=2, order=ORDERS, after=SECONDS, which=(0, 1, 2), pause=SECONDS)
@@ -257,9 +259,9 @@ def submit_and_restart_the_broker(
     cluster.advance(pause)
 
 
-@step(host=HOSTS, pause=SECONDS)
-def start_a_second_daemon(cluster: Cluster, host: int, pause: float) -> None:
-    cluster.start_second(_host(cluster, host))
+@step(weight=2, host=HOSTS, seconds=(0.0, 0.3, 4.0, 40.0), pause=SECONDS)
+def start_a_second_daemon(cluster: Cluster, host: int, seconds: float, pause: float) -> None:
+    cluster.start_second(_host(cluster, host), seconds)
     cluster.advance(pause)
 
 

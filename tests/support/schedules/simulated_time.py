@@ -1,0 +1,78 @@
+"""Patches of the code under test for schedules: virtual clocks, one thread, disks that fill up."""
+
+import asyncio
+import logging
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import _base as futures
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest import mock
+
+from fastlib.migfra import runtime
+from fastlib.migfra.journal.group_commit import GroupCommit, Operation
+from fastlib.migfra.telemetry.other_daemons import OtherDaemons
+
+from .process import CLOCK, PROCESS
+
+
+class NoLock:
+    """Stands in for the condition of a future, as all futures are in one thread."""
+
+    def __enter__(self) -> None:
+        """Lock nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock nothing."""
+
+    def notify_all(self) -> None:
+        """Wake nobody."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Refuse to wait."""
+        raise AssertionError("a future is waited for in the only thread")
+
+
+@contextmanager
+def simulated_time() -> Iterator[None]:
+    """Let the code under test read the clock of the process, and no log be written."""
+    clock = SimpleNamespace(time=CLOCK.now, monotonic=CLOCK.monotonic)
+    unlocked = SimpleNamespace(Condition=NoLock)
+    logging.disable(logging.CRITICAL)
+    with ExitStack() as patches:
+        patches.callback(logging.disable, logging.NOTSET)
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith("fastlib.") and getattr(module, "time", None) is time:
+                patches.enter_context(mock.patch.object(module, "time", clock))
+        patches.enter_context(mock.patch.object(runtime, "_lock", return_value=nullcontext()))
+        patches.enter_context(mock.patch.object(futures, "threading", unlocked))
+        # No process stands still here, and looking twice a second whether it does costs most time.
+        patches.enter_context(mock.patch.object(OtherDaemons, "_watch_beat", _never))
+        patches.enter_context(mock.patch.object(OtherDaemons, "_look_at_beat", _never_stood_still))
+        patches.enter_context(mock.patch.object(GroupCommit, "_execute_all", _execute_all))
+        yield
+
+
+async def _never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+def _never_stood_still(*_: object, **__: object) -> None:
+    """Do nothing."""
+
+
+_really_execute_all: Final = GroupCommit._execute_all
+
+
+def _execute_all(commit: GroupCommit, operations: list[Operation]) -> list[Any]:
+    """Execute operations on a disk that may be full: the last write of a transaction fails."""
+    if not PROCESS.get().disk_is_full:
+        return _really_execute_all(commit, operations)
+    return _really_execute_all(commit, [*operations, _fail_for_room])
+
+
+def _fail_for_room(connection: sqlite3.Connection) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
