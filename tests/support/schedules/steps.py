@@ -209,6 +209,29 @@ def set_clock(cluster: Cluster, name: str, seconds: float, pause: float) -> None
 
 @step(
     weight=2,
+    order=ORDERS,
+    host=HOSTS,
+    moment=MOMENTS,
+    after=(10.0, 40.0),
+    seconds=(-3600.0, -60.0, -1e6, 3600.0),
+    pause=SECONDS,
+)
+def submit_and_crash_and_set_clock(
+    cluster: Cluster, order: Submitted, host: int, moment: tuple[str, int], after: float,
+    seconds: float, pause: float,
+) -> None:  # fmt: skip
+    """Start a daemon again on a host whose clock was set after the crash, as a boot may do."""
+    down = _host(cluster, host)
+    down.crash_at(*moment)
+    _submit(cluster, (order,))
+    cluster.advance(after)
+    cluster.set_clock(down.name, seconds)
+    down.restart()
+    cluster.advance(pause)
+
+
+@step(
+    weight=2,
     host=HOSTS,
     order=(*[None] * (len(ORDERS) // 3), *ORDERS),
     pause=SECONDS,
