@@ -9,4 +9,9 @@ DIGITS: Final = 32
 
 def request_digest(payload: bytes) -> str:
     """Return the digest of a message: the first digits of the SHA-256 of its bytes."""
-    return hashlib.sha256(payload).hexdigest()[:DIGITS]
+    return short_digest(hashlib.sha256(payload).hexdigest())
+
+
+def short_digest(sha256: str) -> str:
+    """Return the digest of a message from the hexadecimal digits of its SHA-256."""
+    return sha256[:DIGITS]

@@ -168,6 +168,7 @@ class Runtime:
             config.limits,
             admission.admit,
             on_failure,
+            counters,
             ready=self._host_is_ours,
         )
         own = Presence(
@@ -326,6 +327,9 @@ class Runtime:
                   lambda: self.dispatcher.running),
             Gauge("migfra_containers_waiting", "Containers that wait.",
                   lambda: self.dispatcher.queued),
+            Gauge("migfra_messages_dropped",
+                  "Messages with QoS 0 that were dropped because they had no room.",
+                  lambda: self.communicator.dropped, only_grows=True),
             Gauge("migfra_answers_unconfirmed", "Answers that the broker does not have yet.",
                   lambda: self.publisher.unconfirmed),
             Gauge("migfra_journal_bytes", "Size of the journal.", self.journal.size),

@@ -108,7 +108,9 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
 
         Without a timeout it waits over lost connections, too.
         """
-        sink = None if callback is None else self._sink(callback)
+        sink = None
+        if callback is not None:
+            sink = self._core.callback_sink(topic, callback, self._sink)
         confirmed = self._core.subscribe(topic, qos, sink, manual_ack)
         try:
             await wait_async(confirmed, timeout, f"the confirmation of the subscription {topic!r}")

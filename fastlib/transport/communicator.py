@@ -118,7 +118,9 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         `timeout` seconds, RefusedError, SubscriptionError if there is a subscription to `topic`,
         TopicError or ClosedError. There is no subscription then.
         """
-        sink = None if callback is None else self._callbacks.sink(callback)
+        sink = None
+        if callback is not None:
+            sink = self._core.callback_sink(topic, callback, self._callbacks.sink)
         confirmed = self._core.subscribe(topic, qos, sink, manual_ack)
         try:
             wait(confirmed, timeout, f"the confirmation of the subscription to {topic!r}")

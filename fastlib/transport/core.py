@@ -4,8 +4,9 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import wraps
 from logging import getLogger
-from typing import Final
+from typing import Final, TypeVar
 
 from .delivery import Delivery
 from .errors import ClosedError, OptionsError, SubscriptionError, TopicError, TransportError
@@ -13,6 +14,7 @@ from .filters import check_filter, check_topic
 from .inbox import Inbox
 from .link import Link
 from .messages import InboundMessage, ReceivedMessage
+from .queue_room import DropCount, QueueRoom
 from .routes import Route, Routes
 
 log = getLogger("fastlib.transport")
@@ -22,6 +24,9 @@ MAX_PAYLOAD: Final = 268_435_455 - 65_535 - 16
 
 MAX_EXPIRY: Final = 0xFFFF_FFFF
 """The maximum expiry of a message in seconds (MQTT 5, section 3.3.2.3.3): 136 years."""
+
+R = TypeVar("R")
+MessageCallback = Callable[[ReceivedMessage], R]
 
 CONNECT_SECONDS: Final = 30.0
 CONFIRM_SECONDS: Final = 30.0
@@ -43,7 +48,8 @@ class CommunicatorCore:
         self.link: Final = link
         self.subscribe_topic: Final = subscribe_topic and check_filter(subscribe_topic)
         self._publish_topic = publish_topic and check_topic(publish_topic)
-        self._routes = Routes(link.resumes)
+        self._drops = DropCount()
+        self._routes = Routes(link.resumes, self._drops)
         self._max_queued = max_queued
         self._lock = threading.Lock()
         self._inboxes: dict[str, Inbox] = {}
@@ -99,13 +105,50 @@ class CommunicatorCore:
             if topic in self._inboxes or topic in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
             if sink is None:
-                inbox = self._inboxes[topic] = Inbox(topic, self._max_queued)
+                inbox = self._inboxes[topic] = Inbox(topic, self._room(topic))
                 route = Route(topic, qos, inbox.put, manual_ack)
             else:
                 self._callbacks.add(topic)
                 route = Route(topic, qos, sink, manual_ack)
             self._routes.add(route)
         return self.link.subscribe(topic, qos)
+
+    def callback_sink(
+        self,
+        topic: str,
+        callback: MessageCallback[R],
+        sink_of: Callable[[MessageCallback[R]], MessageCallback[None]],
+    ) -> MessageCallback[None]:
+        """Return the sink of a callback, which drops what has no room.
+
+        `sink_of` returns a function that queues a call of its argument.
+        """
+        room = self._room(topic)
+        if room is None:
+            return sink_of(callback)
+
+        @wraps(callback)
+        def taken(message: ReceivedMessage) -> R:
+            room.remove(message)
+            return callback(message)
+
+        enqueue = sink_of(taken)
+
+        def sink(message: ReceivedMessage) -> None:
+            if room.add(message):
+                enqueue(message)
+
+        return sink
+
+    def _room(self, topic: str) -> QueueRoom | None:
+        if self._max_queued is None:
+            return None
+        return QueueRoom(topic, self._max_queued, self._drops)
+
+    @property
+    def dropped(self) -> int:
+        """The messages with QoS 0 that had no room."""
+        return self._drops.total
 
     def expect(self, topic: str) -> None:
         """Keep unclaimed messages for a topic, however long it takes to subscribe to it."""
@@ -232,6 +275,14 @@ class CommunicatorBase:
         Without this they are dropped after a minute. Messages of QoS 0 always are.
         """
         self._core.expect(topic)
+
+    @property
+    def dropped(self) -> int:
+        """The messages with QoS 0 so far that were dropped because they had no room.
+
+        See `MqttOptions.max_queued`.
+        """
+        return self._core.dropped
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.link.name}>"

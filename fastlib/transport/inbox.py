@@ -7,29 +7,20 @@ from logging import getLogger
 
 from .errors import TransportError
 from .messages import ReceivedMessage
+from .queue_room import QueueRoom
 
 log = getLogger("fastlib.transport")
 
 WARNING_LENGTH = 10_000
 """The number of queued messages at which a warning is logged, and again at each doubling."""
-MESSAGE_SIZE = 512
-"""Bytes of memory of a queued message beside its payload."""
 
 
 class Inbox:
-    """A queue whose readers wait for futures, so it serves threads and coroutines.
+    """A queue whose readers wait for futures, so it serves threads and coroutines."""
 
-    It has no bound for messages with QoS 1 and 2. With one, the broker would have to queue the
-    rest, and brokers drop messages above their own bound (mosquitto: `max_queued_messages`). The
-    broker bounds the number of those that are not acknowledged, but not of those with QoS 0.
-    """
-
-    def __init__(self, pattern: str, max_queued: int | None = None) -> None:
-        """Messages with QoS 0 are dropped while `max_queued` bytes wait."""
-        self._max_queued = max_queued
-        self._queued = 0
-        """Bytes that wait, counted if there is a bound."""
-        self._dropped = 0
+    def __init__(self, pattern: str, room: QueueRoom | None = None) -> None:
+        """`room` bounds what waits. None is no bound."""
+        self._room = room
         self.pattern = pattern
         self._lock = threading.Lock()
         self._messages: deque[ReceivedMessage] = deque()
@@ -41,35 +32,17 @@ class Inbox:
         """Give a message to the reader that has waited longest, or queue it."""
         with self._lock:
             reader = self._next_reader()
-            if reader is None and self._count(message):
+            if reader is None and (self._room is None or self._room.add(message)):
                 self._messages.append(message)
                 self._warn()
         if reader is not None:
             reader.set_result(message)
 
-    def _count(self, message: ReceivedMessage) -> bool:
-        """Count a message that will wait. Return False if it has no room and is dropped."""
-        if self._max_queued is None:
-            return True
-        size = len(message.payload) + MESSAGE_SIZE
-        if message.qos == 0 and self._queued + size > self._max_queued:
-            self._dropped += 1
-            if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, …
-                log.warning(
-                    "%d messages with QoS 0 to %r were dropped: those that wait take %d bytes",
-                    self._dropped,
-                    self.pattern,
-                    self._queued,
-                )
-            return False
-        self._queued += size
-        return True
-
     def _pop(self) -> ReceivedMessage:
         """Remove the next message. Raises IndexError."""
         message = self._messages.popleft()
-        if self._max_queued is not None:
-            self._queued -= len(message.payload) + MESSAGE_SIZE
+        if self._room is not None:
+            self._room.remove(message)
         return message
 
     def _next_reader(self) -> "Future[ReceivedMessage] | None":
@@ -92,9 +65,7 @@ class Inbox:
     def poll(self) -> ReceivedMessage | None:
         """Return the next message if there is one: a faster `take`."""
         try:
-            if self._max_queued is None:
-                return self._messages.popleft()
-            with self._lock:  # it counts as well
+            with self._lock:
                 return self._pop()
         except IndexError:
             return None
@@ -126,7 +97,8 @@ class Inbox:
                 if reader is None:
                     message = future.result()
                     self._messages.appendleft(message)
-                    self._queued += len(message.payload) + MESSAGE_SIZE
+                    if self._room is not None:
+                        self._room.add_again(message)
             if reader is not None:
                 reader.set_result(future.result())
 

@@ -20,6 +20,7 @@ class InboundMessage:
         "qos",
         "retain",
         "session_start",
+        "sha256",
         "size",
         "topic",
     )
@@ -36,6 +37,7 @@ class InboundMessage:
         connection: int = 0,
         session_start: int = 0,
         size: int | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.topic: Final = topic
         self.payload: Final = payload
@@ -47,6 +49,7 @@ class InboundMessage:
         self.connection: Final = connection
         self.session_start: Final = session_start
         self.size: Final = len(payload) if size is None else size
+        self.sha256: Final = sha256
 
 
 class SharedAck:
@@ -79,6 +82,7 @@ class ReceivedMessage:
         "qos",
         "retain",
         "session_start",
+        "sha256",
         "size",
         "topic",
     )
@@ -89,6 +93,10 @@ class ReceivedMessage:
     """Only the beginning if the message is larger than `max_payload` of the options."""
     size: int
     """Bytes of the whole payload."""
+    sha256: str | None
+    """The SHA-256 of the whole payload in hexadecimal digits, if only its beginning is kept.
+
+    None otherwise, and if it is not known."""
     qos: int
     """The quality of service: the lower of the sender's and the subscription's."""
     retain: bool
@@ -113,6 +121,7 @@ class ReceivedMessage:
         self.topic = message.topic
         self.payload = message.payload
         self.size = message.size
+        self.sha256 = message.sha256
         self.qos = qos
         self.retain = message.retain
         self.duplicate = message.duplicate

@@ -83,6 +83,12 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_queued: int | None = None
     """Bytes of received messages that may wait for the program in one subscription; None is no
     bound. Messages with QoS 0 beyond it are dropped. Of others, the broker limits the number."""
+    max_unacknowledged: int | None = None
+    """Bytes of messages with QoS 1 and 2 that the program has not acknowledged; None is no bound.
+
+    Beyond it the connection ends before the message is taken, and begins again after a pause. The
+    broker then repeats the message. It must be several times what the broker sends without an
+    acknowledgement, so that only a broker that keeps to no window meets it."""
     retry_min: float = 0.5
     """Seconds until the first retry of a connection. Each further pause is twice as long."""
     retry_max: float = 30.0
@@ -112,7 +118,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
         if self.max_pending < self.max_inflight:
             raise OptionsError("`max_pending` is less than `max_inflight`")
-        for name in ("max_payload", "max_queued"):
+        for name in ("max_payload", "max_queued", "max_unacknowledged"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionsError(f"`{name}` is a number of bytes from 1, or None, not {value}")

@@ -9,6 +9,7 @@ from typing import Final
 
 from .filters import matches
 from .messages import InboundMessage, ReceivedMessage, SharedAck
+from .queue_room import DropCount
 
 log = getLogger("fastlib.transport")
 
@@ -43,7 +44,9 @@ class Routes:
     After a minute they are dropped with a warning, except for those that are expected.
     """
 
-    def __init__(self, resumes: bool) -> None:
+    def __init__(self, resumes: bool, drops: DropCount | None = None) -> None:
+        """`resumes` is True for a persistent session. `drops` counts what has no room."""
+        self._drops = drops or DropCount()
         self._resumes = resumes
         self._lock = threading.Lock()
         self._routes: dict[str, Route] = {}
@@ -94,6 +97,8 @@ class Routes:
                 if message.qos > 0 or self._unclaimed_bytes < UNCLAIMED_BYTES:
                     self._unclaimed.append((time.monotonic(), message))
                     self._unclaimed_bytes += len(message.payload)
+                else:
+                    self._drops.add()
             else:
                 message.ack()
             if self._unclaimed:

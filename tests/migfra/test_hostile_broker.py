@@ -2,17 +2,19 @@
 
 Each session is honest up to a drawn point, then one packet is broken in one way. Client and daemon
 must survive it, answer every call, and be served again by an honest broker on the same port.
-`--long` plays 10,000 sessions.
+`--long` plays 15,000 sessions, with an honest broker every 250 of them.
 """
 
 import asyncio
 import gc
 import logging
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -23,6 +25,7 @@ from fastlib.transport import Communicator, MqttOptions, TransportError
 from fastlib.transport.mqtt.link import MqttLink
 from tests.migfra.test_load import resident
 from tests.support.migfra.bench import configuration
+from tests.support.migfra.program import Program
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.hostile_broker import HostileBroker
 from tests.support.transport.proxy import Proxy
@@ -36,8 +39,10 @@ CALL_PATIENCE = 30.0
 """Seconds after which a call with that timeout hangs."""
 DRAIN_SECONDS = 240.0
 """Seconds until the daemon must have answered everything that the hostile broker has sent."""
-GROWTH = 32
+GROWTH = 16
 """MiB by which the process may grow in the second half of the sessions."""
+UNACKNOWLEDGED = 2 << 20
+"""Bytes of messages with QoS 1 and 2 that client and daemon keep without an acknowledgement."""
 MOST_THREADS = 80
 """With the pools of the daemon and of asyncio, and with the proxies."""
 TO_CLIENT = (
@@ -57,9 +62,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def sessions(request: pytest.FixtureRequest) -> int:
-    """The sessions of the client, and of the daemon, with one version of MQTT."""
-    return 2500 if request.config.getoption("--long") else 25
+def rounds(request: pytest.FixtureRequest) -> list[int]:
+    """The sessions with one version of MQTT after which an honest broker serves again."""
+    if request.config.getoption("--long"):
+        return [250 * number for number in range(1, 11)]
+    return [12, 24]
 
 
 class Unhandled(logging.Handler):
@@ -189,11 +196,17 @@ class Calls:
             assert not thread.is_alive(), "a call hangs"
 
 
+def assert_flat(memory: list[float]) -> None:
+    """The second half of these figures is not above the first one."""
+    half = len(memory) // 2
+    assert max(memory[half:]) < max(memory[:half]) + GROWTH, memory
+
+
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_client_and_daemon_survive_a_hostile_broker(
     broker: Mosquitto,
-    sessions: int,
+    rounds: list[int],
     unhandled: Unhandled,
     figures: Callable[[object], None],
     protocol: Protocol,
@@ -214,6 +227,7 @@ def test_client_and_daemon_survive_a_hostile_broker(
                 retry_max=0.005,
                 max_payload=1 << 20,
                 max_queued=1 << 18,
+                max_unacknowledged=UNACKNOWLEDGED,
                 **named,
             )
 
@@ -223,50 +237,130 @@ def test_client_and_daemon_survive_a_hostile_broker(
             assert client.stop(HOST, "vm1").result(PATIENCE).status == "success"
             links = {"client": link_of(client._communicator), "daemon": daemon.link}
             threads, tasks = own_threads(), daemon.tasks()
-            for way, hostile in ((client_way, to_client), (daemon_way, to_daemon)):
-                way.target = hostile.port
-                way.cut()
-            calls = Calls(client, client._communicator)
-            memory = []
-            for part in (1, 2):
+            ways = ((client_way, to_client), (daemon_way, to_daemon))
+            memory: list[float] = []
+            outcomes: Counter[str] = Counter()
+            most_unacknowledged = 0
+            for goal in rounds:
+                for way, hostile in ways:
+                    way.target = hostile.port
+                    way.cut()
+                calls = Calls(client, client._communicator)
                 wait_until(
-                    lambda part=part: (  # type: ignore[misc]
-                        min(to_client.sessions, to_daemon.sessions) >= sessions * part // 2
-                        or unhandled.found
+                    lambda goal=goal: (  # type: ignore[misc]
+                        min(to_client.sessions, to_daemon.sessions) >= goal or unhandled.found
                     ),
                     lambda: f"{to_client.sessions} and {to_daemon.sessions} sessions",
                     1200,
                 )
                 gc.collect()
                 memory.append(resident(os.getpid()))
-            calls.end()
+                waiting = [link._session._inbound.unacknowledged for link in links.values()]
+                most_unacknowledged = max(most_unacknowledged, *waiting)
+                calls.end()
+                outcomes += calls.outcomes
+                assert not unhandled.found, unhandled.found[0]
+                assert not daemon.daemon.ended.is_set()
+                assert (to_client.failure, to_daemon.failure) == (None, None)
+                for way, _ in ways:
+                    way.target = broker.port
+                    way.cut()
+                # The daemon first answers what the hostile broker has sent.
+                assert client.stop(HOST, "vm1").result(DRAIN_SECONDS).status == "success"
+                for name, link in links.items():
+                    wait_until(
+                        lambda link=link: not any(pending(link).values()),  # type: ignore[misc]
+                        lambda name=name, link=link: f"an empty session: {name} {pending(link)}",  # type: ignore[misc]
+                    )
             # The timeout of the order itself comes first, and is a NoResultError.
-            assert "_order WaitTimeoutError" not in calls.outcomes
-            assert not unhandled.found, unhandled.found[0]
-            assert not daemon.daemon.ended.is_set()
-            assert (to_client.failure, to_daemon.failure) == (None, None)
-            for way in (client_way, daemon_way):
-                way.target = broker.port
-                way.cut()
-            # The daemon first answers what the hostile broker has sent.
-            assert client.stop(HOST, "vm1").result(DRAIN_SECONDS).status == "success"
-            for name, link in links.items():
-                wait_until(
-                    lambda link=link: not any(pending(link).values()),  # type: ignore[misc]
-                    lambda name=name, link=link: f"an empty session: {name} {pending(link)}",  # type: ignore[misc]
-                )
+            assert "_order WaitTimeoutError" not in outcomes
+            assert most_unacknowledged <= UNACKNOWLEDGED
             assert own_threads() <= threads
             assert threading.active_count() < MOST_THREADS
             wait_until(lambda: daemon.tasks() <= tasks, "the end of the tasks")
-            assert memory[1] < memory[0] + GROWTH
+            assert_flat(memory)
         finally:
             with suppress(TransportError):
                 client.close()
             daemon.close()
     kinds = to_client.kinds + to_daemon.kinds
-    outcomes = ", ".join(f"{name} {count}" for name, count in sorted(calls.outcomes.items()))
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
     figures(
         f"MQTT {protocol}: {to_client.sessions} sessions with a client and {to_daemon.sessions} "
         f"with a daemon, {min(kinds.values())} to {max(kinds.values())} broken packets of each "
-        f"type, {memory[0]:.0f} MiB in the middle and {memory[1]:.0f} MiB at the end; {outcomes}"
+        f"type, at most {most_unacknowledged} bytes without an acknowledgement, "
+        f"{figures_of(memory)}; {shown}"
+    )
+
+
+def figures_of(memory: list[float]) -> str:
+    return f"{'/'.join(f'{size:.0f}' for size in memory)} MiB"
+
+
+IMPATIENT = """
+import msgspec
+from fastlib.cli.migfra import main
+from fastlib.migfra.config.file import Configuration
+
+patient = Configuration.mqtt_options
+Configuration.mqtt_options = lambda self: msgspec.structs.replace(
+    patient(self), retry_min=0.001, retry_max=0.005
+)
+raise SystemExit(main())
+"""
+"""The program `migfra`, but with short pauses between connections."""
+
+
+class ImpatientProgram(Program):
+    """A daemon that tries thousands of connections in a few minutes."""
+
+    def command(self, *options: str) -> list[str]:
+        return [sys.executable, "-c", IMPATIENT, "-c", str(self.configuration), *options]
+
+
+@pytest.mark.load
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_memory_of_a_daemon_process_is_bounded_at_a_hostile_broker(
+    tmp_path: Path,
+    broker: Mosquitto,
+    rounds: list[int],
+    figures: Callable[[object], None],
+    protocol: Protocol,
+) -> None:
+    limits = "limits: {inbox: 1048576, payload: 65536}\nlog: {level: error}\n"
+    client_options = MqttOptions(host="127.0.0.1", port=broker.port)
+    with (
+        Proxy(broker.port) as way,
+        HostileBroker(SEED + 2, TO_DAEMON) as hostile,
+        MigfraClient.connect(client_options, timeout=PATIENCE) as client,
+    ):
+        migfra = ImpatientProgram(tmp_path, way.port, limits)
+        text = migfra.configuration.read_text()
+        migfra.configuration.write_text(text.replace("{host:", f"{{protocol: '{protocol}', host:"))
+        try:
+            migfra.start(ready=False)
+            assert client.stop(HOST, "vm1").result(PATIENCE).status == "success"
+            memory: list[float] = []
+            for goal in rounds:
+                way.target = hostile.port
+                way.cut()
+                wait_until(
+                    lambda goal=goal: hostile.sessions >= goal or hostile.failure,  # type: ignore[misc]
+                    lambda: f"{hostile.sessions} sessions",
+                    1200,
+                )
+                assert hostile.failure is None
+                memory.append(resident(migfra.pid))
+                way.target = broker.port
+                way.cut()
+                assert client.stop(HOST, "vm1").result(DRAIN_SECONDS).status == "success"
+            assert_flat(memory)
+            assert not any("Traceback" in line for line in migfra.log), migfra.log
+            assert migfra.terminate() == 0
+        finally:
+            migfra.kill()
+    figures(
+        f"MQTT {protocol}: a daemon process took {figures_of(memory)} "
+        f"in {hostile.sessions} sessions"
     )

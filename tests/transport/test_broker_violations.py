@@ -13,10 +13,13 @@ from paho.mqtt.properties import Properties
 
 from fastlib.transport import Communicator, InboundMessage, MqttOptions
 from fastlib.transport.mqtt.client_factory import make_client
+from fastlib.transport.mqtt.inbound import MESSAGE_SIZE
 from fastlib.transport.mqtt.paho_client import PahoClient
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.hostile_packets import text
+from tests.support.transport.proxy import Proxy
 from tests.support.transport.session import OfflineSession
+from tests.support.waiting import wait_until
 
 CONNACK = b"\x20\x02\x00\x00"
 
@@ -138,6 +141,100 @@ def test_incomplete_messages_keep_no_payload() -> None:
     assert isinstance(taken, InboundMessage)
     (publish,) = own.session._inbound._incomplete.values()
     assert len(publish.content) == 16
+
+
+def message(packet_id: int, qos: int = 1, payload: bytes = b"x" * 1000) -> paho.MQTTMessage:
+    found = paho.MQTTMessage(mid=packet_id, topic=b"a")
+    found.qos, found.payload = qos, payload
+    return found
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_messages_beyond_the_bound_end_the_connection_before_they_are_recorded(qos: int) -> None:
+    size = MESSAGE_SIZE + 1 + 1000
+    own = OfflineSession(max_unacknowledged=2 * size)
+    own.connack()
+    for packet_id in (1, 2, 3):
+        assert own.client.violation is None
+        own.session._on_message(message(packet_id, qos))
+    assert own.client.violation == (
+        f"more messages without an acknowledgement than {2 * size} bytes of them, which wait for "
+        "this program"
+    )
+    assert [found.packet_id for found in own.messages] == [1, 2]
+    assert set(own.session._inbound._incomplete) == {1, 2}
+    # A new session does not give them back: the program still has them.
+    own.client.violation = None
+    own.connack()
+    own.session._on_message(message(1, qos, b"other"))
+    assert own.client.violation is not None
+    own.client.violation = None
+    own.messages[0].ack()
+    own.session._on_message(message(1, qos, b"other"))
+    assert own.client.violation is None
+    assert own.messages[-1].payload == b"other"
+    for found in own.messages:
+        found.ack()
+    assert own.session._inbound.unacknowledged == 0
+
+
+def test_message_with_qos_0_and_a_repeated_one_do_not_count() -> None:
+    own = OfflineSession(max_unacknowledged=MESSAGE_SIZE + 1001)
+    own.connack()
+    repeated = message(1)
+    repeated.dup = True
+    own.session._on_message(message(1))
+    for _ in range(3):
+        own.session._on_message(repeated)
+        own.session._on_message(message(0, 0))
+    assert own.client.violation is None
+    assert len(own.messages) == 4
+
+
+def test_message_above_the_bound_is_taken_alone() -> None:
+    own = OfflineSession(max_unacknowledged=100)
+    own.connack()
+    own.session._on_message(message(1))
+    assert own.client.violation is None
+    own.session._on_message(message(2))
+    assert own.client.violation is not None
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_broker_that_keeps_to_a_window_does_not_meet_the_bound(
+    plain_broker: Mosquitto, join: Callable[..., Communicator], protocol: str
+) -> None:
+    """It repeats a full window after each lost connection, and the program takes nothing yet."""
+    window = 20  # of mosquitto
+    bound = 48 * 1000  # as of the daemon, for messages of this size
+    with Proxy(plain_broker.port) as way:
+        receiver = join(
+            way.port,
+            protocol=protocol,
+            client_id=f"window {protocol}",
+            persistent=True,
+            max_payload=1000,
+            max_unacknowledged=bound,
+        )
+        topic = f"window/{protocol}"
+        receiver.subscribe(topic, manual_ack=True)
+        sender = join(plain_broker.port)
+        for number in range(3 * window):
+            sender.send(b"%4d" % number, topic, qos=1 + number % 2)
+        first = [receiver.receive(topic, PATIENCE) for _ in range(window)]
+        for number in (1, 2):  # a third one at once would look like another client
+            wait_until(lambda: receiver.is_connected, "the connection")
+            way.cut()
+            wait_until(lambda number=number: way.connections > number, "another one")  # type: ignore[misc]
+        for found in first:
+            found.ack()
+        payloads = [found.payload for found in first]
+        while len(payloads) < 3 * window:
+            found = receiver.receive(topic, PATIENCE)
+            payloads.append(found.payload)
+            found.ack()
+        assert sorted(payloads) == [b"%4d" % number for number in range(3 * window)]
+        assert "the broker sent" not in str(receiver.last_error)
 
 
 def test_user_property_of_another_client_does_not_end_the_connection(

@@ -1,5 +1,6 @@
 """Bounds of what is received: the size of a message, and the bytes that wait for the program."""
 
+import hashlib
 import socket
 import threading
 from collections.abc import Callable
@@ -9,10 +10,11 @@ import pytest
 from paho.mqtt.enums import MQTTErrorCode
 
 from fastlib.transport import Communicator, MqttOptions, OptionsError, ReceivedMessage, connect
-from fastlib.transport.inbox import MESSAGE_SIZE, Inbox
+from fastlib.transport.inbox import Inbox
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.mqtt.client_factory import RECEIVE_MAXIMUM, make_client
 from fastlib.transport.mqtt.paho_client import OVERHEAD, PahoClient
+from fastlib.transport.queue_room import MESSAGE_SIZE, DropCount, QueueRoom
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
 MAX_PAYLOAD = 1000
@@ -25,7 +27,8 @@ def message(payload: bytes, qos: int) -> ReceivedMessage:
 def test_inbox_drops_only_messages_with_qos_0_beyond_its_bound(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    inbox = Inbox("a", 2 * (MESSAGE_SIZE + 1))
+    drops = DropCount()
+    inbox = Inbox("a", QueueRoom("a", 2 * (MESSAGE_SIZE + 1), drops))
     for payload, qos in ((b"1", 0), (b"2", 0), (b"3", 0), (b"4", 1), (b"5", 2), (b"6", 0)):
         inbox.put(message(payload, qos))
     assert len(inbox) == 4
@@ -42,10 +45,11 @@ def test_inbox_drops_only_messages_with_qos_0_beyond_its_bound(
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings[0].startswith("1 messages with QoS 0 to 'a' were dropped: those that wait take")
     assert [warning.split()[0] for warning in warnings] == ["1", "2"]
+    assert drops.total == 3
 
 
 def test_message_that_returns_to_the_inbox_is_counted_again() -> None:
-    inbox = Inbox("a", MESSAGE_SIZE + 1)
+    inbox = Inbox("a", QueueRoom("a", MESSAGE_SIZE + 1, DropCount()))
     future = inbox.take()
     inbox.put(message(b"1", 0))
     inbox.cancel(future)  # it has arrived already
@@ -56,7 +60,7 @@ def test_message_that_returns_to_the_inbox_is_counted_again() -> None:
     assert inbox.take().result().payload == b"3"
 
 
-@pytest.mark.parametrize("name", ["max_payload", "max_queued"])
+@pytest.mark.parametrize("name", ["max_payload", "max_queued", "max_unacknowledged"])
 def test_bound_must_be_positive(name: str) -> None:
     with pytest.raises(OptionsError, match=f"`{name}` is a number of bytes from 1"):
         MqttOptions(**{name: 0})  # type: ignore[arg-type]
@@ -93,9 +97,11 @@ def test_rest_of_a_large_message_is_dropped_and_the_next_ones_arrive(
         found = receiver.receive(topic, PATIENCE)
         assert found.payload == b"%d" % number + b"x" * (MAX_PAYLOAD - 1)
         assert found.size == size
+        whole = b"%d" % number + b"x" * (size - 1)
+        assert found.sha256 == (hashlib.sha256(whole).hexdigest() if size > MAX_PAYLOAD else None)
         found.ack()
         small = receiver.receive(topic, PATIENCE)
-        assert (small.payload, small.size) == (b"small", 5)
+        assert (small.payload, small.size, small.sha256) == (b"small", 5, None)
         small.ack()
     receiver.unsubscribe(topic)
 
@@ -134,6 +140,44 @@ def test_memory_of_a_large_packet_is_bounded() -> None:
     assert got[0][0] + got[0][1] == size - 3
     assert got[1] == (1, 0)
     assert largest < MAX_PAYLOAD + OVERHEAD + 100_000
+
+
+@pytest.mark.parametrize(("properties", "is_known"), [(100, True), (OVERHEAD, False)])
+def test_digest_of_a_large_payload_begins_behind_the_properties(
+    properties: int, is_known: bool
+) -> None:
+    """With MQTT 5 an honest broker sends no such packet: the client announces its bound."""
+    ours, theirs = socket.socketpair()
+    found: list[tuple[bytes, str | None]] = []
+    client = PahoClient(
+        lambda message: found.append((bytes(message.payload), client.sha256)),
+        print,
+        max_payload=MAX_PAYLOAD,
+        protocol=paho.MQTTv5,
+    )
+    ours.setblocking(False)
+    client._sock = ours
+    entry = b"\x26\x00\x01a" + (properties - 6).to_bytes(2) if properties < 65536 else b""
+    inner = entry + b"b" * (properties - 6) if entry else b"\x26\x00\x01a\xf0\x00" + b"b" * 0xF000
+    inner *= 1 if entry else 1 + OVERHEAD // 0xF000
+    payload = b"12345" * 60_000
+    body = b"\x00\x01a" + _length(len(inner)) + inner + payload
+    data = b"\x20\x03\x00\x00\x00\x30" + _length(len(body)) + body
+    thread = threading.Thread(target=theirs.sendall, args=(data,), daemon=True)
+    thread.start()
+    while not found and client.violation is None:
+        client._packet_read()
+    thread.join(PATIENCE)
+    if is_known:
+        ((kept, sha256),) = found
+        assert payload.startswith(kept)
+        assert len(kept) > MAX_PAYLOAD
+        assert sha256 == hashlib.sha256(payload).hexdigest()
+    else:
+        assert "it ends within its" in str(client.violation)
+    ours.close()
+    theirs.close()
+    client._sock = None
 
 
 def test_other_large_packet_ends_the_connection() -> None:

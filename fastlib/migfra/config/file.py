@@ -136,6 +136,7 @@ class Configuration(ConfigSection):
             keep_alive=config.keepalive,
             max_payload=self.limits.payload,
             max_queued=self.limits.inbox,
+            max_unacknowledged=self.limits.unacknowledged,
         )
 
 

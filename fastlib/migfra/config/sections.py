@@ -191,11 +191,20 @@ class LimitsSection(ConfigSection):
     waiting: Annotated[
         Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
         Wire(
-            "Containers that wait in the journal, each counted with 2 KiB beside its text; what "
-            "comes beyond is refused.",
+            "Containers that wait in the journal, and answers that the broker has not confirmed, "
+            "each counted with 2 KiB beside its text; what comes beyond is refused.",
             unit="bytes",
         ),
     ] = 64 << 20
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of messages with QoS 1 and 2 that are not acknowledged, at most.
+
+        A broker that sends more keeps to no window. Mosquitto sends 20 messages by default, and 20
+        others after it has lost the session.
+        """
+        return max(8 * self.inbox, 48 * self.payload)
 
 
 class RetrySection(ConfigSection):

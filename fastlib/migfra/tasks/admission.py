@@ -63,7 +63,7 @@ class Admission:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`jobs` are those under way, of which `limits` says how much may wait."""
-        self._room = OrderRoom(jobs, limits)
+        self._room = OrderRoom(jobs, publisher, limits)
         self._queries = QueryQueue(limits.queries)
         self._journal = journal
         self._dispatcher = dispatcher
@@ -80,9 +80,7 @@ class Admission:
             log.warning("a message that cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
             self._journal.came_between(found.id)
-            answer = found.answer()
-            if message.size == len(message.payload):  # else only its beginning is known
-                answer = without_order(answer, message.payload)
+            answer = without_order(found.answer(), message)
             await self._reply(message, found.id, write(answer))
         elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
@@ -90,9 +88,10 @@ class Admission:
             # A long report takes long to write, and the daemon must go on meanwhile.
             async with self._queries.turn() as refused:
                 report = _refusal(found, refused) if refused else await self._query(found)
-                report = without_order(report, message.payload)
+                report = without_order(report, message)
                 payload = await asyncio.to_thread(write, report)
-            await self._reply(message, found.id, payload)
+                # The reports that the broker has not confirmed count as well.
+                await self._reply(message, found.id, payload)
         else:
             await self._admit_container(message, found)
 
@@ -178,7 +177,7 @@ class Admission:
         """Answer a container that is not accepted."""
         self._counters.messages["refused"] += 1
         log.warning("refused: %s: %s", describe_container(container), reason)
-        answer = without_order(_refusal(container, reason), message.payload)
+        answer = without_order(_refusal(container, reason), message)
         await self._reply(message, container.id, write(answer))
 
     async def _query(self, container: TaskContainer) -> ResultContainer:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from logging import getLogger
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ from fastlib.transport import (
 )
 
 log = getLogger("fastlib.migfra")
+
+ANSWER_SIZE: Final = 2048
+"""Bytes of memory of an answer beside its payload."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,6 +56,7 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
         self._unconfirmed = 0
+        self._size = 0
         self._worker: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
 
@@ -59,6 +64,11 @@ class Publisher:
     def unconfirmed(self) -> int:
         """Answers that the broker does not have yet."""
         return self._unconfirmed
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory of these answers, estimated."""
+        return self._size
 
     def is_own(self, host: str | None) -> bool:
         """Return True if answers to what came to a host have the topic of this host."""
@@ -82,6 +92,7 @@ class Publisher:
         topic = self._own_topic if host is None else self._topic_of(host)
         answer = Answer(number, About(id, vm_name), topic, payload, self._loop.create_future())
         self._unconfirmed += 1
+        self._size += ANSWER_SIZE + len(payload)
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # What others log meanwhile is not about the answer that happened to be the first.
@@ -144,6 +155,7 @@ class Publisher:
 
     def _settle(self, answer: Answer, sent: bool) -> None:
         self._unconfirmed -= 1
+        self._size -= ANSWER_SIZE + len(answer.payload)
         self._change.set()
         if not answer.confirmed.done():
             answer.confirmed.set_result(sent)

@@ -10,6 +10,7 @@ from fastlib.message import TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError
 from fastlib.migfra.failures import OnFailure, report_failure
+from fastlib.migfra.telemetry.counters import Counters
 from fastlib.transport import AsyncCommunicator, ReceivedMessage
 
 from .container_bounds import text_memory
@@ -20,6 +21,9 @@ log = getLogger("fastlib.migfra")
 
 READ_IN_THREAD: Final = 1 << 16
 """Bytes; a larger message is decoded in a thread, so that the loop does not wait for it."""
+
+MESSAGE_MEMORY: Final = 8192
+"""Bytes of memory of a message beside its text, until it is accepted or its answer confirmed."""
 
 REMIND_SECONDS: Final = 30.0
 """How often it is logged that the broker has not confirmed the subscription."""
@@ -37,6 +41,7 @@ class Receiver:
         limits: LimitsSection,
         admit: Admit,
         on_failure: OnFailure,
+        counters: Counters,
         *,
         ready: Callable[[int], Awaitable[object]],
     ) -> None:
@@ -54,6 +59,7 @@ class Receiver:
         """Of the messages that are not admitted yet."""
         self._admit = admit
         self._on_failure = on_failure
+        self._counters = counters
         self._ready = ready
         self._admitting: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
@@ -93,9 +99,10 @@ class Receiver:
                 return  # the broker keeps what is not acknowledged
             if message.retain:  # it was executed when it was sent, and comes at each reconnect
                 log.warning("a retained message is not executed: %.100r", message.payload)
+                self._counters.messages["retained"] += 1
                 message.ack()
                 continue
-            memory = len(message.payload) + text_memory(message.payload)
+            memory = MESSAGE_MEMORY + len(message.payload) + text_memory(message.payload)
             await self._memory.wait(memory)
             if READ_IN_THREAD < len(message.payload) <= self._largest:
                 found = await asyncio.to_thread(self._decode, message)

@@ -8,10 +8,11 @@ import msgspec
 
 from fastlib.codec.errors import MessageError, ValidationError
 from fastlib.message import Result, ResultContainer, Start, Task, TaskContainer, TimeMeasurement
-from fastlib.message.request_digest import request_digest
+from fastlib.message.request_digest import request_digest, short_digest
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.domain_results import sound
 from fastlib.migfra.virt.domain_xml import read_domain
+from fastlib.transport import ReceivedMessage
 
 NO_DOMAIN: Final = "n/a"
 """Stands for the domain's name where there is none."""
@@ -113,12 +114,17 @@ def quit_answer(container: TaskContainer, left: str | None = None) -> ResultCont
     return ResultContainer.answer(container, (result,))
 
 
-def without_order(answer: ResultContainer, payload: bytes) -> ResultContainer:
+def without_order(answer: ResultContainer, message: ReceivedMessage) -> ResultContainer:
     """Return the answer to a message that the journal does not have as an order.
 
     It names the message, since its id and its key may be those of another sender's order.
     """
-    return msgspec.structs.replace(answer, request_digest=request_digest(payload))
+    digest = None
+    if message.size == len(message.payload):
+        digest = request_digest(message.payload)
+    elif message.sha256 is not None:  # only its beginning is known
+        digest = short_digest(message.sha256)
+    return msgspec.structs.replace(answer, request_digest=digest)
 
 
 def executed_before(answer: bytes, executed: float) -> bytes:

@@ -9,6 +9,7 @@ from fastlib.message import Cancel, TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 
 from .jobs import JOB_SIZE, JobTable
+from .publisher import Publisher
 
 MAX_CANCELS: Final = 256
 """`cancel task` at work, at most."""
@@ -17,10 +18,11 @@ MAX_QUERIES: Final = 1000
 
 
 class OrderRoom:
-    """Counts the bytes of the orders that wait or run, and of those that are being accepted."""
+    """Counts the bytes of orders that wait or run or are being accepted, and of their answers."""
 
-    def __init__(self, jobs: JobTable, limits: LimitsSection) -> None:
+    def __init__(self, jobs: JobTable, publisher: Publisher, limits: LimitsSection) -> None:
         self._jobs = jobs
+        self._publisher = publisher
         self._bound = limits.waiting
         self._reserved = 0
         self._cancels = 0
@@ -34,11 +36,13 @@ class OrderRoom:
         if container.tasks and isinstance(container.tasks[0], Cancel):
             yield self._why_no_cancel()
             return
-        if self._jobs.size + self._reserved + size + JOB_SIZE > self._bound:
+        answers = self._publisher.size
+        if self._jobs.size + answers + self._reserved + size + JOB_SIZE > self._bound:
             yield (
-                f"there is no room for it among the orders that wait or run, which take "
-                f"{self._jobs.size} of {self._bound} bytes; send it again later, or raise "
-                "'limits: {waiting: ...}' in the daemon's configuration"
+                "there is no room for it among the orders that wait or run and the answers that "
+                f"the broker has not confirmed, which take {self._jobs.size + answers} of "
+                f"{self._bound} bytes; send it again later, or raise 'limits: {{waiting: ...}}' in "
+                "the daemon's configuration"
             )
             return
         self._reserved += size + JOB_SIZE

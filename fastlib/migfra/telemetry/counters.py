@@ -17,6 +17,8 @@ class Gauge:
     name: str
     meaning: str
     read: Callable[[], float]
+    only_grows: bool = False
+    """True for a number that is counted elsewhere."""
 
 
 class Durations:
@@ -40,7 +42,7 @@ class Counters:
         self.durations: dict[str, Durations] = {}
         """By the task's title."""
         self.messages: Counter[str] = Counter()
-        """Messages that came: accepted, repeated, refused, unreadable or query."""
+        """Messages that came: accepted, repeated, refused, unreadable, query or retained."""
         self.retries = 0
         self.migrated_bytes = 0
 

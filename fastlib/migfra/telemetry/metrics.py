@@ -37,7 +37,8 @@ class DaemonCollector(Collector):
         for gauge in self._gauges:
             value = self._read(gauge)
             if value is not None:
-                yield GaugeMetricFamily(gauge.name, gauge.meaning, value=value)
+                family = CounterMetricFamily if gauge.only_grows else GaugeMetricFamily
+                yield family(gauge.name, gauge.meaning, value=value)
         yield self._durations()
 
     def _read(self, gauge: Gauge) -> float | None:

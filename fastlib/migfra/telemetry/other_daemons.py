@@ -57,6 +57,8 @@ It waits `CLAIM_SECONDS` at first, and twice as long after each failure.
 """
 BEAT_SECONDS: Final = 0.5
 """How often the daemon looks whether it stood still."""
+LARGEST_PRESENCE: Final = 1 << 14
+"""Bytes of a presence that is read, at most."""
 CLAIM_QOS: Final = 1
 WATCH_QOS: Final = 0
 """So the broker keeps nothing for a daemon that is away: what comes is what happens now."""
@@ -506,6 +508,8 @@ class OtherDaemons:
 
 
 def _read(payload: bytes) -> Presence | None:
+    if len(payload) > LARGEST_PRESENCE:
+        return None
     try:
         return Presence.from_yaml(payload)
     except MessageError:

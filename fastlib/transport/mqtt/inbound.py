@@ -5,6 +5,13 @@ from enum import Enum, auto
 from hashlib import blake2b
 from typing import Final
 
+MESSAGE_SIZE: Final = 1024
+"""Bytes of memory of a message beside its topic and payload, until it is acknowledged."""
+
+
+class TooMuchUnacknowledgedError(Exception):
+    """The broker has sent more than may wait for the consumer's acknowledgement."""
+
 
 class InboundState(Enum):
     """The next step of a message that is not complete."""
@@ -18,30 +25,46 @@ class InboundState(Enum):
 class InboundPublish:
     """One PUBLISH packet that is not complete."""
 
-    __slots__ = ("content", "packet_id", "qos", "state")
+    __slots__ = ("content", "packet_id", "qos", "size", "state")
 
-    def __init__(self, packet_id: int, qos: int, content: bytes) -> None:
+    def __init__(self, packet_id: int, qos: int, content: bytes, size: int) -> None:
         self.packet_id: Final = packet_id
         self.qos: Final = qos
         self.content: Final = content
         """The digest of the topic and the payload. A broker may keep many messages incomplete."""
+        self.size: Final = size
+        """Bytes of memory that it takes until its consumer has acknowledged it."""
         self.state = InboundState.DELIVERED
 
 
 class InboundTracker:
     """Separates new messages from repeated ones, so QoS 2 arrives once across connections.
 
-    `confirm(packet_id, qos)` sends the PUBACK or PUBREC.
+    It also bounds what waits for the consumer, because a broker need not keep to a window. What was
+    delivered before the broker has lost a session counts as well, until it is acknowledged.
     """
 
-    def __init__(self, confirm: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, confirm: Callable[[int, int], None], max_unacknowledged: int | None = None
+    ) -> None:
+        """`confirm(packet_id, qos)` sends the PUBACK or PUBREC.
+
+        `max_unacknowledged` bounds the bytes of memory of what was delivered and is not
+        acknowledged. None is no bound.
+        """
         self._confirm = confirm
+        self._bound = max_unacknowledged
         self._incomplete: dict[int, InboundPublish] = {}
+        self.unacknowledged = 0
+        """Bytes of memory of the messages that the consumer has and has not acknowledged."""
 
     def received(
         self, packet_id: int, qos: int, topic: str, payload: bytes, duplicate: bool
     ) -> InboundPublish | None:
-        """Return the record of a new message, or None for one that was delivered before."""
+        """Return the record of a new message, or None for one that was delivered before.
+
+        Raises TooMuchUnacknowledgedError, and has recorded nothing then.
+        """
         known = self._incomplete.get(packet_id)
         content = _digest(topic, payload)
         # A broker that has restored an older state may use a packet id for another message.
@@ -49,7 +72,12 @@ class InboundTracker:
             if known.state is InboundState.CONFIRMED:
                 self._send(known)
             return None
-        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, content)
+        size = MESSAGE_SIZE + len(topic.encode()) + len(payload)
+        waiting = self.unacknowledged
+        if self._bound is not None and waiting and waiting + size > self._bound:
+            raise TooMuchUnacknowledgedError
+        self.unacknowledged += size
+        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, content, size)
         return publish
 
     def acknowledge(self, publish: InboundPublish, connected: bool) -> None:
@@ -57,9 +85,11 @@ class InboundTracker:
 
         Without a connection, the confirmation follows when the broker repeats the message.
         """
+        if publish.state is InboundState.DELIVERED:
+            self.unacknowledged -= publish.size
+        publish.state = InboundState.CONFIRMED
         if self._incomplete.get(publish.packet_id) is not publish:
             return  # it belongs to a session that was lost
-        publish.state = InboundState.CONFIRMED
         if connected:
             self._send(publish)
 

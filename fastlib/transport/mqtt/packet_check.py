@@ -87,6 +87,12 @@ def check_packet(command: int, body: bytearray, five: bool) -> bytearray:
         raise PacketError(f"a malformed {name}: {error}") from None
 
 
+def payload_start(command: int, body: bytearray, five: bool) -> int:
+    """Return where the payload of a PUBLISH begins. Raises PacketError if `body` ends before it."""
+    at = _after_text(body, 0) + (2 if command & 6 else 0)
+    return _properties(body, at)[1] if five else at
+
+
 def _other(kind: int, body: bytearray, five: bool) -> bytearray:
     if kind in ACKNOWLEDGEMENTS:
         return _acknowledgement(body, five, ACKNOWLEDGEMENTS[kind])

@@ -24,6 +24,7 @@ needed because paho has these defects:
 - paho keeps the keep-alive that a broker has demanded for all later connections.
 """
 
+import hashlib
 import math
 import secrets
 import socket
@@ -38,7 +39,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .packet_check import CONNACK, PacketError, check_packet
+from .packet_check import CONNACK, PacketError, check_packet, payload_start
 
 READ_SIZE: Final = 65536
 OVERHEAD: Final = 1 << 17
@@ -79,6 +80,11 @@ class PahoClient(paho.Client):
         self._own_keep_alive: int | None = None
         self.skipped = 0
         """The bytes of the PUBLISH that is being handled which were dropped."""
+        self.sha256: str | None = None
+        """The SHA-256 of its whole payload if bytes of it were dropped; None if it is not known."""
+        self._digest = hashlib.sha256()
+        """Of the payload of a large PUBLISH, as far as it has come."""
+        self._digest_is_whole = False
         self.violation: str | None = None
         """What the broker has sent on this connection that MQTT does not allow."""
         super().__init__(
@@ -167,8 +173,20 @@ class PahoClient(paho.Client):
         if room > 0:
             return self._receive(min(bufsize, room))
         data = self._receive(min(bufsize, READ_SIZE))
+        if room == 0:
+            self._begin_digest(packet["command"], packet["packet"])
+        self._digest.update(data)
         packet["to_process"] -= max(0, len(data) - 1)
         return data[-1:]
+
+    def _begin_digest(self, command: int, body: bytearray) -> None:
+        try:
+            start = payload_start(command, body, self._protocol == paho.MQTTv5)
+        except PacketError:  # its properties are as large
+            self._digest_is_whole = False
+            return
+        self._digest = hashlib.sha256(memoryview(body)[start:])
+        self._digest_is_whole = True
 
     def _receive(self, bufsize: int) -> bytes:
         if self._read_at == len(self._read):
@@ -203,7 +221,9 @@ class PahoClient(paho.Client):
 
     def _packet_handle(self) -> MQTTErrorCode:
         packet = self._in_packet
-        body = packet["packet"]
+        body, size = packet["packet"], int(packet["remaining_length"])
+        if self._largest is not None and size > self._largest:
+            del body[self._largest :]  # the last bytes of what was dropped
         try:
             is_connack = packet["command"] >> 4 == CONNACK
             if is_connack == self._accepted:
@@ -212,7 +232,8 @@ class PahoClient(paho.Client):
         except PacketError as error:
             self.violation = str(error)
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self.skipped = int(packet["remaining_length"]) - len(body)
+        self.skipped = size - len(body)
+        self.sha256 = self._digest.hexdigest() if self.skipped and self._digest_is_whole else None
         self._accepted = self._accepted or body[1] == 0  # the reason code of a CONNACK
         result = super()._packet_handle()
         return result if self.violation is None else MQTTErrorCode.MQTT_ERR_PROTOCOL

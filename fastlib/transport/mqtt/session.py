@@ -1,5 +1,6 @@
 """The messages of an MQTT session: paho's client, its callbacks, and the state of each message."""
 
+import hashlib
 import socket
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from fastlib.transport.options import MqttOptions
 
 from .client_factory import make_client
 from .connection_state import ConnectionState
-from .inbound import InboundPublish, InboundTracker
+from .inbound import InboundPublish, InboundTracker, TooMuchUnacknowledgedError
 from .outbox import Outbox
 from .subscriptions import BrokerSubscriptions
 
@@ -68,7 +69,7 @@ class MqttSession:
         self._max_payload = options.max_payload
         self._state = state
         self._run_in_thread = run_in_thread
-        self._inbound = InboundTracker(self.client.acknowledge)
+        self._inbound = InboundTracker(self.client.acknowledge, options.max_unacknowledged)
         self._subscriptions = BrokerSubscriptions(self._send_subscribe, self._send_unsubscribe)
 
     # Commands.
@@ -189,13 +190,25 @@ class MqttSession:
             return
         payload = bytes(message.payload)
         size = len(payload) + self.client.skipped
-        if self._max_payload is not None:
+        sha256 = self.client.sha256
+        if self._max_payload is not None and len(payload) > self._max_payload:
+            if not self.client.skipped:
+                sha256 = hashlib.sha256(payload).hexdigest()
             payload = payload[: self._max_payload]
         ack = _ignore
         packet_id = None
         if message.qos:
             packet_id = message.mid
-            publish = self._inbound.received(message.mid, message.qos, topic, payload, message.dup)
+            try:
+                publish = self._inbound.received(
+                    message.mid, message.qos, topic, payload, message.dup
+                )
+            except TooMuchUnacknowledgedError:
+                self.client.violation = (
+                    f"more messages without an acknowledgement than {self._inbound.unacknowledged} "
+                    "bytes of them, which wait for this program"
+                )
+                return
             if publish is None:
                 return
             ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
@@ -211,6 +224,7 @@ class MqttSession:
                 self.connection,
                 self.session_start,
                 size,
+                sha256,
             )
         )
 

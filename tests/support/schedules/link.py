@@ -62,6 +62,7 @@ class SimulatedPaho:
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
 
     skipped = 0
+    sha256 = None
     """The bytes of the last message that were not kept: all messages here are short."""
 
     # The methods of paho that the session calls.

@@ -12,8 +12,6 @@ MAX_VARIABLE: Final = 268_435_455
 """The largest number of a variable byte integer."""
 MANY: Final = 2000
 """Packets that are sent at once."""
-MANY_TO_KEEP: Final = 100
-"""Messages of QoS 1 or 2 that are sent at once. Nothing but the broker's window limits them."""
 
 
 class Packet(NamedTuple):
@@ -218,8 +216,7 @@ class Draw:
     def _many(self, packet: Packet) -> bytes:
         if packet.kind == PUBLISH:
             qos = packet.flags >> 1
-            count = MANY_TO_KEEP if qos else MANY
-            return b"".join(self.publish(self._topic(), qos).encode() for _ in range(count))
+            return b"".join(self.publish(self._topic(), qos).encode() for _ in range(MANY))
         return b"".join(self.packet(packet.kind, number).encode() for number in range(1, MANY + 1))
 
     def _changed_bytes(self, packet: Packet) -> bytes:

@@ -12,8 +12,15 @@ from fastlib.transport.mqtt.session import MqttSession
 class OfflineSession:
     """A session whose paho client is not connected, and what it has reported."""
 
-    def __init__(self, protocol: Literal["3.1.1", "5"] = "3.1.1") -> None:
-        options = MqttOptions(client_id="me", max_inflight=10, protocol=protocol)
+    def __init__(
+        self, protocol: Literal["3.1.1", "5"] = "3.1.1", max_unacknowledged: int | None = None
+    ) -> None:
+        options = MqttOptions(
+            client_id="me",
+            max_inflight=10,
+            protocol=protocol,
+            max_unacknowledged=max_unacknowledged,
+        )
         self.state = ConnectionState("me", client_id="me", retry_min=1, retry_max=2)
         self.state.start_opening(10)
         self.session = MqttSession(options, self.state, lambda command: command())
