@@ -26,10 +26,16 @@ def clock_difference(time: float, now: float, *, may_be_old: bool) -> float | No
 
 
 class ClockWarnings:
-    """Warns once for each host."""
+    """Warns once for each host.
+
+    A presence that comes late looks like a clock that is behind. So the client warns of such a
+    clock after two presences in a row. No delay looks like a clock that is ahead.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._behind: dict[str, float] = {}
+        """By how many seconds the last presence of a host was behind, if it was too much."""
         self._warned: set[str] = set()
         self._connected = clock.monotonic()
 
@@ -53,9 +59,18 @@ class ClockWarnings:
         # The last will and the `offline` of an end were written before they are published.
         may_be_old = retained or returned or (kept and begins) or presence.status != "online"
         now = self._clock.now()
-        ahead = clock_difference(presence.time.timestamp(), now, may_be_old=may_be_old)
+        time = presence.time.timestamp()
+        ahead = clock_difference(time, now, may_be_old=may_be_old)
         if ahead is None:
+            if time >= now - WARNING_SECONDS:  # else it may be old, and says nothing
+                self._behind.pop(host, None)
             return
+        if ahead < 0:
+            before = self._behind.get(host)
+            self._behind[host] = ahead
+            if before is None:
+                return
+            ahead = max(ahead, before)  # a delay only adds to the difference
         self._warned.add(host)
         log.warning(
             "%s: its clock is %.1f s %s this host's; orders expire by the daemon's clock, so "

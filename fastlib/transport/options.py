@@ -86,9 +86,10 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_unacknowledged: int | None = None
     """Bytes of messages with QoS 1 and 2 that the program has not acknowledged; None is no bound.
 
-    Beyond it the connection ends before the message is taken, and begins again after a pause. The
-    broker then repeats the message. It must be several times what the broker sends without an
-    acknowledgement, so that only a broker that keeps to no window meets it."""
+    A message beyond it is left to the broker. Once the program has acknowledged others, the
+    connection is renewed, and the broker repeats the message: so this is for persistent sessions.
+    It must be several times what the broker sends without an acknowledgement, so that only a broker
+    that keeps to no window meets it."""
     retry_min: float = 0.5
     """Seconds until the first retry of a connection. Each further pause is twice as long."""
     retry_max: float = 30.0

@@ -1,14 +1,26 @@
 """The client and `fastlib send` with `migfra`, a process that ends in between, and mosquitto."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fastlib.client import Handle, HostOfflineError, MigfraClient, NoResultError
-from fastlib.message import Result
+from fastlib.client import (
+    AsyncMigfraClient,
+    Handle,
+    HostOfflineError,
+    MigfraClient,
+    NoResultError,
+    NotUnderstoodError,
+)
+from fastlib.message import Result, Start, TaskContainer
+from fastlib.migfra import Daemon
+from fastlib.migfra.config.sections import LimitsSection
 from fastlib.transport import MqttOptions
+from tests.support.migfra.bench import configuration
 from tests.support.migfra.program import Program, program
 from tests.support.migfra.scheduler import forget
 from tests.support.mosquitto import PATIENCE, Mosquitto
@@ -72,6 +84,35 @@ def test_order_to_a_daemon_that_is_away_is_never_begun(
     migfra.start()
     assert waiting.result(PATIENCE).status == "success"
     assert migfra.done() == ["begin vm3", "end vm3"]
+
+
+@pytest.mark.parametrize("size", [2000, 300_000])
+def test_order_above_the_bound_of_the_daemon_is_refused_at_once_and_with_certainty(
+    broker: Mosquitto, size: int
+) -> None:
+    """The daemon keeps only the beginning of the larger one. The id is behind what it looks at."""
+    host, bound = "large", 1024
+    options = MqttOptions(host="127.0.0.1", port=broker.port)
+
+    async def scene() -> None:
+        daemon = Daemon(
+            configuration(hostname=host, limits=LimitsSection(payload=bound)),
+            communicator=msgspec.structs.replace(
+                options, client_id=host, persistent=True, max_payload=bound
+            ),
+            in_memory=True,
+        )
+        await daemon.open()
+        async with await AsyncMigfraClient.connect(options) as client:
+            order = TaskContainer(tasks=[Start(xml="x" * size)], id=f"an id\u0085{'i' * 90}")
+            handle = await client.submit(host, order, timeout=None)
+            with pytest.raises(NotUnderstoodError) as caught:
+                await asyncio.wait_for(handle.result(), PATIENCE)
+        await daemon.close()
+        assert caught.value.certain
+        assert f"at most {bound} are read" in str(caught.value)
+
+    asyncio.run(scene())
 
 
 def test_order_that_takes_longer_than_the_timeout_has_begun(

@@ -5,10 +5,10 @@ import tracemalloc
 
 import pytest
 
-from fastlib import Stop, TaskContainer
+from fastlib import Evacuate, Migrate, MigrateParameter, Stop, SwapWith, TaskContainer
 from fastlib.message import Cancel
+from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.tasks.container_bounds import (
-    LONGEST_ID,
     is_too_long,
     problem_with,
     running_memory,
@@ -18,6 +18,7 @@ from fastlib.migfra.tasks.container_bounds import (
 from fastlib.migfra.tasks.decoding import Unreadable, read
 from fastlib.migfra.tasks.jobs import Job
 from fastlib.migfra.tasks.memory_budget import MemoryBudget
+from fastlib.migfra.virt.names import check_name, check_names
 
 MEMBERS = 500
 LARGEST = 4 << 20
@@ -36,24 +37,39 @@ def test_number_of_members_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("container", "key"),
+    ("container", "problem"),
     [
-        (stops(1, id="é" * 129), "id"),
-        (stops(1, idempotency_key="k" * 257), "idempotency-key"),
-        (TaskContainer(tasks=[Stop(vm_name="v" * 257)]), "vm-name"),
-        (TaskContainer(tasks=[Cancel(id="i" * 257)]), "id"),
+        (stops(1, id="é" * 129), "id: has 258 bytes; at most 256"),
+        (stops(1, idempotency_key="k" * 257), "idempotency-key: has 257 bytes; at most 256"),
+        (TaskContainer(tasks=[Stop(vm_name="v" * 201)]), "vm-name: has 201 bytes; at most 200"),
+        (TaskContainer(tasks=[Stop(vm_name="é" * 128)]), "vm-name: has 256 bytes; at most 200"),
+        (TaskContainer(tasks=[Cancel(id="i" * 257)]), "id: has 257 bytes; at most 256"),
     ],
 )
-def test_length_of_ids_and_names_is_bounded_in_bytes(container: TaskContainer, key: str) -> None:
-    problem = problem_with(container, 10)
-    assert problem is not None
-    assert problem.startswith(f"{key}: has 25")
-    assert f"at most {LONGEST_ID} are accepted" in problem
+def test_length_of_ids_and_names_is_bounded_in_bytes(
+    container: TaskContainer, problem: str
+) -> None:
+    assert problem_with(container, 10) == f"{problem} are accepted; give a shorter one"
 
 
-def test_longest_ids_are_accepted() -> None:
+def test_longest_ids_and_names_are_accepted() -> None:
     assert problem_with(stops(1, id="é" * 128, idempotency_key="k" * 256), 10) is None
+    assert problem_with(TaskContainer(tasks=[Stop(vm_name="é" * 100)]), 10) is None
+    assert problem_with(TaskContainer(tasks=[Cancel(id="i" * 256)]), 10) is None
+    assert check_name("é" * 100) == "é" * 100
     assert not is_too_long("é" * 128)
+
+
+def test_name_inside_a_task_or_of_a_host_has_the_same_bound_and_text() -> None:
+    swap = MigrateParameter(swap_with=SwapWith(vm_name="v" * 201))
+    tasks = [
+        Migrate(vm_name="a", destination="b", parameter=swap),
+        Migrate(vm_name="a", destination="h" * 201),
+        Evacuate(destinations=["h" * 201]),
+    ]
+    for task in tasks:
+        with pytest.raises(HypervisorError, match="it has 201 bytes; at most 200 are accepted; g"):
+            check_names(task)
 
 
 def test_answer_to_a_long_id_has_its_beginning_and_a_digest() -> None:

@@ -193,8 +193,9 @@ def test_retained_task_is_not_executed(tmp_path: Path) -> None:
             container = TaskContainer(tasks=[Start(vm_name="vm1")])
             payload = container.to_yaml().encode()
             await bench.scheduler.send(payload, topics.TASK("node01"), retain=True)
-            await bench.daemon()
+            daemon = await bench.daemon()
             await bench.no_result()
+            assert daemon.counters.messages["retained"] == 1
             await bench.scheduler.send(payload, topics.TASK("node01"), retain=True)
             assert (await bench.result()).result == "vm started"
 

@@ -3,18 +3,21 @@
 import asyncio
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from fastlib import Start, Stop, TaskContainer
+from fastlib import Result, ResultContainer, Start, Stop, TaskContainer
 from fastlib.message import Cancel, NodeReport, Query
-from fastlib.migfra import Context
+from fastlib.message.topics import RESULT
+from fastlib.migfra import Context, Daemon
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.hypervisors.simulated import Cluster, SimulatedHypervisor, SimulatedOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.tasks import out_of_turn
 from fastlib.migfra.tasks.jobs import Job, Member
 from fastlib.migfra.virt.names import matching
+from fastlib.transport import Delivery
 from tests.support.migfra.bench import HOST, PATIENCE, Bench, Play, order, patiently
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.migfra.simulation import cluster_of
@@ -88,6 +91,71 @@ def test_orders_that_an_earlier_run_has_accepted_count_as_well(play: Play) -> No
         assert "no room" in str(three.results[0].details)
         go.set()
         assert (await bench.result()).id == "two"
+
+    play(scene)
+
+
+class Unconfirmed:
+    """Keeps the answers that a daemon sends, until it is told that the broker has them."""
+
+    def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kept: list[Delivery] = []
+        self._send = daemon.runtime.communicator.send
+        monkeypatch.setattr(daemon.runtime.communicator, "send", self.send)
+
+    async def send(self, payload: bytes, topic: str, *arguments: Any, **named: Any) -> Delivery:
+        if topic != RESULT(HOST):
+            return await self._send(payload, topic, *arguments, **named)
+        self.kept.append(Delivery(topic, payload, 1, retain=False))
+        return self.kept[-1]
+
+    def answers(self) -> list[ResultContainer]:
+        return [ResultContainer.from_yaml(delivery.payload) for delivery in self.kept]
+
+
+def test_answers_that_the_broker_does_not_confirm_count_as_well(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Result(vm_name="vm", status="success", details="x" * 8000)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        monkeypatch.setattr(hypervisor, "_plan_for", lambda _: lambda _: [result] * 50)
+        daemon = await bench.daemon(hypervisor, limits=LimitsSection(waiting=SMALLEST))
+        publisher, broker = daemon.runtime.publisher, Unconfirmed(daemon, monkeypatch)
+        for number in range(4):
+            await bench.send(Start(vm_name="vm"), f"id{number}")
+            await wait_until_async(lambda number=number: len(broker.kept) > number)  # type: ignore[misc]
+        assert publisher.size > SMALLEST
+        refused = broker.answers()[3].results[0]
+        assert "answers that the broker has not confirmed" in str(refused.details)
+        assert len(hypervisor.calls) == 3
+        for delivery in broker.kept:
+            delivery.future.set_result(None)
+        await wait_until_async(lambda: publisher.size == 0)
+        await bench.send(Start(vm_name="vm"), "id4")
+        await wait_until_async(lambda: len(broker.kept) == 5)
+        assert broker.answers()[4].results[0].status == "success"
+        broker.kept[4].future.set_result(None)
+
+    play(scene)
+
+
+def test_query_keeps_its_place_until_the_broker_has_the_report(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(limits=LimitsSection(queries=2))
+        broker = Unconfirmed(daemon, monkeypatch)
+        for number in range(5):
+            await bench.send(TaskContainer(tasks=[Query()], id=f"q{number}"))
+        await wait_until_async(lambda: daemon.counters.messages["query"] == 5)
+        await wait_until_async(lambda: len(broker.kept) == 2)
+        assert daemon.runtime.publisher.unconfirmed == 2
+        for number in range(5):
+            await wait_until_async(lambda number=number: len(broker.kept) > number)  # type: ignore[misc]
+            broker.kept[number].future.set_result(None)
+        assert [answer.id for answer in broker.answers()] == [f"q{number}" for number in range(5)]
 
     play(scene)
 

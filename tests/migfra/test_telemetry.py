@@ -208,6 +208,8 @@ def test_metrics_are_served(play: Play) -> None:
         hypervisor.limits = limits
         daemon = await bench.daemon(hypervisor, metrics=MetricsSection(port=port))
         daemon.counters.migrated_bytes += 1000
+        for _ in range(7):
+            daemon.runtime.communicator._core._drops.add()
         await bench.ask(Start(vm_name="vm1"), "1")
         await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 0)
         await bench.send(Migrate(vm_name="vm2", destination="node02"), "m")
@@ -225,6 +227,7 @@ def test_metrics_are_served(play: Play) -> None:
         assert "migfra_migrations_running 1.0" in text
         assert "migfra_migrations_queued 1.0" in text
         assert "migfra_answers_unconfirmed 0.0" in text
+        assert "migfra_messages_dropped_total 7.0" in text
         assert "migfra_retries_total 0.0" in text
         assert "migfra_migrated_bytes_total 1000.0" in text
         assert "migfra_broker_connected 1.0" in text

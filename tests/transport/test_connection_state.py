@@ -1,6 +1,7 @@
 """Tests of the connection's state: deadlines, errors, pauses, and detection of a second client."""
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -241,6 +242,19 @@ def test_anonymous_client_has_no_takeover(clock: Clock) -> None:
         lose(state, clock, lifetime=0)
         state.unreachable(OSError("no route"))
     assert not isinstance(state.last_error, ClientIdTakenError)
+
+
+@pytest.mark.parametrize("how", [{"violation": "a second CONNACK"}, {"renewed": True}])
+def test_connection_that_the_client_has_ended_is_no_takeover(
+    state: ConnectionState, clock: Clock, how: dict[str, Any]
+) -> None:
+    for _ in range(5):
+        state.connected()
+        clock.now += 1
+        state.connection_lost(**how)
+        assert not state.accepted
+    assert not isinstance(state.last_error, ClientIdTakenError)
+    assert (state.last_error is None) == ("renewed" in how)
 
 
 def test_error_says_what_the_broker_sent_that_is_not_allowed() -> None:

@@ -78,6 +78,7 @@ class FakeSession:
 
     def __init__(self) -> None:
         self.client = FakeClient()
+        self.renews = False
         self.outbox = Outbox(10, 5)
         self.sent: list[Delivery] = []
         self.failed: list[ClosedError] = []

@@ -1,16 +1,28 @@
 """Bounds of what is received: the size of a message, and the bytes that wait for the program."""
 
+import asyncio
 import hashlib
 import socket
 import threading
 from collections.abc import Callable
+from queue import Queue
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import MQTTErrorCode
 
-from fastlib.transport import Communicator, MqttOptions, OptionsError, ReceivedMessage, connect
+from fastlib.transport import (
+    AsyncCommunicator,
+    Communicator,
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+    OptionsError,
+    ReceivedMessage,
+    connect,
+)
 from fastlib.transport.inbox import Inbox
+from fastlib.transport.memory.link import MemoryLink
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.mqtt.client_factory import RECEIVE_MAXIMUM, make_client
 from fastlib.transport.mqtt.paho_client import OVERHEAD, PahoClient
@@ -209,6 +221,56 @@ def test_subscription_with_a_bound_drops_what_the_program_does_not_take(
         room = 20_000 // (1000 + MESSAGE_SIZE)
         payloads = [communicator.receive("queued", PATIENCE).payload for _ in range(room + 1)]
         assert payloads == [b"x" * 1000] * room + [b"last"]
+        assert communicator.dropped == 50 - room
+
+
+def test_callback_with_a_bound_does_not_get_what_has_no_room(plain_broker: Mosquitto) -> None:
+    options = MqttOptions(host="127.0.0.1", port=plain_broker.port, max_queued=20_000)
+    go, got = threading.Event(), Queue[bytes]()
+
+    def slow(message: ReceivedMessage) -> None:
+        assert go.wait(PATIENCE)
+        got.put(message.payload)
+
+    with connect(options) as communicator:
+        communicator.subscribe("called", slow, qos=1)
+        communicator.subscribe("done", qos=1)
+        for _ in range(50):
+            communicator.send(b"x" * 1000, "called", qos=0)
+        communicator.send(b"last", "called", qos=1)
+        communicator.send(b"", "done", qos=1)
+        communicator.receive("done", PATIENCE)
+        go.set()
+        payloads = []
+        while b"last" not in payloads:
+            payloads.append(got.get(timeout=PATIENCE))
+        assert len(payloads) + communicator.dropped == 51
+        room = 20_000 // (1000 + MESSAGE_SIZE)
+        assert room <= len(payloads) - 1 <= room + 1  # one is at work
+        communicator.send(b"x" * 1000, "called", qos=0)
+        assert got.get(timeout=PATIENCE) == b"x" * 1000
+
+
+def test_coroutine_with_a_bound_does_not_get_what_has_no_room() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        link = MemoryLink(MemoryOptions(broker=broker))
+        communicator = await AsyncCommunicator(link, max_queued=3 * (MESSAGE_SIZE + 1)).open()
+        got: list[bytes] = []
+
+        async def take(message: ReceivedMessage) -> None:
+            got.append(message.payload)
+
+        await communicator.subscribe("a", take, qos=0)
+        for number in range(5):  # the loop has no turn in between
+            communicator._core.link.send(
+                communicator._core.delivery(b"%d" % number, "a", 0, False, None)
+            )
+        await communicator.close()
+        assert got == [b"0", b"1", b"2"]
+        assert communicator.dropped == 2
+
+    asyncio.run(scene())
 
 
 def _length(number: int) -> bytes:

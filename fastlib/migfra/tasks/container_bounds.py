@@ -9,11 +9,12 @@ from typing import Final
 
 from fastlib.codec.limits import Limits
 from fastlib.message import Cancel, TaskContainer
+from fastlib.migfra.virt.names import LONGEST_NAME, too_long
 
 MAX_NODES: Final = 200_000
 """Scalars, lists and mappings that are read of a container, at most; they need about 50 MiB."""
 LONGEST_ID: Final = 256
-"""Bytes in UTF-8 of an id, an idempotency key, or the domain of a task, at most."""
+"""Bytes in UTF-8 of an id or an idempotency key, at most."""
 SHOWN_ID: Final = 64
 """Characters of a longer one that its answer has, before a digest of the whole."""
 MEMBERS_TOGETHER: Final = 256
@@ -47,15 +48,19 @@ def problem_with(container: TaskContainer, most_members: int) -> str | None:
         if text is not None and is_too_long(text):
             return _too_long(key, text)
     for task in container.tasks:
-        name = task.id if isinstance(task, Cancel) else getattr(task, "vm_name", None)
-        if isinstance(name, str) and is_too_long(name):
-            return _too_long("id" if isinstance(task, Cancel) else "vm-name", name)
+        if isinstance(task, Cancel):
+            if is_too_long(task.id):
+                return _too_long("id", task.id)
+            continue
+        name = getattr(task, "vm_name", None)
+        if isinstance(name, str) and is_too_long(name, LONGEST_NAME):
+            return _too_long("vm-name", name, LONGEST_NAME)
     return None
 
 
-def is_too_long(text: str) -> bool:
-    """Return whether an id or a name has more than `LONGEST_ID` bytes."""
-    return len(text) > LONGEST_ID or _size(text) > LONGEST_ID
+def is_too_long(text: str, most: int = LONGEST_ID) -> bool:
+    """Return whether an id, or another text, has more than `most` bytes."""
+    return len(text) > most or _size(text) > most
 
 
 def short_id(id: str | None) -> str | None:
@@ -86,8 +91,8 @@ def running_memory(waiting: int, members: int, together: int) -> int:
     return waiting + _PER_RUNNING_MEMBER * min(members, together)
 
 
-def _too_long(key: str, text: str) -> str:
-    return f"{key}: has {_size(text)} bytes; at most {LONGEST_ID} are accepted; give a shorter one"
+def _too_long(key: str, text: str, most: int = LONGEST_ID) -> str:
+    return f"{key}: {too_long(_size(text), most)}"
 
 
 def _size(text: str) -> int:

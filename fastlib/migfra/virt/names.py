@@ -16,7 +16,8 @@ from fastlib.message import Message
 from fastlib.migfra.errors import HypervisorError
 
 LONGEST_NAME: Final = 200
-"""Bytes in UTF-8; file systems take 255, and prefixes and suffixes want room."""
+"""Bytes in UTF-8 of the name of a domain or host; file systems take 255, and prefixes and suffixes
+need room."""
 LONGEST_PATTERN: Final = 4_000
 """Characters."""
 _MOST_MEMORY: Final = 1 << 17
@@ -51,6 +52,11 @@ def check_names(task: Message) -> None:
                 check_name(name, "a host" if field.startswith("destination") else "a domain")
 
 
+def too_long(size: int, most: int) -> str:
+    """Say that a text has too many bytes, and the remedy."""
+    return f"has {size} bytes; at most {most} are accepted; give a shorter one"
+
+
 def _unsound(name: str) -> str | None:
     if not name:
         return "it is empty"
@@ -59,7 +65,7 @@ def _unsound(name: str) -> str | None:
     except UnicodeEncodeError:
         return "it has half a surrogate pair"
     if size > LONGEST_NAME:
-        return f"it has more than {LONGEST_NAME} bytes"
+        return f"it {too_long(size, LONGEST_NAME)}"
     for character in name:
         if character in "/\\+#" or not character.isprintable():
             return f"it has {character!r}"

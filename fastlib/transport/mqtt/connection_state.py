@@ -164,17 +164,20 @@ class ConnectionState:
         if self.last_error is not None and self._lifetime() > self._stable_seconds:
             self.last_error = None
 
-    def connection_lost(self, violation: str | None = None) -> None:
+    def connection_lost(self, violation: str | None = None, *, renewed: bool = False) -> None:
         """Note that an accepted connection ended, which `close` did not cause.
 
-        `violation` is what the broker has sent that MQTT does not allow.
+        `violation` is what the broker has sent that MQTT does not allow. `renewed` is True if this
+        client has ended the connection for a new one.
         """
         lifetime = self._lifetime()
         self.accepted = False
         if lifetime > self._stable_seconds:
             self._backoff.reset()
+        if renewed:
+            return
         taken = None
-        if self._takeover is not None:
+        if self._takeover is not None and violation is None:
             taken = self._takeover.connection_ended(lifetime, self.disconnect_code)
         if taken is None:
             text = f"the connection of {self.name} broke"

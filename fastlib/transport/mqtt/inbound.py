@@ -9,10 +9,6 @@ MESSAGE_SIZE: Final = 1024
 """Bytes of memory of a message beside its topic and payload, until it is acknowledged."""
 
 
-class TooMuchUnacknowledgedError(Exception):
-    """The broker has sent more than may wait for the consumer's acknowledgement."""
-
-
 class InboundState(Enum):
     """The next step of a message that is not complete."""
 
@@ -41,7 +37,9 @@ class InboundTracker:
     """Separates new messages from repeated ones, so QoS 2 arrives once across connections.
 
     It also bounds what waits for the consumer, because a broker need not keep to a window. What was
-    delivered before the broker has lost a session counts as well, until it is acknowledged.
+    delivered before the broker has lost a session counts as well, until it is acknowledged. A
+    message beyond the bound is left to the broker, and so are all later ones of this connection,
+    which would overtake it. The broker repeats them on the next connection.
     """
 
     def __init__(
@@ -57,13 +55,15 @@ class InboundTracker:
         self._incomplete: dict[int, InboundPublish] = {}
         self.unacknowledged = 0
         """Bytes of memory of the messages that the consumer has and has not acknowledged."""
+        self.leaves = False
+        """True once a message of this connection was left to the broker."""
 
     def received(
         self, packet_id: int, qos: int, topic: str, payload: bytes, duplicate: bool
     ) -> InboundPublish | None:
-        """Return the record of a new message, or None for one that was delivered before.
+        """Return the record of a new message.
 
-        Raises TooMuchUnacknowledgedError, and has recorded nothing then.
+        Return None for one that was delivered before, or is left to the broker.
         """
         known = self._incomplete.get(packet_id)
         content = _digest(topic, payload)
@@ -75,7 +75,9 @@ class InboundTracker:
         size = MESSAGE_SIZE + len(topic.encode()) + len(payload)
         waiting = self.unacknowledged
         if self._bound is not None and waiting and waiting + size > self._bound:
-            raise TooMuchUnacknowledgedError
+            self.leaves = True
+        if self.leaves:
+            return None
         self.unacknowledged += size
         publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, content, size)
         return publish
@@ -92,6 +94,16 @@ class InboundTracker:
             return  # it belongs to a session that was lost
         if connected:
             self._send(publish)
+
+    @property
+    def has_room_again(self) -> bool:
+        """True if a message was left to the broker, and half of the bound is free again."""
+        bound = self._bound or 0
+        return self.leaves and (not self.unacknowledged or 2 * self.unacknowledged <= bound)
+
+    def connected(self) -> None:
+        """Note that a connection begins, on which the broker repeats what was left to it."""
+        self.leaves = False
 
     def _send(self, publish: InboundPublish) -> None:
         self._confirm(publish.packet_id, publish.qos)

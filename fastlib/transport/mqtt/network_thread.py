@@ -167,7 +167,7 @@ class NetworkThread:
             self._turn()
             self._state.check_stable()
         if self._client.socket() is None:
-            self._state.connection_lost(self._client.violation)
+            self._state.connection_lost(self._client.violation, renewed=self._session.renews)
             self._session.outbox.connection_lost()
 
     def _turn(self) -> None:

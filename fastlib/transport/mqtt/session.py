@@ -21,7 +21,7 @@ from fastlib.transport.options import MqttOptions
 
 from .client_factory import make_client
 from .connection_state import ConnectionState
-from .inbound import InboundPublish, InboundTracker, TooMuchUnacknowledgedError
+from .inbound import InboundPublish, InboundTracker
 from .outbox import Outbox
 from .subscriptions import BrokerSubscriptions
 
@@ -65,6 +65,8 @@ class MqttSession:
         """The number of accepted connections so far."""
         self.session_start = 0
         """The connection that began the broker's session; 0 if it is older."""
+        self.renews = False
+        """True while it ends the connection, so that the broker repeats what was left to it."""
         self._max_in_flight = options.max_inflight
         self._max_payload = options.max_payload
         self._state = state
@@ -115,7 +117,12 @@ class MqttSession:
         self.client.unsubscribe(filters)
 
     def _acknowledge(self, publish: InboundPublish) -> None:
-        self._inbound.acknowledge(publish, self._state.accepted)
+        # After our DISCONNECT the broker takes no acknowledgement. It repeats the message.
+        connected = self._state.accepted and not self.renews
+        self._inbound.acknowledge(publish, connected)
+        if connected and self._inbound.has_room_again:
+            self.renews = True
+            self.client.disconnect()  # after what is queued for the socket
 
     # Callbacks of paho.
 
@@ -130,6 +137,8 @@ class MqttSession:
                 self._state.failed(ConnectError(text))
             return
         self.connection += 1
+        self.renews = False
+        self._inbound.connected()
         if not flags.session_present:
             self.session_start = self.connection
             self.client.session_lost()
@@ -163,7 +172,7 @@ class MqttSession:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._state.disconnect_code = reason.value
-        elif self._state.ended and (own := client.socket()) is not None:
+        elif (self._state.ended or self.renews) and (own := client.socket()) is not None:
             read_to_the_end(own)
 
     def _on_publish(
@@ -199,16 +208,15 @@ class MqttSession:
         packet_id = None
         if message.qos:
             packet_id = message.mid
-            try:
-                publish = self._inbound.received(
-                    message.mid, message.qos, topic, payload, message.dup
+            left_before = self._inbound.leaves
+            publish = self._inbound.received(message.mid, message.qos, topic, payload, message.dup)
+            if self._inbound.leaves and not left_before:
+                log.warning(
+                    "%s: messages that the broker has sent without an acknowledgement take %d "
+                    "bytes; later ones are left to it until this program has acknowledged others",
+                    self._state.name,
+                    self._inbound.unacknowledged,
                 )
-            except TooMuchUnacknowledgedError:
-                self.client.violation = (
-                    f"more messages without an acknowledgement than {self._inbound.unacknowledged} "
-                    "bytes of them, which wait for this program"
-                )
-                return
             if publish is None:
                 return
             ack = partial(self._run_in_thread, partial(self._acknowledge, publish))
