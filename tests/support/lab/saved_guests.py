@@ -1,13 +1,14 @@
-"""Boot each kind of guest once, and continue it from its saved state for every further test.
+"""Continue guests from the state after their boot, which one guest of each size and load saves.
 
 An emulated guest needs several seconds of CPU time to boot, and less than one to be restored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+from .booted_guests import BootedGuest, keep, locked_state
 from .guest import Guest, GuestOptions
 from .host import Host
 from .laboratory import Lab
@@ -51,7 +52,7 @@ class SavedGuests:
         The options are those of `Lab.define_guest`. Guests of one name have one UUID. A restored
         guest first measures a pause as long as it was saved.
         """
-        saved = self._of_kind(host, names, options)
+        saved = [self._saved_guest(host, name, options) for name in names]
         for each in saved:
             each.prepare()
         for each in saved:
@@ -63,35 +64,32 @@ class SavedGuests:
 
     def describe(self, host: Host, name: str, **options: Unpack[GuestOptions]) -> Guest:
         """A guest as `restore` has it, with its disk, which does not run."""
-        (saved,) = self._of_kind(host, [name], options)
+        saved = self._saved_guest(host, name, options)
         saved.prepare()
         return saved.guest
 
-    def _of_kind(
-        self, host: Host, names: Sequence[str], options: GuestOptions
-    ) -> list[_SavedGuest]:
-        kinds: list[_Kind] = [(name, tuple(sorted(options.items()))) for name in names]
-        missing = [kind for kind in kinds if kind not in self._saved]
-        folder = self._lab.layout.guests
-        booting: dict[_Kind, _SavedGuest] = {}
-        for name, shape in missing:
-            number = len(self._saved) + len(booting)
+    def _saved_guest(self, host: Host, name: str, options: GuestOptions) -> _SavedGuest:
+        kind: _Kind = (name, tuple(sorted(options.items())))
+        if kind not in self._saved:
+            booted = self._booted(host, options)
+            path = self._lab.layout.guests / f"saved-{len(self._saved)}"
             guest = self._lab.define_guest(name, **options)
-            definition = folder / f"saved-{number}.xml"
+            definition, state = path.with_suffix(".xml"), path.with_suffix(".state")
             definition.write_text(guest.xml)
-            state = folder / f"saved-{number}.state"
-            booting[name, shape] = _SavedGuest(guest, definition, state, options.get("disk"), b"")
-        if booting:
-            guests = booting.values()
-            for each in guests:
-                host.virsh("create", each.definition)
-            for each in guests:
-                each.guest.wait_for_heartbeat()
-            for each in guests:
-                host.virsh("save", each.guest.name, each.state)
-            self._saved |= {kind: _with_disk_content(each) for kind, each in booting.items()}
-        return [self._saved[kind] for kind in kinds]
+            booted.write_state(guest, state)
+            self._saved[kind] = _SavedGuest(
+                guest, definition, state, options.get("disk"), booted.disk_content
+            )
+        return self._saved[kind]
 
-
-def _with_disk_content(saved: _SavedGuest) -> _SavedGuest:
-    return saved if saved.disk is None else replace(saved, disk_content=saved.disk.read())
+    def _booted(self, host: Host, options: GuestOptions) -> BootedGuest:
+        """Return the state of a guest of that size and load, which boots unless it is there."""
+        disk = options.get("disk")
+        shape = sorted({**options, "disk": disk is not None}.items())
+        with locked_state(host, shape) as folder:
+            if not folder.exists():
+                guest = self._lab.define_guest("booting", **options)
+                host.virsh("create", self._lab.layout.guests / "booting.xml")
+                guest.wait_for_heartbeat()
+                keep(folder, host, guest, disk)
+        return BootedGuest(folder)
