@@ -23,6 +23,10 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """For a mapping: a bare text is read as the value of this key, with a warning."""
     empty_is_absent: bool = False
     """An empty text, list or mapping means the same as no value, as for the C++ peers."""
+    null_is_empty: bool = False
+    """For a mapping with free keys: null is read as an empty one, with a warning."""
+    decimals: int | None = None
+    """For a float: it is rounded to this number of decimals."""
     hex_digits: int = 0
     """For an integer: it is written as a text, `0x` and this number of digits."""
     own_check: bool = False

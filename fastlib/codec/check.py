@@ -52,7 +52,8 @@ def _condition(field: Field) -> str | None:
     elif type(shape) is Int:
         tests = ["type(v) is int", f"{shape.low} <= v <= {shape.high}"]
     elif type(shape) is Float:
-        tests = ["type(v) is float", "v == v"]
+        rounded = "v" if shape.decimals is None else f"round(v, {shape.decimals})"
+        tests = ["type(v) is float", f"v == {rounded}"]
     elif type(shape) is Instant:
         tests = ["type(v) is datetime", "v.tzinfo is UTC", "not v.fold"]
     elif type(shape) is Choice and all(key == text for key, text in shape.values.items()):

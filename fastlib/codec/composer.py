@@ -7,6 +7,7 @@ overflow the stack.
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
@@ -30,12 +31,21 @@ HAS_C_PARSER: bool = _CParser is not None
 
 # C++ peers end lines only at "\n" and "\r\n", and allow all other characters in texts. PyYAML ends
 # lines at more characters and refuses others. So each of these is replaced by one character that
-# the text does not have, and is restored in the scalars.
+# no scalar of the text has, neither as it is nor by an escape, and is restored in the scalars.
 _SPECIAL = re.compile(
     "\r(?!\n)|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 )
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
-_PLACEHOLDERS = range(0xE000, 0xF8FF)  # the private use area
+_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_WIDE_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+"""The escapes that can stand for a private use character. Not all of these are escapes: the
+backslash may be escaped itself."""
+
+
+def _used_characters(text: str) -> set[str]:
+    """Return all characters of a text, and all that an escape in it may stand for."""
+    codes = (int(short or long, 16) for short, long in _WIDE_ESCAPE.findall(text))
+    return {*text, *(chr(code) for code in codes if code <= 0x10FFFF)}
 
 
 class _SpecialCharacters:
@@ -43,10 +53,10 @@ class _SpecialCharacters:
 
     def __init__(self, text: str) -> None:
         special = sorted(set(_SPECIAL.findall(text)))
-        used = set(text) if special else set()
-        free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in used)
-        # There are fewer than 100 special characters. In the unlikely case that the text leaves too
-        # few placeholders, some stay, and the parser reports them.
+        used = _used_characters(text) if special else set()
+        free = (char for char in map(chr, chain(*_PRIVATE_USE)) if char not in used)
+        # There are fewer than 100 special characters. In the unlikely case that the text has nearly
+        # all of 137,000 placeholders, some special characters stay, and the parser reports them.
         pairs = list(zip(special, free, strict=False))
         if "\r" in special and pairs:
             placeholder = dict(pairs)["\r"]
@@ -64,6 +74,43 @@ class _SpecialCharacters:
         """Return a part of the text with its special characters."""
         return value.translate(self._back) if self._back else value
 
+    def restore_words(self, message: str) -> str:
+        """Return a message of the parser with the characters that the text really has."""
+        for code, char in self._back.items():
+            # The parser in Python shows the `repr` of a character.
+            message = message.replace(repr(chr(code))[1:-1], repr(char)[1:-1])
+        return self.restore(message)
+
+
+# Peers ignore directives that they do not know, and read all of YAML 1. PyYAML's C parser refuses
+# both. A byte order mark right behind `---` or `...` hides the marker from PyYAML.
+_YAML_1 = re.compile(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
+_OTHER_DIRECTIVE = re.compile(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
+_MARKED_END = re.compile("^(---|\\.\\.\\.)\ufeff(?=[ \t\r]*$)", re.MULTILINE)
+
+
+def _without_obstacles(text: str) -> str:
+    """Return the text without the directives and marks that only PyYAML refuses.
+
+    All characters stay in their places.
+    """
+    if text.startswith("%") or "\n%" in text:
+        text = _with_known_directives(text)
+    return _MARKED_END.sub("\\1 ", text) if "\ufeff" in text else text
+
+
+def _with_known_directives(text: str) -> str:
+    """Return the text with unknown directives as comments, and each YAML 1 as 1.2."""
+    lines = text.split("\n")
+    before_document = True
+    for index, line in enumerate(lines):
+        if before_document and line.startswith("%"):
+            line = _OTHER_DIRECTIVE.sub("#", line)
+            lines[index] = _YAML_1.sub(lambda m: m[1] + "2".ljust(len(m[2])), line)
+        elif line.rstrip("\r") and not line.lstrip(" \t").startswith("#"):
+            before_document = re.match(r"\.\.\.(?![^ \t\r])", line) is not None
+    return "\n".join(lines)
+
 
 # --- parsing ------------------------------------------------------------------------------------
 
@@ -76,6 +123,7 @@ _PROBLEMS = {
     "did not find expected '-' indicator": "expected '- ' here; is the indentation right?",
     "did not find expected <document start>": "expected the end of the document, or '---'",
     "expected '<document start>'": "expected the end of the document, or '---'",
+    "found unknown escape character": "this escape is not one of YAML's; write the backslash twice",
     "found invalid Unicode character escape code": "this escape stands for no character; "
     "write the character itself",
     "found character that cannot start any token": "this character cannot begin a plain text; "
@@ -84,6 +132,7 @@ _PROBLEMS = {
 }
 
 
+_NULL_TAG = "tag:yaml.org,2002:null"
 _TOO_DEEP = "exceeded maximum nesting depth"
 _LIBYAML_DEPTH = 1000
 
@@ -173,7 +222,7 @@ class _Composer:
             message = f"{name} is no character of a message"
             place = position(text, bad.start())
             raise ParseError(what, [Problem(code="encoding", message=message).at(*place)])
-        self.characters = _SpecialCharacters(text)
+        self.characters = _SpecialCharacters(_without_obstacles(text))
         try:
             self.parser = _make_parser(self.characters.text)
         except yaml.YAMLError as error:
@@ -200,6 +249,8 @@ class _Composer:
     def syntax(self, error: yaml.YAMLError) -> Problem:
         """Return the problem. At the end of the text, report the start of what was never closed."""
         problem = _parse_problem(error)
+        message = self.characters.restore_words(problem.message)
+        problem = msgspec.structs.replace(problem, message=message)
         if self.character(problem.line, problem.column) == "\t":
             message = "a tab cannot stand in an indentation; use spaces"
             return Problem(code="syntax", message=message).at(problem.line, problem.column)
@@ -320,7 +371,9 @@ class _Composer:
             self.limit("limit-scalar", f"more than {limits.max_scalar} characters", event)
         mark = event.start_mark
         text = self.characters.restore(value)
-        return Scalar(text, not event.style, mark.line + 1, mark.column + 1)
+        # A tag makes a text of what would be null without it, as for the C++ peers.
+        plain = not event.style and event.tag in (None, _NULL_TAG)
+        return Scalar(text, plain, mark.line + 1, mark.column + 1)
 
 
 def compose(text: str, limits: Limits, what: str) -> Node | None:

@@ -44,6 +44,7 @@ def _derive(cls: type[Any]) -> Shape:
         cls,
         fields_of(cls),
         title=getattr(cls, "__title__", None),
+        title_is_written=getattr(cls, "__title_is_written__", True),
         rules=getattr(cls, "rules", ()),
         extensions=extensions_of(cls),
     )
@@ -151,7 +152,7 @@ def _scalar_shape(hint: Any, meta: msgspec.Meta | None, where: str, wire: Wire) 
             raise DeclarationError(f"{where}: the integers of the protocol have no sign")
         return Int(int(meta.ge), int(meta.le), wire.hex_digits)
     if hint is float:
-        return Float()
+        return Float(wire.decimals)
     if hint is datetime:
         return Instant()
     if hint is Any:

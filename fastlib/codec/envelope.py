@@ -11,7 +11,7 @@ import msgspec
 
 from .derivation import fields_of
 from .errors import Path
-from .load_context import INVALID, MAX_SUGGESTIONS, LoadContext, nearest_word, shorten
+from .load_context import INVALID, MAX_SUGGESTIONS, LoadContext, is_null, nearest_word, shorten
 from .nodes import Mapping, Node, Scalar, Sequence
 from .records import Field, Record
 from .shapes import InvalidValue, Shape
@@ -105,7 +105,7 @@ class Envelope(Shape):
         """Return the title, or None after reporting that it is missing or unknown."""
         for key, item in node.pairs:
             if isinstance(key, Scalar) and key.value == self.title:
-                if not isinstance(item, Scalar) or not isinstance(item.value, str):
+                if not isinstance(item, Scalar) or not isinstance(item.value, str) or is_null(item):
                     context.add_mismatch(item, (*path, self.title), "text")
                     return None
                 known = sorted(self.titles())

@@ -357,7 +357,7 @@ def read_integer_lists(lines: Lines, i: int, text: str, indent: str) -> tuple[An
 _free_key = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./-]|[A-Za-z_])").fullmatch
 
 
-_MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included
+_MAX_KEY = 1000  # PyYAML reads keys of up to 1024 characters on one line
 
 
 def free_mapping_reader(value_shape: ScalarShape) -> ValueReader:
@@ -374,7 +374,9 @@ def free_mapping_reader(value_shape: ScalarShape) -> ValueReader:
         while (line := lines[i]).startswith(prefix):
             head, colon, rest = line.partition(": ")
             match = _free_key(head)
-            if match is None or match[1] != prefix or not colon or match[2] in values:
+            if match is None or match[1] != prefix or not colon:
+                raise Unsupported
+            if match[2] in values or match[2] in NULLS:
                 raise Unsupported
             if len(head) > _MAX_KEY:
                 raise Unsupported

@@ -122,6 +122,12 @@ class LoadContext:
             suggestion=nearest,
         )
 
+    def add_key_without_text(self, key: Node, path: Path) -> None:
+        """Report a key of a struct that is null, a list or a mapping: an unknown key."""
+        got = describe(key)
+        message = f"unknown key ({got}), ignored by every peer"
+        self.add_problem(key, path, "unknown-key", message, severity=self._unknown, got=got)
+
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
     """Return the most similar known word, or None if no word is similar."""
@@ -184,7 +190,7 @@ def is_null(node: Node) -> bool:
 
 def key_text(key: Node, context: LoadContext, path: Path) -> str | None:
     """Return the text of a key, or None after reporting that the key is not a text."""
-    if isinstance(key, Scalar) and isinstance(key.value, str):
+    if isinstance(key, Scalar) and isinstance(key.value, str) and not is_null(key):
         return key.value
     context.add_problem(key, path, "key", f"a key must be text; got {describe(key)}")
     return None

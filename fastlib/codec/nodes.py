@@ -17,7 +17,7 @@ class Node:
 
 
 class Scalar(Node):
-    """A text, and whether it had no quotes (`plain`). Of a plain tree: any leaf."""
+    """A text, and whether it had neither quotes nor a tag (`plain`). Of a plain tree: any leaf."""
 
     __slots__ = ("plain", "value")
 

@@ -94,14 +94,17 @@ class Record(Shape):
         build: Callable[[dict[str, Any]], Any] | None = None,
         rules: Iterable[Rule] = (),
         extensions: ExtensionSet | None = None,
+        title_is_written: bool = True,
     ) -> None:
         """`title` is the first key and its text, such as `("task", "init")`.
 
+        Without `title_is_written`, the title is only read.
         `build` returns the struct of its values by attribute, if calling `cls` is not enough.
         """
         self.cls = self.struct = cls
         self.fields = tuple(fields)
         self.title = title
+        self.written_title = title if title_is_written else None
         self.rules = tuple(rules)
         self.extensions = extensions
         self.custom_build = build
@@ -177,8 +180,8 @@ class Record(Shape):
 
     def dump(self, value: Any) -> Any:
         tree: dict[str, Any] = {}
-        if self.title is not None:
-            tree[self.title[0]] = self.title[1]
+        if self.written_title is not None:
+            tree[self.written_title[0]] = self.written_title[1]
         for field in self.fields:
             item = getattr(value, field.attribute)
             if item is not None:
@@ -219,6 +222,9 @@ class _RecordLoader:
         """Load the value of one key."""
         context = self._context
         context.count_node(item)
+        if not isinstance(key, Scalar) or (key.line is not None and is_null(key)):
+            context.add_key_without_text(key, self._path)
+            return
         name = key_text(key, context, self._path)
         if name is None:
             return
@@ -296,6 +302,15 @@ def _load_field(field: Field, node: Node, context: LoadContext, path: Path) -> A
             severity="warning",
         )
         return None
+    if wire.null_is_empty and is_null(node):
+        context.add_problem(
+            node,
+            path,
+            "null",
+            "null is read as an empty mapping here, but is an error to the C++ peers; write {}",
+            severity="warning",
+        )
+        node = Mapping(node.line, node.column)
     if wire.old_scalar is not None and isinstance(node, Scalar):
         context.add_problem(
             node,

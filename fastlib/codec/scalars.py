@@ -71,21 +71,28 @@ def write_float(value: float) -> str:
     if math.isinf(value):
         return ".inf" if value > 0 else "-.inf"
     text = repr(value)
-    if "." not in text:  # YAML 1.1 knows 1.0e+22 only
-        mantissa, _, exponent = text.partition("e")
-        text = f"{mantissa}.0e{exponent}"
-    return text
+    if "e" not in text:
+        return text
+    mantissa, _, exponent = text.partition("e")
+    whole, _, decimals = mantissa.partition(".")
+    if -_MICRO <= int(exponent) < 0:
+        return f"{value:.{len(decimals) - int(exponent)}f}"  # 0.000001, for people
+    return f"{whole}.{decimals or 0}e{exponent}"  # YAML 1.1 knows 1.0e+22 only
 
 
 # --- text ---------------------------------------------------------------------------------------
+
+_MICRO = 6
+"""Decimals of the smallest number that is written without an exponent."""
 
 RESERVED = NULLS | BOOLEANS.keys() | {"<<", "="}
 """Plain texts that some YAML reader reads as a null, a boolean, a merge key or a default."""
 
 _PLAIN = re.compile(
     # Begins like no number, indicator or document marker; holds no indicator of flow style, no
-    # colon and no '#', and no space at its end: plain everywhere, a key or an item included.
-    r"[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
+    # colon and no '#', and no space at its end: plain everywhere, a key or an item included. The
+    # package `yaml` of npm reads `e1` as a number, by YAML 1.1.
+    r"(?![eE][-+]?[0-9]+\Z)[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
     r"(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
 )
 _ESCAPED = re.compile(f'["\\\\{CONTROLS}\ufffe\uffff\ud800-\udfff]')
@@ -116,7 +123,9 @@ def _escape(match: re.Match[str]) -> str:
 def is_plain(text: str) -> bool:
     """Return whether every reader reads the text, written without quotes, as this text."""
     # The set last, as it hashes the text, which may be long.
-    return (text.isidentifier() or _PLAIN.fullmatch(text) is not None) and text not in RESERVED
+    if text.isidentifier() and text[0] not in "eE":
+        return text not in RESERVED
+    return _PLAIN.fullmatch(text) is not None and text not in RESERVED
 
 
 def quote(text: str) -> str:
@@ -134,6 +143,16 @@ _json = msgspec.json.Encoder().encode
 def write_text(text: str) -> str:
     """Return the text on one line, without quotes if possible."""
     return text if is_plain(text) else quote(text)
+
+
+LONG_KEY = 1000
+"""Bytes of UTF-8. A longer key is introduced by `?`. C++ peers read up to 1024 bytes without it,
+quotes included; libyaml reads up to 1024 characters."""
+
+
+def is_long_key(key: str) -> bool:
+    """Return whether a key, with its quotes if it has any, must be introduced by `?`."""
+    return len(key) * 4 > LONG_KEY and len(key.encode()) > LONG_KEY
 
 
 def fits_block(text: str) -> bool:

@@ -204,7 +204,12 @@ class Int(ScalarShape):
 
 
 class Float(ScalarShape):
+    """A number. With `decimals`, it is rounded to this number of decimals."""
+
     expected = "a number"
+
+    def __init__(self, decimals: int | None = None) -> None:
+        self.decimals = decimals
 
     def from_text(self, text: str) -> Any:
         value = parse_float(text)
@@ -220,7 +225,9 @@ class Float(ScalarShape):
             value = float(value)
         except OverflowError:
             raise InvalidValue((), self.expected, shorten(value)) from None
-        return math.nan if math.isnan(value) else value  # one nan, so that messages stay equal
+        if math.isnan(value):
+            return math.nan  # one nan, so that messages stay equal
+        return value if self.decimals is None else round(value, self.decimals)
 
 
 class Instant(ScalarShape):

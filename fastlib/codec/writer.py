@@ -16,11 +16,10 @@ from .derivation import shape_of
 from .envelope import MAX_TITLES, Envelope, Members, Variant
 from .instants import write_instant
 from .records import Converted, Field, Record
-from .scalars import RESERVED, write_float, write_literal, write_text
+from .scalars import RESERVED, is_long_key, write_float, write_literal, write_text
 from .shapes import Bool, Choice, Float, Instant, Int, List, Shape, Text
 
 _STEP = "  "
-_MAX_KEY = 1000  # YAML's own limit for a key on one line is 1024 characters, quotes included
 
 
 # --- plain trees ----------------------------------------------------------------------------------
@@ -46,7 +45,7 @@ def write_flow(tree: Any) -> str:
 
 def _flow_key(key: str) -> str:
     text = write_text(key)
-    return text if len(text) <= _MAX_KEY else f"? {text} "
+    return f"? {text} " if is_long_key(text) else text
 
 
 def _leaf(value: Any) -> str:
@@ -84,9 +83,8 @@ def _lines(tree: Any, pad: str, literal: bool) -> str:
 
 def _pair(key: str, item: Any, pad: str, literal: bool = False) -> str:
     """Return the lines of a key and its value."""
-    head = f"{pad}{write_text(key)}:"
-    if len(head) - len(pad) > _MAX_KEY:
-        head = f"{pad}? {head[len(pad) : -1]}\n{pad}:"
+    text = write_text(key)
+    head = f"{pad}? {text}\n{pad}:" if is_long_key(text) else f"{pad}{text}:"
     if _is_flow(item):
         block = write_literal(item, pad) if literal and isinstance(item, str) else None
         return f"{head} {block or write_flow(item)}\n"
@@ -200,8 +198,9 @@ def _compile(record: Record, pad: str, *, item: bool = False) -> Write:
     """
     names: dict[str, Any] = {"RESERVED": RESERVED}
     lines = ["def write(o):", "    s = ''"]
-    if record.title is not None:
-        first = f"{pad}{write_text(record.title[0])}: {write_text(record.title[1])}\n"
+    if record.written_title is not None:
+        key, title = record.written_title
+        first = f"{pad}{write_text(key)}: {write_text(title)}\n"
         lines[1] = f"    s = {first!r}"
     for index, field in enumerate(record.fields):
         line = _field_line(field, pad, f"_{index}", names)
@@ -246,7 +245,8 @@ def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str
     if type(shape) is Text:
         names["text"] = write_text
         return (
-            f"(f'{f_head} {{v}}\\n' if v.isidentifier() and v not in RESERVED "
+            f"(f'{f_head} {{v}}\\n' "
+            "if v.isidentifier() and v[0] not in 'eE' and v not in RESERVED "
             f"else f'{f_head} {{text(v)}}\\n')"
         )
     if type(shape) is Bool:

@@ -28,7 +28,8 @@ class Kpis(Message):
     """What an agent is to measure."""
 
     categories: Annotated[
-        Mapping[str, str], Wire("Categories and how much of each matters.", pairs=True)
+        Mapping[str, str],
+        Wire("Categories and how much of each matters.", pairs=True, null_is_empty=True),
     ]
     repeat: Annotated[U32, Wire("Time between two reports.", unit="s")]
 

@@ -159,11 +159,12 @@ class Message(
         cls.__set_title(**keywords)
 
     @classmethod
-    def __set_title(cls, *, task: str) -> None:
+    def __set_title(cls, *, task: str, write_title: bool = True) -> None:
         """`task` is the title that the message begins with; it may be missing on the wire where
-        the type is known."""
+        the type is known. Without `write_title` it is read, and never written."""
         check_title("task", task, cls)
         type.__setattr__(cls, "__title__", ("task", task))
+        type.__setattr__(cls, "__title_is_written__", write_title)
         check_shape(cls)
         register("task", task, cls)
 

@@ -230,6 +230,10 @@ def _notes(field: Field) -> Iterator[str]:
         yield f"A bare text is understood as its '{wire.old_scalar}', with a warning."
     if wire.pairs:
         yield "A list of one-entry mappings is understood, too."
+    if wire.null_is_empty:
+        yield "Null is understood as an empty mapping, with a warning."
+    if wire.decimals is not None:
+        yield f"Rounded to {wire.decimals} decimals."
     if wire.empty_is_absent:
         yield "Empty means absent."
 

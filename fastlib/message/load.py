@@ -18,6 +18,7 @@ from fastlib.codec.load_context import (
     shorten,
 )
 from fastlib.codec.nodes import Mapping, Node, Scalar
+from fastlib.codec.records import Record
 from fastlib.codec.shapes import InvalidValue, Shape
 from fastlib.codec.text import decode
 
@@ -64,21 +65,20 @@ def choose(node: Node, context: LoadContext) -> Shape | None:
     if not isinstance(node, Mapping):
         context.add_mismatch(node, (), _ANY.expected)
         return None
-    for key, item in node.pairs:
-        if not isinstance(key, Scalar):
-            continue
-        if key.value == "result":
-            return shape_of(ResultContainer)
-        if key.value == "task":
-            title = item.value if isinstance(item, Scalar) else None
-            found = type_of_title(title) if isinstance(title, str) else None
-            if found is not None:
-                return shape_of(found)
-            known = titles("task")
-            expected = f"one of {', '.join(known)}"
-            nearest = nearest_word(title, known) if isinstance(title, str) else None
-            context.add_mismatch(item, ("task",), expected, nearest)
-            return None
+    keys = {key.value: item for key, item in reversed(node.pairs) if isinstance(key, Scalar)}
+    task = keys.get("task")
+    title = task.value if isinstance(task, Scalar) else None
+    found = type_of_title(title) if isinstance(title, str) else None
+    if "result" in keys and (found is None or not _has_field(found, "result")):
+        return shape_of(ResultContainer)
+    if found is not None:
+        return shape_of(found)
+    if task is not None:
+        known = titles("task")
+        expected = f"one of {', '.join(known)}"
+        nearest = nearest_word(title, known) if isinstance(title, str) else None
+        context.add_mismatch(task, ("task",), expected, nearest)
+        return None
     some = node.pairs[:MAX_SUGGESTIONS]
     names = [str(key.value) for key, _ in some if isinstance(key, Scalar)]
     near = nearest_word("task", names) or nearest_word("result", names)
@@ -90,6 +90,12 @@ def choose(node: Node, context: LoadContext) -> Shape | None:
         + (f", but {near!r}" if near else ""),
     )
     return None
+
+
+def _has_field(cls: type[Message], key: str) -> bool:
+    """Return whether a message has a field of this key, as mmbwmon's reply has its `result`."""
+    shape = shape_of(cls)
+    return isinstance(shape, Record) and key in shape.by_key
 
 
 def load(

@@ -1,5 +1,8 @@
 """Messages between the scheduler and the memory bandwidth monitor.
 
+Schedulers and agents in use send a title, which fast-lib neither writes nor reads. It is read here,
+because it tells the type, and it is not written.
+
 See docs/reference/protocol.md, "Memory bandwidth monitor".
 """
 
@@ -14,7 +17,7 @@ from .numbers import U64
 from .topics import Topic
 
 
-class Request(Message):
+class Request(Message, task="mmbwmon request", write_title=False):
     """Measure the bandwidth that is left to some cores."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
@@ -22,7 +25,7 @@ class Request(Message):
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
 
 
-class Reply(Message):
+class Reply(Message, task="mmbwmon response", write_title=False):
     """The bandwidth that is left to some cores."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
@@ -33,7 +36,7 @@ class Reply(Message):
     ]
 
 
-class Stop(Message):
+class Stop(Message, task="mmbwmon stop", write_title=False):
     """Stop the processes of a cgroup."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
@@ -41,7 +44,7 @@ class Stop(Message):
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
 
 
-class Restart(Message):
+class Restart(Message, task="mmbwmon restart", write_title=False):
     """Let the processes of a cgroup run on."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
@@ -49,7 +52,7 @@ class Restart(Message):
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
 
 
-class Ack(Message):
+class Ack(Message, task="mmbwmon ack", write_title=False):
     """What was asked is done: an empty document."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)

@@ -38,7 +38,8 @@ class TaskReport(Message):
     vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
     state: Annotated[str, Wire("Where it stands: queued, running, retrying or cancelling.")]
     since: Annotated[
-        float | None, Wire("When it was accepted, after the beginning of 1970 (UTC).", unit="s")
+        float | None,
+        Wire("When it was accepted, after the beginning of 1970 (UTC).", unit="s", decimals=6),
     ] = None
 
 
@@ -95,7 +96,7 @@ class Progress(Message):
     dirty_rate: Annotated[
         float | None, Wire("How fast the domain changes its memory.", unit="bytes/s")
     ] = None
-    expected: Annotated[float | None, Wire("How long it still takes.", unit="s")] = None
+    expected: Annotated[float | None, Wire("How long it still takes.", unit="s", decimals=6)] = None
     position: Annotated[
         U32 | None, Wire("Its place in the queue while it waits; 1 is the next one.")
     ] = None
@@ -128,7 +129,8 @@ class Presence(Message):
         None
     )
     started: Annotated[
-        float | None, Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s")
+        float | None,
+        Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s", decimals=6),
     ] = None
     degraded: Annotated[
         str | None,

@@ -25,16 +25,16 @@ from .base import Message, Serializable
 
 
 class Timing(Message):
-    """One timer, in seconds."""
+    """One timer, in seconds with six decimals."""
 
     rules: ClassVar[tuple[Rule, ...]] = (AllOrNone("started", "stopped"),)
 
-    wall: Annotated[float, Wire("How long it took.", unit="s")]
+    wall: Annotated[float, Wire("How long it took.", unit="s", decimals=6)]
     started: Annotated[
-        float | None, Wire("When it began, after the measurement's begin.", unit="s")
+        float | None, Wire("When it began, after the measurement's begin.", unit="s", decimals=6)
     ] = None
     stopped: Annotated[
-        float | None, Wire("When it ended, after the measurement's begin.", unit="s")
+        float | None, Wire("When it ended, after the measurement's begin.", unit="s", decimals=6)
     ] = None
 
 

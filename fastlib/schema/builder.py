@@ -226,8 +226,9 @@ class Builder:
     def record(self, record: Record, *, titled: bool = False) -> Schema:
         """Return the schema of a struct's mapping. With `titled`, its title cannot be missing."""
         parts = _Parts()
-        if record.title is not None:
-            key, title = record.title
+        own_title = record.title if self.loads else record.written_title
+        if own_title is not None:
+            key, title = own_title
             spellings = [title, *_guesses([title])] if self.loads else [title]
             parts.properties[key] = {"const": title} if len(spellings) == 1 else {"enum": spellings}
             if titled or not self.loads:
@@ -309,7 +310,7 @@ class Builder:
             return self._not_empty(schema, field.shape) if field.wire.empty_is_absent else schema
         if field.wire.old_scalar is not None and isinstance(field.shape, Record):
             schema = {"anyOf": [schema, self._old_scalar(field.shape, field.wire.old_scalar)]}
-        return _or_null(schema) if field.optional else schema
+        return _or_null(schema) if field.optional or field.wire.null_is_empty else schema
 
     def _old_scalar(self, record: Record, key: str) -> Schema:
         note = f"Old: understood as the mapping's '{key}'."
@@ -349,9 +350,7 @@ class Builder:
         if envelope.variant(_NO_TITLE) is None:
             return None
         schema = self.container(envelope, _NO_TITLE)
-        # What is null to a reader is a title like any other.
-        text = _or_null(self._text(Text())) if self.loads else self._text(Text())
-        title = {**text, "not": {"enum": list(envelope.titles())}}
+        title = {**self._text(Text()), "not": {"enum": list(envelope.titles())}}
         return {**schema, "properties": {**schema["properties"], envelope.title: title}}
 
     def _members(self, members: Members) -> Schema:

@@ -31,7 +31,8 @@ def _number_of_fields(cls: type[Message]) -> int:
 
 def is_titled(cls: type[Any]) -> bool:
     """Whether a text of this type tells by itself which type it is."""
-    return isinstance(shape_of(cls), Envelope) or hasattr(cls, "__title__")
+    shape = shape_of(cls)
+    return isinstance(shape, Envelope) or getattr(shape, "written_title", None) is not None
 
 
 def declared_tasks() -> list[type[Task]]:

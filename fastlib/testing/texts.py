@@ -46,8 +46,9 @@ ODD_TEXTS: Final = (
     # what the daemon really gets
     "vm-01", "node1.example.org", "task-1", "64M", "auto", "ssh", "0x15b3", "success", "suspend",
     "Host unreachable: no route", "Error: 'x' (code #3)", "/sys/fs/cgroup/a b", "user@host:/p,q",
-    # long ones; YAML ends a simple key after 1024 characters
-    "a" * 999, "a" * 1000, "a" * 1023, "a" * 1024, "a" * 1025, "a b " * 300, "é" * 600, "\n" * 50,
+    # long ones; a simple key ends after 1024 bytes for C++ peers, after 1024 characters for PyYAML
+    "a" * 999, "a" * 1000, "a" * 1023, "a" * 1024, "a" * 1025, "a b " * 300, "é" * 499, "é" * 511,
+    "é" * 600, "日本" * 200, "\U0001f600" * 255, "\n" * 50,
     'say "a" \\ ' * 90, "word " * 40 + "end", "\\" * 70, _DOMAIN.format(name="vm-01"),
     _DOMAIN.format(name="a: 'b' #c").replace("\n", "\n  "), _DOMAIN.format(name="ü\t").strip(),
     _DOMAIN.format(name="crlf").replace("\n", "\r\n"),

@@ -12,7 +12,15 @@ from typing import Any, ClassVar
 
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import shorten
-from fastlib.codec.scalars import BOOLEANS, NULLS, fits_block, is_plain, quote, write_float
+from fastlib.codec.scalars import (
+    BOOLEANS,
+    NULLS,
+    fits_block,
+    is_long_key,
+    is_plain,
+    quote,
+    write_float,
+)
 
 from .alternatives import with_alternatives
 from .choices import Choices
@@ -34,7 +42,6 @@ _NAMED = {
     "\x0c": "\\f", "\r": "\\r", "\x1b": "\\e", " ": "\\ ", '"': '\\"', "/": "\\/", "\\": "\\\\",
     "\x85": "\\N", "\xa0": "\\_", "\u2028": "\\L", "\u2029": "\\P",
 }  # fmt: skip
-_LONG_KEY = 1000
 
 TURNS = (
     "text", "leaf", "key", "word", "flow", "anchor", "alias", "tag", "comment", "between", "pair",
@@ -136,7 +143,7 @@ class Writer:
     def pair(self, key: str, item: Any, pad: str) -> list[str]:
         name = self.key(key)
         ways = (f"{name}:", f"{name} :", f"? {name}\n{pad}:", f"? {name} # c\n{pad}:")
-        head = pad + (self.turn("pair", ways) if len(name) <= _LONG_KEY else ways[2])
+        head = pad + (self.turn("pair", ways) if not is_long_key(name) else ways[2])
         if self.stays(item):
             return self.attached(head, item, pad)
         step = self.list_step if isinstance(item, list) else self.step
@@ -238,7 +245,7 @@ class Writer:
 
     def flow_pair(self, key: str, item: Any, gap: str) -> str:
         name = self.key(key)
-        if len(name) > _LONG_KEY:
+        if is_long_key(name):
             return f"? {name} : {self.flow(item, gap)}"
         ways = (f"{name}:", f"{name} :", f"? {name} :")
         head = self.turn("flow pair", ways)

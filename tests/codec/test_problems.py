@@ -126,11 +126,29 @@ def test_duplicate_key_is_reported(type, text, place):
 
 @pytest.mark.parametrize(
     ("text", "got"),
-    [("[a]: b\nvm-name: c", "a list"), ("{a: b}: c\nvm-name: d", "a mapping")],
+    [
+        ("[a]: b\nvm-name: c", "a list"),
+        ("{a: b}: c\nvm-name: d", "a mapping"),
+        ("~: b\nvm-name: c", "null"),
+    ],
 )
-def test_key_must_be_text(text, got):
+def test_key_of_a_message_that_is_no_text_is_an_unknown_key(text, got):
     [problem] = problems(text, Suspend)
-    assert (problem.code, problem.line, problem.column) == ("key", 1, 1)
+    assert (problem.code, problem.line, problem.column) == ("unknown-key", 1, 1)
+    assert problem.message == f"unknown key ({got}), ignored by every peer"
+    assert problem.severity == "warning"
+    assert Suspend.from_yaml(text).vm_name in ("c", "d")
+    with pytest.raises(ValidationError):
+        Suspend.from_yaml(text, unknown="error")
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [("[a]: b", "a list"), ("{a: b}: c", "a mapping"), ("~: b", "null"), ("null: b", "null")],
+)
+def test_free_key_must_be_text(text, got):
+    [problem] = problems(f"repeat: 1\ncategories:\n  {text}", Kpis)
+    assert (problem.code, problem.line, problem.column) == ("key", 3, 3)
     assert problem.message == f"a key must be text; got {got}"
 
 

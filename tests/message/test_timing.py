@@ -173,7 +173,7 @@ def test_measurements_of_equal_timings_are_equal():
 PLAIN = TimeMeasurement({"overall": Timing(wall=0.004711), "migrate-vm1": Timing(wall=2)})
 DETAILED = TimeMeasurement({"overall": Timing(wall=1.5, started=0.125, stopped=1.625)})
 MIXED = TimeMeasurement(
-    {"a": Timing(wall=0), "b": Timing(wall=1e-07, started=1e22, stopped=123456.5)}
+    {"a": Timing(wall=0), "b": Timing(wall=1e-06, started=1e22, stopped=123456.5)}
 )
 
 
@@ -192,8 +192,8 @@ MIXED = TimeMeasurement(
         ),
         (
             MIXED,
-            {"a": 0.0, "b": "wall: 1.0e-07 started: 1.0e+22 stopped: 123456.5"},
-            '---\na: 0.0\nb: "wall: 1.0e-07 started: 1.0e+22 stopped: 123456.5"\n---',
+            {"a": 0.0, "b": "wall: 0.000001 started: 1.0e+22 stopped: 123456.5"},
+            '---\na: 0.0\nb: "wall: 0.000001 started: 1.0e+22 stopped: 123456.5"\n---',
         ),
         (TimeMeasurement(), {}, "---\n{}\n---"),
     ],

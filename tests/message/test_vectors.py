@@ -26,6 +26,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.text import decode
 from fastlib.message import Message, agent, mmbwmon
+from fastlib.message.describe import find
 from fastlib.testing.differences import differences as compare
 from fastlib.testing.differences import same
 from fastlib.testing.golden import Row, rows
@@ -277,12 +278,26 @@ def test_other_spellings_in_the_document_are_read(text: str, written: str) -> No
     assert fastlib.load(written) == message
 
 
+@needs_c_parser
+@pytest.mark.parametrize("row", list(cells(4)), ids=lambda row: row[0])
+def test_texts_that_only_peers_read_are_refused_for_the_reason_in_the_document(
+    row: list[str],
+) -> None:
+    name, text = re.findall("`([^`]+)`", row[0])
+    error = read(find(name), text.replace("\\n", "\n"))
+    assert isinstance(error, MessageError)
+    assert error.line is not None
+    [words] = _problems(error)
+    assert _pattern(row[2].strip("`")).fullmatch(words)
+
+
 @pytest.mark.parametrize(
     ("cls", "text"),
     [
         (fastlib.Stop, "{vm-name: a, regex: null}"),
         (fastlib.Stop, r'vm-name: "a\Nb\_c"'),
         (fastlib.Evacuate, "destinations: [a?b]"),
+        (agent.Kpis, "repeat: 1\ncategories:\n  " + "é" * 1000 + ": b"),
         (fastlib.Evacuate, "destinations:\n  - !!str |\n    a\n  - &b |\n    c\n"),
     ],
 )
@@ -291,9 +306,48 @@ def test_texts_that_only_peers_refuse_are_read(cls: type[Message], text: str) ->
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "%FOO bar\n---\nvm-name: a",
+        "%FOO bar\nvm-name: a",
+        "# c\n%\n% x 100%\n\n%FOO\n---\nvm-name: a\n---",
+        "%YAML 1.3\n---\nvm-name: a",
+        "%YAML 1.10 # c\r\n%TAG !e! tag:example.org,2026:%20\r\n---\r\nvm-name: !e!x a\r\n",
+        "vm-name: a\n---\ufeff",
+        "---\nvm-name: a\n---\ufeff \n",
+        "vm-name: a\n...\ufeff\r\n",
+        "\ufeffvm-name: a\n---\n\ufeff",
+        "vm-name: a\n? [a]\n: c\n",
+        "? {b: c}\nvm-name: a",
+        "{[b]: c, vm-name: a, ~: d}",
+    ],
+)
+def test_texts_that_only_pyyaml_refuses_are_read(text: str) -> None:
+    for parser in (composer.HAS_C_PARSER, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(composer, "HAS_C_PARSER", parser)
+            assert fastlib.Stop.from_yaml(text) == fastlib.Stop(vm_name="a")
+            assert fastlib.Stop.from_yaml(text.encode()) == fastlib.Stop(vm_name="a")
+            assert fastlib.validate(text, fastlib.Stop).ok
+
+
+def test_problems_after_directives_keep_their_places() -> None:
+    report = fastlib.validate("%FOO b\n%YAML 1.3\n---\nvm-name: a\nforce: x\n", fastlib.Stop)
+    [problem] = report.errors
+    assert (problem.line, problem.column) == (5, 8)
+
+
+def test_percent_signs_within_a_document_are_text() -> None:
+    assert fastlib.Stop.from_yaml("vm-name: |\n  a\n  %FOO\n").vm_name == "a\n%FOO\n"
+    assert fastlib.Stop.from_yaml('{vm-name: "a\n%FOO"}').vm_name == "a %FOO"
+
+
+@pytest.mark.parametrize(
     ("cls", "text"),
     [
         (fastlib.Stop, r'vm-name: "\ud83d\ude00"'),
+        (fastlib.Stop, "%YAML 2.0\n---\nvm-name: a"),
+        (fastlib.Stop, "%YAML 1.2\n%YAML 1.3\n---\nvm-name: a"),
         (fastlib.Stop, "vm-name: a\n  # comment\n  b"),
         (fastlib.Start, '{vm-name: a, vcpus: " 4"}'),
         (agent.Kpis, "repeat: 1\ncategories:\n  " + "a" * 1025 + ": b"),
