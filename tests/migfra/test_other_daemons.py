@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastlib import Start, TaskContainer
@@ -14,9 +16,7 @@ from fastlib.migfra import Daemon, HostTakenError
 from fastlib.migfra.runtime import Runtime
 from fastlib.migfra.tasks import receiver
 from fastlib.migfra.telemetry import other_daemons
-from fastlib.migfra.telemetry.other_daemons import decide_claiming, decide_kept, decide_working
-from fastlib.transport import MqttOptions
-from tests.support.migfra.bench import HOST, configuration, patiently
+from tests.support.migfra.bench import HOST, patiently
 from tests.support.migfra.program import program
 from tests.support.migfra.scripted import Scripted
 from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player
@@ -34,68 +34,6 @@ def online(client_id: str | None, instance: str | None, started: float | None) -
 
 def offline(client_id: str | None = None, instance: str | None = None) -> Presence:
     return Presence(status="offline", client_id=client_id, instance=instance)
-
-
-OWN = online("a", "5", 100.0)
-
-
-@pytest.mark.parametrize(
-    ("kept", "first", "again"),
-    [
-        (online("b", "1", 50.0), "ask", "ask"),
-        (online("a", "1", 50.0), "nothing", "refuse"),  # an earlier run, or one that came after us
-        (offline("a", "1"), "nothing", "refuse"),
-        (online("a", "5", 100.0), "nothing", "nothing"),
-        (offline("a", "5"), "nothing", "nothing"),
-        (online(None, None, 50.0), "nothing", "nothing"),  # an older daemon may be gone
-        (offline("b", "1"), "nothing", "nothing"),
-        (offline(), "nothing", "nothing"),
-    ],
-)
-def test_decision_about_the_presence_that_the_broker_kept(
-    kept: Presence, first: str, again: str
-) -> None:
-    assert decide_kept(OWN, kept, again=False) == first
-    assert decide_kept(OWN, kept, again=True) == again
-
-
-@pytest.mark.parametrize(
-    ("seen", "first", "again"),
-    [
-        (online("b", "1", 50.0), "refuse", "refuse"),
-        (online("b", "9", 200.0), "refuse", "refuse"),
-        (online("b", "1", None), "nothing", "nothing"),  # a claim: the first that works goes on
-        (online("a", "1", 50.0), "nothing", "refuse"),
-        (online("a", "5", 100.0), "nothing", "nothing"),
-        (online(None, None, 50.0), "nothing", "nothing"),
-        (offline("b", "1"), "nothing", "nothing"),
-        (offline(), "nothing", "nothing"),
-    ],
-)
-def test_decision_of_a_daemon_that_claims_its_host(seen: Presence, first: str, again: str) -> None:
-    assert decide_claiming(OWN, seen, again=False) == first
-    assert decide_claiming(OWN, seen, again=True) == again
-
-
-@pytest.mark.parametrize(
-    ("seen", "decision"),
-    [
-        (OWN, "nothing"),
-        (online("b", "1", 50.0), "claim again"),
-        (online("b", "1", 200.0), "claim again"),
-        (online("b", "1", None), "answer"),  # a claim
-        (online("a", "1", 50.0), "answer"),  # an earlier run
-        (online(None, None, 50.0), "answer"),
-        (offline("b", "1"), "answer"),
-        (offline("a", "5"), "answer"),  # the last will of a connection that was lost
-        (offline(), "answer"),
-        (None, "answer"),
-    ],
-)
-def test_decision_of_a_daemon_that_works(seen: Presence | None, decision: str) -> None:
-    assert decide_working(OWN, seen) == decision
-    insists = "insist" if decision == "claim again" else decision
-    assert decide_working(OWN, seen, was_before=True) == insists
 
 
 @pytest.fixture(scope="module")
@@ -375,27 +313,65 @@ def test_daemon_waits_longer_for_a_broker_that_is_slow(
     play(scene)
 
 
-def test_daemon_that_may_not_read_its_status_starts_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("reconnects", [False, True])
+def test_daemon_that_may_not_read_its_status_warns_and_looks_again_once_it_may(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reconnects: bool,
 ) -> None:
     monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+    caplog.set_level("INFO")
+    others = f"topic read {topics.TASK(HOST)}\ntopic write {topics.RESULT(HOST)}\n"
     rules = tmp_path / "acl"
-    rules.write_text(
-        f"topic read {topics.TASK(HOST)}\ntopic write {topics.RESULT(HOST)}\n"
-        f"topic write {topics.PRESENCE(HOST)}\n"
-    )
+    rules.write_text(f"{others}topic write {topics.PRESENCE(HOST)}\n")
     rules.chmod(0o600)
 
-    async def main(broker: Mosquitto) -> None:
-        options = MqttOptions(
-            host="127.0.0.1", port=broker.port, client_id=CLIENT_ID, persistent=True
-        )
-        daemon = Daemon(
-            configuration(), communicator=options, hypervisor=Scripted(), in_memory=True
-        )
-        async with daemon:
-            assert f"another daemon of the host {HOST} would not be noticed" in caplog.text
-            assert f"let this daemon read and write {topics.PRESENCE(HOST)}" in caplog.text
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        assert f"another daemon of the host {HOST} would not be noticed" in caplog.text
+        assert f"let this daemon read and write {topics.PRESENCE(HOST)}" in caplog.text
+        rules.write_text(f"{others}topic readwrite {topics.PRESENCE(HOST)}\n")
+        if reconnects:
+            site.broker.stop()
+            site.broker.start()
+        else:
+            site.broker.reload()
+        text = f"this daemon hears its presence on {topics.PRESENCE(HOST)} now"
+        while text not in caplog.text:
+            await site.publish(offline())  # the daemon answers
+            await asyncio.sleep(0.05)
+        with pytest.raises(HostTakenError):
+            await site.open(client_id="another")
+        assert not daemon.stopping
 
     with Mosquitto(tmp_path / "broker", settings=(f"acl_file {rules}",)) as broker:
-        asyncio.run(main(broker))
+        player(broker)(scene)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_late_presence_of_an_earlier_daemon_does_not_interrupt_the_work(
+    play: SitePlay,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    old: bool,
+) -> None:
+    """The broker had forgotten the earlier daemon, and that one's MQTT library sends it again."""
+    monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
+    text = "came after it and goes on" if old else "claims the host again"
+
+    async def scene(site: Site) -> None:
+        daemon = await site.open()
+        await site.becomes("online")
+        time = datetime.fromtimestamp(daemon.started + (-100 if old else 100), UTC)
+        late = online("another", "1", daemon.started - 1000)
+        late = msgspec.structs.replace(late, time=time)
+        for _ in range(2):
+            await site.publish(late, retain=True)
+            while (await site.presence()).instance != daemon.instance:
+                pass
+        assert text in caplog.text
+        assert (await site.kept()).instance == daemon.instance
+        assert await works(site, daemon, "vm1")
+
+    play(scene)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fastlib.message import topics
 from fastlib.migfra import HostTakenError
 from tests.support.schedules.cluster import Cluster
 from tests.support.schedules.faults import FAULTS, repeat_a_request
@@ -163,6 +164,26 @@ def test_first_daemon_that_was_cut_off_may_end_only_after_a_takeover(cluster: Cl
     assert finish(cluster) == []
     host.failures.append(HostTakenError("no other daemon is there"))
     assert finish(cluster) != []
+
+
+@pytest.mark.parametrize("reconnects", [False, True])
+def test_daemon_whose_subscription_was_refused_asks_for_it_again_after_a_reconnect(
+    cluster: Cluster, reconnects: bool
+) -> None:
+    host = cluster.hosts[0]
+    cluster.network.broker.refused.add(topics.PRESENCE(host.name))
+    host.crash()
+    host.restart()
+    cluster.advance(20.0)
+    assert host.works
+    cluster.network.broker.refused.clear()
+    if reconnects:
+        cluster.network.cut(host.client_id)
+        cluster.advance(20.0)
+    cluster.start_second(host, 20.0)
+    cluster.advance(30.0)
+    assert cluster.record.beside == ([] if reconnects else [host.name])
+    assert host.works
 
 
 @pytest.mark.parametrize("before", [False, True])

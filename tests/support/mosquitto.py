@@ -180,6 +180,11 @@ class Mosquitto:
             assert self._reader is not None
             self._reader.join(PATIENCE)  # the log must be complete before the next start
 
+    def reload(self) -> None:
+        """Read the configuration and the access list again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def freeze(self) -> None:
         """Stop the process with its connections open."""
         assert self._process is not None

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging import getLogger
-from typing import Final, Literal, TypeGuard
+from typing import Final
 
 import msgspec
 
@@ -39,6 +39,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.futures import wait_async
 
+from .host_claim import Decision, HostClaim, decide, decide_kept
 from .logs import context_without_task
 
 log = getLogger("fastlib.migfra")
@@ -62,58 +63,6 @@ LARGEST_PRESENCE: Final = 1 << 14
 CLAIM_QOS: Final = 1
 WATCH_QOS: Final = 0
 """So the broker keeps nothing for a daemon that is away: what comes is what happens now."""
-
-Phase = Literal["subscribes", "claims", "works"]
-
-
-def is_other(own: Presence, seen: Presence, *, again: bool = False) -> bool:
-    """Return True if a presence is of another daemon that may live.
-
-    One with our client id is an earlier run when we start: the broker has ended its connection. If
-    we claim `again`, it is a later run, which has ended ours.
-    """
-    if seen.instance is not None and seen.instance == own.instance:
-        return False
-    return seen.client_id is not None and (again or seen.client_id != own.client_id)
-
-
-def decide_kept(
-    own: Presence, kept: Presence, *, again: bool
-) -> Literal["refuse", "ask", "nothing"]:
-    """Return what a daemon that claims its host does with the presence that the broker retained.
-
-    It may be of a daemon that is dead, so that one is asked. But one with our client id that came
-    after us has ended our connection, and has got our orders since.
-    """
-    if not is_other(own, kept, again=again):
-        return "nothing"
-    if kept.client_id == own.client_id:
-        return "refuse"
-    return "ask" if kept.status == "online" else "nothing"
-
-
-def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["refuse", "nothing"]:
-    """Return what a daemon that claims its host does when it sees a presence of now."""
-    works = seen.status == "online" and not seen.is_claim
-    return "refuse" if works and is_other(own, seen, again=again) else "nothing"
-
-
-def decide_working(
-    own: Presence, seen: Presence | None, *, was_before: bool = False
-) -> Literal["claim again", "insist", "answer", "nothing"]:
-    """Return what a daemon that works does when it sees a presence of now; None is no presence.
-
-    `was_before` is True for a run from which we have taken the host over. It does not get it back:
-    the broker may have kept orders for it that we have executed. Its presence may be a late one,
-    which its MQTT library sends again after a lost connection.
-    """
-    if seen is None or seen.status != "online":
-        return "answer"
-    if seen.instance is not None and seen.instance == own.instance:
-        return "nothing"
-    if seen.is_claim or not is_other(own, seen):
-        return "answer"
-    return "insist" if was_before else "claim again"
 
 
 def taken(host: str, other: Presence) -> HostTakenError:
@@ -155,24 +104,13 @@ class OtherDaemons:
         self._answer = answer
         self._on_taken = on_taken
         self._clock = clock
-        self._phase: Phase = "subscribes"
-        self._again = False
-        """True once we have had the host."""
-        self._is_blind = False
-        """True if the broker does not let us read or write the topic."""
-        self._earlier: set[str | None] = set()
-        """The run whose presence the broker retained when we came first: it was before us."""
-        self._kept: Presence | None = None
-        """What the broker has retained."""
+        self._claim = HostClaim(own, came=clock.now())
         self._claimed = asyncio.Event()
         """Set when we have heard our claim: what comes from now on was published after it."""
         self._settled = asyncio.Event()
         """Set when nothing is left to wait for: the daemon that is asked answers, or ends."""
         self._heard_online = asyncio.Event()
-        """Set when we have heard our presence of `_expected`."""
-        self._expected: datetime | None = None
-        self._other: Presence | None = None
-        """Because of which we end or refuse to start."""
+        """Set when we have heard the presence that we expect."""
         self._announced = False
         """True if we have published `online` since we claimed the host last."""
         self._connection = 0
@@ -212,7 +150,7 @@ class OtherDaemons:
         self._beat = self._clock.monotonic()
         self._beating = asyncio.create_task(self._watch_beat(), context=context_without_task())
         if not await self._tried(self._announce):
-            self._phase = "subscribes"
+            self._claim.phase = "subscribes"
         await self.confirmed()
         self._works = True
 
@@ -227,7 +165,7 @@ class OtherDaemons:
     @property
     def may_publish_offline(self) -> bool:
         """False if the host is another daemon's, and it is not for us to say that it is offline."""
-        return self._other is None or self._announced
+        return self._claim.other is None or self._announced
 
     # While the daemon works.
 
@@ -246,17 +184,20 @@ class OtherDaemons:
 
     def _is_ours(self, connection: int) -> bool:
         self._look_at_beat(moves=False)
-        is_newest = self._is_blind or connection <= self._connection
-        return self._lost is None and self._phase == "works" and is_newest
+        is_newest = self._claim.is_blind or connection <= self._connection
+        return self._lost is None and self._claim.phase == "works" and is_newest
 
     def _claim_again(self) -> "asyncio.Task[None]":
         """Return the task that claims the host again, from the beginning."""
-        self._phase = "subscribes"
-        for event in (self._claimed, self._settled, self._heard_online):
-            event.set()  # what waits for them begins anew
+        self._begin_anew()
         if self._claiming is None or self._claiming.done():
             self._claiming = asyncio.create_task(self._reclaim(), context=context_without_task())
         return self._claiming
+
+    def _begin_anew(self) -> None:
+        self._claim.phase = "subscribes"
+        for event in (self._claimed, self._settled, self._heard_online):
+            event.set()  # what waits for them begins anew
 
     async def _reclaim(self) -> None:
         try:
@@ -279,7 +220,7 @@ class OtherDaemons:
         if still < STILL_SECONDS or self._beating is None:
             return
         self._stills += 1
-        if self._phase == "works":
+        if self._claim.phase == "works":
             log.warning(
                 "the daemon stood still for %.1f s: it begins nothing until the broker has "
                 "confirmed that no other daemon of the host %s has started meanwhile",
@@ -326,19 +267,17 @@ class OtherDaemons:
 
     async def _ask(self) -> bool:
         """Claim the host, and wait for the answer of another daemon. Raises HostTakenError."""
-        self._phase = "subscribes"
-        self._kept, self._announced = None, False
+        self._claim.phase = "subscribes"
+        self._claim.kept, self._announced = None, False
         self._claimed.clear()
         self._settled.clear()
-        if self._is_blind:
+        if self._claim.is_blind:
+            with suppress(TransportError):  # it may still not read the topic
+                await self._subscribe()
             return True
         reconnects = self._reconnects
         try:
-            with suppress(SubscriptionError):  # so that the broker sends again what it has retained
-                await self._communicator.unsubscribe(self._topic)
-            await self._communicator.subscribe(
-                self._topic, self._heard, WATCH_QOS, timeout=self._patience
-            )
+            await self._subscribe()
             claim = msgspec.structs.replace(self._own, started=None)
             delivery = await self._send(claim, retain=False)
             heard = await self._hears(delivery, self._claimed)
@@ -346,23 +285,30 @@ class OtherDaemons:
             self._become_blind(str(error))
             return True
         if not heard:
-            if self._again or reconnects != self._reconnects:
+            if self._claim.again or reconnects != self._reconnects:
                 raise WaitTimeoutError("the daemon's own claim did not come back")
             self._become_blind("this daemon does not get what it publishes there")
-        elif self._is_claiming() and self._kept is not None:
-            await self._look_at(self._kept)
-        if self._other is not None:
-            raise taken(self._host, self._other)
-        return self._is_blind or self._is_claiming()
+        elif self._is_claiming() and self._claim.kept is not None:
+            await self._look_at(self._claim.kept)
+        if self._claim.other is not None:
+            raise taken(self._host, self._claim.other)
+        return self._claim.is_blind or self._is_claiming()
+
+    async def _subscribe(self) -> None:
+        with suppress(SubscriptionError):  # so that the broker sends again what it has retained
+            await self._communicator.unsubscribe(self._topic)
+        await self._communicator.subscribe(
+            self._topic, self._heard, WATCH_QOS, timeout=self._patience
+        )
 
     def _is_claiming(self) -> bool:
         """Return False once the claim must be made again."""
-        return self._phase == "claims"
+        return self._claim.phase == "claims"
 
     async def _look_at(self, kept: Presence) -> None:
-        if not self._again:
-            self._earlier.add(kept.instance)
-        decision = decide_kept(self._own, kept, again=self._claims_again(kept))
+        if not self._claim.again:
+            self._claim.earlier.add(kept.instance)
+        decision = decide_kept(self._own, kept, again=self._claim.claims_again(kept))
         if decision == "refuse":
             self._refuse(kept)
         elif kept.status == "online" and kept.instance is None:
@@ -380,35 +326,32 @@ class OtherDaemons:
             )
             await _set_in_time(self._settled, CLAIM_SECONDS)
 
-    def _claims_again(self, seen: Presence) -> bool:
-        return self._again and seen.instance not in self._earlier
-
     async def _announce(self) -> bool:
         """Publish that we work, and wait until we hear it. Raises HostTakenError.
 
         Return False if it proves nothing: the host must be claimed again.
         """
-        if self._other is not None:
-            raise taken(self._host, self._other)
-        if not self._is_blind and not self._is_claiming():
+        if self._claim.other is not None:
+            raise taken(self._host, self._claim.other)
+        if not self._claim.is_blind and not self._is_claiming():
             return False
         stills, presence = self._stills, self._online()
-        self._expected = presence.time
+        self._claim.expected = presence.time
         self._heard_online.clear()
         delivery = await self._send(presence, retain=True)
         self._announced = True
-        if self._is_blind:
-            self._phase = "works"
+        if self._claim.is_blind:
+            self._claim.phase = "works"
             return True
         heard = await self._hears(delivery, self._heard_online)
-        if self._other is not None:
-            raise taken(self._host, self._other)
+        if self._claim.other is not None:
+            raise taken(self._host, self._claim.other)
         if not heard:
             raise WaitTimeoutError("the daemon's own presence did not come back")
-        self._again = True
+        self._claim.again = True
         self._patience = CLAIM_SECONDS
         self._look_at_beat(moves=False)
-        return stills == self._stills and self._phase == "works"
+        return stills == self._stills and self._claim.phase == "works"
 
     async def _send(self, presence: Presence, *, retain: bool) -> Delivery:
         payload = presence.to_yaml().encode()
@@ -422,7 +365,7 @@ class OtherDaemons:
         return await _set_in_time(event, self._patience)
 
     def _become_blind(self, why: str) -> None:
-        self._is_blind = True
+        self._claim.is_blind = True
         log.warning(
             "another daemon of the host %s would not be noticed: %s; let this daemon read and "
             "write %s at the broker",
@@ -431,9 +374,19 @@ class OtherDaemons:
             self._topic,
         )
 
+    def _see(self) -> None:
+        """Claim the host in the usual way, as the broker lets us read and write the topic now."""
+        self._claim.is_blind = False
+        log.info("this daemon hears its presence on %s now: it claims its host", self._topic)
+        if self._works:
+            self._claim.again = True
+            self._claim_again()
+        else:
+            self._begin_anew()
+
     def _check_session(self) -> None:
         """Warn if the broker has kept orders for this daemon that another one has had as well."""
-        last = None if self._kept is None else self._kept.client_id
+        last = None if self._claim.kept is None else self._claim.kept.client_id
         if last in (None, self._own.client_id) or self._communicator.session_start != 0:
             return
         log.warning(
@@ -449,62 +402,53 @@ class OtherDaemons:
 
     async def _heard(self, message: ReceivedMessage) -> None:
         seen = _read(message.payload)
-        if message.retain:
-            self._kept = seen
-        elif self._is_own(seen):
-            self._heard_own(seen, message.connection)
-        elif self._phase == "works":
-            self._heard_working(seen)
-        elif seen is not None and not seen.is_claim:
-            self._heard_claiming(seen)
-
-    def _is_own(self, seen: Presence | None) -> TypeGuard[Presence]:
-        return seen is not None and seen.instance == self._own.instance
-
-    def _heard_own(self, seen: Presence, connection: int) -> None:
-        if self._phase == "works":
-            if seen.status != "online":  # the last will of a connection that was lost
+        decision = decide(self._claim, seen, retained=message.retain)
+        if seen is not None:
+            self._claim.note(seen)
+        match decision:
+            case "keep":
+                self._claim.kept = seen
+            case "claimed":
+                self._claim.phase = "claims"
+                self._claimed.set()
+            case "won":
+                self._claim.phase = "works"
+                self._connection = message.connection
+                self._heard_online.set()
+            case "see":
+                self._see()
+            case "settle":
+                self._settled.set()
+            case "answer":
                 self._answer()
-        elif seen.is_claim:
-            self._phase = "claims"
-            self._claimed.set()
-        elif seen.time == self._expected and self._phase == "claims" and self._other is None:
-            self._phase = "works"
-            self._connection = connection
-            self._heard_online.set()
+            case "refuse" | "claim again" | "insist":
+                assert seen is not None
+                self._heard_other(seen, decision)
 
-    def _heard_claiming(self, seen: Presence) -> None:
-        if self._phase == "subscribes":
-            self._kept = seen  # it may have been before our claim: it must be asked
-        elif decide_claiming(self._own, seen, again=self._claims_again(seen)) == "refuse":
+    def _heard_other(self, seen: Presence, decision: Decision) -> None:
+        if decision == "refuse":
             self._refuse(seen)
-        elif self._kept is not None and seen.instance == self._kept.instance:
-            self._settled.set()  # it has ended
+            return
+        again = decision == "claim again"
+        log.warning(
+            "a daemon with the client id %s says that it works for the host %s, too: this one %s",
+            seen.client_id,
+            self._host,
+            "claims the host again"
+            if again
+            else "came after it and goes on; end the other one if it says so again",
+        )
+        if again:
+            self._claim_again()
+        else:
+            self._claim.earlier.add(seen.instance)
+            self._answer()
 
     def _refuse(self, other: Presence) -> None:
-        if self._other is None:
-            self._other = other
+        if self._claim.other is None:
+            self._claim.other = other
         self._settled.set()
         self._heard_online.set()
-
-    def _heard_working(self, seen: Presence | None) -> None:
-        was_before = seen is not None and seen.instance in self._earlier
-        decision = decide_working(self._own, seen, was_before=was_before)
-        if decision in ("claim again", "insist"):
-            assert seen is not None
-            log.warning(
-                "a daemon with the client id %s says that it works for the host %s, too: this one "
-                "%s",
-                seen.client_id,
-                self._host,
-                "claims the host again"
-                if decision == "claim again"
-                else "came after it and goes on; end the other one if it says so again",
-            )
-        if decision == "claim again":
-            self._claim_again()
-        elif decision != "nothing":
-            self._answer()
 
 
 def _read(payload: bytes) -> Presence | None:

@@ -24,6 +24,9 @@ KEEP_ALIVE_FACTOR: Final = 1.5
 SHORTEST_DISTANCE: Final = 1e-6
 """Seconds between two packets of a connection, at least."""
 
+REFUSAL: Final = 0x80
+"""The code of SUBACK for a filter that the broker does not grant."""
+
 MAX_IN_FLIGHT: Final = 20
 """The maximum number of messages that the broker has sent to a client and that are not complete."""
 
@@ -252,6 +255,8 @@ class Broker:
         self.forgotten: Final[set[tuple[str, str]]] = set()
         """The client ids and filters of the subscriptions that ended with a restart, and that were
         not made again."""
+        self.refused: Final[set[str]] = set()
+        """The filters that nobody may subscribe to."""
         self.publishes_at_release = True
         """Whether a QoS 2 message is published with PUBREL, or with its first packet."""
         self.reuses_packet_ids = False
@@ -328,8 +333,10 @@ class Broker:
         connection.down(Packet("pubrec", packet.mid))
 
     def _subscribe(self, connection: Connection, session: Session, packet: Packet) -> None:
-        connection.down(Packet("suback", packet.mid, codes=tuple(q for _, q in packet.filters)))
-        for pattern, qos in packet.filters:
+        granted = [(pattern, qos) for pattern, qos in packet.filters if pattern not in self.refused]
+        codes = tuple(REFUSAL if p in self.refused else qos for p, qos in packet.filters)
+        connection.down(Packet("suback", packet.mid, codes=codes))
+        for pattern, qos in granted:
             session.subscriptions[pattern] = qos
             self.forgotten.discard((connection.client_id, pattern))
             for topic, message in list(self.retained.items()):

@@ -23,7 +23,7 @@ from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
-from fastlib.migfra.telemetry import other_daemons
+from fastlib.migfra.telemetry import host_claim
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import connect_async
 from fastlib.transport.mqtt.session import MqttSession
@@ -612,7 +612,7 @@ def nobody_notices_a_second_daemon() -> Iterator[None]:
     def is_other(own: Any, seen: Any, *, again: bool = False) -> bool:
         return False
 
-    with _replaced(other_daemons, "is_other", is_other):
+    with _replaced(host_claim, "is_other", is_other):
         yield
 
 

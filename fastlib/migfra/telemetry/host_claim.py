@@ -1,0 +1,199 @@
+"""What a daemon knows about other daemons of its host, and what it does when it hears of one.
+
+All decisions are pure functions; `other_daemons.py` carries them out. The daemon is in one of three
+phases:
+
+- `subscribes`: it knows nothing. What it hears may have been published before its claim.
+- `claims`: it has heard its own claim. Whatever comes now was published after it.
+- `works`: it has heard its own `online`, before that of any other daemon.
+
+`begin_anew` leads back to `subscribes`: after a lost connection, after the daemon stood still, and
+if another one says that it works. In each phase it does this with what it hears on the topic of the
+host's presence (`decide`):
+
+| heard                              | subscribes | claims         | works                 |
+|------------------------------------|------------|----------------|-----------------------|
+| what the broker has retained       | keep       | keep           | keep                  |
+| own claim                          | claimed    | claimed        | nothing               |
+| own `online`, the expected one     | nothing    | won            | nothing               |
+| own `online`, another one          | nothing    | nothing        | nothing               |
+| own `offline` (the last will)      | nothing    | nothing        | answer                |
+| claim of another daemon            | nothing    | nothing        | answer                |
+| `online` of another daemon         | keep       | refuse         | claim again or insist |
+| `online` of an earlier run of ours | keep       | settle/nothing | answer                |
+| `offline`                          | keep       | settle/nothing | answer                |
+| no presence                        | nothing    | nothing        | answer                |
+
+- keep: it is the presence that must be asked, or that has taken the host over (`decide_kept`).
+- claimed, won: go on to the phase `claims`, or `works`.
+- refuse: another daemon works, so this one ends or does not start.
+- settle: the daemon that was asked has ended, so nothing is left to wait for.
+- answer: publish the own presence again.
+- insist: answer, and warn. The other one was there before, and its presence is late.
+- see: see below.
+
+A daemon is *blind* if the broker does not let it read or write the topic. It works without having
+heard its claim. If it hears anything that it has published, it is blind no more, and claims its
+host in the usual way (see).
+"""
+
+from collections import deque
+from datetime import datetime
+from typing import Final, Literal, TypeGuard
+
+import msgspec
+
+from fastlib.message.node import Presence
+
+Phase = Literal["subscribes", "claims", "works"]
+
+Decision = Literal[
+    "keep",
+    "claimed",
+    "won",
+    "refuse",
+    "settle",
+    "claim again",
+    "insist",
+    "answer",
+    "see",
+    "nothing",
+]
+
+CLOCKS_DIFFER_SECONDS: Final = 2.0
+"""By how many seconds the clocks of two hosts may differ."""
+
+REMEMBERED_RUNS: Final = 16
+"""How many of the runs that came after this one are remembered."""
+
+
+class HostClaim(msgspec.Struct):
+    """What a daemon knows about its claim of the host, and about other daemons."""
+
+    own: Presence
+    came: float
+    """When this daemon claimed the host first, in seconds since 1970."""
+    phase: Phase = "subscribes"
+    again: bool = False
+    """True once it has had the host."""
+    is_blind: bool = False
+    """True if the broker does not let it read or write the topic."""
+    kept: Presence | None = None
+    """What the broker has retained."""
+    expected: datetime | None = None
+    """The time of the own presence that it waits for."""
+    other: Presence | None = None
+    """Because of which it ends or refuses to start."""
+    earlier: set[str | None] = msgspec.field(default_factory=set)
+    """The runs that were there before this one."""
+    later: deque[str | None] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED_RUNS))
+    """The newest runs that may have come after this one."""
+
+    def is_own(self, seen: Presence | None) -> TypeGuard[Presence]:
+        """Return True if this run has published a presence."""
+        return seen is not None and seen.instance == self.own.instance
+
+    def claims_again(self, seen: Presence) -> bool:
+        """Return True if the host is claimed again, from a daemon that was not before this one."""
+        return self.again and seen.instance not in self.earlier
+
+    def is_of_before(self, seen: Presence) -> bool:
+        """Return True if a presence is of a run that was there before this one.
+
+        It is a late one: an MQTT library sends it again after a lost connection.
+        """
+        if seen.instance in self.earlier:
+            return True
+        if seen.instance in self.later or seen.time is None:
+            return False
+        return seen.time.timestamp() < self.came - CLOCKS_DIFFER_SECONDS
+
+    def note(self, seen: Presence) -> None:
+        """Note a run that may have come after this one."""
+        missed = self.again and self.phase != "works"
+        if (seen.is_claim or missed) and not self.is_own(seen):
+            self.later.append(seen.instance)
+
+
+def is_other(own: Presence, seen: Presence, *, again: bool = False) -> bool:
+    """Return True if a presence is of another daemon that may live.
+
+    One with our client id is an earlier run when we start: the broker has ended its connection. If
+    we claim `again`, it is a later run, which has ended ours.
+    """
+    if seen.instance is not None and seen.instance == own.instance:
+        return False
+    return seen.client_id is not None and (again or seen.client_id != own.client_id)
+
+
+def decide(claim: HostClaim, seen: Presence | None, *, retained: bool = False) -> Decision:
+    """Return what a daemon does with a presence that it hears: see the table above.
+
+    None is a payload that is no presence. `retained` is True for what the broker has kept.
+    """
+    if retained:
+        return "keep"
+    if claim.is_own(seen):
+        return _decide_own(claim, seen)
+    if claim.phase == "works":
+        was_before = seen is not None and claim.is_of_before(seen)
+        return decide_working(claim.own, seen, was_before=was_before)
+    if seen is None or seen.is_claim:
+        return "nothing"
+    if claim.phase == "subscribes":
+        return "keep"
+    if decide_claiming(claim.own, seen, again=claim.claims_again(seen)) == "refuse":
+        return "refuse"
+    return (
+        "settle" if claim.kept is not None and claim.kept.instance == seen.instance else "nothing"
+    )
+
+
+def _decide_own(claim: HostClaim, seen: Presence) -> Decision:
+    if claim.is_blind:
+        return "see"
+    if claim.phase == "works":
+        return "nothing" if seen.status == "online" else "answer"
+    if seen.is_claim:
+        return "claimed"
+    if claim.phase == "subscribes" or claim.other is not None:
+        return "nothing"
+    return "won" if seen.time == claim.expected else "nothing"
+
+
+def decide_kept(
+    own: Presence, kept: Presence, *, again: bool
+) -> Literal["refuse", "ask", "nothing"]:
+    """Return what a daemon that claims its host does with the presence that the broker retained.
+
+    It may be of a daemon that is dead, so that one is asked. But one with our client id that came
+    after us has ended our connection, and has got our orders since.
+    """
+    if not is_other(own, kept, again=again):
+        return "nothing"
+    if kept.client_id == own.client_id:
+        return "refuse"
+    return "ask" if kept.status == "online" else "nothing"
+
+
+def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["refuse", "nothing"]:
+    """Return what a daemon that claims its host does when it sees a presence of now."""
+    works = seen.status == "online" and not seen.is_claim
+    return "refuse" if works and is_other(own, seen, again=again) else "nothing"
+
+
+def decide_working(
+    own: Presence, seen: Presence | None, *, was_before: bool = False
+) -> Literal["claim again", "insist", "answer", "nothing"]:
+    """Return what a daemon that works does when it sees a presence of now; None is no presence.
+
+    `was_before` is True for a run from which we have taken the host over. It does not get it back:
+    the broker may have kept orders for it that we have executed.
+    """
+    if seen is None or seen.status != "online":
+        return "answer"
+    if seen.instance is not None and seen.instance == own.instance:
+        return "nothing"
+    if seen.is_claim or not is_other(own, seen):
+        return "answer"
+    return "insist" if was_before else "claim again"
