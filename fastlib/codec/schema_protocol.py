@@ -31,9 +31,10 @@ class SchemaBuilder(Protocol):
     def of(self, shape: Shape) -> Schema:
         """Return the schema of a shape."""
 
-    def text(self, written: str, *, also: str = "") -> Schema:
+    def text(self, written: str, *, also: str = "", expected: str = "text") -> Schema:
         """Return the schema of a text.
 
         `written` is the pattern of what is written, `also` of what else is accepted. Patterns are
-        those of JSON Schema; they must begin with `^` and end with `$`.
+        those of JSON Schema; they must begin with `^` and end with `$`. `expected` tells people
+        what is accepted; editors show it instead of the patterns.
         """

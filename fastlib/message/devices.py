@@ -91,9 +91,13 @@ class PciAddress(Message):
         text = schemas.text(
             r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$",
             also=f"^(({_X}{_H}{{1,4}}:)?{_REST % ':'}|{_X}0{{0,2}}[01]?{_H}:{_REST % '[.]'})$",
+            expected="a PCI address such as 0000:01:02.3",
         )
-        keys = schema["properties"]
-        return {**schema, "properties": {key: {**keys[key], **text} for key in keys}}
+        for keyword in schema.keys() & {"properties", "patternProperties"}:
+            keys = schema[keyword]
+            about = {key: {"description": keys[key]["description"]} for key in keys}
+            schema = {**schema, keyword: {key: about[key] | text for key in keys}}
+        return schema
 
 
 class DeviceIvshmem(Message):

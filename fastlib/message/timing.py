@@ -221,6 +221,7 @@ class _TimingShape(ScalarShape):
         text = schemas.text(
             f"^wall: {_WRITTEN} started: {_WRITTEN} stopped: {_WRITTEN}$",
             also=rf"^\s*wall:\s*{_READ}\s+started:\s*{_READ}\s+stopped:\s*{_READ}\s*$",
+            expected="a time in s",
         )
         options = [schemas.of(Float()), text]
         if schemas.direction == "load":

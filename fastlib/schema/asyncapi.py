@@ -17,6 +17,7 @@ from fastlib.message.topics import Topic
 from .builder import Builder
 from .examples import example_tree
 from .message_kind import MessageKind, all_topics, message_kinds
+from .strict_form import strict_form
 from .walk import rebuilt
 
 _SCHEMAS: Final = "#/components/schemas/"
@@ -142,7 +143,7 @@ def _entitled(kind: MessageKind, schema: Schema) -> Schema:
 
 
 def _as_component(schema: Schema) -> Schema:
-    return rebuilt(schema, _draft_7)
+    return rebuilt(strict_form(schema), _draft_7)
 
 
 def _draft_7(schema: Schema) -> Schema:

@@ -23,13 +23,10 @@ from fastlib.message.describe import name_of
 
 from . import numerals
 from .rules import is_exact, rule_schema, words
+from .strict_form import UNIT, UNSAID, strict_form
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """The `$schema` of every document."""
-UNSAID = "x-rules"
-"""Keyword for rules that a schema cannot say: a list of them in words."""
-UNIT = "x-unit"
-"""Keyword for the unit of a number."""
 
 _NO_TITLE = ""
 """Whatever this stands for, any title that is not declared stands for."""
@@ -44,6 +41,8 @@ class _Parts:
 
     def __init__(self) -> None:
         self.properties: dict[str, Schema] = {}
+        self.patterns: dict[str, Schema] = {}
+        """Schemas of keys that match a pattern."""
         self.required: list[str] = []
         self.conditions: list[Schema] = []
         """Schemas that must hold, too: for rules, and for keys that exclude each other."""
@@ -53,6 +52,8 @@ class _Parts:
     def schema(self, *, closed: bool) -> Schema:
         """Return the schema of all parts; if it is closed, no other keys are allowed."""
         schema: Schema = {"type": "object", "properties": self.properties}
+        if self.patterns:
+            schema["patternProperties"] = self.patterns
         if self.required:
             schema["required"] = self.required
         if closed:
@@ -109,7 +110,7 @@ class Builder:
             f"{type(shape).__qualname__}: a shape of its own kind says its schema in __schema__"
         )
 
-    def text(self, written: str, *, also: str = "") -> Schema:
+    def text(self, written: str, *, also: str = "", expected: str = "text") -> Schema:
         """As `SchemaBuilder.text` says."""
         if not self.loads:
             return {"type": "string", "pattern": written}
@@ -239,7 +240,7 @@ class Builder:
             self._add_extension(parts, extension)
         return parts.schema(closed=self.closed)
 
-    def _add_fields(self, parts: "_Parts", fields: Iterable[Field]) -> None:
+    def _add_fields(self, parts: _Parts, fields: Iterable[Field]) -> None:
         """Add the keys of the fields; the old keys of all of them come last."""
         for field in fields:
             parts.properties[field.key] = self._field(field)
@@ -251,7 +252,7 @@ class Builder:
             for field in fields:
                 self._add_old_keys(parts, field)
 
-    def _add_aliases(self, parts: "_Parts", field: Field) -> None:
+    def _add_aliases(self, parts: _Parts, field: Field) -> None:
         """Add the other keys that are read, and that one of them is required."""
         for alias in field.wire.aliases:
             note = f"Another spelling of '{field.key}', which is the one that is written."
@@ -262,31 +263,32 @@ class Builder:
         elif field.required:
             parts.conditions.append({"anyOf": [{"required": [key]} for key in field.keys]})
 
-    @staticmethod
-    def _add_old_keys(parts: "_Parts", field: Field) -> None:
+    def _add_old_keys(self, parts: _Parts, field: Field) -> None:
         """Add the keys that are not read any more, with the remedy for each."""
         for key, remedy in field.wire.old.items():
             note = f"Not read: {remedy}."
-            # The last keyword is no standard, but what editors show.
-            parts.properties.setdefault(
-                key, {"deprecated": True, "description": note, "deprecationMessage": note}
-            )
+            parts.properties.setdefault(key, {"deprecated": True, "description": note})
 
-    def _add_rules(self, parts: "_Parts", record: Record) -> None:
+    def _add_rules(self, parts: _Parts, record: Record) -> None:
         """Add the rules between the fields; those that no schema can express are named."""
         for rule in record.rules:
             schema_of_rule = rule_schema(rule, record.fields, self.direction)
             if schema_of_rule:
-                parts.conditions.append(schema_of_rule)
+                parts.conditions.append(self._condition(schema_of_rule))
             if not is_exact(rule):
                 parts.unsaid.append(words(rule, record.fields))
 
-    def _add_extension(self, parts: "_Parts", extension: Record) -> None:
+    def _condition(self, rule: Schema) -> Schema:
+        """Return the schema of a rule as this builder says it."""
+        return rule
+
+    def _add_extension(self, parts: _Parts, extension: Record) -> None:
         """Add the keys of an extension. Its rules hold only where one of its keys is there."""
         own = _Parts()
         self._add_fields(own, extension.fields)
         self._add_rules(own, extension)
         parts.properties |= own.properties
+        parts.patterns |= own.patterns
         parts.unsaid += own.unsaid
         keys = extension.by_key if self.loads else [field.key for field in extension.fields]
         absent = {"allOf": [{"not": {"required": [key]}} for key in keys]}
@@ -310,7 +312,15 @@ class Builder:
             return self._not_empty(schema, field.shape) if field.wire.empty_is_absent else schema
         if field.wire.old_scalar is not None and isinstance(field.shape, Record):
             schema = {"anyOf": [schema, self._old_scalar(field.shape, field.wire.old_scalar)]}
-        return _or_null(schema) if field.optional or field.wire.null_is_empty else schema
+        return self.or_null(schema) if field.optional or field.wire.null_is_empty else schema
+
+    def or_null(self, schema: Schema) -> Schema:
+        """Return a schema that also admits null, which is understood as absent."""
+        if isinstance(schema.get("type"), list):
+            return {**schema, "type": [*schema["type"], "null"]}
+        if "enum" in schema:
+            return {**schema, "enum": [*schema["enum"], None]}
+        return {"anyOf": [schema, {"type": "null"}]}
 
     def _old_scalar(self, record: Record, key: str) -> Schema:
         note = f"Old: understood as the mapping's '{key}'."
@@ -356,7 +366,7 @@ class Builder:
     def _members(self, members: Members) -> Schema:
         item = self.of(members.item)
         if self.loads and _may_be_empty(members.item):
-            item = _or_null(item)
+            item = self.or_null(item)
         schema: Schema = {"type": "array", "items": item}
         return {**schema, "minItems": 1, "maxItems": 1} if members.one else schema
 
@@ -374,15 +384,6 @@ def _guesses(words: Iterable[str]) -> list[Any]:
     return guesses
 
 
-def _or_null(schema: Schema) -> Schema:
-    """As a schema, or null, which is understood as absent."""
-    if isinstance(schema.get("type"), list):
-        return {**schema, "type": [*schema["type"], "null"]}
-    if "enum" in schema:
-        return {**schema, "enum": [*schema["enum"], None]}
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
 def _may_be_empty(record: Record) -> bool:
     """Whether a mapping without any key is one of these."""
     nothing = dict.fromkeys(field.attribute for field in record.fields)
@@ -396,9 +397,12 @@ def schema_of(cls: type[Any], direction: Direction, *, closed: bool | None = Non
 
     Raises DeclarationError for a type of another package that cannot say it.
     """
-    builder = Builder(direction, closed=closed)
-    shape = shape_of(cls)
-    schema = builder.root(shape)
+    return strict_form(schema_by(Builder(direction, closed=closed), cls))
+
+
+def schema_by(builder: Builder, cls: type[Any]) -> Schema:
+    """The same by a new builder, and as it makes it."""
+    schema = builder.root(shape_of(cls))
     return {"title": name_of(cls), "description": cleandoc(cls.__doc__ or ""), **schema} | (
         {"$defs": builder.defs} if builder.defs else {}
     )

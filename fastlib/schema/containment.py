@@ -10,9 +10,9 @@ from fastlib.codec.load_context import shorten
 from fastlib.codec.schema_protocol import Schema
 from fastlib.extras import needs_extra
 
-from .builder import UNSAID
 from .instances import instances
 from .shrinking import shrunk
+from .strict_form import unsaid_rules
 from .walk import children
 
 Verdict = Literal["proven", "refuted", "unproven"]
@@ -173,7 +173,7 @@ def _in_order(tree: Any, order: dict[str, int]) -> Any:
 
 def _unsaid(schema: Schema) -> set[str]:
     """The rules that a schema has only in words."""
-    rules = set(schema.get(UNSAID, ()))
+    rules = set(unsaid_rules(schema))
     for below in children(schema):
         rules |= _unsaid(below)
     return rules

@@ -22,11 +22,13 @@ from fastlib.codec.printable import escape_json
 from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message.describe import find, name_of
 
-from .builder import DIALECT, Builder, schema_of
+from .builder import DIALECT, Builder, schema_by
+from .editor import EditorBuilder
 from .examples import example_tree
 from .fingerprint import fingerprint
 from .folder import INDEX, SchemaFolderError, check_name, path_below, read_json
 from .message_kind import Family, MessageKind, all_topics, families, message_kinds
+from .strict_form import strict_form
 
 NAMESPACE = "urn:fastlib:schema"
 """What every `$id` begins with: a name, as it is no place where anything could be fetched."""
@@ -38,22 +40,19 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 def document(kind: MessageKind, purpose: Purpose = "load") -> Schema:
     """The schema of one kind of message as a document of its own."""
-    direction, closed = _direction(purpose)
-    schema = kind.schema(direction, closed=closed)
+    schema = kind.schema_by(_builder(purpose))
     return _document(f"{purpose}:{kind.name}", schema, [example_tree(kind)])
 
 
 def part_document(name: str, purpose: Purpose = "load") -> Schema:
     """The schema of a type by its name, be it a part of messages. Raises UnknownNameError."""
     cls = find(name, by_title=False)
-    direction, closed = _direction(purpose)
-    return _document(f"{purpose}:{name_of(cls)}", schema_of(cls, direction, closed=closed), [])
+    return _document(f"{purpose}:{name_of(cls)}", schema_by(_builder(purpose), cls), [])
 
 
 def family_document(family: Family, purpose: Purpose = "load") -> Schema:
     """The schema of any container of a family, by its title."""
-    direction, closed = _direction(purpose)
-    builder = Builder(direction, closed=closed)
+    builder = _builder(purpose)
     members = [kind for kind in message_kinds() if kind.family == family]
     for kind in members:
         heading = {"title": f"{family}: {kind.title}", "description": kind.doc}
@@ -70,13 +69,12 @@ def family_document(family: Family, purpose: Purpose = "load") -> Schema:
     return _document(f"{purpose}:{family}", schema | {"$defs": builder.defs}, examples)
 
 
-def _direction(purpose: Purpose) -> tuple[Direction, bool]:
-    direction: Direction = "emit" if purpose == "emit" else "load"
-    return direction, purpose != "load"
+def _builder(purpose: Purpose) -> Builder:
+    return EditorBuilder() if purpose == "edit" else Builder(purpose)
 
 
 def _document(name: str, schema: Schema, examples: list[Any]) -> Schema:
-    schema = dict(schema)
+    schema = strict_form(schema)
     defs = schema.pop("$defs", None)
     shown = [tree for tree in examples if tree is not None]
     whole = {"$schema": DIALECT, "$id": f"{NAMESPACE}:{name}", **schema}
@@ -110,8 +108,7 @@ def _by_conditions(family: Family, members: list[MessageKind]) -> Schema:
 
 def undeclared_document(family: Family, purpose: Purpose = "load") -> Schema | None:
     """The schema of containers whose titles nobody has declared; None if there are none such."""
-    direction, closed = _direction(purpose)
-    builder = Builder(direction, closed=closed)
+    builder = _builder(purpose)
     schema = _undeclared(builder, family)
     if schema is None:
         return None
@@ -140,7 +137,9 @@ def index() -> dict[str, Any]:
                 "family": kind.family,
                 "title": kind.title,
                 "topics": [topic.template for topic in kind.topics],
-                "fingerprint": fingerprint(kind.schema("emit"), kind.schema("load")),
+                "fingerprint": fingerprint(
+                    kind.schema_by(Builder("emit")), kind.schema_by(Builder("load"))
+                ),
             }
             for kind in message_kinds()
         ],

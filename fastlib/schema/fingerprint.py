@@ -1,6 +1,7 @@
 """Fingerprints: what tells whether the wire shape of a message has changed.
 
-Words for people, names of types in Python and the order of keys are no part of it.
+Words for people, names of types in Python and the order of keys are no part of it. It is made of
+what the builder says of the types, so the strict form of the files does not matter.
 """
 
 import hashlib
@@ -12,8 +13,7 @@ from fastlib.codec.schema_protocol import Schema
 from .walk import NAMED, ONE, SEVERAL
 
 _WORDS = {
-    "$comment", "$id", "$schema", "default", "deprecationMessage", "description", "examples",
-    "title", "x-unit",
+    "$comment", "$id", "$schema", "default", "description", "examples", "title", "x-unit",
 }  # fmt: skip
 _PREFIX = "#/$defs/"
 
@@ -55,8 +55,13 @@ class _Shape:
                 bare[keyword] = [self.bare(item) for item in value]
             elif keyword in NAMED:
                 # Keys that nobody reads are there to explain them.
-                kept = {key: below for key, below in value.items() if "deprecated" not in below}
-                bare[keyword] = {key: self.bare(kept[key]) for key in sorted(kept)}
+                kept = (key for key in sorted(value) if not _is_explained(value[key]))
+                bare[keyword] = {key: self.bare(value[key]) for key in kept}
             else:
                 bare[keyword] = sorted(value) if keyword == "required" else value
         return bare
+
+
+def _is_explained(schema: Any) -> bool:
+    """Whether the schema of a key tells only that nobody reads it."""
+    return isinstance(schema, dict) and "deprecated" in schema

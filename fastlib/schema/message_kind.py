@@ -21,6 +21,7 @@ from fastlib.message.task import declaration_of_result
 from fastlib.message.topics import Topic
 
 from .builder import Builder
+from .strict_form import strict_form
 
 Family = Literal["task", "result"]
 """What a container's title stands behind: `task: start vm`, `result: vm started`."""
@@ -51,7 +52,10 @@ class MessageKind(msgspec.Struct, frozen=True, kw_only=True):
 
     def schema(self, direction: Direction, *, closed: bool | None = None) -> Schema:
         """The schema, without what makes it a document of its own. Raises DeclarationError."""
-        builder = Builder(direction, closed=closed)
+        return strict_form(self.schema_by(Builder(direction, closed=closed)))
+
+    def schema_by(self, builder: Builder) -> Schema:
+        """The same by a new builder, and as it makes it."""
         schema = self.build(builder)
         heading = f"{self.family}: {self.title}" if self.family else name_of(self.cls)
         defs = {"$defs": builder.defs} if builder.defs else {}

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from fastlib.codec.schema_protocol import Schema
 
-from .builder import DIALECT, UNSAID
+from .builder import DIALECT
+from .strict_form import COMMENT, UNSAID
 
 MAX_DEPTH: Final = 100
 """Levels of schemas within schemas, at most."""
@@ -112,6 +113,8 @@ def _expected(keyword: str, value: Any, names: set[str]) -> str | None:
     if keyword in ("required", UNSAID):
         sound = isinstance(value, list) and all(isinstance(name, str) for name in value)
         return None if sound else "a list of texts"
+    if keyword == COMMENT:
+        return None if isinstance(value, str) else "a text"
     if keyword in ("enum", "examples"):
         return None if isinstance(value, list) else "a list"
     if keyword in _NUMBERS:

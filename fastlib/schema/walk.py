@@ -9,7 +9,7 @@ ONE = ("additionalProperties", "items", "not", "if", "then", "else")
 """Keywords whose value is a schema."""
 SEVERAL = ("allOf", "anyOf", "oneOf")
 """Keywords whose value is a list of schemas."""
-NAMED = ("properties", "$defs")
+NAMED = ("properties", "patternProperties", "$defs")
 """Keywords whose value is a mapping of names, which are no keywords, to schemas."""
 
 

@@ -116,8 +116,8 @@ def test_schemas_of_packages_are_listed_with_fastlibs(folder, package):
 def test_schemas_of_packages_show_their_fields(folder):
     load = read(folder, "load/snapshot-vm.task")["$defs"]["acme_snapshots.Snapshot"]
     assert load["properties"]["keep"]["default"] == 7
-    assert load["properties"]["keep"]["x-unit"] == "days"
-    assert load["x-rules"] == ["A label is shorter than a name."]
+    assert load["properties"]["keep"]["$comment"] == "unit: days"
+    assert load["$comment"] == "rule: A label is shorter than a name."
     # A reader that guesses types makes these of the texts `no` and `1`.
     judge = validator(read(folder, "load/snapshot-vm.task"))
     for word in ("no", False, "1", 1, "raw", None):
