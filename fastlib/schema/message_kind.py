@@ -90,7 +90,9 @@ def _kinds() -> Iterator[MessageKind]:
     for cls in message_types():
         shape = shape_of(cls)
         topics = cls.__dict__.get("__topics__", ())
-        title = getattr(shape, "written_title", None) if "__title__" in cls.__dict__ else None
+        # A shape of its own kind does not say whether it writes the title.
+        title = cls.__dict__.get("__title__")
+        title = getattr(shape, "written_title", title) if title else None
         if isinstance(shape, Envelope) and topics:
             for known in shape.titles():
                 family: Family = "result" if shape.title == "result" else "task"
