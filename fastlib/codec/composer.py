@@ -83,31 +83,25 @@ class _SpecialCharacters:
 
 
 # Peers ignore directives that they do not know, and read all of YAML 1. PyYAML's C parser refuses
-# both. A byte order mark right behind `---` or `...` hides the marker from PyYAML.
+# both.
 _YAML_1 = re.compile(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
 _OTHER_DIRECTIVE = re.compile(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
-_MARKED_END = re.compile("^(---|\\.\\.\\.)\ufeff(?=[ \t\r]*$)", re.MULTILINE)
-
-
-def _without_obstacles(text: str) -> str:
-    """Return the text without the directives and marks that only PyYAML refuses.
-
-    All characters stay in their places.
-    """
-    if text.startswith("%") or "\n%" in text:
-        text = _with_known_directives(text)
-    return _MARKED_END.sub("\\1 ", text) if "\ufeff" in text else text
 
 
 def _with_known_directives(text: str) -> str:
-    """Return the text with unknown directives as comments, and each YAML 1 as 1.2."""
+    """Return the text with unknown directives as comments, and each YAML 1 as 1.2.
+
+    All other characters stay in their places.
+    """
+    if not text.startswith("%") and "\n%" not in text:
+        return text
     lines = text.split("\n")
     before_document = True
     for index, line in enumerate(lines):
         if before_document and line.startswith("%"):
             line = _OTHER_DIRECTIVE.sub("#", line)
             lines[index] = _YAML_1.sub(lambda m: m[1] + "2".ljust(len(m[2])), line)
-        elif line.rstrip("\r") and not line.lstrip(" \t").startswith("#"):
+        elif line.strip(" \t\r") and not line.lstrip(" \t").startswith("#"):
             before_document = re.match(r"\.\.\.(?![^ \t\r])", line) is not None
     return "\n".join(lines)
 
@@ -222,7 +216,7 @@ class _Composer:
             message = f"{name} is no character of a message"
             place = position(text, bad.start())
             raise ParseError(what, [Problem(code="encoding", message=message).at(*place)])
-        self.characters = _SpecialCharacters(_without_obstacles(text))
+        self.characters = _SpecialCharacters(_with_known_directives(text))
         try:
             self.parser = _make_parser(self.characters.text)
         except yaml.YAMLError as error:
@@ -376,14 +370,34 @@ class _Composer:
         return Scalar(text, plain, mark.line + 1, mark.column + 1)
 
 
+_MARKED_END = re.compile("^(---|\\.\\.\\.)\ufeff", re.MULTILINE)
+
+
+def _with_visible_end(text: str, limits: Limits, what: str) -> str:
+    """Return the text without a byte order mark that hides its end, as in `---\\ufeff`.
+
+    To a C++ peer such a line is an unknown key. It is text in a quoted scalar. So nothing changes
+    where the first document can be read.
+    """
+    if "\ufeff" not in text or _MARKED_END.search(text) is None:
+        return text
+    try:
+        next(_Composer(what, text, limits).documents(), None)
+    except ParseError:
+        return _MARKED_END.sub("\\1 ", text)
+    return text
+
+
 def compose(text: str, limits: Limits, what: str) -> Node | None:
     """Return the root of the first document, or None if it is empty. The rest is not read.
 
     Raises ParseError and LimitError.
     """
+    text = _with_visible_end(text, limits, what)
     return next(_Composer(what, text, limits).documents(), None)
 
 
 def compose_all(text: str, limits: Limits, what: str) -> Iterator[Node | None]:
     """Yield the root of each document, None for an empty one. Raises ParseError and LimitError."""
+    text = _with_visible_end(text, limits, what)
     return _Composer(what, text, limits).documents()
