@@ -10,7 +10,8 @@ A daemon *claims* its host before it begins anything:
 
 It claims the host again, and begins nothing meanwhile, whenever another one may have done so: after
 a lost connection, after it stood still for a while (a stopped process, a suspended host), and when
-it hears that another daemon works.
+it hears that another daemon works. `host_claim.py` has the phases of a claim, and a table of what
+the daemon does in each of them.
 """
 
 import asyncio

@@ -252,6 +252,8 @@ class Broker:
         """The messages that have expired before they were sent, with the time of the loop."""
         self.on_drop: Callable[[Message], object] = _ignore
         """Called with each of them."""
+        self.on_acknowledgement: Callable[[str, Message], object] = _ignore
+        """Called when a client has acknowledged a message: with its id and the message."""
         self.forgotten: Final[set[tuple[str, str]]] = set()
         """The client ids and filters of the subscriptions that ended with a restart, and that were
         not made again."""
@@ -279,10 +281,11 @@ class Broker:
                     self.publish(connection.client_id, received.message)
                 connection.down(Packet("pubcomp", packet.mid))
             case "puback" | "pubcomp":
-                session.in_flight.pop(packet.mid, None)
+                self._acknowledged(session, session.in_flight.pop(packet.mid, None))
                 self._pump(session)
             case "pubrec":
                 if packet.mid in session.in_flight:
+                    self._acknowledged(session, session.in_flight[packet.mid])
                     session.in_flight[packet.mid] = None
                 connection.down(Packet("pubrel", packet.mid))
             case "subscribe":
@@ -294,6 +297,10 @@ class Broker:
                 connection.will = None
                 connection.end_by_broker()
                 self.lost(connection)
+
+    def _acknowledged(self, session: Session, message: Message | None) -> None:
+        if message is not None:
+            self.on_acknowledgement(session.client_id, message)
 
     def _connect(self, connection: Connection) -> None:
         session = self.sessions.get(connection.client_id)

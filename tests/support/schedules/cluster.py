@@ -38,9 +38,6 @@ SETTLE_SECONDS: Final = 2000.0
 SHORT_DELAY: Final = 0.002
 """Seconds that a packet travels at most while the network is fast."""
 
-ACCEPT_SECONDS: Final = 5.0
-"""The time within which a daemon notes when an order came, also with a slow disk."""
-
 
 class UnsettledError(Exception):
     """Something is still under way, long after everything was repaired."""
@@ -197,11 +194,16 @@ class Cluster:
         self._compare_clocks()
 
     def _note_setback(self, process: Process) -> None:
-        """Count the orders that came just before as if they came now: see `Arrival`."""
+        """Count the orders that a daemon has not noted yet as if they came now: see `Arrival`.
+
+        It cannot note them while its disk is full, also beyond a crash.
+        """
         now = self.loop.time()
-        for arrivals in self.record.arrivals.values():
-            if any(a.daemon == process.name and now - a.time < ACCEPT_SECONDS for a in arrivals):
-                arrivals.append(Arrival(now, EPOCH + now + process.clock_error, process.name))
+        for order, arrivals in self.record.arrivals.items():
+            for host in self.hosts:
+                came = host.process is process and any(a.daemon == process.name for a in arrivals)
+                if came and (order, host.client_id) not in self.record.noted:
+                    arrivals.append(Arrival(now, EPOCH + now + process.clock_error, process.name))
 
     def _compare_clocks(self) -> None:
         errors = {host.name: host.process.clock_error for host in self.hosts}

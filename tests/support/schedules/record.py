@@ -75,6 +75,8 @@ class Record:
         """How many of the copies of an order the broker has dropped or forgotten, at most."""
         self.arrivals: defaultdict[Order, list[Arrival]] = defaultdict(list)
         """When an order has come to a daemon."""
+        self.noted: set[tuple[Order, str]] = set()
+        """The orders that a client has acknowledged, with its id: they are in its journal."""
         self.answers: defaultdict[str, list[bytes]] = defaultdict(list)
         """The payloads that the broker has published as results, by host."""
         self.sent: list[Sent] = []
@@ -135,6 +137,7 @@ class Observer:
         self._client_ids = client_ids
         network.broker.listeners.append(self._published)
         network.broker.on_drop = lambda message: self.lose((message,))
+        network.broker.on_acknowledgement = self._acknowledged
         network.on_delivery = self._delivered
 
     def is_forgotten(self, host: str) -> bool:
@@ -166,6 +169,10 @@ class Observer:
                 self.record.copies[order] += receivers
         elif kind == "result":
             self.record.answers[host].append(message.payload)
+
+    def _acknowledged(self, client_id: str, message: Message) -> None:
+        if message.topic.endswith("/task") and (order := order_in(message.payload)) is not None:
+            self.record.noted.add((order, client_id))
 
     def _delivered(self, process: Process | None, packet: Packet) -> None:
         if process is not None and packet.topic.endswith("/task"):
