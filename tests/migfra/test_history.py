@@ -33,6 +33,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import open_tables
 from fastlib.migfra.tasks import history as history_module
 from fastlib.migfra.tasks.history import report_of
+from fastlib.migfra.virt.names import LONGEST_NAME
 from tests.support.clock import SettableClock
 from tests.support.migfra.bench import PATIENCE, Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted
@@ -178,7 +179,7 @@ def test_id_of_any_text_can_be_asked_for(play: Play, name: str):
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         await bench.ask(Stop(vm_name="vm1"), name)
-        order = await only_order(bench, order_id=name, key=name, vm_name=name)
+        order = await only_order(bench, order_id=name, key=name, vm_name=name[:LONGEST_NAME])
         assert order.id == name
 
     play(scene)
