@@ -97,6 +97,8 @@ class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
     doc: str
     titles: tuple[str, ...]
     """Each is a title by which `task:` tells that it is this type; none where no title does."""
+    title_is_written: bool
+    """False if the title is only read."""
     container: MemberLayout | None
     """Of a task: where it stands in its container."""
     result: MemberLayout | None
@@ -314,6 +316,7 @@ def describe(cls: type[Message]) -> MessageDescription:
     keys = {field.attribute: field.key for field in _fields(cls)}
     return MessageDescription(
         name=name_of(cls),
+        title_is_written=getattr(cls, "__title_is_written__", True),
         doc=cleandoc(cls.__dict__.get("__doc__") or ""),
         titles=tuple(title for title in titles("task") if class_of_title("task", title) is cls),
         container=declared and _member_layout(TaskContainer, declared.task),

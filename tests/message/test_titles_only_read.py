@@ -4,7 +4,10 @@ import pytest
 
 import fastlib
 from fastlib import Message, ResultContainer, ValidationError
+from fastlib.cli import main
 from fastlib.message import mmbwmon
+from fastlib.message.agent import Init
+from fastlib.message.describe import describe
 from fastlib.schema import schema_of
 from fastlib.testing import isolated_registry
 from fastlib.testing.registered import is_titled
@@ -44,8 +47,16 @@ def test_title_that_is_only_read_is_not_written(title, message, keys):
         assert "task" not in text
         assert type(message).from_yaml(text) == message
     assert not is_titled(type(message))
+    assert describe(type(message)).titles == (title,)
+    assert not describe(type(message)).title_is_written
     assert "task" not in schema_of(type(message), "emit").get("properties", {})
     assert schema_of(type(message), "load")["properties"]["task"] == {"const": title}
+
+
+def test_description_says_that_a_title_is_only_read(capsys):
+    assert main(["describe", "mmbwmon request"]) == 0
+    assert "title: 'task: mmbwmon request', read but never written" in capsys.readouterr().out
+    assert describe(Init).title_is_written
 
 
 def test_title_of_another_message_is_refused():

@@ -142,7 +142,8 @@ def _row(message: MessageDescription) -> tuple[str, str, str]:
 
 def _facts(message: MessageDescription) -> Iterator[tuple[str, str]]:
     if message.titles:
-        yield "title", " or ".join(f"'task: {title}'" for title in message.titles)
+        titles = " or ".join(f"'task: {title}'" for title in message.titles)
+        yield "title", titles if message.title_is_written else f"{titles}, read but never written"
     if message.container is not None:
         yield "in a container", message.container.words
     if message.result is not None:
