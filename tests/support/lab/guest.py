@@ -85,7 +85,7 @@ class Heartbeat:
     measured: float
     """The uptime when it last compared the clocks."""
     pause: float
-    """How long it did not run between its last two comparisons; 0.01 to 0.02 is none."""
+    """How long it did not run between its last two comparisons; less than 0.02 is none."""
     longest: float
     """The longest pause since it booted."""
     passes: int
