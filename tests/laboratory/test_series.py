@@ -41,7 +41,7 @@ def test_migrations_succeed_under_memory_load(fleet, often, add_figure, kind):
     guest = run_settled_guest(fleet, "hostA", "vm1")
     pauses, times, downtimes = [], [], []
     source, destination = "hostA", "hostB"
-    count = often(6, 50)
+    count = often(4, 50)
     for _ in range(count):
         before = guest.wait_for_heartbeat()
         result = fleet.client.migrate(

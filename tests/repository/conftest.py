@@ -84,4 +84,5 @@ def offline_environment(bare_environment: dict[str, str], wheels: Path) -> dict[
         "PIP_FIND_LINKS": wheels.as_uri(),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_COMPILE": "0",  # pip's way to say yes; most of the modules are never imported
     }
