@@ -50,6 +50,17 @@ def kernel_folder() -> Path:
     return kernel
 
 
+def kernel_problem() -> str | None:
+    """Say why the guests' kernel cannot be had on this machine; None if it can."""
+    if (cache() / "kernel" / "vmlinuz").exists():
+        return None
+    if shutil.which("apt-cache") is not None:
+        command = ["apt-cache", "show", _PACKAGE]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return None
+    return f"apt-get does not know {_PACKAGE}, Debian's kernel, which the guests boot"
+
+
 def make_folder(folder: Path, make: Callable[[Path], None]) -> None:
     """Make a folder whole or not at all, whoever else does so at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)

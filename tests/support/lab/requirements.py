@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from .image import kernel_problem
 from .namespaces import environment
 
 _PROGRAMS = (
@@ -24,6 +25,8 @@ def missing() -> list[str]:
         found.append(f"not installed: {', '.join(absent)}; as root: tests/support/lab/install")
     elif not any(any(Path("/usr").glob(f"{lib}/{_QEMU_DRIVER}")) for lib in ("lib*", "lib/*")):
         found.append("not installed: libvirt's driver for QEMU; as root: tests/support/lab/install")
+    if (problem := kernel_problem()) is not None:
+        found.append(problem)
     if os.geteuid() != 0:
         found.append("it makes namespaces and mounts, for which it must be run as root")
     elif (why := _without_namespaces()) is not None:
