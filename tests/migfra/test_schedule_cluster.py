@@ -94,6 +94,19 @@ def test_schedule_ends_once_no_order_travels_any_more(cluster: Cluster) -> None:
     assert finish(cluster) == []
 
 
+@pytest.mark.parametrize("broker_is_down", [False, True])
+def test_daemon_that_has_ended_is_shown_as_online_only_if_the_broker_was_down(
+    cluster: Cluster, broker_is_down: bool
+) -> None:
+    host = cluster.hosts[0]
+    if broker_is_down:
+        cluster.restart_broker(200.0, keeps_sessions=True)
+    host.stop()
+    cluster.advance(300.0)
+    assert host.is_shown == broker_is_down
+    assert finish(cluster) == []
+
+
 @pytest.mark.parametrize("began", [False, True])
 def test_order_that_begins_in_a_later_schedule_is_a_violation(
     cluster: Cluster, began: bool
@@ -184,6 +197,19 @@ def test_first_daemon_that_was_cut_off_may_end_only_after_a_takeover(cluster: Cl
     assert finish(cluster) == []
     host.failures.append(HostTakenError("no other daemon is there"))
     assert finish(cluster) != []
+
+
+def test_order_of_a_second_daemon_that_has_vanished_needs_no_answer(cluster: Cluster) -> None:
+    cluster.domains.work_seconds = 2.0
+    take_over(cluster, seconds=20.0)
+    cluster.submit(0, cluster.hosts[0], "start", 5.0)
+    cluster.advance(1.0)
+    cluster.restart_broker(60.0, keeps_sessions=False)  # it forgets what it keeps for the first
+    cluster.advance(60.0)
+    assert len(begun_at(cluster, "start vm", "vm1")) == 1
+    cluster.settle()
+    assert cluster.record.answers["n0"] == []
+    assert finish(cluster) == []
 
 
 @pytest.mark.parametrize("reconnects", [False, True])

@@ -492,10 +492,10 @@ class Network:
             self.losses += 1
             connection.cut(silent=silent)
 
-    def is_connected(self, client_id: str) -> bool:
-        """Return True if the client has a connection through which packets pass."""
+    def connection(self, client_id: str) -> Connection | None:
+        """Return the connection of a client if packets pass through it."""
         connection = self._connections.get(client_id)
-        return connection is not None and connection.passes
+        return connection if connection is not None and connection.passes else None
 
     def restart_broker(self, down: float, *, keeps_sessions: bool) -> None:
         """End the broker and all connections, and start it again after some seconds.

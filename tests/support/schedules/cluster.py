@@ -170,8 +170,8 @@ class Cluster:
 
     def restart_broker(self, down: float, *, keeps_sessions: bool) -> None:
         """End the broker, and start it again after some seconds."""
+        self._observer.wills_lost = self.loop.time() + down
         if not keeps_sessions:
-            self._observer.presences_lost = self.loop.time() + down
             for session in self.network.broker.sessions.values():
                 self._observer.lose((*session.queue, *session.in_flight.values()))
         self.network.restart_broker(down, keeps_sessions=keeps_sessions)

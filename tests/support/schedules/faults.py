@@ -23,7 +23,7 @@ from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
-from fastlib.migfra.telemetry import host_claim
+from fastlib.migfra.telemetry import host_claim, other_daemons
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import connect_async
 from fastlib.transport.mqtt.session import MqttSession
@@ -286,6 +286,20 @@ def start_a_second_daemon(cluster: Cluster) -> None:
     """Start another daemon of the same host name while the first works."""
     cluster.start_second(cluster.hosts[0])
     cluster.advance(20.0)
+
+
+def come_back_after_a_takeover(cluster: Cluster) -> None:
+    """Let a second daemon take over the host of one that is cut off and comes back."""
+    host = cluster.hosts[0]
+    cluster.network.blocked.add(host.client_id)
+    cluster.network.cut(host.client_id)
+    cluster.advance(10.0)
+    cluster.start_second(host, 60.0)
+    cluster.advance(20.0)
+    cluster.network.blocked.clear()
+    cluster.advance(20.0)
+    cluster.submit(0, host, "start", 60.0)
+    cluster.advance(5.0)
 
 
 def wait_at_the_broker(cluster: Cluster) -> None:
@@ -613,6 +627,18 @@ def nobody_notices_a_second_daemon() -> Iterator[None]:
         return False
 
     with _replaced(host_claim, "is_other", is_other):
+        yield
+
+
+@shown_by(come_back_after_a_takeover)
+def a_daemon_that_was_cut_off_does_not_claim_its_host_again() -> Iterator[None]:
+    async def nothing(self: other_daemons.OtherDaemons, *_: object) -> None:
+        """Go on."""
+
+    with (
+        _replaced(other_daemons.OtherDaemons, "_on_reconnect", nothing),
+        _replaced(other_daemons.OtherDaemons, "_is_ours", lambda self, connection: self._works),
+    ):
         yield
 
 

@@ -83,7 +83,7 @@ class Host:
         observer, kept = self._environment.observer, self.presence
         if self.ended is None or self._environment.loop.time() - self.ended < WILL_SECONDS:
             return
-        if self.name in observer.record.taken_over or observer.presences_lost > self.ended:
+        if self.name in observer.record.taken_over or observer.wills_lost > self.ended:
             return
         if kept is not None and b"status: offline" not in kept:
             text = f"{self.name} has ended, and its presence is online"
@@ -106,7 +106,7 @@ class Host:
             and daemon._runtime is not None
             and not daemon.stopping
             and daemon.runtime.communicator.is_connected
-            and self._environment.network.is_connected(self.client_id)
+            and self._environment.network.connection(self.client_id) is not None
         )
 
     @property

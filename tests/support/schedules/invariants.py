@@ -29,6 +29,7 @@ def violations(cluster: Cluster) -> list[str]:
         *cluster.record.errors,
         *cluster.record.untrue_presences,
         *(f"two daemons of {host} work side by side" for host in cluster.record.beside),
+        *_begun_beside_a_second_daemon(cluster),
         *_begun_by_a_clock_that_was_set(cluster),
         *_begun_after_a_cancellation(cluster),
         *_dropped_early(cluster),
@@ -51,6 +52,21 @@ def _failed(cluster: Cluster) -> list[str]:
         for error in host.failures
         if host.name not in cluster.record.taken_over or not isinstance(error, HostTakenError)
     ]
+
+
+def _begun_beside_a_second_daemon(cluster: Cluster) -> list[str]:
+    """The first daemon of a host begins nothing new while a second one has taken it over."""
+    found = []
+    for host, began, ended in cluster.record.takeovers:
+        for order, begins in cluster.domains.begun.items():
+            came = [a.time for a in cluster.record.arrivals[order] if a.daemon == host]
+            if came and min(came) > began:
+                found += [
+                    f"{order} began on {host} at {begin.time:.3f}, while a second daemon had it"
+                    for begin in begins
+                    if begin.process.name == host and began < begin.time < ended
+                ]
+    return found
 
 
 def _begun_later(cluster: Cluster) -> list[str]:

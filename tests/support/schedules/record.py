@@ -59,6 +59,15 @@ class Arrival(NamedTuple):
     """The name of the process."""
 
 
+class Takeover(NamedTuple):
+    """The time for which a second daemon had a host, with one connection to the broker."""
+
+    host: str
+    began: float
+    """The time of the loop."""
+    ended: float
+
+
 class Record:
     """What has happened in a schedule, for the invariants."""
 
@@ -90,6 +99,8 @@ class Record:
         """What the presence of a daemon that had ended did not say."""
         self.taken_over: set[str] = set()
         """The hosts that a second daemon took over in the absence of the first one."""
+        self.takeovers: list[Takeover] = []
+        """When they had them."""
         self.shared: set[Order] = set()
         """The orders that the second daemon may have got as well as the first one.
 
@@ -131,8 +142,11 @@ class Observer:
     def __init__(self, network: Network, client_ids: dict[str, str]) -> None:
         """`client_ids` are those of the daemons, by host."""
         self.record = Record()
-        self.presences_lost = -math.inf
-        """The time of the loop at which the broker has last forgotten the presences."""
+        self.wills_lost = -math.inf
+        """The time of the loop until which the broker was down last: it knows no last wills then.
+
+        So it does not hear of a daemon that ends meanwhile, or has just ended.
+        """
         self._network = network
         self._client_ids = client_ids
         network.broker.listeners.append(self._published)

@@ -17,8 +17,8 @@ from .hosts import Host, JournalFiles
 from .hypervisor import ScheduleHypervisor
 from .orders import Order
 from .process import CLOCK, Process
-from .record import Record
-from .settings import connection
+from .record import Record, Takeover
+from .settings import connection as options
 
 _numbers: Final = count(1)
 
@@ -54,7 +54,7 @@ class SecondDaemon:
             host.configuration,
             hypervisor=ScheduleHypervisor(environment.domains, host.name),
             journal=self._journal.path,
-            communicator=connection(self._client_id, environment.protocol),
+            communicator=options(self._client_id, environment.protocol),
             clock=CLOCK,
         )
         with suppress(HostTakenError, TransportError):
@@ -64,9 +64,14 @@ class SecondDaemon:
                 environment.record.beside.append(host.name)
             else:
                 environment.record.taken_over.add(host.name)
+            began = environment.loop.time()
+            connection = environment.network.connection(self._client_id)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await daemon.ended.wait()
+            if connection is environment.network.connection(self._client_id) is not None:
+                had = Takeover(host.name, began, environment.loop.time())
+                environment.record.takeovers.append(had)
         self.crash()
         environment.observer.forget_session(self._client_id)
         self._journal.remove()
