@@ -16,6 +16,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from .printable import printable
+
 Severity = Literal["error", "warning"]
 
 Path = tuple[str | int, ...]
@@ -60,7 +62,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __str__(self) -> str:
         place = "" if self.line is None else f"line {self.line}, column {self.column}: "
-        path = f"{self.path}: " if self.path else ""
+        path = f"{printable(self.path)}: " if self.path else ""
         hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
         return f"{place}{path}{self.message}{hint}"
 

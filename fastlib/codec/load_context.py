@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from .errors import LimitError, Path, Problem, Severity, render_path
 from .limits import Limits
 from .nodes import Mapping, Node, Scalar, Sequence
+from .printable import printable
 from .scalars import NULLS
 
 Unknown = Literal["ignore", "warn", "error"]
@@ -151,15 +152,15 @@ def describe(node: Node) -> str:
 
 
 def shorten(value: object) -> str:
-    """Return the `repr` of a value, shortened if it is long."""
+    """Return the `repr` of a value on one line, shortened if it is long."""
     if isinstance(value, str) and len(value) > 60:
-        return f"{value[:40]!r}… ({len(value)} characters)"
+        return f"{printable(repr(value[:40]))}… ({len(value)} characters)"
     if isinstance(value, int) and value.bit_length() > 1000:
         return f"an integer of {value.bit_length()} bits"
     if not _is_small(value):
         return f"a {type(value).__name__} of {len(value)} items"  # type: ignore[arg-type]
     try:
-        text = repr(value)
+        text = printable(repr(value))
     except Exception:  # of a foreign __repr__; the error that is being reported matters more
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"

@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 from .errors import LimitError, Path, Problem, render_path
 from .limits import Limits
+from .printable import printable
 
 
 class Node:
@@ -167,7 +168,7 @@ def _empty(value: Any) -> Mapping | Sequence:
 
 def _scalar(value: Any, limits: Limits, what: str) -> Scalar:
     if type(value) is str and len(value) > limits.max_scalar:
-        message = f"more than {limits.max_scalar} characters in {value[:40]!r}…"
+        message = f"more than {limits.max_scalar} characters in {printable(repr(value[:40]))}…"
         _refuse(what, "limit-scalar", message)
     return Scalar(value, False, None, None)
 

@@ -16,6 +16,7 @@ from .load_context import (
     shorten,
 )
 from .nodes import Mapping, Node, Scalar
+from .printable import printable
 from .rules import Rule
 from .shapes import InvalidValue, Shape
 
@@ -286,7 +287,7 @@ class _RecordLoader:
                 old = next((name for name in names if name in field.wire.old), None)
                 near = old or nearest_word(field.key, names)
                 if near is not None:
-                    return f"; there is {near!r} instead"
+                    return f"; there is {printable(repr(near))} instead"
         return ""
 
 

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from .printable import CONTROLS
+from .printable import INVISIBLE, is_visible
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 """The plain scalars that mean null."""
@@ -95,7 +95,7 @@ _PLAIN = re.compile(
     r"(?![eE][-+]?[0-9]+\Z)[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
     r"(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
 )
-_ESCAPED = re.compile(f'["\\\\{CONTROLS}\ufffe\uffff\ud800-\udfff]')
+_ESCAPED = re.compile(f'["\\\\{INVISIBLE}\ufffe\uffff\ud800-\udfff]')
 _ESCAPES = {
     "\\": "\\\\",
     '"': '\\"',
@@ -108,7 +108,7 @@ _ESCAPES = {
 _NO_BLOCK = re.compile(
     # What a literal block cannot say, or not to every reader: a first line that is blank or
     # indented, a line of spaces only, a character that must be escaped, more than one final break.
-    f"(?=[^\t\n])[{CONTROLS}\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
+    f"(?=[^\t\n])[{INVISIBLE}\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"
 )
 
 
@@ -120,11 +120,19 @@ def _escape(match: re.Match[str]) -> str:
     return _ESCAPES.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+_UNPRINTABLE = re.compile("[^ -~]")
+_WITHOUT_BREAKS = {ord("\t"): None, ord("\n"): None}
+
+
+def _escape_unprintable(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else _escape(match)
+
+
 def is_plain(text: str) -> bool:
     """Return whether every reader reads the text, written without quotes, as this text."""
     # The set last, as it hashes the text, which may be long.
     if text.isidentifier() and text[0] not in "eE":
-        return text not in RESERVED
+        return (text.isascii() or is_visible(text)) and text not in RESERVED
     return _PLAIN.fullmatch(text) is not None and text not in RESERVED
 
 
@@ -134,7 +142,10 @@ def quote(text: str) -> str:
         json = _json(text).decode()  # the same escapes for what messages usually have
         if "\\u" not in json:
             return json
-    return f'"{_ESCAPED.sub(_escape, text)}"'
+    escaped = _ESCAPED.sub(_escape, text)
+    if not escaped.isprintable():  # characters that Unicode has not assigned yet
+        escaped = _UNPRINTABLE.sub(_escape_unprintable, escaped)
+    return f'"{escaped}"'
 
 
 _json = msgspec.json.Encoder().encode
@@ -157,7 +168,9 @@ def is_long_key(key: str) -> bool:
 
 def fits_block(text: str) -> bool:
     """Return whether every reader reads the text, which is not empty, exactly from a block."""
-    return _NO_BLOCK.search(text) is None
+    if _NO_BLOCK.search(text) is not None:
+        return False
+    return text.isascii() or text.translate(_WITHOUT_BREAKS).isprintable()
 
 
 def write_literal(text: str, indent: str) -> str | None:

@@ -245,8 +245,8 @@ def _field_line(field: Field, pad: str, name: str, names: dict[str, Any]) -> str
     if type(shape) is Text:
         names["text"] = write_text
         return (
-            f"(f'{f_head} {{v}}\\n' "
-            "if v.isidentifier() and v[0] not in 'eE' and v not in RESERVED "
+            f"(f'{f_head} {{v}}\\n' if v.isascii() and v.isidentifier() "
+            "and v[0] not in 'eE' and v not in RESERVED "
             f"else f'{f_head} {{text(v)}}\\n')"
         )
     if type(shape) is Bool:

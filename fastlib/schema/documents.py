@@ -26,7 +26,7 @@ from .builder import DIALECT, Builder, schema_by
 from .editor import EditorBuilder
 from .examples import example_tree
 from .fingerprint import fingerprint
-from .folder import INDEX, SchemaFolderError, check_name, path_below, read_json
+from .folder import INDEX, SchemaFolderError, check_name, check_owner, path_below, read_json
 from .message_kind import Family, MessageKind, all_topics, families, message_kinds
 from .strict_form import strict_form
 
@@ -185,6 +185,7 @@ def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None
     and wherever symbolic links in it lead. Raises SchemaFolderError for what cannot be written.
     """
     root = Path(folder)
+    check_owner(root)
     changed: list[Path] = []
     try:
         gone = set[str]() if texts is not None else _listed(root)

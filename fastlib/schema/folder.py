@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,21 @@ def path_below(root: Path, name: str) -> Path:
                 f"{path} is a symbolic link, which may lead out of the folder; remove the link"
             )
     return path
+
+
+def check_owner(root: Path) -> None:
+    """Raise SchemaFolderError if a link of another user leads to a folder that is to be written.
+
+    It could lead anywhere. Links of root and of this user are followed.
+    """
+    for path in (root, *root.absolute().parents):
+        with suppress(OSError):  # it does not exist yet
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+                raise SchemaFolderError(
+                    f"{path} is a symbolic link of another user, which may lead anywhere; remove "
+                    "it, or choose another folder"
+                )
 
 
 def check_name(place: Path, name: object) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+import unicodedata
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,7 @@ from fastlib.cli.output.problems import github_annotation
 from fastlib.cli.output.task_progress import ProgressLines
 from fastlib.client import ObservedMessage
 from fastlib.codec.errors import FastlibError, Problem
-from fastlib.codec.printable import CONTROLS, printable_lines, word
+from fastlib.codec.printable import INVISIBLE, printable, printable_lines, word
 from fastlib.demo.text_view import line_of
 from fastlib.display.json_lines import encode_json
 from fastlib.display.message_text import summarize, summarize_briefly, summarize_result
@@ -34,20 +35,39 @@ OBEYED = [
     "\u200d", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2060", "\u2066",
     "\u2069", "\ufeff", "\ufff9", "\U000e0001", "\U000e0041",
 ]  # fmt: skip
-HOSTILE = f"a{''.join(OBEYED)}日本é😀"
+UNSEEN = [
+    # Default_Ignorable_Code_Point
+    "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u180b", "\u180e", "\u180f", "\u2064",
+    "\u2065", "\u206f", "\u3164", "\ufe00", "\ufe0f", "\uffa0", "\ufff0", "\U0001bca0",
+    "\U0001d173", "\U000e0000", "\U000e0100", "\U000e01ef", "\U000e0fff",
+    # blank ones
+    "\xa0", "\u1680", "\u2000", "\u200a", "\u202f", "\u205f", "\u2800", "\u3000", "\U00013441",
+    "\U0001d159",
+    # private use, and not assigned
+    "\ue000", "\uf8ff", "\U000f0000", "\U0010fffd", "\u0378", "\U0002fffe",
+]  # fmt: skip
+HIDDEN = [*OBEYED, *UNSEEN]
+HOSTILE = f"a{''.join(HIDDEN)}日本é😀"
 SPOOF = "x vm9] accepted: quit"
 
 
 def unsafe(text):
     """Return the characters of an output that must not be in it."""
-    return sorted({char for char in text if not char.isprintable() and char not in "\n"})
+    hidden = {char for char in text if not char.isprintable() or char in UNSEEN}
+    return sorted(hidden - {"\n"})
 
 
-def test_every_obeyed_character_is_a_control():
-    assert all(re.fullmatch(f"[{CONTROLS}]", char) for char in OBEYED)
-    assert not re.search(f"[{CONTROLS}]", "aé日本😀 ~")
+def test_every_hidden_character_is_escaped():
+    assert all(re.fullmatch(f"[{INVISIBLE}]", char) for char in OBEYED)
+    assert all(printable(char).isascii() for char in HIDDEN)
+    shown = "aé日本한글ไทย😀❤ ~"
+    assert not re.search(f"[{INVISIBLE}]", shown)
+    assert printable(shown) == shown
+    # Beside those that Python finds unprintable, only ignorable, blank and combining ones.
     every = map(chr, range(sys.maxunicode + 1))
-    assert all(not char.isprintable() for char in every if re.match(f"[{CONTROLS}]", char))
+    more = [char for char in every if char.isprintable() and re.match(f"[{INVISIBLE}]", char)]
+    assert {unicodedata.category(char) for char in more} <= {"Mn", "Lo", "So"}
+    assert len(more) < 300
 
 
 def container():
@@ -66,10 +86,13 @@ def test_yaml_has_escapes_and_round_trips(style):
             assert document == message.emit()
 
 
-@pytest.mark.parametrize("char", OBEYED)
+@pytest.mark.parametrize("char", HIDDEN)
 def test_each_character_round_trips_in_yaml_and_json(char):
     message = TaskContainer(tasks=[Stop(vm_name="a")], id=f"{char}a{char}")
+    block = Start(xml=f"<domain>\n{char}\n</domain>")
+    assert unsafe(message.to_yaml() + block.to_yaml(style="literal")) == []
     assert load(message.to_yaml()) == message
+    assert Start.from_yaml(block.to_yaml(style="literal")) == block
     text = encode_json(message.emit()).decode()
     assert unsafe(text) == []
     assert json.loads(text) == message.emit()
@@ -92,6 +115,13 @@ def test_validate_prints_nothing_that_is_obeyed(form, tmp_path):
     assert done.returncode in (0, 1)
     assert done.stdout
     assert unsafe(done.stdout + done.stderr) == []
+
+
+def test_help_of_a_command_has_nothing_that_is_obeyed():
+    parser = ArgumentParser(prog="x", description=HOSTILE, epilog=HOSTILE)
+    parser.add_argument("name", help=HOSTILE.replace("%", "%%"))
+    assert unsafe(parser.format_help() + parser.format_usage()) == []
+    assert r"\u3164" in parser.format_help()
 
 
 def test_wrong_arguments_are_printed_without_what_is_obeyed(capsys):
@@ -138,6 +168,33 @@ def test_summaries_have_nothing_that_is_obeyed(capsys):
     ProgressLines().report("node1", message)
     print_safely(HOSTILE)
     assert unsafe(capsys.readouterr().err) == []
+
+
+@pytest.fixture
+def hostile_package(install):
+    """A package with a task whose texts have everything."""
+    hidden = "".join(HIDDEN)
+    install(
+        "hostile_package",
+        "from typing import Annotated\n"
+        "from fastlib import Task\n"
+        "from fastlib.codec import Wire\n"
+        f"class Hostile(Task, task={f'hostile{hidden}'!a}, result={f'done{hidden}'!a}):\n"
+        f"    __doc__ = {f'First{hidden}.{chr(10)}{chr(10)}Second{hidden}.'!a}\n"
+        f"    name: Annotated[str, Wire({f'A name{hidden}.'!a})]\n",
+    )
+
+
+@pytest.mark.usefixtures("hostile_package")
+@pytest.mark.parametrize(
+    "arguments",
+    [("describe",), ("describe", "Hostile"), ("describe", "Hostile", "name"), ("schema",)],
+)
+def test_declarations_of_a_package_are_printed_without_what_is_obeyed(arguments):
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert r"\u3164" in done.stdout
+    assert unsafe(done.stdout + done.stderr) == []
 
 
 def test_junit_report_has_nothing_that_is_obeyed():

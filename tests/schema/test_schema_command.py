@@ -1,6 +1,7 @@
 """`fastlib schema` on the command line."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -147,6 +148,24 @@ def test_folder_itself_may_be_a_symbolic_link(tmp_path):
     (tmp_path / "schemas").symlink_to("real")
     fastlib("schema", "quit", "--write", "schemas", cwd=tmp_path)
     assert (tmp_path / "real/emit/quit.task.json").is_file()
+
+
+@pytest.mark.parametrize("folder", ["schemas", "schemas/below/new", "."])
+def test_folder_behind_a_link_of_another_user_is_not_written(folder, tmp_path, monkeypatch):
+    (tmp_path / "victim/below").mkdir(parents=True)
+    link = tmp_path / "schemas"
+    link.symlink_to("victim")
+    if os.geteuid() == 0:
+        os.chown(link, 4242, 4242, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    monkeypatch.chdir(link if folder == "." else tmp_path)
+    if folder == ".":  # the directory where somebody is, whatever way led there
+        assert write(folder, {"emit/a.json": "{}"})
+        return
+    with pytest.raises(SchemaFolderError, match="schemas is a symbolic link of another user"):
+        write(folder, {"emit/a.json": "{}"})
+    assert [path.name for path in tmp_path.glob("victim/**/*")] == ["below"]
 
 
 def test_file_that_is_no_text_is_replaced(tmp_path):

@@ -108,23 +108,24 @@ def _print(report: CompatibilityReport) -> None:
         counts = [f"{len([*group])} {status}" for status, group in _by_status(messages)]
         print(f"{paint(head, 'bold')}: {', '.join(counts)}")
         for message in messages:
+            name = printable(message.message)
             if message.status == "incompatible":
                 _print_break(message)
             elif message.status == "unproven":
                 said = "; ".join(message.reasons) or f"none of {message.searched} messages broke"
-                print(f"  {message.message}: {paint('unproven', 'warning')}: {printable(said)}")
+                print(f"  {name}: {paint('unproven', 'warning')}: {printable(said)}")
             elif message.status == "new":
-                print(f"  {message.message}: new, so {reader} does not know it")
+                print(f"  {name}: new, so {reader} does not know it")
             for key in message.ignored:
                 words = f"is read, but {reader} ignores the key '{printable(key)}'"
-                print(f"  {message.message}: {paint('warning', 'warning')}: {words}")
+                print(f"  {name}: {paint('warning', 'warning')}: {words}")
 
 
 def _print_break(message: MessageReport) -> None:
     paint = painter(sys.stdout)
     for sender, receiver in message.sides or (("who sends it", "who receives it"),):
         whom = f"{sender} on {message.writer} -> {receiver} on {message.reader}"
-        print(f"  {message.message}: {paint('breaks', 'error')}: {printable(whom)}")
+        print(f"  {printable(message.message)}: {paint('breaks', 'error')}: {printable(whom)}")
     for reason in message.reasons:
         print(f"    {printable(reason)}")
     for line in (message.counterexample or "").splitlines():

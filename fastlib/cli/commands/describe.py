@@ -10,6 +10,7 @@ import msgspec
 from fastlib.cli.arguments.message_files import load_types
 from fastlib.cli.errors import print_error
 from fastlib.cli.output.terminal import is_terminal, painter, width_of, write_data
+from fastlib.codec.printable import printable
 from fastlib.codec.records import Record
 from fastlib.display.json_lines import encode_json
 from fastlib.message.describe import (
@@ -86,8 +87,8 @@ class _Printer:
         titles = max(len(title) for title, _, _ in rows)
         names = max(len(name) for _, name, _ in rows)
         for group in groups:
-            heading = self.paint(f"{group.name}:", "bold")
-            print(f"{heading} {group.doc}")
+            heading = self.paint(f"{printable(group.name)}:", "bold")
+            print(f"{heading} {printable(group.doc)}")
             for title, name, summary in map(_row, group.messages):
                 start = f"  {title:{titles}}  {name:{names}}  "
                 self.wrapped(start, summary, len(start))
@@ -95,7 +96,7 @@ class _Printer:
         print("'fastlib describe MESSAGE' says more of one, by its title or its type.")
 
     def message(self, message: MessageDescription) -> None:
-        print(self.paint(message.name, "bold"))
+        print(self.paint(printable(message.name), "bold"))
         for paragraph in message.doc.split("\n\n") if message.doc else ():
             self.wrapped("  ", " ".join(paragraph.split()), 2)
         for name, value in _facts(message):
@@ -116,11 +117,14 @@ class _Printer:
     def field(self, field: FieldDescription) -> None:
         unit = f", in {field.unit}" if field.unit else ""
         need = "required" if field.required else "optional"
-        print(f"  {self.paint(field.key, 'bold')}: {field.type}{unit}; {need}")
+        key = self.paint(printable(field.key), "bold")
+        print(f"  {key}: {printable(f'{field.type}{unit}; {need}')}")
         for line in _details(field):
             self.wrapped("      ", line, 6)
 
     def wrapped(self, start: str, text: str, indent: int) -> None:
+        """Print a text of a declaration, which may be of any package."""
+        start, text = printable(start), printable(text)
         if self.width is None or not text:
             print(f"{start}{text}".rstrip())
             return

@@ -118,4 +118,5 @@ def _print_list() -> None:
     names = max(len(kind.name) for kind in known)
     titles = max(len(kind.title or "") for kind in known)
     for kind in known:
-        print(f"{kind.name:{names}}  {kind.title or '':{titles}}  {kind.summary}".rstrip())
+        line = f"{kind.name:{names}}  {kind.title or '':{titles}}  {kind.summary}"
+        print(printable(line.rstrip()))

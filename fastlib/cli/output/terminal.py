@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from fastlib.codec.printable import is_visible
 from fastlib.display.json_lines import encode_json
 
 _CODES = {"bold": "1", "error": "1;31", "warning": "1;35", "mark": "1;32"}
@@ -42,7 +43,7 @@ def cell(char: str) -> str:
     """Return a character as an excerpt shows it: a tab as spaces, a non-printable one as U+XXXX."""
     if char == "\t":
         return "    "
-    return char if char.isprintable() else f"<U+{ord(char):04X}>"
+    return char if is_visible(char) else f"<U+{ord(char):04X}>"
 
 
 def columns(text: str) -> int:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
+from fastlib.codec.printable import is_visible
 from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import Message
 from fastlib.migfra.errors import HypervisorError
@@ -67,8 +68,8 @@ def _unsound(name: str) -> str | None:
     if size > LONGEST_NAME:
         return f"it {too_long(size, LONGEST_NAME)}"
     for character in name:
-        if character in "/\\+#" or not character.isprintable():
-            return f"it has {character!r}"
+        if character in "/\\+#" or not is_visible(character):
+            return f"it has {character!a}"
     if name.startswith((".", "-")):
         return f"it begins with {name[0]!r}"
     return "it has a space at an end" if name != name.strip() else None

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from fastlib.codec.printable import CONTROLS, escape_json, printable
+from fastlib.codec.printable import INVISIBLE, escape_json, is_visible, printable
 
 from .report import ConformanceReport, Difference
 from .verdict import CHECKS
@@ -47,7 +47,7 @@ def _lines(difference: Difference) -> Iterator[str]:
 def _exactly(name: str, text: str) -> Iterator[str]:
     """A text as Python would write it, where otherwise it could not be told from another one."""
     lines = text.removesuffix("\n").split("\n")
-    if all(line.isprintable() and line == line.rstrip() for line in lines):
+    if all(is_visible(line) and line == line.rstrip() for line in lines):
         yield from _block(name, text)
     else:
         yield f"  {name}: {_cut(text)!r}"
@@ -142,10 +142,13 @@ def as_junit(report: ConformanceReport) -> str:
 
 
 _NO_XML = re.compile(
-    f"(?=[^\t\n])[{CONTROLS}]|[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+    f"(?=[^\t\n])[{INVISIBLE}]|[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
 
 
 def _xml(text: str) -> str:
     """Characters that XML does not have, or that a terminal obeys, as Python would escape them."""
-    return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    sound = _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    if sound.isascii():
+        return sound
+    return "".join(char if char in "\t\n" else printable(char) for char in sound)

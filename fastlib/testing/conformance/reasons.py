@@ -10,6 +10,7 @@ from typing import Any
 
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
+from fastlib.codec.printable import is_visible
 from fastlib.codec.records import Converted, Record
 from fastlib.testing.differences import ABSENT
 from fastlib.testing.mutations import InvalidText
@@ -46,7 +47,7 @@ def kind_of(value: Any) -> str:
         return "empty-text"
     if "\n" in value:
         return "text-of-several-lines"
-    if not value.isprintable():
+    if not is_visible(value):
         return "text-with-control-characters"
     if value != value.strip():
         return "text-with-outer-spaces"
