@@ -17,7 +17,7 @@ from fastlib.migfra.errors import HypervisorError
 
 from .domain_xml import parse_domain
 from .xml_allow_list import ALLOWED, FREE, path_of
-from .xml_values import ALLOW_ANY, TEXT, Source, Value, XmlPolicy
+from .xml_values import ALLOW_ANY, TEXT, VARIABLES_FOLDER, Source, Value, XmlPolicy
 
 _NAMESPACE: Final = re.compile(r"\{http://libvirt\.org/schemas/domain/([a-z]+)/[0-9.]+")
 
@@ -29,6 +29,8 @@ class NamedSource(msgspec.Struct, frozen=True, kw_only=True):
     where: str
     """The element and attribute, such as `<devices> <disk> <source file>`."""
     format: Literal["raw", "qcow2"] = "raw"
+    is_variables: bool = False
+    """True for UEFI variables, which may also be where libvirt keeps them."""
 
 
 class NamedVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +94,13 @@ def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
         for name, value in values.items():
             kind = allowed.get(name)
             _check_value(kind, name, value, tags, policy)
-            if isinstance(kind, Source) and policy.has(value):
-                files.append(NamedSource(path=value, where=_shown(tags, name)))
+            if not isinstance(kind, Source):
+                continue
+            is_variables = kind.role == "variables"
+            if is_variables or policy.has(value):  # all others are where only root writes
+                where = _shown(tags, name)
+                files.append(NamedSource(path=value, where=where, is_variables=is_variables))
+    files += _own_variables(root)
     _check_loader(root)
     _check_interfaces(root)
     for disk in root.iterfind("devices/disk"):
@@ -124,6 +131,18 @@ def _check_value(
             f"the domain's XML has {value[:200]!r} as {_shown(tags, name)}, which tasks must not "
             f"use: {problem}"
         )
+
+
+def _own_variables(root: Element) -> Iterator[NamedSource]:
+    """Yield the files that libvirt may choose for UEFI variables, unless the XML names one."""
+    os = root.find("os")
+    if os is None or _has_text(os.findtext("nvram")):
+        return
+    if os.get("firmware") == "efi" or os.find("loader") is not None or os.find("nvram") is not None:
+        name = root.findtext("name", "").strip()
+        for ending in ("fd", "qcow2", "json"):
+            path = f"{VARIABLES_FOLDER}/{name}_VARS.{ending}"
+            yield NamedSource(path=path, where="<os> <nvram>", is_variables=True)
 
 
 def _check_loader(root: Element) -> None:

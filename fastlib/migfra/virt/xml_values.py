@@ -38,8 +38,8 @@ _QEMU: Final = (
     "/usr/libexec/qemu-kvm",
 )
 """The programs that libvirt takes by itself; `virsh dumpxml` always prints one of them."""
-_VARIABLES: Final = ("/var/lib/libvirt/qemu/nvram",)
-"""Where libvirt keeps the UEFI variables of domains."""
+VARIABLES_FOLDER: Final = "/var/lib/libvirt/qemu/nvram"
+"""Where libvirt keeps the UEFI variables of domains. The user of QEMU may write there."""
 
 
 class XmlPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ class Source(Value):
         if self.role == "firmware":
             places += _FIRMWARE
         if self.role == "variables":
-            places += _VARIABLES
+            places.append(VARIABLES_FOLDER)
         if is_sound_path(value) and any(is_below(value, place) for place in places):
             return None
         where = " or ".join(policy.directories) or "a directory of the configuration"

@@ -5,8 +5,10 @@ import pytest
 from fastlib import Start
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import DomainXmlOptions
+from fastlib.migfra.hypervisors.libvirt.domain import source_checks
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_files
-from fastlib.migfra.virt.domain_xml_policy import NamedSource
+from fastlib.migfra.virt import domain_xml_policy, xml_values
+from fastlib.migfra.virt.domain_xml_policy import NamedSource, check_domain_xml
 from fastlib.migfra.virt.xml_values import XmlPolicy
 from tests.support.libvirt.driver import domain, run_scenario
 from tests.support.libvirt.qcow2 import qcow2_head
@@ -47,6 +49,51 @@ def test_directory_may_be_a_link_itself(images):
     check_files(
         [NamedSource(path=f"{link}/base.img", where="x")], XmlPolicy(directories=[str(link)])
     )
+
+
+@pytest.fixture
+def variables(tmp_path, monkeypatch):
+    """Where libvirt keeps UEFI variables."""
+    folder = tmp_path / "nvram"
+    folder.mkdir()
+    monkeypatch.setattr(source_checks, "VARIABLES_FOLDER", str(folder))
+    for module in (xml_values, domain_xml_policy):
+        monkeypatch.setattr(module, "VARIABLES_FOLDER", str(folder))
+    return folder
+
+
+EFI = "<os firmware='efi'><type>hvm</type></os>"
+FLASH = (
+    "<os><type>hvm</type><loader readonly='yes' type='pflash'>/usr/share/OVMF/a.fd</loader></os>"
+)
+
+
+NAMED = f"{FLASH[:-5]}<nvram>FOLDER/vm1_VARS.fd</nvram></os>"
+
+
+@pytest.mark.parametrize(
+    ("os", "ending"),
+    [(EFI, "fd"), (EFI, "qcow2"), (FLASH, "fd"), (NAMED, "fd"), (EFI, None), (NAMED, None)],
+)
+def test_link_in_place_of_uefi_variables_is_refused(images, variables, os, ending):
+    """QEMU writes them, and may be made to put a link there."""
+    policy = XmlPolicy(directories=[str(images)])
+    xml = f"<domain type='kvm'><name>vm1</name>{os.replace('FOLDER', str(variables))}</domain>"
+    (variables / "vm2_VARS.fd").symlink_to("/etc/shadow")
+    if ending is None:
+        (variables / "vm1_VARS.fd").write_bytes(b"")
+        check_files(check_domain_xml(xml, policy).files, policy)
+        return
+    (variables / f"vm1_VARS.{ending}").symlink_to(images.parent / "secret")
+    sources = check_domain_xml(xml, policy)
+    with pytest.raises(HypervisorError, match=r"nvram/vm1_VARS\.\w+ \(<os> <nvram>\) is a link to"):
+        check_files(sources.files, policy)
+
+
+def test_disk_must_not_be_where_uefi_variables_are(images, variables):
+    (variables / "vm1_VARS.fd").write_bytes(b"")
+    with pytest.raises(HypervisorError, match="which tasks must not use"):
+        check(images, variables / "vm1_VARS.fd")
 
 
 def test_links_of_devices_may_lead_to_other_devices():

@@ -8,6 +8,7 @@ import pytest
 from fastlib import DeviceIvshmem, PciAddress, PciId, Repin, Start, Stop, Suspend
 from fastlib.message.tasks import Query
 from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt import DomainXmlOptions
 from fastlib.migfra.hypervisors.libvirt.domain import creation, host_room
 from fastlib.migfra.hypervisors.libvirt.domain.creation import Values, differences
 from fastlib.migfra.hypervisors.libvirt.domain.host_room import (
@@ -279,6 +280,45 @@ def test_interrupted_start_lets_its_domain_run(tmp_path):
         assert await runner.state("vm1") == "running"
 
     run_scenario(scenario, tmp_path)
+
+
+FOREIGN = with_uuid().replace(
+    "</domain>",
+    "<devices><disk><source file='/var/elsewhere'/><target dev='vda'/></disk></devices></domain>",
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"allow": "defined-only"}, "lets tasks start only domains that are defined"),
+        ({}, "/var/elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("runs", [False, True])
+def test_interrupted_start_is_checked_by_the_present_configuration(tmp_path, options, why, runs):
+    """An earlier run has made the domain, with a configuration that allowed more."""
+
+    async def scenario(runner):
+        await runner.do(Start(xml=FOREIGN, probe_with_ssh=False))
+        if not runs:
+            await runner.do(Suspend(vm_name="vm1"))
+        start = Start(xml=FOREIGN, probe_with_ssh=False)
+        runtime = runner.hypervisor._runtime
+        runtime.options = msgspec.structs.replace(
+            runtime.options, domain_xml=DomainXmlOptions(**options)
+        )
+        if runs:
+            assert await runner.recover(start, **{PAUSED_RUN: UUID})
+            return
+        with pytest.raises(HypervisorError) as caught:
+            await runner.recover(start, **{PAUSED_RUN: UUID})
+        text = "vm1 is paused on node01, and is not resumed, because the configuration does not"
+        assert text in str(caught.value)
+        assert why in str(caught.value)
+        assert await runner.state("vm1") == "paused"
+
+    run_scenario(scenario, tmp_path, domain_xml=DomainXmlOptions(allow="any"))
 
 
 def test_answer_names_the_state_when_libvirt_was_lost_in_a_start(tmp_path, monkeypatch):

@@ -12,7 +12,12 @@ from typing import Final
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.virt.domain_xml_policy import NamedSource, NamedSources
-from fastlib.migfra.virt.xml_values import XmlPolicy, is_below, is_sound_path
+from fastlib.migfra.virt.xml_values import (
+    VARIABLES_FOLDER,
+    XmlPolicy,
+    is_below,
+    is_sound_path,
+)
 
 from .file_probe import probe_volume
 from .image_chain import HEAD_BYTES, LONGEST_CHAIN, local_path, parse_head
@@ -38,7 +43,7 @@ async def check_sources(local: Connection, sources: NamedSources, policy: XmlPol
 def check_files(files: Sequence[NamedSource], policy: XmlPolicy) -> None:
     """Raise HypervisorError for a file that leads out of the directories. Blocks."""
     for named in files:
-        if not _is_inside(named.path, policy):
+        if not _is_inside(named.path, policy, named.is_variables):
             raise HypervisorError(
                 f"{named.path} ({named.where}) is a link to {os.path.realpath(named.path)}, which "
                 f"tasks must not use; {_remedy(policy)}"
@@ -93,9 +98,10 @@ def _check_named(name: str, path: str | None, image: str, where: str, policy: Xm
         )
 
 
-def _is_inside(path: str, policy: XmlPolicy) -> bool:
+def _is_inside(path: str, policy: XmlPolicy, is_variables: bool = False) -> bool:
     """Tell whether a path is below one of the directories when all links are followed."""
-    for directory in policy.directories:
+    directories = [*policy.directories, *([VARIABLES_FOLDER] if is_variables else [])]
+    for directory in directories:
         if is_below(os.path.realpath(path), os.path.realpath(directory)):
             return True
         if is_below(directory, _DEVICES) and is_sound_path(path) and is_below(path, directory):

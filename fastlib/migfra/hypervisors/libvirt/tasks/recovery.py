@@ -23,6 +23,7 @@ from fastlib.message import (
 )
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain import control, creation, pinning, saved_state
+from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_sources
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
@@ -36,6 +37,7 @@ from fastlib.migfra.hypervisors.libvirt.whereabouts import refuse_if_elsewhere
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.virt.domain_xml_policy import check_domain_xml
 from fastlib.migfra.virt.evacuation import evacuation_spec
 from fastlib.migfra.virt.migration_limits import QUEUED
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -95,14 +97,37 @@ async def _finish_start(
         local = await runtime.local(task.driver)
         if (await local.call(look_up, name)).left_behind:
             # It is restored paused, of which libvirt says the same as after a migration.
+            await _check_policy(runtime, task, spec)
             await check_runs_nowhere_else(runtime, task.driver, spec, context)
             await local.call(control.ensure_running, name)
     uuid = context.saved_state.get(PAUSED_RUN)
     if uuid is not None and not spec.has_devices:
         # All that was left to do is to let it run.
+        await _check_policy(runtime, task, spec)
         await check_runs_nowhere_else(runtime, task.driver, spec, context)
         await (await runtime.local(task.driver)).call(creation.run_on, name, uuid)
     return await _check_state(runtime, task, name, lambda observed: observed.running)
+
+
+async def _check_policy(runtime: LibvirtRuntime, task: Start, spec: StartSpec) -> None:
+    """Raise HypervisorError if the configuration does not allow the XML any more.
+
+    An earlier run has made the domain, with a configuration that may have allowed more.
+    """
+    if task.xml is None:
+        return
+    local = await runtime.local(task.driver)
+    observed = await local.call(look_up, spec.name)
+    if not observed.paused:
+        return
+    policy = runtime.options.domain_xml.policy
+    try:
+        await check_sources(local, check_domain_xml(task.xml, policy), policy)
+    except HypervisorError as error:
+        raise HypervisorError(
+            f"{_INTERRUPTED}; {spec.name} {observed.phrase} on {runtime.host}, and is not resumed, "
+            f"because the configuration does not allow it any more: {error}"
+        ) from error
 
 
 async def _check_state(
