@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,14 +88,26 @@ class Unhandled(logging.Handler):
 
 
 @pytest.fixture
-def unhandled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Unhandled]:
+def unhandled(monkeypatch: pytest.MonkeyPatch) -> Unhandled:
     unhandled = Unhandled()
-    logging.getLogger("fastlib").addHandler(unhandled)
-    # pytest would keep each record, and there are many.
-    monkeypatch.setattr(logging.getLogger("fastlib"), "propagate", False)
     monkeypatch.setattr(threading, "excepthook", unhandled.of_thread)
-    yield unhandled
-    logging.getLogger("fastlib").removeHandler(unhandled)
+    return unhandled
+
+
+@contextmanager
+def only_handler(handler: logging.Handler) -> Iterator[None]:
+    """Give the records of fastlib to this handler alone.
+
+    Pytest keeps each record of a test, and here are hundreds of thousands. It adds its handlers
+    after the fixtures, also to loggers that do not propagate.
+    """
+    logger = logging.getLogger("fastlib")
+    before = logger.propagate, logger.handlers[:]
+    logger.propagate, logger.handlers[:] = False, [handler]
+    try:
+        yield
+    finally:
+        logger.propagate, logger.handlers[:] = before
 
 
 class DaemonThread:
@@ -212,6 +224,7 @@ def test_client_and_daemon_survive_a_hostile_broker(
     protocol: Protocol,
 ) -> None:
     with (
+        only_handler(unhandled),
         Proxy(broker.port) as client_way,
         Proxy(broker.port) as daemon_way,
         HostileBroker(SEED, TO_CLIENT) as to_client,
