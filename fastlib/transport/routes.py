@@ -20,6 +20,8 @@ UNCLAIMED_BYTES: Final = 4 << 20
 """The bytes of such messages from which on those with QoS 0 are dropped. No window bounds these."""
 
 CACHED_TOPICS: Final = 4096
+LONGEST_CACHED: Final = 256
+"""Characters of a topic whose subscriptions are remembered. A broker may send any topics."""
 
 
 class Route:
@@ -90,7 +92,8 @@ class Routes:
                 routes = [r for r in self._routes.values() if matches(r.pattern, message.topic)]
                 if len(self._matching) >= CACHED_TOPICS:
                     self._matching.clear()
-                self._matching[message.topic] = routes
+                if len(message.topic) <= LONGEST_CACHED:
+                    self._matching[message.topic] = routes
             if routes:
                 self._deliver_to(routes, message)
             elif self._resumes and not any(matches(p, message.topic) for p in self._removed):

@@ -7,7 +7,7 @@ import pytest
 from fastlib.transport import ClosedError, InboundMessage, ReceivedMessage, routes
 from fastlib.transport.callbacks import CallbackThread
 from fastlib.transport.inbox import WARNING_LENGTH, Inbox
-from fastlib.transport.routes import CACHED_TOPICS, Route, Routes
+from fastlib.transport.routes import CACHED_TOPICS, LONGEST_CACHED, Route, Routes
 
 PATIENCE = 20
 
@@ -191,6 +191,9 @@ def test_many_topics_do_not_fill_the_cache(acks: Acks) -> None:
     for number in range(CACHED_TOPICS + 1):
         own.deliver(inbound(acks, f"a/{number}"))
     assert len(messages) == CACHED_TOPICS + 1
+    assert len(own._matching) == 1
+    own.deliver(inbound(acks, "a/" + "x" * LONGEST_CACHED))
+    assert len(messages) == CACHED_TOPICS + 2
     assert len(own._matching) == 1
 
 
