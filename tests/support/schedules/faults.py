@@ -23,7 +23,8 @@ from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
 from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
-from fastlib.migfra.telemetry import host_claim, other_daemons
+from fastlib.migfra.telemetry import host_claim
+from fastlib.migfra.telemetry.other_daemons import OtherDaemons
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import connect_async
 from fastlib.transport.mqtt.session import MqttSession
@@ -632,12 +633,17 @@ def nobody_notices_a_second_daemon() -> Iterator[None]:
 
 @shown_by(come_back_after_a_takeover)
 def a_daemon_that_was_cut_off_does_not_claim_its_host_again() -> Iterator[None]:
-    async def nothing(self: other_daemons.OtherDaemons, *_: object) -> None:
-        """Go on."""
+    original = OtherDaemons._is_ours
+
+    async def on_reconnect(self: OtherDaemons) -> None:
+        """Do nothing."""
+
+    def is_ours(self: OtherDaemons, connection: int) -> bool:
+        return original(self, 0)
 
     with (
-        _replaced(other_daemons.OtherDaemons, "_on_reconnect", nothing),
-        _replaced(other_daemons.OtherDaemons, "_is_ours", lambda self, connection: self._works),
+        _replaced(OtherDaemons, "_on_reconnect", on_reconnect),
+        _replaced(OtherDaemons, "_is_ours", is_ours),
     ):
         yield
 
