@@ -11,8 +11,8 @@ own program.
 """
 
 import argparse
+import gc
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,16 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises SystemExit for `--help`, `--version` and wrong usage, as argparse does. Does not return
     after Ctrl-C and for a closed pipe: a signal ends the process then, as shells expect.
     """
+    if arguments is None:
+        gc.freeze()  # what is imported stays, so no collection needs to look at it
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
+            if arguments is None:
+                gc.freeze()  # Python looks at everything once more when the process ends
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, because a failing flush at exit prints a traceback
     except KeyboardInterrupt:
-        return _exit_by_signal(signal.SIGINT)
+        return _exit_by_signal("SIGINT")
     except BrokenPipeError:
-        return _exit_by_signal(signal.SIGPIPE)
+        return _exit_by_signal("SIGPIPE")
     except OSError as error:  # while writing; commands report unreadable files
         with suppress(OSError):
             print(f"fastlib: error: cannot write: {error.strerror}", file=sys.stderr)
@@ -86,7 +90,6 @@ def _run(arguments: Sequence[str]) -> int:
         prog="fastlib",
         description="Messages of the FaST cluster: check, rewrite and explain them.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fastlib {__version__}")
@@ -97,7 +100,6 @@ def _run(arguments: Sequence[str]) -> int:
             name,
             help=summary.replace("%", "%%"),
             description=f"{summary[0].upper()}{summary[1:]}.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         if arguments[:1] == [name]:
@@ -105,9 +107,10 @@ def _run(arguments: Sequence[str]) -> int:
             module.add_arguments(command, *([declared] if declared else []))
             command.set_defaults(run=module.run)
 
-    for name, summary in COMMANDS.items():
-        add(name, summary)
-    if not set(arguments[:1]) & COMMANDS.keys():
+    chosen = set(arguments[:1]) & COMMANDS.keys()
+    for name in chosen or COMMANDS:  # the others would only take time
+        add(name, COMMANDS[name])
+    if not chosen:
         from .arguments.message_files import load_types
         from .arguments.task_names import summary_of, task_commands
 
@@ -119,8 +122,11 @@ def _run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _exit_by_signal(number: signal.Signals) -> int:
+def _exit_by_signal(name: str) -> int:
     """End the process as if it had not caught the signal."""
+    import signal  # which takes long to import, and is needed here only
+
+    number = signal.Signals[name]
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number

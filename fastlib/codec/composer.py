@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from .errors import LimitError, ParseError, Problem
+from .lazy_pattern import lazy_pattern
 from .limits import Limits
 from .nodes import Mapping, Node, Scalar, Sequence
 from .text import position
@@ -32,12 +33,12 @@ HAS_C_PARSER: bool = _CParser is not None
 # C++ peers end lines only at "\n" and "\r\n", and allow all other characters in texts. PyYAML ends
 # lines at more characters and refuses others. So each of these is replaced by one character that
 # no scalar of the text has, neither as it is nor by an escape, and is restored in the scalars.
-_SPECIAL = re.compile(
+_SPECIAL = lazy_pattern(
     "\r(?!\n)|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 )
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+_FORBIDDEN = lazy_pattern("[\0\ud800-\udfff]")
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
-_WIDE_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+_WIDE_ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
 """The escapes that can stand for a private use character. Not all of these are escapes: the
 backslash may be escaped itself."""
 
@@ -84,8 +85,8 @@ class _SpecialCharacters:
 
 # Peers ignore directives that they do not know, and read all of YAML 1. PyYAML's C parser refuses
 # both.
-_YAML_1 = re.compile(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
-_OTHER_DIRECTIVE = re.compile(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
+_YAML_1 = lazy_pattern(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
+_OTHER_DIRECTIVE = lazy_pattern(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
 
 
 def _with_known_directives(text: str) -> str:
@@ -370,7 +371,7 @@ class _Composer:
         return Scalar(text, plain, mark.line + 1, mark.column + 1)
 
 
-_MARKED_END = re.compile("^(---|\\.\\.\\.)\ufeff", re.MULTILINE)
+_MARKED_END = lazy_pattern("^(---|\\.\\.\\.)\ufeff", re.MULTILINE)
 
 
 def _with_visible_end(text: str, limits: Limits, what: str) -> str:

@@ -10,16 +10,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
-from . import writer
 from .errors import (
     MessageError,
     Report,
     UnknownKeyWarning,
     ValidationError,
 )
-from .fast_reader import UNSUPPORTED, read_fast
 from .limits import DEFAULT_LIMITS, Limits
-from .load_context import INVALID, LoadContext, Unknown
+from .load_context import INVALID, UNSUPPORTED, LoadContext, Unknown
 from .nodes import Node, Scalar, from_tree
 from .records import Record
 from .shapes import Shape
@@ -28,6 +26,19 @@ from .text import decode
 Style = Literal["block", "literal", "flow"]
 """The layout of a text. `block`: as the C++ fast-lib writes it, each text on one line. `literal`:
 the same, but texts of several lines as literal blocks, for people. `flow`: all on one line."""
+
+
+def _import_fast_reader(shape: Shape, text: str, limits: Limits) -> Any:
+    """Import the fast reader, and read by it. Programs that only validate never need it."""
+    global read_fast
+    from .fast_reader import read_fast as imported
+
+    read_fast = imported
+    return imported(shape, text, limits)
+
+
+read_fast: Callable[[Shape, str, Limits], Any] = _import_fast_reader
+"""Reads a text by the fast reader; see `fast_reader.read_fast`. The first call imports it."""
 
 
 def read(
@@ -155,12 +166,26 @@ def _report(
     return Report(None if failed else value, context.problems)
 
 
+def _import_writer(value: Any, shape: Shape) -> str:
+    """Import the writer, and write by it. Programs that only validate never need it."""
+    global _write_block
+    from .writer import write_block
+
+    _write_block = write_block
+    return write_block(value, shape)
+
+
+_write_block: Callable[[Any, Shape], str] = _import_writer
+
+
 def write(value: Any, shape: Shape, style: Style = "block") -> str:
     """Return the text of a message."""
+    if style == "block":
+        return _write_block(value, shape)
+    from . import writer
+
     if style == "flow":
         return writer.write_flow(shape.dump(value))
     if style == "literal":
         return writer.write_tree(shape.dump(value), literal=True)
-    if style != "block":
-        raise ValueError(f"style must be 'block', 'literal' or 'flow', not {style!r}")
-    return writer.write_block(value, shape)
+    raise ValueError(f"style must be 'block', 'literal' or 'flow', not {style!r}")

@@ -9,7 +9,7 @@ that it accepts. `tests/codec/test_readers_agree.py` compares the two readers.
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from .caches import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
@@ -33,12 +33,10 @@ from .fast_values import (
 )
 from .limits import Limits
 from .load_context import INVALID, TEXT_PER_NODE
+from .load_context import UNSUPPORTED as UNSUPPORTED
 from .records import Converted, Field, Record
 from .scalars import NULLS
 from .shapes import Bool, Choice, Int, List, Map, ScalarShape, Shape, Text
-
-UNSUPPORTED: Final = object()
-"""The result for a text that only the exact reader supports."""
 
 Entry = tuple[int, str, Any]
 """How to read the value of a key: its kind (below), its attribute, and what the kind needs."""

@@ -3,9 +3,10 @@
 An instant is a `datetime` in UTC. See docs/reference/protocol.md, "Scalars".
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from .lazy_pattern import lazy_pattern
 
 EXAMPLE: Final = "2026-11-29T06:30:00Z"
 """A right spelling, for errors."""
@@ -27,7 +28,7 @@ READ_PATTERN: Final = (
 """For schemas: the pattern of what `parse_instant` reads. It does not know which minutes can have a
 leap second, nor which times leave the years 1 to 9999 in UTC."""
 
-_INSTANT = re.compile(
+_INSTANT = lazy_pattern(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|(60))"
     r"(?:\.[0-9]+)?(?:[Zz]|[-+](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )

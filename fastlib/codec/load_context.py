@@ -22,6 +22,8 @@ class _Invalid:
 
 INVALID: Final = _Invalid()
 """Stands for a value that could not be loaded, after its problem was reported."""
+UNSUPPORTED: Final = object()
+"""The result of the fast reader for a text that only the exact reader supports."""
 
 
 MAX_PROBLEMS = 1000

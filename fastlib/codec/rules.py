@@ -11,7 +11,6 @@ value is not None.
 
 import math
 from collections.abc import Callable, Mapping
-from inspect import cleandoc
 from typing import Any, Final
 
 from .errors import Path
@@ -49,6 +48,8 @@ class Rule:
 
         By default this is the docstring of the class.
         """
+        from inspect import cleandoc  # which takes long to import, and only documentation needs
+
         return cleandoc(type(self).__doc__ or type(self).__name__)
 
 

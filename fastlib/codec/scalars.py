@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from .lazy_pattern import lazy_pattern
 from .printable import INVISIBLE, is_visible
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -25,8 +26,10 @@ BOOLEANS = {
     **dict.fromkeys(_spellings("false", "no", "off", "n"), False),
 }
 
-_INTEGER = re.compile(r"(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))[ \t\n]*", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[ \t\n]*", re.ASCII)
+_INTEGER = lazy_pattern(r"(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))[ \t\n]*", re.ASCII)
+_FLOAT = lazy_pattern(
+    r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[ \t\n]*", re.ASCII
+)
 _SPECIAL_FLOATS = {
     **dict.fromkeys([s + f for s in ("", "+") for f in (".inf", ".Inf", ".INF")], math.inf),
     **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], -math.inf),
@@ -88,14 +91,14 @@ _MICRO = 6
 RESERVED = NULLS | BOOLEANS.keys() | {"<<", "="}
 """Plain texts that some YAML reader reads as a null, a boolean, a merge key or a default."""
 
-_PLAIN = re.compile(
+_PLAIN = lazy_pattern(
     # Begins like no number, indicator or document marker; holds no indicator of flow style, no
     # colon and no '#', and no space at its end: plain everywhere, a key or an item included. The
     # package `yaml` of npm reads `e1` as a number, by YAML 1.1.
     r"(?![eE][-+]?[0-9]+\Z)[A-Za-z_/<(\\$^;][A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]*"
     r"(?: [A-Za-z0-9_./@+=()<>^$*!;|&~%'\"\\-]+)*"
 )
-_ESCAPED = re.compile(f'["\\\\{INVISIBLE}\ufffe\uffff\ud800-\udfff]')
+_ESCAPED = lazy_pattern(f'["\\\\{INVISIBLE}\ufffe\uffff\ud800-\udfff]')
 _ESCAPES = {
     "\\": "\\\\",
     '"': '\\"',
@@ -105,7 +108,7 @@ _ESCAPES = {
     "\b": "\\b",
     "\f": "\\f",
 }
-_NO_BLOCK = re.compile(
+_NO_BLOCK = lazy_pattern(
     # What a literal block cannot say, or not to every reader: a first line that is blank or
     # indented, a line of spaces only, a character that must be escaped, more than one final break.
     f"(?=[^\t\n])[{INVISIBLE}\ufffe\uffff]|\\A[ \t\n]|\n[ \t]+(?:\n|\\Z)|\n\n\\Z"

@@ -20,6 +20,7 @@ import msgspec
 
 from .errors import Path
 from .instants import EXAMPLE, in_utc, parse_instant, write_instant
+from .lazy_pattern import lazy_pattern
 from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
@@ -113,7 +114,7 @@ class InvalidValue(Exception):
         return InvalidValue((step, *self.path), self.expected, self.got, self.message)
 
 
-_NO_TEXT = re.compile("[\ud800-\udfff]")
+_NO_TEXT = lazy_pattern("[\ud800-\udfff]")
 
 
 class Text(ScalarShape):

@@ -12,6 +12,7 @@ from msgspec import Meta
 from fastlib.codec.annotations import Wire
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import ValidationError
+from fastlib.codec.lazy_pattern import lazy_pattern
 from fastlib.codec.schema_protocol import Schema, SchemaBuilder
 
 from .base import Message
@@ -32,9 +33,11 @@ class _PciAddressText(msgspec.Struct, frozen=True, kw_only=True, rename="kebab")
 
 
 _HEX = "(?:0[xX])?([0-9a-fA-F]{1,%d})"
-_ADDRESS = re.compile(f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII)
+_ADDRESS = lazy_pattern(
+    f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII
+)
 # What a C++ peer writes: the device number in the domain's place, so the domain is lost.
-_PEER_ADDRESS = re.compile(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
+_PEER_ADDRESS = lazy_pattern(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
 # The same for schemas, which look at ranges, too, but not at what stands twice.
 _X, _H = "(0[xX])?", "[0-9a-fA-F]"
 _REST = f"{_X}{_H}{{1,2}}%s{_X}[01]?{_H}[.]{_X}[0-7]"

@@ -8,11 +8,16 @@ A distribution names such a module in its `pyproject.toml`::
 `load_entry_points` imports it. From then on its tasks are like fastlib's own.
 """
 
+import os
 import re
+import sys
+from _frozen_importlib_external import PathFinder
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from fastlib.codec.lazy_pattern import lazy_pattern
 
 from .registry import REGISTRY
 
@@ -43,6 +48,8 @@ def load_entry_points() -> list[BrokenEntryPoint]:
     Never raises for an extension, whatever its import raises.
     """
     broken: list[BrokenEntryPoint] = []
+    if not _may_be_declared():
+        return broken
     loaded = REGISTRY.loaded_entry_points
     for title, distribution in _distributions():
         try:
@@ -68,7 +75,7 @@ def load_entry_points() -> list[BrokenEntryPoint]:
     return broken
 
 
-_VALUE = re.compile(r"\s*[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\]\s*)?")
+_VALUE = lazy_pattern(r"\s*[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\]\s*)?")
 
 
 def _load(point: "EntryPoint") -> str | None:
@@ -88,6 +95,41 @@ def _reason(error: BaseException) -> str:
 
 
 # --- which distributions ------------------------------------------------------------------------
+
+
+def _may_be_declared() -> bool:
+    """Return whether an installed distribution may have such an entry point.
+
+    It looks where `importlib.metadata` looks, without importing that: it takes as long as all the
+    rest of a short command. Where that looks in other ways, this one does not look, and says yes.
+    """
+    for finder in sys.meta_path:
+        if hasattr(finder, "find_distributions") and finder is not PathFinder:
+            return True
+    return any(_may_declare(folder) for folder in sys.path)
+
+
+def _may_declare(folder: str) -> bool:
+    """Return whether a distribution in an entry of the path may have such an entry point."""
+    if not isinstance(folder, str) or os.path.basename(folder).lower().endswith(".egg"):
+        return True
+    try:
+        names = os.listdir(folder or ".")
+    except NotADirectoryError:  # an archive
+        return True
+    except (OSError, ValueError):
+        return False
+    for name in names:
+        if name.lower().endswith((".dist-info", ".egg-info")):
+            try:
+                with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:
+                    if GROUP in file.read():
+                        return True
+            except UnicodeDecodeError:  # reading the entry points reports it
+                return True
+            except OSError:
+                continue
+    return False
 
 
 def _distributions() -> Iterator[tuple[str, "Distribution"]]:

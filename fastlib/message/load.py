@@ -6,11 +6,12 @@ from typing import Any, cast
 from fastlib.codec import dispatch
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Report
-from fastlib.codec.fast_reader import UNSUPPORTED, read_fast
+from fastlib.codec.lazy_pattern import lazy_pattern
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.load_context import (
     INVALID,
     MAX_SUGGESTIONS,
+    UNSUPPORTED,
     LoadContext,
     Unknown,
     is_null,
@@ -110,17 +111,17 @@ def load(
     decoded = decode(text, limits, "message")
     found = _titled(decoded)
     if found is not None:
-        value = read_fast(shape_of(found), decoded, limits)
+        value = dispatch.read_fast(shape_of(found), decoded, limits)
         if value is not UNSUPPORTED:
             return cast(Message, value)
     value = dispatch.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
     return cast(Message, value)
 
 
-_TITLE = re.compile(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
+_TITLE = lazy_pattern(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
 
 
-_END = re.compile(r"\n(?:---|\.\.\.)")
+_END = lazy_pattern(r"\n(?:---|\.\.\.)")
 """Where the first document ends, or something that begins like it."""
 
 

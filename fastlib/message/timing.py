@@ -3,7 +3,6 @@
 See docs/reference/protocol.md, "Time measurement".
 """
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 from fastlib.codec.annotations import Wire
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Problem, ValidationError, render_path
+from fastlib.codec.lazy_pattern import lazy_pattern
 from fastlib.codec.load_context import INVALID, LoadContext, shorten
 from fastlib.codec.nodes import Mapping as MappingNode
 from fastlib.codec.nodes import Node
@@ -38,7 +38,7 @@ class Timing(Message):
     ] = None
 
 
-_WORDS = re.compile(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
+_WORDS = lazy_pattern(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
 # For schemas: one number in such a text.
 _WRITTEN = r"(-?[0-9]+\.[0-9]+(e[-+][0-9]+)?|-?\.inf|\.nan)"
 _READ = f"({FLOAT_PATTERN})"

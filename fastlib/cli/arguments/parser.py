@@ -1,6 +1,7 @@
 """The parser of command lines."""
 
 import argparse
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         if sys.version_info >= (3, 14):  # its colours would be escaped as well
             named.setdefault("color", False)
+        named.setdefault("formatter_class", HelpFormatter)
         super().__init__(*arguments, **named)
 
     def format_usage(self) -> str:
@@ -29,3 +31,30 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end the process with status 2."""
         super().error(printable(message))
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Prints descriptions as they are.
+
+    It looks at the width of the terminal itself. argparse makes a formatter for each argument, and
+    would import `shutil` for the width, with the libraries for three kinds of compressed files.
+    """
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"width": _columns() - 2, **options})
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as `shutil.get_terminal_size` does."""
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        columns = 0
+    if columns > 0:
+        return columns
+    if sys.__stdout__ is None:
+        return 80
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
+    except (ValueError, OSError):  # it is closed, or no terminal
+        return 80
