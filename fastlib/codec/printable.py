@@ -10,8 +10,9 @@ nothing. Each output has its own escapes:
 - `INVISIBLE`: what YAML is written with escapes for
 """
 
-import re
 from typing import Final
+
+from .lazy_pattern import lazy_pattern
 
 INVISIBLE: Final = (
     # control characters, and controls of writing direction
@@ -29,7 +30,7 @@ INVISIBLE: Final = (
 )
 """The inside of a character class of a regular expression: what a terminal obeys or nobody sees."""
 
-_INVISIBLE: Final = re.compile(f"[{INVISIBLE}]")
+_INVISIBLE: Final = lazy_pattern(f"[{INVISIBLE}]")
 
 _SEPARATORS: Final = frozenset(' []"\\')
 """What ends a field of a line, or begins a quoted one."""
