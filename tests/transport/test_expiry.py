@@ -1,6 +1,7 @@
 """Tests of messages that expire: in the queue, in flight, at the broker, within this process."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,14 @@ def test_message_in_flight_is_not_sent_again_after_its_expiry(
         receiver = join(broker.port)
         receiver.subscribe(root)
         broker.freeze()
-        in_flight = sender.send(b"in flight", root, expiry=0.05)
+        in_flight = sender.send(b"in flight", root, expiry=1)
+        expires = time.monotonic() + 1
         queued = sender.send(b"queued", root, expiry=0.05)
         with pytest.raises(ExpiredError, match="was not sent"):
             queued.wait(PATIENCE)
         assert not in_flight.done, "the broker may still confirm it"
         broker.kill()
+        wait_until(lambda: time.monotonic() > expires, "the expiry")
         broker.start()
         with pytest.raises(ExpiredError, match="and may have arrived") as caught:
             in_flight.wait(PATIENCE)

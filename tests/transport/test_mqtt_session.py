@@ -226,6 +226,37 @@ def test_subscription_waits_for_suback(subscriptions: BrokerSubscriptions) -> No
     subscriptions.on_suback(1, [1])  # an unknown packet id has no effect
 
 
+def test_answer_to_a_withdrawn_subscription_does_not_confirm_the_next_one(
+    subscriptions: BrokerSubscriptions,
+) -> None:
+    """The broker would lose a message between the UNSUBSCRIBE and the second SUBSCRIBE."""
+    add(subscriptions, "a", connected=False)
+    other = add(subscriptions, "b", connected=False)
+    subscriptions.renew()  # packet 1 has both
+    subscriptions.remove("a", connected=True)
+    again = add(subscriptions, "a")
+    assert subscriptions.on_suback(1, [1, 1])
+    assert other.done()
+    assert not again.done()
+    subscriptions.on_suback(2, [1])
+    again.result(0)
+
+
+def test_answer_to_a_replaced_subscription_does_not_confirm_the_next_one(
+    subscriptions: BrokerSubscriptions,
+) -> None:
+    add(subscriptions, "a/b")
+    add(subscriptions, "a/#")
+    subscriptions.remove("a/#", connected=True)
+    subscriptions.remove("a/b", connected=True)
+    again = add(subscriptions, "a/b")
+    subscriptions.on_suback(1, [0x87])
+    subscriptions.on_suback(3, [1])
+    assert not again.done()
+    subscriptions.on_suback(4, [1])
+    again.result(0)
+
+
 def test_refused_subscription_fails(
     subscriptions: BrokerSubscriptions, caplog: pytest.LogCaptureFixture
 ) -> None:

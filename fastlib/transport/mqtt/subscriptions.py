@@ -26,7 +26,8 @@ class BrokerSubscriptions:
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._filters = DisjointFilters()
-        self._requested: dict[int, list[str]] = {}
+        self._requested: dict[int, list[str | None]] = {}
+        """The filters of each SUBSCRIBE that has no answer yet; None for one withdrawn since."""
         self._waiting: dict[str, list[Future[None]]] = {}
         self._unneeded: set[str] = set()
 
@@ -41,7 +42,7 @@ class BrokerSubscriptions:
             # The new filter first: a message may arrive twice for a moment, but none is missed.
             self._request([wide])
             if replaced:
-                self._unsubscribe(replaced)
+                self._withdraw(replaced)
         else:
             self._unneeded |= set(replaced)
 
@@ -52,12 +53,20 @@ class BrokerSubscriptions:
             if wanted:
                 self._request(wanted)
             if unneeded:
-                self._unsubscribe(unneeded)
+                self._withdraw(unneeded)
         else:
             self._unneeded |= set(unneeded)
         for wide in unneeded:
             for future in self._waiting.pop(wide, []):
                 future.cancel()
+
+    def _withdraw(self, filters: Sequence[str]) -> None:
+        """Send an UNSUBSCRIBE. An answer to an earlier SUBSCRIBE says nothing of a later one."""
+        self._requested = {
+            packet_id: [None if wide in filters else wide for wide in requested]
+            for packet_id, requested in self._requested.items()
+        }
+        self._unsubscribe(list(filters))
 
     def renew(self) -> None:
         """Request all filters on a new connection: the broker may have lost some or all."""
@@ -70,9 +79,9 @@ class BrokerSubscriptions:
 
     def _request(self, filters: Sequence[str]) -> None:
         for start in range(0, len(filters), MAX_FILTERS):
-            part = list(filters[start : start + MAX_FILTERS])
+            part = filters[start : start + MAX_FILTERS]
             packet_id = self._subscribe([(wide, self._filters.qos(wide)) for wide in part])
-            self._requested[packet_id] = part
+            self._requested[packet_id] = [*part]
 
     def on_suback(self, packet_id: int, codes: Sequence[int]) -> bool:
         """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal.
@@ -85,6 +94,8 @@ class BrokerSubscriptions:
         if len(codes) != len(requested):
             return False
         for wide, code in zip(requested, codes, strict=True):
+            if wide is None:
+                continue
             waiting = self._waiting.pop(wide, [])
             if code < 0x80:
                 for future in waiting:
