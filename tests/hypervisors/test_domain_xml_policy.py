@@ -382,6 +382,7 @@ def changed_domains(draw: st.DrawFn) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+@pytest.mark.timeout(3600)  # for the long series
 @given(xml=changed_domains())
 @examples(60, 20_000)
 def test_nothing_that_the_list_does_not_name_passes(xml):

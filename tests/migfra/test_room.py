@@ -15,7 +15,9 @@ from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.hypervisors.simulated import Cluster, SimulatedHypervisor, SimulatedOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.tasks import out_of_turn
+from fastlib.migfra.tasks.container_bounds import text_memory
 from fastlib.migfra.tasks.jobs import Job, Member
+from fastlib.migfra.tasks.receiver import MESSAGE_MEMORY
 from fastlib.migfra.virt.names import matching
 from fastlib.transport import Delivery
 from tests.support.migfra.bench import HOST, PATIENCE, Bench, Play, order, patiently
@@ -141,6 +143,27 @@ def test_answers_that_the_broker_does_not_confirm_count_as_well(
     play(scene)
 
 
+def test_refusals_that_the_broker_does_not_confirm_hold_up_the_next_messages(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(limits=LimitsSection(inbox=SMALLEST))
+        broker = Unconfirmed(daemon, monkeypatch)
+        text = b"[" + b" " * 60_000
+        room = SMALLEST // (MESSAGE_MEMORY + len(text) + text_memory(text))
+        for _ in range(2 * room):
+            await bench.send(text)
+        await wait_until_async(lambda: len(broker.kept) == room)
+        assert daemon.counters.messages["unreadable"] == room
+        for number in range(2 * room):
+            await wait_until_async(lambda number=number: len(broker.kept) > number)  # type: ignore[misc]
+            broker.kept[number].future.set_result(None)
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 0)
+        assert daemon.counters.messages["unreadable"] == 2 * room
+
+    play(scene)
+
+
 def test_query_keeps_its_place_until_the_broker_has_the_report(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +178,7 @@ def test_query_keeps_its_place_until_the_broker_has_the_report(
         for number in range(5):
             await wait_until_async(lambda number=number: len(broker.kept) > number)  # type: ignore[misc]
             broker.kept[number].future.set_result(None)
-        assert [answer.id for answer in broker.answers()] == [f"q{number}" for number in range(5)]
+        assert {answer.id for answer in broker.answers()} == {f"q{number}" for number in range(5)}
 
     play(scene)
 
