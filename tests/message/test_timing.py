@@ -11,6 +11,7 @@ import pytest
 import fastlib
 from fastlib import Result, ResultContainer, TimeMeasurement, Timing, ValidationError
 from fastlib.message import timing
+from fastlib.message.node import Presence, Progress, TaskReport
 
 
 @pytest.fixture
@@ -46,6 +47,30 @@ def test_timer_measures_from_tick_to_tock(clock):
         ("repin", Timing(wall=0.25)),
         ("overall", Timing(wall=1.75)),
     ]
+
+
+def test_measured_time_is_rounded_to_microseconds(clock):
+    """The wire has no more decimals, so that what is written is what is read."""
+    measurement = TimeMeasurement()
+    measurement.tick("overall")
+    clock.now += 2.9998301159999983
+    measurement.tock("overall")
+    assert measurement.timings["overall"].wall == 2.99983
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda seconds: Progress(vm_name="a", phase="memory", expected=seconds),
+            "expected",
+        ),
+        (lambda seconds: TaskReport(state="running", task="stop vm", since=seconds), "since"),
+        (lambda seconds: Presence(status="online", started=seconds), "started"),
+    ],
+)
+def test_seconds_are_rounded_to_microseconds(make, text):
+    assert f"{text}: 2.99983\n" in f"{make(2.9998301159999983).to_yaml()}\n"
 
 
 def test_detailed_timings_begin_with_the_measurement(clock):
