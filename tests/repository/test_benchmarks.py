@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as dispatcher
-from benchmarks import codec, daemon, memory, migration, mosquitto, transport
+from benchmarks import codec, daemon, memory, migration, mosquitto, plots, start, transport
 from benchmarks.timing import Effort
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +82,61 @@ def test_daemon_is_timed_beside_loop(monkeypatch):
     for row in (outcome["tasks-per-second"], outcome["latency-ms"]):
         assert list(row) == ["loop", "journal in memory", "migfra"]
         assert all(figures["median"] > 0 for figures in row.values())
+
+
+def test_start_is_timed_beside_the_import(outcome_of, monkeypatch):
+    monkeypatch.setattr(start, "QUICK", 1)
+    outcome = outcome_of("start", "--quick")
+    for row in outcome["milliseconds"].values():
+        assert list(row) == [start.NOTHING, start.BARE, start.RIGHT, start.WRONG]
+        assert all(figures["best"] > 0 for figures in row.values())
+    assert outcome["ratio"]["wall"][start.BARE] == 1
+    one = start.Times(wall=1.0, cpu=0.5)
+    found = start.Outcome({start.BARE: [one], start.RIGHT: [start.Times(wall=1.6, cpu=0.6)]})
+    assert start.render(found).endswith("1.60x - NOT met")
+
+
+# --- plots ----------------------------------------------------------------------------------------
+
+FIGURES = {"fastlib": {"best": 2.0, "median": 3.0, "p99": 4.0, "best-us": 1.0}}
+OUTCOMES = {
+    "codec": {way: {"messages": {"quit": FIGURES}} for way in ("load", "emit")},
+    "memory": {"message": "quit", "peak-bytes": {"fastlib": 9}},
+    "transport": {"messages-per-second": {"QoS 1": FIGURES}, "round-trip-ms": {"one": FIGURES}},
+    "daemon": {"tasks-per-second": FIGURES, "latency-ms": FIGURES},
+    "migration": {"seconds": {"swap": FIGURES}},
+    "start": {"milliseconds": {"cpu": FIGURES}},
+}
+
+
+@pytest.mark.parametrize("name", dispatcher.BENCHMARKS)
+def test_each_benchmark_has_a_plot(name):
+    for part in plots.panels({"benchmark": name, **OUTCOMES[name]}):
+        assert all(value > 0 for row in part.bars.values() for value in row.values())
+        assert part.unit
+
+
+def test_plot_is_drawn_from_a_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is missing; it is in the extra bench")
+    monkeypatch.setattr(memory, "MESSAGE", "results-64")
+    file = tmp_path / "memory.svg"
+    assert dispatcher.main(["memory", "--plot", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "memory"
+    drawn = file.read_text("utf-8")
+    assert drawn.startswith("<?xml")
+    assert "peak of loading" in drawn
+
+
+def test_missing_matplotlib_is_reported_before_the_measurement(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(dispatcher, "_run", lambda *_: pytest.fail("it has measured"))
+    assert dispatcher.main(["codec", "--plot", str(tmp_path / "a.png")]) == 2
+    assert "pip install 'fastlib[bench]'" in capsys.readouterr().err
+
+
+def test_plot_without_a_file_is_wrong_usage(capsys):
+    assert dispatcher.main(["codec", "--plot"]) == 2
+    assert "--plot needs the name of a file" in capsys.readouterr().err
 
 
 @pytest.mark.laboratory
