@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .codec import Target
 from .mosquitto import MissingBrokerError, mosquitto
 from .mosquitto import version as mosquitto_version
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 KINDS = {"loop": "loop", "journal in memory": "memory", "migfra": "migfra"}
 """What is measured, and what `answerers` calls it."""
 BASE = "loop"
+OWN = "migfra"
+
+LEAST_RATE = 0.8
+"""The tasks per second of migfra, divided by those of the loop, are at least this."""
+LONGEST_MEDIAN = 1.7
+"""The median latency of migfra, divided by that of the loop, is at most this."""
 
 PATIENCE = 120.0
 """Seconds until a measurement fails."""
@@ -69,6 +76,20 @@ class Outcome:
     def median(self, name: str) -> float:
         """Return the median of the latencies in seconds."""
         return statistics.median(self.latencies[name])
+
+    def delay(self, name: str) -> float:
+        """Return the median of the latencies divided by that of the loop."""
+        return self.median(name) / self.median(BASE)
+
+    def targets(self) -> list[Target]:
+        """Return the targets with the measured figures."""
+        rate, delay = self.ratio(OWN), self.delay(OWN)
+        return [
+            Target(f"at least {LEAST_RATE} of the loop's tasks per second", rate,
+                   rate >= LEAST_RATE),
+            Target(f"one by one, at most {LONGEST_MEDIAN} times the loop's median", delay,
+                   delay <= LONGEST_MEDIAN),
+        ]  # fmt: skip
 
     def slow(self, name: str) -> float:
         """Return the 99th percentile of the latencies in seconds."""
@@ -166,12 +187,13 @@ def _check(handle: "Handle[ResultContainer]") -> None:
 
 def render(outcome: Outcome) -> str:
     """Return the outcome as a table for people."""
-    head = f"{'':<20}{'tasks/s':>10}{'ratio':>8}{'median, ms':>14}{'p99, ms':>10}"
+    head = f"{'':<20}{'tasks/s':>10}{'ratio':>8}{'median, ms':>14}{'ratio':>8}{'p99, ms':>10}"
     lines = [head, "-" * len(head)]
     for name in KINDS:
         lines.append(
             f"{name:<20}{outcome.rate(name):>10,.0f}{outcome.ratio(name):>8.2f}"
-            f"{outcome.median(name) * 1e3:>14.2f}{outcome.slow(name) * 1e3:>10.2f}"
+            f"{outcome.median(name) * 1e3:>14.2f}{outcome.delay(name):>8.2f}"
+            f"{outcome.slow(name) * 1e3:>10.2f}"
         )
     lines += [
         "",
@@ -180,7 +202,11 @@ def render(outcome: Outcome) -> str:
         f"{BASE} reads each task and answers it; migfra has its journal on the disk, and a",
         "hypervisor that does nothing",
         f"Python {platform.python_version()}; mosquitto {mosquitto_version()}",
+        "",
     ]
+    for target in outcome.targets():
+        verdict = "met" if target.met else "MISSED"
+        lines.append(f"{verdict:<7}{target.value:>6.2f}  {target.text}")
     return "\n".join(lines)
 
 
@@ -208,6 +234,8 @@ def to_json(outcome: Outcome) -> str:
             }
             for name, times in outcome.latencies.items()
         },
+        "latency-ratio": {name: outcome.delay(name) for name in KINDS},
+        "targets": [target._asdict() for target in outcome.targets()],
     }
     return json.dumps(tree, indent=2)
 

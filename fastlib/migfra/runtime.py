@@ -121,6 +121,7 @@ class Runtime:
                 retry=config.retry,
                 counters=counters,
                 events=events,
+                is_ready=lambda: self.other_daemons.is_ours(),
                 ready=self._host_is_ours,
             ),
             ProgressPublisher(

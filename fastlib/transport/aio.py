@@ -95,6 +95,20 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
             else:
                 return delivery
 
+    def send_now(
+        self,
+        payload: bytes,
+        topic: str | None = None,
+        qos: int = 1,
+        retain: bool = False,
+        *,
+        expiry: float | None = None,
+    ) -> Delivery:
+        """Do the same as `send`, but raise QueueFullError at once if there is no room."""
+        delivery = self._core.delivery(payload, topic, qos, retain, expiry)
+        self._core.link.send(delivery)
+        return delivery
+
     async def subscribe(
         self,
         topic: str,

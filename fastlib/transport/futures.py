@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import TypeVar
 
 from .errors import ClosedError, WaitTimeoutError
@@ -33,17 +34,34 @@ def wait(future: "Future[T]", timeout: float | None, what: str) -> T:
 
 async def wait_async(future: "Future[T]", timeout: float | None, what: str) -> T:
     """Return the future's result. A timeout or a cancellation does not change the future."""
-    mirror = asyncio.wrap_future(future)
-    mirror.add_done_callback(_retrieve_error)
-    done, _ = await asyncio.wait((mirror,), timeout=timeout)
-    if not done:
-        raise _timeout_error(what, timeout)
-    if mirror.cancelled():
-        raise ClosedError("closed meanwhile")
-    return mirror.result()
+    if not future.done():
+        await _done(future, timeout)
+        if not future.done():
+            raise _timeout_error(what, timeout)
+    try:
+        return future.result()
+    except CancelledError:
+        raise ClosedError("closed meanwhile") from None
 
 
-def _retrieve_error(mirror: "asyncio.Future[T]") -> None:
-    """Retrieve the error, or asyncio logs it if nobody waits any more."""
-    if not mirror.cancelled():
-        mirror.exception()
+async def _done(future: "Future[T]", timeout: float | None) -> None:
+    """Wait until a future is done, at most `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_wake, waiter)
+
+    future.add_done_callback(wake)
+    if timeout is None:
+        await waiter
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await waiter
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

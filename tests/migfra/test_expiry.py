@@ -234,23 +234,36 @@ def test_failed_attempt_is_not_tried_again_after_the_expiry(play: Play, first: f
     play(scene)
 
 
+def leap_when_begun(
+    monkeypatch: pytest.MonkeyPatch, clock: SettableClock, names: tuple[str, ...]
+) -> None:
+    """Let 1000 s pass while the journal notes that the domains of an order begin.
+
+    A single one is noted with its acceptance.
+    """
+    method = "accept" if len(names) == 1 else "begin"
+    original = getattr(Journal, method)
+
+    async def stall(journal: Journal, *given: Any, **more: Any) -> Any:
+        done = await original(journal, *given, **more)
+        clock.ahead = 1000.0
+        return done
+
+    monkeypatch.setattr(Journal, method, stall)
+
+
+@pytest.mark.parametrize("names", [("vm1",), ("vm1", "vm2")])
 def test_order_that_expires_while_the_journal_stalls_is_not_begun(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     """The journal is written before a task begins, which may take long."""
     clock = SettableClock()
-    begin = Journal.begin
-
-    async def stall(self: Journal, number: int, position: int, **more: Any) -> None:
-        await begin(self, number, position, **more)
-        clock.ahead = 1000.0
-
-    monkeypatch.setattr(Journal, "begin", stall)
+    leap_when_begun(monkeypatch, clock, names)
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor, clock=clock)
-        check_expired(await bench.ask(start("vm1", expires=60)), "vm1")
+        check_expired(await bench.ask(start(*names, expires=60)), *names)
         assert hypervisor.calls == []
 
     play(scene)
@@ -554,22 +567,18 @@ def test_quit_that_expires_at_its_turn_does_not_end_the_daemon(
     play(scene)
 
 
+@pytest.mark.parametrize("names", [("vm1",), ("vm1", "vm2")])
 def test_order_that_expires_while_its_begin_is_written_has_not_begun_in_the_history(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     """A full disk or a locked journal can make this wait long."""
     clock = SettableClock()
-    begin = Journal.begin
-
-    async def begin_slowly(journal: Journal, *given: Any, **more: Any) -> None:
-        await begin(journal, *given, **more)
-        clock.ahead = 100.0
+    leap_when_begun(monkeypatch, clock, names)
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         daemon = await bench.daemon(hypervisor, clock=clock)
-        monkeypatch.setattr(Journal, "begin", begin_slowly)
-        check_expired(await bench.ask(start("vm1", expires=60, id="1")), "vm1")
+        check_expired(await bench.ask(start(*names, expires=60, id="1")), *names)
         (record,) = await daemon.runtime.journal.history("1")
         assert record.began is None
         assert hypervisor.calls == []

@@ -494,7 +494,11 @@ def test_report_of_a_journal_that_was_made_with_a_clock_ahead_knows_nothing_befo
         assert "in the future" not in caplog.text
         await bench.daemon(clock=clock)
         assert "the newest order in the journal was accepted 25" in caplog.text  # 2,592,000 s
-        (result,) = (await bench.ask(QueryHistory(), "asking")).results
+        await bench.send(QueryHistory(), "asking")
+        answers = [await bench.result()]
+        if answers[0].id == "s1":  # sent again, as its confirmation was not written yet
+            answers.append(await bench.result())
+        (result,) = answers[-1].results
         assert result.history.since == result.history.time
 
     play(scene)

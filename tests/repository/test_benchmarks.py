@@ -82,6 +82,21 @@ def test_daemon_is_timed_beside_loop(monkeypatch):
     for row in (outcome["tasks-per-second"], outcome["latency-ms"]):
         assert list(row) == ["loop", "journal in memory", "migfra"]
         assert all(figures["median"] > 0 for figures in row.values())
+    rate, delay = outcome["targets"]
+    assert rate["value"] == outcome["ratio"]["migfra"]
+    assert delay["value"] == outcome["latency-ratio"]["migfra"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "met"), [(80.0, 0.0017, [True, True]), (79.0, 0.0018, [False, False])]
+)
+def test_daemon_has_targets(rate, seconds, met):
+    found = daemon.Outcome(
+        {"loop": [90.0, 100.0], "migfra": [10.0, rate], "journal in memory": [1.0]},
+        {"loop": [0.001, 0.001], "migfra": [seconds, seconds], "journal in memory": [1.0, 1.0]},
+    )
+    assert [target.met for target in found.targets()] == met
+    assert daemon.render(found).count("MISSED") == met.count(False)
 
 
 def test_start_is_timed_beside_the_import(outcome_of, monkeypatch):

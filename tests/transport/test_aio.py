@@ -96,12 +96,16 @@ async def test_subscribe_times_out_while_cut_off() -> None:
 
 
 def test_both_communicators_have_the_same_methods() -> None:
-    """The async face has what the sync face has, and iteration."""
+    """The async face has what the sync face has, iteration, and a `send` that is no coroutine."""
 
     def names(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert names(AsyncCommunicator) - names(Communicator) == {"messages", "open"}
+    assert names(AsyncCommunicator) - names(Communicator) == {
+        "messages",
+        "open",
+        "send_now",
+    }
     assert names(Communicator) <= names(AsyncCommunicator)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from . import schema
+from .begins import Turn, note_begin
 from .repetition import (
     Arrival,
     KnownOrder,
@@ -60,6 +61,8 @@ class Order(msgspec.Struct, frozen=True):
     boot: str
     has_room: bool = True
     """Whether it may be stored if it is new."""
+    turn: Turn | None = None
+    """Says whether it begins with its acceptance if it is new. None if it waits for its turn."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -79,6 +82,8 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     if known is None:
         number = _insert(connection, order)
         _remember_packet(connection, order, number)
+        if order.turn is not None and order.turn.begins is not None:
+            note_begin(connection, number, 0, order.now, order.turn.begins)
         return Acceptance("new", number)
     query = "SELECT digest, state, answer, answered, accepted FROM containers WHERE number = ?"
     digest, state, answer, answered, accepted = connection.execute(

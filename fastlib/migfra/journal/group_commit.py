@@ -1,6 +1,7 @@
 """Group commit: operations on SQLite that are submitted at the same time share one transaction."""
 
 import asyncio
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,10 +18,14 @@ log = getLogger("fastlib.migfra.journal.journal")
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
-Entry = tuple[Operation, "asyncio.Future[Any]"]
+Prepare = Callable[[], object]
+Entry = tuple[Operation, "asyncio.Future[Any]", Prepare | None]
 
 LARGEST_BATCH: Final = 1000
 """Operations in one transaction, at most."""
+TURNS_TO_COLLECT: Final = 2
+"""Turns of the loop after a commit, to collect what it has set in motion for the next one. In the
+first one orders begin, in the second one those end that need not wait for anything."""
 PAUSES: Final = (0.05, 5.0)
 """Seconds between attempts while the database cannot be written: the first and the longest."""
 _NOT_RETRIED: Final = (
@@ -62,18 +67,27 @@ class GroupCommit:
         on_failure: OnFailure = log_failure,
         *,
         find_problem: Callable[[], str | None] = lambda: None,
+        on_commit: Callable[[list[Any]], object] = lambda results: None,
     ) -> None:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
         `find_problem` is called around each transaction. It returns what has happened to the file,
-        so that a commit does not count any more; see `lost`.
+        so that a commit does not count any more; see `lost`. `on_commit` is called after each
+        commit with the results of its operations, in the thread.
         """
         self._connection = connection
         self._on_failure = on_failure
         self._find_problem = find_problem
+        self._on_commit = on_commit
         self._waiting: deque[Entry] = deque()
+        self._batch: list[Entry] = []
+        """What is being committed."""
         self._worker: asyncio.Task[None] | None = None
+        self._is_urgent = False
+        """Whether something waits that is not only to be written along."""
+        self._due = math.inf
+        """When what may wait must be written, by the clock of the loop."""
         self._timer: asyncio.TimerHandle | None = None
         self._closing = asyncio.Event()
         self.last_error: Exception | None = None
@@ -83,8 +97,13 @@ class GroupCommit:
         self.lost: JournalError | None = None
         """Why the file is lost for good. Operations that can no longer be written are dropped."""
 
-    def submit(self, operation: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+    def submit(
+        self, operation: Callable[[sqlite3.Connection], T], prepare: Prepare | None = None
+    ) -> "asyncio.Future[T]":
         """Execute an operation; the future has its result once that is committed.
+
+        `prepare` is called in the loop, once, right before the first attempt. It sees what all
+        earlier transactions have set in motion.
 
         The future raises JournalError if the group commit is closed, and what the operation raises.
         """
@@ -92,26 +111,45 @@ class GroupCommit:
         if self._closing.is_set():
             self._fail(future, "the journal is closed")
             return future
-        self._waiting.append((operation, future))
+        self._waiting.append((operation, future, prepare))
+        self._is_urgent = True
         self._start()
         return future
 
+    @property
+    def _works(self) -> bool:
+        return self._worker is not None and not self._worker.done()
+
     def _start(self) -> None:
         self._stop_timer()
-        if self._worker is None or self._worker.done():
+        if not self._works:
             # The worker's log lines must not name the task that happened to write first.
             self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def submit_along(self, operation: Operation, seconds: float) -> None:
-        """Execute an operation with the next transaction, at the latest after `seconds`."""
+        """Execute an operation with the next transaction, at the latest after `seconds`.
+
+        It causes no transaction before that.
+        """
         if self._closing.is_set():
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         future.add_done_callback(self._log_error)
-        self._waiting.append((operation, future))
-        if self._timer is None and (self._worker is None or self._worker.done()):
-            self._timer = loop.call_later(seconds, self._start)
+        self._waiting.append((operation, future, None))
+        self._due = min(self._due, loop.time() + seconds)
+        if not self._works:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Write what may wait when it is due."""
+        if self._timer is None or self._timer.when() > self._due:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_at(self._due, self._write_due)
+
+    def _write_due(self) -> None:
+        self._is_urgent = True
+        self._start()
 
     def submit_later(self, operation: Operation) -> None:
         """Execute an operation whose end nobody awaits. Log its error."""
@@ -124,27 +162,40 @@ class GroupCommit:
             log.error("an entry of the journal was not written", exc_info=error)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        """Return how many operations are not written yet."""
+        return len(self._waiting) + len(self._batch)
 
     async def _run(self) -> None:
-        while self._waiting and not self._closing.is_set():
-            await asyncio.sleep(0)  # collect what the last commit has set in motion
+        while self._is_urgent and not self._closing.is_set():
             count = min(len(self._waiting), LARGEST_BATCH)
-            batch = [self._waiting.popleft() for _ in range(count)]
+            batch = self._batch = [self._waiting.popleft() for _ in range(count)]
+            self._is_urgent = bool(self._waiting)
+            if not self._waiting:
+                self._due = math.inf
             try:
+                for _, _, prepare in batch:
+                    if prepare is not None:
+                        prepare()
                 committed = await self._commit_until_written(batch)
             except Exception as error:
                 self._change(error)
-                for _, future in batch:
+                for _, future, _ in batch:
                     self._fail(future, f"the journal failed: {describe(error)}")
                 self._on_failure("the journal", error)
                 continue
             except BaseException:
                 self._waiting.extendleft(reversed(batch))
+                self._is_urgent = True
                 raise
-            if not committed:
+            finally:
+                self._batch = []
+            if not committed:  # closed
                 self._waiting.extendleft(reversed(batch))
                 return
+            for _ in range(TURNS_TO_COLLECT):
+                await asyncio.sleep(0)
+        if self._waiting and not self._closing.is_set():
+            self._set_timer()
 
     async def _commit_until_written(self, batch: list[Entry]) -> bool:
         """Commit a batch, again and again until it succeeds; False when it is closed before.
@@ -153,15 +204,16 @@ class GroupCommit:
         """
         backoff = Backoff(*PAUSES)
         while batch:
+            operations = [entry[0] for entry in batch]
             try:
                 try:
-                    results = await asyncio.to_thread(self._commit, [entry[0] for entry in batch])
+                    results = await asyncio.to_thread(self._commit, operations)
                 finally:
                     if self.lost is not None and self.last_error is not self.lost:
                         log.error("%s", self.lost)
                         self._change(self.lost)
             except _OperationError as failed:
-                _, future = batch.pop(failed.position)
+                _, future, _ = batch.pop(failed.position)
                 _set_exception(future, failed.error)
                 continue
             except sqlite3.Error as error:
@@ -203,9 +255,12 @@ class GroupCommit:
         """Execute operations in a transaction. Raises sqlite3.Error and _OperationError."""
         self._look()
         try:
-            return self._execute_all(operations)
+            results = self._execute_all(operations)
         finally:
             self._look()  # a commit into a file that is gone is worth nothing
+        if self.lost is None:
+            self._on_commit(results)
+        return results
 
     def _look(self) -> None:
         if self.lost is None and (problem := self._find_problem()) is not None:
@@ -249,14 +304,14 @@ class GroupCommit:
     async def close(self, timeout: float) -> None:
         """Commit what waits, for at most `timeout` seconds, and fail the rest."""
         if self._waiting and not self._closing.is_set():
-            self._start()
-        if self._worker is not None and not self._worker.done():
+            self._write_due()
+        if self._worker is not None and self._works:
             await asyncio.wait((self._worker,), timeout=timeout)
         self._closing.set()
         if self._worker is not None:
             await asyncio.wait((self._worker,))
         left, self._waiting = self._waiting, deque()
-        for _, future in left:
+        for _, future, _ in left:
             self._fail(future, f"the journal was closed: {self.last_error}")
 
     @staticmethod
@@ -271,7 +326,7 @@ def _ignore() -> None:
 
 
 def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:
-    for (_, future), result in zip(batch, results, strict=True):
+    for (_, future, _), result in zip(batch, results, strict=True):
         if not future.done():
             future.set_result(result)
 

@@ -10,7 +10,6 @@ what is owed to whom::
 import asyncio
 import hashlib
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -25,11 +24,13 @@ from fastlib.migfra.failures import OnFailure, log_failure
 
 from . import acceptance, history, schema
 from .acceptance import Acceptance, Order
+from .begins import Beginning, Turn, note_act, note_begin, take_back
 from .file_watch import FileWatch
 from .group_commit import GroupCommit
 from .position import Position, PositionFile, is_older_copy
 from .records import Record
 from .repetition import REPETITION_SECONDS, UNKNOWN_ORIGIN, Arrival, Origin
+from .rows_along import Row, RowsAlong
 from .schema import Unconfirmed, Unfinished
 
 _EVENT: Final = (
@@ -41,6 +42,8 @@ TRIM_BYTES: Final = 1 << 20
 """Bytes of payloads, answers and events after which the next confirmed container trims it, too."""
 TRIM_SECONDS: Final = 3600.0
 """Seconds after which the journal is trimmed in any case; see `Journal.trim_if_due`."""
+CONFIRMATION_SECONDS: Final = 0.1
+"""How long a confirmation may wait for a transaction that happens anyway."""
 NOTE_SECONDS: Final = 1.0
 """How long a note may wait for a transaction that happens anyway."""
 FLUSH_SECONDS: Final = 2.0
@@ -84,8 +87,6 @@ class Journal:
         self._boot = _boot_id()
         self._confirmed = 0
         self._grown = 0
-        self._notes: deque[tuple[Any, ...]] = deque()
-        self._notes_submitted = False
         self._recent: dict[bytes | None, float] = {}
         with ExitStack() as parts:
             try:
@@ -106,7 +107,14 @@ class Journal:
         self._sessions = {0: self._run.session}
         self._fresh = self._run.fresh
         self._group_commit = GroupCommit(
-            self._connection, on_failure, find_problem=self._find_problem
+            self._connection,
+            on_failure,
+            find_problem=self._find_problem,
+            on_commit=self._note_position,
+        )
+        self._notes = RowsAlong(self._group_commit, _write_notes, NOTE_SECONDS)
+        self._confirmations = RowsAlong(
+            self._group_commit, _write_confirmations, CONFIRMATION_SECONDS
         )
         self.is_older_copy: Final = self._look_at_position()
         """Whether the file was replaced by an older copy of itself: it misses newer orders."""
@@ -179,12 +187,17 @@ class Journal:
         any_domain: bool = False,
         expires: float | None = None,
         has_room: bool = True,
+        turn: Turn | None = None,
     ) -> Acceptance:
         """Take a container on, unless it is known: by its key, or as `repetition.py` says.
 
         `digest` tells contents apart. `task` and `vm_names` are its title and domains. With
         `any_domain` it may be about others, too. From `expires` on (seconds since 1970) it is not
         begun. Without `has_room`, it is only looked up. Calls take effect in their order.
+
+        If it begins by its `turn`, and is new, the same commit notes that its only member is handed
+        to the hypervisor, as `begin` does. If this call is cancelled meanwhile, the member is not
+        handed over, and the note is taken back.
 
         Raises JournalError if nothing more is accepted, and what the database raises.
         """
@@ -216,17 +229,31 @@ class Journal:
             clock=clock,
             boot=self._boot,
             has_room=has_room,
+            turn=turn,
         )
         self._remember_recent(order.id, clock)
         self._grown += len(payload)
-        accepted = await self._group_commit.submit(
-            lambda connection: acceptance.accept(connection, order)
-        )
+
+        written: list[Acceptance] = []
+
+        def write(connection: sqlite3.Connection) -> Acceptance:
+            written[:] = [acceptance.accept(connection, order)]  # again after a rollback
+            return written[0]
+
+        try:
+            accepted = await self._group_commit.submit(write, None if turn is None else turn.decide)
+        except asyncio.CancelledError:
+            self._group_commit.submit_later(lambda connection: _take_back(connection, written))
+            raise
         self._refuse_if_lost()  # a commit into a file that is gone is worth nothing
-        if self._position_file is not None and accepted.number > self._position.order:
-            self._position = msgspec.structs.replace(self._position, order=accepted.number)
-            self._position_file.write(self._position)
         return accepted
+
+    def _note_position(self, results: list[Any]) -> None:
+        """Note in its file how far the journal has come by a commit. Called in the thread."""
+        order = max((one.number for one in results if type(one) is Acceptance), default=0)
+        if self._position_file is not None and order > self._position.order:
+            self._position = msgspec.structs.replace(self._position, order=order)
+            self._position_file.write(self._position)
 
     def _refuse_if_lost(self) -> None:
         if self._group_commit.lost is not None:
@@ -276,32 +303,21 @@ class Journal:
         One that `waits` there first has not begun yet: `begun` says when it does.
         """
         now = self._clock.now()
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO members (container, position) VALUES (?, ?)", (number, position)
-            )
-            if not waits:
-                connection.execute(_EVENT, (number, position, now, "begun", b"", None))
-
-        await self._group_commit.submit(write)
+        beginning: Beginning = "waits" if waits else "acts"
+        await self._group_commit.submit(
+            lambda connection: note_begin(connection, number, position, now, beginning)
+        )
 
     async def not_begun(self, number: int, position: int) -> None:
         """A member has expired while its `begin` was written."""
-        row = (number, position)
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM members WHERE container = ? AND position = ?", row)
-            connection.execute(
-                "DELETE FROM events WHERE container = ? AND position = ? AND kind = 'begun'", row
-            )
-
-        await self._group_commit.submit(write)
+        await self._group_commit.submit(lambda connection: take_back(connection, number, position))
 
     async def begun(self, number: int, position: int) -> None:
         """A member that waited in the hypervisor is about to act on its domain."""
-        row = (number, position, self._clock.now(), "begun", b"", None)
-        await self._do(_EVENT, *row)
+        now = self._clock.now()
+        await self._group_commit.submit(
+            lambda connection: note_act(connection, number, position, now)
+        )
 
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
         """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""
@@ -341,12 +357,12 @@ class Journal:
         await self._group_commit.submit(write)
 
     def confirmed(self, number: int) -> None:
-        """The broker has the answer; returns at once."""
-        write = _statement(
-            "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?",
-            (schema.CONFIRMED, self._clock.now(), self._seconds(), number),
-        )
-        self._group_commit.submit_later(write)
+        """The broker has the answer; returns at once.
+
+        It is written with the next transaction, at the latest after `CONFIRMATION_SECONDS`. Until
+        then, a crash lets the next run send the answer again.
+        """
+        self._confirmations.add((schema.CONFIRMED, self._clock.now(), self._seconds(), number))
         self._confirmed += 1
         if self._confirmed % TRIM_EVERY == 0 or self._grown >= TRIM_BYTES:
             self._grown = 0
@@ -383,25 +399,8 @@ class Journal:
         the domain if it is not the member's own. The order can be found by it then.
         """
         row = (number, position, self._clock.now(), kind, schema.key(text), schema.key(vm_name))
-        self._notes.append(row)
+        self._notes.add(row)
         self._grown += len(text)
-        if not self._notes_submitted:
-            self._notes_submitted = True
-            self._group_commit.submit_along(self._notes_writer(), NOTE_SECONDS)
-
-    def _notes_writer(self) -> Callable[[sqlite3.Connection], None]:
-        rows: list[tuple[Any, ...]] = []  # kept, as the transaction may be repeated
-
-        def write(connection: sqlite3.Connection) -> None:
-            self._notes_submitted = False
-            with suppress(IndexError):
-                while True:
-                    rows.append(self._notes.popleft())
-            connection.executemany(_EVENT, rows)
-            names = [(row[0], row[-1]) for row in rows if row[-1] is not None]
-            connection.executemany("INSERT OR IGNORE INTO domains VALUES (?, ?)", names)
-
-        return write
 
     async def history(
         self,
@@ -526,6 +525,25 @@ def _boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return uuid4().hex
+
+
+def _take_back(connection: sqlite3.Connection, written: list[Acceptance]) -> None:
+    """Take back that an order begins which nobody waits for any more. It is still accepted."""
+    for accepted in written:
+        if accepted.kind == "new":
+            take_back(connection, accepted.number, 0)
+
+
+def _write_notes(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    connection.executemany(_EVENT, rows)
+    names = [(row[0], row[-1]) for row in rows if row[-1] is not None]
+    connection.executemany("INSERT OR IGNORE INTO domains VALUES (?, ?)", names)
+
+
+def _write_confirmations(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    connection.executemany(
+        "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?", rows
+    )
 
 
 def _statement(statement: str, values: tuple[Any, ...]) -> Callable[[sqlite3.Connection], None]:

@@ -42,6 +42,7 @@ from .results import (
     write,
 )
 from .room import OrderRoom, QueryQueue
+from .turns import Turn
 
 log = getLogger("fastlib.migfra")
 
@@ -98,6 +99,27 @@ class Admission:
     async def _admit_container(self, message: ReceivedMessage, container: TaskContainer) -> None:
         # Before the journal, which may have to wait for its disk.
         deadline = Deadline(seconds_of(container.expires), self._clock)
+        memory = waiting_memory(message.payload, len(container.tasks))
+        turn = self._dispatcher.turn(container, deadline, memory)
+        try:
+            acceptance = await self._accept(message, container, deadline, turn)
+            if isinstance(acceptance, Acceptance) and acceptance.kind == "new":
+                self._begin(message, container, acceptance.number, deadline, memory, turn)
+                return
+        finally:
+            turn.end()
+        if isinstance(acceptance, str):
+            await self._refuse(message, container, acceptance)
+        else:
+            await self._answer_known(message, container, acceptance)
+
+    async def _accept(
+        self, message: ReceivedMessage, container: TaskContainer, deadline: Deadline, turn: Turn
+    ) -> Acceptance | str:
+        """Write an order to the journal. Return why it is refused, or what the journal says.
+
+        Raises JournalError.
+        """
         try:
             vm_names, any_domain = domains_of(container)
             with self._room.reserve(container, len(message.payload)) as refused:
@@ -117,38 +139,41 @@ class Admission:
                     any_domain=any_domain,
                     expires=deadline.expires,
                     has_room=refused is None,
+                    turn=turn,
                 )
         except JournalError:
             raise
         except Exception as error:  # nothing was written, so the container is not executed
             log.exception("not accepted: %s", describe_container(container))
-            reason = f"the daemon failed to accept it, and it is not executed: {describe(error)}"
-            await self._refuse(message, container, reason)
-            return
-        if acceptance.kind == "full":
-            await self._refuse(message, container, f"{refused}; this one is not executed")
-        else:
-            await self._accepted(message, container, acceptance, deadline)
+            return f"the daemon failed to accept it, and it is not executed: {describe(error)}"
+        return f"{refused}; this one is not executed" if acceptance.kind == "full" else acceptance
 
-    async def _accepted(
+    def _begin(
         self,
         message: ReceivedMessage,
         container: TaskContainer,
-        acceptance: Acceptance,
+        number: int,
         deadline: Deadline,
+        memory: int,
+        turn: Turn,
     ) -> None:
-        if acceptance.kind == "new":
-            message.ack()
-            self._counters.messages["accepted"] += 1
-            job = self._job(acceptance.number, container, deadline, len(message.payload))
-            job.memory = waiting_memory(message.payload, len(job.members))
-            job.came_as(message.payload)
-            about.set(About(container.id, job.domain))
-            if log.isEnabledFor(logging.INFO):
-                domains = [member.domain for member in job.members]
-                log.info("accepted: %s", describe_container(container, domains))
-            self._dispatcher.put(job)
-        elif acceptance.kind == "under way":
+        """Acknowledge an order that was accepted, and let it begin when its turn comes."""
+        message.ack()
+        self._counters.messages["accepted"] += 1
+        job = self._job(number, container, deadline, len(message.payload))
+        job.memory = memory
+        job.came_as(message.payload)
+        about.set(About(container.id, job.domain))
+        if log.isEnabledFor(logging.INFO):
+            domains = [member.domain for member in job.members]
+            log.info("accepted: %s", describe_container(container, domains))
+        self._dispatcher.begin(job, turn)
+
+    async def _answer_known(
+        self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
+    ) -> None:
+        """Answer an order that came before, now or when it has ended."""
+        if acceptance.kind == "under way":
             message.ack()
             self._dispatcher.came_again(acceptance.number)
             self._counters.messages["repeated"] += 1

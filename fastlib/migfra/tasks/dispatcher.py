@@ -17,11 +17,12 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
-from fastlib.message import Cancel, Quit, ResultContainer
+from fastlib.message import Cancel, Quit, ResultContainer, TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError, TaskExpiredError
 from fastlib.migfra.failures import OnFailure, describe
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.plugin_api.expiry import Deadline
 from fastlib.migfra.telemetry.logs import About, about
 
 from .container_bounds import MEMBERS_TOGETHER, running_memory, waiting_memory
@@ -33,6 +34,7 @@ from .memory_budget import MemoryBudget
 from .out_of_turn import OutOfTurn
 from .publisher import Publisher
 from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
+from .turns import Place, Places, Situation, Taken, Turn, may_begin_at_once
 
 log = getLogger("fastlib.migfra")
 
@@ -42,20 +44,6 @@ LOAD_IN_THREAD: Final = 1 << 16
 """Bytes; a larger payload is decoded in a thread, so that the loop does not wait for it."""
 QUIT_SECONDS: Final = 1.0
 """How long a quit waits for the journal, which may be unable to write."""
-
-
-class Place:
-    """A place within a limit, given up once."""
-
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        """`places` were acquired once for it."""
-        self._places: asyncio.Semaphore | None = places
-
-    def give_up(self) -> None:
-        """Let another one have it. What waited for its turn goes on without."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
 
 
 class Dispatcher:
@@ -86,6 +74,10 @@ class Dispatcher:
         self._expiries = ExpiryTimer(clock, self._begin_out_of_turn)
         self._queue: deque[Job] = deque()
         self._more = asyncio.Event()
+        self._accepting = 0
+        """Orders that are being accepted and will wait for their turn."""
+        self._is_idle = False
+        """Whether it waits for an order."""
         self._most_members = limits.container_members
         self._together = max(MEMBERS_TOGETHER, limits.members)
         held = int(limits.parsed * HELD_SHARE)
@@ -94,8 +86,10 @@ class Dispatcher:
         self._held: set[Job] = set()
         """The waiting jobs whose container is in memory."""
         self._out_of_turn = OutOfTurn(self._load_and_execute, self._track)
-        self._containers = asyncio.Semaphore(limits.containers)
-        self._members = asyncio.Semaphore(limits.members)
+        self._containers = Places(limits.containers)
+        self._members = Places(limits.members)
+        self._placing = 0
+        """Members that wait for a place, or have got one just now."""
         self._container_places: dict[Job, Place] = {}
         """The places of the containers that are executed."""
         self._waiting: set[Job] = set()
@@ -112,6 +106,59 @@ class Dispatcher:
     def running(self) -> int:
         """Containers that are executed."""
         return len(self._running)
+
+    def turn(self, container: TaskContainer, deadline: Deadline, memory: int) -> Turn:
+        """Return the turn of an order that is about to be accepted; the caller ends it.
+
+        `memory` is what the container takes while it waits, in bytes.
+        """
+        return Turn(partial(self._take, container, deadline, memory), self._give_back)
+
+    def _take(self, container: TaskContainer, deadline: Deadline, memory: int) -> Taken | None:
+        """Take what an order needs that can begin at once. Count one that must wait."""
+        situation = Situation(
+            accepting=self._accepting,
+            waiting=len(self._queue),
+            is_idle=self._is_idle,
+            has_expired=deadline.over,
+        )
+        begins = None
+        if may_begin_at_once(container, situation):
+            begins = self._executor.begins_at_once(container.tasks[0])
+        memory = running_memory(memory, 1, self._together)
+        if begins is not None and self._containers.take(1):
+            if self._members.take(1):
+                if self._running_memory.take(memory):
+                    return Taken(begins, Place(self._containers), Place(self._members), memory)
+                self._members.give_back(1)
+            self._containers.give_back(1)
+        self._accepting += 1
+        return None
+
+    def _give_back(self, taken: Taken | None) -> None:
+        if taken is None:
+            self._accepting -= 1
+        else:
+            taken.member_place.give_up()
+            taken.container_place.give_up()
+            self._running_memory.give_back(taken.memory)
+
+    def begin(self, job: Job, turn: Turn) -> None:
+        """Execute a job whose turn has come with its acceptance: the journal knows that it begins.
+
+        A job that waits is put behind the others.
+        """
+        taken = turn.taken
+        if taken is None:
+            self.put(job)
+            return
+        turn.use()
+        self._jobs.add(job)
+        job.members[0].begin_is_noted = True
+        coroutine = self._execute_within(
+            job, taken.memory, taken.container_place, taken.member_place
+        )
+        self._begin(job, coroutine)
 
     def put(self, job: Job) -> None:
         """Take over a job that is in the journal, and execute it in its turn."""
@@ -145,11 +192,15 @@ class Dispatcher:
         while True:
             while not self._queue:
                 self._more.clear()
-                await self._more.wait()
-            await self._containers.acquire()
+                self._is_idle = True
+                try:
+                    await self._more.wait()
+                finally:
+                    self._is_idle = False
+            await self._containers.wait(1)
             job = self._queue.popleft() if self._queue else None
             if job is None or job.begun or not await self.load(job):
-                self._containers.release()
+                self._containers.give_back(1)
                 continue
             assert job.container is not None
             if job.members and isinstance(job.members[0].task, Quit):
@@ -158,7 +209,7 @@ class Dispatcher:
                     self._quit(job)
                     return
                 if not member.expiry.expired:  # the daemon has ended since
-                    self._containers.release()
+                    self._containers.give_back(1)
                     self._expiries.remove(job)
                     await self.answer(job, quit_answer(job.container))
                     continue
@@ -166,9 +217,10 @@ class Dispatcher:
             await self._running_memory.wait(memory)
             if job.begun:  # it was cancelled or has expired meanwhile
                 self._running_memory.give_back(memory)
-                self._containers.release()
+                self._containers.give_back(1)
                 continue
-            task = self._begin(job, self._execute_within(job, memory))
+            place = Place(self._containers)
+            task = self._begin(job, self._execute_within(job, memory, place))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
@@ -272,11 +324,16 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure("the execution of a container", error)
 
-    async def _execute_within(self, job: Job, memory: int) -> None:
-        """Execute a job within the limits; `memory` was taken for it."""
-        place = self._container_places[job] = Place(self._containers)
+    async def _execute_within(
+        self, job: Job, memory: int, place: Place, member_place: Place | None = None
+    ) -> None:
+        """Execute a job within the limits; `memory` and the places were taken for it.
+
+        `member_place` is that of its only member, if there is one already.
+        """
+        self._container_places[job] = place
         try:
-            await self._execute(job)
+            await self._execute(job, member_place)
         finally:
             del self._container_places[job]
             self._waiting.discard(job)
@@ -289,7 +346,7 @@ class Dispatcher:
             self._waiting.remove(job)
             self._container_places[job].give_up()
 
-    async def _execute(self, job: Job) -> None:
+    async def _execute(self, job: Job, member_place: Place | None = None) -> None:
         """Execute the members of a job, and answer it.
 
         Without a journal it is left to the next run. Raises what nobody expected.
@@ -303,9 +360,13 @@ class Dispatcher:
                 await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
                 return
             if len(job.members) == 1:  # as almost always: needs no task of its own
-                await self._execute_member(job, job.members[0])
+                await self._execute_member(job, job.members[0], member_place)
             else:
                 await self._execute_members(job)
+            if not self._placing and job in self._container_places:
+                # The next one need not wait until this answer is written, unless it would overtake
+                # a member that waits for its place.
+                self._container_places[job].give_up()
             results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
         except* (ClaimError, JournalError) as errors:
@@ -323,11 +384,11 @@ class Dispatcher:
                 if member.task.concurrent_execution is False:
                     await asyncio.wait((task,))
 
-    async def _execute_member(self, job: Job, member: Member) -> None:
+    async def _execute_member(self, job: Job, member: Member, place: Place | None = None) -> None:
         """Give a member its results. Raises JournalError and ClaimError."""
         try:
             about.set(About(job.id, member.domain))
-            await self._execute_in_place(job, member)
+            await self._execute_in_place(job, member, place)
             self._give_up_place(job)
             if len(job.members) > 1 and job.number is not None:
                 await self._journal.done(job.number, member.position, store(member.results))
@@ -339,12 +400,12 @@ class Dispatcher:
                 reason = f"the daemon failed, look at the domain: {describe(error)}"
                 member.results = (failure(member.vm_name, reason),)
 
-    async def _execute_in_place(self, job: Job, member: Member) -> None:
+    async def _execute_in_place(self, job: Job, member: Member, place: Place | None) -> None:
         """Execute a member within the limit. What ends at once, and `cancel`, does not count."""
-        needs_place = not isinstance(member.task, Cancel) and not member.ends_at_once
-        place = None
-        if needs_place and await self._place(member):
-            place = Place(self._members)
+        if place is None:
+            needs_place = not isinstance(member.task, Cancel) and not member.ends_at_once
+            if needs_place and await self._place(member):
+                place = Place(self._members)
 
         def give_up_places() -> None:
             if place is not None:
@@ -365,10 +426,10 @@ class Dispatcher:
 
         Return False if it was cancelled before, or has expired.
         """
-        if not self._members.locked():
-            await self._members.acquire()
+        if self._members.take(1):
             return True
-        place = asyncio.create_task(self._members.acquire())
+        self._placing += 1
+        place = asyncio.create_task(self._members.wait(1))
         cancelled = asyncio.create_task(member.cancellation.wait())
         expired = asyncio.create_task(member.expiry.wait())
         try:
@@ -376,9 +437,10 @@ class Dispatcher:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self._members.release()
+                self._members.give_back(1)
             raise
         finally:
+            self._placing -= 1
             cancelled.cancel()
             expired.cancel()
             placed = place.done()
@@ -404,6 +466,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Begin nothing more. What expires is answered all the same, until `abandon`."""
+        self._is_idle = False
         if self._worker is not None:
             self._worker.cancel()
 

@@ -17,6 +17,7 @@ from fastlib.migfra.errors import (
     TaskExpiredError,
     UnexpectedError,
 )
+from fastlib.migfra.journal.begins import Beginning
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api import retrying
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Method, method_of
@@ -54,6 +55,19 @@ class Executor:
         self._counters = counters
         self._events = events
         self._clock = clock
+
+    def begins_at_once(self, task: Task) -> Beginning | None:
+        """Return what a task does once it is handed to the hypervisor; None if it must not be yet.
+
+        The daemon's own tasks are not handed to it.
+        """
+        if type(task) in self._builtin or not self._caller.contexts.is_ready():
+            return None
+        try:
+            check_names(task)
+        except HypervisorError:
+            return None
+        return "waits" if self._hypervisor.begins_itself else "acts"
 
     async def execute(self, job: Job, member: Member) -> None:
         """Execute a member to its end, and give it its results.
@@ -125,13 +139,14 @@ class Executor:
             await self._caller.contexts.ready()
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
-        member.cancellation.check()
-        member.expiry.check()
-        if builtin is None:  # the daemon's own tasks only compare names
-            check_names(member.task)
         waits = builtin is None and self._hypervisor.begins_itself
-        if member.earlier is None and job.number is not None:
-            await self._journal.begin(job.number, member.position, waits=waits)
+        if not member.begin_is_noted:  # else it has passed these checks
+            member.cancellation.check()
+            member.expiry.check()
+            if builtin is None:  # the daemon's own tasks only compare names
+                check_names(member.task)
+            if member.earlier is None and job.number is not None:
+                await self._journal.begin(job.number, member.position, waits=waits)
         member.begin_is_stored = not waits
         member.expiry.on_begin(lambda: self._events.begun(job, member))
         if member.expiry.expired and not waits and job.number is not None:

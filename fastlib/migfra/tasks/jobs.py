@@ -47,6 +47,8 @@ class Member:
         self.state: State = "queued"
         self.was_cancelled = False
         """True if it was cancelled, and has not ended with success."""
+        self.begin_is_noted = False
+        """Whether the journal knows from its acceptance that it is handed to the hypervisor."""
         self.begin_is_stored = False
         """Whether the journal knows that it has begun."""
         self.has_expired = False

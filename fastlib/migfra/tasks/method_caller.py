@@ -37,6 +37,8 @@ class ContextMaker:
     retry: RetrySection
     counters: Counters
     events: Events
+    is_ready: Callable[[], bool]
+    """Whether `ready` need not wait."""
     ready: Callable[[], Awaitable[object]]
     """Waits until this daemon may begin something. Raises ClaimError if it must not."""
 

@@ -55,6 +55,10 @@ class Publisher:
         self._qos = qos
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
+        self._answered: deque[tuple[Future[None], Answer]] = deque()
+        """The answers that the broker has taken or refused, from its thread."""
+        self._is_woken = False
+        """Whether `_take_answered` is about to be called."""
         self._unconfirmed = 0
         self._size = 0
         self._worker: asyncio.Task[None] | None = None
@@ -93,11 +97,22 @@ class Publisher:
         answer = Answer(number, About(id, vm_name), topic, payload, self._loop.create_future())
         self._unconfirmed += 1
         self._size += ANSWER_SIZE + len(payload)
+        if not self._waiting and self._send_now(answer):
+            return answer.confirmed
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # What others log meanwhile is not about the answer that happened to be the first.
             self._worker = asyncio.create_task(self._run(), context=context_without_task())
         return answer.confirmed
+
+    def _send_now(self, answer: Answer) -> bool:
+        """Hand an answer to the transport if it has room; return whether it has taken it."""
+        try:
+            delivery = self._communicator.send_now(answer.payload, answer.topic, self._qos)
+        except Exception:  # `_run` tries again, and logs what fails
+            return False
+        self._watch(delivery, answer)
+        return True
 
     async def _run(self) -> None:
         while self._waiting:
@@ -134,10 +149,18 @@ class Publisher:
             return
 
         def done(future: "Future[None]") -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._done, future, answer)
+            self._answered.append((future, answer))
+            if not self._is_woken:  # one call for many
+                self._is_woken = True
+                with suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self._take_answered)
 
         delivery.future.add_done_callback(done)
+
+    def _take_answered(self) -> None:
+        self._is_woken = False  # before the look, so that whatever comes later calls again
+        while self._answered:
+            self._done(*self._answered.popleft())
 
     def _done(self, future: "Future[None]", answer: Answer) -> None:
         error = future.exception()

@@ -175,7 +175,7 @@ class OtherDaemons:
 
         Raises HostTakenError if another daemon has it, and ClaimError if the daemon ends.
         """
-        while not self._is_ours(connection):
+        while not self.is_ours(connection):
             if self._lost is not None:
                 raise self._lost
             claiming = self._claiming
@@ -183,7 +183,8 @@ class OtherDaemons:
                 claiming = self._claim_again()
             await asyncio.wait((claiming,))
 
-    def _is_ours(self, connection: int) -> bool:
+    def is_ours(self, connection: int = 0) -> bool:
+        """Return whether `confirmed` need not wait."""
         self._look_at_beat(moves=False)
         is_newest = self._claim.is_blind or connection <= self._connection
         return self._lost is None and self._claim.phase == "works" and is_newest

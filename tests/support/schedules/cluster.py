@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from fastlib import TaskContainer
 from fastlib.client.outcome import CLOCK_TOLERANCE
 
 from .broker import Message, Network
@@ -122,11 +123,13 @@ class Cluster:
         timeout: float | None,
         *,
         failures: int = 0,
+        others_wait: bool = False,
         **options: Any,
     ) -> None:
         """Let a scheduler send an order for a domain of its own.
 
-        Its first attempts fail. A migration is tried again as often, others fail for good.
+        Its first attempts fail. A migration is tried again as often, others fail for good. With
+        `others_wait`, orders that come later wait for its end.
         """
         self._number += 1
         task = make_task(kind, f"vm{self._number}", retries=failures)
@@ -137,7 +140,8 @@ class Cluster:
         sent = Sent(order, host.name, sender.number, timeout)
         self.record.sent.append(sent)
         self._compare_clocks()
-        sender.submit(sent, task, **options)
+        work = TaskContainer(tasks=[task], concurrent_execution=False) if others_wait else task
+        sender.submit(sent, work, **options)
 
     def send_without_key(self, host: Host) -> None:
         """Let the C++-like sender send its next order."""

@@ -97,7 +97,7 @@ def crash_before_a_failure_is_written(cluster: Cluster) -> None:
     """Crash after an order has failed, before that is in the journal."""
     host = cluster.hosts[0]
     host.process.write_seconds = 0.2
-    host.crash_at("before write", 3, 1.0)
+    host.crash_at("before write", 2, 1.0)
     cluster.submit(0, host, "start", 60.0, failures=1)
     cluster.advance(2.0)
 
@@ -132,7 +132,7 @@ def expire_while_the_daemon_is_away(cluster: Cluster) -> None:
 
 def expire_while_the_journal_is_slow(cluster: Cluster) -> None:
     """Let an order expire while it is noted in the journal that it begins."""
-    cluster.hosts[0].process.write_seconds = 0.2
+    cluster.hosts[0].process.write_seconds = 0.4
     cluster.submit(0, cluster.hosts[0], "start", 0.3)
     cluster.advance(10.0)
 
@@ -188,10 +188,13 @@ def come_back_with_a_late_clock(cluster: Cluster) -> None:
 
 def set_the_clock_back(cluster: Cluster) -> None:
     """Set the clock of a host back after an order has come, and before it begins."""
-    cluster.hosts[0].process.write_seconds = 0.01  # so that the acknowledgement arrives
-    cluster.hosts[0].crash_at("before write", 2, 30.0)
-    cluster.submit(0, cluster.hosts[0], "start", 5.0)
-    cluster.advance(10.0)
+    host = cluster.hosts[0]
+    cluster.domains.work_seconds = 2.0
+    cluster.submit(0, host, "start", 60.0, others_wait=True)
+    cluster.submit(0, host, "start", 5.0)  # waits for the end of the other
+    cluster.advance(1.0)
+    host.crash(down=30.0)
+    cluster.advance(9.0)
     cluster.set_clock("n0", -3600.0)
     cluster.advance(60.0)
 
@@ -340,7 +343,10 @@ def begun_without_a_note_in_the_journal() -> Iterator[None]:
     async def begin(self: Journal, number: int, position: int) -> None:
         """Write nothing."""
 
-    with _replaced(Journal, "begin", begin):
+    def note_begin(*_: Any) -> None:
+        """Write nothing."""
+
+    with _replaced(Journal, "begin", begin), _replaced(acceptance, "note_begin", note_begin):
         yield
 
 
@@ -633,17 +639,17 @@ def nobody_notices_a_second_daemon() -> Iterator[None]:
 
 @shown_by(come_back_after_a_takeover)
 def a_daemon_that_was_cut_off_does_not_claim_its_host_again() -> Iterator[None]:
-    original = OtherDaemons._is_ours
+    original = OtherDaemons.is_ours
 
     async def on_reconnect(self: OtherDaemons) -> None:
         """Do nothing."""
 
-    def is_ours(self: OtherDaemons, connection: int) -> bool:
+    def is_ours(self: OtherDaemons, connection: int = 0) -> bool:
         return original(self, 0)
 
     with (
         _replaced(OtherDaemons, "_on_reconnect", on_reconnect),
-        _replaced(OtherDaemons, "_is_ours", is_ours),
+        _replaced(OtherDaemons, "is_ours", is_ours),
     ):
         yield
 

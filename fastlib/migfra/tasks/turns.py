@@ -1,0 +1,115 @@
+"""Turns: whether an order begins as soon as it is accepted, or waits behind others.
+
+An order that begins at once has its places before it is accepted. So nothing stands between its
+acceptance and its beginning, and one commit of the journal notes both.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from fastlib.message import Cancel, Quit, TaskContainer
+from fastlib.migfra.journal.begins import Beginning
+
+from .memory_budget import MemoryBudget
+
+
+class Places(MemoryBudget):
+    """Places within a limit: a budget of which each one takes 1."""
+
+
+class Place:
+    """A place within a limit, given up once."""
+
+    def __init__(self, places: Places) -> None:
+        """It was taken of `places`."""
+        self._places: Places | None = places
+
+    def give_up(self) -> None:
+        """Let another one have it. What waited for its turn goes on without."""
+        if self._places is not None:
+            self._places.give_back(1)
+            self._places = None
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """What an order finds when it comes."""
+
+    accepting: int
+    """Earlier orders that are being accepted, and will wait for their turn."""
+    waiting: int
+    """Earlier orders that wait for their turn."""
+    is_idle: bool
+    """Whether the dispatcher waits for an order, and not for a place or for the end of one."""
+    has_expired: bool
+    """Whether it has come too late to begin."""
+
+
+def may_begin_at_once(container: TaskContainer, situation: Situation) -> bool:
+    """Return whether an order may begin with its acceptance, without overtaking another one.
+
+    One of several members is begun member by member. One without concurrent execution would have
+    to be awaited by those that come while it is accepted. `cancel task` and `quit` have ways of
+    their own.
+    """
+    return (
+        len(container.tasks) == 1
+        and container.concurrent_execution is not False
+        and not isinstance(container.tasks[0], Cancel | Quit)
+        and situation.is_idle
+        and not situation.has_expired
+        and not situation.accepting
+        and not situation.waiting
+    )
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What was taken for an order that begins with its acceptance."""
+
+    begins: Beginning
+    container_place: Place
+    member_place: Place
+    memory: int
+    """Bytes."""
+
+
+class Turn:
+    """The turn of one order while it is accepted: a `Turn` of the journal. It is ended once.
+
+    It is decided as late as possible, so that it sees what has begun meanwhile.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], Taken | None],
+        give_back: Callable[[Taken | None], object],
+    ) -> None:
+        """`take` decides: it returns what it has taken, or None for an order that waits.
+
+        `give_back` gets that back if the order does not begin by it.
+        """
+        self._take = take
+        self._give_back = give_back
+        self._is_decided = self._is_over = False
+        self.taken: Taken | None = None
+
+    @property
+    def begins(self) -> Beginning | None:
+        """What its member does with its acceptance; None if it waits, and before `decide`."""
+        return None if self.taken is None else self.taken.begins
+
+    def decide(self) -> None:
+        """Decide whether the order begins with its acceptance, unless that is decided or over."""
+        if not self._is_decided and not self._is_over:
+            self._is_decided = True
+            self.taken = self._take()
+
+    def use(self) -> None:
+        """End it: the order is executed by it, and gives back itself what was taken."""
+        self._is_over = True
+
+    def end(self) -> None:
+        """End it, unless it was used: the order waits, or is not executed."""
+        if self._is_decided and not self._is_over:
+            self._give_back(self.taken)
+        self._is_over = True
