@@ -118,7 +118,7 @@ def test_presence_follows_connection_and_end(play: Play) -> None:
         presence = await heard()
         assert (presence.status, presence.hypervisor) == ("online", "scripted")
         assert presence.version is not None
-        assert presence.started == daemon.started
+        assert presence.started == round(daemon.started, 6)
         # The connection breaks: the broker sends the last will, the daemon says otherwise.
         client = f"fast-migfra-{HOST}"
         bench.broker.cut(client)
