@@ -433,7 +433,7 @@ class Broker:
             return
         session.connection = None
         if not session.persistent:
-            del self.sessions[session.client_id]
+            self.sessions.pop(session.client_id, None)
         will = connection.will
         if will is not None:
             self.publish(
