@@ -35,9 +35,10 @@ examples:
 
 COMMAND reads a request a line on its standard input, {"type": "Stop", "yaml": "vm-name: a"}, and
 answers each with a line, {"ok": true, "emit": TEXT}, TEXT being the YAML that it would send for
-what it understood, or {"ok": false, "error": "why"}. It is asked for generated messages in many
-spellings, for texts with one mistake, and for the golden vectors. Each difference has a name, by
-which a line of the file of --allow, NAME: WHY, allows it.
+what it understood, or {"ok": false, "error": "why"}, or {"unsupported": NAME} for a type or an
+option that it does not have. It is asked for each key with each kind of value, for each spelling
+and each mistake, then for random messages, then for the golden vectors. Each difference has a name,
+which is the same for every seed. A line NAME: WHY in the file of --allow allows it.
 
 The exit status is 0 if the two agree, 1 if they do not, 2 for wrong usage or a COMMAND that cannot
 be started.
@@ -56,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive_integer,
         default=EXAMPLES,
-        help=f"messages of each type, and as many with a mistake (default: {EXAMPLES})",
+        help=f"random messages of each type (default: {EXAMPLES})",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="another one for other messages"
+        "--seed", metavar="N", type=int, default=0, help="another one for other random messages"
     )
     parser.add_argument(
         "--types",

@@ -8,6 +8,7 @@ docs/conformance.md has the protocol.
 from .allowed import AllowedError, read_allowed
 from .output import as_json, as_junit, as_text
 from .peer import CannotStartError
+from .protocol import PeerAnswer, PeerRequest
 from .report import ConformanceReport, Difference
 from .runner import Progress, run
 from .server import serve
@@ -17,6 +18,8 @@ __all__ = [
     "CannotStartError",
     "ConformanceReport",
     "Difference",
+    "PeerAnswer",
+    "PeerRequest",
     "Progress",
     "as_json",
     "as_junit",

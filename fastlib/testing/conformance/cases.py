@@ -1,17 +1,18 @@
 """What a program is asked: a text of a type, and what fastlib makes of it."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from fastlib.codec.errors import FastlibError
-from fastlib.message import Message
+from fastlib.codec.errors import MessageError, Problem
+from fastlib.message import Message, validate
 from fastlib.testing.golden import Row, rows
-from fastlib.testing.mutations import InvalidText
 
-Source = Literal["spelling", "mistake", "golden"]
-"""A message in one of many spellings, a text with one mistake, a golden vector."""
+from .places import Place, place_at, place_of_type, steps_of
+
+Source = Literal["message", "mistake", "golden"]
+"""A message in some spelling, a text with one mistake, a golden vector."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,9 +23,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     message: Message | None
     """None for a text that is to be refused."""
-    error: FastlibError | None = None
-    """Why fastlib refuses it."""
-    mistake: InvalidText | None = None
+    problems: tuple[Problem, ...] = ()
+    """Why fastlib refuses the text, or its warnings."""
+    place: Place
+    """What the text is about: the type, or one place where all others are known to agree."""
+    aspects: tuple[str, ...] = ()
+    """What is special there: aspects of the value, a spelling, a mistake. Empty if nothing is."""
+    above: tuple[Place, ...] = ()
+    """Of a mistake, the places above it and its own: who skips one of them cannot find it."""
     row: Row | None = None
     vector: str = ""
     """File and line of a golden vector."""
@@ -32,12 +38,38 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ours(self) -> str:
         """What we understand, in words for people."""
-        return self.message.to_yaml() if self.message is not None else f"refused: {self.error}"
+        if self.message is not None:
+            return self.message.to_yaml()
+        return f"refused: {MessageError(self.cls.__name__, self.problems)}"
 
 
-def of_mistake(cls: type[Message], invalid: InvalidText) -> Case:
-    """A text with a mistake, which may be but a warning."""
-    return _read(Case(source="mistake", cls=cls, text=invalid.text, message=None, mistake=invalid))
+def of_message(message: Message, text: str, place: Place, *aspects: str) -> Case:
+    """A message in some spelling."""
+    return Case(
+        source="message",
+        cls=type(message),
+        text=text,
+        message=message,
+        place=place,
+        aspects=aspects,
+    )
+
+
+def of_mistake(
+    cls: type[Message], text: str, place: Place, *aspects: str, above: tuple[Place, ...] = ()
+) -> Case:
+    """A text with a mistake, which may be but a warning, perhaps in another spelling."""
+    return _read(
+        Case(
+            source="mistake",
+            cls=cls,
+            text=text,
+            message=None,
+            place=place,
+            aspects=aspects,
+            above=above,
+        )
+    )
 
 
 def golden_cases(cls: type[Message]) -> Iterator[Case]:
@@ -50,9 +82,17 @@ def golden_cases(cls: type[Message]) -> Iterator[Case]:
         for row in rows(name):
             text = _as_text(row.text)
             if row.cls is cls and text is not None:
-                at = f"{name}:{row.number}"
                 yield _read(
-                    Case(source="golden", cls=cls, text=text, message=None, row=row, vector=at)
+                    Case(
+                        source="golden",
+                        cls=cls,
+                        text=text,
+                        message=None,
+                        place=place_of_type(cls),
+                        aspects=(row.why,),
+                        row=row,
+                        vector=f"{name}:{row.number}",
+                    )
                 )
 
 
@@ -66,7 +106,12 @@ def _as_text(text: str | bytes) -> str | None:
 
 
 def _read(case: Case) -> Case:
-    try:
-        return msgspec.structs.replace(case, message=case.cls.from_yaml(case.text))
-    except FastlibError as error:
-        return msgspec.structs.replace(case, error=error)
+    report = validate(case.text, case.cls)
+    message = report.message
+    assert message is None or isinstance(message, Message)
+    return msgspec.structs.replace(case, message=message, problems=tuple(report.problems))
+
+
+def place_of_problem(cls: type[Message], tree: Any, problem: Problem) -> Place:
+    """The place that a problem is about."""
+    return place_at(cls, tree, steps_of(problem.path))

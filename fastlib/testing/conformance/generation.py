@@ -1,47 +1,40 @@
-"""Generated messages: asked until nothing new is found, each difference shrunk to its smallest.
+"""Random messages, spellings and mistakes: for what shows only in several things together.
 
 This needs Hypothesis; the rest of the package does not.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, seed, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky
 
 from fastlib.codec.derivation import shape_of
 from fastlib.message import Message
 from fastlib.testing import strategies
-from fastlib.testing.choices import PlainChoices, Way
+from fastlib.testing.choices import RandomChoices
 from fastlib.testing.mutations import Edit, edits_of, made
-from fastlib.testing.yaml_variants import yaml_variant
 
-from . import reasons
-from .cases import Case, of_mistake
+from .aspects import aspects_at
+from .cases import of_message, of_mistake
+from .places import Place, place_at, place_of_type, places_along, steps_of
 from .protocol import type_name
+from .reduction import Written, located, message_of, smallest
 from .session import Session, StopAsking
+from .spellings import BARE, PLAIN, chosen
+from .systematic import Systematic, name_of_mistake
+from .trees import at, changed, paths_of, without
+from .verdict import Fault
 
-MOST_ROUNDS = 12
-"""So many series at most of one type, each of which passes over what the others found."""
-MOST_SPELLINGS = 3
-MOST_MISTAKES = 8
+SPELLINGS = 2
+"""So many random spellings of each message, beside ours and that of a C++ peer."""
+MISTAKES = 4
 MOST_FOUND = 100
-"""After so many differences a new one is still kept, but not made small."""
-
-
-class _Differs(Exception):
-    """A difference; each has a class of its own, as Hypothesis shrinks each class by itself."""
-
-
-class _Bare(PlainChoices):
-    """Texts without quotes wherever YAML allows it: so the C++ peers write, and readers guess."""
-
-    def habit(self, ways: Sequence[Way]) -> Way:
-        return next((way for way in ways if way == "bare"), ways[0])
-
+"""After so many faults that only random messages show, a new one is not looked for any more."""
 
 _GUESSED = st.sampled_from(
     (
@@ -53,139 +46,167 @@ _GUESSED = st.sampled_from(
 
 
 @st.composite
-def _spellings(draw: st.DrawFn, cls: type[Message]) -> list[Case]:
-    """A message in several spellings, as it takes longer to make one than to write it."""
-    texts_of_fields = draw(st.sampled_from((strategies.TEXTS, strategies.TEXTS, _GUESSED)))
-    message = draw(strategies.from_message(cls, texts=texts_of_fields))
-    others = draw(st.lists(strategies.yaml_texts(message), max_size=MOST_SPELLINGS))
-    texts = [message.to_yaml(), yaml_variant(message, _Bare()), *others]
-    return [
-        Case(source="spelling", cls=cls, text=text, message=message)
-        for text in dict.fromkeys(texts)
-    ]
+def _messages(draw: st.DrawFn, cls: type[Message]) -> Message:
+    texts = draw(st.sampled_from((strategies.TEXTS, strategies.TEXTS, _GUESSED)))
+    message: Message = draw(strategies.from_message(cls, texts=texts))
+    return message
 
 
-_NUMBERS = st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda d: d[0] * 100 + d[1])
-_PICKS = st.lists(st.tuples(_NUMBERS, _NUMBERS), min_size=1, max_size=MOST_MISTAKES)
-
-
-@st.composite
-def _mistakes(draw: st.DrawFn, cls: type[Message]) -> list[Case]:
-    """A message with one mistake, several times with another one."""
-    message = draw(strategies.from_message(cls, texts=strategies.PLAIN_TEXTS))
-    tree = message.emit()
-    by_kind: dict[str, list[Edit]] = {}
-    for edit in edits_of(shape_of(cls), tree):
-        by_kind.setdefault(edit.mistake, []).append(edit)
-    kinds = list(by_kind.values())
-    picks = ((kinds[kind % len(kinds)], number) for kind, number in draw(_PICKS))
-    found = (made(edits[number % len(edits)], tree) for edits, number in picks)
-    return [of_mistake(cls, invalid) for invalid in {each.text: each for each in found}.values()]
-
-
-def ask_generated(session: Session, cls: type[Message], *, examples: int, number: int) -> None:
-    """Asks for so many examples of a type, right ones and wrong ones; `number` is the seed."""
-    for what, cases in (("spellings", _spellings(cls)), ("mistakes", _mistakes(cls))):
-        settled: set[str] = set()
-        for turn in range(MOST_ROUNDS):
-            words = f"{number}/{type_name(cls)}/{what}/{turn}"
-            new = _series(session, cls, cases, examples, zlib.crc32(words.encode()), settled)
-            if session.given_up:
-                return
-            if not new:
-                break
-            settled |= new
-
-
-def _otherwise(session: Session, case: Case) -> str | None:
-    """What is wrong with the answer to the same message in another spelling.
-
-    A program that refuses one spelling is wrong once, and may be wrong about what is said, too.
-    """
-    if case.source != "spelling":
-        return None
-    assert case.message is not None
-    text = case.message.to_yaml(style="flow")
-    return session.ask(msgspec.structs.replace(case, text=text))
-
-
-def _series(
+def ask_generated(
     session: Session,
+    systematic: Systematic,
     cls: type[Message],
-    cases: st.SearchStrategy[list[Case]],
+    *,
     examples: int,
     number: int,
-    settled: set[str],
-) -> set[str]:
-    """The names of what was found, beside what is `settled` and what other types have shown."""
-    kinds: dict[str, type[_Differs]] = {}
-    wrongly: set[str] = set()
-    passed = settled.union(session.findings.names())
-
-    @seed(number)
-    @_settings(examples)
-    @given(cases)
-    def one(examples: list[Case]) -> None:
-        for case in examples:
-            name = session.ask(case)
-            if name is not None and name in passed and name.startswith("accepted/"):
-                name = _otherwise(session, case)
-            if name is None or name in passed or len(passed) >= MOST_FOUND:
-                continue
-            if name.startswith("refused/"):
-                wrongly.add(name)
-            else:
-                kind = kinds.setdefault(name, type("_Differs", (_Differs,), {}))
-                raise kind(name)
-
-    _run(session, cls, one)
-    for name in sorted(wrongly):
-        _shrink_mistake(session, cls, name, examples, number)
-    return wrongly.union(kinds)
-
-
-def _shrink_mistake(
-    session: Session, cls: type[Message], name: str, examples: int, number: int
 ) -> None:
-    """Makes the message small in which a mistake is not found, whichever of its kind it is."""
+    """Asks for so many random messages of a type, right and wrong; `number` is the seed.
 
-    @seed(number)
-    @_settings(examples)
-    @given(strategies.from_message(cls, texts=strategies.PLAIN_TEXTS))
-    def one(message: Message) -> None:
-        tree = message.emit()
-        for edit in edits_of(shape_of(cls), tree):
-            invalid = made(edit, tree)
-            of_kind = f"refused/{reasons.of_mistake(invalid)}" == name
-            if of_kind and session.ask(of_mistake(cls, invalid)) == name:
-                raise _Differs(name)
+    Raises StopAsking.
+    """
+    if not systematic.reads(cls):
+        return
+    asking = _Random(session, systematic, cls)
+    words = zlib.crc32(f"{number}/{type_name(cls)}".encode())
+    stopped: list[StopAsking] = []
 
-    _run(session, cls, one)
-
-
-def _settings(examples: int) -> settings:
-    return settings(
+    @seed(words)
+    @settings(
         max_examples=examples,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],
         database=None,
         deadline=None,
         derandomize=False,
-        report_multiple_bugs=True,
         print_blob=False,
         verbosity=Verbosity.quiet,
         suppress_health_check=list(HealthCheck),
     )
+    @given(_messages(cls), st.integers(0, 2**32))
+    def one(message: Message, number: int) -> None:
+        if stopped:
+            return
+        try:
+            asking.ask(message, Random(number))  # noqa: S311 - spellings are no secrets
+        except StopAsking as stop:
+            stopped.append(stop)
+
+    with _no_hypothesis_folder():
+        one()
+    if stopped:
+        raise stopped[0]
 
 
-def _run(session: Session, cls: type[Message], test: Any) -> None:
-    """Lets Hypothesis ask; the smallest text of each difference is kept as it is asked."""
-    try:
-        test()
-    except (_Differs, Flaky):
-        pass
-    except StopAsking:
-        session.leave(cls)
-    except BaseExceptionGroup as group:
-        others = group.split((_Differs, Flaky))[1]
-        if others is not None:
-            raise others from None
+@contextmanager
+def _no_hypothesis_folder() -> Iterator[None]:
+    """Keeps Hypothesis from making its folder in the current directory."""
+    home = getattr(configuration, "__hypothesis_home_directory", None)
+    with TemporaryDirectory(prefix="fastlib-conformance-") as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(home)
+
+
+class _Random:
+    """Random questions of one type."""
+
+    def __init__(self, session: Session, systematic: Systematic, cls: type[Message]) -> None:
+        self._session = session
+        self._systematic = systematic
+        self._cls = cls
+        self._shape = shape_of(cls)
+        self._edits: list[Edit] = []
+
+    def ask(self, message: Message, rng: Random) -> None:
+        """Asks for a message in several spellings, and with several mistakes."""
+        tree = message.emit()
+        spellings = [PLAIN, BARE, *(chosen(tree, RandomChoices(rng)) for _ in range(SPELLINGS))]
+        seen: set[str] = set()
+        for spelling in spellings:
+            text = self._session.spell(message, tree, spelling)
+            if text not in seen:
+                seen.add(text)
+                self._ask(message, Written(tree, spelling), text)
+        edits = edits_of(self._shape, tree)
+        for edit in rng.sample(edits, min(len(edits), MISTAKES)):
+            self._ask_mistake(tree, edit)
+
+    def _ask_mistake(self, tree: Any, edit: Edit) -> None:
+        invalid = made(edit, tree)
+        place, aspect = name_of_mistake(self._cls, tree, invalid)
+        text = self._session.respell(self._cls, invalid.text)
+        above = places_along(self._cls, tree, steps_of(invalid.path))
+        case = of_mistake(self._cls, text, place, aspect, above=above)
+        if case.message is None:
+            self._session.ask(case)
+        elif invalid.severity == "warning":
+            self._ask(case.message, Written(case.message.emit(), PLAIN), case.text)
+
+    def _ask(self, message: Message, written: Written, text: str) -> None:
+        session = self._session
+        case = of_message(message, text, place_of_type(self._cls))
+        for fault in session.judge(case):
+            if session.findings.explained(fault):
+                session.findings.add(fault, case)
+            elif len(session.findings) < MOST_FOUND:
+                self._locate(written, fault)
+
+    def _fails(self, written: Written, check: str) -> bool:
+        message = message_of(self._cls, written.tree)
+        if message is None:
+            return False
+        text = self._session.spell(message, written.tree, written.spelling)
+        case = of_message(message, text, place_of_type(self._cls))
+        return any(
+            fault.check == check and not self._session.findings.explained(fault)
+            for fault in self._session.judge(case)
+        )
+
+    def _locate(self, written: Written, fault: Fault) -> None:
+        """Finds out to what a fault belongs, unless what is known explains it."""
+        session = self._session
+        repaired = self._repaired(written)
+        if not self._fails(repaired, fault.check):
+            return
+        small = smallest(self._cls, repaired, lambda other: self._fails(other, fault.check))
+        message = message_of(self._cls, small.tree)
+        if message is None:
+            return
+        small = Written(small.tree, small.spelling.renamed(small.tree))
+        case = located(self._cls, small, session.spell(message, small.tree, small.spelling))
+        if case is None:
+            return
+        for found in session.judge(case):
+            known = session.findings.add(found, case)
+            if not known and not small.spelling.names:
+                self._systematic.spread(found, _special_text(self._cls, small.tree, found.place))
+
+    def _repaired(self, written: Written) -> Written:
+        """The message without that of which it is known that the program cannot read it."""
+        faults = [fault for fault, _ in self._session.findings.faults() if fault.check != "refused"]
+        by_place: dict[Place, list[Fault]] = {}
+        for fault in faults:
+            by_place.setdefault(fault.place, []).append(fault)
+        tree, spelling = written
+        for path in sorted(paths_of(tree), key=len, reverse=True):
+            place = place_at(self._cls, tree, path)
+            value = at(tree, path)
+            aspects = aspects_at(place, value)
+            for fault in by_place.get(place, ()):
+                if fault.aspects and fault.aspects[0] not in aspects:
+                    continue
+                other = without(tree, path) if isinstance(path[-1], str) else None
+                if other is None or message_of(self._cls, other) is None:
+                    other = changed(tree, path, self._systematic.ordinary(place, value))
+                if message_of(self._cls, other) is not None:
+                    tree = other
+                    break
+        bad = {name for fault in faults for name in fault.aspects}
+        return Written(tree, spelling.without(tree, bad))
+
+
+def _special_text(cls: type[Message], tree: Any, place: Place) -> Any:
+    """What stands in a place of a small message."""
+    paths = (path for path in paths_of(tree) if place_at(cls, tree, path) == place)
+    return next((at(tree, path) for path in paths), None)

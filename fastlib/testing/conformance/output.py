@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 import msgspec
@@ -12,9 +13,12 @@ from fastlib.codec.printable import INVISIBLE, escape_json, is_visible, printabl
 from .report import ConformanceReport, Difference
 from .verdict import CHECKS
 
-_SHOWN = 4000
+_SHOWN = 1000
 """So many characters of a text at most are shown to people."""
-_VECTORS = 5
+_NAMES = 5
+"""So many types, places and golden vectors at most are named."""
+_WIDTH = 79
+"""Columns of words; a text is shown as it is."""
 
 
 def as_text(report: ConformanceReport) -> str:
@@ -27,19 +31,23 @@ def as_text(report: ConformanceReport) -> str:
 def _lines(difference: Difference) -> Iterator[str]:
     yield difference.name
     others = [name for name in difference.types if name != difference.type]
-    also = f"; also in {', '.join(others)}" if others else ""
-    yield f"  type: {difference.type}{also}"
+    yield from _words(
+        "type", f"{difference.type}; also in {_some(others)}" if others else difference.type
+    )
+    if len(difference.places) > 1:
+        yield from _words("places", _some(difference.places))
     if difference.golden:
-        more = len(difference.golden) - _VECTORS
-        some = ", ".join(difference.golden[:_VECTORS])
-        yield f"  golden vectors: {some}{f' and {more} more' if more > 0 else ''}"
+        yield from _words("golden vectors", _some(difference.golden))
     yield from _exactly("sent", difference.text)
-    yield from _block("fastlib", difference.ours)
-    yield from _block("program", difference.theirs)
-    if difference.words != difference.theirs:
-        yield from _block("difference", difference.words)
+    show = _words if difference.ours.startswith("refused: ") else _block
+    yield from show("fastlib", difference.ours)
+    if difference.words == difference.theirs:
+        yield from _words("program", difference.words)
+    else:
+        yield from _block("program", difference.theirs)
+        yield from _words("difference", difference.words)
     if difference.golden_note:
-        yield from _block("known", difference.golden_note)
+        yield from _words("known", difference.golden_note)
     if difference.stderr:
         yield from _block("its standard error ends with", difference.stderr)
 
@@ -63,6 +71,23 @@ def _block(name: str, text: str) -> Iterator[str]:
         yield from (f"    {line}".rstrip() for line in lines)
 
 
+def _words(name: str, text: str) -> Iterator[str]:
+    """Words, on as many lines as they need."""
+    lines = [printable(line) for line in _cut(text).split("\n")]
+    first = f"  {name}: {lines[0]}"
+    for line in (first, *(f"    {line}" for line in lines[1:])):
+        indent = "    "
+        yield from textwrap.wrap(
+            line, _WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        ) or [""]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
@@ -73,6 +98,11 @@ def _summary(report: ConformanceReport) -> Iterator[str]:
             yield f"allowed: {difference.name}: {difference.allowed}"
     for name in report.unused:
         yield f"allowed, but not found: {name}"
+    for name, number in report.unsupported.items():
+        if name in report.types:
+            yield f"unsupported type: {name}"
+        else:
+            yield f"unsupported: {printable(name)} ({_plural(number, 'request')})"
     if report.unfinished:
         yield f"not all was asked of: {', '.join(report.unfinished)}"
     if report.given_up:
@@ -130,6 +160,7 @@ def as_junit(report: ConformanceReport) -> str:
         "command": shlex.join(report.command),
         "seed": str(report.seed),
         "requests": str(report.requests),
+        "unsupported": ", ".join(report.unsupported),
         "allowed, but not found": ", ".join(report.unused),
     }
     for name, value in facts.items():

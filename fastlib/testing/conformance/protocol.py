@@ -34,6 +34,8 @@ class PeerAnswer(msgspec.Struct, frozen=True):
     emit: str = ""
     """What would be sent for the message that was understood."""
     error: str = ""
+    unsupported: str = ""
+    """The type or the option that the program does not have, in its own words."""
 
 
 def types() -> list[type[Message]]:
@@ -68,6 +70,8 @@ def read_request(line: bytes) -> PeerRequest:
 
 def write_answer(answer: PeerAnswer) -> bytes:
     """The line of an answer."""
+    if answer.unsupported:
+        return _line({"unsupported": answer.unsupported})
     if answer.ok:
         return _line({"ok": True, "emit": answer.emit})
     return _line({"ok": False, "error": answer.error})
@@ -79,6 +83,11 @@ def read_answer(line: bytes) -> PeerAnswer:
     A message that is given as JSON, as who has no writer of YAML does, is written as YAML.
     """
     tree = _object(line)
+    if "unsupported" in tree:
+        name = tree["unsupported"]
+        if not isinstance(name, str) or not name.strip():
+            raise LineError("'unsupported' is not the name of a type or of an option")
+        return PeerAnswer(ok=False, unsupported=name.strip())
     if tree.get("ok") is True:
         if "emit" not in tree:
             raise LineError("'emit' is missing")
@@ -89,7 +98,7 @@ def read_answer(line: bytes) -> PeerAnswer:
         if not isinstance(error, str):
             raise LineError("'error' is missing, or no text")
         return PeerAnswer(ok=False, error=error)
-    raise LineError("'ok' is neither true nor false")
+    raise LineError("'ok' is neither true nor false, and there is no 'unsupported'")
 
 
 def _object(line: bytes) -> dict[str, Any]:

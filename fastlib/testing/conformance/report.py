@@ -1,12 +1,16 @@
 """What a run has found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from .aspects import aspects_at
 from .cases import Case
+from .places import ANY_TEXT, Place, place_at, place_of_title
 from .protocol import type_name
-from .verdict import Finding
+from .spellings import signs_of
+from .trees import at, paths_of
+from .verdict import Fault
 
 
 class Difference(msgspec.Struct, kw_only=True):
@@ -15,6 +19,8 @@ class Difference(msgspec.Struct, kw_only=True):
     name: str
     """The same in every run: what a file of allowed differences has."""
     check: str
+    places: list[str]
+    """The places to which it belongs, each a type or a key of one; it has the name of all."""
     types: list[str]
     """The types of message in which it shows, in the order in which they were asked."""
     type: str
@@ -46,6 +52,8 @@ class ConformanceReport(msgspec.Struct, kw_only=True):
     types: list[str]
     requests: int = 0
     differences: list[Difference] = []
+    unsupported: dict[str, int] = {}
+    """Types and options that the program says it does not have, and the requests about each."""
     unfinished: list[str] = []
     """Types of which not all was asked, as the program took too long to start again."""
     given_up: str = ""
@@ -64,54 +72,229 @@ class ConformanceReport(msgspec.Struct, kw_only=True):
         return not self.failures and not self.given_up
 
 
+class _Found(msgspec.Struct):
+    """A fault in one place, and its smallest example."""
+
+    fault: Fault
+    case: Case
+    types: list[str]
+    golden: list[str]
+
+
 class Findings:
-    """Collects what is found, under one name each, and keeps the smallest text of each."""
+    """Collects faults by place, and keeps the smallest text of each.
+
+    A fault that shows in every place that was asked for it becomes one difference: of a key in all
+    types, `*.driver`; of all texts, `any-text`; or of everything, `any`.
+    """
 
     def __init__(self) -> None:
-        self._found: dict[str, Difference] = {}
+        self._found: dict[str, _Found] = {}
+        self._asked: dict[str, set[Place]] = {}
+        """The places that were asked for an aspect."""
 
-    def name_of(self, finding: Finding) -> str:
-        """The name under which a finding is kept: its own, or that of which it is a part."""
-        return next((name for name in finding.parts_of if name in self._found), finding.name)
+    def note_asked(self, aspect: str, place: Place) -> None:
+        """Remembers that a place was asked for an aspect, whatever came of it."""
+        self._asked.setdefault(aspect, set()).add(place)
 
-    def add(self, finding: Finding, case: Case) -> None:
-        """Keeps one more."""
-        name = self.name_of(finding)
-        known = self._found.get(name)
-        cls = type_name(case.cls)
-        new = Difference(
-            name=name,
-            check=name.partition("/")[0],
-            types=[*(known.types if known else ())],
-            type=cls,
-            text=case.text,
-            ours=case.ours,
-            theirs=finding.theirs,
-            words=finding.words,
-            stderr=finding.stderr,
-            golden=[*(known.golden if known else ())],
-            golden_note=_note(case),
+    def explained(self, fault: Fault) -> str | None:
+        """The name of what is found already, of which a fault is but an instance."""
+        if fault.name in self._found:
+            return fault.name
+        return next(
+            (name for name, each in self._found.items() if _explains(each.fault, fault)), None
         )
-        kept = new if known is None or len(case.text) < len(known.text) else known
-        if cls not in kept.types:
-            kept.types.append(cls)
-        if case.vector and case.vector not in kept.golden:
-            kept.golden.append(case.vector)
-        self._found[name] = kept
 
-    def names(self) -> list[str]:
-        """All of them, in the order in which they were found."""
-        return list(self._found)
+    def add(self, fault: Fault, case: Case) -> bool:
+        """Keeps one more; returns whether it is an instance of what was known."""
+        name = self.explained(fault)
+        known = self._found.get(name or fault.name)
+        new = known is None
+        if known is None:
+            known = self._found[fault.name] = _Found(fault, case, [], [])
+        elif known.fault.name == fault.name and len(case.text) < len(known.case.text):
+            known.fault, known.case = fault, case
+        self._note(known, case)
+        return not new
+
+    def _note(self, known: _Found, case: Case) -> None:
+        cls = type_name(case.cls)
+        if cls not in known.types:
+            known.types.append(cls)
+        if case.vector and case.vector not in known.golden:
+            known.golden.append(case.vector)
+
+    def add_golden(self, fault: Fault, case: Case) -> None:
+        """Keeps what a golden vector shows, unless something else has shown it."""
+        name = next((name for name, each in self._found.items() if _shows(case, fault, each)), None)
+        if name is None:
+            self.add(fault, case)
+        else:
+            self._note(self._found[name], case)
 
     def __len__(self) -> int:
         return len(self._found)
 
+    def names(self) -> list[str]:
+        """The names of all that is found, place by place."""
+        return list(self._found)
+
+    def faults(self) -> Iterator[tuple[Fault, Case]]:
+        """All that is found, place by place."""
+        for each in self._found.values():
+            yield each.fault, each.case
+
     def finish(self, report: ConformanceReport, allowed: Mapping[str, str]) -> None:
         """Puts what was found into a report."""
-        for difference in self._found.values():
-            difference.allowed = allowed.get(difference.name)
-        report.differences = list(self._found.values())
-        report.unused = [name for name in allowed if name not in self._found]
+        used: set[str] = set()
+        rest: dict[tuple[str, str], list[_Found]] = {}
+        differences: list[Difference] = []
+        for name, each in self._found.items():
+            if name in allowed:
+                used.add(name)
+                differences.append(_difference(name, [each], allowed[name]))
+            else:
+                rest.setdefault((each.fault.check, each.fault.kind), []).append(each)
+        for (check, kind), members in rest.items():
+            for group, found in self._grouped(members):
+                names = [f"{check}/{group}/{kind}", *_wider(check, kind, found)]
+                known = next((name for name in names if name in allowed), None)
+                used |= {known} if known is not None else set()
+                why = None if known is None else allowed[known]
+                differences.append(_difference(names[0], found, why))
+        report.differences = differences
+        report.unused = [name for name in allowed if name not in used]
+
+    def _grouped(self, members: list[_Found]) -> Iterator[tuple[str, list[_Found]]]:
+        """Faults of one kind, those together that show in all places of a group."""
+        first = members[0].fault
+        aspect = first.aspects[0] if first.aspects else ""
+        asked = self._asked.get(aspect, set())
+        failing = {
+            each.fault.place
+            for each in self._found.values()
+            if not each.fault.aspects or each.fault.aspects[0] == aspect
+        }
+        counter = asked - failing
+        left = list(members)
+        for grouping in (_by_everything, _by_kind, _by_key):
+            by_group: dict[str, list[_Found]] = {}
+            for each in left:
+                by_group.setdefault(grouping(each.fault.place), []).append(each)
+            spared = {grouping(place) for place in counter}
+            for group, found in by_group.items():
+                places = {each.fault.place for each in found}
+                if len(places) > 1 and group and group not in spared:
+                    yield _narrowest(places), found
+                    left = [each for each in left if each not in found]
+        for each in left:
+            yield str(each.fault.place), [each]
+
+
+def _explains(known: Fault, fault: Fault) -> bool:
+    """Whether a fault is but an instance of one that is known."""
+    if fault.check == "refused":
+        if known.check == "refused":
+            # Who takes any word takes a strange one, too.
+            is_word = known.aspects == ("word",) and fault.aspects[0].startswith("word-")
+            return is_word and known.place == fault.place
+        return known.loss == "lost" and known.is_total and known.place in fault.above
+    if known.check == "refused":
+        return False
+    if fault.place == ANY_TEXT and known.aspects:
+        return known.check == fault.check and known.aspects[0] in fault.aspects
+    if known.place != fault.place:
+        return False
+    # A place that is refused cannot be compared.
+    if known.check not in (fault.check, "accepted", "answer"):
+        return False
+    return known.is_total or (bool(known.aspects) and known.aspects[0] in fault.aspects)
+
+
+def _shows(case: Case, fault: Fault, known: _Found) -> bool:
+    """Whether a golden vector shows what is known from elsewhere."""
+    other = known.fault
+    aspect = other.aspects[0] if other.aspects else ""
+    if fault.loss == "accepts":
+        problem = next((each for each in known.case.problems if each.severity == "error"), None)
+        codes = () if problem is None else (problem.code,)
+        return other.check == "refused" and other.place == fault.place and fault.aspects == codes
+    if other.check == "refused" or other.check == "golden":
+        return False
+    if fault.place == other.place and fault.kind == other.kind:
+        return True
+    spelled = aspect != "" and {*aspect.split("+")} <= signs_of(case.text)
+    if fault.loss == "refused" or fault.check == "answer":
+        return spelled or (other.check != "equal" and _has(case, other))
+    if fault.place != other.place:
+        return False
+    return spelled or (_explains(other, msgspec.structs.replace(fault, check="equal")))
+
+
+def _has(case: Case, fault: Fault) -> bool:
+    """Whether the message of a text has what a program cannot read."""
+    if case.message is None:
+        return False
+    tree = case.message.emit()
+    for path in paths_of(tree):
+        place = place_at(case.cls, tree, path)
+        if place == fault.place:
+            aspects = aspects_at(place, at(tree, path))
+            if not fault.aspects or fault.aspects[0] in aspects:
+                return True
+    return fault.is_total and fault.place in (case.place, place_of_title(case.cls, tree))
+
+
+def _by_everything(place: Place) -> str:
+    return "any" if place.key else "any-message"
+
+
+def _by_kind(place: Place) -> str:
+    return f"any-{place.kind}" if place.key else ""
+
+
+def _by_key(place: Place) -> str:
+    return f"*.{place.key}" if place.key else ""
+
+
+def _narrowest(places: set[Place]) -> str:
+    """The name of the smallest group that has all of some places."""
+    for grouping in (_by_key, _by_kind):
+        names = {grouping(place) for place in places}
+        if len(names) == 1 and "" not in names:
+            return names.pop()
+    return "any" if any(place.key for place in places) else "any-message"
+
+
+def _wider(check: str, kind: str, found: list[_Found]) -> list[str]:
+    """The names of wider groups by which some faults may be allowed, too."""
+    groups = (
+        {grouping(each.fault.place) for each in found}
+        for grouping in (_by_key, _by_kind, _by_everything)
+    )
+    return [
+        f"{check}/{group}/{kind}" for names in groups if len(names) == 1 for group in names if group
+    ]
+
+
+def _difference(name: str, found: list[_Found], allowed: str | None) -> Difference:
+    smallest = min(found, key=lambda each: (len(each.case.text), str(each.fault.place)))
+    fault, case = smallest.fault, smallest.case
+    return Difference(
+        name=name,
+        check=fault.check,
+        places=list(dict.fromkeys(str(each.fault.place) for each in found)),
+        types=list(dict.fromkeys(cls for each in found for cls in each.types)),
+        type=type_name(case.cls),
+        text=case.text,
+        ours=case.ours,
+        theirs=fault.theirs,
+        words=fault.words,
+        stderr=fault.stderr,
+        golden=list(dict.fromkeys(vector for each in found for vector in each.golden)),
+        golden_note=_note(case),
+        allowed=allowed,
+    )
 
 
 def _note(case: Case) -> str:

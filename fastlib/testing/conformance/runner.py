@@ -1,6 +1,8 @@
 """A run: every type, generated and golden, against one program."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
@@ -10,12 +12,14 @@ from fastlib.testing.registered import check_type
 
 from .cases import golden_cases
 from .peer import Peer
-from .protocol import type_name
+from .protocol import PeerAnswer, PeerRequest, type_name
 from .protocol import types as all_types
 from .report import ConformanceReport, Findings
-from .session import Session, StopAsking
+from .session import Asked, Session, StopAsking
 
 EXAMPLES = 50
+SHORT = 5
+"""With fewer examples a run is short: no text field is asked for some hundred odd texts."""
 TIMEOUT = 5.0
 
 
@@ -31,7 +35,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    command: Sequence[str],
+    command: Sequence[str] | Callable[[PeerRequest], PeerAnswer],
     *,
     types: Iterable[type[Message]] | None = None,
     examples: int = EXAMPLES,
@@ -42,26 +46,40 @@ def run(
 ) -> ConformanceReport:
     """Asks a program for messages of some types, by default of all that are declared.
 
-    Of each type there are so many `examples` in many spellings, as many with a mistake, and the
-    golden vectors; for one `seed` the same ones each time. `timeout` is for each answer, in
-    seconds. `allowed` has names of differences, each with why it is allowed.
+    Of each type every place is asked for every value that readers are known to get wrong, every
+    spelling and every mistake; then so many random `examples`, for one `seed` the same ones each
+    time; then the golden vectors. `timeout` is for each answer, in seconds. `allowed` has names of
+    differences, each with why it is allowed. In place of a command, a function in this process can
+    answer.
 
     Raises CannotStartError, and MissingExtraError where Hypothesis is not installed.
     """
     # Not at the top, as the other side, `serve`, does without Hypothesis.
     with needs_extra("a conformance run", "hypothesis"):
         from .generation import ask_generated
+        from .systematic import Systematic
 
     chosen = all_types() if types is None else [check_type(cls) for cls in types]
     findings = Findings()
+    words = [getattr(command, "__name__", "a function")] if callable(command) else list(command)
     report = ConformanceReport(
-        command=list(command), seed=seed, examples=examples, types=[type_name(c) for c in chosen]
+        command=words, seed=seed, examples=examples, types=[type_name(c) for c in chosen]
     )
-    with Peer(command, timeout=timeout) as peer:
+    with _peer(command, timeout) as peer:
         session = Session(peer, findings)
-        steps = [*((cls, False) for cls in chosen), *((cls, True) for cls in chosen)]
-        # The golden vectors are last, so that they are found to be instances of what is known.
-        for number, (cls, is_golden) in enumerate(steps, 1):
+        systematic = Systematic(session, chosen, is_short=examples < SHORT)
+        stages: list[Callable[[type[Message]], None]] = [
+            systematic.ask_places,
+            systematic.ask_again,
+            systematic.ask_mistakes,
+            systematic.ask_spellings,
+            systematic.ask_text_spellings,
+            partial(ask_generated, session, systematic, examples=examples, number=seed),
+            partial(_ask_golden, session),
+        ]
+        # All of a stage first: what it finds explains much of what the next one does.
+        steps = [(stage, cls) for stage in stages for cls in chosen]
+        for number, (stage, cls) in enumerate(steps, 1):
             if progress is not None:
                 progress(
                     Progress(
@@ -72,22 +90,42 @@ def run(
                         differences=len(findings),
                     )
                 )
-            if is_golden:
-                _ask_golden(session, cls)
-            else:
-                ask_generated(session, cls, examples=examples, number=seed)
+            try:
+                stage(cls)
+            except StopAsking:
+                session.leave(cls)
             if session.given_up:
                 break
         report.requests = session.requests
+        report.unsupported = session.unsupported
         report.unfinished = session.unfinished
         report.given_up = session.given_up
     findings.finish(report, allowed or {})
     return report
 
 
+class _Function:
+    """A function that answers, in place of a program."""
+
+    def __init__(self, function: Callable[[PeerRequest], PeerAnswer]) -> None:
+        self._function = function
+
+    def ask(self, request: PeerRequest) -> PeerAnswer:
+        return self._function(request)
+
+
+@contextmanager
+def _peer(
+    command: Sequence[str] | Callable[[PeerRequest], PeerAnswer], timeout: float
+) -> Iterator[Asked]:
+    if callable(command):
+        yield _Function(command)
+    else:
+        with Peer(command, timeout=timeout) as peer:
+            yield peer
+
+
 def _ask_golden(session: Session, cls: type[Message]) -> None:
-    try:
-        for case in golden_cases(cls):
-            session.ask(case)
-    except StopAsking:
-        session.leave(cls)
+    for case in golden_cases(cls):
+        for fault in session.judge(case):
+            session.findings.add_golden(fault, case)

@@ -1,74 +1,130 @@
 """A session with a peer: asks, compares the answers, and stops when more would tell nothing."""
 
+from typing import Any, Protocol
+
+import msgspec
+
 from fastlib.message import Message
 
 from .cases import Case
-from .peer import Peer, PeerError
-from .protocol import PeerRequest, type_name
+from .peer import PeerError
+from .places import ANY_TEXT, Place
+from .protocol import PeerAnswer, PeerRequest, type_name
 from .report import Findings
-from .verdict import Finding, judge, of_peer_error
+from .spellings import PLAIN, Spelling
+from .verdict import Fault, judge, of_peer_error
 
 MOST_SECONDS = 60.0
-"""So long at most a program is waited for, and started again, to make one text smaller."""
+"""So long at most a program is waited for, and started again, for one fault."""
 MOST_SECONDS_OF_ALL = 600.0
 MOST_UNANSWERED = 3
 """So often at most, where it has never answered anything."""
 
 
+class Asked(Protocol):
+    """Who answers: a program, or a function in this process."""
+
+    def ask(self, request: PeerRequest) -> PeerAnswer:
+        """The answer. Raises PeerError."""
+
+
 class StopAsking(BaseException):
-    """Ends a series: not an Exception, so that Hypothesis takes it for no failure to shrink."""
+    """Ends the questions of a type; no Exception, so that Hypothesis takes it for no failure."""
 
 
 class Session:
     """One run's questions and findings."""
 
-    def __init__(self, peer: Peer, findings: Findings) -> None:
+    def __init__(self, peer: Asked, findings: Findings) -> None:
         self._peer = peer
         self.findings = findings
         self.requests = 0
         self.given_up = ""
         self.unfinished: list[str] = []
+        self.unsupported: dict[str, int] = {}
+        """What the program says that it does not have, and how many requests were about it."""
+        self.spelling: dict[type[Message], Spelling] = {}
+        """For types whose plain spelling the program refuses: one that it reads."""
+        self.agreed: set[Place] = set()
+        """Places where an ordinary value is understood."""
+        self.has_option = True
+        """Whether the program has what the last request was about."""
+        self._without: set[type[Message]] = set()
         self._answered = False
         self._unanswered = 0
         self._seconds: dict[str, float] = {}
 
-    def ask(self, case: Case) -> str | None:
-        """The name of what is wrong with the answer, which is kept; None if nothing is.
+    def ask(self, case: Case) -> list[Fault]:
+        """What is wrong with the answer, those faults left out of which nothing new is known.
 
-        Raises StopAsking if more of the same would tell nothing new. `given_up` is set if nothing
-        else would either.
+        What is found is kept. Raises StopAsking if more of the same would tell nothing new.
+        `given_up` is set if nothing else would either.
         """
-        finding = self._finding(case)
-        if finding is None:
-            return None
-        name = self.findings.name_of(finding)
-        self.findings.add(finding, case)
-        if finding.check == "answer":
-            self._weigh(name, finding)
-        return name
+        return [fault for fault in self.judge(case) if not self.findings.add(fault, case)]
 
-    def leave(self, cls: type[Message]) -> None:
-        """Remembers that not all is asked of a type."""
-        if type_name(cls) not in self.unfinished:
-            self.unfinished.append(type_name(cls))
-
-    def _weigh(self, name: str, finding: Finding) -> None:
-        """Raises StopAsking where what has been found takes too long to find again."""
-        self._unanswered += 1
-        self._seconds[name] = self._seconds.get(name, 0.0) + finding.seconds
-        total = sum(self._seconds.values())
-        if not self._answered and self._unanswered >= MOST_UNANSWERED:
-            self.given_up = f"nothing was answered, {self._unanswered} times: {finding.words}"
-        elif total >= MOST_SECONDS_OF_ALL:
-            self.given_up = f"{total:.0f} s were spent on waiting and starting again"
-        if self.given_up or self._seconds[name] >= MOST_SECONDS:
+    def judge(self, case: Case) -> list[Fault]:
+        """What is wrong with the answer; it is not kept. Raises as `ask`."""
+        if case.cls in self._without:
             raise StopAsking
-
-    def _finding(self, case: Case) -> Finding | None:
         self.requests += 1
         try:
             answer = self._peer.ask(PeerRequest(type=type_name(case.cls), yaml=case.text))
         except PeerError as error:
-            return of_peer_error(error)
+            fault = of_peer_error(case, error)
+            self._weigh(fault, case)
+            return [fault]
         self._answered = True
-        return judge(case, answer)
+        self.has_option = not answer.unsupported
+        if answer.unsupported:
+            self._leave_out(case.cls, answer.unsupported)
+            return []
+        return [self._named(fault, case) for fault in judge(case, answer)]
+
+    def _named(self, fault: Fault, case: Case) -> Fault:
+        """An ordinary value that is not understood has no aspect only where no other one is."""
+        if case.place == ANY_TEXT and self.findings.explained(fault) is None:
+            return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=case.aspects)
+        ordinary = not fault.aspects and fault.loss in ("changed", "lost")
+        if ordinary and fault.place in self.agreed and fault.check == "equal":
+            return msgspec.structs.replace(fault, aspects=case.aspects or ("other",))
+        return fault
+
+    def _leave_out(self, cls: type[Message], name: str) -> None:
+        self.unsupported[name] = self.unsupported.get(name, 0) + 1
+        if name == type_name(cls):
+            self._without.add(cls)
+            raise StopAsking
+
+    def leave(self, cls: type[Message]) -> None:
+        """Remembers that not all is asked of a type, except of one that the program has not."""
+        if cls not in self._without and type_name(cls) not in self.unfinished:
+            self.unfinished.append(type_name(cls))
+
+    def _weigh(self, fault: Fault, case: Case) -> None:
+        """Raises StopAsking where what has been found takes too long to find again."""
+        self._unanswered += 1
+        name = self.findings.explained(fault) or fault.name
+        self._seconds[name] = self._seconds.get(name, 0.0) + fault.seconds
+        total = sum(self._seconds.values())
+        if not self._answered and self._unanswered >= MOST_UNANSWERED:
+            self.given_up = f"nothing was answered, {self._unanswered} times: {fault.words}"
+        elif total >= MOST_SECONDS_OF_ALL:
+            self.given_up = f"{total:.0f} s were spent on waiting and starting again"
+        if self.given_up or self._seconds[name] >= MOST_SECONDS:
+            self.findings.add(fault, case)
+            raise StopAsking
+
+    def spell(self, message: Message, tree: Any, spelling: Spelling = PLAIN) -> str:
+        """A message, of which `tree` is the plain tree, as the program can read it."""
+        own = self.spelling.get(type(message), PLAIN)
+        if own is PLAIN and spelling is PLAIN:
+            return message.to_yaml()
+        habits = {**own.habits, **spelling.habits}
+        return Spelling(habits, spelling.turns).write(tree)
+
+    def respell(self, cls: type[Message], text: str) -> str:
+        """A text that stands between two lines of dashes, without those that are not read."""
+        own = self.spelling.get(cls, PLAIN)
+        if 0 in own.habits:
+            text = text.removeprefix("---\n")
+        return text.removesuffix("---\n").removesuffix("---") if 1 in own.habits else text

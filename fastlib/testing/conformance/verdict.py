@@ -1,14 +1,20 @@
-"""What is wrong with an answer: nothing, or one difference with its name and words."""
+"""What is wrong with an answer: nothing, or faults, each with its place, its name and its words."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import msgspec
+import yaml
 
-from fastlib.codec.errors import MessageError
-from fastlib.message import validate
-from fastlib.testing.differences import differences, same
+from fastlib.codec.errors import Path, Problem, Report
+from fastlib.message import Message, validate
+from fastlib.testing.differences import ABSENT, same, word
 
-from . import reasons
-from .cases import Case
+from .aspects import aspects_at
+from .cases import Case, place_of_problem
 from .peer import PeerError
+from .places import Place, place_at
 from .protocol import PeerAnswer
 
 CHECKS = {
@@ -21,30 +27,48 @@ CHECKS = {
 """What is looked at."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """In what an answer differs from ours."""
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference between an answer and ours."""
 
     check: str
-    reason: str
+    place: Place
+    """To what it belongs."""
+    loss: str
+    """What happened: `lost`, `changed`, `refused` …; empty where the aspect says it."""
+    aspects: tuple[str, ...] = ()
+    """What is special about the value or the text, the rarest first; empty if nothing is."""
     words: str
     theirs: str
+    above: tuple[Place, ...] = ()
+    """As `Case.above`."""
     stderr: str = ""
     seconds: float = 0.0
     """How long a program that gave no answer was waited for."""
-    parts_of: tuple[str, ...] = ()
-    """Names of other findings of which this is but an instance, where they are known."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the fault without its place."""
+        return "-".join(part for part in (self.loss, *self.aspects[:1]) if part)
+
+    @property
+    def is_total(self) -> bool:
+        """Whether nothing can be understood in the place, whatever stands there."""
+        losses = ("lost", "changed", "unreadable", "refused")
+        return not self.aspects and (self.loss in losses or self.check == "answer")
 
     @property
     def name(self) -> str:
-        """The same for all that is probably one fault."""
-        return f"{self.check}/{self.reason}"
+        """The same for every example of the fault."""
+        return f"{self.check}/{self.place}/{self.kind}"
 
 
-def of_peer_error(error: PeerError) -> Finding:
+def of_peer_error(case: Case, error: PeerError) -> Fault:
     """What is said of a program that gave no answer."""
-    return Finding(
+    return Fault(
         check="answer",
-        reason=error.kind,
+        place=case.place,
+        loss=error.kind,
+        aspects=case.aspects,
         words=error.words,
         theirs=error.words,
         stderr=error.stderr,
@@ -52,60 +76,176 @@ def of_peer_error(error: PeerError) -> Finding:
     )
 
 
-def judge(case: Case, answer: PeerAnswer) -> Finding | None:
+def judge(case: Case, answer: PeerAnswer) -> list[Fault]:
     """What is wrong with an answer."""
     if case.message is None:
-        return _accepted_wrongly(case, answer) if answer.ok else None
+        return [_accepted_wrongly(case, answer)] if answer.ok else []
     if not answer.ok:
         words = f"refused: {answer.error}"
-        return _finding(case, "accepted", reasons.of_words(answer.error), words, words)
-    found = _differs(case, answer.emit)
-    return None if found is None else _finding(case, "equal", *found, answer.emit)
+        return [
+            Fault(
+                check=_check(case, "accepted"),
+                place=case.place,
+                loss="refused",
+                aspects=case.aspects,
+                words=words,
+                theirs=words,
+            )
+        ]
+    # Also an answer of the very bytes that we would send is judged: a text is judged, not a writer.
+    return _differences(case, answer.emit)
 
 
-def _finding(case: Case, check: str, reason: str, words: str, theirs: str) -> Finding:
-    name = f"{check}/{reason}"
+def _check(case: Case, check: str) -> str:
+    return "golden" if case.source == "golden" else check
+
+
+def _accepted_wrongly(case: Case, answer: PeerAnswer) -> Fault:
+    problem = next(each for each in case.problems if each.severity == "error")
+    place, loss, aspects = case.place, "", case.aspects
     if case.source == "golden":
-        # Asked last, so what it shows is often known.
-        return Finding(check="golden", reason=reason, words=words, theirs=theirs, parts_of=(name,))
-    if case.mistake is not None:
-        reason = f"unknown-key-{reason}"
-    return Finding(check=check, reason=reason, words=words, theirs=theirs, parts_of=(name,))
-
-
-def _accepted_wrongly(case: Case, answer: PeerAnswer) -> Finding:
-    words = f"it is accepted, though: {case.error}"
-    if case.mistake is None:
-        assert isinstance(case.error, MessageError)
-        reason = f"accepts-{case.error.problems[0].code}"
-        return Finding(check="golden", reason=reason, words=words, theirs=answer.emit)
-    return Finding(
-        check="refused",
-        reason=reasons.of_mistake(case.mistake),
-        words=words,
+        place, loss, aspects = _place_of(case.cls, case.text, problem), "accepts", (problem.code,)
+    return Fault(
+        check=_check(case, "refused"),
+        place=place,
+        loss=loss,
+        aspects=aspects,
+        words=f"it is accepted, though: {problem}",
         theirs=answer.emit,
-        # Who does not know a key cannot find a mistake in what stands there.
-        parts_of=tuple(f"equal/lost-{key}" for key in reasons.keys_of(case.mistake.path)),
+        above=case.above,
     )
 
 
-def _differs(case: Case, emit: str) -> tuple[str, str] | None:
-    """A short name and the words of how a text is not the message."""
-    assert case.message is not None
-    if emit == case.message.to_yaml():
-        return None
-    report = validate(emit, case.cls)
+def _differences(case: Case, emit: str) -> list[Fault]:
+    """How a text is not the message."""
+    message = case.message
+    assert message is not None
+    report = _read(emit, case.cls)
+    faults: dict[tuple[Place, str], Fault] = {}
+
+    def add(place: Place, loss: str, aspects: tuple[str, ...], words: str) -> None:
+        fault = Fault(
+            check=_check(case, "equal"),
+            place=place,
+            loss=loss,
+            aspects=aspects,
+            words=words,
+            theirs=emit,
+        )
+        faults.setdefault((place, fault.kind), fault)
+
+    tree = message.emit()
     if report.errors:
-        problem = report.errors[0]
-        reason = f"unreadable-{problem.code}-{reasons.of_words(problem.message)}"
-        return reason, f"what it would send cannot be read: {problem}"
-    theirs = case.cls.from_yaml(emit)
-    if not same(case.message, theirs):
-        ours, other = case.message.emit(), theirs.emit()
-        reason = reasons.of_difference(ours, other) or "changed"
-        words = "; ".join(differences(ours, other))
-        return reason, words or f"{case.message!r}, not {theirs!r}"
-    if report.warnings:
-        problem = report.warnings[0]
-        return f"warning-{problem.code}", f"what it would send is read with a warning: {problem}"
-    return None
+        lost = list(_lost_keys(tree, _plain_tree(emit)))
+        for path in lost:
+            add(place_at(case.cls, tree, path), "lost", (), _absent(tree, path))
+        for problem in report.errors:
+            place = _place_of(case.cls, emit, problem)
+            if problem.code == "missing" and lost:
+                continue
+            if problem.code in ("missing", "rule"):
+                place = place if problem.code == "missing" else case.place
+            elif not place.key:
+                place = case.place
+            aspects = case.aspects if place == case.place else ()
+            words = f"what it would send cannot be read: {problem}"
+            add(place, "unreadable", aspects, words)
+        return list(faults.values())
+    theirs = report.message
+    if not same(message, theirs):
+        assert isinstance(theirs, Message)
+        found = list(_pairs(tree, theirs.emit()))
+        for path, ours, other in found:
+            place = place_at(case.cls, tree, path)
+            loss, aspects = _loss(place, ours, other)
+            if place == case.place and case.aspects and not loss.startswith("list-"):
+                aspects = case.aspects
+            at = ".".join(map(str, path))
+            words = f"{word(ours)}, not {word(other)}"
+            add(place, loss, aspects, f"{at}: {words}" if at else words)
+        if not found:
+            add(case.place, "changed", case.aspects, f"{message!r}, not {theirs!r}")
+    # What the sent text is warned of as well is no fault of the program.
+    sent = validate(case.text, case.cls).warnings if report.warnings else ()
+    known = {_kind(case.cls, case.text, problem) for problem in sent}
+    for problem in report.warnings:
+        place, code = _kind(case.cls, emit, problem)
+        if (place, code) not in known:
+            words = f"what it would send is read with a warning: {problem}"
+            add(place, f"warning-{code}", case.aspects if place == case.place else (), words)
+    return list(faults.values())
+
+
+@lru_cache(maxsize=256)
+def _read(text: str, cls: Any) -> Report:
+    """What we read in an answer; a program gives the same one for each spelling of a message."""
+    return validate(text, cls)
+
+
+def _kind(cls: type[Message], text: str, problem: Problem) -> tuple[Place, str]:
+    return _place_of(cls, text, problem), problem.code
+
+
+def _place_of(cls: type[Message], text: str, problem: Problem) -> Place:
+    return place_of_problem(cls, _plain_tree(text), problem)
+
+
+def _plain_tree(text: str) -> Any:
+    """A tree of texts, only to find out what stands where; None if it is no YAML."""
+    try:
+        return next(yaml.load_all(text, yaml.BaseLoader), None)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+
+
+def _absent(tree: Any, path: Path) -> str:
+    for step in path:
+        tree = tree[step]
+    return f"{'.'.join(map(str, path))}: {word(tree)}, not absent"
+
+
+def _lost_keys(ours: Any, theirs: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of keys that are in one tree only."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, item in ours.items():
+            if key in theirs:
+                yield from _lost_keys(item, theirs[key], (*path, key))
+            else:
+                yield (*path, key)
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from _lost_keys(one, other, (*path, index))
+
+
+def _pairs(ours: Any, theirs: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """The paths at which two trees differ, and what stands there, ABSENT for nothing."""
+    if repr(ours) == repr(theirs):
+        return
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours | theirs:
+            yield from _pairs(ours.get(key, ABSENT), theirs.get(key, ABSENT), (*path, key))
+    elif isinstance(ours, list) and isinstance(theirs, list) and not _reordered(ours, theirs):
+        if len(ours) == len(theirs):
+            for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+                yield from _pairs(one, other, (*path, index))
+        else:
+            yield path, ours, theirs
+    else:
+        yield path, ours, theirs
+
+
+def _reordered(ours: list[Any], theirs: list[Any]) -> bool:
+    return len(ours) == len(theirs) and sorted(map(repr, ours)) == sorted(map(repr, theirs))
+
+
+def _loss(place: Place, ours: Any, theirs: Any) -> tuple[str, tuple[str, ...]]:
+    """What happened to a value, and what is special about it."""
+    if theirs is ABSENT:
+        return "lost", aspects_at(place, ours)
+    if ours is ABSENT:
+        return "added", ()
+    if isinstance(ours, list) and isinstance(theirs, list):
+        if len(theirs) < len(ours):
+            return "list-shorter", ()
+        return ("list-longer" if len(theirs) > len(ours) else "list-reordered"), ()
+    return "changed", aspects_at(place, ours)

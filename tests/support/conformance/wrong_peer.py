@@ -115,6 +115,106 @@ def die() -> None:
     sys.exit("assertion failed: driver")
 
 
+def both(*answers: Callable[[PeerRequest], PeerAnswer]) -> Callable[[PeerRequest], PeerAnswer]:
+    """Faults of which each shows where the ones before do not."""
+
+    def answer(request: PeerRequest) -> PeerAnswer:
+        expected = right(request)
+        found = (answer(request) for answer in answers)
+        return next((each for each in found if each != expected), expected)
+
+    return answer
+
+
+def of_type(
+    name: str, answer: Callable[[PeerRequest], PeerAnswer]
+) -> Callable[[PeerRequest], PeerAnswer]:
+    """A fault of one type only."""
+    return lambda request: (answer if request.type == name else right)(request)
+
+
+def of_key(key: str, change: Callable[[Any], Any]) -> Callable[[PeerRequest], PeerAnswer]:
+    """Writes another value for a key, wherever it stands."""
+    return writing(
+        lambda tree: (
+            {k: change(item) if k == key else item for k, item in tree.items()}
+            if isinstance(tree, dict)
+            else tree
+        )
+    )
+
+
+def without_falsy(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {key: item for key, item in tree.items() if item not in (False, 0, "")}
+
+
+def of_texts(change: Callable[[str], str]) -> Callable[[PeerRequest], PeerAnswer]:
+    """Writes other texts."""
+    return writing(lambda tree: change(tree) if isinstance(tree, str) else tree)
+
+
+def cut_to_31_bits(tree: Any) -> Any:
+    is_integer = isinstance(tree, int) and not isinstance(tree, bool)
+    return tree % 2**31 if is_integer else tree
+
+
+def in_flow_style(request: PeerRequest) -> PeerAnswer:
+    """No fault: another layout of the same message."""
+    found = right(request)
+    if not found.ok:
+        return found
+    message = known[request.type].from_yaml(request.yaml)
+    return PeerAnswer(ok=True, emit=message.to_yaml(style="flow"))
+
+
+def with_place(request: PeerRequest) -> PeerAnswer:
+    """A refusal in words that quote the text, as an exception often has them."""
+    found = right(request)
+    if found.ok and "driver: " in request.yaml:
+        words = f"cannot read {request.yaml.split()} at {len(request.yaml)}"
+        return PeerAnswer(ok=False, error=words)
+    return found
+
+
+def unsupported(pattern: str, name: str) -> Callable[[PeerRequest], PeerAnswer]:
+    """Says of some texts that it does not have what they need."""
+    return lambda request: (
+        PeerAnswer(ok=False, unsupported=name)
+        if re.search(pattern, f"{request.type} {request.yaml}")
+        else right(request)
+    )
+
+
+NO_CARRIAGE_RETURN = of_texts(lambda text: text.replace("\r", ""))
+NEGATIVE = reading(r"(?<=process-id: )-1$", "4294967295")
+
+PAIRS: dict[str, tuple[Callable[[PeerRequest], PeerAnswer], ...]] = {
+    "loses-one-process-id-and-wraps-another": (
+        of_type("Result", writing(without("process-id"))),
+        of_type("agent.JobDescription", NEGATIVE),
+    ),
+    "loses-a-carriage-return-and-cuts-long-texts": (
+        NO_CARRIAGE_RETURN,
+        of_texts(lambda text: text[:500]),
+    ),
+    "changes-one-name-and-loses-spaces-of-another": (
+        of_type("Suspend", of_key("vm-name", lambda name: name.replace(" ", ""))),
+        of_type("Resume", of_key("driver", lambda name: name.replace(" ", ""))),
+    ),
+    "refuses-comments-and-directives": (
+        refusing("(?m)# c$", "no comments"),
+        refusing("^%YAML", "no comments"),
+    ),
+    "refuses-one-option-and-loses-another": (
+        of_type("Stop", refusing("force: ", "no")),
+        of_type("Stop", writing(without("undefine"))),
+    ),
+}
+"""Two faults that must not hide each other."""
+
+
 def as_json(request: PeerRequest) -> dict[str, Any]:
     """No fault: the message as JSON has it, without a writer of YAML."""
     try:
@@ -146,13 +246,27 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     ),
     "swaps-entries": writing(swapped),
     "null-for-absent": writing(with_null),
-    "hangs": failing("driver: q", signal.pause),
-    "is-late": failing("driver: q", lambda: time.sleep(600)),
-    "dies": failing("driver: q", die),
-    "garbage": failing("driver: q", lambda: say("oops\n")),
-    "two-answers": failing("driver: q", lambda: say('{"ok": false, "error": "?"}\n' * 2)),
-    "too-long": failing("driver: q", lambda: say("x" * (17 * 2**20))),
-    "closes": failing("driver: q", close_output),
+    "loses-carriage-returns": NO_CARRIAGE_RETURN,
+    "loses-falsy-values": writing(without_falsy),
+    "strips-texts": of_texts(lambda text: text.strip(" ")),
+    "cuts-long-texts": of_texts(lambda text: text[:500]),
+    "counts-to-31-bits": writing(cut_to_31_bits),
+    "sorts-destinations": of_key("destinations", sorted),
+    "refuses-unknown-keys": refusing("drive: |driverss?: |vm-nam: |vm-names: ", "unknown key"),
+    "refuses-comments": refusing("(?m)# c$", "no comments"),
+    "quotes-the-text": with_place,
+    "one-digit-less": writing(
+        lambda tree: float(f"{tree:.6g}") if isinstance(tree, float) else tree
+    ),
+    "doubles-backslashes": of_texts(lambda text: text.replace("\\", "\\\\")),
+    "in-flow-style": in_flow_style,
+    "hangs": failing('driver: "?1e3', signal.pause),
+    "is-late": failing('driver: "?1e3', lambda: time.sleep(600)),
+    "dies": failing('driver: "?1e3', die),
+    "garbage": failing('driver: "?1e3', lambda: say("oops\n")),
+    "two-answers": failing('driver: "?1e3', lambda: say('{"ok": false, "error": "?"}\n' * 2)),
+    "too-long": failing('driver: "?1e3', lambda: say("x" * (17 * 2**20))),
+    "closes": failing('driver: "?1e3', close_output),
 }
 
 
