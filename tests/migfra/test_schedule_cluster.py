@@ -126,17 +126,18 @@ def test_clock_that_is_set_back_gives_time_only_to_an_order_that_no_journal_has(
 ) -> None:
     """A full disk keeps the daemon from noting when the order came, also beyond a crash."""
     host = cluster.hosts[0]
-    host.process.write_seconds = 0.01  # the acknowledgement arrives before the crash
     host.process.disk_is_full = not noted
-    host.crash_at("before write", 2)
-    cluster.submit(0, host, "stop", 8.0)
-    cluster.advance(40.0)
+    cluster.domains.work_seconds = 2.0
+    cluster.submit(0, host, "start", 60.0, others_wait=True)
+    cluster.submit(0, host, "stop", 8.0)  # waits for the end of the other
+    cluster.advance(1.0)
     host.crash()
+    cluster.advance(40.0)
     cluster.set_clock("n0", -3600.0)
     host.process.disk_is_full = False
     host.restart()
     cluster.advance(10.0)
-    assert begun_at(cluster, "stop vm", "vm1") == ([] if noted else ["n0"])
+    assert begun_at(cluster, "stop vm", "vm2") == ([] if noted else ["n0"])
     assert finish(cluster) == []
 
 
