@@ -60,6 +60,7 @@ _SIGNS = {
     "document-end-marker": r"\n\.\.\.", "explicit-key": r"(^|[\s\[{,])\?\s",
     "no-document-start": r"\A(?!---)", "no-document-end": r"(?<!---)\s*\Z",
     "document-start": r"\A---", "escaped-line-break": r"\\\n", "wide-gap": r":( {2,}|\t)",
+    "tab": "\t",
     "trailing-comma": r",\s*[\]}]", "no-quotes": r":\s[^\s\"']", "hexadecimal": r"\b0[xX]",
     "octal": r"\b0[0-7]", "quoted-number": r"[\"'][0-9]", "quoted-key": r"[\"']\s*:",
     "empty-line-before-document": r"\A\n", "empty-line-after-document": r"\n\n\Z",
@@ -191,6 +192,8 @@ def name_of_way(what: str, way: Any) -> str:
     """The name of one way of doing something; empty if it has none of its own."""
     if "#" in str(way):
         return "comment" if what == "comment" else f"comment-in-{what.replace(' ', '-')}"
+    if "\t" in str(way):
+        return "tab"
     return _NAMES.get((what, way)) or _OTHERS.get(what, "")
 
 
