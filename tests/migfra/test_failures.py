@@ -230,7 +230,8 @@ def test_task_is_answered_when_its_begin_cannot_be_journalled(
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         await bench.daemon(hypervisor)
-        answer = await bench.ask(Start(vm_name="a"))
+        alone = TaskContainer(tasks=[Start(vm_name="a")], concurrent_execution=False)
+        answer = await bench.ask(alone)  # others begin with their acceptance
         assert answer.results[0].details == "Planted: by a test"
         assert hypervisor.calls == []
 
@@ -299,7 +300,7 @@ def test_daemon_ends_when_the_journal_fails(
 # The way of a task
 
 
-@pytest.mark.parametrize("part", ["messages", "put"])
+@pytest.mark.parametrize("part", ["messages", "begin"])
 def test_daemon_ends_when_the_receiver_fails(
     play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
@@ -308,7 +309,7 @@ def test_daemon_ends_when_the_receiver_fails(
             if part == "messages":
                 patch.setattr(AsyncCommunicator, "messages", fails)
             else:
-                patch.setattr(Dispatcher, "put", fails)
+                patch.setattr(Dispatcher, "begin", fails)
             daemon = await bench.daemon()
             await bench.send(Start(vm_name="a"), "1")
             await ends_with_failure(daemon)
@@ -340,7 +341,8 @@ def test_daemon_ends_when_the_dispatcher_fails(
         with monkeypatch.context() as patch:
             patch.setattr(Dispatcher, "load", fails_async)
             daemon = await bench.daemon()
-            await bench.send(Start(vm_name="a"), "1")
+            task = Start(vm_name="a")
+            await bench.send(TaskContainer(tasks=[task], id="1", concurrent_execution=False))
             await ends_with_failure(daemon)
         await bench.daemon()
         assert (await bench.result()).id == "1"
@@ -366,7 +368,7 @@ def test_daemon_reports_the_first_of_several_failures(play: Play) -> None:
 
 def planted_send(monkeypatch: pytest.MonkeyPatch, topic_part: str) -> Callable[[], None]:
     """Let sending to topics with this part fail, until the returned function is called."""
-    send = AsyncCommunicator.send
+    send, send_now = AsyncCommunicator.send, AsyncCommunicator.send_now
     planted = True
 
     async def failing(self: AsyncCommunicator, payload: bytes, topic: str, *more: Any, **m: Any):
@@ -374,11 +376,17 @@ def planted_send(monkeypatch: pytest.MonkeyPatch, topic_part: str) -> Callable[[
             raise Planted("by a test")
         return await send(self, payload, topic, *more, **m)
 
+    def failing_now(self: AsyncCommunicator, payload: bytes, topic: str, *more: Any, **m: Any):
+        if planted and topic_part in topic:
+            raise Planted("by a test")
+        return send_now(self, payload, topic, *more, **m)
+
     def mend() -> None:
         nonlocal planted
         planted = False
 
     monkeypatch.setattr(AsyncCommunicator, "send", failing)
+    monkeypatch.setattr(AsyncCommunicator, "send_now", failing_now)
     return mend
 
 
