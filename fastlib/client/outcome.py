@@ -116,6 +116,12 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
         return Outcome("begun", f"its daemon began it {began}, as its journal says")
     if view is not None and view.excludes_a_begin:
         return Outcome("never begun", "its daemon had not begun it when it had expired")
+    if evidence.withdrawn:
+        return Outcome(
+            "unknown",
+            "this message expired before it could be sent, but an earlier order may have the same "
+            "idempotency key",
+        )
     if evidence.status is None:
         return Outcome(
             "unknown",

@@ -116,6 +116,11 @@ def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
         ({"away": False}, MAY_HAVE_BEGUN),
         ({"heard": False}, "the broker was not heard of since, so its daemon may be back"),
         ({"sent_before": True}, "an earlier order with its idempotency key may have begun"),
+        (
+            {"sent_before": True, "withdrawn": True, "status": None, "knows_expires": False},
+            "this message expired before it could be sent, but an earlier order may have the same "
+            "idempotency key",
+        ),
         ({"phase": "queued", "away": False}, MAY_HAVE_BEGUN),
         ({"status": "online", "away": False}, MAY_HAVE_BEGUN),
     ],
