@@ -14,6 +14,7 @@ from fastlib.transport import (
     Communicator,
     MqttOptions,
     RefusedError,
+    UndeliveredError,
     WaitTimeoutError,
     connect,
 )
@@ -31,12 +32,11 @@ USERS = (
     "vm1-p1",
     "vm2",
 )
+NO_HOSTS = tuple(user for user in USERS if not user.startswith("node"))
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """A broker with the shipped settings, but without TLS."""
-    directory = tmp_path_factory.mktemp("security")
+def shipped_broker(directory: Path, **other: str) -> Mosquitto:
+    """A broker with the shipped settings, but without TLS; `other` are values of settings."""
     acl = directory / "fast.acl"
     acl.write_text((DOCS / "mosquitto.acl").read_text())
     acl.chmod(0o600)
@@ -54,10 +54,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         for shipped, here in changes.items():
             assert shipped in text
             text = text.replace(shipped, here)
+        for setting, value in other.items():
+            text, count = re.subn(f"^{setting} .*$", f"{setting} {value}", text, flags=re.MULTILINE)
+            assert count == 1
         return text
 
     passwords = {user: f"of {user}" for user in USERS}
-    with Mosquitto(directory / "broker", passwords=passwords, whole=settings) as broker:
+    return Mosquitto(directory / "broker", passwords=passwords, whole=settings)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with shipped_broker(tmp_path_factory.mktemp("security")) as broker:
         yield broker
 
 
@@ -92,6 +100,9 @@ SPOKEN = [
         (PSCOM_RESPONSE("vm1", "p1"), {"vm1", "vm1-p1"}),
         (TASK("vm1"), {"scheduler"}),
         ("fast/other", set()),
+        # A pattern of the list is for all users.
+        *((topic(user), set()) for topic in (RESULT, PROGRESS, PRESENCE) for user in NO_HOSTS),
+        *((PSCOM_RESPONSE(user, "p0"), set()) for user in ("watcher", "auditor", "vm1-p1")),
     ]
     for user in USERS
 ]
@@ -180,3 +191,20 @@ def test_session_is_found_again_by_the_user_name(broker: Mosquitto):
     send_order(broker, TASK("node01"))
     with daemon(broker, "node01", "another", persistent=True) as node01:
         assert node01.receive(timeout=PATIENCE).payload == b"an order"
+
+
+def test_domain_that_fills_the_memory_leaves_room_for_small_orders(tmp_path: Path):
+    """The broker retains its answers, each on a topic of its own; only memory_limit bounds them."""
+    with shipped_broker(tmp_path, memory_limit="20000000") as broker:
+        stored = 0
+        domain = enter(broker, "vm1", retry_min=60, retry_max=60)
+        with suppress(WaitTimeoutError):
+            for stored in range(10):
+                topic = PSCOM_RESPONSE("vm1", f"p{stored}")
+                domain.send(b"x" * 4_000_000, topic, retain=True).wait(5)
+        with suppress(UndeliveredError):
+            domain.close(timeout=0)
+        assert 2 <= stored < 6
+        with daemon(broker, "node01", "fast-migfra-node01") as node01:
+            send_order(broker, TASK("node01"))
+            assert node01.receive(timeout=PATIENCE).payload == b"an order"
