@@ -17,7 +17,7 @@ from .caches import derived_cache
 from .derivation import fields_of
 from .errors import Problem, ValidationError, render_path
 from .extensions import extensions_of
-from .records import Field, Record
+from .records import Converted, Field, Record
 from .rules import AllOrNone, Needs, OneOf, Rule
 from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Text
 
@@ -60,6 +60,8 @@ def _condition(field: Field) -> str | None:
         tests = ["type(v) is str", f"v in {tuple(shape.values)!r}"]
     elif isinstance(shape, List) and shape.integers is not None:
         tests = [f"{field.attribute}_integers(v)"]
+    elif isinstance(shape, List) and isinstance(shape.item, Record | Converted):
+        tests = ["type(v) is tuple", f"{{*map(type, v)}} == {{{field.attribute}_class}}"]
     elif isinstance(shape, Record):
         tests = [f"type(v) is {field.attribute}_class"]
         if field.wire.empty_is_absent:
@@ -121,8 +123,9 @@ def _compile(cls: type[Any]) -> Checker:
         names[f"{field.attribute}_field"] = field
         if isinstance(field.shape, List) and field.shape.integers is not None:
             names[f"{field.attribute}_integers"] = field.shape.accepts_unchanged
-        if isinstance(field.shape, Record):
-            names[f"{field.attribute}_class"] = field.shape.cls
+        shape = field.shape.item if isinstance(field.shape, List) else field.shape
+        if isinstance(shape, Record | Converted):
+            names[f"{field.attribute}_class"] = shape.cls
         condition = _condition(field)
         tests = ["v is not None"] if field.optional else []
         if condition is not None:

@@ -52,7 +52,11 @@ class Field:
 
     def is_empty(self, value: Any) -> bool:
         """Return whether a value means the same as no value (`Wire.empty_is_absent`)."""
-        return self.wire.empty_is_absent and not self.shape.dump(value)
+        if not self.wire.empty_is_absent:
+            return False
+        if type(value) is tuple:  # a list, and to write its items takes long
+            return not value
+        return not self.shape.dump(value)
 
 
 class ExtensionSet(Protocol):

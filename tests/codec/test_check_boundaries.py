@@ -23,7 +23,7 @@ from fastlib.codec import (
 from fastlib.codec.check import _condition, _rule_condition
 from fastlib.codec.derivation import fields_of
 from fastlib.codec.load_context import INVALID
-from fastlib.message import Message
+from fastlib.message import Message, PciAddress
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=100)]
 
@@ -74,6 +74,8 @@ class Several(Message):
     names: Sequence[str] | None = None
     inner: Inner | None = None
     inner_empty: Annotated[Inner | None, Wire("x", empty_is_absent=True)] = None
+    inners: Sequence[Inner] | None = None
+    addresses: Annotated[Sequence[PciAddress] | None, Wire("x", empty_is_absent=True)] = None
 
 
 def test_condition_is_compiled_for_each_type() -> None:
@@ -88,7 +90,25 @@ def test_condition_is_compiled_for_each_type() -> None:
         "names": None,
         "inner": "type(v) is inner_class",
         "inner_empty": "type(v) is inner_empty_class and v != inner_empty_class()",
+        "inners": "type(v) is tuple and {*map(type, v)} == {inners_class}",
+        "addresses": "type(v) is tuple and {*map(type, v)} == {addresses_class}",
     }
+
+
+def test_list_of_structs_is_kept_or_normalised() -> None:
+    address = PciAddress(bus=1, device=2, function=3)
+    kept = (Inner(a="x"),)
+    assert Several(inners=kept).inners is kept
+    assert Several(inners=[*kept]).inners == kept
+    assert Several(inners=()).inners == ()
+    assert Several(addresses=[address]).addresses == (address,)
+    assert Several(addresses=()).addresses is None
+    for wrong in ([address], (Inner(), address), (Inner(), None)):
+        with pytest.raises(ValidationError):
+            Several(inners=wrong)
+    for wrong in ((Inner(),), (address, Inner()), (address, None)):
+        with pytest.raises(ValidationError):
+            Several(addresses=wrong)
 
 
 def test_condition_is_compiled_for_each_rule() -> None:
