@@ -18,8 +18,9 @@ from fastlib import (
 )
 from fastlib.message.tasks import Query
 from fastlib.migfra.config import file as configuration
-from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.errors import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.simulated import Fault
+from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import Context
 from tests.support.migfra.simulation import (
     GIB,
@@ -54,6 +55,48 @@ def test_start_without_probe_does_not_wait():
 
     description = cluster_of(("vm1", "a", {"state": "shut off"}))
     assert simulated(description, scenario, start_seconds=30) < 1
+
+
+def test_tasks_of_a_domain_are_executed_one_after_the_other():
+    """In the order in which they came, however long each of them takes."""
+
+    async def scenario(simulation):
+        host, ended = simulation["a"], []
+
+        async def run(name, method, task):
+            await method(task, Context("a"))
+            ended.append(name)
+
+        start, stop = Start(vm_name="vm1"), Stop(vm_name="vm1")
+        await asyncio.gather(
+            run("start", host.start, start),
+            run("stop", host.stop, stop),
+            run("other", host.start, Start(vm_name="vm2", probe_with_ssh=False)),
+            run("start again", host.start, start),
+            run("suspend", host.suspend, Suspend(vm_name="vm1")),
+        )
+        assert ended == ["other", "start", "stop", "start again", "suspend"]
+        assert simulation.where("vm1") == ("a", "paused")
+
+    off = {"state": "shut off"}
+    simulated(cluster_of(("vm1", "a", off), ("vm2", "a", off)), scenario, stop_seconds=30)
+
+
+def test_task_that_waits_for_another_one_can_be_cancelled():
+    async def scenario(simulation):
+        first = asyncio.create_task(simulation["a"].start(Start(vm_name="vm1"), Context("a")))
+        cancellation = Cancellation()
+        waiting = asyncio.create_task(
+            simulation["a"].stop(Stop(vm_name="vm1"), Context("a", cancellation=cancellation))
+        )
+        await asyncio.sleep(1)
+        cancellation.cancel()
+        with pytest.raises(TaskCancelledError):
+            await waiting
+        await first
+        assert simulation.where("vm1") == ("a", "running")
+
+    simulated(cluster_of(("vm1", "a", {"state": "shut off"})), scenario, start_seconds=30)
 
 
 @pytest.mark.parametrize("transient", [None, True])

@@ -111,20 +111,20 @@ class SimulatedHypervisor(Hypervisor):
         arguments = StartArguments.of_task(task)
         name = arguments.name
         with self._runtime.scope(context) as scope:
-            await self._runtime.begin_call("start", name, scope)
-            context.progress("start", vm_name=name)
-            details = self.cluster.start(
-                name,
-                self._host,
-                memory=arguments.memory,
-                vcpus=arguments.vcpus,
-                vcpu_map=task.vcpu_map,
-                define=arguments.define,
-                order=StartOrder.of(task, name, self._host),
-            )
-            if task.probe_with_ssh is not False:
-                context.progress("probe", vm_name=name)
-                await scope.sleep(self._runtime.options.start_seconds)
+            async with self._runtime.call("start", name, scope):
+                context.progress("start", vm_name=name)
+                details = self.cluster.start(
+                    name,
+                    self._host,
+                    memory=arguments.memory,
+                    vcpus=arguments.vcpus,
+                    vcpu_map=task.vcpu_map,
+                    define=arguments.define,
+                    order=StartOrder.of(task, name, self._host),
+                )
+                if task.probe_with_ssh is not False:
+                    context.progress("probe", vm_name=name)
+                    await scope.sleep(self._runtime.options.start_seconds)
         return details
 
     async def stop(self, task: Stop, context: Context) -> Outcome:
@@ -145,12 +145,12 @@ class SimulatedHypervisor(Hypervisor):
 
     async def _stop_one(self, name: str, task: Stop, context: Context) -> None:
         with context.about(name), self._runtime.scope(context) as scope:
-            await self._runtime.begin_call("stop", name, scope)
-            self._runtime.check_active(name)
-            if not task.force:
-                context.progress("stop", vm_name=name)
-                await scope.sleep(self._runtime.options.stop_seconds)
-            self.cluster.stop(name, self._host, undefine=task.undefine or False)
+            async with self._runtime.call("stop", name, scope):
+                self._runtime.check_active(name)
+                if not task.force:
+                    context.progress("stop", vm_name=name)
+                    await scope.sleep(self._runtime.options.stop_seconds)
+                self.cluster.stop(name, self._host, undefine=task.undefine or False)
 
     async def suspend(self, task: Suspend, context: Context) -> Outcome:
         """Pause a domain."""
@@ -163,17 +163,17 @@ class SimulatedHypervisor(Hypervisor):
     async def _set_state(self, call: str, vm_name: str, state: State, context: Context) -> Outcome:
         name = check_name(vm_name)
         with self._runtime.scope(context) as scope, context.measure(f"{call}-{name}"):
-            await self._runtime.begin_call(call, name, scope)
-            if not self.cluster.set_state(name, self._host, state):
-                return f"{name} was {state} already"
+            async with self._runtime.call(call, name, scope):
+                if not self.cluster.set_state(name, self._host, state):
+                    return f"{name} was {state} already"
         return None
 
     async def repin(self, task: Repin, context: Context) -> Outcome:
         """Change the CPUs that a domain's vCPUs may use."""
         name = check_name(task.vm_name)
         with self._runtime.scope(context) as scope, context.measure("repin"):
-            await self._runtime.begin_call("repin", name, scope)
-            self.cluster.repin(name, self._host, task.vcpu_map)
+            async with self._runtime.call("repin", name, scope):
+                self.cluster.repin(name, self._host, task.vcpu_map)
         return None
 
     async def query(self, task: Query, context: Context) -> NodeReport:

@@ -1,5 +1,7 @@
 """The runtime of a simulated host that all tasks share: cluster, session, clock, faults."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fastlib.migfra.errors import HypervisorError
@@ -7,6 +9,7 @@ from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
 from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.locks import NamedLocks
 from fastlib.migfra.virt.host_names import is_loopback, is_same_name
 from fastlib.migfra.virt.migration_limits import POLL_SECONDS, MigrationLimits
 from fastlib.migfra.virt.migration_queue import Direction, Slot
@@ -41,6 +44,7 @@ class SimulatedRuntime:
             {Slot(host, direction): limit for direction, limit in self.slot_limits.items()},
             poll_seconds=max(POLL_SECONDS / options.speed, _SHORTEST_TICK_SECONDS),
         )
+        self.locks: Final = NamedLocks()
         self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
 
     def host_name(self, name: str) -> str:
@@ -87,12 +91,18 @@ class SimulatedRuntime:
         while (domain := self.find_here(name)) is not None and domain.migrating:
             await scope.sleep(self.tick)
 
-    async def begin_call(self, task: str, name: str, scope: ClockScope) -> None:
-        """Begin a call for a domain: apply the faults that are due, and wait while it migrates."""
-        await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
-        await scope.sleep(self.options.call_seconds)
-        await self.wait_while_migrating(name, scope)
-        await scope.begin()
+    @asynccontextmanager
+    async def call(self, task: str, name: str, scope: ClockScope) -> AsyncIterator[None]:
+        """Begin a call for a domain after the calls before it have ended, and its migration.
+
+        Faults that are due are applied.
+        """
+        async with self.locks.hold(name, scope):
+            await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
+            await scope.sleep(self.options.call_seconds)
+            await self.wait_while_migrating(name, scope)
+            await scope.begin()
+            yield
 
     def check_migration(self, spec: MigrationSpec) -> None:
         """Check that a migration could begin now. Raises HypervisorError."""
