@@ -214,7 +214,10 @@ def test_host_that_does_not_exist_is_said_not_to_have_shown_itself(env: Environm
     assert "hostX: no answer within 0.2 s; it has not shown itself" in done.stderr
 
 
-def test_broker_without_daemons_has_exit_status_3(env: Environment):
+def test_broker_without_daemons_has_exit_status_3(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(log, "SEARCH_SECONDS", 0.1)
     done = run("log", "vm1", env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert "no daemon has shown itself at this broker; --host asks one" in done.stderr

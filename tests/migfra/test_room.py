@@ -102,12 +102,12 @@ class Unconfirmed:
 
     def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kept: list[Delivery] = []
-        self._send = daemon.runtime.communicator.send
-        monkeypatch.setattr(daemon.runtime.communicator, "send", self.send)
+        self._send_now = daemon.runtime.communicator.send_now
+        monkeypatch.setattr(daemon.runtime.communicator, "send_now", self.send_now)
 
-    async def send(self, payload: bytes, topic: str, *arguments: Any, **named: Any) -> Delivery:
+    def send_now(self, payload: bytes, topic: str, *arguments: Any, **named: Any) -> Delivery:
         if topic != RESULT(HOST):
-            return await self._send(payload, topic, *arguments, **named)
+            return self._send_now(payload, topic, *arguments, **named)
         self.kept.append(Delivery(topic, payload, 1, retain=False))
         return self.kept[-1]
 

@@ -45,7 +45,7 @@ There may be further orders then.
 
 ANSWER_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 1.0
-"""Daemons are looked for until no other one has shown itself for this time."""
+"""Daemons are looked for until, after one has shown itself, no other one has for this time."""
 SEARCH_SECONDS: Final = 5.0
 """Daemons are looked for at most for this time."""
 MAX_TOLD: Final = 5
@@ -171,16 +171,17 @@ def _find_hosts(
 
     Those of `wanted` that show no presence come last: C++ daemons have none.
     """
-    begun = last_new = time.monotonic()
+    last = time.monotonic() + SEARCH_SECONDS
+    # Hosts with a name are asked anyway. Without names, the first daemon may be slow to show itself.
+    until = last if wanted is None else time.monotonic() + QUIET_SECONDS
     found: set[str] = set()
     with client.watch(presence=True) as watch:
         while wanted is None or found < {*wanted}:
-            until = min(last_new + QUIET_SECONDS, begun + SEARCH_SECONDS)
             watch.get(until - time.monotonic())
             for host, presence in client.presences.items():
                 if host not in found and (wanted is None or host in wanted):
                     found.add(host)
-                    last_new = time.monotonic()
+                    until = min(time.monotonic() + QUIET_SECONDS, last)
                     yield host, presence
             if watch.ended or time.monotonic() >= until:
                 break

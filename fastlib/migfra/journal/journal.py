@@ -237,6 +237,7 @@ class Journal:
         written: list[Acceptance] = []
 
         def write(connection: sqlite3.Connection) -> Acceptance:
+            self._refuse_if_lost()  # else a later run could read there that it has begun
             written[:] = [acceptance.accept(connection, order)]  # again after a rollback
             return written[0]
 
