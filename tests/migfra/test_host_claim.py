@@ -206,3 +206,24 @@ def test_own_claim_is_none_of_a_later_run_and_few_are_remembered() -> None:
         known.note(online("b", f"run {number}", None))
     assert len(known.later) == REMEMBERED_RUNS
     assert known.later[-1] == "run 99"
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept"),
+    [
+        (offline("c", "2"), "1"),  # of another one than that which works
+        (None, "1"),
+        (offline("b", "1"), "1"),
+        (online("c", "2", 60.0), "2"),
+    ],
+)
+def test_daemon_that_works_is_asked_although_another_one_has_ended(
+    seen: Presence | None, kept: str
+) -> None:
+    claim = HostClaim(OWN, came=CAME.timestamp())
+    claim.keep(online("b", "1", 50.0))
+    claim.keep(seen)
+    assert claim.kept is not None
+    assert claim.kept.instance == kept
+    expected = "nothing" if seen == offline("b", "1") else "ask"
+    assert decide_kept(OWN, claim.kept, again=False) == expected

@@ -172,7 +172,7 @@ def _find_hosts(
     Those of `wanted` that show no presence come last: C++ daemons have none.
     """
     last = time.monotonic() + SEARCH_SECONDS
-    # Hosts with a name are asked anyway. Without names, the first daemon may be slow to show itself.
+    # Named hosts are asked anyway. Without names, the first daemon may be slow to show itself.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
     found: set[str] = set()
     with client.watch(presence=True) as watch:

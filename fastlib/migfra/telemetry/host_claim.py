@@ -108,6 +108,19 @@ class HostClaim(msgspec.Struct):
             return False
         return seen.time.timestamp() < self.came - CLOCKS_DIFFER_SECONDS
 
+    def keep(self, seen: Presence | None) -> None:
+        """Keep a presence of before the claim: the newest, but `online` rather than `offline`.
+
+        The `offline` of one daemon does not say that another one has ended.
+        """
+        ends_another = (
+            self.kept is not None
+            and self.kept.status == "online"
+            and (seen is None or (seen.status == "offline" and seen.instance != self.kept.instance))
+        )
+        if not ends_another:
+            self.kept = seen
+
     def note(self, seen: Presence) -> None:
         """Note a run that may have come after this one."""
         missed = self.again and self.phase != "works"

@@ -112,8 +112,6 @@ class OtherDaemons:
         """Set when nothing is left to wait for: the daemon that is asked answers, or ends."""
         self._heard_online = asyncio.Event()
         """Set when we have heard the presence that we expect."""
-        self._announced = False
-        """True if we have published `online` since we claimed the host last."""
         self._connection = 0
         """The newest connection by which we had the host."""
         self._reconnects = 0
@@ -123,6 +121,8 @@ class OtherDaemons:
         """How often we stood still."""
         self._works = False
         """True from the end of `begin` on."""
+        self._begun = asyncio.Event()
+        """Set when `begin` has ended, however. Until then nothing else may claim the host."""
         self._complained = False
         """True if it is logged that the broker does not answer."""
         self._patience = CLAIM_SECONDS
@@ -150,23 +150,31 @@ class OtherDaemons:
         """
         self._beat = self._clock.monotonic()
         self._beating = asyncio.create_task(self._watch_beat(), context=context_without_task())
-        if not await self._tried(self._announce):
-            self._claim.phase = "subscribes"
-        await self.confirmed()
-        self._works = True
+        try:
+            if not await self._tried(self._announce):
+                self._claim.phase = "subscribes"
+            await self._have_host(0)
+            self._works = True
+        finally:
+            self._begun.set()
 
     def end(self) -> None:
         """Claim the host no more: whatever would need it raises ClaimError."""
         if self._lost is None:
             self._lost = ClaimError("the daemon ends")
+        self._begun.set()
         for task in (self._claiming, self._beating):
             if task is not None:
                 task.cancel()
 
     @property
     def may_publish_offline(self) -> bool:
-        """False if the host is another daemon's, and it is not for us to say that it is offline."""
-        return self._claim.other is None or self._announced
+        """False if the host is another daemon's, and it is not for us to say that it is offline.
+
+        A further daemon that starts right then would take the host for free. If we have published
+        `online`, the other one hears it, and publishes its own presence again.
+        """
+        return self._claim.other is None
 
     # While the daemon works.
 
@@ -175,6 +183,11 @@ class OtherDaemons:
 
         Raises HostTakenError if another daemon has it, and ClaimError if the daemon ends.
         """
+        if not self.is_ours(connection):
+            await self._begun.wait()
+        await self._have_host(connection)
+
+    async def _have_host(self, connection: int) -> None:
         while not self.is_ours(connection):
             if self._lost is not None:
                 raise self._lost
@@ -270,7 +283,7 @@ class OtherDaemons:
     async def _ask(self) -> bool:
         """Claim the host, and wait for the answer of another daemon. Raises HostTakenError."""
         self._claim.phase = "subscribes"
-        self._claim.kept, self._announced = None, False
+        self._claim.kept = None
         self._claimed.clear()
         self._settled.clear()
         if self._claim.is_blind:
@@ -341,7 +354,6 @@ class OtherDaemons:
         self._claim.expected = presence.time
         self._heard_online.clear()
         delivery = await self._send(presence, retain=True)
-        self._announced = True
         if self._claim.is_blind:
             self._claim.phase = "works"
             return True
@@ -409,7 +421,7 @@ class OtherDaemons:
             self._claim.note(seen)
         match decision:
             case "keep":
-                self._claim.kept = seen
+                self._claim.keep(seen)
             case "claimed":
                 self._claim.phase = "claims"
                 self._claimed.set()
