@@ -3,7 +3,9 @@
 import resource
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -241,6 +243,9 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
         broker.kill()
         (tmp_path / "gate").touch()
         migfra.wait_for("start vm ended with success")
+        with closing(sqlite3.connect(migfra.journal)) as journal:
+            answered = "SELECT count(*) FROM containers WHERE answer IS NOT NULL"
+            wait_until(lambda: journal.execute(answered).fetchone() == (1,), "the answer")
         migfra.send(signal.SIGTERM)
         migfra.wait_for("ending: what runs is finished")
         migfra.send(signal.SIGTERM)
