@@ -140,17 +140,15 @@ def _read_fields(
     values: dict[str, Any] = {}
     count = 0
     by_line, by_key = rest
-    entry_of_line = by_line.get
-    entry_of_key = by_key.get
     cls = reader.cls
     while True:
         line = lines[i]
-        entry = entry_of_line(line)
+        entry = by_line.get(line)
         if entry is not None:
             text = ""
         else:
             key, colon, text = line.partition(": ")
-            entry = entry_of_key(key) if colon else None
+            entry = by_key.get(key) if colon else None
             if entry is None:
                 if first is None:
                     break
