@@ -61,6 +61,25 @@ PROPERTY_TYPES: Final = {
 }
 SIZES: Final = {BYTE: 1, TWO: 2, FOUR: 4}
 SERVER_KEEP_ALIVE, RECEIVE_MAXIMUM, TOPIC_ALIAS = 0x13, 0x21, 0x23
+MAXIMUM_QOS, RETAIN_AVAILABLE, MAXIMUM_PACKET_SIZE = 0x24, 0x25, 0x27
+WILDCARDS_AVAILABLE, SHARED_AVAILABLE = 0x28, 0x2A
+CONNACK_PROPERTIES: Final = (
+    SERVER_KEEP_ALIVE,
+    RECEIVE_MAXIMUM,
+    MAXIMUM_QOS,
+    RETAIN_AVAILABLE,
+    MAXIMUM_PACKET_SIZE,
+    WILDCARDS_AVAILABLE,
+    SHARED_AVAILABLE,
+)
+"""The properties of a CONNACK that the client uses."""
+BOOLEANS: Final = {
+    MAXIMUM_QOS: "Maximum QoS",
+    RETAIN_AVAILABLE: "Retain Available",
+    WILDCARDS_AVAILABLE: "Wildcard Subscription Available",
+    SHARED_AVAILABLE: "Shared Subscription Available",
+}
+"""Properties that must be 0 or 1."""
 REPEATABLE: Final = frozenset({0x0B, 0x26})
 
 
@@ -145,9 +164,14 @@ def _connack(body: bytearray, five: bool) -> bytearray:
     _check_end(body, end)
     if found.get(RECEIVE_MAXIMUM) == b"\x00\x00":
         raise PacketError("its Receive Maximum is 0")
+    if found.get(MAXIMUM_PACKET_SIZE) == bytes(4):
+        raise PacketError("its Maximum Packet Size is 0")
+    for identifier, name in BOOLEANS.items():
+        if found.get(identifier, b"\x00") > b"\x01":
+            raise PacketError(f"its {name} is {found[identifier][0]}")
     used = b"".join(
         bytes([identifier]) + found[identifier]
-        for identifier in (SERVER_KEEP_ALIVE, RECEIVE_MAXIMUM)
+        for identifier in CONNACK_PROPERTIES
         if identifier in found
     )
     return body[:2] + bytes([len(used)]) + used

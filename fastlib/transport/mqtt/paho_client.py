@@ -100,6 +100,11 @@ class PahoClient(paho.Client):
         self.on_socket_register_write = lambda _client, _data, _socket: None
         self.max_inflight_messages_set(0)  # unlimited: the outbox limits the messages in flight
 
+    @property
+    def is_five(self) -> bool:
+        """True with MQTT 5."""
+        return bool(self._protocol == paho.MQTTv5)
+
     def acknowledge(self, mid: int, qos: int) -> None:
         """Confirm a message to the broker: PUBACK or PUBREC."""
         if qos == 1:
@@ -119,7 +124,7 @@ class PahoClient(paho.Client):
 
         A broker counts full seconds, and 0 means no expiry to some.
         """
-        if self._protocol != paho.MQTTv5:
+        if not self.is_five:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = max(1, math.ceil(seconds))
@@ -181,7 +186,7 @@ class PahoClient(paho.Client):
 
     def _begin_digest(self, command: int, body: bytearray) -> None:
         try:
-            start = payload_start(command, body, self._protocol == paho.MQTTv5)
+            start = payload_start(command, body, self.is_five)
         except PacketError:  # its properties are as large
             self._digest_is_whole = False
             return
@@ -228,7 +233,7 @@ class PahoClient(paho.Client):
             is_connack = packet["command"] >> 4 == CONNACK
             if is_connack == self._accepted:
                 raise PacketError("a second CONNACK" if is_connack else "a packet before CONNACK")
-            packet["packet"] = check_packet(packet["command"], body, self._protocol == paho.MQTTv5)
+            packet["packet"] = check_packet(packet["command"], body, self.is_five)
         except PacketError as error:
             self.violation = str(error)
             return MQTTErrorCode.MQTT_ERR_PROTOCOL

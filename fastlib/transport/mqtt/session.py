@@ -19,6 +19,7 @@ from fastlib.transport.filters import check_topic
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
+from .broker_limits import STATED, BrokerLimits
 from .client_factory import make_client
 from .connection_state import ConnectionState
 from .inbound import InboundPublish, InboundTracker
@@ -65,6 +66,8 @@ class MqttSession:
         """The number of accepted connections so far."""
         self.session_start = 0
         """The connection that began the broker's session; 0 if it is older."""
+        self.limits = BrokerLimits()
+        """The limits of the broker that has accepted the last connection."""
         self.renews = False
         """True while it ends the connection, so that the broker repeats what was left to it."""
         self._max_in_flight = options.max_inflight
@@ -144,8 +147,9 @@ class MqttSession:
             self.client.session_lost()
             self._inbound.clear()
         self._renew_expiry(session_lost=not flags.session_present)
-        receive_maximum = getattr(properties, "ReceiveMaximum", self._max_in_flight)
-        self.outbox.max_in_flight = min(self._max_in_flight, receive_maximum)
+        stated = {name: getattr(properties, name) for name in STATED if hasattr(properties, name)}
+        self.limits = BrokerLimits.of_connack(stated or ({} if self.client.is_five else None))
+        self.outbox.max_in_flight = min(self._max_in_flight, self.limits.receive_maximum)
         self._state.connected()
         self._subscriptions.renew()
         if not self._state.opened.done():
