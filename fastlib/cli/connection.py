@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastlib.cli.arguments.broker import BROKER_VARIABLE, mqtt_options
 from fastlib.cli.output.logs import logs_on_stderr
 from fastlib.codec.errors import FastlibError
+from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import (
     ConnectError,
     RefusedError,
@@ -90,7 +91,7 @@ def with_remedy(
     while (last := getattr(root, "last", None)) is not None:
         root = last
     reason = getattr(root, "strerror", None) or str(root)
-    place = f"{mqtt.host}:{mqtt.port or (8883 if mqtt.tls else 1883)}"
+    place = address_text(mqtt.host, mqtt.port or (8883 if mqtt.tls else 1883))
     return ConnectError(
         f"no broker at {place} within {options.connect_timeout:g} s: {reason}; start one there, or "
         f"name another one by {broker_option}"

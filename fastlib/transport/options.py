@@ -1,16 +1,20 @@
 """The options of a connection: broker, credentials, session and retries."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from .broker_url import check_host, parse_broker_url
+from .credentials import check_credential
 from .errors import OptionsError
 from .filters import check_filter, check_topic
 from .memory.broker import MemoryBroker
 
 LARGEST_ID: Final = 65535
+
+_SECRET: Final = ("password", "key_password")
 
 
 class Will(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +52,9 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return _without_secrets(self)
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return list(_shown(self))
+
 
 class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """An MQTT broker for `connect` and `connect_async`. Raises OptionsError and TopicError."""
@@ -63,6 +70,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """MQTT 5: seconds that the broker keeps a persistent session. With 3.1.1 the broker decides."""
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     username: str | None = None
+    """Never logged, and not shown if it came in a URL."""
     password: str | None = None
     """Never shown or logged."""
     password_file: Path | str | None = None
@@ -100,8 +108,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription that `connect` makes; the default of `receive`."""
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise OptionsError("`host` is empty")
+        msgspec.structs.force_setattr(self, "host", check_host(self.host))
         if self.port is not None and not 0 < self.port < 65536:
             raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
         if self.protocol not in ("3.1.1", "5"):
@@ -111,6 +118,8 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError("a password belongs to a `username`, which is missing")
         if self.password is not None and self.password_file is not None:
             raise OptionsError("`password` and `password_file` exclude each other")
+        check_credential("username", self.username)
+        check_credential("password", self.password)
         if not 5 <= self.keep_alive <= 65535:
             raise OptionsError(f"`keep_alive` is 5 to 65535 seconds, not {self.keep_alive}")
         if not 0 <= self.session_expiry <= 0xFFFFFFFF:
@@ -132,12 +141,23 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return the options of a URL: `mqtt://[user[:password]@]host[:port]`, `mqtts://` for TLS.
 
         A host alone, or `host:port`, is `mqtt://`. `options` are further fields. They override
-        the URL. Raises OptionsError.
+        the URL. All up to the last `@` are the user and the password; `/`, `?` and `#` in them must
+        be percent-encoded. Raises OptionsError, which shows no part of the URL.
         """
-        return cls(**{**_parts(url), **options})
+        parts = parse_broker_url(url)
+        found: dict[str, Any] = {"host": parts.host}
+        for name in ("port", "username", "password"):
+            if getattr(parts, name) is not None:
+                found[name] = getattr(parts, name)
+        if parts.tls:
+            found["tls"] = TlsOptions()
+        return cls(**{**found, **options})
 
     def __repr__(self) -> str:
         return _without_secrets(self)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return list(_shown(self))
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,32 +176,6 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
         _check_topics(self.publish_topic, self.subscribe_topic)
 
 
-def _parts(url: str) -> dict[str, Any]:
-    """Return the options in a URL. Errors do not repeat the URL: it may contain a password."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        scheme, rest = "mqtt", url
-    if scheme not in ("mqtt", "mqtts"):
-        raise OptionsError(f"a broker's URL begins with mqtt:// or mqtts://, not {scheme!r}")
-    try:
-        parts = urlsplit(f"mqtt://{rest}")
-        port = parts.port
-    except ValueError as error:
-        raise OptionsError(f"the broker's URL cannot be read: {error}") from None
-    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-        raise OptionsError("a broker's URL is mqtt://[user[:password]@]host[:port], and no more")
-    found: dict[str, Any] = {"host": parts.hostname}
-    if port is not None:
-        found["port"] = port
-    if parts.username:
-        found["username"] = unquote(parts.username)
-    if parts.password is not None:
-        found["password"] = unquote(parts.password)
-    if scheme == "mqtts":
-        found["tls"] = TlsOptions()
-    return found
-
-
 def _check_client_id(client_id: str | None, persistent: bool) -> None:
     if persistent and not client_id:
         raise OptionsError("a persistent session needs a `client_id` to be found again")
@@ -197,11 +191,15 @@ def _check_topics(publish_topic: str | None, subscribe_topic: str | None) -> Non
 
 
 def _without_secrets(options: msgspec.Struct) -> str:
-    shown = []
+    shown = ", ".join(f"{name}={value!r}" for name, value in _shown(options))
+    return f"{type(options).__name__}({shown})"
+
+
+def _shown(options: msgspec.Struct) -> Iterator[tuple[str, Any]]:
+    """Return the options that differ from the default, without passwords."""
     for field in msgspec.structs.fields(options):
         value = getattr(options, field.name)
-        if field.name in ("password", "key_password") and value is not None:
-            shown.append(f"{field.name}='***'")
+        if field.name in _SECRET and value is not None:
+            yield field.name, "***"
         elif value != field.default:
-            shown.append(f"{field.name}={value!r}")
-    return f"{type(options).__name__}({', '.join(shown)})"
+            yield field.name, value

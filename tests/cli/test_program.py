@@ -111,3 +111,26 @@ def test_command_imports_only_its_own_modules(file):
         "paho", "subprocess", "unicodedata",
     }  # fmt: skip
     assert not imported & needless
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", "mqtt://user:s3cret/x@broker"],
+        ["watch", "--brok", "mqtt://user:s3cret@broker"],
+        ["mqtt://user:s3cret@broker", "watch"],
+        ["watch", "--mqtt", "mqtts://user:s3cret@broker"],
+        ["watch", "--connect-timeout", "user:s3cret@broker"],
+        ["watch", "--broker", "mqtt://user:s3cret@broker"],
+        ["watch", "--broker", "mqtt://user:s3cret/x@broker"],
+    ],
+)
+def test_wrong_usage_does_not_repeat_the_password_of_a_url(arguments, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    shown = capsys.readouterr()
+    assert status == 2
+    assert "s3cret" not in shown.out + shown.err
+    assert "error: " in shown.err

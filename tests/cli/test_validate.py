@@ -1,5 +1,6 @@
 """`fastlib validate`: its problems as lines, JSON and annotations, and on a terminal."""
 
+import io
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastlib.cli import main
 from fastlib.cli.arguments.message_files import Source
-from fastlib.cli.output.problems import excerpt, github_annotation
+from fastlib.cli.output.problems import excerpt, github_annotation, print_problems
 from fastlib.cli.output.terminal import cell, columns
 from fastlib.codec import Problem
 from fastlib.display.text import printable
@@ -256,3 +257,12 @@ def test_excerpt_fits_and_caret_points_at_column(line, column, width):
     if column <= len(line) and not line[column - 1 :].isspace() and before < width - 12:
         position = next(i for i in range(len(shown) + 1) if columns(shown[:i]) == before)
         assert shown[position:].startswith((cell(line[column - 1]).rstrip(), "..."))
+
+
+def test_excerpt_hides_secrets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastlib.cli.output.problems.is_terminal", lambda _: True)
+    stream = io.StringIO()
+    problem = Problem(code="old-key", message="not here", line=1, column=3)
+    print_problems(Source("migfra.yaml", b"  password: s3cret"), [problem], stream)
+    assert "  password: ******\n    ^" in stream.getvalue()
+    assert "s3cret" not in stream.getvalue()

@@ -229,3 +229,36 @@ def test_package_whose_messages_cannot_be_loaded_is_a_warning(
     assert report.ok
     (warning,) = report.warnings
     assert "bad-messages" in warning.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "communicator: mqtt://u:s3cret@broker",
+        "communicator: {host: 'mqtt://u:s3cret@broker'}",
+        "communicator: {host: 'u:s3cret@broker'}",
+        "communicator: {port: 'u:s3cret@broker'}",
+        "communicator: {tls: 'u:s3cret/x@broker'}",
+        "communicator: {password: s3cret}",
+        "mqtt://u:s3cret@broker",
+    ],
+)
+def test_problems_do_not_repeat_passwords(text: str):
+    report = check_configuration(f"{text}\n")
+    assert report.errors
+    assert "s3cret" not in "; ".join(str(problem) for problem in report.problems)
+
+
+def test_missing_variable_is_not_named_where_it_may_be_a_password():
+    read = read_configuration(
+        "communicator: {username: u, password-environment: s3cret}\nhypervisor: {type: dummy}\n"
+    )
+    with pytest.raises(ConfigurationError, match="no variable of this name") as caught:
+        read.mqtt_options()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "broker.example.org", "192.0.2.1"])
+def test_host_of_the_broker_may_be_an_address(host: str):
+    text = f"communicator: {{host: '{host}'}}\nhypervisor: {{type: dummy}}\n"
+    assert read_configuration(text).mqtt_options().host == host

@@ -12,6 +12,20 @@ from fastlib.transport import MqttOptions, OptionsError, TlsOptions
         ("broker:1884", MqttOptions(host="broker", port=1884)),
         ("[::1]:1884", MqttOptions(host="::1", port=1884)),
         ("mqtt://broker/", MqttOptions(host="broker")),
+        ("MQTT://Broker", MqttOptions(host="broker")),
+        ("mqtt:1883", MqttOptions(host="mqtt", port=1883)),
+        ("::1", MqttOptions(host="::1")),
+        ("mqtt://::1", MqttOptions(host="::1")),
+        ("[::1]", MqttOptions(host="::1")),
+        ("::ffff:192.0.2.1", MqttOptions(host="::ffff:192.0.2.1")),
+        ("fe80::1%eth0", MqttOptions(host="fe80::1%eth0")),
+        ("[fe80::1%eth0]:1884", MqttOptions(host="fe80::1%eth0", port=1884)),
+        ("mqtt://[fe80::1%25eth0.7]", MqttOptions(host="fe80::1%eth0.7")),
+        (
+            "mqtt://user:p@ss:w0rd@broker",
+            MqttOptions(host="broker", username="user", password="p@ss:w0rd"),
+        ),
+        ("user:100%@broker", MqttOptions(host="broker", username="user", password="100%")),
         ("mqtts://broker", MqttOptions(host="broker", tls=TlsOptions())),
         (
             "mqtts://us%40er:p%2Fw@broker:8884",
@@ -33,14 +47,27 @@ def test_options_override_the_url():
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://broker", "'http'"),
+        ("http://broker", "must begin with mqtt://"),
         ("mqtt://", "host"),
         ("", "host"),
         ("mqtt://broker/topic", "no more"),
         ("mqtt://broker?x=1", "no more"),
-        ("broker:port", "cannot be read"),
-        ("broker:99999", "cannot be read"),
-        ("mqtt://[broker", "cannot be read"),
+        ("broker:port", "from 1 to 65535"),
+        ("broker:99999", "from 1 to 65535"),
+        ("broker:0", "from 1 to 65535"),
+        ("broker:-1", "from 1 to 65535"),
+        ("broker:1883:1884", "no IPv6 address"),
+        ("::1:1883", r"in brackets, such as \[::1\]:1883"),
+        ("mqtt://[broker", "in brackets"),
+        ("[broker]", "no IPv6 address"),
+        ("[::1]x", "in brackets"),
+        ("[fe80::1%]", "no IPv6 address"),
+        ("mqtt://[::1%25lo]", "remove the zone"),
+        ("mqtt://user:a/b@broker", "%2F"),
+        ("mqtt://user:%ff@broker", "not UTF-8"),
+        ("mqtt://:word@broker", "no user"),
+        ("mqtt://@broker", "no user"),
+        ("bro ker", "without spaces"),
     ],
 )
 def test_invalid_url_is_refused(url: str, words: str):
@@ -52,3 +79,14 @@ def test_error_hides_the_password():
     with pytest.raises(OptionsError) as caught:
         MqttOptions.from_url("mqtt://user:hush@broker:port/topic")
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [b"mqtt://user:hush@broker", None, 1883])
+def test_url_of_another_type_is_refused_without_its_value(url: object):
+    with pytest.raises(TypeError, match="must be a str, not") as caught:
+        MqttOptions.from_url(url)  # type: ignore[arg-type]
+    assert "hush" not in str(caught.value)
+
+
+def test_host_in_brackets_is_the_address():
+    assert MqttOptions(host="[::1]").host == "::1"

@@ -6,6 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from fastlib.codec.printable import printable, printable_lines
+from fastlib.redaction import hide_user_information
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -29,8 +30,11 @@ class ArgumentParser(argparse.ArgumentParser):
         return printable_lines(super().format_help())
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, and end the process with status 2."""
-        super().error(printable(message))
+        """Print usage and message, and end the process with status 2.
+
+        The message may quote an argument that is a broker's URL in the wrong place.
+        """
+        super().error(printable(hide_user_information(message)))
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

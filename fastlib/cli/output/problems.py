@@ -6,6 +6,7 @@ from typing import TextIO
 from fastlib.cli.arguments.message_files import Source
 from fastlib.codec.errors import Problem
 from fastlib.display.text import printable
+from fastlib.redaction import hide_secrets_of_line
 
 from .terminal import cell, columns, is_terminal, painter, width_of
 
@@ -22,7 +23,7 @@ def print_problems(source: Source, problems: Iterable[Problem], stream: TextIO) 
         words = printable(str(problem.at(None, None)))
         print(f"{paint(f'{place}:', 'bold')} {severity} {words}", file=stream)
         if shows_lines and problem.line is not None and problem.column is not None:
-            line = source.line(problem.line)
+            line = hide_secrets_of_line(source.line(problem.line))
             shown, before = excerpt(line, problem.column, width_of(stream) - 4)
             if shown:
                 print(f"  {shown}\n  {' ' * before}{paint('^', 'mark')}", file=stream)

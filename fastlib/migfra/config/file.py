@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -18,7 +19,9 @@ from fastlib.message.entry_points import load_entry_points
 from fastlib.migfra.errors import ConfigurationError
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Seconds
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from fastlib.transport import MqttOptions, TlsOptions
+from fastlib.redaction import hide_user_information
+from fastlib.transport import MqttOptions, OptionsError, TlsOptions
+from fastlib.transport.credentials import read_password_file
 
 from .hypervisor_section import HypervisorSection
 from .sections import (
@@ -144,8 +147,8 @@ def _tls(config: TlsSection) -> TlsOptions:
     password = None
     if config.key_password_file is not None:
         try:
-            password = Path(config.key_password_file).read_text(encoding="utf-8").split("\n")[0]
-        except (OSError, UnicodeDecodeError) as error:
+            password = read_password_file(config.key_password_file, "the file")
+        except OptionsError as error:
             raise _missing("communicator.tls.key-password-file", str(error)) from None
     return TlsOptions(
         ca_file=config.ca_file,
@@ -160,7 +163,9 @@ def _from_environment(variable: str | None) -> str | None:
         return None
     value = os.environ.get(variable)
     if value is None:
-        why = f"the environment has no variable {variable!r}"
+        # Any other text may be a password in the wrong place.
+        name = f" {variable!r}" if re.fullmatch("[A-Z][A-Z0-9_]*", variable) else " of this name"
+        why = f"the environment has no variable{name}"
         raise _missing("communicator.password-environment", why)
     return value
 
@@ -198,6 +203,10 @@ def check(text: str | bytes) -> Report:
 
 
 def _strict(problem: Problem) -> Problem:
+    """Return a problem as an error where a daemon needs it to be, and without a URL's password."""
+    hidden = hide_user_information(problem.message)
+    if hidden != problem.message:
+        problem = msgspec.structs.replace(problem, message=hidden)
     if problem.code == "unknown-key":
         message = problem.message.replace(", ignored by every peer", "")
         return msgspec.structs.replace(problem, severity="error", message=message)

@@ -17,7 +17,8 @@ from fastlib.codec.rules import (
 )
 from fastlib.message import topics
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
-from fastlib.transport import TopicError
+from fastlib.transport import OptionsError, TopicError
+from fastlib.transport.broker_url import check_host
 from fastlib.transport.filters import check_filter, check_topic
 
 HOSTNAME = "<hostname>"
@@ -47,6 +48,17 @@ class IsHost(ValueRule):
             topics.check_name(value, self.attribute)
         except ValidationError as error:
             return error.problems[0].message
+        return None
+
+
+class IsBrokerHost(ValueRule):
+    """A text must be the host of a broker, and not its URL, which may contain a password."""
+
+    def problem_with(self, value: Any) -> str | None:
+        try:
+            check_host(value)
+        except OptionsError as error:
+            return str(error)
         return None
 
 
@@ -80,7 +92,7 @@ class CommunicatorSection(ConfigSection):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         NotEmpty("id"),
-        NotEmpty("host"),
+        IsBrokerHost("host"),
         IsTopic("subscribe_topic", wildcards=True),
         IsTopic("publish_topic"),
         Requires("password_file", "username"),

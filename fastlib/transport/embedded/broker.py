@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from fastlib.extras import needs_extra
+from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import ListenError, OptionsError
 from fastlib.transport.futures import wait
 
@@ -57,7 +58,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
     @property
     def address(self) -> str:
         """Host and port, an IPv6 address in brackets."""
-        return _address(self.host, self.port)
+        return address_text(self.host, self.port)
 
     @property
     def is_running(self) -> bool:
@@ -158,8 +159,4 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         remedy = "; port 0 is any that is free" if error.errno == errno.EADDRINUSE else ""
-        raise ListenError(f"cannot listen on {_address(host, port)}: {why}{remedy}") from error
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise ListenError(f"cannot listen on {address_text(host, port)}: {why}{remedy}") from error

@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -10,6 +9,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from fastlib.transport.credentials import check_credential, read_password_file
 from fastlib.transport.errors import OptionsError
 from fastlib.transport.options import MqttOptions, TlsOptions
 
@@ -27,6 +27,11 @@ def port_of(options: MqttOptions) -> int:
     return options.port or (8883 if options.tls else 1883)
 
 
+def random_client_id() -> str:
+    """Return a client id that any broker takes: at most 23 letters and digits (MQTT 3.1.1)."""
+    return f"fastlib{uuid4().hex[:16]}"
+
+
 def make_client(
     options: MqttOptions,
     on_message: Callable[[paho.MQTTMessage], None],
@@ -38,7 +43,7 @@ def make_client(
         on_message,
         on_pubrel,
         max_payload=options.max_payload,
-        client_id=options.client_id or f"fastlib-{uuid4().hex[:12]}",
+        client_id=options.client_id or random_client_id(),
         clean_session=None if five else not options.persistent,
         protocol=paho.MQTTv5 if five else paho.MQTTv311,
     )
@@ -72,10 +77,9 @@ def make_client(
 def _password(options: MqttOptions) -> str | None:
     if options.password_file is None:
         return options.password
-    try:
-        return Path(options.password_file).read_text().partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeError) as error:
-        raise OptionsError(f"cannot read the password file: {error}") from error
+    password = read_password_file(options.password_file)
+    check_credential("password", password)
+    return password
 
 
 def _tls(options: TlsOptions) -> ssl.SSLContext:

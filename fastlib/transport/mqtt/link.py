@@ -11,12 +11,15 @@ from concurrent.futures import Future
 from logging import getLogger
 from weakref import WeakSet
 
+import msgspec
+
+from fastlib.transport.broker_url import address_text
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.errors import ClosedError, OptionsError, TransportError, Undelivered
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
-from .client_factory import port_of
+from .client_factory import port_of, random_client_id
 from .connection_state import ConnectionState
 from .network_thread import CommandQueue, NetworkThread
 from .session import MqttSession
@@ -29,8 +32,10 @@ class MqttLink:
 
     def __init__(self, options: MqttOptions) -> None:
         """Raises OptionsError."""
+        # A random id is in the name as well: the broker's log has it.
+        client_id = options.client_id or random_client_id()
         self._state = ConnectionState(
-            f"{options.client_id or 'anonymous'} at {options.host}:{port_of(options)}",
+            f"{client_id} at {address_text(options.host, port_of(options))}",
             client_id=options.client_id,
             retry_min=options.retry_min,
             retry_max=options.retry_max,
@@ -38,7 +43,11 @@ class MqttLink:
         self._persistent = options.persistent
         self._commands = CommandQueue()
         try:
-            self._session = MqttSession(options, self._state, self._commands.run)
+            self._session = MqttSession(
+                msgspec.structs.replace(options, client_id=client_id),
+                self._state,
+                self._commands.run,
+            )
         except BaseException:
             self._commands.close()
             raise

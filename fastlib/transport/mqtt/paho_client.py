@@ -211,7 +211,8 @@ class PahoClient(paho.Client):
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         assert self._ssl_context is not None
-        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self.host)
+        name = self.host.partition("%")[0]  # a certificate has addresses without a zone
+        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=name)
 
     def _packet_queue(
         self, command: int, packet: Any, mid: int, qos: int, info: Any = None

@@ -1,0 +1,163 @@
+"""The URL of a broker. It may contain a password, so no error repeats any part of it."""
+
+import ipaddress
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from .errors import OptionsError
+
+FORM: Final = "mqtt://[user[:password]@]host[:port]"
+
+_DEFAULT_PORTS: Final = ("1883", "8883")
+_SEPARATORS: Final = re.compile(r"[/?#]")
+_IN_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\](?::([^\[\]]*))?")
+_ZONE: Final = re.compile(r"[\w.~-]+", re.ASCII)
+
+
+class HiddenText(str):
+    """A user name of a URL, which may be a secret token. Its `repr` does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a URL, decoded. Like the options, it does not show the user and password."""
+
+    host: str
+    port: int | None = None
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+
+    def __repr__(self) -> str:
+        return f"BrokerUrl({address_text(self.host, self.port)})"
+
+
+def parse_broker_url(url: str) -> BrokerUrl:
+    """Return the parts of `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
+
+    A host alone, or `host:port`, is `mqtt://`. All characters up to the last `@` are the user and
+    the password. Raises OptionsError, which shows no part of the URL and has no cause.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"a broker's URL must be a str, not {type(url).__name__}")
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "mqtt", url
+    if scheme.lower() not in ("mqtt", "mqtts"):
+        raise OptionsError("a broker's URL must begin with mqtt:// or mqtts://, or be a host")
+    user, at, address = rest.rpartition("@")
+    if _SEPARATORS.search(user):
+        raise OptionsError(
+            "the user or the password in the broker's URL has a '/', '?' or '#'; write %2F, %3F or "
+            "%23, or give `username` and `password` beside the URL"
+        )
+    if address.endswith("/"):
+        address = address[:-1]
+    if not address or _SEPARATORS.search(address):
+        raise OptionsError(f"a broker's URL is {FORM}, and no more: no path, query or fragment")
+    host, port = _address(address)
+    name, colon, password = user.partition(":")
+    if at and not name:
+        raise OptionsError("the broker's URL has no user before its '@'")
+    return BrokerUrl(
+        host=host,
+        port=port,
+        username=HiddenText(_decoded(name, "user")) if name else None,
+        password=_decoded(password, "password") if colon else None,
+        tls=scheme.lower() == "mqtts",
+    )
+
+
+def check_host(host: str) -> str:
+    """Return the host: a name, an IPv4 address, or an IPv6 address without brackets.
+
+    Raises OptionsError, which does not show the host: it may be a URL with a password.
+    """
+    if not host:
+        raise OptionsError("`host` is empty")
+    if "://" in host or "@" in host:
+        raise OptionsError(
+            "`host` must be a host name or an address, and not a URL; the port, the user and the "
+            "password are options of their own (`MqttOptions.from_url` takes a URL)"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if ":" in host or "%" in host:
+        return _ipv6(host)
+    if not host.isprintable() or re.search(r"[\s/?#\[\]\\\"'<>]", host):
+        raise OptionsError(
+            "`host` must be a host name or an address, without spaces and any of /?#[]"
+        )
+    return host
+
+
+def address_text(host: str, port: int | None) -> str:
+    """Return `host:port`, with an IPv6 address in brackets; without a port only the host."""
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
+
+
+def _address(address: str) -> tuple[str, int | None]:
+    if address.startswith("["):
+        found = _IN_BRACKETS.fullmatch(address)
+        if found is None:
+            raise OptionsError(
+                "the broker's URL must have an IPv6 address in brackets, such as [::1]:1883"
+            )
+        return _ipv6(found[1].replace("%25", "%")), _port(found[2])
+    if address.count(":") > 1:
+        if address.rpartition(":")[2] in _DEFAULT_PORTS:
+            raise OptionsError(
+                "an IPv6 address before a port must be in brackets, such as [::1]:1883"
+            )
+        return _ipv6(address.replace("%25", "%")), None
+    host, _, port = address.partition(":")
+    if not host:
+        raise OptionsError(f"a broker's URL is {FORM}, and its host is missing")
+    return check_host(host.lower()), _port(port)
+
+
+def _port(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise OptionsError(
+            "the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
+            "be written %3A, and the host comes after an '@'"
+        )
+    return int(text)
+
+
+def _ipv6(host: str) -> str:
+    """Return an IPv6 address, also with a zone: the network interface of a link-local address."""
+    address, percent, zone = host.partition("%")
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        parsed = None
+    if parsed is None or (percent and not _ZONE.fullmatch(zone)):
+        raise OptionsError(
+            "`host` has a ':' or a '%', and is no IPv6 address such as ::1 or fe80::1%eth0; the "
+            "port is an option of its own, or in the URL: [::1]:1883"
+        )
+    if percent and not parsed.is_link_local:
+        raise OptionsError(
+            "only a link-local IPv6 address (fe80::...) has a zone such as %eth0; remove the zone"
+        )
+    return host.lower() if not percent else f"{address.lower()}%{zone}"
+
+
+def _decoded(text: str, what: str) -> str:
+    encoded = unquote_to_bytes(text)
+    decoded = encoded.decode("utf-8", "replace")
+    # An exception of the decoder would have the text as its context.
+    if decoded.encode() != encoded:
+        raise OptionsError(f"the {what} in the broker's URL is not UTF-8 after its % escapes")
+    return decoded
