@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.migfra.bench import Bench, Play
+from tests.support.mosquitto import Mosquitto
 
 
 @pytest.hookimpl(wrapper=True)
@@ -18,6 +19,13 @@ def pytest_runtest_makereport() -> Iterator[None]:
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """A real broker for the tests of a file; a file may have one of its own kind."""
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 @pytest.fixture

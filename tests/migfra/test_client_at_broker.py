@@ -31,12 +31,6 @@ HOST = "node01"
 TOLERANCE = 0.3
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
-
-
 @pytest.fixture
 def migfra(tmp_path: Path, broker: Mosquitto) -> Iterator[Program]:
     """A daemon that runs; each start of a domain waits until the file `gate` exists."""

@@ -5,7 +5,6 @@ A process that is stopped stands for a suspended host and for a machine that sta
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from tests.support.migfra.scripted import Scripted
 from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until_async
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
 
 
 @pytest.fixture

@@ -18,12 +18,6 @@ from tests.support.shell import address, run
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
-
-
 @pytest.fixture
 def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
     with scheduler_at(broker) as scheduler:

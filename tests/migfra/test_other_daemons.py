@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +34,6 @@ def online(client_id: str | None, instance: str | None, started: float | None) -
 
 def offline(client_id: str | None = None, instance: str | None = None) -> Presence:
     return Presence(status="offline", client_id=client_id, instance=instance)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
 
 
 @pytest.fixture
@@ -370,8 +363,8 @@ def test_daemon_that_may_not_read_its_status_warns_and_looks_again_once_it_may(
             site.broker.reload()
         text = f"this daemon hears its presence on {topics.PRESENCE(HOST)} now"
         while text not in caplog.text:
-            await site.publish(offline())  # the daemon answers
-            await asyncio.sleep(0.05)
+            await site.publish(offline())
+            await site.becomes("online")  # the daemon answers
         with pytest.raises(HostTakenError):
             await site.open(client_id="another")
         assert not daemon.stopping

@@ -21,12 +21,6 @@ from tests.support.migfra.scheduler import ask, forget, result, scheduler_at, un
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
-
-
 @pytest.fixture
 def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
     with scheduler_at(broker) as scheduler:

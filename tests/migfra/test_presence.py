@@ -1,7 +1,6 @@
 """The presence of a daemon at a real broker: it is true however the daemon ends."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from tests.support.migfra.scripted import Scripted, gate
 from tests.support.migfra.site import CLIENT_ID, Site, SitePlay, player, site
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.waiting import wait_until_async
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
 
 
 @pytest.fixture

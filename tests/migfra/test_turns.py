@@ -15,6 +15,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.turns import Place, Places, Situation, Taken, Turn, may_begin_at_once
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Scripted
+from tests.support.waiting import wait_until_async
 
 IDLE = Situation(accepting=0, waiting=0, is_idle=True, has_expired=False)
 
@@ -156,7 +157,10 @@ def test_crash_after_each_commit_loses_no_order_and_repeats_none(
         await daemon.runtime.journal.check_file()
         crash.left = commits
         await bench.send(order(Start(vm_name="vm1"), expires=60, id="1"))
-        await patiently(_stands_still(daemon.runtime.journal, crash, commits))
+        journal = daemon.runtime.journal
+        await wait_until_async(
+            lambda: not crash.left and (commits == 2 or journal.last_error is not None)
+        )
         assert hypervisor.calls == calls
         await patiently(daemon.kill())
         crash.left = None
@@ -167,11 +171,6 @@ def test_crash_after_each_commit_loses_no_order_and_repeats_none(
         assert hypervisor.calls + after.calls == [("start", "vm1")]
 
     play(scene)
-
-
-async def _stands_still(journal: Journal, crash: Crash, commits: int) -> None:
-    while crash.left or (commits < 2 and journal.last_error is None):
-        await asyncio.sleep(0.01)
 
 
 def test_acceptance_that_nobody_awaits_any_more_takes_its_begin_back(tmp_path: Path) -> None:
