@@ -59,7 +59,8 @@ def _condition(field: Field) -> str | None:
     elif type(shape) is Choice and all(key == text for key, text in shape.values.items()):
         tests = ["type(v) is str", f"v in {tuple(shape.values)!r}"]
     elif isinstance(shape, List) and shape.integers is not None:
-        tests = [f"{field.attribute}_integers(v)"]
+        name = f"{field.attribute}_list"
+        tests = [f"(v is {name}.accepted or {name}.accepts_unchanged(v))"]
     elif isinstance(shape, List) and isinstance(shape.item, Record | Converted):
         tests = ["type(v) is tuple", f"{{*map(type, v)}} == {{{field.attribute}_class}}"]
     elif isinstance(shape, Record):
@@ -122,7 +123,7 @@ def _compile(cls: type[Any]) -> Checker:
             continue
         names[f"{field.attribute}_field"] = field
         if isinstance(field.shape, List) and field.shape.integers is not None:
-            names[f"{field.attribute}_integers"] = field.shape.accepts_unchanged
+            names[f"{field.attribute}_list"] = field.shape
         shape = field.shape.item if isinstance(field.shape, List) else field.shape
         if isinstance(shape, Record | Converted):
             names[f"{field.attribute}_class"] = shape.cls

@@ -18,6 +18,7 @@ from .records import Converted, Field, Record
 from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Map, Shape, Text, Tree
 
 _shapes: dict[type[Any], Shape] = derived_cache()
+_fields: dict[type[Any], list[Field]] = derived_cache()
 _deriving: set[type[Any]] = set()
 
 
@@ -56,6 +57,13 @@ def fields_of(cls: type[Any]) -> list[Field]:
     That is the order of declaration, but for those that the class names in `__first__`, as a
     subclass may have fields that stand before the inherited ones.
     """
+    known = _fields.get(cls)
+    if known is None:
+        known = _fields[cls] = _derive_fields(cls)
+    return [*known]
+
+
+def _derive_fields(cls: type[Any]) -> list[Field]:
     fields = []
     for info in msgspec.structs.fields(cls):
         if info.name == getattr(cls, "__extensions__", None):

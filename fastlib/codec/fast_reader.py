@@ -20,11 +20,11 @@ from .fast_values import (
     ValueReader,
     converting_reader,
     free_mapping_reader,
+    integer_list_reader,
+    integer_lists_reader,
     item_prefix,
     match_plain,
     read_empty_list,
-    read_integer_list,
-    read_integer_lists,
     read_quoted_or_block,
     read_text_list,
     read_unsupported,
@@ -38,17 +38,21 @@ from .records import Converted, Field, Record
 from .scalars import NULLS
 from .shapes import Bool, Choice, Int, List, Map, ScalarShape, Shape, Text
 
-Entry = tuple[int, str, Any]
-"""How to read the value of a key: its kind (below), its attribute, and what the kind needs."""
+Entry = tuple[int, str, Any, bool]
+"""How to read the value of a key: its kind (below), its attribute, what the kind needs, and whether
+the line begins an item of a list."""
 
 
 class Table(NamedTuple):
-    """The keys of a mapping at one indentation."""
+    """The keys of a mapping at one indentation, or of a list of mappings."""
 
     by_line: dict[str, Entry]
     """Entries by the whole line: `key:` with a value below it, and frequent lines `key: word`."""
     by_key: dict[str, Entry]
-    """Entries by what is before the first `: `, with the indentation."""
+    """Entries by what is before the first `: `, with the indentation and the dash."""
+    indent: str
+    """The spaces before a key. In a list, the first key of each item has a dash among them."""
+    is_list: bool
 
 
 # Kinds of entries, and the third item of such an entry.
@@ -62,11 +66,13 @@ _LINE = 6  # a line that is known as a whole: the value of the key
 
 _TITLE_SEEN = " title"  # a key of `values` that is no attribute
 
+_MAX_NULL = max(map(len, NULLS))
+
 _MAX_INDENT = 64  # spaces; a text with more indentation is unsupported
 _MAX_TABLES = 64  # tables per struct; tables are kept by indentation
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]").search
+_SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]").search  # mypyc takes none in a literal
 
 
 def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
@@ -106,32 +112,28 @@ def _max_nodes_in(text: str) -> int:
 # --- mappings -----------------------------------------------------------------------------------
 
 
-def _read_fields(
-    lines: Lines, i: int, first: Table | None, rest: Table, indent: str, reader: "_StructReader"
-) -> tuple[Any, int]:
+def _read_fields(lines: Lines, i: int, table: Table, reader: "_StructReader") -> tuple[Any, int]:
     """Read the fields of one mapping, or the items of a list of mappings.
 
-    For a mapping, `first` is None and the result is its values by attribute. For a list, `first` is
-    the table of the first line of each item (`- key`), and the result is a tuple of structs. `rest`
-    is the table of all other lines, which begin with `indent`. The second part of the result is the
-    index of the first line that belongs to neither.
+    For a mapping, the result is its values by attribute. For a list, it is a tuple of structs. The
+    second part of the result is the index of the first line that belongs to neither.
 
     This loop is by far the hottest of the fast reader. Function calls would cost more than most
-    lines take, so mappings, lists and all simple kinds of values are read in the one loop. It has
-    two states: in an item (or in the mapping), and before the first item of a list (`count` is 0).
-    The line decides what happens. The first row that matches counts:
+    lines take, so mappings, lists and all simple kinds of values are read in the one loop. The line
+    decides what happens. The first row that matches counts:
 
-    ===============  ======================  ====================================================
-    line             found in                action
-    ===============  ======================  ====================================================
-    `key:`           `rest.by_line`          read the value below, stay in the item
-    `key: word`      `rest.by_line`          take the known value, stay in the item
-    `key: value`     `rest.by_key`           read the value by the kind of its entry, stay
-    `- key…`         `first` (lists only)    build the item that ends here, begin the next item
-                                             with this key
-    any other        nowhere                 list: build the last item and return all of them;
-                                             mapping: return the values
-    ===============  ======================  ====================================================
+    ===============  ==================  ========================================================
+    line             found in            action
+    ===============  ==================  ========================================================
+    `key:`           `table.by_line`     read the value below
+    `key: word`      `table.by_line`     take the known value
+    `key: value`     `table.by_key`      read the value by the kind of its entry
+    any other        nowhere             list: build the last item and return all of them;
+                                         mapping: return the values
+    ===============  ==================  ========================================================
+
+    In a list, each key is in the table twice: as it is, and after a dash. The entry then says that
+    it begins an item, so the item before it is built first.
 
     `count` is the number of keys that were read for `values`. If there are fewer values, a key was
     there twice, and the text is unsupported.
@@ -139,7 +141,7 @@ def _read_fields(
     items: list[Any] = []
     values: dict[str, Any] = {}
     count = 0
-    by_line, by_key = rest
+    by_line, by_key, indent, is_list = table
     cls = reader.cls
     while True:
         line = lines[i]
@@ -148,27 +150,26 @@ def _read_fields(
             text = ""
         else:
             key, colon, text = line.partition(": ")
-            entry = by_key.get(key) if colon else None
+            if not colon:
+                break
+            entry = by_key.get(key)
             if entry is None:
-                if first is None:
-                    break
-                # The item that was read so far ends here.
-                entry = first.by_key.get(key) if colon else first.by_line.get(line)
-                if len(values) != count:
-                    break
-                if count:
-                    items.append(reader.build(values) if cls is None else cls(**values))
-                    values = {}
-                    count = 0
-                if entry is None:
-                    return tuple(items), i
-        kind, attribute, what = entry
+                break
+        kind, attribute, what, begins_item = entry
+        if begins_item and count:
+            if len(values) != count:
+                raise Unsupported
+            items.append(reader.build(values) if cls is None else cls(**values))
+            values = {}
+            count = 0
         i += 1
         count += 1
         if kind == _LINE:
             values[attribute] = what
         elif kind == _TEXT:
-            if (text.isalnum() or match_plain(text) is not None) and text not in NULLS:
+            if (text.isalnum() or match_plain(text) is not None) and (
+                len(text) > _MAX_NULL or text not in NULLS
+            ):
                 values[attribute] = text
             else:
                 values[attribute], i = read_quoted_or_block(lines, i, text, indent)
@@ -200,7 +201,11 @@ def _read_fields(
             values[_TITLE_SEEN] = None
     if len(values) != count:  # a key was there twice
         raise Unsupported
-    return values, i
+    if not is_list:
+        return values, i
+    if count:
+        items.append(reader.build(values) if cls is None else cls(**values))
+    return tuple(items), i
 
 
 class _StructReader:
@@ -216,42 +221,49 @@ class _StructReader:
         self.entries: dict[str, Entry] = {}
         """Entries by key, of all spellings."""
         if record.title is not None:
-            self.entries[record.title[0]] = (_TITLE, _TITLE_SEEN, record.title[1])
+            self.entries[record.title[0]] = (_TITLE, _TITLE_SEEN, record.title[1], False)
         self.depth = 1
         """How deep a mapping of this struct may be nested."""
         for field in record.fields:
             kind, what, depth = _make_entry(field)
             self.depth = max(self.depth, 1 + depth)
             for key in field.keys:
-                self.entries[key] = (kind, field.attribute, what)
+                self.entries[key] = (kind, field.attribute, what, False)
         self.tables: dict[str, Table] = {}
 
-    def table(self, prefix: str) -> Table:
-        """Return the table of lines that have `prefix` before the key: spaces, perhaps a dash."""
-        table = self.tables.get(prefix)
+    def table(self, prefix: str, dash: str = "") -> Table:
+        """Return the table of lines that have `prefix`, spaces only, before the key.
+
+        With `dash`, which is as long as `prefix`, it is the table of a list: `dash` is before the
+        first key of each item, `prefix` before the others.
+        """
+        table = self.tables.get(dash or prefix)
         if table is None:
             if len(prefix) > _MAX_INDENT:
                 raise Unsupported
             if len(self.tables) >= _MAX_TABLES:
                 self.tables.clear()
-            table = self.tables[prefix] = self._make_table(prefix)
+            table = Table({}, {}, prefix, bool(dash))
+            self._add_lines(table, prefix, False)
+            if dash:
+                self._add_lines(table, dash, True)
+            self.tables[dash or prefix] = table
         return table
 
-    def _make_table(self, prefix: str) -> Table:
-        table = Table({}, {})
+    def _add_lines(self, table: Table, prefix: str, begins_item: bool) -> None:
+        """Add the lines that have `prefix` before the key."""
         if self.title is not None and match_plain(self.title[1]) is not None:
             line = f"{prefix}{self.title[0]}: {self.title[1]}"
-            table.by_line[line] = (_LINE, _TITLE_SEEN, None)
-        for key, entry in self.entries.items():
-            kind, attribute, what = entry
+            table.by_line[line] = (_LINE, _TITLE_SEEN, None, begins_item)
+        for key, (kind, attribute, what, _) in self.entries.items():
+            entry = (kind, attribute, what, begins_item)
             for spelling in (key, f'"{key}"', f"'{key}'"):
                 table.by_key[prefix + spelling] = entry
                 if kind == _OTHER:
                     table.by_line[f"{prefix}{spelling}:"] = entry
             if kind == _WORD and len(what) < 50:
                 for word, value in what.items():
-                    table.by_line[f"{prefix}{key}: {word}"] = (_LINE, attribute, value)
-        return table
+                    table.by_line[f"{prefix}{key}: {word}"] = (_LINE, attribute, value, begins_item)
 
     def read(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         """Read a mapping in the lines below its key (a ValueReader)."""
@@ -259,7 +271,7 @@ class _StructReader:
         prefix = line[: len(line) - len(line.lstrip(" "))]
         if text or len(prefix) <= len(indent):
             raise Unsupported
-        values, end = _read_fields(lines, i, None, self.table(prefix), prefix, self)
+        values, end = _read_fields(lines, i, self.table(prefix), self)
         if end == i:
             raise Unsupported
         cls = self.cls
@@ -270,8 +282,7 @@ class _StructReader:
         if text or lines[i].endswith("[]"):
             return read_empty_list(lines, i, text, indent)
         dash = item_prefix(lines[i], indent)
-        below = " " * len(dash)
-        items, end = _read_fields(lines, i, self.table(dash), self.table(below), below, self)
+        items, end = _read_fields(lines, i, self.table(" " * len(dash), dash), self)
         if end == i:
             raise Unsupported
         return items, end
@@ -300,7 +311,7 @@ def _read_document(reader: _StructReader, lines: Lines) -> dict[str, Any]:
     line = lines[start]
     prefix = line[: len(line) - len(line.lstrip(" "))] if line[:1] == " " else ""
     values: dict[str, Any]
-    values, i = _read_fields(lines, start, None, reader.table(prefix), prefix, reader)
+    values, i = _read_fields(lines, start, reader.table(prefix), reader)
     line = lines[i]
     if i == start:
         raise Unsupported
@@ -443,7 +454,7 @@ def _value_reader(shape: Shape) -> tuple[ValueReader, int]:
     if reader is not None:
         return reader.read, reader.depth
     if isinstance(shape, List | Members):
-        return _list_reader(shape.item)
+        return _list_reader(shape)
     if isinstance(shape, Map) and isinstance(shape.value, ScalarShape):
         return free_mapping_reader(shape.value), 1
     if isinstance(shape, Converted) and isinstance(shape.wire, Map):
@@ -452,17 +463,18 @@ def _value_reader(shape: Shape) -> tuple[ValueReader, int]:
     return read_unsupported, 0
 
 
-def _list_reader(item: Shape) -> tuple[ValueReader, int]:
-    """Return the reader of a list of items of a shape, and how deep it may be nested."""
+def _list_reader(shape: List | Members) -> tuple[ValueReader, int]:
+    """Return the reader of a list, and how deep it may be nested."""
+    item = shape.item
     reader = _struct_reader(item)
     if reader is not None:
         return reader.read_list, 1 + reader.depth
     if type(item) is Text:
         return read_text_list, 1
-    if type(item) is Int:
-        return read_integer_list, 1
-    if isinstance(item, List) and type(item.item) is Int:
-        return read_integer_lists, 2
+    if isinstance(shape, List) and type(item) is Int:
+        return integer_list_reader(shape), 1
+    if isinstance(shape, List) and isinstance(item, List) and type(item.item) is Int:
+        return integer_lists_reader(shape, item), 2
     if isinstance(item, ScalarShape):
         return scalar_list_reader(item), 1
     return read_unsupported, 0

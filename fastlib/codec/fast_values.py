@@ -20,7 +20,7 @@ import msgspec
 
 from .load_context import INVALID
 from .scalars import NULLS
-from .shapes import ScalarShape, Text
+from .shapes import List, ScalarShape, Text
 
 Lines = list[str]
 ValueReader = Callable[[Lines, int, str, str], tuple[Any, int]]
@@ -271,16 +271,18 @@ def scalar_list_reader(shape: ScalarShape) -> ValueReader:
 
 
 _open_integers = re.compile(r"[\[\]0-9, ]*").fullmatch
-_json_integers = msgspec.json.Decoder(tuple[int, ...]).decode
-_json_lists = msgspec.json.Decoder(tuple[tuple[int, ...], ...]).decode
+_Decode = Callable[[str], Any]
+"""Decodes JSON to tuples of integers, and refuses integers out of the range of their field."""
 
 
-def _read_flow_integers(text: str) -> tuple[int, ...]:
+def _decode_flow(text: str, decode: _Decode) -> Any:
     """Read a flow list of integers as JSON. JSON differs from YAML only in `-0` and tabs."""
     if "-" in text or "\t" in text:
         raise Unsupported
-    return _json_integers(text)
+    return decode(text)
 
+
+_MAX_REMEMBERED = 4096  # characters; a shape remembers no longer list of integers
 
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII).fullmatch
 
@@ -302,15 +304,24 @@ def _join_flow_lines(lines: Lines, i: int, text: str, indent: str) -> tuple[str,
     return " ".join(parts), i
 
 
-def read_integer_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """Read a list of integers, in flow style or in the lines below its key."""
-    if text:
-        text, i = _join_flow_lines(lines, i, text, indent)
-        return _read_flow_integers(text), i
-    if lines[i].endswith("[]"):
-        return read_empty_list(lines, i, text, indent)
-    dash = item_prefix(lines[i], indent)
-    return _read_integer_lines(lines, i, lines[i][len(dash) :], dash)
+def integer_list_reader(shape: List) -> ValueReader:
+    """Return a reader of a list of integers, in flow style or in the lines below its key."""
+    decode = msgspec.json.Decoder(shape.integers).decode
+
+    def read(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+        if text:
+            if text[-1] != "]":
+                text, i = _join_flow_lines(lines, i, text, indent)
+            value = _decode_flow(text, decode)
+            if len(text) < _MAX_REMEMBERED:
+                shape.accepted = value
+            return value, i
+        if lines[i].endswith("[]"):
+            return read_empty_list(lines, i, text, indent)
+        dash = item_prefix(lines[i], indent)
+        return _read_integer_lines(lines, i, lines[i][len(dash) :], dash)
+
+    return read
 
 
 def _read_integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any, int]:
@@ -328,30 +339,37 @@ def _read_integer_lines(lines: Lines, i: int, text: str, dash: str) -> tuple[Any
         text = line[size:]
 
 
-def read_integer_lists(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
-    """Read a list of lists of integers, each in flow style or in block style."""
-    if text:
-        if text[-2:] != "]]":
-            text, i = _join_flow_lines(lines, i, text, indent)
-        if "-" in text or "\t" in text:
-            raise Unsupported
-        return _json_lists(text), i
-    dash = item_prefix(lines[i], indent)
-    outer = dash[: dash.index("-")]
-    size = len(dash)
-    items = []
-    while (line := lines[i]).startswith(dash):
-        row = line[size:]
-        if row.startswith("["):
-            row, i = _join_flow_lines(lines, i + 1, row, outer)
-            items.append(_read_flow_integers(row))
-        else:
-            inner = item_prefix(row, "")
-            if inner[0] != "-":
-                raise Unsupported
-            item, i = _read_integer_lines(lines, i, row[len(inner) :], " " * size + inner)
-            items.append(item)
-    return tuple(items), i
+def integer_lists_reader(shape: List, item_shape: List) -> ValueReader:
+    """Return a reader of a list of lists of integers, each in flow style or in block style."""
+    decode = msgspec.json.Decoder(shape.integers).decode
+    decode_item = msgspec.json.Decoder(item_shape.integers).decode
+
+    def read(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
+        if text:
+            if text[-2:] != "]]":
+                text, i = _join_flow_lines(lines, i, text, indent)
+            value = _decode_flow(text, decode)
+            if len(text) < _MAX_REMEMBERED:
+                shape.accepted = value
+            return value, i
+        dash = item_prefix(lines[i], indent)
+        outer = dash[: dash.index("-")]
+        size = len(dash)
+        items = []
+        while (line := lines[i]).startswith(dash):
+            row = line[size:]
+            if row.startswith("["):
+                row, i = _join_flow_lines(lines, i + 1, row, outer)
+                items.append(_decode_flow(row, decode_item))
+            else:
+                inner = item_prefix(row, "")
+                if inner[0] != "-":
+                    raise Unsupported
+                item, i = _read_integer_lines(lines, i, row[len(inner) :], " " * size + inner)
+                items.append(item)
+        return tuple(items), i
+
+    return read
 
 
 _free_key = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./-]|[A-Za-z_])").fullmatch

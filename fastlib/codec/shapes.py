@@ -298,6 +298,8 @@ class List(Shape):
         self.item = item
         self.integers: Any = None
         """For lists of integers at any depth, their type. msgspec checks it in C."""
+        self.accepted: Any = INVALID
+        """The last list that the fast reader decoded as `integers`. It needs no other check."""
         if type(item) is Int:
             bounds = msgspec.Meta(ge=max(item.low, -(2**63)), le=min(item.high, 2**63 - 1))
             self.integers = _tuple_of(typing.Annotated[int, bounds])

@@ -23,6 +23,7 @@ from fastlib.codec import (
 from fastlib.codec.check import _condition, _rule_condition
 from fastlib.codec.derivation import fields_of
 from fastlib.codec.load_context import INVALID
+from fastlib.codec.shapes import List
 from fastlib.message import Message, PciAddress
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -86,13 +87,32 @@ def test_condition_is_compiled_for_each_type() -> None:
         "count": "type(v) is int and 0 <= v <= 100",
         "ratio": "type(v) is float and v == v",
         "mode": "type(v) is str and v in ('live', 'warm')",
-        "numbers": "numbers_integers(v)",
+        "numbers": "(v is numbers_list.accepted or numbers_list.accepts_unchanged(v))",
         "names": None,
         "inner": "type(v) is inner_class",
         "inner_empty": "type(v) is inner_empty_class and v != inner_empty_class()",
         "inners": "type(v) is tuple and {*map(type, v)} == {inners_class}",
         "addresses": "type(v) is tuple and {*map(type, v)} == {addresses_class}",
     }
+
+
+def test_list_that_fast_reader_decoded_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = next(field.shape for field in fields_of(Several) if field.attribute == "numbers")
+    assert isinstance(shape, List)
+    with monkeypatch.context() as patch:
+        patch.setattr(shape, "accepts_unchanged", pytest.fail)
+        found = Several.from_yaml("numbers: [0, 4294967295]")
+    assert found.numbers == (0, 4294967295)
+    assert shape.accepted is found.numbers
+    for wrong in ("[4294967296]", "[0, -1]", "[18446744073709551616]", "[1.0]"):
+        with pytest.raises(ValidationError):
+            Several.from_yaml(f"numbers: {wrong}")
+    for other in ((0, -1), (True, 2), [0, 4294967296]):
+        with pytest.raises(ValidationError):
+            Several(numbers=other)  # type: ignore[arg-type]
+    several = Several.from_yaml(f"numbers: {[*range(2000)]}")
+    assert several.numbers == (*range(2000),)
+    assert shape.accepted is not several.numbers  # so no long list outlives its message
 
 
 def test_list_of_structs_is_kept_or_normalised() -> None:
