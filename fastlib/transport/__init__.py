@@ -10,12 +10,14 @@ from .communicator import Communicator
 from .connect import connect, connect_async
 from .delivery import Delivery
 from .embedded.broker import EmbeddedBroker
+from .embedded.mosquitto import MosquittoBroker
 from .errors import (
     ClientIdTakenError,
     ClosedError,
     ConnectError,
     ExpiredError,
     ListenError,
+    MosquittoMissingError,
     OptionsError,
     QueueFullError,
     RefusedError,
@@ -46,6 +48,8 @@ __all__ = [
     "ListenError",
     "MemoryBroker",
     "MemoryOptions",
+    "MosquittoBroker",
+    "MosquittoMissingError",
     "MqttOptions",
     "OptionsError",
     "QueueFullError",

@@ -7,7 +7,8 @@ FastlibError
     ├── SubscriptionError     no such subscription, or its messages go to a callback
     ├── ConnectError          no connection in time; has `.last`
     │   └── RefusedError      the broker refuses the connection; a retry would not help
-    ├── ListenError           the embedded broker cannot listen, or end
+    ├── ListenError           a broker of this process cannot listen, or end
+    │   └── MosquittoMissingError   mosquitto is not installed
     ├── ClientIdTakenError    another client uses the same client id
     ├── WaitTimeoutError      a timeout passed
     ├── QueueFullError        no room for a further message; it was not accepted
@@ -53,6 +54,9 @@ class ConnectError(TransportError, ConnectionError):
         super().__init__(text)
 
 
+INSTALL_MOSQUITTO: Final = "apt-get install mosquitto"
+
+
 class RefusedError(ConnectError):
     """The broker refuses, or its certificate is invalid: a retry would fail in the same way.
 
@@ -67,7 +71,14 @@ class RefusedError(ConnectError):
 
 
 class ListenError(TransportError, OSError):
-    """The embedded broker cannot listen, for example on a port in use, or does not end."""
+    """A broker of this process cannot listen, for example on a port in use, or does not end."""
+
+
+class MosquittoMissingError(ListenError):
+    """mosquitto is not installed; the text has the command that installs it."""
+
+    def __init__(self) -> None:
+        super().__init__(f"mosquitto is not installed: {INSTALL_MOSQUITTO}")
 
 
 _REASONS: Final = {

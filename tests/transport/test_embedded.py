@@ -195,7 +195,9 @@ def test_persistent_session_keeps_messages(
         sender.send(b"%d" % number, "embedded/session", 1 + number % 2).wait(PATIENCE)
     back = join(embedded_broker.port, client_id="away", persistent=True)
     back.subscribe("embedded/session")
-    assert [int(back.receive(timeout=PATIENCE).payload) for _ in range(10)] == list(range(10))
+    received = [back.receive(timeout=PATIENCE) for _ in range(10)]
+    assert [int(message.payload) for message in received] == list(range(10))
+    assert not any(message.retain for message in received)
 
 
 def test_limit_qos_is_that_of_the_subscription(
@@ -269,7 +271,7 @@ def test_limit_older_client_with_same_id_stays_connected(
 def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """Run the command; give it and its port when it listens."""
     with subprocess.Popen(
-        [sys.executable, "-m", "fastlib", "broker", *arguments],
+        [sys.executable, "-m", "fastlib", "broker", "--server", "amqtt", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -315,7 +317,7 @@ def test_command_logs_refused_clients_until_ctrl_c(join: Callable[..., Communica
 def test_command_reports_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        assert main(["broker", "--port", port]) == 2
+        assert main(["broker", "--server", "amqtt", "--port", port]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == (
@@ -329,12 +331,13 @@ def test_command_reports_port_in_use(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--host", "0.0.0.0"], "loopback only"),
         (["--port", "99999"], "0 to 65535"),
+        (["--directory", "x"], "keeps nothing"),
     ],
 )
 def test_command_refuses_invalid_options(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["broker", *arguments]) == 2
+    assert main(["broker", "--server", "amqtt", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.count("\n") == 1
@@ -359,7 +362,18 @@ def test_missing_amqtt_error_names_the_extra() -> None:
 
 @pytest.mark.usefixtures("without_amqtt")
 def test_command_without_amqtt_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["broker"]) == 2
+    assert main(["broker", "--server", "amqtt"]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("fastlib broker: error: ")
     assert shown.err.endswith("pip install 'fastlib[broker]'\n")
+
+
+@pytest.mark.usefixtures("without_amqtt")
+def test_command_without_any_broker_names_both_installations(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.transport.embedded.mosquitto.find_mosquitto", lambda: None)
+    assert main(["broker"]) == 2
+    error = capsys.readouterr().err
+    assert "apt-get install mosquitto" in error
+    assert "pip install 'fastlib[broker]'" in error

@@ -3,23 +3,37 @@
 import argparse
 import logging
 import signal
-from typing import Any
+import sys
+from pathlib import Path
+from typing import Any, Final
 
 from fastlib.cli.errors import print_error
+from fastlib.display.text import printable
 from fastlib.extras import MissingExtraError
-from fastlib.transport import EmbeddedBroker, TransportError
+from fastlib.transport import (
+    EmbeddedBroker,
+    MosquittoBroker,
+    MosquittoMissingError,
+    OptionsError,
+    TransportError,
+)
 
-_EPILOG = """\
+_EPILOG: Final = """\
 examples:
   fastlib broker
   fastlib broker --port 0
+  fastlib broker --directory ~/cluster/broker --host 192.168.1.5
 
-It is for trying things out, not for production: it asks nobody for a password, speaks MQTT 3.1.1
-without TLS, and forgets everything when it ends. So it listens on this machine only, and there is
-no option to change that; docs/transport.md says what else it lacks beside a broker like mosquitto.
+It is mosquitto where that is installed: MQTT 3.1.1 and 5. What waits for a client survives the end
+of the broker, in the folder that the second line names. Elsewhere it is amqtt, in Python: MQTT
+3.1.1 only, and it forgets everything when it ends. docs/brokers.md has a table of what each lacks.
 
-The first line on standard output, 'listening on HOST:PORT', comes when clients can connect. Ctrl-C
-and SIGTERM end it, with exit status 0. The exit status is 2 if it cannot listen there.
+It is for trying things out, not for production: it asks nobody for a password, and has no TLS. So
+it listens on this machine only, unless --host says otherwise (with mosquitto).
+
+The first line on standard output, 'listening on HOST:PORT', comes when clients can connect.
+mosquitto's log goes to standard error. Ctrl-C and SIGTERM end the broker, with exit status 0. The
+exit status is 2 if it cannot listen there, or if mosquitto ends otherwise.
 """
 
 
@@ -27,7 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("--port", type=int, default=1883, help="0 is any free one (default: 1883)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="which loopback address (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help="which address of this machine; 0.0.0.0 is all of them (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="FOLDER",
+        type=Path,
+        help="where mosquitto keeps messages (default: fastlib/broker-PORT in XDG_STATE_HOME or "
+        "~/.local/state; for --port 0 a temporary folder)",
+    )
+    parser.add_argument(
+        "--server",
+        choices=("mosquitto", "amqtt"),
+        help="which broker (default: mosquitto if it is installed, else amqtt)",
     )
     parser.set_defaults(parser=parser)
 
@@ -36,22 +64,71 @@ def run(options: argparse.Namespace) -> int:
     _log_warnings()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
-        with EmbeddedBroker(options.host, options.port) as broker:
+        broker = _broker(options)
+        with broker:
             print(f"listening on {broker.address}")
-            print(
-                "for trying things out, not for production: no passwords, nothing is kept, this "
-                "machine only; Ctrl-C ends it",
-                flush=True,
-            )
+            print(_about(broker), flush=True)
             broker.wait()
     except KeyboardInterrupt:
         return 0
     except (TransportError, MissingExtraError) as error:
-        print_error(options, str(error))
+        print_error(options, printable(str(error)))
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _broker(options: argparse.Namespace) -> MosquittoBroker | EmbeddedBroker:
+    """Return the broker. Raises OptionsError, MosquittoMissingError and MissingExtraError."""
+    missing: MosquittoMissingError | None = None
+    if options.server != "amqtt":
+        try:
+            return MosquittoBroker(
+                options.host, options.port, directory=options.directory, on_log=_print_log
+            )
+        except MosquittoMissingError as error:
+            if options.server == "mosquitto":
+                raise
+            missing = error
+    if options.directory is not None:
+        why = "" if missing is None else f", and {missing}"
+        raise OptionsError(f"amqtt keeps nothing, so it takes no --directory{why}")
+    try:
+        return EmbeddedBroker(options.host, options.port)
+    except MissingExtraError as error:
+        if missing is None:
+            raise
+        raise OptionsError(f"{missing}; or install amqtt: {error.install}") from error
+    except OptionsError as error:
+        if missing is None:
+            raise
+        raise OptionsError(f"{error} ({missing})") from error
+
+
+def _about(broker: MosquittoBroker | EmbeddedBroker) -> str:
+    """Return what the user must know about the broker, in a line."""
+    if isinstance(broker, EmbeddedBroker):
+        return (
+            "amqtt, for trying things out, not for production: MQTT 3.1.1 only, no passwords, this "
+            "machine only; it forgets messages and sessions when it ends, and a message that its "
+            "receiver has not acknowledged when a connection ends; Ctrl-C ends it"
+        )
+    place = printable(str(broker.directory))
+    kept = f"messages are kept in {place}"
+    if not broker.keeps_messages:
+        kept = f"messages are in {place}, which is deleted at the end (--directory keeps them)"
+    who = "this machine only"
+    if broker.is_reachable_from_outside:
+        who = "EVERY PROGRAM THAT REACHES THIS ADDRESS CAN SEND ORDERS"
+    return (
+        f"mosquitto, for trying things out, not for production: no passwords, {who}; {kept}; "
+        + ("Ctrl-C ends it")
+    )
+
+
+def _print_log(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _log_warnings() -> None:

@@ -1,9 +1,6 @@
 """The embedded broker: amqtt in a thread of this process, for experiments."""
 
-import errno
 import ipaddress
-import os
-import socket
 import threading
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -16,6 +13,8 @@ from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import ListenError, OptionsError
 from fastlib.transport.futures import wait
 
+from .listening import check_port, listen
+
 if TYPE_CHECKING:
     from .server import AmqttServer
 
@@ -24,8 +23,6 @@ log = getLogger("fastlib.transport")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 """Upper bounds. Normally both take some milliseconds."""
-
-BACKLOG: Final = 1024
 
 
 class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
@@ -42,9 +39,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
         Raises OptionsError, and MissingExtraError if amqtt is not installed.
         """
         self.host: Final = _loopback(host)
-        if not 0 <= port < 65536:
-            raise OptionsError(f"a port is a number from 0 to 65535, not {port}")
-        self._asked_port = port
+        self._asked_port = check_port(port)
         self._server: AmqttServer | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
@@ -69,7 +64,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
         """Listen, and return when clients can connect. Raises ListenError."""
         if self._thread is not None:
             raise ListenError(f"the broker listens on {self.address} already")
-        server = self._make(_listen(self.host, self._asked_port))
+        server = self._make(listen(self.host, self._asked_port))
         ended: Future[None] = Future()
         thread = threading.Thread(
             target=_run, args=(server, ended), name=f"fastlib broker {server.port}", daemon=True
@@ -150,13 +145,3 @@ def _loopback(host: str) -> str:
             f"{host}; for other machines run a broker such as mosquitto"
         )
     return host
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        remedy = "; port 0 is any that is free" if error.errno == errno.EADDRINUSE else ""
-        raise ListenError(f"cannot listen on {address_text(host, port)}: {why}{remedy}") from error

@@ -16,6 +16,7 @@ from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
 
 log = getLogger("fastlib.transport")
 
@@ -53,6 +54,35 @@ class Connection(StreamWriterAdapter):  # type: ignore[misc]
         self._stream.transport.abort()
 
 
+class KeepingBroker(Broker):  # type: ignore[misc]
+    """amqtt's broker, which delivers what it has kept for a client as what it is: a new message.
+
+    amqtt marks these messages as retained. A daemon drops retained orders, because they may be
+    older than its session.
+    """
+
+    def __init__(self, config: BrokerConfig) -> None:
+        super().__init__(config)
+        self._deliveries: set[asyncio.Task[Any]] = set()
+
+    async def _publish_session_retained_messages(self, session: Session) -> None:
+        handler = self._get_handler(session)
+        while handler and not session.retained_messages.empty():
+            kept = await session.retained_messages.get()
+            delivery = asyncio.ensure_future(
+                handler.mqtt_publish(kept.topic, kept.data, kept.qos, retain=False)
+            )
+            # Not awaited, as amqtt does: it handles no subscription before that, and a client may
+            # subscribe before it acknowledges.
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._delivered)
+
+    def _delivered(self, delivery: "asyncio.Task[Any]") -> None:
+        self._deliveries.discard(delivery)
+        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+            log.warning("the embedded broker lost a message that it had kept: %r", error)
+
+
 class AmqttServer:
     """One run of the broker, from `run` in a thread of its own to `stop` from any other."""
 
@@ -77,7 +107,7 @@ class AmqttServer:
             self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(self) -> None:
-        broker = Broker(_configuration())
+        broker = KeepingBroker(_configuration())
         await broker.start()
         self._broker = broker
         server = await asyncio.start_server(self._connected, sock=self._listener)
