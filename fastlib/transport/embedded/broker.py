@@ -29,7 +29,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
     """An MQTT 3.1.1 broker in this process, for experiments, not for production.
 
     It requires no password, therefore it listens on loopback only. It loses all messages and
-    sessions when it ends. docs/transport.md lists its other limits. `with EmbeddedBroker(port=0) as
+    sessions when it ends. docs/brokers.md lists its other limits. `with EmbeddedBroker(port=0) as
     broker` runs it on a free port, `broker.port`. It can be started again after `stop`.
     """
 
