@@ -3,6 +3,12 @@
 import random
 from typing import Final
 
+QUICK_RESETS: Final = 10
+"""How many connections in a row may end early, each followed by the shortest pause."""
+
+UNSTEADY_FACTOR: Final = 8
+"""After more than these, the pauses restart at this multiple of the shortest one."""
+
 
 class Backoff:
     """Pauses that double from `least` to `most` seconds, each shortened by up to a third at random.
@@ -14,6 +20,7 @@ class Backoff:
         self.most: Final = most
         self._least = least
         self._next = least
+        self._early_ends = 0
 
     def pause(self) -> float:
         """Return the next pause in seconds."""
@@ -28,3 +35,14 @@ class Backoff:
     def reset(self) -> None:
         """Start again with the shortest pause."""
         self._next = self._least
+        self._early_ends = 0
+
+    def reset_after_early_end(self) -> None:
+        """Start again with a short pause, after a connection that worked and soon ended.
+
+        It is the shortest one at first. A broker that ends one connection after the other does not
+        see this client at full speed.
+        """
+        self._early_ends += 1
+        factor = 1 if self._early_ends <= QUICK_RESETS else UNSTEADY_FACTOR
+        self._next = min(self._next, self.most, self._least * factor)

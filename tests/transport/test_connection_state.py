@@ -11,7 +11,8 @@ from fastlib.transport import (
     ConnectError,
     RefusedError,
 )
-from fastlib.transport.mqtt.connection_state import ConnectionState
+from fastlib.transport.backoff import QUICK_RESETS
+from fastlib.transport.mqtt.connection_state import LOG_LINES, LOG_SECONDS, ConnectionState
 from fastlib.transport.mqtt.takeover import SESSION_TAKEN_OVER
 
 RETRY_MIN, RETRY_MAX = 1.0, 8.0
@@ -47,10 +48,21 @@ def opened(state: ConnectionState) -> None:
     state.opened.set_result(None)
 
 
-def lose(state: ConnectionState, clock: Clock, lifetime: float) -> None:
+def lose(
+    state: ConnectionState,
+    clock: Clock,
+    lifetime: float,
+    *,
+    sending: str = "",
+    exchanged: bool = False,
+) -> None:
+    state.retry_pause()
+    state.connecting()
     state.connected()
+    if exchanged:
+        state.exchanged()
     clock.now += lifetime
-    state.connection_lost()
+    state.connection_lost(sending=sending)
 
 
 def test_opening_fails_at_its_deadline(state: ConnectionState, clock: Clock) -> None:
@@ -170,10 +182,69 @@ def test_lost_connection_is_an_error(state: ConnectionState, clock: Clock) -> No
 def test_pauses_restart_after_stable_connection(state: ConnectionState, clock: Clock) -> None:
     for _ in range(5):
         state.retry_pause()
-    lose(state, clock, lifetime=1)
+    lose(state, clock, lifetime=1, sending="a message")
     assert state.retry_pause() > RETRY_MIN
     lose(state, clock, lifetime=STABLE)
     assert state.retry_pause() <= RETRY_MIN
+
+
+def test_pauses_restart_after_connection_that_worked(state: ConnectionState, clock: Clock) -> None:
+    """A broker that restarts five times finds this client back soon, each time."""
+    for _ in range(5):
+        lose(state, clock, lifetime=0.3, exchanged=True)
+        assert state.retry_pause() == 0  # a look whether the broker keeps running
+        state.unreachable(OSError("refused"))
+        assert state.retry_pause() <= RETRY_MIN
+        state.unreachable(OSError("refused"))
+        assert state.retry_pause() <= 2 * RETRY_MIN
+
+
+def test_broker_that_ends_each_connection_is_not_tried_at_full_speed(clock: Clock) -> None:
+    state = ConnectionState("x", client_id=None, retry_min=1, retry_max=60, clock=clock)
+    pauses = []
+    for _ in range(30):
+        lose(state, clock, lifetime=0.1, exchanged=True)
+        pauses.append(state.retry_pause())
+    assert max(pauses[:QUICK_RESETS]) <= 1
+    assert min(pauses[QUICK_RESETS + 8 :]) > 4
+    assert max(pauses) <= 8
+    lose(state, clock, lifetime=200)
+    assert state.retry_pause() <= 1
+
+
+def test_each_loss_and_return_is_logged(
+    state: ConnectionState, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(5):
+        lose(state, clock, lifetime=5, sending="a message to a (9 bytes)")
+        clock.now += 2
+    state.connected()
+    assert caplog.text.count("the connection of me at broker broke, while it sent a message") == 5
+    assert caplog.text.count("me at broker is connected again after 2.0 s") == 5
+
+
+def test_log_of_losses_is_bounded_and_never_ends(
+    state: ConnectionState, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(1000):
+        lose(state, clock, lifetime=1, sending="a message")
+    lines = caplog.text.count("the connection of me at broker broke")
+    assert LOG_LINES + 1000 / LOG_SECONDS - 1 <= lines <= LOG_LINES + 1000 / LOG_SECONDS + 1
+    assert "29 times more since the last such line" in caplog.text
+    caplog.clear()
+    for _ in range(100):
+        lose(state, clock, lifetime=1, sending="a message")
+    assert caplog.text.count("the connection of me at broker broke") >= 3
+
+
+def test_lasting_failure_is_logged_again_each_minute(
+    state: ConnectionState, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(100):
+        state.unreachable(OSError("no route"))
+        clock.now += 3
+    assert 4 <= caplog.text.count("cannot reach me at broker: no route") <= 6
 
 
 def test_reported_takeover_is_certain(
@@ -199,12 +270,47 @@ def test_disconnect_code_is_that_of_the_last_connection(state: ConnectionState) 
     assert not isinstance(state.last_error, ClientIdTakenError)
 
 
-def test_short_connections_suggest_a_takeover(state: ConnectionState, clock: Clock) -> None:
+def test_short_connections_of_a_running_broker_show_a_takeover(
+    state: ConnectionState, clock: Clock
+) -> None:
     for _ in range(3):
-        lose(state, clock, lifetime=1)
+        lose(state, clock, lifetime=1, exchanged=True)
     error = state.last_error
     assert isinstance(error, ClientIdTakenError)
     assert not error.certain
+    assert state.retry_pause() >= RETRY_MAX * 2 / 3
+
+
+def test_short_connections_that_ended_while_sending_show_no_takeover(
+    state: ConnectionState, clock: Clock
+) -> None:
+    for _ in range(20):
+        lose(state, clock, lifetime=1, sending="a message to a (30000 bytes)")
+    assert isinstance(state.last_error, ConnectError)
+    assert "a message to a (30000 bytes)" in str(state.last_error)
+
+
+@pytest.mark.parametrize("code", [0x8B, 0x8D, 0x95])
+def test_end_with_another_reason_shows_no_takeover(
+    state: ConnectionState, clock: Clock, code: int
+) -> None:
+    for _ in range(20):
+        state.retry_pause()
+        state.connecting()
+        state.connected()
+        state.disconnect_code = code
+        state.connection_lost()
+    assert isinstance(state.last_error, ConnectError)
+    assert f"({code:#x})" in str(state.last_error)
+
+
+def test_broker_not_seen_running_shows_no_takeover(state: ConnectionState, clock: Clock) -> None:
+    """A try that began later says nothing of a restart in between."""
+    for _ in range(20):
+        state.connected()
+        clock.now += 1
+        state.connection_lost()
+    assert not isinstance(state.last_error, ClientIdTakenError)
 
 
 def test_unreachable_broker_explains_short_connections(

@@ -1,9 +1,10 @@
 """The state of the connection to an MQTT broker, and the decisions that follow from it. No I/O."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from logging import getLogger
+from typing import Final
 
 from fastlib.transport.backoff import Backoff
 from fastlib.transport.errors import (
@@ -12,11 +13,22 @@ from fastlib.transport.errors import (
     ConnectError,
     RefusedError,
     TransportError,
+    reason,
 )
+from fastlib.transport.log_rate import LogRate
 
 from .takeover import TakeoverDetector
 
-log = getLogger("fastlib.transport")
+log = logging.getLogger("fastlib.transport")
+
+LOG_LINES: Final = 20
+"""Losses of the connection that are logged in a row, and as many returns."""
+
+LOG_SECONDS: Final = 30.0
+"""Seconds until one more is logged after these."""
+
+REMINDER_SECONDS: Final = 60.0
+"""Seconds until a failure that lasts is logged again."""
 
 
 class ConnectionState:
@@ -54,6 +66,13 @@ class ConnectionState:
         self._stable_seconds = 2 * retry_max
         self._takeover = TakeoverDetector(client_id, self._stable_seconds) if client_id else None
         self._accepted_at = 0.0
+        self._exchanged = False
+        self._at_once = False
+        self._away_since: float | None = None
+        self._losses = LogRate(LOG_LINES, LOG_SECONDS, clock)
+        self._returns = LogRate(LOG_LINES, LOG_SECONDS, clock)
+        self._said: tuple[type[TransportError], str] | None = None
+        self._said_at = 0.0
         self._open_seconds = 0.0
         self._open_deadline: float | None = None
         self._close_deadline: float | None = None
@@ -110,30 +129,34 @@ class ConnectionState:
 
     def retry_pause(self) -> float:
         """Return the seconds until the next try."""
-        return self._backoff.pause()
+        self._at_once = self._takeover is not None and self._takeover.wants_check
+        return 0.0 if self._at_once else self._backoff.pause()
 
     def unreachable(self, error: BaseException) -> None:
         """Note that a try did not reach the broker."""
-        if self._takeover is not None:
-            self._takeover.broker_unreachable()
         self.failed(ConnectError(f"cannot reach {self.name}: {error}", error))
 
-    def ended_at_once(self, violation: str | None = None) -> None:
+    def ended_at_once(self, violation: str | None = None, hint: str = "") -> None:
         """Note that the connection ended before the broker accepted or refused it.
 
-        `violation` is what the broker has sent that MQTT does not allow.
+        `violation` is what the broker has sent that MQTT does not allow. `hint` is what may be the
+        reason.
         """
         if violation is not None:
             self.failed(ConnectError(_violated(self.name, violation)))
         elif self.last_error is None:
-            self.failed(ConnectError(f"{self.name} ended the connection at once"))
+            self.failed(ConnectError(f"{self.name} ended the connection at once{hint}"))
 
     def failed(self, error: TransportError) -> None:
-        """Note that a try or a connection failed. Another try follows."""
+        """Note that a try failed. Another one follows."""
+        if self._takeover is not None:
+            self._takeover.explained()
+        self._note(error)
+
+    def _note(self, error: TransportError) -> None:
         if isinstance(self.last_error, ClientIdTakenError):
             return
-        if type(self.last_error) is not type(error) or str(self.last_error) != str(error):
-            log.warning("%s; trying again", error)
+        self._log_loss(logging.WARNING, error, "; trying again")
         self.last_error = error
 
     def refused(self, error: RefusedError) -> None:
@@ -148,46 +171,82 @@ class ConnectionState:
             self.failed(error)
             self._backoff.use_longest()
 
+    def _log_loss(self, level: int, error: TransportError, end: str = "") -> None:
+        """Log a failure, unless it repeats the last one that was logged within a minute."""
+        now = self._clock()
+        if self._away_since is None:
+            self._away_since = now
+        said = (type(error), str(error))
+        if said == self._said and now - self._said_at < REMINDER_SECONDS:
+            return
+        if (left_out := self._losses.take()) is not None:
+            self._said, self._said_at = said, now
+            text = str(error) if self.name in str(error) else f"{self.name}: {error}"
+            log.log(level, "%s%s%s", text, end, _more(left_out))
+
     # Connected.
 
     def connected(self) -> None:
         """Note that the broker has accepted the connection."""
         self._accepted_at = self._clock()
         self.accepted = True
+        self._exchanged = False
+        if self._takeover is not None:
+            self._takeover.connected(at_once=self._at_once)
+        self._at_once = False
+        if self._away_since is not None:
+            away, self._away_since = self._accepted_at - self._away_since, None
+            if (left_out := self._returns.take()) is not None:
+                text = "%s is connected again after %.1f s%s"
+                log.info(text, self.name, away, _more(left_out))
         if not isinstance(self.last_error, ClientIdTakenError):
-            if self.last_error is not None:
-                log.info("%s is connected again", self.name)
-            self.last_error = None
+            self.last_error = self._said = None
+
+    def exchanged(self) -> None:
+        """Note that the broker has confirmed or sent something: the connection works."""
+        self._exchanged = True
 
     def check_stable(self) -> None:
         """Clear the last error if the connection has lasted long enough."""
         if self.last_error is not None and self._lifetime() > self._stable_seconds:
             self.last_error = None
 
-    def connection_lost(self, violation: str | None = None, *, renewed: bool = False) -> None:
+    def connection_lost(
+        self, violation: str | None = None, *, renewed: bool = False, sending: str = ""
+    ) -> None:
         """Note that an accepted connection ended, which `close` did not cause.
 
         `violation` is what the broker has sent that MQTT does not allow. `renewed` is True if this
-        client has ended the connection for a new one.
+        client has ended the connection for a new one. `sending` says which messages were being
+        sent.
         """
         lifetime = self._lifetime()
         self.accepted = False
         if lifetime > self._stable_seconds:
             self._backoff.reset()
+        elif self._exchanged:
+            self._backoff.reset_after_early_end()
         if renewed:
             return
         taken = None
         if self._takeover is not None and violation is None:
-            taken = self._takeover.connection_ended(lifetime, self.disconnect_code)
+            taken = self._takeover.connection_ended(
+                lifetime, self.disconnect_code, idle=not sending
+            )
         if taken is None:
-            text = f"the connection of {self.name} broke"
-            self.failed(ConnectError(_violated(self.name, violation) if violation else text))
+            self._note(ConnectError(self._why_lost(violation, sending)))
             return
-        if not isinstance(self.last_error, ClientIdTakenError):
-            log.error("%s: %s", self.name, taken)
+        self._log_loss(logging.ERROR, taken)
         self.last_error = taken
-        if taken.certain:
-            self._backoff.use_longest()
+        self._backoff.use_longest()
+
+    def _why_lost(self, violation: str | None, sending: str) -> str:
+        if violation:
+            return _violated(self.name, violation)
+        text = f"the connection of {self.name} broke"
+        if self.disconnect_code is not None:
+            text += f": {reason(self.disconnect_code)}"
+        return f"{text}, while it sent {sending}" if sending else text
 
     def _lifetime(self) -> float:
         return self._clock() - self._accepted_at
@@ -195,3 +254,7 @@ class ConnectionState:
 
 def _violated(name: str, violation: str) -> str:
     return f"{name}: the broker sent {violation}; the connection was ended"
+
+
+def _more(left_out: int) -> str:
+    return f" (and {left_out} times more since the last such line)" if left_out else ""

@@ -187,11 +187,13 @@ class MqttSession:
     def _on_subscribe(
         self, client: paho.Client, data: Any, mid: int, reasons: Any, properties: Any
     ) -> None:
+        self._state.exchanged()
         codes = [reason.value for reason in reasons]
         if not self._subscriptions.on_suback(mid, codes):
             self.client.violation = f"a SUBACK with {len(codes)} reason codes"
 
     def _on_message(self, message: paho.MQTTMessage) -> None:
+        self._state.exchanged()
         try:
             topic = check_topic(message.topic)
         except (UnicodeDecodeError, TopicError) as error:

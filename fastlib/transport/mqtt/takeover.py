@@ -14,8 +14,10 @@ SESSION_TAKEN_OVER: Final = 0x8E
 class TakeoverDetector:
     """Observes the end of each connection.
 
-    MQTT 5 reports the reason. MQTT 3.1.1 only ends the connection, so the only sign is several
-    short connections in a row. If the broker was unreachable in between, that explains them.
+    MQTT 5 reports the reason. MQTT 3.1.1 only ends the connection. There, a second client is
+    assumed only if all other causes are ruled out: several short connections ended in a row, none
+    with a reason, none while this client was sending, and the broker kept running: it accepted a
+    connection that was tried at once after each end. A broker that restarts does not.
     """
 
     def __init__(self, client_id: str, short: float) -> None:
@@ -26,16 +28,37 @@ class TakeoverDetector:
         self._client_id = client_id
         self._short = short
         self._count = 0
+        self._checks = 0
 
-    def connection_ended(self, lifetime: float, reason: int | None) -> ClientIdTakenError | None:
-        """Note that the broker has ended an accepted connection; return an error if detected."""
+    @property
+    def wants_check(self) -> bool:
+        """True if the next try must begin at once, to see whether the broker keeps running."""
+        return 0 < self._count < SHORT_CONNECTIONS
+
+    def connection_ended(
+        self, lifetime: float, reason: int | None, *, idle: bool = True
+    ) -> ClientIdTakenError | None:
+        """Note that the broker has ended an accepted connection; return an error if detected.
+
+        `idle` is False if this client was sending something, which may be why.
+        """
         if reason == SESSION_TAKEN_OVER:
             return ClientIdTakenError(self._client_id, certain=True)
-        self._count = self._count + 1 if lifetime < self._short else 0
-        if self._count >= SHORT_CONNECTIONS:
+        if lifetime >= self._short or reason is not None or not idle:
+            self.explained()
+            return None
+        self._count += 1
+        if self._count >= SHORT_CONNECTIONS and self._checks >= SHORT_CONNECTIONS - 1:
             return ClientIdTakenError(self._client_id, certain=False)
         return None
 
-    def broker_unreachable(self) -> None:
-        """Note that the broker could not be reached."""
-        self._count = 0
+    def connected(self, *, at_once: bool) -> None:
+        """Note an accepted connection; `at_once`: by the try right after the end of the last."""
+        if self._count and at_once:
+            self._checks += 1
+        elif self._count < SHORT_CONNECTIONS:
+            self.explained()
+
+    def explained(self) -> None:
+        """Note that the ends so far have another cause, such as a broker that was away."""
+        self._count = self._checks = 0
