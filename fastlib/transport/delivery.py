@@ -16,7 +16,7 @@ class Delivery:
     is delivered when the operating system has taken it.
     """
 
-    __slots__ = ("expiry", "future", "latest", "payload", "qos", "retain", "topic")
+    __slots__ = ("expiry", "future", "latest", "payload", "qos", "retain", "sent_qos", "topic")
 
     def __init__(
         self, topic: str, payload: bytes, qos: int, retain: bool, expiry: float | None = None
@@ -25,6 +25,8 @@ class Delivery:
         self.topic: Final = topic
         self.payload: Final = payload
         self.qos: Final = qos
+        self.sent_qos = qos
+        """The quality of service of its packet: lower if the broker does not support `qos`."""
         self.retain: Final = retain
         self.expiry: Final = expiry
         self.latest: Final = None if expiry is None else time.monotonic() + expiry
@@ -40,8 +42,8 @@ class Delivery:
         """Wait until it is delivered, at most `timeout` seconds; None waits until `close`.
 
         Raises WaitTimeoutError (the message stays in flight), ExpiredError if it expired before it
-        could be sent, UndeliveredError if `close` could not deliver it, and RefusedError if the
-        broker refuses it (MQTT 5 only).
+        could be sent, MessageTooLargeError if it is larger than the broker takes, UndeliveredError
+        if `close` could not deliver it, and RefusedError if the broker refuses it.
         """
         wait(self.future, timeout, f"the confirmation of a message to {self.topic}")
 

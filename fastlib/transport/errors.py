@@ -13,12 +13,13 @@ FastlibError
     ├── WaitTimeoutError      a timeout passed
     ├── QueueFullError        no room for a further message; it was not accepted
     ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
-    │   └── ExpiredError      a message whose expiry passed before it could be sent
+    │   ├── ExpiredError      a message whose expiry passed before it could be sent
+    │   └── MessageTooLargeError  a message that the broker does not take, as far as it is known
     └── ClosedError           the communicator is closed
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -171,6 +172,44 @@ class ExpiredError(UndeliveredError):
         how = "sent, not confirmed, and may have arrived" if message.sent else "not sent"
         why = "" if last_error is None else f": {last_error}"
         self.args = (f"a message to {message.topic} expired after {expiry:g} s; it was {how}{why}",)
+
+
+class MessageTooLargeError(UndeliveredError):
+    """A message is larger than the broker takes. It is not sent, or not sent again.
+
+    `packet` is the size of its packet in bytes: the payload, the topic and the header. `limit` is
+    the largest packet that may be sent; None if the broker does not say. `source` is where the
+    limit comes from: `broker`, `option` (`largest_packet`), `MQTT`, or `inferred` if the broker
+    ended the connection each time while it was being sent.
+    """
+
+    def __init__(
+        self,
+        message: Undelivered,
+        packet: int,
+        limit: int | None,
+        source: Literal["MQTT", "broker", "option", "inferred"],
+        why: str = "",
+    ) -> None:
+        """`why` is what the broker said or did, if there is no limit."""
+        super().__init__((message,), "too large")
+        self.packet: Final = packet
+        self.limit: Final = limit
+        self.source: Final = source
+        text = f"a message to {message.topic} is too large: {message.size} bytes"
+        if packet != message.size:
+            text += f", {packet} with its topic and header"
+        if limit is not None:
+            text += f"; {_LIMIT_OF[source]} at most {limit} bytes"
+        self.args = (text + why,)
+
+
+_LIMIT_OF: Final = {
+    "MQTT": "MQTT allows",
+    "broker": "the broker takes",
+    "option": "the option `largest-packet` allows",
+    "inferred": "the broker seems to take",
+}
 
 
 class ClosedError(TransportError):

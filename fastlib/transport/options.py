@@ -83,6 +83,16 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The maximum number of unconfirmed messages. At this number `send` waits or refuses."""
     max_inflight: int = 20
     """The maximum number of messages that are sent and not confirmed."""
+    qos: Literal[0, 1, 2] = 2
+    """The highest quality of service that the broker supports. Messages are sent with it at most.
+
+    With MQTT 5 the broker says it. Some brokers of MQTT 3.1.1 have no QoS 2: they end the
+    connection instead."""
+    largest_packet: int | None = None
+    """The largest packet in bytes that the broker takes; None is what the broker says (MQTT 5).
+
+    A packet is the payload, the topic and some bytes more. `send` refuses larger messages with a
+    MessageTooLargeError. Set it for a broker of MQTT 3.1.1, which cannot say its limit."""
     max_payload: int | None = None
     """The largest payload in bytes that is received whole; None is MQTT's maximum.
 
@@ -128,7 +138,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
         if self.max_pending < self.max_inflight:
             raise OptionsError("`max_pending` is less than `max_inflight`")
-        for name in ("max_payload", "max_queued", "max_unacknowledged"):
+        if self.qos not in (0, 1, 2):
+            raise OptionsError(f"`qos` is 0, 1 or 2, not {self.qos!r}")
+        for name in ("largest_packet", "max_payload", "max_queued", "max_unacknowledged"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionsError(f"`{name}` is a number of bytes from 1, or None, not {value}")
@@ -168,6 +180,10 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
     persistent: bool = False
     will: Will | None = None
     max_pending: int = 10_000
+    qos: Literal[0, 1, 2] = 2
+    """See `MqttOptions.qos`."""
+    largest_packet: int | None = None
+    """See `MqttOptions.largest_packet`. The size is that of a packet of MQTT 3.1.1."""
     publish_topic: str | None = None
     subscribe_topic: str | None = None
 

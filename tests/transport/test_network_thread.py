@@ -76,7 +76,8 @@ class FakeClient:
 class FakeSession:
     """The part of a session that the thread uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: ConnectionState) -> None:
+        self.state = state
         self.client = FakeClient()
         self.renews = False
         self.outbox = Outbox(10, 5)
@@ -93,6 +94,17 @@ class FakeSession:
         self.sent.append(delivery)
         return len(self.sent)
 
+    @property
+    def can_send(self) -> bool:
+        return self.outbox.can_send
+
+    def connection_ended(self) -> None:
+        self.state.connection_lost()
+        self.outbox.connection_lost()
+
+    def unreachable(self) -> None:
+        """No message is suspected."""
+
     def fail_subscriptions(self, error: ClosedError) -> None:
         self.failed.append(error)
 
@@ -102,7 +114,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.state = ConnectionState("me", client_id=None, retry_min=0.001, retry_max=0.002)
-        self.session = FakeSession()
+        self.session = FakeSession(self.state)
         self.client = self.session.client
         self.commands = CommandQueue()
         session: Any = self.session

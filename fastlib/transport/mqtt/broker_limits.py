@@ -10,8 +10,11 @@ from typing import Final, Literal, Self
 
 import msgspec
 
-MAX_PACKET: Final = 268_435_455 + 5
-"""Bytes. No packet of MQTT is larger (MQTT 5, section 2.1.4): the length, and 5 bytes before it."""
+MAX_LENGTH: Final = 268_435_455
+"""Bytes of the largest Remaining Length of a packet (MQTT 5, section 2.1.4)."""
+
+MAX_PACKET: Final = MAX_LENGTH + 5
+"""Bytes. No packet of MQTT is larger: the length, and 5 bytes before it."""
 
 MAX_RECEIVE: Final = 65_535
 """Messages that a broker takes without an acknowledgement, if it does not say."""
@@ -65,6 +68,8 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
         """
         found = properties or {}
         stated = found.get("MaximumPacketSize")
+        if stated is not None and stated >= MAX_LENGTH:  # mosquitto states MQTT's own limit
+            stated = None
         source: Source = "MQTT" if stated is None else "broker"
         if largest_packet is not None and (stated is None or largest_packet < stated):
             stated, source = largest_packet, "option"
@@ -86,6 +91,11 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
     def largest_packet(self) -> int:
         """The largest packet in bytes that may be sent."""
         return MAX_PACKET if self.maximum_packet is None else min(self.maximum_packet, MAX_PACKET)
+
+    @property
+    def weaken_delivery(self) -> bool:
+        """True if messages are sent with less than they were asked for."""
+        return self.maximum_qos < 2 or not self.retain
 
     def missing(self) -> tuple[str, ...]:
         """Return what the broker cannot do and what that means, one sentence each, for the log."""

@@ -98,6 +98,7 @@ class MqttLink:
         """Queue a message in the outbox."""
         if self._state.closing or self._state.ended:
             raise ClosedError(f"{self.name} is closed")
+        self._session.check_size(delivery)
         self._session.outbox.accept(delivery, self._state.accepted, self._state.last_error)
         self._commands.wake()
 

@@ -147,6 +147,7 @@ class NetworkThread:
         except ssl.SSLCertVerificationError as error:
             state.refused(RefusedError(f"{state.name}: {error}", last=error))
         except (OSError, ValueError) as error:
+            self._session.unreachable()
             state.unreachable(error)
         else:
             latest = time.monotonic() + CONNACK_SECONDS
@@ -157,6 +158,7 @@ class NetworkThread:
                 self._session.drop_expired()
                 self._turn()
             if not state.accepted:
+                self._session.unreachable()
                 state.ended_at_once(self._client.violation)
 
     def _exchange(self) -> None:
@@ -167,8 +169,7 @@ class NetworkThread:
             self._turn()
             self._state.check_stable()
         if self._client.socket() is None:
-            self._state.connection_lost(self._client.violation, renewed=self._session.renews)
-            self._session.outbox.connection_lost()
+            self._session.connection_ended()
 
     def _turn(self) -> None:
         """Wait until there is something to do, at most one tick, and do it."""
@@ -181,7 +182,7 @@ class NetworkThread:
         poll = select.poll()
         poll.register(self._commands, select.POLLIN)
         poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-        busy = client.has_read() or (self._state.accepted and self._session.outbox.can_send)
+        busy = client.has_read() or (self._state.accepted and self._session.can_send)
         seconds = 0.0 if busy else self._wait_seconds(TICK_SECONDS)
         ready = dict(poll.poll(seconds * 1000))
         self._commands.run_all(woken=self._commands.fileno() in ready)

@@ -4,21 +4,30 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Final
 
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.errors import (
+    MessageTooLargeError,
     QueueFullError,
     RefusedError,
+    TransportError,
     Undelivered,
     UndeliveredError,
     reason,
 )
 
+from .packet_size import publish_size
+
 NOT_FOUND: Final = 0x92
 """MQTT 5, PUBCOMP: the broker has completed this message before, so it was successful."""
+
+TOO_LARGE: Final = frozenset({0x95})
+"""MQTT 5: reason codes of a PUBACK or PUBREC for a message that is too large.
+
+MQTT does not allow this one there. mosquitto sends it for its `message_size_limit`."""
 
 
 class Outbox:
@@ -110,15 +119,47 @@ class Outbox:
     def send_queued(self, publish: Callable[[Delivery], int | None]) -> None:
         """Send as many messages as may be in flight.
 
-        `publish` returns the packet id, or None if the message cannot be sent now.
+        `publish` returns the packet id, or None if the message cannot be sent now. It raises the
+        error of a message that cannot be sent at all.
         """
-        while self.can_send:
-            delivery = self._queue[0]
+        while self.can_send and self.send_next(publish):
+            pass
+
+    def send_next(self, publish: Callable[[Delivery], int | None]) -> bool:
+        """Send the first queued message; see `send_queued`. Return False if it must wait."""
+        delivery = self._queue[0]
+        try:
             packet_id = publish(delivery)
-            if packet_id is None:
-                return
-            self._in_flight[packet_id] = delivery
+        except TransportError as error:
             self._queue.popleft()
+            delivery.future.set_exception(error)
+            self._notify_room()
+            return True
+        if packet_id is None:
+            return False
+        self._in_flight[packet_id] = delivery
+        self._queue.popleft()
+        return True
+
+    @property
+    def first_queued(self) -> Delivery | None:
+        """The message that is the next to be sent for the first time."""
+        return self._queue[0] if self._queue else None
+
+    @property
+    def in_flight(self) -> Mapping[int, Delivery]:
+        """The messages in flight by packet id."""
+        return self._in_flight
+
+    def fail(self, packet_id: int, error: TransportError) -> None:
+        """Fail a message in flight, which is not sent again."""
+        self._in_flight.pop(packet_id).future.set_exception(error)
+        self._notify_room()
+
+    def queue_again(self, packet_id: int) -> None:
+        """Put a message in flight back to the front of the queue."""
+        with self._lock:
+            self._queue.appendleft(self._in_flight.pop(packet_id))
 
     def confirm(self, packet_id: int, code: int) -> None:
         """Complete a message that the broker has confirmed, or for QoS 0 the socket has taken.
@@ -128,7 +169,12 @@ class Outbox:
         delivery = self._in_flight.pop(packet_id, None)
         if delivery is None:
             return
-        if code >= 0x80 and code != NOT_FOUND:
+        if code in TOO_LARGE:
+            packet = publish_size(delivery.topic, len(delivery.payload), delivery.qos)
+            why = f"; the broker refuses it: {reason(code)}"
+            error = MessageTooLargeError(delivery.undelivered(True), packet, None, "broker", why)
+            delivery.future.set_exception(error)
+        elif code >= 0x80 and code != NOT_FOUND:
             text = f"the broker refuses a message to {delivery.topic}: {reason(code)}"
             delivery.future.set_exception(RefusedError(text, code))
         else:
@@ -139,7 +185,7 @@ class Outbox:
     def connection_lost(self) -> None:
         """Fail the QoS 0 messages in flight, which are not sent again."""
         for packet_id, delivery in list(self._in_flight.items()):
-            if delivery.qos == 0:
+            if delivery.sent_qos == 0:
                 del self._in_flight[packet_id]
                 delivery.future.set_exception(
                     UndeliveredError([delivery.undelivered(sent=True)], "the connection broke")

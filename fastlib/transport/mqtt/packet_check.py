@@ -34,6 +34,9 @@ OLD_CONNACK_CODES: Final = frozenset(range(6))
 OLD_VERSION: Final = b"\x00\x01"
 """The CONNACK of a broker that knows MQTT 3.1.1 only."""
 PUBLISH_CODES: Final = frozenset({0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
+TOLERATED_CODES: Final = frozenset({0x95, 0x9A, 0x9B})
+"""Codes in PUBACK and PUBREC that MQTT does not allow there, but brokers send: packet too large,
+retain not supported, QoS not supported."""
 RELEASE_CODES: Final = frozenset({0, 0x92})
 SUBACK_CODES: Final = frozenset({0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2})
 OLD_SUBACK_CODES: Final = frozenset({0, 1, 2, 0x80})
@@ -44,8 +47,8 @@ DISCONNECT_CODES: Final = frozenset({0, *range(0x80, 0x84), 0x87, 0x89, 0x8B}) |
     *range(0x93, 0xA3),
 }
 ACKNOWLEDGEMENTS: Final = {
-    PUBACK: PUBLISH_CODES,
-    PUBREC: PUBLISH_CODES,
+    PUBACK: PUBLISH_CODES | TOLERATED_CODES,
+    PUBREC: PUBLISH_CODES | TOLERATED_CODES,
     PUBREL: RELEASE_CODES,
     PUBCOMP: RELEASE_CODES,
 }

@@ -39,14 +39,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .packet_check import CONNACK, PacketError, check_packet, payload_start
+from .packet_check import CONNACK, TOLERATED_CODES, PacketError, check_packet, payload_start
 
 READ_SIZE: Final = 65536
 OVERHEAD: Final = 1 << 17
 """Bytes that a PUBLISH may have beside its payload: the topic, and the properties of MQTT 5."""
 LARGE: Final = 65536
 MAX_PACKET: Final = 268_435_455
-"""Bytes; no packet of MQTT is larger."""
+"""Bytes; no packet of MQTT is larger, without its header."""
 HALF_CONFIRMED: Final = (
     MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
     MessageState.MQTT_MS_RESEND_PUBREL,
@@ -85,6 +85,14 @@ class PahoClient(paho.Client):
         self._digest = hashlib.sha256()
         """Of the payload of a large PUBLISH, as far as it has come."""
         self._digest_is_whole = False
+        self.held: dict[int, paho.MQTTMessage] = {}
+        """Incomplete messages that are not sent again before `release`, by packet id."""
+        self.on_pingresp: Callable[[], None] = _ignore
+        """Called for each PINGRESP."""
+        self.ping_answered = False
+        """True once the broker has answered a PINGREQ on this connection."""
+        self.sent_since_read = False
+        """True if a message of QoS 0 was handed to the socket, and nothing was read since."""
         self.violation: str | None = None
         """What the broker has sent on this connection that MQTT does not allow."""
         super().__init__(
@@ -130,6 +138,12 @@ class PahoClient(paho.Client):
         properties.MessageExpiryInterval = max(1, math.ceil(seconds))
         return properties
 
+    def properties_size(self, properties: Properties | None) -> int:
+        """Return the size in bytes of the properties of a message, with their length."""
+        if properties is None:
+            return int(self.is_five)
+        return len(properties.pack())  # type: ignore[no-untyped-call]
+
     def set_expiry(self, packet_id: int, seconds: float) -> None:
         """Change the expiry of a message that is sent again."""
         if packet_id in self._out_messages:
@@ -138,6 +152,61 @@ class PahoClient(paho.Client):
     def forget(self, packet_id: int) -> None:
         """Do not send a message again."""
         self._out_messages.pop(packet_id, None)
+        self.held.pop(packet_id, None)
+
+    def hold(self) -> None:
+        """Do not send incomplete messages again on this connection, until `release`.
+
+        Those that the broker has confirmed with PUBREC continue. Called while the CONNACK is
+        handled, after which paho sends what is left.
+        """
+        for packet_id, message in list(self._out_messages.items()):
+            if message.state == MessageState.MQTT_MS_PUBLISH:
+                self.held[packet_id] = self._out_messages.pop(packet_id)
+
+    def release(self, packet_id: int) -> None:
+        """Send a message again that is held."""
+        message = self._out_messages[packet_id] = self.held.pop(packet_id)
+        one = message.qos == 1
+        message.state = (
+            MessageState.MQTT_MS_WAIT_FOR_PUBACK if one else MessageState.MQTT_MS_WAIT_FOR_PUBREC
+        )
+        self._inflight_messages += 1
+        self._send_publish(
+            packet_id,
+            message.topic.encode(),
+            message.payload,
+            message.qos,
+            message.retain,
+            message.dup,
+            properties=message.properties,
+        )
+
+    def change(self, packet_id: int, qos: int, retain: bool) -> None:
+        """Change how an incomplete message is sent again."""
+        message = self.held.get(packet_id) or self._out_messages[packet_id]
+        message.qos, message.retain = qos, retain
+
+    def ping(self) -> None:
+        """Send a PINGREQ."""
+        self._send_pingreq()
+
+    @property
+    def is_pinging(self) -> bool:
+        """True if the broker has not answered a PINGREQ yet."""
+        return self._ping_t > 0
+
+    def half_confirmed(self) -> set[int]:
+        """Return the packet ids of messages that the broker has confirmed with PUBREC."""
+        return {i for i, each in self._out_messages.items() if each.state in HALF_CONFIRMED}
+
+    def unwritten(self) -> set[int]:
+        """Return the packet ids of messages of which no byte was handed to the socket."""
+        return {
+            packet["mid"]
+            for packet in list(self._out_packet)
+            if packet["command"] & 0xF0 == paho.PUBLISH and packet["pos"] == 0
+        }
 
     def has_read(self) -> bool:
         """Return True if there are buffered bytes, which a poll of the socket does not show."""
@@ -150,6 +219,12 @@ class PahoClient(paho.Client):
         """Connect again, without anything that the last connection has left."""
         self._read, self._read_at = b"", 0
         self._accepted, self.violation = False, None
+        self.ping_answered = self.sent_since_read = False
+        if self.held:  # the CONNACK decides anew
+            incomplete = {**self.held, **self._out_messages}
+            self._out_messages.clear()
+            self._out_messages.update(incomplete)
+            self.held.clear()
         if self._own_keep_alive is None:
             self._own_keep_alive = self._keepalive
         self._keepalive = self._own_keep_alive
@@ -219,6 +294,8 @@ class PahoClient(paho.Client):
     ) -> MQTTErrorCode:
         if len(packet) > LARGE:
             packet = memoryview(packet)
+        if command & 0xF0 == paho.PUBLISH and qos == 0:
+            self.sent_since_read = True
         return super()._packet_queue(command, packet, mid, qos, info)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
@@ -241,8 +318,19 @@ class PahoClient(paho.Client):
         self.skipped = size - len(body)
         self.sha256 = self._digest.hexdigest() if self.skipped and self._digest_is_whole else None
         self._accepted = self._accepted or body[1] == 0  # the reason code of a CONNACK
+        self.sent_since_read = False
         result = super()._packet_handle()
         return result if self.violation is None else MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def _mid_generate(self) -> int:
+        while (mid := super()._mid_generate()) in self.held:
+            pass
+        return mid
+
+    def _handle_pingresp(self) -> MQTTErrorCode:
+        self.ping_answered = True
+        self.on_pingresp()
+        return super()._handle_pingresp()
 
     def _handle_publish(self) -> MQTTErrorCode:
         self._pubrec_due = None
@@ -260,12 +348,24 @@ class PahoClient(paho.Client):
         packet = self._in_packet["packet"]
         if len(packet) > 2 and packet[2] >= 0x80:
             (mid,) = struct.unpack_from("!H", packet)
-            if mid not in self._out_messages:
-                return MQTTErrorCode.MQTT_ERR_SUCCESS
-            reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[2])
-            with self._out_message_mutex:
-                return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
+            return self._refused(mid, packet[2])
         return super()._handle_pubrec()
+
+    def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        if len(packet) > 2 and packet[2] in TOLERATED_CODES:
+            (mid,) = struct.unpack_from("!H", packet)
+            return self._refused(mid, packet[2])
+        return super()._handle_pubackcomp(cmd)
+
+    def _refused(self, mid: int, code: int) -> MQTTErrorCode:
+        if mid not in self._out_messages:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        # Paho makes no reason code for a packet that must not have it.
+        kind = PacketTypes.DISCONNECT if code in TOLERATED_CODES else PacketTypes.PUBREC
+        reason = ReasonCode(kind, identifier=code)
+        with self._out_message_mutex:
+            return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
 
 
 def largest_packet(max_payload: int) -> int:
@@ -276,3 +376,7 @@ def largest_packet(max_payload: int) -> int:
 def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:
     # Otherwise the last of several small packets waits about 40 ms for a TCP acknowledgement.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _ignore() -> None:
+    """Do nothing: nobody waits for a PINGRESP."""

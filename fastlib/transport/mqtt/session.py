@@ -1,20 +1,31 @@
 """The messages of an MQTT session: paho's client, its callbacks, and the state of each message."""
 
 import hashlib
+import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from logging import getLogger
 from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.properties import Properties
 
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.errors import ClosedError, ConnectError, RefusedError, TopicError
+from fastlib.transport.errors import (
+    ClosedError,
+    ConnectError,
+    MessageTooLargeError,
+    RefusedError,
+    TopicError,
+    TransportError,
+)
+from fastlib.transport.errors import (
+    reason as reason_text,
+)
 from fastlib.transport.filters import check_topic
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
@@ -23,10 +34,13 @@ from .broker_limits import STATED, BrokerLimits
 from .client_factory import make_client
 from .connection_state import ConnectionState
 from .inbound import InboundPublish, InboundTracker
+from .learned_limits import Learned
 from .outbox import Outbox
+from .packet_size import publish_size, subscribe_size
 from .subscriptions import BrokerSubscriptions
+from .suspects import Demand, Remedy, Suspects, remedy
 
-log = getLogger("fastlib.transport")
+log = logging.getLogger("fastlib.transport")
 
 DISCONNECT_SECONDS: Final = 2.0
 """The maximum time until the broker must have closed the connection after our DISCONNECT."""
@@ -34,6 +48,17 @@ DISCONNECT_SECONDS: Final = 2.0
 PERMANENT_REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 """Reason codes of a CONNACK that another try would not change: protocol version, client id,
 password, authorization, banned, authentication method."""
+
+KEEP_ALIVE_TIMEOUT: Final = 0x8D
+PACKET_TOO_LARGE: Final = 0x95
+RETAIN_NOT_SUPPORTED: Final = 0x9A
+QOS_NOT_SUPPORTED: Final = 0x9B
+
+CREDIBLE_LIMIT: Final = 512
+"""Bytes. Every broker takes packets of this size."""
+
+MESSAGE_CODES: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, PACKET_TOO_LARGE, 0x97, 0x99})
+"""Reason codes of a DISCONNECT of which a message may be the cause."""
 
 
 class MqttSession:
@@ -56,6 +81,7 @@ class MqttSession:
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
+        self.client.on_pingresp = state.exchanged
         self.client.on_subscribe = self._on_subscribe
         self.outbox = Outbox(options.max_pending, options.max_inflight)
         self.on_message: Callable[[InboundMessage], None] = _ignore
@@ -66,22 +92,102 @@ class MqttSession:
         """The number of accepted connections so far."""
         self.session_start = 0
         """The connection that began the broker's session; 0 if it is older."""
-        self.limits = BrokerLimits()
+        self._own_limits = BrokerLimits.of_connack(
+            None, largest_packet=options.largest_packet, qos=options.qos
+        )
+        self.limits = self._own_limits
         """The limits of the broker that has accepted the last connection."""
         self.renews = False
         """True while it ends the connection, so that the broker repeats what was left to it."""
         self._max_in_flight = options.max_inflight
+        self._largest_packet = options.largest_packet
+        self._qos = options.qos
+        self._limits_said: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._learned: dict[tuple[str, int], Learned] = {}
+        self._suspects = Suspects()
+        self._sent_here = 0
+        self._ended_by: int | None = None
         self._max_payload = options.max_payload
         self._state = state
         self._run_in_thread = run_in_thread
         self._inbound = InboundTracker(self.client.acknowledge, options.max_unacknowledged)
-        self._subscriptions = BrokerSubscriptions(self._send_subscribe, self._send_unsubscribe)
+        self._subscriptions = BrokerSubscriptions(
+            self._send_subscribe,
+            self._send_unsubscribe,
+            lambda filters: subscribe_size(filters, self.client.is_five),
+        )
 
     # Commands.
 
+    @property
+    def can_send(self) -> bool:
+        """True if `send_queued` would send something."""
+        if self._suspects.one_at_a_time or self.client.held:
+            return self._may_send_next() and (
+                bool(self.client.held) or self.outbox.first_queued is not None
+            )
+        return self.outbox.can_send
+
     def send_queued(self) -> None:
         """Hand queued messages to paho, up to the number that may be in flight."""
+        if self._suspects.one_at_a_time:
+            self._send_one()
+            return
+        for packet_id in list(self.client.held):
+            self.client.release(packet_id)
         self.outbox.send_queued(self._publish)
+
+    def _send_one(self) -> None:
+        """Send the next message if no other is being sent, see `suspects.py`."""
+        if not self._may_send_next():
+            return
+        held = {i: self._demand(self.outbox.in_flight[i]) for i in self.client.held}
+        first = self.outbox.first_queued
+        queued = None if first is None else self._demand(first)
+        packet_id = self._suspects.next(held, queued, self._sent_here)
+        if packet_id is None:
+            if queued is not None and self.outbox.send_next(self._publish):
+                self._sent_here += 1
+        elif not self.client.ping_answered:
+            # Only a connection that works until then says something of this message.
+            self.client.ping()
+        else:
+            self.client.release(packet_id)
+
+    def _may_send_next(self) -> bool:
+        """Return True if all that was sent on this connection is answered."""
+        if self._subscriptions.unanswered or self.client.is_pinging:
+            return False
+        done = self.client.held.keys() | self.client.half_confirmed()
+        return all(packet_id in done for packet_id in self.outbox.in_flight)
+
+    def _demand(self, delivery: Delivery) -> Demand:
+        retain = delivery.retain and self.limits.retain
+        return Demand(self._size(delivery), min(delivery.sent_qos, self.limits.maximum_qos), retain)
+
+    def check_size(self, delivery: Delivery) -> None:
+        """Raise MessageTooLargeError if a message is larger than is known to be possible.
+
+        Any thread may call it. Without a connection, only the limits that do not depend on the
+        broker count.
+        """
+        self._check_size(delivery, self.limits if self._state.accepted else self._own_limits)
+
+    def _check_size(self, delivery: Delivery, limits: BrokerLimits) -> None:
+        size = self._size(delivery)
+        if size > limits.largest_packet:
+            raise MessageTooLargeError(
+                delivery.undelivered(sent=False), size, limits.largest_packet, limits.packet_source
+            )
+
+    def _size(self, delivery: Delivery) -> int:
+        """Return the size of a message's packet in bytes."""
+        packed = self.client.properties_size(self._properties(delivery))
+        return publish_size(delivery.topic, len(delivery.payload), delivery.qos, packed)
+
+    def _properties(self, delivery: Delivery) -> Properties | None:
+        seconds = delivery.seconds_left()
+        return None if seconds is None else self.client.expiry_properties(seconds)
 
     def drop_expired(self) -> None:
         """Fail the queued messages that have expired."""
@@ -100,15 +206,20 @@ class MqttSession:
         self._subscriptions.fail(error)
 
     def _publish(self, delivery: Delivery) -> int | None:
-        seconds = delivery.seconds_left()
-        properties = None if seconds is None else self.client.expiry_properties(seconds)
+        self._check_size(delivery, self.limits)
+        delivery.sent_qos = min(delivery.qos, self.limits.maximum_qos)
+        retain = delivery.retain and self.limits.retain
         while True:
             info = self.client.publish(
-                delivery.topic, delivery.payload, delivery.qos, delivery.retain, properties
+                delivery.topic,
+                delivery.payload,
+                delivery.sent_qos,
+                retain,
+                self._properties(delivery),
             )
             if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 continue  # an old message still has this packet id; the next call uses another
-            if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and delivery.qos == 0:
+            if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and delivery.sent_qos == 0:
                 return None
             return info.mid
 
@@ -148,14 +259,150 @@ class MqttSession:
             self._inbound.clear()
         self._renew_expiry(session_lost=not flags.session_present)
         stated = {name: getattr(properties, name) for name in STATED if hasattr(properties, name)}
-        self.limits = BrokerLimits.of_connack(stated or ({} if self.client.is_five else None))
+        self._read_limits(stated or ({} if self.client.is_five else None))
         self.outbox.max_in_flight = min(self._max_in_flight, self.limits.receive_maximum)
+        self._sent_here, self._ended_by = 0, None
+        self._fit_in_flight()
+        if self._suspects.one_at_a_time:
+            self.client.hold()
         self._state.connected()
+        self._subscriptions.set_max_size(self.limits.maximum_packet)
         self._subscriptions.renew()
         if not self._state.opened.done():
             self._state.opened.set_result(None)
         else:
             self.on_reconnect()
+
+    def _read_limits(self, stated: Mapping[str, int] | None) -> None:
+        """Set the limits of this connection."""
+        limits = BrokerLimits.of_connack(stated, largest_packet=self._largest_packet, qos=self._qos)
+        learned = self._learned.get(self._broker)
+        self.limits = limits if learned is None else learned.apply(limits)
+        self._say_limits()
+
+    def _say_limits(self) -> None:
+        """Log once for each broker what it cannot do."""
+        missing = self.limits.missing()
+        if missing and missing != self._limits_said.get(self._broker):
+            self._limits_said[self._broker] = missing
+            level = logging.WARNING if self.limits.weaken_delivery else logging.INFO
+            log.log(level, "limits of the broker of %s: %s", self._state.name, "; ".join(missing))
+
+    @property
+    def _broker(self) -> tuple[str, int]:
+        return self.client.host, self.client.port
+
+    def _fit_in_flight(self) -> None:
+        """Adapt the messages in flight, which paho sends again, to the limits of this broker."""
+        half_confirmed = self.client.half_confirmed()
+        for packet_id, delivery in list(self.outbox.in_flight.items()):
+            if packet_id in half_confirmed:
+                continue
+            try:
+                self._check_size(delivery, self.limits)
+            except MessageTooLargeError as error:
+                self._give_up(packet_id, error)
+                continue
+            qos = min(delivery.sent_qos, self.limits.maximum_qos)
+            retain = delivery.retain and self.limits.retain
+            if qos == 0:
+                self.client.forget(packet_id)
+                self._suspects.gone(packet_id)
+                self.outbox.queue_again(packet_id)
+            elif qos < delivery.sent_qos or retain < delivery.retain:
+                delivery.sent_qos = qos
+                self.client.change(packet_id, qos, retain)
+
+    def _give_up(self, packet_id: int, error: TransportError) -> None:
+        """Fail a message in flight. It is not sent again."""
+        log.error("%s: %s", self._state.name, error)
+        self.client.forget(packet_id)
+        self._suspects.gone(packet_id)
+        self.outbox.fail(packet_id, error)
+
+    def connection_ended(self) -> None:
+        """Note that the connection has ended, and decide which message may be why."""
+        sent = self.outbox.in_flight.keys() - self.client.held.keys()
+        sent -= self.client.half_confirmed() | self.client.unwritten()
+        sent = {i for i in sent if self.outbox.in_flight[i].sent_qos}
+        code = self._state.disconnect_code
+        self._state.connection_lost(
+            self.client.violation, renewed=self.renews, sending=self._describe(sent)
+        )
+        self.outbox.connection_lost()
+        if self.client.violation or self.renews or self._ended_by == KEEP_ALIVE_TIMEOUT:
+            return
+        if code is None or code in MESSAGE_CODES:
+            self._subscriptions.connection_ended(alone=not sent)
+            self._learn(code, sent)
+            if self.client.sent_since_read and len(sent) == 1:
+                return  # a message of QoS 0 may be why as well
+            cause = self._suspects.connection_ended(sent, proof=code == PACKET_TOO_LARGE)
+            if cause is not None:
+                self._handle_cause(cause, code)
+
+    def _learn(self, code: int | None, sent: Collection[int]) -> None:
+        """Note what a DISCONNECT says of this broker."""
+        learned = self._learned.setdefault(self._broker, Learned())
+        if code == QOS_NOT_SUPPORTED and sent:
+            highest = max(self.outbox.in_flight[i].sent_qos for i in sent)
+            learned.maximum_qos = min(learned.maximum_qos, 1 if highest == 2 else 0)
+        elif code == RETAIN_NOT_SUPPORTED:
+            learned.retain = False
+
+    def _handle_cause(self, packet_id: int, code: int | None) -> None:
+        """Send the message that ends the connections in another way, or not again."""
+        delivery = self.outbox.in_flight[packet_id]
+        learned = self._learned.setdefault(self._broker, Learned())
+        size = self._size(delivery)
+        attempt = self._suspects.ends_alone(packet_id)
+        found = remedy(
+            attempt, size=size, taken=learned.taken, qos=delivery.qos, retain=delivery.retain
+        )
+        if found.qos is not None and code != PACKET_TOO_LARGE:
+            delivery.sent_qos = found.qos
+            learned.tries[packet_id] = found
+            self.client.change(packet_id, found.qos, found.retain)
+            return
+        facts = delivery.undelivered(sent=True)
+        if code == PACKET_TOO_LARGE:
+            why = f"; the broker ended the connection: {reason_text(code)}"
+            self._give_up(packet_id, MessageTooLargeError(facts, size, None, "broker", why))
+            return
+        ends = "the broker ended the connection %d times while it alone was being sent"
+        why = f"; {ends % attempt}"
+        if code is not None:
+            why += f": {reason_text(code)}"
+        if size <= max(learned.taken, CREDIBLE_LIMIT):
+            text = (
+                f"a message to {delivery.topic} is not sent again{why}. Its size ({size} bytes) is "
+                f"not why. The broker may not support QoS {delivery.sent_qos} (option `qos`) or "
+                "retained messages, or may not allow this client to send to the topic"
+            )
+            self._give_up(packet_id, RefusedError(text, code))
+            return
+        learned.too_large(size)
+        why += (
+            f". The largest packet that it has confirmed had {learned.taken} bytes. It may limit "
+            "packets (`max_packet_size` of mosquitto; set the option `largest-packet` to it), the "
+            "QoS (option `qos`), or the topics of this client"
+        )
+        self._give_up(packet_id, MessageTooLargeError(facts, size, None, "inferred", why))
+
+    def unreachable(self) -> None:
+        """Note that the broker could not be reached, or has not accepted the connection."""
+        self._suspects.unreachable()
+
+    def _describe(self, sent: Collection[int]) -> str:
+        """Return which messages were being sent when a connection ended, for people."""
+        messages = [self.outbox.in_flight[packet_id] for packet_id in sent]
+        if not messages:
+            filters = self._subscriptions.unanswered
+            more = f" and {len(filters) - 1} more" if len(filters) > 1 else ""
+            return f"a subscription to {filters[0]}{more}" if filters else ""
+        largest = max(messages, key=self._size)
+        one = f"a message to {largest.topic} ({len(largest.payload)} bytes)"
+        return one if len(messages) == 1 else f"{len(messages)} messages, the largest: {one}"
 
     def _renew_expiry(self, session_lost: bool) -> None:
         """Shorten the expiry of the messages in flight, which paho sends again after this.
@@ -174,6 +421,7 @@ class MqttSession:
     def _on_disconnect(
         self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
+        self._ended_by = reason.value
         if flags.is_disconnect_packet_from_server:
             self._state.disconnect_code = reason.value
         elif (self._state.ended or self.renews) and (own := client.socket()) is not None:
@@ -182,7 +430,27 @@ class MqttSession:
     def _on_publish(
         self, client: paho.Client, data: Any, mid: int, reason: Any, properties: Any
     ) -> None:
+        delivery = self.outbox.in_flight.get(mid)
+        if delivery is not None and delivery.sent_qos:
+            self._state.exchanged()
+            learned = self._learned.setdefault(self._broker, Learned())
+            learned.taken = max(learned.taken, self._size(delivery))
+            self._suspects.gone(mid)
+            found = learned.tries.pop(mid, None)
+            if found is not None and reason.value < 0x80:
+                self._apply_remedy(found, delivery)
         self.outbox.confirm(mid, reason.value)
+
+    def _apply_remedy(self, found: Remedy, delivery: Delivery) -> None:
+        """Send all further messages to this broker as the one that it has taken at last."""
+        learned = self._learned[self._broker]
+        if found.qos is not None and found.qos < delivery.qos:
+            learned.maximum_qos = 1
+        if found.retain < delivery.retain:
+            learned.retain = False
+        self.limits = learned.apply(self.limits)
+        self._say_limits()
+        self._fit_in_flight()
 
     def _on_subscribe(
         self, client: paho.Client, data: Any, mid: int, reasons: Any, properties: Any

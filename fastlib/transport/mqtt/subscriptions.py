@@ -1,6 +1,6 @@
 """The filters that the client requests from the broker, and the futures of its answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from logging import getLogger
 
@@ -13,6 +13,9 @@ log = getLogger("fastlib.transport")
 MAX_FILTERS = 100
 """The maximum number of filters in one packet."""
 
+ENDS_IN_A_ROW = 2
+"""Ends of connections while only a SUBSCRIBE was being sent, from which fewer filters are sent."""
+
 
 class BrokerSubscriptions:
     """Sends SUBSCRIBE and UNSUBSCRIBE. Only for the network thread."""
@@ -21,8 +24,9 @@ class BrokerSubscriptions:
         self,
         subscribe: Callable[[list[tuple[str, int]]], int],
         unsubscribe: Callable[[list[str]], None],
+        size_of: Callable[[Sequence[str]], int] = lambda filters: 0,
     ) -> None:
-        """`subscribe` sends a SUBSCRIBE and returns its packet id."""
+        """`subscribe` sends a SUBSCRIBE and returns its packet id. `size_of` returns its size."""
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._filters = DisjointFilters()
@@ -30,6 +34,31 @@ class BrokerSubscriptions:
         """The filters of each SUBSCRIBE that has no answer yet; None for one withdrawn since."""
         self._waiting: dict[str, list[Future[None]]] = {}
         self._unneeded: set[str] = set()
+        self._max_filters = MAX_FILTERS
+        self._max_size: int | None = None
+        self._size_of = size_of
+        self._ends = 0
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The filters that were sent on this connection, and have no answer yet."""
+        return [wide for part in self._requested.values() for wide in part if wide is not None]
+
+    def connection_ended(self, alone: bool) -> None:
+        """Note that the connection ended. Make the packets smaller if that may be why.
+
+        `alone` is True if nothing but a SUBSCRIBE was being sent.
+        """
+        if not self._requested or not alone:
+            self._ends = 0
+            return
+        self._ends += 1
+        if self._ends >= ENDS_IN_A_ROW:
+            self._max_filters = max(1, self._max_filters // 4)
+
+    def set_max_size(self, size: int | None) -> None:
+        """Set the largest size of a packet in bytes, before `renew`."""
+        self._max_size = size
 
     def add(self, pattern: str, qos: int, confirmed: "Future[None]", connected: bool) -> None:
         """Request a filter now, or with the next connection."""
@@ -78,10 +107,21 @@ class BrokerSubscriptions:
         self._request(list(self._filters.filters()))
 
     def _request(self, filters: Sequence[str]) -> None:
-        for start in range(0, len(filters), MAX_FILTERS):
-            part = filters[start : start + MAX_FILTERS]
+        for part in self._parts(filters):
             packet_id = self._subscribe([(wide, self._filters.qos(wide)) for wide in part])
             self._requested[packet_id] = [*part]
+
+    def _parts(self, filters: Sequence[str]) -> Iterator[list[str]]:
+        """Divide filters into those of one packet each."""
+        part: list[str] = []
+        for wide in filters:
+            too_large = self._max_size is not None and self._size_of([*part, wide]) > self._max_size
+            if part and (len(part) == self._max_filters or too_large):
+                yield part
+                part = []
+            part.append(wide)
+        if part:
+            yield part
 
     def on_suback(self, packet_id: int, codes: Sequence[int]) -> bool:
         """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal.

@@ -1,0 +1,46 @@
+"""The limits of a broker that it has not stated, from what it did. No I/O."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from .broker_limits import BrokerLimits
+from .suspects import Remedy
+
+INFERRED_SECONDS: Final = 600.0
+"""How long a size is not tried again after the broker has ended connections because of it."""
+
+
+class Learned:
+    """What one broker has shown. It belongs to the broker, not to a connection."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.taken = 0
+        """The size in bytes of the largest packet that it has confirmed."""
+        self.maximum_qos = 2
+        self.retain = True
+        self.tries: dict[int, Remedy] = {}
+        """How messages are sent now that have ended connections before, by packet id."""
+        self._clock = clock
+        self._refused: int | None = None
+        self._refused_at = 0.0
+
+    def too_large(self, size: int) -> None:
+        """Note that a packet of `size` bytes has ended the connections."""
+        self._refused, self._refused_at = size, self._clock()
+
+    def apply(self, limits: BrokerLimits) -> BrokerLimits:
+        """Return the limits that the broker has stated, and those that it has shown."""
+        if self.maximum_qos < limits.maximum_qos:
+            limits = msgspec.structs.replace(limits, maximum_qos=1 if self.maximum_qos else 0)
+        if not self.retain:
+            limits = msgspec.structs.replace(limits, retain=False)
+        if self._refused is None or self._clock() - self._refused_at > INFERRED_SECONDS:
+            return limits
+        if limits.maximum_packet is None or self._refused <= limits.maximum_packet:
+            return msgspec.structs.replace(
+                limits, maximum_packet=self._refused - 1, packet_source="inferred"
+            )
+        return limits

@@ -1,0 +1,146 @@
+"""Which message a broker does not take, if it ends the connection instead of saying so. Pure.
+
+A broker of MQTT 3.1.1 cannot say that a packet is too large, or has a QoS that it does not support.
+It ends the connection, and the message is sent again with the next one, for ever. Therefore the
+ends of connections are counted:
+
+| event | consequence |
+|---|---|
+| the connection ended while messages were being sent | they are suspects |
+| this happened twice in a row | messages are sent one at a time from now on |
+| it ended three times while one message alone was being sent | this message is the cause |
+| the broker could not be reached after that | that end does not count: the broker was restarted |
+| nothing was being sent, or the broker gave another reason | the end does not count |
+| no suspect is left | messages are sent as usual again |
+
+What is done about the cause (`remedy`): a message that is not larger than others which the broker
+has taken is sent without "retain" or with a lower QoS. Any other is not sent again.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import msgspec
+
+ENDS_IN_A_ROW: Final = 2
+"""Ends of connections with messages being sent, from which they are sent one at a time."""
+
+ENDS_ALONE: Final = 3
+"""Ends of connections with only one message being sent, from which it is the cause."""
+
+SMALL: Final = 4096
+"""Bytes. Brokers take packets of this size. If one ends the connection, its size is not why."""
+
+QUEUED_BEFORE_SUSPECT: Final = 100
+"""Messages of the queue that are sent on a connection before a likely cause is tried again."""
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What a message asks of a broker."""
+
+    size: int
+    """Bytes of its packet."""
+    qos: int
+    retain: bool
+
+    def is_at_least(self, other: "Demand") -> bool:
+        """Return True if a broker that does not take `other` does not take this one either."""
+        return self.size >= other.size and self.qos >= other.qos and self.retain >= other.retain
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """How to send the cause of the ends next time. Without a `qos` it must not be sent again."""
+
+    qos: int | None = None
+    retain: bool = False
+
+
+def remedy(attempt: int, *, size: int, taken: int, qos: int, retain: bool) -> Remedy:
+    """Return what to do with a message after `attempt` ends with it alone, at least ENDS_ALONE.
+
+    `size` is that of its packet, `taken` the size of the largest packet that the broker has
+    confirmed. `qos` (1 or 2) and `retain` are those with which it was to be sent at first.
+    """
+    if size > max(SMALL, taken):
+        return Remedy()
+    variants = [
+        Remedy(lower, keep)
+        for lower in range(qos, 0, -1)
+        for keep in ((True, False) if retain else (False,))
+    ][1:]
+    at = attempt - ENDS_ALONE
+    return variants[at] if at < len(variants) else Remedy()
+
+
+class Suspects:
+    """Counts the ends of connections for each message that was being sent, by packet id."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._alone: dict[int, int] = {}
+        """The suspects, and how often a connection ended with each of them alone."""
+        self._last_alone: int | None = None
+        """The message whose count the last end of a connection has increased."""
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """True if messages must be sent one at a time."""
+        return bool(self._alone) and self._in_a_row >= ENDS_IN_A_ROW
+
+    def ends_alone(self, packet_id: int) -> int:
+        """Return how often a connection ended while this message alone was being sent."""
+        return self._alone.get(packet_id, 0)
+
+    def connection_ended(self, sent: Collection[int], *, proof: bool = False) -> int | None:
+        """Note an end of a connection without another reason. Return the cause if it is known.
+
+        `sent` has the messages of which the broker may have read a part, and not confirmed them.
+        `proof` is True if the broker has said that one of them is the reason.
+        """
+        self._last_alone = None
+        if not sent:
+            return None
+        self._in_a_row += ENDS_IN_A_ROW if proof else 1
+        for packet_id in sent:
+            self._alone.setdefault(packet_id, 0)
+        if len(sent) > 1:
+            return None
+        (only,) = sent
+        self._alone[only] = max(self._alone[only] + 1, ENDS_ALONE if proof else 0)
+        self._last_alone = only
+        return only if self._alone[only] >= ENDS_ALONE else None
+
+    def unreachable(self) -> None:
+        """Note that the broker could not be reached, which explains the last end."""
+        if self._last_alone in self._alone:
+            self._alone[self._last_alone] = max(0, self._alone[self._last_alone] - 1)
+        self._last_alone = None
+        if self._in_a_row < ENDS_IN_A_ROW:
+            self._in_a_row = 0
+
+    def gone(self, packet_id: int) -> None:
+        """Note that a message is confirmed, or not to be sent again."""
+        self._alone.pop(packet_id, None)
+        if not self._alone:
+            self._in_a_row = 0
+
+    def next(self, held: Mapping[int, Demand], queued: Demand | None, sent: int) -> int | None:
+        """Return the packet id of the message to send next, or None for the first of the queue.
+
+        `held` has the messages to send again, `queued` is the first of the queue, and `sent` is how
+        many of the queue were sent on this connection. First are those that are less than each one
+        that was alone at an end, smallest first: so all others go on.
+        """
+        if not held:
+            return None
+        failed = [demand for packet_id, demand in held.items() if self.ends_alone(packet_id)]
+
+        def is_doubtful(demand: Demand) -> bool:
+            return any(demand.is_at_least(other) for other in failed)
+
+        fresh = [packet_id for packet_id, demand in held.items() if not is_doubtful(demand)]
+        if fresh:
+            return min(fresh, key=lambda packet_id: held[packet_id].size)
+        if queued is not None and not is_doubtful(queued) and sent < QUEUED_BEFORE_SUSPECT:
+            return None
+        return min(held, key=lambda packet_id: (-self.ends_alone(packet_id), held[packet_id].size))
