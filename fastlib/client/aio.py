@@ -8,6 +8,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
+from fastlib.argument_checks import check_seconds
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
@@ -34,6 +35,9 @@ from .core import (
     TASK_QOS,
     ClientBase,
     ClientCore,
+    check_communicator,
+    check_watched,
+    options_of,
 )
 from .errors import ClientError
 from .handle import AsyncHandle, R
@@ -72,6 +76,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
         The monotonic time of `clock` must be the event loop's.
         """
+        check_communicator(communicator, AsyncCommunicator, "AsyncMigfraClient")
         self._communicator = communicator
         self._owns_communicator = False
         self._core = ClientCore(
@@ -120,7 +125,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         connect_timeout: float = 30.0,
     ) -> Self:
         """See `MigfraClient.connect`."""
-        options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
+        options = options_of(broker, connect_timeout)
         communicator = await connect_async(options, timeout=connect_timeout)
         try:
             client = cls(communicator, timeout=timeout, clock_tolerance=clock_tolerance)
@@ -242,6 +247,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
         """See `MigfraClient.watch`: `async for observed in await client.watch()`."""
         self._check_opened()
+        check_watched(tasks=tasks, progress=progress, presence=presence)
         topics: list[Topic] = [RESULT]
         if tasks:
             await self._subscribe(TASK, self._as_coroutine(self._core.on_task))
@@ -259,9 +265,10 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         """Receive reports of progress from now on, for handles."""
         await self._subscribe(PROGRESS, self._as_coroutine(self._core.on_progress))
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         """See `MigfraClient.close`."""
-        self._end(CLOSED)
+        check_seconds("timeout", timeout)
+        self._core.refuse_requests()
         for remove in self._remove_callbacks:
             remove()
         topics, self._subscribed = self._subscribed, set()
@@ -270,8 +277,13 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
                 await self._communicator.unsubscribe(topic)
             except TransportError as error:  # already closed
                 log.debug("unsubscribing from %s: %s", topic, error)
-        if self._owns_communicator:
-            await self._communicator.close()
+        try:
+            if self._owns_communicator and timeout is None:
+                await self._communicator.close()
+            elif self._owns_communicator:
+                await self._communicator.close(timeout)
+        finally:
+            self._end(CLOSED)
 
     def _communicator_closed(self) -> None:
         self._end(COMMUNICATOR_CLOSED)

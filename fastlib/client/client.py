@@ -8,6 +8,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
+from fastlib.argument_checks import check_seconds
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
@@ -33,6 +34,9 @@ from .core import (
     TASK_QOS,
     ClientBase,
     ClientCore,
+    check_communicator,
+    check_watched,
+    options_of,
 )
 from .handle import Handle, R, callback_thread
 from .observed import Watch
@@ -77,8 +81,9 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         its clock and the daemon's differ by less than that, including the way of a message. It
         waits for that much longer than the timeout if a fastlib daemon has not begun the order.
 
-        Raises the errors of `Communicator.subscribe`.
+        Raises TypeError, and the errors of `Communicator.subscribe`.
         """
+        check_communicator(communicator, Communicator, "MigfraClient")
         self._communicator = communicator
         self._owns_communicator = False
         self._core = ClientCore(
@@ -119,7 +124,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         `broker` is a host, a URL such as `mqtts://user@broker:8883`, or options. Raises the errors
         of `fastlib.transport.connect`.
         """
-        options = MqttOptions.from_url(broker) if isinstance(broker, str) else broker
+        options = options_of(broker, connect_timeout)
         communicator = connect(options, timeout=connect_timeout)
         try:
             client = cls(communicator, timeout=timeout, clock_tolerance=clock_tolerance)
@@ -250,6 +255,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         the daemons. The watch starts with the last presence of each daemon. It also gives the
         messages that cannot be read, with their `error`.
         """
+        check_watched(tasks=tasks, progress=progress, presence=presence)
         topics: list[Topic] = [RESULT]
         if tasks:
             self._subscribe(TASK, self._core.on_task)
@@ -267,12 +273,18 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """Receive reports of progress from now on, for handles."""
         self._subscribe(PROGRESS, self._core.on_progress)
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Close the client; its pending handles get a ClientClosedError. May be called again.
 
-        Raises UndeliveredError if its own communicator could not deliver all messages.
+        A client with its own communicator waits until the broker has confirmed its orders. By
+        default it waits only while the broker can be reached, and 30 s at most. `timeout` is in
+        seconds, and also waits for a broker that is away.
+
+        Raises UndeliveredError if not all orders were delivered. The handles of these orders get an
+        UndeliveredError as well: its `messages[0].sent` says whether the order may have arrived.
         """
-        self._core.close()
+        check_seconds("timeout", timeout)
+        self._core.refuse_requests()
         self._deadlines.close()
         for remove in self._remove_callbacks:
             remove()
@@ -283,8 +295,13 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
                 self._communicator.unsubscribe(topic)
             except TransportError as error:  # already closed
                 log.debug("unsubscribing from %s: %s", topic, error)
-        if self._owns_communicator:
-            self._communicator.close()
+        try:
+            if self._owns_communicator and timeout is None:
+                self._communicator.close()
+            elif self._owns_communicator:
+                self._communicator.close(timeout)
+        finally:
+            self._core.close()
 
     def _communicator_closed(self) -> None:
         # The done callbacks of the pending handles run in this thread.

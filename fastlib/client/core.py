@@ -1,5 +1,6 @@
 """The part that both clients share: it handles everything that arrives, and never waits."""
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from fastlib.argument_checks import check_bool, check_seconds
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import MessageError
 from fastlib.message import (
@@ -20,7 +22,15 @@ from fastlib.message import (
 )
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from fastlib.transport import Delivery, ExpiredError, ReceivedMessage
+from fastlib.transport import (
+    Delivery,
+    ExpiredError,
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+    ReceivedMessage,
+)
+from fastlib.transport.core import CommunicatorBase
 
 from . import task_requests
 from .clock_warning import ClockWarnings
@@ -527,6 +537,11 @@ class ClientCore:
         if self._closed is not None:
             raise ClientClosedError(self._closed)
 
+    def refuse_requests(self) -> None:
+        """Refuse further requests and watchers, as after `close`."""
+        with self._lock:
+            self._closed = self._closed or CLOSED
+
     def close(self, why: str = CLOSED) -> None:
         """End all pending requests and watchers. Further calls have no effect."""
         with self._lock:
@@ -536,6 +551,47 @@ class ClientCore:
         self.pending.close(why)
         for watcher in watchers:
             watcher.put(None)
+
+
+def check_communicator(given: object, kind: type, client: str) -> None:
+    """Check the argument of a client's constructor. Raises TypeError with the remedy."""
+    if isinstance(given, kind):
+        return
+    found = type(given).__name__
+    if isinstance(given, str | MqttOptions | MemoryOptions):
+        remedy = f"for a host, a URL or options, use `{client}.connect(...)`"
+    elif isinstance(given, CommunicatorBase):
+        other = "MigfraClient" if client.startswith("Async") else "AsyncMigfraClient"
+        remedy = f"`{other}` uses this one"
+    else:
+        remedy = f"`{client}.connect(...)` makes one"
+    raise TypeError(f"`communicator` must be an open {kind.__name__}, not {found}: {remedy}")
+
+
+def check_watched(**options: object) -> None:
+    """Check the options of `watch`. Raises TypeError."""
+    for name, value in options.items():
+        check_bool(name, value)
+
+
+def options_of(
+    broker: str | MqttOptions | MemoryOptions, connect_timeout: float
+) -> MqttOptions | MemoryOptions:
+    """Check the arguments of `connect`, and return the options. Raises TypeError, OptionsError."""
+    check_seconds("connect_timeout", connect_timeout, optional=False)
+    if isinstance(broker, str):
+        return MqttOptions.from_url(broker)
+    if isinstance(broker, MqttOptions | MemoryOptions):
+        return broker
+    remedy = ""
+    if isinstance(broker, MemoryBroker):
+        remedy = "; write MemoryOptions(broker=...)"
+    elif isinstance(broker, CommunicatorBase):
+        remedy = "; the constructor of the client takes a communicator"
+    raise TypeError(
+        "`broker` must be a host, a URL, MqttOptions or MemoryOptions, not "
+        f"{type(broker).__name__}{remedy}"
+    )
 
 
 class ClientBase:
@@ -550,7 +606,9 @@ class ClientBase:
 
 
 def _checked(timeout: float | None) -> float | None:
-    """Return the timeout, or None for an endless one. Raises ValueError."""
+    """Return the timeout, or None for an endless one. Raises TypeError and ValueError."""
+    if not (isinstance(timeout, float) and math.isnan(timeout)):
+        check_seconds("timeout", timeout)
     if timeout is None or timeout > threading.TIMEOUT_MAX:
         return None
     if not timeout >= 0:  # also true for NaN
@@ -559,7 +617,9 @@ def _checked(timeout: float | None) -> float | None:
 
 
 def _checked_tolerance(seconds: float) -> float:
-    """Return the tolerance of clocks. Raises ValueError."""
+    """Return the tolerance of clocks. Raises TypeError and ValueError."""
+    if not (isinstance(seconds, float) and math.isnan(seconds)):
+        check_seconds("clock_tolerance", seconds, optional=False)
     if not 0 <= seconds <= threading.TIMEOUT_MAX:  # also true for NaN
         raise ValueError(f"a tolerance of clocks is a number of seconds from 0; got {seconds!r}")
     return seconds

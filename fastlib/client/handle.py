@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from logging import getLogger
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from fastlib.argument_checks import check_callable
 from fastlib.message import Result, ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.transport.futures import wait, wait_async
@@ -116,6 +117,7 @@ class Handle(_Handle[R]):
 
         The callback runs in a thread of the client and must not wait for other results.
         """
+        check_callable("callback", callback)
         self._request.future.add_done_callback(lambda _: self._call(callback))
 
     def on_progress(self, callback: Callable[[Progress], None]) -> None:
@@ -123,6 +125,7 @@ class Handle(_Handle[R]):
 
         Only fastlib daemons report progress. `submit(…, on_progress=…)` receives all reports.
         """
+        check_callable("callback", callback)
         self._request.listeners.append(callback)
         self._client.listen_to_progress()
 
@@ -158,6 +161,7 @@ class AsyncHandle(_Handle[R]):
 
     def add_done_callback(self, callback: Callable[["AsyncHandle[R]"], object]) -> None:
         """See `Handle.add_done_callback`. The callback is a plain function, called in the loop."""
+        check_callable("callback", callback)
         loop = asyncio.get_running_loop()
         self._request.future.add_done_callback(
             lambda _: loop.call_soon_threadsafe(self._call, callback)
@@ -165,6 +169,7 @@ class AsyncHandle(_Handle[R]):
 
     async def on_progress(self, callback: Callable[[Progress], None]) -> None:
         """See `Handle.on_progress`. The callback is a plain function, called in the loop."""
+        check_callable("callback", callback)
         self._request.listeners.append(callback)
         await self._client.listen_to_progress()
 

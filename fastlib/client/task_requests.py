@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from fastlib.argument_checks import check_bool, check_callable, check_str
 from fastlib.message import (
     Cancel,
     Evacuate,
@@ -57,6 +58,8 @@ class TaskRequest(Generic[R]):
         **send_options: Any,
     ) -> None:
         """`send_options` may have the other keys of `SubmitOptions`."""
+        check_str("host", host)
+        check_work(work)
         if not isinstance(work, TaskContainer):
             work = TaskContainer(tasks=[work] if isinstance(work, Task) else list(work))
         given = {"id": id, "idempotency_key": send_options.pop("idempotency_key", None)}
@@ -71,8 +74,23 @@ class TaskRequest(Generic[R]):
         self.expires: datetime | timedelta | None = send_options.pop("expires", None)
         check_expires(self.expires)
         self.only_if_online: bool = send_options.pop("only_if_online", False)
+        check_callable("on_progress", self.on_progress, optional=True)
+        check_bool("only_if_online", self.only_if_online)
         if send_options:
             raise TypeError(f"unexpected keyword: {', '.join(send_options)}")
+
+
+def check_work(work: object) -> None:
+    """Check the work of `submit`. Raises TypeError with the remedy."""
+    if isinstance(work, TaskContainer | Task):
+        return
+    if isinstance(work, Iterable) and not isinstance(work, str | bytes):
+        return  # the container checks its tasks
+    remedy = "; for a text, use `fastlib.load`" if isinstance(work, str | bytes) else ""
+    raise TypeError(
+        "`work` must be a task, several tasks of one type, or a TaskContainer, not "
+        f"{type(work).__name__}{remedy}"
+    )
 
 
 def all_results(results: ResultContainer) -> ResultContainer:

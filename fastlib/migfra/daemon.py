@@ -188,7 +188,7 @@ class Daemon:
                 "the broker does not have %d results; the next run sends them",
                 publisher.unconfirmed,
             )
-        elif not self.runtime.communicator.is_connected:
+        if not self.runtime.communicator.is_connected:
             return 0.0  # the last will says the rest
         return 0.0 if self._stop_now.is_set() else max(0.0, until - self._clock.monotonic())
 

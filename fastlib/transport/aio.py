@@ -9,9 +9,10 @@ from logging import getLogger
 from types import TracebackType
 from typing import ParamSpec, Self
 
+from fastlib.argument_checks import check_callable, check_seconds
+
 from .communicator import GRACE_SECONDS
 from .core import (
-    CLOSE_SECONDS,
     CONFIRM_SECONDS,
     CONNECT_SECONDS,
     ROOM_SECONDS,
@@ -27,7 +28,7 @@ from .errors import (
 )
 from .futures import wait_async
 from .inbox import Inbox
-from .link import Link
+from .link import CLOSE_SECONDS, Link
 from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
@@ -79,6 +80,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         timeout: float = ROOM_SECONDS,
     ) -> Delivery:
         """See `Communicator.send`. Await the delivery to wait for the broker."""
+        check_seconds("timeout", timeout, optional=False)
         delivery = self._core.delivery(payload, topic, qos, retain, expiry)
         deadline = time.monotonic() + (timeout if expiry is None else min(timeout, expiry))
         while True:
@@ -122,6 +124,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
 
         Without a timeout it waits over lost connections, too.
         """
+        check_seconds("timeout", timeout)
         sink = None
         if callback is not None:
             sink = self._core.callback_sink(topic, callback, self._sink)
@@ -160,11 +163,14 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
+        check_callable("callback", callback)
         return self._core.add_reconnect_listener(self._sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """See `Communicator.on_close`. A plain function, called in the loop."""
         loop = asyncio.get_running_loop()
+
+        check_callable("callback", callback)
 
         def ended() -> None:
             with suppress(RuntimeError):  # the loop is closed, so nothing in it waits any more
@@ -176,6 +182,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         self, topic: str | None = None, timeout: float | None = None
     ) -> ReceivedMessage:
         """See `Communicator.receive`. A message is not lost when this is cancelled."""
+        check_seconds("timeout", timeout)
         return await self._receive(self._core.inbox(topic), timeout)
 
     async def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
@@ -199,19 +206,21 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
                 return
             yield message
 
-    async def close(self, timeout: float = CLOSE_SECONDS, *, publish_will: bool = False) -> None:
+    async def close(self, timeout: float | None = None, *, publish_will: bool = False) -> None:
         """See `Communicator.close`."""
+        check_seconds("timeout", timeout)
         if not self._core.stop_arrivals():
             return
-        deadline = time.monotonic() + timeout
+        start = time.monotonic()
+        most = CLOSE_SECONDS if timeout is None else timeout
         try:
-            await self._finish_calls(timeout)
+            await self._finish_calls(most)
         finally:
-            rest = max(0.0, deadline - time.monotonic())
+            rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
             closed = self._core.link.close(rest, publish_will)
-            undelivered = await wait_async(closed, timeout + GRACE_SECONDS, "the end")
+            undelivered = await wait_async(closed, most + GRACE_SECONDS, "the end")
         if undelivered:
-            raise UndeliveredError(undelivered, f"closed after {timeout:g} s")
+            raise self._core.undelivered_error(undelivered, timeout)
 
     async def _finish_calls(self, timeout: float) -> None:
         if self._caller is None or self._caller is asyncio.current_task():

@@ -8,6 +8,8 @@ from logging import getLogger
 from queue import SimpleQueue
 from typing import ParamSpec
 
+from .futures import bounded
+
 log = getLogger("fastlib.transport")
 
 P = ParamSpec("P")
@@ -57,7 +59,7 @@ class CallbackThread:
             while self._left > inside and (rest := deadline - time.monotonic()) > 0:
                 if inside:  # a callback calls `close`, and the later calls wait for its return
                     break
-                self._idle.wait(rest)
+                self._idle.wait(bounded(rest))
             left = self._left - inside
         if left:
             log.warning("%s: closed before callbacks have seen %d messages", self._name, left)

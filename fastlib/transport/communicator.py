@@ -7,9 +7,10 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self
 
+from fastlib.argument_checks import check_callable, check_seconds
+
 from .callbacks import CallbackThread
 from .core import (
-    CLOSE_SECONDS,
     CONFIRM_SECONDS,
     CONNECT_SECONDS,
     ROOM_SECONDS,
@@ -20,7 +21,7 @@ from .delivery import Delivery
 from .errors import QueueFullError, SubscriptionError, UndeliveredError
 from .futures import wait
 from .inbox import Inbox
-from .link import Link
+from .link import CLOSE_SECONDS, Link
 from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
@@ -82,6 +83,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         Raises QueueFullError if there is no room, TopicError, OptionsError or ClosedError. The
         message was not accepted then.
         """
+        check_seconds("timeout", timeout, optional=False)
         delivery = self._core.delivery(payload, topic, qos, retain, expiry)
         deadline = time.monotonic() + (timeout if expiry is None else min(timeout, expiry))
         while True:
@@ -118,6 +120,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         `timeout` seconds, RefusedError, SubscriptionError if there is a subscription to `topic`,
         TopicError or ClosedError. There is no subscription then.
         """
+        check_seconds("timeout", timeout)
         sink = None
         if callback is not None:
             sink = self._core.callback_sink(topic, callback, self._callbacks.sink)
@@ -143,6 +146,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         callbacks, in order with them. Its exceptions are logged. Returns a function that removes
         the callback.
         """
+        check_callable("callback", callback)
         return self._core.add_reconnect_listener(self._callbacks.sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -151,6 +155,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         It runs in the thread that ends the connection, and must not wait. Its exceptions are
         logged. Returns a function that removes the callback.
         """
+        check_callable("callback", callback)
         return self._core.add_close_listener(callback)
 
     def receive(self, topic: str | None = None, timeout: float | None = None) -> ReceivedMessage:
@@ -162,6 +167,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
 
         Raises WaitTimeoutError, SubscriptionError or ClosedError.
         """
+        check_seconds("timeout", timeout)
         return self._receive(self._core.inbox(topic), timeout)
 
     def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
@@ -174,21 +180,28 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
             inbox.cancel(future)
             raise
 
-    def close(self, timeout: float = CLOSE_SECONDS, *, publish_will: bool = False) -> None:
+    def close(self, timeout: float | None = None, *, publish_will: bool = False) -> None:
         """Finish the callbacks, deliver the accepted messages, then disconnect.
 
+        By default it waits only while the broker can be reached: if there is no connection, or it
+        is lost, it tries once more to connect. `timeout` is in seconds, and also waits for a broker
+        that is away. The default waits for 30 s at most.
+
         With `publish_will` the broker publishes the last will, as after a lost connection.
-        May be called again. Raises UndeliveredError if messages are not confirmed after `timeout`
-        seconds. The communicator is closed then, too.
+        May be called again. Raises UndeliveredError with the messages that the broker has not
+        confirmed. The communicator is closed then, too.
         """
+        check_seconds("timeout", timeout)
         if not self._core.stop_arrivals():
             return
-        deadline = time.monotonic() + timeout
-        self._callbacks.finish(timeout)
-        closed = self._core.link.close(max(0.0, deadline - time.monotonic()), publish_will)
-        undelivered = wait(closed, timeout + GRACE_SECONDS, "the end of the connection")
+        start = time.monotonic()
+        most = CLOSE_SECONDS if timeout is None else timeout
+        self._callbacks.finish(most)
+        rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
+        closed = self._core.link.close(rest, publish_will)
+        undelivered = wait(closed, most + GRACE_SECONDS, "the end of the connection")
         if undelivered:
-            raise UndeliveredError(undelivered, f"closed after {timeout:g} s")
+            raise self._core.undelivered_error(undelivered, timeout)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """Connect: make a communicator from options."""
 
+from fastlib.argument_checks import check_seconds
 from fastlib.extras import needs_extra
 
 from .aio import AsyncCommunicator
@@ -13,6 +14,11 @@ from .options import MemoryOptions, MqttOptions
 def _link(options: MqttOptions | MemoryOptions) -> Link:
     if isinstance(options, MemoryOptions):
         return MemoryLink(options)
+    if not isinstance(options, MqttOptions):
+        remedy = "; for a host or a URL, pass MqttOptions.from_url(...)"
+        raise TypeError(
+            f"`options` must be MqttOptions or MemoryOptions, not {type(options).__name__}{remedy}"
+        )
     with needs_extra("MQTT", "paho"):
         from .mqtt.link import mqtt_link
     return mqtt_link(options)
@@ -28,8 +34,9 @@ def connect(
     """Return a connected communicator. Retries while the broker is unreachable.
 
     Raises ConnectError after `timeout` seconds, RefusedError at once if a retry would not help
-    (for example with a wrong password), OptionsError and MissingExtraError.
+    (for example with a wrong password), OptionsError, TypeError and MissingExtraError.
     """
+    check_seconds("timeout", timeout, optional=False)
     return Communicator(
         _link(options),
         publish_topic=options.publish_topic,
@@ -43,6 +50,7 @@ async def connect_async(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> AsyncCommunicator:
     """See `connect`: `async with await connect_async(options) as communicator`."""
+    check_seconds("timeout", timeout, optional=False)
     communicator = AsyncCommunicator(
         _link(options),
         publish_topic=options.publish_topic,

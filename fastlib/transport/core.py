@@ -8,11 +8,21 @@ from functools import wraps
 from logging import getLogger
 from typing import Final, TypeVar
 
+from fastlib.argument_checks import check_bool, check_callable, check_seconds, check_str
+
 from .delivery import Delivery
-from .errors import ClosedError, OptionsError, SubscriptionError, TopicError, TransportError
-from .filters import check_filter, check_topic
+from .errors import (
+    ClosedError,
+    OptionsError,
+    SubscriptionError,
+    TopicError,
+    TransportError,
+    Undelivered,
+    UndeliveredError,
+)
+from .filters import check_filter, check_qos, check_topic
 from .inbox import Inbox
-from .link import Link
+from .link import CLOSE_SECONDS, Link
 from .messages import InboundMessage, ReceivedMessage
 from .queue_room import DropCount, QueueRoom
 from .routes import Route, Routes
@@ -31,7 +41,6 @@ MessageCallback = Callable[[ReceivedMessage], R]
 CONNECT_SECONDS: Final = 30.0
 CONFIRM_SECONDS: Final = 30.0
 ROOM_SECONDS: Final = 30.0
-CLOSE_SECONDS: Final = 30.0
 
 
 class CommunicatorCore:
@@ -73,13 +82,17 @@ class CommunicatorCore:
         expiry: float | None,
     ) -> Delivery:
         """Check a message to be sent. Raises TopicError, OptionsError and TypeError."""
+        check_str("topic", topic, optional=True)
+        check_bool("retain", retain)
         topic = topic if topic is not None else self._publish_topic
         if topic is None:
             raise TopicError("", "is empty, and the options have no `publish_topic`")
-        if qos not in (0, 1, 2):
-            raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
+        check_qos(qos)
         if not isinstance(payload, bytes | bytearray | memoryview):
-            raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+            remedy = "; write payload.encode()" if isinstance(payload, str) else ""
+            raise TypeError(f"a payload is bytes, not {type(payload).__name__}{remedy}")
+        if not (isinstance(expiry, float) and math.isnan(expiry)):
+            check_seconds("expiry", expiry)
         if len(payload) > MAX_PAYLOAD:
             raise OptionsError(f"a payload has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
         if expiry is not None and math.isnan(expiry):
@@ -96,9 +109,10 @@ class CommunicatorCore:
         manual_ack: bool,
     ) -> "Future[None]":
         """Subscribe; without a sink the messages go to an inbox. A sink only enqueues."""
+        check_str("topic", topic)
+        check_bool("manual_ack", manual_ack)
         check_filter(topic)
-        if qos not in (0, 1, 2):
-            raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
+        check_qos(qos)
         with self._lock:
             if self._closing:
                 raise ClosedError(f"{self.link.name} is closed")
@@ -119,10 +133,12 @@ class CommunicatorCore:
         callback: MessageCallback[R],
         sink_of: Callable[[MessageCallback[R]], MessageCallback[None]],
     ) -> MessageCallback[None]:
-        """Return the sink of a callback, which drops what has no room.
+        """Return the sink of a callback, which drops what has no room. Raises TypeError.
 
         `sink_of` returns a function that queues a call of its argument.
         """
+        check_callable("callback", callback)
+        check_str("topic", topic)
         room = self._room(topic)
         if room is None:
             return sink_of(callback)
@@ -156,6 +172,7 @@ class CommunicatorCore:
 
     def unsubscribe(self, topic: str) -> None:
         """End a subscription; waiting readers get a SubscriptionError."""
+        check_str("topic", topic)
         with self._lock:
             if topic not in self._inboxes and topic not in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
@@ -168,6 +185,7 @@ class CommunicatorCore:
 
     def inbox(self, topic: str | None) -> Inbox:
         """Return the inbox of a subscription. None is the default or the only subscription."""
+        check_str("topic", topic, optional=True)
         with self._lock:
             if topic is None:
                 topic = self.subscribe_topic
@@ -212,6 +230,16 @@ class CommunicatorCore:
         with self._lock:
             before, self._closing = self._closing, True
         return not before
+
+    def undelivered_error(
+        self, messages: tuple[Undelivered, ...], timeout: float | None
+    ) -> UndeliveredError:
+        """Return the error of a `close` that could not deliver all messages."""
+        last = self.link.last_error
+        why = f"closed after {CLOSE_SECONDS if timeout is None else timeout:g} s"
+        if timeout is None and last is not None:
+            why = f"closed: {last}"
+        return UndeliveredError(messages, why)
 
     def on_end(self, error: TransportError) -> None:
         """Fail all waiting readers and call the listeners: the link has ended."""

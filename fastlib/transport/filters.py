@@ -1,8 +1,15 @@
-"""The rules of MQTT for topics and for the filters of subscriptions (MQTT 3.1.1, section 4.7)."""
+"""The rules of MQTT for topics, filters of subscriptions (3.1.1, section 4.7), and the QoS."""
 
 from itertools import zip_longest
+from typing import Any
 
-from .errors import TopicError
+from .errors import OptionsError, TopicError
+
+
+def check_qos(qos: Any) -> None:
+    """Check a quality of service. Raises OptionsError."""
+    if isinstance(qos, bool) or not isinstance(qos, int) or qos not in (0, 1, 2):
+        raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
 
 
 def _check(text: str) -> None:

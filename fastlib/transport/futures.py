@@ -6,6 +6,8 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TypeVar
 
+from fastlib.argument_checks import check_seconds
+
 from .errors import ClosedError, WaitTimeoutError
 
 T = TypeVar("T")
@@ -16,7 +18,11 @@ def _timeout_error(what: str, timeout: float | None) -> WaitTimeoutError:
 
 
 def bounded(timeout: float | None) -> float | None:
-    """Return the timeout within the bounds of the system: neither negative nor infinite."""
+    """Return the timeout within the bounds of the system: neither negative nor infinite.
+
+    Raises TypeError, and ValueError for NaN.
+    """
+    check_seconds("timeout", timeout)
     return None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
 
 
@@ -45,7 +51,8 @@ async def wait_async(future: "Future[T]", timeout: float | None, what: str) -> T
 
 
 async def _done(future: "Future[T]", timeout: float | None) -> None:
-    """Wait until a future is done, at most `timeout` seconds."""
+    """Wait until a future is done, at most `timeout` seconds. Raises TypeError and ValueError."""
+    check_seconds("timeout", timeout)
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Final, Protocol
 
 from .delivery import Delivery
 from .errors import TransportError, Undelivered
 from .messages import InboundMessage
+
+CLOSE_SECONDS: Final = 30.0
+"""The time for which a communicator waits for the broker by default when it closes."""
 
 
 class Link(Protocol):
@@ -62,9 +65,12 @@ class Link(Protocol):
         """Withdraw a filter."""
 
     def close(
-        self, timeout: float, publish_will: bool = False
+        self, timeout: float | None, publish_will: bool = False
     ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the accepted messages for at most `timeout` seconds, then end for good.
+
+        None waits only while delivery is possible: until a try to reach the broker fails, and at
+        most for `CLOSE_SECONDS`.
 
         With `publish_will` the broker gets no goodbye, so it publishes the last will.
 

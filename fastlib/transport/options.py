@@ -6,10 +6,12 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
+from fastlib.argument_checks import check_fields
+
 from .broker_url import check_host, parse_broker_url
 from .credentials import check_credential
 from .errors import OptionsError
-from .filters import check_filter, check_topic
+from .filters import check_filter, check_qos, check_topic
 from .memory.broker import MemoryBroker
 
 LARGEST_ID: Final = 65535
@@ -26,9 +28,9 @@ class Will(msgspec.Struct, frozen=True, kw_only=True):
     retain: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_topic(self.topic)
-        if self.qos not in (0, 1, 2):
-            raise OptionsError(f"a quality of service is 0, 1 or 2, not {self.qos!r}")
+        check_qos(self.qos)
 
 
 class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,7 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The password of the key. Never shown or logged."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.certificate is None and (self.key or self.key_password) is not None:
             raise OptionsError(
                 "`key` and `key_password` belong to a `certificate`, which is missing"
@@ -57,7 +60,10 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """An MQTT broker for `connect` and `connect_async`. Raises OptionsError and TopicError."""
+    """An MQTT broker for `connect` and `connect_async`.
+
+    Raises OptionsError, TopicError, and TypeError for a value of another type.
+    """
 
     host: str = "localhost"
     port: int | None = None
@@ -118,6 +124,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription that `connect` makes; the default of `receive`."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         msgspec.structs.force_setattr(self, "host", check_host(self.host))
         if self.port is not None and not 0 < self.port < 65536:
             raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
@@ -188,6 +195,7 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
     subscribe_topic: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_client_id(self.client_id, self.persistent)
         _check_topics(self.publish_topic, self.subscribe_topic)
 

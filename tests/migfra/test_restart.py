@@ -145,6 +145,30 @@ def test_results_are_kept_until_confirmed(play: Play, tmp_path: Path) -> None:
     play(scene)
 
 
+def test_end_of_a_daemon_does_not_wait_for_a_broker_that_is_away(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastlib.migfra.runtime.CLOSE_SECONDS", 1000.0)
+
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(Start(vm_name="vm1"), "1")
+        await patiently(begun.wait())
+        bench.broker.cut("fast-migfra-node01")
+        go.set()
+        await wait_until_async(lambda: daemon.runtime.publisher.unconfirmed == 1)
+        await patiently(daemon.close())
+        bench.broker.mend("fast-migfra-node01")
+        await bench.daemon(Scripted())
+        answer = await bench.result()
+        assert (answer.id, answer.results[0].status) == ("1", "success")
+
+    play(scene)
+
+
 def test_repetition_is_answered_from_the_journal_after_a_restart(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         order = TaskContainer(tasks=[Start(vm_name="vm1")], id="1", idempotency_key="k")

@@ -1,6 +1,8 @@
 """The parts of paho that we replace are there, and are used as we think."""
 
 import inspect
+import socket
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -82,3 +84,66 @@ def test_packet_ids_of_two_runs_of_a_program_differ() -> None:
         for client in (PahoClient(lambda _: None, lambda _: None, client_id="a") for _ in range(2))
     )
     assert first != second
+
+
+class _Peer:
+    """A broker on a socket of its own, as far as the reading of packets needs one."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = PahoClient(lambda _: None, lambda _: None, client_id="a")
+            self.client.connect_async("127.0.0.1", listener.getsockname()[1])
+            self.client.reconnect()
+            self.socket = listener.accept()[0]
+        while self.client.want_write():
+            self.client.loop_write()
+        self.quick_acks = 0
+
+    def send(self, data: bytes, packets: int = 1) -> None:
+        """Send packets, and let the client read them; count what TCP is asked to acknowledge."""
+        own = self.client.socket()
+        self.client._sock = own_proxy = _Counting(own)
+        self.socket.sendall(data)
+        own.setblocking(True)
+        for _ in range(packets):
+            self.client.loop_read()
+        self.client._sock = own
+        self.quick_acks += own_proxy.quick_acks
+
+    def close(self) -> None:
+        self.client.socket().close()
+        self.socket.close()
+
+
+class _Counting:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.quick_acks = 0
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        assert (level, option, value) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self.quick_acks += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+CONNACK = b"\x20\x02\x00\x00"
+PUBACK = b"\x40\x02\x00\x07"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+def test_tcp_acknowledges_at_once_what_needs_no_packet() -> None:
+    """A broker with Nagle's algorithm would hold back its next small packet for 40 ms."""
+    peer = _Peer()
+    try:
+        peer.send(CONNACK)
+        assert peer.quick_acks == 1
+        peer.send(PUBACK * 3, packets=3)  # once, after the last one
+        assert peer.quick_acks == 2
+        peer.client.publish("a", b"", qos=1)
+        assert peer.client.want_write()
+        peer.send(PUBACK)  # the PUBLISH to be written acknowledges it
+        assert peer.quick_acks == 2
+    finally:
+        peer.close()

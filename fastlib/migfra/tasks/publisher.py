@@ -26,6 +26,10 @@ ANSWER_SIZE: Final = 2048
 """Bytes of memory of an answer beside its payload."""
 
 
+LOOK_SECONDS: Final = 0.25
+"""How often `flush` looks whether there still is a connection."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An answer on its way."""
 
@@ -184,12 +188,17 @@ class Publisher:
             answer.confirmed.set_result(sent)
 
     async def flush(self, timeout: float) -> int:
-        """Wait until the broker has everything, at most `timeout` seconds; what is left."""
+        """Wait until the broker has everything, at most `timeout` seconds; what is left.
+
+        Without a connection it does not wait: the journal keeps the answers for the next run.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._unconfirmed:
+                while self._unconfirmed and self._communicator.is_connected:
                     self._change.clear()
-                    await self._change.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_SECONDS):
+                            await self._change.wait()
         return self._unconfirmed
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ from fastlib.transport.errors import (
     Undelivered,
     UndeliveredError,
 )
+from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MemoryOptions
 
@@ -189,9 +190,13 @@ class MemoryLink:
                 self._broker.unsubscribe(self._session, pattern)
 
     def close(
-        self, timeout: float, publish_will: bool = False
+        self, timeout: float | None, publish_will: bool = False
     ) -> "Future[tuple[Undelivered, ...]]":
-        """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`."""
+        """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`.
+
+        None is `CLOSE_SECONDS`: `mend` is always possible.
+        """
+        timeout = CLOSE_SECONDS if timeout is None else timeout
         self._publish_will = publish_will
         closed: Future[tuple[Undelivered, ...]] = Future()
         with self._broker.lock:

@@ -15,6 +15,7 @@ from fastlib.transport.errors import (
     TransportError,
     reason,
 )
+from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.log_rate import LogRate
 
 from .takeover import TakeoverDetector
@@ -76,6 +77,12 @@ class ConnectionState:
         self._open_seconds = 0.0
         self._open_deadline: float | None = None
         self._close_deadline: float | None = None
+        self._closes_while_reachable = False
+        """True if the closing ends with the first try that does not reach the broker."""
+        self._tried_to_close = False
+        """True if a try to connect has begun since `start_closing`."""
+        self._hopeless = False
+        """True if such a try has failed."""
 
     # Opening and closing.
 
@@ -84,18 +91,24 @@ class ConnectionState:
         self._open_seconds = timeout
         self._open_deadline = self._clock() + timeout
 
-    def start_closing(self, timeout: float) -> bool:
-        """Begin to close; the deadline is in `timeout` seconds. Return False if it had begun."""
+    def start_closing(self, timeout: float | None) -> bool:
+        """Begin to close; the deadline is in `timeout` seconds. Return False if it had begun.
+
+        With None the closing also ends when a try to connect fails.
+        """
         if self.closing:
             return False
-        self._close_deadline = self._clock() + timeout
+        self._closes_while_reachable = timeout is None
+        self._close_deadline = self._clock() + (CLOSE_SECONDS if timeout is None else timeout)
         self.closing = True
         return True
 
     def is_done(self, outbox_empty: bool) -> bool:
         """Return True if the network thread must end: it is closed, or could not be opened."""
         now = self._clock()
-        if self._close_deadline is not None and (outbox_empty or now >= self._close_deadline):
+        if self._close_deadline is not None and (
+            outbox_empty or self._hopeless or now >= self._close_deadline
+        ):
             return True
         if self.opened.done():
             return self.opened.exception() is not None
@@ -126,6 +139,16 @@ class ConnectionState:
     def connecting(self) -> None:
         """Note that a new try begins."""
         self.disconnect_code = None
+        self._tried_to_close = self.closing
+
+    def try_ended(self) -> None:
+        """Note that a try has ended without an accepted connection."""
+        self._hopeless = self.closing and self._closes_while_reachable
+
+    @property
+    def must_try_now(self) -> bool:
+        """True if the closing waits for a try to connect, which shows whether it is possible."""
+        return self.closing and self._closes_while_reachable and not self._tried_to_close
 
     def retry_pause(self) -> float:
         """Return the seconds until the next try."""

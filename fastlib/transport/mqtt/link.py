@@ -120,9 +120,9 @@ class MqttLink:
         self._commands.add(lambda: self._session.unsubscribe(pattern))
 
     def close(
-        self, timeout: float, publish_will: bool = False
+        self, timeout: float | None, publish_will: bool = False
     ) -> "Future[tuple[Undelivered, ...]]":
-        """Deliver the queued messages, disconnect, and end the thread."""
+        """See `Link.close`; ends the thread."""
         if not self._state.closing:
             self._thread.publish_will = publish_will
         if self._state.start_closing(timeout) and not self._thread.is_started:

@@ -127,6 +127,8 @@ class NetworkThread:
                 self._connect()
                 if self._state.accepted:
                     self._exchange()
+                else:
+                    self._state.try_ended()
                 if not self._is_done():
                     self._pause()
         except BaseException as error:
@@ -197,9 +199,12 @@ class NetworkThread:
         return self._session.outbox.seconds_to_expiry(self._state.wait_seconds(most))
 
     def _pause(self) -> None:
-        """Wait until the next try, or until the state is done."""
+        """Wait until the next try, or until the state is done or needs a try at once."""
         until = time.monotonic() + self._state.retry_pause()
-        while not self._is_done() and (rest := until - time.monotonic()) > 0:
+        while (
+            not (self._is_done() or self._state.must_try_now)
+            and (rest := until - time.monotonic()) > 0
+        ):
             poll = select.poll()
             poll.register(self._commands, select.POLLIN)
             ready = poll.poll(self._wait_seconds(rest) * 1000 + 1)

@@ -15,6 +15,7 @@ from unittest import mock
 from fastlib.transport import ClosedError, MqttOptions, TransportError, Undelivered
 from fastlib.transport import connect as connect_function
 from fastlib.transport.delivery import Delivery
+from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.mqtt import session as session_module
 from fastlib.transport.mqtt.connection_state import ConnectionState
@@ -273,13 +274,13 @@ class SimulatedLink:
             self._session.unsubscribe(pattern)
 
     def close(
-        self, timeout: float, publish_will: bool = False
+        self, timeout: float | None, publish_will: bool = False
     ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the queued messages, and disconnect."""
         if not self._state.closing:
             self._says_goodbye = not publish_will
         if self._state.start_closing(timeout):
-            self._later(timeout, self._check_done)
+            self._later(CLOSE_SECONDS if timeout is None else timeout, self._check_done)
             self._later(0.0, self._check_done)
         return self._closed
 

@@ -1,0 +1,172 @@
+"""`close` waits only while delivery is possible, and reports what was not delivered."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastlib.client import AsyncMigfraClient, MigfraClient
+from fastlib.transport import ConnectError, MqttOptions, UndeliveredError, connect, connect_async
+from fastlib.transport.link import CLOSE_SECONDS
+from fastlib.transport.mqtt.connection_state import ConnectionState
+from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
+
+NEVER = 1000.0
+"""Seconds until the next try to connect: no test waits for it."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def state() -> ConnectionState:
+    state = ConnectionState("me", client_id="me", retry_min=1, retry_max=2, clock=Clock())
+    state.start_opening(10)
+    state.connected()
+    state.opened.set_result(None)
+    return state
+
+
+def lose(state: ConnectionState) -> None:
+    state.connection_lost()
+    state.connecting()
+
+
+def fail(state: ConnectionState) -> None:
+    state.unreachable(OSError("refused"))
+    state.try_ended()
+
+
+def test_connected_state_waits_for_the_deadline_by_default(state: ConnectionState):
+    state.start_closing(None)
+    assert not state.is_done(outbox_empty=False)
+    state._clock.now = CLOSE_SECONDS  # type: ignore[attr-defined]
+    assert state.is_done(outbox_empty=False)
+
+
+def test_failed_try_ends_the_closing_by_default(state: ConnectionState):
+    state.start_closing(None)
+    lose(state)
+    assert not state.is_done(outbox_empty=False)
+    fail(state)
+    assert state.is_done(outbox_empty=False)
+
+
+def test_failed_try_before_the_closing_asks_for_another_one(state: ConnectionState):
+    lose(state)
+    fail(state)
+    assert not state.must_try_now
+    state.start_closing(None)
+    assert state.must_try_now
+    assert not state.is_done(outbox_empty=False)
+    state.connecting()
+    assert not state.must_try_now
+    fail(state)
+    assert state.is_done(outbox_empty=False)
+
+
+def test_try_under_way_counts_for_the_closing(state: ConnectionState):
+    lose(state)
+    state.start_closing(None)
+    fail(state)
+    assert state.is_done(outbox_empty=False)
+
+
+def test_timeout_waits_for_a_broker_that_is_away(state: ConnectionState):
+    state.start_closing(5)
+    lose(state)
+    fail(state)
+    assert not state.must_try_now
+    assert not state.is_done(outbox_empty=False)
+    state._clock.now = 5  # type: ignore[attr-defined]
+    assert state.is_done(outbox_empty=False)
+
+
+def test_renewed_connection_goes_on_with_the_closing(state: ConnectionState):
+    state.start_closing(None)
+    lose(state)
+    state.connected()
+    assert not state.is_done(outbox_empty=False)
+    assert state.is_done(outbox_empty=True)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path / "broker") as broker:
+        yield broker
+
+
+def options(broker: Mosquitto) -> MqttOptions:
+    return MqttOptions(host="127.0.0.1", port=broker.port, retry_min=NEVER, retry_max=NEVER)
+
+
+def away(communicator: Any) -> bool:
+    return isinstance(communicator.last_error, ConnectError)
+
+
+def test_close_ends_and_reports_when_the_broker_has_died(broker: Mosquitto):
+    one = connect(options(broker))
+    client = MigfraClient.connect(options(broker))
+    loop = asyncio.new_event_loop()
+    other = loop.run_until_complete(connect_async(options(broker)))
+    coroutines = loop.run_until_complete(AsyncMigfraClient.connect(options(broker)))
+    broker.kill()
+    for communicator in (one, client.communicator, other, coroutines.communicator):
+        wait_until(lambda c=communicator: away(c), "the loss of the connection")
+
+    delivery = one.send(b"12345", "a")
+    with pytest.raises(UndeliveredError, match=r"closed: cannot reach .*Connection refused") as end:
+        one.close()
+    assert [(m.topic, m.size, m.sent) for m in end.value.messages] == [("a", 5, False)]
+    with pytest.raises(UndeliveredError):
+        delivery.wait(0)
+
+    handle = client.suspend("hostA", "vm1", timeout=None)
+    with pytest.raises(UndeliveredError, match=r"closed: cannot reach .*fast/migfra/hostA/task"):
+        client.close()
+    with pytest.raises(UndeliveredError) as failed:
+        handle.result(0)
+    assert not failed.value.messages[0].sent
+
+    async def close() -> None:
+        await other.send(b"12345", "a")
+        with pytest.raises(UndeliveredError, match=r"closed: cannot reach"):
+            await other.close()
+        handle = await coroutines.suspend("hostA", "vm1", timeout=None)
+        with pytest.raises(UndeliveredError, match=r"closed: cannot reach"):
+            await coroutines.close()
+        with pytest.raises(UndeliveredError):
+            await handle
+
+    loop.run_until_complete(close())
+    loop.close()
+
+
+def test_end_of_a_block_raises_what_was_not_delivered(broker: Mosquitto):
+    def work() -> None:
+        with connect(options(broker)) as one:
+            broker.kill()
+            wait_until(lambda: away(one), "the loss of the connection")
+            one.send(b"", "a")
+
+    with pytest.raises(UndeliveredError, match="closed: cannot reach"):
+        work()
+
+
+def test_close_tries_once_more_and_delivers(broker: Mosquitto):
+    one = connect(options(broker))
+    broker.kill()
+    wait_until(lambda: away(one), "the loss of the connection")
+    broker.start()
+    delivery: Future[None] = one.send(b"", "a").future
+    one.close()
+    assert delivery.result(0) is None
