@@ -13,22 +13,8 @@ from fastlib.migfra.hypervisors.ponci.hierarchy import CpuSets
 from fastlib.migfra.hypervisors.ponci.mounts import V2Mount
 from fastlib.migfra.hypervisors.ponci.v2 import V2
 from tests.support.ponci import cgroup_trees
-from tests.support.ponci.cgroup_trees import CgroupTrees, why_not
-from tests.support.ponci.checks import by_name
+from tests.support.ponci.checks import UNIFIED, WITHOUT_CPUSET, by_name
 from tests.support.ponci.runner import run_check
-
-UNIFIED = None if why_not() or CgroupTrees("").version == "v2" else CgroupTrees("").unified
-CHECKS = [
-    "frozen_group_above_is_reported",
-    "frozen_groups_in_a_domain_are_thawed",
-    "group_that_freezes_in_a_domain_is_reported",
-    "force_kills_all_processes_of_a_domain",
-    "force_kills_frozen_groups_in_a_domain",
-    "zombies_do_not_count",
-    "v2_force_kills_while_a_group_above_is_frozen",
-    "v2_threads_of_a_domain_are_found",
-    "v2_threaded_domain_is_reported",
-]
 
 pytestmark = [
     pytest.mark.cgroups,
@@ -54,7 +40,7 @@ class V2WithoutCpuset(V2):
         pass
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", WITHOUT_CPUSET)
 def test_check_with_v2_beside_v1(monkeypatch, name):
     assert isinstance(UNIFIED, Path)
     monkeypatch.setattr(runtime, "find_hierarchy", lambda mounted, of: V2Mount(UNIFIED))
