@@ -21,7 +21,7 @@ from tests.support.orders.shrinking import shrink
 pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(7200)]
 SEED = 216
 """One of its orders is post-copy over several connections, which QEMU 7.2 does not survive."""
-ORDERS = 20
+ORDERS = 14
 LONG_ORDERS = 250
 """In each of the two modes of migration."""
 SHRINK_SECONDS = 60

@@ -41,7 +41,7 @@ def test_migrations_succeed_under_memory_load(fleet, often, add_figure, kind):
     guest = run_settled_guest(fleet, "hostA", "vm1")
     pauses, times, downtimes = [], [], []
     source, destination = "hostA", "hostB"
-    count = often(4, 50)
+    count = often(2, 50)
     for _ in range(count):
         before = guest.wait_for_heartbeat()
         result = fleet.client.migrate(
@@ -65,7 +65,7 @@ def test_swaps_succeed_under_memory_load(fleet, often, add_figure):
     guests = [run_settled_guest(fleet, "hostA", "vm1"), run_settled_guest(fleet, "hostB", "vm2")]
     pauses, times = [], []
     source, destination = "hostA", "hostB"
-    count = often(2, 25)
+    count = often(1, 25)
     for _ in range(count):
         before = [guest.wait_for_heartbeat() for guest in guests]
         result = fleet.client.migrate(

@@ -1,6 +1,6 @@
 """Whatever is thrown at a daemon, by a real mosquitto, is answered, and harms nobody.
 
-2,000 payloads by default, 100,000 with `--long`.
+1,200 payloads by default, 100,000 with `--long`.
 """
 
 import itertools
@@ -267,7 +267,7 @@ def test_hostile_payloads_are_answered(
     migfra: Program, broker: Mosquitto, request: pytest.FixtureRequest, figures: Figures
 ) -> None:
     is_long = request.config.getoption("--long")
-    count, every = (100_000, 10_000) if is_long else (2_000, 500)
+    count, every = (100_000, 10_000) if is_long else (1_200, 300)
     said: Counter[str] = Counter()
     samples: list[float] = []
     with connect(at(broker.port)) as scheduler:

@@ -195,7 +195,7 @@ REPEAT_EVERY = 50
 def test_memory_stays_bounded(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
-    count, warm = (100_000, 10_000) if is_long else (4_000, 2_000)
+    count, warm = (100_000, 10_000) if is_long else (2_400, 1_200)
     with program(tmp_path, broker.port, "log: {level: warning}\n") as migfra:
         _bound_the_journal(migfra)
         migfra.start(ready=False)
@@ -310,7 +310,7 @@ def test_duplicates_are_executed_once(
 
     There is no idempotency key, and the ids say nothing.
     """
-    count = 10_000 if is_long else 300
+    count = 10_000 if is_long else 200
     hypervisor = Counting()
     # A proxy for each, as a cut is of all connections of one.
     with Proxy(broker.port) as one, Proxy(broker.port) as other:
@@ -361,7 +361,7 @@ def test_no_task_is_lost_by_restarts_of_the_broker(
     tmp_path: Path, how: str, is_long: bool, figures: Figures
 ) -> None:
     """A broker that is ended keeps everything. Of one that is killed, the client sends again."""
-    restarts = 40 if is_long else 4
+    restarts = 40 if is_long else 3
     dice = random.Random(SEED)
     with (
         Mosquitto(tmp_path / "broker", persistence=how == "ended", settings=UNBOUNDED) as broker,

@@ -47,32 +47,38 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
+def _run(command: list[object], environment: dict[str, str]) -> None:
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def python_with_pip(
+    bare_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """This Python, or one like it if this environment has no pip, as uv makes it."""
+    if importlib.util.find_spec("pip") is not None:
+        return Path(sys.executable)
+    folder = tmp_path_factory.mktemp("builder")
+    _run([sys.executable, "-m", "venv", folder], bare_environment)
+    return folder / "bin" / "python"
+
+
 @pytest.fixture(scope="session")
 def wheels(
     copy_of_repository: Path,
     bare_environment: dict[str, str],
+    python_with_pip: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A folder with the wheel of fastlib, and those of the packages that the tests install."""
     folder = tmp_path_factory.mktemp("wheels")
-    builder = Path(sys.executable)
-    commands: list[list[object]] = []
-    if importlib.util.find_spec("pip") is None:  # such environments are made by uv
-        environment = tmp_path_factory.mktemp("builder")
-        builder = environment / "bin" / "python"
-        commands.append([sys.executable, "-m", "venv", environment])
-    commands.append(
-        [
-            *(builder, "-m", "pip", "wheel", "--quiet"),
-            *("--constraint", ROOT / "constraints.txt", "--wheel-dir", folder),
-            *(f"{copy_of_repository}[migfra,terminal]", "setuptools>=77"),
-        ]
-    )
-    for command in commands:
-        done = subprocess.run(
-            [*map(str, command)], env=bare_environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    command = [
+        *(python_with_pip, "-m", "pip", "wheel", "--quiet"),
+        *("--constraint", ROOT / "constraints.txt", "--wheel-dir", folder),
+        *(f"{copy_of_repository}[migfra,terminal]", "setuptools>=77"),
+    ]
+    _run(command, bare_environment)
     return folder
 
 

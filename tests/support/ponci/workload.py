@@ -20,7 +20,7 @@ number = 0
 while True:
     number += 1
     shared[:8] = number.to_bytes(8, "little")
-    time.sleep(0.001)
+    time.sleep(0.01)
 """
 _FORKER = """
 import os, sys
@@ -100,7 +100,7 @@ class Workload:
 
 
 class Counter(Workload):
-    """A process that counts a thousand times a second, in a file."""
+    """A process that counts a hundred times a second, in a file. An emulated guest is slow."""
 
     def __init__(self, directory: Path) -> None:
         file = directory / f"counter-{os.urandom(4).hex()}"
