@@ -20,7 +20,7 @@ SLOW_MARKERS = {
     "laboratory": "needs several libvirt hosts (tests/support/lab/README.md)",
     "guest": "boots an emulated machine",
     "packaging": "makes a fresh virtual environment, or builds a wheel",
-    "load": "sends so many messages, or waits so long, that it takes more than a few seconds",
+    "load": "takes seconds: sends many messages, starts many programs, waits, or reads very much",
 }
 """Tests with one of these markers are outside of the fast tier."""
 TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 900}

@@ -114,6 +114,7 @@ def test_terminal_without_rich_shows_note_and_lines(monkeypatch):
     assert steps(shown) == STEPS
 
 
+@pytest.mark.load
 def test_demo_needs_no_optional_package():
     program = (sys.executable, "-c", WITHOUT_PAHO)
     assert run_process("demo", *FAST, program=program).returncode == 0
@@ -202,6 +203,7 @@ def test_wrong_usage_is_reported(arguments, words):
     assert words in done.stderr
 
 
+@pytest.mark.load
 def test_demo_of_20_hosts(request):
     """With `--long` each host has ten VMs, else two."""
     vms = 200 if request.config.getoption("--long") else 40

@@ -31,6 +31,7 @@ def outcome_of(capsys):
     return run
 
 
+@pytest.mark.load
 def test_codec_contenders_are_right_and_timed(outcome_of, monkeypatch):
     monkeypatch.setattr(codec, "QUICK", Effort(rounds=2, sample=0.0001, case=0.01))
     outcome = outcome_of("codec", "--quick", "--only", "quit,migrate-full,results-64")
@@ -45,6 +46,7 @@ def test_codec_contenders_are_right_and_timed(outcome_of, monkeypatch):
             assert all(0 < case["best-us"] <= case["median-us"] for case in row.values())
 
 
+@pytest.mark.load
 def test_codec_prints_tables_without_missing_contender(monkeypatch, capsys):
     monkeypatch.setattr(codec, "QUICK", Effort(rounds=2, sample=0.0001, case=0.01))
     monkeypatch.setitem(sys.modules, "ryml", None)
@@ -56,6 +58,7 @@ def test_codec_prints_tables_without_missing_contender(monkeypatch, capsys):
     assert shown.count("not measured") == 1  # the target that needs rapidyaml
 
 
+@pytest.mark.load
 def test_memory_peak_is_measured(outcome_of, monkeypatch):
     monkeypatch.setattr(memory, "MESSAGE", "results-64")
     outcome = outcome_of("memory")
@@ -74,6 +77,7 @@ def test_transport_is_timed_beside_paho(monkeypatch):
         assert all(figures["median"] > 0 for figures in row.values())
 
 
+@pytest.mark.load
 def test_daemon_is_timed_beside_loop(monkeypatch):
     monkeypatch.setattr(daemon, "WINDOW", 5)
     found = daemon.run(daemon.Effort(rounds=1, tasks=5, single=3))

@@ -54,8 +54,18 @@ SHELL_SYNTAX = re.compile(r"[|&;<>$`()*?\\]")
 """Characters by which a command needs a shell, beyond quotes."""
 
 
+LONGEST_CONSOLES = {"conformance.md", "demo.md"}
+"""Documents with commands that take seconds of CPU time: the slow tier runs these."""
+
+
 def named(language: str) -> list[pytest.param]:
-    return [pytest.param(b, id=b.name) for b in BLOCKS if b.language == language]
+    found = []
+    for block in BLOCKS:
+        is_slow = language == "console" and block.path.name in LONGEST_CONSOLES
+        marks = pytest.mark.load if is_slow else ()
+        if block.language == language:
+            found.append(pytest.param(block, id=block.name, marks=marks))
+    return found
 
 
 def test_every_block_has_a_language_that_is_run() -> None:

@@ -47,6 +47,7 @@ def errors() -> Errors:
 
 
 @pytest.mark.parametrize("name", ["typing_user.py", "typing_client.py"])
+@pytest.mark.load
 def test_typical_code_passes(errors: Errors, name: str) -> None:
     assert not errors[name]
 
@@ -59,6 +60,7 @@ def test_typical_code_runs() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+@pytest.mark.load
 def test_wrong_code_is_flagged(errors: Errors) -> None:
     expected = {
         (line, code)

@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.mark.parametrize(("conftest", "workers"), [(CONFTEST, 1), ("", 2)])
+@pytest.mark.load
 def test_group_of_tests_stays_in_one_worker(tmp_path: Path, conftest: str, workers: int) -> None:
     """Without the group, the same tests are spread over both workers."""
     (tmp_path / "conftest.py").write_text(conftest)

@@ -38,6 +38,7 @@ def judge(cls, direction):
 
 
 @pytest.mark.parametrize("reader", READERS)
+@pytest.mark.load
 def test_vectors_that_are_read_validate(reader):
     unread = otherwise = judged = 0
     for row, text in READ:
@@ -64,6 +65,7 @@ def test_written_vectors_validate():
         assert not errors, f"{row.number}: {text!r}\n{errors[0]}"
 
 
+@pytest.mark.load
 def test_nearly_all_that_we_refuse_is_refused():
     """But for what no schema can say: doubles out of range, keys that stand twice, and layout."""
     passed = [

@@ -124,6 +124,7 @@ def test_other_types_are_refused(cls: Any) -> None:
         from_message(cls)
 
 
+@pytest.mark.load
 def test_failures_shrink_to_short_messages() -> None:
     assert found(messages(), lambda m: isinstance(m, Message)).to_yaml() == "---\n{}\n---"
     assert found(from_message(TaskContainer), lambda c: True).to_yaml().count("\n") <= 3
@@ -178,6 +179,7 @@ def test_rules_are_kept_by_empty_values() -> None:
 
 
 @pytest.mark.usefixtures("isolated_registry")
+@pytest.mark.load
 def test_tasks_and_options_of_other_packages_are_drawn() -> None:
     class Snapshotted(Result):
         size: Annotated[str | None, Wire("What it takes.")] = None
@@ -347,6 +349,7 @@ FEATURES = {
 }  # fmt: skip
 
 
+@pytest.mark.load
 def test_spellings_use_all_of_yaml() -> None:
     missing = {name: re.compile(pattern, re.MULTILINE) for name, pattern in FEATURES.items()}
     text = Stop(vm_name="no", driver="no way", force=True)
@@ -386,6 +389,7 @@ def test_every_choice_has_a_name() -> None:
     assert set(asked) == set(TURNS)
 
 
+@pytest.mark.load
 def test_other_words_are_of_the_declarations() -> None:
     container = fastlib.load(
         "task: migrate vm\nvm-name: a\ndestination: b\nparameter: {retry_counter: 1}"

@@ -68,6 +68,7 @@ def test_live_processes_keep_their_migrations(cluster):
         wait_for(cluster, lambda domains: sum(d.migrating for d in domains) == 6)
 
 
+@pytest.mark.load
 def test_domain_is_on_one_host_when_processes_are_killed(cluster, pytestconfig):
     """The long run kills twelve processes, at other moments each time."""
     long = pytestconfig.getoption("--long")
