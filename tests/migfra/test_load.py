@@ -195,7 +195,7 @@ REPEAT_EVERY = 50
 def test_memory_stays_bounded(
     tmp_path: Path, broker: Mosquitto, is_long: bool, figures: Figures
 ) -> None:
-    count, warm = (100_000, 10_000) if is_long else (2_400, 1_200)
+    count, warm = (100_000, 10_000) if is_long else (3_200, 1_600)
     with program(tmp_path, broker.port, "log: {level: warning}\n") as migfra:
         _bound_the_journal(migfra)
         migfra.start(ready=False)
