@@ -120,3 +120,12 @@ def test_user_information_in_foreign_texts_is_hidden(text: str, hidden: str):
 def test_secrets_of_a_line_are_hidden_in_place(line: str, hidden: str):
     assert hide_secrets_of_line(line) == hidden
     assert len(hidden) == len(line)
+
+
+@pytest.mark.parametrize("part", ["[", "pass", "pass-", ":", "://", "@:", "'", " ", "a:", "token="])
+@pytest.mark.parametrize("end", ["", "@"])
+def test_long_text_is_searched_in_linear_time(part: str, end: str) -> None:
+    """A hostile file may have such a line. Where the time is quadratic, this takes minutes."""
+    text = part * (60_000 // len(part)) + end
+    assert hide_user_information(text)[-1] == text[-1]
+    assert len(hide_secrets_of_line(text)) == len(text)
