@@ -91,7 +91,7 @@ def with_remedy(
     while (last := getattr(root, "last", None)) is not None:
         root = last
     reason = getattr(root, "strerror", None) or str(root)
-    place = address_text(mqtt.host, mqtt.port or (8883 if mqtt.tls else 1883))
+    place = " or ".join(address_text(*broker) for broker in mqtt.brokers)
     return ConnectError(
         f"no broker at {place} within {options.connect_timeout:g} s: {reason}; start one there, or "
         f"name another one by {broker_option}"

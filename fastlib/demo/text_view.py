@@ -116,8 +116,9 @@ def introduction(cluster: DemoCluster) -> list[str]:
     if settings.broker is None:
         lines.append("the broker is in this process; -> is a task, <- its result")
     else:
+        place = " or ".join(host for host, _ in settings.broker.brokers)
         lines.append(
-            f"the broker is at {settings.broker.host}; the hosts are {cluster.hosts[0]} to "
+            f"the broker is at {place}; the hosts are {cluster.hosts[0]} to "
             f"{cluster.hosts[-1]}; -> is a task, <- its result"
         )
     return lines

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -9,7 +10,7 @@ import msgspec
 
 from .errors import OptionsError
 
-FORM: Final = "mqtt://[user[:password]@]host[:port]"
+FORM: Final = "mqtt://[user[:password]@]host[:port][,host[:port]...]"
 
 _DEFAULT_PORTS: Final = ("1883", "8883")
 _SEPARATORS: Final = re.compile(r"[/?#]")
@@ -29,20 +30,24 @@ class HiddenText(str):
 class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a URL, decoded. Like the options, it does not show the user and password."""
 
-    host: str
+    host: str | tuple[str, ...]
+    """Several brokers have their port in their text: `("b1:1884", "b2")`."""
     port: int | None = None
     username: str | None = None
     password: str | None = None
     tls: bool = False
 
     def __repr__(self) -> str:
+        if not isinstance(self.host, str):
+            return f"BrokerUrl({','.join(self.host)})"
         return f"BrokerUrl({address_text(self.host, self.port)})"
 
 
 def parse_broker_url(url: str) -> BrokerUrl:
     """Return the parts of `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 
-    A host alone, or `host:port`, is `mqtt://`. All characters up to the last `@` are the user and
+    Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`, is
+    `mqtt://`. All characters up to the last `@` are the user and
     the password. Raises OptionsError, which shows no part of the URL and has no cause.
     """
     if not isinstance(url, str):
@@ -62,7 +67,11 @@ def parse_broker_url(url: str) -> BrokerUrl:
         address = address[:-1]
     if not address or _SEPARATORS.search(address):
         raise OptionsError(f"a broker's URL is {FORM}, and no more: no path, query or fragment")
-    host, port = _address(address)
+    host: str | tuple[str, ...]
+    if "," in address:
+        host, port = check_hosts(address.split(",")), None
+    else:
+        host, port = _address(address)
     name, colon, password = user.partition(":")
     if at and not name:
         raise OptionsError("the broker's URL has no user before its '@'")
@@ -96,6 +105,32 @@ def check_host(host: str) -> str:
             "`host` must be a host name or an address, without spaces and any of /?#[]"
         )
     return host
+
+
+def check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return the texts of several brokers, each a host with or without a port.
+
+    Raises OptionsError, which does not show a host: it may be a URL with a password.
+    """
+    found: list[str] = []
+    for text in hosts:
+        if not isinstance(text, str):
+            raise TypeError(f"each `host` of a list must be a str, not {type(text).__name__}")
+        if "://" in text or "@" in text:
+            check_host(text)
+        shown = address_text(*_address(text.strip()))
+        if shown in found:
+            raise OptionsError("`host` has the same broker twice; name each one once")
+        found.append(shown)
+    if not found:
+        raise OptionsError("`host` is an empty list; name at least one broker")
+    return tuple(found)
+
+
+def host_and_port(text: str, default: int) -> tuple[str, int]:
+    """Return host and port of a text that `check_hosts` has returned."""
+    host, port = _address(text)
+    return host, port or default
 
 
 def address_text(host: str, port: int | None) -> str:

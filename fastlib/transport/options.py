@@ -1,6 +1,6 @@
 """The options of a connection: broker, credentials, session and retries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -8,7 +8,7 @@ import msgspec
 
 from fastlib.argument_checks import check_fields
 
-from .broker_url import check_host, parse_broker_url
+from .broker_url import check_host, check_hosts, host_and_port, parse_broker_url
 from .credentials import check_credential
 from .errors import OptionsError
 from .filters import check_filter, check_qos, check_topic
@@ -65,7 +65,10 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     Raises OptionsError, TopicError, and TypeError for a value of another type.
     """
 
-    host: str = "localhost"
+    host: str | Sequence[str] = "localhost"
+    """The broker, or a sequence of brokers: the next one is tried if one is away.
+
+    Each of several may have a port of its own: `["b1", "b2:1884", "[::1]:1885"]`."""
     port: int | None = None
     """None is 8883 with TLS and 1883 without."""
     client_id: str | None = None
@@ -125,7 +128,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        msgspec.structs.force_setattr(self, "host", check_host(self.host))
+        one = isinstance(self.host, str)
+        host = check_host(str(self.host)) if one else check_hosts(self.host)
+        msgspec.structs.force_setattr(self, "host", host)
         if self.port is not None and not 0 < self.port < 65536:
             raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
         if self.protocol not in ("3.1.1", "5"):
@@ -155,11 +160,20 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError("it must be 0 < `retry_min` <= `retry_max`")
         _check_topics(self.publish_topic, self.subscribe_topic)
 
+    @property
+    def brokers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each broker, in the order of the options."""
+        port = self.port or (8883 if self.tls else 1883)
+        if isinstance(self.host, str):
+            return ((self.host, port),)
+        return tuple(host_and_port(text, port) for text in self.host)
+
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """Return the options of a URL: `mqtt://[user[:password]@]host[:port]`, `mqtts://` for TLS.
 
-        A host alone, or `host:port`, is `mqtt://`. `options` are further fields. They override
+        Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`,
+        is `mqtt://`. `options` are further fields. They override
         the URL. All up to the last `@` are the user and the password; `/`, `?` and `#` in them must
         be percent-encoded. Raises OptionsError, which shows no part of the URL.
         """

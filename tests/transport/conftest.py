@@ -58,7 +58,7 @@ def join() -> Iterator[Callable[..., Communicator]]:
     """Connect to a port of this machine, with quick retries."""
     made: list[Communicator] = []
 
-    def join(port: int, *, timeout: float = 20, **named: Any) -> Communicator:
+    def join(port: int | None, *, timeout: float = 20, **named: Any) -> Communicator:
         fixed = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}
         made.append(connect(MqttOptions(port=port, **(fixed | named)), timeout=timeout))
         return made[-1]

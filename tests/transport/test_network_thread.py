@@ -12,6 +12,7 @@ import pytest
 from fastlib.transport import ClosedError, ConnectError, RefusedError, TransportError
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.mqtt import network_thread
+from fastlib.transport.mqtt.broker_order import BrokerOrder
 from fastlib.transport.mqtt.connection_state import ConnectionState
 from fastlib.transport.mqtt.network_thread import CommandQueue, NetworkThread
 from fastlib.transport.mqtt.outbox import Outbox
@@ -25,10 +26,15 @@ class FakeClient:
     def __init__(self) -> None:
         self.on_reconnect: Callable[[], None] = lambda: None
         self.on_read: Callable[[bytes], None] = lambda data: None
+        self.used: list[tuple[str, float, bool]] = []
+        """Each broker that was tried, the seconds for it, and whether by its next address."""
         self.disconnects = 0
         self.violation: str | None = None
         self.peer: socket.socket | None = None
         self._own: socket.socket | None = None
+
+    def use_broker(self, host: str, port: int, seconds: float, *, next_address: bool) -> None:
+        self.used.append((host, seconds, next_address))
 
     def reconnect(self) -> None:
         self.drop()
@@ -79,6 +85,7 @@ class FakeSession:
     def __init__(self, state: ConnectionState) -> None:
         self.state = state
         self.client = FakeClient()
+        self.client_id = "me"
         self.renews = False
         self.outbox = Outbox(10, 5)
         self.sent: list[Delivery] = []
@@ -112,13 +119,15 @@ class FakeSession:
 class Bench:
     """A network thread with its parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *brokers: tuple[str, int]) -> None:
+        brokers = brokers or (("b1", 1883),)
         self.state = ConnectionState("me", client_id=None, retry_min=0.001, retry_max=0.002)
         self.session = FakeSession(self.state)
         self.client = self.session.client
         self.commands = CommandQueue()
         session: Any = self.session
-        self.thread = NetworkThread(session, self.state, self.commands)
+        order = BrokerOrder(brokers)
+        self.thread = NetworkThread(session, self.state, self.commands, order)
         self.ends: list[TransportError] = []
         self.thread.on_end = self.ends.append
 

@@ -33,7 +33,8 @@ def add_broker_options(
     group.add_argument(
         "--broker",
         metavar="URL",
-        help=f"mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, or HOST[:PORT] (default: {default})",
+        help=f"mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, or HOST[:PORT]; several brokers as "
+        f"HOST[:PORT],HOST[:PORT] (default: {default})",
     )
     group.add_argument("--username", metavar="NAME", help="who we are")
     group.add_argument(

@@ -126,7 +126,7 @@ class Configuration(ConfigSection):
         """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
         config = self.communicator
         return MqttOptions(
-            host=config.host,
+            host=config.host[0] if len(config.host) == 1 else config.host,
             port=config.port,
             client_id=self.named(config.id),
             persistent=True,

@@ -18,8 +18,10 @@ from fastlib.codec.rules import (
 from fastlib.message import topics
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
 from fastlib.transport import OptionsError, TopicError
-from fastlib.transport.broker_url import check_host
+from fastlib.transport.broker_url import check_host, check_hosts
 from fastlib.transport.filters import check_filter, check_topic
+
+from .broker_hosts import BrokerHosts
 
 HOSTNAME = "<hostname>"
 """Replaced by the host's name in the texts of the communicator and in paths."""
@@ -52,11 +54,11 @@ class IsHost(ValueRule):
 
 
 class IsBrokerHost(ValueRule):
-    """A text must be the host of a broker, and not its URL, which may contain a password."""
+    """It must be brokers, and not their URLs, which may contain a password."""
 
     def problem_with(self, value: Any) -> str | None:
         try:
-            check_host(value)
+            check_host(value[0]) if len(value) == 1 else check_hosts(value)
         except OptionsError as error:
             return str(error)
         return None
@@ -102,7 +104,10 @@ class CommunicatorSection(ConfigSection):
 
     type: Annotated[Literal["mqtt"], Wire("How messages travel.")] = "mqtt"
     id: Annotated[str, Wire("Client id, unique at the broker.")] = f"fast-migfra-{HOSTNAME}"
-    host: Annotated[str, Wire("Host of the broker.")] = "localhost"
+    host: Annotated[
+        BrokerHosts,
+        Wire("Host of the broker, or a list of brokers: the next one is tried if one is away."),
+    ] = BrokerHosts(("localhost",))
     port: Annotated[Port | None, Wire("Port of the broker; absent is 1883, or 8883 with TLS.")] = (
         None
     )

@@ -15,16 +15,8 @@ from fastlib.transport.options import MqttOptions, TlsOptions
 
 from .paho_client import PahoClient, largest_packet
 
-CONNECT_SECONDS: Final = 5.0
-"""The maximum time for one TCP connection to the broker."""
-
 RECEIVE_MAXIMUM: Final = 20
 """MQTT 5: messages that the broker sends without an acknowledgement, if their size is bounded."""
-
-
-def port_of(options: MqttOptions) -> int:
-    """Return the port of the options, or the default port."""
-    return options.port or (8883 if options.tls else 1883)
 
 
 def random_client_id() -> str:
@@ -47,7 +39,6 @@ def make_client(
         clean_session=None if five else not options.persistent,
         protocol=paho.MQTTv5 if five else paho.MQTTv311,
     )
-    client.connect_timeout = CONNECT_SECONDS
     if options.username is not None:
         client.username_pw_set(options.username, _password(options))
     if options.tls is not None:
@@ -55,6 +46,7 @@ def make_client(
     if options.will is not None:
         will = options.will
         client.will_set(will.topic, will.payload, will.qos, will.retain)
+    host, port = options.brokers[0]
     if five:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if options.persistent:
@@ -63,14 +55,14 @@ def make_client(
             properties.MaximumPacketSize = largest_packet(options.max_payload)
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
         client.connect_async(
-            options.host,
-            port_of(options),
+            host,
+            port,
             options.keep_alive,
             clean_start=not options.persistent,
             properties=properties,
         )
     else:
-        client.connect_async(options.host, port_of(options), options.keep_alive)
+        client.connect_async(host, port, options.keep_alive)
     return client
 
 

@@ -136,9 +136,10 @@ class ConnectionState:
 
     # Connecting.
 
-    def connecting(self) -> None:
-        """Note that a new try begins."""
+    def connecting(self, name: str | None = None) -> None:
+        """Note that a new try begins. `name` is the new name, if it is another broker."""
         self.disconnect_code = None
+        self.name = name or self.name
         self._tried_to_close = self.closing
 
     def try_ended(self) -> None:
@@ -149,6 +150,17 @@ class ConnectionState:
     def must_try_now(self) -> bool:
         """True if the closing waits for a try to connect, which shows whether it is possible."""
         return self.closing and self._closes_while_reachable and not self._tried_to_close
+
+    def opening_seconds_left(self) -> float | None:
+        """Return the seconds until opening fails; None if it is done."""
+        if self.opened.done() or self._open_deadline is None:
+            return None
+        return max(0.0, self._open_deadline - self._clock())
+
+    @property
+    def has_worked(self) -> bool:
+        """True if the last accepted connection was of use."""
+        return self._exchanged or self._lifetime() >= 1.0
 
     def retry_pause(self) -> float:
         """Return the seconds until the next try."""

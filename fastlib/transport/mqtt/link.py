@@ -19,7 +19,8 @@ from fastlib.transport.errors import ClosedError, OptionsError, TransportError, 
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
-from .client_factory import port_of, random_client_id
+from .broker_order import BrokerOrder
+from .client_factory import random_client_id
 from .connection_state import ConnectionState
 from .network_thread import CommandQueue, NetworkThread
 from .session import MqttSession
@@ -35,7 +36,7 @@ class MqttLink:
         # A random id is in the name as well: the broker's log has it.
         client_id = options.client_id or random_client_id()
         self._state = ConnectionState(
-            f"{client_id} at {address_text(options.host, port_of(options))}",
+            f"{client_id} at {address_text(*options.brokers[0])}",
             client_id=options.client_id,
             retry_min=options.retry_min,
             retry_max=options.retry_max,
@@ -51,7 +52,9 @@ class MqttLink:
         except BaseException:
             self._commands.close()
             raise
-        self._thread = NetworkThread(self._session, self._state, self._commands)
+        self._thread = NetworkThread(
+            self._session, self._state, self._commands, BrokerOrder(options.brokers)
+        )
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from logging import getLogger
 from typing import Final
 
+from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import (
     ClosedError,
     ConnectError,
@@ -24,10 +25,14 @@ from fastlib.transport.errors import (
     Undelivered,
 )
 
+from .broker_order import BrokerOrder, try_seconds
 from .connection_state import ConnectionState
 from .session import DISCONNECT_SECONDS, MqttSession, read_to_the_end
 
 log = getLogger("fastlib.transport")
+
+CONNECT_SECONDS: Final = 5.0
+"""The maximum time for one TCP connection to the broker."""
 
 CONNACK_SECONDS: Final = 10.0
 """The maximum time until the broker must accept or refuse a connection."""
@@ -95,7 +100,11 @@ class NetworkThread:
     """Keeps the session connected until its state is done, then disconnects."""
 
     def __init__(
-        self, session: MqttSession, state: ConnectionState, commands: CommandQueue
+        self,
+        session: MqttSession,
+        state: ConnectionState,
+        commands: CommandQueue,
+        order: BrokerOrder,
     ) -> None:
         self.closed: Final[Future[tuple[Undelivered, ...]]] = Future()
         """Done at the end of the thread, with the messages that were not confirmed."""
@@ -107,6 +116,10 @@ class NetworkThread:
         self._client = session.client
         self._state = state
         self._commands = commands
+        self._order = order
+        self._broker = order.current
+        """The broker of the last accepted connection, at first the preferred one."""
+        self._next_address = False
         self._failure: BaseException | None = None
 
     @property
@@ -125,8 +138,13 @@ class NetworkThread:
         try:
             while not self._is_done():
                 self._connect()
+                self._next_address = not self._state.accepted
                 if self._state.accepted:
+                    self._log_change()
                     self._exchange()
+                    self._order.lost(worked=self._state.has_worked)
+                elif not self._order.failed():
+                    continue  # the next broker of this round, without a pause
                 else:
                     self._state.try_ended()
                 if not self._is_done():
@@ -143,7 +161,19 @@ class NetworkThread:
     def _connect(self) -> None:
         """Try once to connect, until the broker has accepted or refused the connection."""
         state = self._state
-        state.connecting()
+        host, port = self._order.current
+        opening, left = state.opening_seconds_left(), self._order.left
+        several = len(self._order) > 1
+        state.connecting(
+            f"{self._session.client_id} at {address_text(host, port)}" if several else None
+        )
+        self._client.use_broker(
+            host,
+            port,
+            try_seconds(CONNECT_SECONDS, opening, left),
+            next_address=self._next_address,
+        )
+        latest = time.monotonic() + try_seconds(CONNACK_SECONDS, opening, left)
         try:
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:
@@ -152,7 +182,6 @@ class NetworkThread:
             self._session.unreachable()
             state.unreachable(error)
         else:
-            latest = time.monotonic() + CONNACK_SECONDS
             while self._client.socket() is not None and not state.accepted and not self._is_done():
                 if time.monotonic() > latest:
                     state.failed(ConnectError(f"{state.name} does not answer"))
@@ -162,6 +191,12 @@ class NetworkThread:
             if not state.accepted:
                 self._session.unreachable()
                 state.ended_at_once(self._client.violation)
+
+    def _log_change(self) -> None:
+        """Log that another broker is used than before, which has another session."""
+        last, self._broker = self._broker, self._order.current
+        if last != self._broker:
+            log.warning("%s is used instead of %s", self._state.name, address_text(*last))
 
     def _exchange(self) -> None:
         """Send and receive until the connection is lost or the state is done."""

@@ -30,6 +30,7 @@ import secrets
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -80,9 +81,13 @@ class PahoClient(paho.Client):
         """The packet id of the QoS 2 PUBLISH that is being handled."""
         self._read = b""
         self._read_at = 0
+        self._turn = 0
+        """Which of the addresses of the broker's name is tried first."""
         self._accepted = False
         """True once the broker has accepted the current connection."""
         self._own_keep_alive: int | None = None
+        self.broker: tuple[str, int, str] = ("", 0, "")
+        """Host and port of the broker, and its address if its name has several."""
         self.skipped = 0
         """The bytes of the PUBLISH that is being handled which were dropped."""
         self.sha256: str | None = None
@@ -117,6 +122,16 @@ class PahoClient(paho.Client):
     def is_five(self) -> bool:
         """True with MQTT 5."""
         return bool(self._protocol == paho.MQTTv5)
+
+    def use_broker(self, host: str, port: int, seconds: float, *, next_address: bool) -> None:
+        """Set where the next `reconnect` goes, and the most seconds for one connection by TCP.
+
+        `next_address` is True if the last address of the broker's name did not lead to an accepted
+        connection: another one of them is tried first.
+        """
+        self._host, self._port, self._connect_timeout = host, port, seconds
+        if next_address:
+            self._turn += 1
 
     def acknowledge(self, mid: int, qos: int) -> None:
         """Confirm a message to the broker: PUBACK or PUBREC."""
@@ -303,6 +318,32 @@ class PahoClient(paho.Client):
         if not self._check_clean_session():
             for message in half_confirmed:
                 message.state = MessageState.MQTT_MS_RESEND_PUBREL
+
+    def _create_socket_connection(self) -> socket.socket:
+        """Connect to one of the addresses of the broker's name.
+
+        They may belong to several brokers, of which one accepts connections and does not answer.
+        """
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+        families = [family for family, *_ in found]
+        several = any(families.count(family) > 1 for family in families)
+        first = self._turn % len(addresses)
+        latest = time.monotonic() + self._connect_timeout
+        while True:
+            address = addresses[first]
+            seconds = (latest - time.monotonic()) / len(addresses)
+            try:
+                own = socket.create_connection((address, self._port), max(0.1, seconds))
+            except OSError:
+                del addresses[first]
+                if not addresses:
+                    raise
+                first %= len(addresses)
+                continue
+            own.settimeout(self._connect_timeout)
+            self.broker = (self._host, self._port, address if several else "")
+            return own
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         assert self._ssl_context is not None

@@ -97,8 +97,14 @@ class MqttSession:
         )
         self.limits = self._own_limits
         """The limits of the broker that has accepted the last connection."""
+        self._session_broker: tuple[str, int, str] | None = None
+        """The broker of the last accepted connection."""
+        self._session_starts: dict[tuple[str, int, str], int] = {}
+        """For each broker that has accepted a connection, the one that began its session."""
         self.renews = False
         """True while it ends the connection, so that the broker repeats what was left to it."""
+        self.client_id = options.client_id
+        """The name of this client at the broker."""
         self._max_in_flight = options.max_inflight
         self._largest_packet = options.largest_packet
         self._qos = options.qos
@@ -252,12 +258,9 @@ class MqttSession:
             return
         self.connection += 1
         self.renews = False
+        lost = self._begin_session(resumed=flags.session_present)
         self._inbound.connected()
-        if not flags.session_present:
-            self.session_start = self.connection
-            self.client.session_lost()
-            self._inbound.clear()
-        self._renew_expiry(session_lost=not flags.session_present)
+        self._renew_expiry(session_lost=lost)
         stated = {name: getattr(properties, name) for name in STATED if hasattr(properties, name)}
         self._read_limits(stated or ({} if self.client.is_five else None))
         self.outbox.max_in_flight = min(self._max_in_flight, self.limits.receive_maximum)
@@ -272,6 +275,28 @@ class MqttSession:
             self._state.opened.set_result(None)
         else:
             self.on_reconnect()
+
+    def _begin_session(self, *, resumed: bool) -> bool:
+        """Return True if this is not the session of the last connection.
+
+        Another broker knows nothing of what is in flight, also if it has an older session of this
+        client: the packet ids belong to another session.
+        """
+        broker = self.client.broker
+        moved = bool(self._session_starts) and broker != self._session_broker
+        self._session_broker = broker
+        if not resumed:
+            self._session_starts[broker] = self.connection
+        elif moved:
+            self._session_starts.setdefault(broker, self.connection)
+        else:
+            self._session_starts.setdefault(broker, self.session_start)
+        self.session_start = self._session_starts[broker]
+        if resumed and not moved:
+            return False
+        self.client.session_lost()
+        self._inbound.clear()
+        return True
 
     def _read_limits(self, stated: Mapping[str, int] | None) -> None:
         """Set the limits of this connection."""
