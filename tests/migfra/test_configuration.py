@@ -262,3 +262,34 @@ def test_missing_variable_is_not_named_where_it_may_be_a_password():
 def test_host_of_the_broker_may_be_an_address(host: str):
     text = f"communicator: {{host: '{host}'}}\nhypervisor: {{type: dummy}}\n"
     assert read_configuration(text).mqtt_options().host == host
+
+
+@pytest.mark.parametrize(
+    ("host", "brokers"),
+    [
+        ("b1", (("b1", 1890),)),
+        ("[b1]", (("b1", 1890),)),
+        ("[b1, 'b2:1884', '::1']", (("b1", 1890), ("b2", 1884), ("::1", 1890))),
+    ],
+)
+def test_several_brokers_may_be_configured(host: str, brokers: object):
+    configuration = Configuration.from_yaml(
+        f"hypervisor: {{type: dummy}}\ncommunicator: {{host: {host}, port: 1890}}\n"
+    )
+    assert configuration.mqtt_options().brokers == brokers
+    assert Configuration.from_yaml(configuration.to_yaml()) == configuration
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("[]", "empty"),
+        ("[b1, b1]", "twice"),
+        ("{b1: 1883}", "a host or a list of hosts"),
+        ("[{b1: 1883}]", "text"),
+        ("[b1, 'b2:x']", "1 to 65535"),
+    ],
+)
+def test_unusable_brokers_are_problems(host: str, words: str):
+    with pytest.raises(ValidationError, match=words):
+        Configuration.from_yaml(f"hypervisor: {{type: dummy}}\ncommunicator: {{host: {host}}}\n")

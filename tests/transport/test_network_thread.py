@@ -154,8 +154,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = Bench(*getattr(request, "param", ()))
     yield bench
     if bench.thread.is_started:
         bench.close(0)
@@ -241,6 +241,34 @@ def test_thread_connects_again_after_loss(bench: Bench) -> None:
     bench.state.opened.result(PATIENCE)
     bench.call(bench.client.drop)
     assert again.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("bench", [(("b1", 1883), ("b2", 1884))], indirect=True)
+def test_thread_tries_all_brokers_before_it_pauses(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps: list[str] = []
+
+    def pause() -> float:
+        steps.append("pause")
+        return 0.0
+
+    def refuse_until_fourth() -> None:
+        host, seconds, next_address = bench.client.used[-1]
+        steps.append(f"{host} {seconds:g} {next_address}")
+        if len(bench.client.used) < 4:
+            raise ConnectionRefusedError("nobody there")
+        bench.accept()
+
+    bench.state.retry_pause = pause  # type: ignore[method-assign]
+    bench.client.on_reconnect = refuse_until_fourth
+    bench.start()
+    bench.state.opened.result(PATIENCE)
+    bench.call(lambda: None)
+    rounds = ["b1 5 False", "b2 5 True", "pause", "b1 5 True", "b2 5 True"]
+    assert steps == rounds
+    assert bench.state.name == "me at b2:1884"
+    assert "me at b2:1884 is used instead of b1:1883" in caplog.text
 
 
 def test_thread_retries_unreachable_broker(bench: Bench) -> None:

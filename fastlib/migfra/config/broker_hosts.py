@@ -4,7 +4,7 @@ from typing import Any
 
 from fastlib.codec.errors import Path
 from fastlib.codec.load_context import INVALID, LoadContext
-from fastlib.codec.nodes import Node, Sequence
+from fastlib.codec.nodes import Mapping, Node, Sequence
 from fastlib.codec.schema_protocol import Schema, SchemaBuilder
 from fastlib.codec.shapes import List, Shape, Text
 
@@ -30,6 +30,8 @@ class _BrokerHostsShape(Shape):
         if isinstance(node, Sequence):
             several = self._several.load(node, context, path)
             return INVALID if several is INVALID else BrokerHosts(several)
+        if isinstance(node, Mapping):
+            return context.add_mismatch(node, path, self.expected)
         one = self._one.load(node, context, path)
         return INVALID if one is INVALID else BrokerHosts((one,))
 
