@@ -80,7 +80,8 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         MQTT 5, the broker also drops it for receivers that it has not reached in time, to the
         second. With MQTT 3.1.1, a message that was sent does not expire.
 
-        Raises QueueFullError if there is no room, TopicError, OptionsError or ClosedError. The
+        Raises QueueFullError if there is no room, MessageTooLargeError if the message is larger
+        than the broker is known to take, TopicError, OptionsError or ClosedError. The
         message was not accepted then.
         """
         check_seconds("timeout", timeout, optional=False)

@@ -13,6 +13,7 @@ from fastlib.argument_checks import check_bool, check_callable, check_seconds, c
 from .delivery import Delivery
 from .errors import (
     ClosedError,
+    MessageTooLargeError,
     OptionsError,
     SubscriptionError,
     TopicError,
@@ -94,7 +95,9 @@ class CommunicatorCore:
         if not (isinstance(expiry, float) and math.isnan(expiry)):
             check_seconds("expiry", expiry)
         if len(payload) > MAX_PAYLOAD:
-            raise OptionsError(f"a payload has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
+            size = len(payload)
+            facts = Undelivered(topic, qos, size, sent=False)
+            raise MessageTooLargeError(facts, size, MAX_PAYLOAD, "MQTT")
         if expiry is not None and math.isnan(expiry):
             raise OptionsError("`expiry` is a number of seconds or None, not nan")
         if expiry is not None and expiry > MAX_EXPIRY:

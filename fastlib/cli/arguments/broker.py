@@ -9,7 +9,7 @@ from typing import Final
 from fastlib.transport.errors import OptionsError
 from fastlib.transport.options import MqttOptions, TlsOptions
 
-from .values import seconds
+from .values import positive_integer, seconds
 
 BROKER_VARIABLE: Final = "FASTLIB_BROKER"
 PASSWORD_VARIABLE: Final = "FASTLIB_PASSWORD"  # noqa: S105 the variable's name
@@ -17,6 +17,7 @@ CONNECT_SECONDS: Final = 5.0
 
 _IDENTITY: Final = (
     "broker", "username", "password_file", "ca_file", "certificate", "key", "mqtt",
+    "qos", "largest_packet",
 )  # fmt: skip
 """Options that another command needs to reach the same broker."""
 
@@ -59,6 +60,20 @@ def add_broker_options(
         "--mqtt", choices=("3.1.1", "5"), default="3.1.1", help="version of MQTT (default: 3.1.1)"
     )
     group.add_argument(
+        "--qos",
+        type=int,
+        choices=(0, 1, 2),
+        default=2,
+        help="highest quality of service that the broker supports (default: 2; with MQTT 5 the "
+        "broker says it)",
+    )
+    group.add_argument(
+        "--largest-packet",
+        metavar="BYTES",
+        type=positive_integer,
+        help="largest packet that the broker takes (default: what it says with MQTT 5)",
+    )
+    group.add_argument(
         "--connect-timeout",
         metavar="SECONDS",
         type=seconds,
@@ -85,6 +100,8 @@ def mqtt_options(options: argparse.Namespace) -> MqttOptions:
         # A name of its own, by which the broker's log and our errors tell it from others.
         "client_id": f"fastlib-{secrets.token_hex(4)}",
         "protocol": options.mqtt,
+        "qos": options.qos,
+        "largest_packet": options.largest_packet,
     }
     if options.username is not None:
         given["username"] = options.username

@@ -100,6 +100,9 @@ class CommunicatorSection(ConfigSection):
         Requires("password_file", "username"),
         Requires("password_environment", "username"),
         Exclusive("password_file", "password_environment"),
+        Positive("retry_min"),
+        Positive("retry_max"),
+        AtMost("retry_min", "retry_max"),
     )
 
     type: Annotated[Literal["mqtt"], Wire("How messages travel.")] = "mqtt"
@@ -118,7 +121,21 @@ class CommunicatorSection(ConfigSection):
     subscribe_topic: Annotated[str, Wire("Where tasks come.")] = f"fast/migfra/{HOSTNAME}/task"
     publish_topic: Annotated[str, Wire("Where results go.")] = f"fast/migfra/{HOSTNAME}/result"
     protocol: Annotated[Literal["3.1.1", "5"], Wire("Version of MQTT.")] = "3.1.1"
-    qos: Annotated[Annotated[int, Meta(ge=1, le=2)], Wire("Quality of service of the results.")] = 1
+    qos: Annotated[
+        Annotated[int, Meta(ge=0, le=2)],
+        Wire("Quality of service of the results; 0 if the broker supports no other, for all."),
+    ] = 1
+    largest_packet: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Wire(
+            "Largest packet that the broker takes; absent means what it says with MQTT 5.",
+            unit="bytes",
+        ),
+    ] = None
+    retry_min: Annotated[
+        Seconds, Wire("Pause before the first retry of a lost connection; it doubles.", unit="s")
+    ] = 0.5
+    retry_max: Annotated[Seconds, Wire("Longest pause between retries.", unit="s")] = 30.0
     session_expiry: Annotated[
         Annotated[int, Meta(ge=0, le=0xFFFFFFFF)],
         Wire("MQTT 5: how long the broker keeps tasks for a daemon that is away.", unit="s"),

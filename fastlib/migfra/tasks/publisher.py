@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import describe
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.telemetry.logs import About, context_without_task
@@ -17,8 +18,11 @@ from fastlib.transport import (
     AsyncCommunicator,
     ClosedError,
     Delivery,
+    MessageTooLargeError,
     QueueFullError,
 )
+
+from .shortening import room_for, shortened
 
 log = getLogger("fastlib.migfra")
 
@@ -67,6 +71,7 @@ class Publisher:
         self._size = 0
         self._worker: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
+        self._storing: set[asyncio.Task[None]] = set()
 
     @property
     def unconfirmed(self) -> int:
@@ -99,15 +104,18 @@ class Publisher:
         """
         topic = self._own_topic if host is None else self._topic_of(host)
         answer = Answer(number, About(id, vm_name), topic, payload, self._loop.create_future())
+        self._put(answer)
+        return answer.confirmed
+
+    def _put(self, answer: Answer) -> None:
         self._unconfirmed += 1
-        self._size += ANSWER_SIZE + len(payload)
+        self._size += ANSWER_SIZE + len(answer.payload)
         if not self._waiting and self._send_now(answer):
-            return answer.confirmed
+            return
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # What others log meanwhile is not about the answer that happened to be the first.
             self._worker = asyncio.create_task(self._run(), context=context_without_task())
-        return answer.confirmed
 
     def _send_now(self, answer: Answer) -> bool:
         """Hand an answer to the transport if it has room; return whether it has taken it."""
@@ -125,6 +133,10 @@ class Publisher:
                 delivery = await self._communicator.send(answer.payload, answer.topic, self._qos)
             except QueueFullError:
                 await self._wait_for_room()
+                continue
+            except MessageTooLargeError as error:
+                self._waiting.popleft()
+                self._shorten(answer, error)
                 continue
             except ClosedError:
                 return  # the next run sends what the journal has
@@ -168,6 +180,9 @@ class Publisher:
 
     def _done(self, future: "Future[None]", answer: Answer) -> None:
         error = future.exception()
+        if isinstance(error, MessageTooLargeError):
+            self._shorten(answer, error)
+            return
         try:
             if error is not None:
                 log.error(
@@ -179,6 +194,43 @@ class Publisher:
             log.exception("a confirmation is lost", extra={"about": answer.about})
         finally:
             self._settle(answer, error is None)
+
+    def _shorten(self, answer: Answer, error: MessageTooLargeError) -> None:
+        """Send a shorter answer, or give it up if there is none."""
+        room = room_for(len(answer.payload), error.packet, error.limit)
+        payload = shortened(answer.payload, room)
+        if payload is None:
+            log.error(
+                "%s; a shorter answer is not possible, and the answer is given up",
+                error,
+                extra={"about": answer.about},
+            )
+            if answer.number is not None:  # the next run could not send it either
+                self._journal.confirmed(answer.number)
+            self._settle(answer, False)
+            return
+        log.error(
+            "%s; a shorter answer of %d bytes with the same status is sent instead",
+            error,
+            len(payload),
+            extra={"about": answer.about},
+        )
+        shorter = msgspec.structs.replace(answer, payload=payload)
+        storing = asyncio.create_task(self._store(shorter), context=context_without_task())
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        self._size += len(payload) - len(answer.payload)
+
+    async def _store(self, shorter: Answer) -> None:
+        """Write a shorter answer to the journal, so that the next run sends this one; send it."""
+        if shorter.number is not None:
+            try:
+                await self._journal.answer(shorter.number, shorter.payload)
+            except JournalError as error:  # the next run shortens it again
+                log.warning("%s", error, extra={"about": shorter.about})
+        self._unconfirmed -= 1
+        self._size -= ANSWER_SIZE + len(shorter.payload)
+        self._put(shorter)
 
     def _settle(self, answer: Answer, sent: bool) -> None:
         self._unconfirmed -= 1
@@ -203,5 +255,6 @@ class Publisher:
 
     def stop(self) -> None:
         """Send nothing more."""
-        if self._worker is not None:
-            self._worker.cancel()
+        for task in (self._worker, *self._storing):
+            if task is not None:
+                task.cancel()

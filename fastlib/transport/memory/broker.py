@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 from fastlib.transport.filters import matches
 from fastlib.transport.messages import InboundMessage
@@ -114,7 +114,9 @@ class MemoryBroker:
     The broker publishes the will of a client that is cut off. `cut` and `mend` simulate faults.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest_packet: int | None = None) -> None:
+        """`largest_packet` is the largest packet of MQTT in bytes that it takes; None is MQTT's."""
+        self.largest_packet: Final = largest_packet
         self.lock = threading.RLock()
         """Guards the broker and its links, so all messages keep their order."""
         self._sessions: dict[str, Session] = {}

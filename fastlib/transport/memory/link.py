@@ -11,6 +11,7 @@ from fastlib.transport.errors import (
     ClientIdTakenError,
     ClosedError,
     ConnectError,
+    MessageTooLargeError,
     QueueFullError,
     TransportError,
     Undelivered,
@@ -19,6 +20,7 @@ from fastlib.transport.errors import (
 from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MemoryOptions
+from fastlib.transport.packet_size import publish_size
 
 from .broker import PublishedMessage, Session
 
@@ -127,6 +129,8 @@ class MemoryLink:
         with self._broker.lock:
             if self._closed:
                 raise ClosedError(f"{self.name} is closed")
+            self._check_size(delivery)
+            delivery.sent_qos = min(delivery.qos, self._options.qos)
             if self._session is not None:
                 self._publish(delivery)
             elif len(self._queue) < self._options.max_pending:
@@ -136,6 +140,14 @@ class MemoryLink:
                 raise QueueFullError(
                     f"{len(self._queue)} messages wait for the broker already: {self._last_error}"
                 )
+
+    def _check_size(self, delivery: Delivery) -> None:
+        size = publish_size(delivery.topic, len(delivery.payload), delivery.qos)
+        option, broker = self._options.largest_packet, self._broker.largest_packet
+        if option is not None and size > option:
+            raise MessageTooLargeError(delivery.undelivered(False), size, option, "option")
+        if broker is not None and size > broker:
+            raise MessageTooLargeError(delivery.undelivered(False), size, broker, "broker")
 
     def _drop_when_expired(self, delivery: Delivery) -> None:
         seconds = delivery.seconds_left()
@@ -159,7 +171,11 @@ class MemoryLink:
             return
         self._broker.publish(
             PublishedMessage(
-                delivery.topic, delivery.payload, delivery.qos, delivery.retain, delivery.latest
+                delivery.topic,
+                delivery.payload,
+                delivery.sent_qos,
+                delivery.retain,
+                delivery.latest,
             )
         )
         delivery.future.set_result(None)

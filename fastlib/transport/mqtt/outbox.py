@@ -18,8 +18,7 @@ from fastlib.transport.errors import (
     UndeliveredError,
     reason,
 )
-
-from .packet_size import publish_size
+from fastlib.transport.packet_size import publish_size
 
 NOT_FOUND: Final = 0x92
 """MQTT 5, PUBCOMP: the broker has completed this message before, so it was successful."""

@@ -29,6 +29,7 @@ from fastlib.transport.errors import (
 from fastlib.transport.filters import check_topic
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
+from fastlib.transport.packet_size import publish_size, subscribe_size
 
 from .broker_limits import STATED, BrokerLimits
 from .client_factory import make_client
@@ -36,7 +37,6 @@ from .connection_state import ConnectionState
 from .inbound import InboundPublish, InboundTracker
 from .learned_limits import Learned
 from .outbox import Outbox
-from .packet_size import publish_size, subscribe_size
 from .subscriptions import BrokerSubscriptions
 from .suspects import Demand, Remedy, Suspects, remedy
 
