@@ -13,6 +13,7 @@ from fastlib.transport import (
     ClosedError,
     Delivery,
     Link,
+    MessageTooLargeError,
     OptionsError,
     QueueFullError,
     SubscriptionError,
@@ -488,5 +489,5 @@ def test_too_large_payload_is_refused(
     connector: Connector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastlib.transport.core.MAX_PAYLOAD", 3)
-    with pytest.raises(OptionsError, match="at most 3 bytes, not 4"):
+    with pytest.raises(MessageTooLargeError, match="4 bytes; MQTT allows at most 3 bytes"):
         connector.connect().send(b"1234", "a")

@@ -126,7 +126,7 @@ class CommunicatorSection(ConfigSection):
         Wire("Quality of service of the results; 0 if the broker supports no other, for all."),
     ] = 1
     largest_packet: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=268_435_460)] | None,
         Wire(
             "Largest packet that the broker takes; absent means what it says with MQTT 5.",
             unit="bytes",

@@ -1,0 +1,168 @@
+"""Tests of the decision which message a broker does not take."""
+
+from typing import Any
+
+import pytest
+
+from fastlib.transport.mqtt.broker_limits import BrokerLimits
+from fastlib.transport.mqtt.learned_limits import INFERRED_SECONDS, Learned
+from fastlib.transport.mqtt.suspects import (
+    QUEUED_BEFORE_SUSPECT,
+    SMALL,
+    Demand,
+    Remedy,
+    Suspects,
+    remedy,
+)
+
+LARGE = Demand(30_000, 2, False)
+SMALLER = Demand(100, 2, False)
+
+
+@pytest.fixture
+def suspects() -> Suspects:
+    return Suspects()
+
+
+def test_messages_are_sent_one_at_a_time_after_two_ends_in_a_row(suspects: Suspects) -> None:
+    assert suspects.connection_ended({1, 2}) is None
+    assert not suspects.one_at_a_time
+    assert suspects.connection_ended({1, 2}) is None
+    assert suspects.one_at_a_time
+
+
+def test_message_that_was_alone_at_three_ends_is_the_cause(suspects: Suspects) -> None:
+    suspects.connection_ended({1, 2})
+    suspects.connection_ended({1, 2})
+    assert [suspects.connection_ended({2}) for _ in range(3)] == [None, None, 2]
+    assert suspects.ends_alone(2) == 3
+    assert suspects.ends_alone(1) == 0
+
+
+def test_end_with_nothing_being_sent_does_not_count(suspects: Suspects) -> None:
+    for _ in range(20):
+        assert suspects.connection_ended(set()) is None
+    assert not suspects.one_at_a_time
+
+
+def test_broker_that_was_restarted_accuses_no_message(suspects: Suspects) -> None:
+    for _ in range(20):
+        assert suspects.connection_ended({1}) is None
+        suspects.unreachable()
+    assert suspects.ends_alone(1) == 0
+
+
+def test_unreachable_broker_takes_back_only_the_last_end(suspects: Suspects) -> None:
+    suspects.connection_ended({1})
+    suspects.connection_ended({1})
+    suspects.unreachable()
+    suspects.unreachable()
+    assert suspects.ends_alone(1) == 1
+    assert suspects.one_at_a_time
+
+
+def test_messages_are_sent_as_usual_once_no_suspect_is_left(suspects: Suspects) -> None:
+    suspects.connection_ended({1, 2})
+    suspects.connection_ended({1, 2})
+    suspects.gone(1)
+    assert suspects.one_at_a_time
+    suspects.gone(2)
+    assert not suspects.one_at_a_time
+    suspects.connection_ended({3})
+    assert not suspects.one_at_a_time
+
+
+def test_confirmed_message_begins_anew(suspects: Suspects) -> None:
+    """Its packet id is used again for another message."""
+    suspects.connection_ended({1})
+    suspects.connection_ended({1})
+    suspects.gone(1)
+    assert suspects.connection_ended({1}) is None
+    assert suspects.ends_alone(1) == 1
+
+
+def test_word_of_the_broker_is_proof_for_the_only_message(suspects: Suspects) -> None:
+    assert suspects.connection_ended({7}, proof=True) == 7
+
+
+def test_word_of_the_broker_about_one_of_several_separates_them(suspects: Suspects) -> None:
+    assert suspects.connection_ended({7, 8}, proof=True) is None
+    assert suspects.one_at_a_time
+    assert suspects.connection_ended({8}, proof=True) == 8
+
+
+@pytest.mark.parametrize(
+    ("failed", "held", "queued", "sent", "expected"),
+    [
+        pytest.param([], {}, SMALLER, 0, None, id="only the queue is left"),
+        pytest.param([], {1: LARGE, 2: SMALLER}, None, 0, 2, id="the smallest is first"),
+        pytest.param([1], {1: LARGE, 2: SMALLER}, None, 0, 2, id="others before the cause"),
+        pytest.param([1], {1: LARGE}, SMALLER, 0, None, id="the queue before the cause"),
+        pytest.param(
+            [1], {1: LARGE}, SMALLER, QUEUED_BEFORE_SUSPECT, 1, id="a busy queue ends no search"
+        ),
+        pytest.param([1], {1: SMALLER}, LARGE, 0, 1, id="a larger one of the queue waits"),
+        pytest.param([1], {1: SMALLER, 2: LARGE}, None, 0, 1, id="a larger one waits"),
+        pytest.param(
+            [1],
+            {1: SMALLER, 2: Demand(200, 1, False)},
+            None,
+            0,
+            2,
+            id="lower QoS is another case",
+        ),
+    ],
+)
+def test_next_message(
+    suspects: Suspects,
+    failed: list[int],
+    held: dict[int, Demand],
+    queued: Demand | None,
+    sent: int,
+    expected: int | None,
+) -> None:
+    for packet_id in failed:
+        suspects.connection_ended({packet_id})
+    assert suspects.next(held, queued, sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message", "expected"),
+    [
+        (3, {"size": SMALL + 1, "taken": 0, "qos": 2, "retain": True}, Remedy()),
+        (3, {"size": 9000, "taken": 8999, "qos": 2, "retain": True}, Remedy()),
+        (3, {"size": 9000, "taken": 9000, "qos": 2, "retain": False}, Remedy(1)),
+        (3, {"size": 50, "taken": 0, "qos": 2, "retain": False}, Remedy(1)),
+        (4, {"size": 50, "taken": 0, "qos": 2, "retain": False}, Remedy()),
+        (3, {"size": 50, "taken": 0, "qos": 1, "retain": False}, Remedy()),
+        (3, {"size": 50, "taken": 0, "qos": 1, "retain": True}, Remedy(1, False)),
+        (3, {"size": 50, "taken": 0, "qos": 2, "retain": True}, Remedy(2, False)),
+        (4, {"size": 50, "taken": 0, "qos": 2, "retain": True}, Remedy(1, True)),
+        (5, {"size": 50, "taken": 0, "qos": 2, "retain": True}, Remedy(1, False)),
+        (6, {"size": 50, "taken": 0, "qos": 2, "retain": True}, Remedy()),
+    ],
+)
+def test_remedy(attempt: int, message: dict[str, Any], expected: Remedy) -> None:
+    assert remedy(attempt, **message) == expected
+
+
+def test_learned_limits_lower_the_stated_ones() -> None:
+    now = [0.0]
+    learned = Learned(lambda: now[0])
+    stated = BrokerLimits(reported=True, maximum_packet=1000, packet_source="broker")
+    assert learned.apply(stated) == stated
+    learned.maximum_qos, learned.retain = 1, False
+    learned.too_large(500)
+    found = learned.apply(stated)
+    assert (found.maximum_qos, found.retain) == (1, False)
+    assert (found.maximum_packet, found.packet_source) == (499, "inferred")
+    learned.too_large(5000)
+    assert learned.apply(stated).maximum_packet == 1000
+
+
+def test_inferred_size_is_tried_again_after_a_while() -> None:
+    now = [0.0]
+    learned = Learned(lambda: now[0])
+    learned.too_large(500)
+    now[0] += INFERRED_SECONDS + 1
+    assert learned.apply(BrokerLimits()).maximum_packet is None
