@@ -11,6 +11,7 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
   ./dev check               style, types and import contracts; about one minute
   ./dev fix                 format all files and apply ruff's automatic corrections
   ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
+  ./dev test --compiled     the tests of codec and messages with a compiled fast reader
   ./dev test --all          what CI runs: the checks and all tests
   ./dev test --long         the nightly run: long series, random order, all interpreters,
                             coverage, mutation, vulnerabilities of packages

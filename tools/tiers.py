@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import audit, checks, coverage_floor, interpreters, mutation
-from .processes import Job, replace_process, require, restore_signals, run_side_by_side
+from . import audit, checks, compiled_build, coverage_floor, interpreters, mutation
+from .processes import ROOT, Job, replace_process, require, restore_signals, run_side_by_side
 
 FAST_LIMIT_SECONDS = 70 * 60
 """Far more than an idle machine needs: a busy one must not fail for its speed."""
@@ -50,6 +50,8 @@ def test(options: argparse.Namespace) -> int:
         return _run_all(options.others)
     if options.python or options.unlocked:
         return _run_elsewhere(options)
+    if options.compiled:
+        return _run_compiled(options.others)
     restore_signals()
     return replace_process(pytest_command("--tier=fast", *options.others, parallel=workers()))
 
@@ -65,6 +67,26 @@ def _run_elsewhere(options: argparse.Namespace) -> int:
     job = _fast_in(python, "fast tests elsewhere", options.others)
     run_side_by_side([job], follow=[job])
     return 1 if job.status else 0
+
+
+def compiled_command(folder: Path, *arguments: str, parallel: int) -> list[str]:
+    """Return the command that tests the compiled package of a folder, see `compiled_build`."""
+    given = arguments or ("tests/codec", "tests/message")
+    return pytest_command(
+        "--tier=fast", "-o", f"pythonpath={folder} {ROOT}", *given, parallel=parallel
+    )
+
+
+def _run_compiled(arguments: list[str]) -> int:
+    """Run the fast tests of codec and messages, or what the arguments name, compiled."""
+    require("mypy", "setuptools")
+    try:
+        folder = compiled_build.compiled_package()
+    except compiled_build.BuildError as error:
+        sys.exit(f"dev: {error}")
+    os.environ.update(compiled_build.environment(folder))
+    restore_signals()
+    return replace_process(compiled_command(folder, *arguments, parallel=workers()))
 
 
 def _run_all(arguments: list[str]) -> int:
@@ -180,6 +202,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--long", action="store_true", help="the nightly run")
     parser.add_argument("--python", metavar="3.X", help="the fast tests with another interpreter")
     parser.add_argument("--unlocked", action="store_true", help="with the newest packages")
+    parser.add_argument(
+        "--compiled", action="store_true", help="codec and messages with a compiled fast reader"
+    )
     parser.set_defaults(run=test, takes_more=True)
     parser = commands.add_parser("coverage", help="measure the coverage of the fast tests")
     parser.set_defaults(run=coverage, takes_more=True)

@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fastlib import __version__
+from fastlib.codec.compiled import is_compiled
 
 from .arguments.parser import ArgumentParser
 
@@ -92,7 +93,10 @@ def _run(arguments: Sequence[str]) -> int:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"fastlib {__version__}")
+    version = f"fastlib {__version__}"
+    if "--version" in arguments:
+        version = f"{version} ({'compiled' if is_compiled() else 'pure Python'})"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, summary: str, declared: "TaskDeclaration | None" = None) -> None:

@@ -1,6 +1,7 @@
 """Reads and writes typed structs as YAML, exactly and fast. It knows no message of the protocol."""
 
 from .annotations import Wire
+from .compiled import is_compiled
 from .derivation import shape_of
 from .errors import (
     DeclarationError,
@@ -52,5 +53,6 @@ __all__ = [
     "ValidationError",
     "ValueRule",
     "Wire",
+    "is_compiled",
     "shape_of",
 ]

@@ -13,6 +13,7 @@ import pytest
 
 import fastlib
 from fastlib.cli import COMMANDS, main
+from fastlib.codec import is_compiled
 from tests.support.shell import ENVIRONMENT, run, run_bytes
 from tests.support.yaml_files import SEVERAL
 
@@ -24,7 +25,11 @@ def test_installed_program_calls_main():
 
 def test_version_is_printed():
     done = run_bytes("--version")
-    assert (done.returncode, done.stdout) == (0, f"fastlib {fastlib.__version__}\n".encode())
+    build = "compiled" if is_compiled() else "pure Python"
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"fastlib {fastlib.__version__} ({build})\n".encode(),
+    )
 
 
 def test_help_lists_every_command():
