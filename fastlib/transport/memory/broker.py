@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
-from typing import Final, Protocol
+from typing import Protocol
 
 from fastlib.transport.filters import matches
 from fastlib.transport.messages import InboundMessage
@@ -116,7 +116,7 @@ class MemoryBroker:
 
     def __init__(self, *, largest_packet: int | None = None) -> None:
         """`largest_packet` is the largest packet of MQTT in bytes that it takes; None is MQTT's."""
-        self.largest_packet: Final = largest_packet
+        self.largest_packet = largest_packet
         self.lock = threading.RLock()
         """Guards the broker and its links, so all messages keep their order."""
         self._sessions: dict[str, Session] = {}
