@@ -20,6 +20,7 @@ from .broker import Message, Network
 from .environment import Environment, memory_folder
 from .hosts import Host
 from .hypervisor import Domains
+from .journals import closing_journals
 from .link import simulated_links
 from .loop import ScheduleLoop
 from .orders import Kind, make_task, order_in
@@ -76,6 +77,7 @@ class Cluster:
         self._parts = ExitStack()
         folder = Path(tempfile.mkdtemp(prefix="schedule-", dir=memory_folder()))
         self._parts.callback(shutil.rmtree, folder)
+        self._parts.enter_context(closing_journals())
         self._parts.enter_context(simulated_links(self.network))
         self._client_ids: dict[str, str] = {}
         self._observer = Observer(self.network, self._client_ids)
