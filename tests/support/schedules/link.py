@@ -48,9 +48,9 @@ class SimulatedPaho:
         on_pubrel: Callable[[int], None],
         *,
         first_mid: int,
-        sends_expiry: bool,
+        is_five: bool,
     ) -> None:
-        """The packet ids begin after `first_mid`. `sends_expiry` is True with MQTT 5."""
+        """The packet ids begin after `first_mid`. `is_five` is True with MQTT 5."""
         self.on_connect: Callable[..., None] = _nothing
         self.on_disconnect: Callable[..., None] = _nothing
         self.on_publish: Callable[..., None] = _nothing
@@ -58,7 +58,7 @@ class SimulatedPaho:
         self.connection: Connection | None = None
         self._on_message = on_message
         self._on_pubrel = on_pubrel
-        self._sends_expiry = sends_expiry
+        self.is_five = is_five
         self._last_mid = first_mid
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
 
@@ -95,7 +95,7 @@ class SimulatedPaho:
         self._up(Packet("puback" if qos == 1 else "pubrec", mid))
 
     def expiry_properties(self, seconds: float) -> int | None:
-        return max(1, math.ceil(seconds)) if self._sends_expiry else None
+        return max(1, math.ceil(seconds)) if self.is_five else None
 
     def set_expiry(self, packet_id: int, seconds: float) -> None:
         if packet_id in self._outgoing:
@@ -193,7 +193,7 @@ class SimulatedLink:
     ) -> SimulatedPaho:
         five = options.protocol == "5"
         first_mid = self._network.dice.randrange(65535)
-        self._client = SimulatedPaho(on_message, on_pubrel, first_mid=first_mid, sends_expiry=five)
+        self._client = SimulatedPaho(on_message, on_pubrel, first_mid=first_mid, is_five=five)
         return self._client
 
     @property
