@@ -56,6 +56,8 @@ class ConnectionState:
         """The last failure, until a connection has been stable."""
         self.disconnect_code: int | None = None
         """The reason code of the broker's DISCONNECT on this connection (MQTT 5)."""
+        self.was_unreachable = False
+        """True if a try since the last accepted connection did not reach the broker."""
         self.opened: Future[None] = Future()
         """Done after the first accepted connection, or with the error of opening."""
         self.closing = False
@@ -169,6 +171,7 @@ class ConnectionState:
 
     def unreachable(self, error: BaseException) -> None:
         """Note that a try did not reach the broker."""
+        self.was_unreachable = True
         self.failed(ConnectError(f"cannot reach {self.name}: {error}", error))
 
     def ended_at_once(self, violation: str | None = None, hint: str = "") -> None:
@@ -223,6 +226,7 @@ class ConnectionState:
 
     def connected(self) -> None:
         """Note that the broker has accepted the connection."""
+        self.was_unreachable = False
         self._accepted_at = self._clock()
         self.accepted = True
         self._exchanged = False

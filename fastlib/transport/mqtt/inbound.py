@@ -5,6 +5,8 @@ from enum import Enum, auto
 from hashlib import blake2b
 from typing import Final
 
+from .released import ReleasedMessages
+
 MESSAGE_SIZE: Final = 1024
 """Bytes of memory of a message beside its topic and payload, until it is acknowledged."""
 
@@ -21,15 +23,19 @@ class InboundState(Enum):
 class InboundPublish:
     """One PUBLISH packet that is not complete."""
 
-    __slots__ = ("content", "packet_id", "qos", "size", "state")
+    __slots__ = ("connection", "content", "packet_id", "qos", "size", "state")
 
-    def __init__(self, packet_id: int, qos: int, content: bytes, size: int) -> None:
+    def __init__(
+        self, packet_id: int, qos: int, content: bytes, size: int, connection: int
+    ) -> None:
         self.packet_id: Final = packet_id
         self.qos: Final = qos
         self.content: Final = content
         """The digest of the topic and the payload. A broker may keep many messages incomplete."""
         self.size: Final = size
         """Bytes of memory that it takes until its consumer has acknowledged it."""
+        self.connection = connection
+        """The connection on which the broker has sent it last."""
         self.state = InboundState.DELIVERED
 
 
@@ -53,6 +59,8 @@ class InboundTracker:
         self._confirm = confirm
         self._bound = max_unacknowledged
         self._incomplete: dict[int, InboundPublish] = {}
+        self._released = ReleasedMessages()
+        self._connection = 0
         self.unacknowledged = 0
         """Bytes of memory of the messages that the consumer has and has not acknowledged."""
         self.leaves = False
@@ -69,8 +77,15 @@ class InboundTracker:
         content = _digest(topic, payload)
         # A broker that has restored an older state may use a packet id for another message.
         if known and duplicate and known.content == content:
+            known.connection = self._connection
             if known.state is InboundState.CONFIRMED:
                 self._send(known)
+            return None
+        if qos == 2 and duplicate and not known and self._released.is_repeated(packet_id, content):
+            known = InboundPublish(packet_id, qos, content, 0, self._connection)
+            known.state = InboundState.CONFIRMED
+            self._incomplete[packet_id] = known
+            self._send(known)
             return None
         size = MESSAGE_SIZE + len(topic.encode()) + len(payload)
         waiting = self.unacknowledged
@@ -79,20 +94,24 @@ class InboundTracker:
         if self.leaves:
             return None
         self.unacknowledged += size
-        publish = self._incomplete[packet_id] = InboundPublish(packet_id, qos, content, size)
+        publish = InboundPublish(packet_id, qos, content, size, self._connection)
+        self._incomplete[packet_id] = publish
+        self._released.add_new(packet_id, len(self._incomplete))
         return publish
 
     def acknowledge(self, publish: InboundPublish, connected: bool) -> None:
         """Confirm a message to the broker after its consumer has acknowledged it.
 
-        Without a connection, the confirmation follows when the broker repeats the message.
+        Without a connection, or if the broker has not sent it on this connection, the confirmation
+        follows when the broker repeats the message. Two confirmations for one PUBLISH could confirm
+        another message: some brokers use a packet id again at once.
         """
         if publish.state is InboundState.DELIVERED:
             self.unacknowledged -= publish.size
         publish.state = InboundState.CONFIRMED
         if self._incomplete.get(publish.packet_id) is not publish:
             return  # it belongs to a session that was lost
-        if connected:
+        if connected and publish.connection == self._connection:
             self._send(publish)
 
     @property
@@ -104,8 +123,16 @@ class InboundTracker:
     def connected(self) -> None:
         """Note that a connection begins, on which the broker repeats what was left to it."""
         self.leaves = False
+        self._connection += 1
+        self._released.connected()
+
+    def broker_away(self) -> None:
+        """Note that the broker could not be reached: it may start anew with an older state."""
+        self._released.clear()
 
     def _send(self, publish: InboundPublish) -> None:
+        if publish.qos == 2:
+            self._released.confirming(publish.packet_id)
         self._confirm(publish.packet_id, publish.qos)
         if publish.qos == 1:
             del self._incomplete[publish.packet_id]
@@ -114,13 +141,16 @@ class InboundTracker:
         """Forget a message after its PUBREL: the broker must not repeat it (3.1.1, 4.3.3).
 
         A later PUBLISH with this packet id is a new message, even with DUP and the same content:
-        the broker may have sent it before on a connection that was lost.
+        the broker may have sent it before on a connection that was lost. `released.py` knows the
+        only exception.
         """
-        self._incomplete.pop(packet_id, None)
+        publish = self._incomplete.pop(packet_id, None)
+        self._released.released(packet_id, None if publish is None else publish.content)
 
     def clear(self) -> None:
         """Forget all messages: the broker has lost the session."""
         self._incomplete.clear()
+        self._released.clear()
 
 
 def _digest(topic: str, payload: bytes) -> bytes:

@@ -260,6 +260,8 @@ class MqttSession:
         self.renews = False
         lost = self._begin_session(resumed=flags.session_present)
         self._inbound.connected()
+        if self._state.was_unreachable:
+            self._inbound.broker_away()
         self._renew_expiry(session_lost=lost)
         stated = {name: getattr(properties, name) for name in STATED if hasattr(properties, name)}
         self._read_limits(stated or ({} if self.client.is_five else None))
