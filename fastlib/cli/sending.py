@@ -189,7 +189,7 @@ class _ResultPrinter:
 
     def _report_silence(self) -> None:
         host = self._options.host
-        presence = self._client.presences.get(host)
+        presence = self._client.presence(host)
         if presence is not None and presence.status == "online":
             return
         seen = "is offline" if presence else "has not shown itself, as C++ daemons do not"

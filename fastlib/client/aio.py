@@ -1,7 +1,9 @@
 """The scheduler's client for coroutines. It has the methods of the client for threads."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from logging import getLogger
@@ -13,27 +15,27 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
-from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
     AsyncCommunicator,
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
-    RefusedError,
     TransportError,
     UndeliveredError,
     connect_async,
 )
+from fastlib.transport.core import CONFIRM_SECONDS
 from fastlib.transport.futures import wait_async
 
 from . import task_requests
+from .base import ClientBase
 from .core import (
     CLOSED,
     COMMUNICATOR_CLOSED,
     LOOK_SECONDS,
     RESULT_SECONDS,
     TASK_QOS,
-    ClientBase,
     ClientCore,
     check_communicator,
     check_watched,
@@ -53,6 +55,7 @@ from .options import (
 )
 from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
+from .subscriptions import ClientSubscriptions, watched_of
 from .task_requests import TaskRequest
 
 log = getLogger("fastlib.client")
@@ -89,26 +92,29 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._opened = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._remove_callbacks: list[Callable[[], None]] = []
-        self._subscribed: set[str] = set()
-        self._subscribing = asyncio.Lock()
+        self._subscriptions = ClientSubscriptions(
+            self._core,
+            communicator,
+            {
+                PRESENCE: self._on_presence,
+                RESULT: self._as_coroutine(self._core.on_result),
+                PROGRESS: self._as_coroutine(self._core.on_progress),
+                TASK: self._as_coroutine(self._core.on_task),
+            },
+        )
         self._expiry: asyncio.TimerHandle | None = None
         self._finding_out: set[asyncio.Task[None]] = set()
-        self._looking = asyncio.Lock()
 
     async def open(self) -> Self:
-        """Subscribe, as `async with` and `connect` do. May be called again."""
+        """Begin, as `async with` and `connect` do. May be called again."""
         self._loop = asyncio.get_running_loop()
         try:
             if not self._remove_callbacks:
                 on_close = self._communicator.on_close(self._communicator_closed)
                 on_reconnect = self._communicator.on_reconnect(self._on_reconnect)
                 self._remove_callbacks = [on_close, on_reconnect]
-            await self._subscribe(PRESENCE, self._on_presence)
-            await self._subscribe(RESULT, self._as_coroutine(self._core.on_result))
-            try:
-                await self.listen_to_progress()
-            except RefusedError as error:
-                self._core.progress_refused(error)
+            self._core.check_open()
+            self._subscriptions.forget_earlier()
             self._opened = True
         except BaseException:
             await self.close()
@@ -235,35 +241,61 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         return self._communicator
 
     @overload
-    async def watch(self) -> AsyncWatch[ResultContainer]: ...
+    async def watch(self, *, hosts: Iterable[str] | None = None) -> AsyncWatch[ResultContainer]: ...
 
     @overload
     async def watch(
-        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+        self,
+        *,
+        hosts: Iterable[str] | None = None,
+        results: bool = True,
+        tasks: bool = False,
+        progress: bool = False,
+        presence: bool = False,
     ) -> AsyncWatch[Message]: ...
 
     async def watch(
-        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+        self,
+        *,
+        hosts: Iterable[str] | None = None,
+        results: bool = True,
+        tasks: bool = False,
+        progress: bool = False,
+        presence: bool = False,
     ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
         """See `MigfraClient.watch`: `async for observed in await client.watch()`."""
         self._check_opened()
-        check_watched(tasks=tasks, progress=progress, presence=presence)
-        topics: list[Topic] = [RESULT]
-        if tasks:
-            await self._subscribe(TASK, self._as_coroutine(self._core.on_task))
-            topics.append(TASK)
-        if progress:
-            await self.listen_to_progress()
-            topics.append(PROGRESS)
-        if presence:
-            topics.append(PRESENCE)
-        watch: AsyncWatch[Message] = AsyncWatch(self._core.unwatch)
-        self._core.watch(watch, topics)
+        check_watched(results=results, tasks=tasks, progress=progress, presence=presence)
+        watched = watched_of(hosts, results, tasks, progress, presence)
+        held = self._subscriptions.hold(watched.topics, watched.hosts)
+
+        def unwatch(watch: AsyncWatch[Message]) -> None:
+            self._core.unwatch(watch)
+            self._subscriptions.release(held)
+
+        watch: AsyncWatch[Message] = AsyncWatch(unwatch)
+        try:
+            await self._wait_for(held.confirmed.values())
+            self._core.watch(watch, watched)
+        except BaseException:
+            self._subscriptions.release(held)
+            raise
         return watch
 
     async def listen_to_progress(self) -> None:
-        """Receive reports of progress from now on, for handles."""
-        await self._subscribe(PROGRESS, self._as_coroutine(self._core.on_progress))
+        """See `MigfraClient.listen_to_progress`."""
+        await self._wait_for([self._subscriptions.hold_for_good(PROGRESS)])
+
+    def _listen_to_presences(self) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(super()._listen_to_presences)
+
+    async def _wait_for(self, confirmed: Iterable["Future[None]"]) -> None:
+        until = time.monotonic() + CONFIRM_SECONDS
+        for future in confirmed:
+            left = until - time.monotonic()
+            await wait_async(future, left, "the confirmation of the subscriptions")
 
     async def close(self, timeout: float | None = None) -> None:
         """See `MigfraClient.close`."""
@@ -271,12 +303,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._core.refuse_requests()
         for remove in self._remove_callbacks:
             remove()
-        topics, self._subscribed = self._subscribed, set()
-        for topic in topics:
-            try:
-                await self._communicator.unsubscribe(topic)
-            except TransportError as error:  # already closed
-                log.debug("unsubscribing from %s: %s", topic, error)
+        self._subscriptions.close()
         try:
             if self._owns_communicator and timeout is None:
                 await self._communicator.close()
@@ -310,11 +337,13 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
         self._check_opened()
-        if task_request.on_progress is not None:
-            await self.listen_to_progress()
+        host = check_name(task_request.host, "host")
+        confirmed = self._subscriptions.use(host)
+        if confirmed is not None:
+            await self._wait_for([confirmed])
         if self._core.needs_presence(task_request):
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
-                await wait_async(*self._core.await_presence(task_request.host), "the presence")
+                await wait_async(*self._core.await_presence(host), "the presence")
         request = self._core.add(task_request)
         try:
             await self._send(request)
@@ -365,26 +394,24 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""
-        topic, came = PRESENCE(host=host), asyncio.Event()
+        came = asyncio.Event()
 
-        async def look(received: ReceivedMessage) -> None:
-            if received.retain and not came.is_set():
-                came.set()
-                self._core.on_look(requests)
+        def look() -> None:
+            came.set()
+            self._core.on_look(requests)
 
-        async with self._looking:
-            try:
-                if self._core.may_look:
-                    await self._communicator.subscribe(topic, look, timeout=LOOK_SECONDS)
-                    try:
-                        with suppress(TimeoutError):
-                            await asyncio.wait_for(came.wait(), LOOK_SECONDS)
-                    finally:
-                        await self._communicator.unsubscribe(topic)
-            except FastlibError as error:
-                log.debug("the presence of %s is not known: %s", host, error)
-            if not came.is_set():
-                self._core.look_failed(requests)
+        self._core.expect_look(host, look)
+        try:
+            if self._core.may_look:
+                self._communicator.resend_retained(PRESENCE(host=host))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(came.wait(), LOOK_SECONDS)
+        except FastlibError as error:
+            log.debug("the presence of %s is not known: %s", host, error)
+        finally:
+            self._core.end_look(host, look)
+        if not came.is_set():
+            self._core.look_failed(requests)
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)
@@ -408,16 +435,6 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             callback(received)
 
         return call
-
-    async def _subscribe(
-        self, topic: Topic, callback: Callable[[ReceivedMessage], Awaitable[None]]
-    ) -> None:
-        pattern = topic.pattern()
-        async with self._subscribing:
-            self._core.check_open()
-            if pattern not in self._subscribed:
-                await self._communicator.subscribe(pattern, callback, qos=2)
-                self._subscribed.add(pattern)
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -1,7 +1,9 @@
 """The scheduler's client for threads."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from logging import getLogger
@@ -13,26 +15,26 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
 from fastlib.message.node import NodeResult
-from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
     Communicator,
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
-    RefusedError,
     TransportError,
     UndeliveredError,
     connect,
 )
+from fastlib.transport.core import CONFIRM_SECONDS
 from fastlib.transport.futures import wait
 
 from . import task_requests
+from .base import ClientBase
 from .core import (
     COMMUNICATOR_CLOSED,
     LOOK_SECONDS,
     RESULT_SECONDS,
     TASK_QOS,
-    ClientBase,
     ClientCore,
     check_communicator,
     check_watched,
@@ -51,6 +53,7 @@ from .options import (
 )
 from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
+from .subscriptions import ClientSubscriptions, watched_of
 from .task_requests import TaskRequest
 
 log = getLogger("fastlib.client")
@@ -81,7 +84,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         its clock and the daemon's differ by less than that, including the way of a message. It
         waits for that much longer than the timeout if a fastlib daemon has not begun the order.
 
-        Raises TypeError, and the errors of `Communicator.subscribe`.
+        Raises TypeError. Nothing is asked of the broker before the first order or watch.
         """
         check_communicator(communicator, Communicator, "MigfraClient")
         self._communicator = communicator
@@ -93,19 +96,23 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             clock_tolerance=clock_tolerance,
             clock=clock,
         )
-        self._subscribed: list[str] = []
-        self._lock = threading.Lock()
+        callbacks = {
+            PRESENCE: self._on_presence,
+            RESULT: self._core.on_result,
+            PROGRESS: self._core.on_progress,
+            TASK: self._core.on_task,
+        }
+        self._subscriptions = ClientSubscriptions(
+            self._core,
+            communicator,
+            {topic: self._in_callback_thread(call) for topic, call in callbacks.items()},
+        )
         self._deadlines = _DeadlineThread(self._core, self._expire, communicator)
         self._remove_callbacks: list[Callable[[], None]] = []
         try:
             self._remove_callbacks.append(communicator.on_close(self._communicator_closed))
             self._remove_callbacks.append(communicator.on_reconnect(self._core.on_reconnect))
-            self._subscribe(PRESENCE, self._on_presence)
-            self._subscribe(RESULT, self._core.on_result)
-            try:
-                self.listen_to_progress()
-            except RefusedError as error:
-                self._core.progress_refused(error)
+            self._subscriptions.forget_earlier()
         except BaseException:
             self.close()
             raise
@@ -236,42 +243,68 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         return self._communicator
 
     @overload
-    def watch(self) -> Watch[ResultContainer]: ...
+    def watch(self, *, hosts: Iterable[str] | None = None) -> Watch[ResultContainer]: ...
 
     @overload
     def watch(
-        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+        self,
+        *,
+        hosts: Iterable[str] | None = None,
+        results: bool = True,
+        tasks: bool = False,
+        progress: bool = False,
+        presence: bool = False,
     ) -> Watch[Message]: ...
 
     def watch(
-        self, *, tasks: bool = False, progress: bool = False, presence: bool = False
+        self,
+        *,
+        hosts: Iterable[str] | None = None,
+        results: bool = True,
+        tasks: bool = False,
+        progress: bool = False,
+        presence: bool = False,
     ) -> Watch[ResultContainer] | Watch[Message]:
         """Observe all results of the cluster from now on, also those for other clients::
 
             for observed in client.watch():
                 print(observed.host, observed.message)
 
-        The options add the tasks that clients send, the reports of progress, and the presence of
-        the daemons. The watch starts with the last presence of each daemon. It also gives the
-        messages that cannot be read, with their `error`.
+        `hosts` limits it to some hosts. The other options add the tasks that clients send, the
+        reports of progress, and the presence of the daemons, and leave out the results. The watch
+        starts with the last presence of each daemon. It also gives the messages that cannot be
+        read, with their `error`. The broker sends all this until the watch is closed.
+
+        Raises the errors of `Communicator.subscribe`.
         """
-        check_watched(tasks=tasks, progress=progress, presence=presence)
-        topics: list[Topic] = [RESULT]
-        if tasks:
-            self._subscribe(TASK, self._core.on_task)
-            topics.append(TASK)
-        if progress:
-            self.listen_to_progress()
-            topics.append(PROGRESS)
-        if presence:
-            topics.append(PRESENCE)
-        watch: Watch[Message] = Watch(self._core.unwatch)
-        self._core.watch(watch, topics)
+        check_watched(results=results, tasks=tasks, progress=progress, presence=presence)
+        watched = watched_of(hosts, results, tasks, progress, presence)
+        held = self._subscriptions.hold(watched.topics, watched.hosts)
+
+        def unwatch(watch: Watch[Message]) -> None:
+            self._core.unwatch(watch)
+            self._subscriptions.release(held)
+
+        watch: Watch[Message] = Watch(unwatch)
+        try:
+            self._wait_for(held.confirmed.values())
+            self._core.watch(watch, watched)
+        except BaseException:
+            self._subscriptions.release(held)
+            raise
         return watch
 
     def listen_to_progress(self) -> None:
-        """Receive reports of progress from now on, for handles."""
-        self._subscribe(PROGRESS, self._core.on_progress)
+        """Receive the reports of progress of all hosts until the client is closed.
+
+        A client receives those of the hosts that it sends orders in any case.
+        """
+        self._wait_for([self._subscriptions.hold_for_good(PROGRESS)])
+
+    def _wait_for(self, confirmed: Iterable["Future[None]"]) -> None:
+        until = time.monotonic() + CONFIRM_SECONDS
+        for future in confirmed:
+            wait(future, until - time.monotonic(), "the confirmation of the subscriptions")
 
     def close(self, timeout: float | None = None) -> None:
         """Close the client; its pending handles get a ClientClosedError. May be called again.
@@ -288,13 +321,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._deadlines.close()
         for remove in self._remove_callbacks:
             remove()
-        with self._lock:
-            topics, self._subscribed = self._subscribed, []
-        for topic in topics:
-            try:
-                self._communicator.unsubscribe(topic)
-            except TransportError as error:  # already closed
-                log.debug("unsubscribing from %s: %s", topic, error)
+        self._subscriptions.close()
         try:
             if self._owns_communicator and timeout is None:
                 self._communicator.close()
@@ -313,11 +340,13 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         return Handle(self, self._start(task_request), task_request.extract)
 
     def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
-        if task_request.on_progress is not None:
-            self.listen_to_progress()
+        host = check_name(task_request.host, "host")
+        confirmed = self._subscriptions.use(host)
+        if confirmed is not None and not self._in_callback():
+            self._wait_for([confirmed])
         if self._core.needs_presence(task_request) and not self._in_callback():
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
-                wait(*self._core.await_presence(task_request.host), "the presence")
+                wait(*self._core.await_presence(host), "the presence")
         request = self._core.add(task_request)
         try:
             self._send(request)
@@ -352,21 +381,20 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
     def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""
-        topic, came = PRESENCE(host=host), threading.Event()
+        came = threading.Event()
 
-        def look(received: ReceivedMessage) -> None:
-            if received.retain and not came.is_set():
-                came.set()
-                callback_thread.communicator = self._communicator
-                self._core.on_look(requests)
+        def look() -> None:
+            came.set()
+            self._core.on_look(requests)
 
+        self._core.expect_look(host, look)
         try:
             if self._core.may_look:
-                self._communicator.subscribe(topic, look, timeout=LOOK_SECONDS)
+                self._communicator.resend_retained(PRESENCE(host=host))
                 came.wait(LOOK_SECONDS)
-                self._communicator.unsubscribe(topic)
         except FastlibError as error:
             log.debug("the presence of %s is not known: %s", host, error)
+        self._core.end_look(host, look)
         if not came.is_set():
             self._core.look_failed(requests)
 
@@ -383,18 +411,14 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         except TransportError as error:  # the presence arrives again with the next connection
             log.warning("%s: could not be asked for again: %s", request, error)
 
-    def _subscribe(self, topic: Topic, callback: Callable[[ReceivedMessage], object]) -> None:
+    def _in_callback_thread(
+        self, callback: Callable[[ReceivedMessage], object]
+    ) -> Callable[[ReceivedMessage], None]:
         def call(received: ReceivedMessage) -> None:
             callback_thread.communicator = self._communicator
             callback(received)
 
-        pattern = topic.pattern()
-        with self._lock:
-            self._core.check_open()
-            if pattern in self._subscribed:
-                return
-            self._communicator.subscribe(pattern, call, qos=2)
-            self._subscribed.append(pattern)
+        return call
 
     def __exit__(
         self,

@@ -2,12 +2,12 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from logging import getLogger
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -62,7 +62,7 @@ TASK_QOS = 2
 """A C++ peer executes a task once for each time it arrives, so a task must arrive only once."""
 
 PRESENCE_SECONDS = 1.0
-"""Seconds after the start of a client in which it learns which daemons are offline."""
+"""Seconds after the subscription in which a client learns whether a daemon is offline."""
 
 MAX_QUESTIONS = 2
 """Once when a request's timeout has passed, and once when its order can no longer begin."""
@@ -84,6 +84,28 @@ class Unclear(NamedTuple):
     """Those to ask their daemons about: see `ClientCore.question_about`."""
     looks: dict[str, list[PendingRequest]]
     """By host, those whose daemon is offline, if the broker confirms that."""
+
+
+class _Listening:
+    """A time in which this client hears the presence of a host, or of all hosts."""
+
+    __slots__ = ("absence", "began", "connection")
+
+    def __init__(self, began: float, connection: int) -> None:
+        self.began: Final = began
+        """The monotonic time of the subscription."""
+        self.connection: Final = connection
+        """How often this client had connected again by then."""
+        self.absence: Final = Absence()
+        """The absence of a daemon that the broker knew to be offline before."""
+
+
+class Watched(NamedTuple):
+    """What a watcher observes."""
+
+    topics: frozenset[Topic]
+    hosts: frozenset[str] | None
+    """None is all hosts."""
 
 
 class Watcher(Protocol):
@@ -118,14 +140,18 @@ class ClientCore:
         """Guards the following, so a new watcher neither misses nor repeats a message."""
         self._closed: str | None = None
         self._hosts: dict[str, HostPresence] = {}
-        self._reconnected = False
-        self._from_the_start = Absence()
-        """The absence of the daemons that the broker knew to be offline when this client began."""
+        self._connection = 0
+        """How often this client has connected again."""
+        self._listening: dict[str, _Listening] = {}
+        """By host, since when its presence is heard."""
+        self._listening_to_all: _Listening | None = None
         self._deaf = False
-        self._began = clock.monotonic()
         self._awaited: dict[str, list[Future[None]]] = {}
         """What waits for the first presence of a host."""
-        self._watchers: dict[Watcher, frozenset[Topic]] = {}
+        self._looks: dict[str, list[Callable[[], None]]] = {}
+        """What waits until the broker sends the presence of a host again."""
+        self._watchers: dict[Watcher, Watched] = {}
+        self._last_received: ReceivedMessage | None = None
 
     def add(self, task_request: TaskRequest[R]) -> PendingRequest:
         """Register a request before it is sent: the result may arrive during sending.
@@ -140,7 +166,8 @@ class ClientCore:
             if known is not None:
                 absence = known.absence
             else:  # the broker may yet send what it retained before the order is sent
-                absence = None if self._reconnected else self._from_the_start
+                listening = self._listening_to(host)
+                absence = None if self._missed_since(listening) else listening.absence
         if task_request.only_if_online and known is not None and absence is not None:
             raise HostOfflineError(host)
         request = self.pending.add(host, container, timeout)
@@ -162,14 +189,50 @@ class ClientCore:
             expires = expires_after(expires, self.clock.now())
         return msgspec.structs.replace(container, expires=expires)
 
+    def listen(self, host: str | None) -> None:
+        """Note that the presence of a host, or with None of all, is heard from now on."""
+        now = self.clock.monotonic()
+        with self._lock:
+            if host is None:
+                self._listening_to_all = _Listening(now, self._connection)
+            else:
+                self._listening.setdefault(host, _Listening(now, self._connection))
+
+    def unlisten(self, host: str | None) -> None:
+        """Forget what is heard no more: of a host, or with None of all that are not used."""
+        with self._lock:
+            if host is None:
+                self._listening_to_all = None
+            else:
+                self._listening.pop(host, None)
+            if self._listening_to_all is None:
+                unheard = [host] if host is not None else self._hosts.keys() - self._listening
+                for one in unheard:
+                    self._hosts.pop(one, None)
+
+    def _listening_to(self, host: str) -> _Listening:
+        """Return since when a host's presence is heard, the longer time if there are two."""
+        known = self._known_listening(host)
+        if not known:  # the broker has refused its presence
+            return _Listening(self.clock.monotonic(), self._connection)
+        return min(known, key=lambda listening: listening.began)
+
+    def _known_listening(self, host: str) -> list[_Listening]:
+        found = [self._listening.get(host), self._listening_to_all]
+        return [listening for listening in found if listening is not None]
+
+    def _missed_since(self, listening: _Listening) -> bool:
+        """Return True if this client may have missed a presence since then."""
+        return listening.connection != self._connection
+
     def await_presence(self, host: str) -> "tuple[Future[None], float]":
         """Return what is done when a host has shown its presence, and the seconds to wait for it.
 
         The broker sends what it retains soon after the subscription.
         """
         shown: Future[None] = Future()
-        left = self._began + PRESENCE_SECONDS - self.clock.monotonic()
         with self._lock:
+            left = self._listening_to(host).began + PRESENCE_SECONDS - self.clock.monotonic()
             if host in self._hosts or left <= 0:
                 shown.set_result(None)
             else:
@@ -235,10 +298,20 @@ class ClientCore:
         found = {host: self.presence(host) for host in sorted(self._hosts)}
         return {host: presence for host, presence in found.items() if presence is not None}
 
+    def is_repeated(self, received: ReceivedMessage) -> bool:
+        """Return True for the second copy of a message that two subscriptions have got.
+
+        The copies come one after the other. Called where all messages are handled.
+        """
+        last, self._last_received = self._last_received, received
+        return last is not None and last.is_same_as(received)
+
     def on_result(self, received: ReceivedMessage) -> None:
         """Handle a message to a result topic."""
+        if self.is_repeated(received):
+            return
         host = _host(RESULT, received)
-        watchers = self._watchers_of(RESULT)
+        watchers = self._watchers_of(RESULT, host)
         if not watchers and not self.pending.has_any(host):
             return  # a result for another client, without a watcher here
         if not self._sizes.is_too_large(RESULT, host, received):
@@ -253,7 +326,7 @@ class ClientCore:
         self, received: ReceivedMessage, observed: ObservedMessage[ResultContainer]
     ) -> None:
         host = observed.host
-        self._show(self._watchers_of(RESULT), observed)
+        self._show(self._watchers_of(RESULT, host), observed)
         if observed.message is not None:
             # A daemon that reports its presence is a fastlib daemon. A C++ peer loses ids.
             keeps_ids = self._is_online(host)
@@ -265,8 +338,10 @@ class ClientCore:
 
     def on_progress(self, received: ReceivedMessage) -> None:
         """Handle a message to a progress topic."""
+        if self.is_repeated(received):
+            return
         host = _host(PROGRESS, received)
-        watchers = self._watchers_of(PROGRESS)
+        watchers = self._watchers_of(PROGRESS, host)
         if not watchers and not self.pending.has_any(host):
             return
         if self._sizes.is_too_large(PROGRESS, host, received):
@@ -290,12 +365,20 @@ class ClientCore:
             except Exception:
                 log.exception("%s: %r failed on its progress", request, listener)
 
-    def progress_refused(self, error: Exception) -> None:
-        """Note that this client may not receive reports of progress."""
-        log.warning("the reports of progress cannot be received: %s", error)
-
     def on_presence(self, received: ReceivedMessage) -> list[PendingRequest]:
-        """Handle a message to a presence topic. Return the requests to send again.
+        """Handle a message to a presence topic. Return the requests to send again."""
+        if self.is_repeated(received):
+            return []
+        due = self._read_presence(received)
+        if received.retain:
+            with self._lock:
+                looks = self._looks.pop(_host(PRESENCE, received), ())
+            for look in looks:
+                look()
+        return due
+
+    def _read_presence(self, received: ReceivedMessage) -> list[PendingRequest]:
+        """Read a presence. Return the requests to send again.
 
         A daemon that reports its presence executes an idempotency key (an older one: an id) only
         once and answers a repeated one again. C++ peers report no presence, so the client never
@@ -304,6 +387,8 @@ class ClientCore:
         """
         self._deaf = False
         host = _host(PRESENCE, received)
+        if not self._known_listening(host):
+            return []  # it was on its way when this client has left the host
         if not received.payload:  # the retained message was deleted: the host was removed
             with self._lock:
                 self._hosts.pop(host, None)
@@ -324,11 +409,12 @@ class ClientCore:
             known = self._hosts.get(host)
             if known is not None and known.shows_again(received.payload, retained=received.retain):
                 return []
-            self._show(self._watchers_of(PRESENCE), observed)
+            self._show(self._watchers_of(PRESENCE, host), observed)
             if presence is not None:
                 if known is None:
+                    listening = self._listening_to(host)
                     known = self._hosts[host] = HostPresence(
-                        missed=self._reconnected, from_the_start=self._from_the_start
+                        missed=self._missed_since(listening), from_the_start=listening.absence
                     )
                     awaited = self._awaited.pop(host, [])
                 repeats = known.show(observed, presence, retained=received.retain)
@@ -367,36 +453,42 @@ class ClientCore:
         self._clock_warnings.reconnected()
         self._deaf = False
         with self._lock:
-            self._reconnected = True
+            self._connection += 1
             for known in self._hosts.values():
                 known.reconnected()
 
     def on_task(self, received: ReceivedMessage) -> None:
         """Handle a message to a task topic."""
-        if not self._sizes.is_too_large(TASK, _host(TASK, received), received):
-            self._show(self._watchers_of(TASK), _read(TASK, TaskContainer, received, self._now()))
+        host = _host(TASK, received)
+        if not self.is_repeated(received) and not self._sizes.is_too_large(TASK, host, received):
+            observed = _read(TASK, TaskContainer, received, self._now())
+            self._show(self._watchers_of(TASK, host), observed)
 
-    def watch(self, watcher: Watcher, topics: Iterable[Topic]) -> None:
-        """Give a watcher all further messages of these topics, and the known presences at once.
+    def watch(self, watcher: Watcher, watched: Watched) -> None:
+        """Give a watcher all further messages, and the known presences at once.
 
         Raises ClientClosedError.
         """
-        topics = frozenset(topics)
         with self._lock:
             self._check_open()
-            if PRESENCE in topics:
-                for known in self._hosts.values():
-                    if known.observed is not None:
+            if PRESENCE in watched.topics:
+                for host, known in self._hosts.items():
+                    wanted = watched.hosts is None or host in watched.hosts
+                    if wanted and known.observed is not None:
                         watcher.put(known.observed)
-            self._watchers[watcher] = topics
+            self._watchers[watcher] = watched
 
     def unwatch(self, watcher: Watcher) -> None:
         """Give a watcher no more messages."""
         with self._lock:
             self._watchers.pop(watcher, None)
 
-    def _watchers_of(self, topic: Topic) -> list[Watcher]:
-        return [w for w, topics in list(self._watchers.items()) if topic in topics]
+    def _watchers_of(self, topic: Topic, host: str) -> list[Watcher]:
+        return [
+            watcher
+            for watcher, watched in list(self._watchers.items())
+            if topic in watched.topics and (watched.hosts is None or host in watched.hosts)
+        ]
 
     @staticmethod
     def _show(watchers: Iterable[Watcher], observed: ObservedMessage[Any]) -> None:
@@ -428,6 +520,18 @@ class ClientCore:
     def may_look(self) -> bool:
         """False if the broker did not send a presence again, and has sent none since."""
         return not self._deaf
+
+    def expect_look(self, host: str, seen: Callable[[], None]) -> None:
+        """Call `seen` once when the broker has sent the presence of a host again."""
+        with self._lock:
+            self._looks.setdefault(host, []).append(seen)
+
+    def end_look(self, host: str, seen: Callable[[], None]) -> None:
+        """Do not call `seen` any more."""
+        with self._lock:
+            left = [one for one in self._looks.pop(host, ()) if one is not seen]
+            if left:
+                self._looks[host] = left
 
     def on_look(self, requests: Iterable[PendingRequest]) -> None:
         """Handle that the broker has sent a presence again, in order with all others."""
@@ -592,17 +696,6 @@ def options_of(
         "`broker` must be a host, a URL, MqttOptions or MemoryOptions, not "
         f"{type(broker).__name__}{remedy}"
     )
-
-
-class ClientBase:
-    """What the clients for threads and for coroutines declare alike."""
-
-    _core: ClientCore
-
-    @property
-    def presences(self) -> Mapping[str, Presence]:
-        """The last presence that each fastlib daemon reported, by host."""
-        return self._core.presences()
 
 
 def _checked(timeout: float | None) -> float | None:

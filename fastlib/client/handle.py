@@ -29,18 +29,12 @@ class HandleClient(Protocol):
     def communicator(self) -> object:
         """The communicator whose callbacks complete the handles."""
 
-    def listen_to_progress(self) -> None:
-        """Receive reports of progress from now on."""
-
     def cancel(self, host: str, id: str, *, timeout: float | None) -> "Handle[Result]":
         """Ask a host to end the container with an id."""
 
 
 class AsyncHandleClient(Protocol):
     """The methods of an `AsyncMigfraClient` that its handles need."""
-
-    async def listen_to_progress(self) -> None:
-        """Receive reports of progress from now on."""
 
     async def cancel(self, host: str, id: str, *, timeout: float | None) -> "AsyncHandle[Result]":
         """Ask a host to end the container with an id."""
@@ -127,7 +121,6 @@ class Handle(_Handle[R]):
         """
         check_callable("callback", callback)
         self._request.listeners.append(callback)
-        self._client.listen_to_progress()
 
     def cancel(self, timeout: float | None = 60.0) -> "Handle[Result]":
         """Ask the daemon to end the task. Return a handle for the answer.
@@ -171,7 +164,6 @@ class AsyncHandle(_Handle[R]):
         """See `Handle.on_progress`. The callback is a plain function, called in the loop."""
         check_callable("callback", callback)
         self._request.listeners.append(callback)
-        await self._client.listen_to_progress()
 
     async def cancel(self, timeout: float | None = 60.0) -> "AsyncHandle[Result]":
         """See `Handle.cancel`."""

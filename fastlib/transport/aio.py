@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from logging import getLogger
@@ -157,9 +158,16 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
             finally:
                 self._calls.task_done()
 
+    def subscribe_now(
+        self, topic: str, callback: AsyncCallback, qos: int = 2, *, retained: bool = True
+    ) -> "Future[None]":
+        """See `Communicator.subscribe_now`. The future's own callbacks may run in any thread."""
+        sink = self._core.callback_sink(topic, callback, self._sink)
+        return self._core.subscribe(topic, qos, sink, False, retained)
+
     async def unsubscribe(self, topic: str) -> None:
         """See `Communicator.unsubscribe`."""
-        self._core.unsubscribe(topic)
+        self.unsubscribe_now(topic)
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""

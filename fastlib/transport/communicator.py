@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from logging import getLogger
 from types import TracebackType
@@ -133,12 +134,32 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
                 self._core.unsubscribe(topic)
             raise
 
+    def subscribe_now(
+        self,
+        topic: str,
+        callback: Callable[[ReceivedMessage], None],
+        qos: int = 2,
+        *,
+        retained: bool = True,
+    ) -> "Future[None]":
+        """Do the same as `subscribe`, but do not wait for the broker.
+
+        The broker gets the subscription before each message that is sent after this call. The
+        future is done when the broker has confirmed it; it fails with RefusedError or ClosedError.
+        The subscription stays until `unsubscribe`, also after a failure.
+
+        Without `retained`, the broker need not send what it has retained if another subscription
+        covers `topic`. Raises SubscriptionError, TopicError or ClosedError.
+        """
+        sink = self._core.callback_sink(topic, callback, self._callbacks.sink)
+        return self._core.subscribe(topic, qos, sink, False, retained)
+
     def unsubscribe(self, topic: str) -> None:
         """End the subscription to `topic`, which must be the same text as in `subscribe`.
 
         Raises SubscriptionError if there is none.
         """
-        self._core.unsubscribe(topic)
+        self.unsubscribe_now(topic)
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` each time after a lost connection was renewed.

@@ -59,11 +59,13 @@ class CommunicatorCore:
         self.subscribe_topic: Final = subscribe_topic and check_filter(subscribe_topic)
         self._publish_topic = publish_topic and check_topic(publish_topic)
         self._drops = DropCount()
-        self._routes = Routes(link.resumes, self._drops)
+        self._routes = Routes(link.resumes, self._drops, link.forget)
         self._max_queued = max_queued
         self._lock = threading.Lock()
         self._inboxes: dict[str, Inbox] = {}
         self._callbacks: set[str] = set()
+        self._qos: dict[str, int] = {}
+        """The quality of service of each subscription."""
         self._closing = False
         self._reconnect_listeners: list[Callable[[], None]] = []
         self._close_listeners: list[Callable[[], None]] = []
@@ -110,8 +112,12 @@ class CommunicatorCore:
         qos: int,
         sink: Callable[[ReceivedMessage], None] | None,
         manual_ack: bool,
+        retained: bool = True,
     ) -> "Future[None]":
-        """Subscribe; without a sink the messages go to an inbox. A sink only enqueues."""
+        """Subscribe; without a sink the messages go to an inbox. A sink only enqueues.
+
+        `retained` is that of `Link.subscribe`.
+        """
         check_str("topic", topic)
         check_bool("manual_ack", manual_ack)
         check_filter(topic)
@@ -128,7 +134,16 @@ class CommunicatorCore:
                 self._callbacks.add(topic)
                 route = Route(topic, qos, sink, manual_ack)
             self._routes.add(route)
-        return self.link.subscribe(topic, qos)
+            self._qos[topic] = qos
+        return self.link.subscribe(topic, qos, retained)
+
+    def resend_retained(self, topic: str) -> None:
+        """Subscribe to a topic again, so the broker sends what it has retained for it."""
+        with self._lock:
+            qos = self._qos.get(topic)
+        if qos is None:
+            raise SubscriptionError(f"{topic!r} is not subscribed to")
+        self.link.subscribe(topic, qos)
 
     def callback_sink(
         self,
@@ -182,6 +197,7 @@ class CommunicatorCore:
             self._callbacks.discard(topic)
             inbox = self._inboxes.pop(topic, None)
             self._routes.remove(topic)
+            del self._qos[topic]
         self.link.unsubscribe(topic)
         if inbox is not None:
             inbox.close(SubscriptionError(f"{topic!r} was unsubscribed from"))
@@ -306,6 +322,26 @@ class CommunicatorBase:
         Without this they are dropped after a minute. Messages of QoS 0 always are.
         """
         self._core.expect(topic)
+
+    def unsubscribe_now(self, topic: str) -> None:
+        """Do the same as `unsubscribe`: for threads and coroutines a plain function."""
+        self._core.unsubscribe(topic)
+
+    def forget(self, topic: str) -> None:
+        """End a subscription that an earlier program may have left in a persistent session.
+
+        Nothing happens if this program has it.
+        """
+        if self._core.link.resumes:
+            self._core.link.forget(topic)
+
+    def resend_retained(self, topic: str) -> None:
+        """Let the broker send again what it has retained for a subscription.
+
+        `topic` must be the same text as in `subscribe`. Does not wait. Raises SubscriptionError if
+        there is no such subscription.
+        """
+        self._core.resend_retained(topic)
 
     @property
     def dropped(self) -> int:

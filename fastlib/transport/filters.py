@@ -48,6 +48,11 @@ def check_filter(pattern: str) -> str:
     return pattern
 
 
+def has_wildcard(pattern: str) -> bool:
+    """Return True if a filter may match other topics than its own text."""
+    return "+" in pattern or "#" in pattern
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Return True if a subscription to `pattern` gets the messages of `topic`."""
     if topic.startswith("$") and pattern[0] in "+#":

@@ -58,11 +58,18 @@ class Link(Protocol):
     def room(self) -> "Future[None]":
         """Return a future that is done when there is room to send, or the connection is lost."""
 
-    def subscribe(self, pattern: str, qos: int) -> "Future[None]":
-        """Request a filter, now and after each connect; done when the broker has confirmed it."""
+    def subscribe(self, pattern: str, qos: int, retained: bool = True) -> "Future[None]":
+        """Request a filter, now and after each connect; done when the broker has confirmed it.
+
+        The broker gets it before all messages that are accepted later. Without `retained`, the
+        program does not need what the broker has retained if another filter covers this one.
+        """
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
+
+    def forget(self, pattern: str) -> None:
+        """Withdraw a filter that an earlier program may have left in the broker's session."""
 
     def close(
         self, timeout: float | None, publish_will: bool = False

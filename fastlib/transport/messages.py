@@ -75,6 +75,7 @@ class ReceivedMessage:
 
     __slots__ = (
         "_ack",
+        "_inbound",
         "connection",
         "duplicate",
         "packet_id",
@@ -129,6 +130,11 @@ class ReceivedMessage:
         self.connection = message.connection
         self.session_start = message.session_start
         self._ack = ack
+        self._inbound = message
+
+    def is_same_as(self, other: "ReceivedMessage") -> bool:
+        """Return True if both are one message, which two overlapping subscriptions have got."""
+        return self._inbound is other._inbound
 
     def ack(self) -> None:
         """Acknowledge the message: it is stored, and the broker need not send it again.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Final
 
-from .filters import matches
+from .filters import has_wildcard, matches
 from .messages import InboundMessage, ReceivedMessage, SharedAck
 from .queue_room import DropCount
 
@@ -46,13 +46,26 @@ class Routes:
     After a minute they are dropped with a warning, except for those that are expected.
     """
 
-    def __init__(self, resumes: bool, drops: DropCount | None = None) -> None:
-        """`resumes` is True for a persistent session. `drops` counts what has no room."""
+    def __init__(
+        self,
+        resumes: bool,
+        drops: DropCount | None = None,
+        forget: Callable[[str], None] = lambda topic: None,
+    ) -> None:
+        """`resumes` is True for a persistent session. `drops` counts what has no room.
+
+        `forget` is called with the topic of each dropped message: an earlier program may have
+        subscribed to it.
+        """
         self._drops = drops or DropCount()
+        self._forget = forget
         self._resumes = resumes
         self._lock = threading.Lock()
-        self._routes: dict[str, Route] = {}
+        self._exact: dict[str, Route] = {}
+        """The subscriptions without wildcards. There may be thousands."""
+        self._wild: dict[str, Route] = {}
         self._matching: dict[str, list[Route]] = {}
+        """Those with wildcards, for topics that have come."""
         self._removed: set[str] = set()
         self._expected: set[str] = set()
         self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
@@ -61,9 +74,14 @@ class Routes:
     def add(self, route: Route) -> None:
         """Add a subscription; unclaimed messages go to it first."""
         with self._lock:
-            self._routes[route.pattern] = route
+            if has_wildcard(route.pattern):
+                self._wild[route.pattern] = route
+                self._matching.clear()
+            else:
+                self._exact[route.pattern] = route
             self._removed.discard(route.pattern)
-            self._matching.clear()
+            if not self._unclaimed:
+                return
             unclaimed, self._unclaimed = self._unclaimed, deque()
             for since, message in unclaimed:
                 if matches(route.pattern, message.topic):
@@ -80,20 +98,18 @@ class Routes:
     def remove(self, pattern: str) -> None:
         """Remove a subscription."""
         with self._lock:
-            del self._routes[pattern]
-            self._removed.add(pattern)
-            self._matching.clear()
+            if has_wildcard(pattern):
+                del self._wild[pattern]
+                self._matching.clear()
+            else:
+                del self._exact[pattern]
+            if self._resumes:
+                self._removed.add(pattern)
 
     def deliver(self, message: InboundMessage) -> None:
         """Give a message to every subscription that matches."""
         with self._lock:
-            routes = self._matching.get(message.topic)
-            if routes is None:
-                routes = [r for r in self._routes.values() if matches(r.pattern, message.topic)]
-                if len(self._matching) >= CACHED_TOPICS:
-                    self._matching.clear()
-                if len(message.topic) <= LONGEST_CACHED:
-                    self._matching[message.topic] = routes
+            routes = self._find(message.topic)
             if routes:
                 self._deliver_to(routes, message)
             elif self._resumes and not any(matches(p, message.topic) for p in self._removed):
@@ -106,6 +122,17 @@ class Routes:
                 message.ack()
             if self._unclaimed:
                 self._drop_old()
+
+    def _find(self, topic: str) -> list[Route]:
+        wild = self._matching.get(topic)
+        if wild is None:
+            wild = [r for r in self._wild.values() if matches(r.pattern, topic)]
+            if len(self._matching) >= CACHED_TOPICS:
+                self._matching.clear()
+            if len(topic) <= LONGEST_CACHED:
+                self._matching[topic] = wild
+        exact = self._exact.get(topic)
+        return wild if exact is None else [exact, *wild]
 
     def _deliver_to(self, routes: list[Route], message: InboundMessage) -> None:
         acks = sum(route.manual_ack for route in routes)
@@ -130,6 +157,7 @@ class Routes:
                 message.topic,
             )
             message.ack()
+            self._forget(message.topic)
 
     def _is_expected(self, message: InboundMessage) -> bool:
         # The broker limits how many are in flight. Nothing limits those of QoS 0.

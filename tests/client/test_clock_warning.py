@@ -130,9 +130,9 @@ def test_client_warns_of_a_clock_that_differs(
     difference = 100 if retain else -100
     time = datetime.fromtimestamp(datetime.now().timestamp() + difference, UTC)
     if not retain:
-        clients.client()
+        clients.client().watch(presence=True)
     for _ in range(1 if retain else 2):
         daemon.presence("online", retain=retain, instance="one", time=time)
     if retain:
-        clients.client()
+        clients.client().suspend("hostC", "vm1")
     wait_until(lambda: "hostC: its clock is " in caplog.text, "the warning")

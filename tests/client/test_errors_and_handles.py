@@ -153,16 +153,26 @@ def test_failed_async_repetition_is_logged(
     asyncio.run(main())
 
 
-def test_failed_construction_leaves_communicator_open():
+def test_topic_that_is_taken_at_the_communicator_refuses_the_order():
     broker = MemoryBroker()
-    with connect(MemoryOptions(broker=broker)) as communicator:
-        communicator.subscribe(PRESENCE.pattern())
-        with pytest.raises(SubscriptionError):
-            MigfraClient(communicator)
-        assert communicator.is_connected
-        communicator.unsubscribe(PRESENCE.pattern())
-        with MigfraClient(communicator):
-            """The first one has left no subscription."""
+    with (
+        connect(MemoryOptions(broker=broker)) as communicator,
+        MigfraClient(communicator) as client,
+    ):
+        communicator.subscribe(PRESENCE("hostA"))
+        for _ in range(2):
+            with pytest.raises(SubscriptionError):
+                client.suspend("hostA", "vm1")
+        communicator.unsubscribe(PRESENCE("hostA"))
+        client.suspend("hostA", "vm1")  # the failed ones have left no subscription
+        assert len(client._core.pending) == 1
+
+
+def test_client_over_a_closed_communicator_is_closed():
+    with connect(MemoryOptions(broker=MemoryBroker())) as communicator:
+        communicator.close()
+        with MigfraClient(communicator) as client, pytest.raises(ClientClosedError):
+            client.suspend("hostA", "vm1")
 
 
 def test_failed_connect_closes_the_communicator(monkeypatch: pytest.MonkeyPatch):
@@ -178,15 +188,15 @@ def test_failed_connect_closes_the_communicator(monkeypatch: pytest.MonkeyPatch)
     assert not made[0].is_connected
 
 
-def test_failed_async_open_closes_the_client():
+def test_closed_async_client_cannot_be_opened():
     async def main() -> None:
         async with await connect_async(MemoryOptions(broker=MemoryBroker())) as communicator:
-            await communicator.subscribe(PRESENCE.pattern())
             client = AsyncMigfraClient(communicator)
-            with pytest.raises(SubscriptionError):
-                await client.open()
-            with pytest.raises(ClientClosedError):
-                await client.listen_to_progress()
+            await client.open()
+            await client.close()
+            for call in (client.open, client.listen_to_progress, client.watch):
+                with pytest.raises(ClientClosedError):
+                    await call()
 
     asyncio.run(main())
 

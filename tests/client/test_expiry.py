@@ -22,9 +22,9 @@ from fastlib import (
     TaskContainer,
     ValidationError,
 )
-from fastlib.client import AsyncMigfraClient, HostOfflineError, MigfraClient, NoResultError
+from fastlib.client import HostOfflineError, MigfraClient, NoResultError
 from fastlib.clock import Clock
-from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, RefusedError, connect
+from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions, connect
 from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.broker_clock import wait_until_expired
@@ -535,24 +535,6 @@ def test_host_that_never_showed_itself_is_not_refused(clients: ClientFactory):
     client.suspend("hostA", "vm1", only_if_online=True)
     client.suspend("hostA", "vm2", only_if_online=True)
     assert len(daemon.wait(2)) == 2
-
-
-@IN_MEMORY
-def test_refused_progress_leaves_the_client_usable(
-    clients: ClientFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    def refuse(_: object) -> None:
-        raise RefusedError("not authorized")
-
-    async def refuse_async(_: object) -> None:
-        refuse(_)
-
-    monkeypatch.setattr(MigfraClient, "listen_to_progress", refuse)
-    monkeypatch.setattr(AsyncMigfraClient, "listen_to_progress", refuse_async)
-    daemon, client = clients.daemon(), clients.client()
-    daemon.answers()
-    assert client.suspend("hostA", "vm1").result(PATIENCE).status == "success"
-    assert "the reports of progress cannot be received: not authorized" in caplog.text
 
 
 # --- what the daemon's journal says ---------------------------------------------------------------

@@ -1,10 +1,13 @@
 """Tests of the session and its parts: outbox, inbound messages, subscriptions, paho's callbacks."""
 
 from concurrent.futures import Future
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastlib.transport import (
     ClosedError,
@@ -13,9 +16,14 @@ from fastlib.transport import (
     UndeliveredError,
 )
 from fastlib.transport.delivery import Delivery
+from fastlib.transport.filters import overlap
+from fastlib.transport.mqtt.disjoint_filters import DisjointFilters
 from fastlib.transport.mqtt.inbound import InboundTracker
 from fastlib.transport.mqtt.outbox import NOT_FOUND, Outbox
-from fastlib.transport.mqtt.subscriptions import MAX_FILTERS, BrokerSubscriptions
+from fastlib.transport.mqtt.subscriptions import (
+    MAX_FILTERS,
+    BrokerSubscriptions,
+)
 from tests.support.transport.session import OfflineSession
 
 
@@ -315,6 +323,74 @@ def test_many_filters_need_several_packets(
     assert [len(filters) for filters in broker.subscribed] == [MAX_FILTERS, 1]
 
 
+def test_filters_of_an_earlier_program_need_several_packets(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    for number in range(MAX_FILTERS + 1):
+        subscriptions.forget(f"a/{number}", connected=False)
+    add(subscriptions, "a/0", connected=False)
+    add(subscriptions, "b", connected=False)
+    subscriptions.renew()
+    assert [len(filters) for filters in broker.unsubscribed] == [MAX_FILTERS]
+    subscriptions.forget("b", connected=False)  # it is wanted
+    subscriptions.renew()
+    assert len(broker.unsubscribed) == 1
+
+
+def test_covered_filter_is_requested_again_only_for_what_is_retained(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    def covered(pattern: str) -> "Future[None]":
+        confirmed: Future[None] = Future()
+        subscriptions.add(pattern, 1, confirmed, True, retained=False)
+        return confirmed
+
+    add(subscriptions, "a/#")
+    early = covered("a/1")
+    assert not early.done()  # the broker has not confirmed the wide one
+    subscriptions.on_suback(1, [1])
+    assert early.done()
+    assert covered("a/2").done()
+    assert not covered("b").done()  # nothing covers it
+    assert broker.subscribed == [[("a/#", 1)], [("b", 1)]]
+    add(subscriptions, "a/3")
+    assert broker.subscribed[-1] == [("a/#", 1)]
+    subscriptions.remove("a/#", connected=True)
+    assert broker.subscribed[-1] == [("a/1", 1), ("a/2", 1), ("a/3", 1)]
+    assert broker.unsubscribed == [["a/#"]]
+
+
+def test_unknown_filter_is_withdrawn_if_an_earlier_program_may_have_left_it(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    add(subscriptions, "a")
+    subscriptions.forget("a", connected=True)
+    subscriptions.forget("b", connected=True)
+    assert broker.unsubscribed == [["b"]]
+
+
+FILTERS = st.sampled_from(["a", "a/b", "a/c", "+/b", "a/+", "a/#", "#", "b"])
+
+
+@given(st.lists(st.tuples(FILTERS, st.booleans())))
+def test_filters_cover_the_subscriptions_and_do_not_overlap(
+    changes: list[tuple[str, bool]],
+) -> None:
+    filters, wanted = DisjointFilters(), set()
+    for pattern, stays in changes:
+        if stays:
+            filters.add(pattern, 1)
+            wanted.add(pattern)
+        else:
+            filters.remove(pattern)
+            wanted.discard(pattern)
+    wide = list(filters.filters())
+    for pattern in wanted:
+        assert filters.filter_of(pattern) in [(one, 1) for one in wide]
+    assert not any(overlap(one, other) for one, other in combinations(wide, 2))
+    assert bool(wide) == bool(wanted)
+
+
 def test_fail_ends_all_waiting(subscriptions: BrokerSubscriptions) -> None:
     confirmed, cancelled = add(subscriptions, "a"), add(subscriptions, "b")
     cancelled.cancel()
@@ -414,6 +490,24 @@ def test_qos_0_waits_for_a_connection(own: OfflineSession) -> None:
     own.session.outbox.accept(delivery(qos=0), True, None)
     own.session.send_queued()
     assert own.session.outbox.can_send
+
+
+def test_commands_of_other_threads_run_before_a_message_is_sent(
+    own: OfflineSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that subscribes and then sends must get the answer."""
+    done: list[str] = []
+
+    def publish(*_: object) -> object:
+        done.append("publish")
+        return SimpleNamespace(rc=0, mid=len(done))
+
+    monkeypatch.setattr(own.client, "publish", publish)
+    own.session.run_commands = lambda: done.append("commands")
+    for _ in range(2):
+        own.session.outbox.accept(delivery(), True, None)
+    own.session.send_queued()
+    assert done == ["commands", "publish"] * 2
 
 
 def test_used_packet_id_is_skipped(own: OfflineSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,14 +175,15 @@ def _find_hosts(
     # Named hosts are asked anyway. Without names, the first daemon may be slow to show itself.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
     found: set[str] = set()
-    with client.watch(presence=True) as watch:
+    with client.watch(hosts=wanted, results=False, presence=True) as watch:
         while wanted is None or found < {*wanted}:
-            watch.get(until - time.monotonic())
-            for host, presence in client.presences.items():
-                if host not in found and (wanted is None or host in wanted):
-                    found.add(host)
+            observed = watch.get(until - time.monotonic())
+            if observed is not None and observed.host not in found:
+                presence = client.presence(observed.host)
+                if presence is not None:
+                    found.add(observed.host)
                     until = min(time.monotonic() + QUIET_SECONDS, last)
-                    yield host, presence
+                    yield observed.host, presence
             if watch.ended or time.monotonic() >= until:
                 break
     for host in {*(wanted or ())} - found:
@@ -207,7 +208,7 @@ def _answer(
 ) -> _Answer:
     from fastlib.client import ClientError, NoResultError, NotUnderstoodError
 
-    presence = client.presences.get(host)
+    presence = client.presence(host)
     degraded = None if presence is None else presence.degraded
     if handle is None:
         reason = "it is offline; ask again when its daemon runs, as the journal is on that host"

@@ -89,6 +89,7 @@ def _run(options: argparse.Namespace) -> int:
             view = _view(options)
             everything = view is not None
             with client.watch(
+                hosts=options.hosts,
                 tasks=options.tasks or everything,
                 progress=options.progress or everything,
                 presence=options.presence or everything,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
-from fastlib.transport.filters import matches
+from fastlib.transport.filters import matches, overlap
 from fastlib.transport.messages import InboundMessage
 
 
@@ -176,10 +176,13 @@ class MemoryBroker:
                         )
                     )
 
-    def subscribe(self, session: Session, pattern: str, qos: int) -> None:
+    def subscribe(self, session: Session, pattern: str, qos: int, retained: bool = True) -> None:
         """Subscribe a session, and deliver the retained messages. Called by links."""
         with self.lock:
+            covered = any(overlap(other, pattern) for other in session.subscriptions)
             session.subscriptions[pattern] = qos
+            if covered and not retained:
+                return
             for topic, message in list(self._retained.items()):
                 if message.has_expired:
                     del self._retained[topic]

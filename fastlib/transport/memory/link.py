@@ -186,7 +186,7 @@ class MemoryLink:
         done.set_result(None)
         return done
 
-    def subscribe(self, pattern: str, qos: int) -> "Future[None]":
+    def subscribe(self, pattern: str, qos: int, retained: bool = True) -> "Future[None]":
         """Subscribe at once, or after `mend`."""
         confirmed: Future[None] = Future()
         with self._broker.lock:
@@ -194,7 +194,7 @@ class MemoryLink:
             if self._session is None:
                 self._confirmations.append(confirmed)
                 return confirmed
-            self._broker.subscribe(self._session, pattern, qos)
+            self._broker.subscribe(self._session, pattern, qos, retained)
         confirmed.set_result(None)
         return confirmed
 
@@ -204,6 +204,12 @@ class MemoryLink:
             self._subscriptions.pop(pattern, None)
             if self._session is not None:
                 self._broker.unsubscribe(self._session, pattern)
+
+    def forget(self, pattern: str) -> None:
+        """Withdraw a filter of an earlier program, unless this one has it."""
+        with self._broker.lock:
+            if pattern not in self._subscriptions:
+                self.unsubscribe(pattern)
 
     def close(
         self, timeout: float | None, publish_will: bool = False

@@ -9,14 +9,22 @@ message again with the subscriptions.
 
 from collections.abc import Iterable
 
-from fastlib.transport.filters import join, overlap
+from fastlib.transport.filters import has_wildcard, join, overlap
 
 
 class DisjointFilters:
-    """Filters that do not overlap, with the subscriptions that each one covers."""
+    """Filters that do not overlap, with the subscriptions that each one covers.
+
+    A filter without wildcards overlaps only with itself and with those that have some. So adding
+    and removing one takes a time that does not grow with their number.
+    """
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, int]] = {}
+        self._wild: dict[str, None] = {}
+        """Those of the groups' filters that have wildcards."""
+        self._covering: dict[str, str] = {}
+        """The filter that covers each subscription."""
 
     def filters(self) -> dict[str, int]:
         """Return all filters with their QoS."""
@@ -25,28 +33,50 @@ class DisjointFilters:
     def add(self, pattern: str, qos: int) -> tuple[str, list[str]]:
         """Add a subscription. Return the filter that covers it, and the filters it replaces."""
         wide, members, replaced = pattern, {pattern: qos}, []
-        while found := [other for other in self._groups if overlap(other, wide)]:
+        while found := self._overlapping(wide):
             for other in found:
-                members = self._groups.pop(other) | members
+                members = self._pop(other) | members
                 wide = join(wide, other)
                 replaced.append(other)
-        self._groups[wide] = members
+        self._put(wide, members)
         return wide, [other for other in replaced if other != wide]
+
+    def _overlapping(self, wide: str) -> list[str]:
+        if has_wildcard(wide):
+            return [other for other in self._groups if overlap(other, wide)]
+        same = [wide] if wide in self._groups else []
+        return same + [other for other in self._wild if overlap(other, wide)]
+
+    def _put(self, wide: str, members: dict[str, int]) -> None:
+        self._groups[wide] = members
+        self._covering.update(dict.fromkeys(members, wide))
+        if has_wildcard(wide):
+            self._wild[wide] = None
+
+    def _pop(self, wide: str) -> dict[str, int]:
+        self._wild.pop(wide, None)
+        return self._groups.pop(wide)
 
     def remove(self, pattern: str) -> tuple[list[str], list[str]]:
         """Remove a subscription. Return the filters to subscribe and to unsubscribe instead."""
-        wide = next((w for w, members in self._groups.items() if pattern in members), None)
+        wide = self._covering.pop(pattern, None)
         if wide is None:
             return [], []
-        members = self._groups.pop(wide)
+        members = self._pop(wide)
         del members[pattern]
         rest = DisjointFilters._of(members.items())
-        self._groups.update(rest._groups)
+        for other, covered in rest._groups.items():
+            self._put(other, covered)
         wanted = [other for other in rest._groups if other != wide]
         return wanted, [] if wide in rest._groups else [wide]
 
     def __contains__(self, wide: str) -> bool:
         return wide in self._groups
+
+    def filter_of(self, pattern: str) -> tuple[str, int] | None:
+        """Return the filter that covers a subscription or would cover it, and its QoS."""
+        wide = next((other for other in self._overlapping(pattern)), None)
+        return None if wide is None else (wide, self.qos(wide))
 
     def qos(self, wide: str) -> int:
         """Return the QoS to request for a filter."""

@@ -109,10 +109,10 @@ class MqttLink:
         """Return a future that is done when the outbox has room."""
         return self._session.outbox.room()
 
-    def subscribe(self, pattern: str, qos: int) -> "Future[None]":
+    def subscribe(self, pattern: str, qos: int, retained: bool = True) -> "Future[None]":
         """Request a filter from the broker."""
         confirmed: Future[None] = Future()
-        self._commands.add(lambda: self._session.subscribe(pattern, qos, confirmed))
+        self._commands.add(lambda: self._session.subscribe(pattern, qos, confirmed, retained))
         if self._state.ended:  # the thread may have run its last command before
             self._session.fail_subscriptions(ClosedError(f"{self.name} is closed"))
             confirmed.cancel()
@@ -121,6 +121,10 @@ class MqttLink:
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
         self._commands.add(lambda: self._session.unsubscribe(pattern))
+
+    def forget(self, pattern: str) -> None:
+        """Withdraw a filter of an earlier program."""
+        self._commands.add(lambda: self._session.forget(pattern))
 
     def close(
         self, timeout: float | None, publish_will: bool = False

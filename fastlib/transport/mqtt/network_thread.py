@@ -120,6 +120,7 @@ class NetworkThread:
         self._broker = order.current
         """The broker of the last accepted connection, at first the preferred one."""
         self._next_address = False
+        session.run_commands = lambda: commands.run_all(woken=False)
         self._failure: BaseException | None = None
 
     @property

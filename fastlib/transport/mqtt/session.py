@@ -103,6 +103,9 @@ class MqttSession:
         """For each broker that has accepted a connection, the one that began its session."""
         self.renews = False
         """True while it ends the connection, so that the broker repeats what was left to it."""
+        self.run_commands: Callable[[], None] = _ignore
+        """Runs the commands that other threads have queued. Called before a message is sent, so
+        the broker gets a SUBSCRIBE before each message that was accepted after it."""
         self.client_id = options.client_id
         """The name of this client at the broker."""
         self._max_in_flight = options.max_inflight
@@ -199,19 +202,27 @@ class MqttSession:
         """Fail the queued messages that have expired."""
         self.outbox.drop_expired(None if self._state.accepted else self._state.last_error)
 
-    def subscribe(self, pattern: str, qos: int, confirmed: "Future[None]") -> None:
-        """Request a filter; `confirmed` is done with the broker's answer."""
-        self._subscriptions.add(pattern, qos, confirmed, self._state.accepted)
+    def subscribe(
+        self, pattern: str, qos: int, confirmed: "Future[None]", retained: bool = True
+    ) -> None:
+        """Request a filter; `confirmed` is done with the broker's answer. See `Link.subscribe`."""
+        connected = self._state.accepted
+        self._subscriptions.add(pattern, qos, confirmed, connected, retained=retained)
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
         self._subscriptions.remove(pattern, self._state.accepted)
+
+    def forget(self, pattern: str) -> None:
+        """Withdraw a filter that an earlier program may have left in the session."""
+        self._subscriptions.forget(pattern, self._state.accepted)
 
     def fail_subscriptions(self, error: ClosedError) -> None:
         """Fail all subscriptions that the broker has not answered."""
         self._subscriptions.fail(error)
 
     def _publish(self, delivery: Delivery) -> int | None:
+        self.run_commands()
         self._check_size(delivery, self.limits)
         delivery.sent_qos = min(delivery.qos, self.limits.maximum_qos)
         retain = delivery.retain and self.limits.retain

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from logging import getLogger
+from typing import Final
 
 from fastlib.transport.errors import RefusedError, reason
 
@@ -10,7 +11,7 @@ from .disjoint_filters import DisjointFilters
 
 log = getLogger("fastlib.transport")
 
-MAX_FILTERS = 100
+MAX_FILTERS: Final = 100
 """The maximum number of filters in one packet."""
 
 ENDS_IN_A_ROW = 2
@@ -60,9 +61,27 @@ class BrokerSubscriptions:
         """Set the largest size of a packet in bytes, before `renew`."""
         self._max_size = size
 
-    def add(self, pattern: str, qos: int, confirmed: "Future[None]", connected: bool) -> None:
-        """Request a filter now, or with the next connection."""
+    def add(
+        self,
+        pattern: str,
+        qos: int,
+        confirmed: "Future[None]",
+        connected: bool,
+        *,
+        retained: bool = True,
+    ) -> None:
+        """Request a filter now, or with the next connection.
+
+        Without `retained`, a filter that another one covers already is not requested again.
+        """
+        before = None if retained else self._filters.filter_of(pattern)
         wide, replaced = self._filters.add(pattern, qos)
+        if before == (wide, self._filters.qos(wide)):
+            if wide in self._waiting:
+                self._waiting[wide].append(confirmed)
+            elif confirmed.set_running_or_notify_cancel():
+                confirmed.set_result(None)
+            return
         waiting = self._waiting.setdefault(wide, [])
         for other in replaced:
             waiting += self._waiting.pop(other, [])
@@ -89,20 +108,30 @@ class BrokerSubscriptions:
             for future in self._waiting.pop(wide, []):
                 future.cancel()
 
+    def forget(self, pattern: str, connected: bool) -> None:
+        """Withdraw a filter that an earlier program may have left in the broker's session."""
+        if pattern in self._filters:
+            return
+        if connected:
+            self._withdraw([pattern])
+        else:
+            self._unneeded.add(pattern)
+
     def _withdraw(self, filters: Sequence[str]) -> None:
         """Send an UNSUBSCRIBE. An answer to an earlier SUBSCRIBE says nothing of a later one."""
         self._requested = {
             packet_id: [None if wide in filters else wide for wide in requested]
             for packet_id, requested in self._requested.items()
         }
-        self._unsubscribe(list(filters))
+        for part in self._parts(filters):
+            self._unsubscribe(part)
 
     def renew(self) -> None:
         """Request all filters on a new connection: the broker may have lost some or all."""
         self._requested.clear()
         unneeded = [wide for wide in self._unneeded if wide not in self._filters]
-        if unneeded:
-            self._unsubscribe(unneeded)
+        for part in self._parts(unneeded):
+            self._unsubscribe(part)
         self._unneeded.clear()
         self._request(list(self._filters.filters()))
 

@@ -259,19 +259,24 @@ class SimulatedLink:
         """Return a future that is done when the outbox has room."""
         return self._session.outbox.room()
 
-    def subscribe(self, pattern: str, qos: int) -> "Future[None]":
+    def subscribe(self, pattern: str, qos: int, retained: bool = True) -> "Future[None]":
         """Request a filter from the broker."""
         confirmed: Future[None] = Future()
         if self._state.ended:
             confirmed.cancel()
         else:
-            self._session.subscribe(pattern, qos, confirmed)
+            self._session.subscribe(pattern, qos, confirmed, retained)
         return confirmed
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
         if not self._state.ended:
             self._session.unsubscribe(pattern)
+
+    def forget(self, pattern: str) -> None:
+        """Withdraw a filter of an earlier program."""
+        if not self._state.ended:
+            self._session.forget(pattern)
 
     def close(
         self, timeout: float | None, publish_will: bool = False

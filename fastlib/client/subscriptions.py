@@ -1,0 +1,233 @@
+"""The subscriptions of a client: to each host that it sends orders, and to what it watches.
+
+A client pays only for the hosts that it uses. Before the first order to a host, it subscribes to
+the host's results, progress and presence. It does not wait for the broker: a broker handles the
+packets of one connection in order, so the subscription is there before the order. Hosts without
+orders for long are left again.
+
+Watches add subscriptions of their own, to all hosts or to some. Two subscriptions may get the same
+message. The transport asks the broker for it once, and `ClientCore` handles it once.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from logging import getLogger
+from typing import Any, Final, NamedTuple, Protocol
+
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
+from fastlib.transport import ReceivedMessage, RefusedError, TransportError
+
+from .core import ClientCore, Watched
+from .hosts_in_use import HostsInUse
+
+log = getLogger("fastlib.client")
+
+HOST_TOPICS: Final = (RESULT, PROGRESS, PRESENCE)
+"""What a client hears of a host that it uses."""
+
+SUBSCRIPTION_QOS: Final = 2
+
+
+class Subscriber(Protocol):
+    """The methods of a communicator that subscriptions need. None of them waits."""
+
+    def subscribe_now(
+        self, topic: str, callback: Any, qos: int, *, retained: bool
+    ) -> "Future[None]":
+        """Subscribe, before each message that is sent later."""
+
+    def unsubscribe_now(self, topic: str) -> None:
+        """End a subscription."""
+
+    def forget(self, topic: str) -> None:
+        """End a subscription that an earlier program may have left."""
+
+
+class _Held(NamedTuple):
+    """A subscription with the number of its users."""
+
+    users: int
+    confirmed: "Future[None]"
+
+
+class Held:
+    """What one watch or host holds, by topic and host; None is all hosts."""
+
+    def __init__(self, confirmed: "dict[tuple[Topic, str | None], Future[None]]") -> None:
+        self.confirmed: Final = confirmed
+        self.released = False
+
+
+class ClientSubscriptions:
+    """Every method may be called from any thread, and none waits for the broker."""
+
+    def __init__(
+        self,
+        core: ClientCore,
+        communicator: Subscriber,
+        callbacks: Mapping[Topic, Callable[[ReceivedMessage], Any]],
+    ) -> None:
+        """`callbacks` handle the messages of each kind of topic."""
+        self._core = core
+        self._communicator = communicator
+        self._callbacks = callbacks
+        self._lock = threading.RLock()
+        self._held: dict[tuple[Topic, str | None], _Held] = {}
+        self._hosts = HostsInUse()
+        self._refused: set[str] = set()
+        """The hosts whose results the broker has refused before."""
+        self._warned: set[Topic] = set()
+        self._for_good: set[Topic] = set()
+        """What is heard of all hosts until the client is closed."""
+
+    def forget_earlier(self) -> None:
+        """Withdraw what an earlier program has left in a persistent session.
+
+        Before this version, each client has subscribed to all hosts.
+        """
+        for topic in HOST_TOPICS:
+            self._communicator.forget(topic.pattern())
+
+    def use(self, host: str) -> "Future[None] | None":
+        """Listen to a host, before an order is sent to it.
+
+        Returns what to wait for, if the broker has refused the results of this host before.
+        Raises ClientClosedError, and the errors of `subscribe_now`.
+        """
+        with self._lock:
+            self._core.check_open()
+            now = self._core.clock.monotonic()
+            held = None
+            if self._hosts.use(host, now):
+                try:
+                    held = self._hold(HOST_TOPICS, [host])
+                except BaseException:
+                    self._hosts.leave(host)
+                    raise
+            for unused in self._hosts.leave_unused(now, self._core.pending.has_any):
+                self._leave(unused)
+        if held is None:
+            return None
+        for (topic, _), confirmed in held.confirmed.items():
+            confirmed.add_done_callback(partial(self._answered, topic, host))
+        return held.confirmed[RESULT, host] if host in self._refused else None
+
+    def hold(self, topics: Iterable[Topic], hosts: Iterable[str] | None) -> Held:
+        """Listen to topics of all hosts, or of some, until `release`.
+
+        Raises ClientClosedError, and the errors of `subscribe_now`.
+        """
+        with self._lock:
+            self._core.check_open()
+            return self._hold(topics, [None] if hosts is None else hosts)
+
+    def hold_for_good(self, topic: Topic) -> "Future[None]":
+        """Listen to a topic of all hosts until the client is closed."""
+        with self._lock:
+            self._core.check_open()
+            if topic not in self._for_good:
+                self.hold([topic], None)
+                self._for_good.add(topic)
+            return self._held[topic, None].confirmed
+
+    def release(self, held: Held) -> None:
+        """Leave what no other user holds."""
+        with self._lock:
+            if not held.released:
+                held.released = True
+                for topic, host in held.confirmed:
+                    self._release(topic, host)
+
+    def close(self) -> None:
+        """Leave everything."""
+        with self._lock:
+            held, self._held = self._held, {}
+            for topic, host in held:
+                self._unsubscribe(topic, host)
+
+    def _hold(self, topics: Iterable[Topic], hosts: Iterable[str | None]) -> Held:
+        keys: list[tuple[Topic, str | None]] = []
+        hosts = tuple(hosts)
+        try:
+            for topic in topics:
+                for host in hosts:
+                    self._hold_one(topic, host)
+                    keys.append((topic, host))
+        except BaseException:
+            for key in keys:
+                self._release(*key)
+            raise
+        return Held({key: self._held[key].confirmed for key in keys})
+
+    def _hold_one(self, topic: Topic, host: str | None) -> None:
+        held = self._held.get((topic, host))
+        if held is not None:
+            self._held[topic, host] = held._replace(users=held.users + 1)
+            return
+        # What all hosts have retained would come again with each of them.
+        covered = host is not None and (topic, None) in self._held
+        confirmed = self._communicator.subscribe_now(
+            _pattern(topic, host), self._callbacks[topic], SUBSCRIPTION_QOS, retained=not covered
+        )
+        self._held[topic, host] = _Held(1, confirmed)
+        if topic is PRESENCE:
+            self._core.listen(host)
+
+    def _release(self, topic: Topic, host: str | None) -> None:
+        held = self._held.get((topic, host))
+        if held is None:  # closed
+            return
+        if held.users > 1:
+            self._held[topic, host] = held._replace(users=held.users - 1)
+            return
+        del self._held[topic, host]
+        self._unsubscribe(topic, host)
+        if topic is PRESENCE:
+            self._core.unlisten(host)
+
+    def _unsubscribe(self, topic: Topic, host: str | None) -> None:
+        pattern = _pattern(topic, host)
+        try:
+            self._communicator.unsubscribe_now(pattern)
+        except TransportError as error:  # already closed
+            log.debug("unsubscribing from %s: %s", pattern, error)
+
+    def _leave(self, host: str) -> None:
+        for topic in HOST_TOPICS:
+            self._release(topic, host)
+
+    def _answered(self, topic: Topic, host: str, confirmed: "Future[None]") -> None:
+        """Handle the broker's answer to a subscription, in any thread."""
+        error = None if confirmed.cancelled() else confirmed.exception()
+        if not isinstance(error, RefusedError):
+            if topic is RESULT:
+                self._refused.discard(host)
+            return
+        if topic is not RESULT:
+            if topic not in self._warned:
+                self._warned.add(topic)
+                what = "reports of progress" if topic is PROGRESS else "presence of hosts"
+                log.warning("the %s cannot be received: %s", what, error)
+            return
+        with self._lock:
+            self._refused.add(host)
+            if self._hosts.leave(host):
+                self._leave(host)
+        text = f"{error}; so this client cannot get the result of an order that it has sent"
+        for request in self._core.pending.for_host(host):
+            self._core.pending.fail(request, RefusedError(f"{request}: {text}", error.code))
+
+
+def _pattern(topic: Topic, host: str | None) -> str:
+    return topic.pattern() if host is None else topic(host=host)
+
+
+def watched_of(
+    hosts: Iterable[str] | None, results: bool, tasks: bool, progress: bool, presence: bool
+) -> Watched:
+    """Return what a watch with these options observes."""
+    chosen = {RESULT: results, TASK: tasks, PROGRESS: progress, PRESENCE: presence}
+    topics = frozenset(topic for topic, wanted in chosen.items() if wanted)
+    return Watched(topics, None if hosts is None else frozenset(hosts))
