@@ -293,3 +293,23 @@ def test_several_brokers_may_be_configured(host: str, brokers: object):
 def test_unusable_brokers_are_problems(host: str, words: str):
     with pytest.raises(ValidationError, match=words):
         Configuration.from_yaml(f"hypervisor: {{type: dummy}}\ncommunicator: {{host: {host}}}\n")
+
+
+def test_limits_of_the_broker_and_pauses_reach_the_connection() -> None:
+    text = (
+        "communicator: {qos: 0, largest-packet: 131072, retry-min: 0.1, retry-max: 5}\n"
+        "hypervisor: {type: dummy}\n"
+    )
+    options = Configuration.from_yaml(text).mqtt_options()
+    assert (options.qos, options.largest_packet) == (0, 131072)
+    assert (options.retry_min, options.retry_max) == (0.1, 5)
+    assert Configuration.from_yaml("hypervisor: {type: dummy}").mqtt_options().qos == 2
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["qos: 3", "largest-packet: 0", "retry-min: 0", "retry-min: 40", "retry-max: -1"],
+)
+def test_limits_of_the_broker_out_of_range_are_problems(section: str) -> None:
+    with pytest.raises(ValidationError):
+        Configuration.from_yaml(f"communicator: {{{section}}}\nhypervisor: {{type: dummy}}\n")

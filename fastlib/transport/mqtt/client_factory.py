@@ -45,7 +45,7 @@ def make_client(
         client.tls_set_context(_tls(options.tls))
     if options.will is not None:
         will = options.will
-        client.will_set(will.topic, will.payload, will.qos, will.retain)
+        client.will_set(will.topic, will.payload, min(will.qos, options.qos), will.retain)
     host, port = options.brokers[0]
     if five:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
