@@ -117,11 +117,11 @@ def test_loading_any_tree_ends_in_message_or_error(cls, tree):
 SIZES = {
     # The everyday size, the one text of how many that is read then, and the size with `--long`.
     "characters": (20_000, 1, 16_000_000),
-    "patterns": (6_000, 2, 4_000_000),
-    "frames": (6_000, 25, 200_000),
+    "patterns": (6_000, 4, 4_000_000),
+    "frames": (6_000, 50, 200_000),
     "depths": (8_000, 1, 8_000_000),
     "aliases": (1_500, 1, 2_000_000),
-    "counts": (4_000, 2, 4_000_000),
+    "counts": (4_000, 4, 4_000_000),
     "encodings": (50_000, 1, 16_000_000),
     "once_slow": (20_000, 1, 4_000_000),
     "trees": (200, 1, 400_000),
@@ -130,7 +130,7 @@ SIZES = {
 
 PYTHON_SIZES = {
     # The same for PyYAML's Python parser, which is about 50 times slower than its C parser.
-    family: (300, 100 if family == "frames" else 6, 20_000)
+    family: (300, 200 if family == "frames" else 12, 20_000)
     for family in SIZES
 }
 
