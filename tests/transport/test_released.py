@@ -168,6 +168,21 @@ def test_order_of_ids_is_certain_beyond_what_is_in_flight():
     assert not order.is_certain
 
 
+def test_order_of_ids_is_certain_when_smaller_free_ids_are_passed_over():
+    order = PacketIdOrder()
+    for packet_id in range(1, 1001):
+        order.add(packet_id, in_flight=1000)
+    assert not order.is_certain
+    order.add_free(3)
+    for packet_id in range(1001, 1001 + MANY_IDS):
+        order.add(packet_id, in_flight=1000)
+        assert not order.is_certain
+    order.add(1001 + MANY_IDS, in_flight=1000)
+    assert order.is_certain
+    order.add(3, in_flight=1000)
+    assert not order.is_certain
+
+
 def test_high_id_at_the_beginning_shows_the_order():
     order = PacketIdOrder()
     order.add(5000, in_flight=1)

@@ -19,36 +19,47 @@ from typing import Final
 MAX_RELEASED: Final = 4096
 """The maximum number of messages that are remembered, about 150 bytes each."""
 
-MANY_IDS: Final = 64
-"""A broker that takes the smallest free id gets no further than it has messages in flight."""
+MANY_IDS: Final = 32
+"""How many new messages must show that a broker does not take the smallest free id."""
 
 PACKET_IDS: Final = 65535
 
 
 class PacketIdOrder:
-    """Whether a broker takes the packet ids of its messages in order, by what was seen."""
+    """Whether a broker takes the packet ids of its messages in order, by what was seen.
+
+    It is certain in two cases. Many messages came with an id although a smaller one was free. Or
+    the ids are larger than those of a broker that needs so few.
+    """
 
     def __init__(self) -> None:
         self._newest: int | None = None
         self._highest = 0
-        self._in_a_row = 0
         self._most_in_flight = 0
         self._ran_backwards = False
+        self._smallest_free: int | None = None
+        self._passed_over = 0
+        """How many messages in a row came although the broker knew that a smaller id was free."""
 
     def add(self, packet_id: int, in_flight: int) -> None:
         """Note a new message, and how many are in flight with it."""
         self._most_in_flight = max(self._most_in_flight, in_flight)
-        if self._newest is not None and not self.is_newer(packet_id):
-            self._in_a_row, self._ran_backwards = 0, True
-        self._in_a_row += 1
-        self._newest = packet_id
         self._highest = max(self._highest, packet_id)
+        if self._newest is not None and not self.is_newer(packet_id):
+            self._passed_over, self._smallest_free, self._ran_backwards = 0, None, True
+        elif self._smallest_free is not None and self._smallest_free < packet_id:
+            self._passed_over += 1
+        self._newest = packet_id
+
+    def add_free(self, packet_id: int) -> None:
+        """Note that the broker knows that an id is free."""
+        self._smallest_free = min(packet_id, self._smallest_free or packet_id)
 
     @property
     def is_certain(self) -> bool:
-        """True if no broker that uses ids again at once would have got so far."""
-        reached = self._in_a_row if self._ran_backwards else max(self._in_a_row, self._highest)
-        return reached > 2 * self._most_in_flight + MANY_IDS
+        """True if no broker that uses ids again at once would have taken these ids."""
+        few = not self._ran_backwards and self._highest > 2 * self._most_in_flight + MANY_IDS
+        return few or self._passed_over > MANY_IDS
 
     def is_newer(self, packet_id: int) -> bool:
         """Return True if the id comes after the newest one; after the last id comes the first."""
@@ -93,6 +104,7 @@ class ReleasedMessages:
         if has is not None and has > self._known:
             for complete in self._completed[: has - self._known]:
                 self._messages.pop(complete, None)
+                self._order.add_free(complete)
             del self._completed[: has - self._known]
             self._known = has
         if content is None:
