@@ -73,4 +73,8 @@ def _plotted(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["codec"] and not {"--no-compile", "--help", "-h"} & {*sys.argv}:
+        from .builds import start_compiled
+
+        start_compiled(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))

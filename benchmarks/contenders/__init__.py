@@ -3,10 +3,13 @@
 import importlib
 from typing import NamedTuple
 
+from fastlib.codec import is_compiled
+
 from .base import Contender, Kind
 
 MODULES = {
     "fastlib": "fastlib",
+    "fastlib, pure": "pure",
     "PyYAML+msgspec": "pyyaml",
     "rapidyaml": "rapidyaml",
 }
@@ -28,6 +31,8 @@ def find_contenders() -> tuple[list[Contender], list[Missing]]:
     found: list[Contender] = []
     missing: list[Missing] = []
     for name, module in MODULES.items():
+        if module == "pure" and not is_compiled():
+            continue  # fastlib is that already
         try:
             contender: Contender = importlib.import_module(f"{__name__}.{module}").CONTENDER
         except ImportError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import __main__ as dispatcher
 from benchmarks import codec, daemon, memory, migration, mosquitto, plots, start, transport
-from benchmarks.timing import Effort
+from benchmarks.timing import Case, Effort
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,10 +55,30 @@ def test_codec_prints_tables_without_missing_contender(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "missing: rapidyaml" in shown
     assert "pip install 'fastlib[bench]'" in shown
-    assert shown.count("not measured") == 1  # the target that needs rapidyaml
+    assert shown.count("not measured") == 2  # the targets that need rapidyaml
+    assert "the fast reader of fastlib: pure Python" in shown
 
 
 @pytest.mark.load
+def test_codec_has_targets():
+    def case(name, seconds):
+        return Case(name, str, "", samples=[seconds])
+
+    found = codec.Outcome(sizes={"quit": 1, "stop-2": 2})
+    for direction in codec.DIRECTIONS:
+        found.cases[direction] = {
+            "quit": {n: case(n, s) for n, s in (("fastlib", 1.0), (codec.PEER, 27.0))},
+            "stop-2": {n: case(n, s) for n, s in (("fastlib", 1.0), (codec.PEER, 3.0))},
+        }
+    assert [target.met for target in found.targets()] == [True, None, None, False, True]
+    found.cases["load"]["quit"][codec.CEILING] = case(codec.CEILING, 2.0)
+    found.cases["load"]["stop-2"][codec.CEILING] = case(codec.CEILING, 0.6)
+    _, level, worst, *_ = found.targets()
+    assert (level.value, level.met) == (pytest.approx(1.2**0.5), True)
+    assert (worst.value, worst.met) == (0.6, False)
+    assert worst.text.endswith("the worst is stop-2")
+
+
 def test_memory_peak_is_measured(outcome_of, monkeypatch):
     monkeypatch.setattr(memory, "MESSAGE", "results-64")
     outcome = outcome_of("memory")

@@ -1,5 +1,6 @@
 """The build backend: when it compiles the fast reader, and what it says where it cannot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -107,6 +108,10 @@ def test_compiled_build_has_all_modules_and_passes_tests_of_readers():
         text=True,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
+    command = ["benchmarks", "codec", "--quick", "--only", "quit", "--json"]
+    outcome = json.loads(subprocess.check_output([sys.executable, "-m", *command], cwd=ROOT))
+    assert (outcome["build"], outcome["wrong"]) == ("compiled", [])
+    assert {"fastlib", "fastlib, pure"} <= set(outcome["load"]["messages"]["quit"])
     version = subprocess.run(
         [sys.executable, "-m", "fastlib", "--version"],
         env=os.environ | compiled_build.environment(folder),

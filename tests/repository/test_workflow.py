@@ -25,7 +25,8 @@ def documents() -> list[Path]:
 def test_workflow_tests_every_supported_python() -> None:
     from tools.interpreters import VERSIONS
 
-    assert WORKFLOW["jobs"]["fast"]["strategy"]["matrix"]["python"] == list(VERSIONS)
+    for name in ("fast", "compiled"):
+        assert WORKFLOW["jobs"][name]["strategy"]["matrix"]["python"] == list(VERSIONS)
 
 
 def test_workflow_runs_every_slow_marker() -> None:
