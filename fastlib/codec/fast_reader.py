@@ -9,7 +9,7 @@ that it accepts. `tests/codec/test_readers_agree.py` compares the two readers.
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .caches import derived_cache
 from .envelope import MAX_TITLES, Envelope, Members, Variant
@@ -56,23 +56,25 @@ class Table(NamedTuple):
 
 
 # Kinds of entries, and the third item of such an entry.
-_TEXT = 0  # a text: nothing
-_WORD = 1  # a word of a closed set: the value of each word
-_SCALAR = 2  # another scalar: its shape
-_TITLE = 3  # the title of the message: the title that is expected
-_OTHER = 4  # any other value: its ValueReader
-_INTEGER = 5  # an integer: its shape
-_LINE = 6  # a line that is known as a whole: the value of the key
+_TEXT: Final = 0  # a text: nothing
+_WORD: Final = 1  # a word of a closed set: the value of each word
+_SCALAR: Final = 2  # another scalar: its shape
+_TITLE: Final = 3  # the title of the message: the title that is expected
+_OTHER: Final = 4  # any other value: its ValueReader
+_INTEGER: Final = 5  # an integer: its shape
+_LINE: Final = 6  # a line that is known as a whole: the value of the key
 
-_TITLE_SEEN = " title"  # a key of `values` that is no attribute
+_TITLE_SEEN: Final = " title"  # a key of `values` that is no attribute
 
-_MAX_NULL = max(map(len, NULLS))
+_MAX_NULL: Final = max(map(len, NULLS))
 
-_MAX_INDENT = 64  # spaces; a text with more indentation is unsupported
-_MAX_TABLES = 64  # tables per struct; tables are kept by indentation
+_MAX_INDENT: Final = 64  # spaces; a text with more indentation is unsupported
+_MAX_TABLES: Final = 64  # tables per struct; tables are kept by indentation
 
 
-_SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]").search  # mypyc takes none in a literal
+_SURROGATE: Final = re.compile(
+    f"[{chr(0xD800)}-{chr(0xDFFF)}]"
+).search  # mypyc takes none in a literal
 
 
 def read_fast(shape: Shape, text: str, limits: Limits) -> Any:
@@ -302,7 +304,7 @@ class _DocumentReader:
         raise Unsupported
 
 
-_DOCUMENT_ENDS = ("---", "...", END_OF_TEXT)
+_DOCUMENT_ENDS: Final = ("---", "...", END_OF_TEXT)
 
 
 def _read_document(reader: _StructReader, lines: Lines) -> dict[str, Any]:

@@ -14,7 +14,7 @@ that they might read differently from the exact reader.
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from .shapes import List, ScalarShape, Text
 Lines = list[str]
 ValueReader = Callable[[Lines, int, str, str], tuple[Any, int]]
 
-END_OF_TEXT = "\0"
+END_OF_TEXT: Final = "\0"
 """Follows the last line. No text has this line, because the fast reader takes no text with NUL."""
 
 
@@ -40,24 +40,24 @@ def read_unsupported(lines: Lines, i: int, text: str, indent: str) -> tuple[Any,
 
 # --- texts --------------------------------------------------------------------------------------
 
-match_plain = re.compile(
+match_plain: Final = re.compile(
     # One line that does not begin with an indicator. ':' must be followed, and '#' preceded, by a
     # character that is not a space. No space at the end. All characters from U+0080 are allowed.
     r"(?:[A-Za-z0-9_/.<(+=$^;\\\x80-\U0010ffff]|-(?=[^ \t]))[^\x00-\x20\x7f:#]*"
     r"(?:(?::(?=[^ \t])|(?<! )#| (?=.))[^\x00-\x20\x7f:#]*)*",
     re.DOTALL,
 ).fullmatch
-_single = re.compile("'([^']*(?:''[^']*)*)'").fullmatch
-_double = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
-_double_open = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*\\?').fullmatch
-_double_close = re.compile(r'([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
-_single_open = re.compile("[^']*(?:''[^']*)*").fullmatch
-_single_close = re.compile("([^']*(?:''[^']*)*)'").fullmatch
+_single: Final = re.compile("'([^']*(?:''[^']*)*)'").fullmatch
+_double: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
+_double_open: Final = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*\\?').fullmatch
+_double_close: Final = re.compile(r'([^"\\]*(?:\\.[^"\\]*)*)"').fullmatch
+_single_open: Final = re.compile("[^']*(?:''[^']*)*").fullmatch
+_single_close: Final = re.compile("([^']*(?:''[^']*)*)'").fullmatch
 
-_ESCAPED_BREAK = re.compile(r"\\\n[ \t]*")
-_BREAKS = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is looked at once
-_UNSURE = re.compile(r"\\[ \t]+\n|\\\n[ \t]*\n")
-_json_text = msgspec.json.Decoder(str).decode
+_ESCAPED_BREAK: Final = re.compile(r"\\\n[ \t]*")
+_BREAKS: Final = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is looked at once
+_UNSURE: Final = re.compile(r"\\[ \t]+\n|\\\n[ \t]*\n")
+_json_text: Final = msgspec.json.Decoder(str).decode
 
 
 def _read_text(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
@@ -144,13 +144,13 @@ def _unescape(body: str) -> str:
     return _json_text(f'"{body}"')
 
 
-_ESCAPE = re.compile(
+_ESCAPE: Final = re.compile(
     # An escape, an escaped line break with the blanks after it, or a break with those around it.
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(\n[ \t]*)|(.?))"
     r"|((?<![ \t])[ \t]*\n[ \t\n]*)",
     re.DOTALL,
 )
-_ESCAPES = {
+_ESCAPES: Final = {
     '"': '"', "\\": "\\", "/": "/", "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f",
     " ": " ", "0": "\0", "a": "\a", "v": "\v", "e": "\x1b",
 }  # fmt: skip
@@ -174,7 +174,7 @@ def _escaped(match: re.Match[str]) -> str:
     return chr(code)
 
 
-_SPACES = re.compile(r"\n +(?:\n|\Z)").search
+_SPACES: Final = re.compile(r"\n +(?:\n|\Z)").search
 
 
 def _read_literal_block(lines: Lines, i: int, header: str, indent: str) -> tuple[str, int]:
@@ -225,7 +225,7 @@ def read_empty_list(lines: Lines, i: int, text: str, indent: str) -> tuple[Any, 
     return (), i + 1
 
 
-_DASH = re.compile(r"( *)-( +)(?=[^ ])")
+_DASH: Final = re.compile(r"( *)-( +)(?=[^ ])")
 
 
 def item_prefix(line: str, indent: str) -> str:
@@ -270,7 +270,7 @@ def scalar_list_reader(shape: ScalarShape) -> ValueReader:
     return read
 
 
-_open_integers = re.compile(r"[\[\]0-9, ]*").fullmatch
+_open_integers: Final = re.compile(r"[\[\]0-9, ]*").fullmatch
 _Decode = Callable[[str], Any]
 """Decodes JSON to tuples of integers, and refuses integers out of the range of their field."""
 
@@ -282,9 +282,9 @@ def _decode_flow(text: str, decode: _Decode) -> Any:
     return decode(text)
 
 
-_MAX_REMEMBERED = 4096  # characters; a shape remembers no longer list of integers
+_MAX_REMEMBERED: Final = 4096  # characters; a shape remembers no longer list of integers
 
-_DIGITS = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII).fullmatch
+_DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII).fullmatch
 
 
 def _join_flow_lines(lines: Lines, i: int, text: str, indent: str) -> tuple[str, int]:
@@ -372,10 +372,12 @@ def integer_lists_reader(shape: List, item_shape: List) -> ValueReader:
     return read
 
 
-_free_key = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./-]|[A-Za-z_])").fullmatch
+_free_key: Final = re.compile(
+    r"( *)([A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./-]|[A-Za-z_])"
+).fullmatch
 
 
-_MAX_KEY = 1000  # PyYAML reads keys of up to 1024 characters on one line
+_MAX_KEY: Final = 1000  # PyYAML reads keys of up to 1024 characters on one line
 
 
 def free_mapping_reader(value_shape: ScalarShape) -> ValueReader:
