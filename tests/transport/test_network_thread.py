@@ -30,6 +30,7 @@ class FakeClient:
         """Each broker that was tried, the seconds for it, and whether by its next address."""
         self.disconnects = 0
         self.violation: str | None = None
+        self.is_five = False
         self.peer: socket.socket | None = None
         self._own: socket.socket | None = None
 

@@ -191,7 +191,13 @@ class NetworkThread:
                 self._turn()
             if not state.accepted:
                 self._session.unreachable()
-                state.ended_at_once(self._client.violation)
+                state.ended_at_once(self._client.violation, self._hint())
+
+    def _hint(self) -> str:
+        """Return what may be the reason if the broker does not answer CONNECT."""
+        if not self._client.is_five:
+            return ""
+        return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
 
     def _log_change(self) -> None:
         """Log that another broker is used than before, which has another session."""

@@ -1,0 +1,1 @@
+"""The brokers of the matrix: how each is started, and what is checked of it."""
