@@ -18,8 +18,11 @@ HOST = "node01"
 AT_ONCE = 50
 """Orders without a result at the same time."""
 
+MOST_SECONDS = 3000
+"""The longest time for the whole series of `--long` on a busy machine."""
 
-@pytest.mark.timeout(1200)
+
+@pytest.mark.timeout(MOST_SECONDS + 300)
 def test_no_order_is_lost_or_executed_twice_when_a_broker_is_killed(
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -66,8 +69,10 @@ def test_no_order_is_lost_or_executed_twice_when_a_broker_is_killed(
 
             async with daemon, await AsyncMigfraClient.connect(options) as client:
                 names = [f"vm{index}" for index in range(number)]
-                async with asyncio.timeout(1000):
-                    statuses = await asyncio.gather(*(order(client, name) for name in names))
+                everything = asyncio.gather(*(order(client, name) for name in names))
+                done, _ = await asyncio.wait([everything], timeout=MOST_SECONDS)
+                assert done, f"only {answered} of {number} orders are answered; left: {faults}"
+                statuses = everything.result()
         assert Counter(statuses) == {"success": number}
         executed = Counter(name for _, name in hypervisor.calls)
         assert {name: count for name, count in executed.items() if count > 1} == {}
