@@ -377,9 +377,10 @@ def guest(lab, session_fleet):
     return guest
 
 
-def test_virsh_migrates_by_each_transport(lab, guest):
+def test_virsh_migrates_by_each_transport(lab, guest, request):
+    """By default by one: in test_tasks.py the daemons migrate by each of them."""
     source, destination = lab.host("hostA"), lab.host("hostB")
-    for transport in ("tcp", "ssh", "tls"):
+    for transport in ("tcp", "ssh", "tls") if request.config.getoption("--long") else ("tcp",):
         before = guest.wait_for_heartbeat()
         uri = f"qemu+{transport}://{destination.name}/system"
         source.virsh("migrate", "--live", "--persistent", "--undefinesource", "vm1", uri)
