@@ -41,6 +41,8 @@ Kind = Literal[
     "subscribe",
     "suback",
     "unsubscribe",
+    "pingreq",
+    "pingresp",
     "disconnect",
 ]
 
@@ -288,6 +290,8 @@ class Broker:
                     self._acknowledged(session, session.in_flight[packet.mid])
                     session.in_flight[packet.mid] = None
                 connection.down(Packet("pubrel", packet.mid))
+            case "pingreq":
+                connection.down(Packet("pingresp"))
             case "subscribe":
                 self._subscribe(connection, session, packet)
             case "unsubscribe":

@@ -55,16 +55,26 @@ class SimulatedPaho:
         self.on_disconnect: Callable[..., None] = _nothing
         self.on_publish: Callable[..., None] = _nothing
         self.on_subscribe: Callable[..., None] = _nothing
+        self.on_pingresp: Callable[..., None] = _nothing
         self.connection: Connection | None = None
         self._on_message = on_message
         self._on_pubrel = on_pubrel
         self.is_five = is_five
         self._last_mid = first_mid
         self._outgoing: OrderedDict[int, _Outgoing] = OrderedDict()
+        self.held: OrderedDict[int, _Outgoing] = OrderedDict()
+        """Incomplete messages that are not sent again before `release`, by packet id."""
+        self.ping_answered = self.is_pinging = False
+        self.sent_since_read = False
+        """True if a message of QoS 0 was sent, and nothing has arrived since."""
 
+    host, port = "broker", 1883
+    broker = (host, port, "")
     skipped = 0
     sha256 = None
     """The bytes of the last message that were not kept: all messages here are short."""
+    violation = None
+    """The simulated broker sends nothing that MQTT does not allow."""
 
     # The methods of paho that the session calls.
 
@@ -80,6 +90,7 @@ class SimulatedPaho:
             self._outgoing[mid] = _Outgoing(packet)
         self._up(packet)
         if qos == 0:
+            self.sent_since_read = True
             asyncio.get_event_loop().call_soon(self.on_publish, self, None, mid, _ACCEPTED, None)
         return SimpleNamespace(rc=0, mid=mid)
 
@@ -97,12 +108,38 @@ class SimulatedPaho:
     def expiry_properties(self, seconds: float) -> int | None:
         return max(1, math.ceil(seconds)) if self.is_five else None
 
+    def properties_size(self, properties: int | None) -> int:
+        return int(self.is_five) if properties is None else 6
+
     def set_expiry(self, packet_id: int, seconds: float) -> None:
         if packet_id in self._outgoing:
             self._outgoing[packet_id].packet.expiry = self.expiry_properties(seconds)
 
     def forget(self, packet_id: int) -> None:
         self._outgoing.pop(packet_id, None)
+        self.held.pop(packet_id, None)
+
+    def hold(self) -> None:
+        for mid in [mid for mid, each in self._outgoing.items() if not each.released]:
+            self.held[mid] = self._outgoing.pop(mid)
+
+    def release(self, packet_id: int) -> None:
+        outgoing = self._outgoing[packet_id] = self.held.pop(packet_id)
+        self._up(outgoing.packet)
+
+    def change(self, packet_id: int, qos: int, retain: bool) -> None:
+        outgoing = self.held.get(packet_id) or self._outgoing[packet_id]
+        outgoing.packet.qos, outgoing.packet.retain = qos, retain
+
+    def half_confirmed(self) -> set[int]:
+        return {mid for mid, outgoing in self._outgoing.items() if outgoing.released}
+
+    def unwritten(self) -> set[int]:
+        return set()  # each packet is under way at once
+
+    def ping(self) -> None:
+        self.is_pinging = True
+        self._up(Packet("pingreq"))
 
     def session_lost(self) -> None:
         """Send all incomplete messages again in full: the broker has lost the session."""
@@ -114,6 +151,7 @@ class SimulatedPaho:
 
     def receive(self, packet: Packet) -> None:
         """Handle a packet of the broker."""
+        self.sent_since_read = False
         match packet.kind:
             case "connack":
                 flags = SimpleNamespace(session_present=packet.session_present)
@@ -132,6 +170,9 @@ class SimulatedPaho:
             case "puback" | "pubcomp":
                 if self._outgoing.pop(packet.mid, None) is not None:
                     self.on_publish(self, None, packet.mid, _ACCEPTED, None)
+            case "pingresp":
+                self.is_pinging, self.ping_answered = False, True
+                self.on_pingresp()
             case "suback":
                 reasons = [SimpleNamespace(value=code) for code in packet.codes]
                 self.on_subscribe(self, None, packet.mid, reasons, None)
@@ -139,6 +180,9 @@ class SimulatedPaho:
     def connection_lost(self) -> None:
         """Note what must be sent again."""
         self.connection = None
+        self.ping_answered = self.is_pinging = self.sent_since_read = False
+        self._outgoing = OrderedDict([*self.held.items(), *self._outgoing.items()])
+        self.held.clear()
         for outgoing in self._outgoing.values():
             outgoing.packet.dup = True
 
@@ -153,7 +197,7 @@ class SimulatedPaho:
     def _next_mid(self) -> int:
         while True:
             self._last_mid = self._last_mid % 65535 + 1
-            if self._last_mid not in self._outgoing:
+            if self._last_mid not in self._outgoing and self._last_mid not in self.held:
                 return self._last_mid
 
 
@@ -310,7 +354,9 @@ class SimulatedLink:
             clean=not self._options.persistent,
         )
         if connection is None:
+            self._session.unreachable()
             self._state.unreachable(OSError("no route to the broker"))
+            self._state.try_ended()
             self._later(self._state.retry_pause(), self._connect)
             return
         self._connection = self._client.connection = connection
@@ -342,10 +388,11 @@ class SimulatedLink:
         self._connection = None
         self._client.connection_lost()
         if self._state.accepted:
-            self._state.connection_lost()
-            self._session.outbox.connection_lost()
+            self._session.connection_ended()
         else:
+            self._session.unreachable()
             self._state.ended_at_once()
+            self._state.try_ended()
         self._later(self._state.retry_pause(), self._connect)
 
     def _check_done(self) -> bool:
