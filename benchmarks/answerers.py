@@ -12,6 +12,7 @@ from pathlib import Path
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.message.topics import RESULT, TASK
 from fastlib.migfra import Daemon, read_configuration
+from fastlib.migfra.service.memory import collect_rarely
 from fastlib.transport import MqttOptions, ReceivedMessage, connect_async
 
 HOST = "node01"
@@ -44,6 +45,7 @@ async def daemon(port: int, journal: Path | None) -> None:
         "hypervisor: {type: dummy}\n"
     )
     async with Daemon(configuration, journal=journal, in_memory=journal is None):
+        collect_rarely()  # as the program does
         await _ended()
 
 

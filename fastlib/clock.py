@@ -1,6 +1,7 @@
 """The clocks that the daemon and the client decide by: one for times, one for durations."""
 
 import time
+from functools import partial
 from typing import Final
 
 _WITH_SUSPENSION: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
@@ -24,4 +25,14 @@ class Clock:
         return time.clock_gettime(_WITH_SUSPENSION)
 
 
-SYSTEM_CLOCK: Final = Clock()
+class _SystemClock(Clock):
+    """The same without calls of Python functions: the daemon reads it often for each task."""
+
+    now = staticmethod(time.time)
+    if _WITH_SUSPENSION is not None:
+        monotonic = staticmethod(partial(time.clock_gettime, _WITH_SUSPENSION))
+    else:
+        monotonic = staticmethod(time.monotonic)
+
+
+SYSTEM_CLOCK: Final = _SystemClock()

@@ -165,6 +165,7 @@ def _status_of(error: Exception) -> int:
 async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemonizer") -> int:
     """Run the daemon until a signal or a task `quit` ends it."""
     from fastlib.migfra.daemon import Daemon
+    from fastlib.migfra.service.memory import collect_rarely
     from fastlib.migfra.service.systemd import feed_watchdog, notify
 
     loop = asyncio.get_running_loop()
@@ -194,6 +195,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
         "migfra %s works on %s with the hypervisor %s",
         __version__, daemon.host, daemon.hypervisor.name,
     )  # fmt: skip
+    collect_rarely()
     notify("READY=1")
     daemonizer.works()
     watchdog = asyncio.create_task(feed_watchdog())

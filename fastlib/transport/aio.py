@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from logging import getLogger
 from types import TracebackType
-from typing import ParamSpec, Self
+from typing import Final, ParamSpec, Self
 
 from fastlib.argument_checks import check_callable, check_seconds
 
@@ -34,6 +34,9 @@ from .messages import ReceivedMessage
 
 log = getLogger("fastlib.transport")
 
+MESSAGES_IN_A_ROW: Final = 16
+"""Messages that wait already and are received until other tasks run."""
+
 P = ParamSpec("P")
 
 AsyncCallback = Callable[[ReceivedMessage], Awaitable[None]]
@@ -54,6 +57,8 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         self._core = CommunicatorCore(link, publish_topic, subscribe_topic, max_queued)
         self._calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._caller: asyncio.Task[None] | None = None
+        self._in_a_row = 0
+        """Messages that were received since other tasks could run."""
 
     async def open(self, timeout: float = CONNECT_SECONDS) -> Self:
         """Connect, as `connect_async` does."""
@@ -194,9 +199,13 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         return await self._receive(self._core.inbox(topic), timeout)
 
     async def _receive(self, inbox: Inbox, timeout: float | None) -> ReceivedMessage:
-        await asyncio.sleep(0)  # other tasks must run even if there is always a message
+        if self._in_a_row >= MESSAGES_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)  # other tasks must run even if there is always a message
         if (message := inbox.poll()) is not None:
+            self._in_a_row += 1
             return message
+        self._in_a_row = 0
         future = inbox.take()
         try:
             return await wait_async(future, timeout, f"a message to {inbox.pattern!r}")

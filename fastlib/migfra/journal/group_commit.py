@@ -14,12 +14,15 @@ from fastlib.migfra.failures import OnFailure, describe, log_failure
 from fastlib.migfra.telemetry.logs import context_without_task
 from fastlib.transport.backoff import Backoff
 
+from .commit_thread import CommitThread
+
 log = getLogger("fastlib.migfra.journal.journal")
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 Prepare = Callable[[], object]
-Entry = tuple[Operation, "asyncio.Future[Any]", Prepare | None]
+Entry = tuple[Operation, "asyncio.Future[Any] | None", Prepare | None]
+"""The future is None if nobody awaits the operation."""
 
 LARGEST_BATCH: Final = 1000
 """Operations in one transaction, at most."""
@@ -83,6 +86,7 @@ class GroupCommit:
         self._waiting: deque[Entry] = deque()
         self._batch: list[Entry] = []
         """What is being committed."""
+        self._thread = CommitThread("fastlib journal")
         self._worker: asyncio.Task[None] | None = None
         self._is_urgent = False
         """Whether something waits that is not only to be written along."""
@@ -113,7 +117,8 @@ class GroupCommit:
             return future
         self._waiting.append((operation, future, prepare))
         self._is_urgent = True
-        self._start()
+        if not self._works:
+            self._start()
         return future
 
     @property
@@ -121,10 +126,8 @@ class GroupCommit:
         return self._worker is not None and not self._worker.done()
 
     def _start(self) -> None:
-        self._stop_timer()
-        if not self._works:
-            # The worker's log lines must not name the task that happened to write first.
-            self._worker = asyncio.create_task(self._run(), context=context_without_task())
+        # The worker's log lines must not name the task that happened to write first.
+        self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def submit_along(self, operation: Operation, seconds: float) -> None:
         """Execute an operation with the next transaction, at the latest after `seconds`.
@@ -133,33 +136,36 @@ class GroupCommit:
         """
         if self._closing.is_set():
             return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        future.add_done_callback(self._log_error)
-        self._waiting.append((operation, future, None))
-        self._due = min(self._due, loop.time() + seconds)
+        self._waiting.append((operation, None, None))
+        self._due = min(self._due, asyncio.get_running_loop().time() + seconds)
         if not self._works:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Write what may wait when it is due."""
+        """Write what may wait when it is due. A timer for something earlier looks again then."""
         if self._timer is None or self._timer.when() > self._due:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_at(self._due, self._write_due)
 
     def _write_due(self) -> None:
+        self._timer = None
+        if self._works or not self._waiting or self._closing.is_set():
+            return
+        if asyncio.get_running_loop().time() < self._due:
+            self._set_timer()
+        else:
+            self._write_now()
+
+    def _write_now(self) -> None:
         self._is_urgent = True
-        self._start()
+        if not self._works:
+            self._start()
 
     def submit_later(self, operation: Operation) -> None:
         """Execute an operation whose end nobody awaits. Log its error."""
-        self.submit(operation).add_done_callback(self._log_error)
-
-    @staticmethod
-    def _log_error(future: "asyncio.Future[Any]") -> None:
-        error = None if future.cancelled() else future.exception()
-        if error is not None and not isinstance(error, JournalError):
-            log.error("an entry of the journal was not written", exc_info=error)
+        if not self._closing.is_set():
+            self._waiting.append((operation, None, None))
+            self._write_now()
 
     def __len__(self) -> int:
         """Return how many operations are not written yet."""
@@ -202,12 +208,13 @@ class GroupCommit:
 
         An operation that fails alone is removed from the batch.
         """
+        loop = asyncio.get_running_loop()
         backoff = Backoff(*PAUSES)
         while batch:
             operations = [entry[0] for entry in batch]
             try:
                 try:
-                    results = await asyncio.to_thread(self._commit, operations)
+                    results = await loop.run_in_executor(self._thread, self._commit, operations)
                 finally:
                     if self.lost is not None and self.last_error is not self.lost:
                         log.error("%s", self.lost)
@@ -304,18 +311,21 @@ class GroupCommit:
     async def close(self, timeout: float) -> None:
         """Commit what waits, for at most `timeout` seconds, and fail the rest."""
         if self._waiting and not self._closing.is_set():
-            self._write_due()
+            self._write_now()
         if self._worker is not None and self._works:
             await asyncio.wait((self._worker,), timeout=timeout)
         self._closing.set()
         if self._worker is not None:
             await asyncio.wait((self._worker,))
+        self._thread.shutdown()
         left, self._waiting = self._waiting, deque()
         for _, future, _ in left:
             self._fail(future, f"the journal was closed: {self.last_error}")
 
     @staticmethod
-    def _fail(future: "asyncio.Future[Any]", reason: str) -> None:
+    def _fail(future: "asyncio.Future[Any] | None", reason: str) -> None:
+        if future is None:
+            return
         _set_exception(future, JournalError(reason))
         if not future.cancelled():
             future.exception()  # whoever awaits the future gets it; without a waiter it is no error
@@ -327,10 +337,12 @@ def _ignore() -> None:
 
 def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:
     for (_, future, _), result in zip(batch, results, strict=True):
-        if not future.done():
+        if future is not None and not future.done():
             future.set_result(result)
 
 
-def _set_exception(future: "asyncio.Future[Any]", error: Exception) -> None:
-    if not future.done():
+def _set_exception(future: "asyncio.Future[Any] | None", error: Exception) -> None:
+    if future is None:
+        log.error("an entry of the journal was not written", exc_info=error)
+    elif not future.done():
         future.set_exception(error)

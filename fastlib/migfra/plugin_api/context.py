@@ -317,6 +317,8 @@ class Context:
 
 def done() -> "Future[None]":
     """A future for what needs no waiting."""
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
+    return _DONE
+
+
+_DONE: Final[Future[None]] = Future()
+_DONE.set_result(None)

@@ -18,6 +18,7 @@ one runs in the daemon's loop and may not. Two more are looked for: `query`, for
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from logging import Logger, LoggerAdapter, getLogger
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -125,6 +126,7 @@ class Hypervisor:
         return None
 
 
+@lru_cache(maxsize=256)
 def method_name(task: type[Task]) -> str:
     """The method that handles a type of task: `MyTask` is handled by `my_task`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", task.__name__).lower()

@@ -235,7 +235,7 @@ class Admission:
 
     async def _reply(self, message: ReceivedMessage, id: str | None, answer: bytes) -> None:
         """Send an answer that the journal does not have; acknowledge once the broker has it."""
-        if await self._publisher.put(None, id, answer):
+        if await self._publisher.deliver(id, answer):
             message.ack()
 
 

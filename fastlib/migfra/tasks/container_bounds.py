@@ -5,6 +5,7 @@ estimated from the text, and not in numbers of containers.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from fastlib.codec.limits import Limits
@@ -29,6 +30,7 @@ _PER_RUNNING_MEMBER: Final = 12_288
 _SEPARATORS: Final = (b"\n", b",", b"[", b"{")
 
 
+@lru_cache(maxsize=16)
 def read_limits(largest: int, *, bounded: bool) -> Limits:
     """Return the limits of the reader for a payload of at most `largest` bytes."""
     return Limits(max_bytes=largest, max_nodes=MAX_NODES) if bounded else Limits(max_bytes=largest)
@@ -60,7 +62,8 @@ def problem_with(container: TaskContainer, most_members: int) -> str | None:
 
 def is_too_long(text: str, most: int = LONGEST_ID) -> bool:
     """Return whether an id, or another text, has more than `most` bytes."""
-    return len(text) > most or _size(text) > most
+    # A character has at most 4 bytes.
+    return 4 * len(text) > most and _size(text) > most
 
 
 def short_id(id: str | None) -> str | None:

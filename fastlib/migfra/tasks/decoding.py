@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from copy import copy
 from typing import Any, Final, TypeGuard
 
 import msgspec
@@ -79,7 +80,8 @@ def digest(container: TaskContainer) -> bytes:
     An order that is repeated with more time (`expires`) is still the same one.
     """
     if container.expires is not None:
-        container = msgspec.structs.replace(container, expires=None)
+        container = copy(container)  # `replace` would check it once more
+        msgspec.structs.force_setattr(container, "expires", None)
     return hashlib.sha256(container.to_yaml().encode("utf-8", "surrogatepass")).digest()
 
 

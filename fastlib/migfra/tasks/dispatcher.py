@@ -155,10 +155,7 @@ class Dispatcher:
         turn.use()
         self._jobs.add(job)
         job.members[0].begin_is_noted = True
-        coroutine = self._execute_within(
-            job, taken.memory, taken.container_place, taken.member_place
-        )
-        self._begin(job, coroutine)
+        self._begin_within(job, taken.memory, taken.container_place, taken.member_place)
 
     def put(self, job: Job) -> None:
         """Take over a job that is in the journal, and execute it in its turn."""
@@ -197,7 +194,8 @@ class Dispatcher:
                     await self._more.wait()
                 finally:
                     self._is_idle = False
-            await self._containers.wait(1)
+            if not self._containers.take(1):
+                await self._containers.wait(1)
             job = self._queue.popleft() if self._queue else None
             if job is None or job.begun or not await self.load(job):
                 self._containers.give_back(1)
@@ -214,13 +212,13 @@ class Dispatcher:
                     await self.answer(job, quit_answer(job.container))
                     continue
             memory = running_memory(job.memory, len(job.members), self._together)
-            await self._running_memory.wait(memory)
+            if not self._running_memory.take(memory):
+                await self._running_memory.wait(memory)
             if job.begun:  # it was cancelled or has expired meanwhile
                 self._running_memory.give_back(memory)
                 self._containers.give_back(1)
                 continue
-            place = Place(self._containers)
-            task = self._begin(job, self._execute_within(job, memory, place))
+            task = self._begin_within(job, memory, Place(self._containers))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
 
@@ -301,11 +299,22 @@ class Dispatcher:
             self._expiries.remove(job)
             await self._execute(job)
 
-    def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._has_begun(job)
+        self._track(coroutine)
+
+    def _has_begun(self, job: Job) -> None:
         job.begun = True
         self._let_go(job)
         self._expiries.remove(job)
-        return self._track(coroutine)
+
+    def _begin_within(
+        self, job: Job, memory: int, place: Place, member_place: Place | None = None
+    ) -> "asyncio.Task[None]":
+        self._has_begun(job)
+        task = asyncio.create_task(self._execute_within(job, memory, place, member_place))
+        self._running.add(task)
+        return task
 
     def _let_go(self, job: Job) -> None:
         """Count a job no more among those that wait in memory."""
@@ -334,7 +343,12 @@ class Dispatcher:
         self._container_places[job] = place
         try:
             await self._execute(job, member_place)
+        except (Exception, BaseExceptionGroup) as error:
+            self._on_failure("the execution of a container", error)
         finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.discard(task)  # a callback of the task would take longer
             del self._container_places[job]
             self._waiting.discard(job)
             place.give_up()
@@ -352,9 +366,9 @@ class Dispatcher:
         Without a journal it is left to the next run. Raises what nobody expected.
         """
         assert job.container is not None
-        about.set(About(job.id, job.domain))
         try:
             if not job.members:
+                about.set(About(job.id, None))
                 reason = f"there is nothing to do: the list of {job.title} is empty"
                 log.warning("%s ended with error: %s", job.title, reason)
                 await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
@@ -362,6 +376,7 @@ class Dispatcher:
             if len(job.members) == 1:  # as almost always: needs no task of its own
                 await self._execute_member(job, job.members[0], member_place)
             else:
+                about.set(About(job.id, None))
                 await self._execute_members(job)
             if not self._placing and job in self._container_places:
                 # The next one need not wait until this answer is written, unless it would overtake
@@ -450,7 +465,9 @@ class Dispatcher:
 
     async def answer(self, job: Job, answer: ResultContainer) -> None:
         """Write an answer to the journal and send it. Raises JournalError."""
-        payload = write(msgspec.structs.replace(answer, request_digest=job.request_digest))
+        if answer.request_digest != job.request_digest:
+            answer = msgspec.structs.replace(answer, request_digest=job.request_digest)
+        payload = write(answer)
         assert job.number is not None
         await self._journal.answer(job.number, payload)
         self._publisher.put(job.number, job.id, payload, job.came_to, vm_name=job.domain)

@@ -80,11 +80,9 @@ class Events:
                 end = f"{result.status}{_reason(result)}"
                 _log(level, job, result.vm_name, f"{job.title} ended with {end}")
                 self._note(job, member, "ended", end, result.vm_name)
-        _log(
-            _level(outcome, job), job, domain,
-            f"{what} ended with {outcome} after {seconds:.3f} s{reason}",
-        )  # fmt: skip
-        self._note(job, member, kind, f"{outcome} after {seconds:.3f} s{reason}", None)
+        end = f"{outcome} after {seconds:.3f} s{reason}"
+        _log(_level(outcome, job), job, domain, f"{what} ended with {end}")
+        self._note(job, member, kind, end, None)
 
     def _note_soon(
         self, job: Job, member: Member, kind: str, text: str, vm_name: str | None
@@ -113,7 +111,8 @@ def call_in_loop(
 
 
 def _log(level: int, job: Job, domain: str | None, text: str) -> None:
-    log.log(level, "%s", text, extra={"about": About(job.id, domain)})
+    if log.isEnabledFor(level):
+        log.log(level, "%s", text, extra={"about": About(job.id, domain)})
 
 
 def _level(outcome: str, job: Job) -> int:

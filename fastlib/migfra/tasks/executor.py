@@ -1,8 +1,9 @@
 """Executes one member: calls the hypervisor's method, tries again, and gives it its results."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from logging import getLogger
-from typing import Any
+from typing import Any, Final
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
@@ -32,6 +33,8 @@ from .method_caller import MethodCaller
 from .results import failure, restore, results_of, retry_counter
 
 log = getLogger("fastlib.migfra.task")
+
+_UNMEASURED: Final = nullcontext()
 
 
 class Executor:
@@ -99,7 +102,7 @@ class Executor:
         measurement = TimeMeasurement(enabled=bool(task.time_measurement))
         member.state = "running"
         try:
-            with measurement.measure("overall"):
+            with measurement.measure("overall") if measurement.enabled else _UNMEASURED:
                 outcome, retries = await self._outcome(job, member, measurement)
             member.results = results_of(outcome, task, retries, measurement)
             # Several results: some domains may have ended before the cancellation.
@@ -135,7 +138,7 @@ class Executor:
     ) -> tuple[Any, int]:
         """Return what the task's method returned, and after how many retries."""
         builtin = self._builtin.get(type(member.task))
-        if builtin is None:
+        if builtin is None and not self._caller.contexts.is_ready():
             await self._caller.contexts.ready()
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
@@ -178,7 +181,8 @@ class Executor:
             member.state = "running"
             member.expiry.reset()
             try:
-                await self._caller.contexts.ready()
+                if not self._caller.contexts.is_ready():
+                    await self._caller.contexts.ready()
                 if not self._hypervisor.begins_itself:
                     member.expiry.begin()
                 return await self._caller.call(method, job, member, measurement, number)

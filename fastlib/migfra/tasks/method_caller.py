@@ -5,8 +5,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from logging import getLogger
-from typing import Any
+from typing import Any, cast
 
 from fastlib.message import TimeMeasurement
 from fastlib.migfra.config.sections import RetrySection
@@ -135,8 +136,8 @@ class MethodCaller:
         reporter = self._progress.of(job, member)
         context = self.contexts.make(job, member, measurement, attempt, reporter.report)
         try:
-            if inspect.iscoroutinefunction(method):
-                return await method(member.task, context)
+            if _is_coroutine_function(getattr(method, "__func__", method)):
+                return await cast(Awaitable[Any], method(member.task, context))
             outcome = await asyncio.wrap_future(self._threads.run(method, member.task, context))
             return await outcome if inspect.isawaitable(outcome) else outcome
         except (HypervisorError, ClaimError):
@@ -152,3 +153,8 @@ class MethodCaller:
             raise UnexpectedError(error) from error
         finally:
             reporter.end()
+
+
+@lru_cache(maxsize=256)
+def _is_coroutine_function(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function)

@@ -42,7 +42,8 @@ class Answer(msgspec.Struct, frozen=True):
     about: About
     topic: str
     payload: bytes
-    confirmed: "asyncio.Future[bool]"
+    confirmed: "asyncio.Future[bool] | None" = None
+    """True once the broker has it, False if it does not take it. None if nobody awaits that."""
 
 
 class Publisher:
@@ -95,17 +96,23 @@ class Publisher:
         host: str | None = None,
         *,
         vm_name: str | None = None,
-    ) -> "asyncio.Future[bool]":
+    ) -> None:
         """Send the answer to a container; `number` is that in the journal if it is there.
 
         `host` is the name of the host that the container came to, None for this one. `vm_name` is
         its only domain, for the log.
-        The future is True once the broker has it, False if it does not take it.
         """
         topic = self._own_topic if host is None else self._topic_of(host)
-        answer = Answer(number, About(id, vm_name), topic, payload, self._loop.create_future())
-        self._put(answer)
-        return answer.confirmed
+        self._put(Answer(number, About(id, vm_name), topic, payload))
+
+    async def deliver(self, id: str | None, payload: bytes) -> bool:
+        """Send an answer that the journal does not have, and wait until the broker has it.
+
+        Return False if it does not take it.
+        """
+        confirmed: asyncio.Future[bool] = self._loop.create_future()
+        self._put(Answer(None, About(id, None), self._own_topic, payload, confirmed))
+        return await confirmed
 
     def _put(self, answer: Answer) -> None:
         self._unconfirmed += 1
@@ -160,7 +167,7 @@ class Publisher:
                 await self._change.wait()
 
     def _watch(self, delivery: Delivery, answer: Answer) -> None:
-        if delivery.done:
+        if answer.confirmed is not None and delivery.done:  # as with a broker in memory
             self._done(delivery.future, answer)
             return
 
@@ -236,7 +243,7 @@ class Publisher:
         self._unconfirmed -= 1
         self._size -= ANSWER_SIZE + len(answer.payload)
         self._change.set()
-        if not answer.confirmed.done():
+        if answer.confirmed is not None and not answer.confirmed.done():
             answer.confirmed.set_result(sent)
 
     async def flush(self, timeout: float) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from logging import getLogger
 from typing import Final
 
@@ -90,6 +89,7 @@ class Receiver:
             task.cancel()
         if self._admitting:
             await asyncio.wait(tuple(self._admitting))
+            self._admitting.clear()  # those that were cancelled before their first step
 
     async def _run(self) -> None:
         async for message in self._communicator.messages(self._topic):
@@ -103,19 +103,14 @@ class Receiver:
                 message.ack()
                 continue
             memory = MESSAGE_MEMORY + len(message.payload) + text_memory(message.payload)
-            await self._memory.wait(memory)
+            if not self._memory.take(memory):
+                await self._memory.wait(memory)
             if READ_IN_THREAD < len(message.payload) <= self._largest:
                 found = await asyncio.to_thread(self._decode, message)
             else:
                 found = self._decode(message)
             # Tasks run in the order in which they are made, and the journal keeps that order.
-            task = asyncio.create_task(self._admit_one(message, found))
-            self._admitting.add(task)
-            task.add_done_callback(partial(self._admitted, memory))
-
-    def _admitted(self, memory: int, task: "asyncio.Task[None]") -> None:
-        self._admitting.discard(task)
-        self._memory.give_back(memory)
+            self._admitting.add(asyncio.create_task(self._admit_one(message, found, memory)))
 
     def _decode(self, message: ReceivedMessage) -> TaskContainer | Unreadable:
         payload = message.payload
@@ -125,10 +120,17 @@ class Receiver:
             log.exception("a message could not be read: %.100r", payload)
             return Unreadable(None, f"the daemon failed to read it: {type(error).__name__}")
 
-    async def _admit_one(self, message: ReceivedMessage, found: TaskContainer | Unreadable) -> None:
+    async def _admit_one(
+        self, message: ReceivedMessage, found: TaskContainer | Unreadable, memory: int
+    ) -> None:
         try:
             await self._admit(message, found)
         except JournalError as error:
             log.warning("a message is left to the broker: %s", error)
         except Exception as error:
             self._on_failure("the receiver", error)  # the broker sends the message to the next run
+        finally:
+            self._memory.give_back(memory)
+            task = asyncio.current_task()
+            assert task is not None
+            self._admitting.discard(task)

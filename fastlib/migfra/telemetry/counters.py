@@ -49,4 +49,7 @@ class Counters:
     def count(self, title: str, outcome: str, seconds: float) -> None:
         """A member has ended."""
         self.ended[title, outcome] += 1
-        self.durations.setdefault(title, Durations()).add(seconds)
+        durations = self.durations.get(title)
+        if durations is None:
+            durations = self.durations[title] = Durations()
+        durations.add(seconds)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from logging import Logger, LoggerAdapter, LogRecord
 from pathlib import Path
 from textwrap import indent
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
+
+import msgspec
 
 from fastlib.codec.printable import escape_json, printable, word
 from fastlib.migfra.service.standard_streams import print_safely
@@ -20,7 +22,7 @@ LONGEST: Final = 200
 """So many characters of an id or a domain's name are shown."""
 
 
-class About(NamedTuple):
+class About(msgspec.Struct, frozen=True, gc=False):
     """What a log line is about."""
 
     id: str | None
@@ -80,7 +82,8 @@ class TextFormatter(_HostFormatter):
     """
 
     def format(self, record: LogRecord) -> str:
-        parts = (self.host(), *_about(record))
+        subject_of = _about(record)
+        parts = (self.host(), subject_of.id, subject_of.vm_name)
         subject = " ".join("-" if part is None else word(part) for part in parts)
         text = f"{_time(record)} {record.levelname} [{subject}] {printable(_message(record))}"
         if record.exc_info:

@@ -183,8 +183,9 @@ class OtherDaemons:
 
         Raises HostTakenError if another daemon has it, and ClaimError if the daemon ends.
         """
-        if not self.is_ours(connection):
-            await self._begun.wait()
+        if self.is_ours(connection):
+            return
+        await self._begun.wait()
         await self._have_host(connection)
 
     async def _have_host(self, connection: int) -> None:
