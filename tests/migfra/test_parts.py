@@ -1,6 +1,7 @@
 """The small parts of the daemon, each by itself."""
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -20,7 +21,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.service.lock import InstanceLock, lock_path
-from fastlib.migfra.service.memory import return_large_blocks
+from fastlib.migfra.service.memory import collect_rarely, return_large_blocks
 from fastlib.migfra.service.systemd import notify
 from fastlib.migfra.tasks.decoding import digest, read
 from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
@@ -235,3 +236,14 @@ def test_large_blocks_are_given_back_only_where_glibc_can(monkeypatch: pytest.Mo
     assert calls == [(-3, 128 << 10)]
     monkeypatch.setattr("fastlib.migfra.service.memory.ctypes.CDLL", lambda _: SimpleNamespace())
     assert not return_large_blocks()
+
+
+def test_python_looks_for_cycles_rarely_and_not_at_what_there_is() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        collect_rarely()
+        assert gc.get_threshold() == (10_000, *before[1:])
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
