@@ -30,10 +30,14 @@ _PER_RUNNING_MEMBER: Final = 12_288
 _SEPARATORS: Final = (b"\n", b",", b"[", b"{")
 
 
-@lru_cache(maxsize=16)
 def read_limits(largest: int, *, bounded: bool) -> Limits:
     """Return the limits of the reader for a payload of at most `largest` bytes."""
-    return Limits(max_bytes=largest, max_nodes=MAX_NODES) if bounded else Limits(max_bytes=largest)
+    return _limits(largest, MAX_NODES) if bounded else Limits(max_bytes=largest)
+
+
+@lru_cache(maxsize=16)
+def _limits(largest: int, most_nodes: int) -> Limits:
+    return Limits(max_bytes=largest, max_nodes=most_nodes)
 
 
 def problem_with(container: TaskContainer, most_members: int) -> str | None:
