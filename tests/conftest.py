@@ -56,6 +56,7 @@ LONGEST_FILES = [
     "demo/test_demo_scenario.py",
     "testing/test_conformance_wrong_peers.py",
     "codec/test_hostile.py",
+    "brokers/test_matrix.py",
     "transport/test_mqtt.py",
     "repository/test_workers.py",
     "migfra/test_history_at_broker.py",

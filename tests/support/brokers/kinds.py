@@ -18,9 +18,7 @@ from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
 from tests.support.npm_packages import installed
 from tests.support.waiting import wait_until
 
-INSTALL_RABBITMQ: Final = (
-    "as root: apt-get update && apt-get install -y --no-install-recommends rabbitmq-server"
-)
+INSTALL_RABBITMQ: Final = "as root: tests/support/brokers/install_rabbitmq"
 INSTALL_NPM: Final = "install node 20 or newer with npm"
 
 
