@@ -16,6 +16,7 @@ from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.output.problems import print_problems
 from fastlib.codec.errors import ValidationError
 from fastlib.display.text import printable
+from fastlib.extras import needs_extra
 
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
@@ -54,7 +55,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.online and not options.check:
+        parser.error("--online belongs to --check")
     try:
         source = read_source(options.config)
     except OSError as error:
@@ -63,7 +67,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if configuration is None:
         return 1 if options.check else WRONG_CONFIGURATION
     if options.check:
-        return 0
+        return _check_online(configuration, options) if options.online else 0
     try:
         return _run(configuration, options)
     except (FastlibError, OSError) as error:
@@ -88,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="say what is wrong with the configuration, and end"
     )
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="with --check: connect to the broker as well, and measure how fast it answers",
+    )
     parser.add_argument("--version", action="version", version=f"migfra {__version__}")
     return parser
 
@@ -97,6 +106,12 @@ def _print_error(text: str, status: int) -> int:
 
     print_safely(f"migfra: error: {text}")
     return status
+
+
+def _print_warning(text: str) -> None:
+    from fastlib.migfra.service.standard_streams import print_safely
+
+    print_safely(f"migfra: warning: {text}")
 
 
 def _read_configuration(source: Source) -> "Configuration | None":
@@ -115,6 +130,27 @@ def _read_configuration(source: Source) -> "Configuration | None":
         _print_error(str(error), 1)
         return None
     return report.message
+
+
+def _check_online(configuration: "Configuration", options: argparse.Namespace) -> int:
+    """Connect to the broker as the daemon would; print how fast it answers, and what delays it.
+
+    It uses the daemon's client id, so the daemon must not run.
+    """
+    from fastlib.migfra.service.lock import InstanceLock, lock_path
+
+    try:
+        with InstanceLock(lock_path(Path(options.config).resolve(), configuration.host)):
+            mqtt = configuration.mqtt_options()
+            with needs_extra("MQTT", "paho"):
+                from fastlib.transport.mqtt.round_trip import measure_round_trip
+            found = measure_round_trip(mqtt)
+    except (FastlibError, OSError) as error:
+        return _print_error(str(error), _status_of(error))
+    print(f"the broker accepts the daemon, and answers within {found.answer * 1000:.1f} ms")
+    if found.remedy is not None:
+        _print_warning(found.remedy)
+    return 0
 
 
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ HALF_CONFIRMED: Final = (
 )
 
 
-_QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
+QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
 """An option of Linux, which forgets it: it must be set after each read."""
 
 
@@ -103,6 +103,8 @@ class PahoClient(paho.Client):
         """True once the broker has answered a PINGREQ on this connection."""
         self.sent_since_read = False
         """True if a message of QoS 0 was handed to the socket, and nothing was read since."""
+        self.quick_ack = True
+        """False for the system's late acknowledgement of what was read: see `loop_read`."""
         self.violation: str | None = None
         """What the broker has sent on this connection that MQTT does not allow."""
         super().__init__(
@@ -245,9 +247,9 @@ class PahoClient(paho.Client):
         result = super().loop_read(max_packets)
         own: Any = self.socket()
         is_last = own is not None and not (self.has_read() or self.want_write())
-        if is_last and _QUICK_ACK is not None:
+        if is_last and self.quick_ack and QUICK_ACK is not None:
             with suppress(OSError):  # the connection has just ended, which the next read reports
-                own.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+                own.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         return result
 
     def reconnect(self) -> MQTTErrorCode:

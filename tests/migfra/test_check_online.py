@@ -1,0 +1,92 @@
+"""`migfra --check --online`: how fast the broker answers, and what delays it."""
+
+from pathlib import Path
+
+import pytest
+
+from fastlib.cli.migfra import main
+from fastlib.migfra.service.lock import InstanceLock, lock_path
+from fastlib.transport import MqttOptions, connect
+from fastlib.transport.mqtt.round_trip import HELD_BACK, RoundTrip, measure_round_trip
+from tests.support.mosquitto import Mosquitto, free_port
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "migfra.yaml"
+
+
+def write(path: Path, port: int) -> str:
+    path.write_text(
+        f"hostname: online\ncommunicator: {{host: 127.0.0.1, port: {port}}}\n"
+        "hypervisor: {type: dummy}\n"
+    )
+    return str(path)
+
+
+def test_remedy_names_the_setting_of_a_broker_that_holds_back_packets():
+    slow = RoundTrip(answer=0.0001, gap=0.044)
+    assert "for 44 ms" in str(slow.remedy)
+    assert "`set_tcp_nodelay true` in mosquitto.conf" in str(slow.remedy)
+    assert RoundTrip(answer=0.2, gap=0.0001).remedy is None
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_broker_with_nagles_algorithm_is_recognised(broker: Mosquitto, protocol: str):
+    """Nagle's algorithm takes 40 ms at least; how fast a broker is without it is not tested."""
+    found = measure_round_trip(
+        MqttOptions(host="127.0.0.1", port=broker.port, protocol=protocol)  # type: ignore[arg-type]
+    )
+    assert found.gap > HELD_BACK
+    assert found.answer > 0
+
+
+def test_waiting_messages_stay_at_the_broker(broker: Mosquitto):
+    options = MqttOptions(
+        host="127.0.0.1", port=broker.port, client_id="waits", persistent=True, keep_alive=30
+    )
+    with connect(options) as daemon:
+        daemon.subscribe("waits")
+    with connect(MqttOptions(host="127.0.0.1", port=broker.port)) as sender:
+        sender.send(b"order", "waits", qos=2).wait(60)
+    measure_round_trip(options)
+    with connect(options) as daemon:
+        daemon.subscribe("waits")
+        assert daemon.receive("waits", timeout=60).payload == b"order"
+
+
+def test_check_online_prints_the_answer_and_the_remedy(
+    broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["-c", write(configuration, broker.port), "--check", "--online"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("the broker accepts the daemon, and answers within ")
+    assert "migfra: warning: the broker holds back small packets" in shown.err
+
+
+def test_check_online_without_a_broker_fails(
+    configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    port = free_port()
+    assert main(["-c", write(configuration, port), "--check", "--online"]) == 1
+    assert f"127.0.0.1:{port}: the broker did not answer: " in capsys.readouterr().err
+    assert main(["-c", str(configuration), "--check"]) == 0
+
+
+def test_check_online_leaves_the_session_of_a_running_daemon_alone(
+    broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = write(configuration, broker.port)
+    with InstanceLock(lock_path(configuration.resolve(), "online")):
+        before = len(broker.log)
+        assert main(["-c", path, "--check", "--online"]) == 1
+    assert "runs" in capsys.readouterr().err
+    assert not any("online" in line for line in broker.log[before:])
+
+
+def test_online_belongs_to_check(configuration: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["-c", write(configuration, 1), "--online"])
+    assert ended.value.code == 2
+    assert "--online belongs to --check" in capsys.readouterr().err
