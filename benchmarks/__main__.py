@@ -15,6 +15,7 @@ BENCHMARKS = {
     "start": "'fastlib validate' as a whole process, beside a bare import of its libraries",
     "transport": "messages per second and round trips through mosquitto, beside bare paho-mqtt",
     "daemon": "tasks per second and latency of one migfra, beside a loop that only answers",
+    "scale": "orders to 10, 100 and 1,000 daemons over one broker, and where one broker ends",
     "migration": "migrate, swap and evacuate between two libvirt hosts, beside virsh; as root",
 }
 """The name of each benchmark, which is its module with a `main(arguments) -> exit status`."""

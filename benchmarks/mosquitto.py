@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 INSTALL = "apt-get install -y --no-install-recommends mosquitto"
 
@@ -41,20 +42,34 @@ def version() -> str:
     return found[1] if found else "of an unknown version"
 
 
+class Running(NamedTuple):
+    """A broker that runs."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
 def mosquitto() -> Iterator[int]:
     """Run the broker; yield its port. Raises MissingBrokerError."""
+    with running_mosquitto() as broker:
+        yield broker.port
+
+
+@contextmanager
+def running_mosquitto(*settings: str) -> Iterator[Running]:
+    """Run the broker with further settings. Raises MissingBrokerError."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "mosquitto.conf")
         user = ["user root"] if os.getuid() == 0 else []  # else it could not read the directory
-        file.write_text("\n".join([f"listener {port} 127.0.0.1", *SETTINGS, *user, ""]))
+        file.write_text("\n".join([f"listener {port} 127.0.0.1", *SETTINGS, *user, *settings, ""]))
         with subprocess.Popen([find(), "-c", str(file)], stderr=subprocess.PIPE, text=True) as run:
             try:
                 _await_start(run)
-                yield port
+                yield Running(port, run.pid)
             finally:
                 run.terminate()
 

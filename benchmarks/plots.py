@@ -126,6 +126,27 @@ def _start(outcome: Outcome) -> Iterable[Panel]:
     yield Panel("whole processes, best round", "ms", bars)
 
 
+def _scale(outcome: Outcome) -> Iterable[Panel]:
+    clusters = {f"{one['hosts']} hosts": one for one in outcome["clusters"]}
+    parts = ("broker", "scheduler", "daemons")
+    yield Panel(
+        "CPU of an order", "ms",
+        {name: {part: one[part]["cpu_order"] * 1e3 for part in parts}
+         for name, one in clusters.items()},
+    )  # fmt: skip
+    yield Panel(
+        "one by one", "ms",
+        {name: {kind: one[kind] * 1e3 for kind in ("median", "p99")}
+         for name, one in clusters.items()},
+    )  # fmt: skip
+    yield Panel(
+        "memory", "MiB",
+        {name: {part: one[part]["memory"] / 2**20 for part in parts}
+         for name, one in clusters.items()},
+        logarithmic=True,
+    )  # fmt: skip
+
+
 def _each(row: Mapping[str, Mapping[str, float]], figure: str) -> dict[str, float]:
     return {name: figures[figure] for name, figures in row.items()}
 
@@ -137,4 +158,5 @@ _PANELS: dict[str, Callable[[Outcome], Iterable[Panel]]] = {
     "daemon": _daemon,
     "migration": _migration,
     "start": _start,
+    "scale": _scale,
 }

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as dispatcher
-from benchmarks import codec, daemon, memory, migration, mosquitto, plots, start, transport
+from benchmarks import (
+    broker_capacity,
+    codec,
+    daemon,
+    memory,
+    migration,
+    mosquitto,
+    plots,
+    scale,
+    start,
+    transport,
+)
 from benchmarks.timing import Case, Effort
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +146,48 @@ def test_start_is_timed_beside_the_import(outcome_of, monkeypatch):
     assert start.render(found).endswith("1.60x - NOT met")
 
 
+PART = scale.Part(cpu_order=0.001, cpu_idle=0.01, memory=1 << 20)
+SMALL = scale.Cluster(10, 500.0, 0.004, 0.02, PART, PART, PART, 18.0, 2.0, 2.0, 0.001)
+LARGE = SMALL._replace(hosts=1000)
+CAPACITY = broker_capacity.Capacity(1e5, 1e-5, 5e4, 2e-5, 9000.0, 1e-5, 1500.0)
+SCALE = scale.Outcome([SMALL, LARGE], CAPACITY, (0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("large", "met"),
+    [
+        (LARGE, [True, True]),
+        (LARGE._replace(scheduler=PART._replace(cpu_order=0.002)), [False, True]),
+        (LARGE._replace(one_host_received=3.0), [True, False]),  # it hears other hosts
+    ],
+)
+def test_targets_of_scale(large, met):
+    found = SCALE._replace(clusters=[SMALL, large])
+    assert [target.met for target in found.targets()] == met
+    assert scale.render(found).count("NOT met") == met.count(False)
+
+
+def test_capacity_of_a_broker_is_measured():
+    effort = broker_capacity.Effort(messages=400, clients=3, pings=2, retained=10)
+    found = broker_capacity.measure(effort)
+    assert found.messages_per_second > 0
+    assert found.bridged_per_second > 0
+    assert min(found) >= 0  # so little takes less than a tick of the CPU's clock
+
+
+def test_scale_is_measured(outcome_of, request, monkeypatch):
+    if not request.config.getoption("--long"):
+        pytest.skip("starts processes with daemons; with --long")
+    monkeypatch.setattr(scale, "QUICK", scale.QUICK._replace(sizes=(1, 2)))
+    outcome = outcome_of("scale", "--quick")
+    assert [one["hosts"] for one in outcome["clusters"]] == [1, 2]
+    for one in outcome["clusters"]:
+        assert one["orders_per_second"] > 0
+        assert one["packets"] >= 16  # QoS 2 takes four, from one program to the other eight
+        assert one["one_host_received"] >= 1
+        assert all(one[part]["memory"] > 0 for part in ("broker", "scheduler", "daemons"))
+
+
 # --- plots ----------------------------------------------------------------------------------------
 
 FIGURES = {"fastlib": {"best": 2.0, "median": 3.0, "p99": 4.0, "best-us": 1.0}}
@@ -145,6 +198,7 @@ OUTCOMES = {
     "daemon": {"tasks-per-second": FIGURES, "latency-ms": FIGURES},
     "migration": {"seconds": {"swap": FIGURES}},
     "start": {"milliseconds": {"cpu": FIGURES}},
+    "scale": json.loads(scale.to_json(SCALE)),
 }
 
 
