@@ -3,6 +3,9 @@
 import random
 from typing import Final
 
+SHORT_PAUSES: Final = 3
+"""How many of the pauses in a row are the shortest one: most brokers are back soon."""
+
 QUICK_RESETS: Final = 10
 """How many connections in a row may end early, each followed by the shortest pause."""
 
@@ -11,9 +14,9 @@ UNSTEADY_FACTOR: Final = 8
 
 
 class Backoff:
-    """Pauses that double from `least` to `most` seconds, each shortened by up to a third at random.
+    """Pauses from `least` to `most` seconds, each shortened by up to a third at random.
 
-    The random part spreads the clients of a restarted broker over time.
+    After some of the shortest ones, they double. The random part spreads the clients of a restarted broker over time.
     """
 
     def __init__(self, least: float, most: float) -> None:
@@ -21,11 +24,14 @@ class Backoff:
         self._least = least
         self._next = least
         self._early_ends = 0
+        self._short_pauses = 0
 
     def pause(self) -> float:
         """Return the next pause in seconds."""
         pause = self._next
-        self._next = min(self.most, pause * 2)
+        self._short_pauses += 1
+        if self._short_pauses >= SHORT_PAUSES:
+            self._next = min(self.most, pause * 2)
         return pause * random.uniform(2 / 3, 1)  # noqa: S311  # no secret
 
     def use_longest(self) -> None:
@@ -35,7 +41,7 @@ class Backoff:
     def reset(self) -> None:
         """Start again with the shortest pause."""
         self._next = self._least
-        self._early_ends = 0
+        self._early_ends = self._short_pauses = 0
 
     def reset_after_early_end(self) -> None:
         """Start again with a short pause, after a connection that worked and soon ended.
@@ -44,5 +50,6 @@ class Backoff:
         see this client at full speed.
         """
         self._early_ends += 1
+        self._short_pauses = 0
         factor = 1 if self._early_ends <= QUICK_RESETS else UNSTEADY_FACTOR
         self._next = min(self._next, self.most, self._least * factor)

@@ -22,3 +22,17 @@ def publish_size(topic: str, payload: int, qos: int, properties: int = 0) -> int
 def subscribe_size(filters: Iterable[str], five: bool) -> int:
     """Return the size of a SUBSCRIBE. It has no properties."""
     return packet_size(2 + five + sum(3 + len(one.encode()) for one in filters))
+
+
+def connect_size(
+    client_id: str, credentials: Iterable[str], will: tuple[str, int] | None, five: bool
+) -> int:
+    """Return the size of a CONNECT, with MQTT 5 up to some bytes of properties.
+
+    `will` is the topic of the last will and the size of its payload.
+    """
+    size = 12 + len(client_id.encode()) + (20 if five else 0)
+    size += sum(2 + len(text.encode()) for text in credentials)
+    if will is not None:
+        size += 4 + len(will[0].encode()) + will[1] + five
+    return packet_size(size)

@@ -110,8 +110,14 @@ class FakeSession:
         self.state.connection_lost()
         self.outbox.connection_lost()
 
-    def unreachable(self) -> None:
+    def before_connect(self) -> None:
+        """There is no last will."""
+
+    def no_connection(self) -> None:
         """No message is suspected."""
+
+    def ended_without_answer(self) -> str:
+        return ""
 
     def fail_subscriptions(self, error: ClosedError) -> None:
         self.failed.append(error)

@@ -12,6 +12,7 @@ from paho.mqtt.properties import Properties
 from fastlib.transport.credentials import check_credential, read_password_file
 from fastlib.transport.errors import OptionsError
 from fastlib.transport.options import MqttOptions, TlsOptions
+from fastlib.transport.packet_size import connect_size
 
 from .paho_client import PahoClient, largest_packet
 
@@ -22,6 +23,13 @@ RECEIVE_MAXIMUM: Final = 20
 def random_client_id() -> str:
     """Return a client id that any broker takes: at most 23 letters and digits (MQTT 3.1.1)."""
     return f"fastlib{uuid4().hex[:16]}"
+
+
+def connect_size_of(options: MqttOptions) -> int:
+    """Return the size of the CONNECT packet in bytes, with MQTT 5 up to some bytes."""
+    will = None if options.will is None else (options.will.topic, len(options.will.payload))
+    credentials = [text for text in (options.username, options.password) if text is not None]
+    return connect_size(options.client_id or "", credentials, will, options.protocol == "5")
 
 
 def make_client(
@@ -43,6 +51,12 @@ def make_client(
         client.username_pw_set(options.username, _password(options))
     if options.tls is not None:
         client.tls_set_context(_tls(options.tls))
+    size = connect_size_of(options)
+    if options.largest_packet is not None and size > options.largest_packet:
+        raise OptionsError(
+            f"the CONNECT packet has {size} bytes, with the last will; the option `largest-packet` "
+            f"allows {options.largest_packet}"
+        )
     if options.will is not None:
         will = options.will
         client.will_set(will.topic, will.payload, min(will.qos, options.qos), will.retain)

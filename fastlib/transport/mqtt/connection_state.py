@@ -182,7 +182,7 @@ class ConnectionState:
         """
         if violation is not None:
             self.failed(ConnectError(_violated(self.name, violation)))
-        elif self.last_error is None:
+        elif self.last_error is None or hint:
             self.failed(ConnectError(f"{self.name} ended the connection at once{hint}"))
 
     def failed(self, error: TransportError) -> None:

@@ -174,13 +174,14 @@ class NetworkThread:
             try_seconds(CONNECT_SECONDS, opening, left),
             next_address=self._next_address,
         )
+        self._session.before_connect()
         latest = time.monotonic() + try_seconds(CONNACK_SECONDS, opening, left)
         try:
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:
             state.refused(RefusedError(f"{state.name}: {error}", last=error))
         except (OSError, ValueError) as error:
-            self._session.unreachable()
+            self._session.no_connection()
             state.unreachable(error)
         else:
             while self._client.socket() is not None and not state.accepted and not self._is_done():
@@ -190,14 +191,8 @@ class NetworkThread:
                 self._session.drop_expired()
                 self._turn()
             if not state.accepted:
-                self._session.unreachable()
-                state.ended_at_once(self._client.violation, self._hint())
-
-    def _hint(self) -> str:
-        """Return what may be the reason if the broker does not answer CONNECT."""
-        if not self._client.is_five:
-            return ""
-        return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
+                hint = self._session.ended_without_answer()
+                state.ended_at_once(self._client.violation, hint)
 
     def _log_change(self) -> None:
         """Log that another broker is used than before, which has another session."""

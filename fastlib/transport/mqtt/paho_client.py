@@ -209,6 +209,10 @@ class PahoClient(paho.Client):
         message = self.held.get(packet_id) or self._out_messages[packet_id]
         message.qos, message.retain = qos, retain
 
+    def weaken_will(self, qos: int, retain: bool) -> None:
+        """Change how the broker shall publish the last will, from the next connection on."""
+        self.will_set(self._will_topic.decode(), self._will_payload, qos, retain)
+
     def ping(self) -> None:
         """Send a PINGREQ."""
         self._send_pingreq()

@@ -32,13 +32,14 @@ from fastlib.transport.options import MqttOptions
 from fastlib.transport.packet_size import publish_size, subscribe_size
 
 from .broker_limits import STATED, BrokerLimits
-from .client_factory import make_client
+from .client_factory import connect_size_of, make_client
 from .connection_state import ConnectionState
 from .inbound import InboundPublish, InboundTracker
 from .learned_limits import Learned
 from .outbox import Outbox
 from .subscriptions import BrokerSubscriptions
 from .suspects import Demand, Remedy, Suspects, remedy
+from .will_fallback import WillFallback, WillForm
 
 log = logging.getLogger("fastlib.transport")
 
@@ -114,6 +115,11 @@ class MqttSession:
         self._limits_said: dict[tuple[str, int], tuple[str, ...]] = {}
         self._learned: dict[tuple[str, int], Learned] = {}
         self._suspects = Suspects()
+        self._will = options.will
+        self._answered = False
+        """True if the broker has answered the last CONNECT."""
+        self._wills: dict[tuple[str, int], WillFallback] = {}
+        self._connect_size = connect_size_of(options)
         self._sent_here = 0
         self._ended_by: int | None = None
         self._max_payload = options.max_payload
@@ -252,23 +258,88 @@ class MqttSession:
         connected = self._state.accepted and not self.renews
         self._inbound.acknowledge(publish, connected)
         if connected and self._inbound.has_room_again:
-            self.renews = True
-            self.client.disconnect()  # after what is queued for the socket
+            self._renew()
+
+    def _renew(self) -> None:
+        """End the connection for a new one, after what is queued for the socket."""
+        self.renews = True
+        self.client.disconnect()
+
+    # The last will.
+
+    @property
+    def _will_fallback(self) -> WillFallback | None:
+        """The form of the last will for the broker that is tried or used."""
+        if self._will is None:
+            return None
+        whole = WillForm(min(self._will.qos, self._qos), self._will.retain)
+        return self._wills.setdefault(self._broker, WillFallback(whole))
+
+    def before_connect(self) -> None:
+        """Prepare a try to connect to the broker that was set in paho's client."""
+        self._answered = False
+        if (will := self._will_fallback) is not None:
+            self.client.weaken_will(*will.form)
+
+    def ended_without_answer(self) -> str:
+        """Note that a connection ended which the broker has not accepted.
+
+        Return what may be the reason if the broker gave none, for the error.
+        """
+        self._suspects.unreachable()
+        if self._answered or self.client.violation is not None:
+            return ""
+        will = self._will_fallback
+        if will is not None:
+            before = will.form
+            will.ended_without_answer()
+            if will.is_weaker and will.form != before:
+                self._log_weaker_will(will)
+        if self._connect_size > CREDIBLE_LIMIT * 2 or (will is not None and will.ends > 1):
+            return self._size_of_connect()
+        if self.client.is_five:
+            return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
+        return ""
+
+    def _size_of_connect(self) -> str:
+        will = self._will
+        text = f"; the CONNECT packet has {self._connect_size} bytes"
+        if will is not None:
+            kind = "retained " if will.retain else ""
+            text += f", with a {kind}last will of {len(will.payload)} bytes and QoS {will.qos}"
+        return text + ", which the broker may not take"
+
+    def _log_weaker_will(self, will: WillFallback) -> None:
+        log.warning(
+            "%s: the last will is weaker than it should be, because the broker does not take the "
+            "whole one: it is published %s",
+            self._state.name,
+            will.form,
+        )
 
     # Callbacks of paho.
 
     def _on_connect(
         self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
+        self._answered = True
         if reason.is_failure:
             text = f"{self._state.name}: the broker refuses the connection: {reason}"
-            if reason.value in PERMANENT_REFUSALS:
+            if reason.value == PACKET_TOO_LARGE or self._connect_size > CREDIBLE_LIMIT * 2:
+                text += self._size_of_connect()
+            will = self._will_fallback
+            if will is not None and will.refused(reason.value):
+                self._log_weaker_will(will)
+                self._state.failed(ConnectError(text))
+            elif reason.value in PERMANENT_REFUSALS:
                 self._state.refused(RefusedError(text, reason.value))
             else:
                 self._state.failed(ConnectError(text))
             return
         self.connection += 1
         self.renews = False
+        will = self._will_fallback
+        asks_again = will is not None and will.accepted()
         lost = self._begin_session(resumed=flags.session_present)
         self._inbound.connected()
         if self._state.was_unreachable:
@@ -288,6 +359,8 @@ class MqttSession:
             self._state.opened.set_result(None)
         else:
             self.on_reconnect()
+        if asks_again:
+            self._renew()
 
     def _begin_session(self, *, resumed: bool) -> bool:
         """Return True if this is not the session of the last connection.
@@ -427,9 +500,11 @@ class MqttSession:
         )
         self._give_up(packet_id, MessageTooLargeError(facts, size, None, "inferred", why))
 
-    def unreachable(self) -> None:
-        """Note that the broker could not be reached, or has not accepted the connection."""
+    def no_connection(self) -> None:
+        """Note that the broker could not be reached."""
         self._suspects.unreachable()
+        if (will := self._will_fallback) is not None:
+            will.unreachable()
 
     def _describe(self, sent: Collection[int]) -> str:
         """Return which messages were being sent when a connection ended, for people."""
