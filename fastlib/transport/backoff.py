@@ -16,7 +16,8 @@ UNSTEADY_FACTOR: Final = 8
 class Backoff:
     """Pauses from `least` to `most` seconds, each shortened by up to a third at random.
 
-    After some of the shortest ones, they double. The random part spreads the clients of a restarted broker over time.
+    After `SHORT_PAUSES` of the shortest ones, they double. The random part spreads the clients of
+    a restarted broker over time.
     """
 
     def __init__(self, least: float, most: float) -> None:
@@ -50,6 +51,8 @@ class Backoff:
         see this client at full speed.
         """
         self._early_ends += 1
-        self._short_pauses = 0
-        factor = 1 if self._early_ends <= QUICK_RESETS else UNSTEADY_FACTOR
-        self._next = min(self._next, self.most, self._least * factor)
+        if self._early_ends <= QUICK_RESETS:
+            self._next, self._short_pauses = self._least, 0
+        else:
+            self._next = min(self._next, self.most, self._least * UNSTEADY_FACTOR)
+            self._short_pauses = SHORT_PAUSES

@@ -118,7 +118,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     It must be several times what the broker sends without an acknowledgement, so that only a broker
     that keeps to no window meets it."""
     retry_min: float = 0.5
-    """Seconds until the first retry of a connection. Each further pause is twice as long."""
+    """Seconds until the first three retries of a connection. Then each pause is twice as long."""
     retry_max: float = 30.0
     """The maximum pause between retries in seconds."""
     publish_topic: str | None = None

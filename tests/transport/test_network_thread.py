@@ -113,7 +113,7 @@ class FakeSession:
     def before_connect(self) -> None:
         """There is no last will."""
 
-    def no_connection(self) -> None:
+    def unreachable(self) -> None:
         """No message is suspected."""
 
     def ended_without_answer(self) -> str:

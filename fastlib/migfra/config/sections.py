@@ -133,7 +133,8 @@ class CommunicatorSection(ConfigSection):
         ),
     ] = None
     retry_min: Annotated[
-        Seconds, Wire("Pause before the first retry of a lost connection; it doubles.", unit="s")
+        Seconds,
+        Wire("Pause before the first retries of a lost connection; then it doubles.", unit="s"),
     ] = 0.5
     retry_max: Annotated[Seconds, Wire("Longest pause between retries.", unit="s")] = 30.0
     session_expiry: Annotated[

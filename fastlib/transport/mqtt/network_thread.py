@@ -181,7 +181,7 @@ class NetworkThread:
         except ssl.SSLCertVerificationError as error:
             state.refused(RefusedError(f"{state.name}: {error}", last=error))
         except (OSError, ValueError) as error:
-            self._session.no_connection()
+            self._session.unreachable()
             state.unreachable(error)
         else:
             while self._client.socket() is not None and not state.accepted and not self._is_done():

@@ -500,7 +500,7 @@ class MqttSession:
         )
         self._give_up(packet_id, MessageTooLargeError(facts, size, None, "inferred", why))
 
-    def no_connection(self) -> None:
+    def unreachable(self) -> None:
         """Note that the broker could not be reached."""
         self._suspects.unreachable()
         if (will := self._will_fallback) is not None:
