@@ -48,6 +48,7 @@ def test_table_has_all_brokers_and_checks() -> None:
         assert list(row) == [kind.name for kind in KINDS]
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("check", CHECKS)
 def test_broker_does_what_the_table_says(
     check: str, kind: Kind, place: Place, tmp_path: Path
