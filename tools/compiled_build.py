@@ -101,8 +101,9 @@ def _build(folder: Path) -> Path:
 
 
 def _remove_old(newest: Path) -> None:
-    builds = [path for path in newest.parent.iterdir() if not path.name.startswith("new-")]
-    builds.sort(key=lambda path: path.stat().st_mtime)
-    for path in builds[:-KEPT]:
-        if path != newest:
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove old builds, and what builds that were killed have left behind."""
+    for pattern in ("cpython-*", "new-*"):
+        paths = sorted(newest.parent.glob(pattern), key=lambda path: path.stat().st_mtime)
+        for path in paths[:-KEPT]:
+            if path != newest:
+                shutil.rmtree(path, ignore_errors=True)
