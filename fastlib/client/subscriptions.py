@@ -85,7 +85,9 @@ class ClientSubscriptions:
     def forget_earlier(self) -> None:
         """Withdraw what an earlier program has left in a persistent session.
 
-        Before this version, each client has subscribed to all hosts.
+        That are the subscriptions to its hosts, and those to all hosts, which each client of an
+        earlier version has. Their messages would fill the number that the broker sends without an
+        acknowledgement, and results would wait behind them.
         """
         for topic in HOST_TOPICS:
             self._communicator.forget(topic.pattern())

@@ -188,6 +188,11 @@ class CommunicatorCore:
         """Keep unclaimed messages for a topic, however long it takes to subscribe to it."""
         self._routes.expect(topic)
 
+    def forget(self, topic: str) -> None:
+        """End a subscription of an earlier program, and leave what still comes for it."""
+        self._routes.leave(topic)
+        self.link.forget(topic)
+
     def unsubscribe(self, topic: str) -> None:
         """End a subscription; waiting readers get a SubscriptionError."""
         check_str("topic", topic)
@@ -330,10 +335,12 @@ class CommunicatorBase:
     def forget(self, topic: str) -> None:
         """End a subscription that an earlier program may have left in a persistent session.
 
-        Nothing happens if this program has it.
+        Nothing happens if this program has it. What the broker has kept for it is acknowledged and
+        dropped. With wildcards, so are the earlier subscriptions to single topics that match, as
+        soon as something comes for them.
         """
         if self._core.link.resumes:
-            self._core.link.forget(topic)
+            self._core.forget(topic)
 
     def resend_retained(self, topic: str) -> None:
         """Let the broker send again what it has retained for a subscription.

@@ -43,7 +43,9 @@ class Routes:
 
     When a session is resumed, the broker sends its queued messages before the program can
     subscribe. These messages are kept without an acknowledgement until a subscription matches.
-    After a minute they are dropped with a warning, except for those that are expected.
+    After a minute they are dropped with a warning, except for those that are expected. Those that
+    are not wanted any more are dropped at once: the broker sends nothing else to a client that
+    acknowledges none of about 20 messages.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Routes:
         """Those with wildcards, for topics that have come."""
         self._removed: set[str] = set()
         self._expected: set[str] = set()
+        self._unwanted: set[str] = set()
         self._unclaimed: deque[tuple[float, InboundMessage]] = deque()
         self._unclaimed_bytes = 0
 
@@ -95,6 +98,18 @@ class Routes:
         with self._lock:
             self._expected.add(pattern)
 
+    def leave(self, pattern: str) -> None:
+        """Drop unclaimed messages that match a filter, now and later."""
+        with self._lock:
+            self._unwanted.add(pattern)
+            unclaimed, self._unclaimed = self._unclaimed, deque()
+            for since, message in unclaimed:
+                if matches(pattern, message.topic):
+                    self._leave(message)
+                else:
+                    self._unclaimed.append((since, message))
+            self._unclaimed_bytes = sum(len(each.payload) for _, each in self._unclaimed)
+
     def remove(self, pattern: str) -> None:
         """Remove a subscription."""
         with self._lock:
@@ -112,6 +127,8 @@ class Routes:
             routes = self._find(message.topic)
             if routes:
                 self._deliver_to(routes, message)
+            elif self._resumes and any(matches(p, message.topic) for p in self._unwanted):
+                self._leave(message)
             elif self._resumes and not any(matches(p, message.topic) for p in self._removed):
                 if message.qos > 0 or self._unclaimed_bytes < UNCLAIMED_BYTES:
                     self._unclaimed.append((time.monotonic(), message))
@@ -142,6 +159,11 @@ class Routes:
             route.sink(ReceivedMessage(message, qos, ack if route.manual_ack else None))
         if acks == 0:
             message.ack()
+
+    def _leave(self, message: InboundMessage) -> None:
+        log.debug("a message to %s is left: an earlier program has subscribed to it", message.topic)
+        message.ack()
+        self._forget(message.topic)
 
     def _drop_old(self) -> None:
         latest = time.monotonic() - UNCLAIMED_SECONDS

@@ -155,6 +155,27 @@ def test_unclaimed_message_is_dropped_after_a_minute(
     assert "a message to a was dropped" in caplog.text
 
 
+def test_unclaimed_message_that_is_not_wanted_is_left_at_once(acks: Acks) -> None:
+    left: list[str] = []
+    own = Routes(resumes=True, forget=left.append)
+    for topic in ("a/1", "b/1"):
+        own.deliver(inbound(acks, topic))
+    own.leave("a/+")
+    assert (left, acks.count) == (["a/1"], 1)
+    own.deliver(inbound(acks, "a/2"))
+    assert (left, acks.count) == (["a/1", "a/2"], 2)
+    assert len(subscribe(own, "b/1", manual_ack=True)) == 1
+
+
+def test_subscription_of_this_program_gets_what_an_earlier_one_has_left(acks: Acks) -> None:
+    left: list[str] = []
+    own = Routes(resumes=True, forget=left.append)
+    got = subscribe(own, "a/1", manual_ack=True)
+    own.leave("a/+")
+    own.deliver(inbound(acks, "a/1"))
+    assert (len(got), left, acks.count) == (1, [], 0)
+
+
 def test_unclaimed_messages_with_qos_0_are_bounded(
     acks: Acks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
