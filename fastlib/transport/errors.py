@@ -24,6 +24,7 @@ from typing import Final, Literal
 import msgspec
 
 from fastlib.codec.errors import FastlibError
+from fastlib.codec.printable import printable
 
 
 class TransportError(FastlibError):
@@ -82,6 +83,9 @@ class MosquittoMissingError(ListenError):
         super().__init__(f"mosquitto is not installed: {INSTALL_MOSQUITTO}")
 
 
+MAX_REASON: Final = 200
+"""Characters of a broker's reason string that are shown."""
+
 _REASONS: Final = {
     0x80: "no reason given",
     0x81: "malformed packet",
@@ -113,9 +117,20 @@ _REASONS: Final = {
 }
 
 
-def reason(code: int) -> str:
-    """Return a reason code of a refusal in words (MQTT 5, section 2.4)."""
-    return f"{_REASONS.get(code, 'refused')} ({code:#x})"
+def reason(code: int, said: object = "") -> str:
+    """Return a reason code of a refusal in words (MQTT 5, section 2.4).
+
+    `said` is the broker's reason string, in its own words: it is escaped and bounded.
+    """
+    text = f"{_REASONS.get(code, 'refused')} ({code:#x})"
+    return f"{text}: the broker says {shown_reason(said)}" if said else text
+
+
+def shown_reason(said: object) -> str:
+    """Return a broker's reason string for people, in quotes."""
+    text = str(said)
+    short = text if len(text) <= MAX_REASON else text[:MAX_REASON] + "..."
+    return f'"{printable(short)}"'
 
 
 class ClientIdTakenError(TransportError):

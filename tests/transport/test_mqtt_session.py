@@ -17,6 +17,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.filters import overlap
+from fastlib.transport.mqtt.connection_state import ConnectionState
 from fastlib.transport.mqtt.disjoint_filters import DisjointFilters
 from fastlib.transport.mqtt.inbound import InboundTracker
 from fastlib.transport.mqtt.outbox import NOT_FOUND, Outbox
@@ -518,3 +519,32 @@ def test_used_packet_id_is_skipped(own: OfflineSession, monkeypatch: pytest.Monk
     own.session.send_queued()
     own.session.outbox.confirm(2, 0)
     waiting.wait(0)
+
+
+def test_broker_says_in_its_own_words_why_it_refuses() -> None:
+    said = "no\x1b[31m room\n" + "x" * 1000
+    outbox = Outbox(5, 5)
+    delivery = Delivery("a", b"", 1, False)
+    outbox.accept(delivery, True, None)
+    outbox.send_queued(lambda _: 1)
+    outbox.confirm(1, 0x97, said)
+    with pytest.raises(RefusedError, match=r"quota exceeded .* the broker says") as refused:
+        delivery.wait(0)
+    assert r"no\x1b[31m room\n" in str(refused.value)
+    assert len(str(refused.value)) < 400
+    subscriptions = BrokerSubscriptions(lambda _: 1, lambda _: None)
+    confirmed: Future[None] = Future()
+    subscriptions.add("b", 1, confirmed, connected=True)
+    subscriptions.on_suback(1, [0x87], "ask the operator")
+    error = confirmed.exception(0)
+    assert str(error).endswith('not authorized (0x87): the broker says "ask the operator"')
+
+
+def test_disconnect_of_the_broker_says_why() -> None:
+    state = ConnectionState("me", client_id="me", retry_min=1, retry_max=2)
+    state.connected()
+    state.disconnect_code, state.disconnect_reason = 0x98, "maintenance"
+    state.connection_lost()
+    assert 'the broker says "maintenance"' in str(state.last_error)
+    state.connecting()
+    assert not state.disconnect_reason

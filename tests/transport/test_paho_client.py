@@ -89,9 +89,9 @@ def test_packet_ids_of_two_runs_of_a_program_differ() -> None:
 class _Peer:
     """A broker on a socket of its own, as far as the reading of packets needs one."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.client = PahoClient(lambda _: None, lambda _: None, client_id="a")
+            self.client = PahoClient(lambda _: None, lambda _: None, client_id="a", **options)
             self.client.connect_async("127.0.0.1", listener.getsockname()[1])
             self.client.reconnect()
             self.socket = listener.accept()[0]
@@ -145,5 +145,23 @@ def test_tcp_acknowledges_at_once_what_needs_no_packet() -> None:
         assert peer.client.want_write()
         peer.send(PUBACK)  # the PUBLISH to be written acknowledges it
         assert peer.quick_acks == 2
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize("kind", [0x40, 0x50], ids=["PUBACK", "PUBREC"])
+def test_reason_string_of_a_refused_message_is_reported(kind: int) -> None:
+    peer = _Peer(protocol=paho.MQTTv5)
+    said: list[object] = []
+    peer.client.on_publish = lambda client, _data, _mid, reason, _properties: said.append(
+        (reason.value, client.said)
+    )
+    try:
+        peer.send(b"\x20\x03\x00\x00\x00")
+        info = peer.client.publish("a", b"", qos=1 if kind == 0x40 else 2)
+        words = b"\x1f\x00\x08too many"
+        body = info.mid.to_bytes(2, "big") + b"\x97" + bytes([len(words)]) + words
+        peer.send(bytes([kind, len(body)]) + body)
+        assert said == [(0x97, "too many")]
     finally:
         peer.close()

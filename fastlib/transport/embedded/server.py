@@ -1,8 +1,8 @@
 """amqtt's broker on our own socket, in its own event loop.
 
-Only this file uses amqtt. It accepts the connections itself and gives them to amqtt's external
-listener. Therefore the port is known, an address in use has its own error, and all connections are
-closed in order, also those that amqtt forgets.
+Only this file and `mqtt31.py` use amqtt. It accepts the connections itself and gives them to
+amqtt's external listener. Therefore the port is known, an address in use has its own error, and all
+connections are closed in order, also those that amqtt forgets.
 """
 
 import asyncio
@@ -12,11 +12,13 @@ from contextlib import suppress
 from logging import getLogger
 from typing import Any, Final
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.adapters import StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
+
+from .mqtt31 import ConnectReader
 
 log = getLogger("fastlib.transport")
 
@@ -145,7 +147,7 @@ class AmqttServer:
         assert task is not None
         connection = self._connections[task] = Connection(writer)
         try:
-            await self._broker.external_connected(StreamReaderAdapter(reader), connection, LISTENER)
+            await self._broker.external_connected(ConnectReader(reader), connection, LISTENER)
         except Exception as error:
             log.warning("the embedded broker failed on a connection and ends it: %r", error)
         finally:

@@ -56,6 +56,8 @@ class ConnectionState:
         """The last failure, until a connection has been stable."""
         self.disconnect_code: int | None = None
         """The reason code of the broker's DISCONNECT on this connection (MQTT 5)."""
+        self.disconnect_reason: object = ""
+        """The broker's own words in that DISCONNECT."""
         self.was_unreachable = False
         """True if a try since the last accepted connection did not reach the broker."""
         self.opened: Future[None] = Future()
@@ -140,7 +142,7 @@ class ConnectionState:
 
     def connecting(self, name: str | None = None) -> None:
         """Note that a new try begins. `name` is the new name, if it is another broker."""
-        self.disconnect_code = None
+        self.disconnect_code, self.disconnect_reason = None, ""
         self.name = name or self.name
         self._tried_to_close = self.closing
 
@@ -284,7 +286,7 @@ class ConnectionState:
             return _violated(self.name, violation)
         text = f"the connection of {self.name} broke"
         if self.disconnect_code is not None:
-            text += f": {reason(self.disconnect_code)}"
+            text += f": {reason(self.disconnect_code, self.disconnect_reason)}"
         return f"{text}, while it sent {sending}" if sending else text
 
     def _lifetime(self) -> float:

@@ -160,21 +160,21 @@ class Outbox:
         with self._lock:
             self._queue.appendleft(self._in_flight.pop(packet_id))
 
-    def confirm(self, packet_id: int, code: int) -> None:
+    def confirm(self, packet_id: int, code: int, said: object = "") -> None:
         """Complete a message that the broker has confirmed, or for QoS 0 the socket has taken.
 
-        `code` is the reason code of MQTT 5.
+        `code` is the reason code of MQTT 5, `said` the broker's reason string.
         """
         delivery = self._in_flight.pop(packet_id, None)
         if delivery is None:
             return
         if code in TOO_LARGE:
             packet = publish_size(delivery.topic, len(delivery.payload), delivery.qos)
-            why = f"; the broker refuses it: {reason(code)}"
+            why = f"; the broker refuses it: {reason(code, said)}"
             error = MessageTooLargeError(delivery.undelivered(True), packet, None, "broker", why)
             delivery.future.set_exception(error)
         elif code >= 0x80 and code != NOT_FOUND:
-            text = f"the broker refuses a message to {delivery.topic}: {reason(code)}"
+            text = f"the broker refuses a message to {delivery.topic}: {reason(code, said)}"
             delivery.future.set_exception(RefusedError(text, code))
         else:
             delivery.future.set_result(None)

@@ -53,6 +53,10 @@ ACKNOWLEDGEMENTS: Final = {
     PUBCOMP: RELEASE_CODES,
 }
 
+PROPERTIES_AT: Final = {CONNACK: 2, PUBACK: 3, PUBREC: 3, PUBCOMP: 3, SUBACK: 2, DISCONNECT: 1}
+"""Where the properties begin that may have a reason string."""
+REASON_STRING: Final = 0x1F
+
 BYTE, TWO, FOUR, VARIABLE, TEXT, PAIR = range(6)
 PROPERTY_TYPES: Final = {
     **dict.fromkeys((0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A), BYTE),
@@ -107,6 +111,15 @@ def check_packet(command: int, body: bytearray, five: bool) -> bytearray:
         return _other(kind, body, five)
     except PacketError as error:
         raise PacketError(f"a malformed {name}: {error}") from None
+
+
+def reason_string(command: int, body: bytearray) -> str:
+    """Return what an MQTT 5 broker says in its own words in a packet that was checked, or ""."""
+    start = PROPERTIES_AT.get(command >> 4)
+    if start is None or len(body) <= start:
+        return ""
+    found, _ = _properties(body, start)
+    return found.get(REASON_STRING, b"")[2:].decode("utf-8", "replace")
 
 
 def payload_start(command: int, body: bytearray, five: bool) -> int:

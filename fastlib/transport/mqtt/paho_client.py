@@ -41,7 +41,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .packet_check import CONNACK, TOLERATED_CODES, PacketError, check_packet, payload_start
+from .packet_check import (
+    CONNACK,
+    TOLERATED_CODES,
+    PacketError,
+    check_packet,
+    payload_start,
+    reason_string,
+)
 
 READ_SIZE: Final = 65536
 OVERHEAD: Final = 1 << 17
@@ -105,6 +112,8 @@ class PahoClient(paho.Client):
         """True if a message of QoS 0 was handed to the socket, and nothing was read since."""
         self.quick_ack = True
         """False for the system's late acknowledgement of what was read: see `loop_read`."""
+        self.said = ""
+        """The broker's reason string in the packet that is being handled."""
         self.violation: str | None = None
         """What the broker has sent on this connection that MQTT does not allow."""
         super().__init__(
@@ -379,6 +388,7 @@ class PahoClient(paho.Client):
             if is_connack == self._accepted:
                 raise PacketError("a second CONNACK" if is_connack else "a packet before CONNACK")
             packet["packet"] = check_packet(packet["command"], body, self.is_five)
+            self.said = reason_string(packet["command"], body) if self.is_five else ""
         except PacketError as error:
             self.violation = str(error)
             return MQTTErrorCode.MQTT_ERR_PROTOCOL

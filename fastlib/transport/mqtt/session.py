@@ -22,6 +22,7 @@ from fastlib.transport.errors import (
     RefusedError,
     TopicError,
     TransportError,
+    shown_reason,
 )
 from fastlib.transport.errors import (
     reason as reason_text,
@@ -325,6 +326,8 @@ class MqttSession:
         self._answered = True
         if reason.is_failure:
             text = f"{self._state.name}: the broker refuses the connection: {reason}"
+            if self.client.said:
+                text += f": the broker says {shown_reason(self.client.said)}"
             if reason.value == PACKET_TOO_LARGE or self._connect_size > CREDIBLE_LIMIT * 2:
                 text += self._size_of_connect()
             will = self._will_fallback
@@ -537,6 +540,7 @@ class MqttSession:
         self._ended_by = reason.value
         if flags.is_disconnect_packet_from_server:
             self._state.disconnect_code = reason.value
+            self._state.disconnect_reason = self.client.said
         elif (self._state.ended or self.renews) and (own := client.socket()) is not None:
             read_to_the_end(own)
 
@@ -552,7 +556,7 @@ class MqttSession:
             found = learned.tries.pop(mid, None)
             if found is not None and reason.value < 0x80:
                 self._apply_remedy(found, delivery)
-        self.outbox.confirm(mid, reason.value)
+        self.outbox.confirm(mid, reason.value, self.client.said)
 
     def _apply_remedy(self, found: Remedy, delivery: Delivery) -> None:
         """Send all further messages to this broker as the one that it has taken at last."""
@@ -570,7 +574,7 @@ class MqttSession:
     ) -> None:
         self._state.exchanged()
         codes = [reason.value for reason in reasons]
-        if not self._subscriptions.on_suback(mid, codes):
+        if not self._subscriptions.on_suback(mid, codes, self.client.said):
             self.client.violation = f"a SUBACK with {len(codes)} reason codes"
 
     def _on_message(self, message: paho.MQTTMessage) -> None:

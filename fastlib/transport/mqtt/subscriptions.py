@@ -152,10 +152,10 @@ class BrokerSubscriptions:
         if part:
             yield part
 
-    def on_suback(self, packet_id: int, codes: Sequence[int]) -> bool:
+    def on_suback(self, packet_id: int, codes: Sequence[int], said: object = "") -> bool:
         """Handle the broker's answer: one code for each filter; 0x80 and more is a refusal.
 
-        Return False if the number of codes is wrong.
+        `said` is the broker's reason string. Return False if the number of codes is wrong.
         """
         requested = self._requested.pop(packet_id, None)
         if requested is None:
@@ -171,10 +171,10 @@ class BrokerSubscriptions:
                     if future.set_running_or_notify_cancel():
                         future.set_result(None)
                 continue
-            log.error("the broker refuses the subscription to %r: %s", wide, reason(code))
+            log.error("the broker refuses the subscription to %r: %s", wide, reason(code, said))
             for future in waiting:
                 if future.set_running_or_notify_cancel():
-                    text = f"the broker refuses the subscription to {wide!r}: {reason(code)}"
+                    text = f"the broker refuses the subscription to {wide!r}: {reason(code, said)}"
                     future.set_exception(RefusedError(text, code))
         return True
 

@@ -65,6 +65,7 @@ class SimulatedPaho:
         self.held: OrderedDict[int, _Outgoing] = OrderedDict()
         """Incomplete messages that are not sent again before `release`, by packet id."""
         self.ping_answered = self.is_pinging = False
+        self.said = ""
         self.sent_since_read = False
         """True if a message of QoS 0 was sent, and nothing has arrived since."""
 
