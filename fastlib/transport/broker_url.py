@@ -12,6 +12,12 @@ from .errors import OptionsError
 
 FORM: Final = "mqtt://[user[:password]@]host[:port][,host[:port]...]"
 
+DEFAULT_PATH: Final = "/mqtt"
+"""The path of a URL of MQTT over WebSockets that has none, as most brokers have it."""
+
+_SCHEMES: Final = ("mqtt", "mqtts", "ws", "wss")
+_PATH: Final = re.compile(r"/[!-~]*")
+
 _DEFAULT_PORTS: Final = ("1883", "8883")
 _SEPARATORS: Final = re.compile(r"[/?#]")
 _IN_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\](?::([^\[\]]*))?")
@@ -36,6 +42,8 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     username: str | None = None
     password: str | None = None
     tls: bool = False
+    websocket_path: str | None = None
+    """None is MQTT over TCP."""
 
     def __repr__(self) -> str:
         if not isinstance(self.host, str):
@@ -47,7 +55,8 @@ def parse_broker_url(url: str) -> BrokerUrl:
     """Return the parts of `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 
     Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`, is
-    `mqtt://`. All characters up to the last `@` are the user and
+    `mqtt://`. `ws://host/path` and `wss://` are MQTT over WebSockets. All characters up to the
+    last `@` are the user and
     the password. Raises OptionsError, which shows no part of the URL and has no cause.
     """
     if not isinstance(url, str):
@@ -55,14 +64,20 @@ def parse_broker_url(url: str) -> BrokerUrl:
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "mqtt", url
-    if scheme.lower() not in ("mqtt", "mqtts"):
-        raise OptionsError("a broker's URL must begin with mqtt:// or mqtts://, or be a host")
+    if (scheme := scheme.lower()) not in _SCHEMES:
+        raise OptionsError(
+            "a broker's URL must begin with mqtt://, mqtts://, ws:// or wss://, or be a host"
+        )
     user, at, address = rest.rpartition("@")
     if _SEPARATORS.search(user):
         raise OptionsError(
             "the user or the password in the broker's URL has a '/', '?' or '#'; write %2F, %3F or "
             "%23, or give `username` and `password` beside the URL"
         )
+    path: str | None = None
+    if scheme in ("ws", "wss"):
+        address, slash, path = address.partition("/")
+        path = check_path(slash + path) if slash else DEFAULT_PATH
     if address.endswith("/"):
         address = address[:-1]
     if not address or _SEPARATORS.search(address):
@@ -80,7 +95,8 @@ def parse_broker_url(url: str) -> BrokerUrl:
         port=port,
         username=HiddenText(_decoded(name, "user")) if name else None,
         password=_decoded(password, "password") if colon else None,
-        tls=scheme.lower() == "mqtts",
+        tls=scheme in ("mqtts", "wss"),
+        websocket_path=path,
     )
 
 
@@ -105,6 +121,16 @@ def check_host(host: str) -> str:
             "`host` must be a host name or an address, without spaces and any of /?#[]"
         )
     return host
+
+
+def check_path(path: str) -> str:
+    """Return the path of MQTT over WebSockets. Raises OptionsError, which does not show it."""
+    if not _PATH.fullmatch(path) or "?" in path or "#" in path:
+        raise OptionsError(
+            "the path of MQTT over WebSockets must begin with '/', and have only ASCII characters "
+            "without spaces, '?' and '#'"
+        )
+    return path
 
 
 def check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:

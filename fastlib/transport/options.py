@@ -8,11 +8,19 @@ import msgspec
 
 from fastlib.argument_checks import check_fields
 
-from .broker_url import check_host, check_hosts, host_and_port, parse_broker_url
+from .broker_url import check_host, check_hosts, check_path, host_and_port, parse_broker_url
 from .credentials import check_credential
 from .errors import OptionsError
 from .filters import check_filter, check_qos, check_topic
 from .memory.broker import MemoryBroker
+
+_DEFAULT_PORTS: Final = {
+    (False, False): 1883,
+    (True, False): 8883,
+    (False, True): 80,
+    (True, True): 443,
+}
+"""The port for: with TLS, over WebSockets."""
 
 LARGEST_ID: Final = 65535
 
@@ -70,7 +78,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Each of several may have a port of its own: `["b1", "b2:1884", "[::1]:1885"]`."""
     port: int | None = None
-    """None is 8883 with TLS and 1883 without."""
+    """None is 8883 with TLS and 1883 without; over WebSockets 443 and 80."""
+    websocket_path: str | None = None
+    """The path of MQTT over WebSockets at the broker, such as `/mqtt`; None is MQTT over TCP."""
     client_id: str | None = None
     """A name that no other client of the broker uses; None is a random one."""
     persistent: bool = False
@@ -131,6 +141,8 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         one = isinstance(self.host, str)
         host = check_host(str(self.host)) if one else check_hosts(self.host)
         msgspec.structs.force_setattr(self, "host", host)
+        if self.websocket_path is not None:
+            check_path(self.websocket_path)
         if self.port is not None and not 0 < self.port < 65536:
             raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
         if self.protocol not in ("3.1.1", "5"):
@@ -163,7 +175,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def brokers(self) -> tuple[tuple[str, int], ...]:
         """Host and port of each broker, in the order of the options."""
-        port = self.port or (8883 if self.tls else 1883)
+        port = self.port or _DEFAULT_PORTS[self.tls is not None, self.websocket_path is not None]
         if isinstance(self.host, str):
             return ((self.host, port),)
         return tuple(host_and_port(text, port) for text in self.host)
@@ -173,13 +185,14 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return the options of a URL: `mqtt://[user[:password]@]host[:port]`, `mqtts://` for TLS.
 
         Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`,
-        is `mqtt://`. `options` are further fields. They override
+        is `mqtt://`. `ws://host/path` and `wss://` are MQTT over WebSockets. `options` are further
+        fields. They override
         the URL. All up to the last `@` are the user and the password; `/`, `?` and `#` in them must
         be percent-encoded. Raises OptionsError, which shows no part of the URL.
         """
         parts = parse_broker_url(url)
         found: dict[str, Any] = {"host": parts.host}
-        for name in ("port", "username", "password"):
+        for name in ("port", "username", "password", "websocket_path"):
             if getattr(parts, name) is not None:
                 found[name] = getattr(parts, name)
         if parts.tls:

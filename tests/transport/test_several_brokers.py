@@ -224,3 +224,20 @@ def test_message_of_another_broker_is_new_despite_its_packet_id() -> None:
     own.client.broker = B2
     own.connack(session_present=True)
     assert received(7, 2, "a", b"x", True) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "brokers"),
+    [
+        ("ws://b1", (("b1", 80),)),
+        ("wss://b1,b2:8443/mqtt", (("b1", 443), ("b2", 8443))),
+    ],
+)
+def test_websockets_have_ports_of_their_own(url: str, brokers: Any) -> None:
+    assert MqttOptions.from_url(url).brokers == brokers
+
+
+@pytest.mark.parametrize("path", ["", "mqtt", "/a b", "/a?b", "/a#b", "/ä", "/a\r\nHost: x"])
+def test_unusable_path_of_websockets_is_refused(path: str) -> None:
+    with pytest.raises(OptionsError, match="must begin with '/'"):
+        MqttOptions(websocket_path=path)

@@ -27,6 +27,19 @@ from fastlib.transport import MqttOptions, OptionsError, TlsOptions
         ),
         ("user:100%@broker", MqttOptions(host="broker", username="user", password="100%")),
         ("mqtts://broker", MqttOptions(host="broker", tls=TlsOptions())),
+        ("ws://broker", MqttOptions(host="broker", websocket_path="/mqtt")),
+        ("ws://broker/", MqttOptions(host="broker", websocket_path="/")),
+        ("WS://b:8080/a/b%20c", MqttOptions(host="b", port=8080, websocket_path="/a/b%20c")),
+        (
+            "wss://user:p%2Fw@broker/mqtt",
+            MqttOptions(
+                host="broker",
+                username="user",
+                password="p/w",
+                tls=TlsOptions(),
+                websocket_path="/mqtt",
+            ),
+        ),
         (
             "mqtts://us%40er:p%2Fw@broker:8884",
             MqttOptions(

@@ -34,8 +34,8 @@ def add_broker_options(
     group.add_argument(
         "--broker",
         metavar="URL",
-        help=f"mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, or HOST[:PORT]; several brokers as "
-        f"HOST[:PORT],HOST[:PORT] (default: {default})",
+        help="mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, ws:// and wss:// for WebSockets, or "
+        f"HOST[:PORT]; several brokers as HOST[:PORT],HOST[:PORT] (default: {default})",
     )
     group.add_argument("--username", metavar="NAME", help="who we are")
     group.add_argument(

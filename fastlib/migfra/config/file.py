@@ -128,6 +128,7 @@ class Configuration(ConfigSection):
         return MqttOptions(
             host=config.host[0] if len(config.host) == 1 else config.host,
             port=config.port,
+            websocket_path=config.websocket_path,
             client_id=self.named(config.id),
             persistent=True,
             session_expiry=config.session_expiry,

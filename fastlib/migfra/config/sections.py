@@ -18,7 +18,7 @@ from fastlib.codec.rules import (
 from fastlib.message import topics
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
 from fastlib.transport import OptionsError, TopicError
-from fastlib.transport.broker_url import check_host, check_hosts
+from fastlib.transport.broker_url import check_host, check_hosts, check_path
 from fastlib.transport.filters import check_filter, check_topic
 
 from .broker_hosts import BrokerHosts
@@ -64,6 +64,17 @@ class IsBrokerHost(ValueRule):
         return None
 
 
+class IsWebsocketPath(ValueRule):
+    """A text, if it is given, must be the path of a URL."""
+
+    def problem_with(self, value: Any) -> str | None:
+        try:
+            check_path(value)
+        except OptionsError as error:
+            return str(error)
+        return None
+
+
 class TlsSection(ConfigSection):
     """How the broker is known, and how the daemon is known to it."""
 
@@ -95,6 +106,7 @@ class CommunicatorSection(ConfigSection):
     rules: ClassVar[tuple[Rule, ...]] = (
         NotEmpty("id"),
         IsBrokerHost("host"),
+        IsWebsocketPath("websocket_path"),
         IsTopic("subscribe_topic", wildcards=True),
         IsTopic("publish_topic"),
         Requires("password_file", "username"),
@@ -114,6 +126,9 @@ class CommunicatorSection(ConfigSection):
     port: Annotated[Port | None, Wire("Port of the broker; absent is 1883, or 8883 with TLS.")] = (
         None
     )
+    websocket_path: Annotated[
+        str | None, Wire("Path of MQTT over WebSockets, such as /mqtt; absent is MQTT over TCP.")
+    ] = None
     keepalive: Annotated[
         Annotated[int, Meta(ge=5, le=65535)],
         Wire("After how long without traffic the connection is checked.", unit="s"),

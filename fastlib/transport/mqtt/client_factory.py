@@ -46,9 +46,12 @@ def make_client(
         client_id=options.client_id or random_client_id(),
         clean_session=None if five else not options.persistent,
         protocol=paho.MQTTv5 if five else paho.MQTTv311,
+        transport="tcp" if options.websocket_path is None else "websockets",
     )
     if options.username is not None:
         client.username_pw_set(options.username, _password(options))
+    if options.websocket_path is not None:
+        client.ws_set_options(path=options.websocket_path)
     if options.tls is not None:
         client.tls_set_context(_tls(options.tls))
     size = connect_size_of(options)

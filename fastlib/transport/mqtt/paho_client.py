@@ -66,6 +66,15 @@ QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
 """An option of Linux, which forgets it: it must be set after each read."""
 
 
+class WebSocket(paho._WebsocketWrapper):
+    """A connection by WebSockets, with the methods of its socket that paho's class leaves out."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_socket":  # the constructor has failed
+            raise AttributeError(name)
+        return getattr(self._socket, name)
+
+
 class PahoClient(paho.Client):
     """Used by one thread only, which also reads and writes the socket when it is ready."""
 
@@ -248,7 +257,7 @@ class PahoClient(paho.Client):
         if self._read_at < len(self._read):
             return True
         own = self.socket()
-        return isinstance(own, ssl.SSLSocket) and own.pending() > 0
+        return isinstance(own, ssl.SSLSocket | WebSocket) and own.pending() > 0
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read one packet. After the last one that has come, let TCP acknowledge them at once.
@@ -333,6 +342,21 @@ class PahoClient(paho.Client):
         if not self._check_clean_session():
             for message in half_confirmed:
                 message.state = MessageState.MQTT_MS_RESEND_PUBREL
+
+    def _create_socket(self) -> Any:
+        if self._transport != "websockets":
+            return super()._create_socket()
+        own = self._create_socket_connection()
+        if self._ssl:
+            own = self._ssl_wrap_socket(own)
+        return WebSocket(
+            socket=own,
+            host=self._host,
+            port=self._port,
+            is_ssl=self._ssl,
+            path=self._websocket_path,
+            extra_headers=self._websocket_extra_headers,
+        )
 
     def _create_socket_connection(self) -> socket.socket:
         """Connect to one of the addresses of the broker's name.

@@ -14,7 +14,7 @@ import pytest
 from fastlib.transport import EmbeddedBroker, MqttOptions, TlsOptions, connect
 from fastlib.transport.errors import TransportError
 from tests.support.bridged import bridged_brokers
-from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
+from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find, free_port
 from tests.support.npm_packages import installed
 from tests.support.waiting import wait_until
 
@@ -54,14 +54,27 @@ def _mosquitto(directory: Path, _config: pytest.Config, **options: Any) -> Itera
     if options.pop("tls", False):
         certificates = Certificates(directory / "tls")
         options["tls"] = TlsOptions(ca_file=certificates.ca)
-    broker = Mosquitto(directory / "broker", persistence=True, certificates=certificates)
+    settings: tuple[str, ...] = ()
+    if "websocket_path" in options:
+        # libwebsockets does not listen on a port that is reserved.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        settings = (f"listener {port} 127.0.0.1", "protocol websockets")
+    broker = Mosquitto(
+        directory / "broker", persistence=True, certificates=certificates, settings=settings
+    )
 
     def restart() -> None:
         broker.stop()
         broker.start()
 
     with broker:
-        yield Place((broker.port, broker.port), restart, **options)
+        port = port if settings else broker.port
+        yield Place((port, port), restart, **options)
+
+
+def _has_websockets() -> bool:
+    return b"libwebsockets" in Path(find("mosquitto")).read_bytes()
 
 
 @contextmanager
@@ -252,6 +265,13 @@ KINDS: Final = (
     Kind("mosquitto, MQTT 3.1.1", _mosquitto),
     Kind("mosquitto, MQTT 5", _mosquitto, protocol="5"),
     Kind("mosquitto, TLS", _mosquitto, protocol="5", tls=True),
+    Kind(
+        "mosquitto, WebSockets",
+        _mosquitto,
+        missing=lambda: None if _has_websockets() else "its build has no libwebsockets",
+        protocol="5",
+        websocket_path="/mqtt",
+    ),
     Kind("two bridged mosquittos", _bridged),
     Kind(
         "RabbitMQ",
