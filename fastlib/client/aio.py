@@ -415,11 +415,11 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)
-        try:
-            for request in repeated:
+        for request in repeated:
+            try:
                 await self._send(request)
-        except TransportError as error:  # the presence arrives again with the next connection
-            log.warning("%s: could not be asked for again: %s", request, error)
+            except TransportError as error:  # the presence arrives again with the next connection
+                log.warning("%s: could not be asked for again: %s", request, error)
 
     def _deliver(self, handle: Callable[[], None]) -> None:
         """Handle a result in the loop."""

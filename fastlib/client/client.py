@@ -405,11 +405,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
     def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)
-        try:
-            for request in repeated:
+        for request in repeated:
+            try:
                 self._send(request)
-        except TransportError as error:  # the presence arrives again with the next connection
-            log.warning("%s: could not be asked for again: %s", request, error)
+            except TransportError as error:  # the presence arrives again with the next connection
+                log.warning("%s: could not be asked for again: %s", request, error)
 
     def _in_callback_thread(
         self, callback: Callable[[ReceivedMessage], object]

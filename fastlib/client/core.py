@@ -27,6 +27,7 @@ from fastlib.transport import (
     ExpiredError,
     MemoryBroker,
     MemoryOptions,
+    MessageTooLargeError,
     MqttOptions,
     ReceivedMessage,
 )
@@ -276,6 +277,9 @@ class ClientCore:
                 request.withdrawn = not (repeated or error.messages[0].sent)
                 if request.withdrawn:
                     self._fail_pending(request)
+            elif repeated and isinstance(error, MessageTooLargeError):
+                # Another broker had taken it before, so its result may still come.
+                log.warning("%s: could not be asked for again: %s", request, error)
             elif error is not None:
                 self.pending.fail(request, error)
 

@@ -33,13 +33,17 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
     broker` runs it on a free port, `broker.port`. It can be started again after `stop`.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 1883) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 1883, *, largest_packet: int | None = None
+    ) -> None:
         """`host` is a loopback address or `localhost`; port 0 is any free port.
 
-        Raises OptionsError, and MissingExtraError if amqtt is not installed.
+        With `largest_packet`, it ends a connection at a packet of more bytes, like mosquitto with
+        `max_packet_size`. Raises OptionsError, and MissingExtraError if amqtt is not installed.
         """
         self.host: Final = _loopback(host)
         self._asked_port = check_port(port)
+        self._largest_packet = largest_packet
         self._server: AmqttServer | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
@@ -64,7 +68,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
         """Listen, and return when clients can connect. Raises ListenError."""
         if self._thread is not None:
             raise ListenError(f"the broker listens on {self.address} already")
-        server = self._make(listen(self.host, self._asked_port))
+        server = self._make(listen(self.host, self._asked_port), self._largest_packet)
         ended: Future[None] = Future()
         thread = threading.Thread(
             target=_run, args=(server, ended), name=f"fastlib broker {server.port}", daemon=True

@@ -73,15 +73,18 @@ class MosquittoBroker(AbstractContextManager["MosquittoBroker"]):
         *,
         directory: Path | str | None = None,
         on_log: Callable[[str], None] | None = None,
+        largest_packet: int | None = None,
     ) -> None:
         """`host` is an IP address or `localhost`; port 0 is any free port.
 
         `directory` keeps the messages. By default it is `default_directory(port)`, and for port 0 a
         temporary folder, which is deleted at the end. `on_log` is called with each line of
-        mosquitto's log, in a thread of its own. Raises OptionsError, and MosquittoMissingError if
+        mosquitto's log, in a thread of its own. `largest_packet` is its `max_packet_size` in bytes,
+        by default 5,000,000. Raises OptionsError, and MosquittoMissingError if
         mosquitto is not installed.
         """
         self.host: Final = _ip_address(host)
+        self._largest_packet = largest_packet
         self._asked_port = check_port(port)
         self._port = port
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -149,7 +152,9 @@ class MosquittoBroker(AbstractContextManager["MosquittoBroker"]):
         for last in range(FREE_PORT_TRIES, 0, -1):
             with listen(self.host, self._asked_port) as free:
                 self._port = free.getsockname()[1]
-            (directory / "mosquitto.conf").write_text(_configuration(self.host, self._port))
+            (directory / "mosquitto.conf").write_text(
+                _configuration(self.host, self._port, self._largest_packet)
+            )
             run = _Run([*_ends_with_us(), str(self._program)], directory, lock, self._on_log)
             try:
                 wait(run.started, START_SECONDS, "the start of mosquitto")
@@ -314,7 +319,8 @@ def _ip_address(host: str) -> str:
         raise OptionsError(f"the host to listen on is an IP address, not {host!r}") from None
 
 
-def _configuration(host: str, port: int) -> str:
+def _configuration(host: str, port: int, largest_packet: int | None = None) -> str:
+    changed = {} if largest_packet is None else {"max_packet_size": str(largest_packet)}
     lines = [
         "# Written by `fastlib broker` at each start.",
         f"listener {port} {host}",
@@ -322,7 +328,7 @@ def _configuration(host: str, port: int) -> str:
         "persistence_location ./",
         "log_dest stderr",
         "log_timestamp_format %Y-%m-%dT%H:%M:%S",
-        *(f"{name} {value}" for name, value in SETTINGS.items()),
+        *(f"{name} {value}" for name, value in (SETTINGS | changed).items()),
     ]
     if os.geteuid() == 0:
         lines.append("user root")  # another user could not write into the folder

@@ -56,6 +56,36 @@ class Connection(StreamWriterAdapter):  # type: ignore[misc]
         self._stream.transport.abort()
 
 
+class LimitedReader(ConnectReader):
+    """What a client sends, until it begins a packet that is too large: it reads as the end then."""
+
+    def __init__(self, reader: asyncio.StreamReader, largest_packet: int) -> None:
+        """`largest_packet` is in bytes, with the header."""
+        super().__init__(reader)
+        self._largest = largest_packet
+        self._left = 0
+        """Bytes that are left of the current packet, behind its length."""
+        self._header = bytearray()
+        """The beginning of a packet until its length is known."""
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read `n` bytes; amqtt reads a header byte by byte."""
+        data = await super().read(n)
+        if self._left:
+            self._left = max(0, self._left - len(data))
+            return data
+        self._header += data
+        if len(self._header) > 1 and self._header[-1] < 128:
+            digits = enumerate(self._header[1:])
+            self._left = sum((byte & 127) << 7 * place for place, byte in digits)
+            size = len(self._header) + self._left
+            self._header.clear()
+            if size > self._largest:
+                log.warning("the embedded broker ends a connection: a packet of %d bytes", size)
+                return b""
+        return data
+
+
 class KeepingBroker(Broker):  # type: ignore[misc]
     """amqtt's broker, which delivers what it has kept for a client as what it is: a new message.
 
@@ -88,8 +118,12 @@ class KeepingBroker(Broker):  # type: ignore[misc]
 class AmqttServer:
     """One run of the broker, from `run` in a thread of its own to `stop` from any other."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        """The broker closes the listening socket when it ends."""
+    def __init__(self, listener: socket.socket, largest_packet: int | None = None) -> None:
+        """The broker closes the listening socket when it ends.
+
+        It ends a connection with a packet of more than `largest_packet` bytes.
+        """
+        self._largest_packet = largest_packet
         self.port: Final[int] = listener.getsockname()[1]
         self.started: Final[Future[None]] = Future()
         """Done when clients can connect."""
@@ -142,12 +176,17 @@ class AmqttServer:
         if self._connections:
             await asyncio.wait(list(self._connections))
 
+    def _reader_of(self, reader: asyncio.StreamReader) -> ConnectReader:
+        if self._largest_packet is None:
+            return ConnectReader(reader)
+        return LimitedReader(reader, self._largest_packet)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         connection = self._connections[task] = Connection(writer)
         try:
-            await self._broker.external_connected(ConnectReader(reader), connection, LISTENER)
+            await self._broker.external_connected(self._reader_of(reader), connection, LISTENER)
         except Exception as error:
             log.warning("the embedded broker failed on a connection and ends it: %r", error)
         finally:
