@@ -6,15 +6,16 @@ from pathlib import Path
 
 from tests.support.mosquitto import Mosquitto
 
-UNBOUNDED = ("max_queued_messages 0",)
+# With `autosave_on_changes true` mosquitto writes all that waits for the other one at each change.
+SETTINGS = ("max_queued_messages 0", "autosave_on_changes false", "autosave_interval 2")
 
 
 @contextmanager
 def bridged_brokers(directory: Path) -> Iterator[tuple[Mosquitto, Mosquitto]]:
     """Start both; the second one connects to the first one, again and again if that is away."""
-    first = Mosquitto(directory / "first", persistence=True, settings=UNBOUNDED)
+    first = Mosquitto(directory / "first", persistence=True, settings=SETTINGS)
     bridge = (
-        *UNBOUNDED,
+        *SETTINGS,
         "connection first",
         f"address 127.0.0.1:{first.port}",
         "topic # both 2",
