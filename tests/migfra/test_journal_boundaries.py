@@ -84,6 +84,25 @@ def test_wrong_statement_fails_alone() -> None:
     run(scene)
 
 
+def test_what_may_wait_is_written_when_due_though_a_timer_is_set_for_what_is_written() -> None:
+    written: list[str] = []
+
+    async def scene() -> None:
+        with closing(memory()) as connection:
+            group = GroupCommit(connection)
+            group.submit_along(lambda _: written.append("first"), 0.05)
+            await group.submit(lambda _: None)  # writes it along
+            while group._works:
+                await asyncio.sleep(0)
+            group.submit_along(lambda _: written.append("second"), 0.1)
+            assert written == ["first"]
+            await wait_until_async(lambda: written == ["first", "second"])
+            assert not group._waiting
+            await group.close(1)
+
+    run(scene)
+
+
 def test_error_that_nobody_awaits_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("wrong")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastlib import Evacuate, Extension, Migrate, MigrateParameter, SwapWith, Task
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.virt import names
 from fastlib.migfra.virt.domain_xml import DomainXml, read_domain
 from fastlib.migfra.virt.names import check_name, check_names, matching
 
@@ -107,6 +108,11 @@ def test_sound_name_is_accepted(name):
 def test_unsound_name_is_refused(name):
     with pytest.raises(HypervisorError, match="cannot be the name of a domain: it"):
         check_name(name)
+
+
+@given(st.text("aZ09_.:- /\\+#\n\0ö\u202e", max_size=6) | st.sampled_from(["x" * 200, "x" * 201]))
+def test_plain_names_need_no_look_at_each_character(name):
+    assert not names._PLAIN.fullmatch(name) or names._unsound(name) is None
 
 
 def test_domain_xml_gives_name_memory_and_vcpus():

@@ -9,12 +9,14 @@ import os
 import socket
 import stat
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from fastlib import Start, TaskContainer
+from fastlib import Start, Stop, TaskContainer
 from fastlib.message import topics
 from fastlib.migfra import Context, RunningError, TaskCancelledError
 from fastlib.migfra.journal.journal import Journal
@@ -186,6 +188,13 @@ def test_digest_ignores_the_spelling() -> None:
     assert isinstance(flow, TaskContainer)
     assert isinstance(other, TaskContainer)
     assert digest(plain) == digest(flow) != digest(other)
+
+
+def test_digest_leaves_the_expiry_out_and_the_container_as_it_is() -> None:
+    order = TaskContainer(tasks=[Stop(vm_name="vm1")], expires=datetime(2027, 1, 1, tzinfo=UTC))
+    later = msgspec.structs.replace(order, expires=datetime(2028, 1, 1, tzinfo=UTC))
+    assert digest(order) == digest(later) == digest(msgspec.structs.replace(order, expires=None))
+    assert order.expires == datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def test_retained_task_is_not_executed(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fastlib.transport import (
     WaitTimeoutError,
     connect_async,
 )
+from fastlib.transport.aio import MESSAGES_IN_A_ROW
 
 
 def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -59,6 +60,27 @@ async def test_cancelled_receive_loses_no_message() -> None:
             except asyncio.CancelledError:
                 message = await one.receive("a", timeout=1)
             assert message.payload == b"%d" % number
+
+
+@in_a_loop
+async def test_other_tasks_run_while_there_is_always_a_message() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with await connect_async(MemoryOptions(broker=MemoryBroker())) as one:
+        await one.subscribe("a")
+        for number in range(5 * MESSAGES_IN_A_ROW):
+            await one.send(b"%d" % number, "a")
+        task = asyncio.create_task(other())
+        for number in range(5 * MESSAGES_IN_A_ROW):
+            assert (await one.receive("a")).payload == b"%d" % number
+            assert turns == number // MESSAGES_IN_A_ROW
+        task.cancel()
 
 
 @in_a_loop
