@@ -21,7 +21,7 @@ from .errors import (
     Undelivered,
     UndeliveredError,
 )
-from .filters import check_filter, check_qos, check_topic
+from .filters import check_filter, check_qos, check_topic, is_shared, overlap, own_filter
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
 from .messages import InboundMessage, ReceivedMessage
@@ -64,6 +64,7 @@ class CommunicatorCore:
         self._lock = threading.Lock()
         self._inboxes: dict[str, Inbox] = {}
         self._callbacks: set[str] = set()
+        self._shared: set[str] = set()
         self._qos: dict[str, int] = {}
         """The quality of service of each subscription."""
         self._closing = False
@@ -127,12 +128,16 @@ class CommunicatorCore:
                 raise ClosedError(f"{self.link.name} is closed")
             if topic in self._inboxes or topic in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
+            self._check_shared(topic)
+            if is_shared(topic):
+                self._shared.add(topic)
+            pattern = own_filter(topic)
             if sink is None:
                 inbox = self._inboxes[topic] = Inbox(topic, self._room(topic))
-                route = Route(topic, qos, inbox.put, manual_ack)
+                route = Route(pattern, qos, inbox.put, manual_ack)
             else:
                 self._callbacks.add(topic)
-                route = Route(topic, qos, sink, manual_ack)
+                route = Route(pattern, qos, sink, manual_ack)
             self._routes.add(route)
             self._qos[topic] = qos
         return self.link.subscribe(topic, qos, retained)
@@ -144,6 +149,19 @@ class CommunicatorCore:
         if qos is None:
             raise SubscriptionError(f"{topic!r} is not subscribed to")
         self.link.subscribe(topic, qos)
+
+    def _check_shared(self, topic: str) -> None:
+        """Raise SubscriptionError if a shared subscription would overlap with another one.
+
+        A message does not say for which of the two it came.
+        """
+        every = (*self._inboxes, *self._callbacks) if is_shared(topic) else tuple(self._shared)
+        for other in every:
+            if overlap(own_filter(topic), own_filter(other)):
+                raise SubscriptionError(
+                    f"{topic!r} overlaps with {other!r}, and one of them is shared: use another "
+                    "communicator for it"
+                )
 
     def callback_sink(
         self,
@@ -186,11 +204,11 @@ class CommunicatorCore:
 
     def expect(self, topic: str) -> None:
         """Keep unclaimed messages for a topic, however long it takes to subscribe to it."""
-        self._routes.expect(topic)
+        self._routes.expect(own_filter(topic))
 
     def forget(self, topic: str) -> None:
         """End a subscription of an earlier program, and leave what still comes for it."""
-        self._routes.leave(topic)
+        self._routes.leave(own_filter(topic))
         self.link.forget(topic)
 
     def unsubscribe(self, topic: str) -> None:
@@ -200,8 +218,9 @@ class CommunicatorCore:
             if topic not in self._inboxes and topic not in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
             self._callbacks.discard(topic)
+            self._shared.discard(topic)
             inbox = self._inboxes.pop(topic, None)
-            self._routes.remove(topic)
+            self._routes.remove(own_filter(topic))
             del self._qos[topic]
         self.link.unsubscribe(topic)
         if inbox is not None:

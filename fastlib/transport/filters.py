@@ -1,9 +1,11 @@
 """The rules of MQTT for topics, filters of subscriptions (3.1.1, section 4.7), and the QoS."""
 
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final
 
 from .errors import OptionsError, TopicError
+
+SHARED: Final = "$share/"
 
 
 def check_qos(qos: Any) -> None:
@@ -36,16 +38,33 @@ def check_topic(topic: str) -> str:
 def check_filter(pattern: str) -> str:
     """Return the filter if it can be subscribed to. Raises TopicError."""
     _check(pattern)
-    if pattern.startswith("$share/"):
-        # The messages arrive without the prefix, so no subscription here would match them.
-        raise TopicError(pattern, "is a shared subscription, which is not offered")
-    levels = pattern.split("/")
+    own = pattern
+    if is_shared(pattern):
+        group, _, own = pattern.removeprefix(SHARED).partition("/")
+        if not group or not own or "+" in group or "#" in group:
+            raise TopicError(pattern, "is no shared subscription: $share/<group>/<filter>")
+        if is_shared(own):
+            raise TopicError(pattern, "is a shared subscription to a shared subscription")
+    levels = own.split("/")
     for level in levels:
         if len(level) > 1 and ("+" in level or "#" in level):
             raise TopicError(pattern, "has a wildcard beside other characters of one level")
     if "#" in levels[:-1]:
         raise TopicError(pattern, "has `#` before the last level")
     return pattern
+
+
+def is_shared(pattern: str) -> bool:
+    """Return True for a shared subscription (MQTT 5, section 4.8.2; mosquitto has them in 3.1.1).
+
+    The broker gives each message to one of the clients of its group.
+    """
+    return pattern.startswith(SHARED)
+
+
+def own_filter(pattern: str) -> str:
+    """Return the filter of a subscription, without the group of a shared one."""
+    return pattern.removeprefix(SHARED).partition("/")[2] if is_shared(pattern) else pattern
 
 
 def has_wildcard(pattern: str) -> bool:

@@ -51,7 +51,7 @@ def test_matches(pattern: str, topic: str, expected: bool) -> None:
     assert matches(pattern, topic) is expected
 
 
-@pytest.mark.parametrize("bad", ["", "a\0b", "a+", "a/#/b", "a/b#", "#/a", "$share/g/a", "\ud800"])
+@pytest.mark.parametrize("bad", ["", "a\0b", "a+", "a/#/b", "a/b#", "#/a", "$share/g", "\ud800"])
 def test_invalid_filter_is_refused(bad: str) -> None:
     with pytest.raises(TopicError):
         check_filter(bad)

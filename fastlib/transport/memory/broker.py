@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
-from fastlib.transport.filters import matches, overlap
+from fastlib.transport.filters import is_shared, matches, overlap, own_filter
 from fastlib.transport.messages import InboundMessage
 
 
@@ -121,6 +121,8 @@ class MemoryBroker:
         """Guards the broker and its links, so all messages keep their order."""
         self._sessions: dict[str, Session] = {}
         self._retained: dict[str, PublishedMessage] = {}
+        self._turns: dict[str, int] = {}
+        """By shared subscription: the number of the last message."""
         self._cut: dict[str, list[Callable[[], None]]] = {}
 
     def attach(self, client: Client, client_id: str, persistent: bool) -> Session | None:
@@ -159,12 +161,16 @@ class MemoryBroker:
                     self._retained[message.topic] = message
                 else:
                     self._retained.pop(message.topic, None)
+            groups: dict[str, list[tuple[Session, int]]] = {}
             for session in list(self._sessions.values()):
-                granted = [
-                    qos
-                    for pattern, qos in session.subscriptions.items()
-                    if matches(pattern, message.topic)
-                ]
+                granted = []
+                for pattern, qos in session.subscriptions.items():
+                    if not matches(own_filter(pattern), message.topic):
+                        continue
+                    if is_shared(pattern):
+                        groups.setdefault(pattern, []).append((session, qos))
+                    else:
+                        granted.append(qos)
                 if granted and (session.client is not None or min(message.qos, max(granted)) > 0):
                     session.deliver(
                         PublishedMessage(
@@ -176,6 +182,22 @@ class MemoryBroker:
                         )
                     )
 
+            for pattern, members in groups.items():
+                self._deliver_to_one(pattern, members, message)
+
+    def _deliver_to_one(
+        self, pattern: str, members: list[tuple[Session, int]], message: PublishedMessage
+    ) -> None:
+        """Deliver a message to one session of a shared subscription, each in turn."""
+        connected = [member for member in members if member[0].client is not None]
+        turn = self._turns[pattern] = self._turns.get(pattern, -1) + 1
+        session, qos = (connected or members)[turn % len(connected or members)]
+        qos = min(message.qos, qos)
+        if connected or qos > 0:
+            session.deliver(
+                PublishedMessage(message.topic, message.payload, qos, False, message.latest)
+            )
+
     def subscribe(self, session: Session, pattern: str, qos: int, retained: bool = True) -> None:
         """Subscribe a session, and deliver the retained messages. Called by links."""
         with self.lock:
@@ -183,6 +205,8 @@ class MemoryBroker:
             session.subscriptions[pattern] = qos
             if covered and not retained:
                 return
+            if is_shared(pattern):
+                return  # gets nothing that is retained (MQTT 5, section 4.8.2)
             for topic, message in list(self._retained.items()):
                 if message.has_expired:
                     del self._retained[topic]
