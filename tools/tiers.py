@@ -71,10 +71,10 @@ def _run_elsewhere(options: argparse.Namespace) -> int:
 
 def compiled_command(folder: Path, *arguments: str, parallel: int) -> list[str]:
     """Return the command that tests the compiled package of a folder, see `compiled_build`."""
-    given = arguments or ("tests/codec", "tests/message")
-    return pytest_command(
-        "--tier=fast", "-o", f"pythonpath={folder} {ROOT}", *given, parallel=parallel
-    )
+    some = any((ROOT / text.partition("::")[0]).exists() for text in arguments)
+    paths = () if some else ("tests/codec", "tests/message")
+    found = f"pythonpath={folder} {ROOT}"
+    return pytest_command("--tier=fast", "-o", found, *paths, *arguments, parallel=parallel)
 
 
 def _run_compiled(arguments: list[str]) -> int:

@@ -74,6 +74,20 @@ def build(word, source, wheels, **environment):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        (["-q", "-n", "0"], ["tests/codec", "tests/message"]),
+        (["-x", "tests/codec/test_errors.py::test_a"], ["tests/codec/test_errors.py::test_a"]),
+    ],
+)
+def test_compiled_package_is_tested_with_codec_and_messages_unless_told(arguments, paths, tmp_path):
+    command = tiers.compiled_command(tmp_path, *arguments, parallel=2)
+    assert [word for word in command if word.startswith("tests")] == paths
+    assert f"pythonpath={tmp_path} {ROOT}" in command
+    assert set(arguments) <= set(command)
+
+
 @pytest.mark.packaging
 def test_build_without_compiler_is_pure_unless_compiling_is_demanded(copy_of_repository, tmp_path):
     demanded = build("yes", copy_of_repository, tmp_path, CC="no-such-compiler")
