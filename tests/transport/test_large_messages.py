@@ -119,6 +119,26 @@ def test_unknown_limit_sets_one_message_aside_and_all_others_go_on(
     sender.close()
 
 
+def test_large_messages_with_qos_0_are_refused_after_a_few_connections(
+    join: Callable[..., Communicator], small_broker: Mosquitto, root: str
+) -> None:
+    """They are not sent again, but each further one would end the connection."""
+    sender = join(small_broker.port)
+
+    def is_refused() -> bool:
+        wait_until(lambda: sender.is_connected, "the connection")
+        try:
+            sender.send(b"x" * 30_000, root, 0)
+        except MessageTooLargeError as error:
+            return error.source == "inferred"
+        wait_until(lambda: not sender.is_connected, "the end of the connection")
+        return False
+
+    wait_until(is_refused, "the refusal")
+    wait_until(lambda: sender.is_connected, "the connection")
+    sender.send(b"x" * 1000, root, 1).wait(PATIENCE)
+
+
 def test_size_that_ended_connections_is_refused_at_once_later(
     join: Callable[..., Communicator], small_broker: Mosquitto, root: str
 ) -> None:

@@ -166,3 +166,18 @@ def test_inferred_size_is_tried_again_after_a_while() -> None:
     learned.too_large(500)
     now[0] += INFERRED_SECONDS + 1
     assert learned.apply(BrokerLimits()).maximum_packet is None
+
+
+def test_messages_with_qos_0_are_suspected_by_their_size() -> None:
+    learned = Learned()
+    assert [learned.ended_after_qos_0(size) for size in (9000, 8000, 9500)] == [False, False, True]
+    assert learned.refused == 8000
+    assert learned.apply(BrokerLimits()).maximum_packet == 7999
+
+
+def test_broker_that_was_restarted_accuses_no_message_with_qos_0() -> None:
+    learned = Learned()
+    for _ in range(20):
+        assert not learned.ended_after_qos_0(9000)
+        learned.unreachable()
+    assert learned.refused is None

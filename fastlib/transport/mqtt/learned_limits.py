@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from .broker_limits import BrokerLimits
-from .suspects import Remedy
+from .suspects import ENDS_ALONE, Remedy
 
 INFERRED_SECONDS: Final = 600.0
 """How long a size is not tried again after the broker has ended connections because of it."""
@@ -24,12 +24,35 @@ class Learned:
         self.tries: dict[int, Remedy] = {}
         """How messages are sent now that have ended connections before, by packet id."""
         self._clock = clock
+        self._qos_0_ends: list[int] = []
         self._refused: int | None = None
         self._refused_at = 0.0
 
     def too_large(self, size: int) -> None:
         """Note that a packet of `size` bytes has ended the connections."""
         self._refused, self._refused_at = size, self._clock()
+
+    @property
+    def refused(self) -> int | None:
+        """The size of the smallest packet that has ended the connections."""
+        return self._refused
+
+    def ended_after_qos_0(self, size: int) -> bool:
+        """Note that a connection ended after a packet with QoS 0, and nothing else.
+
+        Return True if that happened so often that packets of this size are too large.
+        """
+        self._qos_0_ends.append(size)
+        if len(self._qos_0_ends) < ENDS_ALONE:
+            return False
+        self.too_large(min(self._qos_0_ends))
+        self._qos_0_ends.clear()
+        return True
+
+    def unreachable(self) -> None:
+        """Note that the broker could not be reached, which explains the last end."""
+        if self._qos_0_ends:
+            self._qos_0_ends.pop()
 
     def apply(self, limits: BrokerLimits) -> BrokerLimits:
         """Return the limits that the broker has stated, and those that it has shown."""

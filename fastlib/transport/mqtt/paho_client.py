@@ -117,8 +117,8 @@ class PahoClient(paho.Client):
         """Called for each PINGRESP."""
         self.ping_answered = False
         """True once the broker has answered a PINGREQ on this connection."""
-        self.sent_since_read = False
-        """True if a message of QoS 0 was handed to the socket, and nothing was read since."""
+        self.sent_since_read = 0
+        """The size in bytes of the largest packet with QoS 0 since the last packet was read."""
         self.quick_ack = True
         """False for the system's late acknowledgement of what was read: see `loop_read`."""
         self.said = ""
@@ -278,7 +278,7 @@ class PahoClient(paho.Client):
         """Connect again, without anything that the last connection has left."""
         self._read, self._read_at = b"", 0
         self._accepted, self.violation = False, None
-        self.ping_answered = self.sent_since_read = False
+        self.ping_answered, self.sent_since_read = False, 0
         if self.held:  # the CONNACK decides anew
             incomplete = {**self.held, **self._out_messages}
             self._out_messages.clear()
@@ -395,7 +395,7 @@ class PahoClient(paho.Client):
         if len(packet) > LARGE:
             packet = memoryview(packet)
         if command & 0xF0 == paho.PUBLISH and qos == 0:
-            self.sent_since_read = True
+            self.sent_since_read = max(self.sent_since_read, len(packet))
         return super()._packet_queue(command, packet, mid, qos, info)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
@@ -419,7 +419,7 @@ class PahoClient(paho.Client):
         self.skipped = size - len(body)
         self.sha256 = self._digest.hexdigest() if self.skipped and self._digest_is_whole else None
         self._accepted = self._accepted or body[1] == 0  # the reason code of a CONNACK
-        self.sent_since_read = False
+        self.sent_since_read = 0
         result = super()._packet_handle()
         return result if self.violation is None else MQTTErrorCode.MQTT_ERR_PROTOCOL
 

@@ -39,7 +39,7 @@ from .inbound import InboundPublish, InboundTracker
 from .learned_limits import Learned
 from .outbox import Outbox
 from .subscriptions import BrokerSubscriptions
-from .suspects import Demand, Remedy, Suspects, remedy
+from .suspects import ENDS_ALONE, SMALL, Demand, Remedy, Suspects, remedy
 from .will_fallback import WillFallback, WillForm
 
 log = logging.getLogger("fastlib.transport")
@@ -449,11 +449,26 @@ class MqttSession:
         if code is None or code in MESSAGE_CODES:
             self._subscriptions.connection_ended(alone=not sent)
             self._learn(code, sent)
+            if not sent and self.client.sent_since_read > SMALL:
+                self._suspect_qos_0(self.client.sent_since_read)
             if self.client.sent_since_read and len(sent) == 1:
                 return  # a message of QoS 0 may be why as well
             cause = self._suspects.connection_ended(sent, proof=code == PACKET_TOO_LARGE)
             if cause is not None:
                 self._handle_cause(cause, code)
+
+    def _suspect_qos_0(self, size: int) -> None:
+        """Note that nothing but a message of QoS 0 was sent, which is not sent again."""
+        learned = self._learned.setdefault(self._broker, Learned())
+        if learned.ended_after_qos_0(size):
+            log.error(
+                "%s: the broker ended the connection %d times after a message with QoS 0, whose "
+                "packet had %d bytes or more; such messages are refused for a while. The broker may "
+                "limit packets: set the option `largest-packet`",
+                self._state.name,
+                ENDS_ALONE,
+                learned.refused,
+            )
 
     def _learn(self, code: int | None, sent: Collection[int]) -> None:
         """Note what a DISCONNECT says of this broker."""
@@ -506,6 +521,8 @@ class MqttSession:
     def unreachable(self) -> None:
         """Note that the broker could not be reached."""
         self._suspects.unreachable()
+        if self._broker in self._learned:
+            self._learned[self._broker].unreachable()
         if (will := self._will_fallback) is not None:
             will.unreachable()
 
