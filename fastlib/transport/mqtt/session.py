@@ -463,8 +463,8 @@ class MqttSession:
         if learned.ended_after_qos_0(size):
             log.error(
                 "%s: the broker ended the connection %d times after a message with QoS 0, whose "
-                "packet had %d bytes or more; such messages are refused for a while. The broker may "
-                "limit packets: set the option `largest-packet`",
+                "packet had %d bytes or more; such messages are refused for a while. The broker "
+                "may limit packets: set the option `largest-packet`",
                 self._state.name,
                 ENDS_ALONE,
                 learned.refused,
