@@ -21,6 +21,7 @@ from fastlib.extras import needs_extra
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
     from fastlib.migfra.service.daemonize import Daemonizer
+    from fastlib.transport import MqttOptions
 
 log = logging.getLogger("fastlib.migfra")
 
@@ -133,7 +134,7 @@ def _read_configuration(source: Source) -> "Configuration | None":
 
 
 def _check_online(configuration: "Configuration", options: argparse.Namespace) -> int:
-    """Connect to the broker as the daemon would; print how fast it answers, and what delays it.
+    """Connect to each broker as the daemon would; print how fast it answers, and what delays it.
 
     It uses the daemon's client id, so the daemon must not run.
     """
@@ -141,13 +142,23 @@ def _check_online(configuration: "Configuration", options: argparse.Namespace) -
 
     try:
         with InstanceLock(lock_path(Path(options.config).resolve(), configuration.host)):
-            mqtt = configuration.mqtt_options()
-            with needs_extra("MQTT", "paho"):
-                from fastlib.transport.mqtt.round_trip import measure_round_trip
-            found = measure_round_trip(mqtt)
+            brokers = configuration.mqtt_options().one_by_one()
+            return max([_check_broker(broker, len(brokers) > 1) for broker in brokers])
     except (FastlibError, OSError) as error:
         return _print_error(str(error), _status_of(error))
-    print(f"the broker accepts the daemon, and answers within {found.answer * 1000:.1f} ms")
+
+
+def _check_broker(broker: "MqttOptions", is_one_of_several: bool) -> int:
+    from fastlib.transport.broker_url import address_text
+
+    with needs_extra("MQTT", "paho"):
+        from fastlib.transport.mqtt.round_trip import measure_round_trip
+    try:
+        found = measure_round_trip(broker)
+    except (FastlibError, OSError) as error:
+        return _print_error(str(error), _status_of(error))
+    which = f" at {address_text(*broker.brokers[0])}" if is_one_of_several else ""
+    print(f"the broker{which} accepts the daemon, and answers within {found.answer * 1000:.1f} ms")
     if found.remedy is not None:
         _print_warning(found.remedy)
     return 0

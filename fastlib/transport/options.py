@@ -180,6 +180,12 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             return ((self.host, port),)
         return tuple(host_and_port(text, port) for text in self.host)
 
+    def one_by_one(self) -> "tuple[MqttOptions, ...]":
+        """Return the options of each broker alone."""
+        return tuple(
+            msgspec.structs.replace(self, host=host, port=port) for host, port in self.brokers
+        )
+
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """Return the options of a URL: `mqtt://[user[:password]@]host[:port]`, `mqtts://` for TLS.

@@ -74,6 +74,20 @@ def test_check_online_without_a_broker_fails(
     assert main(["-c", str(configuration), "--check"]) == 0
 
 
+def test_check_online_tries_each_of_several_brokers(
+    broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    away = free_port()
+    configuration.write_text(
+        f"hostname: online\nhypervisor: {{type: dummy}}\n"
+        f"communicator: {{host: ['127.0.0.1:{away}', '127.0.0.1:{broker.port}']}}\n"
+    )
+    assert main(["-c", str(configuration), "--check", "--online"]) == 1
+    shown = capsys.readouterr()
+    assert f"127.0.0.1:{away}: the broker did not answer: " in shown.err
+    assert f"the broker at 127.0.0.1:{broker.port} accepts the daemon" in shown.out
+
+
 def test_check_online_leaves_the_session_of_a_running_daemon_alone(
     broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
 ):
