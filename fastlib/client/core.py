@@ -56,6 +56,9 @@ from .task_requests import R, TaskRequest
 
 log = getLogger("fastlib.client")
 
+CONTENT_TYPE = "application/yaml"
+"""The media type of all messages (RFC 9512), which MQTT 5 carries along."""
+
 RESULT_SECONDS = 600.0
 """The default time after which a client stops waiting for a result."""
 
@@ -688,7 +691,9 @@ def options_of(
     """Check the arguments of `connect`, and return the options. Raises TypeError, OptionsError."""
     check_seconds("connect_timeout", connect_timeout, optional=False)
     if isinstance(broker, str):
-        return MqttOptions.from_url(broker)
+        broker = MqttOptions.from_url(broker)
+    if isinstance(broker, MqttOptions) and broker.content_type is None:
+        return msgspec.structs.replace(broker, content_type=CONTENT_TYPE)
     if isinstance(broker, MqttOptions | MemoryOptions):
         return broker
     remedy = ""

@@ -19,7 +19,7 @@ _BYTE_ORDER_MARKS: Final = (
 
 
 def check_credential(name: str, value: str | None) -> None:
-    """Check that MQTT can send a user name or a password. Raises OptionsError."""
+    """Check that MQTT can send a user name, a password or another text. Raises OptionsError."""
     if value is None:
         return
     try:

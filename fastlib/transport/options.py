@@ -131,6 +131,10 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the first three retries of a connection. Then each pause is twice as long."""
     retry_max: float = 30.0
     """The maximum pause between retries in seconds."""
+    content_type: str | None = None
+    """MQTT 5: the media type of the messages that are sent, such as `application/yaml`.
+
+    Messages whose payload is UTF-8 get it, and the mark that they are text."""
     publish_topic: str | None = None
     """The default topic of `send`."""
     subscribe_topic: str | None = None
@@ -152,6 +156,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError("a password belongs to a `username`, which is missing")
         if self.password is not None and self.password_file is not None:
             raise OptionsError("`password` and `password_file` exclude each other")
+        if self.content_type is not None and (not self.content_type or "\0" in self.content_type):
+            raise OptionsError("`content_type` must be a media type such as application/yaml")
+        check_credential("content_type", self.content_type)
         check_credential("username", self.username)
         check_credential("password", self.password)
         if not 5 <= self.keep_alive <= 65535:

@@ -137,6 +137,7 @@ class Configuration(ConfigSection):
             password=_from_environment(config.password_environment),
             password_file=config.password_file,
             tls=None if config.tls is None else _tls(config.tls),
+            content_type="application/yaml",
             keep_alive=config.keepalive,
             qos=0 if config.qos == 0 else 2,
             largest_packet=config.largest_packet,

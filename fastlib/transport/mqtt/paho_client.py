@@ -178,6 +178,14 @@ class PahoClient(paho.Client):
         properties.MessageExpiryInterval = max(1, math.ceil(seconds))
         return properties
 
+    def text_properties(self, properties: Properties | None, content_type: str) -> Properties:
+        """Return the properties of a message with MQTT 5 that is UTF-8 text of a media type."""
+        if properties is None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.PayloadFormatIndicator = 1
+        properties.ContentType = content_type
+        return properties
+
     def properties_size(self, properties: Properties | None) -> int:
         """Return the size in bytes of the properties of a message, with their length."""
         if properties is None:
@@ -186,8 +194,14 @@ class PahoClient(paho.Client):
 
     def set_expiry(self, packet_id: int, seconds: float) -> None:
         """Change the expiry of a message that is sent again."""
-        if packet_id in self._out_messages:
-            self._out_messages[packet_id].properties = self.expiry_properties(seconds)
+        message = self._out_messages.get(packet_id)
+        changed = self.expiry_properties(seconds)
+        if message is None or changed is None:
+            return
+        content_type = getattr(message.properties, "ContentType", None)
+        message.properties = (
+            changed if content_type is None else self.text_properties(changed, content_type)
+        )
 
     def forget(self, packet_id: int) -> None:
         """Do not send a message again."""

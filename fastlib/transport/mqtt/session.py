@@ -124,6 +124,7 @@ class MqttSession:
         self._sent_here = 0
         self._ended_by: int | None = None
         self._max_payload = options.max_payload
+        self._content_type = options.content_type
         self._state = state
         self._run_in_thread = run_in_thread
         self._inbound = InboundTracker(self.client.acknowledge, options.max_unacknowledged)
@@ -203,7 +204,10 @@ class MqttSession:
 
     def _properties(self, delivery: Delivery) -> Properties | None:
         seconds = delivery.seconds_left()
-        return None if seconds is None else self.client.expiry_properties(seconds)
+        properties = None if seconds is None else self.client.expiry_properties(seconds)
+        if self._content_type is None or not self.client.is_five or not _is_text(delivery.payload):
+            return properties
+        return self.client.text_properties(properties, self._content_type)
 
     def drop_expired(self) -> None:
         """Fail the queued messages that have expired."""
@@ -646,6 +650,15 @@ class MqttSession:
 
     def _on_pubrel(self, packet_id: int) -> None:
         self._inbound.release(packet_id)
+
+
+def _is_text(payload: bytes) -> bool:
+    """Return True for UTF-8 without NUL: what MQTT 5 means by text (section 1.5.4)."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in payload
 
 
 def read_to_the_end(own: Any) -> None:

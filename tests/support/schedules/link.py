@@ -109,6 +109,10 @@ class SimulatedPaho:
     def expiry_properties(self, seconds: float) -> int | None:
         return max(1, math.ceil(seconds)) if self.is_five else None
 
+    def text_properties(self, properties: int | None, content_type: str) -> int | None:
+        """The simulated broker does not look at the media type."""
+        return properties
+
     def properties_size(self, properties: int | None) -> int:
         return int(self.is_five) if properties is None else 6
 
