@@ -22,6 +22,7 @@ MOST_SECONDS = 3000
 """The longest time for the whole series of `--long` on a busy machine."""
 
 
+@pytest.mark.load
 @pytest.mark.timeout(MOST_SECONDS + 300)
 def test_no_order_is_lost_or_executed_twice_when_a_broker_is_killed(
     tmp_path: Path,

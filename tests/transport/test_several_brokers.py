@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from fastlib.transport.delivery import Delivery
 from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
 from tests.support.shell import run
 from tests.support.transport.session import OfflineSession
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_broker_that_does_not_answer_is_left_within_its_share_of_the_timeout(
     plain_broker: Mosquitto, join: Callable[..., Communicator]
 ) -> None:
     with silent_broker() as port:
-        join(None, host=[f"127.0.0.1:{port}", f"127.0.0.1:{plain_broker.port}"], timeout=5)
+        join(None, host=[f"127.0.0.1:{port}", f"127.0.0.1:{plain_broker.port}"], timeout=8)
 
 
 def test_refused_password_ends_connecting_at_the_first_broker(
@@ -111,6 +113,25 @@ def test_refused_password_ends_connecting_at_the_first_broker(
     with pytest.raises(RefusedError, match=rf"{password_broker.port}.*"):
         join(None, host=hosts, username="alice", password="wrong")
     join(None, host=hosts, username="alice", password="correct horse")
+
+
+def test_refused_password_does_not_end_a_client_that_was_connected(
+    password_broker: Mosquitto,
+    tmp_path: Path,
+    join: Callable[..., Communicator],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Mosquitto(tmp_path / "first") as first:
+        hosts = [f"127.0.0.1:{broker.port}" for broker in (first, password_broker)]
+        one = join(None, host=hosts, username="alice", password="wrong")
+        one.subscribe("several/refused")
+        first.kill()
+        wait_until(lambda: "refuses the connection" in caplog.text, "the refusal")
+        first.start()
+        wait_until(lambda: one.is_connected, "the connection")
+        one.send(b"x", "several/refused").wait(PATIENCE)
+        assert one.receive(timeout=PATIENCE).payload == b"x"
+        one.close()
 
 
 def test_all_brokers_are_named_if_none_is_there() -> None:
