@@ -36,11 +36,11 @@ from .broker_limits import STATED, BrokerLimits
 from .client_factory import connect_size_of, make_client
 from .connection_state import ConnectionState
 from .inbound import InboundPublish, InboundTracker
+from .last_will import LastWill
 from .learned_limits import Learned
 from .outbox import Outbox
 from .subscriptions import BrokerSubscriptions
 from .suspects import ENDS_ALONE, SMALL, Demand, Remedy, Suspects, remedy
-from .will_fallback import WillFallback, WillForm
 
 log = logging.getLogger("fastlib.transport")
 
@@ -58,6 +58,9 @@ QOS_NOT_SUPPORTED: Final = 0x9B
 
 CREDIBLE_LIMIT: Final = 512
 """Bytes. Every broker takes packets of this size."""
+
+LARGE_CONNECT: Final = 1000
+"""Bytes of a CONNECT packet from which its size is named when the broker does not accept it."""
 
 MESSAGE_CODES: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, PACKET_TOO_LARGE, 0x97, 0x99})
 """Reason codes of a DISCONNECT of which a message may be the cause."""
@@ -116,10 +119,9 @@ class MqttSession:
         self._limits_said: dict[tuple[str, int], tuple[str, ...]] = {}
         self._learned: dict[tuple[str, int], Learned] = {}
         self._suspects = Suspects()
-        self._will = options.will
+        self._last_will = LastWill(self.client, options)
         self._answered = False
         """True if the broker has answered the last CONNECT."""
-        self._wills: dict[tuple[str, int], WillFallback] = {}
         self._connect_size = connect_size_of(options)
         self._sent_here = 0
         self._ended_by: int | None = None
@@ -270,21 +272,12 @@ class MqttSession:
         self.renews = True
         self.client.disconnect()
 
-    # The last will.
-
-    @property
-    def _will_fallback(self) -> WillFallback | None:
-        """The form of the last will for the broker that is tried or used."""
-        if self._will is None:
-            return None
-        whole = WillForm(min(self._will.qos, self._qos), self._will.retain)
-        return self._wills.setdefault(self._broker, WillFallback(whole))
+    # Connecting.
 
     def before_connect(self) -> None:
         """Prepare a try to connect to the broker that was set in paho's client."""
         self._answered = False
-        if (will := self._will_fallback) is not None:
-            self.client.weaken_will(*will.form)
+        self._last_will.before_connect()
 
     def ended_without_answer(self) -> str:
         """Note that a connection ended which the broker has not accepted.
@@ -294,32 +287,17 @@ class MqttSession:
         self._suspects.unreachable()
         if self._answered or self.client.violation is not None:
             return ""
-        will = self._will_fallback
-        if will is not None:
-            before = will.form
-            will.ended_without_answer()
-            if will.is_weaker and will.form != before:
-                self._log_weaker_will(will)
-        if self._connect_size > CREDIBLE_LIMIT * 2 or (will is not None and will.ends > 1):
+        again = self._last_will.ended_without_answer(self._state.name)
+        if again or self._connect_size > LARGE_CONNECT:
             return self._size_of_connect()
         if self.client.is_five:
             return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
         return ""
 
     def _size_of_connect(self) -> str:
-        will = self._will
-        text = f"; the CONNECT packet has {self._connect_size} bytes"
-        if will is not None:
-            kind = "retained " if will.retain else ""
-            text += f", with a {kind}last will of {len(will.payload)} bytes and QoS {will.qos}"
-        return text + ", which the broker may not take"
-
-    def _log_weaker_will(self, will: WillFallback) -> None:
-        log.warning(
-            "%s: the last will is weaker than it should be, because the broker does not take the "
-            "whole one: it is published %s",
-            self._state.name,
-            will.form,
+        return (
+            f"; the CONNECT packet has {self._connect_size} bytes, with {self._last_will}, which "
+            "the broker may not take"
         )
 
     # Callbacks of paho.
@@ -332,11 +310,9 @@ class MqttSession:
             text = f"{self._state.name}: the broker refuses the connection: {reason}"
             if self.client.said:
                 text += f": the broker says {shown_reason(self.client.said)}"
-            if reason.value == PACKET_TOO_LARGE or self._connect_size > CREDIBLE_LIMIT * 2:
+            if reason.value == PACKET_TOO_LARGE or self._connect_size > LARGE_CONNECT:
                 text += self._size_of_connect()
-            will = self._will_fallback
-            if will is not None and will.refused(reason.value):
-                self._log_weaker_will(will)
+            if self._last_will.refused(reason.value, self._state.name):
                 self._state.failed(ConnectError(text))
             elif reason.value in PERMANENT_REFUSALS:
                 self._state.refused(RefusedError(text, reason.value))
@@ -345,8 +321,7 @@ class MqttSession:
             return
         self.connection += 1
         self.renews = False
-        will = self._will_fallback
-        asks_again = will is not None and will.accepted()
+        asks_again = self._last_will.accepted()
         lost = self._begin_session(resumed=flags.session_present)
         self._inbound.connected()
         if self._state.was_unreachable:
@@ -527,8 +502,7 @@ class MqttSession:
         self._suspects.unreachable()
         if self._broker in self._learned:
             self._learned[self._broker].unreachable()
-        if (will := self._will_fallback) is not None:
-            will.unreachable()
+        self._last_will.unreachable()
 
     def _describe(self, sent: Collection[int]) -> str:
         """Return which messages were being sent when a connection ended, for people."""

@@ -1,0 +1,35 @@
+"""Tests of the options that say what the broker cannot do."""
+
+import argparse
+
+import pytest
+
+from fastlib.cli.arguments.broker import add_broker_options, broker_arguments, mqtt_options
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_broker_options(parser)
+    return parser.parse_args(words)
+
+
+def test_limits_of_the_broker_reach_the_connection() -> None:
+    options = mqtt_options(parsed("--qos", "1", "--largest-packet", "131072"))
+    assert (options.qos, options.largest_packet) == (1, 131_072)
+    options = mqtt_options(parsed())
+    assert (options.qos, options.largest_packet) == (2, None)
+
+
+def test_other_commands_get_the_same_limits() -> None:
+    words = ["--qos", "1", "--largest-packet", "131072"]
+    assert broker_arguments(parsed(*words)) == words
+    assert broker_arguments(parsed()) == []
+
+
+@pytest.mark.parametrize("words", [("--qos", "3"), ("--largest-packet", "0")])
+def test_limits_out_of_range_are_refused(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed(*words)
+    assert words[0] in capsys.readouterr().err
