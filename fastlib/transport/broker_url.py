@@ -112,6 +112,8 @@ def check_host(host: str) -> str:
             "`host` must be a host name or an address, and not a URL; the port, the user and the "
             "password are options of their own (`MqttOptions.from_url` takes a URL)"
         )
+    if "," in host:
+        raise OptionsError("`host` must be one host; for several brokers, give a list of hosts")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if ":" in host or "%" in host:

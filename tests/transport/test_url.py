@@ -101,5 +101,10 @@ def test_url_of_another_type_is_refused_without_its_value(url: object):
     assert "hush" not in str(caught.value)
 
 
+def test_list_of_hosts_in_one_text_is_refused():
+    with pytest.raises(OptionsError, match="give a list of hosts"):
+        MqttOptions(host="b1,b2")
+
+
 def test_host_in_brackets_is_the_address():
     assert MqttOptions(host="[::1]").host == "::1"
