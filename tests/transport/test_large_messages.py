@@ -220,6 +220,17 @@ def test_many_filters_go_in_packets_that_the_broker_takes(
             wait_until(partial(arrives, topic), "a message to each filter")
 
 
+def test_filter_above_the_limit_is_refused_and_stops_nothing(
+    join: Callable[..., Communicator], small_broker: Mosquitto, root: str
+) -> None:
+    one = join(small_broker.port, protocol="5")
+    with pytest.raises(RefusedError, match=f"at most {LIMIT} bytes"):
+        one.subscribe(f"{root}/{'x' * LIMIT}")
+    one.subscribe(root)
+    one.send(b"x", root, 2).wait(PATIENCE)
+    assert heard(one, root, 1) == [b"x"]
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_broker_without_qos_2_gets_qos_1(
     join: Callable[..., Communicator],

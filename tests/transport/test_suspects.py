@@ -91,6 +91,14 @@ def test_word_of_the_broker_about_one_of_several_separates_them(suspects: Suspec
     assert suspects.connection_ended({8}, proof=True) == 8
 
 
+def test_message_beside_something_else_is_not_the_cause(suspects: Suspects) -> None:
+    """A SUBSCRIBE or a message of QoS 0 may be."""
+    for _ in range(20):
+        assert suspects.connection_ended({1}, proof=True, others=True) is None
+    assert suspects.ends_alone(1) == 0
+    assert suspects.one_at_a_time
+
+
 @pytest.mark.parametrize(
     ("failed", "held", "queued", "sent", "expected"),
     [

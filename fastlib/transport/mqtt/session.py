@@ -426,13 +426,14 @@ class MqttSession:
         if self.client.violation or self.renews or self._ended_by == KEEP_ALIVE_TIMEOUT:
             return
         if code is None or code in MESSAGE_CODES:
+            others = bool(self._subscriptions.unanswered) or self.client.sent_since_read > 0
             self._subscriptions.connection_ended(alone=not sent)
             self._learn(code, sent)
             if not sent and self.client.sent_since_read > SMALL:
                 self._suspect_qos_0(self.client.sent_since_read)
-            if self.client.sent_since_read and len(sent) == 1:
-                return  # a message of QoS 0 may be why as well
-            cause = self._suspects.connection_ended(sent, proof=code == PACKET_TOO_LARGE)
+            cause = self._suspects.connection_ended(
+                sent, proof=code == PACKET_TOO_LARGE, others=others
+            )
             if cause is not None:
                 self._handle_cause(cause, code)
 

@@ -14,6 +14,8 @@ log = getLogger("fastlib.transport")
 MAX_FILTERS: Final = 100
 """The maximum number of filters in one packet."""
 
+PACKET_TOO_LARGE = 0x95
+
 ENDS_IN_A_ROW = 2
 """Ends of connections while only a SUBSCRIBE was being sent, from which fewer filters are sent."""
 
@@ -144,6 +146,11 @@ class BrokerSubscriptions:
         """Divide filters into those of one packet each."""
         part: list[str] = []
         for wide in filters:
+            if self._max_size is not None and self._size_of([wide]) > self._max_size:
+                why = f"the broker takes packets of at most {self._max_size} bytes"
+                text = f"the subscription to {wide[:200]!r} is too large: {why}"
+                self._refuse(wide, RefusedError(text, PACKET_TOO_LARGE))
+                continue
             too_large = self._max_size is not None and self._size_of([*part, wide]) > self._max_size
             if part and (len(part) == self._max_filters or too_large):
                 yield part
@@ -165,18 +172,21 @@ class BrokerSubscriptions:
         for wide, code in zip(requested, codes, strict=True):
             if wide is None:
                 continue
-            waiting = self._waiting.pop(wide, [])
             if code < 0x80:
-                for future in waiting:
+                for future in self._waiting.pop(wide, []):
                     if future.set_running_or_notify_cancel():
                         future.set_result(None)
                 continue
-            log.error("the broker refuses the subscription to %r: %s", wide, reason(code, said))
-            for future in waiting:
-                if future.set_running_or_notify_cancel():
-                    text = f"the broker refuses the subscription to {wide!r}: {reason(code, said)}"
-                    future.set_exception(RefusedError(text, code))
+            why = f"the broker refuses the subscription to {wide!r}: {reason(code, said)}"
+            self._refuse(wide, RefusedError(why, code))
         return True
+
+    def _refuse(self, wide: str, error: RefusedError) -> None:
+        """Fail all that wait for a filter."""
+        log.error("%s", error)
+        for future in self._waiting.pop(wide, []):
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
 
     def fail(self, error: Exception) -> None:
         """Fail all futures: no more answers will arrive."""

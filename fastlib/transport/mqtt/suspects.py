@@ -91,11 +91,14 @@ class Suspects:
         """Return how often a connection ended while this message alone was being sent."""
         return self._alone.get(packet_id, 0)
 
-    def connection_ended(self, sent: Collection[int], *, proof: bool = False) -> int | None:
+    def connection_ended(
+        self, sent: Collection[int], *, proof: bool = False, others: bool = False
+    ) -> int | None:
         """Note an end of a connection without another reason. Return the cause if it is known.
 
         `sent` has the messages of which the broker may have read a part, and not confirmed them.
-        `proof` is True if the broker has said that one of them is the reason.
+        `others` is True if something else was being sent as well, which may be the cause. `proof`
+        is True if the broker has said that the size of one of all these is the reason.
         """
         self._last_alone = None
         if not sent:
@@ -103,7 +106,7 @@ class Suspects:
         self._in_a_row += ENDS_IN_A_ROW if proof else 1
         for packet_id in sent:
             self._alone.setdefault(packet_id, 0)
-        if len(sent) > 1:
+        if len(sent) > 1 or others:
             return None
         (only,) = sent
         self._alone[only] = max(self._alone[only] + 1, ENDS_ALONE if proof else 0)
