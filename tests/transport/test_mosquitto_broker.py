@@ -244,8 +244,11 @@ def test_command_serves_clients_until_a_signal(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
-def test_mosquitto_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+def test_mosquitto_ends_with_a_command_that_is_killed(
+    tmp_path: Path, join: Callable[..., Communicator]
+) -> None:
     with running("--port", "0", "--directory", str(tmp_path)) as (process, port, _):
+        join(port).close()  # mosquitto ignores SIGTERM until it handles connections
         process.kill()
         process.wait(PATIENCE)
         wait_until(lambda: is_free(port), "the end of mosquitto")
