@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 20
 """Daemons that open at the same time."""
+PROGRESS_SECONDS: Final = 0.001
+"""So short that no report is left out, in small clusters as in large ones."""
 PATIENCE: Final = 300.0
 """Seconds until an order fails."""
 
@@ -40,6 +42,7 @@ async def daemons(port: str, *hosts: str) -> None:
                         f"hostname: {host}\n"
                         f"communicator: {{host: 127.0.0.1, port: {port}, qos: 2}}\n"
                         "hypervisor: {type: dummy}\n"
+                        f"progress-interval: {PROGRESS_SECONDS}\n"
                     ),
                     in_memory=True,
                 )
