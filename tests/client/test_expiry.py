@@ -60,6 +60,11 @@ def sent_in_time(attempt: Callable[[float], Any]) -> Any:
     raise AssertionError("each order expired before the attempt ended")
 
 
+def wait_for_progress(handle: Any) -> None:
+    """Wait until an order's progress is known, or it is too late for it."""
+    wait_until(lambda: handle.progress is not None or handle.done(), "the progress")
+
+
 def shown(client: Any, status: str, host: str = "hostA") -> None:
     """Wait until the client knows that a host's daemon has this status."""
     wait_until(
@@ -319,6 +324,7 @@ def test_progress_shows_that_an_order_has_begun_also_without_a_listener(clients:
         handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
         key = handle.container.idempotency_key
         daemon.progress(f"id: {handle.id}\nidempotency-key: {key}\nvm-name: vm1\nphase: memory\n")
+        wait_for_progress(handle)
         return handle
 
     error = failure_of(sent_in_time(attempt))
@@ -334,6 +340,7 @@ def test_progress_in_the_queue_does_not_show_that_an_order_has_begun(clients: Cl
     def attempt(seconds: float) -> Any:
         handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
         daemon.progress(f"id: {handle.id}\nphase: queued\nposition: 2\n")
+        wait_for_progress(handle)
         return handle
 
     error = failure_of(sent_in_time(attempt))
@@ -569,22 +576,28 @@ def online(clients: ClientFactory, **options: Any) -> tuple[Daemon, Any]:
 def test_daemon_that_has_begun_the_order_says_so_when_it_is_asked(clients: ClientFactory):
     daemon, client = online(clients, clock_tolerance=PATIENCE)
     journal = JournalDaemon(daemon)
-    handle = client.suspend("hostA", "vm1", timeout=SENT_BEFORE)
-    container = handle.container
-    now = datetime.now(UTC)
-    journal.known.append(
-        OrderReport(
-            number=1,
-            idempotency_key=container.idempotency_key,
-            state="running",
-            accepted=now,
-            began=now,
-            expires=container.expires,
+
+    def attempt(seconds: float) -> Any:
+        handle = client.suspend("hostA", "vm1", timeout=seconds)
+        now = datetime.now(UTC)
+        journal.known.append(
+            OrderReport(
+                number=1,
+                idempotency_key=handle.container.idempotency_key,
+                state="running",
+                accepted=now,
+                began=now,
+                expires=handle.container.expires,
+            )
         )
-    )
+        ids = {handle.id}
+        wait_until(lambda: handle.done() or ids <= {one.id for one in daemon.received}, "the order")
+        return handle
+
+    handle = sent_in_time(attempt)
     error = failure_of(handle)  # at once, without the tolerance
     assert (error.outcome, "as its journal says" in error.reason) == ("begun", True)
-    assert [one.task for one in daemon.received] == ["suspend vm", "query history"]
+    assert [one.task for one in daemon.received[-2:]] == ["suspend vm", "query history"]
 
 
 @IN_MEMORY
