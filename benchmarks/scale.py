@@ -166,8 +166,10 @@ class _Process:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(PATIENCE)
+        self.process.stdout.close()
 
 
 @contextmanager

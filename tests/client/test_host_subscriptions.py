@@ -128,7 +128,7 @@ def test_all_used_hosts_are_heard_after_a_lost_connection():
         broker.cut("scheduler")
         broker.mend("scheduler")
         for daemon, handle in zip(daemons, handles, strict=True):
-            daemon.send(success(daemon.received[0]))
+            daemon.send(success(daemon.wait()[0]))
             assert handle.result(PATIENCE).status == "success"
 
 
@@ -172,7 +172,7 @@ def test_host_without_orders_for_long_is_left():
         topics.clear()
         say_everything(peer, "idle")
         assert topics == []
-        pending.send(success(pending.received[0]))
+        pending.send(success(pending.wait()[0]))
         assert waiting.result(PATIENCE).status == "success"
         assert client.suspend("idle", "vm2").result(PATIENCE).status == "success"
 
