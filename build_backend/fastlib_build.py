@@ -10,6 +10,7 @@ the default, because mypy and a C compiler would have to be there.
 
 import contextlib
 import os
+import runpy
 import shutil
 import sys
 import sysconfig
@@ -54,12 +55,18 @@ def extensions() -> list[Any]:
         opt_level="3",
         debug_level="0",
         target_dir=str(_folder / "c"),
-        group_name="fastlib_codec",
+        group_name=_library_name(),
     )
     for extension in found:  # a warning of another compiler must not stop the build
         arguments = extension.extra_compile_args
         extension.extra_compile_args = [text for text in arguments if text != "-Werror"]
     return found
+
+
+def _library_name() -> str:
+    """Return the name that `fastlib.codec.compiled` expects; fastlib cannot be imported here."""
+    names = runpy.run_path("fastlib/codec/compiled.py")
+    return str(names["library_name"]("fastlib/codec"))
 
 
 # --- whether to compile ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fastlib import __version__
-from fastlib.codec.compiled import is_compiled
+from fastlib.codec.compiled import is_compiled, outdated_files
 
 from .arguments.parser import ArgumentParser
 
@@ -95,7 +95,10 @@ def _run(arguments: Sequence[str]) -> int:
     )
     version = f"fastlib {__version__}"
     if "--version" in arguments:
-        version = f"{version} ({'compiled' if is_compiled() else 'pure Python'})"
+        build = "compiled" if is_compiled() else "pure Python"
+        if outdated_files():
+            build += "; compiled modules of another version are not used"
+        version = f"{version} ({build})"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+from .compiled import outdated_files
 from .errors import (
     MessageError,
     Report,
@@ -29,12 +30,30 @@ the same, but texts of several lines as literal blocks, for people. `flow`: all 
 
 
 def _import_fast_reader(shape: Shape, text: str, limits: Limits) -> Any:
-    """Import the fast reader, and read by it. Programs that only validate never need it."""
+    """Import the fast reader, and read by it. Programs that only validate never need it.
+
+    If it was compiled from other sources than those beside it, the exact reader reads everything.
+    """
     global read_fast
+    outdated = outdated_files()
+    if outdated:
+        read_fast = _read_nothing
+        warnings.warn(
+            "fastlib reads slowly, because these compiled modules are of another version of"
+            f" fastlib; remove them: {', '.join(outdated)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return UNSUPPORTED
     from .fast_reader import read_fast as imported
 
     read_fast = imported
     return imported(shape, text, limits)
+
+
+def _read_nothing(shape: Shape, text: str, limits: Limits) -> Any:
+    """Leave every text to the exact reader."""
+    return UNSUPPORTED
 
 
 read_fast: Callable[[Shape, str, Limits], Any] = _import_fast_reader

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from build_backend import fastlib_build
+from fastlib.codec import compiled
 from tools import compiled_build, tiers
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +111,8 @@ def test_build_without_compiler_is_pure_unless_compiling_is_demanded(copy_of_rep
 def test_compiled_build_has_all_modules_and_passes_tests_of_readers():
     folder = compiled_build.compiled_package()
     names = {path.name.partition(".")[0] for path in folder.rglob("*.so")}
-    assert names == {"fast_reader", "fast_values", "fastlib_codec__mypyc"}
+    library = compiled.library_name(str(ROOT / "fastlib/codec"))
+    assert names == {"fast_reader", "fast_values", f"{library}__mypyc"}
     for name in fastlib_build.COMPILED:
         assert (folder / name).is_file()  # the pure module beside the compiled one
     tests = [f"tests/codec/test_{name}.py" for name in ("compiled_build", "readers_agree")]
@@ -134,3 +137,27 @@ def test_compiled_build_has_all_modules_and_passes_tests_of_readers():
         check=True,
     )
     assert version.stdout.endswith(" (compiled)\n")
+
+
+@pytest.mark.packaging
+def test_compiled_modules_of_other_sources_are_not_used(tmp_path):
+    package = tmp_path / "package"
+    shutil.copytree(compiled_build.compiled_package(), package)
+    source = package / "fastlib/codec/fast_values.py"
+    source.write_text(f"{source.read_text()}\nNEWER = True\n")
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ | compiled_build.environment(package),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    done = run("-c", "import fastlib; print(type(fastlib.load('task: quit')).__name__)")
+    assert done.stdout == "TaskContainer\n"
+    assert "compiled modules are of another version of fastlib; remove them" in done.stderr
+    assert str(source.parent / "fast_values.") in done.stderr
+    version = run("-m", "fastlib", "--version").stdout
+    assert version.endswith(" (pure Python; compiled modules of another version are not used)\n")
