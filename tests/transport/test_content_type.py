@@ -11,7 +11,8 @@ from fastlib.client import MigfraClient
 from fastlib.migfra import read_configuration
 from fastlib.transport import MqttOptions, OptionsError
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.mqtt.session import MqttSession
+from fastlib.transport.mqtt.paho_client import PahoClient
+from fastlib.transport.mqtt.publish_packets import PublishPackets
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.session import OfflineSession
 
@@ -44,36 +45,37 @@ def test_receiver_sees_the_media_type_of_an_order(plain_broker: Mosquitto):
         receiver.loop_stop()
 
 
-def properties_of(session: MqttSession, payload: bytes, expiry: float | None = None) -> Any:
-    return session._properties(Delivery("a", payload, 1, False, expiry))
+def properties_of(
+    client: PahoClient,
+    payload: bytes,
+    expiry: float | None = None,
+    content_type: str | None = "application/yaml",
+) -> Any:
+    packets = PublishPackets(client, content_type)
+    return packets.properties(Delivery("a", payload, 1, False, expiry))
 
 
 def test_only_text_is_marked_as_text():
-    session = OfflineSession(protocol="5").session
-    session._content_type = "application/yaml"
-    marked = properties_of(session, "task: quït".encode())
+    client = OfflineSession(protocol="5").client
+    marked = properties_of(client, "task: quït".encode())
     assert (marked.PayloadFormatIndicator, marked.ContentType) == (1, "application/yaml")
-    assert properties_of(session, b"\xff\xfe") is None
-    assert properties_of(session, b"a\0b") is None
-    assert not hasattr(properties_of(session, b"\xff", 60), "ContentType")
-    session._content_type = None
-    assert properties_of(session, b"task: quit") is None
+    assert properties_of(client, b"\xff\xfe") is None
+    assert properties_of(client, b"a\0b") is None
+    assert not hasattr(properties_of(client, b"\xff", 60), "ContentType")
+    assert properties_of(client, b"task: quit", content_type=None) is None
 
 
 def test_message_that_is_sent_again_keeps_its_media_type():
-    session = OfflineSession(protocol="5").session
-    session._content_type = "application/yaml"
-    client = session.client
-    info = client.publish("a", b"x", 1, False, properties_of(session, b"x", 60))
+    client = OfflineSession(protocol="5").client
+    info = client.publish("a", b"x", 1, False, properties_of(client, b"x", 60))
     client.set_expiry(info.mid, 30)
     kept = client._out_messages[info.mid].properties
     assert (kept.ContentType, kept.MessageExpiryInterval) == ("application/yaml", 30)
 
 
 def test_mqtt_3_1_1_carries_no_media_type():
-    session = OfflineSession(protocol="3.1.1").session
-    session._content_type = "application/yaml"
-    assert properties_of(session, b"x", 60) is None
+    client = OfflineSession(protocol="3.1.1").client
+    assert properties_of(client, b"x", 60) is None
 
 
 def test_daemon_sets_the_media_type():

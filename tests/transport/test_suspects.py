@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from fastlib.transport import MessageTooLargeError, RefusedError
+from fastlib.transport.delivery import Delivery
 from fastlib.transport.mqtt.broker_limits import BrokerLimits
+from fastlib.transport.mqtt.delivery_suspects import verdict
 from fastlib.transport.mqtt.learned_limits import INFERRED_SECONDS, Learned
 from fastlib.transport.mqtt.suspects import (
     QUEUED_BEFORE_SUSPECT,
@@ -189,3 +192,65 @@ def test_broker_that_was_restarted_accuses_no_message_with_qos_0() -> None:
         assert not learned.ended_after_qos_0(9000)
         learned.unreachable()
     assert learned.refused is None
+
+
+def test_weaker_form_that_the_broker_has_taken_is_used_for_all_further_messages() -> None:
+    learned = Learned()
+    learned.tries[1] = Remedy(1, False)
+    assert learned.confirmed(1, 300, 2, True, True)
+    assert (learned.taken, learned.maximum_qos, learned.retain) == (300, 1, False)
+    assert learned.tries == {}
+
+
+def test_weaker_form_that_the_broker_has_refused_says_nothing_of_other_messages() -> None:
+    learned = Learned()
+    learned.tries[1] = Remedy(1, False)
+    assert not learned.confirmed(1, 300, 2, True, False)
+    assert (learned.maximum_qos, learned.retain) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "highest", "expected"),
+    [
+        (0x9B, 2, (1, True)),
+        (0x9B, 1, (0, True)),
+        (0x9B, 0, (2, True)),
+        (0x9A, 1, (2, False)),
+        (None, 2, (2, True)),
+    ],
+)
+def test_reason_of_a_disconnect_lowers_the_limits(
+    code: int | None, highest: int, expected: tuple[int, bool]
+) -> None:
+    learned = Learned()
+    learned.disconnected(code, highest)
+    assert (learned.maximum_qos, learned.retain) == expected
+
+
+def delivery(qos: int = 2) -> Delivery:
+    return Delivery("fast/a", b"x" * 50, qos, False)
+
+
+def test_small_message_is_first_sent_with_a_lower_qos() -> None:
+    assert verdict(delivery(), size=60, taken=0, attempt=3, code=None) == Remedy(1, False)
+
+
+def test_message_that_is_no_larger_than_others_is_refused_at_last() -> None:
+    found = verdict(delivery(1), size=60, taken=0, attempt=3, code=0x87)
+    assert isinstance(found, RefusedError)
+    assert found.code == 0x87
+    assert "3 times while it alone was being sent: " in str(found)
+    assert "Its size (60 bytes) is not why" in str(found)
+
+
+def test_message_that_is_larger_than_all_others_is_too_large() -> None:
+    found = verdict(delivery(), size=30_000, taken=900, attempt=3, code=None)
+    assert isinstance(found, MessageTooLargeError)
+    assert (found.packet, found.limit, found.source) == (30_000, None, "inferred")
+    assert "The largest packet that it has confirmed had 900 bytes" in str(found)
+
+
+def test_broker_that_says_that_a_packet_is_too_large_needs_no_further_proof() -> None:
+    found = verdict(delivery(), size=60, taken=900, attempt=3, code=0x95)
+    assert isinstance(found, MessageTooLargeError)
+    assert found.source == "broker"

@@ -9,6 +9,9 @@ import msgspec
 from .broker_limits import BrokerLimits
 from .suspects import ENDS_ALONE, Remedy
 
+RETAIN_NOT_SUPPORTED: Final = 0x9A
+QOS_NOT_SUPPORTED: Final = 0x9B
+
 INFERRED_SECONDS: Final = 600.0
 """How long a size is not tried again after the broker has ended connections because of it."""
 
@@ -27,6 +30,33 @@ class Learned:
         self._qos_0_ends: list[int] = []
         self._refused: int | None = None
         self._refused_at = 0.0
+
+    def confirmed(self, packet_id: int, size: int, qos: int, retain: bool, taken: bool) -> bool:
+        """Note the broker's answer to a message; `taken` is False if it has refused it.
+
+        `size` is that of its packet. `qos` and `retain` are those with which it was to be sent at
+        first. Return True if it was sent in a weaker form, which the broker has taken: all further
+        messages are sent so.
+        """
+        self.taken = max(self.taken, size)
+        found = self.tries.pop(packet_id, None)
+        if found is None or not taken:
+            return False
+        if found.qos is not None and found.qos < qos:
+            self.maximum_qos = 1
+        if found.retain < retain:
+            self.retain = False
+        return True
+
+    def disconnected(self, code: int | None, highest_qos: int) -> None:
+        """Note the reason code of a DISCONNECT.
+
+        `highest_qos` is that of the messages that were being sent; 0 without any.
+        """
+        if code == QOS_NOT_SUPPORTED and highest_qos:
+            self.maximum_qos = min(self.maximum_qos, highest_qos - 1)
+        elif code == RETAIN_NOT_SUPPORTED:
+            self.retain = False
 
     def too_large(self, size: int) -> None:
         """Note that a packet of `size` bytes has ended the connections."""

@@ -1,8 +1,8 @@
 """The link to an MQTT broker: the methods that any thread may call.
 
 The work is in three other files: `network_thread.py` has the thread with its poll loop,
-`connection_state.py` the state of the connection, and `session.py` the messages and paho's
-callbacks.
+`connection_state.py` the state of the connection, and `session.py` paho's callbacks and the objects
+for each part of the session.
 """
 
 import atexit

@@ -27,7 +27,8 @@ from fastlib.transport.errors import (
 
 from .broker_order import BrokerOrder, try_seconds
 from .connection_state import ConnectionState
-from .session import DISCONNECT_SECONDS, MqttSession, read_to_the_end
+from .disconnecting import DISCONNECT_SECONDS, read_to_the_end
+from .session import MqttSession
 
 log = getLogger("fastlib.transport")
 

@@ -47,6 +47,12 @@ class BrokerSubscriptions:
         """The filters that were sent on this connection, and have no answer yet."""
         return [wide for part in self._requested.values() for wide in part if wide is not None]
 
+    def describe(self) -> str:
+        """Return which filters have no answer yet, for people; nothing if there is none."""
+        filters = self.unanswered
+        more = f" and {len(filters) - 1} more" if len(filters) > 1 else ""
+        return f"a subscription to {filters[0]}{more}" if filters else ""
+
     def connection_ended(self, alone: bool) -> None:
         """Note that the connection ended. Make the packets smaller if that may be why.
 

@@ -1,0 +1,81 @@
+"""The answers of brokers to CONNECT packets."""
+
+from typing import Any, Final
+
+from fastlib.transport.errors import ConnectError, RefusedError, shown_reason
+from fastlib.transport.options import MqttOptions
+
+from .client_factory import connect_size_of
+from .connection_state import ConnectionState
+from .last_will import LastWill
+from .paho_client import PahoClient
+
+PERMANENT_REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+"""Reason codes of a CONNACK that another try would not change: protocol version, client id,
+password, authorization, banned, authentication method."""
+
+PACKET_TOO_LARGE: Final = 0x95
+
+LARGE_CONNECT: Final = 1000
+"""Bytes of a CONNECT packet from which its size is named when the broker does not accept it."""
+
+
+class ConnectAnswers:
+    """Records how brokers answer CONNECT, and says why one may not accept a connection."""
+
+    def __init__(self, client: PahoClient, options: MqttOptions, state: ConnectionState) -> None:
+        self._client = client
+        self._state = state
+        self._last_will = LastWill(client, options)
+        self._size = connect_size_of(options)
+        self._answered = False
+        """True if the broker has answered the last CONNECT."""
+
+    def before_connect(self) -> None:
+        """Prepare a try to connect to the broker that was set in paho's client."""
+        self._answered = False
+        self._last_will.before_connect()
+
+    def accepted(self) -> bool:
+        """Note that the broker accepted. Return True if the connection must be renewed."""
+        self._answered = True
+        return self._last_will.accepted()
+
+    def refused(self, reason: Any) -> None:
+        """Note a CONNACK with a reason code of 0x80 and more."""
+        self._answered = True
+        text = f"{self._state.name}: the broker refuses the connection: {reason}"
+        if self._client.said:
+            text += f": the broker says {shown_reason(self._client.said)}"
+        if reason.value == PACKET_TOO_LARGE or self._size > LARGE_CONNECT:
+            text += self._size_hint()
+        if self._last_will.refused(reason.value, self._state.name):
+            self._state.failed(ConnectError(text))
+        elif reason.value in PERMANENT_REFUSALS:
+            self._state.refused(RefusedError(text, reason.value))
+        else:
+            self._state.failed(ConnectError(text))
+
+    def ended_without_answer(self) -> str:
+        """Note that a connection ended which the broker has not accepted.
+
+        Return what may be the reason if the broker gave none, for the error.
+        """
+        if self._answered or self._client.violation is not None:
+            return ""
+        again = self._last_will.ended_without_answer(self._state.name)
+        if again or self._size > LARGE_CONNECT:
+            return self._size_hint()
+        if self._client.is_five:
+            return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
+        return ""
+
+    def unreachable(self) -> None:
+        """Note that the broker could not be reached."""
+        self._last_will.unreachable()
+
+    def _size_hint(self) -> str:
+        return (
+            f"; the CONNECT packet has {self._size} bytes, with {self._last_will}, which "
+            "the broker may not take"
+        )

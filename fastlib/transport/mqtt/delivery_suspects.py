@@ -1,0 +1,174 @@
+"""Act on what `suspects.py` decides about messages in flight that may end connections."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fastlib.transport.delivery import Delivery
+from fastlib.transport.errors import (
+    MessageTooLargeError,
+    RefusedError,
+    TransportError,
+    reason,
+)
+
+from .broker_adaptation import BrokerAdaptation
+from .connection_state import ConnectionState
+from .outbox import Outbox
+from .paho_client import PahoClient
+from .publish_packets import PublishPackets
+from .suspects import SMALL, Remedy, Suspects, remedy
+
+log = logging.getLogger("fastlib.transport")
+
+PACKET_TOO_LARGE: Final = 0x95
+
+MESSAGE_CODES: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, PACKET_TOO_LARGE, 0x97, 0x99})
+"""Reason codes of a DISCONNECT of which a message may be the cause."""
+
+CREDIBLE_LIMIT: Final = 512
+"""Bytes. Every broker takes packets of this size."""
+
+
+class DeliverySuspects:
+    """Sends messages one at a time if one of them ends connections, and finds and handles it."""
+
+    def __init__(
+        self,
+        client: PahoClient,
+        outbox: Outbox,
+        broker: BrokerAdaptation,
+        packets: PublishPackets,
+        state: ConnectionState,
+    ) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._broker = broker
+        self._packets = packets
+        self._state = state
+        self._suspects = Suspects()
+        self._sent_here = 0
+        """Messages of the queue that were sent on this connection while one was suspected."""
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """True if messages must be sent one at a time."""
+        return self._suspects.one_at_a_time
+
+    def accepted(self) -> None:
+        """Note that the broker has accepted a connection."""
+        self._sent_here = 0
+
+    def send_one(self, publish: Callable[[Delivery], int | None]) -> None:
+        """Send the next message: one that is held, or the first of the queue by `publish`."""
+        held = {i: self._broker.demand(self._outbox.in_flight[i]) for i in self._client.held}
+        first = self._outbox.first_queued
+        queued = None if first is None else self._broker.demand(first)
+        packet_id = self._suspects.next(held, queued, self._sent_here)
+        if packet_id is None:
+            if queued is not None and self._outbox.send_next(publish):
+                self._sent_here += 1
+        elif not self._client.ping_answered:
+            # Only a connection that works until then says something of this message.
+            self._client.ping()
+        else:
+            self._client.release(packet_id)
+
+    def being_sent(self) -> dict[int, Delivery]:
+        """Return the messages of which the broker may have read a part, and not confirmed them."""
+        sent = self._outbox.in_flight.keys() - self._client.held.keys()
+        sent -= self._client.half_confirmed() | self._client.unwritten()
+        return {i: self._outbox.in_flight[i] for i in sent if self._outbox.in_flight[i].sent_qos}
+
+    def describe(self, sent: Mapping[int, Delivery]) -> str:
+        """Return which messages were being sent when a connection ended, for people."""
+        if not sent:
+            return ""
+        largest = max(sent.values(), key=self._packets.size)
+        one = f"a message to {largest.topic} ({len(largest.payload)} bytes)"
+        return one if len(sent) == 1 else f"{len(sent)} messages, the largest: {one}"
+
+    def connection_ended(
+        self, sent: Mapping[int, Delivery], code: int | None, *, subscribing: bool
+    ) -> None:
+        """Decide which message may be why the connection has ended, and handle it.
+
+        `sent` is from `being_sent`. `code` is the reason code of the broker's DISCONNECT: one of
+        `MESSAGE_CODES`, or None without one.
+        `subscribing` is True if a SUBSCRIBE was being sent as well.
+        """
+        highest = max((delivery.sent_qos for delivery in sent.values()), default=0)
+        self._broker.learned.disconnected(code, highest)
+        size_of_qos_0 = self._client.sent_since_read
+        if not sent and size_of_qos_0 > SMALL:
+            self._broker.ended_after_qos_0(size_of_qos_0, self._state.name)
+        cause = self._suspects.connection_ended(
+            sent.keys(), proof=code == PACKET_TOO_LARGE, others=subscribing or size_of_qos_0 > 0
+        )
+        if cause is not None:
+            self._handle(cause, sent[cause], code)
+
+    def _handle(self, packet_id: int, delivery: Delivery, code: int | None) -> None:
+        """Send the message that ends the connections in another way, or not again."""
+        learned = self._broker.learned
+        size = self._packets.size(delivery)
+        attempt = self._suspects.ends_alone(packet_id)
+        found = verdict(delivery, size=size, taken=learned.taken, attempt=attempt, code=code)
+        if isinstance(found, Remedy):
+            assert found.qos is not None
+            delivery.sent_qos = found.qos
+            learned.tries[packet_id] = found
+            self._client.change(packet_id, found.qos, found.retain)
+            return
+        if isinstance(found, MessageTooLargeError) and found.source == "inferred":
+            learned.too_large(size)
+        self.give_up(packet_id, found)
+
+    def give_up(self, packet_id: int, error: TransportError) -> None:
+        """Fail a message in flight. It is not sent again."""
+        log.error("%s: %s", self._state.name, error)
+        self._client.forget(packet_id)
+        self._suspects.gone(packet_id)
+        self._outbox.fail(packet_id, error)
+
+    def gone(self, packet_id: int) -> None:
+        """Note that a message is confirmed, or not in flight any more."""
+        self._suspects.gone(packet_id)
+
+    def unreachable(self) -> None:
+        """Note that the broker could not be reached, which explains the last end."""
+        self._suspects.unreachable()
+
+
+def verdict(
+    delivery: Delivery, *, size: int, taken: int, attempt: int, code: int | None
+) -> Remedy | RefusedError | MessageTooLargeError:
+    """Return how to send a message again that ends connections, or the error that it fails with.
+
+    `size` is that of its packet, `taken` that of the largest packet that the broker has confirmed.
+    `attempt` is how often a connection ended while it alone was being sent, `code` the reason code
+    of the last DISCONNECT. A remedy has a `qos`.
+    """
+    facts = delivery.undelivered(sent=True)
+    if code == PACKET_TOO_LARGE:
+        why = f"; the broker ended the connection: {reason(code)}"
+        return MessageTooLargeError(facts, size, None, "broker", why)
+    found = remedy(attempt, size=size, taken=taken, qos=delivery.qos, retain=delivery.retain)
+    if found.qos is not None:
+        return found
+    why = f"; the broker ended the connection {attempt} times while it alone was being sent"
+    if code is not None:
+        why += f": {reason(code)}"
+    if size <= max(taken, CREDIBLE_LIMIT):
+        text = (
+            f"a message to {delivery.topic} is not sent again{why}. Its size ({size} bytes) is "
+            f"not why. The broker may not support QoS {delivery.sent_qos} (option `qos`) or "
+            "retained messages, or may not allow this client to send to the topic"
+        )
+        return RefusedError(text, code)
+    why += (
+        f". The largest packet that it has confirmed had {taken} bytes. It may limit "
+        "packets (`max_packet_size` of mosquitto; set the option `largest-packet` to it), the "
+        "QoS (option `qos`), or the topics of this client"
+    )
+    return MessageTooLargeError(facts, size, None, "inferred", why)
