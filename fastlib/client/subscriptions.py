@@ -170,12 +170,20 @@ class ClientSubscriptions:
             return
         # What all hosts have retained would come again with each of them.
         covered = host is not None and (topic, None) in self._held
-        confirmed = self._communicator.subscribe_now(
-            _pattern(topic, host), self._callbacks[topic], SUBSCRIPTION_QOS, retained=not covered
-        )
-        self._held[topic, host] = _Held(1, confirmed)
-        if topic is PRESENCE:
+        if topic is PRESENCE:  # before: another thread may handle what is retained at once
             self._core.listen(host)
+        try:
+            confirmed = self._communicator.subscribe_now(
+                _pattern(topic, host),
+                self._callbacks[topic],
+                SUBSCRIPTION_QOS,
+                retained=not covered,
+            )
+        except BaseException:
+            if topic is PRESENCE:
+                self._core.unlisten(host)
+            raise
+        self._held[topic, host] = _Held(1, confirmed)
 
     def _release(self, topic: Topic, host: str | None) -> None:
         held = self._held.get((topic, host))

@@ -3,9 +3,6 @@
 import random
 from typing import Final
 
-SHORT_PAUSES: Final = 3
-"""How many of the pauses in a row are the shortest one: most brokers are back soon."""
-
 QUICK_RESETS: Final = 10
 """How many connections in a row may end early, each followed by the shortest pause."""
 
@@ -16,14 +13,15 @@ UNSTEADY_FACTOR: Final = 8
 class Backoff:
     """Pauses from `least` to `most` seconds, each shortened by up to a third at random.
 
-    After `SHORT_PAUSES` of the shortest ones, they double. The random part spreads the clients of
-    a restarted broker over time.
+    The random part spreads the clients of a restarted broker over time.
     """
 
-    def __init__(self, least: float, most: float) -> None:
+    def __init__(self, least: float, most: float, *, short_pauses: int = 1) -> None:
+        """`short_pauses` of the shortest ones come before they double."""
         self.most: Final = most
         self._least = least
         self._next = least
+        self._most_short_pauses = short_pauses
         self._early_ends = 0
         self._short_pauses = 0
 
@@ -31,7 +29,7 @@ class Backoff:
         """Return the next pause in seconds."""
         pause = self._next
         self._short_pauses += 1
-        if self._short_pauses >= SHORT_PAUSES:
+        if self._short_pauses >= self._most_short_pauses:
             self._next = min(self.most, pause * 2)
         return pause * random.uniform(2 / 3, 1)  # noqa: S311  # no secret
 
@@ -55,4 +53,4 @@ class Backoff:
             self._next, self._short_pauses = self._least, 0
         else:
             self._next = min(self._next, self.most, self._least * UNSTEADY_FACTOR)
-            self._short_pauses = SHORT_PAUSES
+            self._short_pauses = self._most_short_pauses

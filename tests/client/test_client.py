@@ -385,9 +385,9 @@ def test_progress_listener_may_be_added_later(hosts):
 
     handle.on_progress(failing)
     handle.on_progress(lambda progress: came.set())
+    daemon.wait()
     daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\n")
     assert came.wait(PATIENCE)
-    daemon.wait()
     daemon.send(success(daemon.received[0]))
     assert handle.result(PATIENCE).status == "success"
 

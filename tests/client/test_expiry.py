@@ -60,6 +60,13 @@ def sent_in_time(attempt: Callable[[float], Any]) -> Any:
     raise AssertionError("each order expired before the attempt ended")
 
 
+def wait_for_arrival(daemon: Daemon, handle: Any) -> None:
+    """Wait until an order is at its daemon, so its client listens, or it is too late for that."""
+    wait_until(
+        lambda: handle.done() or handle.id in {one.id for one in daemon.received}, "the order"
+    )
+
+
 def wait_for_progress(handle: Any) -> None:
     """Wait until an order's progress is known, or it is too late for it."""
     wait_until(lambda: handle.progress is not None or handle.done(), "the progress")
@@ -323,6 +330,7 @@ def test_progress_shows_that_an_order_has_begun_also_without_a_listener(clients:
     def attempt(seconds: float) -> Any:
         handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
         key = handle.container.idempotency_key
+        wait_for_arrival(daemon, handle)
         daemon.progress(f"id: {handle.id}\nidempotency-key: {key}\nvm-name: vm1\nphase: memory\n")
         wait_for_progress(handle)
         return handle
@@ -339,6 +347,7 @@ def test_progress_in_the_queue_does_not_show_that_an_order_has_begun(clients: Cl
 
     def attempt(seconds: float) -> Any:
         handle = client.migrate("vm1", "hostA", "hostB", timeout=seconds)
+        wait_for_arrival(daemon, handle)
         daemon.progress(f"id: {handle.id}\nphase: queued\nposition: 2\n")
         wait_for_progress(handle)
         return handle
@@ -356,7 +365,8 @@ def test_progress_and_result_of_another_order_with_the_same_id_are_ignored(clien
     shown(other, "online")
     theirs = other.suspend("hostA", "vm2", id="constant")
     (container,) = daemon.wait()
-    handle = mine.suspend("hostA", "vm1", id="constant", timeout=0.5)
+    handle = mine.suspend("hostA", "vm1", id="constant", timeout=1.5)
+    daemon.wait(2)
     key = container.idempotency_key
     daemon.progress(f"id: constant\nidempotency-key: {key}\nphase: memory\n")
     daemon.send(success(container))

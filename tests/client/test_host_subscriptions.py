@@ -1,5 +1,6 @@
 """Tests of what a client hears: the hosts that it uses, and what it watches."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import pytest
 
 from fastlib import ResultContainer, TaskContainer
 from fastlib.client import HostOfflineError, MigfraClient
+from fastlib.client.core import ClientCore
 from fastlib.client.hosts_in_use import IDLE_SECONDS, MAX_LEFT_AT_ONCE, HostsInUse
 from fastlib.clock import Clock
 from fastlib.message.node import Presence
@@ -340,6 +342,37 @@ def test_presences_are_those_of_all_hosts(clients: ClientFactory):
     wait_until(lambda: client.presences.keys() == {"hostA", "hostB"}, "the presences")
     client.close()
     assert client.presences.keys() == {"hostA", "hostB"}
+
+
+@pytest.mark.parametrize("host", [None, "hostA"])
+def test_presence_that_comes_while_the_client_still_subscribes_is_known(
+    monkeypatch: pytest.MonkeyPatch, host: str | None
+):
+    handled = threading.Event()
+    on_presence, subscribe_now = ClientCore.on_presence, Communicator.subscribe_now
+
+    def handle(core: ClientCore, received: ReceivedMessage) -> list[Any]:
+        due = on_presence(core, received)
+        handled.set()
+        return due
+
+    def subscribe_slowly(self: Communicator, topic: str, *more: Any, **named: Any) -> Any:
+        confirmed = subscribe_now(self, topic, *more, **named)
+        if topic.endswith("/status"):
+            assert handled.wait(PATIENCE)
+        return confirmed
+
+    monkeypatch.setattr(ClientCore, "on_presence", handle)
+    monkeypatch.setattr(Communicator, "subscribe_now", subscribe_slowly)
+    broker = MemoryBroker()
+    with connect(MemoryOptions(broker=broker)) as peer:
+        peer.send(ONLINE.to_yaml().encode(), PRESENCE("hostA"), retain=True).wait(PATIENCE)
+        with MigfraClient.connect(MemoryOptions(broker=broker)) as client:
+            if host is None:
+                assert client.presences.keys() == {"hostA"}
+            else:
+                client.suspend(host, "vm1")
+                assert client.presence(host) == ONLINE
 
 
 # --- persistent sessions --------------------------------------------------------------------------

@@ -139,6 +139,7 @@ def test_wrong_title_without_proof_says_that_another_order_may_be_meant(
 ) -> None:
     client, daemon = clients.client(), clients.daemon()
     handle = client.suspend("hostA", "vm1")
+    daemon.wait()
     daemon.say(f"result: vm stopped\nlist: [{{vm-name: a, status: success}}]\nid: {handle.id}")
     with pytest.raises(UnexpectedResultError, match="another order with its id may be meant"):
         handle.result(PATIENCE)

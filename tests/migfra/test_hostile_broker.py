@@ -22,6 +22,7 @@ import pytest
 from fastlib.client import ClientError, MigfraClient
 from fastlib.migfra import Daemon
 from fastlib.transport import Communicator, MqttOptions, TransportError
+from fastlib.transport.mqtt.inbound import InboundState
 from fastlib.transport.mqtt.link import MqttLink
 from tests.migfra.test_load import resident
 from tests.support.migfra.bench import configuration
@@ -146,13 +147,18 @@ def link_of(communicator: Any) -> MqttLink:
 
 
 def pending(link: MqttLink) -> dict[str, int]:
-    """What a link keeps for packet ids that are not complete."""
+    """What a link keeps for packet ids that are not complete.
+
+    A message that its consumer has acknowledged is kept until the broker repeats it, and a hostile
+    broker does not. There are at most 65,535 packet ids.
+    """
     session = link._session
+    inbound = list(session._inbound._incomplete.values())
     return {
         "outbox": len(session.outbox),
         "sent": len(session.client._out_messages),
         "received": len(session.client._in_messages),
-        "incomplete": len(session._inbound._incomplete),
+        "delivered": sum(each.state is InboundState.DELIVERED for each in inbound),
         "filters": len(session._subscriptions._requested),
         "answers": len(session._subscriptions._waiting),
     }

@@ -22,6 +22,9 @@ from .takeover import TakeoverDetector
 
 log = logging.getLogger("fastlib.transport")
 
+SHORT_PAUSES: Final = 3
+"""How many of the pauses in a row are the shortest one: most brokers are back soon."""
+
 LOG_LINES: Final = 20
 """Losses of the connection that are logged in a row, and as many returns."""
 
@@ -67,7 +70,7 @@ class ConnectionState:
         self.ended = False
         """True when the network thread begins to end."""
         self._clock = clock
-        self._backoff = Backoff(retry_min, retry_max)
+        self._backoff = Backoff(retry_min, retry_max, short_pauses=SHORT_PAUSES)
         self._stable_seconds = 2 * retry_max
         self._takeover = TakeoverDetector(client_id, self._stable_seconds) if client_id else None
         self._accepted_at = 0.0
