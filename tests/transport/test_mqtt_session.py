@@ -511,6 +511,23 @@ def test_commands_of_other_threads_run_before_a_message_is_sent(
     assert done == ["commands", "publish"] * 2
 
 
+@pytest.mark.parametrize(("code", "weaker"), [(0x9B, (1, True)), (0x9A, (2, False))])
+def test_message_is_sent_in_a_weaker_form_after_a_disconnect_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, code: int, weaker: tuple[int, bool]
+) -> None:
+    own = OfflineSession("5")
+    changes: list[tuple[int, int, bool]] = []
+    monkeypatch.setattr(own.client, "publish", lambda *_: SimpleNamespace(rc=0, mid=7))
+    monkeypatch.setattr(own.client, "change", lambda *change: changes.append(change))
+    own.connack()
+    own.session.outbox.accept(Delivery("a", b"x", 2, True), True, None)
+    own.session.send_queued()
+    own.disconnect(code, from_server=True)
+    own.session.connection_ended()
+    own.connack(session_present=True)
+    assert changes == [(7, *weaker)]
+
+
 def test_used_packet_id_is_skipped(own: OfflineSession, monkeypatch: pytest.MonkeyPatch) -> None:
     results = iter([SimpleNamespace(rc=15, mid=1), SimpleNamespace(rc=0, mid=2)])
     monkeypatch.setattr(own.client, "publish", lambda *_: next(results))

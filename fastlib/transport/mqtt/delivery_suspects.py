@@ -14,6 +14,7 @@ from fastlib.transport.errors import (
 
 from .broker_adaptation import BrokerAdaptation
 from .connection_state import ConnectionState
+from .learned_limits import CAPABILITY_CODES
 from .outbox import Outbox
 from .paho_client import PahoClient
 from .publish_packets import PublishPackets
@@ -94,11 +95,13 @@ class DeliverySuspects:
         """Decide which message may be why the connection has ended, and handle it.
 
         `sent` is from `being_sent`. `code` is the reason code of the broker's DISCONNECT: one of
-        `MESSAGE_CODES`, or None without one.
+        `MESSAGE_CODES` or `CAPABILITY_CODES`, or None without one.
         `subscribing` is True if a SUBSCRIBE was being sent as well.
         """
         highest = max((delivery.sent_qos for delivery in sent.values()), default=0)
         self._broker.learned.disconnected(code, highest)
+        if code in CAPABILITY_CODES:
+            return  # on the next connection the messages are sent in a weaker form
         size_of_qos_0 = self._client.sent_since_read
         if not sent and size_of_qos_0 > SMALL:
             self._broker.ended_after_qos_0(size_of_qos_0, self._state.name)

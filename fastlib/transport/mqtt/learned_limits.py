@@ -12,6 +12,9 @@ from .suspects import ENDS_ALONE, Remedy
 RETAIN_NOT_SUPPORTED: Final = 0x9A
 QOS_NOT_SUPPORTED: Final = 0x9B
 
+CAPABILITY_CODES: Final = frozenset({RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED})
+"""Reason codes of a DISCONNECT that say what the broker cannot do."""
+
 INFERRED_SECONDS: Final = 600.0
 """How long a size is not tried again after the broker has ended connections because of it."""
 

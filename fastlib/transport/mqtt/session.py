@@ -24,6 +24,7 @@ from .connection_state import ConnectionState
 from .delivery_suspects import MESSAGE_CODES, DeliverySuspects
 from .disconnecting import read_to_the_end
 from .inbound import InboundPublish, InboundTracker
+from .learned_limits import CAPABILITY_CODES
 from .outbox import Outbox
 from .publish_packets import PublishPackets
 from .sender import Sender
@@ -193,7 +194,7 @@ class MqttSession:
         self.outbox.connection_lost()
         if self.client.violation or self.renews or self._ended_by == KEEP_ALIVE_TIMEOUT:
             return
-        if code is None or code in MESSAGE_CODES:
+        if code is None or code in MESSAGE_CODES | CAPABILITY_CODES:
             self._suspects.connection_ended(
                 sent, code, subscribing=bool(self._subscriptions.unanswered)
             )
