@@ -134,16 +134,22 @@ def shown_reason(said: object) -> str:
 
 
 class ClientIdTakenError(TransportError):
-    """Another client uses the same client id, and the broker keeps only the newest connection."""
+    """Another client uses the same client id, and the broker keeps only the newest connection.
+
+    Without `certain`, the network may be the cause.
+    """
 
     def __init__(self, client_id: str, certain: bool) -> None:
         """`certain` is False if the broker gave no reason (MQTT 3.1.1)."""
         self.client_id: Final = client_id
         self.certain: Final = certain
-        how = "uses" if certain else "probably uses"
         super().__init__(
-            f"another client {how} the client id {client_id!r}: the broker ends the older "
+            f"another client uses the client id {client_id!r}: the broker ends the older "
             "connection each time; give each program an id of its own"
+            if certain
+            else "connections ended several times in a row while nothing was being sent, and the "
+            f"broker kept running: another client may use the client id {client_id!r} (give each "
+            "program an id of its own), or the network ends connections"
         )
 
 

@@ -279,6 +279,8 @@ def test_short_connections_of_a_running_broker_show_a_takeover(
     assert isinstance(error, ClientIdTakenError)
     assert not error.certain
     assert state.retry_pause() >= RETRY_MAX * 2 / 3
+    assert "another client may use the client id 'me'" in str(state.last_error)
+    assert "or the network ends connections" in str(state.last_error)
 
 
 def test_short_connections_that_ended_while_sending_show_no_takeover(
