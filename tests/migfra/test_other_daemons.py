@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -364,7 +365,9 @@ def test_daemon_that_may_not_read_its_status_warns_and_looks_again_once_it_may(
         text = f"this daemon hears its presence on {topics.PRESENCE(HOST)} now"
         while text not in caplog.text:
             await site.publish(offline())
-            await site.becomes("online")  # the daemon answers
+            with suppress(TimeoutError):  # the broker may not have read its rules yet
+                async with asyncio.timeout(1):
+                    await site.becomes("online")  # the daemon answers
         with pytest.raises(HostTakenError):
             await site.open(client_id="another")
         assert not daemon.stopping
