@@ -1,6 +1,6 @@
 """Wheels, built and downloaded once a run, from which the tests make fresh environments."""
 
-import importlib.util
+import importlib.machinery
 import os
 import subprocess
 import sys
@@ -57,7 +57,8 @@ def python_with_pip(
     bare_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """This Python, or one like it if this environment has no pip, as uv makes it."""
-    if importlib.util.find_spec("pip") is not None:
+    # Setuptools, once imported by another test, warns at importlib.util.find_spec("pip").
+    if importlib.machinery.PathFinder.find_spec("pip") is not None:
         return Path(sys.executable)
     folder = tmp_path_factory.mktemp("builder")
     _run([sys.executable, "-m", "venv", folder], bare_environment)
