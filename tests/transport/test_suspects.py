@@ -202,6 +202,19 @@ def test_weaker_form_that_the_broker_has_taken_is_used_for_all_further_messages(
     assert learned.tries == {}
 
 
+def test_weaker_form_of_one_message_does_not_lower_what_the_broker_has_shown() -> None:
+    learned = Learned()
+    learned.took(Demand(100, 2, False))
+    learned.tries[1] = Remedy(1, False)
+    learned.confirmed(1, 300, 2, True, True)
+    assert (learned.maximum_qos, learned.retain) == (2, False)
+    learned.took(Demand(100, 1, True))
+    learned.retain = True
+    learned.tries[2] = Remedy(2, False)
+    learned.confirmed(2, 300, 2, True, True)
+    assert (learned.maximum_qos, learned.retain) == (2, True)
+
+
 def test_weaker_form_that_the_broker_has_refused_says_nothing_of_other_messages() -> None:
     learned = Learned()
     learned.tries[1] = Remedy(1, False)
@@ -232,11 +245,41 @@ def delivery(qos: int = 2) -> Delivery:
 
 
 def test_small_message_is_first_sent_with_a_lower_qos() -> None:
-    assert verdict(delivery(), size=60, taken=0, attempt=3, code=None) == Remedy(1, False)
+    assert verdict(delivery(), size=60, taken=0, ends=3, attempt=3, code=None) == Remedy(1, False)
+
+
+@pytest.mark.parametrize(
+    ("taken", "demand", "ends"),
+    [
+        ([], Demand(100, 1, False), 3),
+        ([Demand(100, 1, False)], Demand(100, 1, False), 10),
+        ([Demand(100, 1, False)], Demand(4096, 1, False), 10),  # small enough for every broker
+        ([Demand(100, 1, False)], Demand(5000, 1, False), 3),
+        ([Demand(100, 1, False)], Demand(100, 2, False), 3),
+        ([Demand(100, 1, False)], Demand(100, 1, True), 3),
+        ([Demand(9000, 1, False), Demand(100, 2, True)], Demand(5000, 1, False), 10),
+        ([Demand(9000, 1, False), Demand(100, 2, True)], Demand(5000, 2, False), 3),
+        ([Demand(9000, 2, True)], Demand(9000, 1, False), 10),
+    ],
+)
+def test_message_like_others_that_the_broker_has_taken_needs_more_proof(
+    taken: list[Demand], demand: Demand, ends: int
+) -> None:
+    learned = Learned()
+    for one in taken:
+        learned.took(one)
+    assert learned.needed_ends(demand) == ends
+
+
+def test_error_counts_also_the_ends_that_prove_nothing() -> None:
+    found = verdict(delivery(1), size=60, taken=90, ends=10, attempt=3, code=None)
+    assert "10 times while it alone was being sent" in str(found)
+    found = verdict(delivery(2), size=60, taken=90, ends=10, attempt=3, code=None)
+    assert found == Remedy(1, False)
 
 
 def test_message_that_is_no_larger_than_others_is_refused_at_last() -> None:
-    found = verdict(delivery(1), size=60, taken=0, attempt=3, code=0x87)
+    found = verdict(delivery(1), size=60, taken=0, ends=3, attempt=3, code=0x87)
     assert isinstance(found, RefusedError)
     assert found.code == 0x87
     assert "3 times while it alone was being sent: " in str(found)
@@ -244,13 +287,13 @@ def test_message_that_is_no_larger_than_others_is_refused_at_last() -> None:
 
 
 def test_message_that_is_larger_than_all_others_is_too_large() -> None:
-    found = verdict(delivery(), size=30_000, taken=900, attempt=3, code=None)
+    found = verdict(delivery(), size=30_000, taken=900, ends=3, attempt=3, code=None)
     assert isinstance(found, MessageTooLargeError)
     assert (found.packet, found.limit, found.source) == (30_000, None, "inferred")
     assert "The largest packet that it has confirmed had 900 bytes" in str(found)
 
 
 def test_broker_that_says_that_a_packet_is_too_large_needs_no_further_proof() -> None:
-    found = verdict(delivery(), size=60, taken=900, attempt=3, code=0x95)
+    found = verdict(delivery(), size=60, taken=900, ends=3, attempt=3, code=0x95)
     assert isinstance(found, MessageTooLargeError)
     assert found.source == "broker"

@@ -80,6 +80,8 @@ class BrokerAdaptation:
         was taken in a weaker form.
         """
         size = self._packets.size(delivery)
+        if taken and packet_id not in self.learned.tries:  # else it was sent in a weaker form
+            self.learned.took(self.demand(delivery))
         changed = self.learned.confirmed(packet_id, size, delivery.qos, delivery.retain, taken)
         if changed:
             self._set_limits(self.limits, name)

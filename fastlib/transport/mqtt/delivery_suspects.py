@@ -18,7 +18,7 @@ from .learned_limits import CAPABILITY_CODES
 from .outbox import Outbox
 from .paho_client import PahoClient
 from .publish_packets import PublishPackets
-from .suspects import SMALL, Remedy, Suspects, remedy
+from .suspects import ENDS_ALONE, SMALL, Remedy, Suspects, remedy
 
 log = logging.getLogger("fastlib.transport")
 
@@ -115,8 +115,18 @@ class DeliverySuspects:
         """Send the message that ends the connections in another way, or not again."""
         learned = self._broker.learned
         size = self._packets.size(delivery)
-        attempt = self._suspects.ends_alone(packet_id)
-        found = verdict(delivery, size=size, taken=learned.taken, attempt=attempt, code=code)
+        ends = self._suspects.ends_alone(packet_id)
+        needed = ENDS_ALONE if code else learned.needed_ends(self._broker.demand(delivery))
+        if ends < needed:
+            return
+        found = verdict(
+            delivery,
+            size=size,
+            taken=learned.taken,
+            ends=ends,
+            attempt=ends - needed + ENDS_ALONE,
+            code=code,
+        )
         if isinstance(found, Remedy):
             assert found.qos is not None
             delivery.sent_qos = found.qos
@@ -144,13 +154,14 @@ class DeliverySuspects:
 
 
 def verdict(
-    delivery: Delivery, *, size: int, taken: int, attempt: int, code: int | None
+    delivery: Delivery, *, size: int, taken: int, ends: int, attempt: int, code: int | None
 ) -> Remedy | RefusedError | MessageTooLargeError:
     """Return how to send a message again that ends connections, or the error that it fails with.
 
     `size` is that of its packet, `taken` that of the largest packet that the broker has confirmed.
-    `attempt` is how often a connection ended while it alone was being sent, `code` the reason code
-    of the last DISCONNECT. A remedy has a `qos`.
+    `ends` is how often a connection ended while it alone was being sent, `attempt` the same without
+    those that prove nothing. `code` is the reason code of the last DISCONNECT. A remedy has a
+    `qos`.
     """
     facts = delivery.undelivered(sent=True)
     if code == PACKET_TOO_LARGE:
@@ -159,7 +170,7 @@ def verdict(
     found = remedy(attempt, size=size, taken=taken, qos=delivery.qos, retain=delivery.retain)
     if found.qos is not None:
         return found
-    why = f"; the broker ended the connection {attempt} times while it alone was being sent"
+    why = f"; the broker ended the connection {ends} times while it alone was being sent"
     if code is not None:
         why += f": {reason(code)}"
     if size <= max(taken, CREDIBLE_LIMIT):

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from .broker_limits import BrokerLimits
-from .suspects import ENDS_ALONE, Remedy
+from .suspects import ENDS_ALONE, ENDS_ALONE_OF_KNOWN, Demand, Remedy
 
 RETAIN_NOT_SUPPORTED: Final = 0x9A
 QOS_NOT_SUPPORTED: Final = 0x9B
@@ -30,6 +30,8 @@ class Learned:
         self.tries: dict[int, Remedy] = {}
         """How messages are sent now that have ended connections before, by packet id."""
         self._clock = clock
+        self._taken: dict[tuple[int, bool], Demand] = {}
+        """The largest message that it has taken with each QoS and "retain"."""
         self._qos_0_ends: list[int] = []
         self._refused: int | None = None
         self._refused_at = 0.0
@@ -45,11 +47,26 @@ class Learned:
         found = self.tries.pop(packet_id, None)
         if found is None or not taken:
             return False
-        if found.qos is not None and found.qos < qos:
+        if found.qos is not None and found.qos < qos and not self._has_taken(qos=qos):
             self.maximum_qos = 1
-        if found.retain < retain:
+        if found.retain < retain and not self._has_taken(retain=True):
             self.retain = False
         return True
+
+    def _has_taken(self, *, qos: int = 0, retain: bool = False) -> bool:
+        return any(taken.qos >= qos and taken.retain >= retain for taken in self._taken.values())
+
+    def took(self, demand: Demand) -> None:
+        """Note that the broker has taken a message."""
+        kind = (demand.qos, demand.retain)
+        known = self._taken.get(kind)
+        if known is None or demand.size > known.size:
+            self._taken[kind] = demand
+
+    def needed_ends(self, demand: Demand) -> int:
+        """Return how many ends of connections with a message alone show that it is the cause."""
+        known = any(demand.is_like_taken(taken) for taken in self._taken.values())
+        return ENDS_ALONE_OF_KNOWN if known else ENDS_ALONE
 
     def disconnected(self, code: int | None, highest_qos: int) -> None:
         """Note the reason code of a DISCONNECT.

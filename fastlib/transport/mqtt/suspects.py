@@ -9,6 +9,7 @@ ends of connections are counted:
 | the connection ended while messages were being sent | they are suspects |
 | this happened twice in a row | messages are sent one at a time from now on |
 | it ended three times while one message alone was being sent | this message is the cause |
+| the same, and the broker has taken a message like it before | ten times are needed |
 | the broker could not be reached after that | that end does not count: the broker was restarted |
 | nothing was being sent, or the broker gave another reason | the end does not count |
 | no suspect is left | messages are sent as usual again |
@@ -27,6 +28,9 @@ ENDS_IN_A_ROW: Final = 2
 
 ENDS_ALONE: Final = 3
 """Ends of connections with only one message being sent, from which it is the cause."""
+
+ENDS_ALONE_OF_KNOWN: Final = 10
+"""The same for a message like one that the broker has taken: the network is the likelier cause."""
 
 SMALL: Final = 4096
 """Bytes. Brokers take packets of this size. If one ends the connection, its size is not why."""
@@ -47,6 +51,11 @@ class Demand(msgspec.Struct, frozen=True):
         """Return True if a broker that does not take `other` does not take this one either."""
         return self.size >= other.size and self.qos >= other.qos and self.retain >= other.retain
 
+    def is_like_taken(self, taken: "Demand") -> bool:
+        """Return True if a broker that has taken `taken` is likely to take this one, too."""
+        fits = self.size <= max(SMALL, taken.size)
+        return fits and self.qos <= taken.qos and self.retain <= taken.retain
+
 
 class Remedy(msgspec.Struct, frozen=True):
     """How to send the cause of the ends next time. Without a `qos` it must not be sent again."""
@@ -57,6 +66,8 @@ class Remedy(msgspec.Struct, frozen=True):
 
 def remedy(attempt: int, *, size: int, taken: int, qos: int, retain: bool) -> Remedy:
     """Return what to do with a message after `attempt` ends with it alone, at least ENDS_ALONE.
+
+    Ends that prove nothing are not counted in it.
 
     `size` is that of its packet, `taken` the size of the largest packet that the broker has
     confirmed. `qos` (1 or 2) and `retain` are those with which it was to be sent at first.
