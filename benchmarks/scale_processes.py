@@ -10,6 +10,7 @@ import asyncio
 import json
 import statistics
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -95,8 +96,15 @@ def _measure(
         nonlocal reports
         reports += 1
 
+    all_ended = threading.Event()
+
     def done(begin: float) -> Callable[[object], None]:
-        return lambda _: latencies.append(time.perf_counter() - begin)
+        def note(_: object) -> None:
+            latencies.append(time.perf_counter() - begin)
+            if len(latencies) == orders:
+                all_ended.set()
+
+        return note
 
     before = received.messages
     begin, cpu = time.perf_counter(), time.process_time()
@@ -109,8 +117,8 @@ def _measure(
             _check(handles.popleft())
     for handle in handles:
         _check(handle)
-    while len(latencies) < orders:  # the last callbacks run
-        time.sleep(0.001)
+    if not all_ended.wait(PATIENCE):  # the last callbacks run
+        raise RuntimeError(f"{orders - len(latencies)} callbacks were not called")
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return {
         "orders": orders,
