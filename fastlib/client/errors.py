@@ -9,8 +9,9 @@ FastlibError
     ├── IdTakenError          a pending container to the same host has the same id
     └── ClientClosedError     the client is closed, or was closed before the answer
 
-A task that failed raises no error here: it has a result with the status `error`. Errors of the
-network are `fastlib.transport.TransportError`.
+A task that failed has a result with the status `error`, and raises no error unless it is asked for:
+`handle.result(check=True)` then raises `fastlib.TaskFailedError`. Errors of the network are
+`fastlib.transport.TransportError`.
 """
 
 from typing import TYPE_CHECKING, Final

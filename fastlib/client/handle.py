@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from fastlib.argument_checks import check_callable
 from fastlib.message import Result, ResultContainer, TaskContainer
+from fastlib.message.failure import check_results
 from fastlib.message.node import Progress
 from fastlib.transport.futures import wait, wait_async
 
@@ -71,6 +72,14 @@ class _Handle(Generic[R]):
         """Return True if there is a result or an error."""
         return self._request.future.done()
 
+    def _extracted(self, answer: ResultContainer, check: bool) -> R:
+        """Return the result in an answer. Raises TaskFailedError with `check`."""
+        result = self._extract(answer)
+        if check:
+            task = self.container.task
+            check_results(answer.results, task=task, host=self.host, id=self.id)
+        return result
+
     def _call(self, callback: Callable[[Self], object]) -> None:
         try:
             callback(self)
@@ -91,12 +100,16 @@ class Handle(_Handle[R]):
         super().__init__(request, extract)
         self._client: Final = client
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | None = None, *, check: bool = False) -> R:
         """Wait for the result, at most `timeout` seconds or until the request's own timeout.
 
-        A task that failed also has a result, with the status `error`. Raises WaitTimeoutError
-        after `timeout` seconds (the request stays pending), NoResultError after the request's own
-        timeout, NotUnderstoodError, UnexpectedResultError and ClientClosedError.
+        A task that failed also has a result, with the status `error`. With `check`, TaskFailedError
+        is raised instead; it names the task, the domain, the host, the status and the details of
+        each result that failed.
+
+        Raises WaitTimeoutError after `timeout` seconds (the request stays pending), NoResultError
+        after the request's own timeout, NotUnderstoodError, UnexpectedResultError and
+        ClientClosedError.
         """
         own = getattr(callback_thread, "communicator", None) is self._client.communicator
         if own and not self.done():
@@ -104,7 +117,8 @@ class Handle(_Handle[R]):
                 f"{self._request}: its result cannot be waited for in a callback of the client, "
                 "which would keep it from coming; use `add_done_callback`"
             )
-        return self._extract(wait(self._request.future, timeout, f"the result of {self._request}"))
+        answer = wait(self._request.future, timeout, f"the result of {self._request}")
+        return self._extracted(answer, check)
 
     def add_done_callback(self, callback: Callable[["Handle[R]"], object]) -> None:
         """Call `callback(handle)` when it is done, or at once if it is done. Errors are logged.
@@ -143,11 +157,10 @@ class AsyncHandle(_Handle[R]):
         super().__init__(request, extract)
         self._client: Final = client
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | None = None, *, check: bool = False) -> R:
         """See `Handle.result`."""
-        return self._extract(
-            await wait_async(self._request.future, timeout, f"the result of {self._request}")
-        )
+        what = f"the result of {self._request}"
+        return self._extracted(await wait_async(self._request.future, timeout, what), check)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.result().__await__()

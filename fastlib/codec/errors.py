@@ -5,7 +5,8 @@
     │   ├── ParseError          the text is not YAML, or the bytes are not text
     │   ├── ValidationError     it is YAML, but not a valid message of this type
     │   └── LimitError          it exceeds one of the limits
-    └── DeclarationError        the declaration of a message type is wrong
+    ├── DeclarationError        the declaration of a message type is wrong
+    └── TaskFailedError         a task was answered with an error; `raise_for_status` raises it
 
 A MessageError has the attribute `problems`, a tuple of `Problem`. Each has the path in the message,
 line and column, what was expected and what was found.

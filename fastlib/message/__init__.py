@@ -9,6 +9,7 @@ from . import topics as topics
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
 from .extension import Extension
+from .failure import TaskFailedError
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, TaskReport
@@ -74,6 +75,7 @@ __all__ = [
     "SwapWith",
     "Task",
     "TaskContainer",
+    "TaskFailedError",
     "TaskReport",
     "TimeMeasurement",
     "TimeoutAction",

@@ -79,7 +79,9 @@ class MessageMeta(DeclarationMeta):
         return new
 
 
-_RESERVED = frozenset({"declaration", "emit", "from_yaml", "load", "rules", "to_yaml"})
+_RESERVED = frozenset(
+    {"declaration", "emit", "from_yaml", "load", "raise_for_status", "rules", "to_yaml"}
+)
 
 _STRUCT_OPTIONS = frozenset(
     {

@@ -3,11 +3,12 @@
 See docs/reference/protocol.md, "Results".
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastlib.codec.annotations import Wire
 
 from .base import Message
+from .failure import check_results
 from .numbers import U64
 from .timing import TimeMeasurement
 
@@ -35,3 +36,12 @@ class Result(Message):
     process_id: Annotated[
         U64 | None, Wire("Process of the domain; in the written specification only.")
     ] = None
+
+    def raise_for_status(self, *, host: str | None = None) -> Self:
+        """Return this result after a success. Raise TaskFailedError if its status is `error`.
+
+        `host` is the host that answered, for the error: a result does not have it.
+        `Handle.result(check=True)` knows it.
+        """
+        check_results([self], host=host)
+        return self

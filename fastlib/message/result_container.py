@@ -16,6 +16,7 @@ from fastlib.codec.shapes import Shape, is_sequence
 
 from . import topics
 from .base import Message
+from .failure import check_results
 from .result import Result
 from .task import TaskContainer, TaskDeclaration, declaration_of_result, declarations, record_of
 from .topics import Topic
@@ -104,6 +105,16 @@ class ResultContainer(Message):
             id=container.id,
             idempotency_key=container.idempotency_key,
         )
+
+    def raise_for_status(self, *, host: str | None = None) -> Self:
+        """Return this container if no result failed. Raise TaskFailedError for all that failed.
+
+        `host` is the host that answered, for the error: a container does not have it.
+        """
+        declared = declaration_of_result(self.result)
+        task = None if declared is None else declared.task
+        check_results(self.results, task=task, host=host, id=self.id)
+        return self
 
     @staticmethod
     def __shape__() -> Shape:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastlib import TaskContainer
+from fastlib import TaskContainer, TaskFailedError
 from fastlib.client import AsyncMigfraClient, ClientClosedError, MigfraClient
 from fastlib.message import Suspend
 from fastlib.message.topics import PRESENCE, PROGRESS
@@ -21,7 +21,7 @@ from fastlib.transport import (
     connect_async,
 )
 from fastlib.transport.memory.link import MemoryLink
-from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
+from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, failure, success
 from tests.support.waiting import wait_until, wait_until_async
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
@@ -276,3 +276,40 @@ def test_done_callback_of_expired_request_runs_in_the_deadline_thread():
         handle.add_done_callback(callback)
         assert done.wait(PATIENCE)
         assert names == ["fastlib client deadlines"]
+
+
+@IN_MEMORY
+def test_checked_result_of_a_failed_task_raises(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers(failure)
+    handle = client.suspend("hostA", "vm1", id="mine")
+    assert handle.result(PATIENCE).status == "error"
+    with pytest.raises(TaskFailedError) as caught:
+        handle.result(PATIENCE, check=True)
+    assert str(caught.value) == (
+        "'suspend vm' of vm1 on 'hostA' has the status error: no such domain (id 'mine')"
+    )
+    assert caught.value.host == "hostA"
+
+
+@IN_MEMORY
+def test_checked_results_of_several_tasks_raise_one_error(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers(failure)
+    submitted = client.submit("hostA", [Suspend(vm_name="vm1"), Suspend(vm_name="vm2")])
+    evacuated = client.evacuate("hostA", ["hostB"])
+    asked = client.query("hostA")
+    for handle, number in (submitted, 2), (evacuated, 1), (asked, 1):
+        with pytest.raises(TaskFailedError) as caught:
+            handle.result(PATIENCE, check=True)
+        assert len(caught.value.failed) == caught.value.total == number
+
+
+@IN_MEMORY
+def test_checked_result_of_a_success_is_the_result(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    daemon.answers()
+    handle = client.suspend("hostA", "vm1")
+    assert handle.result(PATIENCE, check=True) == handle.result()
+    both = client.submit("hostA", [Suspend(vm_name="vm1"), Suspend(vm_name="vm2")])
+    assert len(both.result(PATIENCE, check=True).results) == 2

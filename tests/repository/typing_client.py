@@ -48,6 +48,9 @@ def scheduler(communicator: Communicator) -> None:
         del node
         assert_type(client.history("hostA", vm_name="vm1").result(), HistoryResult)
 
+        assert_type(moved.result(check=True), Result)
+        assert_type(moved.result().raise_for_status(), Result)
+        assert_type(client.query("hostA").result().raise_for_status(host="hostA"), NodeResult)
         moved.on_progress(show)
         assert_type(moved.progress, Progress | None)
         assert_type(moved.cancel(), Handle[Result])
