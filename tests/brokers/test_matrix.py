@@ -1,4 +1,4 @@
-"""Each broker of the matrix does what the table in `docs/brokers.md` says, and not more.
+"""Each broker of the matrix does what the table in `docs/how-to/brokers.md` says, and not more.
 
 A cell is "yes", or "no: " and what happens instead. So a cell that is not true any more fails, in
 both directions.
@@ -12,7 +12,7 @@ import pytest
 from tests.support.brokers.checks import CHECKS, Cannot, lab
 from tests.support.brokers.kinds import KINDS, Kind, Place
 
-PAGE = Path(__file__).parents[2] / "docs/brokers.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/brokers.md"
 
 
 def table() -> dict[str, dict[str, str]]:

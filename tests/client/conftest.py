@@ -14,7 +14,7 @@ from tests.support.mosquitto import Mosquitto
 
 @pytest.fixture(scope="session")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    # By default it drops what exceeds 1000 queued messages of a client (docs/reliability.md).
+    # By default it drops what exceeds 1000 queued messages of a client.
     unbounded = ("max_queued_messages 0",)
     with Mosquitto(tmp_path_factory.mktemp("client-broker"), settings=unbounded) as broker:
         yield broker

@@ -1,5 +1,5 @@
 // A peer in C++17 with yaml-cpp, for `fastlib conformance`. It was written from
-// docs/reference/protocol.md and docs/conformance.md, and shares no code with the C++ peers.
+// docs/reference/protocol.md and docs/how-to/conformance.md, and shares no code with the C++ peers.
 //
 //   g++ -std=c++17 -o peer peer.cpp -lyaml-cpp
 //

@@ -1,6 +1,6 @@
 """Series of migrations with the longest pause of each guest, and faults at random moments.
 
-With `--long` the full series, whose add_figure stand in docs/reliability.md.
+With `--long` the full series, whose add_figure stand in docs/explanation/reliability.md.
 """
 
 import random

@@ -1,7 +1,7 @@
 """What the C++ peers read, we read to the same meaning; what they refuse, we refuse.
 
 Each difference is told in one line and must be excused by exactly one entry of the table in
-`docs/wire-compatibility.md`, which is read from there:
+`docs/reference/wire-compatibility.md`, which is read from there:
 
 - `rejects: …`     a peer reads the text; our problem with it, one line for each
 - `differs: …`     both read the text, but what the peer wrote has another meaning
@@ -32,7 +32,7 @@ from fastlib.testing.differences import same
 from fastlib.testing.golden import Row, rows
 from tests.support.vectors import by_type, name, params
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "wire-compatibility.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs/reference/wire-compatibility.md").read_text("utf-8")
 
 ROWS = rows()
 KILLERS = rows("peer-killers")

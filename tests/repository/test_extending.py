@@ -1,4 +1,4 @@
-"""Run docs/extending.md: its files form a package, which is installed in a fresh environment.
+"""Run docs/tutorial/extending.md: its files form a package, installed in a fresh environment.
 
 Every command of the page runs there, with a real mosquitto on another port than the page's 1883.
 """
@@ -15,7 +15,7 @@ import pytest
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import niceness
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "extending.md"
 PORT = "1883"
 pytestmark = pytest.mark.packaging
 

@@ -16,7 +16,7 @@ The wire shape of {names} is no longer that of version {version}, and CHANGELOG.
 1. See what has changed:
      fastlib compat schemas/released/{version} installed
      git diff schemas/emit schemas/load
-2. If nobody wanted that, undo it. What is allowed, and what never is, stands in docs/evolution.md.
+2. If nobody wanted that, undo it. docs/explanation/evolution.md says what is allowed.
 3. Otherwise tell users, in the first section of CHANGELOG.md, one line for each of them:
 {lines}
 4. Bring the schemas up to date:

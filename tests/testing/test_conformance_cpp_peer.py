@@ -1,6 +1,6 @@
 """A peer in C++ with yaml-cpp, built from `tests/conformance/peer.cpp`, against fastlib.
 
-What the two differ in are the faults of yaml-cpp that docs/wire-compatibility.md lists.
+What the two differ in are the faults of yaml-cpp that docs/reference/wire-compatibility.md lists.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from fastlib.testing.conformance import as_text, read_allowed, run
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "conformance"
-COMPATIBILITY = ROOT / "docs" / "wire-compatibility.md"
+COMPATIBILITY = ROOT / "docs" / "reference" / "wire-compatibility.md"
 TYPES = "Stop,Evacuate,agent.Init,agent.Kpis,mmbwmon.Reply,PciAddress,Query"
 
 pytestmark = pytest.mark.load
@@ -75,7 +75,7 @@ def test_cpp_peer_differs_only_where_yaml_cpp_does(
 
 
 def test_known_differences_are_in_the_compatibility_table() -> None:
-    """Each line says which row, or which words, of docs/wire-compatibility.md it is."""
+    """Each line says which row, or which words, of docs/reference/wire-compatibility.md it is."""
     page = " ".join(COMPATIBILITY.read_text().split())
     for name, why in known().items():
         assert why in page or f"| `{why}` |" in page, name

@@ -2,7 +2,7 @@
 
 The fast tier has one short series for each kind of fault. The tests with the marker `load` vary
 QoS, protocol and broker settings. `--long` sends 10,000 messages instead of 1,000 in these, with
-the figures for docs/reliability.md.
+the figures for docs/explanation/reliability.md.
 """
 
 import random

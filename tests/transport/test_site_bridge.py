@@ -1,4 +1,4 @@
-"""The bridge of docs/scale.md adds the level of a site to the topics of its daemons."""
+"""The bridge of docs/explanation/scale.md adds the level of a site to the topics of its daemons."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from benchmarks.mosquitto import running_mosquitto
 from benchmarks.raw_mqtt import RawClient, publish_packet
 from tests.support.waiting import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "scale.md"
 SITE = "fast/site1/migfra/node01"
 DAEMON = "fast/migfra/node01"
 

@@ -26,7 +26,8 @@ examples:
 
 It is mosquitto where that is installed: MQTT 3.1.1 and 5. What waits for a client survives the end
 of the broker, in the folder that the second line names. Elsewhere it is amqtt, in Python: MQTT
-3.1.1 only, and it forgets everything when it ends. docs/brokers.md has a table of what each lacks.
+3.1.1 only, and it forgets everything when it ends. docs/how-to/brokers.md has a table of what each
+lacks.
 
 It is for trying things out, not for production: it asks nobody for a password, and has no TLS. So
 it listens on this machine only, unless --host says otherwise (with mosquitto).

@@ -2,7 +2,7 @@
 
 `run` starts a program that reads requests and answers them, a line of JSON each, sends it generated
 messages and the golden vectors, and reports in what it differs; `serve` is our own side of it.
-docs/conformance.md has the protocol.
+docs/how-to/conformance.md has the protocol.
 """
 
 from .allowed import AllowedError, read_allowed

@@ -29,8 +29,9 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
     """An MQTT 3.1.1 broker in this process, for experiments, not for production.
 
     It requires no password, therefore it listens on loopback only. It loses all messages and
-    sessions when it ends. docs/brokers.md lists its other limits. `with EmbeddedBroker(port=0) as
-    broker` runs it on a free port, `broker.port`. It can be started again after `stop`.
+    sessions when it ends. docs/how-to/brokers.md lists its other limits.
+    `with EmbeddedBroker(port=0) as broker` runs it on a free port, `broker.port`. It can be
+    started again after `stop`.
     """
 
     def __init__(
