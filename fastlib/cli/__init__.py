@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlib import __version__
 from fastlib.codec.compiled import is_compiled, outdated_files
@@ -27,20 +27,38 @@ from .arguments.parser import ArgumentParser
 if TYPE_CHECKING:
     from fastlib.message.task import TaskDeclaration
 
-COMMANDS = {
-    "demo": "see the whole system at work on a simulated cluster",
-    "validate": "say what is wrong with messages in YAML",
-    "convert": "write messages in their canonical spelling",
-    "describe": "explain the messages and their fields",
-    "schema": "print or write JSON Schemas and examples of the messages",
-    "compat": "say whether two versions of the messages understand each other",
-    "conformance": "prove that another implementation understands the same",
-    "send": "send the tasks of a file to the daemon of a host",
-    "log": "say what became of an order, or of a domain",
-    "watch": "see what the daemons of the cluster do",
-    "broker": "run an MQTT broker for trying things out",
+COMMAND_GROUPS = {
+    "tasks": {
+        "send": "send the tasks of files to the daemon of a host",
+    },
+    "the cluster": {
+        "log": "say what became of an order, or of a domain",
+        "watch": "see what the daemons of the cluster do",
+    },
+    "messages": {
+        "validate": "say what is wrong with messages in YAML",
+        "convert": "write messages in their canonical spelling",
+        "describe": "explain the messages and their fields",
+        "schema": "print or write JSON Schemas and examples of the messages",
+    },
+    "compatibility": {
+        "compat": "say whether two versions of the messages understand each other",
+        "conformance": "prove that another implementation understands the same",
+    },
+    "experiments": {
+        "demo": "see the whole system at work on a simulated cluster",
+        "broker": "run an MQTT broker for trying things out",
+    },
 }
-"""Commands and their summaries. The commands of tasks are derived from declarations."""
+"""Commands and their summaries, in the groups of the help.
+
+The commands of tasks are derived from declarations. They join the first group.
+"""
+COMMANDS = {name: text for group in COMMAND_GROUPS.values() for name, text in group.items()}
+"""Commands and their summaries without the groups."""
+
+USAGE_ERROR: Final = 2
+"""The exit status for wrong usage, as argparse has it."""
 
 _EPILOG = """\
 examples:
@@ -48,9 +66,11 @@ examples:
   fastlib convert task.yaml --to json
   fastlib describe 'start vm'
 
-'fastlib COMMAND --help' says more. The exit status is 0 if all is fine, 1 if there are problems in
-the messages or a task failed, 2 for wrong usage or what cannot be read or reached, 3 if what was
-waited for did not come in time.
+'fastlib COMMAND --help' says more about a command, with examples.
+
+The exit status is 0 if all is fine, 1 if there are problems in the messages or a task failed, 2 for
+wrong usage (also if there is no command) or for a file or a broker that cannot be read or reached,
+3 if an answer did not come in time. A command that Ctrl-C ends has the status of the signal.
 """
 
 
@@ -87,46 +107,71 @@ def _run(arguments: Sequence[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    if not arguments:
+        # The status of wrong usage: a script whose variable is empty must not go on.
+        _parser(arguments).print_help()
+        return USAGE_ERROR
+    options = _parser(arguments).parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _parser(arguments: Sequence[str]) -> ArgumentParser:
+    """Return the parser: of all commands, or of the one that the arguments begin with."""
     parser = ArgumentParser(
         prog="fastlib",
-        description="Messages of the FaST cluster: check, rewrite and explain them.",
+        usage="%(prog)s COMMAND [OPTION ...]",
+        description="Send tasks to migration daemons, look at the cluster, and check messages.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    version = f"fastlib {__version__}"
-    if "--version" in arguments:
-        build = "compiled" if is_compiled() else "pure Python"
-        if outdated_files():
-            build += "; compiled modules of another version are not used"
-        version = f"{version} ({build})"
-    parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, summary: str, declared: "TaskDeclaration | None" = None) -> None:
-        command = commands.add_parser(
-            name,
-            help=summary.replace("%", "%%"),
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            allow_abbrev=False,
-        )
-        if arguments[:1] == [name]:
-            module = import_module(f".commands.{'task' if declared else name}", __name__)
-            module.add_arguments(command, *([declared] if declared else []))
-            command.set_defaults(run=module.run)
-
+    parser.add_argument("--version", action="version", version=_version(arguments))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="fastlib")
     chosen = set(arguments[:1]) & COMMANDS.keys()
     for name in chosen or COMMANDS:  # the others would only take time
-        add(name, COMMANDS[name])
-    if not chosen:
-        from .arguments.message_files import load_types
-        from .arguments.task_names import summary_of, task_commands
+        _add(commands, name, COMMANDS[name], arguments)
+    if chosen:
+        return parser
+    from .arguments.message_files import load_types
+    from .arguments.task_names import summary_of, task_commands
 
-        load_types(argparse.Namespace(parser=parser))
-        for name, declared in task_commands(COMMANDS).items():
-            add(name, summary_of(declared), declared)
-    options = parser.parse_args(arguments)
-    status: int = options.run(options)
-    return status
+    load_types(argparse.Namespace(parser=parser))
+    tasks = task_commands(COMMANDS)
+    for name, declared in tasks.items():
+        _add(commands, name, summary_of(declared), arguments, declared)
+    first, *others = ((title, [*names]) for title, names in COMMAND_GROUPS.items())
+    parser.command_groups = dict([(first[0], [*tasks, *first[1]]), *others])
+    return parser
+
+
+def _add(
+    commands: Any,
+    name: str,
+    summary: str,
+    arguments: Sequence[str],
+    declared: "TaskDeclaration | None" = None,
+) -> None:
+    """Add a command. Only that of the arguments gets its own ones, as this imports its module."""
+    command = commands.add_parser(
+        name,
+        help=summary.replace("%", "%%"),
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        allow_abbrev=False,
+    )
+    if arguments[:1] == [name]:
+        module = import_module(f".commands.{'task' if declared else name}", __name__)
+        module.add_arguments(command, *([declared] if declared else []))
+        command.set_defaults(run=module.run)
+
+
+def _version(arguments: Sequence[str]) -> str:
+    version = f"fastlib {__version__}"
+    if "--version" not in arguments:
+        return version
+    build = "compiled" if is_compiled() else "pure Python"
+    if outdated_files():
+        build += "; compiled modules of another version are not used"
+    return f"{version} ({build})"
 
 
 def _exit_by_signal(name: str) -> int:

@@ -299,7 +299,7 @@ SNAPSHOT = {"task": "snapshot vm", "snapshots": [{"vm-name": "vm1", "format": "r
 
 def test_task_of_installed_package_has_command(install, env, daemon):
     install("acme_snapshots", EXTENSION)
-    assert re.search("\n    snapshot +keep a domain's state\n", run("--help").stdout)
+    assert re.search("\n  snapshot +keep a domain's state\n", run("--help").stdout)
     arguments = ("snapshot", "vm1", "--host", "hostA", "--task-format", "raw", "--no-wait")
     done = run(*arguments, env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -331,7 +331,7 @@ def test_broken_package_is_reported_and_other_commands_work(install, env, daemon
     done = run("snapshot", "vm1", env=env)
     assert done.returncode == 2
     assert done.stderr.startswith("fastlib: warning: acme 1.0: the extension ")
-    assert "invalid choice: 'snapshot'" in done.stderr
+    assert "unknown command 'snapshot'" in done.stderr
     assert run("quit", "--host", "hostA", env=env).returncode == 0
 
 

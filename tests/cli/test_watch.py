@@ -156,7 +156,7 @@ def test_watch_ends_in_order_after_signal(number, env, present):
         (["--count", "0"], "argument --count: expected a number from 1; got '0'"),
         (["--timeout", "x"], "argument --timeout: expected a number of seconds above 0; got 'x'"),
         (["--host", "a/b"], "argument --host: expected a name without"),
-        (["--hst", "a"], "unrecognized arguments: --hst a"),
+        (["--hst", "a"], "unknown option --hst (did you mean '--host'?)"),
     ],
 )
 def test_wrong_usage_is_one_error_line(arguments, words, env):

@@ -3,17 +3,22 @@
 import argparse
 import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from fastlib.codec.printable import printable, printable_lines
 from fastlib.redaction import hide_user_information
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Prints help and errors without characters that a terminal obeys.
+    """Names the nearest known word in errors about commands, options and choices.
 
-    Messages of other packages have titles and docstrings in the help.
+    Prints help and errors without characters that a terminal obeys, because messages of other
+    packages have titles and docstrings in the help.
     """
+
+    command_groups: Mapping[str, Sequence[str]] = {}
+    """Commands by the title under which the help lists them. Empty if there are no commands."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         if sys.version_info >= (3, 14):  # its colours would be escaped as well
@@ -26,8 +31,73 @@ class ArgumentParser(argparse.ArgumentParser):
         return printable_lines(super().format_usage())
 
     def format_help(self) -> str:
-        """Return the help."""
-        return printable_lines(super().format_help())
+        """Return the help, with the commands in groups."""
+        if not self.command_groups:
+            return printable_lines(super().format_help())
+        assert self._subparsers is not None
+        listed = {
+            str(shown.metavar): shown
+            for action in self._subparsers._group_actions
+            if isinstance(action, argparse._SubParsersAction)
+            for shown in action._choices_actions
+        }
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for title, names in self.command_groups.items():
+            formatter.start_section(title)
+            formatter.add_arguments([listed[name] for name in names])
+            formatter.end_section()
+        formatter.start_section(self._optionals.title)
+        formatter.add_arguments(self._optionals._group_actions)
+        formatter.end_section()
+        formatter.add_text(self.epilog)
+        return printable_lines(formatter.format_help())
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the arguments; end the process if one is unknown, before it asks for others.
+
+        argparse would let the parser of all commands print the error, with the usage of that one.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        own = words[: words.index("--")] if "--" in words else words
+        if self._subparsers is not None:  # the others belong to the command
+            own = own[:1]
+        for word in own:
+            if word.startswith("--") and " " not in word.partition("=")[0]:
+                self._check_option(word.partition("=")[0])
+        found, rest = super().parse_known_args(words, namespace)
+        if rest:
+            word = rest[0].partition("=")[0]
+            if word.startswith("-") and word != "-":
+                self._check_option(word)
+            self.error(f"unexpected argument {rest[0]!r}; '{self.prog} --help' shows the usage")
+        return found, rest
+
+    def _check_option(self, word: str) -> None:
+        """End the process if there is no option of that name."""
+        known = self._option_string_actions
+        if word in known:
+            return
+        without = f"--no-{word[2:]}"
+        if without in known:
+            self.error(f"unknown option {word}: it is the default, and {without} turns it off")
+        hint = _hint(word, [option for option in known if option.startswith("--")])
+        self.error(f"unknown option {word}{hint}; '{self.prog} --help' lists the options")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """End the process if a value is none of the choices."""
+        if action.choices is None or value in action.choices:
+            return
+        words = [str(choice) for choice in action.choices]
+        hint = _hint(str(value), words)
+        if self._subparsers is not None and action in self._subparsers._group_actions:
+            self.error(f"unknown command {value!r}{hint}; '{self.prog} --help' lists them")
+        raise argparse.ArgumentError(
+            action, f"expected one of {', '.join(words)}; got {str(value)!r}{hint}"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end the process with status 2.
@@ -35,6 +105,31 @@ class ArgumentParser(argparse.ArgumentParser):
         The message may quote an argument that is a broker's URL in the wrong place.
         """
         super().error(printable(hide_user_information(message)))
+
+
+_CUTOFF: Final = 0.6
+"""Similarity from 0 to 1 from which on a known word is named."""
+_ALMOST: Final = 0.1
+"""A word whose similarity is lower than the highest one by at most this is named as well."""
+_MOST: Final = 3
+"""Known words that an error names, at most."""
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    """Return for example ` (did you mean '--format' or '--from'?)`; empty if no word is near."""
+    import difflib  # which takes long to import, and is needed for errors only
+
+    bare = word.lstrip("-").lower().replace("_", "-")
+
+    def similarity(other: str) -> float:
+        other = other.lstrip("-").lower().replace("_", "-")
+        ratio = difflib.SequenceMatcher(None, bare, other).ratio()
+        return max(ratio, _CUTOFF) if other.startswith(bare) else ratio
+
+    ranked = sorted(((similarity(other), other) for other in known), reverse=True)
+    near = [other for ratio, other in ranked if ratio >= max(_CUTOFF, ranked[0][0] - _ALMOST)]
+    words = " or ".join(map(repr, near[:_MOST]))
+    return f" (did you mean {words}?)" if near else ""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

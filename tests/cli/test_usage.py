@@ -1,0 +1,82 @@
+"""Help of all commands, and the nearest word in errors about commands, options and choices."""
+
+import re
+
+import pytest
+
+from fastlib.cli import COMMAND_GROUPS, COMMANDS
+from fastlib.cli.migfra import main as migfra
+from tests.support.shell import run
+
+
+def test_program_without_command_prints_help_with_status_of_wrong_usage():
+    done = run()
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout == run("--help").stdout
+
+
+def test_help_lists_each_command_once_in_its_group():
+    shown = run("--help").stdout
+    sections = dict(re.findall(r"^([a-z ]+):\n((?:  .*\n)+)", shown, re.MULTILINE))
+    listed = {
+        title: re.findall(r"^  (\S+) ", sections[title], re.MULTILINE) for title in COMMAND_GROUPS
+    }
+    assert [name for names in listed.values() for name in names if name in COMMANDS] == [*COMMANDS]
+    assert {"migrate", "start", "send"} <= {*listed["tasks"]}
+    assert "migrate" not in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["valdate"], "fastlib: error: unknown command 'valdate' (did you mean 'validate'?); "
+         "'fastlib --help' lists them"),
+        (["mirgate"], "fastlib: error: unknown command 'mirgate' (did you mean 'migrate'?); "),
+        (["Send"], "fastlib: error: unknown command 'Send' (did you mean 'send'?); "),
+        (["desc"], "fastlib: error: unknown command 'desc' (did you mean 'describe'?); "),
+        (["xyzzy"], "fastlib: error: unknown command 'xyzzy'; 'fastlib --help' lists them"),
+        (["--vers"], "fastlib: error: unknown option --vers (did you mean '--version'?); "),
+        (["validate", "--frmat", "json", "x"],
+         "fastlib validate: error: unknown option --frmat (did you mean '--format'?); "
+         "'fastlib validate --help' lists the options"),
+        (["validate", "--frmat=json", "x"],
+         "fastlib validate: error: unknown option --frmat (did you mean '--format'?); "),
+        (["validate", "--format", "jsn", "x"],
+         "fastlib validate: error: argument --format: expected one of text, json, github; got "
+         "'jsn' (did you mean 'json'?)"),
+        # The option that is wrong comes before those that are missing.
+        (["migrate", "vm1", "--form", "a"],
+         "fastlib migrate: error: unknown option --form (did you mean '--format' or '--from'?); "),
+        (["migrate", "vm1", "--retry_counter", "1"],
+         "fastlib migrate: error: unknown option --retry_counter (did you mean "
+         "'--retry-counter'?); "),
+        (["validate", "-x", "a"], "fastlib validate: error: unknown option -x; "),
+        (["start", "vm1", "--wait"],
+         "fastlib start: error: unknown option --wait: it is the default, and --no-wait turns it "
+         "off"),
+        (["start", "vm1", "--zzzzzz"],
+         "fastlib start: error: unknown option --zzzzzz; 'fastlib start --help' lists "),
+    ],
+)  # fmt: skip
+def test_error_names_the_nearest_word(arguments, error):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    usage, *_, last = done.stderr.splitlines()
+    assert usage.startswith("usage: fastlib ")
+    assert last.startswith(error)
+
+
+def test_words_after_two_hyphens_are_no_options():
+    done = run("validate", "--", "--frmat")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fastlib validate: error: --frmat: No such file or directory\n"
+
+
+def test_daemon_names_the_nearest_option(capsys):
+    with pytest.raises(SystemExit) as ended:
+        migfra(["--chek", "-c", "x"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "migfra: error: unknown option --chek (did you mean '--check'?); 'migfra --help' lists the "
+        "options\n"
+    )
