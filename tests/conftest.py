@@ -44,7 +44,7 @@ LONGEST_FILES = [
     "migfra/test_hostile_payloads.py",
     "laboratory/test_room.py",
     "repository/test_docs.py",
-    "client/test_expiry.py",
+    "client/test_unanswered.py",
     "demo/test_demo_command.py",
     "testing/test_strategies.py",
     "migfra/test_client_at_broker.py",

@@ -29,18 +29,9 @@ from fastlib.transport.core import CONFIRM_SECONDS
 from fastlib.transport.futures import wait_async
 
 from . import task_requests
+from .arguments import check_communicator, options_of
 from .base import ClientBase
-from .core import (
-    CLOSED,
-    COMMUNICATOR_CLOSED,
-    LOOK_SECONDS,
-    RESULT_SECONDS,
-    TASK_QOS,
-    ClientCore,
-    check_communicator,
-    check_watched,
-    options_of,
-)
+from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
 from .errors import ClientError
 from .handle import AsyncHandle, R
 from .observed import AsyncWatch
@@ -55,8 +46,9 @@ from .options import (
 )
 from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
-from .subscriptions import ClientSubscriptions, watched_of
+from .subscriptions import ClientSubscriptions
 from .task_requests import TaskRequest
+from .unanswered import LOOK_SECONDS
 
 log = getLogger("fastlib.client")
 
@@ -265,21 +257,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     ) -> AsyncWatch[ResultContainer] | AsyncWatch[Message]:
         """See `MigfraClient.watch`: `async for observed in await client.watch()`."""
         self._check_opened()
-        check_watched(results=results, tasks=tasks, progress=progress, presence=presence)
-        watched = watched_of(hosts, results, tasks, progress, presence)
-        held = self._subscriptions.hold(watched.topics, watched.hosts)
-
-        def unwatch(watch: AsyncWatch[Message]) -> None:
-            self._core.unwatch(watch)
-            self._subscriptions.release(held)
-
-        watch: AsyncWatch[Message] = AsyncWatch(unwatch)
-        try:
-            await self._wait_for(held.confirmed.values())
-            self._core.watch(watch, watched)
-        except BaseException:
-            self._subscriptions.release(held)
-            raise
+        chosen = {"results": results, "tasks": tasks, "progress": progress, "presence": presence}
+        with self._new_watch(AsyncWatch[Message], hosts, **chosen) as (watch, confirmed):
+            await self._wait_for(confirmed)
         return watch
 
     async def listen_to_progress(self) -> None:
@@ -343,7 +323,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             await self._wait_for([confirmed])
         if self._core.needs_presence(task_request):
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
-                await wait_async(*self._core.await_presence(host), "the presence")
+                await wait_async(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
             await self._send(request)
@@ -371,7 +351,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     def _expire(self) -> None:
         self._expiry = None
-        unclear = self._core.expire()
+        unclear = self._core.unanswered.expire()
         finding_out: list[Coroutine[Any, Any, None]] = [
             *(self._look(host, requests) for host, requests in unclear.looks.items()),
             *(self._ask_about(request) for request in unclear.questions),
@@ -386,11 +366,11 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     async def _ask_about(self, request: PendingRequest) -> None:
         try:
-            question = await self._start(self._core.question_about(request))
+            question = await self._start(self._core.unanswered.question_about(request))
         except FastlibError as error:
             log.debug("%s: its daemon could not be asked: %s", request, error)
         else:
-            question.future.add_done_callback(partial(self._core.on_answer, request))
+            question.future.add_done_callback(partial(self._core.unanswered.on_answer, request))
 
     async def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""
@@ -398,20 +378,20 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
         def look() -> None:
             came.set()
-            self._core.on_look(requests)
+            self._core.unanswered.on_look(requests)
 
-        self._core.expect_look(host, look)
+        self._core.presences.expect_look(host, look)
         try:
-            if self._core.may_look:
+            if self._core.presences.may_look:
                 self._communicator.resend_retained(PRESENCE(host=host))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(came.wait(), LOOK_SECONDS)
         except FastlibError as error:
             log.debug("the presence of %s is not known: %s", host, error)
         finally:
-            self._core.end_look(host, look)
+            self._core.presences.end_look(host, look)
         if not came.is_set():
-            self._core.look_failed(requests)
+            self._core.unanswered.look_failed(requests)
 
     async def _on_presence(self, received: ReceivedMessage) -> None:
         repeated = self._core.on_presence(received)

@@ -1,15 +1,21 @@
 """What the clients for threads and for coroutines declare alike."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE
 from fastlib.transport import TransportError
 
+from .arguments import check_watched
 from .core import ClientCore
 from .errors import ClientError
-from .subscriptions import ClientSubscriptions
+from .subscriptions import ClientSubscriptions, watched_of
+from .watchers import Watcher
+
+W = TypeVar("W", bound=Watcher)
 
 
 class ClientBase:
@@ -27,7 +33,7 @@ class ClientBase:
         retained come soon after it. `presence` has that of one host.
         """
         self._listen_to_presences()
-        return self._core.presences()
+        return self._core.presences.all()
 
     def _listen_to_presences(self) -> None:
         with suppress(ClientError, TransportError):  # closed: what is known stays
@@ -38,4 +44,31 @@ class ClientBase:
 
         None if its daemon has shown none, and for all other hosts.
         """
-        return self._core.presence(host)
+        return self._core.presences.last(host)
+
+    @contextmanager
+    def _new_watch(
+        self,
+        kind: Callable[[Callable[[Any], None]], W],
+        hosts: Iterable[str] | None,
+        **chosen: bool,
+    ) -> "Iterator[tuple[W, Iterable[Future[None]]]]":
+        """Subscribe to what a new watch observes. It begins to observe after the block.
+
+        The block waits for the confirmations that it gets.
+        """
+        check_watched(**chosen)
+        watched = watched_of(hosts, **chosen)
+        held = self._subscriptions.hold(watched.topics, watched.hosts)
+
+        def unwatch(watch: W) -> None:
+            self._core.unwatch(watch)
+            self._subscriptions.release(held)
+
+        watch = kind(unwatch)
+        try:
+            yield watch, held.confirmed.values()
+            self._core.watch(watch, watched)
+        except BaseException:
+            self._subscriptions.release(held)
+            raise

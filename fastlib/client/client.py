@@ -29,17 +29,9 @@ from fastlib.transport.core import CONFIRM_SECONDS
 from fastlib.transport.futures import wait
 
 from . import task_requests
+from .arguments import check_communicator, options_of
 from .base import ClientBase
-from .core import (
-    COMMUNICATOR_CLOSED,
-    LOOK_SECONDS,
-    RESULT_SECONDS,
-    TASK_QOS,
-    ClientCore,
-    check_communicator,
-    check_watched,
-    options_of,
-)
+from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
 from .handle import Handle, R, callback_thread
 from .observed import Watch
 from .options import (
@@ -53,8 +45,9 @@ from .options import (
 )
 from .outcome import CLOCK_TOLERANCE
 from .request import PendingRequest
-from .subscriptions import ClientSubscriptions, watched_of
+from .subscriptions import ClientSubscriptions
 from .task_requests import TaskRequest
+from .unanswered import LOOK_SECONDS
 
 log = getLogger("fastlib.client")
 
@@ -277,21 +270,9 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
         Raises the errors of `Communicator.subscribe`.
         """
-        check_watched(results=results, tasks=tasks, progress=progress, presence=presence)
-        watched = watched_of(hosts, results, tasks, progress, presence)
-        held = self._subscriptions.hold(watched.topics, watched.hosts)
-
-        def unwatch(watch: Watch[Message]) -> None:
-            self._core.unwatch(watch)
-            self._subscriptions.release(held)
-
-        watch: Watch[Message] = Watch(unwatch)
-        try:
-            self._wait_for(held.confirmed.values())
-            self._core.watch(watch, watched)
-        except BaseException:
-            self._subscriptions.release(held)
-            raise
+        chosen = {"results": results, "tasks": tasks, "progress": progress, "presence": presence}
+        with self._new_watch(Watch[Message], hosts, **chosen) as (watch, confirmed):
+            self._wait_for(confirmed)
         return watch
 
     def listen_to_progress(self) -> None:
@@ -346,7 +327,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             self._wait_for([confirmed])
         if self._core.needs_presence(task_request) and not self._in_callback():
             with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
-                wait(*self._core.await_presence(host), "the presence")
+                wait(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
             self._send(request)
@@ -368,16 +349,16 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self._core.sent(request, delivery)
 
     def _expire(self) -> None:
-        unclear = self._core.expire()
+        unclear = self._core.unanswered.expire()
         for host, requests in unclear.looks.items():
             self._look(host, requests)
         for request in unclear.questions:
             try:
-                question = self._start(self._core.question_about(request))
+                question = self._start(self._core.unanswered.question_about(request))
             except FastlibError as error:
                 log.debug("%s: its daemon could not be asked: %s", request, error)
             else:
-                question.future.add_done_callback(partial(self._core.on_answer, request))
+                question.future.add_done_callback(partial(self._core.unanswered.on_answer, request))
 
     def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""
@@ -385,18 +366,18 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
         def look() -> None:
             came.set()
-            self._core.on_look(requests)
+            self._core.unanswered.on_look(requests)
 
-        self._core.expect_look(host, look)
+        self._core.presences.expect_look(host, look)
         try:
-            if self._core.may_look:
+            if self._core.presences.may_look:
                 self._communicator.resend_retained(PRESENCE(host=host))
                 came.wait(LOOK_SECONDS)
         except FastlibError as error:
             log.debug("the presence of %s is not known: %s", host, error)
-        self._core.end_look(host, look)
+        self._core.presences.end_look(host, look)
         if not came.is_set():
-            self._core.look_failed(requests)
+            self._core.unanswered.look_failed(requests)
 
     def _deliver(self, handle: Callable[[], None]) -> None:
         """Handle a result in the current thread, in which no callback may wait."""

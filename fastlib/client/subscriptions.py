@@ -19,8 +19,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import ReceivedMessage, RefusedError, TransportError
 
-from .core import ClientCore, Watched
+from .core import ClientCore
 from .hosts_in_use import HostsInUse
+from .watchers import Watched
 
 log = getLogger("fastlib.client")
 
@@ -171,7 +172,7 @@ class ClientSubscriptions:
         # What all hosts have retained would come again with each of them.
         covered = host is not None and (topic, None) in self._held
         if topic is PRESENCE:  # before: another thread may handle what is retained at once
-            self._core.listen(host)
+            self._core.presences.listen(host)
         try:
             confirmed = self._communicator.subscribe_now(
                 _pattern(topic, host),
@@ -181,7 +182,7 @@ class ClientSubscriptions:
             )
         except BaseException:
             if topic is PRESENCE:
-                self._core.unlisten(host)
+                self._core.presences.unlisten(host)
             raise
         self._held[topic, host] = _Held(1, confirmed)
 
@@ -195,7 +196,7 @@ class ClientSubscriptions:
         del self._held[topic, host]
         self._unsubscribe(topic, host)
         if topic is PRESENCE:
-            self._core.unlisten(host)
+            self._core.presences.unlisten(host)
 
     def _unsubscribe(self, topic: Topic, host: str | None) -> None:
         pattern = _pattern(topic, host)

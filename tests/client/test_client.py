@@ -56,7 +56,14 @@ from fastlib.transport import (
     WaitTimeoutError,
     connect,
 )
-from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, failure, success
+from tests.support.client.factory import (
+    IN_MEMORY,
+    PATIENCE,
+    ClientFactory,
+    Daemon,
+    failure,
+    success,
+)
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
 
@@ -68,7 +75,6 @@ def hosts(clients: ClientFactory) -> Iterator[tuple[Any, Daemon]]:
     return clients.client(), daemon
 
 
-IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 """For tests that wait for a timeout, which is the same over MQTT."""
 
 
@@ -84,7 +90,7 @@ def expire_all(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         core = getattr(client, "inner", client)._core
         patch.setattr(core.pending, "_clock", _EndOfTime())
-        core.expire()
+        core.unanswered.expire()
 
 
 def possible_answers(handle: Any) -> list[str]:

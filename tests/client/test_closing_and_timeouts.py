@@ -26,10 +26,8 @@ from fastlib.transport import (
     connect_async,
 )
 from tests.client.test_reconnect import IdempotentDaemon
-from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
+from tests.support.client.factory import IN_MEMORY, PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
-
-IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
 
 @IN_MEMORY
@@ -59,7 +57,11 @@ def test_deadline_added_during_expiry_is_kept(monkeypatch: pytest.MonkeyPatch):
     """The deadline thread must compute its sleep from the current pending requests."""
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         looked, entered, asleep = (threading.Event() for _ in range(3))
-        expire, send, sleep = client._core.expire, client._send, client._deadlines._condition.wait
+        expire, send, sleep = (
+            client._core.unanswered.expire,
+            client._send,
+            client._deadlines._condition.wait,
+        )
 
         def slowly() -> object:
             found = expire()
@@ -77,7 +79,7 @@ def test_deadline_added_during_expiry_is_kept(monkeypatch: pytest.MonkeyPatch):
             asleep.set()
             return sleep(timeout)
 
-        monkeypatch.setattr(client._core, "expire", slowly)
+        monkeypatch.setattr(client._core.unanswered, "expire", slowly)
         monkeypatch.setattr(client, "_send", sending)
         monkeypatch.setattr(client._deadlines._condition, "wait", sleeping)
         client.suspend("hostA", "vm1", timeout=60)

@@ -21,10 +21,15 @@ from fastlib.transport import (
     connect_async,
 )
 from fastlib.transport.memory.link import MemoryLink
-from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, failure, success
+from tests.support.client.factory import (
+    IN_MEMORY,
+    PATIENCE,
+    ClientFactory,
+    Daemon,
+    failure,
+    success,
+)
 from tests.support.waiting import wait_until, wait_until_async
-
-IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 
 
 @IN_MEMORY

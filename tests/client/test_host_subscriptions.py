@@ -26,11 +26,10 @@ from fastlib.transport import (
     connect,
 )
 from fastlib.transport.core import CommunicatorCore
-from tests.support.client.factory import PATIENCE, ClientFactory, Daemon, success
+from tests.support.client.factory import IN_MEMORY, PATIENCE, ClientFactory, Daemon, success
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
 
-IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
 REFUSED = RefusedError("the broker refuses it", 0x87)
 ONLINE = Presence(status="online", started=1.0, version="1", instance="one")
 
@@ -146,7 +145,7 @@ def test_order_to_a_host_that_is_new_after_a_reconnect_is_sent_once():
         client.suspend("hostB", "vm1")
         broker.cut("scheduler")
         broker.mend("scheduler")
-        wait_until(lambda: client._core._connection == 1, "the client knows that")
+        wait_until(lambda: client._core.presences._connection == 1, "the client knows that")
         client.suspend("hostA", "vm1")
         wait_until(lambda: client.presence("hostA") is not None, "the presence")
         client.suspend("hostA", "vm2")

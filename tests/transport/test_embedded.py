@@ -5,14 +5,11 @@ The limits come from amqtt. Each has a test that fails as soon as an amqtt witho
 
 import errno
 import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -32,6 +29,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.embedded.server import AmqttServer
 from tests.support.mosquitto import PATIENCE, free_port
+from tests.support.transport.broker_command import broker_command
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -267,28 +265,9 @@ def test_limit_older_client_with_same_id_stays_connected(
     assert older.last_error is None
 
 
-@contextmanager
-def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """Run the command; give it and its port when it listens."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "fastlib", "broker", "--server", "amqtt", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            found = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
-            assert found, line
-            yield process, int(found[1])
-        finally:
-            process.kill()
-
-
 def test_command_serves_clients_until_sigterm(join: Callable[..., Communicator]) -> None:
     given = free_port()
-    with running("--port", str(given)) as (process, port):
+    with broker_command("--server", "amqtt", "--port", str(given)) as (process, port, about):
         assert port == given
         one, other = join(port), join(port)
         one.subscribe("a/+")
@@ -296,14 +275,13 @@ def test_command_serves_clients_until_sigterm(join: Callable[..., Communicator])
         assert one.receive(timeout=PATIENCE).payload == b"hello"
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
-        assert process.stdout
-        assert "not for production" in process.stdout.read()
+        assert "not for production" in about
         assert process.stderr
         assert process.stderr.read() == ""
 
 
 def test_command_logs_refused_clients_until_ctrl_c(join: Callable[..., Communicator]) -> None:
-    with running("--port", "0") as (process, port):
+    with broker_command("--server", "amqtt", "--port", "0") as (process, port, _):
         with pytest.raises(RefusedError):
             join(port, protocol="5")
         process.send_signal(signal.SIGINT)

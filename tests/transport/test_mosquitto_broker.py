@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.embedded.mosquitto import SETTINGS, default_directory, find_mosquitto
 from tests.support.mosquitto import PATIENCE
+from tests.support.transport.broker_command import broker_command
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -205,30 +204,11 @@ def test_settings_are_those_of_the_documented_configuration() -> None:
     assert {name: documented.get(name) for name in SETTINGS} == SETTINGS
 
 
-@contextmanager
-def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int, str]]:
-    """Run the command; give it, its port and its second line when it listens."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "fastlib", "broker", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            found = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
-            assert found, line
-            yield process, int(found[1]), process.stdout.readline()
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_command_serves_clients_until_a_signal(
     number: signal.Signals, tmp_path: Path, join: Callable[..., Communicator]
 ) -> None:
-    with running("--port", "0", "--directory", str(tmp_path)) as (process, port, about):
+    with broker_command("--port", "0", "--directory", str(tmp_path)) as (process, port, about):
         assert about.startswith("mosquitto, ")
         assert f"messages are kept in {tmp_path}" in about
         one = join(port, protocol="5", client_id="the first")
@@ -247,7 +227,7 @@ def test_command_serves_clients_until_a_signal(
 def test_mosquitto_ends_with_a_command_that_is_killed(
     tmp_path: Path, join: Callable[..., Communicator]
 ) -> None:
-    with running("--port", "0", "--directory", str(tmp_path)) as (process, port, _):
+    with broker_command("--port", "0", "--directory", str(tmp_path)) as (process, port, _):
         join(port).close()  # mosquitto ignores SIGTERM until it handles connections
         process.kill()
         process.wait(PATIENCE)

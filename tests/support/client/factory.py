@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import pytest
+
 from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.client import AsyncHandle, AsyncMigfraClient, AsyncWatch, MigfraClient
 from fastlib.message.node import Presence
@@ -13,6 +15,9 @@ from fastlib.transport import Communicator, ReceivedMessage, connect
 
 PATIENCE = 60
 """Seconds until something that must come is given up."""
+
+IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)
+"""For a test of the fixture `clients` that shows the same with each transport."""
 
 
 class BlockingProxy:

@@ -10,7 +10,7 @@ from unittest import mock
 import msgspec
 
 from fastlib import Result, TaskContainer
-from fastlib.client import AsyncMigfraClient, outcome
+from fastlib.client import AsyncMigfraClient, outcome, unanswered
 from fastlib.client import core as client_core
 from fastlib.message import topics
 from fastlib.migfra import broker_connection
@@ -499,9 +499,9 @@ def _outcome(**changes: Any) -> Iterator[None]:
         return outcome.outcome_of(msgspec.structs.replace(evidence, **changes), now)
 
     with ExitStack() as parts:
-        parts.enter_context(_replaced(client_core, "outcome_of", outcome_of))
+        parts.enter_context(_replaced(unanswered, "outcome_of", outcome_of))
         for name in ("worth_looking", "worth_asking"):
-            parts.enter_context(_replaced(client_core, name, lambda evidence, now: False))
+            parts.enter_context(_replaced(unanswered, name, lambda evidence, now: False))
         yield
 
 
@@ -515,7 +515,7 @@ def the_client_says_never_begun_of_every_expired_order() -> Iterator[None]:
 def the_client_does_not_wait_for_clocks_that_differ() -> Iterator[None]:
     with (
         _outcome(heard=True, tolerance=0.0),
-        _replaced(client_core, "seconds_to_wait", lambda evidence, now: 0.0),
+        _replaced(unanswered, "seconds_to_wait", lambda evidence, now: 0.0),
     ):
         yield
 
