@@ -50,11 +50,12 @@ class Effort(NamedTuple):
     single: int
     """One by one."""
     idle: float
-    """Seconds in which nothing is ordered."""
+    """Seconds in which nothing is ordered: some presence intervals, as daemons that started together
+    publish together."""
     capacity: broker_capacity.Effort
 
 
-THOROUGH: Final = Effort(SIZES, 2000, 200, 10.0, broker_capacity.Effort(400_000, 5000, 4, 50_000))
+THOROUGH: Final = Effort(SIZES, 2000, 200, 90.0, broker_capacity.Effort(400_000, 5000, 4, 50_000))
 QUICK: Final = Effort((2, 4), 60, 10, 0.2, broker_capacity.Effort(2_000, 40, 5, 1_000))
 
 
