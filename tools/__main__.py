@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from . import audit, checks, environment, mutation, tiers
+from . import audit, checks, docs, environment, mutation, tiers
 
 DESCRIPTION = """\
 Check and test fastlib. It uses the active virtual environment, else .venv.
 
-  ./dev check               style, types and import contracts; about one minute
+  ./dev check               style, types, import contracts, derived pages; about one minute
   ./dev fix                 format all files and apply ruff's automatic corrections
   ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
   ./dev test --compiled     the tests of codec and messages with a compiled fast reader
@@ -17,6 +17,9 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
                             coverage, mutation, vulnerabilities of packages
   ./dev coverage            coverage of the fast tests, compared with the floors
   ./dev mutation [TARGET]   mutation testing of the modules that decide
+  ./dev docs                the site of the documents, in .cache/site
+  ./dev docs serve          the site on a port of this host
+  ./dev docs --write        renew the parts of docs/reference/ that are derived from declarations
   ./dev audit               known vulnerabilities of the locked packages, by pip-audit
   ./dev lab ARGS            the laboratory of several libvirt hosts
   ./dev lock                renew constraints.txt
@@ -34,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (checks, tiers, mutation, audit, environment):
+    for module in (checks, tiers, docs, mutation, audit, environment):
         module.add_commands(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""`./dev check` and `./dev fix`: style, types and import contracts."""
+"""`./dev check` and `./dev fix`: style, types, import contracts and derived pages."""
 
 import argparse
 import subprocess
@@ -20,6 +20,7 @@ def jobs() -> list[Job]:
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy", "--strict"],
         "import contracts": [contracts],
+        "derived pages": [python, "-m", "tools.pages"],
     }
     return [Job(name, command, LIMIT_SECONDS) for name, command in commands.items()]
 
@@ -49,7 +50,9 @@ def fix(_: argparse.Namespace) -> int:
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser("check", help="check style, types and import contracts")
+    parser = commands.add_parser(
+        "check", help="check style, types, import contracts and derived pages"
+    )
     parser.set_defaults(run=check)
     parser = commands.add_parser("fix", help="format all files, apply automatic corrections")
     parser.set_defaults(run=fix)

@@ -9,7 +9,7 @@ from typing import Any
 from .processes import ROOT, replace_process
 
 CONSTRAINTS = ROOT / "constraints.txt"
-EXTRAS = ("test", "bench", "libvirt", "mutation", "audit")
+EXTRAS = ("test", "bench", "docs", "libvirt", "mutation", "audit")
 _HEADER = """\
 # The versions with which fastlib is developed and tested, for Python 3.11 and later.
 # Renew them with: ./dev lock

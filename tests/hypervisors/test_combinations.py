@@ -28,7 +28,6 @@ from tests.support.migration_options import (
     parameter_with,
     works_in_the_laboratory,
 )
-from tools import migration_options
 
 
 def spec_of(**parameter):
@@ -287,12 +286,6 @@ def test_impossible_order_is_refused_and_not_retried(parameter, why):
 )
 def test_possible_order_is_accepted(parameter):
     combinations.check_order(spec_of(**parameter))
-
-
-def test_page_has_the_tables():
-    """Write them with: python -m tools.migration_options"""
-    page = migration_options.PAGE.read_text("utf-8")
-    assert page == migration_options.page_with_tables(page)
 
 
 # What the laboratory shows

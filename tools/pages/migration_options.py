@@ -1,30 +1,16 @@
-"""Write the tables of docs/reference/migration-options.md from the table of combinations.
+"""The options of a migration and which of them go together, from the table of combinations."""
 
-`python -m tools.migration_options` writes them. A test compares them.
-"""
-
-from pathlib import Path
 from typing import Final
 
 from fastlib.migfra.virt import combinations
 from fastlib.migfra.virt.combinations import CHOICES, Bound, Choice
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "migration-options.md"
-_BEGIN: Final = "<!-- written by python -m tools.migration_options: -->\n"
-_END: Final = "<!-- end -->\n"
 _ROWS: Final = tuple(choice for choice in CHOICES if choice.kind != "condition")
 
 
 def tables() -> str:
     """Return the tables in Markdown."""
     return "\n".join((_options(), _matrix(), _exceptions()))
-
-
-def page_with_tables(page: str) -> str:
-    """Return a page with its tables replaced."""
-    above, rest = page.split(_BEGIN)
-    _, below = rest.split(_END)
-    return f"{above}{_BEGIN}\n{tables()}\n{_END}{below}"
 
 
 def _options() -> str:
@@ -83,7 +69,3 @@ def _exceptions() -> str:
             f"{rule.source} |"
         )
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page_with_tables(PAGE.read_text("utf-8")), "utf-8")
