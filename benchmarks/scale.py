@@ -50,8 +50,8 @@ class Effort(NamedTuple):
     single: int
     """One by one."""
     idle: float
-    """Seconds in which nothing is ordered: some presence intervals, as daemons that started together
-    publish together."""
+    """Seconds in which nothing is ordered: some presence intervals, as daemons that started
+    together publish together."""
     capacity: broker_capacity.Effort
 
 
