@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 
 from fastlib.codec import compiled, is_compiled
+from fastlib.extras import install_command
 from tools.compiled_build import BuildError, compiled_package, environment
 
 
@@ -24,7 +25,7 @@ def start_compiled(arguments: list[str]) -> None:
     missing = [name for name in ("mypyc", "setuptools") if importlib.util.find_spec(name) is None]
     try:
         if missing:
-            raise BuildError(f"not installed: {', '.join(missing)}; pip install 'fastlib[bench]'")
+            raise BuildError(f"not installed: {', '.join(missing)}; {install_command('bench')}")
         folder = compiled_package()
     except BuildError as error:
         print(f"the fast reader is not compiled: {error}", file=sys.stderr)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastlib.extras import install_command
+
 Outcome = Mapping[str, Any]
 
 
@@ -29,9 +31,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
-        raise MissingMatplotlibError(
-            "plots need matplotlib: pip install 'fastlib[bench]'"
-        ) from None
+        raise MissingMatplotlibError(f"plots need matplotlib: {install_command('bench')}") from None
 
 
 def panels(outcome: Outcome) -> list[Panel]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from fastlib.extras import install_command
+
 from .codec import OWN, Target
 from .messages import MESSAGES
 from .mosquitto import MissingBrokerError, mosquitto
@@ -218,7 +220,7 @@ def main(arguments: list[str]) -> int:
         if error.name is None or not error.name.startswith("paho"):
             raise
         print(
-            f"{parser.prog}: error: paho-mqtt is not installed: pip install '.[mqtt]'",
+            f"{parser.prog}: error: paho-mqtt is not installed: {install_command('mqtt')}",
             file=sys.stderr,
         )
         return 2

@@ -27,7 +27,7 @@ def lock(_: argparse.Namespace) -> int:
         sys.exit("dev: uv is not installed. Run: pip install uv")
     command = [
         *(uv, "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11"),
-        *("--upgrade", "--no-header", "--no-annotate", "--no-emit-package", "fastlib"),
+        *("--upgrade", "--no-header", "--no-annotate", "--no-emit-package", "fastlib-migfra"),
         *(argument for extra in EXTRAS for argument in ("--extra", extra)),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

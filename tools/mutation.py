@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .processes import CACHE, ROOT
+from .sources import source_files
 
 ACCEPTED = Path(__file__).with_name("accepted_survivors.txt")
 INSTALL_MUTMUT = (
@@ -220,17 +221,14 @@ def accepted_survivors() -> dict[str, str]:
 
 
 def _copy_tree(name: str, target: Target) -> Path:
-    """Copy what git knows; mutmut takes its settings from pyproject.toml and writes beside it."""
+    """Copy the sources; mutmut takes its settings from pyproject.toml and writes beside it."""
     folder = CACHE / "mutation" / name
     shutil.rmtree(folder, ignore_errors=True)
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     roots = set()
-    for file in listed.stdout.splitlines():
-        if (ROOT / file).is_file() or (ROOT / file).is_symlink():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, folder / file, follow_symlinks=False)
-            roots.add(file.partition("/")[0])
+    for file in source_files():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, folder / file, follow_symlinks=False)
+        roots.add(file.partition("/")[0])
     others = sorted(roots - {"fastlib", "tests", "pyproject.toml"})
     settings = _SETTINGS.format(
         modules=json.dumps(target.modules),

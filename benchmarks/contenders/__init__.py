@@ -4,6 +4,7 @@ import importlib
 from typing import NamedTuple
 
 from fastlib.codec import is_compiled
+from fastlib.extras import install_command
 
 from .base import Contender, Kind
 
@@ -15,15 +16,13 @@ MODULES = {
 }
 """The module of each contender, in the order of the tables."""
 
-INSTALL = "pip install 'fastlib[bench]'"
-
 
 class Missing(NamedTuple):
     """A contender that is not installed."""
 
     name: str
     reason: str
-    install: str = INSTALL
+    install: str
 
 
 def find_contenders() -> tuple[list[Contender], list[Missing]]:
@@ -36,10 +35,10 @@ def find_contenders() -> tuple[list[Contender], list[Missing]]:
         try:
             contender: Contender = importlib.import_module(f"{__name__}.{module}").CONTENDER
         except ImportError as error:
-            missing.append(Missing(name, str(error)))
+            missing.append(Missing(name, str(error), install_command("bench")))
         else:
             found.append(contender)
     return found, missing
 
 
-__all__ = ["INSTALL", "MODULES", "Contender", "Kind", "Missing", "find_contenders"]
+__all__ = ["MODULES", "Contender", "Kind", "Missing", "find_contenders"]

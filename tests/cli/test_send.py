@@ -11,6 +11,7 @@ import pytest
 from fastlib import Quit, Start, Stop, TaskContainer
 from fastlib.cli.commands.send import _EPILOG
 from fastlib.cli.connection import exit_status_of
+from fastlib.extras import install_command
 from fastlib.transport.errors import Undelivered, UndeliveredError
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
 from tests.support.shell import (
@@ -335,5 +336,5 @@ def test_missing_paho_is_reported_with_install_command(file, env):
     assert done.returncode == 2
     assert done.stderr == (
         "fastlib send: error: MQTT needs paho-mqtt, which is not installed: "
-        "pip install 'fastlib[mqtt]'\n"
+        f"{install_command('mqtt')}\n"
     )

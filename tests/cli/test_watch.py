@@ -14,6 +14,7 @@ from fastlib.cli.commands.watch import _EPILOG
 from fastlib.cli.output.cluster_state import MAX_TASKS, ClusterState
 from fastlib.cli.output.cluster_table import render
 from fastlib.client import ObservedMessage
+from fastlib.extras import install_command
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
@@ -206,7 +207,7 @@ def test_terminal_without_rich_shows_note_and_lines(env, present):
     note, line = shown.splitlines()
     assert note == (
         "fastlib watch: note: the live table needs rich, which is not installed: "
-        "pip install 'fastlib[terminal]'"
+        f"{install_command('terminal')}"
     )
     assert line.endswith(" hostW presence - online qemu 1.0")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastlib import FastlibError, MissingExtraError
-from fastlib.extras import _EXTRAS, needs_extra
+from fastlib.extras import _EXTRAS, install_command, needs_extra
 
 
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
     assert isinstance(error, FastlibError)
     assert isinstance(error, ImportError)
     assert (error.name, error.package, error.extra) == ("rich", "rich", "terminal")
-    assert error.install == "pip install 'fastlib[terminal]'"
+    assert error.install == install_command("terminal")
     assert str(error) == f"the live table needs rich, which is not installed: {error.install}"
 
 

@@ -1,6 +1,7 @@
 """Names of domains, expressions over them, and the XML they come from."""
 
 import contextlib
+import re
 import sys
 import time
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlib import Evacuate, Extension, Migrate, MigrateParameter, SwapWith, Task
+from fastlib.extras import install_command
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.virt import names
 from fastlib.migfra.virt.domain_xml import DomainXml, read_domain
@@ -83,7 +85,7 @@ def test_many_names_are_an_expression():
 
 def test_missing_re2_is_reported_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "re2", None)
-    with pytest.raises(HypervisorError, match=r"pip install 'fastlib\[migfra\]'"):
+    with pytest.raises(HypervisorError, match=re.escape(install_command("migfra"))):
         matching("a", ["a"])
 
 

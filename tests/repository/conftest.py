@@ -2,11 +2,14 @@
 
 import importlib.machinery
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tools.sources import source_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,23 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def copy_of_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of all files that git has or would add; a build leaves traces in its source."""
+    """A copy of all source files; a build leaves traces in its source."""
     target = tmp_path_factory.mktemp("copy")
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in files:
+    for name in source_files():
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            copy.symlink_to((ROOT / name).readlink())
-        elif (ROOT / name).is_file():
-            copy.write_bytes((ROOT / name).read_bytes())
-            copy.chmod((ROOT / name).stat().st_mode)
+        shutil.copy2(ROOT / name, copy, follow_symlinks=False)
     return target
 
 

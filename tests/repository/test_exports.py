@@ -59,7 +59,7 @@ def test_every_public_name_has_docstring():
 def test_version_is_that_of_the_package():
     from importlib.metadata import version
 
-    assert version("fastlib") == fastlib.__version__
+    assert version("fastlib-migfra") == fastlib.__version__
 
 
 # --- what is not imported -----------------------------------------------------------------------

@@ -77,7 +77,7 @@ def environment(
             f"{sys.executable} -m venv --without-pip {directory / 'venv'}",
             f"echo 'exec {python_with_pip} -m pip --python {made.bin / 'python'} \"$@\"' > {pip}",
             f"chmod +x {pip}",
-            "pip install --quiet 'fastlib[migfra]'",
+            "pip install --quiet 'fastlib-migfra[migfra]'",
         ):
             done = made.run(command, directory)
             assert done.returncode == 0, done.stdout

@@ -10,6 +10,7 @@ import pytest
 
 import fastlib
 from fastlib import Cancel, Stop, TaskContainer
+from fastlib.extras import install_command
 from fastlib.message import agent
 from fastlib.message.describe import find
 from fastlib.testing.conformance import PeerAnswer, PeerRequest, protocol, run, serve
@@ -137,7 +138,7 @@ def test_serving_needs_no_hypothesis() -> None:
     assert json.loads(done.stdout)["ok"]
     done = subprocess.run([*serving, "--", "true"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "pip install 'fastlib[testing]'" in done.stderr
+    assert install_command("testing") in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -34,6 +34,7 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.codec import AllOrNone, Needs, Rule, Wire
+from fastlib.extras import install_command
 from fastlib.message import task
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.testing.choices import PlainChoices, RandomChoices
@@ -312,7 +313,7 @@ def test_error_names_the_line_that_installs_hypothesis() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
         "the generation of messages needs hypothesis, which is not installed: "
-        "pip install 'fastlib[testing]'\n"
+        f"{install_command('testing')}\n"
     )
 
 

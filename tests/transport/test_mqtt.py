@@ -1,5 +1,6 @@
 """Tests with a real MQTT broker: wills, duplicate ids, hanging brokers, reconnects, signals."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from fastlib.extras import MissingExtraError
+from fastlib.extras import MissingExtraError, install_command
 from fastlib.transport import (
     ClientIdTakenError,
     ClosedError,
@@ -279,7 +280,7 @@ def test_missing_paho_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "paho", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastlib\[mqtt\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("mqtt"))):
         connect(MqttOptions())
 
 

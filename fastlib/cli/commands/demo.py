@@ -34,7 +34,7 @@ It needs no broker: without --broker, all messages stay in this process. With --
 over a real broker. The hosts then have names of the form fastlib-demo-0a1b2c-a with random digits,
 so no real daemon receives a task. The demo leaves nothing at the broker.
 
-On a terminal it is a live view, if rich is installed (pip install 'fastlib[terminal]'), and time
+On a terminal it is a live view, if rich is installed (extra: terminal), and time
 passes slowly enough to follow it. Elsewhere, each event is a line, and time passes faster.
 
 The exit status is 0 if every step and every check succeeded, 1 if not, 2 for wrong usage or no

@@ -34,7 +34,7 @@ examples:
   fastlib watch --format json --count 10 | jq .message
 
 On a terminal it is a live table of the daemons, the tasks under way and the last results, if rich
-is installed (pip install 'fastlib[terminal]'). Elsewhere, and without rich, each message is a line:
+is installed (extra: terminal). Elsewhere, and without rich, each message is a line:
 time, host, kind, id and what it says; with --format json an object with the keys time, host, kind,
 id, message and error. An unreadable message is shown with its error.
 

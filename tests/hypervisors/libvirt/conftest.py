@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastlib.extras import install_command
 from tests.support import end_of_run
 
 HERE = Path(__file__).parent
@@ -17,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if importlib.util.find_spec("libvirt") is None:
         own = [item for item in items if item.path.parent == HERE]
         skipped = [item for item in own if not item.get_closest_marker("without_libvirt")]
-        why = "libvirt-python is not installed: pip install 'fastlib[libvirt]'"
+        why = f"libvirt-python is not installed: {install_command('libvirt')}"
         end_of_run.skip(skipped, "libvirt is not tested completely", why)
 
 

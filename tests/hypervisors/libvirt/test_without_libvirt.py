@@ -1,10 +1,12 @@
 """Without libvirt-python: the configuration is read, and the answer has the line that helps."""
 
 import asyncio
+import re
 import sys
 
 import pytest
 
+from fastlib.extras import install_command
 from fastlib.migfra import HypervisorError, read_configuration
 from fastlib.migfra.hypervisors.libvirt.connection import api
 
@@ -17,7 +19,7 @@ def test_open_names_command_that_installs_libvirt(monkeypatch):
     monkeypatch.setattr(api, "_loaded", None)
     configuration = read_configuration(f"hostname: a\n{CONFIGURATION}")
     hypervisor = configuration.hypervisor.make(configuration.node)
-    with pytest.raises(HypervisorError, match=r"pip install 'fastlib\[libvirt\]'"):
+    with pytest.raises(HypervisorError, match=re.escape(install_command("libvirt"))):
         asyncio.run(hypervisor.open())
 
 
