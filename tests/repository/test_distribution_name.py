@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 OLD_NAME = re.compile(
     r"""
     fastlib\\?\[(?=[\w{,])                               # an extra
-    | \b(?:pip|pipx|uv|poetry|pdm)3?\ [^\n`]*?(?:install|download|wheel|add|run|--no-emit-package)
+    | \b(?:pip|pipx|uv|poetry|pdm)3?\ [^\n`]*?(?<!\w)(?:install|download|wheel|add|run|--no-emit-package)
       \ (?:-\S+\ )*['"]?fastlib(?![\w./@-]*[\w/-])       # a command that installs it
     | (?:version|distribution|metadata|requires|files|from_name)\(\s*["']fastlib["']
     | ^name\s*=\s*["']fastlib["']                     # pyproject.toml
@@ -62,6 +62,7 @@ def test_search_finds_the_old_name(text: str) -> None:
         "fastlib_migfra-0.2.0-py3-none-any.whl",
         "pip install ./fastlib/",
         "uv run fastlib-migfra",
+        "pip uninstall fastlib",
         "fastlib demo",
         'program = "fastlib"',
         "pip install . && fastlib demo",
