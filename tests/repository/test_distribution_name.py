@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 OLD_NAME = re.compile(
     r"""
     fastlib\\?\[(?=[\w{,])                               # an extra
-    | \b(?:pip|pipx|uv|poetry|pdm)3?\ [^\n`]*?(?<!\w)(?:install|download|wheel|add|run|--no-emit-package)
+    | \b(?:pip|pipx|uv|poetry|pdm)3?\ [^\n`]*?(?<!\w)
+      (?:install|download|wheel|add|run|--no-emit-package)
       \ (?:-\S+\ )*['"]?fastlib(?![\w./@-]*[\w/-])       # a command that installs it
     | (?:version|distribution|metadata|requires|files|from_name)\(\s*["']fastlib["']
     | ^name\s*=\s*["']fastlib["']                     # pyproject.toml

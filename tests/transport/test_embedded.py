@@ -5,6 +5,7 @@ The limits come from amqtt. Each has a test that fails as soon as an amqtt witho
 
 import errno
 import os
+import re
 import signal
 import socket
 import sys
