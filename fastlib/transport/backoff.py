@@ -7,7 +7,7 @@ QUICK_RESETS: Final = 10
 """How many connections in a row may end early, each followed by the shortest pause."""
 
 UNSTEADY_FACTOR: Final = 8
-"""After more than these, the pauses restart at this multiple of the shortest one."""
+"""After more than these, connections begin at most every so many of the shortest pauses."""
 
 
 class Backoff:
@@ -42,15 +42,23 @@ class Backoff:
         self._next = self._least
         self._early_ends = self._short_pauses = 0
 
-    def reset_after_early_end(self) -> None:
+    def reset_after_early_end(self, lifetime: float) -> None:
         """Start again with a short pause, after a connection that worked and soon ended.
 
         It is the shortest one at first. A broker that ends one connection after the other does not
-        see this client at full speed.
+        see this client at full speed. `lifetime` is how long the connection lasted, in seconds.
         """
         self._early_ends += 1
         if self._early_ends <= QUICK_RESETS:
             self._next, self._short_pauses = self._least, 0
         else:
-            self._next = min(self._next, self.most, self._least * UNSTEADY_FACTOR)
-            self._short_pauses = self._most_short_pauses
+            self.limit_rate(lifetime)
+
+    def limit_rate(self, lifetime: float) -> None:
+        """Let one connection begin in UNSTEADY_FACTOR times the shortest pause, at most.
+
+        A connection that lasted longer, in seconds, is followed by the shortest pause.
+        """
+        rest = self._least * UNSTEADY_FACTOR - lifetime
+        self._next = min(self.most, max(self._least, rest))
+        self._short_pauses = self._most_short_pauses

@@ -49,7 +49,7 @@ def fail(state: ConnectionState) -> None:
 def test_connected_state_waits_for_the_deadline_by_default(state: ConnectionState):
     state.start_closing(None)
     assert not state.is_done(outbox_empty=False)
-    state._clock.now = CLOSE_SECONDS  # type: ignore[attr-defined]
+    state.clock.now = CLOSE_SECONDS  # type: ignore[attr-defined]
     assert state.is_done(outbox_empty=False)
 
 
@@ -87,7 +87,7 @@ def test_timeout_waits_for_a_broker_that_is_away(state: ConnectionState):
     fail(state)
     assert not state.must_try_now
     assert not state.is_done(outbox_empty=False)
-    state._clock.now = 5  # type: ignore[attr-defined]
+    state.clock.now = 5  # type: ignore[attr-defined]
     assert state.is_done(outbox_empty=False)
 
 

@@ -9,9 +9,10 @@ from fastlib.transport import (
     ClientIdTakenError,
     ClosedError,
     ConnectError,
+    MqttOptions,
     RefusedError,
 )
-from fastlib.transport.backoff import QUICK_RESETS
+from fastlib.transport.backoff import QUICK_RESETS, UNSTEADY_FACTOR
 from fastlib.transport.mqtt.connection_state import LOG_LINES, LOG_SECONDS, ConnectionState
 from fastlib.transport.mqtt.takeover import SESSION_TAKEN_OVER
 
@@ -278,9 +279,33 @@ def test_short_connections_of_a_running_broker_show_a_takeover(
     error = state.last_error
     assert isinstance(error, ClientIdTakenError)
     assert not error.certain
-    assert state.retry_pause() >= RETRY_MAX * 2 / 3
+    # Two clients do not take over from each other at full speed.
+    assert state.retry_pause() >= (UNSTEADY_FACTOR * RETRY_MIN - 1) * 2 / 3
     assert "another client may use the client id 'me'" in str(state.last_error)
     assert "or the network ends connections" in str(state.last_error)
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_network_that_ends_idle_connections_keeps_the_client_away_for_little_time(
+    clock: Clock, exchanged: bool
+) -> None:
+    """Nothing distinguishes it from a second client, so it is reported as such."""
+    usual = MqttOptions()
+    state = ConnectionState(
+        "x", client_id="x", retry_min=usual.retry_min, retry_max=usual.retry_max, clock=clock
+    )
+    connected = away = 0.0
+    for number in range(300):
+        lifetime = 3.0 + number % 7
+        connected, away = connected + lifetime, away + state.retry_pause()
+        state.connecting()
+        state.connected()
+        if exchanged:
+            state.exchanged()
+        clock.now += lifetime
+        state.connection_lost()
+    assert isinstance(state.last_error, ClientIdTakenError)
+    assert connected / (connected + away) > 0.9
 
 
 def test_short_connections_that_ended_while_sending_show_no_takeover(

@@ -119,6 +119,27 @@ def test_unknown_limit_sets_one_message_aside_and_all_others_go_on(
     sender.close()
 
 
+def test_network_that_breaks_all_connections_is_not_taken_for_a_limit(
+    join: Callable[..., Communicator], plain_broker: Mosquitto, root: str
+) -> None:
+    """The message is sent for most of each connection, so it alone is being sent at their ends."""
+    receiver = join(plain_broker.port)
+    receiver.subscribe(root)
+    with Proxy(plain_broker.port) as proxy:
+        sender = join(proxy.port, client_id=uuid4().hex, persistent=True)
+        sender.send(b"small", root, 1).wait(PATIENCE)
+        proxy.rate, proxy.lifetime = 60_000, lambda: 0.3
+        proxy.cut()
+        large = sender.send(b"x" * 40_000, root, 1)
+        wait_until(lambda: large.done or proxy.connections > 12, "some connections")
+        assert not large.done
+        other = sender.send(b"other", root, 1)
+        other.wait(PATIENCE)
+        proxy.lifetime = None
+        large.wait(PATIENCE)
+    assert {len(payload) for payload in heard(receiver, root, 3)} == {5, 40_000}
+
+
 def test_large_messages_with_qos_0_are_refused_after_a_few_connections(
     join: Callable[..., Communicator], small_broker: Mosquitto, root: str
 ) -> None:

@@ -67,12 +67,13 @@ def test_clients_with_same_id_back_off_and_report(
         assert caplog.text.count("give each program an id of its own") <= 2
         connections = sum("New client connected" in line for line in broker.log)
         assert connections <= 12
-        # The pauses are at their maximum: from 2/3 to 1 of `retry_max`.
+        # With 3.1.1, where the network may be the cause, a pause and the connection before it take
+        # 0.4 s at least, with 5 the pause alone; up to a third less at random.
         start = time.monotonic()
         wait_until(
             lambda: sum("New client" in line for line in broker.log) >= connections + 4, "more"
         )
-        assert time.monotonic() - start > 0.4
+        assert time.monotonic() - start > 0.3
         pair[1].close(0.1)
         wait_until(lambda: pair[0].is_connected and pair[0].last_error is None, "peace")
 

@@ -87,6 +87,11 @@ class BrokerAdaptation:
             self._set_limits(self.limits, name)
         return changed
 
+    def too_large(self, size: int, name: str) -> None:
+        """Note that packets of `size` bytes end the connections."""
+        self.learned.too_large(size)
+        self._set_limits(self.limits, name)
+
     def ended_after_qos_0(self, size: int, name: str) -> None:
         """Note that nothing but a message of QoS 0 was sent, which is not sent again."""
         learned = self.learned

@@ -69,7 +69,7 @@ class ConnectionState:
         """True from `start_closing` on."""
         self.ended = False
         """True when the network thread begins to end."""
-        self._clock = clock
+        self.clock: Final = clock
         self._backoff = Backoff(retry_min, retry_max, short_pauses=SHORT_PAUSES)
         self._stable_seconds = 2 * retry_max
         self._takeover = TakeoverDetector(client_id, self._stable_seconds) if client_id else None
@@ -96,7 +96,7 @@ class ConnectionState:
     def start_opening(self, timeout: float) -> None:
         """Begin to connect; `is_done` fails `opened` after `timeout` seconds."""
         self._open_seconds = timeout
-        self._open_deadline = self._clock() + timeout
+        self._open_deadline = self.clock() + timeout
 
     def start_closing(self, timeout: float | None) -> bool:
         """Begin to close; the deadline is in `timeout` seconds. Return False if it had begun.
@@ -106,13 +106,13 @@ class ConnectionState:
         if self.closing:
             return False
         self._closes_while_reachable = timeout is None
-        self._close_deadline = self._clock() + (CLOSE_SECONDS if timeout is None else timeout)
+        self._close_deadline = self.clock() + (CLOSE_SECONDS if timeout is None else timeout)
         self.closing = True
         return True
 
     def is_done(self, outbox_empty: bool) -> bool:
         """Return True if the network thread must end: it is closed, or could not be opened."""
-        now = self._clock()
+        now = self.clock()
         if self._close_deadline is not None and (
             outbox_empty or self._hopeless or now >= self._close_deadline
         ):
@@ -132,7 +132,7 @@ class ConnectionState:
         deadlines = [self._close_deadline]
         if not self.opened.done():
             deadlines.append(self._open_deadline)
-        rest = [deadline - self._clock() for deadline in deadlines if deadline is not None]
+        rest = [deadline - self.clock() for deadline in deadlines if deadline is not None]
         return max(0.0, min([most, *rest]))
 
     def end(self, error: ClosedError) -> None:
@@ -162,7 +162,7 @@ class ConnectionState:
         """Return the seconds until opening fails; None if it is done."""
         if self.opened.done() or self._open_deadline is None:
             return None
-        return max(0.0, self._open_deadline - self._clock())
+        return max(0.0, self._open_deadline - self.clock())
 
     @property
     def has_worked(self) -> bool:
@@ -216,7 +216,7 @@ class ConnectionState:
 
     def _log_loss(self, level: int, error: TransportError, end: str = "") -> None:
         """Log a failure, unless it repeats the last one that was logged within a minute."""
-        now = self._clock()
+        now = self.clock()
         if self._away_since is None:
             self._away_since = now
         said = (type(error), str(error))
@@ -232,7 +232,7 @@ class ConnectionState:
     def connected(self) -> None:
         """Note that the broker has accepted the connection."""
         self.was_unreachable = False
-        self._accepted_at = self._clock()
+        self._accepted_at = self.clock()
         self.accepted = True
         self._exchanged = False
         if self._takeover is not None:
@@ -269,7 +269,7 @@ class ConnectionState:
         if lifetime > self._stable_seconds:
             self._backoff.reset()
         elif self._exchanged:
-            self._backoff.reset_after_early_end()
+            self._backoff.reset_after_early_end(lifetime)
         if renewed:
             return
         taken = None
@@ -282,7 +282,10 @@ class ConnectionState:
             return
         self._log_loss(logging.ERROR, taken)
         self.last_error = taken
-        self._backoff.use_longest()
+        if taken.certain:
+            self._backoff.use_longest()
+        else:  # a network that ends idle connections must not keep this client away
+            self._backoff.limit_rate(lifetime)
 
     def _why_lost(self, violation: str | None, sending: str) -> str:
         if violation:
@@ -293,7 +296,7 @@ class ConnectionState:
         return f"{text}, while it sent {sending}" if sending else text
 
     def _lifetime(self) -> float:
-        return self._clock() - self._accepted_at
+        return self.clock() - self._accepted_at
 
 
 def _violated(name: str, violation: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.errors import (
@@ -14,11 +14,12 @@ from fastlib.transport.errors import (
 
 from .broker_adaptation import BrokerAdaptation
 from .connection_state import ConnectionState
+from .control import Control
 from .learned_limits import CAPABILITY_CODES
 from .outbox import Outbox
 from .paho_client import PahoClient
 from .publish_packets import PublishPackets
-from .suspects import ENDS_ALONE, SMALL, Remedy, Suspects, remedy
+from .suspects import ENDS_ALONE, SMALL, Demand, Remedy, Suspects, remedy
 
 log = logging.getLogger("fastlib.transport")
 
@@ -48,6 +49,9 @@ class DeliverySuspects:
         self._packets = packets
         self._state = state
         self._suspects = Suspects()
+        self._control = Control(state.clock)
+        self._judged: dict[int, int] = {}
+        """After how many ends each message was sent in another way, by packet id."""
         self._sent_here = 0
         """Messages of the queue that were sent on this connection while one was suspected."""
 
@@ -59,21 +63,75 @@ class DeliverySuspects:
     def accepted(self) -> None:
         """Note that the broker has accepted a connection."""
         self._sent_here = 0
+        self._control.reset()
 
-    def send_one(self, publish: Callable[[Delivery], int | None]) -> None:
-        """Send the next message: one that is held, or the first of the queue by `publish`."""
+    @property
+    def can_send_one(self) -> bool:
+        """True if `send_one` would do something."""
+        return self._step() is not None
+
+    @property
+    def holds_back(self) -> bool:
+        """True while a message is held back for some seconds, after which `send_one` decides."""
+        return self._control.cause is not None
+
+    def send_one(self, publish: Callable[[Delivery], int | None]) -> bool:
+        """Send the next message: one that is held, or the first of the queue by `publish`.
+
+        Return True if a message was found to be why connections end: the limits may have changed.
+        """
+        match self._step():
+            case None:
+                pass
+            case "queue":
+                if self._outbox.send_next(publish):
+                    self._sent_here += 1
+            case "ping":
+                self._client.ping()
+            case "ask":
+                self._control.asked, self._client.ping_answered = True, False
+                self._client.ping()
+            case "judge":
+                cause = self._control.cause
+                assert cause is not None
+                self._control.gone(cause)
+                self._handle(cause, self._outbox.in_flight[cause], None)
+                return True
+            case packet_id:
+                self._control.sending(packet_id)
+                self._client.release(packet_id)
+        return False
+
+    def _step(self) -> int | Literal["queue", "ping", "ask", "judge"] | None:
+        """Return what to do next: a held message to send by packet id, or something else."""
         held = {i: self._broker.demand(self._outbox.in_flight[i]) for i in self._client.held}
         first = self._outbox.first_queued
         queued = None if first is None else self._broker.demand(first)
+        if not self._client.ping_answered and (held or self._control.asked):
+            # Only a connection that works until then says something of a message.
+            return "ping"
+        cause = next((i for i, demand in held.items() if self._is_likely_cause(i, demand)), None)
+        if cause is not None:
+            self._control.begin(cause)
+            if self._control.seconds_left() <= 0:
+                return "judge" if self._control.asked else "ask"
+            doubtful = held.pop(cause)
+            held = {i: each for i, each in held.items() if self._is_beyond_doubt(each, doubtful)}
+            if queued is not None and not self._is_beyond_doubt(queued, doubtful):
+                queued = None
         packet_id = self._suspects.next(held, queued, self._sent_here)
-        if packet_id is None:
-            if queued is not None and self._outbox.send_next(publish):
-                self._sent_here += 1
-        elif not self._client.ping_answered:
-            # Only a connection that works until then says something of this message.
-            self._client.ping()
-        else:
-            self._client.release(packet_id)
+        if packet_id is not None:
+            return packet_id
+        return None if queued is None else "queue"
+
+    def _is_likely_cause(self, packet_id: int, demand: Demand) -> bool:
+        ends = self._suspects.ends_alone(packet_id)
+        needed = self._broker.learned.needed_ends(demand)
+        return ends >= needed and ends > self._judged.get(packet_id, 0)
+
+    def _is_beyond_doubt(self, demand: Demand, doubtful: Demand) -> bool:
+        """Return True if an end while this message is being sent says nothing of it."""
+        return self._broker.learned.has_taken_like(demand) and not demand.is_at_least(doubtful)
 
     def being_sent(self) -> dict[int, Delivery]:
         """Return the messages of which the broker may have read a part, and not confirmed them."""
@@ -98,17 +156,26 @@ class DeliverySuspects:
         `MESSAGE_CODES` or `CAPABILITY_CODES`, or None without one.
         `subscribing` is True if a SUBSCRIBE was being sent as well.
         """
+        held_back = self._control.connection_ended()
+        learned = self._broker.learned
         highest = max((delivery.sent_qos for delivery in sent.values()), default=0)
-        self._broker.learned.disconnected(code, highest)
+        learned.disconnected(code, highest)
         if code in CAPABILITY_CODES:
             return  # on the next connection the messages are sent in a weaker form
         size_of_qos_0 = self._client.sent_since_read
         if not sent and size_of_qos_0 > SMALL:
             self._broker.ended_after_qos_0(size_of_qos_0, self._state.name)
+        if held_back is not None and not (
+            subscribing
+            or size_of_qos_0 > SMALL
+            or not all(learned.has_taken_like(self._broker.demand(each)) for each in sent.values())
+        ):
+            self._suspects.acquit(held_back, self._judged.get(held_back, 0))
         cause = self._suspects.connection_ended(
             sent.keys(), proof=code == PACKET_TOO_LARGE, others=subscribing or size_of_qos_0 > 0
         )
-        if cause is not None:
+        # Without a word of the broker, the next connection shows whether it lasts without it.
+        if cause is not None and code is not None:
             self._handle(cause, sent[cause], code)
 
     def _handle(self, packet_id: int, delivery: Delivery, code: int | None) -> None:
@@ -117,8 +184,6 @@ class DeliverySuspects:
         size = self._packets.size(delivery)
         ends = self._suspects.ends_alone(packet_id)
         needed = ENDS_ALONE if code else learned.needed_ends(self._broker.demand(delivery))
-        if ends < needed:
-            return
         found = verdict(
             delivery,
             size=size,
@@ -129,24 +194,27 @@ class DeliverySuspects:
         )
         if isinstance(found, Remedy):
             assert found.qos is not None
+            self._judged[packet_id] = ends
             delivery.sent_qos = found.qos
             learned.tries[packet_id] = found
             self._client.change(packet_id, found.qos, found.retain)
             return
         if isinstance(found, MessageTooLargeError) and found.source == "inferred":
-            learned.too_large(size)
+            self._broker.too_large(size, self._state.name)
         self.give_up(packet_id, found)
 
     def give_up(self, packet_id: int, error: TransportError) -> None:
         """Fail a message in flight. It is not sent again."""
         log.error("%s: %s", self._state.name, error)
         self._client.forget(packet_id)
-        self._suspects.gone(packet_id)
+        self.gone(packet_id)
         self._outbox.fail(packet_id, error)
 
     def gone(self, packet_id: int) -> None:
         """Note that a message is confirmed, or not in flight any more."""
         self._suspects.gone(packet_id)
+        self._control.gone(packet_id)
+        self._judged.pop(packet_id, None)
 
     def unreachable(self) -> None:
         """Note that the broker could not be reached, which explains the last end."""
@@ -171,8 +239,7 @@ def verdict(
     if found.qos is not None:
         return found
     why = f"; the broker ended the connection {ends} times while it alone was being sent"
-    if code is not None:
-        why += f": {reason(code)}"
+    why += ", and lasts without it" if code is None else f": {reason(code)}"
     if size <= max(taken, CREDIBLE_LIMIT):
         text = (
             f"a message to {delivery.topic} is not sent again{why}. Its size ({size} bytes) is "

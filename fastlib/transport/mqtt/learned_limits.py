@@ -65,8 +65,11 @@ class Learned:
 
     def needed_ends(self, demand: Demand) -> int:
         """Return how many ends of connections with a message alone show that it is the cause."""
-        known = any(demand.is_like_taken(taken) for taken in self._taken.values())
-        return ENDS_ALONE_OF_KNOWN if known else ENDS_ALONE
+        return ENDS_ALONE_OF_KNOWN if self.has_taken_like(demand) else ENDS_ALONE
+
+    def has_taken_like(self, demand: Demand) -> bool:
+        """Return True if the broker has taken a message like this one."""
+        return any(demand.is_like_taken(taken) for taken in self._taken.values())
 
     def disconnected(self, code: int | None, highest_qos: int) -> None:
         """Note the reason code of a DISCONNECT.

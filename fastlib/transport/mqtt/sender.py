@@ -44,17 +44,17 @@ class Sender:
     @property
     def can_send(self) -> bool:
         """True if `send_queued` would send something."""
-        if self._suspects.one_at_a_time or self._client.held:
-            return self._may_send_next() and (
-                bool(self._client.held) or self._outbox.first_queued is not None
-            )
+        if self._suspects.one_at_a_time:
+            return self._may_send_next() and self._suspects.can_send_one
+        if self._client.held:
+            return True
         return self._outbox.can_send
 
     def send_queued(self) -> None:
         """Hand queued messages to paho, up to the number that may be in flight."""
         if self._suspects.one_at_a_time:
-            if self._may_send_next():
-                self._suspects.send_one(self._publish)
+            if self._may_send_next() and self._suspects.send_one(self._publish):
+                self._fit_in_flight()
             return
         for packet_id in list(self._client.held):
             self._client.release(packet_id)

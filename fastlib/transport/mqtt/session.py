@@ -116,6 +116,11 @@ class MqttSession:
         """True if `send_queued` would send something."""
         return self._sender.can_send
 
+    @property
+    def holds_back(self) -> bool:
+        """True while `send_queued` must be called again after some seconds without an event."""
+        return self._suspects.holds_back
+
     def send_queued(self) -> None:
         """Hand queued messages to paho, up to the number that may be in flight."""
         self._sender.send_queued()

@@ -8,14 +8,16 @@ ends of connections are counted:
 |---|---|
 | the connection ended while messages were being sent | they are suspects |
 | this happened twice in a row | messages are sent one at a time from now on |
-| it ended three times while one message alone was being sent | this message is the cause |
+| it ended three times while one message alone was being sent | this message is the likely cause |
 | the same, and the broker has taken a message like it before | ten times are needed |
+| a connection without the likely cause ends as well (`control.py`) | its ends are counted anew |
 | the broker could not be reached after that | that end does not count: the broker was restarted |
 | nothing was being sent, or the broker gave another reason | the end does not count |
 | no suspect is left | messages are sent as usual again |
 
-What is done about the cause (`remedy`): a message that is not larger than others which the broker
-has taken is sent without "retain" or with a lower QoS. Any other is not sent again.
+If that connection lasts, the message is the cause. What is done about it (`remedy`): a message that
+is not larger than others which the broker has taken is sent without "retain" or with a lower QoS.
+Any other is not sent again.
 """
 
 from collections.abc import Collection, Mapping
@@ -123,6 +125,11 @@ class Suspects:
         self._alone[only] = max(self._alone[only] + 1, ENDS_ALONE if proof else 0)
         self._last_alone = only
         return only if self._alone[only] >= ENDS_ALONE else None
+
+    def acquit(self, packet_id: int, ends: int) -> None:
+        """Count the ends with a message alone anew from `ends`: they had another cause."""
+        if packet_id in self._alone:
+            self._alone[packet_id] = ends
 
     def unreachable(self) -> None:
         """Note that the broker could not be reached, which explains the last end."""

@@ -27,6 +27,9 @@ from .process import PROCESS
 CONNACK_SECONDS: Final = 10.0
 """The maximum time until the broker must accept a connection, as in `network_thread.py`."""
 
+TICK_SECONDS: Final = 1.0
+"""The maximum time between two calls of `send_queued`, as in `network_thread.py`."""
+
 _ACCEPTED: Final = SimpleNamespace(is_failure=False, value=0)
 
 
@@ -230,6 +233,7 @@ class SimulatedLink:
         self._on_end: Callable[[TransportError], None] = _nothing
         self._closed: Future[tuple[Undelivered, ...]] = Future()
         self._says_goodbye = True
+        self._ticks = False
         network.links.append(self)
         if self._process is not None:
             self._process.at_end(self._crash)
@@ -384,7 +388,14 @@ class SimulatedLink:
     def _send_queued(self) -> None:
         if self._state.accepted and not self._state.ended:
             self._session.send_queued()
+            if self._session.holds_back and not self._ticks:
+                self._ticks = True
+                self._later(TICK_SECONDS, self._tick)
         self._check_done()
+
+    def _tick(self) -> None:
+        self._ticks = False
+        self._send_queued()
 
     def lost(self, connection: Connection) -> None:
         """See `End`."""

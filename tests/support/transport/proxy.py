@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
@@ -23,6 +25,10 @@ class Proxy:
         self.connections = 0
         self.cuts = 0
         self.refusing = False
+        self.lifetime: Callable[[], float] | None = None
+        """Returns after how many seconds the next connection is cut."""
+        self.rate: int | None = None
+        """Bytes a second to the broker."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -43,6 +49,10 @@ class Proxy:
             pair = (client, server)
             with self._lock:
                 self._pairs.append(pair)
+            if self.lifetime is not None:
+                timer = threading.Timer(self.lifetime(), self._end, (pair,))
+                timer.daemon = True
+                timer.start()
             for direction, one, other in (("up", client, server), ("down", server, client)):
                 work = (direction, one, other, pair)
                 threading.Thread(target=self._forward, args=work, daemon=True).start()
@@ -55,12 +65,14 @@ class Proxy:
         pair: tuple[socket.socket, socket.socket],
     ) -> None:
         try:
-            while data := one.recv(65536):
+            while data := one.recv(self._part(direction)):
                 with self._lock:
                     budget = self._budget[direction]
                     if budget is not None:
                         data = data[:budget]
                         self._budget[direction] = budget - len(data)
+                if direction == "up" and self.rate is not None:
+                    time.sleep(len(data) / self.rate)
                 other.sendall(data)
                 if self._budget[direction] == 0:
                     self._budget[direction] = None
@@ -68,6 +80,11 @@ class Proxy:
         except OSError:
             pass
         self._end(pair)
+
+    def _part(self, direction: str) -> int:
+        if direction == "up" and self.rate is not None:
+            return max(1, self.rate // 50)
+        return 65536
 
     def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
         with self._lock:
