@@ -7,6 +7,7 @@ the bandwidth monitor and pscom are in `fastlib.message.agent`, `.application`, 
 """
 
 from .codec import (
+    ArgumentError,
     DeclarationError,
     FastlibError,
     LimitError,
@@ -25,6 +26,7 @@ from .message import __all__ as _messages
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
     "DeclarationError",
     "FastlibError",
     "LimitError",

@@ -4,6 +4,7 @@ from .annotations import Wire
 from .compiled import is_compiled
 from .derivation import shape_of
 from .errors import (
+    ArgumentError,
     DeclarationError,
     FastlibError,
     LimitError,
@@ -32,6 +33,7 @@ from .rules import (
 __all__ = [
     "DEFAULT_LIMITS",
     "AllOrNone",
+    "ArgumentError",
     "AtMost",
     "Between",
     "DeclarationError",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from .constructor import constructor_of
 from .derivation import fields_of
 from .errors import Path
 from .load_context import INVALID, MAX_SUGGESTIONS, LoadContext, is_null, nearest_word, shorten
@@ -200,19 +201,18 @@ def _make_inline_record(envelope: Envelope, variant: Variant) -> Record:
     names = {name for field in member.fields for name in field.keys}
     own = [field for field in envelope.fields if field.key not in names]
     outer = [field.attribute for field in own]
-    cls, one, title, members = envelope.cls, variant.member, envelope.title, envelope.members
+    construct, title, members = constructor_of(envelope.cls), envelope.title, envelope.members
 
     def build(values: dict[str, Any]) -> Any:
         rest: dict[str, Any] = {title: variant.title}
         for attribute in outer:
             if attribute in values:
                 rest[attribute] = values.pop(attribute)
-        built = one(**values) if member.custom_build is None else member.custom_build(values)
-        rest[members] = (built,)
-        return cls(**rest)
+        rest[members] = (member.build(values),)
+        return construct(**rest)
 
     return _InlineRecord(
-        one,
+        variant.member,
         [*member.fields, *own],
         title=(title, variant.title),
         build=build,
@@ -247,11 +247,12 @@ class _ListRecord(Record):
             optional=False,
         )
 
-        cls, title, title_text = envelope.cls, envelope.title, variant.title
+        construct, title = constructor_of(envelope.cls), envelope.title
+        title_text = variant.title
 
         def build(values: dict[str, Any]) -> Any:
             values[title] = title_text
-            return cls(**values)
+            return construct(**values)
 
         super().__init__(
             variant.member,

@@ -5,11 +5,12 @@
     │   ├── ParseError          the text is not YAML, or the bytes are not text
     │   ├── ValidationError     it is YAML, but not a valid message of this type
     │   └── LimitError          it exceeds one of the limits
+    ├── ArgumentError           a constructor has wrong arguments; has `.problems`
     ├── DeclarationError        the declaration of a message type is wrong
     └── TaskFailedError         a task was answered with an error; `raise_for_status` raises it
 
-A MessageError has the attribute `problems`, a tuple of `Problem`. Each has the path in the message,
-line and column, what was expected and what was found.
+`problems` is a tuple of `Problem`. Each has the path in the message, line and column, what was
+expected and what was found.
 """
 
 from collections.abc import Iterable
@@ -80,12 +81,36 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
 
 
+def _text_of(what: str, problems: tuple[Problem, ...]) -> str:
+    """Return all problems of something as one text, one a line if there are several."""
+    if len(problems) == 1:
+        return f"{what}: {problems[0]}"
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return f"{what}: {len(problems)} problems{lines}"
+
+
 class FastlibError(Exception):
     """The base class of every error that fastlib raises on purpose."""
 
 
 class DeclarationError(FastlibError, TypeError):
     """The declaration of a message type is wrong, for example a title is used twice."""
+
+
+class ArgumentError(FastlibError, TypeError):
+    """A constructor was called with arguments that it does not have, or without required ones.
+
+    `problems` has every wrong argument, with the name of the argument as its path.
+    """
+
+    def __init__(self, what: str, problems: Iterable[Problem]) -> None:
+        """`what` names the class, such as `Migrate`."""
+        self.what: Final = what
+        self.problems: Final = tuple(problems)
+        super().__init__(what, self.problems)
+
+    def __str__(self) -> str:
+        return _text_of(self.what, self.problems)
 
 
 class MessageError(FastlibError, ValueError):
@@ -101,10 +126,7 @@ class MessageError(FastlibError, ValueError):
         super().__init__(what, self.problems)
 
     def __str__(self) -> str:
-        if len(self.problems) == 1:
-            return f"{self.what}: {self.problems[0]}"
-        lines = "".join(f"\n  {problem}" for problem in self.problems)
-        return f"{self.what}: {len(self.problems)} problems{lines}"
+        return _text_of(self.what, self.problems)
 
     @property
     def line(self) -> int | None:

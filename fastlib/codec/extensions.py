@@ -108,6 +108,7 @@ class Extensions:
 
         Return `problems` with the new problem, if `held` is not a list of extensions.
         """
+        held = () if held is None else held
         if not is_sequence(held) or not all(type(item) in self._records for item in held):
             known = ", ".join(cls.__qualname__ for cls in self._records) or "there is none"
             message = (

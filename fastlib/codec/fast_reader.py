@@ -144,7 +144,7 @@ def _read_fields(lines: Lines, i: int, table: Table, reader: "_StructReader") ->
     values: dict[str, Any] = {}
     count = 0
     by_line, by_key, indent, is_list = table
-    cls = reader.cls
+    construct = reader.construct
     while True:
         line = lines[i]
         entry = by_line.get(line)
@@ -161,7 +161,7 @@ def _read_fields(lines: Lines, i: int, table: Table, reader: "_StructReader") ->
         if begins_item and count:
             if len(values) != count:
                 raise Unsupported
-            items.append(reader.build(values) if cls is None else cls(**values))
+            items.append(reader.build(values) if construct is None else construct(**values))
             values = {}
             count = 0
         i += 1
@@ -206,7 +206,7 @@ def _read_fields(lines: Lines, i: int, table: Table, reader: "_StructReader") ->
     if not is_list:
         return values, i
     if count:
-        items.append(reader.build(values) if cls is None else cls(**values))
+        items.append(reader.build(values) if construct is None else construct(**values))
     return tuple(items), i
 
 
@@ -214,10 +214,10 @@ class _StructReader:
     """Reads the lines of one type of struct, at any indentation."""
 
     def __init__(self, record: Record) -> None:
-        cls, custom_build = record.cls, record.custom_build
-        self.cls: type[Any] | None = cls if custom_build is None else None
-        """The class, if calling it with the values is all that is needed; else None."""
-        self.build: Callable[[dict[str, Any]], Any] = custom_build or (lambda values: cls(**values))
+        custom_build = record.custom_build
+        self.construct: Callable[..., Any] | None = None if custom_build else record.constructor
+        """The constructor, if calling it with the values is all that is needed; else None."""
+        self.build: Callable[[dict[str, Any]], Any] = record.build
         """Returns the struct of its values by attribute."""
         self.title = record.title
         self.entries: dict[str, Entry] = {}
@@ -276,8 +276,8 @@ class _StructReader:
         values, end = _read_fields(lines, i, self.table(prefix), self)
         if end == i:
             raise Unsupported
-        cls = self.cls
-        return (self.build(values) if cls is None else cls(**values)), end
+        construct = self.construct
+        return (self.build(values) if construct is None else construct(**values)), end
 
     def read_list(self, lines: Lines, i: int, text: str, indent: str) -> tuple[Any, int]:
         """Read a list of mappings in the lines below its key (a ValueReader)."""
@@ -431,7 +431,7 @@ def _struct_reader(shape: Shape) -> _StructReader | None:
             reader = _StructReader(shape.wire)
             build_wire, from_wire = reader.build, shape.cls.from_wire
             reader.build = lambda values: from_wire(build_wire(values))
-            reader.cls = None
+            reader.construct = None
         _struct_readers[shape] = reader
         return reader
 

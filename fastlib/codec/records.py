@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from .annotations import Wire
+from .constructor import constructor_of
 from .errors import DeclarationError, Path, ValidationError, render_path
 from .load_context import (
     INVALID,
@@ -107,6 +108,7 @@ class Record(Shape):
         `build` returns the struct of its values by attribute, if calling `cls` is not enough.
         """
         self.cls = self.struct = cls
+        self.constructor = constructor_of(cls)
         self.fields = tuple(fields)
         self.title = title
         self.written_title = title if title_is_written else None
@@ -131,7 +133,9 @@ class Record(Shape):
 
     def build(self, values: dict[str, Any]) -> Any:
         """Return the struct of its values by attribute. Raises ValidationError."""
-        return self.cls(**values) if self.custom_build is None else self.custom_build(values)
+        return (
+            self.constructor(**values) if self.custom_build is None else self.custom_build(values)
+        )
 
     def load(
         self, node: Node, context: LoadContext, path: Path, *, null_is_empty: bool = False

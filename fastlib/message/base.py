@@ -7,6 +7,7 @@ import msgspec
 
 from fastlib.codec import dispatch
 from fastlib.codec.check import check
+from fastlib.codec.constructor_arguments import construct
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import Style
 from fastlib.codec.errors import DeclarationError
@@ -65,6 +66,9 @@ class DeclarationMeta(msgspec.StructMeta):
                 raise DeclarationError(f"{name}: the class statement's keywords: {what}") from None
         new: DeclarationMeta = cls
         return new
+
+    if not TYPE_CHECKING:  # type checkers derive the constructor from the fields
+        __call__ = construct
 
 
 class MessageMeta(DeclarationMeta):

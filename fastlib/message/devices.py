@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from fastlib.codec.annotations import Wire
+from fastlib.codec.constructor import constructor_of
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import ValidationError
 from fastlib.codec.lazy_pattern import lazy_pattern
@@ -41,6 +42,9 @@ _PEER_ADDRESS = lazy_pattern(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F]
 # The same for schemas, which look at ranges, too, but not at what stands twice.
 _X, _H = "(0[xX])?", "[0-9a-fA-F]"
 _REST = f"{_X}{_H}{{1,2}}%s{_X}[01]?{_H}[.]{_X}[0-7]"
+
+
+_make_text = constructor_of(_PciAddressText)
 
 
 class PciAddress(Message):
@@ -77,12 +81,17 @@ class PciAddress(Message):
                 )
             domain = 0
         try:
-            return cls(domain=domain, bus=bus, device=device, function=function)
+            # By the constructor of the codec, as this is a hot path of loading.
+            address: Self = constructor_of(cls)(
+                domain=domain, bus=bus, device=device, function=function
+            )
         except ValidationError as error:
             raise ValueError(f"{text!r} is no PCI address: {error.problems[0]}") from None
+        return address
 
     def to_wire(self) -> _PciAddressText:
-        return _PciAddressText(pci_addr=str(self))
+        wire: _PciAddressText = _make_text(pci_addr=str(self))
+        return wire
 
     @classmethod
     def from_wire(cls, wire: _PciAddressText) -> Self:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
 from fastlib.codec.annotations import Wire
+from fastlib.codec.constructor import constructor_of
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Problem, ValidationError, render_path
 from fastlib.codec.lazy_pattern import lazy_pattern
@@ -42,6 +43,9 @@ _WORDS = lazy_pattern(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s
 # For schemas: one number in such a text.
 _WRITTEN = r"(-?[0-9]+\.[0-9]+(e[-+][0-9]+)?|-?\.inf|\.nan)"
 _READ = f"({FLOAT_PATTERN})"
+
+
+_make_timing = constructor_of(Timing)
 
 
 class TimeMeasurement(Serializable):
@@ -192,12 +196,12 @@ class _TimingShape(ScalarShape):
         numbers = [number for part in texts if (number := parse_float(part)) is not None]
         if len(numbers) != len(texts):
             return INVALID
-        return Timing(**dict(zip(("wall", "started", "stopped"), numbers, strict=False)))
+        return _make_timing(**dict(zip(("wall", "started", "stopped"), numbers, strict=False)))
 
     def from_leaf(self, value: Any) -> Any:
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
         try:
-            return Timing(wall=value) if is_number else INVALID
+            return _make_timing(wall=value) if is_number else INVALID
         except ValidationError:
             return INVALID
 

@@ -170,7 +170,7 @@ def test_tasks_with_equal_extensions_are_equal() -> None:
         ([Other(other="a")], r"extensions of Inline \(Part\); got \[Other"),
         ([3], "expected a list of extensions"),
         (Part(safe=True), "expected a list of extensions"),
-        (None, "expected a list of extensions"),
+        ("", "expected a list of extensions"),
         ([Part(safe=True), Part()], "each extension stands there once"),
     ],
 )

@@ -1,0 +1,193 @@
+"""Constructors report every wrong argument at once, as a TypeError with the class and remedies."""
+
+import copy
+import inspect
+import pickle
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import pytest
+
+import fastlib
+from fastlib import (
+    ArgumentError,
+    Evacuate,
+    FastlibError,
+    Message,
+    Migrate,
+    Start,
+    Suspend,
+    Task,
+    TaskContainer,
+    ValidationError,
+)
+from fastlib.codec import Rule, Wire
+from fastlib.message.describe import message_types
+from fastlib.migfra import ConfigSection
+from fastlib.testing import isolated_registry
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert isinstance(caught.value, ArgumentError)
+    assert isinstance(caught.value, FastlibError)
+    return str(caught.value)
+
+
+def test_all_missing_arguments_are_named() -> None:
+    assert refusal(lambda: Migrate()) == (
+        "Migrate: 2 problems\n"
+        "  vm_name: missing; expected text\n"
+        "  destination: missing; expected text"
+    )
+
+
+def test_unknown_argument_names_the_nearest() -> None:
+    text = refusal(lambda: Start(vm_name="vm1", vcpu=2))
+    assert text == "Start: vcpu: unknown argument (did you mean 'vcpus'?)"
+
+
+def test_unknown_and_missing_and_wrong_values_are_reported_together() -> None:
+    text = refusal(lambda: Migrate(vm_name=3, destnation="b", onething=1))
+    assert text == (
+        "Migrate: 4 problems\n"
+        "  destnation: unknown argument (did you mean 'destination'?)\n"
+        "  onething: unknown argument\n"
+        "  vm_name: expected text; got 3\n"
+        "  destination: missing; expected text; there is 'destnation' instead"
+    )
+
+
+def test_wrong_value_inside_a_list_has_its_place() -> None:
+    text = refusal(lambda: Evacuate(destinations=["a", 5], mod="auto"))
+    assert "  destinations[1]: expected text; got 5" in text
+
+
+def test_argument_of_an_inner_struct_is_sent_there() -> None:
+    text = refusal(lambda: Migrate(vm_name="a", destination="b", migration_type="live"))
+    assert text == (
+        "Migrate: migration_type: unknown argument; it belongs to parameter: "
+        "parameter=MigrateParameter(migration_type=…)"
+    )
+    text = refusal(lambda: Migrate(vm_name="a", destination="b", on_timout="abort"))
+    assert "parameter=MigrateParameter(on_timeout=…)" in text
+
+
+@pytest.mark.parametrize("name", ["name", "vm-name", "VM_NAME", "vm_nam"])
+def test_old_wire_and_misspelt_names_lead_to_the_argument(name: str) -> None:
+    text = refusal(lambda: Suspend(**{name: "vm1"}))
+    assert "unknown argument (did you mean 'vm_name'?)" in text
+    assert f"vm_name: missing; expected text; there is {name!r} instead" in text
+
+
+def test_arguments_without_names_are_refused_with_the_name() -> None:
+    assert refusal(lambda: Suspend("vm1")) == (
+        "Suspend: 2 problems\n"
+        "  arguments must have names, such as vm_name=…; without a name came 'vm1'\n"
+        "  vm_name: missing; expected text"
+    )
+    assert refusal(lambda: Start("vm1", 2, vm_name="a")) == (
+        "Start: arguments must have names, such as vm_name=…; without a name came 'vm1', 2"
+    )
+
+
+def test_long_arguments_are_shortened() -> None:
+    text = refusal(lambda: Start(*["x" * 10_000] * 5, **{"y" * 10_000: 1}, vm_name="a"))
+    assert len(text) < 500
+    assert ", …" in text
+
+
+def test_control_characters_are_escaped() -> None:
+    assert "\x1b" not in refusal(lambda: Start("\x1b[2J", **{"\x1b[2J": 1}))
+
+
+def test_container_and_extensions_are_known_names() -> None:
+    text = refusal(lambda: Start(vm_name="a", extension=[]))
+    assert "did you mean 'extensions'" in text
+    text = refusal(lambda: TaskContainer(taks=[]))
+    assert "tasks: missing" in text
+
+
+def test_problems_are_data() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Migrate(vm_name="a", destnation="b")
+    assert caught.value.what == "Migrate"
+    assert [(p.path, p.code, p.suggestion) for p in caught.value.problems] == [
+        ("destnation", "unknown-argument", "destination"),
+        ("destination", "missing", None),
+    ]
+
+
+def test_sections_of_a_configuration_report_alike() -> None:
+    class Options(ConfigSection):
+        url: Annotated[str, Wire("Where.")]
+        timeout: Annotated[float, Wire("How long.", unit="s")] = 1.0
+
+    assert refusal(lambda: Options(timout=2.0)) == (
+        "Options: 2 problems\n"
+        "  timout: unknown argument (did you mean 'timeout'?)\n"
+        "  url: missing; expected text"
+    )
+
+
+def test_wrong_values_alone_stay_a_validation_error() -> None:
+    with pytest.raises(ValidationError):
+        Suspend(vm_name=3)
+
+
+def test_type_error_of_a_rule_is_not_changed() -> None:
+    class Broken(Rule):
+        """A rule with a mistake of its author."""
+
+        attributes = ("size",)
+
+        def broken(self, get: Any) -> None:
+            get("size") < "a"  # noqa: B015
+
+    with isolated_registry():
+
+        class Sized(Task, task="size", result="sized"):
+            rules: ClassVar[tuple[Rule, ...]] = (Broken(),)
+            size: Annotated[int, msgspec.Meta(ge=0, le=9)]
+
+        with pytest.raises(TypeError, match="not supported between instances") as caught:
+            Sized(size=1)
+        assert not isinstance(caught.value, ArgumentError)
+
+
+@pytest.mark.parametrize("cls", message_types(), ids=lambda cls: cls.__qualname__)
+def test_every_message_explains_an_unknown_argument(cls: type[Message]) -> None:
+    text = refusal(lambda: cls(an_argument_that_nobody_has=1))
+    assert text.startswith(f"{cls.__name__}: ")
+    assert "an_argument_that_nobody_has: unknown argument" in text
+    required = {info.name for info in msgspec.structs.fields(cls) if info.required}
+    assert all(f"{name}: missing; expected " in text for name in required)
+
+
+def test_signature_has_the_fields() -> None:
+    signature = inspect.signature(Migrate)
+    assert all(p.kind is p.KEYWORD_ONLY for p in signature.parameters.values())
+    assert list(signature.parameters) == list(Migrate.__struct_fields__)
+    assert signature.parameters["vm_name"].default is inspect.Parameter.empty
+
+
+def test_copies_and_pickles_are_constructed() -> None:
+    task = Start(vm_name="vm1", vcpus=2)
+    assert pickle.loads(pickle.dumps(task)) == copy.deepcopy(task) == copy.copy(task) == task
+    assert msgspec.structs.replace(task, vcpus=3).vcpus == 3
+
+
+def test_error_can_be_pickled() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Migrate()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_none_for_extensions_is_none_given() -> None:
+    assert Start(vm_name="vm1", extensions=None) == Start(vm_name="vm1")  # type: ignore[arg-type]
+
+
+def test_export() -> None:
+    assert fastlib.ArgumentError is fastlib.codec.ArgumentError
