@@ -291,8 +291,8 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """Close the client; its pending handles get a ClientClosedError. May be called again.
 
         A client with its own communicator waits until the broker has confirmed its orders. By
-        default it waits only while the broker can be reached, and 30 s at most. `timeout` is in
-        seconds, and also waits for a broker that is away.
+        default it waits only while the broker can be reached and is not silent for 5 s, and 30 s at
+        most. `timeout` is in seconds, and also waits for a broker that is away or silent.
 
         Raises UndeliveredError if not all orders were delivered. The handles of these orders get an
         UndeliveredError as well: its `messages[0].sent` says whether the order may have arrived.

@@ -206,8 +206,9 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """Finish the callbacks, deliver the accepted messages, then disconnect.
 
         By default it waits only while the broker can be reached: if there is no connection, or it
-        is lost, it tries once more to connect. `timeout` is in seconds, and also waits for a broker
-        that is away. The default waits for 30 s at most.
+        is lost, it tries once more to connect, and it does not wait for a broker that is silent for
+        5 s. `timeout` is in seconds, and also waits for a broker that is away or silent. The
+        default waits for 30 s at most.
 
         With `publish_will` the broker publishes the last will, as after a lost connection.
         May be called again. Raises UndeliveredError with the messages that the broker has not

@@ -76,8 +76,8 @@ class Link(Protocol):
     ) -> "Future[tuple[Undelivered, ...]]":
         """Deliver the accepted messages for at most `timeout` seconds, then end for good.
 
-        None waits only while delivery is possible: until a try to reach the broker fails, and at
-        most for `CLOSE_SECONDS`.
+        None waits only while delivery is possible: until a try to reach the broker fails, or it
+        is silent for some seconds, and at most for `CLOSE_SECONDS`.
 
         With `publish_will` the broker gets no goodbye, so it publishes the last will.
 

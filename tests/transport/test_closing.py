@@ -11,8 +11,9 @@ import pytest
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.transport import ConnectError, MqttOptions, UndeliveredError, connect, connect_async
 from fastlib.transport.link import CLOSE_SECONDS
-from fastlib.transport.mqtt.connection_state import ConnectionState
+from fastlib.transport.mqtt.connection_state import SILENT_SECONDS, ConnectionState
 from tests.support.mosquitto import Mosquitto
+from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
 NEVER = 1000.0
@@ -170,3 +171,70 @@ def test_close_tries_once_more_and_delivers(broker: Mosquitto):
     delivery: Future[None] = one.send(b"", "a").future
     one.close()
     assert delivery.result(0) is None
+
+
+def test_traffic_goes_on_with_the_closing(state: ConnectionState):
+    state.start_closing(None)
+    for number in range(4):
+        state.clock.now += SILENT_SECONDS - 1  # type: ignore[attr-defined]
+        assert state.wants_ping
+        state.moved(number)
+        assert not state.wants_ping
+        assert not state.is_done(outbox_empty=False)
+
+
+def test_closing_ends_if_the_broker_is_silent(state: ConnectionState):
+    state.clock.now += 100  # type: ignore[attr-defined]
+    state.start_closing(None)
+    state.moved(1)
+    assert state.wait_seconds(100) == SILENT_SECONDS
+    state.clock.now += SILENT_SECONDS  # type: ignore[attr-defined]
+    state.moved(1)
+    assert state.is_done(outbox_empty=False)
+    assert "does not answer" in str(state.last_error)
+
+
+def test_timeout_waits_for_a_silent_broker(state: ConnectionState):
+    state.start_closing(60)
+    state.clock.now += 59  # type: ignore[attr-defined]
+    assert not state.wants_ping
+    assert not state.is_done(outbox_empty=False)
+
+
+def test_close_ends_and_reports_when_the_broker_is_frozen(broker: Mosquitto):
+    """The end of the default time would be an error without the cause."""
+    one = connect(options(broker))
+    broker.freeze()
+    try:
+        one.send(b"12345", "a", 1)
+        with pytest.raises(UndeliveredError, match=r"closed: .* does not answer") as end:
+            one.close()
+        assert [(m.topic, m.sent) for m in end.value.messages] == [("a", True)]
+    finally:
+        broker.thaw()
+
+
+def test_close_ends_when_the_broker_is_frozen_between_two_connections(broker: Mosquitto):
+    with Proxy(broker.port) as proxy:
+        one = connect(
+            MqttOptions(host="127.0.0.1", port=proxy.port, retry_min=0.05, retry_max=NEVER)
+        )
+        broker.freeze()
+        try:
+            proxy.cut()
+            wait_until(lambda: not one.is_connected, "the loss of the connection")
+            one.send(b"12345", "a", 1)
+            with pytest.raises(UndeliveredError, match=r"closed: .* does not answer"):
+                one.close()
+        finally:
+            broker.thaw()
+
+
+def test_close_waits_for_a_large_message_on_a_slow_network(broker: Mosquitto):
+    """The broker says nothing for longer than a silent one may."""
+    with Proxy(broker.port) as proxy:
+        proxy.rate = 30_000
+        one = connect(MqttOptions(host="127.0.0.1", port=proxy.port))
+        delivery = one.send(b"x" * 30_000 * int(SILENT_SECONDS + 2), "a", 1)
+        one.close()
+        assert delivery.future.result(0) is None

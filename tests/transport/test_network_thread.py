@@ -79,6 +79,14 @@ class FakeClient:
         self.disconnects += 1
         self.drop()
 
+    is_pinging = False
+
+    def ping(self) -> None:
+        """Nobody answers."""
+
+    def traffic(self) -> object:
+        return None
+
 
 class FakeSession:
     """The part of a session that the thread uses."""

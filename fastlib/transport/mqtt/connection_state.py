@@ -34,6 +34,12 @@ LOG_SECONDS: Final = 30.0
 REMINDER_SECONDS: Final = 60.0
 """Seconds until a failure that lasts is logged again."""
 
+PING_SECONDS: Final = 1.0
+"""Seconds without a byte to or from the broker after which closing asks whether it is there."""
+
+SILENT_SECONDS: Final = 5.0
+"""Seconds without a byte to or from the broker after which closing does not wait for it."""
+
 
 class ConnectionState:
     """Whether the link is connected, its last error, and its deadlines.
@@ -90,6 +96,9 @@ class ConnectionState:
         """True if a try to connect has begun since `start_closing`."""
         self._hopeless = False
         """True if such a try has failed."""
+        self._traffic: object = None
+        self._moved_at = 0.0
+        """When anything has last got to the broker or from it, or closing has begun."""
 
     # Opening and closing.
 
@@ -107,12 +116,39 @@ class ConnectionState:
             return False
         self._closes_while_reachable = timeout is None
         self._close_deadline = self.clock() + (CLOSE_SECONDS if timeout is None else timeout)
-        self.closing = True
+        self.closing, self._moved_at = True, self.clock()
         return True
+
+    @property
+    def wants_ping(self) -> bool:
+        """True if the broker must show that it is there, because the closing waits for it."""
+        return self._waits_for_broker and self._moved_at + PING_SECONDS <= self.clock()
+
+    @property
+    def _waits_for_broker(self) -> bool:
+        return self.closing and self._closes_while_reachable
+
+    def moved(self, traffic: object) -> None:
+        """Note what has moved over the socket so far: it differs from the last time if any has."""
+        if traffic != self._traffic:
+            self._traffic, self._moved_at = traffic, self.clock()
+
+    @property
+    def is_silent(self) -> bool:
+        """True if the closing waits for the broker, and nothing moves."""
+        return self._waits_for_broker and self._silent_at <= self.clock()
+
+    @property
+    def _silent_at(self) -> float:
+        return self._moved_at + SILENT_SECONDS
 
     def is_done(self, outbox_empty: bool) -> bool:
         """Return True if the network thread must end: it is closed, or could not be opened."""
         now = self.clock()
+        if self.accepted and self.is_silent and not outbox_empty:
+            text = f"{self.name} does not answer: nothing came or went for {SILENT_SECONDS:g} s"
+            self.last_error = ConnectError(text)
+            self._hopeless = True
         if self._close_deadline is not None and (
             outbox_empty or self._hopeless or now >= self._close_deadline
         ):
@@ -130,6 +166,8 @@ class ConnectionState:
     def wait_seconds(self, most: float) -> float:
         """Return how long the network thread may wait until `is_done` can change."""
         deadlines = [self._close_deadline]
+        if self.accepted and self._waits_for_broker:
+            deadlines.append(self._silent_at)
         if not self.opened.done():
             deadlines.append(self._open_deadline)
         rest = [deadline - self.clock() for deadline in deadlines if deadline is not None]
@@ -148,6 +186,7 @@ class ConnectionState:
         self.disconnect_code, self.disconnect_reason = None, ""
         self.name = name or self.name
         self._tried_to_close = self.closing
+        self._moved_at = self.clock()
 
     def try_ended(self) -> None:
         """Note that a try has ended without an accepted connection."""

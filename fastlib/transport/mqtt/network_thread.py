@@ -186,7 +186,7 @@ class NetworkThread:
             state.unreachable(error)
         else:
             while self._client.socket() is not None and not state.accepted and not self._is_done():
-                if time.monotonic() > latest:
+                if time.monotonic() > latest or state.is_silent:
                     state.failed(ConnectError(f"{state.name} does not answer"))
                     return
                 self._session.drop_expired()
@@ -206,6 +206,8 @@ class NetworkThread:
         while self._client.socket() is not None and not self._is_done():
             self._session.drop_expired()
             self._session.send_queued()
+            if self._state.wants_ping and not self._client.is_pinging:
+                self._client.ping()
             self._turn()
             self._state.check_stable()
         if self._client.socket() is None:
@@ -219,6 +221,7 @@ class NetworkThread:
         own = client.socket()
         if own is None:
             return
+        self._state.moved(client.traffic())
         poll = select.poll()
         poll.register(self._commands, select.POLLIN)
         poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
@@ -232,6 +235,7 @@ class NetworkThread:
                 if not client.has_read() or client.socket() is None:
                     break
         client.loop_misc()
+        self._state.moved(client.traffic())
 
     def _wait_seconds(self, most: float) -> float:
         return self._session.outbox.seconds_to_expiry(self._state.wait_seconds(most))
@@ -279,6 +283,8 @@ class NetworkThread:
 
     def _disconnect(self) -> None:
         """Send DISCONNECT after everything that is queued for the socket."""
+        if self._state.is_silent:
+            return  # nothing gets there
         self._client.disconnect()
         self._write(lambda: self._client.socket() is not None)
 

@@ -1,7 +1,7 @@
 """A paho client without the parts of paho that can lose or repeat a message.
 
-Only this file uses private parts of paho. `test_paho_client.py` checks that they exist. It is
-needed because paho has these defects:
+Only this file and `paho_sockets.py`, which has what concerns the socket, use private parts of paho.
+`test_paho_client.py` checks that they exist. They are needed because paho has these defects:
 
 - paho confirms a QoS 2 message (PUBREC) when it has it in memory, and delivers it only later
   (PUBREL). A program that dies in between loses it. Here a message is delivered when it arrives,
@@ -11,9 +11,8 @@ needed because paho has these defects:
 - paho forgets at the second try to reconnect that the broker has sent PUBREC, and sends the
   message again, so it arrives twice. Here the exchange continues with PUBREL.
 - paho reports a message as delivered that an MQTT 5 broker refuses in PUBREC.
-- paho reads each byte of a packet header with its own system call, and copies the rest of a large
-  packet for each part that it sends. This takes minutes for 64 MiB over TLS.
-- paho leaves the socket of a failed TLS handshake open.
+- paho copies the rest of a large packet for each part that it sends. This takes minutes for 64 MiB
+  over TLS.
 - paho keeps a packet of any size in memory. Here only the beginning of a large PUBLISH is kept, and
   any other large packet ends the connection.
 - paho begins with packet id 1. A program that died amid a QoS 2 message, and has come back with its
@@ -27,12 +26,8 @@ needed because paho has these defects:
 import hashlib
 import math
 import secrets
-import socket
-import ssl
 import struct
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -49,8 +44,8 @@ from .packet_check import (
     payload_start,
     reason_string,
 )
+from .paho_sockets import READ_SIZE, PahoSockets
 
-READ_SIZE: Final = 65536
 OVERHEAD: Final = 1 << 17
 """Bytes that a PUBLISH may have beside its payload: the topic, and the properties of MQTT 5."""
 LARGE: Final = 65536
@@ -62,20 +57,7 @@ HALF_CONFIRMED: Final = (
 )
 
 
-QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
-"""An option of Linux, which forgets it: it must be set after each read."""
-
-
-class WebSocket(paho._WebsocketWrapper):
-    """A connection by WebSockets, with the methods of its socket that paho's class leaves out."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_socket":  # the constructor has failed
-            raise AttributeError(name)
-        return getattr(self._socket, name)
-
-
-class PahoClient(paho.Client):
+class PahoClient(PahoSockets):
     """Used by one thread only, which also reads and writes the socket when it is ready."""
 
     def __init__(
@@ -95,15 +77,9 @@ class PahoClient(paho.Client):
         self._on_pubrel = on_pubrel
         self._pubrec_due: int | None = None
         """The packet id of the QoS 2 PUBLISH that is being handled."""
-        self._read = b""
-        self._read_at = 0
-        self._turn = 0
-        """Which of the addresses of the broker's name is tried first."""
         self._accepted = False
         """True once the broker has accepted the current connection."""
         self._own_keep_alive: int | None = None
-        self.broker: tuple[str, int, str] = ("", 0, "")
-        """Host and port of the broker, and its address if its name has several."""
         self.skipped = 0
         """The bytes of the PUBLISH that is being handled which were dropped."""
         self.sha256: str | None = None
@@ -119,8 +95,6 @@ class PahoClient(paho.Client):
         """True once the broker has answered a PINGREQ on this connection."""
         self.sent_since_read = 0
         """The size in bytes of the largest packet with QoS 0 since the last packet was read."""
-        self.quick_ack = True
-        """False for the system's late acknowledgement of what was read: see `loop_read`."""
         self.said = ""
         """The broker's reason string in the packet that is being handled."""
         self.violation: str | None = None
@@ -133,25 +107,12 @@ class PahoClient(paho.Client):
         )
         self._last_mid = secrets.randbelow(65535)
         self.on_message = lambda _client, _data, message: on_publish_received(message)
-        self.on_socket_open = _set_no_delay
-        # With this callback paho does not write by itself during other calls.
-        self.on_socket_register_write = lambda _client, _data, _socket: None
         self.max_inflight_messages_set(0)  # unlimited: the outbox limits the messages in flight
 
     @property
     def is_five(self) -> bool:
         """True with MQTT 5."""
         return bool(self._protocol == paho.MQTTv5)
-
-    def use_broker(self, host: str, port: int, seconds: float, *, next_address: bool) -> None:
-        """Set where the next `reconnect` goes, and the most seconds for one connection by TCP.
-
-        `next_address` is True if the last address of the broker's name did not lead to an accepted
-        connection: another one of them is tried first.
-        """
-        self._host, self._port, self._connect_timeout = host, port, seconds
-        if next_address:
-            self._turn += 1
 
     def acknowledge(self, mid: int, qos: int) -> None:
         """Confirm a message to the broker: PUBACK or PUBREC."""
@@ -266,31 +227,8 @@ class PahoClient(paho.Client):
             if packet["command"] & 0xF0 == paho.PUBLISH and packet["pos"] == 0
         }
 
-    def has_read(self) -> bool:
-        """Return True if there are buffered bytes, which a poll of the socket does not show."""
-        if self._read_at < len(self._read):
-            return True
-        own = self.socket()
-        return isinstance(own, ssl.SSLSocket | WebSocket) and own.pending() > 0
-
-    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read one packet. After the last one that has come, let TCP acknowledge them at once.
-
-        A packet to be written does that as well. Without either, the kernel waits for about 40 ms,
-        and a broker without TCP_NODELAY, such as mosquitto by default, sends its next small packet
-        only then: a result would wait behind the PUBCOMP of its order.
-        """
-        result = super().loop_read(max_packets)
-        own: Any = self.socket()
-        is_last = own is not None and not (self.has_read() or self.want_write())
-        if is_last and self.quick_ack and QUICK_ACK is not None:
-            with suppress(OSError):  # the connection has just ended, which the next read reports
-                own.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
-        return result
-
     def reconnect(self) -> MQTTErrorCode:
         """Connect again, without anything that the last connection has left."""
-        self._read, self._read_at = b"", 0
         self._accepted, self.violation = False, None
         self.ping_answered, self.sent_since_read = False, 0
         if self.held:  # the CONNACK decides anew
@@ -341,67 +279,12 @@ class PahoClient(paho.Client):
         self._digest = hashlib.sha256(memoryview(body)[start:])
         self._digest_is_whole = True
 
-    def _receive(self, bufsize: int) -> bytes:
-        if self._read_at == len(self._read):
-            if bufsize >= READ_SIZE:
-                return super()._sock_recv(bufsize)
-            self._read, self._read_at = super()._sock_recv(READ_SIZE), 0
-        start = self._read_at
-        self._read_at = min(start + bufsize, len(self._read))
-        return self._read[start : self._read_at]
-
     def _messages_reconnect_reset_out(self) -> None:
         half_confirmed = [m for m in self._out_messages.values() if m.state in HALF_CONFIRMED]
         super()._messages_reconnect_reset_out()
         if not self._check_clean_session():
             for message in half_confirmed:
                 message.state = MessageState.MQTT_MS_RESEND_PUBREL
-
-    def _create_socket(self) -> Any:
-        if self._transport != "websockets":
-            return super()._create_socket()
-        own = self._create_socket_connection()
-        if self._ssl:
-            own = self._ssl_wrap_socket(own)
-        return WebSocket(
-            socket=own,
-            host=self._host,
-            port=self._port,
-            is_ssl=self._ssl,
-            path=self._websocket_path,
-            extra_headers=self._websocket_extra_headers,
-        )
-
-    def _create_socket_connection(self) -> socket.socket:
-        """Connect to one of the addresses of the broker's name.
-
-        They may belong to several brokers, of which one accepts connections and does not answer.
-        """
-        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
-        families = [family for family, *_ in found]
-        several = any(families.count(family) > 1 for family in families)
-        first = self._turn % len(addresses)
-        latest = time.monotonic() + self._connect_timeout
-        while True:
-            address = addresses[first]
-            seconds = (latest - time.monotonic()) / len(addresses)
-            try:
-                own = socket.create_connection((address, self._port), max(0.1, seconds))
-            except OSError:
-                del addresses[first]
-                if not addresses:
-                    raise
-                first %= len(addresses)
-                continue
-            own.settimeout(self._connect_timeout)
-            self.broker = (self._host, self._port, address if several else "")
-            return own
-
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        assert self._ssl_context is not None
-        name = self.host.partition("%")[0]  # a certificate has addresses without a zone
-        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=name)
 
     def _packet_queue(
         self, command: int, packet: Any, mid: int, qos: int, info: Any = None
@@ -486,11 +369,6 @@ class PahoClient(paho.Client):
 def largest_packet(max_payload: int) -> int:
     """Return the bytes of the largest packet that is kept whole."""
     return min(max_payload + OVERHEAD, MAX_PACKET)
-
-
-def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:
-    # Otherwise the last of several small packets waits about 40 ms for a TCP acknowledgement.
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _ignore() -> None:

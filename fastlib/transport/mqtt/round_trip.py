@@ -13,7 +13,8 @@ from fastlib.transport.errors import ConnectError, RefusedError
 from fastlib.transport.options import MqttOptions
 
 from .client_factory import make_client
-from .paho_client import QUICK_ACK, PahoClient
+from .paho_client import PahoClient
+from .paho_sockets import QUICK_ACK
 
 SAMPLES: Final = 7
 """How many answers are measured; the result is their median."""

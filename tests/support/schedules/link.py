@@ -234,6 +234,7 @@ class SimulatedLink:
         self._closed: Future[tuple[Undelivered, ...]] = Future()
         self._says_goodbye = True
         self._ticks = False
+        self._received = 0
         network.links.append(self)
         if self._process is not None:
             self._process.at_end(self._crash)
@@ -380,6 +381,8 @@ class SimulatedLink:
         """See `End`."""
         if connection is not self._connection or self._state.ended:
             return
+        self._received += 1
+        self._state.moved(self._received)
         if packet.kind == "publish":
             self._network.on_delivery(self._process, packet)
         self._client.receive(packet)

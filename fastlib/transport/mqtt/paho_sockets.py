@@ -1,0 +1,173 @@
+"""The socket of a paho client: how it connects, and how it reads and writes.
+
+It is needed because paho has these defects:
+
+- paho reads each byte of a packet header with its own system call.
+- paho leaves the socket of a failed TLS handshake open.
+- paho tries all addresses of the broker's name with a full timeout each, always in the same order.
+- paho's WebSocket has no `setsockopt`, and other methods of a socket.
+"""
+
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+
+READ_SIZE: Final = 65536
+PAGE_BYTES: Final = 4096
+QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
+"""An option of Linux, which forgets it: it must be set after each read."""
+
+
+class WebSocket(paho._WebsocketWrapper):
+    """A connection by WebSockets, with the methods of its socket that paho's class leaves out."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_socket":  # the constructor has failed
+            raise AttributeError(name)
+        return getattr(self._socket, name)
+
+
+class PahoSockets(paho.Client):
+    """Used by one thread only, which also reads and writes the socket when it is ready."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """The arguments are those of paho's client."""
+        self._read = b""
+        self._read_at = 0
+        self._turn = 0
+        """Which of the addresses of the broker's name is tried first."""
+        self._moved = 0
+        self.broker: tuple[str, int, str] = ("", 0, "")
+        """Host and port of the broker, and its address if its name has several."""
+        self.quick_ack = True
+        """False for the system's late acknowledgement of what was read: see `loop_read`."""
+        super().__init__(*arguments, **named)
+        self.on_socket_open = _set_no_delay
+        # With this callback paho does not write by itself during other calls.
+        self.on_socket_register_write = lambda _client, _data, _socket: None
+
+    def use_broker(self, host: str, port: int, seconds: float, *, next_address: bool) -> None:
+        """Set where the next `reconnect` goes, and the most seconds for one connection by TCP.
+
+        `next_address` is True if the last address of the broker's name did not lead to an accepted
+        connection: another one of them is tried first.
+        """
+        self._host, self._port, self._connect_timeout = host, port, seconds
+        if next_address:
+            self._turn += 1
+
+    def traffic(self) -> tuple[int, int]:
+        """Return two numbers. One of them changes while bytes get to the broker or from it.
+
+        They are the bytes that the socket has read and written so far, and how many pages of them
+        the other system has not acknowledged yet. A few bytes say nothing: a system acknowledges
+        them for a broker that stands still. If this system does not tell, the second number is 0.
+        """
+        own = self.socket()
+        waiting = bytes(4)
+        if own is not None:
+            with suppress(OSError, ValueError):
+                waiting = fcntl.ioctl(own.fileno(), termios.TIOCOUTQ, waiting)
+        return self._moved, struct.unpack("i", waiting)[0] // PAGE_BYTES
+
+    def has_read(self) -> bool:
+        """Return True if there are buffered bytes, which a poll of the socket does not show."""
+        if self._read_at < len(self._read):
+            return True
+        own = self.socket()
+        return isinstance(own, ssl.SSLSocket | WebSocket) and own.pending() > 0
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read one packet. After the last one that has come, let TCP acknowledge them at once.
+
+        A packet to be written does that as well. Without either, the kernel waits for about 40 ms,
+        and a broker without TCP_NODELAY, such as mosquitto by default, sends its next small packet
+        only then: a result would wait behind the PUBCOMP of its order.
+        """
+        result = super().loop_read(max_packets)
+        own: Any = self.socket()
+        is_last = own is not None and not (self.has_read() or self.want_write())
+        if is_last and self.quick_ack and QUICK_ACK is not None:
+            with suppress(OSError):  # the connection has just ended, which the next read reports
+                own.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+        return result
+
+    def reconnect(self) -> MQTTErrorCode:
+        """Connect again, without anything that the last connection has left."""
+        self._read, self._read_at = b"", 0
+        return super().reconnect()
+
+    def _sock_send(self, buf: Any) -> int:
+        sent = super()._sock_send(buf)
+        self._moved += sent
+        return sent
+
+    def _receive(self, bufsize: int) -> bytes:
+        if self._read_at == len(self._read):
+            data = super()._sock_recv(max(bufsize, READ_SIZE))
+            self._moved += len(data)
+            if bufsize >= READ_SIZE:
+                return data
+            self._read, self._read_at = data, 0
+        start = self._read_at
+        self._read_at = min(start + bufsize, len(self._read))
+        return self._read[start : self._read_at]
+
+    def _create_socket(self) -> Any:
+        if self._transport != "websockets":
+            return super()._create_socket()
+        own = self._create_socket_connection()
+        if self._ssl:
+            own = self._ssl_wrap_socket(own)
+        return WebSocket(
+            socket=own,
+            host=self._host,
+            port=self._port,
+            is_ssl=self._ssl,
+            path=self._websocket_path,
+            extra_headers=self._websocket_extra_headers,
+        )
+
+    def _create_socket_connection(self) -> socket.socket:
+        """Connect to one of the addresses of the broker's name.
+
+        They may belong to several brokers, of which one accepts connections and does not answer.
+        """
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+        families = [family for family, *_ in found]
+        several = any(families.count(family) > 1 for family in families)
+        first = self._turn % len(addresses)
+        latest = time.monotonic() + self._connect_timeout
+        while True:
+            address = addresses[first]
+            seconds = (latest - time.monotonic()) / len(addresses)
+            try:
+                own = socket.create_connection((address, self._port), max(0.1, seconds))
+            except OSError:
+                del addresses[first]
+                if not addresses:
+                    raise
+                first %= len(addresses)
+                continue
+            own.settimeout(self._connect_timeout)
+            self.broker = (self._host, self._port, address if several else "")
+            return own
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        assert self._ssl_context is not None
+        name = self.host.partition("%")[0]  # a certificate has addresses without a zone
+        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=name)
+
+
+def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:
+    # Otherwise the last of several small packets waits about 40 ms for a TCP acknowledgement.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
