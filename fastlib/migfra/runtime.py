@@ -32,6 +32,7 @@ from .tasks.dispatcher import Dispatcher
 from .tasks.events import Events
 from .tasks.executor import Executor
 from .tasks.jobs import Job, JobTable
+from .tasks.late_acks import LateAcks
 from .tasks.method_caller import ContextMaker, MethodCaller
 from .tasks.progress import ProgressPublisher
 from .tasks.publisher import Publisher
@@ -110,6 +111,7 @@ class Runtime:
             config.result_topic,
             config.communicator.qos,
         )
+        self.acks: Final = LateAcks()
         self._ends = False
         """True while it only finishes what runs."""
         events = Events(journal, asyncio.get_running_loop())
@@ -147,6 +149,7 @@ class Runtime:
             self.jobs,
             journal,
             self.publisher,
+            self.acks,
             config.limits,
             quit=self._set_quit,
             on_failure=on_failure,
@@ -157,6 +160,7 @@ class Runtime:
             self.dispatcher,
             executor,
             self.publisher,
+            self.acks,
             counters,
             host=config.host,
             jobs=self.jobs,
@@ -380,6 +384,7 @@ async def open_runtime(
     communicator.expect(topics.TASK(config.host))
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
+    parts.callback(runtime.acks.flush)
     await runtime.claim_host()
     parts.push_async_callback(runtime.publish_offline)
     parts.callback(runtime.publisher.stop)

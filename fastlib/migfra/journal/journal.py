@@ -51,6 +51,12 @@ FLUSH_SECONDS: Final = 2.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
+class _Stored(msgspec.Struct, frozen=True):
+    """The result of an operation of which somebody in the thread wants to know."""
+
+    callback: Callable[[], object] | None
+
+
 class Journal:
     """See the module. Every method returns once it is on the disk, but for those that say so."""
 
@@ -110,7 +116,7 @@ class Journal:
             self._connection,
             on_failure,
             find_problem=self._find_problem,
-            on_commit=self._note_position,
+            on_commit=self._committed,
         )
         self._notes = RowsAlong(self._group_commit, _write_notes, NOTE_SECONDS)
         self._confirmations = RowsAlong(
@@ -249,9 +255,15 @@ class Journal:
         self._refuse_if_lost()  # a commit into a file that is gone is worth nothing
         return accepted
 
-    def _note_position(self, results: list[Any]) -> None:
-        """Note in its file how far the journal has come by a commit. Called in the thread."""
-        order = max((one.number for one in results if type(one) is Acceptance), default=0)
+    def _committed(self, results: list[Any]) -> None:
+        """Note how far the journal has come, and say what is stored. Called in the thread."""
+        order = 0
+        for result in results:
+            kind = type(result)
+            if kind is Acceptance:
+                order = max(order, result.number)
+            elif kind is _Stored and result.callback is not None:
+                result.callback()
         if self._position_file is not None and order > self._position.order:
             self._position = msgspec.structs.replace(self._position, order=order)
             self._position_file.write(self._position)
@@ -343,17 +355,24 @@ class Journal:
         """Members of the container that have not begun shall not."""
         await self._do("UPDATE containers SET cancelled = 1 WHERE number = ?", number)
 
-    async def answer(self, number: int, answer: bytes) -> None:
-        """All members have ended; `answer` is what is to be sent."""
+    async def answer(
+        self, number: int, answer: bytes, on_stored: Callable[[], object] | None = None
+    ) -> None:
+        """All members have ended; `answer` is what is to be sent.
+
+        `on_stored` is called right after the commit, in the thread that writes. It must not raise.
+        It is not called if the file is lost.
+        """
         now = self._clock.now()
         self._grown += len(answer)
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> _Stored:
             connection.execute("DELETE FROM members WHERE container = ?", (number,))
             connection.execute(
                 "UPDATE containers SET state = ?, answer = ?, answered = ? WHERE number = ?",
                 (schema.ANSWERED, answer, now, number),
             )
+            return _Stored(on_stored)
 
         await self._group_commit.submit(write)
 

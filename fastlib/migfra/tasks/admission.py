@@ -27,9 +27,10 @@ from fastlib.transport import ReceivedMessage
 from .container_bounds import waiting_memory
 from .decoding import Unreadable, digest
 from .descriptions import describe_container, only_domain
-from .dispatcher import Dispatcher
+from .dispatcher import Dispatcher, Execution
 from .executor import Executor
 from .jobs import Job, JobTable, seconds_of
+from .late_acks import LateAcks
 from .publisher import Publisher
 from .results import (
     NO_DOMAIN,
@@ -56,6 +57,7 @@ class Admission:
         dispatcher: Dispatcher,
         executor: Executor,
         publisher: Publisher,
+        acks: LateAcks,
         counters: Counters,
         *,
         host: str,
@@ -70,12 +72,19 @@ class Admission:
         self._dispatcher = dispatcher
         self._executor = executor
         self._publisher = publisher
+        self._acks = acks
         self._counters = counters
         self._host = host
         self._clock = clock
 
-    async def admit(self, message: ReceivedMessage, found: TaskContainer | Unreadable) -> None:
-        """Accept or answer a message, and acknowledge it. Raises JournalError."""
+    async def admit(
+        self, message: ReceivedMessage, found: TaskContainer | Unreadable
+    ) -> Execution | None:
+        """Accept or answer a message, and acknowledge it. Raises JournalError.
+
+        Return the execution of an order that has begun with its acceptance. The current task must
+        await it at once.
+        """
         about.set(About(found.id, None if isinstance(found, Unreadable) else only_domain(found)))
         if isinstance(found, Unreadable):
             log.warning("a message that cannot be read: %s", found.reason)
@@ -94,9 +103,12 @@ class Admission:
                 # The reports that the broker has not confirmed count as well.
                 await self._reply(message, found.id, payload)
         else:
-            await self._admit_container(message, found)
+            return await self._admit_container(message, found)
+        return None
 
-    async def _admit_container(self, message: ReceivedMessage, container: TaskContainer) -> None:
+    async def _admit_container(
+        self, message: ReceivedMessage, container: TaskContainer
+    ) -> Execution | None:
         # Before the journal, which may have to wait for its disk.
         deadline = Deadline(seconds_of(container.expires), self._clock)
         memory = waiting_memory(message.payload, len(container.tasks))
@@ -104,14 +116,14 @@ class Admission:
         try:
             acceptance = await self._accept(message, container, deadline, turn)
             if isinstance(acceptance, Acceptance) and acceptance.kind == "new":
-                self._begin(message, container, acceptance.number, deadline, memory, turn)
-                return
+                return self._begin(message, container, acceptance.number, deadline, memory, turn)
         finally:
             turn.end()
         if isinstance(acceptance, str):
             await self._refuse(message, container, acceptance)
         else:
             await self._answer_known(message, container, acceptance)
+        return None
 
     async def _accept(
         self, message: ReceivedMessage, container: TaskContainer, deadline: Deadline, turn: Turn
@@ -156,9 +168,13 @@ class Admission:
         deadline: Deadline,
         memory: int,
         turn: Turn,
-    ) -> None:
+    ) -> Execution | None:
         """Acknowledge an order that was accepted, and let it begin when its turn comes."""
-        message.ack()
+        if turn.begins is None:
+            self._acks.flush()  # the broker expects them in order
+            message.ack()
+        else:
+            self._acks.add(number, message.ack)
         self._counters.messages["accepted"] += 1
         job = self._job(number, container, deadline, len(message.payload))
         job.memory = memory
@@ -167,7 +183,7 @@ class Admission:
         if log.isEnabledFor(logging.INFO):
             domains = [member.domain for member in job.members]
             log.info("accepted: %s", describe_container(container, domains))
-        self._dispatcher.begin(job, turn)
+        return self._dispatcher.begin(job, turn)
 
     async def _answer_known(
         self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance

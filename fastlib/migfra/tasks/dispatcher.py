@@ -30,6 +30,7 @@ from .decoding import Unreadable, read
 from .executor import Executor
 from .expiry_timer import ExpiryTimer
 from .jobs import Job, JobTable, Member
+from .late_acks import LateAcks
 from .memory_budget import MemoryBudget
 from .out_of_turn import OutOfTurn
 from .publisher import Publisher
@@ -42,6 +43,8 @@ HELD_SHARE: Final = 0.25
 """The share of the memory for containers that those may take that wait for their turn."""
 LOAD_IN_THREAD: Final = 1 << 16
 """Bytes; a larger payload is decoded in a thread, so that the loop does not wait for it."""
+Execution = Coroutine[Any, Any, None]
+"""Executes a job and answers it. It raises nothing but a cancellation."""
 QUIT_SECONDS: Final = 1.0
 """How long a quit waits for the journal, which may be unable to write."""
 
@@ -55,6 +58,7 @@ class Dispatcher:
         jobs: JobTable,
         journal: Journal,
         publisher: Publisher,
+        acks: LateAcks,
         limits: LimitsSection,
         *,
         quit: Callable[[Job], object],
@@ -69,6 +73,7 @@ class Dispatcher:
         self._jobs = jobs
         self._journal = journal
         self._publisher = publisher
+        self._acks = acks
         self._quit = quit
         self._on_failure = on_failure
         self._expiries = ExpiryTimer(clock, self._begin_out_of_turn)
@@ -143,19 +148,24 @@ class Dispatcher:
             taken.container_place.give_up()
             self._running_memory.give_back(taken.memory)
 
-    def begin(self, job: Job, turn: Turn) -> None:
-        """Execute a job whose turn has come with its acceptance: the journal knows that it begins.
+    def begin(self, job: Job, turn: Turn) -> Execution | None:
+        """Return the execution of a job whose turn has come with its acceptance.
 
-        A job that waits is put behind the others.
+        The journal knows that it begins. The current task counts as running, and must await the
+        execution at once. A job that waits is put behind the others, and None is returned.
         """
         taken = turn.taken
         if taken is None:
             self.put(job)
-            return
+            return None
         turn.use()
         self._jobs.add(job)
         job.members[0].begin_is_noted = True
-        self._begin_within(job, taken.memory, taken.container_place, taken.member_place)
+        self._has_begun(job)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        return self._execute_within(job, taken.memory, taken.container_place, taken.member_place)
 
     def put(self, job: Job) -> None:
         """Take over a job that is in the journal, and execute it in its turn."""
@@ -308,11 +318,9 @@ class Dispatcher:
         self._let_go(job)
         self._expiries.remove(job)
 
-    def _begin_within(
-        self, job: Job, memory: int, place: Place, member_place: Place | None = None
-    ) -> "asyncio.Task[None]":
+    def _begin_within(self, job: Job, memory: int, place: Place) -> "asyncio.Task[None]":
         self._has_begun(job)
-        task = asyncio.create_task(self._execute_within(job, memory, place, member_place))
+        task = asyncio.create_task(self._execute_within(job, memory, place))
         self._running.add(task)
         return task
 
@@ -468,9 +476,18 @@ class Dispatcher:
         if answer.request_digest != job.request_digest:
             answer = msgspec.structs.replace(answer, request_digest=job.request_digest)
         payload = write(answer)
-        assert job.number is not None
-        await self._journal.answer(job.number, payload)
-        self._publisher.put(job.number, job.id, payload, job.came_to, vm_name=job.domain)
+        number = job.number
+        assert number is not None
+        early = self._publisher.early(payload, job.came_to)
+
+        def send() -> None:
+            self._acks.send(number)
+            early.send()
+
+        await self._journal.answer(number, payload, send)
+        self._acks.send(number)
+        self._acks.settle()
+        self._publisher.put(number, job.id, payload, job.came_to, vm_name=job.domain, early=early)
         if job.repeated_here:
             self._publisher.put(None, job.id, payload, vm_name=job.domain)
         self._jobs.remove(job)

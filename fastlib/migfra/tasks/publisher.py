@@ -46,6 +46,29 @@ class Answer(msgspec.Struct, frozen=True):
     """True once the broker has it, False if it does not take it. None if nobody awaits that."""
 
 
+class EarlyAnswer:
+    """An answer that the journal's thread sends once it is stored. The loop counts it later.
+
+    The loop would need a turn or two before it could send it.
+    """
+
+    __slots__ = ("_publisher", "delivery", "payload", "topic")
+
+    def __init__(self, publisher: "Publisher", topic: str, payload: bytes) -> None:
+        self._publisher = publisher
+        self.topic: Final = topic
+        self.payload: Final = payload
+        self.delivery: Delivery | None = None
+        """None if it is not sent: `Publisher.put` sends it then."""
+
+    def send(self) -> None:
+        """Send it, unless another one must be sent before. Any thread may call it, one at a time.
+
+        It never raises.
+        """
+        self.delivery = self._publisher.send_early(self)
+
+
 class Publisher:
     """The answers on their way to the broker."""
 
@@ -64,6 +87,8 @@ class Publisher:
         self._qos = qos
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
+        self._left: deque[EarlyAnswer] = deque()
+        """What could not be sent early, and is not put yet. Later answers must not overtake it."""
         self._answered: deque[tuple[Future[None], Answer]] = deque()
         """The answers that the broker has taken or refused, from its thread."""
         self._is_woken = False
@@ -88,6 +113,22 @@ class Publisher:
         """Return True if answers to what came to a host have the topic of this host."""
         return host is None or self._topic_of(host) == self._own_topic
 
+    def early(self, payload: bytes, host: str | None = None) -> EarlyAnswer:
+        """Return an answer that may be sent before it is `put`. Arguments as there."""
+        topic = self._own_topic if host is None else self._topic_of(host)
+        return EarlyAnswer(self, topic, payload)
+
+    def send_early(self, early: EarlyAnswer) -> Delivery | None:
+        """Hand an answer to the transport; return None if `put` has to do that.
+
+        Any thread may call it, one at a time.
+        """
+        if not self._waiting and not self._left:
+            with suppress(Exception):  # `_run` tries again, and logs what fails
+                return self._communicator.send_now(early.payload, early.topic, self._qos)
+        self._left.append(early)
+        return None
+
     def put(
         self,
         number: int | None,
@@ -96,14 +137,23 @@ class Publisher:
         host: str | None = None,
         *,
         vm_name: str | None = None,
+        early: EarlyAnswer | None = None,
     ) -> None:
         """Send the answer to a container; `number` is that in the journal if it is there.
 
         `host` is the name of the host that the container came to, None for this one. `vm_name` is
-        its only domain, for the log.
+        its only domain, for the log. `early` is the same answer if it may have been sent before.
         """
         topic = self._own_topic if host is None else self._topic_of(host)
-        self._put(Answer(number, About(id, vm_name), topic, payload))
+        answer = Answer(number, About(id, vm_name), topic, payload)
+        if early is not None and early.delivery is not None:
+            self._count(answer)
+            self._watch(early.delivery, answer)
+            return
+        self._put(answer)
+        if early is not None:
+            with suppress(ValueError):  # it was not tried
+                self._left.remove(early)
 
     async def deliver(self, id: str | None, payload: bytes) -> bool:
         """Send an answer that the journal does not have, and wait until the broker has it.
@@ -114,9 +164,12 @@ class Publisher:
         self._put(Answer(None, About(id, None), self._own_topic, payload, confirmed))
         return await confirmed
 
-    def _put(self, answer: Answer) -> None:
+    def _count(self, answer: Answer) -> None:
         self._unconfirmed += 1
         self._size += ANSWER_SIZE + len(answer.payload)
+
+    def _put(self, answer: Answer) -> None:
+        self._count(answer)
         if not self._waiting and self._send_now(answer):
             return
         self._waiting.append(answer)

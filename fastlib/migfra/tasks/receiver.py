@@ -14,6 +14,7 @@ from fastlib.transport import AsyncCommunicator, ReceivedMessage
 
 from .container_bounds import text_memory
 from .decoding import Unreadable, read
+from .dispatcher import Execution
 from .memory_budget import MemoryBudget
 
 log = getLogger("fastlib.migfra")
@@ -27,7 +28,7 @@ MESSAGE_MEMORY: Final = 8192
 REMIND_SECONDS: Final = 30.0
 """How often it is logged that the broker has not confirmed the subscription."""
 
-Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[None]]
+Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[Execution | None]]
 
 
 class Receiver:
@@ -46,7 +47,8 @@ class Receiver:
     ) -> None:
         """Messages are decoded and admitted within `limits`.
 
-        `admit` is called with each message, in order, and acknowledges it. `on_failure` is called
+        `admit` is called with each message, in order, and acknowledges it. It may return the
+        execution of an order, which the same task runs. `on_failure` is called
         for an error after which no message is received any more. `ready` waits until this daemon
         may take what came by a connection, and raises ClaimError if it must not.
         """
@@ -123,8 +125,9 @@ class Receiver:
     async def _admit_one(
         self, message: ReceivedMessage, found: TaskContainer | Unreadable, memory: int
     ) -> None:
+        execution = None
         try:
-            await self._admit(message, found)
+            execution = await self._admit(message, found)
         except JournalError as error:
             log.warning("a message is left to the broker: %s", error)
         except Exception as error:
@@ -134,3 +137,5 @@ class Receiver:
             task = asyncio.current_task()
             assert task is not None
             self._admitting.discard(task)
+        if execution is not None:
+            await execution

@@ -140,10 +140,13 @@ class ScheduleLoop(VirtualLoop):
                 process.before_write()
             try:
                 result = func(*args)
+            except asyncio.CancelledError:
+                return  # it has sent something, and its process has died before or after that
             except Exception as error:
                 future.set_exception(error)
             else:
-                future.set_result(result)
+                if not future.cancelled():  # as above
+                    future.set_result(result)
             if process is not None:
                 process.goes_on("after write")
 

@@ -1,0 +1,54 @@
+"""Acknowledges orders that have just begun to the broker together with their answers.
+
+An acknowledgement wakes the network's thread. That thread then competes with the loop and with the
+thread of the journal for the interpreter, while the order is executed. So the acknowledgement of a
+single order waits some milliseconds for the answer, and one wake-up sends both. An acknowledgement
+may always come late: it only lets the broker forget the order.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+LONGEST_SECONDS: Final = 0.005
+"""How long an acknowledgement waits for the answer."""
+
+
+class LateAcks:
+    """Acknowledgements of orders in the journal that wait for a moment."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Callable[[], None]] = {}
+        """By the number of the order. The thread that removes one sends it."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, number: int, ack: Callable[[], None]) -> None:
+        """Acknowledge an order with its answer, or soon. Two orders are not kept waiting.
+
+        `ack` may be called in any thread. `number` is that of the order in the journal.
+        """
+        if self._waiting:  # the broker bounds how many are unacknowledged
+            self.flush()
+            ack()
+            return
+        self.settle()
+        self._waiting[number] = ack
+        self._timer = asyncio.get_running_loop().call_later(LONGEST_SECONDS, self.flush)
+
+    def send(self, number: int) -> None:
+        """Acknowledge an order if that has not been done. Any thread may call it."""
+        ack = self._waiting.pop(number, None)
+        if ack is not None:
+            ack()
+
+    def flush(self) -> None:
+        """Acknowledge all that waits. Called in the loop."""
+        for number in tuple(self._waiting):
+            self.send(number)
+        self.settle()
+
+    def settle(self) -> None:
+        """Stop the timer if nothing waits any more. Called in the loop."""
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()
+            self._timer = None

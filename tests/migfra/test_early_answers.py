@@ -1,0 +1,249 @@
+"""The thread of the journal sends an answer once it is stored, and its acknowledgement before."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from fastlib import ResultContainer, Start
+from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.tasks import late_acks
+from fastlib.migfra.tasks.late_acks import LateAcks
+from fastlib.migfra.tasks.publisher import Publisher
+from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, connect_async
+from tests.support.migfra.bench import Bench, Play, order, patiently
+from tests.support.migfra.scripted import Scripted, gate
+from tests.support.waiting import wait_until_async
+
+TOPIC = "answers"
+
+
+class Desk:
+    """A publisher at a broker in memory that can be cut off, and whoever receives the answers."""
+
+    def __init__(
+        self, broker: MemoryBroker, sender: AsyncCommunicator, receiver: AsyncCommunicator
+    ):
+        self.broker, self.sender, self.receiver = broker, sender, receiver
+        self.journal = Journal(None)
+        self.publisher = Publisher(sender, self.journal, lambda host: TOPIC, 2)
+
+    async def received(self, count: int) -> list[bytes]:
+        return [(await self.receiver.receive(TOPIC, 10)).payload for _ in range(count)]
+
+
+def at_desk(scene: Callable[[Desk], Awaitable[None]]) -> None:
+    async def main() -> None:
+        broker = MemoryBroker()
+        options = MemoryOptions(broker=broker, client_id="daemon", persistent=True, max_pending=1)
+        async with (
+            await connect_async(options) as sender,
+            await connect_async(MemoryOptions(broker=broker)) as receiver,
+        ):
+            await receiver.subscribe(TOPIC)
+            desk = Desk(broker, sender, receiver)
+            await scene(desk)
+            await wait_until_async(lambda: not desk.publisher.unconfirmed)
+            assert desk.publisher.size == 0
+            await desk.journal.close()
+
+    asyncio.run(main())
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    """Call a function in another thread while the event loop waits."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_stored_answer_is_sent_while_the_loop_does_something_else() -> None:
+    async def scene(desk: Desk) -> None:
+        early = desk.publisher.early(b"1")
+        in_thread(early.send)
+        assert early.delivery is not None
+        assert desk.publisher.unconfirmed == 0  # counted when the loop hears of it
+        desk.publisher.put(None, "1", b"1", early=early)
+        assert await desk.received(1) == [b"1"]
+
+    at_desk(scene)
+
+
+def test_answer_that_was_sent_early_is_sent_once() -> None:
+    async def scene(desk: Desk) -> None:
+        early = desk.publisher.early(b"1")
+        early.send()
+        desk.publisher.put(None, "1", b"1", early=early)
+        desk.publisher.put(None, "2", b"2")
+        assert await desk.received(2) == [b"1", b"2"]
+
+    at_desk(scene)
+
+
+def test_answer_that_was_not_tried_early_is_sent_by_the_loop() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.publisher.put(None, "1", b"1", early=desk.publisher.early(b"1"))
+        assert await desk.received(1) == [b"1"]
+
+    at_desk(scene)
+
+
+def test_early_answer_does_not_overtake_one_that_had_no_room() -> None:
+    async def scene(desk: Desk) -> None:
+        publisher = desk.publisher
+        desk.broker.cut("daemon")
+        payloads = [b"1", b"2", b"3", b"4"]
+        earlies = [publisher.early(payload) for payload in payloads]
+        earlies[0].send()
+        assert earlies[0].delivery is not None  # has the only place in the queue
+        earlies[1].send()
+        assert earlies[1].delivery is None
+        desk.broker.mend("daemon")
+        earlies[2].send()
+        assert earlies[2].delivery is None  # there is room, but the second one comes first
+        for payload, early in zip(payloads[:3], earlies[:3], strict=True):
+            publisher.put(None, payload.decode(), payload, early=early)
+        earlies[3].send()
+        publisher.put(None, "4", b"4", early=earlies[3])
+        assert await desk.received(4) == payloads
+
+    at_desk(scene)
+
+
+def test_early_answer_does_not_overtake_one_that_waits_for_room() -> None:
+    async def scene(desk: Desk) -> None:
+        publisher = desk.publisher
+        desk.broker.cut("daemon")
+        for payload in (b"1", b"2"):
+            publisher.put(None, payload.decode(), payload)
+        desk.broker.mend("daemon")
+        early = publisher.early(b"3")
+        early.send()
+        assert early.delivery is None
+        publisher.put(None, "3", b"3", early=early)
+        assert await desk.received(3) == [b"1", b"2", b"3"]
+
+    at_desk(scene)
+
+
+def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
+    async def main() -> None:
+        journal = Journal(tmp_path / "journal")
+        seen: list[object] = []
+        number = (await journal.accept("1", b"d", b"p", key="k")).number
+
+        def stored() -> None:
+            seen.append(threading.current_thread() is not threading.main_thread())
+            seen.extend(journal._read(lambda c: list(c.execute("SELECT answer FROM containers"))))
+
+        await journal.answer(number, b"answer", stored)
+        assert seen == [True, (b"answer",)]
+        (tmp_path / "journal").unlink()
+        await journal.answer(number, b"lost", stored)  # the file is gone: nothing is stored
+        assert len(seen) == 2
+        await journal.close()
+
+    asyncio.run(main())
+
+
+class Acks:
+    """The acknowledgements of numbered orders, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        self.late = LateAcks()
+        self.sent: list[int] = []
+
+    def add(self, number: int) -> None:
+        self.late.add(number, lambda: self.sent.append(number))
+
+
+def test_acknowledgement_of_a_single_order_waits_for_its_answer() -> None:
+    async def main() -> None:
+        acks = Acks()
+        acks.add(1)
+        assert acks.sent == []
+        in_thread(lambda: acks.late.send(1))
+        acks.late.settle()
+        acks.late.send(1)
+        acks.late.flush()
+        assert acks.sent == [1]
+
+    asyncio.run(main())
+
+
+def test_acknowledgements_of_several_orders_do_not_wait_and_keep_their_order() -> None:
+    async def main() -> None:
+        acks = Acks()
+        for number in range(1, 5):
+            acks.add(number)
+        assert acks.sent == [1, 2, 3, 4]
+        acks.add(5)
+        acks.late.flush()
+        assert acks.sent == [1, 2, 3, 4, 5]
+
+    asyncio.run(main())
+
+
+def test_order_that_is_not_answered_soon_is_acknowledged() -> None:
+    async def main() -> None:
+        acks = Acks()
+        acks.add(1)
+        await wait_until_async(lambda: acks.sent == [1])
+        acks.add(2)  # the timer of the first one has ended
+        await wait_until_async(lambda: acks.sent == [1, 2])
+
+    asyncio.run(main())
+
+
+def test_timer_of_an_answered_order_does_not_acknowledge_the_next_one_early() -> None:
+    async def main() -> None:
+        acks = Acks()
+        acks.add(1)
+        acks.late.send(1)
+        acks.late.settle()
+        assert acks.late._timer is None
+        acks.add(2)
+        assert acks.sent == [1]
+        acks.late.flush()
+        assert acks.late._timer is None
+
+    asyncio.run(main())
+
+
+def test_daemon_acknowledges_an_order_that_takes_long(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        plan, begun, go = gate()
+        hypervisor.plan["vm1"] = plan
+        daemon = await bench.daemon(hypervisor)
+        await bench.send(order(Start(vm_name="vm1"), expires=60, id="1"))
+        await patiently(begun.wait())
+        await wait_until_async(lambda: not daemon.runtime.acks._waiting)
+        go.set()
+        assert (await bench.result()).id == "1"
+
+    play(scene)
+
+
+def test_daemon_acknowledges_an_order_with_its_answer(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_acks, "LONGEST_SECONDS", 3600.0)
+
+    async def scene(bench: Bench) -> None:
+        first = Scripted()
+        plan, begun, go = gate()
+        first.plan["vm1"] = plan
+        daemon = await bench.daemon(first)
+        await bench.send(order(Start(vm_name="vm1"), expires=60, id="1"))
+        await patiently(begun.wait())
+        assert len(daemon.runtime.acks._waiting) == 1
+        go.set()
+        answer: ResultContainer = await bench.result()
+        assert (answer.id, len(first.calls)) == ("1", 1)
+        assert not daemon.runtime.acks._waiting
+
+    play(scene)
