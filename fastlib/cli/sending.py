@@ -23,7 +23,7 @@ from fastlib.display.message_text import (
     extra_result_lines,
     summarize_result,
 )
-from fastlib.display.text import printable, word
+from fastlib.display.text import age, printable, word
 from fastlib.message import ResultContainer, TaskContainer
 
 from .connection import exit_status_of, open_client
@@ -62,14 +62,20 @@ def add_order_options(group: Any) -> None:
 
 
 def add_result_options(group: Any) -> None:
-    """Add the options for the timeout and the format of results."""
+    """Add the options for the wait, the timeout and the format of results."""
+    group.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="wait for no result; print the id as soon as the broker has confirmed the message",
+    )
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=seconds,
         default=RESULT_SECONDS,
         help="how long to wait for a result; later the daemon does not begin it (default: "
-        f"{RESULT_SECONDS:g})",
+        f"{RESULT_SECONDS:g}, which is {age(RESULT_SECONDS)})",
     )
     group.add_argument(
         "--format",
@@ -80,7 +86,7 @@ def add_result_options(group: Any) -> None:
 
 
 def send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
-    """Send containers to `options.host`; print their results, or their ids without `--wait`.
+    """Send containers to `options.host`; print their results, or their ids with `--no-wait`.
 
     Returns the exit status.
     """

@@ -221,7 +221,8 @@ P = TypeVar("P", MigrateParameter, EvacuateParameter)
 
 def _parameter(kind: type[P], fields: dict[str, Any]) -> P | None:
     """Move the fields of a parameter out of `fields`; return None if there are none."""
-    if "migration_timeout" in fields:
-        fields["timeout"] = fields.pop("migration_timeout")
+    for name, keyword in kind.__keywords__.items():
+        if keyword in fields:
+            fields[name] = fields.pop(keyword)
     found = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
     return kind(**found) if found else None

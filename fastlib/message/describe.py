@@ -224,8 +224,11 @@ def _held(shape: Shape) -> type[Message] | None:
     return None
 
 
-def _notes(field: Field) -> Iterator[str]:
+def _notes(field: Field, keyword: str | None) -> Iterator[str]:
     wire = field.wire
+    if keyword is not None:
+        option = f"--{keyword.replace('_', '-')}"
+        yield f"The client's keyword is '{keyword}', the commands' option {option}."
     if wire.hex_digits:
         yield f"Written as 0x and {wire.hex_digits} hexadecimal digits."
     if wire.old_scalar is not None:
@@ -241,7 +244,7 @@ def _notes(field: Field) -> Iterator[str]:
 
 
 def _describe_field(
-    field: Field, *, required: bool, extension: str | None = None
+    field: Field, *, required: bool, extension: str | None = None, keyword: str | None = None
 ) -> FieldDescription:
     shape = field.shape
     held = _held(shape)
@@ -256,7 +259,7 @@ def _describe_field(
         message=None if held is None else name_of(held),
         aliases=tuple(field.wire.aliases),
         old=dict(field.wire.old),
-        notes=tuple(_notes(field)),
+        notes=tuple(_notes(field, keyword)),
         extension=extension,
     )
 
@@ -282,9 +285,13 @@ def _describe_fields(cls: type[Message]) -> tuple[FieldDescription, ...]:
         for part in (shape.extensions if isinstance(shape, Record) else None) or ()
         for field in part.fields
     }
+    keywords = getattr(cls, "__keywords__", {})
     return tuple(
         _describe_field(
-            field, required=field.required or field.key == title, extension=own.get(field)
+            field,
+            required=field.required or field.key == title,
+            extension=own.get(field),
+            keyword=keywords.get(field.attribute),
         )
         for field in _fields(cls)
     )

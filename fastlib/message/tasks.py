@@ -3,7 +3,7 @@
 See docs/reference/protocol.md, "Tasks".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
@@ -138,6 +138,12 @@ class MigrationOptions(Message):
     """How a domain's memory gets to another host.
 
     The C++ peers know those down to `transport` and ignore the others.
+    """
+
+    __keywords__: ClassVar[Mapping[str, str]] = {"timeout": "migration_timeout"}
+    """Names of fields in the client and the commands, where another thing has the field's own.
+
+    There the `timeout` of every task is that of the wait for its result.
     """
 
     retry_counter: Annotated[

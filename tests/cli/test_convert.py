@@ -95,3 +95,26 @@ def test_problem_without_place_is_printed_without_place():
     shown = io.StringIO()
     print_problems(Source("x", b""), [Problem(message="odd", code="odd")], shown)
     assert shown.getvalue() == "x: error: odd\n"
+
+
+def test_convert_writes_several_files_one_after_the_other(file):
+    one, two = file(b"task: quit\nid: a\n", "1.yaml"), file(SEVERAL, "2.yaml")
+    last = b"task: quit\nid: z\n"
+    done = run_bytes("convert", one, two, "-", "--to", "flow", stdin=last)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = [report.message for report in fastlib.validate_all(done.stdout)]
+    sources = (b"task: quit\nid: a\n", SEVERAL, last)
+    assert found == [r.message for text in sources for r in fastlib.validate_all(text)]
+
+
+def test_error_in_one_of_several_files_writes_nothing(file):
+    good, bad = file(b"task: quit\n", "1.yaml"), file(MISSPELT, "2.yaml")
+    done = run_bytes("convert", good, bad, good)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().startswith(f"{bad}:")
+    done = run_bytes("convert", good, "/missing.yaml", "/missing-too.yaml")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().splitlines() == [
+        "fastlib convert: error: /missing.yaml: No such file or directory",
+        "fastlib convert: error: /missing-too.yaml: No such file or directory",
+    ]

@@ -83,7 +83,7 @@ def test_task_command_sends_the_given_expiry(given, expires, wait, env, daemon):
 
 def test_expiry_of_the_file_holds_unless_another_is_given(file, env, daemon):
     for more in ([], ["--expires", "never"]):
-        assert run("send", "hostA", file, *more, env=env).returncode == 0
+        assert run("send", "hostA", "--no-wait", file, *more, env=env).returncode == 0
     daemon.wait(2)
     assert [container.expires for container in daemon.arrived] == [NOON, None]
 
@@ -129,7 +129,7 @@ def test_commands_with_one_id_are_one_order_and_others_are_orders_of_their_own(e
 def test_file_with_an_id_is_one_order_until_it_gets_a_new_id(env, daemon):
     text = "task: stop vm\nlist: [{vm-name: vm1}]\nid: constant\n"
     for more in ([], ["--id", "other"], ["--new-id"], ["--idempotency-key", "given"]):
-        done = run("send", "hostA", "-", *more, env=env, stdin=text)
+        done = run("send", "hostA", "--no-wait", "-", *more, env=env, stdin=text)
         assert (done.returncode, done.stderr) == (0, "")
     daemon.wait(4)
     plain, named, new, keyed = daemon.arrived
@@ -141,7 +141,7 @@ def test_file_with_an_id_is_one_order_until_it_gets_a_new_id(env, daemon):
 
 def test_key_of_the_file_stays_and_a_new_id_replaces_id_and_key(file, env, daemon):
     for more in ([], ["--id", "other"], ["--new-id"], ["--idempotency-key", "given"]):
-        done = run("send", "hostA", file, *more, env=env)
+        done = run("send", "hostA", "--no-wait", file, *more, env=env)
         assert (done.returncode, done.stderr) == (0, "")
     daemon.wait(4)
     plain, named, new, keyed = daemon.arrived
@@ -154,8 +154,8 @@ def test_key_of_the_file_stays_and_a_new_id_replaces_id_and_key(file, env, daemo
 
 def test_new_ids_make_documents_with_the_same_id_distinct(file, env, daemon):
     twice = f"{FILE}---\n{FILE}"
-    assert run("send", "hostA", "-", env=env, stdin=twice).returncode == 1
-    done = run("send", "hostA", "-", "--new-id", env=env, stdin=twice)
+    assert run("send", "hostA", "--no-wait", "-", env=env, stdin=twice).returncode == 1
+    done = run("send", "hostA", "--no-wait", "-", "--new-id", env=env, stdin=twice)
     assert done.returncode == 0
     daemon.wait(2)
     assert len({container.id for container in daemon.arrived}) == 2
@@ -164,13 +164,13 @@ def test_new_ids_make_documents_with_the_same_id_distinct(file, env, daemon):
 
 @pytest.mark.parametrize("option", ["--id", "--idempotency-key"])
 def test_one_id_or_key_is_for_one_task(option, env):
-    done = run("send", "hostA", "-", option, "x", env=env, stdin=f"{FILE}---\n{FILE}")
+    done = run("send", "hostA", "--no-wait", "-", option, "x", env=env, stdin=f"{FILE}---\n{FILE}")
     assert done.returncode == 2
-    assert f"{option} is for a file with one task container; - has 2" in done.stderr
+    assert f"{option} is for one task container; - has 2" in done.stderr
 
 
 def test_id_and_new_id_exclude_each_other(file, env):
-    done = run("send", "hostA", file, "--id", "x", "--new-id", env=env)
+    done = run("send", "hostA", "--no-wait", file, "--id", "x", "--new-id", env=env)
     assert done.returncode == 2
     assert "not allowed with argument" in done.stderr
 
@@ -184,7 +184,7 @@ def from_journal(container: TaskContainer):
 
 def test_answer_from_the_journal_is_told(file, env, daemon):
     daemon.answer = from_journal
-    done = run("send", "hostA", file, "--wait", env=env)
+    done = run("send", "hostA", file, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "hostA constant vm stopped: vm1: success\n"
@@ -213,7 +213,7 @@ def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(
         return msgspec.structs.replace(answer, results=failed)
 
     daemon.answer = never_begun
-    done = run("send", "hostA", file, "--wait", env=env)
+    done = run("send", "hostA", file, env=env)
     assert done.returncode == 1
     assert done.stdout.endswith(
         f"  answered from the journal: {told} at 2100-01-01T12:00:00Z, never executed\n"
@@ -222,7 +222,7 @@ def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(
 
 def test_answer_from_the_journal_is_told_in_json(file, env, daemon):
     daemon.answer = from_journal
-    done = run("send", "hostA", file, "--wait", "--format", "json", env=env)
+    done = run("send", "hostA", file, "--format", "json", env=env)
     assert json.loads(done.stdout)["message"]["executed"] == "2100-01-01T12:00:00Z"
 
 

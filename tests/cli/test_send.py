@@ -45,7 +45,7 @@ def file(tmp_path):
 
 
 def test_send_prints_new_id_of_container(file, env, daemon):
-    done = run("send", "hostA", file("task: quit\n"), env=env)
+    done = run("send", "hostA", "--no-wait", file("task: quit\n"), env=env)
     assert (done.returncode, done.stderr) == (0, "")
     received = daemon.wait()
     assert received.tasks == (Quit(),)
@@ -54,7 +54,7 @@ def test_send_prints_new_id_of_container(file, env, daemon):
 
 def test_send_sends_each_document(file, env, daemon):
     text = f"{STOP}---\ntask: start vm\nvm-configurations: [{{vm-name: vm3}}]\nid: start-1\n---\n"
-    done = run("send", "hostA", "-", "--format", "json", env=env, stdin=text)
+    done = run("send", "hostA", "--no-wait", "-", "--format", "json", env=env, stdin=text)
     assert (done.returncode, done.stderr) == (0, "")
     daemon.wait(2)
     assert daemon.received == [
@@ -68,17 +68,19 @@ def test_send_sends_each_document(file, env, daemon):
 @pytest.mark.parametrize("more", ["", "---\ntask: quit\n"])
 def test_send_reports_errors_like_validate_and_sends_nothing(more, file, env, daemon):
     path = file(BROKEN + more)
-    done = run("send", "hostA", path, env=env)
+    done = run("send", "hostA", "--no-wait", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == run("validate", path, env=env).stdout
     assert f"{path}:3:5: error: list[0]: needs vm-name" in done.stderr
-    done = run("send", "hostA", file("task: quit\nid: last\n"), env=env)  # no other was before it
+    done = run(
+        "send", "hostA", "--no-wait", file("task: quit\nid: last\n"), env=env
+    )  # no other was before it
     assert daemon.wait().id == "last"
 
 
 def test_send_sends_container_with_warning(file, env, daemon):
     path = file("task: quit\nidd: x\n")
-    done = run("send", "hostA", path, env=env)
+    done = run("send", "hostA", "--no-wait", path, env=env)
     assert done.returncode == 0
     assert done.stderr.startswith(f"{path}:2:1: warning: idd: unknown key")
     assert daemon.wait().tasks == (Quit(),)
@@ -88,20 +90,28 @@ def test_send_sends_container_with_warning(file, env, daemon):
     ("text", "place"),
     [
         ("task: init\nhostname: a\n", "1:7: error: task: expected one of cancel task,"),
-        ("task: quit\n---\nresult: quit\nlist: []\n", "3:1: error: task: missing"),
+        (
+            "task: quit\n---\nresult: quit\nlist: []\n",
+            "3:1: error: result: this is a result, 'quit', ",
+        ),
+        (
+            "result: vm started\nlist: [{vm-name: a, status: success}]\n",
+            "1:1: error: result: this is a result, 'vm started', which a daemon sends; expected a "
+            "task. 'fastlib validate' checks a result, and 'fastlib convert' prints it\n",
+        ),
     ],
 )
 def test_send_refuses_messages_that_are_no_tasks(text, place, file, env):
     path = file(text)
     assert run("validate", path, env=env).returncode == 0
-    done = run("send", "hostA", path, env=env)
+    done = run("send", "hostA", "--no-wait", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{path}:{place}")
 
 
 def test_send_refuses_duplicate_id_before_sending(file, env):
     path = file(f"{STOP}---\n{STOP}")
-    done = run("send", "hostA", path, env=env)
+    done = run("send", "hostA", "--no-wait", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"{path}: error: id: two containers have the id 'stop-1'; their results could not be told "
@@ -109,8 +119,41 @@ def test_send_refuses_duplicate_id_before_sending(file, env):
     )
 
 
+def test_send_sends_several_files_in_order(file, env, daemon):
+    first, last = file(STOP, "1.yaml"), file("task: quit\nid: last\n", "3.yaml")
+    second = "task: start vm\nvm-configurations: [{vm-name: vm3}]\nid: start-1\n"
+    done = run("send", "hostA", first, "-", last, "--no-wait", env=env, stdin=second)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "stop-1\nstart-1\nlast\n")
+    daemon.wait(3)
+    assert [container.id for container in daemon.received] == ["stop-1", "start-1", "last"]
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "error"),
+    [
+        (BROKEN, 1, "{path}:3:5: warning: list[0].vm-nam: unknown key"),
+        (STOP, 1, "{path}: error: id: two containers have the id 'stop-1'"),
+        (None, 2, "fastlib send: error: {path}: No such file or directory"),
+    ],
+)
+def test_problem_of_one_file_keeps_all_from_being_sent(second, status, error, file, env, daemon):
+    first = file(STOP, "1.yaml")
+    path = file(second, "2.yaml") if second else "/missing.yaml"
+    done = run("send", "hostA", first, path, env=env)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(error.format(path=path))
+    done = run("send", "hostA", file("task: quit\nid: last\n"), env=env)  # no other was before it
+    assert daemon.wait().id == "last"
+
+
+def test_standard_input_is_read_once(env):
+    done = run("send", "hostA", "-", "-", env=env, stdin=STOP)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("error: standard input, -, can be read only once\n")
+
+
 def test_unreadable_file_is_reported(env, tmp_path):
-    done = run("send", "hostA", tmp_path, env=env)
+    done = run("send", "hostA", "--no-wait", tmp_path, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"fastlib send: error: {tmp_path}: Is a directory\n"
 
@@ -119,7 +162,9 @@ def test_unreadable_file_is_reported(env, tmp_path):
 def test_example_in_help_succeeds(line, file, env, mosquitto):
     path = file(STOP)
     with Daemon(mosquitto, "node01"):
-        arguments = [path if word == "task.yaml" else word for word in line.split()[1:]]
+        other = file("task: quit\n", "other.yaml")
+        files = {"task.yaml": path, "start.yaml": path, "migrate.yaml": other}
+        arguments = [files.get(word, word) for word in line.split()[1:]]
         done = run(*arguments, env=env, stdin=STOP)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -128,7 +173,7 @@ def test_example_in_help_succeeds(line, file, env, mosquitto):
 
 
 def test_wait_prints_results(file, env, daemon):
-    done = run("send", "hostA", file(STOP), "--wait", env=env)
+    done = run("send", "hostA", file(STOP), env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "hostA stop-1 vm stopped: vm1: success\nhostA stop-1 vm stopped: vm2: success\n"
@@ -143,7 +188,7 @@ def test_results_are_printed_in_order_of_arrival(file, env, daemon):
         stdout.until("^hostA quick quit: success\n")
         daemon.result(success(daemon.received[0]))
 
-    done = run("send", "hostA", file(text), "--wait", env=env, during=answer_slow_task)
+    done = run("send", "hostA", file(text), env=env, during=answer_slow_task)
     assert done.returncode == 0
     assert done.stdout.endswith("\nhostA slow quit: success\n")
 
@@ -151,14 +196,14 @@ def test_results_are_printed_in_order_of_arrival(file, env, daemon):
 def test_failed_task_fails_command_and_its_details_are_escaped(file, env, daemon):
     daemon.answer = failure
     path = file(STOP)
-    done = run("send", "hostA", path, "--wait", env=env)
+    done = run("send", "hostA", path, env=env)
     assert (done.returncode, done.stderr) == (1, "")
     words = r"no such domain\x1b[31m\nsecond line"
     assert done.stdout == (
         f"hostA stop-1 vm stopped: vm1: error: {words}\n"
         f"hostA stop-1 vm stopped: vm2: error: {words}\n"
     )
-    shown, status = run_on_terminal("send", "hostA", path, "--wait", env=env)
+    shown, status = run_on_terminal("send", "hostA", path, env=env)
     assert status == 1
     assert "\033[1;31mvm1: error: " in shown
     assert "domain\033" not in shown
@@ -166,7 +211,7 @@ def test_failed_task_fails_command_and_its_details_are_escaped(file, env, daemon
 
 def test_results_are_printed_as_json(file, env, daemon):
     daemon.answer = failure
-    done = run("send", "hostA", file(STOP), "--wait", "--format", "json", env=env)
+    done = run("send", "hostA", file(STOP), "--format", "json", env=env)
     assert (done.returncode, done.stderr) == (1, "")
     (line,) = done.stdout.splitlines()
     assert CONTROL.search(line) is None
@@ -178,7 +223,7 @@ def test_results_are_printed_as_json(file, env, daemon):
 
 def test_missing_result_times_out(file, env, daemon):
     daemon.answer = silence
-    done = run("send", "hostA", file(STOP), "--wait", "--timeout", "0.2", env=env)
+    done = run("send", "hostA", file(STOP), "--timeout", "0.2", env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(
         r"fastlib send: error: 'stop vm' of vm1, vm2 on 'hostA' \(id 'stop-1'\): no result within "
@@ -191,7 +236,7 @@ def test_missing_result_times_out(file, env, daemon):
 
 def test_silent_host_is_reported(file, env, monkeypatch):
     monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
-    done = run("send", "nobody", file(STOP), "--wait", "--timeout", "0.3", env=env)
+    done = run("send", "nobody", file(STOP), "--timeout", "0.3", env=env)
     assert "waiting; the daemon of nobody has not shown itself" in done.stderr
     assert done.returncode == 3
 
@@ -203,7 +248,7 @@ def test_unreadable_task_is_reported_as_failure(file, env, daemon):
         daemon.result(unknown)
 
     daemon.answer = answer
-    done = run("send", "hostA", file(STOP), "--wait", env=env)
+    done = run("send", "hostA", file(STOP), env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert "the host could not read it: no such task" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -211,7 +256,7 @@ def test_unreadable_task_is_reported_as_failure(file, env, daemon):
 
 def test_interrupt_prints_how_to_continue(file, env, daemon):
     daemon.answer = silence
-    arguments = ("send", "hostA", file(STOP), "--wait", "--mqtt", "5")
+    arguments = ("send", "hostA", file(STOP), "--mqtt", "5")
     with Running(*arguments, env=env) as command:
         daemon.wait()
         command.interrupt()
@@ -229,7 +274,7 @@ def test_result_arrives_after_broker_restart(file, tmp_path):
     with Mosquitto(tmp_path / "broker") as broker, Daemon(broker) as daemon:
         daemon.answer = silence
         daemon.presence()
-        with Running("send", "hostA", file(STOP), "--wait", env=address(broker)) as command:
+        with Running("send", "hostA", file(STOP), env=address(broker)) as command:
             daemon.wait()
             broker.kill()
             command.until("the connection of .* broke; trying again\n", "stderr")
@@ -247,7 +292,7 @@ def test_result_arrives_after_broker_restart(file, tmp_path):
 
 def test_missing_broker_is_reported(file, env):
     port = free_port()
-    arguments = ("send", "hostA", file(STOP), "--connect-timeout", "0.2")
+    arguments = ("send", "hostA", "--no-wait", file(STOP), "--connect-timeout", "0.2")
     done = run(*arguments, "--broker", f"127.0.0.1:{port}", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
@@ -275,19 +320,19 @@ def test_password_from_file_environment_and_url(file, tmp_path):
         env, at = address(broker), f"127.0.0.1:{broker.port}"
         user = ("--username", "scheduler")
         for mqtt in ("3.1.1", "5"):
-            done = run("send", "hostA", path, "--mqtt", mqtt, env=env)
+            done = run("send", "hostA", "--no-wait", path, "--mqtt", mqtt, env=env)
             assert (done.returncode, done.stdout) == (2, "")
             assert done.stderr.count("\n") == 1
             assert f"at {at}: the broker refuses the connection: " in done.stderr
             assert "; --username and --password-file say who we are\n" in done.stderr
-            done = run("send", "hostA", path, "--mqtt", mqtt, *user, "--password-file", secret,
-                       env=env)  # fmt: skip
+            done = run("send", "hostA", "--no-wait", path, "--mqtt", mqtt, *user,
+                       "--password-file", secret, env=env)  # fmt: skip
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
         for given in (
             env | {"FASTLIB_PASSWORD": "s3cret"},
             {"FASTLIB_BROKER": f"mqtt://scheduler:s3cret@{at}"},
         ):
-            done = run("send", "hostA", path, *user, env=given)
+            done = run("send", "hostA", "--no-wait", path, *user, env=given)
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
 
 
@@ -304,7 +349,7 @@ def test_password_from_file_environment_and_url(file, tmp_path):
     ],
 )
 def test_invalid_connection_options_are_one_error_line(arguments, env, words, file):
-    done = run("send", "hostA", file(STOP), *arguments, env=env)
+    done = run("send", "hostA", "--no-wait", file(STOP), *arguments, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("fastlib send: error: ")
     assert done.stderr.count("\n") == 1
@@ -319,20 +364,22 @@ def test_tls_with_client_certificate(file, tmp_path):
         tmp_path / "broker", certificates=certificates, client_certificates=True
     ) as broker:
         env = {"FASTLIB_BROKER": f"mqtts://127.0.0.1:{broker.port}"}
-        done = run("send", "hostA", path, env=env)
+        done = run("send", "hostA", "--no-wait", path, env=env)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "certificate verify failed" in done.stderr
         assert done.stderr.endswith("; --ca-file names those who vouch for it\n")
         for given in (env, address(broker)):  # a certificate implies TLS
-            done = run("send", "hostA", path, "--ca-file", certificates.ca, "--certificate", own,
-                       "--key", certificates.key(own), env=given)  # fmt: skip
+            done = run("send", "hostA", "--no-wait", path, "--ca-file", certificates.ca,
+                       "--certificate", own, "--key", certificates.key(own), env=given)  # fmt: skip
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
 
 
 def test_missing_paho_is_reported_with_install_command(file, env):
     code = "import sys; sys.modules['paho'] = None; from fastlib.cli import main; sys.exit(main())"
-    done = run_process("send", "hostA", file(STOP), env=env, program=(sys.executable, "-c", code))
+    done = run_process(
+        "send", "hostA", "--no-wait", file(STOP), env=env, program=(sys.executable, "-c", code)
+    )
     assert done.returncode == 2
     assert done.stderr == (
         "fastlib send: error: MQTT needs paho-mqtt, which is not installed: "

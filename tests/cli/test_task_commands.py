@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +29,7 @@ from fastlib import (
     Query,
     Quit,
     Repin,
+    Result,
     ResultContainer,
     Resume,
     Start,
@@ -38,6 +40,7 @@ from fastlib import (
     TaskContainer,
 )
 from fastlib.cli import COMMANDS
+from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.arguments.task_names import task_commands
 from fastlib.cli.commands.task import add_arguments
 from fastlib.cli.output.task_progress import ProgressBars
@@ -61,13 +64,19 @@ ROUTE = ["--from", "a", "--to", "b"]
 
 
 def parsed(*arguments: str) -> tuple[str, Task]:
-    """The host and the task of a command line."""
+    """The host and the only task of a command line."""
+    host, (task,) = parsed_tasks(*arguments)
+    return host, task
+
+
+def parsed_tasks(*arguments: str) -> tuple[str, list[Task]]:
+    """The host and the tasks of a command line."""
     name, *rest = arguments
     declared = task_commands(COMMANDS)[name]
-    parser = argparse.ArgumentParser(f"fastlib {name}", allow_abbrev=False)
+    parser = ArgumentParser(prog=f"fastlib {name}", allow_abbrev=False)
     add_arguments(parser, declared)
     options = parser.parse_args(rest)
-    return options.host, options.task.task(options, parser)
+    return options.host, options.task.tasks(options, parser)
 
 
 # --- from a command line to a task ----------------------------------------------------------------
@@ -99,7 +108,7 @@ def parsed(*arguments: str) -> tuple[str, Task]:
         (["migrate", "--host", "a", "--to", "b", "vm1"], Migrate(vm_name="vm1", destination="b")),
         (
             ["migrate", "vm1", *ROUTE, "--migration-type", "live", "--swap-with", "vm2",
-             "--retry-counter", "3", "--parameter-timeout", "60", "--rdma-migration",
+             "--retry-counter", "3", "--migration-timeout", "60", "--rdma-migration",
              "--time-measurement"],
             Migrate(vm_name="vm1", destination="b", time_measurement=True,
                     parameter=MigrateParameter(migration_type="live", retry_counter=3, timeout=60,
@@ -122,6 +131,27 @@ def parsed(*arguments: str) -> tuple[str, Task]:
 )  # fmt: skip
 def test_command_line_builds_task(arguments, task):
     assert parsed(*arguments) == ("a", task)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tasks"),
+    [
+        (["start", "vm1", "vm2", "--host", "a", "--memory", "1024"],
+         [Start(vm_name="vm1", memory=1024), Start(vm_name="vm2", memory=1024)]),
+        (["stop", "--host", "a", "vm1", "vm2", "--force"],
+         [Stop(vm_name="vm1", force=True), Stop(vm_name="vm2", force=True)]),
+        (["suspend", "vm1", "vm2", "vm3", "--host", "a"],
+         [Suspend(vm_name=name) for name in ("vm1", "vm2", "vm3")]),
+        (["resume", "vm1", "vm2", "--host", "a"], [Resume(vm_name="vm1"), Resume(vm_name="vm2")]),
+    ],
+)  # fmt: skip
+def test_each_of_several_domains_is_a_task_of_one_message(arguments, tasks):
+    assert parsed_tasks(*arguments) == ("a", tasks)
+
+
+def test_evacuation_has_the_timeout_of_its_migrations_under_the_same_name():
+    arguments = ["evacuate", "--from", "a", "--to", "b", "--migration-timeout", "60"]
+    assert parsed(*arguments)[1].parameter == EvacuateParameter(timeout=60)
 
 
 def test_xml_option_reads_file(tmp_path):
@@ -157,7 +187,16 @@ def test_xml_option_reads_file(tmp_path):
         (["repin", "vm1", "--host", "a", "--vcpu-map", "[["], "argument --vcpu-map: "),
         (["repin", "vm\udcff", "--host", "a", "--vcpu-map", "[[0]]"], "argument VM: "),
         (["cancel", "--host", "a"], "the following arguments are required: ID"),
-        (["cancel", "x", "--id", "y", "--host", "a"], "unrecognized arguments: --id y"),
+        (["cancel", "x", "--id", "y", "--host", "a"], "unknown option --id "),
+        (["stop", "vm1", "vm2", "vm1", "--host", "a"], "argument VM: 'vm1' is given twice"),
+        (["start", "vm1", "vm2", "--xml", "/dev/null", "--host", "a"],
+         "argument --xml: goes with at most one VM; got 2"),
+        (["stop", "vm1", "vm2", "--regex", "x", "--host", "a"],
+         "argument --regex: goes with at most one VM; got 2"),
+        (["repin", "vm1", "vm2", "--host", "a", "--vcpu-map", "[[0]]"],
+         "unexpected argument 'vm2'; "),
+        (["migrate", "vm1", *ROUTE, "--parameter-timeout", "60"],
+         "unknown option --parameter-timeout (did you mean '--migration-timeout'"),
     ],
 )  # fmt: skip
 def test_invalid_task_is_wrong_usage(arguments, error, capsys):
@@ -357,6 +396,58 @@ def test_each_task_command_prints_result(arguments, line, env, daemon):
     done = run(*arguments, "--host", "hostA", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"hostA {daemon.received[0].id} {line}\n"
+
+
+def test_several_domains_have_a_result_each(env, daemon):
+    def answer(container):
+        results = [
+            Result(vm_name=task.vm_name, status=status, details=details)
+            for task, status, details in zip(
+                container.tasks, ("success", "error"), (None, "no such domain"), strict=True
+            )
+        ]
+        return ResultContainer.answer(container, results)
+
+    daemon.answer = answer
+    done = run("start", "vm1", "vm2", "--host", "hostA", "--id", "s1", env=env)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == (
+        "hostA s1 vm started: vm1: success\nhostA s1 vm started: vm2: error: no such domain\n"
+    )
+    assert len(daemon.received) == 1
+
+
+def commands_of_examples():
+    """The examples in the help of each task of fastlib."""
+    for name, declared in task_commands(COMMANDS).items():
+        parser = ArgumentParser(prog=f"fastlib {name}")
+        add_arguments(parser, declared)
+        listed = re.findall(r"^  (fastlib .*)$", parser.epilog, re.MULTILINE)
+        assert listed
+        yield from listed
+
+
+@pytest.mark.parametrize("line", list(commands_of_examples()))
+def test_example_in_help_succeeds(line, env, mosquitto, tmp_path, monkeypatch):
+    (tmp_path / "vm1.xml").write_text("<domain><name>vm1</name></domain>")
+    monkeypatch.chdir(tmp_path)
+    with Daemon(mosquitto, "node01"):
+        done = run(*shlex.split(line)[1:], env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("isolated_registry")
+def test_help_of_another_packages_task_shows_its_usage_as_example(capsys):
+    class Clone(Task, task="clone vm", result="vm cloned"):
+        """Copy a domain."""
+
+        vm_name: Annotated[str, Wire("Name of the domain.")]
+        target: Annotated[str, Wire("Name of the copy.")]
+
+    with pytest.raises(SystemExit):
+        parsed("clone", "--help")
+    shown = capsys.readouterr().out
+    assert "\n  fastlib clone --host node01 VM [VM ...] --target TEXT\n" in shown
 
 
 def test_no_wait_prints_id(env, daemon):

@@ -232,7 +232,8 @@ def test_command_of_a_task_has_options_of_its_extensions(
 
     def task(*words: str) -> Task:
         options = parser.parse_args(["vm1", "--host", "node01", *words])
-        made: Task = options.task.task(options, parser)
+        tasks: list[Task] = options.task.tasks(options, parser)
+        (made,) = tasks
         return made
 
     assert task() == Shadowed(vm_name="vm1")

@@ -167,7 +167,7 @@ def test_file_with_an_id_or_a_key_is_answered_from_the_journal(
 ) -> None:
     file = tmp_path / "order.yaml"
     file.write_text(f"task: stop vm\nlist: [{{vm-name: vm1}}]\nid: mine\n{key}")
-    arguments = ("send", HOST, str(file), "--wait")
+    arguments = ("send", HOST, str(file))
     first = run(*arguments, env=address(broker))
     assert (first.returncode, "journal" in first.stdout) == (0, False)
     migfra.terminate()

@@ -88,7 +88,7 @@ def test_files_of_removed_messages_are_deleted(tmp_path):
         (["SwapWith", "--example"], "there is no kind of message 'SwapWith'"),
         (["--example"], "--example takes a MESSAGE"),
         (["--direction", "emit"], "--direction takes a MESSAGE"),
-        (["quit", "--direction", "both"], "invalid choice: 'both'"),
+        (["quit", "--direction", "both"], "expected one of emit, load, edit; got 'both'"),
         (["--write", "file/below"], "cannot write"),
     ],
 )

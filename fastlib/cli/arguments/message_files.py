@@ -57,6 +57,28 @@ def read_source(name: str) -> Source:
     return Source(_display_name(name), stdin.read(size))
 
 
+def read_sources(options: argparse.Namespace) -> list[Source] | None:
+    """Read `options.files`. Print each that cannot be read; return None if there is one.
+
+    Standard input twice is wrong usage and ends the process.
+    """
+    check_stdin_once(options)
+    sources: list[Source] = []
+    for name in options.files:
+        try:
+            sources.append(read_source(name))
+        except OSError as error:
+            print_unreadable(options, name, error)
+    return sources if len(sources) == len(options.files) else None
+
+
+def check_stdin_once(options: argparse.Namespace) -> None:
+    """Check that `options.files` has standard input at most once; else end the process."""
+    if options.files.count(STDIN) > 1:
+        parser: argparse.ArgumentParser = options.parser
+        parser.error(f"standard input, {STDIN}, can be read only once")
+
+
 def print_unreadable(options: argparse.Namespace, name: str, error: OSError) -> None:
     """Print that a file cannot be read, and why."""
     print_error(options, f"{_display_name(name)}: {error.strerror or error}")

@@ -22,7 +22,8 @@ NESTED: Final = "parameter"
 """Field whose own fields become options."""
 TASK: Final = "task"
 """Part that holds the task's own fields."""
-POSITIONAL: Final = {"vm_name": "VM", "id": "ID"}
+VM_NAME: Final = "vm_name"
+POSITIONAL: Final = {VM_NAME: "VM", "id": "ID"}
 """Fields that are positional arguments if the task requires them or has a rule for them."""
 TO: Final = {"destination", "destinations"}
 """Fields whose option is `--to`."""
@@ -50,6 +51,7 @@ class TaskOptions:
 
     def __init__(self, declared: TaskDeclaration, parser: argparse.ArgumentParser) -> None:
         """Make the groups of the help; `add` fills them."""
+        self._declared: Final = declared
         self._record: Final = record_of(declared.type)
         self._nested: Final = _nested(self._record)
         self._extensions: Final = {_part(part): part for part in self._record.extensions or ()}
@@ -94,10 +96,14 @@ class TaskOptions:
         word = self._positional(field) if part == TASK else None
         dest = _dest(field, part)
         if word is not None:
-            kind = _from_text(field)
-            nargs = None if field.required else "?"
-            group.add_argument(dest, metavar=word, nargs=nargs, type=kind, help=_help(field))
-            self.required.insert(0, word if field.required else f"[{word}]")
+            kind, nargs = _from_text(field), None if field.required else "?"
+            text, shown = _help(field), word if field.required else f"[{word}]"
+            if self._takes_several(field):
+                nargs = "+" if field.required else "*"
+                text = f"{text} Several names are one message, and each has its own result."
+                shown = f"{word} [{word} ...]" if field.required else f"[{word} ...]"
+            group.add_argument(dest, metavar=word, nargs=nargs, type=kind, help=text)
+            self.required.insert(0, shown)
         else:
             nested = part == NESTED and self._nested is not None and self._nested[0].optional
             needed = field.required and not nested
@@ -106,7 +112,7 @@ class TaskOptions:
                 "required": needed,
                 "help": _help(field),
             }
-            word = _add_option(group, field, part, arguments)
+            word = _add_option(group, field, part, self._keyword(field, part), arguments)
             if needed:
                 self.required.append(f"{word} {arguments.get('metavar', '')}".rstrip())
         self._options.append(Option(field, part, word))
@@ -121,9 +127,42 @@ class TaskOptions:
         ruled = any(field.attribute in rule.attributes for rule in self._record.rules)
         return POSITIONAL.get(field.attribute) if field.required or ruled else None
 
-    def task(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
-        """Return the task. An invalid task is wrong usage and ends the process."""
+    def _takes_several(self, field: Field) -> bool:
+        """Return whether a container can have a task for each of several domains."""
+        return field.attribute == VM_NAME and self._declared.layouts[0] == "list"
+
+    def _keyword(self, field: Field, part: str) -> str | None:
+        """Return the name of a field for people, if it differs from its key."""
+        cls = self._nested[1].cls if part == NESTED and self._nested else self._declared.type
+        keywords: Mapping[str, str] = getattr(cls, "__keywords__", {})
+        return keywords.get(field.attribute)
+
+    def tasks(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Task]:
+        """Return one task for each domain. An invalid one is wrong usage and ends the process."""
         given = vars(options)
+        dest = f"{TASK}.{VM_NAME}"
+        names = given.get(dest)
+        if not isinstance(names, list):
+            return [self._task(given, parser)]
+        for name in names:
+            if names.count(name) > 1:
+                parser.error(f"argument {POSITIONAL[VM_NAME]}: {name!r} is given twice")
+        if len(names) > 1:
+            self._check_no_other_name(given, len(names), parser)
+        return [self._task({**given, dest: name}, parser) for name in names or [None]]
+
+    def _check_no_other_name(
+        self, given: Mapping[str, Any], number: int, parser: argparse.ArgumentParser
+    ) -> None:
+        """End the process if an option such as --xml or --regex names the domain as well."""
+        ways = {a for rule in self._record.rules if VM_NAME in rule.attributes
+                for a in rule.attributes}  # fmt: skip
+        for option in self._options:
+            named = option.field.attribute in ways - {VM_NAME} and option.part == TASK
+            if named and given[option.dest] is not None:
+                parser.error(f"argument {option.word}: goes with at most one VM; got {number}")
+
+    def _task(self, given: Mapping[str, Any], parser: argparse.ArgumentParser) -> Task:
         values = self._values(given, TASK)
         if self._nested is not None:
             field, record = self._nested
@@ -211,9 +250,11 @@ def _dest(field: Field, part: str) -> str:
     return f"{part}.{field.attribute}"
 
 
-def _add_option(group: Any, field: Field, part: str, arguments: dict[str, Any]) -> str:
+def _add_option(
+    group: Any, field: Field, part: str, keyword: str | None, arguments: dict[str, Any]
+) -> str:
     """Add an option, with a prefix if its name is taken. Return its name."""
-    name = "to" if field.attribute in TO and part == TASK else hyphenated(field.key)
+    name = "to" if field.attribute in TO and part == TASK else hyphenated(keyword or field.key)
     while True:
         try:
             group.add_argument(f"--{name}", **arguments)

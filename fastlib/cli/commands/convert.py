@@ -1,4 +1,4 @@
-"""`fastlib convert`: write the messages of a file in their canonical spelling."""
+"""`fastlib convert`: write the messages of files in their canonical spelling."""
 
 import argparse
 import sys
@@ -11,8 +11,7 @@ from fastlib.cli.arguments.message_files import (
     add_type_option,
     find_type,
     load_types,
-    print_unreadable,
-    read_source,
+    read_sources,
 )
 from fastlib.cli.output.problems import print_problems
 from fastlib.cli.output.terminal import is_terminal, write_data
@@ -22,13 +21,14 @@ from fastlib.message import Message, validate_all
 _EPILOG = """\
 examples:
   fastlib convert old-task.yaml
+  fastlib convert --to flow messages/*.yaml
   fastlib convert task.yaml --to json | jq '."vm-configurations"[]."vm-name"'
   fastlib convert task.yaml --to flow | mosquitto_pub -q 2 -l -t fast/migfra/node1/task
 
 yaml is laid out as the C++ peers do it, one document after the other, but several lines of text are
 a literal block; flow is the same with each message on one line; json, too, has one line for each
-message. What is wrong with the input is said as by 'fastlib validate', on standard error; after an
-error nothing is written, and the exit status is 1.
+message. Problems of the input are reported as by 'fastlib validate', on standard error. After an
+error in any file nothing is written, and the exit status is 1; it is 2 if a file cannot be read.
 """
 
 _OPENING = "---\n"
@@ -36,7 +36,9 @@ _OPENING = "---\n"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("file", metavar="FILE", help=f"messages; {STDIN} is standard input")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help=f"a file of messages; {STDIN} is standard input"
+    )
     parser.add_argument(
         "--to", choices=("yaml", "json", "flow"), default="yaml", help="(default: yaml)"
     )
@@ -46,14 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     load_types(options)
     cls = find_type(options)
-    try:
-        source = read_source(options.file)
-    except OSError as error:
-        print_unreadable(options, options.file, error)
+    sources = read_sources(options)
+    if sources is None:
         return 2
-    reports = validate_all(source.data, cls)
-    for report in reports:
-        print_problems(source, report.problems, sys.stderr)
+    reports = []
+    for source in sources:
+        found = validate_all(source.data, cls)
+        print_problems(source, [p for report in found for p in report.problems], sys.stderr)
+        reports += found
     if not all(report.ok for report in reports):
         return 1
     messages = [report.message for report in reports if isinstance(report.message, Message)]

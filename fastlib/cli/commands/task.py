@@ -2,6 +2,7 @@
 
 import argparse
 from inspect import cleandoc
+from typing import Final
 
 from fastlib.cli.arguments.broker import add_broker_options
 from fastlib.cli.arguments.task_names import summary_of
@@ -13,6 +14,35 @@ from fastlib.codec.errors import MessageError
 from fastlib.message import TaskContainer
 from fastlib.message.task import TaskDeclaration
 
+EXAMPLES: Final = {
+    "start vm": (
+        "vm1 vm2 --host node01",
+        "--xml vm1.xml --transient --host node01",
+        "vm1 --vcpus 4 --memory 4194304 --host node01",
+    ),
+    "stop vm": ("vm1 vm2 --host node01", "--regex 'test-.*' --force --host node01"),
+    "suspend vm": ("vm1 vm2 --host node01",),
+    "resume vm": ("vm1 vm2 --host node01",),
+    "repin vm": ("vm1 --vcpu-map '[[0, 1], [2, 3]]' --host node01",),
+    "migrate vm": (
+        "vm1 --from node01 --to node02",
+        "vm1 --from node01 --to node02 --migration-type live --max-downtime 300",
+        "vm1 --from node01 --to node02 --migration-type live --migration-timeout 120 "
+        "--on-timeout pause",
+        "vm1 --from node01 --to node02 --swap-with vm2",
+    ),
+    "evacuate node": (
+        "--from node01 --to node02 node03",
+        "--from node01 --to node02 --mode scatter --migration-type live --timeout 3600",
+    ),
+    "quit": ("--host node01",),
+    "cancel task": ("5f3a9c1e07d24b16-1 --host node01",),
+}
+"""Arguments of examples by the title of the task. Tests run them.
+
+The help of another task shows its usage as its example.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) -> None:
     """Add the options of a task, derived from its declaration."""
@@ -20,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
     parser.description = (
         f"{doc}\n\nSends '{declared.task}' to the daemon of a host and waits for its result."
     )
-    parser.epilog = EXIT_STATUS_HELP
     host = parser.add_argument_group("the host")
     task = TaskOptions(declared, parser)
     host_option = host.add_argument(
@@ -32,12 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
         help="the host whose daemon does it",
     )
     result = parser.add_argument_group("the result")
-    result.add_argument(
-        "--no-wait",
-        dest="wait",
-        action="store_false",
-        help="print the task's id as soon as the broker has confirmed the message",
-    )
     add_result_options(result)
     if task.has_field("id"):
         parser.set_defaults(container_id=None)
@@ -52,15 +75,18 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
     add_order_options(parser.add_argument_group("the order"))
     add_broker_options(parser)
     task.add()
-    shown = [*task.required, "[OPTION ...]"]
-    parser.usage = f"%(prog)s {host_option.option_strings[0]} HOST {' '.join(shown)}"
+    needed = f"{host_option.option_strings[0]} HOST {' '.join(task.required)}".rstrip()
+    parser.usage = f"%(prog)s {needed} [OPTION ...]"
+    examples = EXAMPLES.get(declared.task) or [needed.replace("HOST", "node01", 1)]
+    lines = "".join(f"  {parser.prog} {example}\n" for example in examples)
+    parser.epilog = f"examples:\n{lines}\n{EXIT_STATUS_HELP}"
     parser.set_defaults(task=task)
 
 
 def run(options: argparse.Namespace) -> int:
-    task = options.task.task(options, options.parser)
+    tasks = options.task.tasks(options, options.parser)
     try:
-        container = TaskContainer(tasks=[task], id=options.container_id or None)
+        container = TaskContainer(tasks=tasks, id=options.container_id or None)
     except MessageError as error:
         options.parser.error("; ".join(map(str, error.problems)))
     return send_containers(options, [container])

@@ -9,6 +9,7 @@ from fastlib.cli.arguments.message_files import (
     STDIN,
     Source,
     add_type_option,
+    check_stdin_once,
     find_type,
     load_types,
     print_unreadable,
@@ -59,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.files.count(STDIN) > 1:
-        options.parser.error(f"standard input, {STDIN}, can be read only once")
+    check_stdin_once(options)
     load_types(options)
     cls = find_type(options)
     messages = errors = warnings = 0
