@@ -71,7 +71,7 @@ def test_pipe_gets_lines():
     ):
         assert line in done.stdout.splitlines()
     assert re.search("error vm-[0-9]: cancelled; vm-[0-9] runs on demo-c", done.stdout)
-    assert "the daemon ended while this was under way" in done.stdout
+    assert "the daemon ended while this was in progress" in done.stdout
 
 
 def test_json_format_has_one_event_per_line():

@@ -125,9 +125,12 @@ def test_evacuation_knows_hosts_under_each_of_their_names(fleet):
     (moved,) = first.result(PATIENCE)
     (left,) = second.result(PATIENCE)
     assert_success(moved)
-    assert (left.status, left.details) == ("success", "vm1 has left meanwhile: it runs on hostB")
+    assert (left.status, left.details) == (
+        "success",
+        "vm1 has left in the meantime: it runs on hostB",
+    )
     fleet.assert_runs_only_on("vm1", "hostB")
     for name in ("hostB.", address("hostB")):
         result = fleet.client.migrate("vm1", "hostB", name).result(PATIENCE)
-        assert_error(result, "is to go there as well|is hostB itself")
+        assert_error(result, "is also the destination|is hostB itself")
     fleet.assert_runs_only_on("vm1", "hostB")

@@ -240,7 +240,7 @@ def test_migration_has_a_result_when_the_daemon_is_killed(fleet, migration_mode)
         fleet.lift_bandwidth_limit("hostA", "vm1")
     result = handle.result(LONG)
     if migration_mode == "managed":
-        assert_error(result, "the daemon ended while this was under way; vm1 runs on hostA")
+        assert_error(result, "the daemon ended while this was in progress; vm1 runs on hostA")
         fleet.assert_runs_only_on("vm1", "hostA")
         assert_migrates_again(fleet)
     else:

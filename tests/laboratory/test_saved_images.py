@@ -165,7 +165,7 @@ def test_domain_that_is_saved_while_it_is_to_stop_keeps_its_image(fleet):
     )
     host.virsh("managedsave", "vm1")
     stopped = stopping.result(PATIENCE)
-    assert_error(stopped, "vm1 has not shut down on hostA: it was saved meanwhile")
+    assert_error(stopped, "vm1 has not shut down on hostA: it was saved in the meantime")
     assert images(fleet)["hostA"] == {"vm1"}
     # The image has 20480 KiB, as QEMU rounds up to MiB.
     restored = start(fleet, memory=20001)
@@ -177,7 +177,9 @@ def test_domain_that_is_saved_while_it_is_to_stop_keeps_its_image(fleet):
     host.virsh("start", "vm1")
     assert host.domains() == {"vm1": "paused"}
     resumed = fleet.client.resume("hostA", "vm1").result(PATIENCE)
-    assert_error(resumed, "as a migration or a restore leaves it, .*let it run on with virsh res")
+    assert_error(
+        resumed, "after a migration or a restore that did not end, .*resume it with virsh res"
+    )
     ended = fleet.client.stop("hostA", "vm1", force=True, undefine=True).result(PATIENCE)
     assert_success(ended)
     assert host.domains() == {}

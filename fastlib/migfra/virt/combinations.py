@@ -191,7 +191,8 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             kind,
             Rule(
                 verdict="refused",
-                reason="post-copy needs migration-type: live, as the domain runs meanwhile",
+                reason="post-copy needs migration-type: live, because the domain runs in the "
+                "meantime",
                 remedy="choose live, or another on-timeout",
                 source="libvirt refuses it (qemuMigrationSrcBegin)",
             ),
@@ -323,7 +324,7 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
         PAUSED,
         Rule(
             verdict="refused",
-            reason="a paused domain arrives paused, and it changes no memory meanwhile",
+            reason="a paused domain arrives paused, and it changes no memory in the meantime",
             remedy="resume it first, or choose another on-timeout",
             source="libvirt refuses it (qemuMigrationDstPrepareAny)",
         ),

@@ -24,7 +24,7 @@ def check_probe_host(asked: str, domain: str, allowed: Sequence[str]) -> str:
         # The resolver refuses an empty part, and one of more than 63 characters.
         host.encode("idna")
     except UnicodeError:
-        raise HypervisorError(f"{asked[:60]!r} is no host name") from None
+        raise HypervisorError(f"{asked[:60]!r} is not a host name") from None
     name = canonical_name(host)
     if not (_is_of_domain(name, domain) or any(_matches(name, each) for each in allowed)):
         raise HypervisorError(

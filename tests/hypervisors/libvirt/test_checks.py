@@ -80,9 +80,9 @@ def test_check_returns_both_hosts_when_they_are_compatible(tmp_path):
 @pytest.mark.parametrize(
     ("here", "there", "parameter", "why"),
     [
-        ([], [], {}, "there is no domain vm1 on node01; look at its spelling, and where it is"),
+        ([], [], {}, "there is no domain vm1 on node01; check its spelling, and where it is"),
         ([SMALL], [SMALL], {}, "node02 has an active domain vm1 already"),
-        ([SMALL], [], {"destination": "node01"}, "vm1 is on node01, and is to go there as well"),
+        ([SMALL], [], {"destination": "node01"}, "vm1 is on node01, which is also the destination"),
         ([SMALL], [], {"destination": "a b"}, "'a b' cannot be the name of a host"),
         ([SMALL], [], {"destination": "node03"}, "libvirt on node03 cannot be reached"),
         ([SMALL], [], {"migration_type": "offline"},
@@ -92,7 +92,7 @@ def test_check_returns_both_hosts_when_they_are_compatible(tmp_path):
         ([SMALL], None, {"vcpu_map": [[0], [16]]},
          "the vcpu-map has CPU 16, but default has the CPUs 0 to 15"),
         ([SMALL], [], {"on_timeout": "post-copy"}, "post-copy needs migration-type: live"),
-        ([SMALL], [], {"transport": "pigeon"}, "there is no transport 'pigeon'"),
+        ([SMALL], [], {"transport": "pigeon"}, "unknown transport 'pigeon'"),
         ([domain(memory=3073)], None, {},
          "default has 3072 KiB of memory free, vm1 needs 3073 KiB"),
     ],
@@ -153,8 +153,8 @@ def test_check_refuses_domain_left_paused_by_an_earlier_migration(reason):
     hosts = FakeHosts()
     hosts.domain.state_now = [PAUSED, reason]
     assert refused(hosts) == (
-        "vm1 stands still on node01 as a migration or a restore leaves it, and may run on another "
-        "host; if it does not, let it run on with virsh resume, else destroy it here"
+        "vm1 is paused on node01 after a migration or a restore that did not end, and may run on "
+        "another host; if it does not, resume it with virsh resume, else destroy it here"
     )
 
 
@@ -293,8 +293,8 @@ def test_check_refuses_cpu_that_the_destination_lacks(cpu):
     assert not hosts.source.compared
     hosts.destination.cpu_fits = False
     assert refused(hosts) == (
-        "the CPU of node02 lacks what that of vm1 has; give the domain a CPU model that both hosts "
-        "have"
+        "the CPU of node02 lacks features of the CPU of vm1; give the domain a CPU model that "
+        "both hosts have"
     )
     hosts.domain.state_now = [SHUT_OFF, 1]
     check(hosts, migration_type="offline")  # it will start there, or it will not

@@ -350,8 +350,8 @@ def test_start_needs_a_free_device_for_each_that_it_asks_for():
     empty = "<domain><devices/></domain>"
     devices.check_available(host, empty, [first], [kind, kind])
     for addresses, kinds, why in (
-        ([first, first], [], f"the PCI device {FIRST} is asked for twice"),
-        ([first, second], [kind, kind], "of its 3 each is asked for already"),
+        ([first, first], [], f"the PCI device {FIRST} is requested twice"),
+        ([first, second], [kind, kind], "all of its 3 are requested already"),
         ([PciAddress.parse("0000:04:00.0")], [], "node01 has no PCI device 0000:04:00.0"),
     ):
         with pytest.raises(HypervisorError, match=why):

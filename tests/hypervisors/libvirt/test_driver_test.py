@@ -221,7 +221,7 @@ def test_resume_refuses_domain_left_paused_by_a_migration(tmp_path, monkeypatch)
         await runner.do(Start(xml=domain(), probe_with_ssh=False))
         await runner.do(Suspend(vm_name="vm1"))
         monkeypatch.setattr(control, "PAUSED_FOR_MIGRATION", 1)  # the driver knows no other reason
-        with pytest.raises(HypervisorError, match="vm1 stands still on"):
+        with pytest.raises(HypervisorError, match="vm1 is paused on"):
             await runner.do(Resume(vm_name="vm1"))
         assert await runner.state("vm1") == "paused"
 
@@ -262,7 +262,7 @@ def test_call_fails_on_connection_that_another_task_closed(tmp_path):
 
 def test_recover_reports_the_outcome_of_each_task(tmp_path):
     async def scenario(runner):
-        with pytest.raises(HypervisorError, match="the daemon ended while this was under way"):
+        with pytest.raises(HypervisorError, match="the daemon ended while this was in progress"):
             await runner.recover(Start(vm_name="vm1"))
         assert await runner.recover(Stop(vm_name="vm1"))
         await runner.do(Start(xml=domain(), probe_with_ssh=False))

@@ -157,7 +157,7 @@ def test_evacuation_skips_domain_that_was_shut_off_meanwhile(run):
 
         asyncio.get_running_loop().call_later(0.5, shut_off)
         found = await evacuation.evacuate(retry_counter=3)
-        assert found == {"vm1": ("success", "vm1 has been shut off meanwhile")}
+        assert found == {"vm1": ("success", "vm1 has been shut off in the meantime")}
 
     run(scenario)
 
@@ -280,7 +280,7 @@ def move_away(evacuation):
 def test_evacuation_says_where_a_domain_went_meanwhile(run):
     async def scenario(evacuation):
         found = await evacuate_beside(evacuation, lambda: move_away(evacuation))
-        assert found == ("success", "vm1 has left meanwhile: it runs on node02")
+        assert found == ("success", "vm1 has left in the meantime: it runs on node02")
 
     run(scenario)
 
@@ -289,7 +289,7 @@ def test_second_evacuation_says_where_the_first_one_moved_a_domain(run):
     async def scenario(evacuation):
         both = await asyncio.gather(evacuation.evacuate(), evacuation.evacuate())
         assert sorted(found["vm1"] for found in both if found["vm1"][1] is not None) == [
-            ("success", "vm1 has left meanwhile: it runs on node02")
+            ("success", "vm1 has left in the meantime: it runs on node02")
         ]
         assert len(evacuation.moves) == 1
 
@@ -307,7 +307,7 @@ def test_evacuation_finds_a_domain_that_went_to_none_of_its_destinations(run):
             evacuation.runtime.moved_to["vm1"] = "node03"
 
         found = await evacuate_beside(evacuation, move)
-        assert found == ("success", "vm1 has left meanwhile: it runs on node03")
+        assert found == ("success", "vm1 has left in the meantime: it runs on node03")
 
     run(scenario)
 
@@ -321,8 +321,8 @@ def test_evacuation_says_when_it_is_not_known_where_a_domain_is(run):
         status, details = await evacuate_beside(evacuation, lose)
         assert status == "success"
         assert details == (
-            "vm1 is no longer on node01; no other host could be asked for it; whether it runs on "
-            "node02 is not known, as that cannot be asked: look there"
+            "vm1 is no longer on node01; no other host could be queried for it; it is not known "
+            "whether it runs on node02, which cannot be queried: check there"
         )
 
     run(scenario)
@@ -353,6 +353,6 @@ def test_domain_without_room_that_left_meanwhile_is_no_error(run):
     async def scenario(evacuation):
         evacuation.destination.free = 1000  # the domain has 1024 KiB
         found = await evacuate_beside(evacuation, lambda: move_away(evacuation))
-        assert found == ("success", "vm1 has left meanwhile: it runs on node02")
+        assert found == ("success", "vm1 has left in the meantime: it runs on node02")
 
     run(scenario)

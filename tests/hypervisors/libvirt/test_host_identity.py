@@ -111,7 +111,7 @@ def test_own_spellings_are_refused_as_destination_without_asking(destination):
     hosts = FakeHosts()
     hosts.source.is_there = False
     spec = MigrationSpec.from_task(Migrate(vm_name="vm1", destination=destination), "node01")
-    with pytest.raises(HypervisorError, match="is on node01, and is to go there as well"):
+    with pytest.raises(HypervisorError, match="is on node01, which is also the destination"):
         run_virtual(checks.check(hosts.runtime, spec, hosts.context))
 
 

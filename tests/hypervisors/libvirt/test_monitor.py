@@ -506,7 +506,7 @@ def test_lost_connection_names_the_right_host(there):
         if there:
             assert str(caught.value) == (
                 "the connection to libvirt on node02 is lost (Cannot recv data: Connection reset by"
-                " peer); look at that host, its network and its libvirtd"
+                " peer); check that host, its network and its libvirtd"
             )
         else:
             assert isinstance(caught.value, LostError)

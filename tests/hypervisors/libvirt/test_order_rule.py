@@ -157,7 +157,7 @@ def test_repin_is_for_the_vcpus_that_are_there(pins, parts):
 
 
 def test_false_statement_breaks_the_rule():
-    claim = Result(vm_name="vm1", status="success", details="vm1 has been shut off meanwhile")
+    claim = Result(vm_name="vm1", status="success", details="vm1 has been shut off in the meantime")
     found = broken(
         Evacuate(destinations=["hostB"]), [claim], fleet(A=VM1), fleet(B=changed(VM1, run=5))
     )

@@ -121,11 +121,11 @@ def test_process_count_accepts_numbers_and_auto():
 @pytest.mark.parametrize(
     ("ssh", "why"),
     [
-        ("echo words >&2; exit 255", "ssh 127.0.0.1 ended with status 255; look at the daemon's"),
-        ("echo words", "pscom-count-command prints no number; look at the daemon's log"),
+        ("echo words >&2; exit 255", "ssh 127.0.0.1 ended with status 255; read the daemon's"),
+        ("echo words", "pscom-count-command prints no number; read the daemon's log"),
         ("exec sleep 60", "has not answered on SSH for 0.2 s"),
-        ("exec head -c 3000000 /dev/zero", "ssh 127.0.0.1 writes 65536 bytes or more; look at"),
-        ("exec head -c 3000000 /dev/zero >&2", "ssh 127.0.0.1 writes 65536 bytes or more; look at"),
+        ("exec head -c 3000000 /dev/zero", "ssh 127.0.0.1 writes 65536 bytes or more; check"),
+        ("exec head -c 3000000 /dev/zero >&2", "ssh 127.0.0.1 writes 65536 bytes or more; check"),
         (None, "there is no program ssh; install it"),
     ],
 )

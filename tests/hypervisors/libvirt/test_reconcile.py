@@ -74,8 +74,8 @@ def test_location_joins_words_and_note():
         (None, None, "nowhere", "vm1 is active neither on node01 nor on node02", None),
         (
             (PAUSED, 1), (RUNNING, 2), "destination", "vm1 runs on node02",
-            "a copy that is paused on node01 ran there meanwhile and is stale; destroy it there "
-            "once nothing of it is needed",
+            "a copy that is paused on node01 ran there in the meantime and is stale; destroy it "
+            "there once nothing of it is needed",
         ),
     ],
 )  # fmt: skip
@@ -98,21 +98,21 @@ def test_reconcile_answers_at_once_when_it_is_certain(run, source, destination, 
         (
             (RUNNING, 1), (RUNNING, 2), "both",
             "there are two of vm1: it runs on node01 and it runs on node02",
-            "node02 has a copy of it, too; look there, and destroy what is stale",
+            "node02 has a copy of it too; check there, and destroy the stale one",
         ),
         (
             (PAUSED, 12), (RUNNING, 11), "unknown",
-            "where vm1 runs is not certain: it stands still since a migration on node01 and it "
-            "runs on node02; look at both hosts",
+            "it is not certain where vm1 runs: it is paused after a migration on node01 and it "
+            "runs on node02; check both hosts",
             "its memory is divided between node01 and node02, as post-copy has not ended; destroy "
-            "neither, mend the link, and go on with virsh migrate --postcopy-resume",
+            "neither, repair the link, and continue with virsh migrate --postcopy-resume",
         ),
         (
             (PAUSED, 2), (SHUT_OFF, 1), "unknown",
-            "where vm1 runs is not certain: it stands still since a migration on node01 and it is "
-            "shut off on node02; look at both hosts",
-            "it had arrived on node02 and has ended there; what stands still on node01 is older, "
-            "so it was not let go on",
+            "it is not certain where vm1 runs: it is paused after a migration on node01 and it is "
+            "shut off on node02; check both hosts",
+            "it had arrived on node02 and has ended there; the paused copy on node01 is older, "
+            "so it was not resumed",
         ),
     ],
 )  # fmt: skip
@@ -133,8 +133,8 @@ def test_reconcile_waits_for_hosts_that_cannot_be_asked(run):
         found = await hosts.reconcile(patience=5)
         assert found == Location(
             place="unknown",
-            words="where vm1 runs is not certain: libvirt on node01 cannot be asked and libvirt on "
-            "node02 cannot be asked; look at both hosts",
+            words="it is not certain where vm1 runs: libvirt on node01 cannot be queried and "
+            "libvirt on node02 cannot be queried; check both hosts",
         )
         assert hosts.seconds == pytest.approx(5, abs=0.3)
 
@@ -170,7 +170,7 @@ def test_reconcile_waits_longer_while_the_source_migrates(run, ends, seconds):
             assert found.whole == "vm1 runs on node01"
         else:
             assert found.place == "unknown"
-            assert found.note == "its migration is under way all the same"
+            assert found.note == "its migration is still in progress"
 
     run(scenario)
 
@@ -185,8 +185,9 @@ def test_reconcile_does_not_wait_longer_for_a_broken_post_copy(run, reason, seco
         found = await hosts.reconcile()
         assert hosts.seconds == pytest.approx(seconds, abs=0.3)
         assert found.note == (
-            "it has run on node02 and has ended there, in post-copy; what stands still on node01 "
-            "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+            "it has run on node02 and has ended there, in post-copy; the paused copy on node01 "
+            "lacks its newest memory and cannot continue: destroy it there, and start the domain "
+            "again"
         )
 
     run(scenario)
@@ -220,7 +221,7 @@ def test_reconcile_keeps_domain_paused_that_was_paused(run):
     async def scenario(hosts):
         hosts.domain.state_now = [PAUSED, 2]
         found = await hosts.reconcile(was_running=False)
-        assert found.whole == "vm1 stands still since a migration on node01"
+        assert found.whole == "vm1 is paused after a migration on node01"
         assert hosts.calls == []
 
     run(scenario)
@@ -291,8 +292,8 @@ def test_reconcile_gives_up_after_ten_actions_without_effect(run):
         found = await hosts.reconcile(patience=0)
         assert found == Location(
             place="unknown",
-            words="where vm1 runs is not certain: it stands still since a migration on node01 and "
-            "it is unknown on node02; look at both hosts",
+            words="it is not certain where vm1 runs: it is paused after a migration on node01 and "
+            "it is unknown on node02; check both hosts",
         )
         assert hosts.calls == ["node01: resume"] * 8
         assert hosts.seconds == pytest.approx(9 * 0.2)

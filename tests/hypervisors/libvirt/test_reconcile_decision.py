@@ -50,28 +50,28 @@ NEVER_RAN = (HALF, ARRIVES, STARTS)
 """Paused on the destination for a reason of those that arrive."""
 
 STALE_SOURCE = (
-    "a copy that is paused on {source} ran there meanwhile and is stale; destroy it there once "
-    "nothing of it is needed"
+    "a copy that is paused on {source} ran there in the meantime and is stale; destroy it there "
+    "once nothing of it is needed"
 )
 PERHAPS_THERE = (
-    "it may run on {destination} as well, which cannot be asked; look there before it is reached "
+    "it may also run on {destination}, which cannot be queried; check there before it is reached "
     "again"
 )
-COPY_THERE = "{destination} has a copy of it, too; look there, and destroy what is stale"
-COPY_HERE = "whether {source} has a copy of it cannot be asked; look there"
+COPY_THERE = "{destination} has a copy of it too; check there, and destroy the stale one"
+COPY_HERE = "{source} cannot be queried for a copy of it; check there"
 DIVIDED = (
     "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
-    "neither, mend the link, and go on with virsh migrate --postcopy-resume"
+    "neither, repair the link, and continue with virsh migrate --postcopy-resume"
 )
 ENDED_IN_POST_COPY = (
-    "it has run on {destination} and has ended there, in post-copy; what stands still on {source} "
-    "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+    "it has run on {destination} and has ended there, in post-copy; the paused copy on {source} "
+    "lacks its newest memory and cannot continue: destroy it there, and start the domain again"
 )
 ENDED_THERE = (
-    "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
-    "so it was not let go on"
+    "it had arrived on {destination} and has ended there; the paused copy on {source} is older, "
+    "so it was not resumed"
 )
-UNDER_WAY = "its migration is under way all the same"
+UNDER_WAY = "its migration is still in progress"
 ARRIVING = "{destination} has begun to receive it, and does not end"
 
 

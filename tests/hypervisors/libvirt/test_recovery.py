@@ -28,7 +28,7 @@ from tests.support.libvirt.fake_libvirt import (
 )
 from tests.support.libvirt.pci_devices import FIRST, HOSTDEV, host_with_devices
 
-INTERRUPTED = "the daemon ended while this was under way"
+INTERRUPTED = "the daemon ended while this was in progress"
 MAY_END = "; if it was asked to shut down, it may do so"
 
 
@@ -228,7 +228,7 @@ def test_recovery_of_evacuation_answers_for_each_domain(run):
                 "vm2 stays on node01: no destination could take it before the daemon's restart",
             ),
             ("vm3", "the daemon ended before vm3 began to migrate; vm3 runs on node01"),
-            ("vm4", "vm4 has left meanwhile: it runs on node02"),
+            ("vm4", "vm4 has left in the meantime: it runs on node02"),
         ]
 
     run(scenario)
@@ -386,7 +386,7 @@ def test_recovery_of_resume_looks_at_the_domain(run):
 
 def test_recovery_of_unknown_task_asks_to_look(run):
     async def scenario(recovery):
-        assert await recovery.error(Task()) == f"{INTERRUPTED}; look at the domain"
+        assert await recovery.error(Task()) == f"{INTERRUPTED}; check the domain"
 
     run(scenario)
 

@@ -105,7 +105,7 @@ def test_image_of_another_domain_cannot_be_restored():
     hosts = saved_domain()
     hosts.domain.saved_image = IMAGE.replace(UUID, "0" * 36)
     found = saved_state.image(hosts.source, "vm1")
-    assert found.problem == f"it is of another domain, with the UUID {'0' * 36}"
+    assert found.problem == f"it belongs to another domain, with the UUID {'0' * 36}"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_interrupted_restore_of_a_paused_image_is_finished(was_restoring):
         assert asyncio.run(recovering) == "found done after the daemon's restart"
         assert hosts.domain.state_now[0] == 1
     else:
-        with pytest.raises(HypervisorError, match="vm1 stands still since a migration on node01"):
+        with pytest.raises(HypervisorError, match="vm1 is paused after a migration on node01"):
             asyncio.run(recovering)
         assert hosts.domain.state_now == [3, 2]
 
@@ -396,7 +396,9 @@ def test_stop_fails_when_the_domain_is_saved_instead(undefine):
 
     hosts.domain.on["shutdown"] = save
     task = Stop(vm_name="vm1", undefine=undefine)
-    with pytest.raises(HypervisorError, match="has not shut down on node01: it was saved meanwh"):
+    with pytest.raises(
+        HypervisorError, match="has not shut down on node01: it was saved in the meantime"
+    ):
         run_virtual(stop(hosts.runtime, task, hosts.context))
     assert hosts.domain.saved_image == IMAGE
     assert hosts.calls == ["node01: shutdown"]

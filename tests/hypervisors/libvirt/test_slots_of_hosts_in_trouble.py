@@ -106,7 +106,7 @@ def test_migration_is_refused_if_its_slot_cannot_be_counted(run_scenario, code, 
     async def scenario(daemons):
         daemons.add("a", "vm1")
         daemons.hosts["b"].refuses[where] = refusal(code, text)
-        why = rf"vm1 did not migrate: .* b cannot be counted \(libvirt on b: {text}\); look"
+        why = rf"vm1 did not migrate: .* b cannot be counted \(libvirt on b: {text}\); read"
         with pytest.raises(HypervisorError, match=why):
             await daemons.migrate("vm1", "a", "b")[0]
         assert daemons.begun == []

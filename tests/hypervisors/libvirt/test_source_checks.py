@@ -146,7 +146,7 @@ def test_image_that_cannot_be_parsed_is_refused(images):
     far[8:16] = (1 << 30).to_bytes(8, "big")  # place of the backing file's name
     (images / "far").write_bytes(far)
     for name in ("base.img", "far"):
-        with pytest.raises(HypervisorError, match="is no sound qcow2 image"):
+        with pytest.raises(HypervisorError, match="is not a valid qcow2 image"):
             check(images, images / name, "qcow2")
 
 

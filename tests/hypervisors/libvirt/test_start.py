@@ -67,8 +67,8 @@ def with_uuid(name="vm1", uuid=UUID):
         (Start(vm_name="vm1 "), "'vm1 ' cannot be the name of a domain: it has a space"),
         (Start(xml=domain("a b")), "'a b' cannot be the name of a host.*give probe-hostname"),
         (Start(xml=domain("größe")), "give probe-hostname, or probe-with-ssh: false"),
-        (Start(xml=domain("a..b")), "'a..b' is no host name; give probe-hostname"),
-        (Start(xml=domain("x" * 64)), "is no host name; give probe-hostname"),
+        (Start(xml=domain("a..b")), "'a..b' is not a host name; give probe-hostname"),
+        (Start(xml=domain("x" * 64)), "is not a host name; give probe-hostname"),
         (Start(xml=domain(), probe_hostname="a b"), "'a b' cannot be the name of a host"),
         (Start(xml=domain(), vcpu_map=[[8]], probe_with_ssh=False), "node01 has the CPUs 0 to 7"),
         (Start(xml=domain(), vcpu_map=[[0]] * 3, probe_with_ssh=False), "3 rows, .* 2 vCPUs"),
@@ -78,7 +78,7 @@ def with_uuid(name="vm1", uuid=UUID):
             Start(
                 xml=domain(), devs=[PciAddress(bus=1, device=2, function=3)], probe_with_ssh=False
             ),
-            "has no PCI device 0000:01:02.3; look at lspci",
+            "has no PCI device 0000:01:02.3; see lspci",
         ),
         (
             Start(xml=domain(), pci_ids=[PciId(vendor=1, device=2)], probe_with_ssh=False),
@@ -92,7 +92,7 @@ def with_uuid(name="vm1", uuid=UUID):
             Start(xml=domain(), ivshmem=DeviceIvshmem(id="a/b", size="1M"), probe_with_ssh=False),
             "'a/b' cannot be the id of an ivshmem device",
         ),
-        (Start(xml=domain(), driver="none", probe_with_ssh=False), "there is no driver 'none'"),
+        (Start(xml=domain(), driver="none", probe_with_ssh=False), "unknown driver 'none'"),
         (
             Start(
                 xml=domain().replace("<memory", "<clock offset='x'/><memory"),
@@ -313,7 +313,7 @@ def test_interrupted_start_is_checked_by_the_present_configuration(tmp_path, opt
             return
         with pytest.raises(HypervisorError) as caught:
             await runner.recover(start, **{PAUSED_RUN: UUID})
-        text = "vm1 is paused on node01, and is not resumed, because the configuration does not"
+        text = "vm1 is paused on node01, and is not resumed, because the configuration no longer"
         assert text in str(caught.value)
         assert why in str(caught.value)
         assert await runner.state("vm1") == "paused"

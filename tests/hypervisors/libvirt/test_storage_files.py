@@ -144,7 +144,7 @@ def test_chain_says_what_cannot_be_followed(tmp_path):
         assert read_chain(str(top), "qcow2").unknown == (f"the backing file {name}",)
     write_qcow2(top, top, "qcow2")
     (endless,) = read_chain(str(top), "qcow2").unknown
-    assert endless.endswith("there are too many")
+    assert endless.endswith("too many")
 
 
 def test_data_file_of_an_image_is_found(tmp_path):
@@ -184,7 +184,7 @@ def test_markers_are_made_and_removed(tmp_path):
     assert remove_markers([marker, marker]) == []
     assert list(tmp_path.iterdir()) == []
     (problem,) = remove_markers([Marker(f"{tmp_path}/x\0", 1), Marker(str(tmp_path), 1)][1:])
-    assert "is of no use any more; remove it" in problem
+    assert "is no longer needed; remove it" in problem
 
 
 def test_markers_of_a_killed_process_are_removed(tmp_path):

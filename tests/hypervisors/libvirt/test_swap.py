@@ -253,7 +253,9 @@ def test_swap_in_turn_reports_problem_after_arrival(run):
         hosts.domain.starts_with_host = True
         hosts.domain.refuses["autostart"] = refusal("OPERATION_FAILED", "no")
         text = await hosts.error(FinalError)
-        assert text.startswith("the swap failed: vm1 runs on node02, but could not let it start")
+        assert text.startswith(
+            "the swap failed: vm1 runs on node02, but could not enable its autostart"
+        )
         assert text.endswith("; vm2 runs on node01")
         assert hosts.places == SWAPPED
 
@@ -295,7 +297,9 @@ def test_swap_via_storage_reports_problem_of_the_partner(run, tmp_path):
         hosts.partner.starts_with_host = True
         hosts.partner.refuses["autostart"] = refusal("OPERATION_FAILED", "no")
         text = await hosts.error(FinalError)
-        assert text.startswith("the swap failed: vm2 runs on node01, but could not let it start")
+        assert text.startswith(
+            "the swap failed: vm2 runs on node01, but could not enable its autostart"
+        )
         assert text.endswith("; vm1 runs on node02")
 
     run(scenario, snapshot_directory=str(tmp_path))

@@ -129,7 +129,7 @@ def test_existing_file_is_not_overwritten(tmp_path):
         with pytest.raises(HypervisorError) as caught:
             await storing.migration.check_path(str(storing.path))
         assert str(caught.value) == (
-            f"there is a file {storing.path} already, perhaps the memory of a domain that was not "
+            f"there is a file {storing.path}; it may be the memory of a domain that was not "
             "restored; move it away"
         )
         assert storing.path.read_text() == "somebody's memory"
@@ -286,8 +286,8 @@ def test_unreachable_destination_keeps_the_file(tmp_path):
         storing.destination.refuses["restore"] = refusal("SYSTEM_ERROR", "Cannot recv data: EOF")
         text = await restoring_fails(storing)
         assert text.endswith(
-            f"; it is saved in {storing.path}, and whether it runs on node02 cannot be asked: look "
-            f"there, and only if it does not, use virsh restore {storing.path}"
+            f"; it is saved in {storing.path}, and node02 cannot be queried for it: check "
+            f"whether it runs there, and only if it does not, use virsh restore {storing.path}"
         )
         assert storing.calls == ["node02: restore"]
         assert storing.path.read_text() == "vm1"

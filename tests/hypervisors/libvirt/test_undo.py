@@ -257,7 +257,7 @@ def test_domain_that_may_run_elsewhere_is_not_touched(run_scenario):
 
         undoing.move = gone
         text = await undoing.failed(FinalError)
-        assert "where vm1 runs is not certain: libvirt on node01 cannot be asked" in text
+        assert "it is not certain where vm1 runs: libvirt on node01 cannot be queried" in text
         assert undoing.calls == ["pscom suspend", "move"]
 
     run_scenario(scenario)
@@ -287,8 +287,8 @@ def test_migration_is_refused_when_no_device_can_replace_its_own(run_scenario):
     async def scenario(undoing):
         undoing.destination.node_devices = undoing.source.node_devices[:1]  # two are needed
         assert await undoing.failed() == (
-            "vm1 did not migrate to node02: node02 has no free PCI device 0x15b3:0x1004: of its 1 "
-            "each is asked for already"
+            "vm1 did not migrate to node02: node02 has no free PCI device 0x15b3:0x1004: all of "
+            "its 1 are requested already"
         )
         assert undoing.calls == []
 

@@ -76,7 +76,7 @@ def error(scenario):
 # Stop
 
 NOT_HERE = "vm1 is not active on node01: it runs on node02"
-ELSEWHERE = "vm1 has left meanwhile: it runs on node02; stop it there"
+ELSEWHERE = "vm1 has left in the meantime: it runs on node02; stop it there"
 
 
 @pytest.mark.parametrize("stays_defined", [False, True])
@@ -129,7 +129,7 @@ def test_domain_that_migrated_to_an_unknown_host_was_not_stopped():
     hosts.domain.on["shutdown"] = hosts.source.domains.clear
     assert error(hosts.stop()) == (
         "vm1 was not stopped: it left node01 by a migration, and vm1 is no longer on node01; no "
-        "other host could be asked for it; look at the other hosts"
+        "other host could be queried for it; check the other hosts"
     )
 
 
@@ -176,7 +176,7 @@ def test_recovered_stop_of_a_domain_that_left_is_no_success():
     hosts = Hosts()
     hosts.leave()
     found = error(recover(hosts.runtime, Stop(vm_name="vm1"), hosts.context))
-    assert found == f"the daemon ended while this was under way; {NOT_HERE}; stop it there"
+    assert found == f"the daemon ended while this was in progress; {NOT_HERE}; stop it there"
 
 
 # Suspend, resume, repin
@@ -240,8 +240,8 @@ def test_start_of_a_domain_that_a_migration_left_behind_is_refused():
     hosts = Hosts()
     hosts.domain.state_now = [PAUSED, 12]
     assert error(start(hosts.runtime, Start(vm_name="vm1"), hosts.context)) == (
-        "vm1 is paused on node01 as a migration or a restore leaves it; look whether it runs on "
-        "another host: if not, let it run on with virsh resume, else destroy it here"
+        "vm1 is paused on node01 after a migration or a restore that did not end; check whether "
+        "it runs on another host: if not, resume it with virsh resume, else destroy it here"
     )
 
 
@@ -275,20 +275,20 @@ def test_sentence_says_what_is_known():
     hosts = Hosts()
     assert sentence(hosts) == "vm1 runs on node01"
     hosts.end()
-    assert sentence(hosts) == "vm1 has been shut off meanwhile"
+    assert sentence(hosts) == "vm1 has been shut off in the meantime"
     hosts.domain.state_now = [SHUT_OFF, SHUT_OFF_BY_SAVING]
-    assert sentence(hosts) == "vm1 has been saved and shut off meanwhile"
+    assert sentence(hosts) == "vm1 has been saved and shut off in the meantime"
     hosts.domain.state_now = [SHUT_OFF, SHUT_OFF_BY_MIGRATION]
-    assert sentence(hosts) == "vm1 has migrated meanwhile, and is not active on node02"
+    assert sentence(hosts) == "vm1 has migrated in the meantime, and is not active on node02"
     hosts.destination.is_there = False
     assert sentence(hosts) == (
-        "vm1 has migrated meanwhile; no other host could be asked for it; whether it runs on "
-        "node02 is not known, as that cannot be asked: look there"
+        "vm1 has migrated in the meantime; no other host could be queried for it; it is not known "
+        "whether it runs on node02, which cannot be queried: check there"
     )
     hosts.end()
     assert sentence(hosts) == (
-        "vm1 has been shut off meanwhile; whether it runs on node02 is not known, as that cannot "
-        "be asked: look there"
+        "vm1 has been shut off in the meantime; it is not known whether it runs on node02, which "
+        "cannot be queried: check there"
     )
 
 

@@ -31,8 +31,8 @@ def raising(number):
 @pytest.mark.parametrize(
     ("number", "kind", "why"),
     [
-        (errno.ENOENT, GoneError, "is not there; somebody else has removed it"),
-        (errno.ENODEV, GoneError, "is not there; somebody else has removed it"),
+        (errno.ENOENT, GoneError, "is missing; another program has removed it"),
+        (errno.ENODEV, GoneError, "is missing; another program has removed it"),
         (errno.EBUSY, BusyError, "is busy; it has processes or groups: end or move them"),
         (errno.EACCES, GroupError, r"is not this user's to read or change \(Permission denied\)"),
         (
@@ -41,8 +41,8 @@ def raising(number):
             r"is not this user's to read or change \(Operation not permitted\)",
         ),
         (errno.EROFS, GroupError, "is mounted read-only"),
-        (errno.EAGAIN, GroupError, "would be one group too many"),
-        (errno.EIO, GroupError, "Input/output error; look at what it is"),
+        (errno.EAGAIN, GroupError, "would exceed the limit of groups"),
+        (errno.EIO, GroupError, "Input/output error; find out what it is"),
     ],
 )
 def test_error_of_a_file_is_explained(monkeypatch, tmp_path, number, kind, why):
@@ -56,9 +56,9 @@ def test_error_of_a_file_is_explained(monkeypatch, tmp_path, number, kind, why):
 @pytest.mark.parametrize(
     ("name", "number", "kind", "why"),
     [
-        ("cpuset.cpus", errno.ENODEV, GoneError, "was removed by somebody else"),
+        ("cpuset.cpus", errno.ENODEV, GoneError, "was removed by another program"),
         ("cpuset.cpus", errno.EBUSY, GroupError, "have a claim on them, such as cpu_exclusive"),
-        ("cgroup.procs", errno.EBUSY, GroupError, "look at the group and at the kernel's log"),
+        ("cgroup.procs", errno.EBUSY, GroupError, "check the group and the kernel's log"),
     ],
 )
 def test_refused_value_is_explained(monkeypatch, tmp_path, name, number, kind, why):
@@ -113,12 +113,12 @@ def test_tree_has_groups_nested_deeper_than_python_calls(tmp_path):
 
 def test_make_tells_that_a_group_was_removed_meanwhile(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "mkdir", raising(errno.EEXIST))
-    with pytest.raises(GoneError, match="was removed by somebody else just now"):
+    with pytest.raises(GoneError, match="was removed by another program just now"):
         make(tmp_path / "group")
 
 
 def test_missing_group_above_is_named(tmp_path):
-    with pytest.raises(GoneError, match=f"the group {tmp_path}/a is not there; somebody else"):
+    with pytest.raises(GoneError, match=f"the group {tmp_path}/a is not there; another program"):
         read(tmp_path / "a" / "b" / "cpuset.cpus")
 
 

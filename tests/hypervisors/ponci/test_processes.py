@@ -33,7 +33,7 @@ def test_blocked_process_is_reported():
         assert blocked([0, stuck.pid]) == {stuck.pid}
         assert why_alive([stuck.pid]) == (
             f"1 process ({stuck.pid}) waiting in the kernel (state D), such as for a device or a "
-            "file server: look at that"
+            "file server: check that"
         )
         assert processes_of([0, stuck.pid]) == {0, stuck.pid}
 

@@ -126,7 +126,7 @@ def test_names_are_empty_without_the_parent(tmp_path):
 
 def test_create_refuses_domain_that_somebody_made(parent, v2):
     fake_group(parent / "vm1")
-    with pytest.raises(HypervisorError, match="vm1 was made by somebody else just now"):
+    with pytest.raises(HypervisorError, match="vm1 was made by another program just now"):
         v2.create("vm1", None, None)
     assert v2.exists("vm1")
 

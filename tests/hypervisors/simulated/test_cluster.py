@@ -33,9 +33,9 @@ def test_cluster_in_file_is_created_once(tmp_path):
 
 def test_open_refuses_what_is_no_cluster(tmp_path):
     (tmp_path / "text").write_text("This is no database, and long enough not to be empty." * 20)
-    with pytest.raises(ClusterError, match="is no simulated cluster"):
+    with pytest.raises(ClusterError, match="is not a simulated cluster"):
         Cluster(cluster_of(), tmp_path / "text")
-    with pytest.raises(ClusterError, match="is no simulated cluster: unable to open"):
+    with pytest.raises(ClusterError, match="is not a simulated cluster: unable to open"):
         Cluster(cluster_of(), tmp_path / "nowhere" / "file")
     with pytest.raises(ClusterError, match="say what to `create`"):
         Cluster(None, tmp_path / "new")

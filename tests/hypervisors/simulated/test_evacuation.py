@@ -115,7 +115,7 @@ def test_evacuation_waits_for_migrations_in_progress():
             a.evacuate(Evacuate(destinations=["c"]), Context("a")),
         )
         assert [(result.vm_name, result.details) for result in results] == [
-            ("vm0", "vm0 has left meanwhile: it runs on b"),
+            ("vm0", "vm0 has left in the meantime: it runs on b"),
             ("vm1", None),
         ]
         assert simulation.where("vm0") == ("b", "running")

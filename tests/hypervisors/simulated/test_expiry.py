@@ -166,7 +166,7 @@ def test_migration_that_only_waited_before_a_restart_expires(swap: SwapWith | No
         assert simulation.where("vm1") == ("a", "running")
         begun = context(-1)
         begun.expiry._begun = True
-        with pytest.raises(HypervisorError, match="the daemon ended while this was under way"):
+        with pytest.raises(HypervisorError, match="the daemon ended while this was in progress"):
             await simulation["a"].recover(migrate("vm1", swap_with=swap), begun)
 
     simulated(cluster("vm1"), scenario)
@@ -184,7 +184,7 @@ def test_recovered_evacuation_expires_only_if_none_of_it_had_begun(waiting: list
             assert all("the order expired" in result.details for result in results.values())
             assert simulation.where("vm2") == ("a", "running")
         else:
-            assert "the daemon ended while this was under way" in results["vm1"].details
+            assert "the daemon ended while this was in progress" in results["vm1"].details
             assert results["vm2"].status == "success"
             assert simulation.where("vm2") == ("b", "running")
 

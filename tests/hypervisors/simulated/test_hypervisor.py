@@ -389,7 +389,7 @@ def test_recover_reports_outcome_of_each_task():
         simulation.cluster.repin("vm1", "a", [[1]])
         for done, lost in tasks:
             assert await a.recover(done, Context("a")) == "found done after the daemon's restart"
-            with pytest.raises(HypervisorError, match=r"under way; .* on a$"):
+            with pytest.raises(HypervisorError, match=r"in progress; .* on a$"):
                 await a.recover(lost, Context("a"))
         stopped = await a.recover(
             Stop(regex=".*"), Context("a", saved_state={"names": ["off", "vm1", "gone"]})

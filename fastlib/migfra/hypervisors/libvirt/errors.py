@@ -71,19 +71,22 @@ _LOST_TEXTS: Final = (
 _OPENING: Final = (
     ("Permission denied (", "refuses this user's SSH key; put it into authorized_keys there"),
     ("Host key verification failed", "has an unknown SSH key; add it to known_hosts"),
-    ("Cannot find 'ssh'", "cannot be reached, as there is no program ssh here; install it"),
-    ("ertificate", "is not trusted, or does not trust us; look at the certificates of both"),
+    ("Cannot find 'ssh'", "cannot be reached: the program ssh is not installed here; install it"),
+    ("ertificate", "is not trusted, or does not trust this host; check the certificates of both"),
     ("Permission denied", "does not permit it; run the daemon as root or in the group libvirt"),
     ("authentication", "does not permit it; run the daemon as root or in the group libvirt"),
     ("Connection refused", "does not run, or does not listen; start libvirtd there"),
-    ("No route to host", "is unreachable; look at the host and its network"),
-    ("Network is unreachable", "is unreachable; look at the host and its network"),
-    ("timed out", "is unreachable; look at the host and its network"),
-    ("unable to resolve", "has a name that is not known; look at its spelling and at DNS"),
-    ("Could not resolve", "has a name that is not known; look at its spelling and at DNS"),
-    ("Name or service not known", "has a name that is not known; look at its spelling and at DNS"),
+    ("No route to host", "is unreachable; check the host and its network"),
+    ("Network is unreachable", "is unreachable; check the host and its network"),
+    ("timed out", "is unreachable; check the host and its network"),
+    ("unable to resolve", "has an unknown name; check its spelling and DNS"),
+    ("Could not resolve", "has an unknown name; check its spelling and DNS"),
+    ("Name or service not known", "has an unknown name; check its spelling and DNS"),
     ("No such file or directory", "does not run; start libvirtd there"),
-    ("no connection driver", "has no such driver; install it, as libvirt-daemon-driver-qemu"),
+    (
+        "no connection driver",
+        "has no such driver; install it, for example libvirt-daemon-driver-qemu",
+    ),
 )
 """What the text of an error on opening has, and what that means; the first that fits counts.
 
@@ -111,7 +114,7 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
     domain = name or "the domain"
     if code == _NO_DOMAIN:
         return NoDomainError(
-            f"there is no domain {domain} on {host}; look at its spelling", code, text
+            f"there is no domain {domain} on {host}; check its spelling", code, text
         )
     if code in (_NO_SUPPORT, _UNSUPPORTED_ARGUMENT):
         return UnsupportedCallError(f"libvirt on {host} cannot do that: {text}", code, text)
@@ -123,8 +126,7 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
         )
     if code in (_NO_CONNECT, _INVALID_CONN) or any(known in text for known in _LOST_TEXTS):
         return LostError(
-            f"the connection to libvirt on {host} is lost ({text}); look whether libvirtd runs "
-            "there",
+            f"the connection to libvirt on {host} is lost ({text}); check that libvirtd runs there",
             code,
             text,
         )
@@ -178,7 +180,7 @@ def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
         if known.lower() in text.lower():
             return LostError(f"libvirt on {host} {meaning} ({uri}: {text})", code)
     return LostError(
-        f"libvirt on {host} cannot be reached; look whether libvirtd runs there ({uri}: {text})",
+        f"libvirt on {host} cannot be reached; check that libvirtd runs there ({uri}: {text})",
         code,
     )
 
@@ -186,7 +188,7 @@ def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
 def silent(host: str, seconds: float) -> LostError:
     """The host has not answered."""
     return LostError(
-        f"libvirt on {host} has not answered for {seconds:g} s; look at the host, its network and "
+        f"libvirt on {host} has not answered for {seconds:g} s; check the host, its network and "
         "its libvirtd"
     )
 
@@ -194,5 +196,5 @@ def silent(host: str, seconds: float) -> LostError:
 def closed(host: str) -> LostError:
     """Another task has found the connection lost meanwhile."""
     return LostError(
-        f"the connection to libvirt on {host} was lost; look whether libvirtd runs there"
+        f"the connection to libvirt on {host} was lost; check that libvirtd runs there"
     )

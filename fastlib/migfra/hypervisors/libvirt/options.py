@@ -43,7 +43,7 @@ class Template(ValueRule):
         found = set(re.findall("<[^<>]*>", value))
         if unknown := found - self._places:
             known = ", ".join(sorted(self._places))
-            return f"{min(unknown)} is no placeholder; there are {known}"
+            return f"{min(unknown)} is not a placeholder; the placeholders are {known}"
         if "<host>" in self._places and "<host>" not in found:
             return "has no <host>, so all hosts would be the same"
         return None
@@ -62,7 +62,7 @@ class ProbeHosts(ValueRule):
 
     def problem_with(self, value: Any) -> str | None:
         found = [text for text in value if not is_probe_host(text)]
-        return f"{found[0]!r} is no host, domain or network" if found else None
+        return f"{found[0]!r} is not a host, domain or network" if found else None
 
 
 class HostOptions(ConfigSection):
@@ -220,7 +220,7 @@ class LibvirtOptions(ConfigSection):
     ] = None  # fmt: skip
     rdma_host: Annotated[str, Wire("Name of a host for migration by RDMA.")] = "<host>-ib"
     stall_timeout: Annotated[
-        Seconds, Wire("How long a migration may stand still before it is aborted.", unit="s")
+        Seconds, Wire("How long a migration may make no progress before it is aborted.", unit="s")
     ] = 30.0
     pscom_timeout: Annotated[
         Seconds, Wire("How long pscom processes may take to answer.", unit="s")

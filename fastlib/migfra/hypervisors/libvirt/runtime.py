@@ -82,7 +82,7 @@ class LibvirtRuntime:
                 if observed.divided:
                     raise HypervisorError(
                         f"the memory of {name} is divided between two hosts, as its post-copy "
-                        "broke; mend the link between them, and go on with virsh migrate "
+                        "broke; repair the link between them, and continue with virsh migrate "
                         "--postcopy-resume on its source; if it has ended on the other host, stop "
                         "it here with force: true"
                     )

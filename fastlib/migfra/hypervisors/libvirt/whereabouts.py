@@ -17,7 +17,7 @@ from .domain.identity import read_namesakes
 from .domain.state import SHUT_OFF_BY_MIGRATION, SHUT_OFF_BY_SAVING, DomainState, look_up
 from .runtime import LibvirtRuntime
 
-_ADVICE: Final = "look there"
+_ADVICE: Final = "check there"
 
 
 class HostAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,26 +103,26 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
         if here.active:
             return f"{name} {here.phrase} on {self.host}"
         if self.elsewhere is not None:
-            return f"{name} has left meanwhile: {self.elsewhere}"
+            return f"{name} has left in the meantime: {self.elsewhere}"
         if here.known and here.reason != SHUT_OFF_BY_MIGRATION:
             how = "saved and " if here.reason == SHUT_OFF_BY_SAVING else ""
-            return f"{name} has been {how}shut off meanwhile"
+            return f"{name} has been {how}shut off in the meantime"
         gone = (
-            f"{name} has migrated meanwhile"
+            f"{name} has migrated in the meantime"
             if here.known
             else f"{name} is no longer on {self.host}"
         )
         asked = [answer.host for answer in self.answers if answer.state is not None]
         if asked:
             return f"{gone}, and is not active on {' or '.join(asked)}"
-        return f"{gone}; no other host could be asked for it"
+        return f"{gone}; no other host could be queried for it"
 
     @property
     def _unknown(self) -> list[str]:
         if self.here.active or self.elsewhere is not None:
             return []
         return [
-            f"whether it runs on {answer.host} is not known, as that cannot be asked: {_ADVICE}"
+            f"it is not known whether it runs on {answer.host}, which cannot be queried: {_ADVICE}"
             for answer in self.answers
             if answer.error is not None
         ]

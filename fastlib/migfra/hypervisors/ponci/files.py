@@ -60,7 +60,7 @@ def write(path: Path, text: str) -> None:
 def make(path: Path) -> bool:
     """Make a group; False if it was there already.
 
-    Raises GroupError: GoneError if it, or the group above it, is being removed by somebody else.
+    Raises GroupError: GoneError if it, or the group above it, is being removed by another program.
     """
     try:
         path.mkdir()
@@ -68,7 +68,9 @@ def make(path: Path) -> bool:
         if path.is_dir():
             return False
         if not path.exists():
-            raise GoneError(f"{path} was removed by somebody else just now", error.errno) from error
+            raise GoneError(
+                f"{path} was removed by another program just now", error.errno
+            ) from error
         raise _unreachable(error, path) from error
     except OSError as error:
         raise _unreachable(error, path) from error
@@ -148,11 +150,11 @@ def _unreachable(error: OSError, path: Path) -> GroupError:
         )
     if number == errno.EAGAIN:
         return GroupError(
-            f"{path} would be one group too many; raise cgroup.max.descendants or cgroup.max.depth "
-            "of the groups above it",
+            f"{path} would exceed the limit of groups; raise cgroup.max.descendants or "
+            "cgroup.max.depth of the groups above it",
             number,
         )
-    return GroupError(f"{path}: {why}; look at what it is, and at the kernel's log", number)
+    return GroupError(f"{path}: {why}; find out what it is, and read the kernel's log", number)
 
 
 def _gone(path: Path) -> str:
@@ -162,11 +164,11 @@ def _gone(path: Path) -> str:
         missing = missing.parent
     if missing != path:
         return (
-            f"the group {missing} is not there; somebody else has removed it: "
+            f"the group {missing} is missing; another program has removed it: "
             "start the domain again"
         )
     return (
-        f"{path} is not there; somebody else has removed it, or this kernel or the controllers of "
+        f"{path} is missing; another program has removed it, or this kernel or the controllers of "
         "that group do not have it: start the domain again, or use a newer kernel"
     )
 
@@ -175,10 +177,10 @@ def _refused(error: OSError, path: Path, text: str) -> GroupError:
     number, why = error.errno, os.strerror(error.errno or 0)
     if number == errno.ENODEV:
         return GoneError(
-            f"{path.parent} was removed by somebody else; start the domain anew", number
+            f"{path.parent} was removed by another program; start the domain again", number
         )
     if path.name.startswith("cpuset."):
         remedy = "groups above, beside or below it have a claim on them, such as cpu_exclusive"
     else:
-        remedy = "look at the group and at the kernel's log"
+        remedy = "check the group and the kernel's log"
     return GroupError(f"the kernel refuses {text!r} for {path} ({why}); {remedy}", number)

@@ -40,7 +40,7 @@ def wait_until_frozen(
 ) -> None:
     """Wait until a domain has frozen. After a timeout or a cancellation it is thawed.
 
-    What somebody else told to freeze before stays so: the domain itself with `was_told`, and the
+    What another program told to freeze before stays so: the domain itself with `was_told`, and the
     groups in it.
 
     Raises HypervisorError if it takes too long, and TaskCancelledError.
@@ -76,7 +76,7 @@ def _afterwards(hierarchy: Hierarchy, name: str) -> str:
         return f"{does}; suspend it again, or set a longer freeze-timeout"
     return (
         f"{does}; one of its processes waits for a device or a file server (ps shows "
-        f"{describe_processes(waiting)} in state D): look at that, or set a longer freeze-timeout"
+        f"{describe_processes(waiting)} in state D): check these, or set a longer freeze-timeout"
     )
 
 
@@ -104,7 +104,7 @@ def resume(runtime: PonciRuntime, name: str, context: Context) -> str | None:
     if not view.requested_inside:
         return None
     inside = ", ".join(map(str, view.requested_inside))
-    return f"groups in {name} were frozen themselves and are thawed as well: {inside}"
+    return f"groups in {name} were frozen on their own and were thawed too: {inside}"
 
 
 def thaw(hierarchy: Hierarchy, view: DomainView) -> None:
@@ -120,6 +120,6 @@ def _still_frozen(view: DomainView) -> str:
         return why
     groups = ", ".join(map(str, view.requested_inside)) or str(view.groups[0].path)
     return (
-        f"{view.name} was thawed, but somebody else has frozen {groups} again; "
+        f"{view.name} was thawed, but another program has frozen {groups} again; "
         f"find out who does so, then resume {view.name}"
     )

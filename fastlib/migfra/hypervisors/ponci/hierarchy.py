@@ -74,7 +74,7 @@ class Hierarchy:
                 if group == self.root:
                     raise GoneError(
                         f"cgroup {self.version} with the controller cpuset is not mounted at "
-                        f"{group} any more; mount it again, then restart migfra",
+                        f"{group} now; mount it again, then restart migfra",
                         error.errno,
                     ) from error
                 continue
@@ -112,7 +112,7 @@ class Hierarchy:
             for parent in reversed(self._parents):
                 if not make(parent / name):
                     raise HypervisorError(
-                        f"{name} was made by somebody else just now; stop it first"
+                        f"{name} was made by another program just now; stop it first"
                     )
                 made.append(parent / name)
             if nodes is not None:

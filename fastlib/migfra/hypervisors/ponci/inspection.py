@@ -42,7 +42,7 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
     above = [group for group in freezer.above(paths[-1]) if _is_requested(freezer, group)]
     groups = _groups(freezer, paths[-1], told=bool(above))
     if paths[-1] in there and not groups:
-        raise GoneError(f"{paths[-1]} was removed by somebody else just now", errno.ENOENT)
+        raise GoneError(f"{paths[-1]} was removed by another program just now", errno.ENOENT)
     inside = _union(group.threads for group in groups)
     processes = hierarchy.processes(name)
     # Threads of one process may be in different groups.

@@ -105,7 +105,7 @@ def find_hierarchy(
     if unified:
         raise HypervisorError(
             f"the cgroup v2 at {unified[0].point} has no controller cpuset, and there is no cgroup "
-            "v1 that has it; let the group above delegate it (in a container, let it have cpuset), "
+            "v1 that has it; let the group above delegate it (in a container, give it cpuset), "
             "or boot a kernel with CONFIG_CPUSETS and without cgroup_disable=cpuset"
         )
     raise HypervisorError(

@@ -82,9 +82,7 @@ def _why_alive(pid: int) -> str:
     if status["TracerPid"] != "0" and status["State"].startswith("t"):
         return f"held by the process {status['TracerPid']}, which traces them: end that one"
     if blocked([pid]):
-        return (
-            "waiting in the kernel (state D), such as for a device or a file server: look at that"
-        )
+        return "waiting in the kernel (state D), such as for a device or a file server: check that"
     return "not ended yet: wait for that"
 
 

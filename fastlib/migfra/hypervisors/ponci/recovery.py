@@ -27,7 +27,7 @@ from .start import StartSpec
 from .stop import result_of, stop_held
 
 DONE: Final = "found done after the daemon's restart"
-_INTERRUPTED: Final = "the daemon ended while this was under way"
+_INTERRUPTED: Final = "the daemon ended while this was in progress"
 
 
 def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
@@ -53,7 +53,7 @@ def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
         if runtime.hierarchy.sets(task.vm_name).cpus == runtime.cpus_of(task.vcpu_map):
             return DONE
         raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
-    raise HypervisorError(f"{_INTERRUPTED}; look at the domain")
+    raise HypervisorError(f"{_INTERRUPTED}; check the domain")
 
 
 def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:

@@ -70,7 +70,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
         if not self.hierarchy.exists(name):
             raise HypervisorError(
                 f"there is no domain {name} on {self.host}, which would be the group "
-                f"{self.hierarchy.parent / name}; look at its spelling, or start it first"
+                f"{self.hierarchy.parent / name}; check its spelling, or start it first"
             )
 
     def view(self, name: str) -> DomainView:

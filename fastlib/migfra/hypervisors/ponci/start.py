@@ -15,7 +15,7 @@ from .inspection import inspect
 from .runtime import PonciRuntime
 
 _MOST_TRIES: Final = 100
-"""Tries to make a domain while somebody else removes its parent."""
+"""Tries to make a domain while another program removes its parent."""
 
 _UNSUPPORTED: Final = {
     "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",
@@ -75,7 +75,7 @@ def start(runtime: PonciRuntime, task: Start, context: Context) -> str | None:
 
 
 def _create(hierarchy: Hierarchy, spec: StartSpec) -> None:
-    """Make the parent and a domain in it, again if somebody else removes the parent meanwhile.
+    """Make the parent and a domain in it, again if another program removes the parent meanwhile.
 
     Such as a clean-up of empty groups, or another daemon. Raises HypervisorError.
     """
@@ -97,6 +97,6 @@ def _create(hierarchy: Hierarchy, spec: StartSpec) -> None:
             if not removed:
                 raise
             raise HypervisorError(
-                f"somebody else removed {hierarchy.parent} each time before {spec.name} was in it "
-                f"({_MOST_TRIES} tries); stop what removes it, then start {spec.name} again"
+                f"another program removed {hierarchy.parent} each time before {spec.name} was in "
+                f"it ({_MOST_TRIES} tries); stop what removes it, then start {spec.name} again"
             ) from error

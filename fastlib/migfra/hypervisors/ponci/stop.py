@@ -114,7 +114,7 @@ def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:
     if not freezer.can_freeze(group):
         _send_kill(hierarchy, name)
         return
-    with suppress(GoneError):  # somebody else removes it; the caller looks what is left
+    with suppress(GoneError):  # another program removes it; the caller looks what is left
         freezer.freeze(group)
         try:
             wait_until(lambda: freezer.read(group).frozen, _FREEZE_BEFORE_KILL_SECONDS, context)

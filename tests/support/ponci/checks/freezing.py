@@ -89,7 +89,7 @@ async def frozen_groups_in_a_domain_are_thawed(runner: PonciRunner) -> None:
         top = runner.trees.of("vm1")[-1]
         assert said is not None
         prefix, _, groups = said.partition(": ")
-        assert prefix == "groups in vm1 were frozen themselves and are thawed as well"
+        assert prefix == "groups in vm1 were frozen on their own and were thawed too"
         assert set(groups.split(", ")) == {
             str(top / name) for name in ("below", "below/deeper", "empty")
         }
@@ -115,7 +115,7 @@ async def groups_that_somebody_freezes_again_are_reported(runner: PonciRunner) -
         runner.trees.freeze(frozen, True)
         with mock.patch.object(freezer, "thaw", thaw_in_vain):
             assert await runner.error_of(Resume(vm_name="vm1")) == (
-                f"vm1 was thawed, but somebody else has frozen {named} again; find out who does "
+                f"vm1 was thawed, but another program has frozen {named} again; find out who does "
                 "so, then resume vm1"
             )
         assert await runner.do(Resume(vm_name="vm1")) != "vm1 was running already"
@@ -143,14 +143,14 @@ async def group_that_freezes_in_a_domain_is_reported(runner: PonciRunner) -> Non
         assert await runner.domains() == {"vm1": "freezing"}
         assert await runner.do(Resume(vm_name="vm1"))
         assert await runner.domains() == {"vm1": "running"}
-        # What somebody else has frozen stays so after a suspension that fails.
+        # What another program has frozen stays so after a suspension that fails.
         runner.trees.make("vm1/beside")
         runner.trees.join(counter.pid, "vm1/beside")
         runner.trees.freeze("vm1/beside", True)
         assert await runner.error_of(Suspend(vm_name="vm1")) == (
             "vm1 has not frozen within 0.2 s and was thawed, but parts of it are frozen; one of "
             "its processes waits for a device or a file server (ps shows 1 process "
-            f"({stuck.pid}) in state D): look at that, or set a longer freeze-timeout"
+            f"({stuck.pid}) in state D): check these, or set a longer freeze-timeout"
         )
         assert await runner.domains() == {"vm1": "partly paused"}
         # So does the domain itself.

@@ -94,7 +94,7 @@ async def v1_domain_in_one_tree_is_incomplete(runner: PonciRunner) -> None:
             )
         assert await runner.do(Stop(vm_name="vm1")) is None
         assert not here.exists()
-    # One that somebody else made, into which the kernel lets no process.
+    # One that another program made, into which the kernel lets no process.
     cpuset.mkdir()
     freezer.mkdir()
     assert await runner.domains() == {"vm1": "incomplete"}
@@ -135,7 +135,7 @@ async def parent_that_is_always_removed_is_reported(runner: PonciRunner) -> None
 
     with mock.patch.object(groups, "create", create):
         assert await runner.error_of(Start(vm_name="vm1")) == (
-            f"somebody else removed {runner.trees.parents[0]} each time before vm1 was in it "
+            f"another program removed {runner.trees.parents[0]} each time before vm1 was in it "
             "(100 tries); stop what removes it, then start vm1 again"
         )
     assert not any(parent.exists() for parent in runner.trees.parents)
@@ -186,7 +186,7 @@ async def domain_that_another_daemon_makes_or_removes_is_handled(runner: PonciRu
 
     with mock.patch.object(groups, "prepare", start_there):
         said = await runner.error_of(Start(vm_name="vm1"))
-    assert said == "vm1 was made by somebody else just now; stop it first"
+    assert said == "vm1 was made by another program just now; stop it first"
     assert await runner.domains() == {"vm1": "running"}
     delete = groups.delete
 

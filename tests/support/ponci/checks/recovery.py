@@ -35,7 +35,7 @@ async def recover_finishes_interrupted_suspend(runner: PonciRunner) -> None:
     await runner.open(freeze_timeout=0.2)
     with Stuck() as stuck:
         await put(runner, stuck)
-        await not_done(runner, suspend, "ended while this was under way; vm1 runs on node01")
+        await not_done(runner, suspend, "ended while this was in progress; vm1 runs on node01")
         assert await runner.recover(resume) == DONE
         runner.trees.freeze("vm1", True)
         await not_done(runner, suspend, "vm1 has not frozen within 0.2 s and runs on")
@@ -83,7 +83,7 @@ async def recover_of_cancelled_suspend_says_what_the_domain_does(runner: PonciRu
     suspend = Suspend(vm_name="vm1")
     with Stuck() as stuck:
         await put(runner, stuck)
-        here = "ended while this was under way; vm1 runs on node01"
+        here = "ended while this was in progress; vm1 runs on node01"
         await not_done(runner, suspend, here, cancelled=True)
         runner.trees.freeze("vm1", True)
         await not_done(runner, suspend, "cancelled; vm1 runs on node01", cancelled=True)

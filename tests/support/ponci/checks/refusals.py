@@ -99,7 +99,7 @@ async def existing_and_missing_domains_are_reported(runner: PonciRunner) -> None
                  Resume(vm_name="vm9"), Repin(vm_name="vm9", vcpu_map=[[0]])):  # fmt: skip
         assert await runner.error_of(task) == (
             f"there is no domain vm9 on node01, which would be the group "
-            f"{runner.trees.of('vm9')[0]}; look at its spelling, or start it first"
+            f"{runner.trees.of('vm9')[0]}; check its spelling, or start it first"
         )
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[1]]))

@@ -75,7 +75,7 @@ async def v2_too_many_groups_are_reported(runner: PonciRunner) -> None:
     (parent / "cgroup.max.descendants").write_text("1\n")
     await runner.do(Start(vm_name="vm1"))
     said = await runner.error_of(Start(vm_name="vm2"))
-    assert "vm2 would be one group too many; raise cgroup.max.descendants" in said
+    assert "vm2 would exceed the limit of groups; raise cgroup.max.descendants" in said
 
 
 async def v2_removed_controller_is_reported(runner: PonciRunner) -> None:

@@ -75,7 +75,7 @@ class ConnectionPool:
                 if connection.alive:
                     return connection
                 del self._connections[key]
-                self._log.info("the connection to libvirt on %s is lost, opening it anew", host)
+                self._log.info("the connection to libvirt on %s is lost, opening it again", host)
                 await connection.close()
             connection = Connection(*key, self._options)
             await connection.open()

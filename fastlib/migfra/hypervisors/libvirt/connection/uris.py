@@ -26,7 +26,7 @@ def check_driver(options: LibvirtOptions, driver: str | None) -> Driver:
         return Driver(options.driver)
     if driver not in DRIVERS or driver == "test":
         known = ", ".join(name for name in DRIVERS if name != "test")
-        raise HypervisorError(f"there is no driver {driver[:40]!r}; there are {known}")
+        raise HypervisorError(f"unknown driver {driver[:40]!r}; the drivers are {known}")
     if driver not in (options.drivers or ()):
         raise HypervisorError(
             f"the configuration does not let tasks choose the driver {driver!r}; leave out "
@@ -41,7 +41,7 @@ def check_transport(options: LibvirtOptions, transport: str | None) -> CheckedTr
         return CheckedTransport(options.transport)
     if transport not in TRANSPORTS:
         raise HypervisorError(
-            f"there is no transport {transport[:40]!r}; there are {', '.join(TRANSPORTS)}"
+            f"unknown transport {transport[:40]!r}; the transports are {', '.join(TRANSPORTS)}"
         )
     if transport not in (options.transports or ()):
         raise HypervisorError(

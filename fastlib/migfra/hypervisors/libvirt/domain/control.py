@@ -24,7 +24,7 @@ def suspend(connection: Any, name: str) -> bool:
 def resume(connection: Any, name: str) -> bool:
     """Resume a paused domain. Returns False if it ran already.
 
-    Raises HypervisorError for what stands still since a migration: it may run on the other host.
+    Raises HypervisorError for what is paused after a migration: it may run on the other host.
     libvirt says the same of a paused domain that was restored from its saved image.
     """
     domain = active_domain(connection, name)
@@ -35,9 +35,9 @@ def resume(connection: Any, name: str) -> bool:
         reason == PAUSED_FOR_MIGRATION or reason in PAUSED_IN_POST_COPY
     ):
         raise HypervisorError(
-            f"{name} stands still on {connection.getHostname()} as a migration or a restore leaves "
-            "it, and may run on another host; if it does not, let it run on with virsh resume, "
-            "else destroy it here"
+            f"{name} is paused on {connection.getHostname()} after a migration or a restore that "
+            "did not end, and may run on another host; if it does not, resume it with virsh "
+            "resume, else destroy it here"
         )
     _wake(domain)
     return True

@@ -200,7 +200,7 @@ def forget(connection: Any, name: str, uuid: str) -> None:
     if saved_state.image_of(domain) is not None:
         raise HypervisorError(
             f"{domain.name()} has a saved image with its newest memory; delete it with virsh "
-            f"undefine {domain.name()} --managed-save if nobody needs it"
+            f"undefine {domain.name()} --managed-save if it is not needed"
         )
     control.undefine(connection, domain.name())
 
@@ -222,7 +222,7 @@ def _find(connection: Any, uuid: str) -> Any:
 
 def _check_name(domain: Any, name: str) -> None:
     if domain.name() != name:
-        raise HypervisorError(f"{name} has been renamed to {domain.name()} meanwhile; try again")
+        raise HypervisorError(f"{name} was renamed to {domain.name()} in the meantime; try again")
 
 
 def _known_uuids(connection: Any) -> frozenset[str]:

@@ -49,7 +49,7 @@ def ivshmem_xml(device: DeviceIvshmem) -> str:
     unit = _SIZE_UNITS.get(device.size[len(digits) :].lower().replace("ib", "").rstrip("b"))
     if not (digits.isascii() and digits.isdigit()) or unit is None:
         raise HypervisorError(
-            f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} is no size "
+            f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} is not a size "
             "such as 64M"
         )
     size = int(digits) * _BYTES[unit] if len(digits) <= 20 else 0

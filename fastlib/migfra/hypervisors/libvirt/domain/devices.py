@@ -142,7 +142,7 @@ def check_available(
     for kind in kinds:
         _check_allowed(_shown(kind), kind, allowed)
     if twice := sorted({address for address in wanted if wanted.count(address) > 1}):
-        raise HypervisorError(f"the PCI device {twice[0]} is asked for twice; leave one out")
+        raise HypervisorError(f"the PCI device {twice[0]} is requested twice; remove one")
     taken = _taken(connection)
     devices = _host_devices(connection) if wanted else None
     known = None if devices is None else {str(pci.address): pci.kind for pci in devices}
@@ -150,7 +150,7 @@ def check_available(
         _check_free(address, taken)
         if known is not None and address not in known:
             raise HypervisorError(
-                f"{connection.getHostname()} has no PCI device {address}; look at lspci -D"
+                f"{connection.getHostname()} has no PCI device {address}; see lspci -D"
             )
         _check_allowed(address, None if known is None else known[address], allowed)
     own = {device.address for device in attached_devices(xml) if device.address}
@@ -230,7 +230,7 @@ def _free_of_kind(
         if users:
             why = f"they are in use by {', '.join(users)}"
         elif of_kind:
-            why = f"of its {len(of_kind)} each is asked for already"
+            why = f"all of its {len(of_kind)} are requested already"
         raise HypervisorError(f"{host} has no free PCI device {shown}: {why}")
     return free
 

@@ -80,7 +80,7 @@ def check_same_host(connection: Any, expected: HostIdentity) -> None:
     if expected.uuid is not None and found.uuid not in (None, expected.uuid):
         raise HypervisorError(
             f"{expected.name} is {hostname} now, and was {expected.hostname} when the migration "
-            "began; look at DNS and the option hosts"
+            "began; check DNS and the option hosts"
         )
 
 

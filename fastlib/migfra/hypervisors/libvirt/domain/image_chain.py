@@ -50,7 +50,7 @@ def read_chain(path: str, format: str | None) -> ImageChain:
     image: str | None = path
     while image is not None and format == "qcow2":
         if len(backing) > LONGEST_CHAIN:
-            return _chain(backing, data, f"the backing files of {path}: there are too many")
+            return _chain(backing, data, f"the backing files of {path}: too many")
         try:
             with open(os.open(image, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 head = parse_head(file.read(HEAD_BYTES))

@@ -67,7 +67,7 @@ def image(connection: Any, name: str) -> SavedImage | None:
     found = image_of(domain)
     if found is not None and found.uuid not in (None, domain.UUIDString()):
         return SavedImage(
-            uuid=found.uuid, problem=f"it is of another domain, with the UUID {found.uuid}"
+            uuid=found.uuid, problem=f"it belongs to another domain, with the UUID {found.uuid}"
         )
     return found
 

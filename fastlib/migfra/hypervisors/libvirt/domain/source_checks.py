@@ -67,8 +67,8 @@ def _check_backing(path: str, where: str, policy: XmlPolicy) -> None:
         found = parse_head(head)
         if found is None:
             raise HypervisorError(
-                f"{image} ({where}) is no sound qcow2 image; correct its format in the XML, or "
-                "look at it with qemu-img info"
+                f"{image} ({where}) is not a valid qcow2 image; correct its format in the XML, or "
+                "check it with qemu-img info"
             )
         if found.data is not None:
             _check_named(found.data, found.data, image, where, policy)

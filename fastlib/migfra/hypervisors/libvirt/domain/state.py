@@ -78,7 +78,7 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
         if self.running:
             return "runs"
         if self.left_behind and not self.migrating:
-            return "stands still since a migration"
+            return "is paused after a migration"
         return f"is {self.state}" if self.state else "is shut off"
 
 

@@ -58,7 +58,7 @@ async def run_migration(
             if not source.alive:
                 raise
             raise HypervisorError(
-                f"the connection to libvirt on {spec.destination} is lost ({error.said}); look at "
+                f"the connection to libvirt on {spec.destination} is lost ({error.said}); check "
                 "that host, its network and its libvirtd"
             ) from error
 

@@ -55,7 +55,7 @@ async def check(
     check_host(spec.destination)
     own = runtime.connections.is_own
     if spec.source == spec.destination or (own(spec.source) and own(spec.destination)):
-        raise HypervisorError(f"{spec.name} is on {spec.source}, and is to go there as well")
+        raise HypervisorError(f"{spec.name} is on {spec.source}, which is also the destination")
     check_order(spec)
     source, destination = await asyncio.gather(
         _peer(runtime, spec, spec.source),
@@ -117,8 +117,7 @@ def _check_source(spec: MigrationSpec, source: Peer) -> None:
     observed = source.domain_state
     if not observed.known:
         raise HypervisorError(
-            f"there is no domain {spec.name} on {spec.source}; look at its spelling, and where it "
-            "is"
+            f"there is no domain {spec.name} on {spec.source}; check its spelling, and where it is"
         )
     if spec.kind == "offline":
         if observed.active:
@@ -134,8 +133,8 @@ def _check_source(spec: MigrationSpec, source: Peer) -> None:
         )
     if observed.left_behind:
         raise HypervisorError(
-            f"{spec.name} stands still on {spec.source} as a migration or a restore leaves it, and "
-            "may run on another host; if it does not, let it run on with virsh resume, else "
+            f"{spec.name} is paused on {spec.source} after a migration or a restore that did not "
+            "end, and may run on another host; if it does not, resume it with virsh resume, else "
             "destroy it here"
         )
     if not (observed.running or observed.paused):
@@ -204,8 +203,8 @@ async def _check_cpu(runtime: LibvirtRuntime, spec: MigrationSpec, context: Cont
         return
     if not fits:
         raise HypervisorError(
-            f"the CPU of {spec.destination} lacks what that of {spec.name} has; give the domain a "
-            "CPU model that both hosts have"
+            f"the CPU of {spec.destination} lacks features of the CPU of {spec.name}; give the "
+            "domain a CPU model that both hosts have"
         )
 
 

@@ -166,7 +166,7 @@ class Migration:
         try:
             seconds = await there.call(job.downtime, spec.name)
         except HypervisorError as error:
-            self._context.log.warning("how long %s stood still is not known: %s", spec.name, error)
+            self._context.log.warning("the downtime of %s is not known: %s", spec.name, error)
             return
         if seconds is not None:
             self._measurement.add(f"downtime-{spec.name}", seconds)
@@ -179,7 +179,7 @@ class Migration:
         spec = self.spec
         if spec.kind == "offline":
             if await self.is_defined_on_destination():
-                return f"it has arrived in spite of this: {error}"
+                return f"it has arrived despite this error: {error}"
             raise error
         monitor = MigrationMonitor(self._runtime, spec, self._scope, self._context)
         problem = None
@@ -188,9 +188,9 @@ class Migration:
         self._location = location = await self.reconcile()
         if location.place != "destination":
             raise problem or error
-        self._context.log.warning("%s has arrived in spite of: %s", spec.name, error)
+        self._context.log.warning("%s has arrived despite: %s", spec.name, error)
         note = "" if location.note is None else f"; {location.note}"
-        return f"it has arrived in spite of this: {error}{note}"
+        return f"it has arrived despite this error: {error}{note}"
 
     async def _job_goes_on(self) -> bool:
         """Tell whether libvirt still moves the domain although the call was given up."""
@@ -241,7 +241,7 @@ class Migration:
                 step = self._call_destination(pinning.pin, spec.vcpu_map)
                 await attempt(problems, "repin", step)
         if self.record.state.autostart:
-            what = "let it start with its host"
+            what = "enable its autostart"
             await attempt(problems, what, self._call_destination(control.set_autostart))
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
@@ -289,7 +289,7 @@ class Migration:
         """Let the domain start with its host, as it did on the source: libvirt forgets that."""
         spec, problems = self.spec, list[str]()
         if self.record.state.autostart:
-            what = "let it start with its host"
+            what = "enable its autostart"
             await attempt(problems, what, self._call_destination(control.set_autostart))
         if problems:
             raise ArrivedError(f"{spec.name} is on {spec.destination}, but {'; '.join(problems)}")

@@ -84,21 +84,21 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
             await asyncio.gather(_read(ssh, ssh.stdout), _read(ssh, ssh.stderr), ssh.wait())
     if len(output) == _MOST_BYTES or len(errors) == _MOST_BYTES:
         raise HypervisorError(
-            f"{error_start}: ssh {host} writes {_MOST_BYTES} bytes or more; look at "
+            f"{error_start}: ssh {host} writes {_MOST_BYTES} bytes or more; check "
             "pscom-count-command, or give their number instead of auto"
         )
     if ssh.returncode != 0:
         said = " ".join(errors.decode(errors="replace").split())[-200:]
         log.warning("%s: ssh %s wrote %r", error_start, host, said)
         raise HypervisorError(
-            f"{error_start}: ssh {host} ended with status {ssh.returncode}; look at the daemon's "
+            f"{error_start}: ssh {host} ended with status {ssh.returncode}; read the daemon's "
             "log and at pscom-count-command, or give their number instead of auto"
         )
     said = output.decode(errors="replace").strip()
     if not is_number(said):
         log.warning("%s: pscom-count-command on %s wrote %r", error_start, host, said[:200])
         raise HypervisorError(
-            f"{error_start}: pscom-count-command prints no number; look at the daemon's log, or "
+            f"{error_start}: pscom-count-command prints no number; read the daemon's log, or "
             "give their number instead of auto"
         )
     return int(said)
@@ -182,12 +182,13 @@ class Pscom:
                             receiving.cancel()
         except (TimeoutError, WaitTimeoutError):
             raise HypervisorError(
-                f"{len(answers)} of {self._count} pscom processes in {self._name} have answered to "
-                f"{what} within {self._seconds:g} s; look whether they run, and at pscom-hook-procs"
+                f"{len(answers)} of {self._count} pscom processes in {self._name} have answered "
+                f"to {what} within {self._seconds:g} s; check that they run, and check "
+                "pscom-hook-procs"
             ) from None
         except TransportError as error:
             raise HypervisorError(
-                f"the pscom processes in {self._name} cannot be asked to {what}: {error}"
+                f"the pscom processes in {self._name} cannot be told to {what}: {error}"
             ) from error
 
     @asynccontextmanager

@@ -105,7 +105,7 @@ async def _ask(
                 await connection.within(_ANSWER_SECONDS, check_same_host, expected)
             observed = await connection.within(_ANSWER_SECONDS, look_up, spec.name)
     except (HypervisorError, TimeoutError) as error:
-        runtime.node.log.debug("%s cannot be asked for %s: %s", host, spec.name, error)
+        runtime.node.log.debug("cannot query %s for %s: %s", host, spec.name, error)
         return None
     if observed.known and state.uuid and observed.uuid != state.uuid:
         return DomainState()  # another domain of this name, which is none of our business
@@ -158,11 +158,11 @@ def _words(
     if place == "nowhere":
         return f"{name} is active neither on {spec.source} nor on {spec.destination}"
     answers = [
-        f"libvirt on {host} cannot be asked"
+        f"libvirt on {host} cannot be queried"
         if observed is None
         else f"it {observed.phrase} on {host}"
         for host, observed in ((spec.source, source), (spec.destination, destination))
     ]
     if place == "both":
         return f"there are two of {name}: {' and '.join(answers)}"
-    return f"where {name} runs is not certain: {' and '.join(answers)}; look at both hosts"
+    return f"it is not certain where {name} runs: {' and '.join(answers)}; check both hosts"

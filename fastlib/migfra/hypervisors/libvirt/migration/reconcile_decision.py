@@ -17,28 +17,28 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
 Place = Literal["source", "destination", "both", "nowhere", "unknown"]
 Action = Literal["resume source", "pause source", "end source", "end destination"]
 _STALE_SOURCE: Final = (
-    "a copy that is paused on {source} ran there meanwhile and is stale; destroy it there once "
-    "nothing of it is needed"
+    "a copy that is paused on {source} ran there in the meantime and is stale; destroy it there "
+    "once nothing of it is needed"
 )
 _PERHAPS_THERE: Final = (
-    "it may run on {destination} as well, which cannot be asked; look there before it is reached "
+    "it may also run on {destination}, which cannot be queried; check there before it is reached "
     "again"
 )
-_COPY_THERE: Final = "{destination} has a copy of it, too; look there, and destroy what is stale"
-_COPY_HERE: Final = "whether {source} has a copy of it cannot be asked; look there"
+_COPY_THERE: Final = "{destination} has a copy of it too; check there, and destroy the stale one"
+_COPY_HERE: Final = "{source} cannot be queried for a copy of it; check there"
 _SPLIT: Final = (
     "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
-    "neither, mend the link, and go on with virsh migrate --postcopy-resume"
+    "neither, repair the link, and continue with virsh migrate --postcopy-resume"
 )
 _ENDED_IN_POST_COPY: Final = (
-    "it has run on {destination} and has ended there, in post-copy; what stands still on {source} "
-    "lacks its newest memory and cannot go on: destroy it there, and start it anew"
+    "it has run on {destination} and has ended there, in post-copy; the paused copy on {source} "
+    "lacks its newest memory and cannot continue: destroy it there, and start the domain again"
 )
 _ENDED_THERE: Final = (
-    "it had arrived on {destination} and has ended there; what stands still on {source} is older, "
-    "so it was not let go on"
+    "it had arrived on {destination} and has ended there; the paused copy on {source} is older, "
+    "so it was not resumed"
 )
-_UNDER_WAY: Final = "its migration is under way all the same"
+_UNDER_WAY: Final = "its migration is still in progress"
 _ARRIVING: Final = "{destination} has begun to receive it, and does not end"
 
 

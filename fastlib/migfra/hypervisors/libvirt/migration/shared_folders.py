@@ -92,7 +92,7 @@ def remove_markers(made: Iterable[Marker]) -> list[str]:
         try:
             Path(marker.path).unlink(missing_ok=True)
         except OSError as error:
-            problems.append(f"{marker.path} is of no use any more; remove it ({error.strerror})")
+            problems.append(f"{marker.path} is no longer needed; remove it ({error.strerror})")
     return problems
 
 

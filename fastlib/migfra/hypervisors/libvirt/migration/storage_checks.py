@@ -142,7 +142,7 @@ class _StorageCheck:
         for host in (spec.source, spec.destination):
             if (await self._probe(host, [path]))[path].presence == "present":
                 raise HypervisorError(
-                    f"there is a file {path} on {host} already, perhaps the memory of a domain "
+                    f"there is a file {path} on {host} already, it may be the memory of a domain "
                     "that was not restored; move it away"
                 )
 

@@ -27,7 +27,7 @@ class MigrationViaStorage(Migration):
         """Raise HypervisorError if the file exists already, or is not the same on both hosts."""
         if await asyncio.to_thread(Path(path).exists):
             raise HypervisorError(
-                f"there is a file {path} already, perhaps the memory of a domain that was not "
+                f"there is a file {path}; it may be the memory of a domain that was not "
                 "restored; move it away"
             )
         await check_shared_file(self._runtime, self.spec, self._context, path)
@@ -56,7 +56,7 @@ class MigrationViaStorage(Migration):
             if isinstance(error, TaskCancelledError):
                 words = "; ".join([str(error), *await self.restore_on_source()])
                 raise TaskCancelledError(words) from error
-            self._context.log.warning("%s is saved in spite of: %s", spec.name, error)
+            self._context.log.warning("%s is saved despite: %s", spec.name, error)
         else:
             await self._save(phase="saved")
 
@@ -128,14 +128,14 @@ class MigrationViaStorage(Migration):
             raise FinalError(f"{failed}; {self._perhaps_restored(spec.destination)}") from error
         if not observed.active:
             raise FinalError("; ".join([failed, *await self.restore_on_source()])) from error
-        self._context.log.warning("%s is restored in spite of: %s", spec.name, error)
+        self._context.log.warning("%s is restored despite: %s", spec.name, error)
 
     def _perhaps_restored(self, host: str) -> str:
         """Say what to do with the file while a host cannot be asked."""
         path = self.record.state.path
         return (
-            f"it is saved in {path}, and whether it runs on {host} cannot be asked: look there, "
-            f"and only if it does not, use virsh restore {path}"
+            f"it is saved in {path}, and {host} cannot be queried for it: check whether it runs "
+            f"there, and only if it does not, use virsh restore {path}"
         )
 
     async def wait_until_restored(self, host: str) -> DomainState | None:

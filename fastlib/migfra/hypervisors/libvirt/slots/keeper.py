@@ -225,7 +225,7 @@ class MigrationSlots:
         names = " and ".join(self._note.domains)
         return HypervisorError(
             f"{names} did not migrate: the migrations of {slot.host} cannot be counted ({error}); "
-            "look at the log of libvirt there"
+            "read the log of libvirt there"
         )
 
     def _may_come_back(self, host: str) -> bool:

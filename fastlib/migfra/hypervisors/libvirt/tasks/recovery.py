@@ -51,7 +51,7 @@ from .start_checks import check_runs_nowhere_else
 from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
-_INTERRUPTED: Final = "the daemon ended while this was under way"
+_INTERRUPTED: Final = "the daemon ended while this was in progress"
 
 
 async def recover(
@@ -79,7 +79,7 @@ async def recover(
         return await _check_state(runtime, task, task.vm_name, lambda observed: observed.running)
     if isinstance(task, Repin):
         return await _recover_repin(runtime, task)
-    raise HypervisorError(f"{_INTERRUPTED}; look at the domain")
+    raise HypervisorError(f"{_INTERRUPTED}; check the domain")
 
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
@@ -126,7 +126,7 @@ async def _check_policy(runtime: LibvirtRuntime, task: Start, spec: StartSpec) -
     except HypervisorError as error:
         raise HypervisorError(
             f"{_INTERRUPTED}; {spec.name} {observed.phrase} on {runtime.host}, and is not resumed, "
-            f"because the configuration does not allow it any more: {error}"
+            f"because the configuration no longer allows it: {error}"
         ) from error
 
 
@@ -334,7 +334,7 @@ async def _recover_restoring(saved: MigrationViaStorage) -> str:
         raise HypervisorError("; ".join([_INTERRUPTED, *await saved.finish_on_source()]))
     raise HypervisorError(
         f"{_INTERRUPTED}; {spec.name} was about to be restored from {state.path}, and whether it "
-        f"has run since is not certain: look at {spec.destination} and {spec.source}, and only "
+        f"has run since is not certain: check {spec.destination} and {spec.source}, and only "
         f"if it has not, use virsh restore {state.path}"
     )
 

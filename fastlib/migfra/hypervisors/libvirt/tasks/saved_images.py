@@ -94,10 +94,10 @@ class SavedImages:
             except HypervisorError as error:
                 if not runtime.options.ignore_unreachable_nodes:
                     raise HypervisorError(
-                        f"{answer.host} may have a saved image of {name}, which cannot be asked: "
+                        f"{answer.host} may have a saved image of {name}, but cannot be queried: "
                         f"{error}"
                     ) from error
-                self._context.log.warning("%s is not asked for images: %s", answer.host, error)
+                self._context.log.warning("%s is not queried for images: %s", answer.host, error)
                 continue
             if image is not None and (uuid is None or image.uuid in (None, uuid)):
                 found.append(answer.host)
@@ -122,7 +122,7 @@ class SavedImages:
                 self._note(f"{DISCARDED} on {host}")
             else:
                 self._note(
-                    f"{host} does not know {self._name} any more, but has an old file of its "
+                    f"{host} no longer knows {self._name}, but has an old file of its "
                     f"memory; delete {saved_state.path(self._name)} there"
                 )
         self._elsewhere = ()
@@ -162,7 +162,7 @@ class SavedImages:
             local = await self._runtime.local(self._driver)
             kept = await local.call(saved_state.image, self._name)
         except HypervisorError as error:
-            return f"look whether its saved image is still there ({error})"
+            return f"check whether its saved image is still there ({error})"
         if kept is None:
             return "its saved image is gone"
         return "its saved image is kept; saved-state: discard deletes it and boots the domain"
@@ -171,7 +171,7 @@ class SavedImages:
         """After a start that restored nothing. Raises HypervisorError if it was to restore."""
         if self._vanished:
             raise HypervisorError(
-                f"the saved image of {self._name} was deleted during the start; look at what else "
+                f"the saved image of {self._name} was deleted during the start; find out what else "
                 "starts it, and try it again"
             )
 

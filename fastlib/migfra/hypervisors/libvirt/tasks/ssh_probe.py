@@ -30,7 +30,7 @@ async def probe(host: str, port: int, patience: float, scope: CancelScope) -> No
     except TimeoutError:
         raise NoAnswerError(
             f"{host} port {port} has not answered on SSH for {patience:g} s "
-            f"({last}); look at the domain's console, or set probe-hostname, or "
+            f"({last}); check the domain's console, or set probe-hostname, or "
             "probe-with-ssh: false"
         ) from None
 

@@ -125,7 +125,7 @@ async def _start(
         if paused:
             if not await local.call(creation.run_on, name, uuid):
                 raise HypervisorError(
-                    f"{name} has ended on {runtime.host} before it ran; look at what ended it, "
+                    f"{name} has ended on {runtime.host} before it ran; find out what ended it, "
                     "such as in its log in /var/log/libvirt/qemu"
                 )
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: None}))

@@ -85,8 +85,9 @@ async def _check_identity(
     here = await local.call(read_namesakes, name, spec.uuid)
     if here.by_name.left_behind:
         raise HypervisorError(
-            f"{name} is paused on {host} as a migration or a restore leaves it; look whether it "
-            "runs on another host: if not, let it run on with virsh resume, else destroy it here"
+            f"{name} is paused on {host} after a migration or a restore that did not end; check "
+            "whether it runs on another host: if not, resume it with virsh resume, else destroy "
+            "it here"
         )
     if here.by_name.active:
         raise HypervisorError(
@@ -126,7 +127,7 @@ async def _ask_nodes(
             found[node] = Namesakes(by_name=answer.state, name_of_uuid=answer.name_of_uuid)
         elif not runtime.options.ignore_unreachable_nodes:
             raise HypervisorError(
-                f"{name} may run on {node} already, which cannot be asked: {error}; or set "
+                f"{name} may run on {node} already, which cannot be queried: {error}; or set "
                 "ignore-unreachable-nodes in the configuration"
             )
         else:

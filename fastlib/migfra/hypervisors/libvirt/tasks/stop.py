@@ -123,7 +123,7 @@ async def _check_not_left(
     if end == "migrated" or here.reason == SHUT_OFF_BY_MIGRATION:
         raise HypervisorError(
             f"{name} was not stopped: it left {runtime.host} by a migration, and "
-            f"{found.sentence}; look at the other hosts"
+            f"{found.sentence}; check the other hosts"
         )
 
 
@@ -135,8 +135,8 @@ async def _check_not_saved(runtime: LibvirtRuntime, name: str, local: Connection
     here = await local.call(look_up, name)
     if not here.active and here.reason == SHUT_OFF_BY_SAVING:
         raise HypervisorError(
-            f"{name} has not shut down on {runtime.host}: it was saved meanwhile; start it, which "
-            "restores its memory, and stop it again"
+            f"{name} has not shut down on {runtime.host}: it was saved in the meantime; start it, "
+            "which restores its memory, and stop it again"
         )
 
 

@@ -96,7 +96,7 @@ class Cluster:
             if found is None:
                 if description is None:
                     raise ClusterError(
-                        f"there is no cluster {name!r} in this process; say what to `create`"
+                        f"there is no cluster {name!r} in this process; give `create`"
                     )
                 found = cls._named[name] = cls(description)
             return found

@@ -82,7 +82,7 @@ class Database:
             with self.write():
                 self._create(description)
         except sqlite3.DatabaseError as error:
-            raise ClusterError(f"{self.where} is no simulated cluster: {error}") from None
+            raise ClusterError(f"{self.where} is not a simulated cluster: {error}") from None
         meta = dict(self.execute("SELECT key, value FROM meta").fetchall())
         self.epoch: Final = float(meta["epoch"])
         """The `world_time` at its creation."""
@@ -107,7 +107,7 @@ class Database:
                 raise ClusterError(f"{self.where} is a cluster of version {version}")
             return
         if description is None:
-            raise ClusterError(f"there is no cluster in {self.where} yet; say what to `create`")
+            raise ClusterError(f"there is no cluster in {self.where} yet; give `create`")
         check_description(description)
         for statement in SCHEMA.split(";"):
             self.execute(statement)

@@ -61,8 +61,8 @@ def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
     if domain is None:
         return f"{name} is gone: it has ended, and was not defined"
     if domain.host != runtime.host:
-        return f"{name} has left meanwhile: it {describe_state(domain)} on {domain.host}"
-    return f"{name} has been shut off meanwhile"
+        return f"{name} has left in the meantime: it {describe_state(domain)} on {domain.host}"
+    return f"{name} has been shut off in the meantime"
 
 
 async def _leave_here(

@@ -56,7 +56,7 @@ def _unfinished(runtime: SimulatedRuntime, task: Task) -> HypervisorError | None
     if isinstance(task, Migrate):
         return _error_if_not_migrated(runtime, task)
     if not isinstance(task, Start | Suspend | Resume | Repin):
-        return HypervisorError("the daemon ended while this was under way")
+        return HypervisorError("the daemon ended while this was in progress")
     name = StartArguments.of_task(task).name if isinstance(task, Start) else task.vm_name
     domain = runtime.find_here(name)
     wanted: dict[type[Task], State] = {Start: "running", Suspend: "paused", Resume: "running"}
@@ -108,7 +108,7 @@ def _error_if_active(runtime: SimulatedRuntime, name: str) -> HypervisorError | 
 
 def _interrupted(runtime: SimulatedRuntime, *names: str) -> HypervisorError:
     where = ", ".join(describe_location(runtime.cluster, name) for name in names)
-    return HypervisorError(f"the daemon ended while this was under way; {where}")
+    return HypervisorError(f"the daemon ended while this was in progress; {where}")
 
 
 def _lists(vcpu_map: Sequence[Sequence[int]] | None) -> list[list[int]] | None:
