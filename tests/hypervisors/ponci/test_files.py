@@ -118,7 +118,7 @@ def test_make_tells_that_a_group_was_removed_meanwhile(monkeypatch, tmp_path):
 
 
 def test_missing_group_above_is_named(tmp_path):
-    with pytest.raises(GoneError, match=f"the group {tmp_path}/a is not there; another program"):
+    with pytest.raises(GoneError, match=f"the group {tmp_path}/a is missing; another program"):
         read(tmp_path / "a" / "b" / "cpuset.cpus")
 
 

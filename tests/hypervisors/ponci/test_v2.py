@@ -142,13 +142,13 @@ def test_failed_create_names_group_that_it_could_not_remove(parent, v2, monkeypa
         raise OSError(16, "busy")
 
     monkeypatch.setattr("pathlib.Path.rmdir", busy)
-    with pytest.raises(HypervisorError, match=r"cpuset\.mems is not there.*; and .*vm1 is busy"):
+    with pytest.raises(HypervisorError, match=r"cpuset\.mems is missing.*; and .*vm1 is busy"):
         v2.create("vm1", None, frozenset({0}))
 
 
 def test_missing_mount_is_reported(tmp_path):
     v2 = V2(V2Mount(tmp_path / "mount"), ["migfra"])
-    with pytest.raises(GoneError, match=f"is not mounted at {tmp_path}/mount any more"):
+    with pytest.raises(GoneError, match=f"is no longer mounted at {tmp_path}/mount;"):
         v2.available()
 
 

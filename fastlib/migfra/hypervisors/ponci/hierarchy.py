@@ -73,8 +73,8 @@ class Hierarchy:
             except GoneError as error:
                 if group == self.root:
                     raise GoneError(
-                        f"cgroup {self.version} with the controller cpuset is not mounted at "
-                        f"{group} now; mount it again, then restart migfra",
+                        f"cgroup {self.version} with the controller cpuset is no longer mounted "
+                        f"at {group}; mount it again, then restart migfra",
                         error.errno,
                     ) from error
                 continue
