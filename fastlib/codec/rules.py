@@ -80,6 +80,13 @@ class ValueRule(Rule):
         """Return what is wrong with the value, or None. The text is shown unchanged."""
         raise NotImplementedError
 
+    def value_schema(self) -> dict[str, Any]:
+        """Return a JSON Schema that refuses wrong values; an empty one if none can do so.
+
+        It must admit each value that follows the rule, and may admit others.
+        """
+        return {}
+
 
 # --- which attributes are given -------------------------------------------------------------------
 

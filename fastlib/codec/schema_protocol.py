@@ -28,6 +28,10 @@ class SchemaBuilder(Protocol):
     def direction(self) -> Direction:
         """Whether the schema is of what is written, or of what is accepted."""
 
+    @property
+    def extensions(self) -> bool:
+        """Whether the schema has what other packages have declared."""
+
     def of(self, shape: Shape) -> Schema:
         """Return the schema of a shape."""
 

@@ -16,6 +16,7 @@ from .documents import (
     family_document,
     index,
     part_document,
+    section_document,
     to_json,
     write,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "message_kinds",
     "part_document",
     "schema_of",
+    "section_document",
     "to_json",
     "write",
 ]

@@ -68,9 +68,15 @@ class _Parts:
 class Builder:
     """Builds the schemas of one document, and collects in `defs` what they refer to."""
 
-    def __init__(self, direction: Direction, *, closed: bool | None = None) -> None:
-        """`closed` schemas refuse keys that nobody reads; by default those of what is written."""
+    def __init__(
+        self, direction: Direction, *, closed: bool | None = None, extensions: bool = True
+    ) -> None:
+        """`closed` schemas refuse keys that nobody reads; by default those of what is written.
+
+        Without `extensions`, choices that other packages add to are those of fastlib.
+        """
         self.direction: Direction = direction
+        self.extensions = extensions
         self.closed = direction == "emit" if closed is None else closed
         self.defs: dict[str, Schema] = {}
         self._makers: dict[type[Shape], Callable[[Any], Schema]] = {

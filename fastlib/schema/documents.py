@@ -106,6 +106,15 @@ def _by_conditions(family: Family, members: list[MessageKind]) -> Schema:
     }
 
 
+def section_document(cls: type[Any], name: str, *, extensions: bool = True) -> Schema:
+    """The schema for editors of a file that is declared like a message, such as a configuration.
+
+    Without `extensions`, it does not have what other packages add.
+    """
+    schema = schema_by(EditorBuilder(extensions=extensions), cls)
+    return _document(f"edit:{name}", {**schema, "title": name}, [])
+
+
 def undeclared_document(family: Family, purpose: Purpose = "load") -> Schema | None:
     """The schema of containers whose titles nobody has declared; None if there are none such."""
     builder = _builder(purpose)

@@ -26,8 +26,8 @@ _NULL: Schema = {"type": "null"}
 class EditorBuilder(Builder):
     """Builds the schemas of what is understood, for editors."""
 
-    def __init__(self) -> None:
-        super().__init__("load", closed=True)
+    def __init__(self, *, extensions: bool = True) -> None:
+        super().__init__("load", closed=True, extensions=extensions)
         self._unit = ""
         """The unit of the field whose value is built."""
         self._in_words = True

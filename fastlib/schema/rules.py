@@ -80,7 +80,7 @@ def _value_schema(rule: ValueRule) -> Schema:
         return schema if rule.maximum == math.inf else {**schema, "maximum": rule.maximum}
     if type(rule) is NotEmpty:
         return {"not": {"enum": ["", [], {}]}}
-    return {}
+    return rule.value_schema()
 
 
 def _given(field: Field, direction: Direction) -> Schema:

@@ -167,7 +167,7 @@ def test_editor_settings_are_valid() -> None:
             paths += re.findall(
                 r"^# yaml-language-server: \$schema=(.*)$", block.text, re.MULTILINE
             )
-    assert len(paths) == 5
+    assert len(paths) == 8
     assert all((ROOT / path).is_file() for path in paths)
 
 

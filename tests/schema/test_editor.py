@@ -11,7 +11,10 @@ pytestmark = [pytest.mark.load, needs_npm]
 
 @pytest.fixture(scope="module")
 def editor(pytestconfig):
-    schemas = {SCHEMAS / "edit" / f"{kind}.json": f"*.{kind}.yaml" for kind in ("task", "result")}
+    schemas = {
+        SCHEMAS / "edit" / f"{kind}.json": f"*.{kind}.yaml"
+        for kind in ("task", "result", "configuration")
+    }
     with LanguageServer(installed(pytestconfig, "readers"), schemas) as server:
         yield server
 
@@ -61,6 +64,28 @@ def test_examples_have_no_problem(editor, kind):
 )  # fmt: skip
 def test_mistake_is_shown_in_words(editor, text, line, column, words):
     assert editor.problems(text) == [(line, column, words)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "words"),
+    [
+        ("hypervisor: {type: dumy}\n", 1, 20,
+         'Value is not accepted. Valid values: "dummy", "libvirt", "ponci", "simulated".'),
+        ("hypervisor:\n  type: dummy\n  node: [a]\n", 3, 3, "Property node is not allowed."),
+        ("hypervisor: {type: dummy}\nlimit: {}\n", 2, 1, "Property limit is not allowed."),
+        ("hypervisor: {type: dummy}\nlimits: {members: lots}\n", 2, 19,
+         'Value must be "an integer from 1 to 100000".'),
+        ("hostname: a\n", 1, 1, 'Missing property "hypervisor".'),
+    ],
+)  # fmt: skip
+def test_mistake_in_configuration_is_shown_in_words(editor, text, line, column, words):
+    assert editor.problems(text, kind="configuration") == [(line, column, words)]
+
+
+def test_keys_of_the_configuration_are_offered(editor):
+    offered = editor.completions("hypervisor:\n  type: libvirt\n  ", kind="configuration")
+    assert {"nodes", "start-timeout", "domain-xml"} <= offered.keys()
+    assert "freeze-timeout" not in offered
 
 
 def test_misspelt_title_shows_all_titles(editor):

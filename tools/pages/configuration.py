@@ -50,16 +50,16 @@ def _section(
         yield "Rules:"
         yield "\n".join(f"- {rule}" for rule in rules)
     for field in fields:
-        below = _section_of(field.shape)
+        below = section_of(field.shape)
         if below is not None:
             yield from _section(below, f"{path}{field.key}.", level=level)
 
 
-def _section_of(shape: Shape) -> type[ConfigSection] | None:
+def section_of(shape: Shape) -> type[ConfigSection] | None:
     """Return the section that a value is, or whose list or mapping it is."""
     held = getattr(shape, "item", None) or getattr(shape, "value", None)
     if isinstance(held, Shape):
-        return _section_of(held)
+        return section_of(held)
     if isinstance(shape, Record) and issubclass(shape.cls, ConfigSection):
         return shape.cls
     return None
@@ -67,7 +67,7 @@ def _section_of(shape: Shape) -> type[ConfigSection] | None:
 
 def _row(field: Field, path: str) -> tuple[str, str, str, str]:
     value = escaped(words(field.shape))
-    below = _section_of(field.shape)
+    below = section_of(field.shape)
     if below is not None:
         anchor = f"{path}{field.key}".replace(".", "")
         value = f"[{value}](#{anchor})"

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import get_args
+from typing import Final, get_args
 
 from fastlib.cli.arguments.message_files import load_types
 from fastlib.cli.errors import print_error
@@ -23,9 +23,13 @@ from fastlib.schema import (
     find_kind,
     message_kinds,
     part_document,
+    section_document,
     to_json,
     write,
 )
+
+CONFIGURATION: Final = "configuration"
+"""What is no message, and has a schema all the same."""
 
 _EPILOG = """\
 examples:
@@ -33,12 +37,15 @@ examples:
   fastlib schema 'start vm' --direction emit
   fastlib schema task --direction edit
   fastlib schema 'migrate vm' --example
+  fastlib schema configuration
   fastlib schema --write schemas
 
 MESSAGE is a name that 'fastlib schema' lists, a title such as 'start vm', the name of a type such
 as SwapWith, or 'task' and 'result' for any of these containers. Directions: 'load' is what is
 understood, any other key beside it; 'emit' what is written, and no other key; 'edit', of tasks and
 results, for editors: as 'load', but without other keys, which would be misspelt ones.
+'configuration' is the configuration file of migfra with the options of each hypervisor, for
+editors.
 """
 
 
@@ -83,22 +90,33 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.example:
         write_data(example_text(find_kind(options.message)).encode())
-    elif options.write is not None:
-        chosen = None if options.message is None else _chosen(options.message, options.direction)
-        for path in write(options.write, chosen):
+        return 0
+    extensions = not options.no_extensions
+    chosen: Mapping[str, str] | None = None
+    if options.message is not None:
+        purpose: Purpose | None = options.direction
+        if options.write is None and options.message != CONFIGURATION:
+            purpose = purpose or "load"
+        chosen = _chosen(options.message, purpose, extensions=extensions)
+    if options.write is not None:
+        changed = write(options.write, chosen)
+        if chosen is None:
+            changed += write(options.write, _configuration(None, extensions=extensions))
+        for path in changed:
             print(printable(str(path)))
-    elif options.message is not None:
-        purpose: Purpose = options.direction or "load"
-        (text,) = _chosen(options.message, purpose).values()
+    elif chosen is not None:
+        (text,) = chosen.values()
         write_data(text.encode())
     else:
         _print_list()
     return 0
 
 
-def _chosen(name: str, purpose: Purpose | None) -> Mapping[str, str]:
+def _chosen(name: str, purpose: Purpose | None, *, extensions: bool) -> Mapping[str, str]:
     """The schemas of one message, by their paths in a folder. Raises UnknownNameError."""
     purposes: tuple[Purpose, ...] = get_args(Direction) if purpose is None else (purpose,)
+    if name == CONFIGURATION:
+        return _configuration(purpose, extensions=extensions)
     for family in families():
         if family == name:
             return {f"{p}/{name}.json": to_json(family_document(family, p)) for p in purposes}
@@ -113,6 +131,19 @@ def _chosen(name: str, purpose: Purpose | None) -> Mapping[str, str]:
     return {f"{p}/{found.name}.json": to_json(document(found, p)) for p in purposes}
 
 
+def _configuration(purpose: Purpose | None, *, extensions: bool) -> Mapping[str, str]:
+    """The schema of the configuration of migfra, by its path. Raises UnknownNameError."""
+    from fastlib.migfra import Configuration
+
+    if purpose not in (None, "edit"):
+        raise UnknownNameError(
+            f"the configuration has only a schema for editors; leave out '--direction {purpose}'",
+            CONFIGURATION,
+        )
+    schema = section_document(Configuration, CONFIGURATION, extensions=extensions)
+    return {f"edit/{CONFIGURATION}.json": to_json(schema)}
+
+
 def _print_list() -> None:
     known = message_kinds()
     names = max(len(kind.name) for kind in known)
@@ -120,3 +151,4 @@ def _print_list() -> None:
     for kind in known:
         line = f"{kind.name:{names}}  {kind.title or '':{titles}}  {kind.summary}"
         print(printable(line.rstrip()))
+    print(f"{CONFIGURATION:{names}}  {'':{titles}}  The configuration file of migfra, for editors.")

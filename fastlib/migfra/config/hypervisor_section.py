@@ -1,5 +1,6 @@
 """`hypervisor:` in the configuration: its `type` decides what else may stand there."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastlib.codec.errors import Path
 from fastlib.codec.load_context import INVALID, LoadContext, shorten
 from fastlib.codec.nodes import Mapping, Node, Scalar
 from fastlib.codec.records import Record
+from fastlib.codec.schema_protocol import Schema, SchemaBuilder
 from fastlib.codec.shapes import InvalidValue, Shape
 from fastlib.migfra.errors import PluginError
 from fastlib.migfra.plugin_api import discovery
@@ -55,14 +57,29 @@ class _ChoiceShape(Shape):
             found = discovery.load(name.value)
         except PluginError as error:
             return context.add_problem(name, (*path, "type"), "plugin", str(error), got=name.value)
-        record = Record(
-            found.Options,
-            fields_of(found.Options),
-            title=("type", name.value),
-            rules=found.Options.rules,
-        )
-        options = record.load(node, context, path)
+        options = _record(name.value, found).load(node, context, path)
         return INVALID if options is INVALID else HypervisorSection(found, options)
+
+    def __schema__(self, schemas: SchemaBuilder) -> Schema:
+        """A schema in which `type` decides what else there may be."""
+        found: dict[str, Record] = {}
+        for name in discovery.names() if schemas.extensions else discovery.BUILT_IN:
+            with suppress(PluginError):  # a broken one is not offered; a check of a file names it
+                found[name] = _record(name, discovery.load(name))
+        return {
+            "type": "object",
+            "required": ["type"],
+            "properties": {
+                "type": {"description": "Name of the hypervisor.", "enum": sorted(found)}
+            },
+            "allOf": [
+                {
+                    "if": {"required": ["type"], "properties": {"type": {"const": name}}},
+                    "then": schemas.of(record),
+                }
+                for name, record in sorted(found.items())
+            ],
+        }
 
     def dump(self, value: HypervisorSection) -> Any:
         return {"type": value.type.name, **value.options.emit()}
@@ -71,6 +88,12 @@ class _ChoiceShape(Shape):
         if not isinstance(value, HypervisorSection):
             raise InvalidValue((), "a HypervisorSection", shorten(value))
         return value
+
+
+def _record(name: str, hypervisor: type[Hypervisor]) -> Record:
+    """The options of a hypervisor, with its name as the title."""
+    options = hypervisor.Options
+    return Record(options, fields_of(options), title=("type", name), rules=options.rules)
 
 
 def _is_type(key: Node) -> bool:

@@ -1,6 +1,7 @@
 """The sections of the configuration file as types (the protocol's section 6, and new ones)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from msgspec import Meta
 
@@ -32,6 +33,7 @@ class IsTopic(ValueRule):
 
     def __init__(self, attribute: str, *, wildcards: bool = False) -> None:
         super().__init__(attribute)
+        self._wildcards: Final = wildcards
         self._check = check_filter if wildcards else check_topic
 
     def problem_with(self, value: Any) -> str | None:
@@ -40,6 +42,15 @@ class IsTopic(ValueRule):
         except TopicError as error:
             return f"the topic {error.why}"
         return None
+
+    def describe(self, keys: Mapping[str, str]) -> str:
+        kind = "a topic filter" if self._wildcards else "a topic without wildcards"
+        return f"{keys[self.attribute]} must be {kind}"
+
+    def value_schema(self) -> dict[str, Any]:
+        if self._wildcards:  # `+` and `#` are a level of their own, and `#` is the last one
+            return {"minLength": 1, "not": {"type": "string", "pattern": "[^/][+#]|[+#][^/]|#/"}}
+        return {"minLength": 1, "not": {"type": "string", "pattern": "[+#]"}}
 
 
 class IsHost(ValueRule):
@@ -52,6 +63,12 @@ class IsHost(ValueRule):
             return error.problems[0].message
         return None
 
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"{keys[self.attribute]} must be a name that can be one level of a topic"
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"minLength": 1, "not": {"type": "string", "pattern": "[/+#]"}}
+
 
 class IsBrokerHost(ValueRule):
     """It must be brokers, and not their URLs, which may contain a password."""
@@ -63,6 +80,13 @@ class IsBrokerHost(ValueRule):
             return str(error)
         return None
 
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"{keys[self.attribute]} must be names or addresses, and no URL"
+
+    def value_schema(self) -> dict[str, Any]:
+        wrong = {"type": "string", "pattern": "://|@|,|^$"}
+        return {"not": wrong, "items": {"not": wrong}}
+
 
 class IsWebsocketPath(ValueRule):
     """A text, if it is given, must be the path of a URL."""
@@ -73,6 +97,12 @@ class IsWebsocketPath(ValueRule):
         except OptionsError as error:
             return str(error)
         return None
+
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"{keys[self.attribute]} must begin with '/', without spaces, '?' and '#'"
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"pattern": r"^/[^ ?#]*$"}
 
 
 class TlsSection(ConfigSection):

@@ -48,6 +48,16 @@ class Template(ValueRule):
             return "has no <host>, so all hosts would be the same"
         return None
 
+    def describe(self, keys: Mapping[str, str]) -> str:
+        places = ", ".join(sorted(self._places))
+        needed = "; <host> is needed" if "<host>" in self._places else ""
+        return f"{keys[self.attribute]} may have these placeholders: {places}{needed}"
+
+    def value_schema(self) -> dict[str, Any]:
+        known = "|".join(sorted(place[1:-1] for place in self._places))
+        schema: dict[str, Any] = {"not": {"type": "string", "pattern": f"<(?!({known})>)[^<>]*>"}}
+        return {**schema, "pattern": "<host>"} if "<host>" in self._places else schema
+
 
 class AbsolutePaths(ValueRule):
     """Each path must be absolute, and without `..`."""
@@ -56,6 +66,12 @@ class AbsolutePaths(ValueRule):
         found = [path for path in value if not is_sound_path(path)]
         return f"{found[0]!r} must be an absolute path without '..'" if found else None
 
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"each of {keys[self.attribute]} must be an absolute path without '..'"
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"items": {"type": "string", "pattern": "^/(?!(.*/)?[.][.](/|$))"}}
+
 
 class ProbeHosts(ValueRule):
     """Each must be a name, a domain or a network."""
@@ -63,6 +79,9 @@ class ProbeHosts(ValueRule):
     def problem_with(self, value: Any) -> str | None:
         found = [text for text in value if not is_probe_host(text)]
         return f"{found[0]!r} is not a host, domain or network" if found else None
+
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"each of {keys[self.attribute]} must be a host, a domain or a network"
 
 
 class HostOptions(ConfigSection):

@@ -1,5 +1,6 @@
 """The keys beside `type: ponci` in the configuration."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from fastlib.codec.annotations import Wire
@@ -21,6 +22,9 @@ class IsGroup(ValueRule):
         except HypervisorError as error:
             return str(error)
         return None
+
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"{keys[self.attribute]} must be the path of a cgroup inside the hierarchy"
 
 
 def parts(parent: str) -> list[str]:
