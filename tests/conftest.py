@@ -102,6 +102,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"fast: tests without the markers {', '.join(SLOW_MARKERS)}; slow: tests with one",
     )
     parser.addoption(
+        "--write-pictures",
+        action="store_true",
+        help="store the frames of the live views and the screenshots of the docs, which show what "
+        "the programs look like, instead of comparing with the stored ones",
+    )
+    parser.addoption(
         "--shuffle", type=int, metavar="SEED", help="run the tests in the random order of this seed"
     )
 

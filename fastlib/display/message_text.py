@@ -1,7 +1,7 @@
 """Summarize messages in one line of text."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from fastlib.codec.instants import write_instant
 from fastlib.codec.writer import write_tree
@@ -142,33 +142,3 @@ def _group_results(results: Iterable[Result]) -> str:
     parts += [f"error {word(result.vm_name)}: {result.details}" for result in bad[:MAX_ERRORS]]
     parts += [f"{len(bad) - MAX_ERRORS} more errors"] if len(bad) > MAX_ERRORS else []
     return "; ".join(parts)
-
-
-# --- as YAML --------------------------------------------------------------------------------------
-
-
-def flow_yaml(message: Message) -> str:
-    """Return a message as YAML on one line, without its outer braces, for people to read."""
-    return printable(_pairs(message.emit()))
-
-
-def _flow(tree: Any) -> str:
-    if isinstance(tree, dict):
-        return f"{{{_pairs(tree)}}}"
-    if isinstance(tree, list):
-        return f"[{', '.join(map(_flow, tree))}]"
-    return _scalar(tree)
-
-
-def _pairs(tree: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {_flow(value)}" for key, value in tree.items())
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = str(value)
-    plain = text and not set(text) & set(",[]{}#&*!|>'\"%@`") and ": " not in text
-    return text if plain else repr(text)

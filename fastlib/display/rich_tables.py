@@ -1,33 +1,188 @@
-"""Build the tables of live views with rich."""
+"""Build the tables of live views with rich. Names, ids and errors are always shown in full."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from rich.console import RenderableType
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from fastlib.message.node import Presence
 
-Row: TypeAlias = Sequence[RenderableType]
+BAR_COLUMNS: Final = 20
+"""Width of a bar in columns, where the terminal has room."""
+MIN_BAR_COLUMNS: Final = 6
+"""Width in columns below which no bar shrinks."""
+MIN_BROKEN_COLUMNS: Final = 12
+"""Width in columns below which no text is broken into lines."""
+GAPS: Final = (2, 1)
+"""Columns between two cells: in a wide terminal, in a narrow one."""
+
+_CONSOLE: Final = Console(width=1000, color_system=None)
+"""It only breaks texts into lines."""
 
 
-def make_table(columns: Iterable[str], rows: Iterable[Row]) -> Table:
-    """Return a table without borders whose cells are cut to the terminal's width."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
-    return table
+class Bar(msgspec.Struct, frozen=True):
+    """A bar in a cell. It is as wide as its column."""
+
+    percent: float
 
 
-def cut_rows(rows: Sequence[Row], limit: int) -> list[Row]:
-    """Return at most `limit` rows; the last one says how many were cut."""
-    if len(rows) <= limit:
-        return list(rows)
-    shown = max(0, limit - 1)
-    return [*rows[:shown], (Text(f"... {len(rows) - shown} more", "dim"),)]
+Cell: TypeAlias = Text | Bar
+Row: TypeAlias = Sequence[Cell]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column, and how it changes where the terminal is narrow."""
+
+    title: str
+    shrink_to: int | None = None
+    """Columns to which it may shrink; 0: it may disappear, but is not cut; None: never."""
+    wraps: bool = False
+    """True if texts continue on further lines. False cuts them at the end of the column."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its texts are shown in full, if necessary on several lines."""
+        return self.wraps or self.shrink_to is None
+
+
+class FittedTable:
+    """A table without borders that fits a number of columns and lines."""
+
+    def __init__(
+        self, columns: Sequence[Column], rows: Sequence[Row], width: int, lines: int
+    ) -> None:
+        """Choose the widths of the columns, and how many of the first rows are shown.
+
+        `lines` counts the titles of the columns, and the line that tells how many rows are left
+        out. Bars shrink first. Then columns that may disappear do so, the last one first. Then the
+        columns with `shrink_to` shrink, the widest first. If that is not enough, the texts of the
+        widest of the other columns continue on further lines.
+        """
+        self._columns = columns
+        candidates = rows[: max(1, lines)]
+        self._widths, self._gap, self.fits = _widths(columns, candidates, width)
+        """`fits` is False if a column disappeared, or a whole text had to be broken."""
+        room = max(1, lines - 1)
+        heights = [self._height(row) for row in candidates]
+        shown = _count_that_fits(heights, room)
+        if shown < len(rows):
+            shown = _count_that_fits(heights, room - 1)
+        self._rows = candidates[:shown]
+        self.left_out: Final = len(rows) - shown
+        self.lines: Final = 1 + sum(heights[:shown]) + (self.left_out > 0)
+        """Lines that the table takes."""
+
+    def _height(self, row: Row) -> int:
+        lines = 1
+        for column, cell, width in zip(self._columns, row, self._widths, strict=True):
+            if isinstance(cell, Text) and width:
+                broken = column.is_whole
+                own = cell.wrap(_CONSOLE, width, overflow="fold") if broken else cell.split()
+                lines = max(lines, len(own))
+        return lines
+
+    def render(self, *, header: bool = True) -> RenderableType:
+        """Return the table for rich, with the titles of its columns if `header` is true."""
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="dim",
+            padding=(0, self._gap, 0, 0),
+            show_header=header,
+        )
+        shown = [index for index, width in enumerate(self._widths) if width]
+        for index in shown:
+            whole = self._columns[index].is_whole
+            table.add_column(
+                self._columns[index].title,
+                width=self._widths[index],
+                no_wrap=not whole,
+                overflow="fold" if whole else "ellipsis",
+            )
+        for row in self._rows:
+            table.add_row(*(_render_cell(row[index], self._widths[index]) for index in shown))
+        if not self.left_out:
+            return table
+        return Group(table, Text(f"... {self.left_out} more", "dim"))
+
+
+def _render_cell(cell: Cell, width: int) -> RenderableType:
+    return ProgressBar(100.0, cell.percent, width) if isinstance(cell, Bar) else cell
+
+
+def _count_that_fits(heights: Sequence[int], room: int) -> int:
+    used = 0
+    for count, height in enumerate(heights):
+        used += height
+        if used > room:
+            return count
+    return len(heights)
+
+
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Row], width: int
+) -> tuple[list[int], int, bool]:
+    """Return the width of each column, the gap between two, and whether nothing got lost."""
+    cells = [[row[index] for row in rows] for index in range(len(columns))]
+    natural = [_natural(column, own) for column, own in zip(columns, cells, strict=True)]
+    least = [
+        wide if column.shrink_to is None else min(column.shrink_to, wide)
+        for column, wide in zip(columns, natural, strict=True)
+    ]
+    bars = [index for index, own in enumerate(cells) if any(isinstance(cell, Bar) for cell in own)]
+    others = [index for index in range(len(columns)) if index not in bars]
+    optional = [index for index in others if columns[index].shrink_to == 0]
+    fitted = _Widths(natural, width)
+    fitted.shrink(bars, least)
+    complete = True
+    while fitted.excess > 0 and optional:
+        complete = False
+        natural[optional.pop()] = 0
+        fitted = _Widths(natural, width)
+        fitted.shrink(bars, least)
+    fitted.shrink(others, least)
+    complete &= fitted.excess <= 0
+    fitted.shrink(others, [min(MIN_BROKEN_COLUMNS, wide) for wide in least])
+    return fitted.widths, fitted.gap, complete
+
+
+class _Widths:
+    """The widths of columns, which shrink until they fit."""
+
+    def __init__(self, natural: Sequence[int], limit: int) -> None:
+        self.widths = [*natural]
+        self._limit = limit
+        self.gap = GAPS[0]
+        if self.excess > 0:
+            self.gap = GAPS[1]
+
+    @property
+    def excess(self) -> int:
+        """How many columns of the terminal are missing; not above 0 if it fits."""
+        shown = sum(width > 0 for width in self.widths)
+        return sum(self.widths) + self.gap * max(0, shown - 1) - self._limit
+
+    def shrink(self, chosen: Sequence[int], least: Sequence[int]) -> None:
+        """Shrink the widest of the chosen columns until all columns fit."""
+        while self.excess > 0:
+            possible = [index for index in chosen if self.widths[index] > least[index]]
+            if not possible:
+                return
+            self.widths[max(possible, key=lambda index: self.widths[index])] -= 1
+
+
+def _natural(column: Column, cells: Iterable[Cell]) -> int:
+    own = (BAR_COLUMNS if isinstance(cell, Bar) else _columns(cell) for cell in cells)
+    return max([len(column.title), *own])
+
+
+def _columns(text: Text) -> int:
+    """Return the columns that the longest line of a text takes."""
+    return max((line.cell_len for line in text.split()), default=0)
 
 
 def status_text(presence: Presence) -> Text:

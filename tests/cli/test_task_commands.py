@@ -43,7 +43,7 @@ from fastlib.cli import COMMANDS
 from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.arguments.task_names import task_commands
 from fastlib.cli.commands.task import add_arguments
-from fastlib.cli.output.task_progress import ProgressBars
+from fastlib.cli.output.progress_table import ProgressTable
 from fastlib.codec import Wire
 from fastlib.message.node import Progress
 from fastlib.message.task import declarations
@@ -513,7 +513,7 @@ def test_progress_is_shown_as_bar_on_terminal(env, daemon):
         task = daemon.wait()
         command.until(r"hostA: migrate vm vm1 \(id m1\) .*sent", "terminal")
         daemon.progress(REPORT % ('"mem\\e]0;title\\a"', 42))
-        command.until(r"mem\\x1b\]0;title\\x07, 42 %, 1 MiB", "terminal")
+        command.until(r"mem\\x1b\]0;title\\x07 42 % +1 MiB", "terminal")
         daemon.result(success(task))
         assert command.wait() == 0
     assert command.text("terminal").rstrip().endswith("hostA m1 vm migrated: vm1: success")
@@ -549,19 +549,19 @@ def test_missing_rich_prints_progress_lines_on_terminal(env, daemon):
 
 
 def test_bars_of_an_evacuation_fit_80_columns():
-    bars = ProgressBars()
-    bars.begin("hostB", TaskContainer(tasks=[Evacuate(destinations=["hostA"])], id="e1"))
+    table = ProgressTable()
+    table.begin("hostB", TaskContainer(tasks=[Evacuate(destinations=["hostA"])], id="e1"), 0.0)
     report = partial(Progress, task="evacuate node", id="e1")
-    bars.report("hostB", report(vm_name="n/a", phase="place"))
+    table.report("hostB", report(vm_name="n/a", phase="place"), 1.0)
     facts = {"percent": 9, "transferred": 88 << 20, "total": 1 << 30, "expected": 19}
-    bars.report("hostB", report(vm_name="vm1", phase="downtime", **facts))
-    bars.report("hostB", report(vm_name="vm2", phase="queued", position=1))
+    table.report("hostB", report(vm_name="vm1", phase="downtime", **facts), 1.0)
+    table.report("hostB", report(vm_name="vm2", phase="queued", position=1), 2.0)
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(bars._bars.get_renderable())
-    lines = console.file.getvalue().splitlines()
+    console.print(table.render(5.0, 80, 24))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     assert len(lines) == 3
-    assert all(re.search(r" 0:00:0\d$", line) for line in lines), lines
+    assert all(re.search(r" 0:00:0[345]$", line) for line in lines), lines
     assert "place" not in lines[0], "the task has begun with its domains"
-    assert "vm1 " in lines[1]
-    assert "downtime, 9 %, 88 MiB of 1 GiB, 19 s left" in lines[1]
+    assert lines[1].startswith("hostB: evacuate node vm1")
+    assert re.search("━{6,} *downtime 9 %", lines[1].replace("╸", "━").replace("╺", "━"))
     assert "queued, place 1" in lines[2]

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from fastlib.cli.commands.watch import _EPILOG
-from fastlib.cli.output.cluster_state import MAX_TASKS, ClusterState
 from fastlib.cli.output.cluster_table import render
 from fastlib.client import ObservedMessage
+from fastlib.display.cluster_state import MAX_TASKS, ClusterState
 from fastlib.extras import install_command
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
@@ -235,7 +235,7 @@ def seen(topic, kind: type[Message], text: str, host: str = "hostA", age: float 
 
 def shown(state: ClusterState, height: int = 40) -> str:
     console = Console(file=io.StringIO(), width=100, height=height, color_system=None)
-    console.print(render(state, NOW, height))
+    console.print(render(state, NOW, height, 100))
     text = console.file.getvalue()
     return "\n".join(line.rstrip() for line in text.split("\n"))
 

@@ -1,12 +1,10 @@
 """The texts of `fastlib.display`: names, numbers, messages and rows of tables."""
 
 import pytest
-from rich.text import Text
 
 from fastlib import Query, Result, ResultContainer, Start, TaskContainer
 from fastlib.display.json_lines import encode_json
-from fastlib.display.message_text import flow_yaml, summarize, summarize_briefly
-from fastlib.display.rich_tables import cut_rows
+from fastlib.display.message_text import summarize, summarize_briefly
 from fastlib.display.text import byte_size, duration, join_names, plural, printable
 from fastlib.message.agent import Init
 from fastlib.message.node import Presence, Progress
@@ -98,21 +96,5 @@ def test_progress_of_waiting_domain_has_its_place():
     assert summarize(progress) == "migrate vm: vm1: queued, place 2"
 
 
-def test_flow_yaml_quotes_only_where_needed():
-    message = Progress(task="x: y", phase="", percent=0.5)
-    assert flow_yaml(message) == "title: 'x: y', phase: '', percent: 0.500"
-    container = TaskContainer(tasks=[Start(vm_name="a", vcpu_map=[[0]], transient=False)])
-    assert flow_yaml(container) == (
-        "task: start vm, vm-configurations: [{vm-name: a, transient: false, vcpu-map: [[0]]}]"
-    )
-
-
 def test_json_has_text_for_numbers_that_json_lacks():
     assert encode_json({"a": [float("nan"), 1.5]}) == b'{"a":[".nan",1.5]}'
-
-
-def test_cut_rows_ends_with_number_of_cut_rows():
-    rows = [(Text(str(number)),) for number in range(5)]
-    assert cut_rows(rows, 5) == rows
-    *kept, (last,) = cut_rows(rows, 3)
-    assert (kept, last.plain) == (rows[:2], "... 3 more")

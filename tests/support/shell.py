@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, TypeVar
 from unittest import mock
 
 import msgspec
@@ -42,6 +42,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _CH
 PROGRAM = (sys.executable, "-m", "fastlib")
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+T = TypeVar("T")
 Environment = dict[str, str]
 Streams = Mapping[str, TextIO | None]
 
@@ -298,9 +299,15 @@ class Running:
 
     def until(self, pattern: str, name: str = "stdout") -> re.Match[str]:
         """Reads until a pattern is there."""
+        return self.until_value(
+            lambda: re.search(pattern, self.text(name)), lambda: f"{pattern!r} in {self._tail()}"
+        )
+
+    def until_value(self, find: Callable[[], T | None], describe: Callable[[], str]) -> T:
+        """Read until `find` returns a value, and return it."""
         deadline = time.monotonic() + PATIENCE
-        while (found := re.search(pattern, self.text(name))) is None:
-            assert self._read(deadline), f"{pattern!r} is not in {self._tail()}"
+        while (found := find()) is None:
+            assert self._read(deadline), f"there is no {describe()}"
         return found
 
     def _read(self, deadline: float) -> bool:

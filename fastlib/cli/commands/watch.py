@@ -107,8 +107,8 @@ def _view(options: argparse.Namespace) -> "ClusterTable | None":
         return None
     try:
         with needs_extra("the live table", "rich"):
-            from fastlib.cli.output.cluster_state import ClusterState
             from fastlib.cli.output.cluster_table import ClusterTable
+            from fastlib.display.cluster_state import ClusterState
     except MissingExtraError as error:
         print_error(options, str(error), "note")
         return None
@@ -151,7 +151,7 @@ class _MessageFilter:
 
 
 def _print(options: argparse.Namespace, watch: "Watch[Any]") -> int:
-    from fastlib.cli.output.cluster_state import message_kind
+    from fastlib.display.cluster_state import message_kind
 
     filtered = _MessageFilter(options, watch)
     for observed in filtered.messages():

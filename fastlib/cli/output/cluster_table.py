@@ -1,25 +1,64 @@
 """Show the state of a cluster as live tables; needs rich."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from fastlib.display.cluster_state import ClusterState, FinishedTask, HostState, PendingTask
 from fastlib.display.message_text import format_phase
-from fastlib.display.rich_tables import Row, cut_rows, make_table, status_text
-from fastlib.display.text import printable
+from fastlib.display.rich_tables import MIN_BAR_COLUMNS, Bar, Column, FittedTable, Row, status_text
+from fastlib.display.text import join_names, printable
+from fastlib.message.node import Progress
 
-from .cluster_state import ClusterState, PendingTask
 from .terminal import is_terminal
 
-FIXED_LINES: Final = 10
-"""Lines beside rows: of each table its title, columns and an empty line; and the cursor's line."""
+FIXED_LINES: Final = 6
+"""Lines beside tables: their titles, the empty lines between them, and the line of the cursor."""
+MIN_TABLE_LINES: Final = 3
+MIN_TEXT_COLUMNS: Final = 32
+"""Width below which no result shrinks; it continues on further lines."""
+
+_Table: TypeAlias = tuple[Sequence[Column], Sequence[Row]]
+
+_HOST_COLUMNS: Final = (
+    Column("host"),
+    Column("daemon"),
+    Column("hypervisor", shrink_to=6),
+    Column("version", shrink_to=0),
+    Column("heard"),
+)
+_TASK_COLUMNS: Final = (
+    Column("host"),
+    Column("id"),
+    Column("task", shrink_to=22),
+    Column("state"),
+    Column("", shrink_to=MIN_BAR_COLUMNS),
+    Column("for"),
+)
+_NARROW_TASK_COLUMNS: Final = (
+    Column("host"),
+    Column("task and id", shrink_to=26),
+    Column("state"),
+    Column("", shrink_to=MIN_BAR_COLUMNS),
+    Column("for"),
+)
+_RESULT_COLUMNS: Final = (
+    Column("time"),
+    Column("host"),
+    Column("id"),
+    Column("result", shrink_to=MIN_TEXT_COLUMNS, wraps=True),
+)
+_NARROW_RESULT_COLUMNS: Final = (
+    Column("time"),
+    Column("host"),
+    Column("result and id", shrink_to=MIN_TEXT_COLUMNS, wraps=True),
+)
 
 
 class ClusterTable:
@@ -38,8 +77,8 @@ class ClusterTable:
     def show(self) -> None:
         """Show the current state."""
         now = datetime.now().astimezone()
-        height = self._console.size.height
-        self._live.update(render(self.state, now, height), refresh=True)
+        width, height = self._console.size
+        self._live.update(render(self.state, now, height, width), refresh=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -54,87 +93,145 @@ class ClusterTable:
         self._live.stop()
 
 
-def render(state: ClusterState, now: datetime, height: int) -> RenderableType:
-    """Return the tables, cut to `height` lines."""
-    room = max(6, height - FIXED_LINES)
-    hosts = _hosts(state, now)
-    tasks = [row for task in state.tasks.values() for row in _rows(task, now)]
-    results = _results(state)
-    most_hosts = min(len(hosts), max(room // 3, room - len(tasks) - len(results)))
-    most_tasks = min(len(tasks), max(room // 3, room - most_hosts - len(results)))
-    return Group(
-        *_table("hosts", ("host", "daemon", "hypervisor", "version", "heard"), hosts, most_hosts),
-        *_table("under way", ("host", "id", "task", "state", "", "for"), tasks, most_tasks),
-        *_table(
-            "last results",
-            ("time", "host", "id", "result"),
-            results,
-            room - max(1, most_hosts) - max(1, most_tasks),
-        ),
+def render(state: ClusterState, now: datetime, height: int, width: int) -> RenderableType:
+    """Return the tables, cut to `height` lines and `width` columns."""
+    room = max(3 * MIN_TABLE_LINES, height - FIXED_LINES)
+    titles = ("hosts", "under way", "last results")
+    contents = (_hosts(state, now), _tasks(state, now, room, width), _results(state, room, width))
+    lines = _share_lines(
+        [FittedTable(columns, rows, width, room).lines for columns, rows in contents], room
+    )
+    parts: list[RenderableType] = []
+    for title, (columns, rows), own in zip(titles, contents, lines, strict=True):
+        table = FittedTable(columns, rows, width, own)
+        count = f" ({len(rows)})" if table.left_out else ""
+        shown = table.render() if rows else Text("none yet", "dim")
+        parts += [Text(f"{title}{count}", "bold"), shown, Text("")]
+    return Group(*parts[:-1])
+
+
+def _share_lines(wanted: Sequence[int], room: int) -> list[int]:
+    """Return the lines of each table: at least a third if it wants that, and what others leave."""
+    lines = [min(own, room // 3) for own in wanted]
+    rest = room - sum(lines)
+    for index in (1, 2, 0):  # tasks and results before hosts
+        more = min(rest, wanted[index] - lines[index])
+        lines[index] += more
+        rest -= more
+    return lines
+
+
+# --- hosts
+
+
+def _hosts(state: ClusterState, now: datetime) -> _Table:
+    """Return all hosts: those with tasks, those that are not online, then the last active ones."""
+    busy = {task.host for task in state.tasks.values()}
+
+    def rank(item: tuple[str, HostState]) -> tuple[bool, bool, float, str]:
+        host, known = item
+        active = 0.0 if known.active is None else known.active.timestamp()
+        return host not in busy, known.is_fine, -active, host
+
+    return _HOST_COLUMNS, [
+        _host(host, known, now) for host, known in sorted(state.hosts.items(), key=rank)
+    ]
+
+
+def _host(host: str, known: HostState, now: datetime) -> Row:
+    presence = known.presence
+    if presence is None:  # C++ daemons publish no presence
+        status, hypervisor, version = Text("unknown", "dim"), "", ""
+    else:
+        status = status_text(presence)
+        hypervisor, version = presence.hypervisor or "", presence.version or ""
+    heard = _duration(known.heard, now).append(" ago")
+    return (_text(host), status, _text(hypervisor), _text(version), heard)
+
+
+# --- tasks
+
+
+def _tasks(state: ClusterState, now: datetime, room: int, width: int) -> _Table:
+    """Return the tasks: those that move first. In a narrow terminal the id is below the task."""
+    tasks = [
+        (task, name, progress)
+        for task in state.tasks.values()
+        for name, progress in (task.progress.items() or [(None, None)])
+    ]
+    tasks.sort(key=lambda item: _phase_rank(item[2]))
+    for columns, id_below in ((_TASK_COLUMNS, False), (_NARROW_TASK_COLUMNS, True)):
+        rows = [_task(*item, now, id_below=id_below) for item in tasks]
+        if FittedTable(columns, rows, width, room).fits:
+            break
+    return columns, rows
+
+
+def _phase_rank(progress: Progress | None) -> int:
+    if progress is None:
+        return 2
+    return 1 if progress.percent is None else 0
+
+
+def _task(
+    task: PendingTask,
+    name: str | None,
+    progress: Progress | None,
+    now: datetime,
+    *,
+    id_below: bool,
+) -> Row:
+    """Return the row of a task, or of one of its domains, if that has progress."""
+    if progress is None:
+        about, state, bar = f"{task.task} {join_names(task.names)}", Text("sent", "dim"), None
+    else:
+        about, state = f"{task.task} {name or ''}", _text(format_phase(progress))
+        bar = progress.percent
+    return (
+        _text(task.host),
+        *_with_id(_text(about.rstrip()), task.id, below=id_below),
+        state,
+        Text("") if bar is None else Bar(bar),
+        _duration(task.since, now),
     )
 
 
-def _table(
-    title: str, columns: Iterable[str], rows: Sequence[Row], most: int
-) -> Iterable[RenderableType]:
-    most = max(1, most)
-    count = f" ({len(rows)})" if len(rows) > most else ""
-    yield Text(f"{title}{count}", "bold")
-    yield make_table(columns, cut_rows(rows, most) or [(Text("none yet", "dim"),)])
-    yield Text("")
+# --- results
 
 
-def _hosts(state: ClusterState, now: datetime) -> list[Row]:
-    rows: list[Row] = []
-    for host, (presence, heard) in sorted(state.hosts.items()):
-        if presence is None:  # C++ daemons publish no presence
-            status, hypervisor, version = Text("unknown", "dim"), "", ""
-        else:
-            status = status_text(presence)
-            hypervisor, version = presence.hypervisor or "", presence.version or ""
-        rows.append((_text(host), status, _text(hypervisor), _text(version), _age(heard, now)))
-    return rows
+def _results(state: ClusterState, room: int, width: int) -> _Table:
+    """Return the last results. In a narrow terminal the id is below the result."""
+    for columns, id_below in ((_RESULT_COLUMNS, False), (_NARROW_RESULT_COLUMNS, True)):
+        rows = [_result(ended, id_below=id_below) for ended in state.results]
+        if FittedTable(columns, rows, width, room).fits:
+            break
+    return columns, rows
 
 
-def _rows(task: PendingTask, now: datetime) -> list[Row]:
-    """Return one row for the task, or one for each domain with progress."""
-    duration = _duration(task.since, now)
-    host, id = _text(task.host), _text(task.id or "")
-    if not task.progress:
-        about = f"{task.task} {', '.join(task.names)}"
-        return [(host, id, _text(about), Text("sent", "dim"), "", duration)]
-    return [
-        (
-            host,
-            id,
-            _text(f"{task.task} {name or ''}"),
-            _text(format_phase(progress)),
-            "" if progress.percent is None else ProgressBar(100.0, progress.percent, 20),
-            duration,
-        )
-        for name, progress in task.progress.items()
-    ]
+def _result(ended: FinishedTask, *, id_below: bool) -> Row:
+    text = Text(printable(ended.text), "red" if ended.failed else "green")
+    return (
+        Text(f"{ended.time:%H:%M:%S}", "dim"),
+        _text(ended.host),
+        *_with_id(text, ended.id, below=id_below),
+    )
 
 
-def _results(state: ClusterState) -> list[Row]:
-    return [
-        (
-            Text(f"{ended.time:%H:%M:%S}", "dim"),
-            _text(ended.host),
-            _text(ended.id or ""),
-            Text(printable(ended.text), "red" if ended.failed else "green"),
-        )
-        for ended in state.results
-    ]
+# --- cells
+
+
+def _with_id(text: Text, id: str | None, *, below: bool) -> tuple[Text, ...]:
+    """Return the cells of an id and of a text, or one cell with the id below the text."""
+    if not below:
+        return _text(id or ""), text
+    if id:
+        text.append("\n").append(printable(id), "dim")
+    return (text,)
 
 
 def _text(text: str) -> Text:
     """Return text from a message without characters that control the terminal."""
     return Text(printable(text))
-
-
-def _age(time: datetime, now: datetime) -> Text:
-    return _duration(time, now).append(" ago")
 
 
 def _duration(time: datetime, now: datetime) -> Text:

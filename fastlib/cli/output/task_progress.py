@@ -4,26 +4,22 @@ Only fastlib's own daemon reports progress. The client calls `report` in a threa
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
-from fastlib.display.message_text import domain_names, domain_of, summarize
-from fastlib.display.text import byte_size, printable, word
+from fastlib.display.message_text import summarize
+from fastlib.display.text import word
 from fastlib.extras import MissingExtraError, needs_extra
 from fastlib.message import TaskContainer
 from fastlib.message.node import Progress
 
 from .terminal import is_dumb, is_terminal
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
 LINE_PERCENT: Final = 10.0
 """Percent between two lines."""
-TIME_WIDTH: Final = 7
-"""Columns of a time such as 0:00:12."""
 
 
 class Display(Protocol):
@@ -102,59 +98,38 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
     def __init__(self) -> None:
         with needs_extra("the progress bar", "rich"):
             from rich.console import Console
-            from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bars
-            from rich.table import Column
+            from rich.live import Live
 
-        self._bars = Bars(
-            SpinnerColumn("line"),  # ASCII, which every terminal has
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-            TimeElapsedColumn(Column(no_wrap=True, min_width=TIME_WIDTH)),
-            console=Console(stderr=True),
+            from .progress_table import ProgressTable
+
+        self._table = ProgressTable()
+        console = Console(stderr=True)
+        self._live = Live(
+            get_renderable=lambda: self._table.render(time.monotonic(), *console.size),
+            console=console,
             transient=True,
             redirect_stdout=False,  # standard output may be another terminal
         )
-        self._known: dict[tuple[str, str | None], dict[str, TaskID]] = {}
 
     def begin(self, host: str, container: TaskContainer) -> None:
-        bars = self._known.setdefault((host, container.id), {})
-        names = domain_names(container)
-        title = container.task
-        for name in names or [""]:
-            about = printable(f"{host}: {title}{f' {name}' if name else ''} (id {container.id})")
-            bars[name] = self._bars.add_task(about, total=None, state="sent")
+        self._table.begin(host, container, time.monotonic())
 
     def report(self, host: str, progress: Progress) -> None:
-        bars = self._known.get((host, progress.id))
-        if bars is None:
-            return
-        name = domain_of(progress) or ""
-        if name not in bars:  # the task does not name its domains: an evacuation
-            about = printable(" ".join(filter(None, (f"{host}:", progress.task, name))))
-            bars[name] = self._bars.add_task(about, total=None, state="")
-            if name and "" in bars:
-                self._bars.update(bars[""], state="")  # it has begun with its domains
-        total = None if progress.percent is None else 100.0
-        self._bars.update(
-            bars[name], total=total, completed=progress.percent, state=_state(progress)
-        )
+        self._table.report(host, progress, time.monotonic())
 
     def end(self, host: str, id: str) -> None:
-        for bar in self._known.pop((host, id), {}).values():
-            self._bars.remove_task(bar)
+        self._table.end(host, id)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        self._bars.stop()
+        self._live.stop()
         try:
             yield
         finally:
-            self._bars.start()
+            self._live.start(refresh=True)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -163,19 +138,4 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
-
-
-def _state(progress: Progress) -> str:
-    """Return the text beside a bar."""
-    parts = [progress.phase]
-    if progress.position is not None:
-        parts.append(f"place {progress.position}")
-    if progress.percent is not None:
-        parts.append(f"{progress.percent:.0f} %")
-    if progress.transferred is not None:
-        of = "" if progress.total is None else f" of {byte_size(progress.total, 0)}"
-        parts.append(f"{byte_size(progress.transferred, 0)}{of}")
-    if progress.expected is not None:
-        parts.append(f"{progress.expected:.0f} s left")
-    return printable(", ".join(parts))
+        self._live.stop()

@@ -14,10 +14,29 @@ from fastlib.message.node import Presence, Progress
 from fastlib.message.task import declaration_of_result
 from fastlib.message.topics import parse
 
+MAX_HOSTS: Final = 5000
+"""Hosts; one more drops the one that has been silent for the longest time."""
 MAX_TASKS: Final = 1000
 """Pending tasks; one more drops the oldest."""
 MAX_RESULTS: Final = 200
 """Results; one more drops the oldest."""
+
+
+class HostState(msgspec.Struct):
+    """What is known of a host."""
+
+    heard: datetime
+    """The time of its last message."""
+    active: datetime | None = None
+    """The time of its last result or progress, or of the last change of its status."""
+    presence: Presence | None = None
+    """Its last presence. C++ daemons publish none."""
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it is not known to be offline or degraded."""
+        presence = self.presence
+        return presence is None or (presence.status == "online" and not presence.degraded)
 
 
 class PendingTask(msgspec.Struct):
@@ -46,8 +65,7 @@ class ClusterState:
     """Hosts, pending tasks and last results; `add` updates them."""
 
     def __init__(self) -> None:
-        self.hosts: dict[str, tuple[Presence | None, datetime]] = {}
-        """The last presence of each host, if any, and the time of its last message."""
+        self.hosts: dict[str, HostState] = {}
         self.tasks: dict[tuple[str, str | None, int], PendingTask] = {}
         self.results: deque[FinishedTask] = deque(maxlen=MAX_RESULTS)
         """Newest first."""
@@ -59,19 +77,32 @@ class ClusterState:
         if isinstance(message, TaskContainer):
             self._on_task(observed, message)
             return
-        known, _ = self.hosts.get(observed.host, (None, None))
-        self.hosts[observed.host] = known, observed.time
+        host = self._host(observed)
         if isinstance(message, Presence):
-            self.hosts[observed.host] = message, observed.time
-            if message.degraded and (known is None or known.degraded != message.degraded):
+            before, host.presence = host.presence, message
+            if before is not None and before.status != message.status:
+                host.active = observed.time
+            if message.degraded and (before is None or before.degraded != message.degraded):
                 self._add_result(observed, None, f"degraded: {message.degraded}", failed=True)
-        elif isinstance(message, Progress):
+            return
+        host.active = observed.time
+        if isinstance(message, Progress):
             self._on_progress(observed, message)
         elif isinstance(message, ResultContainer):
             self._on_result(observed, message)
         else:
             text = f"{message_kind(observed)} cannot be read: {observed.error}"
             self._add_result(observed, None, text, failed=True)
+
+    def _host(self, observed: ObservedMessage[Any]) -> HostState:
+        """Return what is known of the host of a message, which was heard now."""
+        known = self.hosts.get(observed.host)
+        if known is None:
+            if len(self.hosts) >= MAX_HOSTS:
+                del self.hosts[min(self.hosts, key=lambda name: self.hosts[name].heard)]
+            known = self.hosts[observed.host] = HostState(observed.time)
+        known.heard = observed.time
+        return known
 
     def _on_task(self, observed: ObservedMessage[Any], container: TaskContainer) -> None:
         names = domain_names(container)
