@@ -32,8 +32,10 @@ COMMAND_GROUPS = {
         "send": "send the tasks of files to the daemon of a host",
     },
     "the cluster": {
+        "query": "show the hosts, their domains and the tasks under way",
         "log": "say what became of an order, or of a domain",
         "watch": "see what the daemons of the cluster do",
+        "forget": "remove a host that is gone from the lists of hosts",
     },
     "messages": {
         "validate": "say what is wrong with messages in YAML",

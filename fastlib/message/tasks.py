@@ -252,7 +252,12 @@ class Cancel(Task, task="cancel task", result="task cancelled"):
 
 
 class Query(
-    Task, task="query node", result="node queried", layout="inline", result_type=NodeResult
+    Task,
+    task="query node",
+    result="node queried",
+    layout="inline",
+    result_type=NodeResult,
+    has_command=False,  # `fastlib query` sends it
 ):
     """Tell the domains of the host, the tasks under way, and what the host has."""
 

@@ -18,7 +18,7 @@ from fastlib import (
     ResultContainer,
     TaskContainer,
 )
-from fastlib.cli.commands import log
+from fastlib.cli import host_search
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.shell import CONTROL, Daemon, Environment, run, run_on_terminal, silence
 
@@ -30,7 +30,7 @@ ONLINE = "{status: online, hypervisor: qemu, version: '1.0'}"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for daemons only shortly; they are on this machine."""
-    monkeypatch.setattr(log, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_host_that_does_not_exist_is_said_not_to_have_shown_itself(env: Environm
 def test_broker_without_daemons_has_exit_status_3(
     env: Environment, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(log, "SEARCH_SECONDS", 0.1)
+    monkeypatch.setattr(host_search, "SEARCH_SECONDS", 0.1)
     done = run("log", "vm1", env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert "no daemon has shown itself at this broker; --host asks one" in done.stderr

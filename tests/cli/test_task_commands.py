@@ -5,7 +5,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
@@ -22,11 +22,8 @@ from fastlib import (
     EvacuateParameter,
     Migrate,
     MigrateParameter,
-    NodeReport,
-    NodeResult,
     PciAddress,
     PciId,
-    Query,
     Quit,
     Repin,
     Result,
@@ -125,7 +122,6 @@ def parsed_tasks(*arguments: str) -> tuple[str, list[Task]]:
             Evacuate(destinations=["b", "c", "d"], parameter=EvacuateParameter(mode="scatter")),
         ),
         (["quit", "--host", "a"], Quit()),
-        (["query", "--host", "a"], Query()),
         (["cancel", "x-1", "--host", "a"], Cancel(id="x-1")),
     ],
 )  # fmt: skip
@@ -216,7 +212,8 @@ def test_every_declared_task_has_command_and_every_field_has_option():
     commands = task_commands(COMMANDS)
     ours = [d for d in declarations() if d.type.__module__.startswith("fastlib.")]
     without = [declared for declared in ours if not declared.has_command]
-    assert [declared.task for declared in without] == ["query history"]  # `fastlib log` sends it
+    # `fastlib query` and `fastlib log` send these.
+    assert [declared.task for declared in without] == ["query node", "query history"]
     assert not [name for name, declared in commands.items() if declared in without]
     for declared in ours:
         assert declared in without or commands[declared.task.split()[0]] is declared
@@ -388,7 +385,6 @@ def test_broken_package_is_reported_and_other_commands_work(install, env, daemon
         (["migrate", "vm1", "--to", "hostB"], "vm migrated: vm1: success"),
         (["evacuate", "--to", "hostB", "hostC"], "node evacuated: success"),
         (["quit"], "quit: success"),
-        (["query"], "node queried: success"),
         (["cancel", "x"], "task cancelled: success"),
     ],
 )
@@ -466,20 +462,26 @@ def test_failed_task_fails_command(env, daemon):
     assert "vm started: vm1: error: no such domain" in done.stdout
 
 
+@pytest.mark.usefixtures("isolated_registry")
 def test_extra_fields_of_result_are_printed_as_yaml(env, daemon):
-    report = NodeReport(host="hostA", hypervisor="qemu", cpus=8, versions={"libvirt\033[31m": "9"})
-    result = NodeResult(status="success", node=report)
+    class Weight(Result):
+        parts: Annotated[Mapping[str, str] | None, Wire("Weight of each part.")] = None
+
+    class Weigh(Task, task="weigh vm", result="vm weighed", result_type=Weight):
+        """Weigh a domain."""
+
+        vm_name: Annotated[str, Wire("Name of the domain.")]
+
+    result = Weight(vm_name="vm1", status="success", parts={"disk\033[31m": "9"})
     daemon.answer = lambda container: ResultContainer.answer(container, [result])
-    done = run("query", "--host", "hostA", env=env)
+    done = run("weigh", "vm1", "--host", "hostA", env=env)
     assert done.returncode == 0
     head, _, rest = done.stdout.partition("\n")
-    assert head == f"hostA {daemon.received[0].id} node queried: success"
+    assert head == f"hostA {daemon.received[0].id} vm weighed: vm1: success"
     assert CONTROL.search(rest) is None
-    assert yaml.load(rest, yaml.BaseLoader) == yaml.load(
-        f"node: {json.dumps(report.emit())}", yaml.BaseLoader
-    )
-    done = run("query", "--host", "hostA", "--format", "json", env=env)
-    assert json.loads(done.stdout)["message"]["list"][0]["node"] == report.emit()
+    assert yaml.load(rest, yaml.BaseLoader) == {"parts": {"disk\033[31m": "9"}}
+    done = run("weigh", "vm1", "--host", "hostA", "--format", "json", env=env)
+    assert json.loads(done.stdout)["message"]["list"][0]["parts"] == {"disk\033[31m": "9"}
 
 
 # --- progress -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlib import HistoryResult, Start, Stop, TaskContainer
-from fastlib.cli.commands import log
+from fastlib.cli import host_search
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.transport import Communicator, MqttOptions
 from tests.support.migfra.program import Program, program
@@ -27,7 +27,7 @@ def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for daemons only shortly; they are on this machine."""
-    monkeypatch.setattr(log, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
 
 
 def send(scheduler: Communicator, task: Start | Stop, id: str) -> None:

@@ -3,8 +3,7 @@
 import argparse
 import heapq
 import sys
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,11 +13,17 @@ from fastlib.cli.arguments.broker import add_broker_options
 from fastlib.cli.arguments.values import host_name, positive_integer, seconds
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import FAILED, TIMED_OUT, print_error
+from fastlib.cli.host_search import (
+    NO_DAEMON,
+    OFFLINE,
+    find_hosts,
+    ignorance_reason,
+    silence_reason,
+)
 from fastlib.cli.output.order_story import Place, brief, focus_of, full_time, story, zone
 from fastlib.cli.output.terminal import painter, width_of, wrap, write_json_line
 from fastlib.display.text import MAX_NAMES, join_names, plural, printable
 from fastlib.message import HistoryReport, OrderReport
-from fastlib.message.node import Presence
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -44,10 +49,6 @@ There may be further orders then.
 """
 
 ANSWER_SECONDS: Final = 10.0
-QUIET_SECONDS: Final = 1.0
-"""Daemons are looked for until, after one has shown itself, no other one has for this time."""
-SEARCH_SECONDS: Final = 5.0
-"""Daemons are looked for at most for this time."""
 MAX_TOLD: Final = 5
 """The largest number of orders under way whose events are shown without --full."""
 ACTING: Final = ("running", "cancelling")
@@ -158,36 +159,10 @@ class _Answer(msgspec.Struct, frozen=True):
 def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
     """Ask the daemons at the same time, and wait for their answers."""
     handles: dict[str, Handle[HistoryResult] | None] = {}
-    for host, presence in _find_hosts(client, options.hosts):
+    for host, presence in find_hosts(client, options.hosts):
         offline = presence is not None and presence.status == "offline"
         handles[host] = None if offline else _send(options, client, host)
     return [_answer(options, client, host, handle) for host, handle in sorted(handles.items())]
-
-
-def _find_hosts(
-    client: "MigfraClient", wanted: Collection[str] | None
-) -> Iterator[tuple[str, Presence | None]]:
-    """Yield the hosts to ask, each as soon as its presence has come.
-
-    Those of `wanted` that show no presence come last: C++ daemons have none.
-    """
-    last = time.monotonic() + SEARCH_SECONDS
-    # Named hosts are asked anyway. Without names, the first daemon may be slow to show itself.
-    until = last if wanted is None else time.monotonic() + QUIET_SECONDS
-    found: set[str] = set()
-    with client.watch(hosts=wanted, results=False, presence=True) as watch:
-        while wanted is None or found < {*wanted}:
-            observed = watch.get(until - time.monotonic())
-            if observed is not None and observed.host not in found:
-                presence = client.presence(observed.host)
-                if presence is not None:
-                    found.add(observed.host)
-                    until = min(time.monotonic() + QUIET_SECONDS, last)
-                    yield observed.host, presence
-            if watch.ended or time.monotonic() >= until:
-                break
-    for host in {*(wanted or ())} - found:
-        yield host, None
 
 
 def _send(
@@ -211,28 +186,18 @@ def _answer(
     presence = client.presence(host)
     degraded = None if presence is None else presence.degraded
     if handle is None:
-        reason = "it is offline; ask again when its daemon runs, as the journal is on that host"
-        return _Answer(host, error=reason)
+        return _Answer(host, error=f"{OFFLINE}, as the journal is on that host")
     try:
         result = handle.result()
     except NoResultError:
-        return _Answer(host, error=_silence(options, presence), degraded=degraded)
+        return _Answer(host, error=silence_reason(options, presence), degraded=degraded)
     except NotUnderstoodError as error:
-        reason = "it does not know 'query history': it is a C++ daemon, or older than this command"
-        return _Answer(host, error=f"{reason} ({error.details})")
+        return _Answer(host, error=ignorance_reason("query history", error.details))
     except ClientError as error:
         return _Answer(host, error=str(error), degraded=degraded)
     if result.history is None:
         return _Answer(host, error=result.details or "no history", degraded=degraded)
     return _Answer(host, result.history, degraded=degraded)
-
-
-def _silence(options: argparse.Namespace, presence: Presence | None) -> str:
-    if presence is None:
-        seen = "it has not shown itself, as C++ daemons do not; is the name right?"
-    else:
-        seen = f"it is {presence.status}"
-    return f"no answer within {options.timeout:g} s; {seen}"
 
 
 # --- showing --------------------------------------------------------------------------------------
@@ -269,7 +234,7 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
         if answer.degraded is not None:
             print_error(options, f"{answer.host} is degraded: {answer.degraded}", "warning")
     if not answers:
-        print_error(options, "no daemon has shown itself at this broker; --host asks one")
+        print_error(options, NO_DAEMON)
 
 
 def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> list[_Placed]:

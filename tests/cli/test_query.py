@@ -1,0 +1,185 @@
+"""`fastlib query`: all hosts as a table, one host in detail, and the exact results."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from fastlib import NodeReport, NodeResult, Query, ResultContainer, TaskContainer
+from fastlib.cli import host_search
+from fastlib.cli.commands.query import _EPILOG
+from fastlib.message.node import DomainReport, TaskReport
+from tests.support.mosquitto import Mosquitto
+from tests.support.shell import CONTROL, Daemon, run, run_on_terminal, silence
+
+GIB = 1 << 20
+"""KiB in a GiB."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
+
+
+@pytest.fixture
+def cluster(mosquitto: Mosquitto) -> Iterator[Callable[..., Daemon]]:
+    """Make daemons that show a presence and answer with a report."""
+    with ExitStack() as stack:
+
+        def make(host: str, *, presence: str | None = "{status: online, version: '1.0'}", **report):
+            daemon = stack.enter_context(Daemon(mosquitto, host))
+            daemon.answer = lambda container: answer(container, host, **report)
+            if presence is not None:
+                daemon.presence(presence)
+            return daemon
+
+        yield make
+
+
+def answer(container: TaskContainer, host: str, **report) -> ResultContainer:
+    known = {"host": host, "hypervisor": "qemu"} | report
+    return ResultContainer.answer(
+        container, [NodeResult(status="success", node=NodeReport(**known))]
+    )
+
+
+DOMAINS = (
+    DomainReport(name="vm1", state="running", vcpus=4, memory=2 * GIB, managed_save=False),
+    DomainReport(name="vm2", state="running"),
+    DomainReport(name="vm3\033[31m", state="shut off", managed_save=True),
+)
+
+
+def test_all_hosts_are_a_table_with_units_for_people(cluster, env):
+    began = datetime.now(UTC).timestamp() - 90
+    task = TaskReport(id="m1", task="migrate vm", state="running", since=began)
+    known = {"cpus": 8, "memory": 32 * GIB, "free_memory": 12 * GIB + GIB // 4}
+    cluster("node02", domains=DOMAINS, tasks=[task], **known)
+    cluster("node01")
+    cluster("node10", presence="{status: offline, version: '0.9', hypervisor: qemu}")
+    done = run("query", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [re.split(" {2,}", line) for line in done.stdout.splitlines()]
+    assert lines == [
+        ["host", "daemon", "hypervisor", "version", "CPUs", "memory", "free", "domains", "tasks"],
+        ["node01", "online", "qemu", "1.0", "-", "-", "-", "none", "none"],
+        ["node02", "online", "qemu", "1.0", "8", "32.0 GiB", "12.2 GiB", "2 running, 1 shut off",
+         "1"],
+        ["node10", "offline", "qemu", "0.9", "-", "-", "-", "-", "-"],
+    ]  # fmt: skip
+    assert len({line.index("qemu") for line in done.stdout.splitlines()[1:]}) == 1
+
+
+def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
+    began = datetime.now(UTC).timestamp() - 90
+    task = TaskReport(id="m1", task="migrate vm", vm_name="vm1", state="running", since=began)
+    cluster("node02", domains=DOMAINS, tasks=[task], cpus=8, memory=32 * GIB, free_memory=GIB,
+            versions={"libvirt": "9.0.0"}, capabilities={"a": "b"})  # fmt: skip
+    done = run("query", "--host", "node02", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = re.sub(r"9\d s", "90 s", done.stdout)
+    assert text == (
+        "node02: qemu, 8 CPUs, 32.0 GiB of memory, 1.0 GiB free\n"
+        "versions: libvirt 9.0.0\n"
+        "capabilities: see --format yaml\n"
+        "domains:\n"
+        "  name         state     vCPUs  memory   saved image\n"
+        "  vm1          running   4      2.0 GiB  no\n"
+        "  vm2          running   -      -        -\n"
+        "  vm3\\x1b[31m  shut off  -      -        yes\n"
+        "tasks under way:\n"
+        "  id  task        VM   state    for\n"
+        "  m1  migrate vm  vm1  running  90 s\n"
+    )
+
+
+def test_host_without_domains_says_so(cluster, env):
+    cluster("node01")
+    done = run("query", "--host", "node01", env=env)
+    assert done.stdout == "node01: qemu\ndomains: none\ntasks under way: none\n"
+
+
+def test_json_and_yaml_are_the_exact_results(cluster, env):
+    daemons = [cluster("node01", memory=32 * GIB + 1), cluster("node02", domains=DOMAINS)]
+    done = run("query", "--format", "json", env=env)
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["host"] for row in rows] == ["node01", "node02"]
+    assert all(row.keys() == {"time", "host", "kind", "id", "message", "error"} for row in rows)
+    expected = [
+        answer(daemons[0].arrived[0], "node01", memory=32 * GIB + 1).emit(),
+        answer(daemons[1].arrived[0], "node02", domains=DOMAINS).emit(),
+    ]
+    assert [row["message"] for row in rows] == expected
+    assert daemons[0].received[0].tasks == (Query(),)
+    done = run("query", "--format", "yaml", env=env)
+    assert CONTROL.search(done.stdout) is None
+    found = list(yaml.safe_load_all(done.stdout))
+    nodes = [text["list"][0]["node"] for text in found if text]
+    assert [node["host"] for node in nodes] == ["node01", "node02"]
+    assert nodes[0]["memory"] == 32 * GIB + 1
+
+
+def test_silent_daemon_is_an_error_and_the_others_are_shown(cluster, env):
+    cluster("node01")
+    cluster("node02").answer = silence
+    done = run("query", "--timeout", "0.5", env=env)
+    assert done.returncode == 3
+    assert re.search("^node02  silent ", done.stdout, re.MULTILINE)
+    assert re.search("^node01  online ", done.stdout, re.MULTILINE)
+    assert done.stderr == "fastlib query: error: node02: no answer within 0.5 s; it is online\n"
+
+
+def test_named_host_that_cannot_answer_is_an_error(cluster, env):
+    cluster("node03", presence="{status: offline}")
+    done = run("query", "--host", "node03", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "node03: it is offline; ask again when its daemon runs" in done.stderr
+    done = run("query", "--host", "nobody", "--timeout", "0.3", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "nobody: no answer within 0.3 s; it has not shown itself" in done.stderr
+    assert "'fastlib query' lists the hosts" in done.stderr
+
+
+def test_error_of_a_daemon_and_a_degraded_daemon_are_said(cluster, env):
+    def fail(container):
+        return ResultContainer.answer(
+            container, [NodeResult(status="error", details="no\033libvirt")]
+        )
+
+    cluster("node01").answer = fail
+    cluster("node02", presence="{status: online, degraded: the disk is full}")
+    done = run("query", env=env)
+    assert done.returncode == 1
+    assert re.search("^node02  degraded ", done.stdout, re.MULTILINE)
+    assert done.stderr == (
+        "fastlib query: error: node01: no\\x1blibvirt\n"
+        "fastlib query: warning: node02 is degraded: the disk is full\n"
+    )
+
+
+def test_no_daemon_at_all_is_said(env, monkeypatch):
+    monkeypatch.setattr(host_search, "SEARCH_SECONDS", 0.1)
+    done = run("query", env=env)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no daemon has shown itself at this broker" in done.stderr
+
+
+def test_table_on_a_terminal_has_colours_and_the_same_columns(cluster, env):
+    cluster("node01", domains=DOMAINS)
+    shown, status = run_on_terminal("query", env=env)
+    assert status == 0
+    assert "\033[1;32monline\033[m  qemu" in shown
+
+
+@pytest.mark.parametrize("line", re.findall(r"^  (fastlib [^|\n]*)", _EPILOG, re.MULTILINE))
+def test_example_in_help_succeeds(line, cluster, env):
+    cluster("node01")
+    cluster("node02")
+    done = run(*line.split()[1:], env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "node01" in done.stdout
