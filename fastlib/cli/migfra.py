@@ -21,6 +21,7 @@ from fastlib.extras import needs_extra
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
     from fastlib.migfra.service.daemonize import Daemonizer
+    from fastlib.migfra.startup import Finding, StartUp
     from fastlib.transport import MqttOptions
 
 log = logging.getLogger("fastlib.migfra")
@@ -68,7 +69,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     if configuration is None:
         return 1 if options.check else WRONG_CONFIGURATION
     if options.check:
-        return _check_online(configuration, options) if options.online else 0
+        return _check(source, configuration, options)
+    status = _print_start_problems(source, configuration, options)
+    if status:
+        return status
     try:
         return _run(configuration, options)
     except (FastlibError, OSError) as error:
@@ -91,12 +95,16 @@ def _parser() -> argparse.ArgumentParser:
         "-l", "--log", metavar="FILE", help="log to a file instead of to standard error"
     )
     parser.add_argument(
-        "--check", action="store_true", help="say what is wrong with the configuration, and end"
+        "--check",
+        action="store_true",
+        help="print everything because of which a start would fail, and end: the configuration, "
+        "packages, files, ports, the hypervisor; leaves no trace, and tells of a daemon that runs",
     )
     parser.add_argument(
         "--online",
         action="store_true",
-        help="with --check: connect to the broker as well, and measure how fast it answers",
+        help="with --check: ask the broker and the hypervisor as well, and measure how fast the "
+        "broker answers",
     )
     parser.add_argument("--version", action="version", version=f"migfra {__version__}")
     return parser
@@ -133,8 +141,56 @@ def _read_configuration(source: Source) -> "Configuration | None":
     return report.message
 
 
-def _check_online(configuration: "Configuration", options: argparse.Namespace) -> int:
-    """Connect to each broker as the daemon would; print how fast it answers, and what delays it.
+def _start_up(configuration: "Configuration", options: argparse.Namespace) -> "StartUp":
+    from fastlib.migfra.startup import StartUp
+
+    log_file = None if options.log is None else Path(options.log).absolute()
+    return StartUp(configuration, Path(options.config).resolve(), log_file)
+
+
+def _check(source: Source, configuration: "Configuration", options: argparse.Namespace) -> int:
+    """Print everything because of which a start would fail. With `--online`, ask others as well."""
+    from fastlib.migfra.startup import find_problems
+
+    found = [*find_problems(_start_up(configuration, options))]
+    _print_findings(source, found)
+    if any(finding.severity == "error" for finding in found):
+        return 1
+    return _check_online(source, configuration, options) if options.online else 0
+
+
+def _print_start_problems(
+    source: Source, configuration: "Configuration", options: argparse.Namespace
+) -> int:
+    """Print and log the reasons why a start would fail, as `--check` does; return the status."""
+    from fastlib.migfra.startup import find_problems
+    from fastlib.migfra.telemetry.logs import set_up
+
+    start = _start_up(configuration, options)
+    found = [*find_problems(start, only_before_start=True)]
+    if not found:
+        return 0
+    _print_findings(source, found)
+    if start.log_file is not None:  # standard error may be closed
+        with suppress(OSError):  # it is among what was found
+            set_up(
+                configuration.log.level, configuration.log.format, start.log_file,
+                configuration.host,
+            )  # fmt: skip
+            for finding in found:
+                log.critical("%s", finding.problem(source.data).message)
+    return max(_status_of(finding.error) for finding in found)
+
+
+def _print_findings(source: Source, found: "Sequence[Finding]") -> None:
+    with suppress(OSError, ValueError):  # standard error may be closed
+        print_problems(source, [each.problem(source.data) for each in found], sys.stderr)
+
+
+def _check_online(
+    source: Source, configuration: "Configuration", options: argparse.Namespace
+) -> int:
+    """Ask the hypervisor, and each broker as the daemon would; print how fast the broker answers.
 
     It uses the daemon's client id, so the daemon must not run.
     """
@@ -143,9 +199,23 @@ def _check_online(configuration: "Configuration", options: argparse.Namespace) -
     try:
         with InstanceLock(lock_path(Path(options.config).resolve(), configuration.host)):
             brokers = configuration.mqtt_options().one_by_one()
-            return max([_check_broker(broker, len(brokers) > 1) for broker in brokers])
+            status = max([_check_broker(broker, len(brokers) > 1) for broker in brokers])
+            return max(status, _check_hypervisor(source, configuration, options))
     except (FastlibError, OSError) as error:
         return _print_error(str(error), _status_of(error))
+
+
+def _check_hypervisor(
+    source: Source, configuration: "Configuration", options: argparse.Namespace
+) -> int:
+    """Open the hypervisor as the daemon would, and print what it cannot reach."""
+    from fastlib.migfra.startup import ask_hypervisor
+
+    found = [*ask_hypervisor(_start_up(configuration, options))]
+    _print_findings(source, found)
+    if not found:
+        print(f"the hypervisor {configuration.hypervisor.type.name} can be opened")
+    return 1 if found else 0
 
 
 def _check_broker(broker: "MqttOptions", is_one_of_several: bool) -> int:
@@ -204,9 +274,10 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
 
 
 def _status_of(error: Exception) -> int:
+    from fastlib.migfra import ConfigurationError
     from fastlib.transport import OptionsError
 
-    return WRONG_CONFIGURATION if isinstance(error, OptionsError) else 1
+    return WRONG_CONFIGURATION if isinstance(error, ConfigurationError | OptionsError) else 1
 
 
 async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemonizer") -> int:

@@ -91,7 +91,10 @@ def _load(point: "EntryPoint") -> str | None:
 
 def _reason(error: BaseException) -> str:
     words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    from fastlib.plugin_place import place_of  # only errors need it
+
+    return reason + place_of(error)
 
 
 # --- which distributions ------------------------------------------------------------------------

@@ -61,15 +61,60 @@ def make_own_folder(folder: Path) -> None:
 
 def _correct_mode(path: Path | str, descriptor: int, mode: int) -> None:
     found = os.fstat(descriptor)
+    _check_own(path, found)
+    if stat.S_IMODE(found.st_mode) & ~mode:
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & mode)
+
+
+def _check_own(path: Path | str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     if found.st_uid != os.geteuid():
         reason = "the file belongs to another user; remove it, or change its owner"
         raise PermissionError(errno.EPERM, reason, str(path))
-    if stat.S_IMODE(found.st_mode) & ~mode:
-        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & mode)
 
 
 def _link(path: Path | str) -> OSError:
     reason = f"it is a symbolic link, which is not followed; name {os.path.realpath(path)} itself"
     return OSError(errno.ELOOP, reason, str(path))
+
+
+# --- the same without a trace ---------------------------------------------------------------------
+
+
+def check_own_folder(folder: Path) -> None:
+    """Raise the OSError with which `make_own_folder` would fail. Change nothing."""
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if existing == folder:
+        if not folder.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        make_own_folder(folder)  # checks its owner
+    elif not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    else:
+        _check_new_entry(existing)
+
+
+def check_own_file(path: Path | str, flags: int, *, correct_mode: bool = False) -> None:
+    """Raise the OSError with which `open_own_file` would fail with O_CREAT. Change nothing."""
+    if not os.path.lexists(path):
+        _check_new_entry(Path(path).absolute().parent)
+        return
+    descriptor = open_own_file(path, (flags & ~os.O_CREAT) | os.O_NONBLOCK, PRIVATE)
+    try:
+        if correct_mode:
+            _check_own(path, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _check_new_entry(folder: Path) -> None:
+    """Raise OSError if nothing can be made in an existing folder."""
+    os.stat(folder)
+    if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    number = errno.EROFS if read_only else errno.EACCES
+    raise OSError(number, os.strerror(number), str(folder))

@@ -22,10 +22,10 @@ from .errors import ClaimError, JournalError
 from .failures import OnFailure
 from .journal.journal import Journal
 from .journal.left_beside import left_beside
+from .journal.lock import lock_journal
 from .plugin_api.hypervisor import Hypervisor
 from .plugin_api.lifecycle import opened
 from .plugin_api.thread_pool import ThreadPool
-from .service.lock import InstanceLock
 from .tasks.admission import Admission
 from .tasks.builtin_tasks import BuiltinTasks
 from .tasks.dispatcher import Dispatcher
@@ -361,7 +361,7 @@ async def open_runtime(
     """
     config = plan.configuration
     if plan.journal is not None:
-        parts.enter_context(_lock(plan.journal))
+        parts.enter_context(lock_journal(plan.journal))
     journal = Journal(
         plan.journal,
         max_age=config.journal.max_age,
@@ -417,13 +417,3 @@ async def _outages(
     }
     found = {name: reason for name, reason in own.items() if reason is not None}
     return {**found, **await hypervisor.outages()}
-
-
-def _lock(journal: Path) -> InstanceLock:
-    try:
-        return InstanceLock(Path(f"{journal}.lock"))
-    except OSError as error:
-        raise JournalError(
-            f"the journal cannot be kept at {journal}: {error}; 'journal: {{path: ...}}' in "
-            "the configuration names another place"
-        ) from error

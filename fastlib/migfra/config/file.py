@@ -34,7 +34,6 @@ from .sections import (
     MetricsSection,
     PscomSection,
     RetrySection,
-    TlsSection,
 )
 
 
@@ -122,6 +121,38 @@ class Configuration(ConfigSection):
         paths = {Path(name) for pattern in patterns for name in glob.glob(pattern)}
         return sorted(path for path in paths if path.absolute() != own)
 
+    def password_of_environment(self) -> str | None:
+        """The password that a variable of the environment holds. Raises ConfigurationError."""
+        variable = self.communicator.password_environment
+        if variable is None:
+            return None
+        value = os.environ.get(variable)
+        if value is None:
+            # Any other text may be a password in the wrong place.
+            is_name = re.fullmatch("[A-Z][A-Z0-9_]*", variable)
+            name = f" {variable!r}" if is_name else " of this name"
+            why = f"the environment has no variable{name}"
+            raise _missing("communicator.password-environment", why)
+        return value
+
+    def tls_options(self) -> TlsOptions | None:
+        """The certificates of TLS with the key's password. Raises ConfigurationError."""
+        config = self.communicator.tls
+        if config is None:
+            return None
+        password = None
+        if config.key_password_file is not None:
+            try:
+                password = read_password_file(config.key_password_file, "the file")
+            except OptionsError as error:
+                raise _missing("communicator.tls.key-password-file", str(error)) from None
+        return TlsOptions(
+            ca_file=config.ca_file,
+            certificate=config.certificate,
+            key=config.key,
+            key_password=password,
+        )
+
     def mqtt_options(self) -> MqttOptions:
         """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
         config = self.communicator
@@ -134,9 +165,9 @@ class Configuration(ConfigSection):
             session_expiry=config.session_expiry,
             protocol=config.protocol,
             username=config.username,
-            password=_from_environment(config.password_environment),
+            password=self.password_of_environment(),
             password_file=config.password_file,
-            tls=None if config.tls is None else _tls(config.tls),
+            tls=self.tls_options(),
             content_type="application/yaml",
             keep_alive=config.keepalive,
             qos=0 if config.qos == 0 else 2,
@@ -147,33 +178,6 @@ class Configuration(ConfigSection):
             max_queued=self.limits.inbox,
             max_unacknowledged=self.limits.unacknowledged,
         )
-
-
-def _tls(config: TlsSection) -> TlsOptions:
-    password = None
-    if config.key_password_file is not None:
-        try:
-            password = read_password_file(config.key_password_file, "the file")
-        except OptionsError as error:
-            raise _missing("communicator.tls.key-password-file", str(error)) from None
-    return TlsOptions(
-        ca_file=config.ca_file,
-        certificate=config.certificate,
-        key=config.key,
-        key_password=password,
-    )
-
-
-def _from_environment(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    value = os.environ.get(variable)
-    if value is None:
-        # Any other text may be a password in the wrong place.
-        name = f" {variable!r}" if re.fullmatch("[A-Z][A-Z0-9_]*", variable) else " of this name"
-        why = f"the environment has no variable{name}"
-        raise _missing("communicator.password-environment", why)
-    return value
 
 
 def _missing(path: str, why: str) -> ConfigurationError:

@@ -14,6 +14,7 @@ from fastlib.codec.shapes import InvalidValue, Shape
 from fastlib.migfra.errors import PluginError
 from fastlib.migfra.plugin_api import discovery
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext
+from fastlib.plugin_place import place_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class HypervisorSection:
         except Exception as error:
             raise PluginError(
                 f"the hypervisor {self.type.name!r} cannot be made: {type(error).__name__}: {error}"
+                f"{place_of(error)}"
             ) from error
 
     @staticmethod

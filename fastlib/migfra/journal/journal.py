@@ -104,9 +104,7 @@ class Journal:
                 self._watch = None if path is None else FileWatch(path, application)
                 self._position_file = None if path is None else PositionFile(path)
             except (sqlite3.Error, OSError) as error:
-                raise JournalError(
-                    f"the journal {path} cannot be opened: {error}{_remedy(error)}"
-                ) from error
+                raise cannot_be_opened(path, error) from error
             parts.pop_all()
         self._began = self._run.began
         self._position = Position(self._run.identity, self._run.number, self._run.order)
@@ -527,6 +525,11 @@ class Journal:
     async def check_file(self) -> None:
         """Look whether the file is still there; `last_error` says what happened to it."""
         await self._group_commit.submit(lambda _: None)
+
+
+def cannot_be_opened(path: Path | str | None, error: Exception) -> JournalError:
+    """Return the error about a journal that cannot be opened, with the remedy."""
+    return JournalError(f"the journal {path} cannot be opened: {error}{_remedy(error)}")
 
 
 def _remedy(error: Exception) -> str:

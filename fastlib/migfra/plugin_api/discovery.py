@@ -15,6 +15,7 @@ from typing import Any, Final
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.load_context import nearest_word
 from fastlib.migfra.errors import PluginError
+from fastlib.plugin_place import place_of
 
 from .config_section import ConfigSection
 from .hypervisor import Hypervisor
@@ -66,10 +67,10 @@ def load(name: str) -> type[Hypervisor]:
     (point,) = points
     try:
         found = point.load()
-    except Exception as error:  # a plug-in may raise anything; it is named, and the cause kept
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything; it is named
         raise PluginError(
             f"the hypervisor {name!r} of {_owner(point)} cannot be loaded from {point.value}: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{place_of(error)}"
         ) from error
     return _checked(name, found, _owner(point))
 

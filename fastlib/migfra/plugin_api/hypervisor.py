@@ -103,6 +103,14 @@ class Hypervisor:
         """Called once before the first task; plain or `async`. What it raises ends the daemon."""
         return None
 
+    def check_open(self) -> Awaitable[None] | None:
+        """Called by `migfra --check` in place of `open` and `close`; plain or `async`.
+
+        Override it if `open` leaves a trace or takes long: raise what `open` would raise, and
+        change nothing. By default `--check` calls `open` and `close`.
+        """
+        return None
+
     def close(self) -> Awaitable[None] | None:
         """Called once after the last task; plain or `async`."""
         return None

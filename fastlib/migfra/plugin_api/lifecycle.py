@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from logging import getLogger
 from typing import Final
 
+from fastlib.codec.errors import FastlibError
 from fastlib.migfra.errors import HypervisorError, PluginError
+from fastlib.plugin_place import place_of
 
 from .hypervisor import Hypervisor
 from .thread_pool import ThreadPool
@@ -16,6 +18,8 @@ log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
 """How long a hypervisor may take to close."""
+OPEN_SECONDS: Final = 30.0
+"""How long `--check` waits for a hypervisor to open. A start waits without a limit."""
 
 
 @asynccontextmanager
@@ -24,14 +28,7 @@ async def opened(hypervisor: Hypervisor, threads: ThreadPool) -> AsyncIterator[N
 
     Raises HypervisorError, and PluginError for whatever else its `open` raises.
     """
-    try:
-        await _either(threads, hypervisor.open)
-    except HypervisorError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"the hypervisor {hypervisor.name!r} cannot be opened: {type(error).__name__}: {error}"
-        ) from error
+    await _open(hypervisor, hypervisor.open, threads)
     try:
         yield
     finally:
@@ -42,6 +39,44 @@ async def opened(hypervisor: Hypervisor, threads: ThreadPool) -> AsyncIterator[N
             log.warning("the hypervisor does not close within %g s", CLOSE_SECONDS)
         except Exception:
             log.exception("the hypervisor failed to close")
+
+
+async def open_for_check(hypervisor: Hypervisor, threads: ThreadPool) -> None:
+    """Find out whether a hypervisor can be opened: by its `check_open`, else open and close it.
+
+    Raises as `opened`, and HypervisorError if that takes longer than OPEN_SECONDS.
+    """
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            if type(hypervisor).check_open is not Hypervisor.check_open:
+                await _open(hypervisor, hypervisor.check_open, threads)
+            else:
+                async with opened(hypervisor, threads):
+                    pass
+    except TimeoutError:
+        raise HypervisorError(
+            f"the hypervisor {hypervisor.name!r} does not open within {OPEN_SECONDS:g} s; find out "
+            "what it waits for"
+        ) from None
+
+
+async def _open(
+    hypervisor: Hypervisor, method: Callable[[], Awaitable[None] | None], threads: ThreadPool
+) -> None:
+    """Call `open` or `check_open`. Raises HypervisorError, and PluginError for whatever else."""
+    try:
+        await _either(threads, method)
+    except HypervisorError:
+        raise
+    except FastlibError as error:
+        raise PluginError(
+            f"the hypervisor {hypervisor.name!r} cannot be opened: {error}"
+        ) from error
+    except Exception as error:
+        raise PluginError(
+            f"the hypervisor {hypervisor.name!r} cannot be opened: {type(error).__name__}: {error}"
+            f"{place_of(error)}"
+        ) from error
 
 
 async def _either(threads: ThreadPool, method: Callable[[], Awaitable[None] | None]) -> None:

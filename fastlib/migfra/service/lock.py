@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from fastlib.migfra.errors import RunningError
-from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file
+from fastlib.migfra.own_files import (
+    PRIVATE,
+    check_own_file,
+    check_own_folder,
+    make_own_folder,
+    open_own_file,
+)
 
 LOCKS: Final = Path("/proc/locks")
 
@@ -24,7 +30,7 @@ class InstanceLock:
             make_own_folder(path.parent)
             self._file = open_own_file(path, os.O_RDWR | os.O_CREAT, PRIVATE, correct_mode=True)
         except OSError as error:
-            raise OSError(f"the lock file {path} cannot be made: {error.strerror}") from error
+            raise _cannot_be_made(path, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,6 +51,20 @@ class InstanceLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def check_lock_file(path: Path) -> None:
+    """Raise the OSError with which an InstanceLock would fail. Lock nothing, and leave no trace."""
+    try:
+        check_own_folder(path.parent)
+        if path.parent.exists():
+            check_own_file(path, os.O_RDWR, correct_mode=True)
+    except OSError as error:
+        raise _cannot_be_made(path, error) from error
+
+
+def _cannot_be_made(path: Path, error: OSError) -> OSError:
+    return OSError(f"the lock file {path} cannot be made: {error.strerror}")
 
 
 def holders(path: Path) -> list[int]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from fastlib.migfra.failures import describe
-from fastlib.migfra.own_files import LOG, open_own_file
+from fastlib.migfra.own_files import LOG, check_own_file, open_own_file
 
 STALL_SECONDS: Final = 0.2
 """How long a pipe or terminal that nobody reads may delay the first line that it does not take."""
@@ -72,6 +72,11 @@ class DescriptorWriter:
             self._stalled = True
             raise BlockingIOError(errno.EAGAIN, "nobody reads it")
         self._stalled = False
+
+
+def check_log_file(path: Path | str) -> None:
+    """Raise the OSError with which a `FileOutput` would fail. Leave no trace."""
+    check_own_file(path, _FLAGS)
 
 
 class FileOutput:

@@ -15,7 +15,7 @@ import msgspec
 from fastlib.codec.printable import escape_json, printable, word
 from fastlib.migfra.service.standard_streams import print_safely
 
-from .log_output import FileOutput, LogOutput, Output, StreamOutput
+from .log_output import FileOutput, LogOutput, Output, StreamOutput, check_log_file
 from .safe_logger import SafeLogger, protect_loggers
 
 LONGEST: Final = 200
@@ -144,11 +144,22 @@ def _open(file: Path | str) -> FileOutput:
     try:
         return FileOutput(file)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f"the log {file} cannot be opened: {reason}; its directory must exist, and migfra's "
-            "user must be allowed to write there"
-        ) from error
+        raise _cannot_be_opened(file, error) from error
+
+
+def check_log(file: Path | str) -> None:
+    """Raise the OSError with which `set_up` would fail. Leave no trace."""
+    try:
+        check_log_file(file)
+    except OSError as error:
+        raise _cannot_be_opened(file, error) from error
+
+
+def _cannot_be_opened(file: Path | str, error: OSError) -> OSError:
+    return OSError(
+        f"the log {file} cannot be opened: {error.strerror or error}; its directory must exist, "
+        "and migfra's user must be allowed to write there"
+    )
 
 
 def set_level(level: str) -> None:

@@ -92,8 +92,4 @@ def serve(
     """Serve a daemon's metrics; the returned function ends the server. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(DaemonCollector(counters, gauges))
-    try:
-        return serve_app(make_wsgi_app(registry), options.address, options.port)
-    except OSError as error:
-        where = f"{options.address} port {options.port}"
-        raise OSError(f"metrics cannot be served at {where}: {error.strerror or error}") from error
+    return serve_app(make_wsgi_app(registry), options.address, options.port)

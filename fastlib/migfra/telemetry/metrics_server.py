@@ -1,5 +1,6 @@
 """The HTTP server of the metrics. Neither a client nor a shortage ends the daemon through it."""
 
+import errno
 import logging
 import socket
 import threading
@@ -55,14 +56,15 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 def serve_app(app: Any, address: str, port: int) -> Callable[[], None]:
     """Serve a WSGI application; the returned function ends the server. Raises OSError."""
-    family, _, _, _, place = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, host = _place(address, port)
 
-    class Server(_Server):
-        address_family = family
+        class Server(_Server):
+            address_family = family
 
-    server = make_server(str(place[0]), port, app, Server, _Handler)
+        server = make_server(host, port, app, Server, _Handler)
+    except OSError as error:
+        raise _cannot_be_served(address, port, error) from error
     thread = threading.Thread(target=_serve, args=(server,), daemon=True, name="metrics")
     thread.start()
 
@@ -72,6 +74,35 @@ def serve_app(app: Any, address: str, port: int) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+def check_port(address: str, port: int) -> None:
+    """Raise the OSError with which `serve_app` would fail. The port is free again at once."""
+    try:
+        family, host = _place(address, port)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            probe.bind((host, port))
+    except OSError as error:
+        raise _cannot_be_served(address, port, error) from error
+
+
+def _place(address: str, port: int) -> tuple[int, str]:
+    """Return the family and the numeric form of an address. Raises OSError."""
+    family, _, _, _, place = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, str(place[0])
+
+
+def _cannot_be_served(address: str, port: int, error: OSError) -> OSError:
+    remedy = {
+        errno.EADDRINUSE: "; another program listens there: give 'metrics: {port: ...}' a free one",
+        errno.EADDRNOTAVAIL: "; give 'metrics: {address: ...}' an address of this host",
+        errno.EACCES: "; give 'metrics: {port: ...}' one from 1024 on",
+    }.get(error.errno or 0, "")
+    reason = error.strerror or error
+    return OSError(f"metrics cannot be served at {address} port {port}: {reason}{remedy}")
 
 
 def _serve(server: WSGIServer) -> None:

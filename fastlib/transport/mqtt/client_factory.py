@@ -1,6 +1,5 @@
 """Build the paho client for a link from its options."""
 
-import ssl
 from collections.abc import Callable
 from typing import Final
 from uuid import uuid4
@@ -11,8 +10,9 @@ from paho.mqtt.properties import Properties
 
 from fastlib.transport.credentials import check_credential, read_password_file
 from fastlib.transport.errors import OptionsError
-from fastlib.transport.options import MqttOptions, TlsOptions
+from fastlib.transport.options import MqttOptions
 from fastlib.transport.packet_size import connect_size
+from fastlib.transport.tls_files import tls_context
 
 from .paho_client import PahoClient, largest_packet
 
@@ -53,7 +53,7 @@ def make_client(
     if options.websocket_path is not None:
         client.ws_set_options(path=options.websocket_path)
     if options.tls is not None:
-        client.tls_set_context(_tls(options.tls))
+        client.tls_set_context(tls_context(options.tls))
     size = connect_size_of(options)
     if options.largest_packet is not None and size > options.largest_packet:
         raise OptionsError(
@@ -89,13 +89,3 @@ def _password(options: MqttOptions) -> str | None:
     password = read_password_file(options.password_file)
     check_credential("password", password)
     return password
-
-
-def _tls(options: TlsOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-        if options.certificate is not None:
-            context.load_cert_chain(options.certificate, options.key, options.key_password)
-    except (OSError, ssl.SSLError) as error:
-        raise OptionsError(f"cannot use the certificates of {options!r}: {error}") from error
-    return context

@@ -55,6 +55,14 @@ class LibvirtHypervisor(Hypervisor):
                 "the limits of migrations are published with the next migration: %s", error
             )
 
+    async def check_open(self) -> None:
+        """Connect as `open` does. Publish nothing."""
+        api()
+        try:
+            await self._runtime.local()
+        finally:
+            await self.close()
+
     async def close(self) -> None:
         await self._runtime.connections.close()
 

@@ -71,6 +71,12 @@ class SimulatedHypervisor(Hypervisor):
         session = cluster.join(self._host, options.outgoing_migrations, options.incoming_migrations)
         self._opened = SimulatedRuntime(self._host, cluster, options, session)
 
+    def check_open(self) -> None:
+        """Find out whether the host could join the cluster."""
+        options: SimulatedOptions = self.options
+        name = options.cluster or DEFAULT_CLUSTER
+        Cluster.check_host(self._host, name, options.create, options.file)
+
     async def close(self) -> None:
         """Leave the cluster; what was under way is where it was before."""
         runtime, self._opened = self._opened, None

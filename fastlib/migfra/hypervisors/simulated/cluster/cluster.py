@@ -6,9 +6,12 @@ any moment.
 """
 
 import contextlib
+import os
+import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, Final, Self
 
 import msgspec
@@ -35,7 +38,7 @@ from fastlib.migfra.virt.saved_state import (
     decide,
 )
 
-from .database import Database
+from .database import CREATE, Database, no_cluster_in
 from .description import ClusterDescription, LinkDescription, State
 from .tables import ClusterError, Domain, Host
 
@@ -95,11 +98,47 @@ class Cluster:
             found = cls._named.get(name)
             if found is None:
                 if description is None:
-                    raise ClusterError(
-                        f"there is no cluster {name!r} in this process; give `create`"
-                    )
+                    raise ClusterError(f"there is no cluster {name!r} in this process; {CREATE}")
                 found = cls._named[name] = cls(description)
             return found
+
+    @classmethod
+    def check_host(
+        cls, host: str, name: str, description: ClusterDescription | None, file: str | None
+    ) -> None:
+        """Raise the error with which a host could not join a cluster. Leave no trace.
+
+        `file` has the cluster; without it the cluster has the `name` in this process.
+        """
+        if file is None:
+            with cls._naming:
+                found = cls._named.get(name)
+            if found is None and description is None:
+                cls.named(name)  # raises the error
+            (found or cls(description)).host(host)
+        elif os.path.exists(file):
+            cls._check_copy(host, description, file)
+        elif not os.access(os.path.dirname(file) or ".", os.W_OK | os.X_OK):
+            raise ClusterError(f"{file} is no simulated cluster: unable to open database file")
+        elif description is None:
+            raise ClusterError(no_cluster_in(file))
+        else:
+            with cls(description) as cluster:
+                cluster.host(host)
+
+    @classmethod
+    def _check_copy(cls, host: str, description: ClusterDescription | None, file: str) -> None:
+        """Look for a host in a copy of a cluster, as SQLite writes to what it opens."""
+        with TemporaryDirectory(prefix="migfra-check-") as folder:
+            copy = os.path.join(folder, "cluster")
+            for end in ("", "-wal"):
+                if os.path.exists(file + end):
+                    shutil.copyfile(file + end, copy + end)
+            try:
+                with cls(description, copy) as cluster:
+                    cluster.host(host)
+            except ClusterError as error:
+                raise ClusterError(str(error).replace(copy, file)) from None
 
     @classmethod
     def forget(cls, name: str) -> None:

@@ -54,6 +54,18 @@ class MigrationRow(msgspec.Struct, frozen=True):
     """The state of the domain before the migration."""
 
 
+CREATE: Final = (
+    "say what to make by 'hypervisor: {type: simulated, create: {hosts: [{name: node01}]}}', with "
+    "all hosts of the cluster, or name the file of a cluster by 'file: ...'"
+)
+"""The remedy where there is no cluster."""
+
+
+def no_cluster_in(where: str) -> str:
+    """Return the text of the error about a place without a cluster and without a description."""
+    return f"there is no cluster in {where} yet; {CREATE}"
+
+
 class Database:
     """The tables of a cluster. The methods that read or write rows need a transaction."""
 
@@ -107,7 +119,7 @@ class Database:
                 raise ClusterError(f"{self.where} is a cluster of version {version}")
             return
         if description is None:
-            raise ClusterError(f"there is no cluster in {self.where} yet; give `create`")
+            raise ClusterError(no_cluster_in(self.where))
         check_description(description)
         for statement in SCHEMA.split(";"):
             self.execute(statement)

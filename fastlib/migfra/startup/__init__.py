@@ -1,0 +1,7 @@
+"""Everything that a start of the daemon needs, and what is missing: for the start and `--check`."""
+
+from .findings import Finding, StartUp
+from .parts import ask_hypervisor
+from .steps import STEPS, Step, find_problems
+
+__all__ = ["STEPS", "Finding", "StartUp", "Step", "ask_hypervisor", "find_problems"]

@@ -1,0 +1,95 @@
+"""What a step of the start works on, and what it finds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from fastlib.codec.composer import compose
+from fastlib.codec.errors import MessageError, Problem, render_path
+from fastlib.codec.limits import DEFAULT_LIMITS
+from fastlib.codec.nodes import Mapping, Node, Scalar
+from fastlib.codec.text import decode
+from fastlib.migfra.config.file import Configuration
+from fastlib.migfra.journal.lock import lock_of
+from fastlib.migfra.service.lock import holders, lock_path
+
+Keys = tuple[str, ...]
+"""A place in the configuration: keys from the root."""
+NOWHERE: Final[Keys] = ()
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """A start of the daemon that is to be looked at."""
+
+    configuration: Configuration
+    file: Path
+    """The configuration file."""
+    log_file: Path | None = None
+    """The log file; None is standard error."""
+
+    @property
+    def lock(self) -> Path:
+        """The lock of this configuration on this host."""
+        return lock_path(self.file, self.configuration.host)
+
+    def running(self) -> int | None:
+        """Return the process that works with this configuration or journal; None if none does.
+
+        It is 0 if the process cannot be seen from here, as from a container.
+        """
+        for lock in (self.lock, lock_of(self.configuration.journal_path())):
+            found = holders(lock)
+            if found:
+                return max(*found, 0)
+        return None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason why a start would fail, or a warning."""
+
+    keys: Keys
+    """The place in the configuration; the root if it is not about one."""
+    error: Exception
+    severity: Literal["error", "warning"] = "error"
+
+    def problem(self, text: str | bytes) -> Problem:
+        """Return it as a problem of the configuration's text, with line and column if possible."""
+        line, column = _position(text, self.keys)
+        return Problem(
+            code="start",
+            message=_reason(self.error),
+            severity=self.severity,
+            path=render_path(self.keys),
+            line=line,
+            column=column,
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an error, without a place that the problem has itself."""
+    if isinstance(error, MessageError):
+        return "; ".join(problem.message for problem in error.problems)
+    return str(error)
+
+
+def _position(text: str | bytes, keys: Keys) -> tuple[int | None, int | None]:
+    """Return line and column of the value of a key, or of the nearest section that is given."""
+    try:
+        node = compose(decode(text, DEFAULT_LIMITS, "configuration"), DEFAULT_LIMITS, "")
+    except MessageError:
+        return None, None
+    found: Node | None = None
+    for key in keys:
+        node = _child(node, key)
+        if node is None:
+            break
+        found = node
+    return (None, None) if found is None else (found.line, found.column)
+
+
+def _child(node: Node | None, key: str) -> Node | None:
+    if not isinstance(node, Mapping):
+        return None
+    return next((v for k, v in node.pairs if isinstance(k, Scalar) and k.value == key), None)

@@ -1,0 +1,101 @@
+"""The certificates of TLS: an SSL context of them, and what is wrong with each file."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import OptionsError
+from .options import TlsOptions
+
+
+def tls_context(options: TlsOptions) -> ssl.SSLContext:
+    """Return the context for the options. Raises OptionsError with the problems of all files."""
+    problems = [text for _, text in tls_problems(options)]
+    if problems:
+        raise OptionsError("; ".join(problems))
+    context = ssl.create_default_context(cafile=options.ca_file)
+    if options.certificate is not None:
+        context.load_cert_chain(options.certificate, options.key, options.key_password)
+    return context
+
+
+def tls_problems(options: TlsOptions) -> Iterator[tuple[str, str]]:
+    """Yield the problems of the files: the name of the option, and a text with the file."""
+    if options.ca_file is not None:
+        problem = _unreadable("the file of the authorities", options.ca_file)
+        if problem is None:
+            try:
+                ssl.create_default_context(cafile=options.ca_file)
+            except (OSError, ValueError) as error:
+                problem = (
+                    f"the file of the authorities {str(options.ca_file)!r} has no certificate in "
+                    f"PEM: {_reason(error)}"
+                )
+        if problem is not None:
+            yield "ca_file", problem
+    if options.certificate is not None:
+        yield from _pair_problems(options, options.certificate)
+
+
+def _pair_problems(options: TlsOptions, certificate: Path | str) -> Iterator[tuple[str, str]]:
+    """Yield the problems of a certificate with its key."""
+    unreadable = _unreadable("the certificate", certificate)
+    if unreadable is not None:
+        yield "certificate", unreadable
+    if options.key is not None:
+        no_key = _unreadable("the key", options.key)
+        if no_key is not None:
+            unreadable = no_key
+            yield "key", no_key
+    if unreadable is not None:
+        return
+    key = "key" if options.key is not None else "certificate"
+    try:
+        # A password in any case, as OpenSSL would ask for one at the terminal.
+        password = options.key_password or ""
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+            certificate, options.key, lambda: password
+        )
+    except (OSError, ValueError) as error:
+        yield key, _pair_problem(options, certificate, error)
+
+
+def _pair_problem(options: TlsOptions, certificate: Path | str, error: Exception) -> str:
+    reason = getattr(error, "reason", None) or ""
+    file = str(options.key or certificate)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"the key {file!r} does not belong to the certificate {str(certificate)!r}"
+    has_password = options.key_password is not None
+    if _is_encrypted(file):
+        if not has_password:
+            return f"the key {file!r} is encrypted; give the password of the key as well"
+        return f"the key {file!r} cannot be read with this password: {_reason(error)}"
+    return (
+        f"the certificate {str(certificate)!r} with the key {file!r} cannot be used; both must be "
+        f"in PEM: {_reason(error)}"
+    )
+
+
+def _is_encrypted(file: str) -> bool:
+    with open(file, "rb") as opened:
+        return b"ENCRYPTED" in opened.read(1 << 20)
+
+
+def _unreadable(what: str, path: Path | str) -> str | None:
+    """Return why a file cannot be read, None if it can be."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"cannot read {what} {str(path)!r}: {error.strerror or error}"
+    except ValueError as error:  # a NUL in the path
+        return f"cannot read {what} {str(path)!r}: {error}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of OpenSSL without the place in its source."""
+    reason = getattr(error, "reason", None)
+    if reason:
+        return str(reason).replace("_", " ").lower()
+    return str(error).partition(" (_ssl.c")[0]
