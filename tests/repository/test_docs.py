@@ -19,7 +19,7 @@ from tests.support.on_path import on_path
 from tests.support.shell import Daemon, address, run
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"extending.md": "test_extending.py"}
+ELSEWHERE = {"extending.md": "test_extending.py", "first-daemon.md": "test_first_daemon.py"}
 """Documents whose blocks form one package, and the test that runs them."""
 DOCUMENTS = [
     path
@@ -203,3 +203,8 @@ def test_second_command_of_readme_is_what_ci_runs() -> None:
     assert os.access(ROOT / "tests" / "run", os.X_OK)
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "exec tests/run"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_readme_is_short() -> None:
+    """It says what fastlib is, for whom, and where to go on. The rest is in docs/."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
