@@ -21,6 +21,7 @@ from fastlib.transport import (
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
+    RefusedError,
     TransportError,
     UndeliveredError,
     connect_async,
@@ -104,7 +105,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             if not self._remove_callbacks:
                 on_close = self._communicator.on_close(self._communicator_closed)
                 on_reconnect = self._communicator.on_reconnect(self._on_reconnect)
-                self._remove_callbacks = [on_close, on_reconnect]
+                on_refused = self._communicator.on_refused(self._on_refused)
+                self._remove_callbacks = [on_close, on_reconnect, on_refused]
             self._core.check_open()
             self._subscriptions.forget_earlier()
             self._opened = True
@@ -294,6 +296,9 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
 
     def _communicator_closed(self) -> None:
         self._end(COMMUNICATOR_CLOSED)
+
+    async def _on_refused(self, topic: str, error: RefusedError) -> None:
+        self._subscriptions.refused(topic, error)
 
     async def _on_reconnect(self) -> None:
         self._core.on_reconnect()

@@ -105,6 +105,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         try:
             self._remove_callbacks.append(communicator.on_close(self._communicator_closed))
             self._remove_callbacks.append(communicator.on_reconnect(self._core.on_reconnect))
+            self._remove_callbacks.append(communicator.on_refused(self._subscriptions.refused))
             self._subscriptions.forget_earlier()
         except BaseException:
             self.close()

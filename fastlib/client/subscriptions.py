@@ -76,6 +76,8 @@ class ClientSubscriptions:
         self._callbacks = callbacks
         self._lock = threading.RLock()
         self._held: dict[tuple[Topic, str | None], _Held] = {}
+        self._keys: dict[str, tuple[Topic, str | None]] = {}
+        """The keys of `_held` by the filter of each."""
         self._hosts = HostsInUse()
         self._refused: set[str] = set()
         """The hosts whose results the broker has refused before."""
@@ -170,7 +172,8 @@ class ClientSubscriptions:
             self._held[topic, host] = held._replace(users=held.users + 1)
             return
         # What all hosts have retained would come again with each of them.
-        covered = host is not None and (topic, None) in self._held
+        every = self._held.get((topic, None))
+        covered = host is not None and every is not None and not _has_failed(every.confirmed)
         if topic is PRESENCE:  # before: another thread may handle what is retained at once
             self._core.presences.listen(host)
         try:
@@ -185,6 +188,7 @@ class ClientSubscriptions:
                 self._core.presences.unlisten(host)
             raise
         self._held[topic, host] = _Held(1, confirmed)
+        self._keys[_pattern(topic, host)] = (topic, host)
 
     def _release(self, topic: Topic, host: str | None) -> None:
         held = self._held.get((topic, host))
@@ -200,6 +204,7 @@ class ClientSubscriptions:
 
     def _unsubscribe(self, topic: Topic, host: str | None) -> None:
         pattern = _pattern(topic, host)
+        self._keys.pop(pattern, None)
         try:
             self._communicator.unsubscribe_now(pattern)
         except TransportError as error:  # already closed
@@ -209,13 +214,22 @@ class ClientSubscriptions:
         for topic in HOST_TOPICS:
             self._release(topic, host)
 
+    def refused(self, pattern: str, error: RefusedError) -> None:
+        """Note that the broker does not renew a subscription that it has confirmed before."""
+        with self._lock:
+            topic, host = self._keys.get(pattern, (None, None))
+        if topic is not None and host is not None:
+            self._refuse(topic, host, error)
+
     def _answered(self, topic: Topic, host: str, confirmed: "Future[None]") -> None:
         """Handle the broker's answer to a subscription, in any thread."""
         error = None if confirmed.cancelled() else confirmed.exception()
-        if not isinstance(error, RefusedError):
-            if topic is RESULT:
-                self._refused.discard(host)
-            return
+        if isinstance(error, RefusedError):
+            self._refuse(topic, host, error)
+        elif topic is RESULT:
+            self._refused.discard(host)
+
+    def _refuse(self, topic: Topic, host: str, error: RefusedError) -> None:
         if topic is not RESULT:
             if topic not in self._warned:
                 self._warned.add(topic)
@@ -229,6 +243,10 @@ class ClientSubscriptions:
         text = f"{error}; so this client cannot get the result of an order that it has sent"
         for request in self._core.pending.for_host(host):
             self._core.pending.fail(request, RefusedError(f"{request}: {text}", error.code))
+
+
+def _has_failed(confirmed: "Future[None]") -> bool:
+    return confirmed.done() and (confirmed.cancelled() or confirmed.exception() is not None)
 
 
 def _pattern(topic: Topic, host: str | None) -> str:

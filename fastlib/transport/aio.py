@@ -24,6 +24,7 @@ from .delivery import Delivery
 from .errors import (
     ClosedError,
     QueueFullError,
+    RefusedError,
     SubscriptionError,
     UndeliveredError,
 )
@@ -178,6 +179,13 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         """See `Communicator.on_reconnect`. A coroutine function, run in the loop."""
         check_callable("callback", callback)
         return self._core.add_reconnect_listener(self._sink(callback))
+
+    def on_refused(
+        self, callback: Callable[[str, RefusedError], Awaitable[None]]
+    ) -> Callable[[], None]:
+        """See `Communicator.on_refused`. A coroutine function, run in the loop."""
+        check_callable("callback", callback)
+        return self._core.add_refusal_listener(self._sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """See `Communicator.on_close`. A plain function, called in the loop."""

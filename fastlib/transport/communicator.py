@@ -19,7 +19,7 @@ from .core import (
     CommunicatorCore,
 )
 from .delivery import Delivery
-from .errors import QueueFullError, SubscriptionError, UndeliveredError
+from .errors import QueueFullError, RefusedError, SubscriptionError, UndeliveredError
 from .futures import wait
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
@@ -170,6 +170,17 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """
         check_callable("callback", callback)
         return self._core.add_reconnect_listener(self._callbacks.sink(callback))
+
+    def on_refused(self, callback: Callable[[str, RefusedError], None]) -> Callable[[], None]:
+        """Call `callback` with each subscription that the broker does not renew any more.
+
+        It has confirmed the subscription to this topic before, and refuses it after a reconnect,
+        for example because its access rules have changed. The subscription stays, and each further
+        reconnect tries it again. The callback runs in the thread of the other callbacks. Its
+        exceptions are logged. Returns a function that removes the callback.
+        """
+        check_callable("callback", callback)
+        return self._core.add_refusal_listener(self._callbacks.sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` once when this is closed or has failed for good, or at once if it is.

@@ -15,6 +15,7 @@ from .errors import (
     ClosedError,
     MessageTooLargeError,
     OptionsError,
+    RefusedError,
     SubscriptionError,
     TopicError,
     TransportError,
@@ -69,8 +70,10 @@ class CommunicatorCore:
         """The quality of service of each subscription."""
         self._closing = False
         self._reconnect_listeners: list[Callable[[], None]] = []
+        self._refusal_listeners: list[Callable[[str, RefusedError], None]] = []
         self._close_listeners: list[Callable[[], None]] = []
         self._ended = False
+        link.listen_for_refusals(self._on_refused)
 
     def on_message(self, message: InboundMessage) -> None:
         """Route a message, except while closing: it stays unacknowledged, or is dropped."""
@@ -267,6 +270,27 @@ class CommunicatorCore:
             sinks = list(self._reconnect_listeners)
         for sink in sinks:
             sink()
+
+    def add_refusal_listener(self, sink: Callable[[str, RefusedError], None]) -> Callable[[], None]:
+        """Call `sink` for each subscription that is not renewed. It only enqueues.
+
+        Return its removal.
+        """
+
+        def remove() -> None:
+            with self._lock:
+                if sink in self._refusal_listeners:
+                    self._refusal_listeners.remove(sink)
+
+        with self._lock:
+            self._refusal_listeners.append(sink)
+        return remove
+
+    def _on_refused(self, topic: str, error: RefusedError) -> None:
+        with self._lock:
+            sinks = list(self._refusal_listeners)
+        for sink in sinks:
+            sink(topic, error)
 
     def stop_arrivals(self) -> bool:
         """Route no more messages. Return False if this was called before."""

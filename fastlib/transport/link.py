@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Final, Protocol
 
 from .delivery import Delivery
-from .errors import TransportError, Undelivered
+from .errors import RefusedError, TransportError, Undelivered
 from .messages import InboundMessage
 
 CLOSE_SECONDS: Final = 30.0
@@ -63,6 +63,13 @@ class Link(Protocol):
 
         The broker gets it before all messages that are accepted later. Without `retained`, the
         program does not need what the broker has retained if another filter covers this one.
+        """
+
+    def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
+        """Call `on_refused` for each filter of `subscribe` that the broker does not renew.
+
+        That is after a reconnect: the broker has confirmed it before. Only called before `open`.
+        `on_refused` only enqueues.
         """
 
     def unsubscribe(self, pattern: str) -> None:

@@ -269,12 +269,70 @@ def test_answer_to_a_replaced_subscription_does_not_confirm_the_next_one(
 def test_refused_subscription_fails(
     subscriptions: BrokerSubscriptions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    confirmed, cancelled = add(subscriptions, "a"), add(subscriptions, "a/#")
+    refused, cancelled = add(subscriptions, "a"), add(subscriptions, "b")
     cancelled.cancel()
-    subscriptions.on_suback(2, [0x87])
+    for packet_id in (1, 2):
+        subscriptions.on_suback(packet_id, [0x87])
     with pytest.raises(RefusedError, match="not authorized"):
-        confirmed.result(0)
-    assert "refuses the subscription to 'a/#'" in caplog.text
+        refused.result(0)
+    assert "refuses the subscription to 'b'" in caplog.text
+
+
+def test_refused_wide_filter_leaves_narrow_ones_on_their_own(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    narrow, wide, later = (add(subscriptions, topic) for topic in ("a/b", "a/#", "a/c"))
+    subscriptions.on_suback(1, [1])
+    subscriptions.on_suback(2, [0x87])
+    with pytest.raises(RefusedError):
+        wide.result(0)
+    assert broker.subscribed[-1] == [("a/b", 1), ("a/c", 1)]
+    assert not narrow.done()
+    subscriptions.on_suback(4, [1, 0x87])
+    narrow.result(0)
+    with pytest.raises(RefusedError):
+        later.result(0)
+
+
+def test_refused_filter_is_tried_again_and_then_replaces_narrow_ones(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    add(subscriptions, "a/b")
+    add(subscriptions, "a/#")
+    subscriptions.on_suback(2, [0x87])
+    subscriptions.renew()
+    assert broker.subscribed[-1] == [("a/b", 1), ("a/#", 1)]
+    subscriptions.on_suback(len(broker.subscribed), [1, 1])
+    assert broker.unsubscribed[-1] == ["a/b"]
+    subscriptions.renew()
+    assert broker.subscribed[-1] == [("a/#", 1)]
+
+
+def test_subscription_of_a_refused_filter_withdraws_no_narrow_one_before_the_answer(
+    subscriptions: BrokerSubscriptions, broker: Broker
+) -> None:
+    add(subscriptions, "a/b")
+    add(subscriptions, "a/#")
+    subscriptions.on_suback(2, [0x87])
+    subscriptions.remove("a/#", connected=True)
+    before = list(broker.unsubscribed)
+    again = add(subscriptions, "a/#")
+    assert broker.subscribed[-1] == [("a/#", 1)]
+    assert broker.unsubscribed == before
+    subscriptions.on_suback(len(broker.subscribed), [0x87])
+    with pytest.raises(RefusedError):
+        again.result(0)
+
+
+def test_narrow_subscription_goes_on_waiting_if_the_wide_one_is_removed(
+    subscriptions: BrokerSubscriptions,
+) -> None:
+    wide, narrow = add(subscriptions, "a/#"), add(subscriptions, "a/b")
+    subscriptions.remove("a/#", connected=True)
+    assert wide.cancelled()
+    assert not narrow.done()
+    subscriptions.on_suback(3, [1])
+    narrow.result(0)
 
 
 def test_wider_filter_replaces_narrower_ones(

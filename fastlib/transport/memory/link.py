@@ -13,6 +13,7 @@ from fastlib.transport.errors import (
     ConnectError,
     MessageTooLargeError,
     QueueFullError,
+    RefusedError,
     TransportError,
     Undelivered,
     UndeliveredError,
@@ -197,6 +198,9 @@ class MemoryLink:
             self._broker.subscribe(self._session, pattern, qos, retained)
         confirmed.set_result(None)
         return confirmed
+
+    def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
+        """Do nothing: this broker refuses no filter."""
 
     def unsubscribe(self, pattern: str) -> None:
         """Unsubscribe at once."""

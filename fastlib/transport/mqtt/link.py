@@ -15,7 +15,13 @@ import msgspec
 
 from fastlib.transport.broker_url import address_text
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.errors import ClosedError, OptionsError, TransportError, Undelivered
+from fastlib.transport.errors import (
+    ClosedError,
+    OptionsError,
+    RefusedError,
+    TransportError,
+    Undelivered,
+)
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
 
@@ -117,6 +123,10 @@ class MqttLink:
             self._session.fail_subscriptions(ClosedError(f"{self.name} is closed"))
             confirmed.cancel()
         return confirmed
+
+    def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
+        """See `Link.listen_for_refusals`."""
+        self._session.listen_for_refusals(on_refused)
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import paho.mqtt.client as paho
 
 from fastlib.transport.delivery import Delivery
-from fastlib.transport.errors import ClosedError, TopicError
+from fastlib.transport.errors import ClosedError, RefusedError, TopicError
 from fastlib.transport.filters import check_topic
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
@@ -142,6 +142,10 @@ class MqttSession:
         """Request a filter; `confirmed` is done with the broker's answer. See `Link.subscribe`."""
         connected = self._state.accepted
         self._subscriptions.add(pattern, qos, confirmed, connected, retained=retained)
+
+    def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
+        """See `Link.listen_for_refusals`."""
+        self._subscriptions.on_refused = on_refused
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""

@@ -1,15 +1,15 @@
 """The filters that the client requests from the broker, and the futures of its answers."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from logging import getLogger
 from typing import Final
 
 from fastlib.transport.errors import RefusedError, reason
 
 from .disjoint_filters import DisjointFilters
 
-log = getLogger("fastlib.transport")
+log = logging.getLogger("fastlib.transport")
 
 MAX_FILTERS: Final = 100
 """The maximum number of filters in one packet."""
@@ -35,7 +35,10 @@ class BrokerSubscriptions:
         self._filters = DisjointFilters()
         self._requested: dict[int, list[str | None]] = {}
         """The filters of each SUBSCRIBE that has no answer yet; None for one withdrawn since."""
-        self._waiting: dict[str, list[Future[None]]] = {}
+        self._waiting: dict[str, list[tuple[str, Future[None]]]] = {}
+        """Who waits for each filter: the subscriptions, with their futures."""
+        self.on_refused: Callable[[str, RefusedError], None] = _ignore
+        """Called with a subscription that the broker has accepted before, and does not renew."""
         self._unneeded: set[str] = set()
         self._max_filters = MAX_FILTERS
         self._max_size: int | None = None
@@ -86,14 +89,14 @@ class BrokerSubscriptions:
         wide, replaced = self._filters.add(pattern, qos)
         if before == (wide, self._filters.qos(wide)):
             if wide in self._waiting:
-                self._waiting[wide].append(confirmed)
+                self._waiting[wide].append((pattern, confirmed))
             elif confirmed.set_running_or_notify_cancel():
                 confirmed.set_result(None)
             return
         waiting = self._waiting.setdefault(wide, [])
         for other in replaced:
             waiting += self._waiting.pop(other, [])
-        waiting.append(confirmed)
+        waiting.append((pattern, confirmed))
         if connected:
             # The new filter first: a message may arrive twice for a moment, but none is missed.
             self._request([wide])
@@ -113,8 +116,17 @@ class BrokerSubscriptions:
         else:
             self._unneeded |= set(unneeded)
         for wide in unneeded:
-            for future in self._waiting.pop(wide, []):
-                future.cancel()
+            for waiting, future in self._waiting.pop(wide, []):
+                if waiting == pattern or not self._wait_again(waiting, future):
+                    future.cancel()
+
+    def _wait_again(self, pattern: str, future: "Future[None]") -> bool:
+        """Let a subscription wait for the filter that covers it now. Return False without one."""
+        found = self._filters.filter_of(pattern)
+        if found is None:
+            return False
+        self._waiting.setdefault(found[0], []).append((pattern, future))
+        return True
 
     def forget(self, pattern: str, connected: bool) -> None:
         """Withdraw a filter that an earlier program may have left in the broker's session."""
@@ -179,25 +191,49 @@ class BrokerSubscriptions:
             if wide is None:
                 continue
             if code < 0x80:
-                for future in self._waiting.pop(wide, []):
-                    if future.set_running_or_notify_cancel():
-                        future.set_result(None)
+                self._accept(wide)
                 continue
             why = f"the broker refuses the subscription to {wide!r}: {reason(code, said)}"
             self._refuse(wide, RefusedError(why, code))
         return True
 
+    def _accept(self, wide: str) -> None:
+        for _, future in self._waiting.pop(wide, []):
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+        if self._filters.is_apart(wide):
+            wanted, unneeded = self._filters.accept(wide)
+            if wanted:
+                self._request(wanted)
+            if unneeded:
+                self._withdraw(unneeded)
+
     def _refuse(self, wide: str, error: RefusedError) -> None:
-        """Fail all that wait for a filter."""
-        log.error("%s", error)
-        for future in self._waiting.pop(wide, []):
+        """Fail who waits for a filter, and request what it was to cover on its own."""
+        known = self._filters.is_apart(wide)
+        narrower = self._filters.refuse(wide)
+        waiting = self._waiting.pop(wide, [])
+        log.log(logging.ERROR if waiting or not known else logging.DEBUG, "%s", error)
+        lost = self._filters.is_apart(wide) and not known
+        for pattern, future in waiting:
+            lost = lost and pattern != wide
+            if pattern != wide and self._wait_again(pattern, future):
+                continue
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
+        if narrower:
+            self._request(narrower)
+        if lost:
+            self.on_refused(wide, error)
 
     def fail(self, error: Exception) -> None:
         """Fail all futures: no more answers will arrive."""
         for waiting in self._waiting.values():
-            for future in waiting:
+            for _, future in waiting:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error)
         self._waiting.clear()
+
+
+def _ignore(pattern: str, error: RefusedError) -> None:
+    """Do nothing: nobody listens."""

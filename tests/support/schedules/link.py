@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
-from fastlib.transport import ClosedError, MqttOptions, TransportError, Undelivered
+from fastlib.transport import ClosedError, MqttOptions, RefusedError, TransportError, Undelivered
 from fastlib.transport import connect as connect_function
 from fastlib.transport.delivery import Delivery
 from fastlib.transport.link import CLOSE_SECONDS
@@ -321,6 +321,10 @@ class SimulatedLink:
         else:
             self._session.subscribe(pattern, qos, confirmed, retained)
         return confirmed
+
+    def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
+        """See `Link`."""
+        self._session.listen_for_refusals(on_refused)
 
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
