@@ -51,6 +51,9 @@ COMMAND_GROUPS = {
         "demo": "see the whole system at work on a simulated cluster",
         "broker": "run an MQTT broker for trying things out",
     },
+    "installation": {
+        "files": "copy the systemd unit, the access list, a configuration and the schemas",
+    },
 }
 """Commands and their summaries, in the groups of the help.
 

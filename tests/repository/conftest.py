@@ -58,8 +58,30 @@ def python_with_pip(
 
 
 @pytest.fixture(scope="session")
-def wheels(
+def packages(
     copy_of_repository: Path,
+    bare_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder with the sdist, and with the wheel that was built from it.
+
+    setuptools of the tests builds them, as in an environment of its own it would be downloaded.
+    """
+    folder = tmp_path_factory.mktemp("packages")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder]
+    _run([*command, copy_of_repository], bare_environment)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(packages: Path) -> Path:
+    (found,) = packages.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="session")
+def wheels(
+    wheel: Path,
     bare_environment: dict[str, str],
     python_with_pip: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -69,7 +91,7 @@ def wheels(
     command = [
         *(python_with_pip, "-m", "pip", "wheel", "--quiet"),
         *("--constraint", ROOT / "constraints.txt", "--wheel-dir", folder),
-        *(f"{copy_of_repository}[migfra,terminal]", "setuptools>=77"),
+        *(f"{wheel}[migfra,terminal]", "setuptools>=77"),
     ]
     _run(command, bare_environment)
     return folder
