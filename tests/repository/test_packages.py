@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 from email.parser import BytesParser
 from html.parser import HTMLParser
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 import readme_renderer.markdown
@@ -156,18 +156,21 @@ def test_metadata_has_name_links_and_description(wheel: Path) -> None:
     assert all(target.startswith("https://") for target in targets(description))
 
 
+def contents(folder: str = "") -> dict[str, bytes]:
+    """Return the files of the repository below a folder, also those behind links to folders."""
+    found = {}
+    for name in source_files():
+        path = ROOT / name
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            inside = "/".join((name, *file.relative_to(path).parts))
+            if inside.startswith(folder) and file.is_file() and "__pycache__" not in inside:
+                found[inside] = file.read_bytes()
+    return found
+
+
 @pytest.mark.packaging
 def test_sdist_has_all_files_of_the_repository(packages: Path) -> None:
     (sdist,) = packages.glob("*.tar.gz")
-    expected: dict[str, bytes] = {}
-    for name in source_files():
-        path = ROOT / name
-        files = path.rglob("*") if path.is_dir() else [path]  # a link to a folder
-        for file in files:
-            if file.is_file() and "__pycache__" not in file.parts:
-                expected[str(PurePosixPath(name, *file.relative_to(path).parts))] = (
-                    file.read_bytes()
-                )
     found: dict[str, bytes] = {}
     with tarfile.open(sdist) as archive:
         for member in archive:
@@ -177,33 +180,27 @@ def test_sdist_has_all_files_of_the_repository(packages: Path) -> None:
             if member.name.endswith(("/dev", "/tests/run", "/.ci/run")):
                 assert member.mode & 0o111
     found = {name: data for name, data in found.items() if not MADE_BY_SETUPTOOLS.fullmatch(name)}
+    expected = contents()
     assert found.keys() == expected.keys()
     assert [name for name in found if found[name] != expected[name]] == []
 
 
 @pytest.mark.packaging
-def test_wheel_has_the_package_and_the_files_for_operators(wheel: Path) -> None:
+def test_wheel_has_all_files_of_the_package_and_no_others(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {name.partition("/")[0] for name in names} == {"fastlib", "fastlib_plugins"}
-    expected = {
-        str(path.relative_to(ROOT))
-        for folder in ("fastlib", "fastlib_plugins")
-        for path in (ROOT / folder).rglob("*.py")
-    }
-    expected |= {
-        f"fastlib/files/data/{path.relative_to(ROOT)}"
-        for folder in ("load", "emit", "edit")
-        for path in (ROOT / "schemas" / folder).iterdir()
-    }
-    expected |= {
-        f"fastlib/files/data/{name}"
-        for name in (
-            *("migfra.service", "migfra.yaml", "mosquitto.acl", "mosquitto.conf"),
-            *("migfra-deploy", "schemas/index.json", "schemas/asyncapi.yaml"),
-        )
-    }
-    assert expected <= names
+        found = {
+            name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
+        }
+    expected = contents("fastlib/") | contents("fastlib_plugins/")
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+    for name in (
+        "migfra.service",
+        "mosquitto.acl",
+        "schemas/index.json",
+        "schemas/load/quit.task.json",
+    ):
+        assert f"fastlib/files/data/{name}" in found
 
 
 ADDRESS = "https://git.example.org/fastlib"
