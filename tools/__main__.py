@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import audit, checks, docs, environment, mutation, tiers
+from . import audit, checks, docs, environment, mutation, pictures, tiers
 
 DESCRIPTION = """\
 Check and test fastlib. It uses the active virtual environment, else .venv.
@@ -20,6 +20,7 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
   ./dev docs                the site of the documents, in .cache/site
   ./dev docs serve          the site on a port of this host
   ./dev docs --write        renew the parts of docs/reference/ that are derived from declarations
+  ./dev pictures            draw the pictures of the documents
   ./dev audit               known vulnerabilities of the locked packages, by pip-audit
   ./dev lab ARGS            the laboratory of several libvirt hosts
   ./dev lock                renew constraints.txt
@@ -37,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (checks, tiers, docs, mutation, audit, environment):
+    for module in (checks, tiers, docs, pictures, mutation, audit, environment):
         module.add_commands(commands)
     return parser
 
