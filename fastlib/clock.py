@@ -36,3 +36,22 @@ class _SystemClock(Clock):
 
 
 SYSTEM_CLOCK: Final = _SystemClock()
+
+
+def duration_words(seconds: float) -> str:
+    """Return a duration for people in at most two units: `2.4 s`, `5 min 3 s`, `1 h` or `3 days`.
+
+    Whole units are rounded down.
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    for size, unit, below, smaller in (
+        (86400, "days", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if seconds >= size:
+            number, rest = divmod(int(seconds), size)
+            word = "day" if (number, unit) == (1, "days") else unit
+            return f"{number} {word}" + (f" {rest // below} {smaller}" if rest >= below else "")
+    raise AssertionError(seconds)

@@ -96,9 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, because a failing flush at exit prints a traceback
     except KeyboardInterrupt:
-        return _exit_by_signal("SIGINT")
+        return exit_by_signal("SIGINT")
     except BrokenPipeError:
-        return _exit_by_signal("SIGPIPE")
+        return exit_by_signal("SIGPIPE")
     except OSError as error:  # while writing; commands report unreadable files
         with suppress(OSError):
             print(f"fastlib: error: cannot write: {error.strerror}", file=sys.stderr)
@@ -179,7 +179,7 @@ def _version(arguments: Sequence[str]) -> str:
     return f"{version} ({build})"
 
 
-def _exit_by_signal(name: str) -> int:
+def exit_by_signal(name: str) -> int:
     """End the process as if it had not caught the signal."""
     import signal  # which takes long to import, and is needed here only
 

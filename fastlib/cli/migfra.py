@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         return _main(arguments)
+    except KeyboardInterrupt:  # before the daemon works, or of the foreground of -d
+        from fastlib.cli import exit_by_signal
+
+        return exit_by_signal("SIGINT")
     finally:
         finish_streams()
 
@@ -249,7 +253,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
             print_safely(
                 "migfra: warning: without -l FILE nothing is logged once it works in the background"
             )
-        status = daemonizer.enter()
+        status = daemonizer.enter(_waiting(configuration, log_file))
         if status is not None:
             return status
     try:
@@ -271,6 +275,16 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
             raise
         daemonizer.failed(f"migfra: error: {error}")
         return _status_of(error)
+
+
+def _waiting(configuration: "Configuration", log_file: Path | None) -> str:
+    """Return what the foreground says of a daemon that takes long to begin."""
+    hosts = " or ".join(configuration.communicator.host)
+    shown = "" if log_file is None else f"; {printable(str(log_file))} says more"
+    return (
+        f"migfra: the daemon does not work yet, perhaps because it waits for the broker at {hosts}"
+        f"{shown}. Ctrl-C ends this command only, and the daemon goes on in the background"
+    )
 
 
 def _status_of(error: Exception) -> int:

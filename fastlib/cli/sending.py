@@ -23,11 +23,12 @@ from fastlib.display.message_text import (
     extra_result_lines,
     summarize_result,
 )
-from fastlib.display.text import age, printable, word
+from fastlib.display.text import age, plural, printable, word
 from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.node import Presence, Progress
 
 from .connection import exit_status_of, open_client
-from .errors import FAILED, TIMED_OUT, print_error
+from .errors import FAILED, TIMED_OUT, UNUSABLE, print_error
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -94,17 +95,27 @@ def send_containers(options: argparse.Namespace, containers: Sequence[TaskContai
 
 
 def _send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
+    from fastlib.client import HostOfflineError  # here, because it imports much
+
     named = [
         _known_by_its_id(container) if container.id else _with_new_id(container)
         for container in containers
     ]
-    with open_client(options) as client:
-        if options.wait:
-            return _ResultPrinter(options, client).run(named)
-        handles = [
-            client.submit(options.host, container, **_submit_options(options))
-            for container in named
-        ]
+    try:
+        with open_client(options) as client:
+            if options.wait:
+                return _ResultPrinter(options, client).run(named)
+            handles = [
+                client.submit(options.host, container, **_submit_options(options))
+                for container in named
+            ]
+    except HostOfflineError as error:
+        print_error(
+            options,
+            f"the daemon of {error.host!r} is offline, so nothing was sent; start it, or leave out "
+            "--only-if-online to let the order wait until it expires",
+        )
+        return UNUSABLE
     # Closing the client has waited until the broker has confirmed what was sent.
     return max([_print_sent(options, handle) for handle in handles], default=0)
 
@@ -163,6 +174,8 @@ class _ResultPrinter:
         """Containers without a result, by id."""
         self._statuses: set[int] = {0}
         self._silence_reported = False
+        self._reported = False
+        """Whether a daemon has reported progress."""
 
     def run(self, containers: Sequence[TaskContainer]) -> int:
         try:
@@ -194,12 +207,38 @@ class _ResultPrinter:
         return handle
 
     def _report_silence(self) -> None:
-        host = self._options.host
+        """Say for how long the command waits, what is known of the daemon, and how to see more."""
+        host, limit = self._options.host, self._options.timeout
+        container = next(iter(self._pending.values()))
+        more = f" and {plural(len(self._pending) - 1, 'other')}" if len(self._pending) > 1 else ""
+        lines = [
+            f"waiting for '{container.task}' (id {container.id}){more} on {host}, at most "
+            f"{limit:g} s (--timeout)"
+        ]
         presence = self._client.presence(host)
-        if presence is not None and presence.status == "online":
-            return
-        seen = "is offline" if presence else "has not shown itself, as C++ daemons do not"
-        print(printable(f"waiting; the daemon of {host} {seen}"), file=sys.stderr, flush=True)
+        at = shlex.join(broker_arguments(self._options))
+        if presence is None:
+            lines += [
+                f"  no daemon of {host} has shown itself; is the name right? C++ daemons never do",
+                f"  to see the hosts that have: fastlib query {at}".rstrip(),
+            ]
+        elif presence.status == "offline":
+            lines.append(f"  the daemon of {host} is offline{self._since(presence)}")
+        elif presence.degraded:
+            lines.append(f"  the daemon of {host} is degraded: {presence.degraded}")
+        elif self._reported:
+            return  # it is online, and says what it does
+        else:
+            lines.append(f"  the daemon of {host} is online, and has reported no progress yet")
+        for line in lines:
+            print(printable(line), file=sys.stderr, flush=True)
+
+    def _since(self, presence: Presence) -> str:
+        """Say since when the daemon is offline, and what happens if it returns."""
+        ago = ""
+        if presence.time is not None:
+            ago = f" for {age((datetime.now().astimezone() - presence.time).total_seconds())}"
+        return f"{ago}; it executes the order if it returns before that expires"
 
     def _send(self, container: TaskContainer, display: Display) -> None:
         options = self._options
@@ -207,7 +246,12 @@ class _ResultPrinter:
         self._pending[container.id] = container  # before sending, because an interrupt lists it
         display.begin(options.host, container)
         given = _submit_options(options)
-        given["on_progress"] = lambda progress: display.report(options.host, progress)
+
+        def report(progress: Progress) -> None:
+            self._reported = True
+            display.report(options.host, progress)
+
+        given["on_progress"] = report
         handle = self._client.submit(options.host, container, **given)
         handle.add_done_callback(self._done.put)
 

@@ -3,7 +3,7 @@
 from logging import getLogger
 from typing import Final
 
-from fastlib.clock import Clock
+from fastlib.clock import Clock, duration_words
 from fastlib.message.node import Presence
 
 log = getLogger("fastlib.client")
@@ -73,10 +73,10 @@ class ClockWarnings:
             ahead = max(ahead, before)  # a delay only adds to the difference
         self._warned.add(host)
         log.warning(
-            "%s: its clock is %.1f s %s this host's; orders expire by the daemon's clock, so "
+            "%s: its clock is %s %s this host's; orders expire by the daemon's clock, so "
             "synchronize both clocks, for example by NTP",
             host,
-            abs(ahead),
+            duration_words(abs(ahead)),
             "ahead of" if ahead > 0 else "behind",
             extra={"clock_of": host},
         )

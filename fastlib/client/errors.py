@@ -55,7 +55,7 @@ class HostOfflineError(ClientError):
         self.host: Final = host
         super().__init__(
             f"the daemon of {host!r} is offline, so nothing was sent; start it, or send without "
-            "only-if-online to let the order wait until it expires"
+            "`only_if_online` to let the order wait until it expires"
         )
 
 

@@ -338,9 +338,12 @@ def describe(cls: type[Message]) -> MessageDescription:
 def find_field(cls: type[Message], path: str) -> FieldDescription:
     """The field at a path of keys such as `parameter.swap-with`, as it stands in an error, too.
 
-    A key's aliases and the names in Python are understood. Raises UnknownNameError.
+    A key's aliases and the names in Python are understood. The path of a task may begin with the
+    key of its list in the container. Raises UnknownNameError.
     """
     keys = re.sub(r"\[[0-9]*\]", "", path).split(".")
+    if len(keys) > 1 and keys[0].replace("_", "-") in _list_keys(cls):
+        del keys[0]  # the path is that of a problem of the container
     field = _field(cls, keys[0])
     for above, key in pairwise(keys):
         held = _held(field.shape)
@@ -351,6 +354,12 @@ def find_field(cls: type[Message], path: str) -> FieldDescription:
     return next(found for found in _describe_fields(cls) if found.key == field.key)
 
 
+def _list_keys(cls: type[Message]) -> set[str]:
+    """The keys of the lists in which a container has this task or these results."""
+    declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
+    return set() if declared is None else {declared.key} - {f.key for f in _fields(cls)}
+
+
 def _field(cls: type[Message], name: str) -> Field:
     known: dict[str, Field] = {}
     for field in _fields(cls):
@@ -359,7 +368,7 @@ def _field(cls: type[Message], name: str) -> Field:
         if name in field.wire.old:
             raise UnknownNameError(field.wire.old[name], name)
     if name not in known:
-        nearest = nearest_word(name, [field.key for field in known.values()])
+        nearest = nearest_word(name, [*(f.key for f in known.values()), *_list_keys(cls)])
         if nearest is None:  # but perhaps it is a field of a part
             below = {path.rpartition(".")[2]: path for path in _paths_below(cls)}
             nearest = below.get(nearest_word(name, below) or "")

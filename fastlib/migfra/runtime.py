@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fastlib import __version__
-from fastlib.clock import Clock
+from fastlib.clock import Clock, duration_words
 from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, MqttOptions
@@ -255,9 +255,9 @@ class Runtime:
         behind = (self.journal.newest or 0.0) - self._clock.now()
         if behind > CLOCK_SECONDS:
             log.warning(
-                "the newest order in the journal was accepted %.0f s in the future: the clock of "
+                "the newest order in the journal was accepted %s in the future: the clock of "
                 "this host is behind now, or was ahead then; orders expire by this clock, so "
-                "synchronize it, for example by NTP", behind,
+                "synchronize it, for example by NTP", duration_words(behind),
             )  # fmt: skip
         self.journal.trim()
         for owed in await self.journal.unconfirmed():

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from fastlib.cli.arguments.broker import add_broker_options, broker_arguments, mqtt_options
+from fastlib.transport import OptionsError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -26,7 +27,26 @@ def test_other_commands_get_the_same_limits() -> None:
     assert broker_arguments(parsed()) == []
 
 
-@pytest.mark.parametrize("words", [("--qos", "3"), ("--largest-packet", "0")])
+def test_port_is_that_of_a_broker_without_one() -> None:
+    assert mqtt_options(parsed("--port", "1884")).brokers == (("localhost", 1884),)
+    options = mqtt_options(parsed("--broker", "mqtts://b", "--port", "1884"))
+    assert options.brokers == (("b", 1884),)
+    options = mqtt_options(parsed("--broker", "b1,b2:1885", "--port", "1884"))
+    assert options.brokers == (("b1", 1884), ("b2", 1885))
+    words = ["--broker", "b", "--port", "1884"]
+    assert broker_arguments(parsed(*words)) == words
+
+
+def test_two_ports_are_refused() -> None:
+    with pytest.raises(OptionsError, match="the broker's URL has a port, so leave out --port"):
+        mqtt_options(parsed("--broker", "b:1883", "--port", "1884"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--qos", "3"), ("--largest-packet", "0"), ("--port", "0"), ("--port", "65536"),
+     ("--port", "x")],
+)  # fmt: skip
 def test_limits_out_of_range_are_refused(
     words: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

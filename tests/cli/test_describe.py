@@ -13,7 +13,7 @@ from fastlib.codec.records import Record
 from fastlib.message import agent, application, mmbwmon, pscom
 from fastlib.message.describe import describe, find, find_field, message_types, name_of
 from fastlib.message.task import declarations
-from tests.support.shell import run_bytes, run_on_terminal, without_colours
+from tests.support.shell import run, run_bytes, run_on_terminal, without_colours
 
 
 def described(*arguments):
@@ -232,3 +232,40 @@ def test_task_of_installed_package_is_described(file, install):
     message = file(b"task: snapshot vm\nsnapshots: [{vm-name: a}]\n")
     done = run_bytes("validate", "--strict", message)
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "key"),
+    [
+        ("start vm", "vm-configurations[0].saved-state", "saved-state"),
+        ("start vm", "vm-configurations.saved_state", "saved-state"),
+        ("start vm", "vm_configurations[3].saved_state", "saved-state"),
+        ("stop vm", "list[0].vm-name", "vm-name"),
+        ("start vm", "saved_state", "saved-state"),
+    ],
+)
+def test_path_of_a_problem_of_a_container_is_understood(message, path, key):
+    done = run("describe", message, path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"  {key}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("vm-configurations.savd_state", "saved-state"),
+        ("saved_stat", "saved-state"),
+        ("vm_configuration.memory", "vm-configurations"),
+        ("xyzzy", None),
+    ],
+)
+def test_unknown_field_of_a_task_names_the_nearest_one(path, nearest):
+    done = run("describe", "start vm", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (f"did you mean '{nearest}'?" in done.stderr) is (nearest is not None)
+
+
+def test_timeout_of_a_migration_has_one_name_for_people():
+    shown = run("describe", "MigrateParameter", "timeout").stdout
+    assert "The client's keyword is 'migration_timeout', " in shown
+    assert "the commands' option --migration-timeout." in shown

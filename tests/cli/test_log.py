@@ -142,6 +142,10 @@ def test_orders_of_host_stay_in_order_if_its_clock_has_jumped(cluster, env: Envi
     cluster("hostB", order(9, -60))
     done = run("log", "vm1", "--full", env=env)
     assert done.stdout.index("order 2") < done.stdout.index("order 1")
+    assert done.stderr == (
+        "fastlib log: note: hostA: its clock was set back between these orders; they are shown in "
+        "the order in which they came\n"
+    )
 
 
 def test_limit_holds_for_all_hosts_together(cluster, env: Environment):

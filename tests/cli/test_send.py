@@ -236,9 +236,55 @@ def test_missing_result_times_out(file, env, daemon):
 
 def test_silent_host_is_reported(file, env, monkeypatch):
     monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
-    done = run("send", "nobody", file(STOP), "--timeout", "0.3", env=env)
-    assert "waiting; the daemon of nobody has not shown itself" in done.stderr
+    done = run("send", "nobody", file(STOP), "--timeout", "0.5", "--mqtt", "5", env=env)
     assert done.returncode == 3
+    assert done.stderr.startswith(
+        "waiting for 'stop vm' (id stop-1) on nobody, at most 0.5 s (--timeout)\n"
+        "  no daemon of nobody has shown itself; is the name right? C++ daemons never do\n"
+        "  to see the hosts that have: fastlib query --mqtt 5\n"
+        "fastlib send: error: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("presence", "words"),
+    [
+        ("{status: online}", "is online, and has reported no progress yet"),
+        ("{status: online, degraded: the disk is full}", "is degraded: the disk is full"),
+        ("{status: offline, time: 2026-11-01T08:00:00Z}",
+         r"is offline for \d+ days; it executes the order if it returns before that expires"),
+        ("{status: offline}",
+         "is offline; it executes the order if it returns before that expires"),
+    ],
+)  # fmt: skip
+def test_wait_says_what_is_known_of_the_daemon(presence, words, file, env, daemon, monkeypatch):
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.3)
+    daemon.answer = silence
+    daemon.presence(presence)
+    text = f"{STOP}---\ntask: quit\n"
+    done = run("send", "hostA", file(text), "--timeout", "1", env=env)
+    assert done.returncode == 3
+    assert re.match(
+        r"waiting for 'stop vm' \(id stop-1\) and 1 other on hostA, at most 1 s \(--timeout\)\n"
+        rf"  the daemon of hostA {words}\n"
+        "fastlib send: error: ",
+        done.stderr,
+    )
+
+
+def test_wait_is_not_explained_while_progress_is_shown(file, env, daemon, monkeypatch):
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.5)
+    daemon.presence("{status: online}")
+
+    def answer(container):
+        daemon.progress("{title: stop vm, id: stop-1, vm-name: vm1, phase: shutdown}")
+
+    daemon.answer = answer
+    done = run("send", "hostA", file(STOP), "--timeout", "1", env=env)
+    first, *rest = done.stderr.splitlines()
+    assert first == "hostA stop-1 stop vm: vm1: shutdown"
+    assert len(rest) == 1
+    assert rest[0].startswith("fastlib send: error: ")
 
 
 def test_unreadable_task_is_reported_as_failure(file, env, daemon):

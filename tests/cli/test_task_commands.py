@@ -509,6 +509,23 @@ def test_progress_is_printed_as_lines_in_pipe(env, daemon):
     ]
 
 
+def test_each_place_in_the_queue_is_printed_in_pipe(env, daemon):
+    def answer(container):
+        for place in (3, 3, 2, 1):
+            daemon.progress(
+                f"{{title: migrate vm, id: m1, vm-name: vm1, phase: queued, position: {place}}}"
+            )
+        daemon.progress(REPORT % ("memory", 1))
+        return success(container)
+
+    daemon.answer = answer
+    done = run(*MIGRATE, env=env)
+    assert done.stderr.splitlines() == [
+        *(f"hostA m1 migrate vm: vm1: queued, place {place}" for place in (3, 2, 1)),
+        "hostA m1 migrate vm: vm1: memory 1 %",
+    ]
+
+
 def test_progress_is_shown_as_bar_on_terminal(env, daemon):
     daemon.answer = silence
     with Running(*MIGRATE, env=env, terminal=("stdout", "stderr")) as command:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fastlib.client.clock_warning import BACKLOG_SECONDS, ClockWarnings, clock_difference
-from fastlib.clock import Clock
+from fastlib.clock import Clock, duration_words
 from fastlib.message.node import Presence
 from tests.support.client.factory import ClientFactory
 from tests.support.waiting import wait_until
@@ -120,6 +120,18 @@ def test_message_is_kept_only_until_shortly_after_a_connect(
     for _ in range(2):
         check(warnings, "a", -60.0, kept=True)
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (2.04, "2.0 s"), (60, "60.0 s"), (99.94, "99.9 s"), (100, "1 min 40 s"), (120, "2 min"),
+        (3599.9, "59 min 59 s"), (3600, "1 h"), (7261.3, "2 h 1 min"), (86399, "23 h 59 min"),
+        (86400, "1 day"), (90000, "1 day 1 h"), (3 * 86400 + 59, "3 days"),
+    ],
+)  # fmt: skip
+def test_difference_is_in_units_for_people(seconds: float, words: str) -> None:
+    assert duration_words(seconds) == words
 
 
 @pytest.mark.parametrize("retain", [True, False])

@@ -134,6 +134,11 @@ def test_interrupt_removes_journals_and_restores_terminal(terminal, tmp_path):
         shown.interrupt()
         assert shown.wait() == -2
         raw = shown.read[name]
+        told = shown.text("terminal" if terminal else "stderr")
+    assert told.endswith(
+        "interrupted: the demo has ended before its last step. All its 3 daemons and 8 simulated "
+        "VMs have ended.\n"
+    )
     assert list(tmp_path.iterdir()) == []
     assert raw.rfind(b"\033[?25h") >= raw.rfind(b"\033[?25l")
 
@@ -175,6 +180,7 @@ def test_interrupt_leaves_nothing_at_broker(mosquitto):
         assert len(retained(mosquitto)) == len(before) + 3
         shown.interrupt()
         assert shown.wait() == -2
+    assert shown.text("stderr").endswith(" have ended, and nothing of it is left at the broker.\n")
     assert retained(mosquitto) == before
 
 

@@ -149,7 +149,13 @@ log: {level: loud}
     [
         ("{type: dumy}", "did you mean 'dummy'?"),
         ("{never-throw: true}", "missing; expected one of dummy"),
-        ("dummy", "expected a mapping with the key 'type'"),
+        ("dummy", "expected a mapping with the key 'type', such as hypervisor: {type: dummy}; got"),
+        ("[]", "expected a mapping with the key 'type', such as hypervisor: {type: libvirt}; got"),
+        (
+            "{type: dummy, nver-throw: true}",
+            "unknown key; the keys of 'hypervisor' are never-throw, type (did you mean 'never-",
+        ),
+        ("{type: dummy, zz: true}", "unknown key; the keys of 'hypervisor' are never-throw, type"),
         ("{type: [dummy]}", "expected the name of a hypervisor"),
     ],
 )
@@ -157,6 +163,54 @@ def test_hypervisor_type_is_checked(hypervisor: str, said: str) -> None:
     (problem,) = check_configuration(f"hypervisor: {hypervisor}").problems
     assert problem.path.startswith("hypervisor")
     assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("journal: /tmp/x", "journal: expected a mapping, such as journal: {path: /tmp/x}; got "),
+        ("log: debug", "log: expected a mapping, such as log: {level: debug}; got 'debug'"),
+        ("log: loud", "log: expected a mapping, such as log: {level: info}; got 'loud'"),
+        ("metrics: 9000", "metrics: expected a mapping, such as metrics: {port: 9000}; got "),
+        ("metrics: yes", "metrics: expected a mapping, such as metrics: {port: 9741}; got 'yes'"),
+        ("communicator: b1", "expected a mapping, such as communicator: {host: b1}; got 'b1'"),
+        ("communicator: mqtt://u:s3cret@b",
+         "expected a mapping, such as communicator: {host: broker.example.org}; got 'mqtt://***@b"),
+        ("communicator: {tls: yes}",
+         "communicator.tls: expected a mapping, such as tls: {ca-file: /etc/ssl/broker-ca.pem}, or "
+         "{} for the certificates of the system; without the key there is no TLS; got 'yes'"),
+        ("retry: 5", "retry: expected a mapping, such as retry: {first: 1, longest: 60}; got '5'"),
+        ("limits: []", "limits: expected a mapping, such as limits: {containers: 32}; got an "),
+        ("pscom-handler: 1", "expected a mapping, such as pscom-handler: {qos: 1}; got '1'"),
+        ("journal: {pth: x}",
+         "journal.pth: unknown key; the keys of 'journal' are max-age, max-size, path, "
+         "repetition-window (did you mean 'path'?)"),
+        ("jurnal: {}", "jurnal: unknown key; the keys of the file are cancel-timeout, "),
+    ],
+)  # fmt: skip
+def test_error_shows_what_belongs_in_a_section(section: str, said: str) -> None:
+    (problem,) = check_configuration(f"hypervisor: {{type: dummy}}\n{section}").problems
+    assert said in str(problem)
+    assert "s3cret" not in str(problem)
+
+
+def test_examples_of_sections_are_valid() -> None:
+    from fastlib.migfra.config import sections
+
+    shown = {
+        "communicator": sections.CommunicatorSection,
+        "journal": sections.JournalSection,
+        "limits": sections.LimitsSection,
+        "log": sections.LogSection,
+        "metrics": sections.MetricsSection,
+        "pscom-handler": sections.PscomSection,
+        "retry": sections.RetrySection,
+    }
+    for key, section in shown.items():
+        assert check_configuration(f"hypervisor: {{type: dummy}}\n{key}: {section.example}").ok, key
+    tls = sections.TlsSection.example.partition(", or ")[0]
+    assert check_configuration(f"hypervisor: {{type: dummy}}\ncommunicator: {{tls: {tls}}}").ok
+    assert check_configuration("hypervisor: {type: dummy}\ncommunicator: {tls: {}}").ok
 
 
 @pytest.mark.parametrize("text", ["", "a: [", b"\xff", "[]", "hypervisor: {type: dummy", "- a"])

@@ -161,7 +161,7 @@ def _call_main(arguments: Iterable[object], streams: Streams, env: Environment) 
         mock.patch.multiple(
             sys, stdin=streams["stdin"], stdout=streams["stdout"], stderr=streams["stderr"]
         ),
-        mock.patch.object(fastlib.cli, "_exit_by_signal", lambda number: 128 + number),
+        mock.patch.object(fastlib.cli, "exit_by_signal", lambda number: 128 + number),
     ):
         try:
             status = fastlib.cli.main(_texts(arguments))

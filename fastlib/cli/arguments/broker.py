@@ -6,17 +6,18 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from fastlib.transport.broker_url import parse_broker_url
 from fastlib.transport.errors import OptionsError
 from fastlib.transport.options import MqttOptions, TlsOptions
 
-from .values import positive_integer, seconds
+from .values import port_number, positive_integer, seconds
 
 BROKER_VARIABLE: Final = "FASTLIB_BROKER"
 PASSWORD_VARIABLE: Final = "FASTLIB_PASSWORD"  # noqa: S105 the variable's name
 CONNECT_SECONDS: Final = 5.0
 
 _IDENTITY: Final = (
-    "broker", "username", "password_file", "ca_file", "certificate", "key", "mqtt",
+    "broker", "port", "username", "password_file", "ca_file", "certificate", "key", "mqtt",
     "qos", "largest_packet",
 )  # fmt: skip
 """Options that another command needs to reach the same broker."""
@@ -36,6 +37,12 @@ def add_broker_options(
         metavar="URL",
         help="mqtt://[USER@]HOST[:PORT], mqtts://... for TLS, ws:// and wss:// for WebSockets, or "
         f"HOST[:PORT]; several brokers as HOST[:PORT],HOST[:PORT] (default: {default})",
+    )
+    group.add_argument(
+        "--port",
+        metavar="N",
+        type=port_number,
+        help="port of the broker, if --broker has none (default: 1883, with TLS 8883)",
     )
     group.add_argument("--username", metavar="NAME", help="who we are")
     group.add_argument(
@@ -103,6 +110,10 @@ def mqtt_options(options: argparse.Namespace) -> MqttOptions:
         "qos": options.qos,
         "largest_packet": options.largest_packet,
     }
+    if options.port is not None:
+        if parse_broker_url(url).port is not None:
+            raise OptionsError("the broker's URL has a port, so leave out --port")
+        given["port"] = options.port
     if options.username is not None:
         given["username"] = options.username
     found = MqttOptions.from_url(url, **given)

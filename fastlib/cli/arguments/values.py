@@ -60,6 +60,15 @@ def positive_integer(text: str) -> int:
     return number
 
 
+def port_number(text: str) -> int:
+    """Return the number of a TCP port."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(
+            f"expected a port from 1 to 65535; got {printable(repr(text))}"
+        )
+    return int(text)
+
+
 def host_name(text: str) -> str:
     """Return the name of a host that can stand in a topic."""
     try:

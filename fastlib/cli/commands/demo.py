@@ -38,7 +38,7 @@ On a terminal it is a live view, if rich is installed (extra: terminal), and tim
 passes slowly enough to follow it. Elsewhere, each event is a line, and time passes faster.
 
 The exit status is 0 if every step and every check succeeded, 1 if not, 2 for wrong usage or no
-broker. Ctrl-C ends everything in order.
+broker. Ctrl-C ends all daemons in order, and says so.
 """
 WATCHED_SPEED: Final = 4.0
 """Speed of the live view."""
@@ -114,11 +114,25 @@ def run_demo(settings: "Settings", view: "View", options: argparse.Namespace) ->
         with logs_on_stderr(options, _is_unexpected):
             return 0 if asyncio.run(main()) else FAILED
     except asyncio.CancelledError:
+        _print_what_the_end_did(settings)
         return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        _print_what_the_end_did(settings)
+        raise
     except ConnectError as error:
         if settings.broker is None:
             raise
         raise with_remedy(error, settings.broker, options, "--broker") from error
+
+
+def _print_what_the_end_did(settings: "Settings") -> None:
+    """Say what a signal has ended. The cluster has been closed by then."""
+    left = "" if settings.broker is None else ", and nothing of it is left at the broker"
+    text = (
+        f"interrupted: the demo has ended before its last step. All its {settings.hosts} daemons "
+        f"and {settings.vms} simulated VMs have ended{left}."
+    )
+    print(text, file=sys.stderr, flush=True)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

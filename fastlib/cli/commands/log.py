@@ -5,6 +5,7 @@ import heapq
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -231,6 +232,12 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
     for answer in answers:
         if answer.error is not None:
             print_error(options, f"{answer.host}: {answer.error}")
+        if _clock_went_back(answer.orders):
+            text = (
+                f"{answer.host}: its clock was set back between these orders; they are shown in "
+                "the order in which they came"
+            )
+            print_error(options, text, "note")
         if answer.degraded is not None:
             print_error(options, f"{answer.host} is degraded: {answer.degraded}", "warning")
     if not answers:
@@ -248,6 +255,11 @@ def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> li
         if answer.report is not None
     ]
     return list(heapq.merge(*of_hosts, key=lambda placed: placed[0].accepted, reverse=True))
+
+
+def _clock_went_back(orders: Sequence[OrderReport]) -> bool:
+    """Return whether an order came after another one, and has an earlier time."""
+    return any(newer.accepted < older.accepted for newer, older in pairwise(orders))
 
 
 def _print_orders(options: argparse.Namespace, shown: Sequence[_Placed], width: int) -> None:

@@ -58,10 +58,10 @@ def make_display() -> Display:
 
 
 class ProgressLines(AbstractContextManager["ProgressLines"]):
-    """Prints a line for each phase, and for every `LINE_PERCENT` of it."""
+    """Prints a line for each phase, each place in the queue, and every `LINE_PERCENT`."""
 
     def __init__(self) -> None:
-        self._shown: dict[tuple[str, str | None, str | None], tuple[str, float]] = {}
+        self._shown: dict[tuple[str, str | None, str | None], tuple[str, int | None, float]] = {}
 
     def begin(self, host: str, container: TaskContainer) -> None:
         """Print nothing."""
@@ -69,10 +69,11 @@ class ProgressLines(AbstractContextManager["ProgressLines"]):
     def report(self, host: str, progress: Progress) -> None:
         key = (host, progress.id, progress.vm_name)
         percent = progress.percent or 0.0
-        phase, last = self._shown.get(key, ("", 0.0))
-        if progress.phase == phase and percent < last + LINE_PERCENT:
+        phase, position, last = self._shown.get(key, ("", None, 0.0))
+        is_same = (progress.phase, progress.position) == (phase, position)
+        if is_same and percent < last + LINE_PERCENT:
             return
-        self._shown[key] = (progress.phase, percent)
+        self._shown[key] = (progress.phase, progress.position, percent)
         id = "-" if progress.id is None else word(progress.id)
         print(f"{host} {id} {summarize(progress)}", file=sys.stderr, flush=True)
 

@@ -23,6 +23,7 @@ from fastlib.redaction import hide_user_information
 from fastlib.transport import MqttOptions, OptionsError, TlsOptions
 from fastlib.transport.credentials import read_password_file
 
+from .advice import with_advice
 from .hypervisor_section import HypervisorSection
 from .sections import (
     HOSTNAME,
@@ -207,7 +208,7 @@ def check(text: str | bytes) -> Report:
     ]
     shape = shape_of(Configuration)
     report = dispatch.inspect(lambda node, context: shape, text, what="configuration")[0]
-    problems = broken + [_strict(problem) for problem in report.problems]
+    problems = broken + [_strict(with_advice(problem, shape)) for problem in report.problems]
     failed = any(problem.severity == "error" for problem in problems)
     return Report(None if failed else report.message, problems)
 

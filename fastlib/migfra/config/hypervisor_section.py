@@ -16,6 +16,8 @@ from fastlib.migfra.plugin_api import discovery
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext
 from fastlib.plugin_place import place_of
 
+from .advice import list_keys
+
 
 @dataclass(frozen=True)
 class HypervisorSection:
@@ -46,7 +48,10 @@ class _ChoiceShape(Shape):
 
     def load(self, node: Node, context: LoadContext, path: Path) -> Any:
         if not isinstance(node, Mapping):
-            return context.add_mismatch(node, path, self.expected)
+            given = node.value if isinstance(node, Scalar) else None
+            example = given if given in discovery.names() else "libvirt"
+            expected = f"{self.expected}, such as hypervisor: {{type: {example}}}"
+            return context.add_mismatch(node, path, expected)
         name = next((value for key, value in node.pairs if _is_type(key)), None)
         if name is None:
             known = ", ".join(discovery.names())
@@ -59,7 +64,12 @@ class _ChoiceShape(Shape):
             found = discovery.load(name.value)
         except PluginError as error:
             return context.add_problem(name, (*path, "type"), "plugin", str(error), got=name.value)
-        options = _record(name.value, found).load(node, context, path)
+        record, before = _record(name.value, found), len(context.problems)
+        options = record.load(node, context, path)
+        for index, problem in enumerate(context.problems[before:], before):
+            if problem.code == "unknown-key" and problem.path.count(".") == len(path):
+                keys = [*record.by_key, "type"]
+                context.problems[index] = list_keys(problem, map(str, path), keys)
         return INVALID if options is INVALID else HypervisorSection(found, options)
 
     def __schema__(self, schemas: SchemaBuilder) -> Schema:

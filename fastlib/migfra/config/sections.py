@@ -108,6 +108,11 @@ class IsWebsocketPath(ValueRule):
 class TlsSection(ConfigSection):
     """How the broker is known, and how the daemon is known to it."""
 
+    example: ClassVar[str] = (
+        "{ca-file: /etc/ssl/broker-ca.pem}, or {} for the certificates of the system; without the "
+        "key there is no TLS"
+    )
+
     rules: ClassVar[tuple[Rule, ...]] = (
         Requires("key", "certificate"),
         Requires("key_password_file", "certificate"),
@@ -132,6 +137,9 @@ _SECRET = {
 
 class CommunicatorSection(ConfigSection):
     """The broker, and the topics."""
+
+    example: ClassVar[str] = "{host: broker.example.org}"
+    example_key: ClassVar[str | None] = "host"
 
     rules: ClassVar[tuple[Rule, ...]] = (
         NotEmpty("id"),
@@ -199,6 +207,8 @@ class CommunicatorSection(ConfigSection):
 class PscomSection(ConfigSection):
     """How pscom processes in a domain are asked to suspend and resume their connections."""
 
+    example: ClassVar[str] = "{qos: 1}"
+
     rules: ClassVar[tuple[Rule, ...]] = (
         IsTopic("request_topic"),
         IsTopic("response_topic", wildcards=True),
@@ -213,6 +223,9 @@ class PscomSection(ConfigSection):
 
 class JournalSection(ConfigSection):
     """Where it is written down what was accepted and answered, and for how long."""
+
+    example: ClassVar[str] = "{path: /var/lib/migfra/node01.journal}"
+    example_key: ClassVar[str | None] = "path"
 
     rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("path"), Positive("max_age"))
 
@@ -244,6 +257,8 @@ class JournalSection(ConfigSection):
 
 class LimitsSection(ConfigSection):
     """How much the daemon takes on at once; the rest waits in order."""
+
+    example: ClassVar[str] = "{containers: 32}"
 
     containers: Annotated[Count, Wire("Containers at work.")] = 32
     members: Annotated[Count, Wire("Members of containers at work, all together.")] = 64
@@ -290,6 +305,8 @@ class LimitsSection(ConfigSection):
 class RetrySection(ConfigSection):
     """Pauses between the tries of a task with a retry counter; they double."""
 
+    example: ClassVar[str] = "{first: 1, longest: 60}"
+
     rules: ClassVar[tuple[Rule, ...]] = (
         Positive("first"),
         Positive("longest"),
@@ -303,6 +320,9 @@ class RetrySection(ConfigSection):
 class LogSection(ConfigSection):
     """What is logged, and how."""
 
+    example: ClassVar[str] = "{level: info}"
+    example_key: ClassVar[str | None] = "level"
+
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Wire("From which severity on; read again on SIGHUP."),
@@ -314,6 +334,9 @@ class LogSection(ConfigSection):
 
 class MetricsSection(ConfigSection):
     """Where OpenMetrics are served by HTTP."""
+
+    example: ClassVar[str] = "{port: 9741}"
+    example_key: ClassVar[str | None] = "port"
 
     rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("address"),)  # an empty one would mean all
 

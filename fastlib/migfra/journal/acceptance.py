@@ -31,6 +31,8 @@ class Acceptance(msgspec.Struct, frozen=True):
     """The stored answer, if `answered`."""
     executed: float | None = None
     """When it began, in seconds since 1970, if `answered`; if it never began, when it ended."""
+    other_id: bytes | None = None
+    """The id of the order that has the key, if `other`."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -85,14 +87,14 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
         if order.turn is not None and order.turn.begins is not None:
             note_begin(connection, number, 0, order.now, order.turn.begins)
         return Acceptance("new", number)
-    query = "SELECT digest, state, answer, answered, accepted FROM containers WHERE number = ?"
-    digest, state, answer, answered, accepted = connection.execute(
+    query = "SELECT digest, state, answer, answered, accepted, id FROM containers WHERE number = ?"
+    digest, state, answer, answered, accepted, other_id = connection.execute(
         query, (known.number,)
     ).fetchone()
     if digest != order.arrival.content:
         mark_followed(connection, order.id)
         add_event(connection, known.number, order.now, "refused", "the key came with another order")
-        return Acceptance("other", known.number)
+        return Acceptance("other", known.number, other_id=other_id)
     add_event(connection, known.number, order.now, "repeated", known.how)
     if order.key is None:
         _remember_packet(connection, order, known.number)

@@ -36,6 +36,10 @@ class ConfigSection(
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     """Rules between the fields."""
+    example: ClassVar[str] = ""
+    """A mapping in YAML, such as `{path: /var/lib/x}`, for the error about a value that is none."""
+    example_key: ClassVar[str | None] = None
+    """The key that a text in the place of the mapping probably belongs to."""
 
     @classmethod
     def __declare__(cls) -> None:

@@ -1,12 +1,14 @@
 """Becoming a daemon in the old sense: a process of its own that no terminal ends."""
 
 import os
+import select
 from contextlib import suppress
 from typing import Final
 
 from .standard_streams import print_safely
 
 _WORKS: Final = b"+"
+QUIET_SECONDS: Final = 5.0
 
 
 class Daemonizer:
@@ -17,12 +19,17 @@ class Daemonizer:
     def __init__(self) -> None:
         self._pipe = -1
 
-    def enter(self) -> int | None:
-        """Go to the background. In the foreground: the exit status, once it is known; else None."""
+    def enter(self, waiting: str) -> int | None:
+        """Go to the background. In the foreground: the exit status, once it is known; else None.
+
+        The foreground prints `waiting` if the daemon does not work within `QUIET_SECONDS`.
+        """
         reading, writing = os.pipe()
         if os.fork():
             os.close(writing)
             with os.fdopen(reading, "rb") as pipe:
+                if not select.select([pipe], [], [], QUIET_SECONDS)[0]:
+                    print_safely(waiting)
                 said = pipe.read()
             if said == _WORKS:
                 return 0

@@ -205,12 +205,7 @@ class Admission:
             answer = executed_before(acceptance.answer, acceptance.executed)
             await self._reply(message, container.id, answer)
         else:
-            reason = (
-                f"the idempotency key {container.idempotency_key!r} was used for another task "
-                "already, so this one is not executed; give it a key of its own, as 'fastlib send "
-                "--new-id' does"
-            )
-            await self._refuse(message, container, reason)
+            await self._refuse(message, container, _key_is_taken(container, acceptance))
 
     async def _refuse(
         self, message: ReceivedMessage, container: TaskContainer, reason: str
@@ -253,6 +248,21 @@ class Admission:
         """Send an answer that the journal does not have; acknowledge once the broker has it."""
         if await self._publisher.deliver(id, answer):
             message.ack()
+
+
+def _key_is_taken(container: TaskContainer, acceptance: Acceptance) -> str:
+    """Say which order has the idempotency key of a container, and what differs."""
+    known = acceptance.other_id
+    other = None if known is None else known.decode(errors="replace")
+    if other == container.id:
+        differs = f"the order with the id {other!r}, which says something else"
+    else:
+        differs = f"an order with {'no id' if other is None else f'the id {other!r}'}"
+    return (
+        f"the idempotency key {container.idempotency_key!r} was used by {differs}, so this one is "
+        "not executed; an order that is sent again must be the same, its id included. Give another "
+        "order a key of its own, as 'fastlib send --new-id' does"
+    )
 
 
 def _refusal(container: TaskContainer, reason: str) -> ResultContainer:

@@ -1,0 +1,69 @@
+"""Name what belongs in a place of the configuration, in the errors about what is there."""
+
+import ast
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from fastlib.codec.dispatch import read_tree
+from fastlib.codec.errors import MessageError, Problem
+from fastlib.codec.records import Record
+from fastlib.codec.shapes import Shape
+from fastlib.migfra.plugin_api.config_section import ConfigSection
+
+MAX_KEYS: Final = 40
+"""Keys that an error lists, at most."""
+
+
+def with_advice(problem: Problem, root: Shape) -> Problem:
+    """Return a problem with an example of the mapping that belongs there, or the known keys."""
+    *above, key = problem.path.split(".")
+    if problem.code == "unknown-key":
+        section = _record_at(root, above)
+        return problem if section is None else list_keys(problem, above, section.by_key)
+    section = _record_at(root, [*above, key])
+    if section is None or problem.expected != section.expected:
+        return problem
+    example = _example(section, problem.got)
+    if not example:
+        return problem
+    message = f"expected a mapping, such as {key}: {example}; got {problem.got}"
+    return msgspec.structs.replace(problem, message=message)
+
+
+def list_keys(problem: Problem, above: Iterable[str], known: Iterable[str]) -> Problem:
+    """Return the problem of an unknown key with the keys that the section knows."""
+    keys = sorted(known)
+    if len(keys) > MAX_KEYS:
+        return problem
+    place = ".".join(above)
+    where = f"the keys of '{place}' are" if place else "the keys of the file are"
+    message = problem.message.replace(", ignored by every peer", "")
+    return msgspec.structs.replace(problem, message=f"{message}; {where} {', '.join(keys)}")
+
+
+def _record_at(root: Shape, keys: Iterable[str]) -> Record | None:
+    """Return the section at a path of keys."""
+    shape = root
+    for key in keys:
+        field = shape.by_key.get(key) if isinstance(shape, Record) else None
+        if field is None:
+            return None
+        shape = field.shape
+    return shape if isinstance(shape, Record) else None
+
+
+def _example(section: Record, got: str | None) -> str:
+    """Return an example of a section, with the value that is there if that fits."""
+    cls = section.cls
+    if not issubclass(cls, ConfigSection):
+        return ""
+    if cls.example_key is not None and got is not None and got.startswith(("'", '"')):
+        try:
+            text = ast.literal_eval(got)
+            read_tree(section, {cls.example_key: text}, what="example")
+        except (MessageError, SyntaxError, ValueError):  # it was cut, or does not belong there
+            return cls.example
+        return f"{{{cls.example_key}: {text}}}"
+    return cls.example
