@@ -17,7 +17,7 @@ The wire shape of {names} is no longer that of version {version}, and CHANGELOG.
      fastlib compat schemas/released/{version} installed
      git diff schemas/emit schemas/load
 2. If nobody wanted that, undo it. docs/explanation/evolution.md says what is allowed.
-3. Otherwise tell users, in the first section of CHANGELOG.md, one line for each of them:
+3. Otherwise tell users, in CHANGELOG.md below Unreleased and Wire, one line for each of them:
 {lines}
 4. Bring the schemas up to date:
      fastlib schema --no-extensions --write schemas
@@ -29,8 +29,9 @@ def fingerprints(index):
 
 
 def unsaid(now, before, changelog):
-    """The changes that the changelog's first section does not name: message and fingerprint."""
-    section = re.split(r"^## ", changelog, flags=re.MULTILINE)[1]
+    """The changes that the newest version's section Wire does not name: message and fingerprint."""
+    newest = re.split(r"^## ", changelog, flags=re.MULTILINE)[1]
+    section = newest.partition("\n### Wire\n")[2].partition("\n### ")[0]
     said = set(re.findall(r"^- Wire `([^`]+)` (\w+):", section, re.MULTILINE))
     changes = {
         (name, now.get(name, "removed"))
@@ -57,12 +58,20 @@ def test_changes_are_in_the_changelog(fresh):
 LOG = """\
 # Changelog
 
-## 0.2.0, unreleased
+## [Unreleased]
+
+### Added
+
+- Wire `new.task` 5555: this is in another section.
+
+### Wire
 
 - Wire `start-vm.task` 1111: a new key.
 - Wire `init` removed: nobody sent it.
 
-## 0.1.0
+## [0.1.0] - 2026-11-29
+
+### Wire
 
 - Wire `stop-vm.task` 2222: this is about another version.
 """
@@ -84,6 +93,20 @@ LOG = """\
 )
 def test_changes_without_a_changelog_line_are_found(now, before, missing):
     assert unsaid(now, before, LOG) == missing
+
+
+def test_changelog_has_the_form_of_keep_a_changelog():
+    versions = re.split(r"^## ", CHANGELOG.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    assert versions
+    kinds = ["Changed", "Added", "Deprecated", "Removed", "Fixed", "Security", "Wire"]
+    for number, version in enumerate(versions):
+        heading, _, body = version.partition("\n")
+        released = re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", heading)
+        assert released or (number == 0 and heading == "[Unreleased]"), heading
+        found = re.findall(r"^### (.*)$", body, re.MULTILINE)
+        assert found == [kind for kind in kinds if kind in found], heading
+        above = body.partition("\n### Wire\n")[0]
+        assert not re.search("^- Wire `", above, re.MULTILINE), "belongs into the section Wire"
 
 
 CHANGES = {
