@@ -37,6 +37,14 @@ def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
         raise ValueError(f"`{name}` must be a number of seconds, not NaN")
 
 
+def check_int(name: str, value: Any, *, optional: bool = False) -> None:
+    """Check that an argument is an int, or None if that is `optional`. Raises TypeError."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(_text(name, "an int or None" if optional else "an int", value))
+
+
 def check_str(name: str, value: Any, *, optional: bool = False) -> None:
     """Check that an argument is a str, or None if that is `optional`. Raises TypeError."""
     if not isinstance(value, str) and not (value is None and optional):

@@ -15,6 +15,14 @@ FORM: Final = "mqtt://[user[:password]@]host[:port][,host[:port]...]"
 DEFAULT_PATH: Final = "/mqtt"
 """The path of a URL of MQTT over WebSockets that has none, as most brokers have it."""
 
+URL_PORT: Final = (
+    "the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
+    "be written %3A, and the host comes after an '@'"
+)
+LISTED_PORT: Final = (
+    "the port of a host in the list `host` must be a number from 1 to 65535, as in b1:1884"
+)
+
 _SCHEMES: Final = ("mqtt", "mqtts", "ws", "wss")
 _PATH: Final = re.compile(r"/[!-~]*")
 
@@ -84,9 +92,9 @@ def parse_broker_url(url: str) -> BrokerUrl:
         raise OptionsError(f"a broker's URL is {FORM}, and no more: no path, query or fragment")
     host: str | tuple[str, ...]
     if "," in address:
-        host, port = check_hosts(address.split(",")), None
+        host, port = check_hosts(address.split(","), bad_port=URL_PORT), None
     else:
-        host, port = _address(address)
+        host, port = _address(address, URL_PORT)
     name, colon, password = user.partition(":")
     if at and not name:
         raise OptionsError("the broker's URL has no user before its '@'")
@@ -135,10 +143,11 @@ def check_path(path: str) -> str:
     return path
 
 
-def check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+def check_hosts(hosts: Iterable[str], *, bad_port: str | None = None) -> tuple[str, ...]:
     """Return the texts of several brokers, each a host with or without a port.
 
-    Raises OptionsError, which does not show a host: it may be a URL with a password.
+    Raises OptionsError, which does not show a host: it may be a URL with a password. `bad_port` is
+    the text for a port that is none, in a URL.
     """
     found: list[str] = []
     for text in hosts:
@@ -146,7 +155,9 @@ def check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
             raise TypeError(f"each `host` of a list must be a str, not {type(text).__name__}")
         if "://" in text or "@" in text:
             check_host(text)
-        shown = address_text(*_address(text.strip()))
+        if not text.strip():
+            raise OptionsError("`host` is a list with an empty text: a host is missing")
+        shown = address_text(*_address(text.strip(), bad_port or LISTED_PORT))
         if shown in found:
             raise OptionsError("`host` has the same broker twice; name each one once")
         found.append(shown)
@@ -157,7 +168,7 @@ def check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
 
 def host_and_port(text: str, default: int) -> tuple[str, int]:
     """Return host and port of a text that `check_hosts` has returned."""
-    host, port = _address(text)
+    host, port = _address(text, LISTED_PORT)
     return host, port or default
 
 
@@ -167,14 +178,13 @@ def address_text(host: str, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
-def _address(address: str) -> tuple[str, int | None]:
+def _address(address: str, bad_port: str) -> tuple[str, int | None]:
+    """Return host and port. `bad_port` is the error for a port that is none."""
     if address.startswith("["):
         found = _IN_BRACKETS.fullmatch(address)
         if found is None:
-            raise OptionsError(
-                "the broker's URL must have an IPv6 address in brackets, such as [::1]:1883"
-            )
-        return _ipv6(found[1].replace("%25", "%")), _port(found[2])
+            raise OptionsError("an IPv6 address must be in brackets, such as [::1] or [::1]:1883")
+        return _ipv6(found[1].replace("%25", "%")), _port(found[2], bad_port)
     if address.count(":") > 1:
         if address.rpartition(":")[2] in _DEFAULT_PORTS:
             raise OptionsError(
@@ -184,17 +194,14 @@ def _address(address: str) -> tuple[str, int | None]:
     host, _, port = address.partition(":")
     if not host:
         raise OptionsError(f"a broker's URL is {FORM}, and its host is missing")
-    return check_host(host.lower()), _port(port)
+    return check_host(host.lower()), _port(port, bad_port)
 
 
-def _port(text: str | None) -> int | None:
+def _port(text: str | None, bad_port: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise OptionsError(
-            "the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
-            "be written %3A, and the host comes after an '@'"
-        )
+        raise OptionsError(bad_port)
     return int(text)
 
 

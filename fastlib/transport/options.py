@@ -23,6 +23,8 @@ _DEFAULT_PORTS: Final = {
 """The port for: with TLS, over WebSockets."""
 
 LARGEST_ID: Final = 65535
+LONGEST_PAUSE: Final = 1_000_000
+"""Seconds of a pause between two tries to connect, at most: 12 days."""
 
 _SECRET: Final = ("password", "key_password")
 
@@ -169,14 +171,18 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
         if self.max_pending < self.max_inflight:
             raise OptionsError("`max_pending` is less than `max_inflight`")
-        if self.qos not in (0, 1, 2):
-            raise OptionsError(f"`qos` is 0, 1 or 2, not {self.qos!r}")
+        _check_highest_qos(self.qos)
         for name in ("largest_packet", "max_payload", "max_queued", "max_unacknowledged"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionsError(f"`{name}` is a number of bytes from 1, or None, not {value}")
-        if not 0 < self.retry_min <= self.retry_max:
-            raise OptionsError("it must be 0 < `retry_min` <= `retry_max`")
+        if not 0 < self.retry_min <= self.retry_max <= LONGEST_PAUSE:
+            raise OptionsError(
+                f"it must be 0 < `retry_min` <= `retry_max` <= {LONGEST_PAUSE} seconds, not "
+                f"{self.retry_min} and {self.retry_max}"
+            )
+        if len(set(self.brokers)) < len(self.brokers):
+            raise OptionsError("`host` has the same broker twice; name each one once")
         _check_topics(self.publish_topic, self.subscribe_topic)
 
     @property
@@ -236,6 +242,11 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        _check_highest_qos(self.qos)
+        for name in ("max_pending", "largest_packet"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionsError(f"`{name}` is a number from 1, not {value}")
         _check_client_id(self.client_id, self.persistent)
         _check_topics(self.publish_topic, self.subscribe_topic)
 
@@ -245,6 +256,12 @@ def _check_client_id(client_id: str | None, persistent: bool) -> None:
         raise OptionsError("a persistent session needs a `client_id` to be found again")
     if client_id is not None and not 0 < len(client_id.encode()) <= LARGEST_ID:
         raise OptionsError(f"a client id has 1 to {LARGEST_ID} bytes")
+
+
+def _check_highest_qos(qos: object) -> None:
+    # True == 1, and 1.0 == 1.
+    if type(qos) is not int or qos not in (0, 1, 2):
+        raise OptionsError(f"`qos` is 0, 1 or 2, not {qos!r}")
 
 
 def _check_topics(publish_topic: str | None, subscribe_topic: str | None) -> None:

@@ -2,6 +2,18 @@
 
 from collections.abc import Iterable
 
+from fastlib.argument_checks import check_int
+
+from .errors import OptionsError
+
+
+def check_largest_packet(size: int | None) -> int | None:
+    """Return the size of the largest packet; None is no limit. Raises OptionsError, TypeError."""
+    check_int("largest_packet", size, optional=True)
+    if size is not None and size < 1:
+        raise OptionsError(f"`largest_packet` is a number of bytes from 1, or None, not {size}")
+    return size
+
 
 def packet_size(remaining: int) -> int:
     """Return the size of a packet with its header; `remaining` is its Remaining Length."""

@@ -2,16 +2,21 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.transport import (
+    EmbeddedBroker,
     MemoryBroker,
     MemoryOptions,
+    MosquittoBroker,
     MqttOptions,
     OptionsError,
     TlsOptions,
@@ -91,6 +96,7 @@ CALLS: list[tuple[Call, str]] = [
     (lambda m: m.communicator.unsubscribe(5), "`topic` must be a str"),
     (lambda m: m.communicator.on_close(5), "`callback` must be a function"),
     (lambda m: m.communicator.on_reconnect(5), "`callback` must be a function"),
+    (lambda m: m.communicator.on_refused(5), "`callback` must be a function"),
     (lambda m: m.communicator.close("3"), "`timeout`.*write timeout=3"),
     (lambda m: MQTT(host=None), "`host` must be"),
     (lambda m: MQTT(port="1883"), "`port` must be an int or None, not a str: write port=1883"),
@@ -103,6 +109,11 @@ CALLS: list[tuple[Call, str]] = [
     (lambda m: MQTT(username="u", password=b"s3cret"), "`password` must be a str or None, not by"),
     (lambda m: MQTT(username="u", password_file=5), "`password_file` must be a Path or a str or N"),
     (lambda m: MemoryOptions(broker="b"), "`broker` must be a MemoryBroker"),  # type: ignore[arg-type]
+    (lambda m: MemoryBroker(largest_packet=True), "`largest_packet` must be an int or None"),
+    (lambda m: EmbeddedBroker(port=True), "`port` must be an int, not a bool"),
+    (lambda m: EmbeddedBroker(port="1883"), "`port` must be an int.*port=1883"),  # type: ignore[arg-type]
+    (lambda m: MosquittoBroker(port=True), "`port` must be an int, not a bool"),
+    (lambda m: MosquittoBroker(port=0, largest_packet=2.0), "`largest_packet` must be an int"),  # type: ignore[arg-type]
     (lambda m: TlsOptions(ca_file=5), "`ca_file` must be a Path or a str or None"),  # type: ignore[arg-type]
     (lambda m: Will(topic="a", payload="x"), "`payload` must be bytes, not a str"),  # type: ignore[arg-type]
 ]
@@ -123,6 +134,33 @@ def test_password_is_not_shown_where_another_type_is_expected(password: str):
     with pytest.raises(TypeError) as caught:
         MigfraClient(f"mqtt://user:{password}@broker")  # type: ignore[arg-type]
     assert password not in str(caught.value)
+
+
+def number_options() -> list[tuple[Any, str]]:
+    """Return all options that are numbers, with what makes the others."""
+    made: list[tuple[Any, dict[str, Any]]] = [
+        (MqttOptions, {}),
+        (MemoryOptions, {"broker": BROKER}),
+        (Will, {"topic": "a"}),
+    ]
+    return [
+        (partial(kind, **others), field.name)
+        for kind, others in made
+        for field in msgspec.structs.fields(kind)
+        if re.search(r"\b(int|float)\b|Literal\[0", str(field.type))
+    ]
+
+
+@pytest.mark.parametrize(("make", "name"), number_options())
+@pytest.mark.parametrize("value", [True, "1", 1j, math.nan, math.inf])
+def test_number_of_an_option_is_no_bool_and_finite(make: Any, name: str, value: Any):
+    with pytest.raises((TypeError, OptionsError), match=name.replace("qos", "qos|quality")):
+        make(**{name: value})
+
+
+def test_all_options_that_are_numbers_are_tested():
+    names = {name for _, name in number_options()}
+    assert {"qos", "keep_alive", "retry_min", "port", "largest_packet", "max_queued"} <= names
 
 
 def test_numbers_and_paths_of_other_types_are_taken(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Tests of connecting to an MQTT broker: passwords, TLS, refusals, and missing files."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_connect_fails_without_client_certificate(
 
 
 def test_missing_files_are_option_errors(join: Join, tmp_path: Path) -> None:
-    with pytest.raises(OptionsError, match="certificates"):
+    with pytest.raises(OptionsError, match="authorities"):
         join(1, tls=TlsOptions(ca_file=tmp_path / "none.pem"))
     with pytest.raises(OptionsError, match="password file"):
         join(1, username="alice", password_file=tmp_path / "none")
@@ -94,3 +95,49 @@ def test_options_that_paho_refuses_are_option_errors(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("fastlib.transport.mqtt.session.make_client", refuse)
     with pytest.raises(OptionsError, match="paho's own rule"):
         mqtt_link(MqttOptions())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("path", [None, "/mqtt"])
+def test_error_names_tls_at_a_port_that_expects_it(
+    join: Join, tls_broker: Mosquitto, protocol: str, path: str | None
+) -> None:
+    with pytest.raises(ConnectError, match=r"may expect TLS.*(mqtts|wss)://.* option `tls`"):
+        join(tls_broker.port, protocol=protocol, websocket_path=path, timeout=0.5)
+
+
+@pytest.mark.parametrize(("path", "scheme"), [(None, "mqtt"), ("/mqtt", "ws")])
+def test_error_names_tls_at_a_port_without_it(
+    join: Join, plain_broker: Mosquitto, certificates: Certificates, path: str | None, scheme: str
+) -> None:
+    words = rf"TLS handshake failed: .*use {scheme}:// instead of {scheme}s://"
+    tls = TlsOptions(ca_file=certificates.ca)
+    with pytest.raises(ConnectError, match=words):
+        join(plain_broker.port, tls=tls, websocket_path=path, timeout=0.5)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_error_names_websockets_at_a_port_without_them(
+    request: pytest.FixtureRequest, join: Join, certificates: Certificates, tls: bool
+) -> None:
+    broker = request.getfixturevalue("tls_broker" if tls else "plain_broker")
+    options = tls_options(certificates) if tls else None
+    words = "may not speak MQTT over WebSockets at the path /mqtt"
+    with pytest.raises(ConnectError, match=words) as caught:
+        join(broker.port, tls=options, websocket_path="/mqtt", timeout=0.5)
+    assert ("may expect TLS" in str(caught.value)) is not tls
+
+
+def test_error_names_the_missing_certificate_of_the_client(
+    join: Join, tls_broker: Mosquitto, certificates: Certificates
+) -> None:
+    with pytest.raises(ConnectError, match="option `certificate`"):
+        join(tls_broker.port, tls=TlsOptions(ca_file=certificates.ca), timeout=0.5)
+
+
+def test_broker_that_does_not_answer_is_an_error_with_that_reason(join: Join) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ConnectError, match=r"within 0.3 s: the broker does not answer"),
+    ):
+        join(silent.getsockname()[1], timeout=0.3)

@@ -11,6 +11,7 @@ import pytest
 from fastlib.cli.arguments.broker import BROKER_VARIABLE
 from fastlib.transport import (
     Communicator,
+    ConnectError,
     MqttOptions,
     OptionsError,
     RefusedError,
@@ -55,7 +56,8 @@ def test_list_of_hosts(host: Any, port: int | None, brokers: Any) -> None:
         ([""], "missing"),
         (["b1", "b1"], "twice"),
         (["b1", "B1:1883", "b1:1883"], "twice"),
-        (["b1:0"], "1 to 65535"),
+        (["b1", "b1:1883"], "twice"),
+        (["b1:0"], "host in the list `host` must be a number from 1 to 65535"),
         (["mqtt://u:s3cr3t@b1", "b2"], "not a URL"),
         (["u:s3cr3t@b1", "b2"], "not a URL"),
         (["b1/s3cr3t", "b2"], "without spaces"),
@@ -104,6 +106,19 @@ def test_broker_that_does_not_answer_is_left_within_its_share_of_the_timeout(
 ) -> None:
     with silent_broker() as port:
         join(None, host=[f"127.0.0.1:{port}", f"127.0.0.1:{plain_broker.port}"], timeout=8)
+
+
+def test_error_of_connecting_names_each_broker_with_its_reason(
+    tls_broker: Mosquitto, join: Callable[..., Communicator]
+) -> None:
+    away, plain = f"127.0.0.1:{free_port()}", f"127.0.0.1:{tls_broker.port}"
+    with pytest.raises(ConnectError) as caught:
+        join(None, host=[away, plain, "no.invalid"], client_id="several", timeout=2)
+    text = str(caught.value)
+    assert text.startswith("several: no connection within 2 s: ")
+    assert f"cannot reach several at {away}: [Errno 111] Connection refused" in text
+    assert f"several at {plain} ended the connection at once" in text
+    assert "cannot reach several at no.invalid:1883: " in text
 
 
 def test_refused_password_ends_connecting_at_the_first_broker(

@@ -12,6 +12,7 @@ from fastlib.extras import needs_extra
 from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import ListenError, OptionsError
 from fastlib.transport.futures import wait
+from fastlib.transport.packet_size import check_largest_packet
 
 from .listening import check_port, listen
 
@@ -44,7 +45,7 @@ class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
         """
         self.host: Final = _loopback(host)
         self._asked_port = check_port(port)
-        self._largest_packet = largest_packet
+        self._largest_packet = check_largest_packet(largest_packet)
         self._server: AmqttServer | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()

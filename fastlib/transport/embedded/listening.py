@@ -5,6 +5,7 @@ import os
 import socket
 from typing import Final
 
+from fastlib.argument_checks import check_int
 from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import ListenError, OptionsError
 
@@ -12,7 +13,8 @@ BACKLOG: Final = 1024
 
 
 def check_port(port: int) -> int:
-    """Return the port; 0 is any free one. Raises OptionsError."""
+    """Return the port; 0 is any free one. Raises OptionsError and TypeError."""
+    check_int("port", port)
     if not 0 <= port < 65536:
         raise OptionsError(f"a port is a number from 0 to 65535, not {port}")
     return port

@@ -20,6 +20,7 @@ from typing import Final, Self
 from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import ListenError, MosquittoMissingError, OptionsError
 from fastlib.transport.futures import wait
+from fastlib.transport.packet_size import check_largest_packet
 
 from .listening import check_port, listen
 
@@ -84,7 +85,7 @@ class MosquittoBroker(AbstractContextManager["MosquittoBroker"]):
         mosquitto is not installed.
         """
         self.host: Final = _ip_address(host)
-        self._largest_packet = largest_packet
+        self._largest_packet = check_largest_packet(largest_packet)
         self._asked_port = check_port(port)
         self._port = port
         self._temporary: tempfile.TemporaryDirectory[str] | None = None

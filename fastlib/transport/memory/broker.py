@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastlib.transport.filters import is_shared, matches, overlap, own_filter
 from fastlib.transport.messages import InboundMessage
+from fastlib.transport.packet_size import check_largest_packet
 
 
 class PublishedMessage:
@@ -116,7 +117,7 @@ class MemoryBroker:
 
     def __init__(self, *, largest_packet: int | None = None) -> None:
         """`largest_packet` is the largest packet of MQTT in bytes that it takes; None is MQTT's."""
-        self.largest_packet = largest_packet
+        self.largest_packet = check_largest_packet(largest_packet)
         self.lock = threading.RLock()
         """Guards the broker and its links, so all messages keep their order."""
         self._sessions: dict[str, Session] = {}

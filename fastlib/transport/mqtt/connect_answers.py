@@ -28,6 +28,7 @@ class ConnectAnswers:
         self._state = state
         self._last_will = LastWill(client, options)
         self._size = connect_size_of(options)
+        self._tls_hint = _tls_hint(options)
         self._answered = False
         """True if the broker has answered the last CONNECT."""
 
@@ -66,9 +67,10 @@ class ConnectAnswers:
         again = self._last_will.ended_without_answer(self._state.name)
         if again or self._size > LARGE_CONNECT:
             return self._size_hint()
+        hints = [self._tls_hint]
         if self._client.is_five:
-            return "; it may not know MQTT 5: try the option `protocol` with 3.1.1"
-        return ""
+            hints.append("it may not know MQTT 5: try the option `protocol` with 3.1.1")
+        return "".join(f"; {hint}" for hint in hints if hint)
 
     def unreachable(self) -> None:
         """Note that the broker could not be reached."""
@@ -79,3 +81,13 @@ class ConnectAnswers:
             f"; the CONNECT packet has {self._size} bytes, with {self._last_will}, which "
             "the broker may not take"
         )
+
+
+def _tls_hint(options: MqttOptions) -> str:
+    """Return which option of TLS a broker may miss that ends the connection at once."""
+    if options.tls is None:
+        scheme = "mqtts://" if options.websocket_path is None else "wss://"
+        return f"its port may expect TLS: use {scheme} or the option `tls`"
+    if options.tls.certificate is None:
+        return "it may require a certificate of the client: set the option `certificate` of `tls`"
+    return ""

@@ -96,6 +96,9 @@ class ConnectionState:
         """True if a try to connect has begun since `start_closing`."""
         self._hopeless = False
         """True if such a try has failed."""
+        self._failures: dict[str, TransportError] = {}
+        """The last failure at each broker since the last accepted connection, by name."""
+        self._has_tried = False
         self._traffic: object = None
         self._moved_at = 0.0
         """When anything has last got to the broker or from it, or closing has begun."""
@@ -156,9 +159,11 @@ class ConnectionState:
         if self.opened.done():
             return self.opened.exception() is not None
         if self._open_deadline is not None and now >= self._open_deadline:
-            text = f"{self.name}: no connection within {self._open_seconds:g} s"
-            if self.last_error is not None:
-                text += f": {self.last_error}"
+            failures = [str(error) for error in self._failures.values()]
+            name = self.name if len(failures) < 2 else self.name.rpartition(" at ")[0]
+            text = f"{name}: no connection within {self._open_seconds:g} s"
+            if failures or self._has_tried:
+                text += f": {'; '.join(failures) or 'the broker does not answer'}"
             self.opened.set_exception(ConnectError(text, self.last_error))
             return True
         return False
@@ -186,6 +191,7 @@ class ConnectionState:
         self.disconnect_code, self.disconnect_reason = None, ""
         self.name = name or self.name
         self._tried_to_close = self.closing
+        self._has_tried = True
         self._moved_at = self.clock()
 
     def try_ended(self) -> None:
@@ -233,6 +239,7 @@ class ConnectionState:
         """Note that a try failed. Another one follows."""
         if self._takeover is not None:
             self._takeover.explained()
+        self._failures[self.name] = error
         self._note(error)
 
     def _note(self, error: TransportError) -> None:
@@ -272,6 +279,7 @@ class ConnectionState:
         """Note that the broker has accepted the connection."""
         self.was_unreachable = False
         self._accepted_at = self.clock()
+        self._failures.clear()
         self.accepted = True
         self._exchanged = False
         if self._takeover is not None:

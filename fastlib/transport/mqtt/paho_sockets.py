@@ -127,14 +127,22 @@ class PahoSockets(paho.Client):
         own = self._create_socket_connection()
         if self._ssl:
             own = self._ssl_wrap_socket(own)
-        return WebSocket(
-            socket=own,
-            host=self._host,
-            port=self._port,
-            is_ssl=self._ssl,
-            path=self._websocket_path,
-            extra_headers=self._websocket_extra_headers,
-        )
+        try:
+            return WebSocket(
+                socket=own,
+                host=self._host,
+                port=self._port,
+                is_ssl=self._ssl,
+                path=self._websocket_path,
+                extra_headers=self._websocket_extra_headers,
+            )
+        except (OSError, ValueError) as error:
+            own.close()
+            tls = "" if self._ssl else ", or may expect TLS (wss://, option `tls`)"
+            raise ConnectionError(
+                f"{error}; its port may not speak MQTT over WebSockets at the path "
+                f"{self._websocket_path}{tls}"
+            ) from error
 
     def _create_socket_connection(self) -> socket.socket:
         """Connect to one of the addresses of the broker's name.
@@ -165,7 +173,26 @@ class PahoSockets(paho.Client):
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         assert self._ssl_context is not None
         name = self.host.partition("%")[0]  # a certificate has addresses without a zone
-        return self._ssl_context.wrap_socket(tcp_sock, server_hostname=name)
+        try:
+            return self._ssl_context.wrap_socket(tcp_sock, server_hostname=name)
+        except (ConnectionError, TimeoutError, ssl.SSLError) as error:
+            tcp_sock.close()
+            if isinstance(error, ssl.SSLCertVerificationError) or _is_alert(error):
+                raise
+            scheme = (
+                "ws:// instead of wss"
+                if self._transport == "websockets"
+                else "mqtt:// instead of mqtts"
+            )
+            raise ConnectionError(
+                f"the TLS handshake failed: {error}; its port may be without TLS: use {scheme}://, "
+                "or leave out the option `tls`"
+            ) from error
+
+
+def _is_alert(error: Exception) -> bool:
+    """Return True if the other side speaks TLS, and says why it ends the handshake."""
+    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
 
 
 def _set_no_delay(_client: paho.Client, _data: object, opened: Any) -> None:
