@@ -111,7 +111,7 @@ def _with_known_directives(text: str) -> str:
 
 _PROBLEMS = {
     # Messages of PyYAML (their beginnings) that need clearer words.
-    "mapping values are not allowed": "a ':' cannot stand here; quote the text that contains it",
+    "mapping values are not allowed": "a ':' is not allowed here; quote the text that contains it",
     "could not find expected ':'": "there is no ':' after this key",
     "did not find expected key": "expected a key here; is the indentation right, a quote missing?",
     "expected <block end>": "expected a key here; is the indentation right, a quote missing?",
@@ -119,7 +119,7 @@ _PROBLEMS = {
     "did not find expected <document start>": "expected the end of the document, or '---'",
     "expected '<document start>'": "expected the end of the document, or '---'",
     "found unknown escape character": "this escape is not one of YAML's; write the backslash twice",
-    "found invalid Unicode character escape code": "this escape stands for no character; "
+    "found invalid Unicode character escape code": "this escape is not a valid character; "
     "write the character itself",
     "found character that cannot start any token": "this character cannot begin a plain text; "
     "quote it",
@@ -214,7 +214,7 @@ class _Composer:
         bad = _FORBIDDEN.search(text)
         if bad is not None:
             name = "a NUL byte" if bad[0] == "\0" else "a lone surrogate"
-            message = f"{name} is no character of a message"
+            message = f"{name} is not allowed as a character of a message"
             place = position(text, bad.start())
             raise ParseError(what, [Problem(code="encoding", message=message).at(*place)])
         self.characters = _SpecialCharacters(_with_known_directives(text))
@@ -238,7 +238,7 @@ class _Composer:
             raise ParseError(self.what, [self.syntax(error)]) from None
         except ValueError:  # the Python parser's, for an escape like "\U00110000"
             mark = self.parser.get_mark()
-            problem = Problem(code="syntax", message="an escape stands for no character")
+            problem = Problem(code="syntax", message="an escape must be a valid character")
             raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
 
     def syntax(self, error: yaml.YAMLError) -> Problem:
@@ -247,7 +247,7 @@ class _Composer:
         message = self.characters.restore_words(problem.message)
         problem = msgspec.structs.replace(problem, message=message)
         if self.character(problem.line, problem.column) == "\t":
-            message = "a tab cannot stand in an indentation; use spaces"
+            message = "an indentation must not contain a tab; use spaces"
             return Problem(code="syntax", message=message).at(problem.line, problem.column)
         if problem.line is None or (problem.line, problem.column or 1) < self.size:
             return problem
@@ -331,7 +331,7 @@ class _Composer:
                 node = self.collection(event)
             self.nodes += 1
             if self.nodes > limits.max_nodes:
-                message = f"more than {limits.max_nodes} nodes, so many as Limits.max_nodes allows"
+                message = f"more than {limits.max_nodes} nodes, the limit of Limits.max_nodes"
                 self.limit("limit-nodes", message, event)
             if event.anchor is not None and kind is not yaml.AliasEvent:
                 self.anchors[event.anchor] = node

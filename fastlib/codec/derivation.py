@@ -72,9 +72,11 @@ def _derive_fields(cls: type[Any]) -> list[Field]:
         hint, optional, wire = _unwrap(info.type)
         shape = shape_of_type(hint, where, wire)
         if optional and (info.required or info.default is not None):
-            raise DeclarationError(f"{where}: what may be absent has the default None")
+            raise DeclarationError(f"{where}: a field that may be absent has the default None")
         if wire.empty_is_absent and not optional:
-            raise DeclarationError(f"{where}: it cannot be absent, so it cannot be empty for that")
+            raise DeclarationError(
+                f"{where}: it must not be absent, so an empty value cannot mean absent"
+            )
         if not info.required and info.default is not msgspec.NODEFAULT:
             _check_default(where, shape, info.default, optional)
         fields.append(
@@ -139,7 +141,7 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
     )
     if shape is None:
         raise DeclarationError(
-            f"{where}: {hint} cannot stand on the wire; use str, bool, float, "
+            f"{where}: {hint} cannot be sent; use str, bool, float, "
             "datetime, Annotated[int, Meta(…)], a Literal or enum of texts, Sequence, "
             "Mapping[str, …], another message, or these | None"
         )

@@ -39,7 +39,7 @@ def _import_fast_reader(shape: Shape, text: str, limits: Limits) -> Any:
     if outdated:
         read_fast = _read_nothing
         warnings.warn(
-            "fastlib reads slowly, because these compiled modules are of another version of"
+            "fastlib reads slowly, because these compiled modules belong to another version of"
             f" fastlib; remove them: {', '.join(outdated)}",
             RuntimeWarning,
             stacklevel=2,

@@ -128,7 +128,7 @@ class Envelope(Shape):
             node,
             (*path, self.title),
             "missing",
-            "missing; it says which message this is" + (f"; is it '{near}'?" if near else ""),
+            "missing; it names the kind of the message" + (f"; is it '{near}'?" if near else ""),
             expected="text",
         )
         return None
@@ -140,8 +140,7 @@ class Envelope(Shape):
             node,
             path,
             "unknown-title",
-            f"unknown title {shorten(node.value)}; what stands below it is read as plain "
-            f"{self.members}",
+            f"unknown title {shorten(node.value)}; its contents are read as plain {self.members}",
             severity="warning",
             got=shorten(node.value),
             suggestion=nearest_word(node.value, known),
@@ -229,7 +228,7 @@ class _InlineRecord(Record):
         if name == "list" and self.title is not None:
             remedy = (
                 f"unknown key here; the keys of the one member of {self.title[1]} "
-                f"stand beside '{self.title[0]}'"
+                f"are beside '{self.title[0]}'"
             )
         context.add_unknown_key(key, (*path, name), self.known_keys(), remedy or self.old.get(name))
 
@@ -275,6 +274,6 @@ class _ListRecord(Record):
             if owners:
                 remedy = (
                     f"'{name}' belongs to {' and '.join(owners)}; the members of "
-                    f"{self.variant.title} stand under '{self.variant.list_key}'"
+                    f"{self.variant.title} are under '{self.variant.list_key}'"
                 )
         context.add_unknown_key(key, (*path, name), self.known_keys(), remedy)

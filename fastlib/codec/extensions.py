@@ -118,7 +118,7 @@ class Extensions:
             return [*(problems or ()), self._problem(message)]
         by_type = {type(item): item for item in held}
         if len(by_type) < len(held):
-            return [*(problems or ()), self._problem("each extension stands there once")]
+            return [*(problems or ()), self._problem("each extension is given once")]
         given = (by_type.get(cls) for cls in self._records)
         kept = tuple(item for item in given if item is not None and item != type(item)())
         msgspec.structs.force_setattr(value, self.attribute, kept)

@@ -53,7 +53,9 @@ class LoadContext:
         if isinstance(node, Scalar) and isinstance(node.value, str):
             self._nodes -= len(node.value) // TEXT_PER_NODE
         if self._nodes < 0:
-            message = f"more than {self._max_nodes} nodes, each alias counted for all it stands for"
+            message = (
+                f"more than {self._max_nodes} nodes, each alias counted as all that it refers to"
+            )
             problem = Problem(
                 code="limit-nodes", message=message, line=node.line, column=node.column
             )
@@ -203,5 +205,5 @@ def add_duplicate_key(
     key: Node, context: LoadContext, path: Path, other: str | None = None
 ) -> None:
     """Report a key that occurs twice; `other` is the other spelling, if it differs."""
-    twice = f"{other} stands there already" if other else "this key stands there already"
+    twice = f"{other} is given already" if other else "this key is a duplicate"
     context.add_problem(key, path, "duplicate-key", f"{twice}; remove one of the two")

@@ -143,7 +143,7 @@ def _measure(root: Node, limits: Limits, what: str) -> None:
             visit.key = key
             if child in within:
                 path = tuple(v.key if isinstance(v.key, int) else str(v.key) for v in stack)
-                _refuse(what, "cycle", "this stands in itself, so it has no end", path)
+                _refuse(what, "cycle", "this contains itself", path)
             if child not in measured:
                 stack.append(_Visit(child))
                 within.add(child)
@@ -156,7 +156,7 @@ def _measure(root: Node, limits: Limits, what: str) -> None:
             if stack:
                 stack[-1].add(visit.size, visit.height)
         if visit.size > limits.max_nodes:
-            message = f"more than {limits.max_nodes} nodes, each counted wherever it stands"
+            message = f"more than {limits.max_nodes} nodes, each counted as often as it occurs"
             _refuse(what, "limit-nodes", message)
     if measured[root][1] > limits.max_depth:
         _refuse(what, "limit-depth", f"nested deeper than {limits.max_depth} levels")

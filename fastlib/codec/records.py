@@ -120,14 +120,14 @@ class Record(Shape):
             unknown = set(rule.attributes) - self.keys.keys()
             if unknown:
                 raise DeclarationError(
-                    f"{cls.__name__}: a rule speaks of {min(unknown)!r}, which is no field"
+                    f"{cls.__name__}: a rule names {min(unknown)!r}, which is not a field"
                 )
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
         for field in self.fields:
             for key in field.keys:
                 if key in self.by_key or (title and key == title[0]):
-                    raise DeclarationError(f"{cls.__name__}: the key {key!r} stands for two fields")
+                    raise DeclarationError(f"{cls.__name__}: the key {key!r} belongs to two fields")
                 self.by_key[key] = field
             self.old.update(field.wire.old)
 

@@ -113,7 +113,7 @@ class Builder:
             if isinstance(shape, kind):
                 return make(shape)
         raise DeclarationError(
-            f"{type(shape).__qualname__}: a shape of its own kind says its schema in __schema__"
+            f"{type(shape).__qualname__}: a shape of another kind declares its schema in __schema__"
         )
 
     def text(self, written: str, *, also: str = "", expected: str = "text") -> Schema:

@@ -43,7 +43,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
     written = rs.canonicalize(writer, retriever=_no_document)
     if known.covers(written) == rs.canonical.Containment.YES:
         unsaid = _unsaid(reader) - _unsaid(writer)
-        reasons = tuple(f"no schema can say this rule: {rule}" for rule in sorted(unsaid))
+        reasons = tuple(f"this rule has no form in JSON Schema: {rule}" for rule in sorted(unsaid))
         return ContainmentResult(verdict="unproven" if unsaid else "proven", reasons=reasons)
     places: list[Any] = [writer]
     try:

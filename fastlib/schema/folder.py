@@ -58,8 +58,8 @@ def check_owner(root: Path) -> None:
             found = path.lstat()
             if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
                 raise SchemaFolderError(
-                    f"{path} is a symbolic link of another user, which may lead anywhere; remove "
-                    "it, or choose another folder"
+                    f"{path} is a symbolic link of another user, whose target is not trusted; "
+                    "remove it, or choose another folder"
                 )
 
 
@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except ValueError as error:
-        raise SchemaFolderError(f"{path} is no JSON: {error}") from None
+        raise SchemaFolderError(f"{path} is not JSON: {error}") from None
     except RecursionError:
         raise SchemaFolderError(f"{path} is nested too deeply") from None
 

@@ -87,7 +87,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
     """The committed schemas: nothing of the revision is executed."""
     if revision.startswith("-"):  # git would take it for an option
-        raise VersionError(f"{name}: {revision!r} is no revision")
+        raise VersionError(f"{name}: {revision!r} is not a revision")
     try:
         done = _git("archive", "--format=tar", revision, "--", SCHEMAS)
     except OSError as error:
@@ -101,7 +101,7 @@ def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
     except tarfile.FilterError as error:
         raise VersionError(f"{name}: {error}; remove the link from {SCHEMAS}/") from None
     if (place / SCHEMAS).is_symlink() or not (place / SCHEMAS).is_dir():
-        raise VersionError(f"{name}: {SCHEMAS} is no folder in this revision")
+        raise VersionError(f"{name}: {SCHEMAS} is not a folder in this revision")
     return SchemaFolder(place / SCHEMAS, name)
 
 

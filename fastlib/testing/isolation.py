@@ -21,7 +21,7 @@ class IsolatedRegistry:
 
     def __enter__(self) -> Self:
         if self._outer is not None:
-            raise RuntimeError("this isolated registry is entered already; make another one")
+            raise RuntimeError("this isolated registry is in use already; make another one")
         self._outer = (REGISTRY.snapshot(), frozenset(sys.modules))
         if self._inner is not None:
             REGISTRY.restore(self._inner)

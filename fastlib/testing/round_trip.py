@@ -61,7 +61,7 @@ def _same(message: Any, read: typing.Callable[[], Any], what: str, written: str)
         reasons = [f"it is a {type(again).__name__}"]
     else:
         reasons = list(differences(message.emit(), again.emit())) or [
-            f"{message!r}, not {again!r}, though both are written alike"
+            f"{message!r}, not {again!r}, although both are written in the same way"
         ]
     lines = _indented("\n".join(reasons))
     raise AssertionError(
@@ -82,7 +82,7 @@ def _quiet(message: Any, text: str) -> None:
     if problems:
         lines = _indented("\n".join(map(str, problems)))
         raise AssertionError(
-            f"{type(message).__name__}: validate() has something to say of its own text\n{lines}\n"
+            f"{type(message).__name__}: validate() reports problems of its own text\n{lines}\n"
             f"written:\n{_indented(text)}"
         )
 

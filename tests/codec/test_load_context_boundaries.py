@@ -38,7 +38,7 @@ def test_long_scalar_counts_as_more_nodes(length: int, cost: int) -> None:
     (problem,) = caught.value.problems
     assert caught.value.what == "X"
     assert (problem.code, problem.line, problem.column) == ("limit-nodes", 3, 7)
-    assert problem.message == f"more than {cost} nodes, each alias counted for all it stands for"
+    assert problem.message == f"more than {cost} nodes, each alias counted as all that it refers to"
 
 
 def test_last_reported_problem_says_that_more_are_left_out() -> None:
@@ -207,5 +207,5 @@ def test_duplicate_key_names_the_other_spelling() -> None:
     add_duplicate_key(scalar("a"), context, ("p", "a"), "b")
     first, second = context.problems
     assert (first.code, first.path, first.line, first.column) == ("duplicate-key", "p.a", 3, 7)
-    assert first.message == "this key stands there already; remove one of the two"
-    assert second.message == "b stands there already; remove one of the two"
+    assert first.message == "this key is a duplicate; remove one of the two"
+    assert second.message == "b is given already; remove one of the two"

@@ -166,7 +166,7 @@ def test_shared_part_of_a_tree_counts_each_time():
     for limits in (Limits(max_nodes=12), Limits(max_nodes=12, max_depth=3)):
         assert Repin.load(shared, limits=limits) == repin
     for limits, words in (
-        (Limits(max_nodes=11), "more than 11 nodes, each counted wherever it stands"),
+        (Limits(max_nodes=11), "more than 11 nodes, each counted as often as it occurs"),
         (Limits(max_depth=2), "nested deeper than 2 levels"),
     ):
         with pytest.raises(LimitError, match=words):

@@ -171,7 +171,7 @@ def test_tasks_with_equal_extensions_are_equal() -> None:
         ([3], "expected a list of extensions"),
         (Part(safe=True), "expected a list of extensions"),
         ("", "expected a list of extensions"),
-        ([Part(safe=True), Part()], "each extension stands there once"),
+        ([Part(safe=True), Part()], "each extension is given once"),
     ],
 )
 def test_wrong_extensions_are_refused(given: Any, said: str) -> None:

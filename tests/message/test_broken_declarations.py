@@ -208,7 +208,7 @@ MISTAKEN = {
             task="a",
             result="b",
         ),
-        "'yy', which is no field",
+        "'yy', which is not a field",
     ),
     "aliases that are one text": (lambda: Wire("doc", aliases="x"), "aliases="),
     "a key that is no text": (lambda: declare(task="a", result="b", key=3), "a key is text"),

@@ -86,7 +86,7 @@ def test_list_may_have_a_key_of_its_own():
         "clones": [{"vm-name": "a"}, {"vm-name": "b"}],
     }
     report = fastlib.validate("task: clone vm\nlist:\n  - vm-name: a\n")
-    assert "stand under 'clones'" in report.warnings[0].message
+    assert "are under 'clones'" in report.warnings[0].message
     # The key is known to whom it does not belong, too.
     report = fastlib.validate("task: stop vm\nclones:\n  - vm-name: a\n")
     assert "belongs to clone vm" in report.warnings[0].message

@@ -238,9 +238,9 @@ def test_old_scalar_of_swap_with_is_read_with_a_warning():
         ("task: migrate vm\nvm-name: a\ndestination: b\nparameter:\n  swap-with: {name: c}\n",
          ("parameter.swap-with.name", 5, 15), "write 'vm-name'"),
         ("task: stop vm\nvm-configurations:\n  - vm-name: a\n", ("vm-configurations", 2, 1),
-         "stand under 'list'"),
+         "are under 'list'"),
         ("task: start vm\nlist:\n  - vm-name: a\n", ("list", 2, 1),
-         "stand under 'vm-configurations'"),
+         "are under 'vm-configurations'"),
         ("task: stop vm\nvm-name: a\n", ("vm-name", 2, 1), "belongs to each entry of 'list'"),
     ],
 )  # fmt: skip

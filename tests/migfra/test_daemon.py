@@ -286,7 +286,7 @@ def test_task_is_retried_up_to_its_retry_counter(play: Play) -> None:
         ("", None, "there is no message"),
         (b"\xff\xfe\xfd", None, "line 1"),
         ("task: quit\nid: big\n#" + "x" * 2000, "big", "at most 1024 are read"),
-        ('task: nothing\nid: "\\ud800"', None, "stands for no character"),
+        ('task: nothing\nid: "\\ud800"', None, "is not a valid character"),
     ],
 )
 def test_unreadable_message_is_answered(

@@ -157,7 +157,7 @@ def test_compiled_modules_of_other_sources_are_not_used(tmp_path):
 
     done = run("-c", "import fastlib; print(type(fastlib.load('task: quit')).__name__)")
     assert done.stdout == "TaskContainer\n"
-    assert "compiled modules are of another version of fastlib; remove them" in done.stderr
+    assert "compiled modules belong to another version of fastlib; remove them" in done.stderr
     assert str(source.parent / "fast_values.") in done.stderr
     version = run("-m", "fastlib", "--version").stdout
     assert version.endswith(" (pure Python; compiled modules of another version are not used)\n")

@@ -192,7 +192,7 @@ def test_key_that_the_reader_ignores_is_reported(versions):
 
 def test_rule_without_a_schema_is_unproven(versions):
     said = reports(compare(versions("first"), versions("own-rule")), "backward")
-    assert said.reasons == ("no schema can say this rule: The size is even.",)
+    assert said.reasons == ("this rule has no form in JSON Schema: The size is even.",)
 
 
 def test_removed_message_breaks_readers_and_new_one_does_not(versions):

@@ -97,7 +97,7 @@ def test_git_revisions_are_compared(changed, tmp_path):
         ("schemas/emit/x.json", "/etc/passwd", "remove the link from schemas/"),
         ("schemas/emit/x.json", "../../../x", "remove the link from schemas/"),
         ("schemas", "/etc", "remove the link from schemas/"),
-        ("schemas", "other", "schemas is no folder in this revision"),
+        ("schemas", "other", "schemas is not a folder in this revision"),
     ],
 )
 def test_links_of_a_git_revision_are_refused(link, target, words, tmp_path):
@@ -124,12 +124,12 @@ def test_installed_types_can_be_compared(tmp_path):
         (["nowhere", "."], "there is no version 'nowhere': give a folder of schemas, git:REV"),
         ([".", "."], "index.json: No such file or directory; 'fastlib schema --write DIR' makes"),
         (["git:nowhere", "."], "git:nowhere: "),
-        (["git:--output=x", "."], "'--output=x' is no revision"),
+        (["git:--output=x", "."], "'--output=x' is not a revision"),
         (["python:/nowhere/python", "."], "/nowhere/python cannot be run: No such file"),
         (["python:/bin/false", "."], "its schemas cannot be written: it ended with status 1"),
         (["one", "two", "three"], "more than one OLD takes --transitive"),
         (["one", "two", "--searches", "0"], "expected a number from 1; got '0'"),
-        (["broken", "broken"], "index.json is no JSON"),
+        (["broken", "broken"], "index.json is not JSON"),
         (["odd", "odd"], "index.json: Object missing required field"),
     ],
 )

@@ -172,4 +172,4 @@ def test_type_with_own_wire_form_declares_its_schema(package, tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[fastlib.messages]\nodd = odd\n")
     done = fastlib("schema", "odd", cwd=tmp_path, path=[tmp_path], status=2)
-    assert "OddShape: a shape of its own kind says its schema in __schema__" in done.stderr
+    assert "OddShape: a shape of another kind declares its schema in __schema__" in done.stderr

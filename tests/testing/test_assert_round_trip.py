@@ -72,7 +72,7 @@ def test_problems_of_validate_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
     extended = text.replace("---\n", "---\nnobody: a\n", 1)
     monkeypatch.setattr(Evacuate, "to_yaml", lambda self, style="block": extended)
     lines = told(sound)
-    assert lines[0] == "Evacuate: validate() has something to say of its own text"
+    assert lines[0] == "Evacuate: validate() reports problems of its own text"
     assert "nobody: unknown key" in lines[1]
 
 

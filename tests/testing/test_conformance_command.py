@@ -126,7 +126,7 @@ def test_known_differences_are_allowed(tmp_path: Path) -> None:
         (LOST, "line 1: expected 'NAME: WHY IT IS ALLOWED'"),
         (f"\n{LOST}:", "line 2: expected"),
         ("lost: why", "line 1: expected"),
-        (f"{LOST}: a\n{LOST}: b", f"line 2: '{LOST}' stands there already"),
+        (f"{LOST}: a\n{LOST}: b", f"line 2: '{LOST}' is a duplicate"),
         (b"\xff", "utf-8"),
     ],
 )

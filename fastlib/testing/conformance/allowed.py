@@ -24,6 +24,6 @@ def read_allowed(lines: Iterable[str]) -> dict[str, str]:
         if not why or "/" not in name:
             raise AllowedError(f"line {number}: expected 'NAME: WHY IT IS ALLOWED'")
         if name in allowed:
-            raise AllowedError(f"line {number}: {name!r} stands there already")
+            raise AllowedError(f"line {number}: {name!r} is a duplicate")
         allowed[name] = why
     return allowed

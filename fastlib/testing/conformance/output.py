@@ -104,9 +104,9 @@ def _summary(report: ConformanceReport) -> Iterator[str]:
         else:
             yield f"unsupported: {printable(name)} ({_plural(number, 'request')})"
     if report.unfinished:
-        yield f"not all was asked of: {', '.join(report.unfinished)}"
+        yield f"not tested completely: {', '.join(report.unfinished)}"
     if report.given_up:
-        yield f"given up: {report.given_up}"
+        yield f"aborted: {report.given_up}"
     count = len(report.failures)
     found = {0: "no differences", 1: "1 difference"}.get(count, f"{count} differences")
     yield (

@@ -84,7 +84,7 @@ class Peer:
                 return read_answer(line)
             except LineError as error:
                 # Whether the next line would belong to the next request is not certain any more.
-                words = f"the answer is not understood: {error}: {_shown(line)}"
+                words = f"the answer is invalid: {error}: {_shown(line)}"
                 raise PeerError("garbage", words) from None
         except PeerError as error:
             error.stderr = self._stop()

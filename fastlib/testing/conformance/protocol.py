@@ -64,7 +64,7 @@ def read_request(line: bytes) -> PeerRequest:
     tree = _object(line)
     for key in ("type", "yaml"):
         if not isinstance(tree.get(key), str):
-            raise LineError(f"{key!r} is missing, or no text")
+            raise LineError(f"{key!r} is missing or not a text")
     return PeerRequest(type=tree["type"], yaml=tree["yaml"])
 
 
@@ -96,7 +96,7 @@ def read_answer(line: bytes) -> PeerAnswer:
     if tree.get("ok") is False:
         error = tree.get("error")
         if not isinstance(error, str):
-            raise LineError("'error' is missing, or no text")
+            raise LineError("'error' is missing or not a text")
         return PeerAnswer(ok=False, error=error)
     raise LineError("'ok' is neither true nor false, and there is no 'unsupported'")
 
@@ -105,9 +105,9 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         tree = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise LineError(f"no JSON: {error}") from None
+        raise LineError(f"not JSON: {error}") from None
     if not isinstance(tree, dict):
-        raise LineError("no JSON object")
+        raise LineError("not a JSON object")
     return tree
 
 

@@ -30,7 +30,7 @@ def _answer(line: bytes, known: dict[str, type[Message]]) -> PeerAnswer:
     try:
         request = read_request(line)
     except LineError as error:
-        return PeerAnswer(ok=False, error=f"the request is not understood: {error}")
+        return PeerAnswer(ok=False, error=f"the request is invalid: {error}")
     return answer(request, known)
 
 

@@ -107,9 +107,9 @@ class Session:
         self._seconds[name] = self._seconds.get(name, 0.0) + fault.seconds
         total = sum(self._seconds.values())
         if not self._answered and self._unanswered >= MOST_UNANSWERED:
-            self.given_up = f"nothing was answered, {self._unanswered} times: {fault.words}"
+            self.given_up = f"{self._unanswered} requests were not answered: {fault.words}"
         elif total >= MOST_SECONDS_OF_ALL:
-            self.given_up = f"{total:.0f} s were spent on waiting and starting again"
+            self.given_up = f"{total:.0f} s were spent on waiting and on restarts"
         if self.given_up or self._seconds[name] >= MOST_SECONDS:
             self.findings.add(fault, case)
             raise StopAsking

@@ -110,7 +110,7 @@ def _accepted_wrongly(case: Case, answer: PeerAnswer) -> Fault:
         place=place,
         loss=loss,
         aspects=aspects,
-        words=f"it is accepted, though: {problem}",
+        words=f"it is accepted, but: {problem}",
         theirs=answer.emit,
         above=case.above,
     )
@@ -148,7 +148,7 @@ def _differences(case: Case, emit: str) -> list[Fault]:
             elif not place.key:
                 place = case.place
             aspects = case.aspects if place == case.place else ()
-            words = f"what it would send cannot be read: {problem}"
+            words = f"the text that it would send cannot be read: {problem}"
             add(place, "unreadable", aspects, words)
         return list(faults.values())
     theirs = report.message
@@ -171,7 +171,7 @@ def _differences(case: Case, emit: str) -> list[Fault]:
     for problem in report.warnings:
         place, code = _kind(case.cls, emit, problem)
         if (place, code) not in known:
-            words = f"what it would send is read with a warning: {problem}"
+            words = f"the text that it would send is read with a warning: {problem}"
             add(place, f"warning-{code}", case.aspects if place == case.place else (), words)
     return list(faults.values())
 

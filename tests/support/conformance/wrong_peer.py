@@ -235,7 +235,7 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "wraps-minus-one": reading(r"(?<=: )-1$", "4294967295"),
     "exponent": reading('"1e3"', "1000"),
     "no-underscore": reading("retry_counter", "unknown_counter"),
-    "last-duplicate": accepting("stands there already"),
+    "last-duplicate": accepting("is a duplicate"),
     "any-choice": accepting("expected one of"),
     "no-trailing-document": refusing(r"\n---\s*$", "a second document"),
     "no-crlf": refusing("\r\n", "a carriage return"),
