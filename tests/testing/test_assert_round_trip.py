@@ -43,8 +43,8 @@ def test_difference_is_shown_with_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     lines = told(Result(vm_name="a", status="success"))
     assert lines[:2] == [
         "Result: its plain tree reads back as another message",
-        "  Result(vm_name='a', status='success'), not Result(vm_name='a', status='error'), although "
-        "both are written in the same way",
+        "  Result(vm_name='a', status='success'), not Result(vm_name='a', status='error'), "
+        "although both are written in the same way",
     ]
     assert lines[2:] == ["written:", "  {'vm-name': 'a', 'status': 'error'}"]
 
