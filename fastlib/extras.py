@@ -21,6 +21,7 @@ _EXTRAS: Final = {
     "prometheus_client": ("prometheus-client", "metrics"),
     "re2": ("google-re2", "migfra"),
     "rich": ("rich", "terminal"),
+    "shtab": ("shtab", "completion"),
 }
 """For each top-level module: the package that has it, and the extra that installs the package."""
 

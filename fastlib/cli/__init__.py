@@ -52,6 +52,8 @@ COMMAND_GROUPS = {
         "broker": "run an MQTT broker for trying things out",
     },
     "installation": {
+        "completion": "print the script with which a shell completes the commands",
+        "man": "print or write manual pages",
         "files": "copy the systemd unit, the access list, a configuration and the schemas",
     },
 }
@@ -121,8 +123,16 @@ def _run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _parser(arguments: Sequence[str]) -> ArgumentParser:
-    """Return the parser: of all commands, or of the one that the arguments begin with."""
+def complete_parser() -> ArgumentParser:
+    """Return the parser of all commands with all their options. It imports all their modules."""
+    return _parser([], complete=True)
+
+
+def _parser(arguments: Sequence[str], *, complete: bool = False) -> ArgumentParser:
+    """Return the parser: of all commands, or of the one that the arguments begin with.
+
+    Only that one gets its own arguments, unless `complete`, as this imports its module.
+    """
     parser = ArgumentParser(
         prog="fastlib",
         usage="%(prog)s COMMAND [OPTION ...]",
@@ -134,7 +144,7 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="fastlib")
     chosen = set(arguments[:1]) & COMMANDS.keys()
     for name in chosen or COMMANDS:  # the others would only take time
-        _add(commands, name, COMMANDS[name], arguments)
+        _add(commands, name, COMMANDS[name], complete or name in chosen)
     if chosen:
         return parser
     from .arguments.message_files import load_types
@@ -143,7 +153,7 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
     load_types(argparse.Namespace(parser=parser))
     tasks = task_commands(COMMANDS)
     for name, declared in tasks.items():
-        _add(commands, name, summary_of(declared), arguments, declared)
+        _add(commands, name, summary_of(declared), complete or arguments[:1] == [name], declared)
     first, *others = ((title, [*names]) for title, names in COMMAND_GROUPS.items())
     parser.command_groups = dict([(first[0], [*tasks, *first[1]]), *others])
     return parser
@@ -153,17 +163,17 @@ def _add(
     commands: Any,
     name: str,
     summary: str,
-    arguments: Sequence[str],
+    with_arguments: bool,
     declared: "TaskDeclaration | None" = None,
 ) -> None:
-    """Add a command. Only that of the arguments gets its own ones, as this imports its module."""
+    """Add a command, with its arguments or only for the help of all."""
     command = commands.add_parser(
         name,
         help=summary.replace("%", "%%"),
         description=f"{summary[0].upper()}{summary[1:]}.",
         allow_abbrev=False,
     )
-    if arguments[:1] == [name]:
+    if with_arguments:
         module = import_module(f".commands.{'task' if declared else name}", __name__)
         module.add_arguments(command, *([declared] if declared else []))
         command.set_defaults(run=module.run)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastlib.migfra")
 
 _EPILOG = """\
+examples:
+  migfra -c /etc/migfra.yaml --check
+  migfra -c /etc/migfra.yaml --check --online
+  migfra -c /etc/migfra.yaml
+  migfra -c /etc/migfra.yaml -d -l /var/log/migfra.log
+
 signals:
   TERM, INT  finish what runs, for at most 'shutdown-timeout' seconds, and end; a second one ends
              at once
@@ -61,7 +67,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.online and not options.check:
         parser.error("--online belongs to --check")
@@ -83,7 +89,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _print_error(str(error), _status_of(error))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> ArgumentParser:
+    """Return the parser of the program."""
     parser = ArgumentParser(
         prog="migfra",
         description="Executes the tasks that a scheduler sends to this host.",

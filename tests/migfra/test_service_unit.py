@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlib.cli.migfra import WRONG_CONFIGURATION, _parser
+from fastlib.cli.migfra import WRONG_CONFIGURATION, make_parser
 from fastlib.migfra.service.systemd import watchdog_seconds
 
 UNIT = Path(__file__).parent.parent.parent / "docs" / "migfra.service"
@@ -23,7 +23,7 @@ def values(name: str) -> list[str]:
 def test_commands_have_existing_options() -> None:
     (command,) = values("ExecStart(?:Pre)?")
     assert command.startswith("/usr/bin/env migfra ")
-    assert _parser().parse_args(command.split()[2:]).config == "/etc/migfra.yaml"
+    assert make_parser().parse_args(command.split()[2:]).config == "/etc/migfra.yaml"
 
 
 def test_ssh_of_running_migrations_is_not_ended_with_the_daemon() -> None:

@@ -5,6 +5,7 @@ that prints the summary.
 """
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 import pytest
 
@@ -17,6 +18,12 @@ def skip(items: Iterable[pytest.Item], title: str, why: str) -> None:
     for item in items:
         item.add_marker(pytest.mark.skip(reason=why))
         item.user_properties.append((_SKIPPED + title, f"{item.path.name} is not run: {why}"))
+
+
+def skip_now(item: pytest.Item, title: str, why: str) -> NoReturn:
+    """Skip the test that runs, with a reason for the end of the run."""
+    item.user_properties.append((_SKIPPED + title, f"{item.name} is not run: {why}"))
+    pytest.skip(why)
 
 
 def add_figure(node: pytest.Item, title: str, figure: object) -> None:

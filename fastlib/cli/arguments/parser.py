@@ -87,6 +87,12 @@ class ArgumentParser(argparse.ArgumentParser):
         hint = _hint(word, [option for option in known if option.startswith("--")])
         self.error(f"unknown option {word}{hint}; '{self.prog} --help' lists the options")
 
+    def refuse_choice(self, name: str, value: str, known: Iterable[str]) -> NoReturn:
+        """End the process because the value of an argument is none of the known words."""
+        words = list(known)
+        got = f"got {value!r}{_hint(value, words)}"
+        self.error(f"argument {name}: expected one of {', '.join(words)}; {got}")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """End the process if a value is none of the choices."""
         if action.choices is None or value in action.choices:
