@@ -3,6 +3,7 @@
 Tests that this machine cannot run are skipped, and the end of the run prints the reason.
 """
 
+import gc
 import random
 import re
 import sys
@@ -133,6 +134,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _names_slow_marker(path: Path) -> bool:
     return re.search(rf"\bmark\.({'|'.join(SLOW_MARKERS)})\b", path.read_text()) is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests without looking for cyclic garbage, which takes a fifth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # what is imported stays
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,7 +18,7 @@ FAST_LIMIT_SECONDS = 70 * 60
 SLOW_LIMIT_SECONDS = 80 * 60
 LONG_LIMIT_SECONDS = 6 * 3600
 LONG_TIMEOUT = ("--timeout=3600", "-o", "faulthandler_timeout=3500")
-SLOW_WORKERS = 3
+SLOW_WORKERS = 4
 """More than there are cores on a small machine, because these tests wait for guests."""
 
 _AUDIT_OUTCOMES = {0: "passed", audit.FOUND: "failed", audit.NOT_CHECKED: "skipped"}

@@ -87,6 +87,7 @@ def test_json_format_has_one_event_per_line():
     assert sum(last["results"].values()) > last["tasks"]  # an evacuation has several
 
 
+@pytest.mark.load
 def test_terminal_shows_live_view():
     program = (sys.executable, "-c", WITHOUT_PAUSES)
     terminal = ("stdout", "stderr")

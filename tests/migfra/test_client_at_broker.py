@@ -60,7 +60,9 @@ def failure_of(handle: Handle[Result]) -> NoResultError:
     return caught.value
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.load), signal.SIGKILL]
+)
 def test_order_to_a_daemon_that_is_away_is_never_begun(
     migfra: Program, client: MigfraClient, broker: Mosquitto, number: signal.Signals
 ) -> None:

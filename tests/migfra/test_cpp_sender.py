@@ -99,7 +99,7 @@ def first_answers(sender: CppSender) -> list[str]:
     return [answer.result for answer in sender.answers if answer.executed is None]
 
 
-@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("qos", [pytest.param(1, marks=pytest.mark.load), 2])
 def test_order_is_executed_once_although_the_daemon_is_killed(
     broker: Mosquitto, migfra: Program, qos: int, request: pytest.FixtureRequest
 ) -> None:

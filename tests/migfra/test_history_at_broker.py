@@ -44,7 +44,9 @@ def begun(migfra: Program, name: str) -> None:
     wait_until(lambda: f"begin {name}" in migfra.done())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.load), signal.SIGKILL]
+)
 def test_order_is_followed_over_the_end_of_its_daemon(
     tmp_path: Path, broker: Mosquitto, scheduler: Communicator, number: signal.Signals
 ) -> None:

@@ -5,6 +5,8 @@ import logging
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -256,3 +258,26 @@ def test_output_without_a_descriptor_gets_text() -> None:
     log = Log(StreamOutput(stream))
     log.say("text")
     assert stream.getvalue() == "text\n"
+
+
+FORGETS_TO_AWAIT = """
+import sys
+from fastlib.migfra.telemetry.logs import set_up
+
+set_up("info", "text", sys.argv[1], "node01")
+
+async def sleep(): ...
+
+sleep()
+"""
+
+
+def test_coroutine_that_a_plugin_does_not_await_is_logged(file: Path) -> None:
+    """In a process of its own, as the log of a process is set up once."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORGETS_TO_AWAIT, file], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert lines(file)[0].partition(" ")[2] == (
+        "WARNING [node01 - -] <string>:9: RuntimeWarning: coroutine 'sleep' was never awaited"
+    )

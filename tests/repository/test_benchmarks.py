@@ -135,6 +135,7 @@ def test_daemon_has_targets(rate, seconds, met):
     assert daemon.render(found).count("MISSED") == met.count(False)
 
 
+@pytest.mark.load
 def test_start_is_timed_beside_the_import(outcome_of, monkeypatch):
     monkeypatch.setattr(start, "QUICK", 1)
     outcome = outcome_of("start", "--quick")
@@ -210,6 +211,7 @@ def test_each_benchmark_has_a_plot(name):
         assert part.unit
 
 
+@pytest.mark.load
 def test_plot_is_drawn_from_a_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib is missing; it is in the extra bench")
     monkeypatch.setattr(memory, "MESSAGE", "results-64")

@@ -54,14 +54,14 @@ SHELL_SYNTAX = re.compile(r"[|&;<>$`()*?\\]")
 """Characters by which a command needs a shell, beyond quotes."""
 
 
-LONGEST_CONSOLES = {"conformance.md", "demo.md"}
-"""Documents with commands that take seconds of CPU time: the slow tier runs these."""
+LONGEST_COMMANDS = ("fastlib compat ", "fastlib conformance ", "fastlib demo")
+"""Commands that take seconds of CPU time: the slow tier runs blocks with one of these."""
 
 
 def named(language: str) -> list[pytest.param]:
     found = []
     for block in BLOCKS:
-        is_slow = language == "console" and block.path.name in LONGEST_CONSOLES
+        is_slow = language == "console" and any(word in block.text for word in LONGEST_COMMANDS)
         marks = pytest.mark.load if is_slow else ()
         if block.language == language:
             found.append(pytest.param(block, id=block.name, marks=marks))

@@ -220,6 +220,7 @@ def test_level_decides_which_directions_are_compared(versions, level, compatible
     assert bool(report.forward) is (level != "backward")
 
 
+@pytest.mark.load
 def test_all_earlier_versions_are_compared(versions):
     """Each step may be fine where the whole way is not."""
     way = [versions(name) for name in ("first", "renamed-with-alias", "renamed")]

@@ -112,6 +112,7 @@ def test_links_of_a_git_revision_are_refused(link, target, words, tmp_path):
     assert words in done.stderr
 
 
+@pytest.mark.load
 def test_installed_types_can_be_compared(tmp_path):
     for name in ("installed", f"python:{sys.executable}"):
         done = fastlib("compat", name, SCHEMAS, "--level", "backward", cwd=tmp_path)

@@ -163,6 +163,7 @@ def test_wrong_usage_has_status_2(arguments: list[str], peer: tuple[str, ...], w
     assert words in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.load
 def test_nothing_is_left_in_the_current_directory(tmp_path: Path) -> None:
     arguments = command("--types", "mmbwmon.Stop", "--examples", 2, "--", *wrong("drops-a-field"))
     environment = {**os.environ, "PYTHONPATH": str(WRONG.parents[3])}
@@ -171,6 +172,7 @@ def test_nothing_is_left_in_the_current_directory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.load
 def test_progress_is_shown_on_a_terminal() -> None:
     above, below = pty.openpty()
     with os.fdopen(above, "rb", buffering=0) as terminal:

@@ -55,6 +55,7 @@ def test_progress_is_reported() -> None:
     assert [each.number for each in reported] == [*range(1, 15)]
 
 
+@pytest.mark.load
 def test_peers_may_answer_with_json() -> None:
     names = ["Timing", "Cancel", "mmbwmon.Ack", "mmbwmon.Reply", "agent.Kpis"]
     types = [find(name, by_title=False) for name in names]

@@ -98,6 +98,7 @@ def draw_until(
     return True
 
 
+@pytest.mark.load
 def test_every_message_is_drawn() -> None:
     own = {cls for cls in MESSAGES if issubclass(cls, Message)}
     assert set(registered()) >= own
@@ -257,6 +258,7 @@ def test_arguments_are_known_by_their_types() -> None:
     check()
 
 
+@pytest.mark.load
 def test_other_types_are_left_to_hypothesis() -> None:
     @examples(50, 200)
     @given(st.from_type(object))

@@ -214,7 +214,10 @@ class Context:
         await self._cancellation.wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait. Raises TaskCancelledError as soon as the task is cancelled."""
+        """Wait. Raises TaskCancelledError as soon as the task is cancelled.
+
+        A plain method waits by `context.run(context.sleep(seconds))`.
+        """
         await self._cancellation.sleep(seconds)
 
     async def retrying(

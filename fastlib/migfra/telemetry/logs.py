@@ -3,12 +3,13 @@
 import json
 import logging
 import sys
+import warnings
 from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 from logging import Logger, LoggerAdapter, LogRecord
 from pathlib import Path
 from textwrap import indent
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 
@@ -17,6 +18,8 @@ from fastlib.migfra.service.standard_streams import print_safely
 
 from .log_output import FileOutput, LogOutput, Output, StreamOutput, check_log_file
 from .safe_logger import SafeLogger, protect_loggers
+
+log = logging.getLogger("fastlib.migfra")
 
 LONGEST: Final = 200
 """So many characters of an id or a domain's name are shown."""
@@ -128,7 +131,8 @@ def set_up(
     """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError.
 
     From then on, no fault of the log reaches its callers: neither of the file, nor of standard
-    error, nor of handlers that other packages add. `host` is named in each line.
+    error, nor of handlers that other packages add. `host` is named in each line. Python's own
+    warnings, such as that a hypervisor does not await a coroutine, are lines of the log, too.
     """
     output: Output = StreamOutput(sys.stderr) if file is None else _open(file)
     handler = LogOutput(output, on_fault=None if file is None else print_safely)
@@ -136,8 +140,21 @@ def set_up(
     logging.basicConfig(handlers=[handler], force=True)
     logging.setLoggerClass(SafeLogger)
     protect_loggers()
+    warnings.showwarning = _log_warning
     set_level(level)
     return handler
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log what Python would print on standard error, which a daemon in the background has not."""
+    log.warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
 
 
 def _open(file: Path | str) -> FileOutput:
