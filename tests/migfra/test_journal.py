@@ -450,7 +450,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_default_values() -> None:
-    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (2, 2.0, 100)
+    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (3, 2.0, 100)
     assert (schema.ACCEPTED, schema.ANSWERED, schema.CONFIRMED) == (0, 1, 2)
     assert (group_commit.LARGEST_BATCH, group_commit.PAUSES) == (1000, (0.05, 5.0))
     assert journal_module.TRIM_EVERY == 1000
@@ -461,11 +461,11 @@ def test_default_values() -> None:
     asyncio.run(journal.close())
 
 
-@pytest.mark.parametrize(("version", "accepted"), [(2, True), (3, False)])
+@pytest.mark.parametrize(("version", "accepted"), [(3, True), (4, False)])
 def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: bool) -> None:
     path = tmp_path / "journal"
     asyncio.run(Journal(path).close())
-    assert rows(path, "PRAGMA user_version") == [(2,)]
+    assert rows(path, "PRAGMA user_version") == [(3,)]
     with closing(sqlite3.connect(path)) as other:
         other.execute(f"PRAGMA user_version = {version}")
     if accepted:
@@ -474,7 +474,7 @@ def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: b
     with pytest.raises(JournalError) as caught:
         Journal(path)
     assert str(caught.value) == (
-        f"the journal {path} is of a newer fastlib (version 3 of its tables, this one knows 2); "
+        f"the journal {path} is of a newer fastlib (version 4 of its tables, this one knows 3); "
         "use that one, or another file"
     )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from . import schema
-from .begins import Turn, note_begin
+from .begins import Turn
 from .repetition import (
     Arrival,
     KnownOrder,
@@ -84,8 +84,6 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     if known is None:
         number = _insert(connection, order)
         _remember_packet(connection, order, number)
-        if order.turn is not None and order.turn.begins is not None:
-            note_begin(connection, number, 0, order.now, order.turn.begins)
         return Acceptance("new", number)
     query = "SELECT digest, state, answer, answered, accepted, id FROM containers WHERE number = ?"
     digest, state, answer, answered, accepted, other_id = connection.execute(
@@ -214,11 +212,19 @@ def _is_followed(connection: sqlite3.Connection, number: int, order: Order) -> b
     )
 
 
+def first_begin(order: Order) -> tuple[bool, float | None]:
+    """Return whether the first member begins with the acceptance, and when it acts."""
+    begins = None if order.turn is None else order.turn.begins
+    return begins is not None, order.now if begins == "acts" else None
+
+
 def _insert(connection: sqlite3.Connection, order: Order) -> int:
     raw = None if order.key is not None else order.arrival.raw
+    noted, began = first_begin(order)
     cursor = connection.execute(
         "INSERT INTO containers (id, key, digest, raw, run, clock, accepted, state, followed,"
-        " expires, host, task, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " expires, host, task, payload, noted, began)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             order.id,
             order.key,
@@ -233,6 +239,8 @@ def _insert(connection: sqlite3.Connection, order: Order) -> int:
             order.host,
             order.task,
             order.payload,
+            noted,
+            began,
         ),
     )
     assert cursor.lastrowid is not None
@@ -248,7 +256,11 @@ def add_names(connection: sqlite3.Connection, number: int, vm_names: Sequence[An
 
 
 def _remember_packet(connection: sqlite3.Connection, order: Order, number: int) -> None:
-    if order.packet is not None:
+    if order.packet is None:
+        return
+    if order.key is not None:  # it is known by its key; but nothing earlier has this id any more
+        connection.execute("DELETE FROM packets WHERE packet = ?", (order.packet,))
+    else:
         connection.execute(
             "INSERT OR REPLACE INTO packets VALUES (?, ?, ?, ?, ?)",
             (order.packet, number, order.arrival.session, *order.place),

@@ -21,10 +21,18 @@ class Turn(Protocol):
 def note_begin(
     connection: sqlite3.Connection, number: int, position: int, now: float, beginning: Beginning
 ) -> None:
-    """Note that a member is handed to the hypervisor at `now`, in seconds since 1970."""
-    connection.execute(
-        "INSERT INTO members (container, position) VALUES (?, ?)", (number, position)
-    )
+    """Note that a member is handed to the hypervisor at `now`, in seconds since 1970.
+
+    Raises sqlite3.IntegrityError if that was noted before.
+    """
+    if position:
+        connection.execute(
+            "INSERT INTO members (container, position) VALUES (?, ?)", (number, position)
+        )
+    else:
+        first = "UPDATE containers SET noted = 1 WHERE number = ? AND noted = 0"
+        if not connection.execute(first, (number,)).rowcount:
+            raise sqlite3.IntegrityError(f"the order {number} has begun before, or is unknown")
     if beginning == "acts":
         note_act(connection, number, position, now)
 
@@ -39,6 +47,10 @@ def note_act(connection: sqlite3.Connection, number: int, position: int, now: fl
 
 def take_back(connection: sqlite3.Connection, number: int, position: int) -> None:
     """Forget that a member was noted: it was not handed to the hypervisor."""
+    if position == 0:
+        connection.execute(
+            "UPDATE containers SET noted = 0, began = NULL WHERE number = ?", (number,)
+        )
     row = (number, position)
     connection.execute("DELETE FROM members WHERE container = ? AND position = ?", row)
     connection.execute(

@@ -22,7 +22,7 @@ MAX_TEXTS: Final = 8 << 20
 _ORDERS: Final = (
     "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled,"
     f" CASE WHEN length(payload) > {LONGEST_PAYLOAD} THEN substr(payload, 1, {LONGEST_PAYLOAD})"
-    " ELSE payload END, answer, expires FROM"
+    " ELSE payload END, answer, expires, began FROM"
 )
 
 _AFTER_THE_ANSWER: Final = ("repeated", "refused", "answered", "confirmed")
@@ -101,6 +101,7 @@ def _record(
     payload: bytes | None,
     answer: bytes | None,
     expires: float | None,
+    began: float | None,
 ) -> Record:
     names = connection.execute(
         "SELECT name FROM domains WHERE container = ? ORDER BY name", (number,)
@@ -120,7 +121,7 @@ def _record(
         cancelled=bool(cancelled),
         payload=payload,
         answer=answer,
-        events=_events(connection, number, accepted, answered, confirmed),
+        events=_events(connection, number, accepted, began, answered, confirmed),
         expires=expires,
     )
 
@@ -129,6 +130,7 @@ def _events(
     connection: sqlite3.Connection,
     number: int,
     accepted: float,
+    began: float | None,
     answered: float | None,
     confirmed: float | None,
 ) -> tuple[Event, ...]:
@@ -141,6 +143,8 @@ def _events(
         Event(position, time, kind, schema.text(words) or "", schema.text(vm_name))
         for position, time, kind, words, vm_name in rows
     ]
+    if began is not None:
+        events.insert(0, Event(0, began, "begun"))  # with its acceptance
     for time, kind in ((answered, "answered"), (confirmed, "confirmed")):
         if time is not None:
             _insert(events, Event(None, time, kind))

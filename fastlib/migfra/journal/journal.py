@@ -333,10 +333,11 @@ class Journal:
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
         """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""
         await self._do(
-            "UPDATE members SET notes = ? WHERE container = ? AND position = ?",
-            msgspec.json.encode(state),
+            "INSERT INTO members (container, position, notes) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET notes = excluded.notes",
             number,
             position,
+            msgspec.json.encode(state),
         )
 
     async def done(self, number: int, position: int, results: bytes) -> None:

@@ -4,7 +4,7 @@ import math
 import os
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from fastlib.migfra.errors import JournalError
 from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file, protect_files
 from fastlib.migfra.plugin_api.expiry import latest_begin_after_restart
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the tables; those of a newer fastlib are refused, those of an older one upgraded."""
 BUSY_SECONDS: Final = 2.0
 """How long another process may hold the database until a write counts as failed."""
@@ -46,7 +46,9 @@ CREATE TABLE containers (
     host BLOB,
     task BLOB,
     payload BLOB,
-    answer BLOB
+    answer BLOB,
+    noted INTEGER NOT NULL DEFAULT 0,
+    began REAL
 );
 CREATE UNIQUE INDEX containers_key ON containers (key) WHERE key IS NOT NULL;
 CREATE INDEX containers_id ON containers (id, number);
@@ -97,7 +99,11 @@ CREATE TABLE meta (
 
 `followed` is 2 if something that is no order has come since with the same id. It is 1 for an order
 that may be about any domain. `raw` is NULL with a key. It is also NULL for an order of version 1
-that the broker may repeat. `packets` has the newest use of each packet id.
+that the broker may repeat. `packets` has the newest use of each packet id, unless that was an
+order with a key.
+
+`noted` is 1 if the first member was handed to the hypervisor, so most orders need no row of
+`members`. `began` is when it began to act, if that was with the acceptance.
 """
 
 _MEMBERS = """
@@ -109,6 +115,13 @@ CREATE TABLE members (
     PRIMARY KEY (container, position)
 ) WITHOUT ROWID;
 """
+
+_FROM_VERSION_2 = """
+ALTER TABLE containers ADD COLUMN noted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE containers ADD COLUMN began REAL;
+"""
+"""In journals of version 2, `members` and `events` have the beginning of the first member, too."""
+_NEW_IN_VERSION_3: Final = frozenset({"containers.noted", "containers.began"})
 
 _BEFORE_UPGRADE = """
 DROP INDEX containers_id;
@@ -249,6 +262,11 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
             _make(connection, f"{_CONTAINERS} {_MEMBERS}", now)
         elif version == 1:
             _make(connection, f"{_BEFORE_UPGRADE} {_CONTAINERS} {_AFTER_UPGRADE}", now)
+        elif version == 2:
+            _check_layout(connection, path, later=_NEW_IN_VERSION_3)
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_FROM_VERSION_2} PRAGMA user_version = {VERSION}; COMMIT"
+            )
         else:
             _check_layout(connection, path)
     except BaseException:
@@ -257,11 +275,13 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
     return connection
 
 
-def _check_layout(connection: sqlite3.Connection, path: Path | str | None) -> None:
-    """Refuse tables of this version that are not laid out as this fastlib makes them."""
+def _check_layout(
+    connection: sqlite3.Connection, path: Path | str | None, later: Set[str] = frozenset()
+) -> None:
+    """Refuse tables that are not laid out as this fastlib makes them, but for `later` columns."""
     with closing(sqlite3.connect(":memory:")) as new:
         new.executescript(f"{_CONTAINERS} {_MEMBERS}")
-        missing = _columns(new) - _columns(connection)
+        missing = _columns(new) - _columns(connection) - later
     if not missing:
         names = {name for (name,) in connection.execute("SELECT name FROM meta")}
         missing = {f"meta.{name}" for name in _META - names}
@@ -361,7 +381,10 @@ def set_fresh(connection: sqlite3.Connection, place: tuple[int, int]) -> None:
 
 def began(connection: sqlite3.Connection, number: int) -> float | None:
     """Return when the first member of a container began, None if none has."""
-    query = "SELECT min(time) FROM events WHERE container = ? AND kind = 'begun'"
+    query = (
+        "SELECT min(time) FROM (SELECT began AS time FROM containers WHERE number = ?1"
+        " UNION ALL SELECT time FROM events WHERE container = ?1 AND kind = 'begun')"
+    )
     row: tuple[float | None] = connection.execute(query, (number,)).fetchone()
     return row[0]
 
@@ -427,7 +450,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
         "SELECT containers.number, id, accepted, cancelled,"
         " coalesce(nullif(task, x'') = CAST('cancel task' AS BLOB),"
         " instr(payload, CAST('cancel task' AS BLOB))),"
-        " host, expires, clock, boot, coalesce(length(payload), 0)"
+        " host, expires, clock, boot, coalesce(length(payload), 0), noted"
         " FROM containers LEFT JOIN runs ON runs.number = run WHERE state = ?"
         " ORDER BY containers.number"
     )
@@ -438,7 +461,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
             accepted,
             bool(cancelled),
             bool(hint),
-            members.get(number, {}),
+            {**({0: MemberState(None, {})} if noted else {}), **members.get(number, {})},
             text(host),
             expires,
             math.inf
@@ -449,7 +472,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
             size,
         )
         for (
-            number, id, accepted, cancelled, hint, host, expires, clock, then, size,
+            number, id, accepted, cancelled, hint, host, expires, clock, then, size, noted,
         ) in connection.execute(query, (ACCEPTED,))
     ]  # fmt: skip
 

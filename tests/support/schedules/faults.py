@@ -343,10 +343,10 @@ def begun_without_a_note_in_the_journal() -> Iterator[None]:
     async def begin(self: Journal, number: int, position: int) -> None:
         """Write nothing."""
 
-    def note_begin(*_: Any) -> None:
-        """Write nothing."""
+    def first_begin(order: Any) -> tuple[bool, None]:
+        return False, None
 
-    with _replaced(Journal, "begin", begin), _replaced(acceptance, "note_begin", note_begin):
+    with _replaced(Journal, "begin", begin), _replaced(acceptance, "first_begin", first_begin):
         yield
 
 
@@ -399,6 +399,7 @@ def orders_begun_before_a_crash_begin_again() -> Iterator[None]:
 
     def unfinished(connection: Any, *given: Any) -> list[Any]:
         connection.execute("DELETE FROM members")
+        connection.execute("UPDATE containers SET noted = 0")
         return original(connection, *given)
 
     with _replaced(schema, "unfinished", unfinished):
