@@ -74,6 +74,7 @@ class CommunicatorCore:
         self._close_listeners: list[Callable[[], None]] = []
         self._ended = False
         link.listen_for_refusals(self._on_refused)
+        link.call_each_second(self._routes.tick)
 
     def on_message(self, message: InboundMessage) -> None:
         """Route a message, except while closing: it stays unacknowledged, or is dropped."""

@@ -72,6 +72,12 @@ class Link(Protocol):
         `on_refused` only enqueues.
         """
 
+    def call_each_second(self, tick: Callable[[], None]) -> None:
+        """Call `tick` about every second while connected. Only called before `open`.
+
+        A link whose broker does not wait for acknowledgements need not.
+        """
+
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
 

@@ -140,6 +140,15 @@ class Routes:
             if self._unclaimed:
                 self._drop_old()
 
+    def tick(self) -> None:
+        """Drop the unclaimed messages that have waited too long. Called about every second.
+
+        The broker may send nothing until they are acknowledged.
+        """
+        if self._unclaimed:
+            with self._lock:
+                self._drop_old()
+
     def _find(self, topic: str) -> list[Route]:
         wild = self._matching.get(topic)
         if wild is None:

@@ -1,15 +1,27 @@
 """Tests of the communicators' inner parts: inbox, routes, shared acknowledgement, callbacks."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from fastlib.transport import ClosedError, InboundMessage, ReceivedMessage, routes
+from fastlib.transport import (
+    ClosedError,
+    Communicator,
+    InboundMessage,
+    ReceivedMessage,
+    routes,
+)
 from fastlib.transport.callbacks import CallbackThread
 from fastlib.transport.inbox import WARNING_LENGTH, Inbox
 from fastlib.transport.routes import CACHED_TOPICS, LONGEST_CACHED, Route, Routes
+from tests.support.mosquitto import Mosquitto
 
 PATIENCE = 20
+WINDOW = 25
+"""More messages than mosquitto sends without an acknowledgement, by default 20."""
 
 
 class Acks:
@@ -153,6 +165,31 @@ def test_unclaimed_message_is_dropped_after_a_minute(
     own.deliver(inbound(acks, "b"))
     assert acks.count == 2
     assert "a message to a was dropped" in caplog.text
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_unclaimed_messages_that_fill_the_window_are_dropped_though_nothing_else_comes(
+    join: Callable[..., Communicator],
+    plain_broker: Mosquitto,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+) -> None:
+    """The broker sends nothing else until some of them are acknowledged."""
+    root = f"window/{uuid4().hex}"
+    own: dict[str, Any] = {"client_id": uuid4().hex, "persistent": True, "protocol": protocol}
+    with join(plain_broker.port, **own) as earlier:
+        for topic in ("left", "wanted"):
+            earlier.subscribe(f"{root}/{topic}", qos=1)
+    sender = join(plain_broker.port)
+    for topic, count in (("left", WINDOW), ("wanted", 1)):
+        for _ in range(count):
+            sender.send(b"x", f"{root}/{topic}", 1).wait(PATIENCE)
+    later = join(plain_broker.port, **own)
+    later.subscribe(f"{root}/wanted", qos=1)
+    with pytest.raises(TimeoutError):
+        later.receive(timeout=0.1)
+    monkeypatch.setattr(routes, "UNCLAIMED_SECONDS", 0)
+    assert later.receive(timeout=PATIENCE).payload == b"x"
 
 
 def test_unclaimed_message_that_is_not_wanted_is_left_at_once(acks: Acks) -> None:

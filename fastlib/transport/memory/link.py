@@ -202,6 +202,9 @@ class MemoryLink:
     def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
         """Do nothing: this broker refuses no filter."""
 
+    def call_each_second(self, tick: Callable[[], None]) -> None:
+        """Do nothing: this broker does not wait for acknowledgements."""
+
     def unsubscribe(self, pattern: str) -> None:
         """Unsubscribe at once."""
         with self._broker.lock:

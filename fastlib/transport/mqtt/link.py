@@ -128,6 +128,10 @@ class MqttLink:
         """See `Link.listen_for_refusals`."""
         self._session.listen_for_refusals(on_refused)
 
+    def call_each_second(self, tick: Callable[[], None]) -> None:
+        """See `Link.call_each_second`."""
+        self._thread.on_turn = tick
+
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
         self._commands.add(lambda: self._session.unsubscribe(pattern))

@@ -111,6 +111,8 @@ class NetworkThread:
         """Done at the end of the thread, with the messages that were not confirmed."""
         self.on_end: Callable[[TransportError], None] | None = None
         """Called once at the end of the thread."""
+        self.on_turn: Callable[[], None] | None = None
+        """Called at least every second while connected."""
         self.publish_will = False
         """True if the broker shall publish the last will at the end of the thread."""
         self._session = session
@@ -210,6 +212,8 @@ class NetworkThread:
                 self._client.ping()
             self._turn()
             self._state.check_stable()
+            if self.on_turn is not None:
+                self.on_turn()
         if self._client.socket() is None:
             self._session.connection_ended()
 

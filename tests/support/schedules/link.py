@@ -326,6 +326,9 @@ class SimulatedLink:
         """See `Link`."""
         self._session.listen_for_refusals(on_refused)
 
+    def call_each_second(self, tick: Callable[[], None]) -> None:
+        """Do nothing: the simulated broker has no window."""
+
     def unsubscribe(self, pattern: str) -> None:
         """Withdraw a filter."""
         if not self._state.ended:
