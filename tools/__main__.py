@@ -8,7 +8,7 @@ from . import audit, checks, docs, environment, mutation, pictures, tiers
 DESCRIPTION = """\
 Check and test fastlib. It uses the active virtual environment, else .venv.
 
-  ./dev check               style, types, import contracts, derived pages; about one minute
+  ./dev check               style, types, import contracts, pages, wording; about one minute
   ./dev fix                 format all files and apply ruff's automatic corrections
   ./dev test [ARGS]         the fast tests in parallel; ARGS go to pytest
   ./dev test --compiled     the tests of codec and messages with a compiled fast reader

@@ -1,4 +1,4 @@
-"""`./dev check` and `./dev fix`: style, types, import contracts and derived pages."""
+"""`./dev check` and `./dev fix`: style, types, import contracts, derived pages and wording."""
 
 import argparse
 import subprocess
@@ -21,6 +21,7 @@ def jobs() -> list[Job]:
         "mypy": [python, "-m", "mypy", "--strict"],
         "import contracts": [contracts],
         "derived pages": [python, "-m", "tools.pages"],
+        "wording": [python, "-m", "tools.wording"],
     }
     return [Job(name, command, LIMIT_SECONDS) for name, command in commands.items()]
 
@@ -51,7 +52,7 @@ def fix(_: argparse.Namespace) -> int:
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
-        "check", help="check style, types, import contracts and derived pages"
+        "check", help="check style, types, import contracts, derived pages and wording"
     )
     parser.set_defaults(run=check)
     parser = commands.add_parser("fix", help="format all files, apply automatic corrections")

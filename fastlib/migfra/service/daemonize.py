@@ -45,7 +45,7 @@ class Daemonizer:
         return None
 
     def works(self) -> None:
-        """Let the foreground end well, and let go of the terminal."""
+        """Let the foreground end well, and release the terminal."""
         if self._pipe < 0:
             return
         nothing = os.open(os.devnull, os.O_RDWR)

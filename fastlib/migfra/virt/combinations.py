@@ -1,8 +1,9 @@
 """Which options of a migration work together, and from which versions on: one table for all.
 
-`CHOICES` has the options, `RULES` the pairs that do not simply work. The hypervisors refuse orders
-by this table before they change anything. docs/reference/migration-options.md shows it, and
-tests/laboratory/test_combinations.py goes through it on real hosts.
+`CHOICES` has the options, `RULES` the pairs that are refused or need certain versions. The
+hypervisors refuse orders by this table before they change anything.
+docs/reference/migration-options.md shows it, and tests/laboratory/test_combinations.py goes through
+it on real hosts.
 
 A pair without a rule works.
 """
@@ -76,7 +77,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for a pair of choices that does not simply work."""
+    """The rule of a pair of choices that not every version allows."""
 
     verdict: Literal["refused", "versions", "no effect"]
     """Refused always, refused outside of some versions, or allowed with the second doing nothing.
@@ -350,7 +351,7 @@ RULES: Final[Mapping[Pair, Rule]] = {
 
 
 def rule_for(first: Choice, second: Choice) -> Rule | None:
-    """Return the rule for a pair, None if it simply works."""
+    """Return the rule for a pair, None if every version allows it."""
     return RULES.get(frozenset((first, second)))
 
 
