@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from logging import LogRecord
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastlib.cli.arguments.broker import BROKER_VARIABLE, mqtt_options
 from fastlib.cli.output.logs import logs_on_stderr
@@ -22,6 +22,18 @@ from .errors import TIMED_OUT, UNUSABLE, print_error
 
 if TYPE_CHECKING:
     from fastlib.client import MigfraClient
+
+
+_ANSWERED: Final = ("; its port may ", "; it may require a certificate")
+"""Parts of the errors of a port where a broker listens that expects something else."""
+_IN_COMMANDS: Final = {
+    "use mqtts:// or the option `tls`": "use --broker mqtts://HOST:PORT",
+    "use wss:// or the option `tls`": "use --broker wss://HOST:PORT",
+    "(wss://, option `tls`)": "(--broker wss://HOST:PORT)",
+    "set the option `certificate` of `tls`": "give --certificate and --key",
+    ", or leave out the option `tls`": " in --broker, and leave out --ca-file and --certificate",
+}
+"""The remedies of such errors in the words of Python, and in those of the commands."""
 
 
 @contextmanager
@@ -92,6 +104,10 @@ def with_remedy(
         root = last
     reason = getattr(root, "strerror", None) or str(root)
     place = " or ".join(address_text(*broker) for broker in mqtt.brokers)
+    if any(part in reason for part in _ANSWERED):
+        for text, words in _IN_COMMANDS.items():
+            reason = reason.replace(text, words)
+        return ConnectError(f"the broker at {place} cannot be used: {reason}")
     return ConnectError(
         f"no broker at {place} within {options.connect_timeout:g} s: {reason}; start one there, or "
         f"name another one by {broker_option}"

@@ -347,6 +347,28 @@ def test_missing_broker_is_reported(file, env):
     )
 
 
+def test_url_that_does_not_fit_the_port_has_a_remedy_in_words_of_the_command(file, tmp_path):
+    certificates = Certificates(tmp_path / "certificates")
+    path = file(STOP)
+    with (
+        Mosquitto(tmp_path / "tls", certificates=certificates) as tls,
+        Mosquitto(tmp_path / "plain") as plain,
+    ):
+        for url, words in (
+            (f"mqtt://127.0.0.1:{tls.port}",
+             "its port may expect TLS: use --broker mqtts://HOST:PORT\n"),
+            (f"mqtts://127.0.0.1:{plain.port}",
+             "its port may be without TLS: use mqtt:// instead of mqtts:// in --broker, and leave "
+             "out --ca-file and --certificate\n"),
+        ):  # fmt: skip
+            done = run("send", "hostA", path, "--broker", url, "--connect-timeout", "1")
+            assert (done.returncode, done.stdout) == (2, "")
+            last = done.stderr.splitlines(keepends=True)[-1]
+            place = url.partition("://")[2]
+            assert last.startswith(f"fastlib send: error: the broker at {place} cannot be used: ")
+            assert last.endswith(words)
+
+
 def test_unconfirmed_message_times_out(capsys):
     def work():
         raise UndeliveredError([Undelivered("fast/migfra/hostA/task", 2, 10, True)], "closed")

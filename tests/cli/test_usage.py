@@ -6,6 +6,7 @@ import pytest
 
 from fastlib.cli import COMMAND_GROUPS, COMMANDS
 from fastlib.cli.migfra import main as migfra
+from fastlib.cli.migfra import make_parser
 from tests.support.shell import run
 
 
@@ -64,6 +65,35 @@ def test_error_names_the_nearest_word(arguments, error):
     usage, *_, last = done.stderr.splitlines()
     assert usage.startswith("usage: fastlib ")
     assert last.startswith(error)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "start", "migrate", "cancel"])
+def test_help_of_each_command_has_examples(name):
+    shown = run(name, "--help").stdout
+    assert re.search(rf"^examples:\n  .*fastlib {name}\b", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["demo", "--hosts", "x"], "argument --hosts: expected a whole number; got 'x'"),
+        (["demo", "--speed", "x"], "argument --speed: expected a number; got 'x'"),
+        (["broker", "--port", "1.5"], "argument --port: expected a whole number; got '1.5'"),
+        (["watch", "--qos", "3"], "argument --qos: expected one of 0, 1, 2; got '3'"),
+    ],
+)  # fmt: skip
+def test_error_says_what_a_number_must_be(arguments, error):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert error in done.stderr.splitlines()[-1]
+
+
+def test_examples_of_the_daemon_are_valid_command_lines():
+    (examples, *_) = make_parser().epilog.split("\n\n")
+    lines = [line.split()[1:] for line in examples.splitlines()[1:]]
+    assert ["-c", "/etc/migfra.yaml"] in lines
+    for line in lines:
+        assert make_parser().parse_args(line).config == "/etc/migfra.yaml"
 
 
 def test_words_after_two_hyphens_are_no_options():

@@ -26,6 +26,7 @@ from tests.support.migfra.scheduler import (
     until_presence,
 )
 from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
+from tests.support.shell import address, run
 from tests.support.waiting import wait_until
 
 
@@ -90,6 +91,25 @@ def test_task_that_outlives_the_daemon_is_recovered(
         answer = result(scheduler)
         assert (answer.id, answer.results[0].status) == ("m", "success")
         assert migfra.done() == ["begin vm1", "end vm1"]
+
+
+def test_daemon_that_works_shows_itself_again_after_its_host_was_forgotten(
+    migfra: Program, broker: Mosquitto, scheduler: Communicator
+) -> None:
+    """`fastlib forget` refuses, and its --force does no harm."""
+    migfra.start()
+    until_presence(scheduler, "online")
+    done = run("forget", "node01", env=address(broker))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "its daemon is online and answers" in done.stderr
+    done = run("forget", "node01", "--force", env=address(broker))
+    assert (done.returncode, done.stderr) == (0, "")
+    until_presence(scheduler, "online")
+    assert migfra.terminate() == 0
+    until_presence(scheduler, "offline")
+    done = run("forget", "node01", env=address(broker))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "node01: its presence is deleted; it was offline\n"
 
 
 def test_second_sigterm_ends_at_once(migfra: Program, scheduler: Communicator) -> None:

@@ -93,6 +93,16 @@ class ArgumentParser(argparse.ArgumentParser):
         got = f"got {value!r}{_hint(value, words)}"
         self.error(f"argument {name}: expected one of {', '.join(words)}; {got}")
 
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """Return the value of an argument; say what a number must be."""
+        if action.type in (int, float):
+            try:
+                return int(text) if action.type is int else float(text)
+            except ValueError:
+                kind = "a whole number" if action.type is int else "a number"
+                raise argparse.ArgumentError(action, f"expected {kind}; got {text!r}") from None
+        return super()._get_value(action, text)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """End the process if a value is none of the choices."""
         if action.choices is None or value in action.choices:

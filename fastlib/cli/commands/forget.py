@@ -25,8 +25,8 @@ examples:
   fastlib forget node07 node08
   fastlib forget node07 --force
 
-A daemon that ends leaves its presence at the broker, 'offline' with the time, so a client knows
-that its orders wait. The presence of a host that never comes back stays there, and 'fastlib query',
+A daemon that ends leaves its presence at the broker, which says 'offline', so a client knows that
+its orders wait. The presence of a host that never comes back stays there, and 'fastlib query',
 'fastlib log' and 'fastlib watch' list the host. This command deletes the presence.
 
 It refuses if the presence says 'online', because the daemon probably works. --force deletes the

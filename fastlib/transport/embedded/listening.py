@@ -27,5 +27,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        remedy = "; port 0 is any that is free" if error.errno == errno.EADDRINUSE else ""
+        remedy = {
+            errno.EADDRINUSE: "; port 0 is any that is free",
+            errno.EADDRNOTAVAIL: "; the host must be an address of this machine",
+            errno.EACCES: "; a port below 1024 needs root, so take a higher one",
+        }.get(error.errno or 0, "")
         raise ListenError(f"cannot listen on {address_text(host, port)}: {why}{remedy}") from error
