@@ -63,6 +63,15 @@ def test_each_page_is_in_one_of_four_folders() -> None:
     assert folders == {"index.md", "tutorial", "how-to", "reference", "explanation"}
 
 
+def test_each_page_is_in_the_navigation_of_the_site() -> None:
+    """Add a new page to mkdocs.yml."""
+    navigation = re.findall(
+        r"^ +- (?:\w+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
+    )
+    pages = {name.removeprefix("docs/") for name in DOCUMENTS if name.startswith("docs/")}
+    assert pages - set(navigation) == set()
+
+
 def test_files_in_documents_are_tracked() -> None:
     """A link to a file that git ignores works only here."""
     ignored = subprocess.run(
