@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 from fastlib.message.node import Presence
+from fastlib.transport.errors import TransportError
+
+from .arguments.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from fastlib.client import MigfraClient
@@ -43,6 +46,24 @@ def find_hosts(
                 break
     for host in {*(wanted or ())} - found:
         yield host, None
+
+
+def similar_hosts(client: "MigfraClient", host: str) -> str:
+    """Return for example ` (did you mean 'node01'?)`, from the hosts whose daemons show themselves.
+
+    Takes `QUIET_SECONDS`. Empty if no name is near, or if the broker does not let us see them.
+    """
+    until = time.monotonic() + QUIET_SECONDS
+    known: set[str] = set()
+    try:
+        with client.watch(results=False, presence=True) as watch:
+            while (left := until - time.monotonic()) > 0 and not watch.ended:
+                observed = watch.get(left)
+                if observed is not None:
+                    known.add(observed.host)
+    except TransportError:  # the command goes on without the names
+        return ""
+    return did_you_mean(host, known)
 
 
 def silence_reason(options: argparse.Namespace, presence: Presence | None) -> str:

@@ -29,6 +29,7 @@ from fastlib.message.node import Presence, Progress
 
 from .connection import exit_status_of, open_client
 from .errors import FAILED, TIMED_OUT, UNUSABLE, print_error
+from .host_search import similar_hosts
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -219,7 +220,8 @@ class _ResultPrinter:
         at = shlex.join(broker_arguments(self._options))
         if presence is None:
             lines += [
-                f"  no daemon of {host} has shown itself; is the name right? C++ daemons never do",
+                f"  no daemon of {host} has shown itself, as C++ daemons do not; is the name right?"
+                f"{similar_hosts(self._client, host)}",
                 f"  to see the hosts that have: fastlib query {at}".rstrip(),
             ]
         elif presence.status == "offline":

@@ -240,10 +240,18 @@ def test_silent_host_is_reported(file, env, monkeypatch):
     assert done.returncode == 3
     assert done.stderr.startswith(
         "waiting for 'stop vm' (id stop-1) on nobody, at most 0.5 s (--timeout)\n"
-        "  no daemon of nobody has shown itself; is the name right? C++ daemons never do\n"
+        "  no daemon of nobody has shown itself, as C++ daemons do not; is the name right?\n"
         "  to see the hosts that have: fastlib query --mqtt 5\n"
         "fastlib send: error: "
     )
+
+
+def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
+    daemon.presence()
+    done = run("send", "hostB", file(STOP), "--timeout", "2", env=env)
+    assert done.returncode == 3
+    assert "is the name right? (did you mean 'hostA'?)\n" in done.stderr
 
 
 @pytest.mark.parametrize(

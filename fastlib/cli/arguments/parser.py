@@ -4,10 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from fastlib.codec.printable import printable, printable_lines
 from fastlib.redaction import hide_user_information
+
+from .nearest import did_you_mean
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -84,13 +86,13 @@ class ArgumentParser(argparse.ArgumentParser):
         without = f"--no-{word[2:]}"
         if without in known:
             self.error(f"unknown option {word}: it is the default, and {without} turns it off")
-        hint = _hint(word, [option for option in known if option.startswith("--")])
+        hint = did_you_mean(word, [option for option in known if option.startswith("--")])
         self.error(f"unknown option {word}{hint}; '{self.prog} --help' lists the options")
 
     def refuse_choice(self, name: str, value: str, known: Iterable[str]) -> NoReturn:
         """End the process because the value of an argument is none of the known words."""
         words = list(known)
-        got = f"got {value!r}{_hint(value, words)}"
+        got = f"got {value!r}{did_you_mean(value, words)}"
         self.error(f"argument {name}: expected one of {', '.join(words)}; {got}")
 
     def _get_value(self, action: argparse.Action, text: str) -> Any:
@@ -108,7 +110,7 @@ class ArgumentParser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         words = [str(choice) for choice in action.choices]
-        hint = _hint(str(value), words)
+        hint = did_you_mean(str(value), words)
         if self._subparsers is not None and action in self._subparsers._group_actions:
             self.error(f"unknown command {value!r}{hint}; '{self.prog} --help' lists them")
         raise argparse.ArgumentError(
@@ -121,31 +123,6 @@ class ArgumentParser(argparse.ArgumentParser):
         The message may quote an argument that is a broker's URL in the wrong place.
         """
         super().error(printable(hide_user_information(message)))
-
-
-_CUTOFF: Final = 0.6
-"""Similarity from 0 to 1 from which on a known word is named."""
-_ALMOST: Final = 0.1
-"""A word whose similarity is lower than the highest one by at most this is named as well."""
-_MOST: Final = 3
-"""Known words that an error names, at most."""
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    """Return for example ` (did you mean '--format' or '--from'?)`; empty if no word is near."""
-    import difflib  # which takes long to import, and is needed for errors only
-
-    bare = word.lstrip("-").lower().replace("_", "-")
-
-    def similarity(other: str) -> float:
-        other = other.lstrip("-").lower().replace("_", "-")
-        ratio = difflib.SequenceMatcher(None, bare, other).ratio()
-        return max(ratio, _CUTOFF) if other.startswith(bare) else ratio
-
-    ranked = sorted(((similarity(other), other) for other in known), reverse=True)
-    near = [other for ratio, other in ranked if ratio >= max(_CUTOFF, ranked[0][0] - _ALMOST)]
-    words = " or ".join(map(repr, near[:_MOST]))
-    return f" (did you mean {words}?)" if near else ""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -50,6 +50,8 @@ There may be further orders then.
 """
 
 ANSWER_SECONDS: Final = 10.0
+CLOCK_SECONDS: Final = 1.0
+"""By how much the clock of a daemon must have been set back for a note."""
 MAX_TOLD: Final = 5
 """The largest number of orders under way whose events are shown without --full."""
 ACTING: Final = ("running", "cancelling")
@@ -258,8 +260,11 @@ def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> li
 
 
 def _clock_went_back(orders: Sequence[OrderReport]) -> bool:
-    """Return whether an order came after another one, and has an earlier time."""
-    return any(newer.accepted < older.accepted for newer, older in pairwise(orders))
+    """Return whether an order came after another one, and has a time that is clearly earlier."""
+    return any(
+        (older.accepted - newer.accepted).total_seconds() > CLOCK_SECONDS
+        for newer, older in pairwise(orders)
+    )
 
 
 def _print_orders(options: argparse.Namespace, shown: Sequence[_Placed], width: int) -> None:
