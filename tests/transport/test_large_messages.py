@@ -160,6 +160,24 @@ def test_large_messages_with_qos_0_are_refused_after_a_few_connections(
     sender.send(b"x" * 1000, root, 1).wait(PATIENCE)
 
 
+def test_network_that_breaks_connections_lets_large_messages_with_qos_0_pass(
+    join: Callable[..., Communicator], plain_broker: Mosquitto, root: str
+) -> None:
+    """The broker has taken them, but says nothing of its own."""
+    receiver = join(plain_broker.port)
+    receiver.subscribe(root)
+    with Proxy(plain_broker.port) as proxy:
+        sender = join(proxy.port)
+        client: Any = sender._core.link._session.client  # type: ignore[attr-defined]
+        for _ in range(5):
+            wait_until(lambda: sender.is_connected, "the connection")
+            sender.send(b"x" * 30_000, root, 0).wait(PATIENCE)
+            assert receiver.receive(root, timeout=PATIENCE).size == 30_000
+            wait_until(lambda: client.sent_since_read == 0, "the answer of the broker")
+            proxy.cut()
+            wait_until(lambda: not sender.is_connected, "the end of the connection")
+
+
 def test_size_that_ended_connections_is_refused_at_once_later(
     join: Callable[..., Communicator], small_broker: Mosquitto, root: str
 ) -> None:

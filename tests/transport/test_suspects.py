@@ -186,6 +186,15 @@ def test_messages_with_qos_0_are_suspected_by_their_size() -> None:
     assert learned.apply(BrokerLimits()).maximum_packet == 7999
 
 
+def test_only_ends_in_a_row_accuse_messages_with_qos_0() -> None:
+    learned = Learned()
+    for _ in range(20):
+        assert not learned.ended_after_qos_0(9000)
+        assert not learned.ended_after_qos_0(9000)
+        learned.ended_without_qos_0()
+    assert learned.refused is None
+
+
 def test_broker_that_was_restarted_accuses_no_message_with_qos_0() -> None:
     learned = Learned()
     for _ in range(20):

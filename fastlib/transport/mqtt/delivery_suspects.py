@@ -163,7 +163,9 @@ class DeliverySuspects:
         if code in CAPABILITY_CODES:
             return  # on the next connection the messages are sent in a weaker form
         size_of_qos_0 = self._client.sent_since_read
-        if not sent and size_of_qos_0 > SMALL:
+        if size_of_qos_0 <= SMALL:
+            learned.ended_without_qos_0()
+        elif not sent:
             self._broker.ended_after_qos_0(size_of_qos_0, self._state.name)
         if held_back is not None and not (
             subscribing

@@ -102,6 +102,10 @@ class Learned:
         self._qos_0_ends.clear()
         return True
 
+    def ended_without_qos_0(self) -> None:
+        """Note that a connection ended after all packets with QoS 0 were taken, or were small."""
+        self._qos_0_ends.clear()
+
     def unreachable(self) -> None:
         """Note that the broker could not be reached, which explains the last end."""
         if self._qos_0_ends:

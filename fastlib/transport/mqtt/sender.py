@@ -14,6 +14,7 @@ from .outbox import Outbox
 from .paho_client import PahoClient
 from .publish_packets import PublishPackets
 from .subscriptions import BrokerSubscriptions
+from .suspects import SMALL
 
 
 class Sender:
@@ -85,6 +86,9 @@ class Sender:
                 continue  # an old message still has this packet id; the next call uses another
             if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and delivery.sent_qos == 0:
                 return None
+            if self._client.sent_since_read > SMALL and not self._client.is_pinging:
+                # The answer shows that the broker takes messages of QoS 0 of this size.
+                self._client.ping()
             return info.mid
 
     def accepted(self) -> None:
