@@ -8,10 +8,12 @@ from fastlib.codec.derivation import fields_of
 from fastlib.codec.records import Field, Record
 from fastlib.codec.shapes import Bool, List, Shape
 from fastlib.message.describe import words
-from fastlib.migfra import ConfigSection, Configuration
+from fastlib.migfra import ConfigSection, Configuration, HypervisorSection
 from fastlib.migfra.plugin_api import discovery
 
 from .markdown import code, escaped, table
+
+_HYPERVISOR = type(HypervisorSection.__shape__())
 
 
 def sections() -> str:
@@ -71,6 +73,8 @@ def _row(field: Field, path: str) -> tuple[str, str, str, str]:
     if below is not None:
         anchor = f"{path}{field.key}".replace(".", "")
         value = f"[{value}](#{anchor})"
+    elif isinstance(field.shape, _HYPERVISOR):
+        value = f"[{value}](#options-of-each-hypervisor)"
     if field.wire.unit:
         value = f"{value}, in {field.wire.unit}"
     return code(field.key), value, _default(field, below), escaped(field.wire.doc)
