@@ -47,7 +47,9 @@ def simulated_time() -> Iterator[None]:
         for name, module in sorted(sys.modules.items()):
             if name.startswith("fastlib.") and getattr(module, "time", None) is time:
                 patches.enter_context(mock.patch.object(module, "time", clock))
-        patches.enter_context(mock.patch.object(runtime, "_lock", return_value=nullcontext()))
+        patches.enter_context(
+            mock.patch.object(runtime, "lock_journal", return_value=nullcontext())
+        )
         patches.enter_context(mock.patch.object(futures, "threading", unlocked))
         # No process stands still here, and looking twice a second whether it does costs most time.
         patches.enter_context(mock.patch.object(OtherDaemons, "_watch_beat", _never))
