@@ -268,7 +268,7 @@ def test_acceptance_has_number_and_answer() -> None:
         await journal.accept("first", b"d", b"p", key="first")
         assert await accept(b"d") == Acceptance("new", 2)
         assert await accept(b"d") == Acceptance("under way", 2)
-        assert await accept(b"e") == Acceptance("other", 2)
+        assert await accept(b"e") == Acceptance("other", 2, other_id=b"a")
         await journal.answer(2, b"answer")
         answered = (await journal.history("a"))[0].answered
         assert await accept(b"d") == Acceptance("answered", 2, b"answer", answered)
