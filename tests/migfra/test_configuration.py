@@ -182,10 +182,12 @@ def test_hypervisor_type_is_checked(hypervisor: str, said: str) -> None:
         ("retry: 5", "retry: expected a mapping, such as retry: {first: 1, longest: 60}; got '5'"),
         ("limits: []", "limits: expected a mapping, such as limits: {containers: 32}; got an "),
         ("pscom-handler: 1", "expected a mapping, such as pscom-handler: {qos: 1}; got '1'"),
-        ("journal: {pth: x}",
-         "journal.pth: unknown key; the keys of 'journal' are max-age, max-size, path, "
-         "repetition-window (did you mean 'path'?)"),
-        ("jurnal: {}", "jurnal: unknown key; the keys of the file are cancel-timeout, "),
+        ("journal: {zzz: x}",
+         "journal.zzz: unknown key; the keys of 'journal' are max-age, max-size, path, "
+         "repetition-window"),
+        ("journal: {pth: x}", "journal.pth: unknown key (did you mean 'path'?)"),
+        ("zzz: {}", "zzz: unknown key; the keys of the file are cancel-timeout, "),
+        ("jurnal: {}", "jurnal: unknown key (did you mean 'journal'?)"),
     ],
 )  # fmt: skip
 def test_error_shows_what_belongs_in_a_section(section: str, said: str) -> None:

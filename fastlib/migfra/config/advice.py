@@ -17,9 +17,11 @@ MAX_KEYS: Final = 40
 
 
 def with_advice(problem: Problem, root: Shape) -> Problem:
-    """Return a problem with an example of the mapping that belongs there, or the known keys."""
+    """Return a problem with an example of the mapping that belongs there, or the known keys if none is near."""
     *above, key = problem.path.split(".")
     if problem.code == "unknown-key":
+        if problem.suggestion is not None:
+            return problem  # the nearest key is enough
         section = _record_at(root, above)
         return problem if section is None else list_keys(problem, above, section.by_key)
     section = _record_at(root, [*above, key])
