@@ -17,7 +17,10 @@ MAX_KEYS: Final = 40
 
 
 def with_advice(problem: Problem, root: Shape) -> Problem:
-    """Return a problem with an example of the mapping that belongs there, or the known keys if none is near."""
+    """Return a problem with an example of the mapping that belongs there, or with known keys.
+
+    The keys of a section are listed if none is near.
+    """
     *above, key = problem.path.split(".")
     if problem.code == "unknown-key":
         if problem.suggestion is not None:
