@@ -22,6 +22,8 @@ _EXTRAS: Final = {
     "re2": ("google-re2", "migfra"),
     "rich": ("rich", "terminal"),
     "shtab": ("shtab", "completion"),
+    "starlette": ("starlette", "web"),
+    "uvicorn": ("uvicorn", "web"),
 }
 """For each top-level module: the package that has it, and the extra that installs the package."""
 

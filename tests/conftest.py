@@ -20,11 +20,12 @@ from tests.support.processes import give_children_default_signals
 SLOW_MARKERS = {
     "laboratory": "needs several libvirt hosts (tests/support/lab/README.md)",
     "guest": "boots an emulated machine",
+    "browser": "drives a real Chromium (apt-get install chromium chromium-driver)",
     "packaging": "makes a fresh virtual environment, or builds a wheel",
     "load": "takes seconds: sends many messages, starts many programs, waits, or reads very much",
 }
 """Tests with one of these markers are outside of the fast tier."""
-TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "packaging": 900, "load": 900}
+TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "browser": 300, "packaging": 900, "load": 900}
 """The longest time of a slow test, set-up included; `pytest.mark.timeout` of a test goes before."""
 
 LONGEST_FILES = [
@@ -168,6 +169,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if limits and not item.get_closest_marker("timeout") and not config.getoption("--long"):
             item.add_marker(pytest.mark.timeout(max(limits)))
     _skip_without_laboratory([item for item in items if item.get_closest_marker("laboratory")])
+    _skip_without_browser([item for item in items if item.get_closest_marker("browser")])
     if (seed := config.getoption("--shuffle")) is not None:
         _shuffle(items, random.Random(seed))
     elif hasattr(config, "workerinput"):
@@ -211,6 +213,15 @@ def _skip_without_laboratory(items: list[pytest.Item]) -> None:
     if why := "; ".join(requirements.missing()):
         title = "migrations between real hosts are not tested"
         end_of_run.skip(items, title, f"no laboratory on this machine: {why}")
+
+
+def _skip_without_browser(items: list[pytest.Item]) -> None:
+    if not items:
+        return
+    from tests.support.dashboard import browser
+
+    if why := browser.missing():
+        end_of_run.skip(items, "the dashboard is not tested in a browser", why)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,6 +35,7 @@ COMMAND_GROUPS = {
         "query": "show the hosts, their domains and the tasks under way",
         "log": "say what became of an order, or of a domain",
         "watch": "see what the daemons of the cluster do",
+        "dashboard": "serve a web page that shows the cluster",
         "forget": "remove a host that is gone from the lists of hosts",
     },
     "messages": {

@@ -65,7 +65,18 @@ def test_wrong_usage_prints_usage_and_one_error_line(arguments, words, capsys):
     assert words in last
 
 
-SERVING = {"broker", "compat", "conformance", "demo", "forget", "log", "query", "send", "watch"}
+SERVING = {
+    "broker",
+    "compat",
+    "conformance",
+    "dashboard",
+    "demo",
+    "forget",
+    "log",
+    "query",
+    "send",
+    "watch",
+}
 """Commands that run for a while, or that need a broker, other versions or another implementation;
 they have tests of their own."""
 

@@ -28,6 +28,7 @@ USERS = (
     "node02",
     "watcher",
     "auditor",
+    "dashboard",
     "vm1",
     "vm1-p1",
     "vm2",
@@ -90,7 +91,7 @@ def another(
 SPOKEN = [
     (user, topic, user in may)
     for topic, may in [
-        (TASK("node01"), {"scheduler"}),
+        (TASK("node01"), {"scheduler", "dashboard"}),
         (RESULT("node01"), {"node01"}),
         (PROGRESS("node01"), {"node01"}),
         (PRESENCE("node01"), {"node01"}),
@@ -98,11 +99,14 @@ SPOKEN = [
         (PSCOM_REQUEST("vm1"), {"node01", "node02"}),
         (PSCOM_RESPONSE("vm1", "p0"), {"vm1"}),
         (PSCOM_RESPONSE("vm1", "p1"), {"vm1", "vm1-p1"}),
-        (TASK("vm1"), {"scheduler"}),
+        (TASK("vm1"), {"scheduler", "dashboard"}),
         ("fast/other", set()),
         # A pattern of the list is for all users.
         *((topic(user), set()) for topic in (RESULT, PROGRESS, PRESENCE) for user in NO_HOSTS),
-        *((PSCOM_RESPONSE(user, "p0"), set()) for user in ("watcher", "auditor", "vm1-p1")),
+        *(
+            (PSCOM_RESPONSE(user, "p0"), set())
+            for user in ("watcher", "auditor", "dashboard", "vm1-p1")
+        ),
     ]
     for user in USERS
 ]
@@ -124,9 +128,9 @@ HEARD = [
     for topic, speaker, may in [
         (TASK("node01"), "scheduler", {"node01", "auditor"}),
         (TASK("node02"), "scheduler", {"node02", "auditor"}),
-        (RESULT("node01"), "node01", {"scheduler", "watcher", "auditor"}),
-        (PROGRESS("node01"), "node01", {"scheduler", "watcher", "auditor"}),
-        (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher", "auditor"}),
+        (RESULT("node01"), "node01", {"scheduler", "watcher", "auditor", "dashboard"}),
+        (PROGRESS("node01"), "node01", {"scheduler", "watcher", "auditor", "dashboard"}),
+        (PRESENCE("node01"), "node01", {"scheduler", "node01", "watcher", "auditor", "dashboard"}),
         (PSCOM_REQUEST("vm1"), "node01", {"vm1", "vm1-p1"}),
         (PSCOM_RESPONSE("vm1", "p0"), "vm1", {"node01", "node02"}),
     ]
