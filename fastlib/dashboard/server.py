@@ -98,7 +98,7 @@ def _listen(options: ServerOptions) -> socket.socket:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ServeError(
             f"cannot listen on {options.host} port {options.port}: {why}; choose another one by "
-            "--listen and --port"
+            "--listen ADDRESS:PORT"
         ) from error
 
 

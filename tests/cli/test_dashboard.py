@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from fastlib.cli.commands.dashboard import DEFAULT_PORT, _address
 from fastlib.extras import install_command
 from tests.support.mosquitto import PATIENCE, Certificates, free_port
 from tests.support.shell import Running, missing_package, run
@@ -24,7 +25,7 @@ def get(url, **options):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_page_is_served_until_a_signal(number, env, daemon):
     daemon.presence()
-    with Running("dashboard", "--port", "0", "--no-queries", env=env) as served:
+    with Running("dashboard", "--listen", "127.0.0.1:0", "--no-queries", env=env) as served:
         url = served.until(ADDRESS)[1]
         assert "<title>fastlib dashboard</title>" in get(url)
         line = urllib.request.urlopen(f"{url}api/events", timeout=PATIENCE)
@@ -38,7 +39,7 @@ def test_page_is_served_until_a_signal(number, env, daemon):
 
 def test_token_file_is_made_and_required_on_all_addresses(env, daemon, tmp_path):
     file = tmp_path / "token"
-    arguments = ("dashboard", "--listen", "0.0.0.0", "--port", "0", "--token-file", file)
+    arguments = ("dashboard", "--listen", "0.0.0.0:0", "--token-file", file)
     with Running(*arguments, env=env) as served:
         port = served.until(ADDRESS)[2]
         token = file.read_text().strip()
@@ -53,7 +54,7 @@ def test_token_file_is_made_and_required_on_all_addresses(env, daemon, tmp_path)
 
 
 def test_generated_token_is_printed_on_a_terminal_only(env, daemon):
-    arguments = ("dashboard", "--listen", "0.0.0.0", "--port", "0")
+    arguments = ("dashboard", "--listen", "0.0.0.0:0")
     with Running(*arguments, env=env, terminal=("stdout",)) as served:
         served.until(r"the token to log in: [\w-]{43}\n", "terminal")
         served.interrupt()
@@ -66,7 +67,7 @@ def test_generated_token_is_printed_on_a_terminal_only(env, daemon):
 def test_page_is_served_by_https(env, daemon, tmp_path):
     made = Certificates(tmp_path / "certificates")
     files = ("--server-certificate", made.broker, "--server-key", made.key(made.broker))
-    with Running("dashboard", "--port", "0", *files, env=env) as served:
+    with Running("dashboard", "--listen", "127.0.0.1:0", *files, env=env) as served:
         url = served.until(ADDRESS)[1]
         assert url.startswith("https://")
         trusted = ssl.create_default_context(cafile=made.ca)
@@ -77,10 +78,10 @@ def test_page_is_served_by_https(env, daemon, tmp_path):
 
 def test_unusable_address_and_certificate_are_errors(env, mosquitto, tmp_path):
     port = mosquitto.port  # something listens there
-    done = run("dashboard", "--port", port, env=env)
+    done = run("dashboard", "--listen", f"127.0.0.1:{port}", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(
-        rf"cannot listen on 127.0.0.1 port {port}: .* --listen and --port", done.stderr
+        rf"cannot listen on 127.0.0.1 port {port}: .* --listen ADDRESS:PORT", done.stderr
     )
     done = run("dashboard", "--listen", "192.0.2.1", "--token-file", tmp_path / "t", env=env)
     assert (done.returncode, "cannot listen on 192.0.2.1" in done.stderr) == (2, True)
@@ -88,7 +89,7 @@ def test_unusable_address_and_certificate_are_errors(env, mosquitto, tmp_path):
     for content in (None, "no certificate"):
         if content is not None:
             bad.write_text(content)
-        done = run("dashboard", "--port", "0", "--server-certificate", bad, env=env)
+        done = run("dashboard", "--listen", "127.0.0.1:0", "--server-certificate", bad, env=env)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"the certificate of the server, {bad}, cannot be used" in done.stderr
 
@@ -96,8 +97,10 @@ def test_unusable_address_and_certificate_are_errors(env, mosquitto, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--port", "65536"], "expected a port from 0 to 65535; got '65536'"),
-        (["--port", "x"], "expected a port from 0 to 65535; got 'x'"),
+        *(
+            (["--listen", text], "expected ADDRESS or ADDRESS:PORT")
+            for text in ("", ":", "127.0.0.1:", "127.0.0.1:x", "h:65536", "[::1", "[::1]80", ":80")
+        ),
         (["--server-key", "k"], "--server-key belongs to --server-certificate"),
     ],
 )
@@ -105,6 +108,21 @@ def test_wrong_usage_is_one_error_line(arguments, words, env):
     done = run("dashboard", *arguments, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.5", ("10.0.0.5", DEFAULT_PORT)),
+        ("10.0.0.5:0", ("10.0.0.5", 0)),
+        ("::1", ("::1", DEFAULT_PORT)),
+        ("[::1]", ("::1", DEFAULT_PORT)),
+        ("[::1]:80", ("::1", 80)),
+        ("cluster.example:65535", ("cluster.example", 65535)),
+    ],
+)
+def test_address_to_listen_on(text, address):
+    assert _address(text) == address
 
 
 def test_missing_broker_is_an_error():
@@ -117,7 +135,7 @@ def test_missing_broker_is_an_error():
 def test_missing_package_is_an_error_with_the_install_command(package, env):
     loaded = [name for name in sys.modules if name.startswith("fastlib.dashboard")]
     with missing_package(package, "fastlib.cli.commands.dashboard", *loaded):
-        done = run("dashboard", "--port", "0", env=env)
+        done = run("dashboard", "--listen", "127.0.0.1:0", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"the dashboard needs {package}, which is not installed" in done.stderr
     assert install_command("web") in done.stderr

@@ -17,10 +17,13 @@ from fastlib.transport.broker_url import address_text
 if TYPE_CHECKING:
     from fastlib.dashboard import Access, ServerOptions
 
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8073
+
 _EPILOG: Final = """\
 examples:
   fastlib dashboard
-  fastlib dashboard --tasks --port 8080
+  fastlib dashboard --tasks --listen 127.0.0.1:8080
   fastlib dashboard --listen 10.0.0.5 --token-file /etc/fast/dashboard.token
 
 The page shows the hosts with their load and their VMs, the tasks under way with their progress, the
@@ -37,16 +40,15 @@ an address on which it cannot listen.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.usage = "%(prog)s [--listen ADDRESS] [--port N] [OPTION ...]"
+    parser.usage = "%(prog)s [--listen ADDRESS[:PORT]] [--token-file FILE] [OPTION ...]"
     server = parser.add_argument_group("the server")
     server.add_argument(
         "--listen",
-        metavar="ADDRESS",
-        default="127.0.0.1",
-        help="address of this machine to listen on (default: 127.0.0.1)",
-    )
-    server.add_argument(
-        "--port", metavar="N", type=_port, default=8073, help="0 is any free one (default: 8073)"
+        metavar="ADDRESS[:PORT]",
+        type=_address,
+        default=(DEFAULT_HOST, DEFAULT_PORT),
+        help="address of this machine to listen on; port 0 is any free one (default: "
+        f"{DEFAULT_HOST}:{DEFAULT_PORT})",
     )
     server.add_argument(
         "--token-file",
@@ -86,22 +88,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_broker_options(parser)
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) < 65536:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535; got {text!r}")
+def _address(text: str) -> tuple[str, int]:
+    """Return the host and the port of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT."""
+    host, colon, port = text, "", ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        if not bracket or colon not in ("", ":"):
+            host = ""
+    elif text.count(":") == 1:
+        host, colon, port = text.partition(":")
+    number = DEFAULT_PORT if not colon else int(port) if port.isascii() and port.isdigit() else -1
+    if not host or not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError(
+            f"expected ADDRESS or ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080; got {text!r}"
+        )
+    return host, number
 
 
 def run(options: argparse.Namespace) -> int:
-    from fastlib.dashboard import ServerOptions
-
     if options.server_key and not options.server_certificate:
         options.parser.error("--server-key belongs to --server-certificate, which is missing")
 
     def work() -> int:
+        from fastlib.dashboard import ServerOptions
+
         server = ServerOptions(
-            host=options.listen,
-            port=options.port,
+            host=options.listen[0],
+            port=options.listen[1],
             certificate=options.server_certificate,
             key=options.server_key,
         )
@@ -122,12 +136,12 @@ def _access(options: argparse.Namespace, server: "ServerOptions") -> "tuple[Acce
     elif not server.is_loopback:
         if not is_terminal(sys.stdout):
             raise AccessError(
-                f"a page on {options.listen} needs a token: give --token-file FILE; a missing file "
+                f"a page on {server.host} needs a token: give --token-file FILE; a missing file "
                 "is made with a new token"
             )
         token = generated = new_token()
     secure = server.certificate is not None
-    return Access(token, names=[*options.names, options.listen], secure=secure), generated
+    return Access(token, names=[*options.names, server.host], secure=secure), generated
 
 
 async def _serve(
