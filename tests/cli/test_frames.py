@@ -114,7 +114,7 @@ def test_bar_of_send(size, write, mosquitto, broker, tmp_path):
         f"{{task: migrate vm, id: {ID}, vm-name: customer-db-01, destination: {HOSTS[3]}}}"
     )
     facts = "phase: memory, percent: 42, transferred: 3650722201, total: 8589934592, expected: 19"
-    with Screen("send", HOSTS[2], file, "--wait", env=address(mosquitto), size=size) as screen:
+    with Screen("send", HOSTS[2], file, env=address(mosquitto), size=size) as screen:
         broker.wait()
         screen.until_frame(r"sent +0:00:0\d")
         report = f"{{id: {ID}, title: migrate vm, vm-name: customer-db-01, {facts}}}"
