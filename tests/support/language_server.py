@@ -35,10 +35,15 @@ class LanguageServer:
                 "completion": {"completionItem": {"snippetSupport": True}},
             },
         }
-        self._ask("initialize", {"processId": None, "rootUri": None, "capabilities": capabilities})
-        self._send({"method": "initialized", "params": {}})
+        opening = {"processId": None, "rootUri": None, "capabilities": capabilities}
         changed = {"settings": {"yaml": self._settings}}
-        self._send({"method": "workspace/didChangeConfiguration", "params": changed})
+        try:
+            self._ask("initialize", opening)
+            self._send({"method": "initialized", "params": {}})
+            self._send({"method": "workspace/didChangeConfiguration", "params": changed})
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     def __enter__(self) -> Self:
         return self

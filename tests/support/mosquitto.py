@@ -142,6 +142,7 @@ class Mosquitto:
         self._configuration.write_text(text)
 
     def start(self) -> Self:
+        assert self._process is None, "it runs, and would be left behind"
         process = subprocess.Popen(
             [find("mosquitto"), "-c", str(self._configuration)],
             stdout=subprocess.DEVNULL,
@@ -162,8 +163,9 @@ class Mosquitto:
         self._reader = threading.Thread(target=read, daemon=True)
         self._reader.start()
         self._process = process
-        assert running.wait(PATIENCE), "mosquitto does not start"
-        assert process.poll() is None, "".join(self.log)
+        if not running.wait(PATIENCE) or process.poll() is not None:
+            self.kill()
+            raise AssertionError(f"mosquitto does not start: {''.join(self.log)}")
         return self
 
     def kill(self) -> None:
@@ -176,7 +178,11 @@ class Mosquitto:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
-            process.wait(PATIENCE)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()  # else it would be left behind if it has not ended in time
+                process.wait(PATIENCE)
             assert self._reader is not None
             self._reader.join(PATIENCE)  # the log must be complete before the next start
 

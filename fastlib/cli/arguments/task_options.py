@@ -94,28 +94,37 @@ class TaskOptions:
 
     def _add(self, group: Any, field: Field, part: str = TASK) -> None:
         word = self._positional(field) if part == TASK else None
-        dest = _dest(field, part)
         if word is not None:
-            kind, nargs = _from_text(field), None if field.required else "?"
-            text, shown = _help(field), word if field.required else f"[{word}]"
-            if self._takes_several(field):
-                nargs = "+" if field.required else "*"
-                text = f"{text} Several names are one message, and each has its own result."
-                shown = f"{word} [{word} ...]" if field.required else f"[{word} ...]"
-            group.add_argument(dest, metavar=word, nargs=nargs, type=kind, help=text)
-            self.required.insert(0, shown)
+            self._add_positional(group, field, word)
         else:
-            nested = part == NESTED and self._nested is not None and self._nested[0].optional
-            needed = field.required and not nested
-            arguments = _value_arguments(field) | {
-                "dest": dest,
-                "required": needed,
-                "help": _help(field),
-            }
-            word = _add_option(group, field, part, self._keyword(field, part), arguments)
-            if needed:
-                self.required.append(f"{word} {arguments.get('metavar', '')}".rstrip())
+            word = self._add_keyword(group, field, part)
         self._options.append(Option(field, part, word))
+
+    def _add_positional(self, group: Any, field: Field, word: str) -> None:
+        """Add an argument without a keyword, which is `word` in the help."""
+        nargs, text = None if field.required else "?", _help(field)
+        shown = word if field.required else f"[{word}]"
+        if self._takes_several(field):
+            nargs = "+" if field.required else "*"
+            text = f"{text} Several names are one message, and each has its own result."
+            shown = f"{word} [{word} ...]" if field.required else f"[{word} ...]"
+        kind = _from_text(field)
+        group.add_argument(_dest(field, TASK), metavar=word, nargs=nargs, type=kind, help=text)
+        self.required.insert(0, shown)
+
+    def _add_keyword(self, group: Any, field: Field, part: str) -> str:
+        """Add an option with a keyword, and return the keyword."""
+        nested = part == NESTED and self._nested is not None and self._nested[0].optional
+        needed = field.required and not nested
+        arguments = _value_arguments(field) | {
+            "dest": _dest(field, part),
+            "required": needed,
+            "help": _help(field),
+        }
+        word = _add_option(group, field, part, self._keyword(field, part), arguments)
+        if needed:
+            self.required.append(f"{word} {arguments.get('metavar', '')}".rstrip())
+        return word
 
     def _positional(self, field: Field) -> str | None:
         """Return the name of a field that is a positional argument, else None.

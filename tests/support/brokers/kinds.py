@@ -149,8 +149,8 @@ def _aedes(_directory: Path, config: pytest.Config) -> Iterator[Place]:
         stop()
         start()
 
-    start()
     try:
+        start()
         yield Place((port, port), restart)
     finally:
         stop()

@@ -158,6 +158,8 @@ class Program:
 
     def start(self, *options: str, ready: bool = True) -> None:
         """Start it; with `ready` wait until it works, as its log says."""
+        ended = self._process is None or self._process.poll() is not None
+        assert ended, "it runs, and would be left behind"
         before = sum(READY in line for line in self.log)
         process = self._process = subprocess.Popen(
             self.command(*options),
