@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import end_of_run
-from tests.support.processes import give_children_default_signals
+from tests.support.processes import give_children_default_signals, name_processes_left_behind
 
 SLOW_MARKERS = {
     "laboratory": "needs several libvirt hosts (tests/support/lab/README.md)",
@@ -118,6 +118,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         # The controller of parallel workers runs no test, and its workers do this themselves.
         give_children_default_signals()
+        name_processes_left_behind()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_FailurePrinter(config), "failure-printer")
     for name, description in SLOW_MARKERS.items():

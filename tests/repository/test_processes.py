@@ -1,9 +1,11 @@
 """Tests of the helper that gives child processes default signal handling."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -57,3 +59,18 @@ def test_niceness_is_inherited_by_children():
     child = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     assert int(done.stdout) == niceness() == os.nice(0)
+
+
+def test_warning_of_a_process_left_behind_names_its_command_and_its_test():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        process = subprocess.Popen(["sleep", "60"])
+        pid = process.pid
+        del process
+        gc.collect()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert f"subprocess {pid} is still running" in str(caught[1].message)
+    assert str(caught[0].message).startswith(
+        "['sleep', '60'] of tests/repository/test_processes.py::"
+    )

@@ -14,8 +14,10 @@ compare it with `niceness()`, the niceness of the tests' process.
 
 import os
 import signal
+import subprocess
+import warnings
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 SIGNALS: Final = (
     signal.SIGHUP,
@@ -44,6 +46,29 @@ def give_children_default_signals() -> None:
 def niceness() -> int:
     """Return the niceness of this process, which its children inherit."""
     return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def name_processes_left_behind() -> None:
+    """Let the warning of a process that nobody has waited for name its command and its test.
+
+    Python warns when the object is deleted, which may be in any later test.
+    """
+    init, delete = subprocess.Popen.__init__, subprocess.Popen.__del__
+
+    def remember(self: Any, *arguments: Any, **options: Any) -> None:
+        self.started_in = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+        init(self, *arguments, **options)
+
+    def warn(self: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            if getattr(self, "_child_created", False) and self.returncode is None:
+                text = f"{self.args} of {self.started_in} still runs: wait for it there"
+                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+        finally:
+            delete(self, *arguments, **options)
+
+    subprocess.Popen.__init__ = remember  # type: ignore[method-assign]
+    subprocess.Popen.__del__ = warn  # type: ignore[method-assign]
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
