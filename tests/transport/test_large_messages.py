@@ -160,6 +160,26 @@ def test_large_messages_with_qos_0_are_refused_after_a_few_connections(
     sender.send(b"x" * 1000, root, 1).wait(PATIENCE)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_message_that_takes_longer_than_the_keep_alive_is_not_sent_for_ever(
+    request: pytest.FixtureRequest,
+    join: Callable[..., Communicator],
+    plain_broker: Mosquitto,
+    root: str,
+    protocol: str,
+) -> None:
+    """mosquitto ends a connection on which no whole packet has come for 1.5 keep-alives."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes ten keep-alives; with --long")
+    with Proxy(plain_broker.port) as proxy:
+        sender = join(proxy.port, protocol=protocol, keep_alive=5)
+        proxy.rate = 1_000
+        large = sender.send(b"x" * 40_000, root, 1)
+        with pytest.raises(MessageTooLargeError, match="a longer `keep_alive`"):
+            large.wait(300)
+        sender.send(b"x", root, 1).wait(PATIENCE)
+
+
 def test_network_that_breaks_connections_lets_large_messages_with_qos_0_pass(
     join: Callable[..., Communicator], plain_broker: Mosquitto, root: str
 ) -> None:

@@ -15,6 +15,8 @@ from fastlib.transport.mqtt.paho_client import PahoClient
     ("name", "parameters"),
     [
         ("_sock_recv", ["bufsize"]),
+        ("_sock_send", ["buf"]),
+        ("_check_keepalive", []),
         ("_ssl_wrap_socket", ["tcp_sock"]),
         ("_packet_queue", ["command", "packet", "mid", "qos", "info"]),
         ("_send_pubrec", ["mid"]),

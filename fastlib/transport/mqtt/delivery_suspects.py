@@ -252,6 +252,7 @@ def verdict(
     why += (
         f". The largest packet that it has confirmed had {taken} bytes. It may limit "
         "packets (`max_packet_size` of mosquitto; set the option `largest-packet` to it), the "
-        "QoS (option `qos`), or the topics of this client"
+        "QoS (option `qos`), or the topics of this client. Or the message takes longer than the "
+        "broker waits for one packet: set a longer `keep_alive`"
     )
     return MessageTooLargeError(facts, size, None, "inferred", why)

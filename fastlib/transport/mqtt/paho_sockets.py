@@ -5,6 +5,7 @@ It is needed because paho has these defects:
 - paho reads each byte of a packet header with its own system call.
 - paho leaves the socket of a failed TLS handshake open.
 - paho tries all addresses of the broker's name with a full timeout each, always in the same order.
+- paho ends the connection while it still sends a message that takes longer than the keep-alive.
 - paho's WebSocket has no `setsockopt`, and other methods of a socket.
 """
 
@@ -45,6 +46,8 @@ class PahoSockets(paho.Client):
         self._turn = 0
         """Which of the addresses of the broker's name is tried first."""
         self._moved = 0
+        self._last_traffic = (0, 0)
+        self._moved_at = 0.0
         self.broker: tuple[str, int, str] = ("", 0, "")
         """Host and port of the broker, and its address if its name has several."""
         self.quick_ack = True
@@ -77,6 +80,15 @@ class PahoSockets(paho.Client):
             with suppress(OSError, ValueError):
                 waiting = fcntl.ioctl(own.fileno(), termios.TIOCOUTQ, waiting)
         return self._moved, struct.unpack("i", waiting)[0] // PAGE_BYTES
+
+    def _check_keepalive(self) -> None:
+        # A PINGREQ waits behind a large message, for longer than the keep-alive on a slow network.
+        traffic, now = self.traffic(), time.monotonic()
+        if traffic != self._last_traffic:
+            self._last_traffic, self._moved_at = traffic, now
+        writes = self.want_write() or traffic[1] > 0
+        if not (writes and now - self._moved_at < self._keepalive):
+            super()._check_keepalive()
 
     def has_read(self) -> bool:
         """Return True if there are buffered bytes, which a poll of the socket does not show."""

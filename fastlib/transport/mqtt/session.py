@@ -75,7 +75,6 @@ class MqttSession:
         """The name of this client at the broker."""
         self._session_starts = SessionStarts()
         self._connect_answers = ConnectAnswers(self.client, options, state)
-        self._ended_by: int | None = None
         self._max_payload = options.max_payload
         self._state = state
         self._run_in_thread = run_in_thread
@@ -201,8 +200,10 @@ class MqttSession:
             sending=self._suspects.describe(sent) or self._subscriptions.describe(),
         )
         self.outbox.connection_lost()
-        if self.client.violation or self.renews or self._ended_by == KEEP_ALIVE_TIMEOUT:
+        if self.client.violation or self.renews:
             return
+        if code == KEEP_ALIVE_TIMEOUT:
+            code = None  # a message takes longer than the keep-alive, or the network stood still
         if code is None or code in MESSAGE_CODES | CAPABILITY_CODES:
             self._suspects.connection_ended(
                 sent, code, subscribing=bool(self._subscriptions.unanswered)
@@ -233,7 +234,6 @@ class MqttSession:
         self._sender.renew_expiry(session_lost=lost)
         stated = {name: getattr(properties, name) for name in STATED if hasattr(properties, name)}
         self._broker.accepted(stated or ({} if self.client.is_five else None), self._state.name)
-        self._ended_by = None
         self._sender.accepted()
         self._state.connected()
         self._subscriptions.set_max_size(self.limits.maximum_packet)
@@ -257,7 +257,6 @@ class MqttSession:
     def _on_disconnect(
         self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
-        self._ended_by = reason.value
         if flags.is_disconnect_packet_from_server:
             self._state.disconnect_code = reason.value
             self._state.disconnect_reason = self.client.said
