@@ -87,12 +87,12 @@ def install_command(extra: str) -> str:
     """
     import shlex
 
-    editable, folder = _source_folder()
+    editable, folder = source_folder()
     requirement = shlex.quote(f"{folder or DISTRIBUTION}[{extra}]")
     return f"{_pip_install()} {'--editable ' if editable else ''}{requirement}"
 
 
-def _source_folder() -> tuple[bool, str | None]:
+def source_folder() -> tuple[bool, str | None]:
     """Return whether the installation is editable, and the folder that it was made from.
 
     The folder is None if fastlib was not installed from a folder, or if the folder is gone.

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import audit, checks, docs, environment, mutation, pictures, tiers
+from . import audit, checks, docs, environment, mutation, pictures, release, tiers
 
 DESCRIPTION = """\
 Check and test fastlib. It uses the active virtual environment, else .venv.
@@ -24,6 +24,7 @@ Check and test fastlib. It uses the active virtual environment, else .venv.
   ./dev audit               known vulnerabilities of the locked packages, by pip-audit
   ./dev lab ARGS            the laboratory of several libvirt hosts
   ./dev lock                renew constraints.txt
+  ./dev release VERSION     prepare a release: version, changelog, schemas, checks, packages
 
 Set up an environment with: tests/run --install-only
 """
@@ -38,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (checks, tiers, docs, pictures, mutation, audit, environment):
+    for module in (checks, tiers, docs, pictures, mutation, audit, environment, release):
         module.add_commands(commands)
     return parser
 

@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -40,6 +41,8 @@ DROP_IN = f"{UNIT}.d/10-user.conf"
 SYSUSERS = "/etc/sysusers.d/migfra.conf"
 JOURNAL = "/var/lib/migfra"
 LOGS = "/var/log/migfra"
+RUNTIME = "/run/migfra"
+WANTED = "/etc/systemd/system/multi-user.target.wants/migfra.service"
 PROGRAMS = ("migfra", "fastlib")
 RECORD = "deployment.json"
 """The file of a release that is complete, with what was installed."""
@@ -119,10 +122,31 @@ class Host:
             else:
                 path.unlink()
 
-    def system(self, *command: str) -> None:
-        """Run a program that changes the running system; not for an image."""
-        if self.is_live and self.announce(f"run {shlex.join(command)}"):
+    @property
+    def is_booted(self) -> bool:
+        """Whether systemd runs here: not in an image, a chroot or a container without it."""
+        return self.is_live and Path("/run/systemd/system").is_dir()
+
+    def run(self, *command: str) -> None:
+        if self.announce(f"run {shlex.join(command)}"):
             _run(command)
+
+    def own(self, name: str, user: str) -> None:
+        """Make a private folder, and give it to the daemon's user as systemd would."""
+        path = self.path(name)
+        if not path.is_dir() and self.announce(f"make {path}"):
+            path.mkdir(mode=0o700, parents=True)
+        if not self.is_live or not path.is_dir():
+            return
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise DeployError(
+                f"there is no user {user}: make one, or choose another by --user"
+            ) from None
+        if path.stat().st_uid != entry.pw_uid and self.announce(f"give {path} to {user}"):
+            for each in [path, *path.rglob("*")]:
+                os.chown(each, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
     def target(self, name: str) -> str | None:
         """Return the name of the release that a link of BASE leads to, or None."""
@@ -208,6 +232,8 @@ def _make_release(
     folder = host.path(f"{RELEASES}/{name}")
     if (folder / RECORD).is_file():
         return
+    if host.is_live and options.user != USER_OF_UNIT:
+        _check_python(options.user)
     host.remove(f"{RELEASES}/{name}")  # an installation that was interrupted
     if not host.announce(f"install {wheel.name} with {options.extras or 'no extras'} in {folder}"):
         return
@@ -215,9 +241,8 @@ def _make_release(
     index = ["--no-index", f"--find-links={options.find_links}"] if options.find_links else []
     if options.constraint:
         index.append(f"--constraint={options.constraint}")
-    python = getattr(sys, "_base_executable", sys.executable)
     try:
-        _run([python, "-m", "venv", str(folder)])
+        _run([_python(), "-m", "venv", str(folder)])
     except DeployError as error:
         raise DeployError(f"{error}\nDebian has venv in the package python3-venv") from None
     requirement = f"fastlib-migfra{extras} @ {wheel.resolve().as_uri()}"
@@ -228,6 +253,22 @@ def _make_release(
     (folder / "migfra.service").write_text(unit)
     record = {"wheel": wheel.name, "extras": options.extras, "packages": options.packages}
     (folder / RECORD).write_text(json.dumps(record) + "\n")
+
+
+def _python() -> str:
+    """Return the Python that runs this, not that of a virtual environment around it."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
+def _check_python(user: str) -> None:
+    """Raise DeployError if the daemon's user could not start this Python, as one below /root."""
+    for path in (Path(_python()), Path(_python()).resolve()):
+        for folder in path.parents:
+            if not folder.stat().st_mode & 0o001:
+                raise DeployError(
+                    f"{user} may not enter {folder}, and the daemon would need {path}: run this "
+                    "by a Python for all users, such as /usr/bin/python3"
+                )
 
 
 def _move_scripts(folder: Path, root: Path) -> None:
@@ -246,27 +287,40 @@ def _make_user(host: Host, user: str) -> None:
         return
     before = host.changes
     host.write(SYSUSERS, _SYSUSERS.format(user=user, home=JOURNAL))
-    if host.changes != before:
-        host.system("systemd-sysusers", SYSUSERS)
+    if host.changes != before and host.is_live:
+        host.run("systemd-sysusers", SYSUSERS)
 
 
 def _check(host: Host, name: str, user: str, skipped: bool) -> None:
     """Let the release check the configuration as the daemon's user. Raises DeployError."""
-    if skipped or host.dry_run:
+    if host.dry_run:
+        return
+    host.own(JOURNAL, user)
+    if skipped:
         return
     python = host.path(f"{RELEASES}/{name}/bin/python")
     configuration = host.path(CONFIGURATION)
     command = [str(python), "-I", "-m", "fastlib.cli.migfra", "--check", "-c", str(configuration)]
     if host.is_live and user != USER_OF_UNIT:
         command = ["runuser", "-u", user, "--", *command]
-    environment = {"PATH": f"{os.defpath}:/sbin", "LC_ALL": "C.UTF-8"}
-    try:
-        _run(command, environment)
-    except DeployError as error:
-        raise DeployError(
-            f"{error}\nNothing that runs was changed. Correct {configuration}, or install with "
-            "--no-check"
-        ) from None
+    with tempfile.TemporaryDirectory() as temporary:
+        runtime = Path(temporary)
+        if host.is_live:
+            runtime = host.path(RUNTIME)
+            host.own(RUNTIME, user)
+        environment = {
+            "PATH": f"{os.defpath}:/sbin:/usr/sbin",
+            "LC_ALL": "C.UTF-8",
+            "STATE_DIRECTORY": str(host.path(JOURNAL)),
+            "RUNTIME_DIRECTORY": str(runtime),
+        }
+        try:
+            _run(command, environment)
+        except DeployError as error:
+            raise DeployError(
+                f"{error}\nNothing that runs was changed. Correct {configuration} and repeat this, "
+                "or add --no-check"
+            ) from None
 
 
 def _activate(host: Host, name: str, user: str) -> None:
@@ -284,17 +338,20 @@ def _activate(host: Host, name: str, user: str) -> None:
     host.link(CURRENT, f"releases/{name}")
     for program in PROGRAMS:
         _link_program(host, program)
-    if host.changes != before:
-        host.system("systemctl", "daemon-reload")
+    if host.changes != before and host.is_booted:
+        host.run("systemctl", "daemon-reload")
         # The start can wait for the broker for ever; a daemon that does not run is not started.
-        host.system("systemctl", "try-restart", "--no-block", "migfra.service")
+        host.run("systemctl", "try-restart", "--no-block", "migfra.service")
 
 
 def _unit(text: str) -> str:
     start, program = "ExecStart=/usr/bin/env migfra ", f"ExecStart={CURRENT}/bin/migfra "
     if start not in text:
         raise DeployError(f"the unit has no line {start!r}: choose another wheel")
-    title = "# Made by migfra-deploy. Own settings belong into drop-ins: systemctl edit migfra\n"
+    title = (
+        "# Made by migfra-deploy. Own settings belong into drop-ins: systemctl edit migfra\n"
+        "# The user is in migfra.service.d/10-user.conf. Without that file it is root.\n"
+    )
     return title + text.replace(start, program)
 
 
@@ -346,8 +403,9 @@ def _text(path: Path) -> str:
 
 def uninstall(host: Host, options: argparse.Namespace) -> None:
     """Remove the programs. The configuration, the journal and the user stay, unless purged."""
-    if host.path(UNIT).exists():
-        host.system("systemctl", "disable", "--now", "migfra.service")
+    if host.path(UNIT).exists() and host.is_booted:
+        host.run("systemctl", "disable", "--now", "migfra.service")
+    host.remove(WANTED)  # what `systemctl enable` has made
     found = re.search(r"^u (\S+)", _text(host.path(SYSUSERS)), re.MULTILINE)
     for name in (DROP_IN, UNIT, SYSUSERS):
         host.remove(name)
@@ -361,12 +419,12 @@ def uninstall(host: Host, options: argparse.Namespace) -> None:
     if options.purge:
         for name in (CONFIGURATION, JOURNAL, LOGS):
             host.remove(name)
-        if found:
-            host.system("userdel", found[1])
-    if host.changes:
-        host.system("systemctl", "daemon-reload")
-    else:
+        if found and host.is_live:
+            host.run("userdel", found[1])
+    if not host.changes:
         print("nothing is installed")
+    elif host.is_booted:
+        host.run("systemctl", "daemon-reload")
 
 
 def status(host: Host, _: argparse.Namespace) -> None:
