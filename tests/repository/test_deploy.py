@@ -260,7 +260,7 @@ setpriv --reuid migfra --regid migfra --init-groups --no-new-privs \
 daemon=$!
 fastlib="/usr/local/bin/fastlib"
 export FASTLIB_BROKER=127.0.0.1:{port}
-$fastlib watch --host node01 --count 1 --timeout 60
+$fastlib watch --host node01 --presence --count 1 --timeout 60
 $fastlib start vm1 --host node01 --id first
 ps -o user=,cmd= -p $daemon
 $deploy install {newer} --find-links {wheels}  # beside the daemon that runs
