@@ -55,16 +55,18 @@ _DROP_IN = """\
 # Made by migfra-deploy. Own settings belong into other drop-ins: systemctl edit migfra
 [Service]
 User={user}
-Group={user}
-# The group that libvirt's socket is open to; a group that does not exist would stop the start.
-{groups}
 # As root, the daemon has these two by itself. The unit gives the reasons.
-AmbientCapabilities=CAP_DAC_OVERRIDE CAP_KILL
+AmbientCapabilities={capabilities}
 """
 _SYSUSERS = """\
 # Made by migfra-deploy: the user of the migration daemon, with a home for its ssh keys.
 u {user} - "FaST migration daemon" {home}
 """
+_SYSUSERS_LIBVIRT = """\
+# libvirt's socket is open to this group.
+m {user} libvirt
+"""
+CAPABILITIES = ("dac_override", "kill")
 
 
 class DeployError(Exception):
@@ -286,7 +288,10 @@ def _make_user(host: Host, user: str) -> None:
         host.remove(SYSUSERS)
         return
     before = host.changes
-    host.write(SYSUSERS, _SYSUSERS.format(user=user, home=JOURNAL))
+    text = _SYSUSERS.format(user=user, home=JOURNAL)
+    if re.search(r"^libvirt:", _text(host.path("/etc/group")), re.MULTILINE):
+        text += _SYSUSERS_LIBVIRT.format(user=user)
+    host.write(SYSUSERS, text)
     if host.changes != before and host.is_live:
         host.run("systemd-sysusers", SYSUSERS)
 
@@ -302,7 +307,11 @@ def _check(host: Host, name: str, user: str, skipped: bool) -> None:
     configuration = host.path(CONFIGURATION)
     command = [str(python), "-I", "-m", "fastlib.cli.migfra", "--check", "-c", str(configuration)]
     if host.is_live and user != USER_OF_UNIT:
-        command = ["runuser", "-u", user, "--", *command]
+        capabilities = ",".join(f"+{name}" for name in CAPABILITIES)
+        rights = [f"--{kind}-caps={capabilities}" for kind in ("inh", "ambient")]
+        group = pwd.getpwnam(user).pw_gid
+        ids = [f"--reuid={user}", f"--regid={group}", "--init-groups"]
+        command = ["setpriv", *ids, *rights, *command]
     with tempfile.TemporaryDirectory() as temporary:
         runtime = Path(temporary)
         if host.is_live:
@@ -334,7 +343,8 @@ def _activate(host: Host, name: str, user: str) -> None:
     if user == USER_OF_UNIT:
         host.remove(DROP_IN)
     else:
-        host.write(DROP_IN, _drop_in(host, user))
+        names = " ".join(f"CAP_{name.upper()}" for name in CAPABILITIES)
+        host.write(DROP_IN, _DROP_IN.format(user=user, capabilities=names))
     host.link(CURRENT, f"releases/{name}")
     for program in PROGRAMS:
         _link_program(host, program)
@@ -353,14 +363,6 @@ def _unit(text: str) -> str:
         "# The user is in migfra.service.d/10-user.conf. Without that file it is root.\n"
     )
     return title + text.replace(start, program)
-
-
-def _drop_in(host: Host, user: str) -> str:
-    groups = host.path("/etc/group")
-    known = groups.read_text("utf-8", "replace") if groups.is_file() else ""
-    has_libvirt = re.search(r"^libvirt:", known, re.MULTILINE) is not None
-    comment = "SupplementaryGroups=libvirt" if has_libvirt else "# SupplementaryGroups=libvirt"
-    return _DROP_IN.format(user=user, groups=comment)
 
 
 def _link_program(host: Host, program: str) -> None:

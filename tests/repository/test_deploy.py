@@ -238,7 +238,9 @@ LIVE = """\
 # As the host is first installed, with the configuration of this test
 python={python}
 deploy="$python {deploy}"
+getent group libvirt || groupadd --system libvirt
 $deploy install {wheel} --find-links {wheels}
+id -nG migfra
 cat > /etc/migfra.yaml <<EOF
 hostname: node01
 communicator: {{type: mqtt, host: 127.0.0.1, port: {port}}}
@@ -282,7 +284,7 @@ echo all is gone
 
 def can_make_systems() -> str | None:
     """Return why a copy of this system cannot be made and deployed to here, or None."""
-    for program in ("unshare", "setpriv", "runuser", "systemd-sysusers", "systemd-analyze"):
+    for program in ("unshare", "setpriv", "systemd-sysusers", "systemd-analyze"):
         if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
             return f"{program} is not installed"
     if os.geteuid() != 0:
@@ -349,6 +351,7 @@ def test_running_host_is_installed_upgraded_and_restored(
     lines = done.stdout.splitlines()
     assert "ExecStart=/opt/fastlib/current/bin/migfra -c /etc/migfra.yaml" in lines, shown
     assert "User=migfra" in lines
+    assert "migfra libvirt" in lines
     assert "migfra 700 /var/lib/migfra" in lines
     assert "node01 first vm started: vm1: success" in lines
     assert any(re.fullmatch(r"migfra +\S*python\S* .*/bin/migfra -c .*", line) for line in lines), (
