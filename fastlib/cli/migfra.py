@@ -306,6 +306,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     from fastlib.migfra.daemon import Daemon
     from fastlib.migfra.service.memory import collect_rarely
     from fastlib.migfra.service.systemd import feed_watchdog, notify
+    from fastlib.migfra.telemetry.blocked_loop import LoopWatch
 
     loop = asyncio.get_running_loop()
     daemon = Daemon(configuration)
@@ -338,9 +339,11 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     notify("READY=1")
     daemonizer.works()
     watchdog = asyncio.create_task(feed_watchdog())
+    watch = LoopWatch()
     try:
         await daemon.ended.wait()
     finally:
+        watch.end()
         watchdog.cancel()
     return 0 if daemon.failure is None else 1
 

@@ -19,7 +19,7 @@ from .load_context import (
 from .nodes import Mapping, Node, Scalar
 from .printable import printable
 from .rules import Rule
-from .shapes import InvalidValue, Shape
+from .shapes import Bool, Choice, Float, Int, InvalidValue, List, Map, Shape, Text
 
 Pair = tuple[Node, Node]
 """A key and its value."""
@@ -58,6 +58,41 @@ class Field:
         if type(value) is tuple:  # a list, and to write its items takes long
             return not value
         return not self.shape.dump(value)
+
+
+class FieldFacts:
+    """What rules ask about a field."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+
+    @property
+    def kind(self) -> str:
+        """See `rules.Facts`."""
+        shape = self._field.shape
+        kinds = {Bool: "bool", Int: "number", Float: "number", List: "list", Map: "mapping"}
+        text = "text" if isinstance(shape, Text | Choice) else "other"
+        return next((kind for cls, kind in kinds.items() if isinstance(shape, cls)), text)
+
+    @property
+    def may_be_absent(self) -> bool:
+        """See `rules.Facts`."""
+        return self._field.optional
+
+    @property
+    def may_be_empty(self) -> bool:
+        """See `rules.Facts`."""
+        return not self._field.wire.empty_is_absent and not isinstance(self._field.shape, Choice)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """See `rules.Facts`."""
+        shape = self._field.shape
+        return (shape.low, shape.high) if isinstance(shape, Int) else None
+
+
+def _shown(rule: Rule) -> str:
+    return f"{type(rule).__name__}({', '.join(map(repr, rule.attributes))})"
 
 
 class ExtensionSet(Protocol):
@@ -122,6 +157,9 @@ class Record(Shape):
                 raise DeclarationError(
                     f"{cls.__name__}: a rule names {min(unknown)!r}, which is not a field"
                 )
+            mistake = rule.mistake({field.attribute: FieldFacts(field) for field in self.fields})
+            if mistake is not None:
+                raise DeclarationError(f"{cls.__name__}: {_shown(rule)}: {mistake}")
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
         for field in self.fields:

@@ -11,13 +11,33 @@ value is not None.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .errors import Path
 from .load_context import INVALID
 
 Get = Callable[[str], Any]
 """Returns the value of an attribute: None if it is absent, INVALID if it could not be loaded."""
+
+
+class Facts(Protocol):
+    """What a rule may ask about a field when its struct is declared."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its values: `bool`, `number`, `text`, `list`, `mapping` or `other`."""
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether its value may be None."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a text, list or mapping may be empty; False if that is read as None."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest value of an integer."""
 
 
 class Rule:
@@ -33,6 +53,14 @@ class Rule:
         text. In the text, `{attribute}` is replaced by the attribute's key on the wire.
         """
         raise NotImplementedError
+
+    def mistake(self, facts: Mapping[str, "Facts"]) -> str | None:
+        """Return why the rule makes no sense for the fields of a declaration, None if it does.
+
+        `facts` has the fields by attribute. A rule that never applies, or cannot be checked, is a
+        mistake. The declaration of the struct then raises a DeclarationError with this text.
+        """
+        return None
 
     def problem(self, get: Get, keys: Mapping[str, str]) -> tuple[Path, str] | None:
         """Return the problem with wire keys instead of attributes: a path and a text."""
@@ -103,6 +131,12 @@ class OneOf(Rule):
                 return None
         return None, f"needs {' or '.join(map(_placeholder, self.attributes))}"
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        always = [name for name in self.attributes if not facts[name].may_be_absent]
+        if always:
+            return f"it never applies, as {always[0]!r} is always given"
+        return None if self.attributes else "it has no attributes"
+
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"needs {' or '.join(keys[name] for name in self.attributes)}"
 
@@ -120,6 +154,13 @@ class AllOrNone(Rule):
         names = " and ".join(map(_placeholder, self.attributes))
         return None, f"needs {names} together, or none of them"
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        if len(set(self.attributes)) < 2:
+            return "it never applies, as it needs two attributes"
+        if not any(facts[name].may_be_absent for name in self.attributes):
+            return "it never applies, as all of them are always given"
+        return None
+
     def describe(self, keys: Mapping[str, str]) -> str:
         names = " and ".join(keys[name] for name in self.attributes)
         return f"needs {names} together, or none of them"
@@ -133,6 +174,13 @@ class _Dependency(Rule):
         self.other: Final = other
         self.attributes = (attribute, other)
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        if self.attribute == self.other:
+            return "it never applies, as both attributes are the same"
+        if not facts[self.other].may_be_absent:
+            return f"it never applies, as {self.other!r} is always given"
+        return None
+
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"{keys[self.attribute]} needs {keys[self.other]}"
 
@@ -144,6 +192,15 @@ class Needs(_Dependency):
         if get(self.attribute) is not True or get(self.other) is not None:
             return None
         return self.attribute, f"needs {_placeholder(self.other)}"
+
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        if facts[self.attribute].kind != "bool":
+            return (
+                f"it never applies, as it is for a field that is true or false, and "
+                f"{self.attribute!r} is none; for any value, use "
+                f"Requires({self.attribute!r}, {self.other!r})"
+            )
+        return super().mistake(facts)
 
 
 class Requires(_Dependency):
@@ -167,6 +224,15 @@ class Exclusive(Rule):
             return None
         return other, f"{_placeholder(one)} is given as well; remove one of the two"
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        one, other = self.attributes
+        if one == other:
+            return "both attributes are the same, so it refuses every value"
+        for name in self.attributes:
+            if not facts[name].may_be_absent:
+                return f"{name!r} is always given, so the other could never be"
+        return None
+
     def describe(self, keys: Mapping[str, str]) -> str:
         one, other = self.attributes
         return f"takes {keys[one]} or {keys[other]}, not both"
@@ -180,6 +246,12 @@ class Positive(ValueRule):
 
     def problem_with(self, value: Any) -> str | None:
         return None if 0 < value < math.inf else "expected a number greater than 0"
+
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        bounds = facts[self.attribute].bounds
+        if bounds is not None and bounds[0] > 0:
+            return f"it never applies, as the type of {self.attribute!r} begins at {bounds[0]:g}"
+        return _no_number(self.attribute, facts)
 
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"{keys[self.attribute]} must be a number greater than 0"
@@ -200,6 +272,12 @@ class Between(ValueRule):
         if self.minimum <= value <= self.maximum and math.isfinite(value):
             return None
         return f"expected {self._range}"
+
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        bounds = facts[self.attribute].bounds
+        if bounds is not None and self.minimum <= bounds[0] and bounds[1] <= self.maximum:
+            return f"it never applies, as the type of {self.attribute!r} allows no other value"
+        return _no_number(self.attribute, facts)
 
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"{keys[self.attribute]} must be {self._range}"
@@ -225,6 +303,12 @@ class AtMost(Rule):
             return None
         return self.attributes[0], f"is greater than {_placeholder(self.attributes[1])}"
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        smaller, larger = self.attributes
+        if smaller == larger:
+            return "it never applies, as both attributes are the same"
+        return _no_number(smaller, facts) or _no_number(larger, facts)
+
     def describe(self, keys: Mapping[str, str]) -> str:
         smaller, larger = self.attributes
         return f"{keys[smaller]} must not be greater than {keys[larger]}"
@@ -236,8 +320,20 @@ class NotEmpty(ValueRule):
     def problem_with(self, value: Any) -> str | None:
         return None if len(value) else "is empty"
 
+    def mistake(self, facts: Mapping[str, Facts]) -> str | None:
+        found = facts[self.attribute]
+        if found.kind in ("bool", "number"):
+            return f"{self.attribute!r} is neither a text nor a list nor a mapping"
+        if not found.may_be_empty:
+            return f"it never applies, as an empty {self.attribute!r} is read as absent"
+        return None
+
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"{keys[self.attribute]} must not be empty"
+
+
+def _no_number(attribute: str, facts: Mapping[str, Facts]) -> str | None:
+    return None if facts[attribute].kind in ("number", "other") else f"{attribute!r} is no number"
 
 
 def _placeholder(attribute: str) -> str:

@@ -56,7 +56,7 @@ class DeclarationMeta(msgspec.StructMeta):
         for option, value in options.items():
             (struct if option in _STRUCT_OPTIONS else declared)[option] = value
         cls: Any = super().__new__(mcls, name, bases, namespace, **struct)
-        if declared:
+        if declared or any(getattr(base, "__needs_declaration__", False) for base in bases):
             try:
                 cls.__declare__(**declared)
             except TypeError as error:

@@ -14,7 +14,7 @@ On the wire `tpm` stands beside the task's own keys. Who has not imported the mo
 any unknown key.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.extensions import extensions_of
@@ -25,8 +25,15 @@ from .base import Message
 class Extension(Message):
     """Fields that stand beside a task's own; each may be absent, as not everyone knows them."""
 
+    __needs_declaration__: ClassVar[bool] = True
+
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
+        if "of" not in keywords:
+            raise DeclarationError(
+                f"{cls.__qualname__}: the class statement must name the task that it extends, such "
+                f"as `class {cls.__name__}(Extension, of=Start)`; else no task would have its keys"
+            )
         cls.__extend(**keywords)
 
     @classmethod

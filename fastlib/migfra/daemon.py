@@ -15,6 +15,7 @@ from .config.file import Configuration
 from .errors import HostTakenError
 from .failures import log_failure
 from .plugin_api.hypervisor import Hypervisor
+from .plugin_api.method_checks import check_methods
 from .runtime import Broker, Plan, Runtime
 from .tasks.jobs import Job
 from .tasks.results import quit_answer
@@ -47,10 +48,14 @@ class Daemon:
         """Prepare a daemon. A given part replaces that of the configuration: a broker, a hypervisor
         that exists already, the path of the journal. With `in_memory` the journal has no file and
         ends with the daemon. `clock` tells the time, by which orders expire.
+
+        Raises PluginError.
         """
         self._clock = clock
         self.configuration: Final = configuration
         self.host: Final = configuration.host
+        if hypervisor is not None:
+            check_methods(type(hypervisor))
         self.hypervisor: Final = hypervisor or configuration.hypervisor.make(configuration.node)
         """Executes the tasks."""
         self.counters: Final = Counters()

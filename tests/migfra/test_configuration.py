@@ -369,3 +369,24 @@ def test_limits_of_the_broker_and_pauses_reach_the_connection() -> None:
 def test_limits_of_the_broker_out_of_range_are_problems(section: str) -> None:
     with pytest.raises(ValidationError):
         Configuration.from_yaml(f"communicator: {{{section}}}\nhypervisor: {{type: dummy}}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("broker: {host: a}", "communicator"),
+        ("mqtt: {host: a}", "communicator"),
+        ("journal: {file: /x}", "path"),
+        ("logging: {level: debug}", "log"),
+        ("metrics: {listen: a}", "address"),
+        ("communicator: {tls: {cert: a}}", "certificate"),
+        ("communicator: {user: a}", "username"),
+        ("communicatr: {host: a}", "communicator"),
+        ("zzz: 1", None),
+    ],
+)
+def test_unknown_key_leads_to_the_right_one(text: str, meant: str | None) -> None:
+    """Also from the words of other programs."""
+    (problem,) = check_configuration(f"{text}\nhypervisor: {{type: dummy}}\n").errors
+    assert problem.suggestion == meant
+    assert (problem.line, problem.code) == (1, "unknown-key")

@@ -12,11 +12,12 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from fastlib import Start, Stop, TaskContainer
+from fastlib import PciAddress, Start, Stop, TaskContainer
 from fastlib.message import topics
 from fastlib.migfra import Context, RunningError, TaskCancelledError
 from fastlib.migfra.journal.journal import Journal
@@ -70,6 +71,38 @@ def test_context_works_without_a_daemon() -> None:
         _ = context.communicator
     with pytest.raises(RuntimeError, match="no loop"):
         context.send("topic", b"")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"vm1"}, "x must be None.*got a set; save a sorted list"),
+        (frozenset("a"), "got a frozenset; save a sorted list"),
+        (b"a", r"got a bytes; save a text, such as value.hex\(\)"),
+        (bytearray(b"a"), "got a bytearray; save a text"),
+        (datetime(2026, 1, 1, tzinfo=UTC), "got a datetime"),
+        (Path("a"), "got a PosixPath"),
+        (float("nan"), "got nan"),
+        (float("inf"), "got inf"),
+        ([1, {"a": [b"x"]}], r"x\[1\]\['a'\]\[0\] must be .*got a bytes"),
+        ({1: "a"}, "a key of x must be a text; got 1"),
+        (PciAddress(bus=1, device=2, function=3), "got a PciAddress"),
+    ],
+)
+def test_state_that_would_come_back_as_something_else_is_refused(value: Any, said: str) -> None:
+    context = Context("node01")
+    with pytest.raises(TypeError, match=said):
+        context.save_state(good=1, x=value)
+    assert context.saved_state == {}
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 1, -1.5, "a", [], {}, [1, [2, {"a": None}]], {"a": {"b": [True]}}]
+)
+def test_state_that_json_has_is_saved(value: Any) -> None:
+    context = Context("node01")
+    context.save_state(x=value)
+    assert msgspec.json.decode(msgspec.json.encode(context.saved_state["x"])) == value
 
 
 def test_thread_pool_is_bounded_and_keeps_order() -> None:

@@ -117,3 +117,46 @@ def test_method_name_comes_from_the_task() -> None:
     hypervisor = Hypervisor(None, None)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="has no support for start vm"):
         method_of(hypervisor, Options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("def suspend(self, task): pass", "must take (self, task, context)"),
+        ("async def suspnd(self, task, context): pass", "did you mean 'suspend'?"),
+        ("def outages(self): return {}", "must be `async def`"),
+    ],
+)
+def test_methods_are_checked_when_the_class_is_loaded(
+    install: Install, method: str, said: str
+) -> None:
+    install("my-plugin", "mine = my_plugin:Mine", f"{GOOD}    {method}\n")
+    (problem,) = check_configuration("hypervisor: {type: mine, speed: 7}").errors
+    assert (problem.path, problem.line, problem.column) == ("hypervisor.type", 1, 20)
+    assert "the distribution my-plugin 1.2" in problem.message
+    assert f"my_plugin.py:{GOOD.count(chr(10)) + 1})" in problem.message
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("import json\n\nraise RuntimeError('no luck')", "3"),
+        ("def make():\n    return 1 / 0\n\n\nmake()", "2, in make"),
+        ("class Mine(:\n    pass", "1"),
+        ("import json\njson.loads('{')", "2"),
+        ("import sys\nsys.exit(3)", "2"),
+    ],
+)
+def test_error_at_import_has_file_and_line(install: Install, source: str, line: str) -> None:
+    install("broken-plugin", "mine = broken_plugin:Mine", source)
+    (problem,) = check_configuration("hypervisor: {type: mine}").errors
+    assert problem.message.endswith(f"broken_plugin.py:{line})")
+
+
+def test_error_of_the_constructor_has_file_and_line(install: Install) -> None:
+    source = GOOD + "    def __init__(self, options, node):\n        raise OSError('no disk')\n"
+    install("my-plugin", "mine = my_plugin:Mine", source)
+    read = read_configuration("hypervisor: {type: mine, speed: 7}")
+    with pytest.raises(PluginError, match=r"no disk \(.*my_plugin.py:15, in __init__\)"):
+        read.hypervisor.make(read.node)

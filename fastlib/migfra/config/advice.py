@@ -12,6 +12,8 @@ from fastlib.codec.records import Record
 from fastlib.codec.shapes import Shape
 from fastlib.migfra.plugin_api.config_section import ConfigSection
 
+from .other_names import meant_by
+
 MAX_KEYS: Final = 40
 """Keys that an error lists, at most."""
 
@@ -26,7 +28,11 @@ def with_advice(problem: Problem, root: Shape) -> Problem:
         if problem.suggestion is not None:
             return problem  # the nearest key is enough
         section = _record_at(root, above)
-        return problem if section is None else list_keys(problem, above, section.by_key)
+        if section is None:
+            return problem
+        problem = list_keys(problem, above, section.by_key)
+        meant = meant_by(".".join(above), key, section.by_key)
+        return problem if meant is None else msgspec.structs.replace(problem, suggestion=meant)
     section = _record_at(root, [*above, key])
     if section is None or problem.expected != section.expected:
         return problem

@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter, getLogger
-from typing import Any, Final, TypeVar
+from math import isfinite
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -278,11 +279,15 @@ class Context:
     def save_state(self, **values: Any) -> "Future[None]":
         """Save small facts in the journal with the task; `recover` finds them in `saved_state`.
 
-        Values must be representable in JSON. The future is done when they are stored: wait for it
-        before an action that a later run of the daemon must know of. Raises TypeError for a value
-        that JSON cannot represent.
+        Values are what JSON has: None, truth values, finite numbers, texts, and lists and mappings
+        of them with texts as keys. A tuple comes back as a list. The future is done when they are
+        stored: wait for it before an action that a later run of the daemon must know of.
+
+        Raises TypeError for other values, such as sets and bytes: they would come back as something
+        else.
         """
-        msgspec.json.encode(values)
+        for name, value in values.items():
+            _check_state(name, value)
         self._saved_state.update(values)
         if self._services.store_state is not None:
             return self._services.store_state(dict(self._saved_state))
@@ -316,6 +321,35 @@ class Context:
             coroutine.close()
             raise RuntimeError("this context has no loop")
         return asyncio.run_coroutine_threadsafe(coroutine, self._services.loop)
+
+
+def _check_state(place: str, value: object) -> None:
+    """Raise TypeError for a value that would not come back from JSON as it is."""
+    kind = type(value)
+    if (
+        value is None
+        or kind in (bool, int, str)
+        or (kind is float and isfinite(cast(float, value)))
+    ):
+        return
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_state(f"{place}[{index}]", item)
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if type(key) is not str:
+                raise TypeError(f"save_state: a key of {place} must be a text; got {key!r}")
+            _check_state(f"{place}[{key!r}]", item)
+        return
+    remedy = "; save a sorted list" if isinstance(value, set | frozenset) else ""
+    if isinstance(value, bytes | bytearray):
+        remedy = "; save a text, such as value.hex()"
+    shown = f"{value!r}" if kind is float else f"a {kind.__name__}"
+    raise TypeError(
+        f"save_state: {place} must be None, a truth value, a finite number, a text, or a list or "
+        f"mapping of these; got {shown}{remedy}"
+    )
 
 
 def done() -> "Future[None]":

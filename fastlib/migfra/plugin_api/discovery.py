@@ -19,6 +19,7 @@ from fastlib.plugin_place import place_of
 
 from .config_section import ConfigSection
 from .hypervisor import Hypervisor
+from .method_checks import method_problems
 
 GROUP: Final = "fastlib.hypervisors"
 
@@ -97,4 +98,7 @@ def _checked(name: str, found: Any, owner: str) -> type[Hypervisor]:
         shape_of(options)
     except Exception as error:
         raise broken(f"its Options cannot be read: {error}") from error
+    problems = method_problems(found)
+    if problems:
+        raise broken("; ".join(problems))
     return found

@@ -144,14 +144,14 @@ def method_of(hypervisor: Hypervisor, task: type[Task]) -> Method:
     """The method for a type of task. Raises UnsupportedError."""
     found: Method | None = None
     name = method_name(task)
-    if name not in _RESERVED:
+    if name not in RESERVED:
         found = getattr(hypervisor, name, None)
     if not callable(found):
         raise UnsupportedError(hypervisor.name, task.declaration.task)
     return found
 
 
-_RESERVED = frozenset(name for name in vars(Hypervisor) if not name.startswith("_")) | {
+RESERVED = frozenset(name for name in vars(Hypervisor) if not name.startswith("_")) | {
     "recover",
     "node",
     "options",
@@ -164,6 +164,6 @@ def supported(hypervisor: Hypervisor) -> list[str]:
     titles = []
     for declared in declarations():
         name = method_name(declared.type)
-        if name not in _RESERVED and callable(getattr(hypervisor, name, None)):
+        if name not in RESERVED and callable(getattr(hypervisor, name, None)):
             titles.append(declared.task)
     return titles

@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from fastlib.codec.composer import compose
 from fastlib.codec.errors import MessageError, Problem, render_path
-from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.nodes import Mapping, Node, Scalar
-from fastlib.codec.text import decode
 from fastlib.migfra.config.file import Configuration
+from fastlib.migfra.config.positions import position_of
 from fastlib.migfra.journal.lock import lock_of
 from fastlib.migfra.service.lock import holders, lock_path
 
@@ -56,7 +53,7 @@ class Finding:
 
     def problem(self, text: str | bytes) -> Problem:
         """Return it as a problem of the configuration's text, with line and column if possible."""
-        line, column = _position(text, self.keys)
+        line, column = position_of(text, self.keys)
         return Problem(
             code="start",
             message=_reason(self.error),
@@ -72,24 +69,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MessageError):
         return "; ".join(problem.message for problem in error.problems)
     return str(error)
-
-
-def _position(text: str | bytes, keys: Keys) -> tuple[int | None, int | None]:
-    """Return line and column of the value of a key, or of the nearest section that is given."""
-    try:
-        node = compose(decode(text, DEFAULT_LIMITS, "configuration"), DEFAULT_LIMITS, "")
-    except MessageError:
-        return None, None
-    found: Node | None = None
-    for key in keys:
-        node = _child(node, key)
-        if node is None:
-            break
-        found = node
-    return (None, None) if found is None else (found.line, found.column)
-
-
-def _child(node: Node | None, key: str) -> Node | None:
-    if not isinstance(node, Mapping):
-        return None
-    return next((v for k, v in node.pairs if isinstance(k, Scalar) and k.value == key), None)
