@@ -195,7 +195,14 @@ def _print_start_problems(
 
 def _print_findings(source: Source, found: "Sequence[Finding]") -> None:
     with suppress(OSError, ValueError):  # standard error may be closed
-        print_problems(source, [each.problem(source.data) for each in found], sys.stderr)
+        for finding in found:
+            problem = finding.problem(source.data)
+            if finding.keys:
+                print_problems(source, [problem], sys.stderr)
+            elif finding.severity == "error":
+                _print_error(problem.message, 1)
+            else:
+                _print_warning(problem.message)
 
 
 def _check_online(

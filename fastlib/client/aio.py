@@ -35,6 +35,7 @@ from .base import ClientBase
 from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
 from .errors import ClientError
 from .handle import AsyncHandle, R
+from .keywords import shows_keywords
 from .observed import AsyncWatch
 from .options import (
     EvacuateOptions,
@@ -135,6 +136,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         client._owns_communicator = True
         return await client.open()
 
+    @shows_keywords
     async def submit(
         self,
         host: str,
@@ -144,6 +146,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         """See `MigfraClient.submit`."""
         return await self._submit(task_requests.submit(host, work, options))
 
+    @shows_keywords
     async def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> AsyncHandle[Result]:
@@ -160,6 +163,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self, host: str, *, regex: str, **options: Unpack[StopOptions]
     ) -> AsyncHandle[tuple[Result, ...]]: ...
 
+    @shows_keywords
     async def stop(
         self,
         host: str,
@@ -175,18 +179,21 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             raise TypeError("stop takes either a name or a regex")
         return await self._submit(task_requests.stop_matching(host, regex, options))
 
+    @shows_keywords
     async def suspend(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.suspend`."""
         return await self._submit(task_requests.suspend(host, vm_name, options))
 
+    @shows_keywords
     async def resume(
         self, host: str, vm_name: str, **options: Unpack[TaskOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.resume`."""
         return await self._submit(task_requests.resume(host, vm_name, options))
 
+    @shows_keywords
     async def repin(
         self,
         host: str,
@@ -197,22 +204,26 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         """See `MigfraClient.repin`."""
         return await self._submit(task_requests.repin(host, vm_name, vcpu_map, options))
 
+    @shows_keywords
     async def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> AsyncHandle[Result]:
         """See `MigfraClient.migrate`."""
         return await self._submit(task_requests.migrate(vm_name, source, destination, options))
 
+    @shows_keywords
     async def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> AsyncHandle[tuple[Result, ...]]:
         """See `MigfraClient.evacuate`."""
         return await self._submit(task_requests.evacuate(host, destinations, options))
 
+    @shows_keywords
     async def query(self, host: str, **options: Unpack[TaskOptions]) -> AsyncHandle[NodeResult]:
         """See `MigfraClient.query`."""
         return await self._submit(task_requests.query(host, options))
 
+    @shows_keywords
     async def history(
         self, host: str, **options: Unpack[HistoryOptions]
     ) -> AsyncHandle[HistoryResult]:
@@ -225,6 +236,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         """See `MigfraClient.cancel`."""
         return await self._submit(task_requests.cancel(host, id, {"timeout": timeout}))
 
+    @shows_keywords
     async def quit(self, host: str, **options: Unpack[SubmitOptions]) -> AsyncHandle[Result]:
         """See `MigfraClient.quit`."""
         return await self._submit(task_requests.quit_daemon(host, options))

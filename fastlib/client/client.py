@@ -33,6 +33,7 @@ from .arguments import check_communicator, options_of
 from .base import ClientBase
 from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
 from .handle import Handle, R, callback_thread
+from .keywords import shows_keywords
 from .observed import Watch
 from .options import (
     EvacuateOptions,
@@ -135,6 +136,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         client._owns_communicator = True
         return client
 
+    @shows_keywords
     def submit(
         self,
         host: str,
@@ -152,6 +154,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """
         return self._submit(task_requests.submit(host, work, options))
 
+    @shows_keywords
     def start(
         self, host: str, vm_name: str | None = None, **options: Unpack[StartOptions]
     ) -> Handle[Result]:
@@ -166,6 +169,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         self, host: str, *, regex: str, **options: Unpack[StopOptions]
     ) -> Handle[tuple[Result, ...]]: ...
 
+    @shows_keywords
     def stop(
         self,
         host: str,
@@ -181,14 +185,17 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             raise TypeError("stop takes either a name or a regex")
         return self._submit(task_requests.stop_matching(host, regex, options))
 
+    @shows_keywords
     def suspend(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
         """Pause a domain."""
         return self._submit(task_requests.suspend(host, vm_name, options))
 
+    @shows_keywords
     def resume(self, host: str, vm_name: str, **options: Unpack[TaskOptions]) -> Handle[Result]:
         """Resume a paused domain."""
         return self._submit(task_requests.resume(host, vm_name, options))
 
+    @shows_keywords
     def repin(
         self,
         host: str,
@@ -199,22 +206,26 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """Change the CPU affinity of a domain: entry i lists the CPUs of vCPU i."""
         return self._submit(task_requests.repin(host, vm_name, vcpu_map, options))
 
+    @shows_keywords
     def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
     ) -> Handle[Result]:
         """Migrate a domain from one host to another; `swap_with` swaps it with another domain."""
         return self._submit(task_requests.migrate(vm_name, source, destination, options))
 
+    @shows_keywords
     def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
     ) -> Handle[tuple[Result, ...]]:
         """Migrate all active domains of a host to other hosts, with one result for each."""
         return self._submit(task_requests.evacuate(host, destinations, options))
 
+    @shows_keywords
     def query(self, host: str, **options: Unpack[TaskOptions]) -> Handle[NodeResult]:
         """Ask a host for its domains, capacity and running tasks. C++ peers do not support it."""
         return self._submit(task_requests.query(host, options))
 
+    @shows_keywords
     def history(self, host: str, **options: Unpack[HistoryOptions]) -> Handle[HistoryResult]:
         """Ask a host what became of orders: when each came, began and ended, and its answer.
 
@@ -227,6 +238,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """Ask a host to end the container with an id. C++ peers do not support it."""
         return self._submit(task_requests.cancel(host, id, {"timeout": timeout}))
 
+    @shows_keywords
     def quit(self, host: str, **options: Unpack[SubmitOptions]) -> Handle[Result]:
         """End the daemon of a host after its running tasks have finished."""
         return self._submit(task_requests.quit_daemon(host, options))

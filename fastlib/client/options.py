@@ -1,6 +1,7 @@
 """The keyword arguments of the client's methods, for type checkers: the fields of the messages.
 
-`fastlib describe` shows the meaning of each field. A test compares these lists with the messages.
+None is the same as not given, but for `timeout` and `expires`. `help(fastlib.Migrate)` and `fastlib
+describe` show the meaning of each field. A test compares these lists with the messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from fastlib.message.tasks import SavedState, TimeoutAction
 class SubmitOptions(TypedDict, total=False):
     """Options of sending a task."""
 
-    id: str
+    id: str | None
     """The container's id; by default a unique one is made."""
     timeout: float | None
     """Seconds until a NoResultError; None is endless. The default is the client's timeout."""
@@ -32,85 +33,85 @@ class SubmitOptions(TypedDict, total=False):
 
     None waits without a limit. The default is the timeout's end, or the container's own `expires`.
     """
-    only_if_online: bool
+    only_if_online: bool | None
     """Raise HostOfflineError, and send nothing, if the presence of the host's daemon is offline."""
-    idempotency_key: str
+    idempotency_key: str | None
     """A fastlib daemon executes a key only once. The default is the container's, or a random one.
     """
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[Progress], None] | None
     """Called for each report of progress. Only fastlib daemons report progress."""
 
 
 class TaskOptions(SubmitOptions, total=False):
     """Fields of every task."""
 
-    concurrent_execution: bool
-    time_measurement: bool
-    driver: str
-    extensions: Sequence[Extension]
+    concurrent_execution: bool | None
+    time_measurement: bool | None
+    driver: str | None
+    extensions: Sequence[Extension] | None
     """Fields that other packages have added to the task."""
 
 
 class StartOptions(TaskOptions, total=False):
     """See `fastlib.Start`; memory in KiB."""
 
-    xml: str
-    vcpus: int
-    memory: int
-    memnode_map: Sequence[Sequence[int]]
-    ivshmem: DeviceIvshmem
-    transient: bool
-    pci_ids: Sequence[PciId]
-    devs: Sequence[PciAddress]
-    vcpu_map: Sequence[Sequence[int]]
-    probe_with_ssh: bool
-    probe_hostname: str
-    saved_state: SavedState
+    xml: str | None
+    vcpus: int | None
+    memory: int | None
+    memnode_map: Sequence[Sequence[int]] | None
+    ivshmem: DeviceIvshmem | None
+    transient: bool | None
+    pci_ids: Sequence[PciId] | None
+    devs: Sequence[PciAddress] | None
+    vcpu_map: Sequence[Sequence[int]] | None
+    probe_with_ssh: bool | None
+    probe_hostname: str | None
+    saved_state: SavedState | None
 
 
 class StopOptions(TaskOptions, total=False):
     """See `fastlib.Stop`."""
 
-    force: bool
-    undefine: bool
+    force: bool | None
+    undefine: bool | None
 
 
 class HistoryOptions(TaskOptions, total=False):
     """See `fastlib.QueryHistory`."""
 
-    order_id: str
-    key: str
-    vm_name: str
-    limit: int
+    order_id: str | None
+    key: str | None
+    vm_name: str | None
+    limit: int | None
 
 
 class MovingOptions(TaskOptions, total=False):
     """See `fastlib.MigrateParameter` and `fastlib.EvacuateParameter`."""
 
-    retry_counter: int
-    migration_type: MigrationType
-    rdma_migration: bool
-    pscom_hook_procs: str
-    transport: str
-    bandwidth_limit: int
-    max_downtime: int
-    on_timeout: TimeoutAction
-    auto_converge: bool
-    parallel_connections: int
-    compression: str
-    migration_timeout: int
+    retry_counter: int | None
+    migration_type: MigrationType | None
+    rdma_migration: bool | None
+    pscom_hook_procs: str | None
+    transport: str | None
+    bandwidth_limit: int | None
+    max_downtime: int | None
+    on_timeout: TimeoutAction | None
+    auto_converge: bool | None
+    parallel_connections: int | None
+    compression: str | None
+    migration_timeout: int | None
     """The parameter's `timeout`: seconds until the daemon applies `on_timeout`."""
 
 
 class MigrateOptions(MovingOptions, total=False):
     """See `fastlib.MigrateParameter`."""
 
-    swap_with: str | SwapWith
-    vcpu_map: Sequence[Sequence[int]]
+    swap_with: str | SwapWith | None
+    vcpu_map: Sequence[Sequence[int]] | None
 
 
 class EvacuateOptions(MovingOptions, total=False):
     """See `fastlib.EvacuateParameter`."""
 
-    mode: EvacuateMode
-    overbooking: bool
+    mode: EvacuateMode | None
+    overbooking: bool | None

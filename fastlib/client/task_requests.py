@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from fastlib.argument_checks import check_bool, check_callable, check_str
+from fastlib.codec.load_context import nearest_word
 from fastlib.message import (
     Cancel,
     Evacuate,
@@ -32,6 +33,7 @@ from fastlib.message.node import NodeResult, Progress
 
 from .errors import UnexpectedResultError
 from .expiry import check_expires
+from .keywords import keywords_of
 from .options import (
     EvacuateOptions,
     HistoryOptions,
@@ -132,38 +134,38 @@ def submit(
     work: TaskContainer | Task | Iterable[Task],
     options: SubmitOptions,
 ) -> TaskRequest[ResultContainer]:
-    return TaskRequest(host, work, all_results, **options)
+    return TaskRequest(host, work, all_results, **_checked("submit", SubmitOptions, options))
 
 
 def start(host: str, vm_name: str | None, options: StartOptions) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("start", StartOptions, options)
     return TaskRequest(host, Start(vm_name=vm_name, **fields), single_result, **send_options)
 
 
 def stop(host: str, vm_name: str, options: StopOptions) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("stop", StopOptions, options)
     return TaskRequest(host, Stop(vm_name=vm_name, **fields), single_result, **send_options)
 
 
 def stop_matching(host: str, regex: str, options: StopOptions) -> TaskRequest[tuple[Result, ...]]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("stop", StopOptions, options)
     return TaskRequest(host, Stop(regex=regex, **fields), result_tuple, **send_options)
 
 
 def suspend(host: str, vm_name: str, options: TaskOptions) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("suspend", TaskOptions, options)
     return TaskRequest(host, Suspend(vm_name=vm_name, **fields), single_result, **send_options)
 
 
 def resume(host: str, vm_name: str, options: TaskOptions) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("resume", TaskOptions, options)
     return TaskRequest(host, Resume(vm_name=vm_name, **fields), single_result, **send_options)
 
 
 def repin(
     host: str, vm_name: str, vcpu_map: Sequence[Sequence[int]], options: TaskOptions
 ) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("repin", TaskOptions, options)
     return TaskRequest(
         host, Repin(vm_name=vm_name, vcpu_map=vcpu_map, **fields), single_result, **send_options
     )
@@ -172,7 +174,7 @@ def repin(
 def migrate(
     vm_name: str, source: str, destination: str, options: MigrateOptions
 ) -> TaskRequest[Result]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("migrate", MigrateOptions, options)
     if isinstance(fields.get("swap_with"), str):
         fields["swap_with"] = SwapWith(vm_name=fields["swap_with"])
     parameter = _parameter(MigrateParameter, fields)
@@ -183,35 +185,60 @@ def migrate(
 def evacuate(
     host: str, destinations: Sequence[str], options: EvacuateOptions
 ) -> TaskRequest[tuple[Result, ...]]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("evacuate", EvacuateOptions, options)
     parameter = _parameter(EvacuateParameter, fields)
     task = Evacuate(destinations=destinations, parameter=parameter, **fields)
     return TaskRequest(host, task, result_tuple, **send_options)
 
 
 def query(host: str, options: TaskOptions) -> TaskRequest[NodeResult]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("query", TaskOptions, options)
     return TaskRequest(host, Query(**fields), node_result, **send_options)
 
 
 def history(host: str, options: HistoryOptions) -> TaskRequest[HistoryResult]:
-    fields, send_options = _split(options)
+    fields, send_options = _split("history", HistoryOptions, options)
     return TaskRequest(host, QueryHistory(**fields), history_result, **send_options)
 
 
 def cancel(host: str, id: str, options: SubmitOptions) -> TaskRequest[Result]:
-    return TaskRequest(host, Cancel(id=id), single_result, **options)
+    return TaskRequest(
+        host, Cancel(id=id), single_result, **_checked("cancel", SubmitOptions, options)
+    )
 
 
 def quit_daemon(host: str, options: SubmitOptions) -> TaskRequest[Result]:
-    return TaskRequest(host, Quit(), single_result, **options)
+    return TaskRequest(host, Quit(), single_result, **_checked("quit", SubmitOptions, options))
 
 
 _SEND_OPTIONS = SubmitOptions.__annotations__.keys()
 
 
-def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Separate the fields of the task from the options of sending."""
+_NONE_MEANS: Final = ("timeout", "expires")
+"""Options for which None is a value."""
+
+
+def _checked(method: str, typed: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given options of a method. Raises TypeError with all that it does not have."""
+    known = keywords_of(typed)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        problems = []
+        for name in unknown:
+            near = nearest_word(name, known)
+            problems.append(f"{name!r}" + (f" (did you mean {near!r}?)" if near else ""))
+        word = "option" if len(unknown) == 1 else "options"
+        raise TypeError(f"{method}: unknown {word} {', '.join(problems)}")
+    return {
+        name: value for name, value in options.items() if value is not None or name in _NONE_MEANS
+    }
+
+
+def _split(
+    method: str, typed: Any, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Separate the fields of the task from the options of sending. Raises TypeError."""
+    options = _checked(method, typed, options)
     fields = {key: value for key, value in options.items() if key not in _SEND_OPTIONS}
     return fields, {key: value for key, value in options.items() if key in _SEND_OPTIONS}
 

@@ -21,11 +21,30 @@ from .registry import REGISTRY, check_title, register
 from .topics import Topic
 
 
-class DeclarationMeta(msgspec.StructMeta):
-    """Make a message, or a section of a configuration, keyword-only, immutable and kebab-case.
+def _class_doc(cls: type[Any]) -> str | None:
+    from .class_doc import class_doc  # takes long to import, and only help needs it
 
-    The keywords that a class statement takes beyond msgspec's are handed to its `__declare__`.
-    """
+    return class_doc(cls)
+
+
+def _signature_of(cls: type[Any]) -> Any:
+    from .class_doc import signature_of
+
+    return signature_of(cls)
+
+
+_CLASS_DOC = property(_class_doc)
+"""The docstring of each class: its own, and its fields. See `class_doc`."""
+
+
+class DeclarationMeta(msgspec.StructMeta):
+    # Makes a message, or a section of a configuration, keyword-only, immutable and kebab-case. The
+    # keywords that a class statement takes beyond msgspec's are handed to its `__declare__`.
+    # It has no docstring, because `__doc__` of a metaclass is that of its classes.
+
+    if not TYPE_CHECKING:
+        __doc__ = _CLASS_DOC
+        __signature__ = property(_signature_of)
 
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
@@ -72,7 +91,10 @@ class DeclarationMeta(msgspec.StructMeta):
 
 
 class MessageMeta(DeclarationMeta):
-    """Register every message that is declared."""
+    # Registers every message that is declared.
+
+    if not TYPE_CHECKING:
+        __doc__ = _CLASS_DOC
 
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any

@@ -14,6 +14,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope, Members
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.instants import READ_PATTERN, WRITTEN_PATTERN
+from fastlib.codec.own_doc import own_doc
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
 from fastlib.codec.schema_protocol import Direction, Schema
@@ -133,7 +134,7 @@ class Builder:
         name = name_of(cls)
         if name not in self.defs:
             self.defs[name] = {}  # its place in the order
-            doc = cleandoc(cls.__doc__ or "")
+            doc = cleandoc(own_doc(cls) or "")
             self.defs[name] = {"title": name, "description": doc, **make()}
         return self._reference(name)
 
@@ -409,6 +410,6 @@ def schema_of(cls: type[Any], direction: Direction, *, closed: bool | None = Non
 def schema_by(builder: Builder, cls: type[Any]) -> Schema:
     """The same by a new builder, and as it makes it."""
     schema = builder.root(shape_of(cls))
-    return {"title": name_of(cls), "description": cleandoc(cls.__doc__ or ""), **schema} | (
+    return {"title": name_of(cls), "description": cleandoc(own_doc(cls) or ""), **schema} | (
         {"$defs": builder.defs} if builder.defs else {}
     )

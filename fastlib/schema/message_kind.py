@@ -14,6 +14,7 @@ from fastlib.codec.derivation import shape_of
 from fastlib.codec.envelope import Envelope
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.load_context import nearest_word
+from fastlib.codec.own_doc import own_doc
 from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.message import Message, topics
 from fastlib.message.describe import UnknownNameError, message_types, name_of
@@ -104,14 +105,14 @@ def _kinds() -> Iterator[MessageKind]:
                     doc=_doc(shape, known),
                 )
         elif topics or title:
-            doc = cleandoc(cls.__doc__ or "")
+            doc = cleandoc(own_doc(cls) or "")
             yield MessageKind(name=name_of(cls), cls=cls, title=title and title[1], doc=doc)
 
 
 def _doc(envelope: Envelope, title: str) -> str:
     variant = envelope.variant(title)
     assert variant is not None
-    doc = cleandoc(variant.member.__doc__ or "")
+    doc = cleandoc(own_doc(variant.member) or "")
     if envelope.title != "result":
         return doc
     declared = declaration_of_result(title)

@@ -1,7 +1,9 @@
 """Arguments of wrong types: a TypeError names the argument and the remedy."""
 
 import asyncio
+import inspect
 import math
+import pydoc
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -209,3 +211,71 @@ def test_coroutines_check_their_arguments_as_well():
                 wrong.on_close(3)
 
     asyncio.run(main())
+
+
+# --- keyword options ------------------------------------------------------------------------------
+
+METHODS: list[tuple[str, tuple[Any, ...]]] = [
+    ("submit", ("hostA", [])),
+    ("start", ("hostA", "vm1")),
+    ("stop", ("hostA", "vm1")),
+    ("suspend", ("hostA", "vm1")),
+    ("resume", ("hostA", "vm1")),
+    ("repin", ("hostA", "vm1", [[0]])),
+    ("migrate", ("vm1", "hostA", "hostB")),
+    ("evacuate", ("hostA", ["hostB"])),
+    ("query", ("hostA",)),
+    ("history", ("hostA",)),
+    ("quit", ("hostA",)),
+]
+
+
+def test_unknown_options_are_named_with_the_nearest(made: Made) -> None:
+    with pytest.raises(TypeError) as caught:
+        made.client.migrate("vm1", "hostA", "hostB", migration_typ="live", timout=3, zzz=1)
+    assert str(caught.value) == (
+        "migrate: unknown options 'migration_typ' (did you mean 'migration_type'?), 'timout' "
+        "(did you mean 'timeout'?), 'zzz'"
+    )
+
+
+@pytest.mark.parametrize(("method", "arguments"), METHODS)
+def test_every_method_names_its_unknown_options(
+    made: Made, method: str, arguments: tuple[Any, ...]
+) -> None:
+    with pytest.raises(TypeError, match=rf"^{method}: unknown option 'idd' \(did you mean 'id'"):
+        getattr(made.client, method)(*arguments, idd=3)
+
+
+@pytest.mark.parametrize(("method", "arguments"), METHODS[1:])
+def test_none_is_the_same_as_not_given(made: Made, method: str, arguments: tuple[Any, ...]) -> None:
+    call = getattr(made.client, method)
+    names = set(inspect.signature(call).parameters) - {"timeout", "expires", "regex"}
+    given = dict.fromkeys(names - set(inspect.signature(call).bind(*arguments).arguments))
+    with_none, plain = call(*arguments, **given), call(*arguments)
+    changes = {"id": None, "idempotency_key": None, "expires": None}
+    assert msgspec.structs.replace(with_none.container, **changes) == msgspec.structs.replace(
+        plain.container, **changes
+    )
+    assert "extensions" in names or method == "quit"
+
+
+def test_none_of_timeout_and_expires_has_a_meaning(made: Made) -> None:
+    handle = made.client.suspend("hostA", "vm1", timeout=None, expires=None)
+    assert handle.container.expires is None
+    assert handle._request.timeout is None
+
+
+@pytest.mark.parametrize("client", [MigfraClient, AsyncMigfraClient])
+@pytest.mark.parametrize("method", [name for name, _ in METHODS])
+def test_signature_lists_the_options(client: Any, method: str) -> None:
+    """`help` and interactive shells show it."""
+    signature = inspect.signature(getattr(client, method))
+    parameters = signature.parameters
+    assert parameters["idempotency_key"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "<not given>" in str(parameters["idempotency_key"])
+    assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    if method == "migrate":
+        assert parameters["bandwidth_limit"].annotation == int | None
+        assert list(parameters)[:4] == ["self", "vm_name", "source", "destination"]
+        assert "bandwidth_limit" in pydoc.plain(pydoc.render_doc(client.migrate))

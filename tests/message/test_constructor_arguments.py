@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import pydoc
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
@@ -23,6 +24,8 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.codec import Rule, Wire
+from fastlib.codec.derivation import fields_of
+from fastlib.codec.own_doc import own_doc
 from fastlib.message.describe import message_types
 from fastlib.migfra import ConfigSection
 from fastlib.testing import isolated_registry
@@ -191,3 +194,56 @@ def test_none_for_extensions_is_none_given() -> None:
 
 def test_export() -> None:
     assert fastlib.ArgumentError is fastlib.codec.ArgumentError
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", message_types(), ids=lambda cls: cls.__qualname__)
+def test_help_of_every_message_has_its_fields(cls: type[Message]) -> None:
+    doc = " ".join((cls.__doc__ or "").split())
+    own = own_doc(cls)
+    assert own is None or doc.startswith(" ".join(own.split()))
+    if not hasattr(cls, "__wire__") and "__shape__" not in vars(cls):
+        for field in fields_of(cls):
+            assert f"{field.attribute}: {' '.join(field.wire.doc.split())}" in doc
+            assert field.wire.unit in doc
+
+
+def test_help_has_units_rules_and_defaults() -> None:
+    doc = Start.__doc__ or ""
+    assert "  memory: Memory of the domain. (" in doc
+    assert "in KiB" in doc
+    assert "Rules:\n- needs vm_name or xml\n- transient needs xml" in doc
+    assert "  devs: Devices to attach, by address. (a list of PciAddress, optional)" in doc
+    assert "  parameter: How it migrates. (a MigrateParameter, optional)" in (Migrate.__doc__ or "")
+    assert "Memory of the domain" in pydoc.plain(pydoc.render_doc(Start))
+
+
+def test_help_of_a_section_of_a_configuration() -> None:
+    class Options(ConfigSection):
+        """Options of a hypervisor."""
+
+        timeout: Annotated[float, Wire("How long.", unit="s")] = 1.0
+
+    assert Options.__doc__ == (
+        "Options of a hypervisor.\n\nFields, as keyword arguments:\n"
+        "  timeout: How long. (a number, in s, optional, by default 1.0)"
+    )
+
+
+def test_class_with_hints_that_cannot_be_resolved_keeps_its_own_docstring() -> None:
+    with isolated_registry():
+
+        class Odd(Message):
+            """Odd."""
+
+            field: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+        assert Odd.__doc__ == "Odd."
+
+
+def test_signature_has_types_without_their_annotations() -> None:
+    parameters = inspect.signature(Start).parameters
+    assert parameters["memory"].annotation == int | None
+    assert "Wire(" not in str(inspect.signature(Start))

@@ -5,6 +5,7 @@ from inspect import cleandoc
 from typing import Any
 
 from fastlib.codec.derivation import fields_of
+from fastlib.codec.own_doc import own_doc
 from fastlib.codec.records import Field, Record
 from fastlib.codec.shapes import Bool, List, Shape
 from fastlib.message.describe import words
@@ -96,4 +97,4 @@ def _default(field: Field, below: Any) -> str:
 
 
 def _doc(cls: type[Any]) -> str:
-    return escaped(cleandoc(cls.__doc__ or ""))
+    return escaped(cleandoc(own_doc(cls) or ""))

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
+from fastlib.codec.own_doc import own_doc
 from fastlib.message.task import TaskDeclaration, declarations
 
 _OWN = f"{__name__.partition('.')[0]}."
@@ -28,7 +29,7 @@ def task_commands(taken: Collection[str]) -> dict[str, TaskDeclaration]:
 
 def summary_of(declared: TaskDeclaration) -> str:
     """Return a one-line summary of the task in the style of the other commands."""
-    words = " ".join((declared.type.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+    words = " ".join((own_doc(declared.type) or "").split("\n\n")[0].split()).rstrip(".")
     return f"{words[:1].lower()}{words[1:]}" or f"send '{declared.task}'"
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from fastlib.codec.dispatch import read, read_tree
 from fastlib.codec.errors import MessageError
+from fastlib.codec.own_doc import own_doc
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import Rule
 from fastlib.codec.shapes import Bool, Choice, Instant, Int, List, ScalarShape, Shape, Text
@@ -251,7 +252,7 @@ def _part(extension: Record) -> str:
 
 
 def _summary(extension: Record) -> str:
-    return printable((extension.cls.__doc__ or "").split("\n\n")[0])
+    return printable((own_doc(extension.cls) or "").split("\n\n")[0])
 
 
 def _dest(field: Field, part: str) -> str:

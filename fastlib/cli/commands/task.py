@@ -11,6 +11,7 @@ from fastlib.cli.arguments.values import host_name
 from fastlib.cli.errors import EXIT_STATUS_HELP
 from fastlib.cli.sending import add_order_options, add_result_options, send_containers
 from fastlib.codec.errors import MessageError
+from fastlib.codec.own_doc import own_doc
 from fastlib.message import TaskContainer
 from fastlib.message.task import TaskDeclaration
 
@@ -46,7 +47,7 @@ The help of another task shows its usage as its example.
 
 def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) -> None:
     """Add the options of a task, derived from its declaration."""
-    doc = cleandoc(declared.type.__doc__ or f"{summary_of(declared)}.")
+    doc = cleandoc(own_doc(declared.type) or f"{summary_of(declared)}.")
     parser.description = (
         f"{doc}\n\nSends '{declared.task}' to the daemon of a host and waits for its result."
     )
