@@ -29,7 +29,7 @@ class Extension(Message):
 
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
-        if "of" not in keywords:
+        if not keywords:
             raise DeclarationError(
                 f"{cls.__qualname__}: the class statement must name the task that it extends, such "
                 f"as `class {cls.__name__}(Extension, of=Start)`; else no task would have its keys"

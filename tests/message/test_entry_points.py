@@ -240,7 +240,12 @@ def test_broken_entry_point_is_reported_and_skipped(tmp_path, reason):
     point = point if " = " in point else "a = "
     start = f"acme-broken 1.2: the extension '{point}' is broken: "
     assert problem.startswith(start)
-    assert re.fullmatch(words, problem.removeprefix(start))
+    said, found, place = problem.removeprefix(start).partition(f" ({tmp_path}/acme.py:")
+    assert re.fullmatch(words, said)
+    # The error of a line of the module has its place.
+    assert bool(found) == bool(source)
+    if found:
+        assert re.fullmatch(r"\d+\)", place)
 
 
 @pytest.mark.parametrize("place", ["folder", "archive"])

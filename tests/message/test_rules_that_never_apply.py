@@ -90,8 +90,9 @@ def declared(rule: Rule) -> type[Message]:
     ],
 )
 def test_rule_without_a_meaning_is_refused(rule: Rule, said: str) -> None:
+    sample = declared(rule)
     with pytest.raises(DeclarationError) as caught:
-        declared(rule)
+        shape_of(sample)
     assert said in str(caught.value)
     assert type(rule).__name__ in str(caught.value)
     assert str(caught.value).startswith("Sample: ")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fastlib import ResultContainer, Start, TaskContainer
+from fastlib import ResultContainer, Start, Task, TaskContainer
 from fastlib.message import topics
 from fastlib.message.node import Progress
 from fastlib.migfra import Context
@@ -20,7 +20,8 @@ OTHER = "node02"
 class Recovering(Scripted):
     """Finishes what an earlier run has begun."""
 
-    async def recover(self, task: Start, context: Context) -> Any:
+    async def recover(self, task: Task, context: Context) -> Any:
+        assert isinstance(task, Start)
         return await self._do("recover", str(task.vm_name), context)
 
 

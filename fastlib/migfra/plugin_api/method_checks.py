@@ -34,23 +34,28 @@ _OWN_TASKS: Final = frozenset({"quit", "cancel"})
 Function = types.FunctionType
 
 
-def method_problems(hypervisor: type[Hypervisor]) -> list[str]:
-    """Return what is wrong with the methods of a class, each with `file:line`."""
+def method_problems(hypervisor: type[Hypervisor], *, is_made: bool = False) -> list[str]:
+    """Return what is wrong with the methods of a class, each with `file:line`.
+
+    If one `is_made` already, its constructor does not matter.
+    """
     known: Any = hypervisor  # classes can be keys, which type checkers cannot tell of all
-    return list(_problems(known, tuple(declared.type for declared in declarations())))
+    return list(_problems(known, tuple(declared.type for declared in declarations()), is_made))
 
 
 def check_methods(hypervisor: type[Hypervisor]) -> None:
-    """Raise PluginError with everything that is wrong with the methods of a class."""
-    problems = method_problems(hypervisor)
+    """Raise PluginError with all that is wrong with the methods of a hypervisor that is made."""
+    problems = method_problems(hypervisor, is_made=True)
     if problems:
         name = hypervisor.name or hypervisor.__name__
         raise PluginError(f"the hypervisor {name!r} is broken: {'; '.join(problems)}")
 
 
 @lru_cache(maxsize=64)
-def _problems(hypervisor: type[Hypervisor], tasks: tuple[type[Task], ...]) -> tuple[str, ...]:
-    return tuple(_Methods(hypervisor, tasks).problems())
+def _problems(
+    hypervisor: type[Hypervisor], tasks: tuple[type[Task], ...], is_made: bool
+) -> tuple[str, ...]:
+    return tuple(_Methods(hypervisor, tasks).problems(is_made))
 
 
 class _Methods:
@@ -62,7 +67,7 @@ class _Methods:
         self._tasks = {name: task for name, task in names.items() if name not in RESERVED}
         self._known = {*self._tasks, "recover", *_LIFE}
 
-    def problems(self) -> Iterator[str]:
+    def problems(self, is_made: bool) -> Iterator[str]:
         for name, task in self._tasks.items():
             if self._own(name) is not None:
                 yield from self._task_problems(name, (task,))
@@ -71,7 +76,8 @@ class _Methods:
             yield from self._task_problems("recover", tasks)
         for name in _LIFE:
             yield from self._life_problems(name)
-        yield from self._constructor_problems()
+        if not is_made:
+            yield from self._constructor_problems()
         yield from self._name_problems()
 
     def _own(self, name: str) -> Any:
