@@ -47,6 +47,7 @@ LONGEST_FILES = [
     "migfra/test_hostile_payloads.py",
     "repository/test_docs.py",
     "client/test_unanswered.py",
+    "dashboard/test_browser.py",
     "demo/test_demo_command.py",
     "testing/test_strategies.py",
     "migfra/test_client_at_broker.py",

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from fastlib.client import AsyncMigfraClient
+from fastlib.client import AsyncMigfraClient, ClientError
 from fastlib.extras import needs_extra
 from fastlib.message import ResultContainer
 
@@ -108,7 +108,7 @@ class Dashboard:
         return self._readers
 
     async def run(self) -> None:
-        """Keep the state up to date until cancelled. Raises what the client raises."""
+        """Keep the state up to date until cancelled. Raises ClientError and TransportError."""
         watch = await self._client.watch(tasks=self._tasks, progress=True, presence=True)
         loop = asyncio.get_running_loop()
         async with watch, asyncio.TaskGroup() as group:
@@ -123,6 +123,7 @@ class Dashboard:
                 self.state.add(observed, loop.time())
                 if self._queries is not None:
                     self._queries.soon(changed)
+            raise ClientError("the client was closed, so the dashboard would show an old state")
 
     def close(self) -> None:
         """End the streams of events, without which a server does not end."""

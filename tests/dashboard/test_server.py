@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from fastlib.client import ObservedMessage
+from fastlib.client import ClientError, ObservedMessage
 from fastlib.dashboard import dashboard as module
 from fastlib.dashboard import queries
 from fastlib.demo.settings import Settings
@@ -139,6 +139,24 @@ def test_pages_of_other_sites_are_refused(free):
     assert ask(free, "/api/history?vm=vm-1", sec_fetch_site="cross-site")[0] == 403
     assert ask(free, "/api/state", sec_fetch_site="same-origin")[0] == 200
     assert ask(free, "/", sec_fetch_site="cross-site", sec_fetch_mode="navigate")[0] == 200
+
+
+@pytest.mark.parametrize("name", ["\0", "\x1b[31m", "a/b+#", "\udcff", "é" * 200, "no", "<b>"])
+def test_history_of_an_odd_name_is_empty(free, name):
+    status, _, text = ask(free, f"/api/history?vm={quote(name, errors='surrogateescape')}")
+    assert status == 200
+    assert json.loads(text)["orders"] == []
+
+
+def test_dashboard_ends_with_an_error_if_its_client_is_closed():
+    with DashboardCluster(SETTINGS) as cluster:
+
+        async def close():
+            await cluster.dashboard._client.close()
+            with pytest.raises(ClientError, match="the client was closed"):
+                await cluster.serving
+
+        cluster.run(close())
 
 
 def test_too_many_readers_are_refused(free, monkeypatch):

@@ -42,7 +42,7 @@ class DashboardCluster:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._stack = AsyncExitStack()
-        self._serving: asyncio.Task[None] | None = None
+        self.serving: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -51,13 +51,13 @@ class DashboardCluster:
         assert port is not None
         return port
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T], patience: float = PATIENCE) -> T:
         """Run a coroutine in the loop of the cluster, and return its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(patience)
 
     def start_vms(self) -> None:
         """Start all VMs, each where the settings place it."""
-        self.run(self._start_vms())
+        self.run(self._start_vms(), 4 * PATIENCE)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -82,7 +82,7 @@ class DashboardCluster:
             await self._client("dashboard"), Access(self._token), title="simulated", tasks=True
         )
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._serving = asyncio.create_task(
+        self.serving = asyncio.create_task(
             serve(self.dashboard, ServerOptions(port=0), on_listening=listening.set_result)
         )
         self.url = await listening
@@ -138,7 +138,7 @@ class DashboardCluster:
         self.run(communicator.send(b"", PRESENCE(host), retain=True))
 
     async def _close(self) -> None:
-        if self._serving is not None:
-            self._serving.cancel()
-            await asyncio.wait((self._serving,))
+        if self.serving is not None:
+            self.serving.cancel()
+            await asyncio.wait((self.serving,))
         await self._stack.aclose()
