@@ -62,8 +62,8 @@ def test_validate_warns_about_misspelt_result_title(file):
     done = run_bytes("validate", path)
     assert (done.returncode, done.stdout.decode()) == (
         0,
-        f"{path}:1:9: warning: result: unknown title 'vm startd'; what stands below it is read as "
-        "plain results (did you mean 'vm started'?)\n",
+        f"{path}:1:9: warning: result: unknown title 'vm startd'; its contents are read as plain "
+        "results (did you mean 'vm started'?)\n",
     )
     assert run_bytes("validate", "--strict", path).returncode == 1
     assert run_bytes("validate", "--type", "ResultContainer", path).stdout == done.stdout
