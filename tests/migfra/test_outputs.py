@@ -197,9 +197,8 @@ def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> N
     run = migfra.run_here("-l", str(tmp_path / "nothing" / "log"))
     assert run.returncode == 1
     assert run.stderr == (
-        f"{migfra.configuration}: error: the log {tmp_path / 'nothing' / 'log'} cannot be opened: "
-        "No such file or directory; its directory must exist, and migfra's user must be allowed to "
-        "write there\n"
+        f"migfra: error: the log {tmp_path / 'nothing' / 'log'} cannot be opened: No such file or "
+        "directory; its directory must exist, and migfra's user must be allowed to write there\n"
     )
 
 
