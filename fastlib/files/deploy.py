@@ -14,6 +14,8 @@ fastlib, so it imports only the standard library.
     /var/lib/migfra               the journal, which is never touched
 """
 
+from __future__ import annotations  # an older Python must come as far as the line that refuses it
+
 import argparse
 import contextlib
 import fcntl
@@ -30,6 +32,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - it runs by whatever Python the host has
+    sys.exit(
+        f"migfra-deploy: error: this needs Python 3.11 or newer, and {sys.executable} is older"
+    )
 
 BASE = "/opt/fastlib"
 RELEASES = f"{BASE}/releases"
@@ -195,7 +202,11 @@ def install(host: Host, options: argparse.Namespace) -> None:
         unit, sample = _from_wheel(wheel, "migfra.service"), _from_wheel(wheel, "migfra.yaml")
     except (OSError, zipfile.BadZipFile) as error:
         raise DeployError(f"{wheel} cannot be read: {error}") from None
-    chosen = json.dumps([sys.version, options.extras, sorted(options.packages)])
+    try:
+        versions = Path(options.constraint).read_text("utf-8") if options.constraint else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeployError(f"{options.constraint} cannot be read: {error}") from None
+    chosen = json.dumps([sys.version, options.extras, sorted(options.packages), versions])
     digest.update(chosen.encode())
     name = f"{parts[1]}-{digest.hexdigest()[:8]}"
     old = host.target(CURRENT)

@@ -6,6 +6,7 @@ system (an overlay and chroot), and runs the daemon there as the unit says.
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fastlib import __version__
-from fastlib.files import deploy
+from fastlib.files import deploy, read_file
 from tests.support import end_of_run
 from tests.support.mosquitto import Mosquitto
 
@@ -43,6 +44,16 @@ def offline(offline_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name)
     for name, value in offline_environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def wheel_of_files(tmp_path: Path) -> Path:
+    """A wheel with what is read before anything is installed."""
+    wheel = tmp_path / "fastlib_migfra-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("migfra.service", "migfra.yaml"):
+            archive.writestr(f"fastlib/files/data/{name}", read_file(name))
+    return wheel
 
 
 def tree(root: Path) -> list[str]:
@@ -90,6 +101,41 @@ def test_wheel_without_the_unit_is_refused(
         archive.writestr("fastlib/__init__.py", "")
     assert deploy.main(["install", str(wheel), "--root", str(tmp_path / "root")]) == 1
     assert "has no migfra.service: choose a newer wheel" in capsys.readouterr().err
+
+
+def test_missing_constraints_are_one_error(
+    wheel_of_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--constraint", str(tmp_path / "missing"), "--root", str(tmp_path / "root")]
+    assert deploy.main(["install", str(wheel_of_files), *options]) == 1
+    assert f"{tmp_path / 'missing'} cannot be read" in capsys.readouterr().err
+
+
+def test_user_must_be_able_to_start_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = tmp_path / "private"
+    (private / "bin").mkdir(parents=True)
+    private.chmod(0o700)
+    monkeypatch.setattr(sys, "_base_executable", str(private / "bin" / "python3"))
+    with pytest.raises(deploy.DeployError, match=f"migfra may not enter {private}"):
+        deploy._check_python("migfra")
+
+
+def test_older_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer"):
+        runpy.run_path(str(DEPLOY))
+
+
+def test_group_of_libvirt_has_the_user_where_it_exists(tmp_path: Path) -> None:
+    host = deploy.Host(tmp_path, dry_run=False)
+    deploy._make_user(host, "fast")
+    file = tmp_path / "etc/sysusers.d/migfra.conf"
+    assert "libvirt" not in file.read_text()
+    (tmp_path / "etc/group").write_text("root:x:0:\nlibvirt:x:120:\n")
+    deploy._make_user(host, "fast")
+    assert "\nm fast libvirt\n" in file.read_text()
+    deploy._make_user(host, "root")
+    assert not file.exists()
 
 
 def test_way_back_needs_a_previous_release(
