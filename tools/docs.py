@@ -30,9 +30,9 @@ def docs(options: argparse.Namespace) -> int:
 
 
 def _write() -> int:
-    from . import pages
+    from . import field_docs, pages
 
-    for path, text in pages.outdated():
+    for path, text in (*pages.outdated(), *field_docs.outdated()):
         path.write_text(text, "utf-8")
         print(path.relative_to(ROOT))
     return 0

@@ -22,6 +22,7 @@ class Init(Message, task="init"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     hostname: Annotated[str, Wire("Host of the agent.", aliases=("source",))]
+    """Host of the agent."""
 
 
 class Kpis(Message):
@@ -31,7 +32,9 @@ class Kpis(Message):
         Mapping[str, str],
         Wire("Categories and how much of each matters.", pairs=True, null_is_empty=True),
     ]
+    """Categories and how much of each matters."""
     repeat: Annotated[U32, Wire("Time between two reports.", unit="s")]
+    """Time between two reports. Unit: s."""
 
 
 class InitAgent(Message, task="init agent"):
@@ -40,13 +43,16 @@ class InitAgent(Message, task="init agent"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_TASK, topics.AGENT_INIT)
 
     kpi: Annotated[Kpis, Wire("What to measure.")] = msgspec.field(name="KPI")
+    """What to measure."""
 
 
 class JobDescription(Message):
     """A job on the agent's host."""
 
     job_id: Annotated[str, Wire("Id of the job at the batch system.")]
+    """Id of the job at the batch system."""
     process_id: Annotated[U32, Wire("Process of the job.")]
+    """Process of the job."""
 
 
 class StopMonitoring(Message, task="stop monitoring"):
@@ -55,6 +61,7 @@ class StopMonitoring(Message, task="stop monitoring"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_TASK, topics.AGENT_STOP_MONITORING)
 
     job_description: Annotated[JobDescription, Wire("The job.")]
+    """The job."""
 
 
 class Configuration(Message, task="configuration"):
@@ -63,7 +70,9 @@ class Configuration(Message, task="configuration"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
+    """Host of the agent."""
     status: Annotated[Literal["accepted", "denied"], Wire("Whether it measures that.")]
+    """Whether it measures that."""
 
 
 class KpiReport(Message, task="KPI"):
@@ -72,6 +81,8 @@ class KpiReport(Message, task="KPI"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
+    """Host of the agent."""
     kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings as they stand.")] = (
         msgspec.field(name="KPIS")
     )
+    """The measured values: texts, lists and mappings as they stand."""

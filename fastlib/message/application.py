@@ -21,10 +21,13 @@ class ApplicationStatus(Message, task="status"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.APPLICATION_STATUS,)
 
     source: Annotated[str, Wire("Name of the application.")]
+    """Name of the application."""
     migration: Annotated[bool | None, Wire("Whether it may be migrated.")] = None
+    """Whether it may be migrated."""
     supported_kpi: Annotated[
         Sequence[str] | None, Wire("Names of the values that it can report.")
     ] = msgspec.field(default=None, name="supported_KPI")
+    """Names of the values that it can report."""
 
 
 class ApplicationKpis(Message, task="KPIs"):
@@ -33,6 +36,8 @@ class ApplicationKpis(Message, task="KPIs"):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.APPLICATION_KPIS,)
 
     source: Annotated[str | None, Wire("Name of the application.")] = None
+    """Name of the application."""
     kpis: Annotated[Any | None, Wire("The values: texts, lists and mappings as they stand.")] = (
         msgspec.field(default=None, name="KPIS")
     )
+    """The values: texts, lists and mappings as they stand."""

@@ -24,7 +24,9 @@ class PciId(Message):
     """Kind of a PCI device: any free device of that vendor and model on the host will do."""
 
     vendor: Annotated[U16, Wire("Vendor, such as 0x15b3.", hex_digits=4)]
+    """Vendor, such as 0x15b3."""
     device: Annotated[U16, Wire("Model of that vendor, such as 0x1004.", hex_digits=4)]
+    """Model of that vendor, such as 0x1004."""
 
 
 class _PciAddressText(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -116,5 +118,8 @@ class DeviceIvshmem(Message):
     """Memory that the host shares with the domain."""
 
     id: Annotated[str, Wire("Name of the device.")]
+    """Name of the device."""
     size: Annotated[str, Wire("Size with its unit, such as 64M.")]
+    """Size with its unit, such as 64M."""
     path: Annotated[str | None, Wire("The backing file, if not the hypervisor's default.")] = None
+    """The backing file, if not the hypervisor's default."""

@@ -15,6 +15,7 @@ class OrderEvent(Message):
     """One event in the life of an order."""
 
     time: Annotated[datetime, Wire("When it happened, by the daemon's clock.")]
+    """When it happened, by the daemon's clock."""
     event: Annotated[
         str,
         Wire(
@@ -23,62 +24,87 @@ class OrderEvent(Message):
             "have more."
         ),
     ]
+    """The kind of event: accepted, begun, phase, retry, recovered (after a restart of the daemon),
+    ended, expired, refused, repeated, answered or confirmed. Later versions may have more.
+    """
     member: Annotated[
         U32 | None,
         Wire("Index of the member that it is about, from 0; absent means the whole order."),
     ] = None
+    """Index of the member that it is about, from 0; absent means the whole order."""
     vm_name: Annotated[str | None, Wire("Name of the domain.", empty_is_absent=True)] = None
+    """Name of the domain."""
     details: Annotated[
         str | None, Wire("More about it, such as the phase or the error.", empty_is_absent=True)
     ] = None
+    """More about it, such as the phase or the error."""
 
 
 class OrderReport(Message):
     """One order, and everything that the daemon knows about it."""
 
     number: Annotated[U64, Wire("Its number in the journal; later orders have higher ones.")]
+    """Its number in the journal; later orders have higher ones."""
     id: Annotated[str | None, Wire("Id of its container.", empty_is_absent=True)] = None
+    """Id of its container."""
     idempotency_key: Annotated[
         str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
     ] = None
+    """Idempotency key of its container."""
     host: Annotated[
         str | None, Wire("Name of the host that it was sent to.", empty_is_absent=True)
     ] = None
+    """Name of the host that it was sent to."""
     task: Annotated[str | None, Wire("Title of the task.", empty_is_absent=True)] = None
+    """Title of the task."""
     vm_names: Annotated[
         Sequence[str],
         Wire("Names of its domains, also of those that a regex or an evacuation has found."),
     ] = ()
+    """Names of its domains, also of those that a regex or an evacuation has found."""
     vm_names_left_out: Annotated[
         U32 | None, Wire("Further domains, which this report does not name.")
     ] = None
+    """Further domains, which this report does not name."""
     state: Annotated[
         str, Wire("Its state: queued, running, cancelling or ended. Later versions may have more.")
     ]
+    """Its state: queued, running, cancelling or ended. Later versions may have more."""
     status: Annotated[
         Status | None,
         Wire("How it ended: success if all its results are; absent while there is no answer."),
     ] = None
+    """How it ended: success if all its results are; absent while there is no answer."""
     accepted: Annotated[datetime, Wire("When the daemon accepted it, by the daemon's clock.")]
+    """When the daemon accepted it, by the daemon's clock."""
     began: Annotated[datetime | None, Wire("When its first member began.")] = None
+    """When its first member began."""
     answered: Annotated[datetime | None, Wire("When its answer was ready.")] = None
+    """When its answer was ready."""
     confirmed: Annotated[datetime | None, Wire("When the broker had the answer.")] = None
+    """When the broker had the answer."""
     expires: Annotated[datetime | None, Wire("Time after which the daemon does not begin it.")] = (
         None
     )
+    """Time after which the daemon does not begin it."""
     results: Annotated[
         Sequence[Result], Wire("The results of the answer, without their further fields.")
     ] = ()
+    """The results of the answer, without their further fields."""
     results_left_out: Annotated[
         U32 | None, Wire("Further results, which this report does not have.")
     ] = None
+    """Further results, which this report does not have."""
     events: Annotated[Sequence[OrderEvent], Wire("Its events, the oldest first.")] = ()
+    """Its events, the oldest first."""
     events_left_out: Annotated[
         U32 | None, Wire("Further events, which this report does not have.")
     ] = None
+    """Further events, which this report does not have."""
     text: Annotated[
         str | None, Wire("Beginning of its text, as it arrived.", empty_is_absent=True)
     ] = None
+    """Beginning of its text, as it arrived."""
 
     @property
     def begin_is_known(self) -> bool:
@@ -93,18 +119,25 @@ class HistoryReport(Message):
     """The orders of a daemon that fit a question, from its journal."""
 
     host: Annotated[str, Wire("Name of the host.")]
+    """Name of the host."""
     since: Annotated[
         datetime, Wire("The journal has every order that was accepted after this time.")
     ]
+    """The journal has every order that was accepted after this time."""
     time: Annotated[datetime, Wire("The daemon's clock when it answered.")]
+    """The daemon's clock when it answered."""
     orders: Annotated[Sequence[OrderReport], Wire("The orders, the newest first.")] = ()
+    """The orders, the newest first."""
     more: Annotated[
         bool | None, Wire("Whether the journal has older orders that fit; absent means false.")
     ] = None
+    """Whether the journal has older orders that fit; absent means false."""
 
 
 class HistoryResult(Result):
     """How a query for the history ended: the report, or the error."""
 
     vm_name: Annotated[str, Wire("Name of the domain; there is none.")] = "n/a"
+    """Name of the domain; there is none."""
     history: Annotated[HistoryReport | None, Wire("The orders that fit the question.")] = None
+    """The orders that fit the question."""

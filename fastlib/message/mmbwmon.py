@@ -23,6 +23,7 @@ class Request(Message, task="mmbwmon request", write_title=False):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
+    """Numbers of the cores."""
 
 
 class Reply(Message, task="mmbwmon response", write_title=False):
@@ -31,9 +32,11 @@ class Reply(Message, task="mmbwmon response", write_title=False):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
+    """Numbers of the cores."""
     result: Annotated[
         float, Wire("Part of the bandwidth that is left, 0.33 to 1.", aliases=("response",))
     ]
+    """Part of the bandwidth that is left, 0.33 to 1."""
 
 
 class Stop(Message, task="mmbwmon stop", write_title=False):
@@ -42,6 +45,7 @@ class Stop(Message, task="mmbwmon stop", write_title=False):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
+    """Path of the cgroup."""
 
 
 class Restart(Message, task="mmbwmon restart", write_title=False):
@@ -50,6 +54,7 @@ class Restart(Message, task="mmbwmon restart", write_title=False):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
     cgroup: Annotated[str, Wire("Path of the cgroup.")]
+    """Path of the cgroup."""
 
 
 class Ack(Message, task="mmbwmon ack", write_title=False):
@@ -64,6 +69,10 @@ class SystemInfo(Message):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 
     threads: Annotated[U64, Wire("Number of hardware threads.")]
+    """Number of hardware threads."""
     smt: Annotated[U64, Wire("Hardware threads of one core.")]
+    """Hardware threads of one core."""
     numa: Annotated[U64, Wire("Number of NUMA nodes.")]
+    """Number of NUMA nodes."""
     bandwidth: Annotated[Sequence[float], Wire("Bandwidth by number of cores.", unit="bytes/s")]
+    """Bandwidth by number of cores. Unit: bytes/s."""

@@ -24,18 +24,23 @@ class Result(Message):
     """
 
     vm_name: Annotated[str, Wire("Name of the domain.")]
+    """Name of the domain."""
     status: Annotated[Status, Wire("How the task ended.")]
+    """How the task ended."""
     details: Annotated[
         str | None,
         Wire("The error; after a success the number of retries.", empty_is_absent=True),
     ] = None
+    """The error; after a success the number of retries."""
     time_measurement: Annotated[
         TimeMeasurement | None,
         Wire("How long each part took, if the task asked for it.", empty_is_absent=True),
     ] = None
+    """How long each part took, if the task asked for it."""
     process_id: Annotated[
         U64 | None, Wire("Process of the domain; in the written specification only.")
     ] = None
+    """Process of the domain; in the written specification only."""
 
     def raise_for_status(self, *, host: str | None = None) -> Self:
         """Return this result after a success. Raise TaskFailedError if its status is `error`.

@@ -40,14 +40,18 @@ class ResultContainer(Message):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.RESULT,)
 
     result: Annotated[str, Wire("Title of the results, such as vm started.")]
+    """Title of the results, such as vm started."""
     results: Annotated[
         Sequence[Result],
         Wire("One result for each member, in their order.", own_check=True),
     ]
+    """One result for each member, in their order."""
     id: Annotated[str | None, Wire("The task container's id.", empty_is_absent=True)] = None
+    """The task container's id."""
     scheduler: Annotated[
         str | None, Wire("The scheduler that asked; in the written specification only.")
     ] = None
+    """The scheduler that asked; in the written specification only."""
     executed: Annotated[
         datetime | None,
         Wire(
@@ -55,9 +59,12 @@ class ResultContainer(Message):
             "journal."
         ),
     ] = None
+    """When the task was executed; only if it came again and is answered from the daemon's journal.
+    """
     idempotency_key: Annotated[
         str | None, Wire("The task container's idempotency key.", empty_is_absent=True)
     ] = None
+    """The task container's idempotency key."""
     request_digest: Annotated[
         str | None,
         Wire(
@@ -66,6 +73,9 @@ class ResultContainer(Message):
             empty_is_absent=True,
         ),
     ] = None
+    """Which message this answers, unless that is an accepted order with an idempotency key: the
+    first 32 hexadecimal digits of the SHA-256 of its bytes.
+    """
 
     def __post_init__(self) -> None:
         results = self.results

@@ -108,12 +108,15 @@ class Task(Message):
     concurrent_execution: Annotated[
         bool | None, Wire("Whether the member runs in its own thread; absent means true.")
     ] = None
+    """Whether the member runs in its own thread; absent means true."""
     time_measurement: Annotated[
         bool | None, Wire("Whether the result tells how long each part took; absent means false.")
     ] = None
+    """Whether the result tells how long each part took; absent means false."""
     driver: Annotated[str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")] = (
         None
     )
+    """Driver of the hypervisor, such as qemu or lxctools."""
     extensions: Sequence[Extension] = ()
     """What other packages have added to the task; on the wire beside its own keys."""
 
@@ -262,18 +265,24 @@ class TaskContainer(Message):
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.TASK,)
 
     task: Annotated[str, Wire("Title of the tasks; given by their type if there is one.")] = ""
+    """Title of the tasks; given by their type if there is one."""
     tasks: Annotated[Sequence[Task], Wire("The members, all of one type.", own_check=True)]
+    """The members, all of one type."""
     concurrent_execution: Annotated[
         bool | None, Wire("Whether the container runs in its own thread; absent means true.")
     ] = None
+    """Whether the container runs in its own thread; absent means true."""
     id: Annotated[str | None, Wire("Echoed in the result container.", empty_is_absent=True)] = None
+    """Echoed in the result container."""
     host: Annotated[
         str | None, Wire("The host that is meant; in the written specification, ignored by peers.")
     ] = None
+    """The host that is meant; in the written specification, ignored by peers."""
     expires: Annotated[
         datetime | None,
         Wire("Time after which the daemon does not begin it; absent means that it waits."),
     ] = None
+    """Time after which the daemon does not begin it; absent means that it waits."""
     idempotency_key: Annotated[
         str | None,
         Wire(
@@ -281,6 +290,7 @@ class TaskContainer(Message):
             empty_is_absent=True,
         ),
     ] = None
+    """A text of the sender for this order alone; the daemon executes it once."""
 
     def __post_init__(self) -> None:
         # A container is made for every text that is read, so nothing is done twice here.

@@ -31,12 +31,15 @@ class Timing(Message):
     rules: ClassVar[tuple[Rule, ...]] = (AllOrNone("started", "stopped"),)
 
     wall: Annotated[float, Wire("How long it took.", unit="s", decimals=6)]
+    """How long it took. Unit: s."""
     started: Annotated[
         float | None, Wire("When it began, after the measurement's begin.", unit="s", decimals=6)
     ] = None
+    """When it began, after the measurement's begin. Unit: s."""
     stopped: Annotated[
         float | None, Wire("When it ended, after the measurement's begin.", unit="s", decimals=6)
     ] = None
+    """When it ended, after the measurement's begin. Unit: s."""
 
 
 _WORDS = lazy_pattern(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")
