@@ -232,7 +232,7 @@ def test_close_ends_when_the_broker_is_frozen_between_two_connections(broker: Mo
 
 def test_close_waits_for_a_large_message_on_a_slow_network(broker: Mosquitto):
     """The broker says nothing for longer than a silent one may."""
-    with Proxy(broker.port) as proxy:
+    with Proxy(broker.port, buffer=8192) as proxy:
         proxy.rate = 30_000
         one = connect(MqttOptions(host="127.0.0.1", port=proxy.port))
         delivery = one.send(b"x" * 30_000 * int(SILENT_SECONDS + 2), "a", 1)

@@ -11,11 +11,14 @@ from typing import Self
 class Proxy:
     """Forwards 127.0.0.1:`port` to `target`, until a connection is cut."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, buffer: int | None = None) -> None:
+        """`buffer` is how many bytes the system may take from a client ahead of the proxy."""
         self.target = target
         """The port of the next connections."""
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if buffer is not None:  # the sockets of connections inherit it
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port = self._listener.getsockname()[1]
