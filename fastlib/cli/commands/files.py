@@ -8,7 +8,7 @@ from fastlib.files import KINDS, FilesError, copy_files
 
 _EPILOG = """\
 examples:
-  fastlib files /tmp/fastlib-files
+  fastlib files fastlib-files
   sudo fastlib files /usr/local/share/fastlib --force
 
 The files are:
