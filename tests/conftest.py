@@ -25,7 +25,7 @@ SLOW_MARKERS = {
     "load": "takes seconds: sends many messages, starts many programs, waits, or reads very much",
 }
 """Tests with one of these markers are outside of the fast tier."""
-TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "browser": 300, "packaging": 900, "load": 900}
+TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "browser": 900, "packaging": 900, "load": 900}
 """The longest time of a slow test, set-up included; `pytest.mark.timeout` of a test goes before."""
 
 LONGEST_FILES = [

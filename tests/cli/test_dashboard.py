@@ -11,8 +11,8 @@ import pytest
 
 from fastlib.cli.commands.dashboard import DEFAULT_PORT, _address
 from fastlib.extras import install_command
-from tests.support.mosquitto import PATIENCE, Certificates, free_port
-from tests.support.shell import Running, missing_package, run
+from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
+from tests.support.shell import Daemon, Running, address, missing_package, run
 
 ADDRESS = r"dashboard at (https?://\S+:(\d+)/)\n"
 
@@ -35,6 +35,39 @@ def test_page_is_served_until_a_signal(number, env, daemon):
             served.process.send_signal(number)
             assert served.wait() == 0
     assert served.text("stderr") == ""
+
+
+def test_lost_broker_is_told_and_hosts_stay(tmp_path):
+    with Mosquitto(tmp_path / "broker") as broker, Daemon(broker) as daemon:
+        daemon.presence()
+        arguments = ("dashboard", "--listen", "127.0.0.1:0", "--no-queries")
+        with Running(*arguments, env=address(broker)) as served:
+            url = served.until(ADDRESS)[1]
+            with urllib.request.urlopen(f"{url}api/events", timeout=PATIENCE) as events:
+                state = states(events)
+                next(found for found in state if found.get("hosts"))
+                broker.stop()
+                lost = next(found for found in map(broker_of, state) if not found["connected"])
+                assert lost["since"] > 0
+                assert [host["name"] for host in json.loads(get(f"{url}api/state"))["hosts"]] == [
+                    "hostA"
+                ]
+                broker.start()
+                assert next(found for found in map(broker_of, state) if found["connected"] is True)
+            served.interrupt()
+            assert served.wait() == 0
+
+
+def broker_of(state):
+    """Return what a state says of the broker, which is nothing if that has not changed."""
+    return state.get("broker", {"connected": "unchanged"})
+
+
+def states(events):
+    """Yield the states and changes of a stream of events."""
+    for line in events:
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
 
 
 def test_token_file_is_made_and_required_on_all_addresses(env, daemon, tmp_path):
