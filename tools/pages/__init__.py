@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from fastlib.migfra import Configuration
+from fastlib.schema import section_document, to_json
+
 from . import commands, configuration, messages, migration_options
 
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
+SCHEMA: Final = REFERENCE.parents[1] / "schemas" / "edit" / "configuration.json"
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "messages": messages.text,
     "configuration": configuration.sections,
@@ -42,9 +46,15 @@ def parts_of(text: str) -> list[str]:
 
 
 def outdated() -> Iterator[tuple[Path, str]]:
-    """Yield the pages that are not as they must be, each with the text that it must have."""
+    """Yield the pages that are not as they must be, each with the text that it must have.
+
+    The schema of the configuration is among them, as it has the same words.
+    """
     for path in sorted(REFERENCE.rglob("*.md")):
         old = path.read_text("utf-8")
         new = renewed(old)
         if new != old:
             yield path, new
+    text = to_json(section_document(Configuration, "configuration", extensions=False))
+    if SCHEMA.read_text("utf-8") != text:
+        yield SCHEMA, text
