@@ -134,6 +134,19 @@ def test_text_from_the_network_is_not_markup(browser, small):
         assert browser.value("window.hit") is None
 
 
+def test_narrow_window_scrolls_tables_and_not_the_page(browser, small):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(small.url)
+        browser.until("document.querySelector('#results td')")
+        assert browser.value("document.documentElement.scrollWidth") == 390
+        times = "document.querySelector('#results time').getClientRects().length"
+        assert browser.value(times) == 1, "a time is not broken into lines"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_page_says_when_it_is_not_live(browser, small):
     with DashboardCluster(Settings(hosts=3, vms=6)) as cluster:
         browser.get(cluster.url)
