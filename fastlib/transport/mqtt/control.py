@@ -14,7 +14,7 @@ is held back on a connection, as a control, for several times as long as it was 
 from collections.abc import Callable
 from typing import Final
 
-LEAST_SECONDS: Final = 2.0
+LEAST_SECONDS: Final = 5.0
 """How long a control lasts at least."""
 
 TIMES_SENDING: Final = 5
