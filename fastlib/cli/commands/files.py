@@ -9,7 +9,7 @@ from fastlib.files import KINDS, FilesError, copy_files
 _EPILOG = """\
 examples:
   fastlib files fastlib-files
-  sudo fastlib files /usr/local/share/fastlib --force
+  fastlib files fastlib-files --force
 
 The files are:
 
