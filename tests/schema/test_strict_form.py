@@ -76,6 +76,7 @@ def test_jsonschema_rs_compiles_all_schemas_and_knows_all_keywords():
     standard = {
         *("$schema", "$id", "$ref", "$defs", "$comment", "title", "description", "default"),
         *("deprecated", "examples", "type", "enum", "const", "minimum", "maximum"),
+        "exclusiveMinimum",
         *("minLength", "pattern", "items", "minItems", "maxItems", "minProperties", "properties"),
         *("patternProperties", "additionalProperties", "required"),
         *("allOf", "anyOf", "oneOf", "not", "if", "then", "else"),

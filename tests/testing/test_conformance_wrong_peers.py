@@ -356,7 +356,7 @@ def test_program_without_answers_is_given_up(
     if words == "closed":  # this program does not end
         monkeypatch.setattr(peer, "ENDING", 0.1)
     report = run([sys.executable, "-c", program], timeout=0.1)
-    assert report.given_up.startswith("nothing was answered, 3 times: ")
+    assert report.given_up.startswith("3 requests were not answered: ")
     assert words in report.given_up
     assert report.requests == 3
     assert not report.ok
