@@ -378,7 +378,11 @@ def test_missing_package_of_the_metrics(migfra: Program) -> None:
     assert "metrics: the export of metrics needs prometheus-client" in text
 
 
-def test_missing_package_of_the_hypervisor(migfra: Program) -> None:
+def test_missing_package_of_the_hypervisor(
+    migfra: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another test of this process may have loaded libvirt.
+    monkeypatch.setattr("fastlib.migfra.hypervisors.libvirt.connection.api._loaded", None)
     replace(migfra, f"type: ledger, file: {migfra.ledger}, pause: 0.0", "type: libvirt")
     with without_module("libvirt"):
         text, _ = both(migfra)
