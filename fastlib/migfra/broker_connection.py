@@ -60,6 +60,8 @@ class BrokerConnection:
         self._last_error: Exception | None = None
         self.close_timeout = CLOSE_SECONDS
         """Seconds that `close` waits for the broker at most."""
+        self.refusal: str | None = None
+        """Why the broker lets no order through, None if it does."""
         self.publish_will = True
         """False once the broker needs no last will: it has the presence `offline`."""
 

@@ -175,6 +175,7 @@ class Runtime:
             on_failure,
             counters,
             ready=self._host_is_ours,
+            on_refusal=self._note_refusal,
         )
         own = Presence(
             status="online",
@@ -211,7 +212,13 @@ class Runtime:
 
     def _degraded(self) -> str | None:
         degraded = degraded_by(self.journal.last_error, self.journal.path)
-        return ENDING if degraded is None and self._ends else degraded
+        if degraded is None and self._ends:
+            return ENDING
+        return degraded or self.receiver.refusal
+
+    def _note_refusal(self) -> None:
+        self.connection.refusal = self.receiver.refusal
+        self.presence.changed()
 
     async def accept_no_more(self) -> None:
         """Receive no more tasks; say so in the presence if the end must wait for what runs."""
@@ -413,6 +420,7 @@ async def _outages(
     """Return what is unavailable now, with the reasons."""
     own = {
         "the broker": connection.outage(),
+        "the permission to receive orders": connection.refusal,
         "the journal": None if journal.last_error is None else str(journal.last_error),
     }
     found = {name: reason for name, reason in own.items() if reason is not None}

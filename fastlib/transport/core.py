@@ -146,13 +146,13 @@ class CommunicatorCore:
             self._qos[topic] = qos
         return self.link.subscribe(topic, qos, retained)
 
-    def resend_retained(self, topic: str) -> None:
+    def resend_retained(self, topic: str) -> "Future[None]":
         """Subscribe to a topic again, so the broker sends what it has retained for it."""
         with self._lock:
             qos = self._qos.get(topic)
         if qos is None:
             raise SubscriptionError(f"{topic!r} is not subscribed to")
-        self.link.subscribe(topic, qos)
+        return self.link.subscribe(topic, qos)
 
     def _check_shared(self, topic: str) -> None:
         """Raise SubscriptionError if a shared subscription would overlap with another one.
@@ -386,13 +386,14 @@ class CommunicatorBase:
         if self._core.link.resumes:
             self._core.forget(topic)
 
-    def resend_retained(self, topic: str) -> None:
-        """Let the broker send again what it has retained for a subscription.
+    def resend_retained(self, topic: str) -> "Future[None]":
+        """Request a subscription again: the broker sends again what it has retained for it.
 
-        `topic` must be the same text as in `subscribe`. Does not wait. Raises SubscriptionError if
-        there is no such subscription.
+        `topic` must be the same text as in `subscribe`. Does not wait. The future is done when the
+        broker has confirmed it, with a RefusedError if the broker refuses it. Raises
+        SubscriptionError if there is no such subscription.
         """
-        self._core.resend_retained(topic)
+        return self._core.resend_retained(topic)
 
     @property
     def dropped(self) -> int:

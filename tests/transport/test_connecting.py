@@ -18,6 +18,7 @@ from fastlib.transport import (
 from fastlib.transport.mqtt.link import mqtt_link
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
 from tests.support.transport.connector import PATIENCE, tls_options
+from tests.support.waiting import wait_until
 
 PROTOCOLS = ["3.1.1", "5"]
 
@@ -126,6 +127,24 @@ def test_error_names_websockets_at_a_port_without_them(
     with pytest.raises(ConnectError, match=words) as caught:
         join(broker.port, tls=options, websocket_path="/mqtt", timeout=0.5)
     assert ("may expect TLS" in str(caught.value)) is not tls
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_error_names_no_tls_at_a_port_that_has_accepted_without_it(
+    join: Join, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """A broker that is restarted ends connections at once, too."""
+    with Mosquitto(tmp_path / "broker") as broker:
+        one = join(broker.port, protocol=protocol, retry_min=0.05, retry_max=0.1)
+        broker.kill()
+        with socket.create_server(("127.0.0.1", broker.port)) as server:
+            server.settimeout(PATIENCE)
+            for _ in range(3):  # with the third one, the second has certainly been noted
+                server.accept()[0].close()
+            assert "TLS" not in str(one.last_error)
+        broker.start()
+        wait_until(lambda: one.is_connected, "the connection")
+        assert "TLS" not in caplog.text
 
 
 def test_error_names_the_missing_certificate_of_the_client(

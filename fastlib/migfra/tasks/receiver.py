@@ -16,6 +16,7 @@ from .container_bounds import text_memory
 from .decoding import Unreadable, read
 from .dispatcher import Execution
 from .memory_budget import MemoryBudget
+from .order_subscription import OrderSubscription
 
 log = getLogger("fastlib.migfra")
 
@@ -24,9 +25,6 @@ READ_IN_THREAD: Final = 1 << 16
 
 MESSAGE_MEMORY: Final = 8192
 """Bytes of memory of a message beside its text, until it is accepted or its answer confirmed."""
-
-REMIND_SECONDS: Final = 30.0
-"""How often it is logged that the broker has not confirmed the subscription."""
 
 Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[Execution | None]]
 
@@ -44,16 +42,19 @@ class Receiver:
         counters: Counters,
         *,
         ready: Callable[[int], Awaitable[object]],
+        on_refusal: Callable[[], object],
     ) -> None:
         """Messages are decoded and admitted within `limits`.
 
         `admit` is called with each message, in order, and acknowledges it. It may return the
         execution of an order, which the same task runs. `on_failure` is called
         for an error after which no message is received any more. `ready` waits until this daemon
-        may take what came by a connection, and raises ClaimError if it must not.
+        may take what came by a connection, and raises ClaimError if it must not. `on_refusal` is
+        called when `refusal` has changed.
         """
         self._communicator = communicator
         self._topic = topic
+        self._subscription = OrderSubscription(communicator, topic, on_refusal)
         self._largest = limits.payload
         self._most_members = limits.container_members
         self._memory = MemoryBudget(limits.inbox)
@@ -65,25 +66,20 @@ class Receiver:
         self._admitting: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the broker lets no message through, with the remedy; None if it does."""
+        return self._subscription.refusal
+
     async def begin(self) -> None:
         """Receive messages from now on, as soon as the broker lets us. Raises RefusedError."""
-        subscribing = asyncio.create_task(
-            self._communicator.subscribe(self._topic, manual_ack=True, timeout=None)
-        )
-        try:
-            while not (await asyncio.wait((subscribing,), timeout=REMIND_SECONDS))[0]:
-                log.warning(
-                    "the broker has not confirmed the subscription to %s yet; no order is received "
-                    "before it does", self._topic,
-                )  # fmt: skip
-            await subscribing
-        finally:
-            subscribing.cancel()
+        await self._subscription.begin()
         self._worker = asyncio.create_task(self._run())
         report_failure(self._worker, "the receiver", self._on_failure)
 
     async def end(self) -> None:
         """Receive no more; the broker keeps what was not acknowledged."""
+        self._subscription.end()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait((self._worker,))

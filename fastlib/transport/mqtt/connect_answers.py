@@ -31,6 +31,8 @@ class ConnectAnswers:
         self._tls_hint = _tls_hint(options)
         self._answered = False
         """True if the broker has answered the last CONNECT."""
+        self._known: set[str] = set()
+        """The names of the brokers that have accepted a connection: they fit the options."""
 
     def before_connect(self) -> None:
         """Prepare a try to connect to the broker that was set in paho's client."""
@@ -40,6 +42,7 @@ class ConnectAnswers:
     def accepted(self) -> bool:
         """Note that the broker accepted. Return True if the connection must be renewed."""
         self._answered = True
+        self._known.add(self._state.name)
         return self._last_will.accepted()
 
     def refused(self, reason: Any) -> None:
@@ -67,6 +70,8 @@ class ConnectAnswers:
         again = self._last_will.ended_without_answer(self._state.name)
         if again or self._size > LARGE_CONNECT:
             return self._size_hint()
+        if self._state.name in self._known:  # it is restarted
+            return ""
         hints = [self._tls_hint]
         if self._client.is_five:
             hints.append("it may not know MQTT 5: try the option `protocol` with 3.1.1")

@@ -213,7 +213,7 @@ class BrokerSubscriptions:
         known = self._filters.is_apart(wide)
         narrower = self._filters.refuse(wide)
         waiting = self._waiting.pop(wide, [])
-        log.log(logging.ERROR if waiting or not known else logging.DEBUG, "%s", error)
+        log.log(logging.DEBUG if known else logging.ERROR, "%s", error)
         lost = self._filters.is_apart(wide) and not known
         for pattern, future in waiting:
             lost = lost and pattern != wide

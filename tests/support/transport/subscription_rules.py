@@ -4,9 +4,12 @@ import json
 from functools import cache
 from pathlib import Path
 
-from tests.support.mosquitto import Mosquitto
+from fastlib.transport import MqttOptions, connect
+from tests.support.mosquitto import PATIENCE, Mosquitto
 
 PLUGIN = "mosquitto_dynamic_security.so"
+CONTROL = "$CONTROL/dynamic-security/v1"
+"""The topic on which the plug-in gets commands."""
 FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
 
 
@@ -28,17 +31,21 @@ class ChoosyMosquitto(Mosquitto):
         settings = (f"plugin {plugin()}", f"plugin_opt_config_file {self._rules}")
         super().__init__(directory, settings=settings)
 
-    def refuse(self, *filters: str) -> None:
-        """Set what is refused from the next start on."""
+    def refuse(self, *filters: str, others: bool = False) -> None:
+        """Set what is refused from the next start on: these filters, or also all `others`."""
         rules = [
             {"acltype": "subscribeLiteral", "topic": one, "priority": 1, "allow": False}
             for one in filters
         ]
+        # The default access does not permit this one.
+        rules.append(
+            {"acltype": "publishClientSend", "topic": CONTROL, "priority": 1, "allow": True}
+        )
         access = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
         self._rules.write_text(
             json.dumps(
                 {
-                    "defaultACLAccess": dict.fromkeys(access, True),
+                    "defaultACLAccess": dict.fromkeys(access, True) | {"subscribe": not others},
                     "roles": [{"rolename": "rules", "acls": rules}],
                     "groups": [{"groupname": "all", "roles": [{"rolename": "rules"}]}],
                     "anonymousGroup": "all",
@@ -47,3 +54,12 @@ class ChoosyMosquitto(Mosquitto):
             )
         )
         self._rules.chmod(0o600)
+
+    def permit_others(self) -> None:
+        """Refuse only the filters from now on. No connection ends thereby."""
+        access = [{"acltype": "subscribe", "allow": True}]
+        command = {"command": "setDefaultACLAccess", "acls": access}
+        options = MqttOptions(host="127.0.0.1", port=self.port)
+        with connect(options) as administrator:
+            payload = json.dumps({"commands": [command]}).encode()
+            administrator.send(payload, CONTROL).wait(PATIENCE)
