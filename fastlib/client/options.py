@@ -48,7 +48,7 @@ class TaskOptions(SubmitOptions, total=False):
     concurrent_execution: bool | None
     """Whether the member runs in its own thread; absent means true."""
     time_measurement: bool | None
-    """Whether the result tells how long each part took; absent means false."""
+    """Whether the result has the duration of each part; absent means false."""
     driver: str | None
     """Driver of the hypervisor, such as qemu or lxctools."""
     extensions: Sequence[Extension] | None
@@ -59,7 +59,7 @@ class StartOptions(TaskOptions, total=False):
     """See `fastlib.Start`; memory in KiB."""
 
     xml: str | None
-    """A libvirt domain; the name is taken from its <name>."""
+    """XML of a libvirt domain. Its <name> is the name of the domain."""
     vcpus: int | None
     """Number of virtual CPUs."""
     memory: int | None
@@ -69,11 +69,11 @@ class StartOptions(TaskOptions, total=False):
     ivshmem: DeviceIvshmem | None
     """Memory that the host shares with the domain."""
     transient: bool | None
-    """Whether the domain is gone once it stops; needs xml."""
+    """Whether libvirt removes the domain when it stops; needs xml."""
     pci_ids: Sequence[PciId] | None
-    """Devices to attach, any free one of each kind."""
+    """Kinds of devices to attach; the daemon takes any free device of each kind."""
     devs: Sequence[PciAddress] | None
-    """Devices to attach, by address."""
+    """Addresses of the devices to attach."""
     vcpu_map: Sequence[Sequence[int]] | None
     """Entry i lists the host's CPUs that vCPU i may use."""
     probe_with_ssh: bool | None
@@ -81,8 +81,9 @@ class StartOptions(TaskOptions, total=False):
     probe_hostname: str | None
     """Host name to probe; absent means the domain's name."""
     saved_state: SavedState | None
-    """restore: the domain must have a saved image, and continues from it. discard: its image is
-    deleted, and it boots. Absent means that an image is restored if it fits the task.
+    """restore: the domain continues from its saved image, and must have one. discard: the daemon
+    deletes the image, and the domain boots. Absent means that the daemon restores an image if it
+    fits the task.
     """
 
 
@@ -92,7 +93,7 @@ class StopOptions(TaskOptions, total=False):
     force: bool | None
     """Destroy the domain instead of shutting it down."""
     undefine: bool | None
-    """Forget the domain's definition afterwards."""
+    """Delete the definition of the domain afterwards."""
 
 
 class HistoryOptions(TaskOptions, total=False):
@@ -105,8 +106,8 @@ class HistoryOptions(TaskOptions, total=False):
     vm_name: str | None
     """Name of a domain of the orders, also one that a regex or an evacuation has found."""
     limit: int | None
-    """Number of the newest orders in the report, at most; absent means 20, and 1000 is the maximum.
-    As many older ones that are under way come on top.
+    """Largest number of the newest orders in the report; absent means 20, and 1000 is the maximum.
+    The report also has up to this number of older orders that wait or run.
     """
 
 
@@ -114,29 +115,30 @@ class MovingOptions(TaskOptions, total=False):
     """See `fastlib.MigrateParameter` and `fastlib.EvacuateParameter`."""
 
     retry_counter: int | None
-    """How often a failed migration is tried again."""
+    """Number of further tries after a failed migration."""
     migration_type: MigrationType | None
     """live, warm or offline; absent means warm."""
     rdma_migration: bool | None
-    """Whether memory moves by RDMA."""
+    """Whether the memory is sent by RDMA."""
     pscom_hook_procs: str | None
     """Processes that suspend their connections: a count, or auto."""
     transport: str | None
     """Transport between the hypervisors, such as ssh or tcp."""
     bandwidth_limit: int | None
-    """Bandwidth that it may take; absent or 0 means any. Unit: MiB/s."""
+    """Bandwidth that the migration may use; absent or 0 means no limit. Unit: MiB/s."""
     max_downtime: int | None
-    """How long the domain may stand still at the end. Unit: ms."""
+    """Time that the domain may stand still at the end. Unit: ms."""
     on_timeout: TimeoutAction | None
-    """What ends a migration that takes longer than 'timeout': abort it, pause the domain, or let it
-    run on at the destination while its memory follows; absent means abort.
+    """End of a migration that takes longer than 'timeout'. abort: the domain stays. pause: it is
+    paused until its memory has arrived. post-copy: it runs at the destination, and its memory
+    follows. Absent means abort.
     """
     auto_converge: bool | None
-    """Whether the domain is slowed down where it changes its memory too fast."""
+    """Whether the hypervisor slows the domain down if it changes its memory too fast."""
     parallel_connections: int | None
-    """Number of connections that memory moves by; absent means one."""
+    """Number of connections for the memory; absent means one."""
     compression: str | None
-    """Method by which memory is compressed, one that the hypervisors know, such as xbzrle, mt, zlib
+    """Method of compression of the memory that both hypervisors support, such as xbzrle, mt, zlib
     or zstd; absent means none.
     """
     migration_timeout: int | None
@@ -156,6 +158,8 @@ class EvacuateOptions(MovingOptions, total=False):
     """See `fastlib.EvacuateParameter`."""
 
     mode: EvacuateMode | None
-    """Where domains go; absent means auto."""
+    """Choice of the destinations: auto, to the emptiest host; compact, host after host; scatter,
+    round the hosts. Absent means auto.
+    """
     overbooking: bool | None
-    """Whether hosts may get more domains than CPUs; absent means true."""
+    """Whether hosts may get more domains than they have CPUs; absent means true."""

@@ -17,7 +17,7 @@ from .topics import Topic
 
 
 class Init(Message, task="init"):
-    """An agent says that it is there."""
+    """An agent reports that it has started."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
@@ -26,7 +26,7 @@ class Init(Message, task="init"):
 
 
 class Kpis(Message):
-    """What an agent is to measure."""
+    """The values that an agent must measure."""
 
     categories: Annotated[
         Mapping[str, str],
@@ -38,12 +38,12 @@ class Kpis(Message):
 
 
 class InitAgent(Message, task="init agent"):
-    """The scheduler says what an agent is to measure."""
+    """The scheduler requests values from an agent."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_TASK, topics.AGENT_INIT)
 
-    kpi: Annotated[Kpis, Wire("What to measure.")] = msgspec.field(name="KPI")
-    """What to measure."""
+    kpi: Annotated[Kpis, Wire("The values to measure.")] = msgspec.field(name="KPI")
+    """The values to measure."""
 
 
 class JobDescription(Message):
@@ -65,24 +65,26 @@ class StopMonitoring(Message, task="stop monitoring"):
 
 
 class Configuration(Message, task="configuration"):
-    """An agent answers what it was asked to measure."""
+    """An agent accepts or denies the requested values."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
     """Host of the agent."""
-    status: Annotated[Literal["accepted", "denied"], Wire("Whether it measures that.")]
-    """Whether it measures that."""
+    status: Annotated[
+        Literal["accepted", "denied"], Wire("Whether the agent measures what was requested.")
+    ]
+    """Whether the agent measures what was requested."""
 
 
 class KpiReport(Message, task="KPI"):
-    """An agent reports what it measured."""
+    """An agent reports measured values."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.AGENT_STATUS,)
 
     source: Annotated[str, Wire("Host of the agent.")]
     """Host of the agent."""
-    kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings as they stand.")] = (
+    kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings, as they came.")] = (
         msgspec.field(name="KPIS")
     )
-    """The measured values: texts, lists and mappings as they stand."""
+    """The measured values: texts, lists and mappings, as they came."""

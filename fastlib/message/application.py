@@ -16,7 +16,7 @@ from .topics import Topic
 
 
 class ApplicationStatus(Message, task="status"):
-    """An application says what it can do."""
+    """An application reports its abilities."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.APPLICATION_STATUS,)
 
@@ -37,7 +37,7 @@ class ApplicationKpis(Message, task="KPIs"):
 
     source: Annotated[str | None, Wire("Name of the application.")] = None
     """Name of the application."""
-    kpis: Annotated[Any | None, Wire("The values: texts, lists and mappings as they stand.")] = (
+    kpis: Annotated[Any | None, Wire("The values: texts, lists and mappings, as they came.")] = (
         msgspec.field(default=None, name="KPIS")
     )
-    """The values: texts, lists and mappings as they stand."""
+    """The values: texts, lists and mappings, as they came."""

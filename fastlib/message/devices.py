@@ -121,5 +121,7 @@ class DeviceIvshmem(Message):
     """Name of the device."""
     size: Annotated[str, Wire("Size with its unit, such as 64M.")]
     """Size with its unit, such as 64M."""
-    path: Annotated[str | None, Wire("The backing file, if not the hypervisor's default.")] = None
-    """The backing file, if not the hypervisor's default."""
+    path: Annotated[
+        str | None, Wire("The backing file; absent means the hypervisor's default.")
+    ] = None
+    """The backing file; absent means the hypervisor's default."""

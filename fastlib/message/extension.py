@@ -1,4 +1,4 @@
-"""Extensions: how another package adds an option to a task that it did not declare.
+"""Extensions: options that a package adds to a task that it did not declare.
 
 ::
 
@@ -10,8 +10,8 @@
     task = Start(vm_name="vm1", extensions=[Tpm(tpm=True)])
     Tpm.of(task).tpm
 
-On the wire `tpm` stands beside the task's own keys. Who has not imported the module ignores it, as
-any unknown key.
+On the wire `tpm` is beside the task's own keys. A program that has not imported the
+module ignores it, like any unknown key.
 """
 
 from typing import Any, ClassVar, Self
@@ -23,7 +23,7 @@ from .base import Message
 
 
 class Extension(Message):
-    """Fields that stand beside a task's own; each may be absent, as not everyone knows them."""
+    """Fields of a package beside a task's own. Each may be absent: not every peer knows them."""
 
     __needs_declaration__: ClassVar[bool] = True
 

@@ -14,8 +14,8 @@ from .result import Result, Status
 class OrderEvent(Message):
     """One event in the life of an order."""
 
-    time: Annotated[datetime, Wire("When it happened, by the daemon's clock.")]
-    """When it happened, by the daemon's clock."""
+    time: Annotated[datetime, Wire("Time of the event, by the daemon's clock.")]
+    """Time of the event, by the daemon's clock."""
     event: Annotated[
         str,
         Wire(
@@ -29,15 +29,15 @@ class OrderEvent(Message):
     """
     member: Annotated[
         U32 | None,
-        Wire("Index of the member that it is about, from 0; absent means the whole order."),
+        Wire("Index of the member, from 0; absent means the whole order."),
     ] = None
-    """Index of the member that it is about, from 0; absent means the whole order."""
+    """Index of the member, from 0; absent means the whole order."""
     vm_name: Annotated[str | None, Wire("Name of the domain.", empty_is_absent=True)] = None
     """Name of the domain."""
     details: Annotated[
-        str | None, Wire("More about it, such as the phase or the error.", empty_is_absent=True)
+        str | None, Wire("Details, such as the phase or the error.", empty_is_absent=True)
     ] = None
-    """More about it, such as the phase or the error."""
+    """Details, such as the phase or the error."""
 
 
 class OrderReport(Message):
@@ -45,8 +45,8 @@ class OrderReport(Message):
 
     number: Annotated[U64, Wire("Its number in the journal; later orders have higher ones.")]
     """Its number in the journal; later orders have higher ones."""
-    id: Annotated[str | None, Wire("Id of its container.", empty_is_absent=True)] = None
-    """Id of its container."""
+    id: Annotated[str | None, Wire("Id of the container.", empty_is_absent=True)] = None
+    """Id of the container."""
     idempotency_key: Annotated[
         str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
     ] = None
@@ -63,26 +63,32 @@ class OrderReport(Message):
     ] = ()
     """Names of its domains, also of those that a regex or an evacuation has found."""
     vm_names_left_out: Annotated[
-        U32 | None, Wire("Further domains, which this report does not name.")
+        U32 | None, Wire("Number of further domains, which this report does not name.")
     ] = None
-    """Further domains, which this report does not name."""
+    """Number of further domains, which this report does not name."""
     state: Annotated[
         str, Wire("Its state: queued, running, cancelling or ended. Later versions may have more.")
     ]
     """Its state: queued, running, cancelling or ended. Later versions may have more."""
     status: Annotated[
         Status | None,
-        Wire("How it ended: success if all its results are; absent while there is no answer."),
+        Wire(
+            "Result of the order: success if all its members succeeded; absent before the answer."
+        ),
     ] = None
-    """How it ended: success if all its results are; absent while there is no answer."""
-    accepted: Annotated[datetime, Wire("When the daemon accepted it, by the daemon's clock.")]
-    """When the daemon accepted it, by the daemon's clock."""
-    began: Annotated[datetime | None, Wire("When its first member began.")] = None
-    """When its first member began."""
-    answered: Annotated[datetime | None, Wire("When its answer was ready.")] = None
-    """When its answer was ready."""
-    confirmed: Annotated[datetime | None, Wire("When the broker had the answer.")] = None
-    """When the broker had the answer."""
+    """Result of the order: success if all its members succeeded; absent before the answer."""
+    accepted: Annotated[
+        datetime, Wire("Time at which the daemon accepted it, by the daemon's clock.")
+    ]
+    """Time at which the daemon accepted it, by the daemon's clock."""
+    began: Annotated[datetime | None, Wire("Time at which its first member began.")] = None
+    """Time at which its first member began."""
+    answered: Annotated[datetime | None, Wire("Time at which its answer was ready.")] = None
+    """Time at which its answer was ready."""
+    confirmed: Annotated[
+        datetime | None, Wire("Time at which the broker confirmed the answer.")
+    ] = None
+    """Time at which the broker confirmed the answer."""
     expires: Annotated[datetime | None, Wire("Time after which the daemon does not begin it.")] = (
         None
     )
@@ -92,15 +98,15 @@ class OrderReport(Message):
     ] = ()
     """The results of the answer, without their further fields."""
     results_left_out: Annotated[
-        U32 | None, Wire("Further results, which this report does not have.")
+        U32 | None, Wire("Number of further results, which this report does not have.")
     ] = None
-    """Further results, which this report does not have."""
+    """Number of further results, which this report does not have."""
     events: Annotated[Sequence[OrderEvent], Wire("Its events, the oldest first.")] = ()
     """Its events, the oldest first."""
     events_left_out: Annotated[
-        U32 | None, Wire("Further events, which this report does not have.")
+        U32 | None, Wire("Number of further events, which this report does not have.")
     ] = None
-    """Further events, which this report does not have."""
+    """Number of further events, which this report does not have."""
     text: Annotated[
         str | None, Wire("Beginning of its text, as it arrived.", empty_is_absent=True)
     ] = None
@@ -137,7 +143,7 @@ class HistoryReport(Message):
 class HistoryResult(Result):
     """How a query for the history ended: the report, or the error."""
 
-    vm_name: Annotated[str, Wire("Name of the domain; there is none.")] = "n/a"
-    """Name of the domain; there is none."""
-    history: Annotated[HistoryReport | None, Wire("The orders that fit the question.")] = None
-    """The orders that fit the question."""
+    vm_name: Annotated[str, Wire("Not used: a query is not about a domain.")] = "n/a"
+    """Not used: a query is not about a domain."""
+    history: Annotated[HistoryReport | None, Wire("The orders that were requested.")] = None
+    """The orders that were requested."""

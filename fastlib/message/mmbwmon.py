@@ -1,7 +1,7 @@
 """Messages between the scheduler and the memory bandwidth monitor.
 
-Schedulers and agents in use send a title, which fast-lib neither writes nor reads. It is read here,
-because it tells the type, and it is not written.
+Schedulers and agents in use send a title, which fast-lib neither writes nor reads. fastlib reads
+it, because it gives the type, and does not write it.
 
 See docs/reference/protocol.md, "Memory bandwidth monitor".
 """
@@ -49,7 +49,7 @@ class Stop(Message, task="mmbwmon stop", write_title=False):
 
 
 class Restart(Message, task="mmbwmon restart", write_title=False):
-    """Let the processes of a cgroup run on."""
+    """Resume the processes of a cgroup."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
@@ -58,7 +58,7 @@ class Restart(Message, task="mmbwmon restart", write_title=False):
 
 
 class Ack(Message, task="mmbwmon ack", write_title=False):
-    """What was asked is done: an empty document."""
+    """Confirm that a request was executed: an empty document."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 

@@ -1,4 +1,4 @@
-"""What a migration daemon tells of its node and of its work."""
+"""Reports of a migration daemon about its node and its work."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,36 +21,40 @@ class DomainReport(Message):
     name: Annotated[str, Wire("Name of the domain.")]
     """Name of the domain."""
     state: Annotated[
-        str, Wire("What it does: running, paused, shut off, or a word of the hypervisor's own.")
+        str, Wire("State: running, paused, shut off, or another word of the hypervisor.")
     ]
-    """What it does: running, paused, shut off, or a word of the hypervisor's own."""
+    """State: running, paused, shut off, or another word of the hypervisor."""
     vcpus: Annotated[U32 | None, Wire("Number of virtual CPUs.")] = None
     """Number of virtual CPUs."""
     memory: Annotated[U64 | None, Wire("Memory of the domain.", unit="KiB")] = None
     """Memory of the domain. Unit: KiB."""
     managed_save: Annotated[
         bool | None,
-        Wire("Whether it has a saved image, from which its next start continues it."),
+        Wire("Whether the domain has a saved image, from which its next start continues."),
     ] = None
-    """Whether it has a saved image, from which its next start continues it."""
+    """Whether the domain has a saved image, from which its next start continues."""
 
 
 class TaskReport(Message):
     """One member of a task container that the daemon has not answered yet."""
 
-    id: Annotated[str | None, Wire("Id of its container.")] = None
-    """Id of its container."""
+    id: Annotated[str | None, Wire("Id of the container.")] = None
+    """Id of the container."""
     task: Annotated[str, Wire("Title of the task.")]
     """Title of the task."""
     vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
     """Name of the domain."""
-    state: Annotated[str, Wire("Where it stands: queued, running, retrying or cancelling.")]
-    """Where it stands: queued, running, retrying or cancelling."""
+    state: Annotated[str, Wire("State: queued, running, retrying or cancelling.")]
+    """State: queued, running, retrying or cancelling."""
     since: Annotated[
         float | None,
-        Wire("When it was accepted, after the beginning of 1970 (UTC).", unit="s", decimals=6),
+        Wire(
+            "Time at which it was accepted, since the beginning of 1970 (UTC).",
+            unit="s",
+            decimals=6,
+        ),
     ] = None
-    """When it was accepted, after the beginning of 1970 (UTC). Unit: s."""
+    """Time at which it was accepted, since the beginning of 1970 (UTC). Unit: s."""
 
 
 class NodeReport(Message):
@@ -65,74 +69,87 @@ class NodeReport(Message):
     memory: Annotated[U64 | None, Wire("Memory of the host.", unit="KiB")] = None
     """Memory of the host. Unit: KiB."""
     free_memory: Annotated[
-        U64 | None, Wire("How much of it domains can still get.", unit="KiB")
+        U64 | None, Wire("Memory that is free for further domains.", unit="KiB")
     ] = None
-    """How much of it domains can still get. Unit: KiB."""
+    """Memory that is free for further domains. Unit: KiB."""
     domains: Annotated[Sequence[DomainReport], Wire("The domains that the node knows.")] = ()
     """The domains that the node knows."""
-    tasks: Annotated[Sequence[TaskReport], Wire("The tasks under way, the oldest first.")] = ()
-    """The tasks under way, the oldest first."""
+    tasks: Annotated[
+        Sequence[TaskReport], Wire("The tasks that wait or run, the oldest first.")
+    ] = ()
+    """The tasks that wait or run, the oldest first."""
     capabilities: Annotated[
         Mapping[str, Any] | None,
-        Wire("What the hypervisor can do: texts, lists and mappings as they stand."),
+        Wire(
+            "Abilities of the hypervisor: texts, lists and mappings, as the hypervisor "
+            "reports them."
+        ),
     ] = None
-    """What the hypervisor can do: texts, lists and mappings as they stand."""
+    """Abilities of the hypervisor: texts, lists and mappings, as the hypervisor reports them."""
     versions: Annotated[
         Mapping[str, str] | None, Wire("Versions of the programs, by their names.")
     ] = None
     """Versions of the programs, by their names."""
     degraded: Annotated[
         str | None,
-        Wire("Why the daemon accepts no tasks at present, and the remedy.", empty_is_absent=True),
+        Wire(
+            "Reason why the daemon accepts no tasks at present, and the remedy.",
+            empty_is_absent=True,
+        ),
     ] = None
-    """Why the daemon accepts no tasks at present, and the remedy."""
+    """Reason why the daemon accepts no tasks at present, and the remedy."""
 
 
 class NodeResult(Result):
-    """How a query ended: the report, or the error."""
+    """Result of a query: the report or the error."""
 
-    vm_name: Annotated[str, Wire("Name of the domain; there is none.")] = "n/a"
-    """Name of the domain; there is none."""
-    node: Annotated[NodeReport | None, Wire("What was asked for.")] = None
-    """What was asked for."""
+    vm_name: Annotated[str, Wire("Not used: a query is not about a domain.")] = "n/a"
+    """Not used: a query is not about a domain."""
+    node: Annotated[NodeReport | None, Wire("The report.")] = None
+    """The report."""
 
 
 class Progress(Message):
-    """How far a task is; on `fast/migfra/<host>/progress` while it runs."""
+    """Progress of a task, on `fast/migfra/<host>/progress` while it waits or runs."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PROGRESS,)
 
-    id: Annotated[str | None, Wire("Id of its container.")] = None
-    """Id of its container."""
+    id: Annotated[str | None, Wire("Id of the container.")] = None
+    """Id of the container."""
     vm_name: Annotated[str | None, Wire("Name of the domain.")] = None
     """Name of the domain."""
-    # Not under the key `task`, as that would tell the type of the whole message.
+    # The key is not `task`, because that key gives the type of a message.
     task: Annotated[str | None, Wire("Title of the task.")] = msgspec.field(
         default=None, name="title"
     )
     """Title of the task."""
     phase: Annotated[
-        str, Wire("What it does now, such as memory; each hypervisor has phases of its own.")
+        str,
+        Wire("Present phase of the task, such as memory. Each hypervisor has phases of its own."),
     ]
-    """What it does now, such as memory; each hypervisor has phases of its own."""
-    percent: Annotated[float | None, Wire("How much is done, 0 to 100.", unit="%")] = None
-    """How much is done, 0 to 100. Unit: %."""
-    transferred: Annotated[U64 | None, Wire("What has been sent so far.", unit="bytes")] = None
-    """What has been sent so far. Unit: bytes."""
-    total: Annotated[U64 | None, Wire("What is to be sent in all.", unit="bytes")] = None
-    """What is to be sent in all. Unit: bytes."""
-    remaining: Annotated[U64 | None, Wire("What is still to be sent.", unit="bytes")] = None
-    """What is still to be sent. Unit: bytes."""
+    """Present phase of the task, such as memory. Each hypervisor has phases of its own."""
+    percent: Annotated[float | None, Wire("Part of the task that is done, 0 to 100.", unit="%")] = (
+        None
+    )
+    """Part of the task that is done, 0 to 100. Unit: %."""
+    transferred: Annotated[U64 | None, Wire("Data that has been sent.", unit="bytes")] = None
+    """Data that has been sent. Unit: bytes."""
+    total: Annotated[U64 | None, Wire("Data that must be sent in total.", unit="bytes")] = None
+    """Data that must be sent in total. Unit: bytes."""
+    remaining: Annotated[U64 | None, Wire("Data that must still be sent.", unit="bytes")] = None
+    """Data that must still be sent. Unit: bytes."""
     dirty_rate: Annotated[
-        float | None, Wire("How fast the domain changes its memory.", unit="bytes/s")
+        float | None, Wire("Rate at which the domain changes its memory.", unit="bytes/s")
     ] = None
-    """How fast the domain changes its memory. Unit: bytes/s."""
-    expected: Annotated[float | None, Wire("How long it still takes.", unit="s", decimals=6)] = None
-    """How long it still takes. Unit: s."""
+    """Rate at which the domain changes its memory. Unit: bytes/s."""
+    expected: Annotated[
+        float | None, Wire("Expected time until the end of the task.", unit="s", decimals=6)
+    ] = None
+    """Expected time until the end of the task. Unit: s."""
     position: Annotated[
-        U32 | None, Wire("Its place in the queue while it waits; 1 is the next one.")
+        U32 | None, Wire("Place of the task in the queue while it waits; 1 is the next one.")
     ] = None
-    """Its place in the queue while it waits; 1 is the next one."""
+    """Place of the task in the queue while it waits; 1 is the next one."""
     idempotency_key: Annotated[
         str | None, Wire("Idempotency key of its container.", empty_is_absent=True)
     ] = None
@@ -140,28 +157,30 @@ class Progress(Message):
     request_digest: Annotated[
         str | None,
         Wire(
-            "The message of its container, unless that has an idempotency key: the first 32 "
-            "hexadecimal digits of the SHA-256 of its bytes.",
+            "Digest of the container's message: the first 32 hexadecimal digits of the "
+            "SHA-256 of its bytes. Absent if the container has an idempotency key.",
             empty_is_absent=True,
         ),
     ] = None
-    """The message of its container, unless that has an idempotency key: the first 32 hexadecimal
-    digits of the SHA-256 of its bytes.
+    """Digest of the container's message: the first 32 hexadecimal digits of the SHA-256 of its
+    bytes. Absent if the container has an idempotency key.
     """
 
 
 class Presence(Message):
-    """Whether a daemon is there; on `fast/migfra/<host>/status`, where the broker keeps it.
+    """Presence of a daemon, on `fast/migfra/<host>/status`. The broker retains it.
 
-    `status: offline` is also its last will. A daemon with the key `degraded` executes what it has
-    accepted, and accepts nothing more. `status: online` with `instance` and without `started`,
-    which is never retained, is a daemon that asks whether there is another one of its host.
+    `status: offline` is also its last will. A daemon with the key `degraded` executes the orders
+    that it has accepted, and accepts no others. With `status: online` and `instance`, and without
+    `started`, a daemon asks for other daemons of its host. Such a message is not retained.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PRESENCE,)
 
-    status: Annotated[Literal["online", "offline"], Wire("Whether the daemon is there.")]
-    """Whether the daemon is there."""
+    status: Annotated[
+        Literal["online", "offline"], Wire("Whether the daemon is connected to the broker.")
+    ]
+    """Whether the daemon is connected to the broker."""
     version: Annotated[str | None, Wire("Version of the daemon.")] = None
     """Version of the daemon."""
     hypervisor: Annotated[str | None, Wire("The hypervisor, as in the daemon's configuration.")] = (
@@ -170,22 +189,30 @@ class Presence(Message):
     """The hypervisor, as in the daemon's configuration."""
     started: Annotated[
         float | None,
-        Wire("When the daemon began, after the beginning of 1970 (UTC).", unit="s", decimals=6),
+        Wire(
+            "Time at which the daemon started, since the beginning of 1970 (UTC).",
+            unit="s",
+            decimals=6,
+        ),
     ] = None
-    """When the daemon began, after the beginning of 1970 (UTC). Unit: s."""
+    """Time at which the daemon started, since the beginning of 1970 (UTC). Unit: s."""
     degraded: Annotated[
         str | None,
-        Wire("Why it accepts no tasks at present, and the remedy.", empty_is_absent=True),
+        Wire(
+            "Reason why the daemon accepts no tasks at present, and the remedy.",
+            empty_is_absent=True,
+        ),
     ] = None
-    """Why it accepts no tasks at present, and the remedy."""
+    """Reason why the daemon accepts no tasks at present, and the remedy."""
     time: Annotated[
-        datetime | None, Wire("Its clock when it published this; compare it with your own.")
+        datetime | None,
+        Wire("The daemon's clock when it sent this message. Compare it with your own."),
     ] = None
-    """Its clock when it published this; compare it with your own."""
-    client_id: Annotated[str | None, Wire("Its client id at the broker.", empty_is_absent=True)] = (
-        None
-    )
-    """Its client id at the broker."""
+    """The daemon's clock when it sent this message. Compare it with your own."""
+    client_id: Annotated[
+        str | None, Wire("The daemon's client id at the broker.", empty_is_absent=True)
+    ] = None
+    """The daemon's client id at the broker."""
     instance: Annotated[
         str | None,
         Wire("A random text that differs for each run of the daemon.", empty_is_absent=True),
@@ -194,5 +221,5 @@ class Presence(Message):
 
     @property
     def is_claim(self) -> bool:
-        """Whether a daemon only asks if there is another one of its host. It is never retained."""
+        """Whether a daemon only asks for other daemons of its host. This is not retained."""
         return self.status == "online" and self.instance is not None and self.started is None

@@ -28,8 +28,10 @@ class PscomRequest(Message):
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PSCOM_REQUEST,)
 
-    request: Annotated[Literal["suspend", "resume"], Wire("What to do with the connections.")]
-    """What to do with the connections."""
+    request: Annotated[
+        Literal["suspend", "resume"], Wire("Whether to suspend or resume the connections.")
+    ]
+    """Whether to suspend or resume the connections."""
 
     def to_yaml(self, *, style: Style = "block") -> str:
         """The bare word, in either style: the processes compare bytes."""

@@ -34,9 +34,9 @@ class Result(Message):
     """The error; after a success the number of retries."""
     time_measurement: Annotated[
         TimeMeasurement | None,
-        Wire("How long each part took, if the task asked for it.", empty_is_absent=True),
+        Wire("Duration of each part, if the task requested it.", empty_is_absent=True),
     ] = None
-    """How long each part took, if the task asked for it."""
+    """Duration of each part, if the task requested it."""
     process_id: Annotated[
         U64 | None, Wire("Process of the domain; in the written specification only.")
     ] = None

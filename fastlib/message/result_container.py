@@ -1,4 +1,4 @@
-"""What results travel in: a title, which tells their type, and one result for each member."""
+"""The container of results: a title, which gives their type, and one result for each member."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -33,8 +33,8 @@ CANCELLED_BEFORE = "cancelled before it began"
 class ResultContainer(Message):
     """The results of one task container.
 
-    They are of the type that the task declares; a plain `Result` among them becomes one of it. A
-    title that no task declares stands for plain results.
+    The results have the type that the task declares. A plain `Result` is converted to it. If no
+    task declares the title, the results are plain ones.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.RESULT,)
@@ -49,17 +49,18 @@ class ResultContainer(Message):
     id: Annotated[str | None, Wire("The task container's id.", empty_is_absent=True)] = None
     """The task container's id."""
     scheduler: Annotated[
-        str | None, Wire("The scheduler that asked; in the written specification only.")
+        str | None, Wire("The scheduler that sent the tasks; in the written specification only.")
     ] = None
-    """The scheduler that asked; in the written specification only."""
+    """The scheduler that sent the tasks; in the written specification only."""
     executed: Annotated[
         datetime | None,
         Wire(
-            "When the task was executed; only if it came again and is answered from the daemon's "
-            "journal."
+            "Time at which the order was executed; only in the answer from the daemon's "
+            "journal to a repeated order."
         ),
     ] = None
-    """When the task was executed; only if it came again and is answered from the daemon's journal.
+    """Time at which the order was executed; only in the answer from the daemon's journal to a
+    repeated order.
     """
     idempotency_key: Annotated[
         str | None, Wire("The task container's idempotency key.", empty_is_absent=True)
@@ -68,13 +69,14 @@ class ResultContainer(Message):
     request_digest: Annotated[
         str | None,
         Wire(
-            "Which message this answers, unless that is an accepted order with an idempotency "
-            "key: the first 32 hexadecimal digits of the SHA-256 of its bytes.",
+            "Digest of the message that this answers: the first 32 hexadecimal digits of "
+            "the SHA-256 of its bytes. Absent for an accepted order with an idempotency "
+            "key.",
             empty_is_absent=True,
         ),
     ] = None
-    """Which message this answers, unless that is an accepted order with an idempotency key: the
-    first 32 hexadecimal digits of the SHA-256 of its bytes.
+    """Digest of the message that this answers: the first 32 hexadecimal digits of the SHA-256 of
+    its bytes. Absent for an accepted order with an idempotency key.
     """
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ class ResultContainer(Message):
         check(self)
 
     def _normalised(self, results: Any, kind: type[Result]) -> tuple[Result, ...]:
-        """The results as a tuple of one type."""
+        """Return the results as a tuple of one type."""
         if not is_sequence(results):
             self._refuse("results", f"expected a list; got {shorten(results)}")
         given = tuple(results)
@@ -108,7 +110,7 @@ class ResultContainer(Message):
 
     @classmethod
     def answer(cls, container: TaskContainer, results: Iterable[Result]) -> Self:
-        """The results of a task container, with its result title, id and idempotency key."""
+        """Return the results of a task container, with its result title, id and idempotency key."""
         return cls(
             result=container.declaration.result,
             results=tuple(results),
@@ -132,7 +134,7 @@ class ResultContainer(Message):
 
         def variant(title: str) -> Variant:
             declared = declaration_of_result(title)
-            if declared is None:  # another site's task, perhaps
+            if declared is None:  # possibly the task of another site
                 return Variant(title=title, member=Result, layouts=("list",))
             known = variants.get(title)
             if known is None or known[0] is not declared:

@@ -1,6 +1,6 @@
 """Tasks: what a scheduler asks a migration daemon to do, and how they are declared.
 
-A task is one class. Its title, its result's title and its place in a container stand in the class
+A task is one class. Its title, its result's title and its place in a container are in the class
 statement, and nowhere else::
 
     class Snapshot(
@@ -8,7 +8,7 @@ statement, and nowhere else::
     ):
         vm_name: str
 
-From then on containers, `fastlib.load`, results and schemas know it.
+After that, containers, `fastlib.load`, results and schemas know it.
 """
 
 import builtins
@@ -38,7 +38,7 @@ from .topics import Topic
 
 
 class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task's class statement says of it."""
+    """The declaration of a task in its class statement."""
 
     task: str
     """Title of its containers, such as `start vm`."""
@@ -46,11 +46,11 @@ class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     """Title of the containers of its results, such as `vm started`."""
     type: type["Task"]
     layouts: tuple[Layout, ...]
-    """How its members may stand in a container; the first is how they are written."""
+    """Layouts of its members in a container; the first one is written."""
     key: str
     """The key of the list of members."""
     result_layouts: tuple[Layout, ...]
-    """How its results may stand in a container; the first is how they are written."""
+    """Layouts of its results in a container; the first one is written."""
     result_type: builtins.type[Result]
     """The type of its results."""
     has_command: bool
@@ -66,17 +66,17 @@ _by_type = REGISTRY.tasks_by_type
 
 
 def declarations() -> Iterator[TaskDeclaration]:
-    """Every declared task, in the order of declaration."""
+    """Iterate over all declared tasks, in the order of declaration."""
     return iter(tuple(_by_task.values()))
 
 
 def declaration_of_task(title: str) -> TaskDeclaration | None:
-    """The task with this title."""
+    """Return the task with this title."""
     return _by_task.get(title)
 
 
 def declaration_of_result(title: str) -> TaskDeclaration | None:
-    """The task whose results have this title."""
+    """Return the task whose results have this title."""
     return _by_result.get(title)
 
 
@@ -97,9 +97,9 @@ def _layouts(layout: Layout | tuple[Layout, ...]) -> tuple[Layout, ...]:
 
 
 class Task(Message):
-    """What every member of a task container has.
+    """A member of a task container: the fields that all tasks have.
 
-    Alone, a task reads and writes as the member that it is; a `TaskContainer` is what travels.
+    Alone, a task reads and writes as a member. Peers send a `TaskContainer`.
     """
 
     declaration: ClassVar[TaskDeclaration]
@@ -110,15 +110,15 @@ class Task(Message):
     ] = None
     """Whether the member runs in its own thread; absent means true."""
     time_measurement: Annotated[
-        bool | None, Wire("Whether the result tells how long each part took; absent means false.")
+        bool | None, Wire("Whether the result has the duration of each part; absent means false.")
     ] = None
-    """Whether the result tells how long each part took; absent means false."""
+    """Whether the result has the duration of each part; absent means false."""
     driver: Annotated[str | None, Wire("Driver of the hypervisor, such as qemu or lxctools.")] = (
         None
     )
     """Driver of the hypervisor, such as qemu or lxctools."""
     extensions: Sequence[Extension] = ()
-    """What other packages have added to the task; on the wire beside its own keys."""
+    """Fields that other packages have added to the task; on the wire beside its own keys."""
 
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
@@ -136,11 +136,11 @@ class Task(Message):
         result_type: type[Result] = Result,
         has_command: bool = True,
     ) -> None:
-        """Takes the class statement's keywords. Raises DeclarationError.
+        """Read the keywords of the class statement. Raises DeclarationError.
 
-        `layout` says where members stand in a container: in a list under `key`, or one inline
-        beside the title. Of several layouts all are read and the first is written; so for
-        `result_layout`, which says where the results stand. `result_type` is a subclass of
+        `layout` is the place of the members in a container: in a list under `key`, or one inline
+        beside the title. If there are several layouts, all are read and the first is written.
+        `result_layout` is the same for the results. `result_type` is a subclass of
         `Result` whose fields beyond those of a result have defaults. `has_command` is False if
         `fastlib` has another command that sends the task.
         """
@@ -168,7 +168,7 @@ class Task(Message):
 
     @classmethod
     def __check_keys(cls, declared: TaskDeclaration) -> None:
-        """Raises DeclarationError where a container could not tell its keys from the members'."""
+        """Raise DeclarationError if a container and its members have the same key."""
         if not isinstance(declared.key, str) or not declared.key:
             raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
         own = _CONTAINERS_OWN
@@ -193,7 +193,7 @@ class Task(Message):
 
     @classmethod
     def __extend__(cls, extension: type[Extension]) -> Callable[[], None]:
-        """What lets the keys of an extension stand beside the task's. Raises DeclarationError."""
+        """Return a function that adds the keys of an extension. Raises DeclarationError."""
         name = extension.__qualname__
         declared = cls.__dict__.get("declaration")
         extensions = extensions_of(cls)
@@ -219,7 +219,7 @@ class Task(Message):
 
     @classmethod
     def __check_result(cls, declared: TaskDeclaration) -> None:
-        """Raises DeclarationError for a type of results that a container could not hold."""
+        """Raise DeclarationError for a type of results that a container cannot have."""
         kind = declared.result_type
         if not isinstance(kind, type) or not issubclass(kind, Result):
             raise DeclarationError(
@@ -252,7 +252,10 @@ class Task(Message):
 
 
 def record_of(cls: type[Any]) -> Record:
-    """The shape of a member. Raises DeclarationError if it is not that of the member's fields."""
+    """Return the shape of a member.
+
+    Raises DeclarationError if the shape is not that of the member's fields.
+    """
     shape = shape_of(cls)
     if not isinstance(shape, Record) or shape.title is not None:
         raise DeclarationError(f"{cls.__qualname__}: a member has the wire form of its own fields")
@@ -264,36 +267,44 @@ class TaskContainer(Message):
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.TASK,)
 
-    task: Annotated[str, Wire("Title of the tasks; given by their type if there is one.")] = ""
-    """Title of the tasks; given by their type if there is one."""
+    task: Annotated[str, Wire("Title of the tasks; their type gives it if there are any.")] = ""
+    """Title of the tasks; their type gives it if there are any."""
     tasks: Annotated[Sequence[Task], Wire("The members, all of one type.", own_check=True)]
     """The members, all of one type."""
     concurrent_execution: Annotated[
         bool | None, Wire("Whether the container runs in its own thread; absent means true.")
     ] = None
     """Whether the container runs in its own thread; absent means true."""
-    id: Annotated[str | None, Wire("Echoed in the result container.", empty_is_absent=True)] = None
-    """Echoed in the result container."""
-    host: Annotated[
-        str | None, Wire("The host that is meant; in the written specification, ignored by peers.")
+    id: Annotated[
+        str | None,
+        Wire("Id of the container; the result container has it, too.", empty_is_absent=True),
     ] = None
-    """The host that is meant; in the written specification, ignored by peers."""
+    """Id of the container; the result container has it, too."""
+    host: Annotated[
+        str | None, Wire("Host of the tasks; in the written specification only, ignored by peers.")
+    ] = None
+    """Host of the tasks; in the written specification only, ignored by peers."""
     expires: Annotated[
         datetime | None,
-        Wire("Time after which the daemon does not begin it; absent means that it waits."),
+        Wire(
+            "Time after which the daemon does not begin the order; absent means that the "
+            "order never expires."
+        ),
     ] = None
-    """Time after which the daemon does not begin it; absent means that it waits."""
+    """Time after which the daemon does not begin the order; absent means that the order never
+    expires.
+    """
     idempotency_key: Annotated[
         str | None,
         Wire(
-            "A text of the sender for this order alone; the daemon executes it once.",
+            "A text that the sender uses for this order only; the daemon executes the order once.",
             empty_is_absent=True,
         ),
     ] = None
-    """A text of the sender for this order alone; the daemon executes it once."""
+    """A text that the sender uses for this order only; the daemon executes the order once."""
 
     def __post_init__(self) -> None:
-        # A container is made for every text that is read, so nothing is done twice here.
+        # Each text that is read makes a container, so this does nothing twice.
         if type(self.tasks) is not tuple:
             self._make_tuple()
         declared = self._declared_by_members() if self.tasks else self._declared_by_title()
@@ -356,7 +367,7 @@ class TaskContainer(Message):
 
     @property
     def declaration(self) -> TaskDeclaration:
-        """What the members' class statement says: titles and layouts."""
+        """The declaration of the members: titles and layouts."""
         return _by_task[self.task]
 
     @staticmethod

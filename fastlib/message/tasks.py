@@ -19,21 +19,21 @@ from .numbers import U32, U64, CpuMap, NodeMap
 from .task import Task
 
 MigrationType = Literal["live", "warm", "offline"]
-"""How a domain moves: running, paused for the while, or not running."""
+"""State of the domain during a migration: running, paused, or not running."""
 EvacuateMode = Literal["auto", "compact", "scatter"]
-"""Where domains go: to the emptiest host, host after host, or round the hosts."""
+"""Choice of destinations: the emptiest host, host after host, or each host in turn."""
 TimeoutAction = Literal["abort", "pause", "post-copy"]
-"""What ends a migration that takes too long: the domain stays, or it is paused until its memory has
-arrived, or it runs on at the destination before that."""
+"""End of a migration that takes too long: the domain stays; or it is paused until its memory has
+arrived; or it runs at the destination before that."""
 SavedState = Literal["restore", "discard"]
 """Restore the domain from its saved image, or delete the image and boot the domain."""
 Positive = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
 
-_NAME = {"name": "'name' is the old spelling, which nobody reads; write 'vm-name'"}
+_NAME = {"name": "'name' is the old spelling, which no peer reads; write 'vm-name'"}
 
 
 class Start(Task, task="start vm", result="vm started", key="vm-configurations"):
-    """Start a domain: one that is defined, or one of an XML description."""
+    """Start a defined domain, or a domain from its XML."""
 
     rules: ClassVar[tuple[Rule, ...]] = (OneOf("vm_name", "xml"), Needs("transient", "xml"))
 
@@ -47,26 +47,31 @@ class Start(Task, task="start vm", result="vm started", key="vm-configurations")
         NodeMap | None, Wire("Entry i lists the host's NUMA nodes for the domain's node i.")
     ] = None
     """Entry i lists the host's NUMA nodes for the domain's node i."""
-    xml: Annotated[str | None, Wire("A libvirt domain; the name is taken from its <name>.")] = None
-    """A libvirt domain; the name is taken from its <name>."""
+    xml: Annotated[
+        str | None, Wire("XML of a libvirt domain. Its <name> is the name of the domain.")
+    ] = None
+    """XML of a libvirt domain. Its <name> is the name of the domain."""
     ivshmem: Annotated[
         DeviceIvshmem | None, Wire("Memory that the host shares with the domain.")
     ] = None
     """Memory that the host shares with the domain."""
     transient: Annotated[
-        bool | None, Wire("Whether the domain is gone once it stops; needs xml.")
+        bool | None, Wire("Whether libvirt removes the domain when it stops; needs xml.")
     ] = None
-    """Whether the domain is gone once it stops; needs xml."""
+    """Whether libvirt removes the domain when it stops; needs xml."""
     pci_ids: Annotated[
         Sequence[PciId] | None,
-        Wire("Devices to attach, any free one of each kind.", empty_is_absent=True),
+        Wire(
+            "Kinds of devices to attach; the daemon takes any free device of each kind.",
+            empty_is_absent=True,
+        ),
     ] = None
-    """Devices to attach, any free one of each kind."""
+    """Kinds of devices to attach; the daemon takes any free device of each kind."""
     devs: Annotated[
         Sequence[PciAddress] | None,
-        Wire("Devices to attach, by address.", aliases=("dev",), empty_is_absent=True),
+        Wire("Addresses of the devices to attach.", aliases=("dev",), empty_is_absent=True),
     ] = None
-    """Devices to attach, by address."""
+    """Addresses of the devices to attach."""
     vcpu_map: Annotated[
         CpuMap | None, Wire("Entry i lists the host's CPUs that vCPU i may use.")
     ] = None
@@ -83,13 +88,14 @@ class Start(Task, task="start vm", result="vm started", key="vm-configurations")
     saved_state: Annotated[
         SavedState | None,
         Wire(
-            "restore: the domain must have a saved image, and continues from it. discard: its "
-            "image is deleted, and it boots. Absent means that an image is restored if it fits the "
-            "task."
+            "restore: the domain continues from its saved image, and must have one. "
+            "discard: the daemon deletes the image, and the domain boots. Absent means that "
+            "the daemon restores an image if it fits the task."
         ),
     ] = None
-    """restore: the domain must have a saved image, and continues from it. discard: its image is
-    deleted, and it boots. Absent means that an image is restored if it fits the task.
+    """restore: the domain continues from its saved image, and must have one. discard: the daemon
+    deletes the image, and the domain boots. Absent means that the daemon restores an image if it
+    fits the task.
     """
 
 
@@ -106,8 +112,8 @@ class Stop(Task, task="stop vm", result="vm stopped"):
     """Regular expression over the whole names of the active domains."""
     force: Annotated[bool | None, Wire("Destroy the domain instead of shutting it down.")] = None
     """Destroy the domain instead of shutting it down."""
-    undefine: Annotated[bool | None, Wire("Forget the domain's definition afterwards.")] = None
-    """Forget the domain's definition afterwards."""
+    undefine: Annotated[bool | None, Wire("Delete the definition of the domain afterwards.")] = None
+    """Delete the definition of the domain afterwards."""
 
 
 class Suspend(Task, task="suspend vm", result="vm suspended"):
@@ -118,7 +124,7 @@ class Suspend(Task, task="suspend vm", result="vm suspended"):
 
 
 class Resume(Task, task="resume vm", result="vm resumed"):
-    """Let a paused domain run on."""
+    """Resume a paused domain."""
 
     vm_name: Annotated[str, Wire("Name of the domain.", old=_NAME)]
     """Name of the domain."""
@@ -140,7 +146,7 @@ class Repin(
 
 
 class SwapWith(Message):
-    """The domain that comes back while another one migrates."""
+    """The domain that migrates in the other direction at the same time."""
 
     vm_name: Annotated[str, Wire("Name of the domain that runs on the destination.", old=_NAME)]
     """Name of the domain that runs on the destination."""
@@ -155,15 +161,15 @@ class SwapWith(Message):
 
 
 _LIVE_MIGRATION = {
-    "live-migration": "'live-migration' is the old form, which nobody reads; write "
+    "live-migration": "'live-migration' is the old form, which no peer reads; write "
     "'migration-type: live' for true, 'migration-type: warm' for false"
 }
 
 
 class MigrationOptions(Message):
-    """How a domain's memory gets to another host.
+    """Options of a migration.
 
-    The C++ peers know those down to `transport` and ignore the others.
+    C++ peers read the options down to `transport`, and ignore the others.
     """
 
     __keywords__: ClassVar[Mapping[str, str]] = {"timeout": "migration_timeout"}
@@ -174,16 +180,16 @@ class MigrationOptions(Message):
 
     retry_counter: Annotated[
         U32 | None,
-        Wire("How often a failed migration is tried again.", aliases=("retry-counter",)),
+        Wire("Number of further tries after a failed migration.", aliases=("retry-counter",)),
     ] = msgspec.field(default=None, name="retry_counter")
-    """How often a failed migration is tried again."""
+    """Number of further tries after a failed migration."""
     migration_type: Annotated[
         MigrationType | None,
         Wire("live, warm or offline; absent means warm.", old=_LIVE_MIGRATION),
     ] = None
     """live, warm or offline; absent means warm."""
-    rdma_migration: Annotated[bool | None, Wire("Whether memory moves by RDMA.")] = None
-    """Whether memory moves by RDMA."""
+    rdma_migration: Annotated[bool | None, Wire("Whether the memory is sent by RDMA.")] = None
+    """Whether the memory is sent by RDMA."""
     pscom_hook_procs: Annotated[
         str | None, Wire("Processes that suspend their connections: a count, or auto.")
     ] = None
@@ -193,50 +199,56 @@ class MigrationOptions(Message):
     ] = None
     """Transport between the hypervisors, such as ssh or tcp."""
     bandwidth_limit: Annotated[
-        U32 | None, Wire("Bandwidth that it may take; absent or 0 means any.", unit="MiB/s")
+        U32 | None,
+        Wire("Bandwidth that the migration may use; absent or 0 means no limit.", unit="MiB/s"),
     ] = None
-    """Bandwidth that it may take; absent or 0 means any. Unit: MiB/s."""
+    """Bandwidth that the migration may use; absent or 0 means no limit. Unit: MiB/s."""
     max_downtime: Annotated[
-        U32 | None, Wire("How long the domain may stand still at the end.", unit="ms")
+        U32 | None, Wire("Time that the domain may stand still at the end.", unit="ms")
     ] = None
-    """How long the domain may stand still at the end. Unit: ms."""
+    """Time that the domain may stand still at the end. Unit: ms."""
     timeout: Annotated[
-        U32 | None, Wire("After how long 'on-timeout' is done; absent means never.", unit="s")
+        U32 | None,
+        Wire(
+            "Time after which the daemon does what 'on-timeout' says; absent means never.", unit="s"
+        ),
     ] = None
-    """After how long 'on-timeout' is done; absent means never. Unit: s."""
+    """Time after which the daemon does what 'on-timeout' says; absent means never. Unit: s."""
     on_timeout: Annotated[
         TimeoutAction | None,
         Wire(
-            "What ends a migration that takes longer than 'timeout': abort it, pause the domain, "
-            "or let it run on at the destination while its memory follows; absent means abort."
+            "End of a migration that takes longer than 'timeout'. abort: the domain stays. "
+            "pause: it is paused until its memory has arrived. post-copy: it runs at the "
+            "destination, and its memory follows. Absent means abort."
         ),
     ] = None
-    """What ends a migration that takes longer than 'timeout': abort it, pause the domain, or let it
-    run on at the destination while its memory follows; absent means abort.
+    """End of a migration that takes longer than 'timeout'. abort: the domain stays. pause: it is
+    paused until its memory has arrived. post-copy: it runs at the destination, and its memory
+    follows. Absent means abort.
     """
     auto_converge: Annotated[
         bool | None,
-        Wire("Whether the domain is slowed down where it changes its memory too fast."),
+        Wire("Whether the hypervisor slows the domain down if it changes its memory too fast."),
     ] = None
-    """Whether the domain is slowed down where it changes its memory too fast."""
+    """Whether the hypervisor slows the domain down if it changes its memory too fast."""
     parallel_connections: Annotated[
-        Positive | None, Wire("Number of connections that memory moves by; absent means one.")
+        Positive | None, Wire("Number of connections for the memory; absent means one.")
     ] = None
-    """Number of connections that memory moves by; absent means one."""
+    """Number of connections for the memory; absent means one."""
     compression: Annotated[
         str | None,
         Wire(
-            "Method by which memory is compressed, one that the hypervisors know, such as xbzrle, "
-            "mt, zlib or zstd; absent means none."
+            "Method of compression of the memory that both hypervisors support, such as "
+            "xbzrle, mt, zlib or zstd; absent means none."
         ),
     ] = None
-    """Method by which memory is compressed, one that the hypervisors know, such as xbzrle, mt, zlib
+    """Method of compression of the memory that both hypervisors support, such as xbzrle, mt, zlib
     or zstd; absent means none.
     """
 
 
 class MigrateParameter(MigrationOptions):
-    """How a domain migrates."""
+    """Options of the migration of one domain."""
 
     swap_with: Annotated[
         SwapWith | None,
@@ -252,41 +264,50 @@ class MigrateParameter(MigrationOptions):
 class Migrate(
     Task, task="migrate vm", result="vm migrated", layout="inline", result_layout="inline"
 ):
-    """Move a running domain to another host."""
+    """Migrate a domain to another host."""
 
     vm_name: Annotated[str, Wire("Name of the domain.", old=_NAME)]
     """Name of the domain."""
     destination: Annotated[str, Wire("Name of the host to move to.")]
     """Name of the host to move to."""
     parameter: Annotated[
-        MigrateParameter | None, Wire("How it migrates.", empty_is_absent=True)
+        MigrateParameter | None, Wire("Options of the migration.", empty_is_absent=True)
     ] = None
-    """How it migrates."""
+    """Options of the migration."""
 
 
 class EvacuateParameter(MigrationOptions):
-    """How the domains of a host are placed, and how each of them migrates."""
+    """Options of an evacuation: the placement of the domains, and their migrations."""
 
     __first__: ClassVar[tuple[str, ...]] = ("mode", "overbooking")
 
-    mode: Annotated[EvacuateMode | None, Wire("Where domains go; absent means auto.")] = None
-    """Where domains go; absent means auto."""
-    overbooking: Annotated[
-        bool | None, Wire("Whether hosts may get more domains than CPUs; absent means true.")
+    mode: Annotated[
+        EvacuateMode | None,
+        Wire(
+            "Choice of the destinations: auto, to the emptiest host; compact, host after "
+            "host; scatter, round the hosts. Absent means auto."
+        ),
     ] = None
-    """Whether hosts may get more domains than CPUs; absent means true."""
+    """Choice of the destinations: auto, to the emptiest host; compact, host after host; scatter,
+    round the hosts. Absent means auto.
+    """
+    overbooking: Annotated[
+        bool | None,
+        Wire("Whether hosts may get more domains than they have CPUs; absent means true."),
+    ] = None
+    """Whether hosts may get more domains than they have CPUs; absent means true."""
 
 
 class Evacuate(Task, task="evacuate node", result="node evacuated", layout="inline"):
-    """Move every active domain of the host away."""
+    """Migrate every active domain of the host to other hosts."""
 
-    destinations: Annotated[Sequence[str], Wire("Names of the hosts that take them.")]
-    """Names of the hosts that take them."""
+    destinations: Annotated[Sequence[str], Wire("Names of the hosts that the domains may move to.")]
+    """Names of the hosts that the domains may move to."""
     parameter: Annotated[
         EvacuateParameter | None,
-        Wire("How they are placed and migrate.", empty_is_absent=True),
+        Wire("Options of placement and migrations.", empty_is_absent=True),
     ] = None
-    """How they are placed and migrate."""
+    """Options of placement and migrations."""
     vm_name: Annotated[
         str | None, Wire("Used by a peer internally, one message for each domain.", old=_NAME)
     ] = None
@@ -312,7 +333,7 @@ class Query(
     result_type=NodeResult,
     has_command=False,  # `fastlib query` sends it
 ):
-    """Tell the domains of the host, the tasks under way, and what the host has."""
+    """Report the domains and the resources of the host, and the tasks that wait or run."""
 
 
 class QueryHistory(
@@ -323,10 +344,10 @@ class QueryHistory(
     result_type=HistoryResult,
     has_command=False,  # `fastlib log` sends it
 ):
-    """Tell what became of orders, from the daemon's journal.
+    """Report what became of orders, from the daemon's journal.
 
-    An order is reported if it fits one of `order-id`, `key` and `vm-name`. Without any of them, the
-    newest orders are reported.
+    The report has each order that fits one of `order-id`, `key` and `vm-name`. Without any of them,
+    it has the newest orders.
     """
 
     order_id: Annotated[str | None, Wire("Id of the orders' containers.", empty_is_absent=True)] = (
@@ -346,14 +367,15 @@ class QueryHistory(
     limit: Annotated[
         Positive | None,
         Wire(
-            "Number of the newest orders in the report, at most; absent means 20, and 1000 is the "
-            "maximum. As many older ones that are under way come on top."
+            "Largest number of the newest orders in the report; absent means 20, and 1000 "
+            "is the maximum. The report also has up to this number of older orders that "
+            "wait or run."
         ),
     ] = None
-    """Number of the newest orders in the report, at most; absent means 20, and 1000 is the maximum.
-    As many older ones that are under way come on top.
+    """Largest number of the newest orders in the report; absent means 20, and 1000 is the maximum.
+    The report also has up to this number of older orders that wait or run.
     """
 
 
 QUERIES: Final = (Query, QueryHistory)
-"""Tasks that change nothing. So they need no journal, and a daemon answers them however late."""
+"""Tasks that change nothing. So they need no journal, and a daemon also answers late ones."""

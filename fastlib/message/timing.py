@@ -30,16 +30,18 @@ class Timing(Message):
 
     rules: ClassVar[tuple[Rule, ...]] = (AllOrNone("started", "stopped"),)
 
-    wall: Annotated[float, Wire("How long it took.", unit="s", decimals=6)]
-    """How long it took. Unit: s."""
+    wall: Annotated[float, Wire("Duration.", unit="s", decimals=6)]
+    """Duration. Unit: s."""
     started: Annotated[
-        float | None, Wire("When it began, after the measurement's begin.", unit="s", decimals=6)
+        float | None,
+        Wire("Begin, in seconds after the begin of the measurement.", unit="s", decimals=6),
     ] = None
-    """When it began, after the measurement's begin. Unit: s."""
+    """Begin, in seconds after the begin of the measurement. Unit: s."""
     stopped: Annotated[
-        float | None, Wire("When it ended, after the measurement's begin.", unit="s", decimals=6)
+        float | None,
+        Wire("End, in seconds after the begin of the measurement.", unit="s", decimals=6),
     ] = None
-    """When it ended, after the measurement's begin. Unit: s."""
+    """End, in seconds after the begin of the measurement. Unit: s."""
 
 
 _WORDS = lazy_pattern(r"\s*wall:\s*(\S+)\s+started:\s*(\S+)\s+stopped:\s*(\S+)\s*")

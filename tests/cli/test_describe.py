@@ -65,7 +65,7 @@ def test_describe_a_task():
     )
     text = done.stdout.decode()
     for part in (
-        "Start\n  Start a domain: one that is defined, or one of an XML description.\n",
+        "Start\n  Start a defined domain, or a domain from its XML.\n",
         "  title: 'task: start vm'\n",
         "  in a container: a list under 'vm-configurations'\n",
         "  result: 'result: vm started', a list under 'list'\n",
@@ -150,7 +150,7 @@ def test_describe_a_field():
         (["vm startd"], "there is no message 'vm startd' (did you mean 'vm started'?)"),
         (["Migrate", "destination.x"], "'destination' has no fields of its own"),
         (["Migrate", ""], "Migrate has no field ''"),
-        (["Stop", "name"], "'name' is the old spelling, which nobody reads; write 'vm-name'"),
+        (["Stop", "name"], "'name' is the old spelling, which no peer reads; write 'vm-name'"),
     ],
 )  # fmt: skip
 def test_describe_suggests_known_name_for_unknown_one(arguments, error, capsys):

@@ -55,9 +55,9 @@ def plain(page: Path, request: pytest.FixtureRequest) -> str:
 
 def test_page_has_the_texts_of_the_help(pages, request):
     page = plain(pages / "man1/fastlib-migrate.1", request)
-    assert "NAME fastlib-migrate - move a running domain to another host SYNOPSIS" in page
+    assert "NAME fastlib-migrate - migrate a domain to another host SYNOPSIS" in page
     assert "fastlib migrate --from HOST VM --to HOST [OPTION ...] DESCRIPTION" in page
-    assert "--migration-timeout N After how long" in page
+    assert "--migration-timeout N Time after which" in page
     assert "EXAMPLES fastlib migrate vm1 --from node01 --to node02" in page
     assert "EXIT STATUS The exit status is 0 if every result is a success" in page
     assert "SEE ALSO fastlib(1), migfra(8)" in page

@@ -215,8 +215,8 @@ def test_help_has_units_rules_and_defaults() -> None:
     assert "  memory: Memory of the domain. (" in doc
     assert "in KiB" in doc
     assert "Rules:\n- needs vm_name or xml\n- transient needs xml" in doc
-    assert "  devs: Devices to attach, by address. (a list of PciAddress, optional)" in doc
-    assert "  parameter: How it migrates. (a MigrateParameter, optional)" in (Migrate.__doc__ or "")
+    assert "  devs: Addresses of the devices to attach. (a list of PciAddress, optional)" in doc
+    assert "  parameter: Options of the migration. (a MigrateParameter, optional)" in (Migrate.__doc__ or "")
     assert "Memory of the domain" in pydoc.plain(pydoc.render_doc(Start))
 
 

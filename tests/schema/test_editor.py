@@ -52,7 +52,7 @@ def test_examples_have_no_problem(editor, kind):
         (STOP + "force: maybe\n", 4, 12, 'Value must be "true or false".'),
         (STOP + "forse: true\n", 4, 5, "Property forse is not allowed."),
         (STOP + "name: vm1\n", 4, 11,
-         "Value must be \"left out: 'name' is the old spelling, which nobody reads; "
+         "Value must be \"left out: 'name' is the old spelling, which no peer reads; "
          "write 'vm-name'\"."),
         (MIGRATE + "max-downtime: soon\n", 5, 17, 'Value must be "an integer, in ms".'),
         ("task: stop vm\nlist: [{vm-name: a}]\nexpires: tomorrow\n", 3, 10,

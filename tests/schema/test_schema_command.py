@@ -19,7 +19,7 @@ def test_all_kinds_are_listed(tmp_path):
     lines = fastlib("schema", cwd=tmp_path).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [*names(), "configuration"]
     assert "start-vm.task" in names()
-    assert any("Move a running domain to another host." in line for line in lines)
+    assert any("Migrate a domain to another host." in line for line in lines)
 
 
 @pytest.mark.parametrize(

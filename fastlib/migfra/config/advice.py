@@ -1,4 +1,4 @@
-"""Name what belongs in a place of the configuration, in the errors about what is there."""
+"""Add examples and known keys to the errors of the configuration."""
 
 import ast
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from fastlib.migfra.plugin_api.config_section import ConfigSection
 from .other_names import meant_by
 
 MAX_KEYS: Final = 40
-"""Keys that an error lists, at most."""
+"""Largest number of keys that an error lists."""
 
 
 def with_advice(problem: Problem, root: Shape) -> Problem:

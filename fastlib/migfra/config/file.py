@@ -50,46 +50,52 @@ class Configuration(ConfigSection):
     )
 
     hostname: Annotated[
-        str | None, Wire("Name of this host in the cluster; absent means the system's.")
+        str | None, Wire("Name of this host in the cluster. Default: the system's name.")
     ] = None
-    communicator: Annotated[CommunicatorSection, Wire("The broker, and the topics.")] = (
+    communicator: Annotated[CommunicatorSection, Wire("The broker and the topics.")] = (
         CommunicatorSection()
     )
-    hypervisor: Annotated[HypervisorSection, Wire("What executes the tasks, and its options.")]
-    pscom_handler: Annotated[PscomSection, Wire("How pscom processes are reached.")] = (
+    hypervisor: Annotated[
+        HypervisorSection, Wire("The hypervisor that executes the tasks, and its options.")
+    ]
+    pscom_handler: Annotated[PscomSection, Wire("The topics of the pscom processes.")] = (
         PscomSection()
     )
-    journal: Annotated[JournalSection, Wire("What is remembered, where and how long.")] = (
-        JournalSection()
+    journal: Annotated[
+        JournalSection, Wire("The record of all orders: its file and its bounds.")
+    ] = JournalSection()
+    limits: Annotated[LimitsSection, Wire("Bounds on simultaneous work and memory.")] = (
+        LimitsSection()
     )
-    limits: Annotated[LimitsSection, Wire("How much is done at once.")] = LimitsSection()
-    retry: Annotated[RetrySection, Wire("Pauses between tries.")] = RetrySection()
+    retry: Annotated[RetrySection, Wire("Pauses between the tries of a task.")] = RetrySection()
     shutdown_timeout: Annotated[
-        Seconds, Wire("How long what runs may take to finish when the daemon ends.", unit="s")
+        Seconds, Wire("Time that running tasks have to finish when the daemon ends.", unit="s")
     ] = 60.0
     cancel_timeout: Annotated[
-        Seconds, Wire("How long `cancel task` waits for the task's end.", unit="s")
+        Seconds, Wire("Longest wait of `cancel task` for the end of the task.", unit="s")
     ] = 60.0
     progress_interval: Annotated[
-        Seconds, Wire("A task's progress is published no more often than that.", unit="s")
+        Seconds, Wire("Shortest time between two progress messages of a task.", unit="s")
     ] = 1.0
     presence_interval: Annotated[
-        Seconds, Wire("After how long the presence is published again, with the time.", unit="s")
+        Seconds, Wire("Time between two messages with the daemon's presence and clock.", unit="s")
     ] = 30.0
-    log: Annotated[LogSection, Wire("What is logged, and how.")] = LogSection()
-    metrics: Annotated[MetricsSection | None, Wire("OpenMetrics; absent means none.")] = None
+    log: Annotated[LogSection, Wire("Level and format of the log.")] = LogSection()
+    metrics: Annotated[
+        MetricsSection | None, Wire("OpenMetrics by HTTP. Without it, no metrics are served.")
+    ] = None
 
     @property
     def host(self) -> str:
-        """Name of this host. Raises ValidationError if it cannot stand in a topic."""
+        """Name of this host. Raises ValidationError if it cannot be part of a topic."""
         return topics.check_name(self.hostname or socket.gethostname(), "hostname")
 
     def named(self, text: str, host: str | None = None) -> str:
-        """A text with the host's name in its place, by default the name of this one."""
+        """Replace `<hostname>` in a text by the name of a host, by default of this one."""
         return text.replace(HOSTNAME, host or self.host)
 
     def result_topic(self, host: str | None = None) -> str:
-        """The topic of the answers to what came to a host, by default to this one."""
+        """The topic of the answers to orders for a host, by default for this one."""
         return self.named(self.communicator.publish_topic, host)
 
     @property
@@ -104,7 +110,7 @@ class Configuration(ConfigSection):
         )
 
     def journal_path(self) -> Path:
-        """Where the journal is: as configured, or in the directory of state."""
+        """Path of the journal: the configured one, or one in the directory of state."""
         if self.journal.path is not None:
             return Path(self.named(self.journal.path))
         return state_directory() / f"{self.host}.journal"
@@ -123,7 +129,7 @@ class Configuration(ConfigSection):
         return sorted(path for path in paths if path.absolute() != own)
 
     def password_of_environment(self) -> str | None:
-        """The password that a variable of the environment holds. Raises ConfigurationError."""
+        """Return the password from a variable of the environment. Raises ConfigurationError."""
         variable = self.communicator.password_environment
         if variable is None:
             return None
@@ -137,7 +143,7 @@ class Configuration(ConfigSection):
         return value
 
     def tls_options(self) -> TlsOptions | None:
-        """The certificates of TLS with the key's password. Raises ConfigurationError."""
+        """Return the certificates of TLS with the key's password. Raises ConfigurationError."""
         config = self.communicator.tls
         if config is None:
             return None
@@ -155,7 +161,10 @@ class Configuration(ConfigSection):
         )
 
     def mqtt_options(self) -> MqttOptions:
-        """How to connect, secrets included. Raises ConfigurationError and OptionsError."""
+        """Return the options of the connection, with secrets.
+
+        Raises ConfigurationError and OptionsError.
+        """
         config = self.communicator
         return MqttOptions(
             host=config.host[0] if len(config.host) == 1 else config.host,
@@ -186,7 +195,7 @@ def _missing(path: str, why: str) -> ConfigurationError:
 
 
 def state_directory() -> Path:
-    """Where daemons keep what outlives them: systemd's STATE_DIRECTORY, or the usual places."""
+    """Return the directory of the journals: systemd's STATE_DIRECTORY, or the usual place."""
     given = os.environ.get("STATE_DIRECTORY")
     if given:
         return Path(given.split(":")[0])
@@ -197,9 +206,9 @@ def state_directory() -> Path:
 
 
 def check(text: str | bytes) -> Report:
-    """Every problem of a configuration, and the configuration if it can be used.
+    """Return every problem of a configuration, and the configuration if it can be used.
 
-    An unknown key is an error here: an option that nobody reads would be missed only when it
+    An unknown key is an error. Otherwise an operator would notice a misspelt option only when it
     matters. A package whose messages cannot be loaded is a warning.
     """
     broken = [
@@ -214,7 +223,7 @@ def check(text: str | bytes) -> Report:
 
 
 def _strict(problem: Problem) -> Problem:
-    """Return a problem as an error where a daemon needs it to be, and without a URL's password."""
+    """Return a problem without passwords of URLs, and as an error if a daemon cannot start so."""
     hidden = hide_user_information(problem.message)
     if hidden != problem.message:
         problem = msgspec.structs.replace(problem, message=hidden)

@@ -1,4 +1,4 @@
-"""`hypervisor:` in the configuration: its `type` decides what else may stand there."""
+"""`hypervisor:` in the configuration: its `type` decides which other keys there may be."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class HypervisorSection:
     options: Any
 
     def make(self, node: NodeContext) -> Hypervisor:
-        """The hypervisor itself, not opened. Raises PluginError if its constructor fails."""
+        """Return the hypervisor, not opened. Raises PluginError if its constructor fails."""
         try:
             return self.type(self.options, node)
         except PluginError:
@@ -73,7 +73,7 @@ class _ChoiceShape(Shape):
         return INVALID if options is INVALID else HypervisorSection(found, options)
 
     def __schema__(self, schemas: SchemaBuilder) -> Schema:
-        """A schema in which `type` decides what else there may be."""
+        """Return a schema in which `type` decides the other keys."""
         found: dict[str, Record] = {}
         for name in discovery.names() if schemas.extensions else discovery.BUILT_IN:
             with suppress(PluginError):  # a broken one is not offered; a check of a file names it

@@ -71,7 +71,7 @@ class IsHost(ValueRule):
 
 
 class IsBrokerHost(ValueRule):
-    """It must be brokers, and not their URLs, which may contain a password."""
+    """Values must be names or addresses of brokers. A URL may contain a password."""
 
     def problem_with(self, value: Any) -> str | None:
         try:
@@ -81,7 +81,7 @@ class IsBrokerHost(ValueRule):
         return None
 
     def describe(self, keys: Mapping[str, str]) -> str:
-        return f"{keys[self.attribute]} must be names or addresses, and no URL"
+        return f"{keys[self.attribute]} must be names or addresses, not URLs"
 
     def value_schema(self) -> dict[str, Any]:
         wrong = {"type": "string", "pattern": "://|@|,|^$"}
@@ -106,7 +106,7 @@ class IsWebsocketPath(ValueRule):
 
 
 class TlsSection(ConfigSection):
-    """How the broker is known, and how the daemon is known to it."""
+    """Certificates by which the daemon checks the broker, and its own for the broker."""
 
     example: ClassVar[str] = (
         "{ca-file: /etc/ssl/broker-ca.pem}, or {} for the certificates of the system; without the "
@@ -119,24 +119,29 @@ class TlsSection(ConfigSection):
     )
 
     ca_file: Annotated[
-        str | None, Wire("Certificates (PEM) of those who vouch for the broker.")
+        str | None,
+        Wire(
+            "File with the certificates (PEM) that sign the broker's. Default: those of the system."
+        ),
     ] = None
-    certificate: Annotated[str | None, Wire("The daemon's own certificate (PEM).")] = None
-    key: Annotated[str | None, Wire("The certificate's key (PEM), if in another file.")] = None
+    certificate: Annotated[str | None, Wire("File with the daemon's own certificate (PEM).")] = None
+    key: Annotated[
+        str | None, Wire("File with the key of the certificate (PEM), if it is another one.")
+    ] = None
     key_password_file: Annotated[
-        str | None, Wire("A file whose first line is the password of the key.")
+        str | None, Wire("File whose first line is the password of the key.")
     ] = None
 
 
 _SECRET = {
-    "password": "a password does not stand in the configuration; write it into a file and name "
+    "password": "the configuration must not contain a password; write it into a file and name "
     "that by 'password-file', or into a variable of the environment named by "
     "'password-environment'"
 }
 
 
 class CommunicatorSection(ConfigSection):
-    """The broker, and the topics."""
+    """The broker and the topics."""
 
     example: ClassVar[str] = "{host: broker.example.org}"
     example_key: ClassVar[str | None] = "host"
@@ -155,57 +160,81 @@ class CommunicatorSection(ConfigSection):
         AtMost("retry_min", "retry_max"),
     )
 
-    type: Annotated[Literal["mqtt"], Wire("How messages travel.")] = "mqtt"
-    id: Annotated[str, Wire("Client id, unique at the broker.")] = f"fast-migfra-{HOSTNAME}"
+    type: Annotated[Literal["mqtt"], Wire("Transport of the messages.")] = "mqtt"
+    id: Annotated[str, Wire("Client id of the daemon, unique at the broker.")] = (
+        f"fast-migfra-{HOSTNAME}"
+    )
     host: Annotated[
         BrokerHosts,
-        Wire("Host of the broker, or a list of brokers: the next one is tried if one is away."),
+        Wire(
+            "Host of the broker, or a list of brokers. If one is away, the daemon tries the next."
+        ),
     ] = BrokerHosts(("localhost",))
-    port: Annotated[Port | None, Wire("Port of the broker; absent is 1883, or 8883 with TLS.")] = (
-        None
-    )
+    port: Annotated[
+        Port | None,
+        Wire(
+            "Port of the broker. Default: 1883, or 8883 with TLS; with websocket-path 80, "
+            "or 443 with TLS."
+        ),
+    ] = None
     websocket_path: Annotated[
-        str | None, Wire("Path of MQTT over WebSockets, such as /mqtt; absent is MQTT over TCP.")
+        str | None,
+        Wire(
+            "Path of MQTT over WebSockets, such as /mqtt. Without it, the daemon uses MQTT "
+            "over TCP."
+        ),
     ] = None
     keepalive: Annotated[
         Annotated[int, Meta(ge=5, le=65535)],
-        Wire("After how long without traffic the connection is checked.", unit="s"),
+        Wire("Time without traffic after which the connection is checked.", unit="s"),
     ] = 60
-    subscribe_topic: Annotated[str, Wire("Where tasks come.")] = f"fast/migfra/{HOSTNAME}/task"
-    publish_topic: Annotated[str, Wire("Where results go.")] = f"fast/migfra/{HOSTNAME}/result"
+    subscribe_topic: Annotated[str, Wire("Topic filter of the tasks.")] = (
+        f"fast/migfra/{HOSTNAME}/task"
+    )
+    publish_topic: Annotated[str, Wire("Topic of the results.")] = f"fast/migfra/{HOSTNAME}/result"
     protocol: Annotated[Literal["3.1.1", "5"], Wire("Version of MQTT.")] = "3.1.1"
     qos: Annotated[
         Annotated[int, Meta(ge=0, le=2)],
-        Wire("Quality of service of the results; 0 if the broker supports no other, for all."),
+        Wire(
+            "Quality of service of the results. If the broker supports only 0, write 0: it "
+            "is then used for all messages."
+        ),
     ] = 1
     largest_packet: Annotated[
         Annotated[int, Meta(ge=1, le=268_435_460)] | None,
         Wire(
-            "Largest packet that the broker takes; absent means what it says with MQTT 5.",
+            "Largest packet that the broker accepts. Default: the limit that the broker "
+            "reports with MQTT 5.",
             unit="bytes",
         ),
     ] = None
     retry_min: Annotated[
         Seconds,
-        Wire("Pause before the first retries of a lost connection; then it doubles.", unit="s"),
+        Wire(
+            "Pause before each of the first three tries to connect again. After these, it doubles.",
+            unit="s",
+        ),
     ] = 0.5
-    retry_max: Annotated[Seconds, Wire("Longest pause between retries.", unit="s")] = 30.0
+    retry_max: Annotated[Seconds, Wire("Longest pause between tries to connect.", unit="s")] = 30.0
     session_expiry: Annotated[
         Annotated[int, Meta(ge=0, le=0xFFFFFFFF)],
-        Wire("MQTT 5: how long the broker keeps tasks for a daemon that is away.", unit="s"),
+        Wire("Time that the broker keeps tasks for a daemon that is away (MQTT 5).", unit="s"),
     ] = 604_800
-    username: Annotated[str | None, Wire("User at the broker.")] = None
+    username: Annotated[str | None, Wire("Name of the daemon's user at the broker.")] = None
     password_file: Annotated[
-        str | None, Wire("A file whose first line is the password.", old=_SECRET)
+        str | None, Wire("File whose first line is the password.", old=_SECRET)
     ] = None
     password_environment: Annotated[
-        str | None, Wire("The variable of the environment that holds the password.")
+        str | None, Wire("Variable of the environment that has the password.")
     ] = None
-    tls: Annotated[TlsSection | None, Wire("Encryption; absent means none.")] = None
+    tls: Annotated[
+        TlsSection | None,
+        Wire("Encryption of the connection. Without it, the connection is not encrypted."),
+    ] = None
 
 
 class PscomSection(ConfigSection):
-    """How pscom processes in a domain are asked to suspend and resume their connections."""
+    """The topics by which pscom processes in a domain suspend and resume their connections."""
 
     example: ClassVar[str] = "{qos: 1}"
 
@@ -214,15 +243,19 @@ class PscomSection(ConfigSection):
         IsTopic("response_topic", wildcards=True),
     )
 
-    request_topic: Annotated[str, Wire("Where they are asked.")] = (
+    request_topic: Annotated[str, Wire("Topic of the requests.")] = (
         "fast/pscom/<vm_name>/any_proc/request"
     )
-    response_topic: Annotated[str, Wire("Where they answer.")] = "fast/pscom/<vm_name>/+/response"
-    qos: Annotated[Annotated[int, Meta(ge=0, le=2)], Wire("Quality of service.")] = 0
+    response_topic: Annotated[str, Wire("Topic filter of the responses.")] = (
+        "fast/pscom/<vm_name>/+/response"
+    )
+    qos: Annotated[
+        Annotated[int, Meta(ge=0, le=2)], Wire("Quality of service of the requests and responses.")
+    ] = 0
 
 
 class JournalSection(ConfigSection):
-    """Where it is written down what was accepted and answered, and for how long."""
+    """The record on the disk of all orders that were accepted and answered."""
 
     example: ClassVar[str] = "{path: /var/lib/migfra/node01.journal}"
     example_key: ClassVar[str | None] = "path"
@@ -231,79 +264,88 @@ class JournalSection(ConfigSection):
 
     path: Annotated[
         str | None,
-        Wire("The file; absent means in the directory of state, such as /var/lib/migfra."),
+        Wire(
+            "The file. Default: <hostname>.journal in the directory of state, such as "
+            "/var/lib/migfra."
+        ),
     ] = None
     max_age: Annotated[
         Seconds,
         Wire(
-            "How long an order is remembered after its result was sent, counted while the daemon "
-            "runs.",
+            "Time that an order is remembered after its result was sent. Only the time in "
+            "which the daemon runs counts.",
             unit="s",
         ),
     ] = 604_800.0
     repetition_window: Annotated[
         Seconds,
         Wire(
-            "The same bytes with the same id, without an idempotency key, are one order if they "
-            "come again within this time.",
+            "Time in which a repeated message without an idempotency key is the same order, "
+            "if its bytes and its id are the same.",
             unit="s",
         ),
     ] = 5.0
     max_size: Annotated[
         Annotated[int, Meta(ge=1, le=1 << 20)],
-        Wire("Size from which what was answered is forgotten earlier.", unit="MiB"),
+        Wire("Size of the file above which answered orders are forgotten earlier.", unit="MiB"),
     ] = 64
 
 
 class LimitsSection(ConfigSection):
-    """How much the daemon takes on at once; the rest waits in order."""
+    """Bounds on the work and the memory of the daemon. Further work waits in order."""
 
     example: ClassVar[str] = "{containers: 32}"
 
-    containers: Annotated[Count, Wire("Containers at work.")] = 32
-    members: Annotated[Count, Wire("Members of containers at work, all together.")] = 64
+    containers: Annotated[Count, Wire("Containers that are executed at once.")] = 32
+    members: Annotated[
+        Count, Wire("Members that are executed at once, in all containers together.")
+    ] = 64
     payload: Annotated[
         Annotated[int, Meta(ge=1024, le=16 << 20)],
-        Wire("Largest task container that is read.", unit="bytes"),
+        Wire("Size of the largest task container that is read.", unit="bytes"),
     ] = 4 << 20
-    container_members: Annotated[Count, Wire("Members of a container that is accepted.")] = 10_000
-    queries: Annotated[Count, Wire("Queries answered at the same time.")] = 8
+    container_members: Annotated[
+        Count, Wire("Largest number of members of a container that is accepted.")
+    ] = 10_000
+    queries: Annotated[Count, Wire("Queries that are answered at once.")] = 8
     inbox: Annotated[
         Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
         Wire(
-            "Memory of messages that have come and are not accepted or answered yet, estimated. "
-            "What comes beyond with QoS 0 is dropped; with QoS 1 and 2 the broker waits.",
+            "Estimated memory of received messages that are not accepted or answered yet. "
+            "Beyond it, messages with QoS 0 are dropped, and the broker waits with those of "
+            "QoS 1 and 2.",
             unit="bytes",
         ),
     ] = 16 << 20
     parsed: Annotated[
         Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
         Wire(
-            "Memory of accepted containers, estimated; those beyond wait in the journal only.",
+            "Estimated memory of accepted containers. Further ones wait in the journal only.",
             unit="bytes",
         ),
     ] = 64 << 20
     waiting: Annotated[
         Annotated[int, Meta(ge=1 << 20, le=1 << 40)],
         Wire(
-            "Containers that wait in the journal, and answers that the broker has not confirmed, "
-            "each counted with 2 KiB beside its text; what comes beyond is refused.",
+            "Size of the containers that wait in the journal or run, and of the answers "
+            "that the broker has not confirmed. Each counts with its text and 2 KiB. Orders "
+            "beyond it are refused.",
             unit="bytes",
         ),
     ] = 64 << 20
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes of messages with QoS 1 and 2 that are not acknowledged, at most.
+        """Largest size of all messages with QoS 1 and 2 that are not acknowledged, in bytes.
 
-        A broker that sends more keeps to no window. Mosquitto sends 20 messages by default, and 20
+        A broker that sends more has no window. Mosquitto sends 20 messages by default, and 20
         others after it has lost the session.
         """
         return max(8 * self.inbox, 48 * self.payload)
 
 
 class RetrySection(ConfigSection):
-    """Pauses between the tries of a task with a retry counter; they double."""
+    """Pauses between the tries of a task with a retry counter; each is twice the one before."""
 
     example: ClassVar[str] = "{first: 1, longest: 60}"
 
@@ -314,31 +356,31 @@ class RetrySection(ConfigSection):
     )
 
     first: Annotated[Seconds, Wire("The first pause.", unit="s")] = 1.0
-    longest: Annotated[Seconds, Wire("No pause is longer.", unit="s")] = 60.0
+    longest: Annotated[Seconds, Wire("The longest pause.", unit="s")] = 60.0
 
 
 class LogSection(ConfigSection):
-    """What is logged, and how."""
+    """Level and format of the log."""
 
     example: ClassVar[str] = "{level: info}"
     example_key: ClassVar[str | None] = "level"
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Wire("From which severity on; read again on SIGHUP."),
+        Wire("Lowest severity that is logged. The daemon reads it again on SIGHUP."),
     ] = "info"
-    format: Annotated[Literal["text", "json"], Wire("Lines for people, or JSON for programs.")] = (
-        "text"
-    )
+    format: Annotated[
+        Literal["text", "json"], Wire("text: lines for people; json: JSON for programs.")
+    ] = "text"
 
 
 class MetricsSection(ConfigSection):
-    """Where OpenMetrics are served by HTTP."""
+    """Address of the OpenMetrics that are served by HTTP."""
 
     example: ClassVar[str] = "{port: 9741}"
     example_key: ClassVar[str | None] = "port"
 
     rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("address"),)  # an empty one would mean all
 
-    address: Annotated[str, Wire("The address to listen at.")] = "127.0.0.1"
-    port: Annotated[Port, Wire("The port to listen at.")] = 9741
+    address: Annotated[str, Wire("Address to listen at.")] = "127.0.0.1"
+    port: Annotated[Port, Wire("Port to listen at.")] = 9741
