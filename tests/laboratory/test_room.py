@@ -60,7 +60,9 @@ def test_swap_is_refused_when_memory_never_suffices(fleet):
     fleet.run_guest("hostA", "vm1", memory=128)
     fleet.run_guest("hostB", "vm2", memory=96)
     swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    assert_error(swapped, "hostB has no room for vm1 even without vm2; nothing was swapped")
+    assert_error(
+        swapped, "hostB has too little memory for vm1 even without vm2; nothing was swapped"
+    )
     fleet.assert_runs_only_on("vm1", "hostA")
     fleet.assert_runs_only_on("vm2", "hostB")
 
@@ -71,7 +73,7 @@ def test_swap_keeps_an_existing_file_of_the_same_name(fleet, snapshot_directory)
     file = snapshot_directory / "vm2.save"
     file.write_text("precious")
     swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    assert_error(swapped, "vm2 did not migrate to hostA: there is a file .*vm2.save already")
+    assert_error(swapped, "vm2 did not migrate to hostA: host. already has a file .*vm2.save")
     assert file.read_text() == "precious"
     file.unlink()
     fleet.assert_runs_only_on("vm1", "hostA")

@@ -59,9 +59,9 @@ def test_offline_migration_needs_each_file_at_the_destination(fleet, define):
     define(
         DISK.format(format="raw", path=LOCAL), os="<kernel>/var/lib/fastlib-test/kernel</kernel>"
     )
-    lacks = r"hostB lacks what vm1 needs: /var/lib/fastlib-test/vm1.img \(disk vda\), "
+    lacks = r"hostB lacks files of vm1: /var/lib/fastlib-test/vm1.img \(disk vda\), "
     assert_error(
-        migrate_offline(fleet), lacks + r"/var/lib/fastlib-test/kernel \(kernel\); put it there"
+        migrate_offline(fleet), lacks + r"/var/lib/fastlib-test/kernel \(kernel\); put them there"
     )
     assert defined(fleet) == ["hostA"]
     # The same path and content, and still another disk.

@@ -20,7 +20,7 @@ from fastlib.migfra.plugin_api.hypervisor import Hypervisor
 
 
 class DummyOptions(ConfigSection):
-    """The keys beside `type: dummy`."""
+    """The configuration keys of the dummy hypervisor, besides `type: dummy`."""
 
     never_throw: Annotated[bool, Wire("Whether every task succeeds; if not, every task fails.")] = (
         True

@@ -99,7 +99,7 @@ def test_start_sets_size_and_pinning(tmp_path):
         assert (found.memory, found.vcpus) == (32768, 3)
         await runner.do(Repin(vm_name="vm1", vcpu_map=[[1, 2], [3]]))
         assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[2, 1], [3]]))
-        with pytest.raises(HypervisorError, match="is not pinned like that"):
+        with pytest.raises(HypervisorError, match="are pinned according to the task"):
             await runner.recover(Repin(vm_name="vm1", vcpu_map=[[0], [3]]))
         with pytest.raises(HypervisorError, match="has 4 rows, but vm1 has 3 vCPUs"):
             await runner.do(Repin(vm_name="vm1", vcpu_map=[[0]] * 4))

@@ -95,7 +95,7 @@ def test_evacuation_of_empty_host_says_so(run):
         assert await evacuation.evacuate() == "no domain is active on node01"
         evacuation.source.add(FakeDomain("vm3", SHUT_OFF)).saved_image = "<domain/>"
         assert await evacuation.evacuate() == (
-            "no domain is active on node01; saved images stay there of vm3"
+            "no domain is active on node01; the saved images of vm3 stay there"
         )
 
     run(scenario)

@@ -309,9 +309,9 @@ def test_call_on_closed_connection_raises_lost_error():
          "vm9 is busy on node07, such as with a migration or a snapshot; try again when that has "
          "ended ({said})"),
         ("VIR_ERR_OPERATION_ABORTED", "operation aborted: migration out: canceled by client",
-         LibvirtError, "it was aborted on node07; try it again ({said})"),
+         LibvirtError, "it was aborted on node07; try again ({said})"),
         ("VIR_ERR_OPERATION_INVALID", "Requested operation is not valid: domain is not running",
-         LibvirtError, "vm9 on node07 is in no state for that: {said}"),
+         LibvirtError, "the state of vm9 on node07 does not allow that: {said}"),
         ("VIR_ERR_ACCESS_DENIED", "access denied", LibvirtError,
          "libvirt on node07 does not permit it ({said}); run the daemon as a user that may"),
         ("VIR_ERR_SYSTEM_ERROR", "Cannot recv data: Input/output error", LostError,
@@ -351,7 +351,7 @@ def test_errors_seen_on_other_hosts_are_translated(code, said, kind, text):
 
 def test_error_without_domain_says_the_domain():
     found = translated(made("not valid: domain is not running", "VIR_ERR_OPERATION_INVALID"), HOST)
-    assert str(found).startswith("the domain on node07 is in no state for that")
+    assert str(found).startswith("the state of the domain on node07 does not allow that")
 
 
 def test_open_times_out_when_host_does_not_answer():

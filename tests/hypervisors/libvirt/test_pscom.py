@@ -114,7 +114,7 @@ def count(text, **options):
 def test_process_count_accepts_numbers_and_auto():
     assert [count(text) for text in (None, "0", "17")] == [0, 0, 17]
     for text in ("", "-1", "many", "1e3", "9999999"):
-        with pytest.raises(HypervisorError, match="pscom-hook-procs is a count or auto"):
+        with pytest.raises(HypervisorError, match="pscom-hook-procs must be a count or auto"):
             count(text)
 
 
@@ -122,10 +122,10 @@ def test_process_count_accepts_numbers_and_auto():
     ("ssh", "why"),
     [
         ("echo words >&2; exit 255", "ssh 127.0.0.1 ended with status 255; read the daemon's"),
-        ("echo words", "pscom-count-command prints no number; read the daemon's log"),
+        ("echo words", "pscom-count-command must print a number; read its output"),
         ("exec sleep 60", "has not answered on SSH for 0.2 s"),
-        ("exec head -c 3000000 /dev/zero", "ssh 127.0.0.1 writes 65536 bytes or more; check"),
-        ("exec head -c 3000000 /dev/zero >&2", "ssh 127.0.0.1 writes 65536 bytes or more; check"),
+        ("exec head -c 3000000 /dev/zero", "ssh 127.0.0.1 wrote 65536 bytes or more; check"),
+        ("exec head -c 3000000 /dev/zero >&2", "ssh 127.0.0.1 wrote 65536 bytes or more; check"),
         (None, "there is no program ssh; install it"),
     ],
 )

@@ -189,8 +189,8 @@ def test_missing_files_are_refused_all_at_once(tmp_path):
     storage = Storage(disk(one), disk(two, "vdb"), "<emulator>/bin/sh</emulator>")
     storage.destination.hidden = [tmp_path]
     assert storage.refusal() == (
-        f"node02 lacks what vm1 needs: {one} (disk vda), {two} (disk vdb); put it there, at best "
-        "on storage that both hosts share, or take it out of the domain's definition"
+        f"node02 lacks files of vm1: {one} (disk vda), {two} (disk vdb); put them there, best "
+        "on storage that both hosts share, or take them out of the domain's definition"
     )
 
 
@@ -400,9 +400,7 @@ def test_file_of_a_swap_must_be_shared(tmp_path):
     path = tmp_path / "vm1.save"
     check_file(storage, path)
     storage.destination.hidden = [tmp_path]
-    with pytest.raises(
-        HypervisorError, match="on node02 is another one than on node01; set snapshot"
-    ):
+    with pytest.raises(HypervisorError, match="but each has its own; set snapshot"):
         check_file(storage, path)
     assert list(tmp_path.iterdir()) == []
 
@@ -412,5 +410,5 @@ def test_file_of_a_swap_must_not_exist_on_either_host(tmp_path):
     storage = Storage()
     path = tmp_path / "vm1.save"
     storage.destination.own[str(path)] = b"old memory"
-    with pytest.raises(HypervisorError, match=r"a file .*vm1\.save on node02 already"):
+    with pytest.raises(HypervisorError, match=r"node02 already has a file .*vm1\.save"):
         check_file(storage, path)

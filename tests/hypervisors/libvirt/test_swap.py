@@ -130,7 +130,7 @@ def test_swap_fails_when_a_host_is_too_small(run):
         hosts.room(2000, 0)
         hosts.domain.memory = 4096
         assert await hosts.error() == (
-            "node02 has no room for vm1 even without vm2; nothing was swapped"
+            "node02 has too little memory for vm1 even without vm2; nothing was swapped"
         )
         assert hosts.moves == []
 

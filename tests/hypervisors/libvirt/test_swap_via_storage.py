@@ -129,8 +129,8 @@ def test_existing_file_is_not_overwritten(tmp_path):
         with pytest.raises(HypervisorError) as caught:
             await storing.migration.check_path(str(storing.path))
         assert str(caught.value) == (
-            f"there is a file {storing.path}; it may be the memory of a domain that was not "
-            "restored; move it away"
+            f"the file {storing.path} exists already, and may be the memory of a domain that was "
+            "not restored; move it away"
         )
         assert storing.path.read_text() == "somebody's memory"
         assert storing.calls == []
@@ -369,7 +369,7 @@ def test_error_names_definition_that_cannot_move(tmp_path):
             await storing.migration.restore_on_destination()
         text = str(caught.value)
         assert text.startswith("vm1 runs on node02, but could not define it there: libvirt on node")
-        assert "; could not forget its definition on node01: libvirt on node01: " in text
+        assert "; could not remove its definition on node01: libvirt on node01: " in text
         assert not storing.path.exists()
 
     run_scenario(scenario, tmp_path)

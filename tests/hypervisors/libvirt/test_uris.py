@@ -70,5 +70,5 @@ def test_uris_of_hosts():
 
 @pytest.mark.parametrize("text", ["remote-uri: 'qemu://x/'", "local-uri: 'qemu://<nix>'"])
 def test_invalid_uri_template_is_refused(text):
-    with pytest.raises(ValueError, match=r"no <host>|<nix> is not a placeholder"):
+    with pytest.raises(ValueError, match=r"contain <host>|<nix> is not a placeholder"):
         LibvirtOptions.from_yaml(text)

@@ -128,7 +128,7 @@ def test_domain_that_migrated_to_an_unknown_host_was_not_stopped():
     hosts.source.ends["vm1"] = "migrated"
     hosts.domain.on["shutdown"] = hosts.source.domains.clear
     assert error(hosts.stop()) == (
-        "vm1 was not stopped: it left node01 by a migration, and vm1 is no longer on node01; no "
+        "vm1 was not stopped: it has migrated away from node01, and vm1 is no longer on node01; no "
         "other host could be queried for it; check the other hosts"
     )
 

@@ -1,4 +1,4 @@
-"""Translate libvirt's errors for an operator: one sentence with the remedy.
+"""Translate libvirt's errors into one sentence with the remedy.
 
 ::
 
@@ -26,9 +26,9 @@ class LibvirtError(HypervisorError):
 
     def __init__(self, text: str, code: int | None = None, said: str = "") -> None:
         self.code: Final = code
-        """The code of libvirt (`VIR_ERR_…`), None if it was not libvirt that said so."""
+        """libvirt's code of the error (`VIR_ERR_…`). None if the error is not from libvirt."""
         self.said: Final = said
-        """The text of libvirt."""
+        """libvirt's text of the error."""
         super().__init__(text)
 
 
@@ -88,9 +88,9 @@ _OPENING: Final = (
         "has no such driver; install it, for example libvirt-daemon-driver-qemu",
     ),
 )
-"""What the text of an error on opening has, and what that means; the first that fits counts.
+"""Parts of error texts on opening a connection, with their meaning. The first match counts.
 
-A file that is missing can be a certificate or a key as well as libvirt's socket.
+A missing file can be libvirt's socket, but also a certificate or a key.
 """
 
 _REMEDIES: Final = (
@@ -104,7 +104,7 @@ _REMEDIES: Final = (
         "one of the two QEMUs is built without this compression; choose another one",
     ),
 )
-"""What QEMU says of options that it was not built for or may not use, and what to do."""
+"""QEMU's errors for options that it was not built for or may not use, with the remedy."""
 
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
@@ -145,19 +145,20 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
             text,
         )
     if code == _ABORTED:
-        return LibvirtError(f"it was aborted on {host}; try it again ({text})", code, text)
+        return LibvirtError(f"it was aborted on {host}; try again ({text})", code, text)
     if code == _INVALID:
-        return LibvirtError(f"{domain} on {host} is in no state for that: {text}", code, text)
+        problem = f"the state of {domain} on {host} does not allow that: {text}"
+        return LibvirtError(problem, code, text)
     remedies = [f"; {remedy}" for known, remedy in _REMEDIES if known in text]
     return LibvirtError(f"libvirt on {host}: {text}{''.join(remedies)}", code, text)
 
 
 def is_without_secrets(code: int | None, said: str) -> bool:
-    """Tell whether libvirt refused because this user has no secrets there, now and later.
+    """Return whether an error means that this user has no secrets there, now and later.
 
-    `code` is that of libvirt (`VIR_ERR_…`), `said` its text. It is so without the permission,
-    without such a function, and where libvirt's daemon for secrets is not installed. No other
-    error says so: the next call may succeed.
+    `code` is libvirt's code (`VIR_ERR_…`), `said` its text. It means that if the user lacks the
+    permission, if the driver has no such function, or if libvirt's daemon for secrets is not
+    installed. After any other error the next call may succeed.
     """
     if code == _SYSTEM_ERROR:
         return _NO_SECRET_DAEMON.search(said) is not None
@@ -165,7 +166,7 @@ def is_without_secrets(code: int | None, said: str) -> bool:
 
 
 def is_unknown_flag(error: Any, flag: int) -> bool:
-    """Tell whether a driver refused a call because it does not know a flag."""
+    """Return whether a driver refused a call because it does not know a flag."""
     return bool(
         error.get_error_code() == _INVALID_ARGUMENT
         and f"unsupported flags (0x{flag:x})" in str(error)
@@ -186,7 +187,7 @@ def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
 
 
 def silent(host: str, seconds: float) -> LostError:
-    """The host has not answered."""
+    """Return the error for a host that has not answered."""
     return LostError(
         f"libvirt on {host} has not answered for {seconds:g} s; check the host, its network and "
         "its libvirtd"
@@ -194,7 +195,7 @@ def silent(host: str, seconds: float) -> LostError:
 
 
 def closed(host: str) -> LostError:
-    """Another task has found the connection lost meanwhile."""
+    """Return the error for a connection that another task has found lost."""
     return LostError(
         f"the connection to libvirt on {host} was lost; check that libvirtd runs there"
     )

@@ -1,4 +1,4 @@
-"""The hypervisor libvirt: every task, on this host and between hosts."""
+"""The hypervisor libvirt: all tasks, on this host and between hosts."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ from .whereabouts import refuse_if_elsewhere
 
 
 class LibvirtHypervisor(Hypervisor):
-    """Domains of this host by libvirt."""
+    """Manages the domains of this host with libvirt."""
 
     name: ClassVar[str] = "libvirt"
     Options: ClassVar[type[LibvirtOptions]] = LibvirtOptions
@@ -43,7 +43,7 @@ class LibvirtHypervisor(Hypervisor):
     # Life
 
     async def open(self) -> None:
-        """Raise HypervisorError if libvirt-python is missing or this host's libvirt is away."""
+        """Connect to this host's libvirt. Raises HypervisorError without it or libvirt-python."""
         api()
         local = await self._runtime.local()
         try:
@@ -56,7 +56,7 @@ class LibvirtHypervisor(Hypervisor):
             )
 
     async def check_open(self) -> None:
-        """Connect as `open` does. Publish nothing."""
+        """Connect like `open`, but publish nothing."""
         api()
         try:
             await self._runtime.local()
@@ -93,7 +93,7 @@ class LibvirtHypervisor(Hypervisor):
     # Tasks
 
     async def start(self, task: Start, context: Context) -> Outcome:
-        """Start a domain that is defined, or one of an XML description."""
+        """Start a defined domain, or one from an XML description."""
         return await start(self._runtime, task, context)
 
     async def stop(self, task: Stop, context: Context) -> Outcome:
@@ -139,15 +139,15 @@ class LibvirtHypervisor(Hypervisor):
     # Migration
 
     async def migrate(self, task: Migrate, context: Context) -> Outcome:
-        """Move a domain to another host, and another one back if the task says so."""
+        """Move a domain to another host, and for a swap another one back."""
         return await migrate(self._runtime, task, context)
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
-        """Move every active domain to the destinations, each in its turn."""
+        """Move every active domain to the destinations, within the limits of migrations."""
         return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:
-        """Find out how a task ended that a crash of the daemon interrupted."""
+        """Find out the result of a task that a crash of the daemon interrupted."""
         return await recover(self._runtime, task, context)
 
     async def query(self, task: Query, context: Context) -> NodeReport:

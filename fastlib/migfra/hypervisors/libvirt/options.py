@@ -1,4 +1,4 @@
-"""The keys beside `type: libvirt` in the configuration."""
+"""The configuration keys of the hypervisor libvirt, besides `type: libvirt`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ DRIVERS: Mapping[str, str] = {
     "xen": "/system",
     "test": "/default",
 }
-"""The drivers of libvirt that are known here, with the path in their URIs."""
+"""The supported drivers of libvirt, with the path in their URIs."""
 PLACES = frozenset({"<driver>", "<transport>", "<host>", "<path>"})
 
 
 class Template(ValueRule):
-    """A text, if it is given, must have only known placeholders, `<host>` among them."""
+    """A text must have only known placeholders. `<host>` must be among them. None is allowed."""
 
     def __init__(self, attribute: str, *, places: frozenset[str] = PLACES) -> None:
         super().__init__(attribute)
@@ -45,7 +45,7 @@ class Template(ValueRule):
             known = ", ".join(sorted(self._places))
             return f"{min(unknown)} is not a placeholder; the placeholders are {known}"
         if "<host>" in self._places and "<host>" not in found:
-            return "has no <host>, so all hosts would be the same"
+            return "must contain <host>, or all hosts would be the same"
         return None
 
     def describe(self, keys: Mapping[str, str]) -> str:
@@ -78,25 +78,25 @@ class ProbeHosts(ValueRule):
 
     def problem_with(self, value: Any) -> str | None:
         found = [text for text in value if not is_probe_host(text)]
-        return f"{found[0]!r} is not a host, domain or network" if found else None
+        return f"{found[0]!r} must be a host, a domain or a network" if found else None
 
     def describe(self, keys: Mapping[str, str]) -> str:
         return f"each of {keys[self.attribute]} must be a host, a domain or a network"
 
 
 class HostOptions(ConfigSection):
-    """The addresses of a host that is not found by its name."""
+    """The addresses of a host that cannot be reached by its name."""
 
     address: Annotated[
-        str | None, Wire("Name or address of its libvirt; absent is the host's name.")
+        str | None, Wire("Name or address of its libvirt; absent means the host's name.")
     ] = None
     migration_address: Annotated[
-        str | None, Wire("Name or address where memory is sent to; absent is 'migration-host'.")
+        str | None, Wire("Name or address that memory is sent to; absent means 'migration-host'.")
     ] = None
 
 
 class DomainXmlOptions(ConfigSection):
-    """What the XML of a task `start vm` may contain."""
+    """The permitted content of the XML of a task `start vm`."""
 
     allow: Annotated[
         Level,
@@ -119,7 +119,7 @@ class DomainXmlOptions(ConfigSection):
 
     @property
     def policy(self) -> XmlPolicy:
-        """The same for `check_domain_xml`."""
+        """Return these options as the policy for `check_domain_xml`."""
         return XmlPolicy(
             allow=self.allow,
             directories=self.directories,
@@ -145,13 +145,13 @@ class LibvirtOptions(ConfigSection):
         Positive("pscom_timeout"),
     )
 
-    driver: Annotated[DriverName, Wire("The driver of tasks that name none.")] = "qemu"
+    driver: Annotated[DriverName, Wire("The driver of tasks that do not name one.")] = "qemu"
     transport: Annotated[
-        Transport, Wire("How other hosts' libvirt is reached by tasks that do not say it.")
+        Transport, Wire("The transport to other hosts' libvirt, for tasks that do not name one.")
     ] = "ssh"
     nodes: Annotated[
         Sequence[str],
-        Wire("Hosts on which a domain must not run already when it is started here."),
+        Wire("Hosts that are checked before a start: the domain must not run there already."),
     ] = ()
     ignore_unreachable_nodes: Annotated[
         bool,
@@ -171,53 +171,57 @@ class LibvirtOptions(ConfigSection):
     destinations: Annotated[
         Sequence[str] | None,
         Wire(
-            "Hosts that tasks may choose as destinations; absent means 'nodes', and any host if "
-            "there are none."
+            "Hosts that tasks may choose as destinations; absent means 'nodes', or any host if "
+            "there are no nodes."
         ),
     ] = None
     pci_ids: Annotated[
         Sequence[PciId] | None,
-        Wire("Kinds of PCI devices that tasks may attach, by 'pci-ids' and 'devs'; absent is all."),
+        Wire(
+            "Kinds of PCI devices that tasks may attach with 'pci-ids' or 'devs'; absent means all."
+        ),
     ] = None
-    domain_xml: Annotated[DomainXmlOptions, Wire("What the XML of a start may contain.")] = (
+    domain_xml: Annotated[DomainXmlOptions, Wire("The permitted content of a start's XML.")] = (
         DomainXmlOptions()
     )
 
     start_timeout: Annotated[
-        Seconds, Wire("How long a started domain may take to answer on SSH.", unit="s")
+        Seconds, Wire("The longest time until a started domain answers on SSH.", unit="s")
     ] = 60.0
-    stop_timeout: Annotated[Seconds, Wire("How long a domain may take to shut down.", unit="s")] = (
+    stop_timeout: Annotated[Seconds, Wire("The longest time of a domain's shutdown.", unit="s")] = (
         60.0
     )
 
     # Where
-    local_uri: Annotated[str, Wire("This host's libvirt.")] = "<driver>://<path>"
-    remote_uri: Annotated[str, Wire("Another host's libvirt.")] = (
+    local_uri: Annotated[str, Wire("URI of this host's libvirt.")] = "<driver>://<path>"
+    remote_uri: Annotated[str, Wire("URI of another host's libvirt.")] = (
         "<driver>+<transport>://<host><path>"
     )
     hosts: Annotated[
-        Mapping[str, HostOptions], Wire("Hosts that are not found by their names.")
+        Mapping[str, HostOptions], Wire("Hosts that cannot be reached by their names.")
     ] = {}
-    port: Annotated[Port | None, Wire("Port of the transport; absent is its usual one.")] = None
-    ssh_user: Annotated[str | None, Wire("User of the transport ssh; absent is one's own.")] = None
+    port: Annotated[Port | None, Wire("Port of the transport; absent means its usual one.")] = None
+    ssh_user: Annotated[str | None, Wire("User of the transport ssh; absent means migfra's.")] = (
+        None
+    )
     ssh_key: Annotated[str | None, Wire("File with the key for the transport ssh.")] = None
     tls_directory: Annotated[
         str | None,
-        Wire("Where the transport tls has cacert.pem, clientcert.pem, clientkey.pem."),
+        Wire("Folder with cacert.pem, clientcert.pem and clientkey.pem for the transport tls."),
     ] = None
     connect_timeout: Annotated[
-        Seconds, Wire("How long a connection may take to come about.", unit="s")
+        Seconds, Wire("The longest time until a connection is open.", unit="s")
     ] = 10.0
     keep_alive: Annotated[
         Annotated[int, Meta(ge=1, le=3600)],
-        Wire("After how long without traffic a host is asked whether it is there.", unit="s"),
+        Wire("Time without traffic after which a keep-alive message is sent to a host.", unit="s"),
     ] = 5
     keep_alive_count: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        Wire("How many of these questions may stay unanswered."),
+        Wire("Number of keep-alive messages that may stay unanswered."),
     ] = 3
     call_timeout: Annotated[
-        Seconds, Wire("How long libvirt may take for an answer; it waits up to 30 s itself.",
+        Seconds, Wire("The longest time until libvirt answers; libvirt may itself wait up to 30 s.",
                       unit="s")
     ] = 45.0  # fmt: skip
 
@@ -234,37 +238,37 @@ class LibvirtOptions(ConfigSection):
     ] = "peer-to-peer"
     migration_host: Annotated[
         str | None,
-        Wire("Name of a host in the network for memory, such as <host>-mig; absent means that "
-             "the destination names itself."),
+        Wire("Name of a host in the network for memory, such as <host>-mig; absent means the name "
+        "that the destination reports."),
     ] = None  # fmt: skip
     rdma_host: Annotated[str, Wire("Name of a host for migration by RDMA.")] = "<host>-ib"
     stall_timeout: Annotated[
-        Seconds, Wire("How long a migration may make no progress before it is aborted.", unit="s")
+        Seconds, Wire("Time without progress after which a migration is aborted.", unit="s")
     ] = 30.0
     pscom_timeout: Annotated[
-        Seconds, Wire("How long pscom processes may take to answer.", unit="s")
+        Seconds, Wire("The longest time until pscom processes answer.", unit="s")
     ] = 10.0
     pscom_count_command: Annotated[
         str,
-        Wire("What counts the pscom processes where a task says auto: run in the domain by ssh, it "
-             "prints a number."),
+        Wire("Command that prints the number of pscom processes, for tasks that say auto. It runs "
+        "in the domain through ssh."),
     ] = (
         "p=$(pgrep -d, 'hydra_pmi_proxy|psidforwarder'); "
         'if [ -n "$p" ]; then pgrep -c -P "$p"; else echo 0; fi; true'
     )  # fmt: skip
     reserved_memory: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 40)],
-        Wire("Memory of a host that domains do not get.", unit="KiB"),
+        Wire("Memory of a host that is kept free of domains.", unit="KiB"),
     ] = 0
     snapshot_directory: Annotated[
         str | None,
-        Wire("A folder that all hosts share, for a swap where neither host has room for both."),
+        Wire("A folder that all hosts share, for swaps where no host has memory for both domains."),
     ] = None
     probe_port: Annotated[Port, Wire("The port at which a started domain answers on SSH.")] = 22
     probe_hosts: Annotated[
         Sequence[str],
         Wire(
-            "What probe-hostname may name besides the domain: hosts, domains such as "
+            "Values that probe-hostname may have besides the domain: hosts, DNS domains such as "
             "'.example.org', networks such as '10.0.0.0/8'."
         ),
     ] = ()

@@ -23,9 +23,9 @@ from .slots.keeper import SlotNotices
 T = TypeVar("T")
 P = ParamSpec("P")
 POLL_SECONDS: Final = 0.2
-"""Seconds between two looks at what libvirt tells no events of."""
+"""Seconds between two polls of a state for which libvirt has no events."""
 _REACHABLE_SECONDS: Final = 30.0
-"""Seconds that what must not be left undone waits for a libvirt that is away."""
+"""Seconds to wait for an unreachable libvirt with a call that must be made."""
 
 
 class LibvirtRuntime:
@@ -38,7 +38,7 @@ class LibvirtRuntime:
         self.connections: Final = ConnectionPool(node.host, options, node.log)
         self.locks: Final = NamedLocks()
         self.moved_to: Final[dict[str, str]] = {}
-        """Where this daemon has moved domains, by name: where to look for them first."""
+        """The hosts to which this daemon has moved domains, by name. They are queried first."""
         self.notices: Final = SlotNotices(
             node, options, lambda *where: self.connections.get(*where)
         )
@@ -55,7 +55,7 @@ class LibvirtRuntime:
                 )
 
     async def local(self, driver: str | None = None) -> Connection:
-        """The connection to this host. Raises HypervisorError."""
+        """Return the connection to this host. Raises HypervisorError."""
         return await self.connections.get(self.host, driver)
 
     @asynccontextmanager
@@ -70,8 +70,8 @@ class LibvirtRuntime:
     ) -> AsyncIterator[None]:
         """Hold the lock of a domain, after the end of its job in libvirt.
 
-        `host` is where it is, if that is another one. Raises HypervisorError if the job is a
-        broken post-copy, which ends only when somebody mends it.
+        `host` is the domain's host if it is not this one. Raises HypervisorError if the job is a
+        broken post-copy: that ends only after an operator repairs it.
         """
         async with self.locks.hold(name, scope):
             while True:
@@ -81,7 +81,7 @@ class LibvirtRuntime:
                     break
                 if observed.divided:
                     raise HypervisorError(
-                        f"the memory of {name} is divided between two hosts, as its post-copy "
+                        f"the memory of {name} is divided between two hosts because its post-copy "
                         "broke; repair the link between them, and continue with virsh migrate "
                         "--postcopy-resume on its source; if it has ended on the other host, stop "
                         "it here with force: true"
@@ -98,9 +98,9 @@ class LibvirtRuntime:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """Call a function as `Connection.call` does. Retries while libvirt is unreachable.
+        """Call a function like `Connection.call`. Retries while libvirt is unreachable.
 
-        For what must not be left undone, such as letting a domain run on. Raises HypervisorError.
+        Use it for calls that must be made, such as resuming a domain. Raises HypervisorError.
         """
         deadline = asyncio.get_running_loop().time() + _REACHABLE_SECONDS
         while True:

@@ -1,7 +1,7 @@
-"""Find out on which host a domain is, when it is not where a task expects it.
+"""Find out on which host a domain is, if it is not where a task expects it.
 
-Another task, another daemon or an operator may have migrated it meanwhile. So an answer names a
-place only after the hosts were asked, and says which of them could not be asked.
+Another task, another daemon or an operator may have migrated it. So an answer names a host only
+after the hosts were queried, and it names the hosts that could not be queried.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ _ADVICE: Final = "check there"
 
 
 class HostAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host says of a domain, or why it could not be asked."""
+    """One host's answer about a domain, or the reason why it could not be queried."""
 
     host: str
     state: DomainState | None = None
     name_of_uuid: str | None = None
-    """The name of its domain with the UUID that was asked for."""
+    """The name of its domain with the requested UUID."""
     identity: HostIdentity | None = None
     error: HypervisorError | None = None
 
@@ -39,9 +39,9 @@ async def ask_hosts(
     transport: str | None = None,
     uuid: str | None = None,
 ) -> list[HostAnswer]:
-    """Ask other hosts for a domain. Each counts once, and this host not at all, by any name.
+    """Query other hosts for a domain. Leaves out this host, and each host's further names.
 
-    With `uuid` each says as well which domain has that one.
+    With `uuid` each answer also has the name of the domain with that UUID.
     """
     asked = [host for host in dict.fromkeys(hosts) if not runtime.connections.is_own(host)]
     if not asked:
@@ -64,7 +64,7 @@ async def ask_hosts(
     for answer in await asyncio.gather(*map(ask, asked)):
         identity = answer.identity
         if identity is None and runtime.connections.is_own(answer.host, here.hostname):
-            continue  # such as its FQDN, by which it need not be reached from itself
+            continue  # for example its FQDN: a host may not be reachable from itself by that
         if identity is not None:
             if any(compare_hosts(each, identity) == "same" for each in known):
                 continue
@@ -74,17 +74,17 @@ async def ask_hosts(
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a domain is that is not active here, as far as hosts could be asked."""
+    """The hosts' answers about a domain that is not active here."""
 
     name: str
     host: str
     here: DomainState
-    """What this host says of it."""
+    """This host's answer."""
     answers: Sequence[HostAnswer] = ()
 
     @property
     def elsewhere(self) -> str | None:
-        """Where it is active, such as `it runs on node02`. None if no asked host has it active."""
+        """Where it is active, such as `it runs on node02`. None if no host has it active."""
         found = [
             f"it {answer.state.phrase} on {answer.host}"
             for answer in self.answers
@@ -94,7 +94,7 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """What is known, and what is not known."""
+        """A sentence about the known place, with the hosts that could not be queried."""
         return "; ".join([self._known, *self._unknown])
 
     @property
@@ -137,10 +137,10 @@ async def find_domain(
     uuid: str = "",
     transport: str | None = None,
 ) -> Whereabouts:
-    """Find a domain: here, where this daemon moved it last, on the given hosts, and on `nodes`.
+    """Find a domain on this host, where this daemon moved it last, on `hosts`, and on `nodes`.
 
-    With `uuid`, another domain of this name does not count. Raises HypervisorError if this host
-    cannot be asked.
+    With `uuid`, another domain with this name does not count. Raises HypervisorError if this host
+    cannot be queried.
     """
     here = _only(await (await runtime.local(driver)).call(look_up, name), uuid)
     answers: list[HostAnswer] = []
@@ -161,8 +161,8 @@ async def refuse_if_elsewhere(
 ) -> None:
     """Raise HypervisorError if a domain is active on another host instead of here.
 
-    `advice` says what to do there. A domain that is shut off here is looked for only if a migration
-    may be the reason.
+    `advice` is the remedy on that host. Other hosts are queried for a domain that is shut off here
+    only if a migration may be the reason.
     """
     here = await (await runtime.local(driver)).call(look_up, name)
     if here.active or (

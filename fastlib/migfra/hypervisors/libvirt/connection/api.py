@@ -14,10 +14,10 @@ _loaded: Any = None
 
 
 def api() -> Any:
-    """The module `libvirt`, with an event loop in a thread. Raises HypervisorError without it.
+    """Return the module `libvirt` with a running event loop. Raises HypervisorError without it.
 
-    The loop is what answers and sends keep-alive messages and delivers events; libvirt allows one
-    for the whole process, and it has to be there before the first connection.
+    The loop sends and answers keep-alive messages, and delivers events. libvirt allows one loop
+    in a process, and it must run before the first connection.
     """
     global _loaded
     with _lock:
@@ -35,9 +35,9 @@ def _load() -> Any:
             f"{error}, which needs libvirt's headers, as in "
             "apt-get install libvirt-dev pkg-config gcc python3-dev"
         ) from error
-    libvirt.registerErrorHandler(lambda *_: None, None)  # otherwise each is printed, too
+    libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt also prints each error
     libvirt.virEventRegisterDefaultImpl()
-    # Without a timer the loop would sleep until something of the first connection happens.
+    # Without a timer the loop would sleep until the first connection has an event.
     libvirt.virEventAddTimeout(1000, lambda *_: None, None)
     threading.Thread(
         target=_run_events, args=(libvirt,), name="libvirt-events", daemon=True
@@ -50,6 +50,6 @@ def _run_events(libvirt: Any) -> None:
         try:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError:
-            # Without this loop every connection would be lost, as no keep-alive is answered.
+            # Without this loop every connection would be lost: no keep-alive would be answered.
             log.exception("libvirt's event loop")
-            time.sleep(1)  # whatever it is, not a thousand times a second
+            time.sleep(1)  # a lasting error must not fill the log

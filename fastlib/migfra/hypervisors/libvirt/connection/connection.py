@@ -20,20 +20,20 @@ _CLOSE_SECONDS: Final = 5.0
 
 
 End = Literal["stopped", "migrated"]
-"""How a domain ended on its host: for good, or because a migration took it away."""
+"""How a domain ended on its host: it was stopped, or it migrated to another host."""
 
 
 class DomainChanges(asyncio.Event):
-    """An event that is set whenever a domain starts, stops, pauses or goes on."""
+    """An event that is set whenever a domain starts, stops, pauses or resumes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.end: End | None = None
-        """How it ended on this host, since the events are followed. None if it did not."""
+        """How the domain ended on this host since the events are followed. None if it did not."""
 
 
 class Connection:
-    """A connection to one host's libvirt. A call that hangs keeps a thread, and nothing else."""
+    """A connection to one host's libvirt. A call that hangs blocks its thread only."""
 
     def __init__(self, host: str, uri: str, options: LibvirtOptions) -> None:
         self.host: Final = host
@@ -48,7 +48,7 @@ class Connection:
         self._follow: dict[str, set[DomainChanges]] = {}
 
     async def open(self) -> None:
-        """Open the connection. Raises LostError, which says why that failed."""
+        """Open the connection. Raises LostError with the reason for a failure."""
         opening = self._threads.run(self._open)
         try:
             async with asyncio.timeout(self._options.connect_timeout):
@@ -61,7 +61,7 @@ class Connection:
             raise
         finally:
             if self._raw is None:
-                self._threads.close()  # nobody closes what was never open
+                self._threads.close()  # `close` is not called for a connection that never opened
 
     def _open(self) -> Any:
         libvirt = api()
@@ -72,7 +72,7 @@ class Connection:
         try:
             raw.setKeepAlive(self._options.keep_alive, self._options.keep_alive_count)
         except libvirt.libvirtError as error:
-            # A driver within the process has nothing to be kept alive.
+            # A driver within the process needs no keep-alive.
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 _close(raw)
                 raise translated(error, self.host) from None
@@ -80,12 +80,12 @@ class Connection:
 
     @property
     def raw(self) -> Any:
-        """The `virConnect`, for a call of another connection that needs both."""
+        """The `virConnect`, for a call of another connection that needs both connections."""
         return self._raw
 
     @property
     def alive(self) -> bool:
-        """Whether calls can be made, as far as it is known."""
+        """Whether calls can be made. A loss may not have been noticed yet."""
         if self._raw is None or self._given_up:
             return False
         try:
@@ -112,7 +112,7 @@ class Connection:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """Call a function as `call` does, with another timeout."""
+        """Call a function like `call`, but with another timeout."""
         called = self.submit(function, *arguments, **named)
         try:
             async with asyncio.timeout(seconds):
@@ -127,9 +127,9 @@ class Connection:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> "Future[T]":
-        """A future for what a function returns, however long it takes.
+        """Return a future for the result of a function. There is no timeout.
 
-        Raises LostError if the connection is closed, as it is when another task has found it lost.
+        Raises LostError if the connection is closed. A task that finds it lost closes it for all.
         """
         raw = self._raw
         if raw is None:
@@ -151,9 +151,9 @@ class Connection:
 
     @asynccontextmanager
     async def changes(self, name: str) -> AsyncIterator[DomainChanges]:
-        """An event that is set whenever a domain starts, stops, pauses or goes on."""
+        """Yield an event that is set whenever a domain starts, stops, pauses or resumes."""
         async with self._subscribed:
-            # libvirt takes one callback of a connection for all domains, and no second one.
+            # libvirt takes only one callback for all domains of a connection.
             if not self._listens:
                 loop = asyncio.get_running_loop()
                 await self.call(_listen, partial(self._tell, loop))
@@ -168,7 +168,7 @@ class Connection:
                 del self._follow[name]
 
     def _tell(self, loop: asyncio.AbstractEventLoop, name: str, end: End | None) -> None:
-        """Called in the thread of libvirt's events."""
+        """Set the event of a domain. libvirt's event thread calls this."""
 
         def tell() -> None:
             for event in self._follow.get(name, ()):
@@ -179,7 +179,7 @@ class Connection:
             loop.call_soon_threadsafe(tell)
 
     async def close(self) -> None:
-        """Close it; what hangs is left behind."""
+        """Close the connection. Do not wait for calls that hang."""
         raw, self._raw = self._raw, None
         if raw is not None:
             closing = self._threads.run(_close, raw)
@@ -201,7 +201,7 @@ def _listen(raw: Any, changed: Callable[[str, End | None], None]) -> None:
 
 
 def _close_late(opening: "Future[Any]") -> None:
-    """Close what came about when nobody waited for it any more."""
+    """Close a connection that opened after its caller had given up waiting."""
     if opening.exception() is None:
         _close(opening.result())
 
@@ -210,4 +210,4 @@ def _close(raw: Any) -> None:
     try:
         raw.close()
     except api().libvirtError:
-        return  # it was lost, which is as good as closed
+        return  # it was lost, so there is nothing to close

@@ -1,8 +1,8 @@
 """The connections to all hosts.
 
 The pool keeps one connection for each host, driver and transport, and reopens a lost one. libvirt
-serves five calls of a connection at the same time. So a call that takes long, such as a migration,
-has a connection of its own.
+serves five calls of a connection at the same time. So a long call, such as a migration, has its own
+connection.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ class ConnectionPool:
         self._opening: dict[tuple[str, str], asyncio.Lock] = {}
 
     def uri(self, host: str, driver: str | None, transport: str | None) -> str:
-        """Return the URI of a host's libvirt, for this host. Raises HypervisorError."""
+        """Return the URI by which this host reaches a host's libvirt. Raises HypervisorError."""
         checked = check_driver(self._options, driver)
         if self.is_own(host):
             return local_uri(self._options, checked)
         return self.outer_uri(host, driver, transport)
 
     def is_own(self, host: str, own: str | None = None) -> bool:
-        """Tell without asking anybody that a name is this host's. False if it may be another's.
+        """Return whether a name is surely this host's; False if unsure. Queries no host.
 
         `own` is a further name of this host.
         """
@@ -51,7 +51,7 @@ class ConnectionPool:
         return any(is_own_name(self._options, name, host) for name in names)
 
     def outer_uri(self, host: str, driver: str | None, transport: str | None) -> str:
-        """Return the URI of a host's libvirt, for another host. Raises HypervisorError.
+        """Return the URI by which another host reaches a host's libvirt. Raises HypervisorError.
 
         The host is this one, one of `nodes` or a destination that the configuration allows.
         """
@@ -67,7 +67,7 @@ class ConnectionPool:
     async def get(
         self, host: str, driver: str | None = None, transport: str | None = None
     ) -> Connection:
-        """The connection to a host, opened if there is none that works. Raises HypervisorError."""
+        """Return a working connection to a host; open one if needed. Raises HypervisorError."""
         key = (host, self.uri(host, driver, transport))
         async with self._opening.setdefault(key, asyncio.Lock()):
             connection = self._connections.get(key)
@@ -86,7 +86,7 @@ class ConnectionPool:
     async def own(
         self, host: str, driver: str | None = None, transport: str | None = None
     ) -> AsyncIterator[Connection]:
-        """A further connection, for what takes long; it is closed at the end."""
+        """Open a further connection for a long call, and close it at the end."""
         connection = Connection(host, self.uri(host, driver, transport), self._options)
         await connection.open()
         try:

@@ -14,14 +14,14 @@ from fastlib.migfra.virt.host_names import (
 )
 
 Driver = NewType("Driver", str)
-"""A driver that was checked. Only `check_driver` makes one."""
+"""A checked driver. Only `check_driver` makes one."""
 CheckedTransport = NewType("CheckedTransport", str)
-"""A transport that was checked. Only `check_transport` makes one."""
+"""A checked transport. Only `check_transport` makes one."""
 TRANSPORTS: Final = ("ssh", "tcp", "tls")
 
 
 def check_driver(options: LibvirtOptions, driver: str | None) -> Driver:
-    """The driver of a task, or the configured one. Raises HypervisorError if it is not allowed."""
+    """Return a task's driver, or the configured one. Raises HypervisorError if not allowed."""
     if driver is None or driver == options.driver:
         return Driver(options.driver)
     if driver not in DRIVERS or driver == "test":
@@ -36,7 +36,7 @@ def check_driver(options: LibvirtOptions, driver: str | None) -> Driver:
 
 
 def check_transport(options: LibvirtOptions, transport: str | None) -> CheckedTransport:
-    """The transport of a task, or the configured one. Raises HypervisorError if not allowed."""
+    """Return a task's transport, or the configured one. Raises HypervisorError if not allowed."""
     if transport is None or transport == options.transport:
         return CheckedTransport(options.transport)
     if transport not in TRANSPORTS:
@@ -58,15 +58,15 @@ def check_known_host(options: LibvirtOptions, host: str) -> None:
 
 
 def local_uri(options: LibvirtOptions, driver: Driver) -> str:
-    """The URI of this host's libvirt."""
+    """Return the URI of this host's libvirt."""
     return _filled(options.local_uri, driver)
 
 
 def remote_uri(
     options: LibvirtOptions, host: str, driver: Driver, transport: CheckedTransport
 ) -> str:
-    """The URI of another host's libvirt. Raises HypervisorError for an unsound name."""
-    # A final dot would not be in certificates and lists of known keys.
+    """Return the URI of another host's libvirt. Raises HypervisorError for an invalid name."""
+    # Certificates and lists of known keys have names without a final dot.
     address = check_host(_of(options, host).address or host).rstrip(".")
     if options.port is not None:
         address += f":{options.port}"
@@ -75,7 +75,7 @@ def remote_uri(
     uri = _filled(options.remote_uri, driver, address, transport)
     query = {}
     if transport == "ssh":
-        query["no_tty"] = "1"  # nobody is there to be asked for a password
+        query["no_tty"] = "1"  # no user is there to enter a password
         if options.ssh_key is not None:
             query["keyfile"] = options.ssh_key
     if transport == "tls" and options.tls_directory is not None:
@@ -96,7 +96,7 @@ def migration_uri(options: LibvirtOptions, host: str, rdma: bool) -> str | None:
 
 
 def is_own_name(options: LibvirtOptions, own: str, host: str) -> bool:
-    """Tell without asking anybody that a name is this host's. False if it may be another's."""
+    """Return whether a name is surely this host's; False if unsure. Queries no host."""
     if host == own:
         return True
     return (is_same_name(host, own) or is_loopback(host)) and _options_of(options, host) is None
@@ -107,7 +107,7 @@ def _of(options: LibvirtOptions, host: str) -> HostOptions:
 
 
 def _options_of(options: LibvirtOptions, host: str) -> HostOptions | None:
-    """The options of a host, under whatever spelling of its name."""
+    """Return the options of a host. Each spelling of its name matches."""
     if host in options.hosts:
         return options.hosts[host]
     wanted = canonical_name(host)

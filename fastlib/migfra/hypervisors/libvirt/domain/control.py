@@ -13,7 +13,7 @@ _KEEP_TPM: Final = 1 << 6
 
 
 def suspend(connection: Any, name: str) -> bool:
-    """Pause a domain; False if it was paused already."""
+    """Pause a domain. Returns False if it was paused already."""
     domain = active_domain(connection, name)
     if domain.state()[0] == api().VIR_DOMAIN_PAUSED:
         return False
@@ -24,8 +24,8 @@ def suspend(connection: Any, name: str) -> bool:
 def resume(connection: Any, name: str) -> bool:
     """Resume a paused domain. Returns False if it ran already.
 
-    Raises HypervisorError for what is paused after a migration: it may run on the other host.
-    libvirt says the same of a paused domain that was restored from its saved image.
+    Raises HypervisorError for a domain that is paused after a migration: it may run on the other
+    host. libvirt gives the same reason for a paused domain that was restored from its saved image.
     """
     domain = active_domain(connection, name)
     state, reason = domain.state()
@@ -44,7 +44,10 @@ def resume(connection: Any, name: str) -> bool:
 
 
 def ensure_running(connection: Any, name: str) -> None:
-    """Resume a domain whatever paused it. The caller must know that it runs nowhere else."""
+    """Resume a domain, for whatever reason it is paused.
+
+    The caller must know that it does not run on another host.
+    """
     domain = active_domain(connection, name)
     if domain.state()[0] not in RUNNING_STATES:
         _wake(domain)
@@ -58,7 +61,7 @@ def _wake(domain: Any) -> None:
 
 
 def destroy(connection: Any, name: str) -> bool:
-    """End a domain at once. Returns False if it was not active any more."""
+    """End a domain at once. Returns False if it had ended already."""
     domain = find(connection, name)
     if domain is None or not domain.isActive():
         return False
@@ -67,14 +70,14 @@ def destroy(connection: Any, name: str) -> bool:
 
 
 def set_autostart(connection: Any, name: str) -> None:
-    """Start a domain together with its host from now on."""
+    """Let libvirt start a domain whenever its host starts."""
     connection.lookupByName(name).setAutostart(1)
 
 
 def undefine(connection: Any, name: str) -> None:
-    """Forget a domain's definition, with all that libvirt keeps of it.
+    """Remove a domain's definition, with everything that libvirt keeps of it.
 
-    The variables of its firmware and the state of its TPM stay, as on shared storage they may be
+    The variables of its firmware and the state of its TPM stay: on shared storage they may be
     those of a running domain.
     """
     libvirt = api()
@@ -97,11 +100,11 @@ def undefine(connection: Any, name: str) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
             raise
-        domain.undefine()  # a driver that keeps nothing else
+        domain.undefine()  # a driver that keeps the definition only
 
 
 def active_domain(connection: Any, name: str) -> Any:
-    """The domain. Raises HypervisorError if it is not active."""
+    """Return the domain. Raises HypervisorError if it is not active."""
     domain = connection.lookupByName(name)
     if not domain.isActive():
         raise HypervisorError(

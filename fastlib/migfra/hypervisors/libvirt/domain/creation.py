@@ -1,7 +1,7 @@
-"""Define and create domains, and compare what libvirt made with what was meant.
+"""Define and create domains, and compare the domain that libvirt made with the task.
 
-libvirt returns the domain that it made. All that follows refers to that one by its UUID, because
-another one may have got the name meanwhile. The functions block.
+libvirt returns the domain that it made. All later steps find that domain by its UUID, because
+another one may have got the name in the meantime. The functions block.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +20,9 @@ from . import control, saved_state
 from .xml import parse
 
 _GRANULE: Final = 2 << 10
-"""KiB. QEMU rounds each part of a domain's memory up to MiB, memory modules to 2 MiB."""
+"""In KiB. QEMU rounds each part of a domain's memory up to MiB, memory modules to 2 MiB."""
 _POWER_GRANULE: Final = 256 << 10
-"""KiB. The same on POWER."""
+"""In KiB. The same on POWER."""
 
 
 class Values(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,16 +30,16 @@ class Values(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     uuid: str | None
-    """None leaves it to libvirt."""
+    """None lets libvirt choose it."""
     memory: int | None
-    """KiB. None leaves it to libvirt."""
+    """In KiB. None lets libvirt choose it."""
     vcpus: tuple[int, ...]
     """The numbers of the vCPUs that are online."""
     pins: Mapping[int, frozenset[int] | None]
-    """The CPUs of each vCPU; None is all."""
+    """The CPUs that each vCPU may use; None means all."""
     persistent: bool
     granule: int = 0
-    """KiB. The memory of a running domain may be larger by less than that."""
+    """In KiB. The memory of a running domain may be larger by less than that."""
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +50,9 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
     """Whether the host had no domain with this UUID before."""
     run: int = -1
-    """The id that it has until it ends; -1 while it is shut off."""
+    """libvirt's id of this run of the domain; -1 while it is shut off."""
     problem: str | None = None
-    """Why its values cannot be read, None if they can."""
+    """The reason why its values cannot be read. None if they can."""
 
 
 def values_of(xml: str, *, persistent: bool, name: str | None = None) -> Values:
@@ -79,7 +79,7 @@ def _granule(root: Element) -> int:
 
 
 def differences(meant: Values, made: Values) -> list[str]:
-    """Compare what libvirt made with what was meant. Returns the differences, in words."""
+    """Compare the created domain with the task. Returns the differences, in words."""
     found = []
     if made.name != meant.name:
         found.append(f"the name is {made.name!r} instead of {meant.name!r}")
@@ -107,11 +107,11 @@ def _is_memory(meant: int, made: Values) -> bool:
 
 
 def check_made(meant: Values, made: Made) -> None:
-    """Raise HypervisorError if libvirt made something else than was meant."""
+    """Raise HypervisorError if the domain that libvirt made differs from the task."""
     if made.problem is not None:
         raise HypervisorError(
-            f"what libvirt made of {meant.name} cannot be compared with the task: {made.problem}; "
-            "it was not started"
+            f"libvirt's description of {meant.name} cannot be compared with the task: "
+            f"{made.problem}; it was not started"
         )
     found = differences(meant, made.values)
     if found:
@@ -151,9 +151,9 @@ def create_transient(connection: Any, name: str, xml: str) -> Made:
 
 
 def create_defined(connection: Any, name: str, uuid: str, paused: bool) -> int:
-    """Start a domain that is defined, paused if asked for and if the driver can do that.
+    """Start a defined domain, with `paused` in the state paused if the driver can do that.
 
-    Returns the id that it has until it ends.
+    Returns libvirt's id of this run of the domain.
     """
     libvirt = api()
     domain = connection.lookupByUUIDString(uuid)
@@ -169,9 +169,9 @@ def create_defined(connection: Any, name: str, uuid: str, paused: bool) -> int:
 
 
 def run_on(connection: Any, name: str, uuid: str) -> bool:
-    """Let a domain that was created paused run. Returns False if it has ended meanwhile.
+    """Resume a domain that was created paused. Returns False if it has ended in the meantime.
 
-    Nothing happens if it runs already.
+    A domain that runs already is left as it is.
     """
     libvirt = api()
     domain = _find(connection, uuid)
@@ -192,7 +192,8 @@ def end(connection: Any, name: str, uuid: str, run: int) -> None:
 def forget(connection: Any, name: str, uuid: str) -> None:
     """Undefine a domain that `define` made.
 
-    Raises HypervisorError if it was saved meanwhile: its image would go with its definition.
+    Raises HypervisorError if it was saved in the meantime: its image would be deleted together with
+    its definition.
     """
     domain = _find(connection, uuid)
     if domain is None:
@@ -239,7 +240,7 @@ def _made(domain: Any, known: frozenset[str]) -> Made:
         values = values_of(domain.XMLDesc(flags), persistent=persistent, name=domain.name())
         granule = values.granule if active else 0
         values = msgspec.structs.replace(values, uuid=uuid, granule=granule)
-    except HypervisorError as error:  # the caller must take the domain back all the same
+    except HypervisorError as error:  # the caller must undo the creation also after this error
         problem = str(error)
         values = Values(
             name=domain.name(), uuid=uuid, memory=None, vcpus=(), pins={}, persistent=persistent
@@ -254,7 +255,7 @@ def _made(domain: Any, known: frozenset[str]) -> Made:
 
 
 def _validated(call: Callable[[str, int], Any], xml: str, flag: int) -> Any:
-    """Call libvirt with validation, and without where the host cannot validate."""
+    """Call libvirt with validation. Repeat the call without it if the host cannot validate."""
     libvirt = api()
     try:
         return call(xml, flag)

@@ -32,9 +32,9 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_changes(xml: str, changes: Changes, uuid: str | None = None) -> str:
-    """A domain's description with the changes, and with the UUID if it has none.
+    """Return a domain's description with the changes, and with the UUID if it has none.
 
-    Raises HypervisorError if the changes do not fit it.
+    Raises HypervisorError if the changes do not fit the description.
     """
     plain = plain_text(xml)
     if not changes and uuid is None:
@@ -64,8 +64,8 @@ def _set_uuid(root: Element, uuid: str) -> None:
 def _set_memory(root: Element, memory: int) -> None:
     if root.find("cpu/numa/cell") is not None:
         raise HypervisorError(
-            "the domain has NUMA cells, whose sizes make its memory; change them in its XML, "
-            "or leave out memory"
+            "the sizes of the domain's NUMA cells set its memory; change them in its XML, or "
+            "leave out memory"
         )
     for tag in ("memory", "currentMemory"):
         element = only_child(root, tag)
@@ -83,7 +83,7 @@ def _set_vcpus(root: Element, vcpus: int) -> None:
     element = only_child(root, "vcpu")
     element.attrib.pop("current", None)
     element.text = str(vcpus)
-    drop_children(root, "vcpus")  # which of them are there at the start
+    drop_children(root, "vcpus")  # the vCPUs that are online at the start
     tune = root.find("cputune")
     if tune is not None:
         for pin in tune.findall("vcpupin"):
@@ -92,7 +92,7 @@ def _set_vcpus(root: Element, vcpus: int) -> None:
 
 
 def _pin_vcpus(root: Element, vcpu_map: Sequence[Sequence[int]]) -> None:
-    """Pin the vCPUs that have a row. All others may use any CPU."""
+    """Pin the vCPUs that have a row. Let all others use any CPU."""
     pins = rows_for_start("the domain", read_vcpus(root), vcpu_map)
     tune = only_child(root, "cputune")
     drop_children(tune, "vcpupin")
@@ -101,7 +101,7 @@ def _pin_vcpus(root: Element, vcpu_map: Sequence[Sequence[int]]) -> None:
 
 
 def _pin_memory(root: Element, memnode_map: Sequence[Sequence[int]]) -> None:
-    """One row is for the whole memory, several are for the domain's NUMA cells."""
+    """Bind the memory: one row for the whole memory, or one for each of the domain's NUMA cells."""
     if not memnode_map or not all(memnode_map):
         raise HypervisorError("the memnode-map has no memory node in a row; name at least one")
     cells = len(root.findall("cpu/numa/cell"))

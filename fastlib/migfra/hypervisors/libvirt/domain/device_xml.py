@@ -1,4 +1,4 @@
-"""The XML of devices: those of a domain that cannot migrate, and the PCI devices of a host."""
+"""The XML of devices that cannot migrate with a domain, and of the PCI devices of a host."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ from .xml import drop_children, parse, text
 
 
 def pci_xml(address: PciAddress) -> str:
-    """A PCI device of the host, for the domain."""
+    """Return the XML that gives a PCI device of the host to a domain."""
     device = Element("hostdev", mode="subsystem", type="pci", managed="yes")
     source = SubElement(device, "source")
     SubElement(source, "address", _address_attributes(address))
@@ -31,7 +31,7 @@ def _address_attributes(address: PciAddress) -> dict[str, str]:
 
 
 _SHARED_MEMORY_NAME: Final = re.compile(r"[A-Za-z0-9_:+-][A-Za-z0-9_.:+-]{0,199}")
-"""It names a file in /dev/shm."""
+"""The id is the name of a file in /dev/shm."""
 _SIZE_UNITS: Final = {"": "b", "b": "b", "k": "KiB", "m": "MiB", "g": "GiB"}
 _BYTES: Final = {"b": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _LEAST_SHARED_MEMORY: Final = 1 << 20
@@ -39,18 +39,21 @@ _LEAST_SHARED_MEMORY: Final = 1 << 20
 
 
 def ivshmem_xml(device: DeviceIvshmem) -> str:
-    """Memory that the host shares with the domain. Raises HypervisorError if QEMU refuses it."""
+    """Return the XML of memory that the host shares with a domain.
+
+    Raises HypervisorError for values that QEMU would refuse.
+    """
     if not _SHARED_MEMORY_NAME.fullmatch(device.id):
         raise HypervisorError(
-            f"{device.id[:40]!r} cannot be the id of an ivshmem device: letters, digits and "
-            "'_', '-', '.', ':', '+' can"
+            "the id of an ivshmem device must consist of letters, digits and "
+            f"'_', '-', '.', ':', '+', not {device.id[:40]!r}"
         )
     digits = device.size.rstrip("BbKkMmGgi")
     unit = _SIZE_UNITS.get(device.size[len(digits) :].lower().replace("ib", "").rstrip("b"))
     if not (digits.isascii() and digits.isdigit()) or unit is None:
         raise HypervisorError(
-            f"the size {device.size[:40]!r} of the ivshmem device {device.id[:40]!r} is not a size "
-            "such as 64M"
+            f"the size of the ivshmem device {device.id[:40]!r} must be a size such as 64M, not "
+            f"{device.size[:40]!r}"
         )
     size = int(digits) * _BYTES[unit] if len(digits) <= 20 else 0
     if size < _LEAST_SHARED_MEMORY or size & (size - 1):
@@ -70,7 +73,7 @@ def ivshmem_xml(device: DeviceIvshmem) -> str:
 
 
 def check_shared_memory(xml: str, shared_memory: str) -> None:
-    """Raise HypervisorError if a domain has shared memory of that name already."""
+    """Raise HypervisorError if a domain has shared memory with that name already."""
     name = parse(shared_memory).get("name")
     devices = parse(xml).find("devices")
     if devices is not None and any(each.get("name") == name for each in devices.findall("shmem")):
@@ -87,13 +90,13 @@ class AttachedDevice(msgspec.Struct, frozen=True, kw_only=True):
     """`pci` or `ivshmem`."""
     xml: str
     address: str | None = None
-    """Of a PCI device, on its host."""
+    """The address of a PCI device on its host."""
     vendor: int | None = None
     device: int | None = None
 
 
 def attached_devices(xml: str) -> list[AttachedDevice]:
-    """The PCI devices and the shared memory in a running domain's XML."""
+    """Return the PCI devices and the shared memory in a running domain's XML."""
     found = []
     devices = parse(xml).find("devices")
     for element in () if devices is None else devices:
@@ -108,14 +111,14 @@ def attached_devices(xml: str) -> list[AttachedDevice]:
 
 
 def _is_pci(element: Element) -> bool:
-    """Tell whether it is a PCI device of the host; that of a network card has two forms."""
+    """Return whether it is a PCI device of the host. A network card can have two forms."""
     if element.tag == "hostdev":
         return element.get("type") == "pci"
     return element.tag == "interface" and element.get("type") == "hostdev"
 
 
 def same_device(one: AttachedDevice, other: AttachedDevice) -> bool:
-    """Tell whether two descriptions in one domain are of the same device."""
+    """Return whether two descriptions in one domain are of the same device."""
     if one.kind != other.kind:
         return False
     if one.kind == "pci":
@@ -124,12 +127,12 @@ def same_device(one: AttachedDevice, other: AttachedDevice) -> bool:
 
 
 def without_guest_addresses(xml: str) -> str:
-    """A device's XML without what its domain has given it: alias and place in the guest."""
+    """Return a device's XML without its alias and its address in the guest."""
     return text(_without_guest_addresses(xml))
 
 
 def with_host_address(xml: str, address: PciAddress) -> str:
-    """The XML of a PCI device of another host, as one of this host that is like it."""
+    """Return the XML of another host's PCI device with the address of a device of this host."""
     element = _without_guest_addresses(xml)
     source = element.find("source/address")
     assert source is not None
@@ -145,9 +148,9 @@ def _without_guest_addresses(xml: str) -> Element:
 
 
 def pci_address(element: Element) -> PciAddress:
-    """The address in an element `<address domain= bus= slot= function=>`.
+    """Return the address in an element `<address domain= bus= slot= function=>`.
 
-    Raises HypervisorError for what is not a number.
+    Raises HypervisorError if a part is not a number.
     """
     domain, bus, slot, function = (
         read_number_with_base(element.get(key, "0"), f"<address {key}>", largest)
@@ -164,7 +167,7 @@ class HostPci(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_host_pci(xml: str) -> HostPci | None:
-    """Read a node device's XML. None without vendor and model of a PCI device."""
+    """Read a node device's XML. Returns None without the vendor and model of a PCI device."""
     capability = parse(xml).find("capability[@type='pci']")
     if capability is None:
         return None

@@ -1,6 +1,6 @@
 """Attach and detach devices that cannot migrate: PCI devices of the host, shared memory.
 
-Functions that block, for `Connection.call`.
+The functions block. Call them with `Connection.call`.
 """
 
 import time
@@ -24,7 +24,7 @@ from .device_xml import (
 from .state import read_xml
 
 _DETACH_SECONDS: Final = 20.0
-"""The guest has to let a device go, and libvirt does not wait for that."""
+"""The limit in seconds for a guest to release a device. libvirt does not wait for that."""
 _POLL_SECONDS: Final = 0.1
 
 
@@ -32,7 +32,7 @@ def attached(connection: Any, name: str) -> list[AttachedDevice]:
     """List the devices that cannot migrate, with vendor and model of PCI devices."""
     devices = attached_devices(read_xml(connection, name, active=True))
     if not any(device.kind == "pci" for device in devices):
-        return devices  # all devices of a host are many, so they are not looked at for nothing
+        return devices  # a host may have many devices, so they are listed only if needed
     known = {str(pci.address): pci for pci in _host_devices(connection) or ()}
     found = []
     for device in devices:
@@ -50,7 +50,7 @@ def attached(connection: Any, name: str) -> list[AttachedDevice]:
 
 
 def detach(connection: Any, name: str, xml: str) -> None:
-    """Take a device from a running domain, and wait until the guest has let it go."""
+    """Detach a device from a running domain, and wait until the guest has released it."""
     libvirt = api()
     domain = connection.lookupByName(name)
     before = len(attached_devices(domain.XMLDesc(0)))
@@ -59,14 +59,14 @@ def detach(connection: Any, name: str, xml: str) -> None:
     while len(attached_devices(domain.XMLDesc(0))) >= before:
         if time.monotonic() >= deadline:
             raise HypervisorError(
-                f"{name} has not let a device go within {_DETACH_SECONDS:g} s; its operating "
+                f"{name} has not released a device within {_DETACH_SECONDS:g} s; its operating "
                 "system must support hot unplugging and have booted"
             )
-        time.sleep(_POLL_SECONDS)  # the event is lost together with the connection, this is not
+        time.sleep(_POLL_SECONDS)  # an event could get lost with the connection
 
 
 def attach(connection: Any, name: str, xml: str) -> None:
-    """Give a device to a running domain."""
+    """Attach a device to a running domain."""
     connection.lookupByName(name).attachDeviceFlags(xml, api().VIR_DOMAIN_AFFECT_LIVE)
 
 
@@ -75,14 +75,14 @@ def check_movable(name: str, found: Sequence[AttachedDevice]) -> None:
     for device in found:
         if device.kind == "pci" and (device.vendor is None or device.device is None):
             raise HypervisorError(
-                f"libvirt does not tell the kind of the PCI device {device.address} of {name}, so "
-                "that it could be replaced; install its driver for devices, such as "
-                "libvirt-daemon-driver-nodedev, or detach the device first"
+                f"libvirt does not know the kind of the PCI device {device.address} of {name}, so "
+                "it cannot be replaced at the destination; install libvirt's driver for devices, "
+                "such as libvirt-daemon-driver-nodedev, or detach the device first"
             )
 
 
 def pci_kinds(found: Sequence[AttachedDevice]) -> list[PciId]:
-    """The kinds of PCI devices that must be replaced on another host."""
+    """Return the kinds of PCI devices that must be replaced on another host."""
     return [
         PciId(vendor=device.vendor, device=device.device)
         for device in found
@@ -93,7 +93,7 @@ def pci_kinds(found: Sequence[AttachedDevice]) -> list[PciId]:
 def check_replacements(connection: Any, kinds: Sequence[PciId], leaving: str | None) -> None:
     """Raise HypervisorError if a host lacks a free PCI device of each kind.
 
-    `leaving` is a domain that leaves the host meanwhile. Its devices count as free.
+    `leaving` is a domain that leaves the host at the same time. Its devices count as free.
     """
     spared: list[str] = []
     for kind in kinds:
@@ -107,13 +107,13 @@ def reattach(
     at_home: bool,
     spared: Collection[str | None] = (),
 ) -> None:
-    """Give back what was detached: the same on its host (`at_home`), a like one on another.
+    """Reattach a device: the same one on its own host (`at_home`), one of its kind on another host.
 
-    Those at the addresses in `spared` are left for others. Raises HypervisorError if the host has
-    no free device of that kind.
+    Devices at the addresses in `spared` are kept for others. Raises HypervisorError if the host
+    has no free device of that kind.
     """
     if at_home:
-        # It may not have been detached yet when that was given up.
+        # The guest may not have released it when the detach timed out.
         xml = connection.lookupByName(name).XMLDesc(0)
         if any(same_device(device, there) for there in attached_devices(xml)):
             return
@@ -133,10 +133,10 @@ def check_available(
     kinds: Sequence[PciId],
     allowed: Sequence[PciId] | None = None,
 ) -> None:
-    """Raise HypervisorError if the host lacks a free PCI device that a start asks for.
+    """Raise HypervisorError if the host lacks a free PCI device that a start requests.
 
-    `xml` is the domain's description. The devices in it are not free. `allowed` has the kinds that
-    tasks may attach, None for all.
+    `xml` is the domain's description. The devices in it do not count as free. `allowed` has the
+    kinds that tasks may attach. None allows all.
     """
     wanted = [str(address) for address in addresses]
     for kind in kinds:
@@ -158,7 +158,7 @@ def check_available(
         raise HypervisorError(f"the domain's XML has the PCI device {both[0]} already")
     spared = [*wanted, *own]
     for kind in kinds:
-        # Each takes one, so two of a kind need two.
+        # Two requests of one kind need two devices.
         spared.append(str(_free_of_kind(connection, kind, None, spared)[0]))
 
 
@@ -178,7 +178,7 @@ def _check_free(address: str, taken: Mapping[str, str]) -> None:
 
 
 def attach_address(connection: Any, name: str, address: PciAddress) -> None:
-    """Give the PCI device at an address to a domain. Raises HypervisorError if another has it."""
+    """Attach the PCI device at an address. Raises HypervisorError if another domain has it."""
     _check_free(str(address), _taken(connection))
     attach(connection, name, pci_xml(address))
 
@@ -190,7 +190,7 @@ def attach_kind(
     before: AttachedDevice | None = None,
     spared: Collection[str | None] = (),
 ) -> PciAddress:
-    """Give a free PCI device of a kind to a domain; the one that it had before comes first.
+    """Attach a free PCI device of a kind. Prefer the one that the domain had before.
 
     Raises HypervisorError if there is none.
     """
@@ -209,14 +209,14 @@ def _free_of_kind(
     spared: Collection[str | None],
     leaving: str | None = None,
 ) -> list[PciAddress]:
-    """The free PCI devices of a kind, at least one. Raises HypervisorError."""
+    """Return the free PCI devices of a kind. Raises HypervisorError if there is none."""
     shown = _shown(kind)
     host = connection.getHostname()
     devices = _host_devices(connection)
     if devices is None:
         raise HypervisorError(
-            f"libvirt on {host} does not tell which PCI devices {shown} it has; install its driver "
-            "for devices, such as libvirt-daemon-driver-nodedev"
+            f"libvirt on {host} cannot list PCI devices, so no {shown} can be found; install its "
+            "driver for devices, such as libvirt-daemon-driver-nodedev"
         )
     of_kind = [pci.address for pci in devices if pci.kind == kind]
     taken = {address: user for address, user in _taken(connection).items() if user != leaving}
@@ -256,7 +256,7 @@ def _first_that_works(
 
 
 def _host_devices(connection: Any) -> list[HostPci] | None:
-    """The host's PCI devices in order; None if its libvirt has no driver for them."""
+    """Return the host's PCI devices in order. None if its libvirt has no driver for them."""
     libvirt = api()
     try:
         nodes = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)
@@ -269,7 +269,7 @@ def _host_devices(connection: Any) -> list[HostPci] | None:
 
 
 def _taken(connection: Any) -> dict[str, str]:
-    """The addresses of the PCI devices that active domains have, with the domains' names."""
+    """Return the addresses of active domains' PCI devices, with the domains' names."""
     libvirt = api()
     taken = {}
     for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
@@ -277,7 +277,7 @@ def _taken(connection: Any) -> dict[str, str]:
             xml = domain.XMLDesc(0)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                continue  # it went meanwhile, and its devices are free
+                continue  # it has ended, so its devices are free
             raise
         for device in attached_devices(xml):
             if device.address is not None:

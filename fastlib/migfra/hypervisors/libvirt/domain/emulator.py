@@ -16,13 +16,13 @@ _MACHINE: Final = re.compile(r"[a-z0-9-]+-(\d{1,3})\.(\d{1,3})")
 
 
 class Emulator(msgspec.Struct, frozen=True, kw_only=True):
-    """What a domain's XML says of the program that runs it. Without a path it is the usual one."""
+    """A domain's emulator, as its XML names it. Without a path it is the host's usual one."""
 
     path: str | None = None
     architecture: str | None = None
     machine: str | None = None
     virtualization: str | None = None
-    """Such as kvm or qemu."""
+    """The type of the domain, such as kvm or qemu."""
 
 
 def emulator_of(xml: str) -> Emulator:
@@ -38,7 +38,7 @@ def emulator_of(xml: str) -> Emulator:
 
 
 def machine_version(machine: str | None) -> Version | None:
-    """Return the version in the name of a machine type, None if it has none.
+    """Return the version in the name of a machine type. None if it has none.
 
     A QEMU that runs such a machine has at least this version.
     """
@@ -49,8 +49,8 @@ def machine_version(machine: str | None) -> Version | None:
 def installed_version(connection: Any, emulator: Emulator) -> Version | None:
     """Return the version of an emulator that is installed on a host. None if it is not known.
 
-    libvirt tells the version of the host's usual emulator. The newest machine type of another one
-    has the version in its name.
+    libvirt reports the version of the host's usual emulator. For another emulator the name of its
+    newest machine type has the version.
     """
     if emulator.path is not None:
         usual = _capabilities(connection, None, None, emulator)
@@ -69,10 +69,10 @@ def _capabilities(
 
 
 def process_version(connection: Any, name: str) -> Version | None:
-    """Return the version of the QEMU process that runs a domain. None if it does not tell.
+    """Return the version of the QEMU process that runs a domain. None if it does not report one.
 
-    Its monitor is asked, for which libvirt notes "tainted: custom-monitor" in its log. libvirt has
-    no other way, so it is asked only where the answer decides.
+    This queries QEMU's monitor, and libvirt then writes "tainted: custom-monitor" into its log.
+    libvirt has no other way. So call this only where the answer decides.
     """
     import libvirt_qemu
 

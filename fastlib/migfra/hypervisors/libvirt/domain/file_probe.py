@@ -1,9 +1,9 @@
-"""Ask a host's libvirt whether files are there. The functions block: use `Connection.call`.
+"""Find out from a host's libvirt whether files exist. The functions block: use `Connection.call`.
 
-libvirt has no call for that. But it tells the size of an inactive domain's disk, for which it opens
-the file. So a domain is defined that has the files as disks, and is undefined at once. It never
-runs. A pool of the storage driver would do it as well, but makes libvirt open every file of a
-folder, and some files of `/dev` must not be opened.
+libvirt has no call for that. But it reports the size of an inactive domain's disk, and opens the
+file to do so. So these functions define a domain with the files as disks, and undefine it at once.
+It never runs. A pool of the storage driver would also do it, but then libvirt opens every file of
+a folder, and some files of `/dev` must not be opened.
 """
 
 import errno
@@ -20,47 +20,47 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from .xml import text
 
 PREFIX: Final = "fastlib-check-"
-"""Begins the names of the domains that are defined for a moment."""
+"""Prefix of the names of temporarily defined domains."""
 _NAMESPACE: Final = uuid.UUID("0d3bd1ae-0f4e-4d1c-9a3c-2f6f0d3a5b11")
 _MOST_DISKS: Final = 16
-"""Disks of one domain; a bus has room for some more."""
+"""Most disks of one temporary domain. The bus could hold a few more."""
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _SAMPLE_BYTES: Final = 65536
-"""Bytes of one sample; libvirt gives at most 4 MiB."""
+"""Bytes of one sample. libvirt returns at most 4 MiB."""
 _SAMPLE_SPREAD: Final = 8
 _FIRST_PARTITION: Final = 1 << 20
-"""Where partitions usually begin, and with them the changing head of a file system."""
+"""Byte at which the first partition usually begins, and with it the head of a file system."""
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's libvirt says of a path."""
+    """The answer of a host's libvirt about a path."""
 
     presence: Literal["present", "absent", "unknown"]
     size: int | None = None
-    """Bytes. None for a folder, and where it is not known."""
+    """In bytes. None for a folder, and if it is not known."""
     error: str = ""
-    """libvirt's words, if the presence is unknown."""
+    """libvirt's error text if the presence is unknown."""
 
 
 class Prober(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks for files, and for which domain."""
+    """The daemon that checks files, and the domain that it checks them for."""
 
     host: str
-    """The host whose daemon looks."""
+    """The host of that daemon."""
     domain_uuid: str
     architecture: str
 
     @property
     def uuid(self) -> str:
-        """UUID of the domain that is defined for a moment, always the same one.
+        """UUID of the temporary domain. It is always the same one.
 
-        So what a crash leaves is replaced and removed by the next check of the same domain.
+        So the next check of the same domain replaces and removes the definition that a crash left.
         """
         return str(uuid.uuid5(_NAMESPACE, f"{self.host} {self.domain_uuid}"))
 
     @property
     def name(self) -> str:
-        """Name of the domain that is defined for a moment."""
+        """Name of the temporary domain."""
         return f"{PREFIX}{self.uuid[:13]}{_ending(self.host)}"
 
 
@@ -69,12 +69,12 @@ def _ending(host: str) -> str:
 
 
 def is_probe(name: str) -> bool:
-    """Tell by its name whether a domain is one that is defined for a moment."""
+    """Return whether a name is that of a temporary domain."""
     return name.startswith(PREFIX)
 
 
 def remove_left_definitions(connection: Any, host: str) -> None:
-    """Remove what checks of an earlier run of a host's daemon left when it was killed."""
+    """Remove the temporary domains that a host's daemon left when it was killed."""
     for domain in connection.listAllDomains():
         name = domain.name()
         if is_probe(name) and name.endswith(_ending(host)):
@@ -82,7 +82,7 @@ def remove_left_definitions(connection: Any, host: str) -> None:
 
 
 def probe_files(connection: Any, prober: Prober, paths: Sequence[str]) -> dict[str, FileFacts]:
-    """Tell of each path whether it is on the host. Changes nothing lastingly."""
+    """Find out of each path whether it is on the host. Leaves the host as it was."""
     facts = {}
     for some in _portions(paths):
         with _domain_with(connection, prober, some) as (domain, disks):
@@ -93,7 +93,7 @@ def probe_files(connection: Any, prober: Prober, paths: Sequence[str]) -> dict[s
 def read_samples(
     connection: Any, prober: Prober, sizes: Mapping[str, int]
 ) -> dict[str, bytes | None]:
-    """Read some parts of files. `sizes` has the bytes of each. None for what cannot be read."""
+    """Read some parts of files. `sizes` has the bytes of each. None for an unreadable file."""
     samples = {}
     for some in _portions(list(sizes)):
         with _domain_with(connection, prober, some) as (domain, disks):
@@ -112,7 +112,7 @@ def _portions(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 def _domain_with(
     connection: Any, prober: Prober, paths: Sequence[str]
 ) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Define a domain with these disks for a moment. Yields it, and the disk of each path."""
+    """Define a domain with these disks temporarily. Yields it, and the disk of each path."""
     disks = {path: f"vd{chr(ord('a') + index)}" for index, path in enumerate(paths)}
     domain = connection.defineXML(_definition(prober, disks))
     try:
@@ -130,7 +130,7 @@ def _definition(prober: Prober, disks: Mapping[str, str]) -> str:
     devices = SubElement(root, "devices")
     for path, name in disks.items():
         disk = SubElement(devices, "disk", type="file", device="disk")
-        # The content is not interpreted, whatever it is.
+        # Always raw: QEMU must not interpret the content.
         SubElement(disk, "driver", name="qemu", type="raw")
         SubElement(disk, "source", file=path)
         SubElement(disk, "target", dev=name, bus="virtio")
@@ -155,7 +155,7 @@ def _facts(domain: Any, disk: str) -> FileFacts:
 
 
 def _sample(domain: Any, disk: str, size: int) -> bytes | None:
-    """Read the begin, the end, the head of the first partition, and parts between."""
+    """Read the beginning, the end, the head of the first partition, and parts between."""
     libvirt = api()
     last = max(0, size - _SAMPLE_BYTES)
     offsets = {last * part // _SAMPLE_SPREAD for part in range(_SAMPLE_SPREAD + 1)}
@@ -168,13 +168,13 @@ def _sample(domain: Any, disk: str, size: int) -> bytes | None:
 
 
 class VolumeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's libvirt says of a volume."""
+    """The answer of a host's libvirt about a volume."""
 
     problem: str | None = None
-    """What is missing, and the remedy. None if it is there."""
+    """The missing part and the remedy. None if the volume is there."""
     path: str | None = None
     size: int | None = None
-    """Bytes of its capacity."""
+    """Its capacity in bytes."""
 
 
 def probe_volume(connection: Any, pool: str, volume: str) -> VolumeFacts:
@@ -189,7 +189,7 @@ def probe_volume(connection: Any, pool: str, volume: str) -> VolumeFacts:
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
-            found.refresh(0)  # libvirt does not look by itself for what others have put there
+            found.refresh(0)  # else libvirt does not see volumes that other programs have put there
             disk = found.storageVolLookupByName(volume)
         return VolumeFacts(path=disk.path(), size=int(disk.info()[1]))
     except libvirt.libvirtError as error:

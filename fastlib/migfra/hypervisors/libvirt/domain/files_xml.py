@@ -1,6 +1,6 @@
-"""Which files, devices and volumes of its host a domain's XML names. Pure.
+"""Find the files, devices and volumes of its host that a domain's XML names. Pure.
 
-libvirt copies none of them in an offline migration, and does not look whether they are there.
+In an offline migration libvirt copies none of them, and does not check that they are there.
 """
 
 import posixpath
@@ -13,7 +13,7 @@ import msgspec
 from .xml import parse
 
 TPM_DIRECTORY: Final = "/var/lib/libvirt/swtpm"
-"""Where libvirt keeps the state of emulated TPMs, by UUID."""
+"""The folder in which libvirt keeps the state of emulated TPMs, by UUID."""
 _DISK_ATTRIBUTES: Final = {"file": "file", "block": "dev", "dir": "dir"}
 """The attribute of `<source>` with the path, by the type of the disk."""
 _OS_FILES: Final = ("loader", "kernel", "initrd", "dtb", "shim")
@@ -25,21 +25,21 @@ class DomainFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     role: str
-    """What it is to the domain, such as `disk vda`."""
+    """Its use in the domain, such as `disk vda`."""
     written: bool = False
-    """Whether the domain writes it, so that a stale copy of it would do harm."""
+    """Whether the domain writes it. A stale copy of it would then do harm."""
     sent: bool = False
-    """Whether a live or warm migration sends its content, so that a stale copy does no harm."""
+    """Whether a live or warm migration sends its content. A stale copy of it then does no harm."""
     block: bool = False
-    """Whether it is a block device."""
+    """Whether it must be a block device."""
     format: str | None = None
-    """Format of a disk's image, such as `qcow2`. None if it is not a disk or not told."""
+    """Format of a disk's image, such as `qcow2`. None if not stated, or if it is not a disk."""
     chain_known: bool = False
-    """Whether the XML has all backing files of the image."""
+    """Whether the XML names all backing files of the image."""
     if_on_source: bool = False
-    """Whether it is needed only if the source has it: it is made at the first start."""
+    """Whether it is needed only if the source has it. The domain's first start makes it."""
     template: str | None = None
-    """The file that it is made from at the first start."""
+    """The file from which the first start makes it."""
 
 
 class PoolVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class DomainFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def files_of(xml: str) -> DomainFiles:
-    """Return what a domain needs of its host. Optional sources (`startupPolicy`) are left out."""
+    """Return the files that a domain needs. Optional sources (`startupPolicy`) are left out."""
     root = parse(xml)
     files: list[DomainFile] = []
     volumes: list[PoolVolume] = []
@@ -85,7 +85,7 @@ def files_of(xml: str) -> DomainFiles:
 
 
 def _of_disk(disk: Element) -> Iterator[DomainFile | PoolVolume | str]:
-    """The source of a disk, and the images behind it."""
+    """Yield the source of a disk, and the images behind it."""
     device, target = disk.get("device", "disk"), disk.find("target")
     role = device if target is None else f"{device} {target.get('dev', '')}".strip()
     source = disk.find("source")

@@ -1,4 +1,4 @@
-"""Tell which host a libvirt is of, whatever name it was reached by.
+"""Identify hosts by their libvirt, independently of the names that reached them.
 
 One host has many names: upper case, a trailing dot, FQDN, addresses, aliases. So hosts are compared
 by libvirt's host UUID. libvirt does the same before a migration, and refuses one between two hosts
@@ -19,7 +19,7 @@ Relation = Literal["same", "shared UUID", "different"]
 
 
 class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """A host by the name that reached it, and by what its libvirt says of it."""
+    """A host: the name that reached it, and the UUID and hostname that its libvirt reports."""
 
     name: str
     """The name or address in the order or the configuration."""
@@ -30,17 +30,17 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_identity(connection: Any, name: str) -> HostIdentity:
-    """Ask a libvirt which host it is of. `name` is the name that reached it. Blocks."""
+    """Query a libvirt for its host. `name` is the name that reached it. Blocks."""
     found = parse(connection.getCapabilities()).findtext("host/uuid")
     uuid = found.strip().lower() if found is not None else ""
     return HostIdentity(name=name, uuid=uuid or None, hostname=connection.getHostname())
 
 
 def compare_hosts(one: HostIdentity, other: HostIdentity) -> Relation:
-    """Tell whether two names reached the same host.
+    """Compare the hosts that two names reached.
 
-    Two hosts have the same UUID where their BIOS is faulty. Their hostnames differ. Without UUIDs
-    only the names can be compared.
+    Two hosts with faulty BIOSes may have the same UUID. Their hostnames differ. Without UUIDs only
+    the names can be compared.
     """
     if one.uuid is None or other.uuid is None:
         return "same" if is_same_name(one.name, other.name) else "different"
@@ -52,7 +52,7 @@ def compare_hosts(one: HostIdentity, other: HostIdentity) -> Relation:
 
 
 def check_two_hosts(source: HostIdentity, destination: HostIdentity) -> None:
-    """Raise HypervisorError if libvirt would refuse to migrate between them as one host."""
+    """Raise HypervisorError if libvirt would take both for one host, and refuse to migrate."""
     relation = compare_hosts(source, destination)
     if relation == "same":
         raise HypervisorError(
@@ -70,8 +70,8 @@ def check_two_hosts(source: HostIdentity, destination: HostIdentity) -> None:
 def check_same_host(connection: Any, expected: HostIdentity) -> None:
     """Raise HypervisorError if a name leads to another host than before. Blocks.
 
-    A host whose BIOS has no UUID gets another one with each start of libvirt. So its hostname must
-    differ as well.
+    A host whose BIOS has no UUID gets another one with each start of libvirt. So only a host with
+    another UUID and another hostname counts as another one.
     """
     hostname = connection.getHostname()
     if _is_same_hostname(hostname, expected.hostname):
@@ -85,6 +85,6 @@ def check_same_host(connection: Any, expected: HostIdentity) -> None:
 
 
 def _is_same_hostname(one: str, other: str) -> bool:
-    """Tell whether two answers are of one host: libvirt's answer may lack the name's domain."""
+    """Return whether two hostnames are of one host. One of them may lack the DNS domain."""
     short, long = sorted((canonical_name(one), canonical_name(other)), key=len)
     return long == short or long.startswith(f"{short}.")

@@ -1,4 +1,4 @@
-"""Read what a host has: CPUs, memory, domains, versions. The functions block."""
+"""Read the CPUs, memory, domains and versions of a host. The functions block."""
 
 from typing import Any, Final
 
@@ -15,26 +15,26 @@ KIB: Final = 1024
 
 
 def cpu_count(connection: Any) -> int:
-    """Count the CPUs of the host, offline ones included: they have numbers, too."""
+    """Count the CPUs of the host. Offline ones count too: they have numbers."""
     info = connection.getInfo()
     return int(info[4] * info[5] * info[6] * info[7])
 
 
 def active_names(connection: Any) -> list[str]:
-    """The names of the active domains, in order."""
+    """Return the names of the active domains, sorted."""
     flags = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
     return sorted(domain.name() for domain in connection.listAllDomains(flags))
 
 
 def active_uuids(connection: Any) -> dict[str, str]:
-    """The UUIDs of the active domains, by their names in order."""
+    """Return the UUIDs of the active domains, by their sorted names."""
     flags = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
     found = connection.listAllDomains(flags)
     return dict(sorted((domain.name(), domain.UUIDString()) for domain in found))
 
 
 def free_memory(connection: Any) -> int | None:
-    """KiB that domains can still get, what the kernel caches included; None if not known."""
+    """Return the memory in KiB that domains can still get, with the kernel's caches. Else None."""
     libvirt = api()
     try:
         found = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
@@ -64,7 +64,7 @@ class HostInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active(self) -> list[DomainReport]:
-        """The domains that take room."""
+        """The domains that use memory and CPUs."""
         return [domain for domain in self.domains if domain.state != "shut off"]
 
 
@@ -92,7 +92,7 @@ def _reports(connection: Any) -> tuple[DomainReport, ...]:
             saved = saved_state.image_of(domain) is not None
         except api().libvirtError as error:
             if error.get_error_code() == api().VIR_ERR_NO_DOMAIN:
-                continue  # it went meanwhile
+                continue  # it has ended in the meantime
             raise
         word = (
             "running" if state in RUNNING_STATES else STATES[state] if state < len(STATES) else "?"
@@ -110,5 +110,5 @@ def _reports(connection: Any) -> tuple[DomainReport, ...]:
 
 
 def version_text(number: int) -> str:
-    """libvirt's number of a version in the usual form."""
+    """Return libvirt's number of a version in the usual form, such as 9.0.0."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

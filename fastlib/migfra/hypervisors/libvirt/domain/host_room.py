@@ -1,4 +1,4 @@
-"""What a host has for a domain: CPUs that are online, memory nodes, memory. The functions block."""
+"""Check that a host has the CPUs and memory nodes that a domain needs. The functions block."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -20,19 +20,19 @@ from .host_info import KIB, cpu_count
 from .xml import parse
 
 _OTHER_PINS: Final = {"emulatorpin": "the emulator", "iothreadpin": "an I/O thread"}
-"""Elements that pin threads other than vCPUs, and these threads in words."""
+"""Elements that pin threads other than vCPUs, and the names of these threads."""
 
 
 class HostCpus(msgspec.Struct, frozen=True, kw_only=True):
     """The CPUs of a host."""
 
     count: int
-    """Offline ones included: they have numbers, too."""
+    """The number of CPUs. Offline ones count too: they have numbers."""
     offline: frozenset[int] = frozenset()
 
 
 def read_cpus(connection: Any) -> HostCpus:
-    """Read which CPUs a host has."""
+    """Read the CPUs of a host."""
     libvirt = api()
     count = cpu_count(connection)
     if connection.getType() == "TEST":
@@ -62,9 +62,9 @@ def check_cpus(host: str, cpus: HostCpus, vcpu_map: Sequence[Iterable[int]]) -> 
 
 
 def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
-    """Raise HypervisorError if a thread of a domain could run on no CPU of a host.
+    """Raise HypervisorError if a host has no CPU online that a thread of a domain may use.
 
-    libvirt would find out when QEMU runs there already.
+    libvirt would notice that only after it has started QEMU there.
     """
     root = parse(xml)
     pins, default = read_pins(root), default_pin(root)
@@ -87,7 +87,7 @@ def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
 
 
 def read_memory_nodes(connection: Any) -> frozenset[int] | None:
-    """The numbers of a host's memory nodes, None if libvirt does not tell them."""
+    """Return the numbers of a host's memory nodes. None if libvirt does not report them."""
     cells = parse(connection.getCapabilities()).findall("host/topology/cells/cell")
     return frozenset(read_number(cell.get("id"), "<cell id>") for cell in cells) or None
 
@@ -104,5 +104,5 @@ def check_memory_nodes(
 
 
 def total_memory(connection: Any) -> int:
-    """The memory of a host in KiB."""
+    """Return the memory of a host in KiB."""
     return int(connection.getInfo()[1]) * KIB

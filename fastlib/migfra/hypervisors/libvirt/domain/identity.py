@@ -1,4 +1,4 @@
-"""The identity of a domain: its name and its UUID belong together, on each host."""
+"""Check a domain's identity: on each host its name and its UUID must belong together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ class Namesakes(msgspec.Struct, frozen=True, kw_only=True):
 
     by_name: DomainState
     name_of_uuid: str | None = None
-    """The name of the domain with the UUID, None without one."""
+    """The name of the domain with the UUID. None if there is none."""
 
 
 def read_namesakes(connection: Any, name: str, uuid: str | None) -> Namesakes:
-    """Look a name and a UUID up. Blocks, for `Connection.call`."""
+    """Look up a name and a UUID. Blocks: use `Connection.call`."""
     libvirt = api()
     found = None
     if uuid is not None:
@@ -48,10 +48,10 @@ def check_identity(name: str, uuid: str | None, host: str, found: Namesakes) -> 
 
 
 def common_uuid(name: str, found: Mapping[str, Namesakes]) -> str | None:
-    """The UUID that the domain has on all hosts that know it, None if none does.
+    """Return the UUID that a domain has on all hosts that know it. None if no host does.
 
     A definition that stayed on another host is of the same domain. Raises HypervisorError if hosts
-    know different domains by that name.
+    know different domains with that name.
     """
     uuids = {host: each.by_name.uuid for host, each in found.items() if each.by_name.known}
     if len(set(uuids.values())) > 1:

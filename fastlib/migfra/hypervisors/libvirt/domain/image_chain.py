@@ -1,4 +1,4 @@
-"""Read from a disk's image which other files it needs: backing files, and a file for its data.
+"""Find the files that a disk's image needs: backing files, and a file for its data.
 
 The definition of a domain that is shut off usually names the uppermost image only.
 """
@@ -12,8 +12,8 @@ import msgspec
 
 _MAGIC: Final = b"QFI\xfb"
 HEAD_BYTES: Final = 2 << 20
-"""The header, its extensions and the backing file's name are in the first cluster. QEMU allows no
-larger one."""
+"""Bytes of the largest cluster that QEMU allows. The header, its extensions and the backing file's
+name are in the first cluster."""
 _OLD_HEADER_BYTES: Final = 72
 _BACKING_FORMAT: Final = 0xE2792ACA
 _DATA_FILE: Final = 0x44415441
@@ -27,13 +27,13 @@ class ImageChain(msgspec.Struct, frozen=True, kw_only=True):
 
     backing: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
-    """Files that have the data of an image; the domain writes them."""
+    """Files that hold the data of an image. The domain writes them."""
     unknown: tuple[str, ...] = ()
-    """What could not be followed, with the reason."""
+    """The files that could not be followed, with the reason."""
 
 
 class ImageHead(msgspec.Struct, frozen=True):
-    """What a qcow2 image says of other files."""
+    """The files that a qcow2 image names."""
 
     backing: str | None
     format: str | None
@@ -41,9 +41,9 @@ class ImageHead(msgspec.Struct, frozen=True):
 
 
 def read_chain(path: str, format: str | None) -> ImageChain:
-    """Follow the images behind one on this host. Blocks. Raises nothing.
+    """Follow the images behind an image on this host. Blocks. Raises nothing.
 
-    Only an image that is said to be qcow2 is read: into others a guest may write what it likes.
+    Only an image whose declared format is qcow2 is read: a guest may write anything into others.
     """
     backing: list[str] = []
     data: list[str] = []
@@ -74,7 +74,7 @@ def _chain(backing: list[str], data: list[str], *unknown: str) -> ImageChain:
 
 
 def local_path(name: str, image: str) -> str | None:
-    """The path of a backing file. None if it is not a plain file."""
+    """Return the path of a backing file. None if it is not a plain file."""
     if name.startswith("json:"):
         return None
     name = name.removeprefix("file:")
@@ -84,9 +84,9 @@ def local_path(name: str, image: str) -> str | None:
 
 
 def parse_head(head: bytes) -> ImageHead | None:
-    """Parse the head of a qcow2 image. None if it is no such image, or a broken one.
+    """Parse the head of a qcow2 image. None if it is not a qcow2 image, or a broken one.
 
-    An image that names something twice counts as broken, as its readers choose differently.
+    An image that names a file twice counts as broken: programs would not all choose the same one.
     """
     if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
         return None

@@ -7,7 +7,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from .state import PAUSED_IN_POST_COPY
 
 IN_POST_COPY: Final = "in post-copy"
-"""Our own key beside those of libvirt's statistics."""
+"""A key that fastlib adds to libvirt's statistics."""
 
 
 def abort(connection: Any, name: str) -> None:

@@ -24,20 +24,20 @@ from .xml import parse
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One call that pins a vCPU, and how it is taken back."""
+    """One call that pins a vCPU, and the data to undo it."""
 
     vcpu: int
     cpus: frozenset[int]
     before: frozenset[int]
     in_definition: bool
-    """Whether it changes the definition, and not the running domain."""
+    """Whether it changes the definition. If not, it changes the running domain."""
 
 
 def pin(connection: Any, name: str, vcpu_map: Sequence[Sequence[int]]) -> None:
-    """Change the CPUs that a running domain's vCPUs may use, in its definition as well.
+    """Change the CPUs that a running domain's vCPUs may use, also in its definition.
 
-    Row i is for the i-th vCPU that is online. Raises HypervisorError; then all are as before, or
-    the error says which are not.
+    Row i is for the i-th vCPU that is online. After a HypervisorError all vCPUs are pinned as
+    before, or the error names those that are not.
     """
     domain = active_domain(connection, name)
     live = parse(domain.XMLDesc(0))
@@ -67,9 +67,9 @@ def pin(connection: Any, name: str, vcpu_map: Sequence[Sequence[int]]) -> None:
 def plan_steps(
     live: Element, definition: Element | None, rows: Pins, everything: frozenset[int]
 ) -> list[Step]:
-    """The calls that pin the vCPUs: first those of the running domain, then its definition.
+    """Return the calls that pin the vCPUs: first for the running domain, then for its definition.
 
-    The definition may have fewer vCPUs than the running domain. It gets the rows of those it has.
+    The definition may have fewer vCPUs than the running domain. It gets the rows of its own vCPUs.
     """
     steps = _steps(live, rows, everything, in_definition=False)
     if definition is not None:
@@ -105,12 +105,12 @@ def _pin(domain: Any, vcpu: int, cpus: frozenset[int], count: int, *, in_definit
         if not is_unknown_flag(error, kind):
             raise
         if in_definition:
-            return  # a driver that knows the current state only
+            return  # a driver that has no definitions
         domain.pinVcpuFlags(vcpu, allowed, 0)
 
 
 def _take_back(domain: Any, done: Sequence[Step], count: int) -> list[str]:
-    """Restore the CPUs of each, the last one first. Returns what could not be, in words."""
+    """Restore the CPUs of each vCPU, the last one first. Returns the failures, in words."""
     problems = []
     for step in reversed(done):
         try:
@@ -124,7 +124,7 @@ def _take_back(domain: Any, done: Sequence[Step], count: int) -> list[str]:
 
 
 def is_pinned(connection: Any, name: str, vcpu_map: Sequence[Sequence[int]]) -> bool:
-    """Tell whether a running domain is pinned like that."""
+    """Return whether a running domain is pinned according to a map."""
     domain = active_domain(connection, name)
     live = parse(domain.XMLDesc(0))
     rows = rows_for_online(name, read_vcpus(live), vcpu_map)

@@ -1,8 +1,9 @@
-"""Read, delete and renew what libvirt keeps of a domain besides its definition. Functions block.
+"""Read, delete and renew the data that libvirt keeps of a domain besides its definition.
 
-This is its saved image (managed save), and the metadata of snapshots and checkpoints. An image is a
-file that libvirt finds by the domain's name. `hasManagedSaveImage` does not know a file that was
-left behind by an undefined domain, but a start restores it. So the file itself is read here.
+These are its saved image (managed save), and the metadata of snapshots and checkpoints. An image is
+a file that libvirt finds by the domain's name. `hasManagedSaveImage` does not report a file that an
+undefined domain left behind, but a start restores it. So this module reads the file itself. The
+functions block.
 """
 
 import errno
@@ -26,7 +27,7 @@ from .xml import parse
 _NOT_PERMITTED: Final = frozenset({29, 88})
 """The connection is read-only, or access is denied."""
 _DIRECTORY: Final = "/var/lib/libvirt/qemu/save"
-"""Where libvirt's system daemon keeps the images. Needed only for a name without a domain."""
+"""The folder of the images of libvirt's system daemon. Used only for a name without a domain."""
 
 
 class KeptData(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class KeptData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(connection: Any, name: str) -> KeptData:
-    """Read what libvirt keeps of a domain. The host need not know the domain."""
+    """Read the data that libvirt keeps of a domain. The host need not know the domain."""
     domain = find(connection, name)
     if domain is None:
         return KeptData(image=image(connection, name))
@@ -56,11 +57,11 @@ def _count(call: Any) -> int:
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_NO_DOMAIN):
             raise
-        return 0  # a driver without them, or the domain went meanwhile
+        return 0  # a driver without them, or the domain has gone in the meantime
 
 
 def image(connection: Any, name: str) -> SavedImage | None:
-    """Read a domain's saved image, None if there is none."""
+    """Read a domain's saved image. Returns None if there is none."""
     domain = find(connection, name)
     if domain is None:
         return _image_without_domain(connection, name)
@@ -78,7 +79,7 @@ def names_with_image(connection: Any, names: Iterable[str]) -> frozenset[str]:
 
 
 def image_of(domain: Any) -> SavedImage | None:
-    """Read the saved image of a `virDomain`, None if there is none."""
+    """Read the saved image of a `virDomain`. Returns None if there is none."""
     libvirt = api()
     try:
         return _described(domain.managedSaveGetXMLDesc(0))
@@ -101,7 +102,7 @@ def _has_flag(domain: Any) -> bool:
 
 
 def _image_without_domain(connection: Any, name: str) -> SavedImage | None:
-    """Read an image that was left behind by a domain that the host no longer knows."""
+    """Read the image of a domain that the host no longer knows."""
     libvirt = api()
     if connection.getType() != "QEMU":
         return None
@@ -120,14 +121,14 @@ def _image_without_domain(connection: Any, name: str) -> SavedImage | None:
 
 
 def path(name: str) -> str:
-    """The file of a saved image, with libvirt's usual folder."""
+    """Return the path of a saved image in libvirt's usual folder."""
     return f"{_DIRECTORY}/{name}.save"
 
 
 def _unreadable(error: Any) -> SavedImage:
-    """An image that libvirt cannot read. Raises the error if that is not the reason.
+    """Return an unreadable image for libvirt's error. Raises the error if it has another reason.
 
-    libvirt would delete a part of these files at the next start, and boot the domain.
+    libvirt would delete some of these files at the next start, and boot the domain.
     """
     known = translated(error, "the host")
     if isinstance(known, LostError | NoDomainError) or known.code in _NOT_PERMITTED:
@@ -136,7 +137,7 @@ def _unreadable(error: Any) -> SavedImage:
 
 
 def _described(xml: str) -> SavedImage:
-    """Read the description in an image, which libvirt wrote."""
+    """Read the description that libvirt wrote into an image."""
     root = parse(xml)
     try:
         found, pins = read_vcpus(root), read_pins(root)
@@ -164,7 +165,7 @@ def _memory_nodes(root: Element) -> list[frozenset[int]]:
 
 
 def was_restored(connection: Any, name: str, run: int) -> bool | None:
-    """Tell whether a run that has just begun continues an image. None if it is not known."""
+    """Return whether a run that has just begun continues an image. None if it is not known."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or domain.ID() != run or connection.getType() != "QEMU":
@@ -187,13 +188,13 @@ def remove(connection: Any, name: str) -> bool:
 def remove_old(connection: Any, name: str) -> bool:
     """Delete the saved image of an active domain. Returns False if there was none.
 
-    The domain has run since it was saved, so its disks are newer than the image. Otherwise its next
-    start would restore the image. An image of another domain or an unreadable one is left alone.
+    The domain has run since it was saved, so its disks are newer than the image. Without this its
+    next start would restore the image. Another domain's image and an unreadable one are kept.
     """
     domain, found = find(connection, name), image(connection, name)
     if domain is None or found is None or found.problem is not None:
         return False
-    # Asked after the image was seen: if somebody saves the domain now, it has a job, or has ended.
+    # Query the job after the image was read: a domain that is saved now has a job, or has ended.
     if not domain.isActive() or has_job(domain):
         return False
     domain.managedSaveRemove(0)
@@ -201,9 +202,9 @@ def remove_old(connection: Any, name: str) -> bool:
 
 
 def save_again(connection: Any, name: str, uuid: str, run: int) -> None:
-    """Save a domain that was restored, with the memory that it has now. It runs after a restore.
+    """Save a restored domain again, with its present memory.
 
-    `run` is the id of the restored run. Another run is left alone.
+    `run` is libvirt's id of the restored run. A later run is not saved.
     """
     domain = find(connection, name)
     if domain is None or domain.UUIDString() != uuid:

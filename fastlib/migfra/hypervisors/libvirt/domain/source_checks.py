@@ -1,6 +1,6 @@
-"""Check on this host what a task's XML names: where links lead, and the files behind images.
+"""Check on this host the files that a task's XML names: targets of links, files behind images.
 
-A guest writes what it likes into its disk. If a task then says that the disk is a qcow2 image, QEMU
+A guest can write anything into its disk. If a task then says that the disk is a qcow2 image, QEMU
 opens every file that the guest has named in it.
 """
 
@@ -23,18 +23,18 @@ from .file_probe import probe_volume
 from .image_chain import HEAD_BYTES, LONGEST_CHAIN, local_path, parse_head
 
 _DEVICES: Final = "/dev"
-"""Only root and udev make links there, so they may lead anywhere."""
+"""A folder in which only root and udev make links. So those may lead anywhere."""
 
 
 async def check_sources(local: Connection, sources: NamedSources, policy: XmlPolicy) -> None:
-    """Raise HypervisorError if a source is, or names, something that the policy does not allow."""
+    """Raise HypervisorError if a source is, or names, a file that the policy does not allow."""
     files = list(sources.files)
     for named in sources.volumes:
         facts = await local.call(probe_volume, named.pool, named.volume)
         if facts.path is None:
             raise HypervisorError(f"{named.where} cannot be used: {facts.problem}")
         if named.format == "qcow2":
-            # Where a pool's volume is, its operator has decided. What is behind it, its writer.
+            # The operator chose the place of a pool's volume. Its writer chose the files behind it.
             await asyncio.to_thread(_check_backing, facts.path, named.where, policy)
     if files:
         await asyncio.to_thread(check_files, files, policy)
@@ -53,7 +53,7 @@ def check_files(files: Sequence[NamedSource], policy: XmlPolicy) -> None:
 
 
 def _check_backing(path: str, where: str, policy: XmlPolicy) -> None:
-    """Follow the images behind one that a task calls qcow2."""
+    """Follow the images behind an image that a task declares to be qcow2."""
     image = path
     for _ in range(LONGEST_CHAIN):
         try:
@@ -61,8 +61,9 @@ def _check_backing(path: str, where: str, policy: XmlPolicy) -> None:
                 head = file.read(HEAD_BYTES)
         except OSError as error:
             raise HypervisorError(
-                f"what is behind {path} ({where}) cannot be checked: {image}: {error.strerror}; "
-                "let the daemon read it, or let the operator set domain-xml: {allow: any}"
+                f"the backing files of {path} ({where}) cannot be checked: {image}: "
+                f"{error.strerror}; let the daemon read it, or let the operator set "
+                "domain-xml: {allow: any}"
             ) from None
         found = parse_head(head)
         if found is None:
@@ -89,7 +90,7 @@ def _check_backing(path: str, where: str, policy: XmlPolicy) -> None:
 
 
 def _check_named(name: str, path: str | None, image: str, where: str, policy: XmlPolicy) -> None:
-    """Check a file that an image names, with its path."""
+    """Check a file that an image names. `path` is its place on this host."""
     sound = path is not None and path.startswith("/") and path.isprintable()
     if not sound or not _is_inside(str(path), policy):
         raise HypervisorError(
@@ -99,7 +100,7 @@ def _check_named(name: str, path: str | None, image: str, where: str, policy: Xm
 
 
 def _is_inside(path: str, policy: XmlPolicy, is_variables: bool = False) -> bool:
-    """Tell whether a path is below one of the directories when all links are followed."""
+    """Return whether a path with all links resolved is below one of the directories."""
     directories = [*policy.directories, *([VARIABLES_FOLDER] if is_variables else [])]
     for directory in directories:
         if is_below(os.path.realpath(path), os.path.realpath(directory)):

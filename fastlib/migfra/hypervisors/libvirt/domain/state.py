@@ -1,7 +1,7 @@
-"""Read what a host's libvirt says of a domain. The functions block: use `Connection.call`.
+"""Read a domain's state from its host's libvirt. The functions block: use `Connection.call`.
 
-Each takes the `virConnect` and the domain's name. So no object of a connection is kept that may be
-lost before the next call.
+Each takes the `virConnect` and the domain's name. So no caller keeps an object of a connection that
+may be lost before the next call.
 """
 
 from typing import Any, Final
@@ -15,22 +15,22 @@ STATES: Final = (
 )  # fmt: skip
 """libvirt's states in words, by their numbers."""
 RUNNING_STATES: Final = frozenset({1, 2})
-"""Running, or waiting for a resource; both are running to an operator."""
-# Why a domain runs or is paused, as libvirt counts it.
+"""Running, or waiting for a resource. An operator calls both running."""
+# Numbers of libvirt's reasons for the state of a domain.
 RUNS_AFTER_CANCEL: Final = 6
-"""It was paused for the switch-over of a migration that then was taken for failed."""
+"""It was paused for the switch-over of a migration, which libvirt then treated as failed."""
 RUNS_IN_POST_COPY: Final = frozenset({10, 11})
-"""It runs on the destination, and part of its memory is still on the source."""
+"""Post-copy: it runs on the destination, and part of its memory is still on the source."""
 SHUT_OFF_BY_MIGRATION: Final = 4
-"""It has left by a migration, and its definition has stayed."""
+"""It has migrated to another host, and its definition has stayed."""
 SHUT_OFF_BY_SAVING: Final = 5
-"""Its memory was saved into a file."""
+"""It was saved into a file."""
 PAUSED_BY_USER: Final = 1
 PAUSED_FOR_MIGRATION: Final = 2
 PAUSED_ARRIVING: Final = frozenset({2, 11})
 """On the destination: it has never run there."""
 PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
-"""On the source: the domain runs on the destination, and needs what memory is still here."""
+"""On the source: the domain runs on the destination, and needs the memory that is still here."""
 
 
 _RUNS_IN_BROKEN_POST_COPY: Final = 11
@@ -38,21 +38,21 @@ _PAUSED_IN_BROKEN_POST_COPY: Final = 13
 
 
 class DomainState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a domain by its host's libvirt. Without `known` the host has no such domain."""
+    """The state of a domain on a host. If `known` is false, the host has no such domain."""
 
     known: bool = False
     active: bool = False
     running: bool = False
     paused: bool = False
     migrating: bool = False
-    """A job is under way that moves or saves it."""
+    """Whether a job is in progress that moves or saves it."""
     state: str = ""
-    """libvirt's word for it."""
+    """libvirt's word for the state."""
     reason: int = 0
     """The number of libvirt's reason for the state."""
     persistent: bool = False
     autostart: bool = False
-    """Whether it starts with its host."""
+    """Whether it starts when its host starts."""
     uuid: str = ""
     memory: int = 0
     """KiB."""
@@ -60,19 +60,19 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left_behind(self) -> bool:
-        """Whether a migration left it paused, because its libvirt did not hear of the end."""
+        """Whether a migration left it paused, because its libvirt missed the migration's end."""
         return self.paused and self.reason in {PAUSED_FOR_MIGRATION, *PAUSED_IN_POST_COPY}
 
     @property
     def divided(self) -> bool:
-        """Whether its post-copy broke: part of its memory is on the source, part elsewhere."""
+        """Whether its post-copy broke: its memory is divided between two hosts."""
         return (self.paused and self.reason == _PAUSED_IN_BROKEN_POST_COPY) or (
             self.running and self.reason == _RUNS_IN_BROKEN_POST_COPY
         )
 
     @property
     def phrase(self) -> str:
-        """What the domain does, as the phrase that follows its name."""
+        """The state of the domain in words, such as `is running`. It follows the domain's name."""
         if not self.known:
             return "is unknown"
         if self.running:
@@ -83,7 +83,7 @@ class DomainState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find(connection: Any, name: str) -> Any:
-    """The domain, or None."""
+    """Return the domain, or None if there is none."""
     libvirt = api()
     try:
         return connection.lookupByName(name)
@@ -100,7 +100,7 @@ def look_up(connection: Any, name: str) -> DomainState:
     if domain is None:
         return DomainState()
     try:
-        # The job first: what ends meanwhile is seen as under way, and looked at once more.
+        # Read the job first: if it ends now, it counts as in progress, and the caller reads again.
         migrating = has_job(domain)
         _, maximum, _, vcpus, _ = domain.info()
         persistent = bool(domain.isPersistent())
@@ -121,12 +121,12 @@ def look_up(connection: Any, name: str) -> DomainState:
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return DomainState()  # it went while it was looked at
+            return DomainState()  # it disappeared between the calls
         raise
 
 
 def read_xml(connection: Any, name: str, *, active: bool = False) -> str:
-    """A domain's XML: how it is defined, or how it runs."""
+    """Return a domain's XML: its definition, or with `active` that of the running domain."""
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_XML_SECURE
     if not active:
@@ -135,15 +135,15 @@ def read_xml(connection: Any, name: str, *, active: bool = False) -> str:
 
 
 def has_job(domain: Any) -> bool:
-    """Tell whether something is under way that keeps other calls waiting, such as a migration."""
+    """Return whether a job that blocks other calls is in progress, such as a migration."""
     libvirt = api()
     try:
         kind = domain.jobInfo()[0]
     except libvirt.libvirtError as error:
         code = error.get_error_code()
         if code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
-            return True  # so it is of a domain that is arriving: only its source has figures
-        # An inactive domain, and a driver without jobs, has none.
+            return True  # the domain is arriving here: only its source has the statistics
+        # An inactive domain has no job. A driver without jobs has none either.
         if code in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT):
             return False
         raise

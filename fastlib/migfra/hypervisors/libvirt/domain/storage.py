@@ -8,24 +8,24 @@ from .state import read_xml
 
 
 def definition(connection: Any, name: str) -> str | None:
-    """Read the definition of a domain, None for a transient one."""
+    """Read the definition of a domain. Returns None for a transient one."""
     if not connection.lookupByName(name).isPersistent():
         return None
     return read_xml(connection, name)
 
 
 def save(connection: Any, name: str, path: str) -> None:
-    """Save a running domain into a file, which ends it."""
+    """Save a running domain into a file. The domain ends."""
     connection.lookupByName(name).saveFlags(path, None, 0)
 
 
 def restore(connection: Any, name: str, path: str, paused: bool) -> None:
-    """Restore a domain from a file. Raises LibvirtError, also if it is active already."""
+    """Restore a domain from a file. Raises LibvirtError, for example if it is active already."""
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
     connection.restoreFlags(path, None, flags)
 
 
 def define(connection: Any, name: str, xml: str) -> None:
-    """Define a domain as it was before."""
+    """Define a domain again."""
     connection.defineXML(xml)

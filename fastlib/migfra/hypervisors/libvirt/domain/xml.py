@@ -5,13 +5,13 @@ from xml.etree.ElementTree import Element, SubElement
 
 
 def parse(xml: str) -> Element:
-    """The root of XML that libvirt wrote, or that `read_domain` has accepted."""
-    # Neither has a document type declaration, so there is nothing to expand or to fetch.
+    """Return the root of XML that libvirt wrote, or that `read_domain` has accepted."""
+    # Neither has a document type declaration. So the parser has no entities to expand or to fetch.
     return ElementTree.fromstring(xml)  # noqa: S314
 
 
 def text(element: Element) -> str:
-    """The XML of an element."""
+    """Return the XML of an element."""
     return ElementTree.tostring(element, encoding="unicode")
 
 

@@ -16,13 +16,13 @@ class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
     flags: int
     parameters: dict[str, Any]
     destination_uri: str | None
-    """Where the source finds the destination. None if the daemon connects both."""
+    """URI of the destination for the source. None if the daemon connects both."""
 
 
 def migrate_arguments(
     spec: MigrationSpec, *, persistent: bool, peer: str | None, migration_uri: str | None
 ) -> MigrateArguments:
-    """Make the arguments. `peer` is the URI of the destination, None without peer-to-peer."""
+    """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer."""
     libvirt = api()
     options = spec.parameter
     flags = 0
@@ -45,7 +45,7 @@ def migrate_arguments(
     if options.bandwidth_limit:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_limit
         if options.on_timeout == "post-copy":
-            # It has a limit of its own, which otherwise is none.
+            # Post-copy has its own limit. By default it is unlimited.
             parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = options.bandwidth_limit
     if options.compression is not None:
         flags |= libvirt.VIR_MIGRATE_COMPRESSED

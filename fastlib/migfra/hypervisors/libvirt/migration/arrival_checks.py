@@ -1,7 +1,7 @@
-"""Check before a migration what would otherwise fail only after the domain has arrived.
+"""Check before a migration what libvirt would notice only after the domain has arrived.
 
-That is its identity, the address that memory is sent to, the CPUs that it is pinned to, and devices
-like those that it must leave.
+That is its identity, the address that memory is sent to, the CPUs that it is pinned to, and
+replacements for the devices that it must leave.
 """
 
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
@@ -14,13 +14,13 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 
 async def check_arrival(runtime: LibvirtRuntime, spec: MigrationSpec, uuid: str) -> None:
-    """Raise HypervisorError if the destination has no place for this domain. Changes nothing."""
+    """Raise HypervisorError if the domain could not run on the destination. Changes nothing."""
     destination = await runtime.connections.get(spec.destination, spec.driver, spec.transport)
     namesakes = await destination.call(read_namesakes, spec.name, uuid)
     check_identity(spec.name, uuid, spec.destination, namesakes)
     if spec.kind == "offline":
         return
-    # Raises for an address that cannot be one.
+    # This raises an error for an invalid address.
     migration_uri(runtime.options, spec.destination, bool(spec.parameter.rdma_migration))
     source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
     cpus = await destination.call(read_cpus)

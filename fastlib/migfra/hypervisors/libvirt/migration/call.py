@@ -1,7 +1,7 @@
 """Call libvirt to migrate a domain, and wait for the end of the call.
 
 The call may hang for minutes, for example when the link is cut. So the monitor limits the wait.
-After it gave up a call, `reconcile` must find out where the domain is.
+When the monitor has given up a call, `reconcile` must find out where the domain is.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from .arguments import MigrateArguments
 from .monitor import MigrationMonitor
 
 _AWAY_SECONDS: Final = 30.0
-"""How long the source of a followed migration may be unreachable."""
+"""Seconds that the source of a followed migration may be unreachable."""
 
 
 def _perform(connection: Any, name: str, arguments: MigrateArguments, destination: Any) -> None:
@@ -72,10 +72,10 @@ async def await_call(monitor: MigrationMonitor, call: "Future[None]") -> None:
     try:
         problem = await monitor.wait(future)
         if not future.done():
-            raise problem or HypervisorError("libvirt does not come back from it")
+            raise problem or HypervisorError("libvirt's call has not returned")
         error = future.exception()
         if error is None:
-            return  # in time after all
+            return  # it succeeded before the abort
         if problem is not None:
             raise problem
         raise error
@@ -86,7 +86,7 @@ async def await_call(monitor: MigrationMonitor, call: "Future[None]") -> None:
 async def follow(
     runtime: LibvirtRuntime, spec: MigrationSpec, monitor: MigrationMonitor
 ) -> HypervisorError | None:
-    """Monitor a migration that goes on without a call. Returns why it was aborted, or None."""
+    """Monitor a migration whose call is gone. Returns the reason if it was aborted, else None."""
     end = asyncio.ensure_future(wait_for_job_end(runtime, spec))
     try:
         return await monitor.wait(end)

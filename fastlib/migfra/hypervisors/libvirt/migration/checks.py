@@ -1,4 +1,4 @@
-"""Check before a migration that it can succeed. Asks both hosts and changes nothing."""
+"""Check before a migration that it can succeed. Queries both hosts and changes nothing."""
 
 import asyncio
 from typing import Any
@@ -45,13 +45,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     free_memory: int | None
     """KiB."""
     kept: KeptData = KeptData()
-    """What libvirt keeps of the domain besides its definition."""
+    """The data that libvirt keeps of the domain besides its definition."""
 
 
 async def check(
     runtime: LibvirtRuntime, spec: MigrationSpec, context: Context
 ) -> tuple[Peer, Peer]:
-    """Source and destination, if the domain can migrate. Raises HypervisorError."""
+    """Return source and destination. Raises HypervisorError if the domain cannot migrate."""
     check_host(spec.destination)
     own = runtime.connections.is_own
     if spec.source == spec.destination or (own(spec.source) and own(spec.destination)):
@@ -105,7 +105,7 @@ def _read_peer(connection: Any, name: str, host: str) -> Peer:
 
 
 async def _refuse_domain_elsewhere(runtime: LibvirtRuntime, spec: MigrationSpec) -> None:
-    """Raise HypervisorError if the domain is active on another host: it has left its source."""
+    """Raise HypervisorError if the domain is active on a host other than its source."""
     found = await find_domain(
         runtime, spec.name, spec.driver, [spec.destination, spec.source], transport=spec.transport
     )
@@ -183,7 +183,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
     xml: str
     of_host: bool
-    """Whether it is a whole host's CPU, as with host-passthrough, and not a model of one."""
+    """Whether it is the CPU of the host (host-passthrough). If not, it is a model."""
     architecture: str
     machine: str
     kind: str
@@ -209,14 +209,14 @@ async def _check_cpu(runtime: LibvirtRuntime, spec: MigrationSpec, context: Cont
 
 
 def _required_cpu(connection: Any, name: str) -> Cpu | None:
-    """Read the CPU that a domain requires, None if it requires none."""
+    """Read the CPU that a domain requires. Returns None if it does not require one."""
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE
     return required_cpu(connection.lookupByName(name).XMLDesc(flags), connection.getCapabilities)
 
 
 def required_cpu(xml: str, capabilities: Any) -> Cpu | None:
-    """Read the required CPU from the domain's XML. `capabilities` returns those of its host."""
+    """Read the required CPU from a domain's XML. `capabilities` returns its host's capabilities."""
     root = parse(xml)
     cpu, kind = root.find("cpu"), root.find("os/type")
     if cpu is None or kind is None:

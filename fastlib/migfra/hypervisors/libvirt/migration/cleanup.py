@@ -1,6 +1,6 @@
-"""Remove what a migration left on a host. The functions block.
+"""Remove the remains of a migration from a host. The functions block.
 
-Each looks at the domain again just before it acts.
+Each reads the domain's state again just before it acts.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
 
 
 def destroy_copy(connection: Any, name: str, uuid: str, reasons: Collection[int]) -> None:
-    """End a domain, but only if it is that one, and paused for one of these reasons."""
+    """End a domain, but only if it has that UUID, and is paused for one of these reasons."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not _is(domain, uuid):
@@ -28,7 +28,7 @@ def destroy_copy(connection: Any, name: str, uuid: str, reasons: Collection[int]
 
 
 def resume_source(connection: Any, name: str, uuid: str) -> None:
-    """Resume a domain, but only if it is that one and a migration left it paused."""
+    """Resume a domain, but only if it has that UUID and a migration left it paused."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not _is(domain, uuid) or has_job(domain):
@@ -38,7 +38,7 @@ def resume_source(connection: Any, name: str, uuid: str) -> None:
 
 
 def pause_source(connection: Any, name: str, uuid: str) -> None:
-    """Pause a domain that runs again because its migration was taken for failed."""
+    """Pause a domain that libvirt resumed because it treated the migration as failed."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not _is(domain, uuid):
@@ -48,7 +48,7 @@ def pause_source(connection: Any, name: str, uuid: str) -> None:
 
 
 def forget_inactive(connection: Any, name: str, uuid: str) -> bool:
-    """Forget the definition of a domain, but only if it is that one, and not active.
+    """Remove the definition of a domain, but only if it has that UUID, and is not active.
 
     Returns whether there was one.
     """

@@ -1,8 +1,8 @@
-"""Check that the QEMU of a paused domain survives that the domain leaves it.
+"""Check that the QEMU of a paused domain survives a migration of the domain.
 
 A domain that arrives paused has inactive disks until it runs: the host that it came from may still
-use them. QEMU before 10.0 aborts when it is to make inactive disks inactive once more, as it does
-at the end of a migration and of a save. The domain is then lost on both hosts (seen with QEMU 7.2).
+use them. At the end of a migration or a save QEMU makes the disks inactive. QEMU before 10.0 aborts
+if they are inactive already. The domain is then lost on both hosts (seen with QEMU 7.2).
 """
 
 from typing import Any, Final
@@ -18,18 +18,18 @@ from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.virt.combinations import Version, version_text
 
 SURVIVES_SINCE: Final[Version] = (10, 0)
-"""The first QEMU that leaves inactive disks alone."""
+"""The first QEMU that accepts disks that are inactive already."""
 MOST_UNUSED_NS: Final = 50_000_000
-"""A virtual CPU that has used more has run. One that never ran was measured with 0."""
+"""Nanoseconds. A vCPU that has used more has run. One that never ran was measured with 0."""
 
 
 class PausedDomain(msgspec.Struct, frozen=True):
-    """What decides whether the disks of a domain may be inactive."""
+    """The facts that decide whether the disks of a domain may be inactive."""
 
     is_paused: bool
     has_disks: bool
     vcpu_ns: int
-    """What its busiest virtual CPU has used in this process, in nanoseconds."""
+    """The time that its busiest vCPU has used in this process, in nanoseconds."""
 
     @property
     def may_be_inactive(self) -> bool:
@@ -68,7 +68,7 @@ def _read(connection: Any, name: str) -> PausedDomain:
 
 
 def has_disks(root: Element) -> bool:
-    """Tell whether QEMU has opened anything for a domain: a disk with a medium, or UEFI's flash."""
+    """Return whether QEMU has opened a file for a domain: a disk with a medium, or UEFI's flash."""
     loader = root.find("os/loader")
     is_flash = loader is not None and loader.get("type") == "pflash"
     return is_flash or root.find("devices/disk/source") is not None

@@ -1,4 +1,4 @@
-"""Refuse a migration that would lose or outdate what libvirt keeps of the domain. Pure.
+"""Refuse a migration that would lose or outdate data that libvirt keeps of the domain. Pure.
 
 A migration moves the domain and its definition alone. libvirt 9 leaves a saved image on the source,
 refuses to move a domain with snapshots in the middle of the migration, and forgets checkpoints.
@@ -9,9 +9,9 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 
 def refusal(spec: MigrationSpec, here: KeptData, there: KeptData) -> str | None:
-    """Say why the domain must not migrate, with the remedy. None if it may.
+    """Return the reason why the domain must not migrate, with the remedy. None if it may.
 
-    `here` is what its source keeps, `there` what the destination keeps under its name.
+    `here` is the data on the source, `there` the data on the destination under the same name.
     """
     name, source, destination = spec.name, spec.source, spec.destination
     if there.image is not None:

@@ -1,6 +1,7 @@
-"""One migration in phases: check, prepare, move, finish. A failure undoes them, the last one first.
+"""Run one migration in phases: check, prepare, move, finish.
 
-At the end the domain is on one host, and the result says on which.
+After a failure the phases are undone, the last one first. At the end the domain is on one host, and
+the result names that host.
 """
 
 import asyncio
@@ -57,9 +58,9 @@ class Migration:
         self._persistent = True
         self._pscom_count = 0
         self._notes: Sequence[str] = ()
-        """What could not be checked, for the details of an offline migration."""
+        """The checks that were not possible, in words, for the details of an offline migration."""
         self._location: Location | None = None
-        """Where the domain is, once `reconcile` has found out."""
+        """The place of the domain, once `reconcile` has found it."""
 
     async def run(self) -> str | None:
         """Run all phases. Returns the details of the success or None. Raises HypervisorError."""
@@ -114,7 +115,7 @@ class Migration:
     # Prepare
 
     async def prepare(self) -> None:
-        """Suspend pscom, and detach the devices that cannot migrate. Each step can be undone."""
+        """Suspend pscom, and detach the devices that cannot migrate. `undo` undoes each step."""
         spec = self.spec
         if spec.kind == "offline":
             await self._save(phase="move")
@@ -193,7 +194,7 @@ class Migration:
         return f"it has arrived despite this error: {error}{note}"
 
     async def _job_goes_on(self) -> bool:
-        """Tell whether libvirt still moves the domain although the call was given up."""
+        """Return whether libvirt still moves the domain although the call was given up."""
         spec = self.spec
         try:
             source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
@@ -204,11 +205,11 @@ class Migration:
         return observed.migrating and observed.reason not in PAUSED_IN_POST_COPY
 
     async def reconcile(self) -> Location:
-        """Ask both hosts where the domain is, and repair what is half done."""
+        """Query both hosts for the domain, and repair unfinished steps of the migration."""
         return await reconcile(self._runtime, self.spec, self.record.state, self._context)
 
     async def is_defined_on_destination(self) -> bool:
-        """Tell whether the definition of an offline domain moved."""
+        """Return whether the definition of an offline domain has moved."""
         spec = self.spec
         there = await self._runtime.call_until_reachable(
             spec.destination, spec.driver, spec.transport, look_up, spec.name
@@ -223,10 +224,10 @@ class Migration:
     async def finish(
         self, details: str | None = None, problems: list[str] | None = None
     ) -> str | None:
-        """Let the domain run on the destination as it did on the source, and on no other host.
+        """Give the domain on the destination the state that it had on the source. Clear the source.
 
-        `problems` are those that are known already. Returns the details of the success, those that
-        are given and what has stayed on the source. Raises ArrivedError if there are problems.
+        `problems` are those known so far. Returns the details of the success: the given ones, and
+        the remains on the source. Raises ArrivedError if there are problems.
         """
         spec = self.spec
         self._runtime.moved_to[spec.name] = spec.destination
@@ -256,18 +257,18 @@ class Migration:
         return "; ".join(text for text in (details, stayed) if text is not None) or None
 
     async def _clear_source(self) -> str | None:
-        """Remove what has stayed of the domain on the source. Returns what could not be removed.
+        """Remove the remains of the domain from the source. Returns what could not be removed.
 
-        libvirt reports a success once the domain runs on the destination, also if the source's
-        libvirt was ended before it heard of that. Then the definition or a paused copy stays there.
+        libvirt reports success once the domain runs on the destination. If the source's libvirt was
+        killed before that report, the definition or a paused copy stays there.
         """
         spec, uuid = self.spec, self.record.state.uuid
         if not uuid or (self._location is not None and self._location.note is not None):
-            return None  # the note says already what may be on the source
+            return None  # the note already says what may be on the source
         try:
             there = await self._call_destination(look_up)
             if not (there.active and there.uuid == uuid):
-                return None  # it has ended there meanwhile, so the source is left as it is
+                return None  # it has ended there in the meantime, so the source stays unchanged
             if (await self._call_source(look_up)).left_behind:
                 location = await self.reconcile()
                 if location.place != "destination" or location.note is not None:
@@ -286,7 +287,7 @@ class Migration:
         return None
 
     async def _finish_offline(self) -> None:
-        """Let the domain start with its host, as it did on the source: libvirt forgets that."""
+        """Enable autostart if the domain had it on the source: libvirt does not move it."""
         spec, problems = self.spec, list[str]()
         if self.record.state.autostart:
             what = "enable its autostart"
@@ -325,7 +326,7 @@ class Migration:
         return problems
 
     async def undo_after(self, error: HypervisorError) -> HypervisorError:
-        """Undo the migration. Returns the error: why it failed, and where the domain is."""
+        """Undo the migration. Returns the error: the reason, and where the domain is."""
         spec, state = self.spec, self.record.state
         begun = state.phase != "prepare" or state.pscom or state.detached
         if not begun and isinstance(error, TaskCancelledError):
@@ -335,7 +336,7 @@ class Migration:
         if begun:
             self._report("undo")
             if state.phase == "prepare" or spec.kind == "offline":
-                # Nothing moved, so the destination need not be asked.
+                # Nothing moved, so there is no need to query the destination.
                 words += await self._undo_on_source()
             else:
                 location = self._location or await self.reconcile()
@@ -347,16 +348,16 @@ class Migration:
         return final(f"{spec.name} did not migrate to {spec.destination}: {'; '.join(words)}")
 
     async def _undo_on_source(self, note: str | None = None) -> list[str]:
-        """Undo the migration on the source. Returns what the error must say of that."""
+        """Undo the migration on the source. Returns the sentences about it for the error."""
         problems = [] if self.spec.kind == "offline" else await self.undo()
         return [await self._describe_on_source(), *([] if note is None else [note]), *problems]
 
     async def _describe_on_source(self) -> str:
-        """Say what the domain does on the source."""
+        """Return a sentence about the state of the domain on the source."""
         return await self._describe_on(self.spec.source, self._call_source)
 
     async def describe_on_destination(self) -> str:
-        """Say what the domain does on the destination."""
+        """Return a sentence about the state of the domain on the destination."""
         return await self._describe_on(self.spec.destination, self._call_destination)
 
     async def _describe_on(self, host: str, call: Callable[..., Awaitable[Any]]) -> str:
@@ -364,14 +365,14 @@ class Migration:
         try:
             observed = await call(look_up)
         except HypervisorError as error:
-            return f"what {name} does on {host} is not known: {error}"
+            return f"the state of {name} on {host} is not known: {error}"
         return f"{name} {observed.phrase} on {host}"
 
     def _report(self, phase: str, percent: float | None = None) -> None:
         self._context.progress(phase, vm_name=self.spec.name, percent=percent)
 
     def _measure(self, name: str) -> AbstractContextManager[object]:
-        """Time a block. A timer that already runs goes on."""
+        """Time a block. A timer that already runs continues."""
         if name in self._measurement.running:
             return nullcontext()
         return self._measurement.measure(name)

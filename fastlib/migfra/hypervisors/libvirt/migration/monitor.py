@@ -1,4 +1,4 @@
-"""Watch a migration: report its progress, and act when it does not converge or must end."""
+"""Monitor a migration: report its progress, and act when it does not converge or must end."""
 
 import asyncio
 from typing import Any, Final
@@ -16,14 +16,14 @@ from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 _POLL_SECONDS: Final = 0.25
-"""Seconds between two looks at a migration."""
+"""Seconds between two polls of a migration."""
 _ANSWER_SECONDS: Final = 5.0
 _GRACE_SECONDS: Final = 10.0
-"""Seconds that the call may take to return after it was aborted, and that a decision may fail."""
+"""Seconds after an abort within which the call must return, and for which a decision may fail."""
 
 
 class MigrationMonitor:
-    """Looks at a migration that is under way, tells how far it is, and intervenes."""
+    """Polls a migration in progress, reports its progress, and intervenes."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class MigrationMonitor:
         *,
         saving: bool = False,
     ) -> None:
-        """`saving`: it goes to storage, which can only be waited for or aborted."""
+        """`saving`: the domain is saved to storage. Such a job can only be awaited or aborted."""
         self._runtime = runtime
         self._spec = spec
         self._scope = scope
@@ -48,29 +48,29 @@ class MigrationMonitor:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._moved = self._began
-        """When something moved the last time."""
+        """The time of the last progress."""
         self._last: object = None
         self._downtime = precopy.DEFAULT_DOWNTIME
         self._paused = saving or spec.kind == "warm"
         self._post_copy = False
         self._failing_since: float | None = None
-        """Since when what was decided cannot be done."""
+        """The time since which the decision cannot be carried out."""
 
     async def wait(self, end: "asyncio.Future[None]") -> HypervisorError | None:
-        """Wait for the end, and intervene meanwhile.
+        """Wait for the end, and intervene where necessary.
 
-        Returns why it was aborted, if it was; `end` may be pending then.
+        Returns the reason if the migration was aborted; `end` may still be pending then. Else None.
         """
         while True:
             await self._scope.wait_any(_POLL_SECONDS, end)
             if end.done():
                 return None
             if self._scope.cancelled and not self._post_copy:
-                await self._facts()  # it may be in post-copy since an earlier run of the daemon
+                await self._facts()  # an earlier run of the daemon may have begun post-copy
                 if not self._post_copy:
                     return await self._abort(TaskCancelledError(self._scope.reason), end)
             if self._scope.cancelled:
-                await asyncio.wait({end}, timeout=_POLL_SECONDS)  # there is no way back any more
+                await asyncio.wait({end}, timeout=_POLL_SECONDS)  # post-copy cannot be aborted
             problem = await self._look(end)
             if problem is not None and self._post_copy:
                 return problem  # an abort would end the domain
@@ -86,7 +86,7 @@ class MigrationMonitor:
             try:
                 await (await self._source()).within(_ANSWER_SECONDS, job.abort, name)
             except LibvirtError as error:
-                # Before it has begun to send there is nothing to abort yet: so once more.
+                # Before the migration sends data, libvirt has no job to abort. So try again.
                 self._context.log.info("%s", error)
             await asyncio.wait({end}, timeout=1.0)
         return why
@@ -96,7 +96,7 @@ class MigrationMonitor:
         return await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
 
     async def _facts(self) -> dict[str, Any]:
-        """Read the statistics of the job, empty without an answer. Detects post-copy."""
+        """Read the statistics of the job. They are empty without an answer. Detects post-copy."""
         try:
             facts = await (await self._source()).within(
                 _ANSWER_SECONDS, job.statistics, self._spec.name
@@ -137,7 +137,7 @@ class MigrationMonitor:
 
     @property
     def _options_now(self) -> precopy.Options:
-        # QEMU throttles the guest by itself if the migration's flags allow it.
+        # If the migration's flags allow it, QEMU throttles the guest without a call of this daemon.
         return msgspec.structs.replace(self._options, auto_converge=False)
 
     def _statistics(self, facts: dict[str, Any]) -> precopy.MigrationStatistics:

@@ -41,7 +41,7 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     combinations.check_order(spec, *conditions)
     chosen = (*chosen, *conditions)
     bounds = list(combinations.bounds_of(chosen))
-    # libvirt may have to start an emulator to find out its version.
+    # libvirt may have to start an emulator to read its version.
     emulator = emulator_of(xml) if any(bound.program == "QEMU" for bound in bounds) else None
     here, there = await asyncio.gather(
         read_versions(source, emulator, context), read_versions(destination, emulator, context)
@@ -54,9 +54,9 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
 
 
 _FILE_MODELS: Final = frozenset({"nvdimm", "virtio-pmem"})
-"""Models of memory modules that always are files or devices."""
+"""Models of memory modules that are always files or devices."""
 _SMALL_PAGE_KIB: Final = "4"
-"""The size of a page that is not huge, as libvirt writes it."""
+"""The size of a normal page, as libvirt writes it."""
 
 
 def _read_domain(connection: Any, name: str) -> tuple[str, bool]:
@@ -65,7 +65,7 @@ def _read_domain(connection: Any, name: str) -> tuple[str, bool]:
 
 
 def domain_choices(xml: str, *, is_paused: bool) -> tuple[Choice, ...]:
-    """Return what of an active domain decides which options it can migrate with."""
+    """Return the properties of an active domain that restrict its options of migration."""
     root = parse(xml)
     found = [combinations.PAUSED] if is_paused else []
     if _has_memory_in_files(root):
@@ -76,10 +76,10 @@ def domain_choices(xml: str, *, is_paused: bool) -> tuple[Choice, ...]:
 
 
 def _has_memory_in_files(root: Element) -> bool:
-    """Tell whether libvirt gives a domain memory in files that are no huge pages.
+    """Return whether libvirt gives a domain memory in files other than huge pages.
 
-    It takes files for each kind of access, too, unless the source is memfd. Post-copy can fill
-    files of hugetlbfs, which huge pages are.
+    It also uses files for each kind of access, unless the source is memfd. Huge pages are files of
+    hugetlbfs; post-copy can fill those.
     """
     if {module.get("model") for module in root.iterfind("devices/memory")} & _FILE_MODELS:
         return True
@@ -102,9 +102,9 @@ def _has_only_huge_pages(root: Element) -> bool:
 async def read_versions(
     connection: Connection, emulator: Emulator | None, context: Context
 ) -> HostVersions:
-    """Read the versions of a host: of libvirt, and of an emulator as it is installed there.
+    """Read the versions of libvirt and of the installed emulator on a host.
 
-    Without an emulator its version is left open.
+    Without an emulator its version is unknown.
     """
     kind, libvirt = await connection.call(_read_kind)
     hypervisor: Version | None = None
@@ -131,7 +131,7 @@ async def _problem_of_process(
     hosts: tuple[HostVersions, HostVersions],
     emulator: Emulator,
 ) -> str | None:
-    """Say what the running process does not support. It may be older than the installed one."""
+    """Return what the running process lacks. It may be older than the installed emulator."""
     here, there = hosts
     at_least = msgspec.structs.replace(here, hypervisor=machine_version(emulator.machine))
     if combinations.problem_of_hosts(chosen, (at_least, there)) is None:

@@ -1,4 +1,4 @@
-"""Prepare a domain for its migration: suspend pscom, detach devices. Put both back afterwards."""
+"""Prepare a domain for its migration: suspend pscom, detach devices. Restore both afterwards."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ _KINDS: Final = (("pci", "detach-pci-devs"), ("ivshmem", "detach-ivshmem-devs"))
 
 
 async def attempt(problems: list[str], what: str, step: Awaitable[object]) -> None:
-    """Await a step. Adds an error to the problems: that it could not do `what`."""
+    """Await a step. If it fails, add the problem "could not `what`"."""
     try:
         await step
     except HypervisorError as error:
@@ -48,9 +48,10 @@ class Preparation:
         self._measure = measure
 
     async def prepare(self, pscom_count: int) -> None:
-        """Suspend that many pscom processes, and detach what cannot migrate.
+        """Suspend the pscom processes, and detach the devices that cannot migrate.
 
-        The journal knows each step before it begins. Raises HypervisorError.
+        `pscom_count` is the number of processes. The journal has each step before it begins. Raises
+        HypervisorError.
         """
         spec = self._spec
         source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
@@ -88,7 +89,7 @@ class Preparation:
     async def _reattach_one(self, host: str, device: AttachedDevice) -> None:
         spec, others = self._spec, self._record.state.detached
         at_home = host == spec.source
-        # Each gets its own address again, even if the address of another one is taken meanwhile.
+        # Each gets its own address again, also if another device's address has been taken.
         spared = [other.address for other in others if at_home and other is not device]
         await self._runtime.call_until_reachable(
             host, spec.driver, spec.transport, devices.reattach, spec.name, device, at_home, spared

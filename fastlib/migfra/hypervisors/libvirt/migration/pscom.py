@@ -24,30 +24,30 @@ from fastlib.transport import (
 
 _MOST: Final = 100_000
 _MOST_BYTES: Final = 1 << 16
-"""How much is read of what ssh writes, as that comes from the domain."""
+"""Most bytes that are read from ssh, because the domain controls them."""
 
 
 async def process_count(runtime: LibvirtRuntime, spec: MigrationSpec) -> int:
-    """Return how many processes must answer, 0 without any. Raises HypervisorError."""
+    """Return the number of processes that must answer. Raises HypervisorError."""
     text = spec.pscom_hook_procs
     if text is None or spec.kind == "offline":
         return 0
     if text == "auto":
         return await _count_by_ssh(runtime, spec.name)
     if not is_number(text):
-        raise HypervisorError(f"pscom-hook-procs is a count or auto, not {text[:40]!r}")
+        raise HypervisorError(f"pscom-hook-procs must be a count or auto, not {text[:40]!r}")
     return int(text)
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a text is a count."""
+    """Return whether a text is a count."""
     return text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= _MOST
 
 
 async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
     """Count the processes of the domain by SSH.
 
-    The answer of a task has nothing of what the other side writes: the log has it.
+    The output of the other side is written to the log only. The task's answer has none of it.
     """
     options, log = runtime.options, runtime.node.log
     seconds = options.pscom_timeout
@@ -80,32 +80,32 @@ async def _count_by_ssh(runtime: LibvirtRuntime, name: str) -> int:
     finally:
         if ssh.returncode is None:
             ssh.kill()
-            # The process counts as ended only when its pipes are read to the end.
+            # asyncio reports the end of the process only after its pipes were read to the end.
             await asyncio.gather(_read(ssh, ssh.stdout), _read(ssh, ssh.stderr), ssh.wait())
     if len(output) == _MOST_BYTES or len(errors) == _MOST_BYTES:
         raise HypervisorError(
-            f"{error_start}: ssh {host} writes {_MOST_BYTES} bytes or more; check "
+            f"{error_start}: ssh {host} wrote {_MOST_BYTES} bytes or more; check "
             "pscom-count-command, or give their number instead of auto"
         )
     if ssh.returncode != 0:
         said = " ".join(errors.decode(errors="replace").split())[-200:]
         log.warning("%s: ssh %s wrote %r", error_start, host, said)
         raise HypervisorError(
-            f"{error_start}: ssh {host} ended with status {ssh.returncode}; read the daemon's "
-            "log and at pscom-count-command, or give their number instead of auto"
+            f"{error_start}: ssh {host} ended with status {ssh.returncode}; read the daemon's log "
+            "and check pscom-count-command, or give their number instead of auto"
         )
     said = output.decode(errors="replace").strip()
     if not is_number(said):
         log.warning("%s: pscom-count-command on %s wrote %r", error_start, host, said[:200])
         raise HypervisorError(
-            f"{error_start}: pscom-count-command prints no number; read the daemon's log, or "
-            "give their number instead of auto"
+            f"{error_start}: pscom-count-command must print a number; read its output in the "
+            "daemon's log, or give their number instead of auto"
         )
     return int(said)
 
 
 async def _read(process: Process, stream: asyncio.StreamReader | None) -> bytes:
-    """Return the beginning of what a process writes. If it writes more, it is killed."""
+    """Return the output of a process. Kill it if it writes too much."""
     assert stream is not None
     data = b""
     while more := await stream.read(_MOST_BYTES):
@@ -119,7 +119,7 @@ class Answers:
     """Counts the processes that have answered a request. No I/O."""
 
     def __init__(self, pattern: str) -> None:
-        """`pattern` is the topic of the answers. A wildcard in it is the name of a process."""
+        """Take the topic of the answers. A wildcard in `pattern` is the name of a process."""
         self._names_processes = not {"+", "#"}.isdisjoint(pattern.split("/"))
         self._topics: set[str] = set()
         self._unnamed = 0
@@ -127,8 +127,8 @@ class Answers:
     def add(self, message: ReceivedMessage) -> None:
         """Count a message, unless it is retained or its process has answered before.
 
-        A retained one was published before the request. Without a level for the process, each
-        message is that of another one.
+        A retained message was published before the request. If the topic has no level for the
+        process, each message counts as that of another process.
         """
         if message.retain:
             return
@@ -188,7 +188,8 @@ class Pscom:
             ) from None
         except TransportError as error:
             raise HypervisorError(
-                f"the pscom processes in {self._name} cannot be told to {what}: {error}"
+                f"the request to {what} could not be sent to the pscom processes in "
+                f"{self._name}: {error}"
             ) from error
 
     @asynccontextmanager

@@ -1,9 +1,9 @@
-"""Reconcile both hosts after a failed migration: find the domain, and repair what is half done.
+"""Reconcile both hosts after a failed migration: find the domain, and repair unfinished steps.
 
-While libvirt tidies up, `reconcile` waits. Then it repairs what libvirt left half done, such as a
-domain that is paused on the source because its libvirt did not hear of the end. So the domain runs
-on exactly one host. It never destroys a copy that may have run: it pauses such a copy at most, and
-the result says so.
+While libvirt cleans up, `reconcile` waits. Then it repairs what libvirt left unfinished, such as a
+domain that is paused on the source because its libvirt missed the end. So the domain runs on
+exactly one host. `reconcile` never destroys a copy that may have run. At most it pauses such a
+copy, and the result says so.
 """
 
 import asyncio
@@ -29,26 +29,26 @@ from .reconcile_decision import Action, Decision, MigrationFacts, Place, decide
 from .record import MigrationState
 
 PATIENCE_SECONDS: Final = 30.0
-"""Seconds that libvirt gets for tidying up, and a host for being there again."""
+"""Seconds within which libvirt must clean up, and an unreachable host must return."""
 _LONGEST_SECONDS: Final = 120.0
-"""The limit in seconds for a migration that does not end although it was aborted."""
+"""Seconds within which an aborted migration must end."""
 _ANSWER_SECONDS: Final = 5.0
 _LAST_POLLS: Final = 10
-"""At most so many polls after the deadline, while actions are left to do."""
+"""The most polls after the deadline, while actions are left to do."""
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of a domain, and the sentence about it."""
+    """The place of a domain, and a sentence about it."""
 
     place: Place
     words: str
-    """A sentence's part, such as `vm1 runs on node01`."""
+    """Part of a sentence, such as `vm1 runs on node01`."""
     note: str | None = None
     """A remark for the operator."""
 
     @property
     def whole(self) -> str:
-        """All that is to be said."""
+        """The sentence with the remark."""
         return self.words if self.note is None else f"{self.words}; {self.note}"
 
 
@@ -60,7 +60,7 @@ async def reconcile(
     *,
     patience: float = PATIENCE_SECONDS,
 ) -> Location:
-    """Find the domain of a migration that has ended, and repair what is half done."""
+    """Find the domain of a migration that has ended, and repair unfinished steps."""
     facts = MigrationFacts(
         was_running=state.was_running,
         known_on_destination=state.known_on_destination,
@@ -83,7 +83,7 @@ async def reconcile(
         decision = decide(source, destination, facts, last=last)
         if decision.final or looks_left <= 0:
             return _location(spec, decision, source, destination)
-        # Only what was seen twice: the two hosts are not asked at the same moment.
+        # Act only on a state seen twice: the two hosts are not queried at the same moment.
         if decision.action is not None and decision.action == before:
             context.log.warning("%s: %s, as the migration left it so", spec.name, decision.action)
             try:
@@ -108,7 +108,7 @@ async def _ask(
         runtime.node.log.debug("cannot query %s for %s: %s", host, spec.name, error)
         return None
     if observed.known and state.uuid and observed.uuid != state.uuid:
-        return DomainState()  # another domain of this name, which is none of our business
+        return DomainState()  # another domain with this name
     return observed
 
 
@@ -142,7 +142,7 @@ def _location(
     note = decision.note
     if note is not None:
         note = note.format(source=spec.source, destination=spec.destination)
-    # An action that has not had its effect: nothing is certain.
+    # The last action had no effect, so nothing is certain.
     place = "unknown" if decision.action is not None else decision.place
     return Location(place=place, words=_words(spec, place, source, destination), note=note)
 

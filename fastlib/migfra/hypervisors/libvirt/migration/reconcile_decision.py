@@ -1,4 +1,4 @@
-"""Decide from the answers of both hosts where the domain of a failed migration is. Pure."""
+"""Decide from both hosts' answers where the domain of a failed migration is. Pure."""
 
 from typing import Final, Literal
 
@@ -47,7 +47,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     place: Place
     final: bool = True
-    """If not, look again."""
+    """If false, poll again."""
     action: Action | None = None
     """The repair to do before the next poll."""
     note: str | None = None
@@ -55,7 +55,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of the migration that the hosts do not tell."""
+    """Facts of the migration that the hosts do not report."""
 
     was_running: bool = True
     known_on_destination: bool = False
@@ -74,9 +74,9 @@ def decide(
     *,
     last: bool = False,
 ) -> Decision:
-    """Decide where the domain is from the answers of both hosts. None is an unreachable host.
+    """Decide from both hosts' answers where the domain is. None is an unreachable host.
 
-    `last` says that there is no time left to wait for a better answer.
+    With `last` there is no time left to wait for a better answer.
     """
     if source is None:
         decision = _when_source_unreachable(destination)
@@ -95,13 +95,13 @@ def decide(
     if decision.final:
         return decision
     if last:
-        # What has no action is the answer now; what has one is done, and looked at once more.
+        # A decision without an action is final now. After an action the hosts are polled again.
         return msgspec.structs.replace(decision, final=decision.action is None)
     return decision if decision.action in _IMMEDIATE_ACTIONS else WAIT
 
 
 _IMMEDIATE_ACTIONS: Final = frozenset({"resume source", "pause source", "end source"})
-"""Actions that need not wait. libvirt may still destroy an arriving copy by itself."""
+"""Actions that need not wait. libvirt may still destroy an arriving copy."""
 
 
 def _runs_with_all_memory(domain_state: DomainState | None) -> bool:
@@ -144,7 +144,7 @@ def _when_source_in_post_copy(destination: DomainState | None) -> Decision:
 def _when_source_runs(
     source: DomainState, destination: DomainState | None, facts: MigrationFacts
 ) -> Decision:
-    # Only if it stood still for the switch-over, it may have been let run on the destination, too.
+    # Only a domain that was paused for the switch-over may also have run on the destination.
     had_stopped = source.reason == RUNS_AFTER_CANCEL
     if destination is None:
         if had_stopped:
@@ -155,7 +155,7 @@ def _when_source_runs(
     if _never_ran(destination, facts):
         return Decision("source", final=False, action="end destination")
     if destination.running and had_stopped:
-        # The destination has what happened last; the source has gone back behind that.
+        # The destination has the newest state. The source has resumed from an older one.
         return Decision("destination", final=False, action="pause source")
     return Decision("both", final=False, note=_COPY_THERE)
 
@@ -182,7 +182,7 @@ def _when_source_paused_for_migration(
 def _when_source_paused_otherwise(
     destination: DomainState | None, facts: MigrationFacts
 ) -> Decision:
-    """Decide for a source that its user paused, or the monitor at the timeout."""
+    """Decide for a source that its user paused, or that the monitor paused at the timeout."""
     if destination is None:
         return Decision("source", final=False, note=_PERHAPS_THERE)
     if not destination.active:
@@ -195,7 +195,7 @@ def _when_source_paused_otherwise(
 
 
 def _never_ran(destination: DomainState, facts: MigrationFacts) -> bool:
-    """Tell whether the copy on the destination has never run there."""
+    """Return whether the copy on the destination has never run there."""
     if not destination.paused:
         return False
     if destination.reason in PAUSED_ARRIVING:

@@ -1,4 +1,4 @@
-"""The journal's record of a migration: what a later run of the daemon must know."""
+"""The journal's record of a migration, for a later run of the daemon."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -14,28 +14,28 @@ _KEY: Final = "migrations"
 
 
 class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a migration did to its domain, as far as a later run of the daemon must know it."""
+    """The state of a migration that a later run of the daemon needs."""
 
     phase: str = "prepare"
     """`prepare`, `move`, `finish`; on storage `saving`, `saved`, `restoring`."""
     source: str = ""
     destination: str = ""
     uuid: str = ""
-    """Distinguishes it from another domain of its name."""
+    """UUID of the domain. It distinguishes it from another domain with the same name."""
     was_running: bool = True
     autostart: bool = False
-    """Whether the domain started with its host. libvirt forgets that during a migration."""
+    """Whether the domain had autostart. libvirt loses that during a migration."""
     destination_identity: HostIdentity | None = None
-    """Which host the destination's name led to when the migration began."""
+    """The host to which the destination's name led when the migration began."""
     known_on_destination: bool = False
     """Whether the destination had a definition of the domain before."""
     pscom: int = 0
-    """How many pscom processes are suspended."""
+    """The number of suspended pscom processes."""
     detached: Sequence[AttachedDevice] = ()
     path: str | None = None
     """The file that the domain was saved to."""
     xml: str | None = None
-    """Its definition, which the other host lacks. None for a transient domain."""
+    """Its definition, for the other host. None for a transient domain."""
 
 
 class MigrationRecord:

@@ -1,7 +1,7 @@
-"""Tell whether two hosts share a folder: a file that one makes is there for the other.
+"""Find out whether two hosts share a folder: one makes a file in it, and the other must see it.
 
-A path may be the same on both hosts while the files differ, such as a copy of a disk that is older
-than the disk. Names, sizes and kinds of file systems cannot tell that for certain.
+The same path may lead to different files on both hosts, for example to a disk and to an older copy
+of it. Names, sizes and types of file systems do not prove that files are the same.
 """
 
 import os
@@ -17,9 +17,9 @@ import msgspec
 
 _LEAST_BYTES: Final = 512
 _MOST_HOPS: Final = 40
-"""Symbolic links behind each other; the kernel's limit."""
+"""The longest chain of symbolic links. It is the kernel's limit."""
 PREFIX: Final = ".fastlib-check-"
-"""Begins the names of the files that are made for a moment."""
+"""Prefix of the names of temporary files."""
 _REST: Final = re.compile("(?P<process>[0-9]+)-[0-9a-f]+")
 """The rest of such a name, after the prefix and the host."""
 _MOUNTS: Final = "/proc/self/mountinfo"
@@ -32,11 +32,11 @@ _NETWORK: Final = frozenset(
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """A file that was made for a moment."""
+    """A temporary file."""
 
     path: str
     size: int
-    """Bytes. They distinguish it from a file that somebody else made."""
+    """Size in bytes. It distinguishes the file from one that another process made."""
 
 
 def folders_of(path: str) -> list[str]:
@@ -47,15 +47,15 @@ def folders_of(path: str) -> list[str]:
         try:
             target = os.readlink(path)
         except OSError:
-            break  # it is no link, or it is away, which the hosts will say
+            break  # it is not a link, or it is missing; then the check of the hosts reports it
         path = posixpath.join(posixpath.dirname(path), target)
     return list(dict.fromkeys(folders))
 
 
 def make_markers(host: str, folders: Iterable[str]) -> dict[str, Marker]:
-    """Make a file in each folder. Blocks. Lacks folders in which this process cannot write.
+    """Make a file in each folder. Blocks. Leaves out folders in which this process cannot write.
 
-    `host` is this host. Files of an earlier process of this host, which was killed, are removed.
+    `host` is this host. Removes the files of an earlier process of this host that was killed.
     """
     made = {}
     begin = f"{PREFIX}{host}-"
@@ -97,7 +97,7 @@ def remove_markers(made: Iterable[Marker]) -> list[str]:
 
 
 def is_network_file_system(path: str, mounts: str | None = None) -> bool:
-    """Tell whether a path is on a file system that several machines use. Blocks.
+    """Return whether a path is on a network file system. Blocks.
 
     `mounts` is the text of `/proc/self/mountinfo`.
     """
@@ -107,7 +107,7 @@ def is_network_file_system(path: str, mounts: str | None = None) -> bool:
     best, kind = "", ""
     for line in mounts.splitlines():
         mount, _, rest = line.partition(" - ")
-        # Spaces and the like are octal numbers in it; such a mount is not recognised.
+        # Mount points with escaped characters, such as spaces, are not recognised.
         point = mount.split(" ")[4]
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):

@@ -1,8 +1,8 @@
 """Check that a domain finds its disks, kernel, firmware and other files at the destination.
 
-All is asked of libvirt, as the daemon may have no other way to the other host. A disk must not only
-be there: it must be the same storage, as a copy may be older than the disk. Of a running domain
-only that is checked. What is missing makes libvirt refuse its migration by itself.
+All queries go through libvirt: the daemon may have no other way to the other host. A disk must
+not only exist there. It must be the same storage, because a copy may be older than the disk. For a
+running domain only that is checked: libvirt refuses to migrate it if a file is missing.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ _UNCHECKED: Final = "could not be checked"
 
 
 class _Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the source's libvirt says of a domain."""
+    """The needs of a domain, as the source's libvirt reports them."""
 
     prober: Prober
     files: DomainFiles
@@ -71,7 +71,7 @@ def _read_needs(connection: Any, name: str, own_host: str, is_offline: bool) -> 
 async def check_storage(
     runtime: LibvirtRuntime, spec: MigrationSpec, context: Context
 ) -> Sequence[str]:
-    """Return what could not be checked, in words.
+    """Check a domain's files. Returns the checks that were not possible, in words.
 
     Raises HypervisorError with the paths that the destination lacks, or that lead to other files
     there.
@@ -83,9 +83,9 @@ async def check_storage(
 async def check_shared_file(
     runtime: LibvirtRuntime, spec: MigrationSpec, context: Context, path: str
 ) -> None:
-    """Check that a file that the source is going to write will be the destination's file as well.
+    """Check that a file that the source will write is the same file on the destination.
 
-    Raises HypervisorError if the folder is another one there, or has such a file already.
+    Raises HypervisorError if the path leads to another folder there, or if the file exists already.
     """
     check = _StorageCheck(runtime, spec, context)
     await check.check_shared_file(path)
@@ -94,7 +94,7 @@ async def check_shared_file(
 async def remove_left_definitions_on(
     runtime: LibvirtRuntime, host: str, driver: str | None, transport: str | None = None
 ) -> None:
-    """Remove what a check left on a host when the daemon was killed. Logs why it cannot."""
+    """Remove definitions that a check left on a host when the daemon was killed. Logs a failure."""
     try:
         connection = await runtime.connections.get(host, driver, transport)
         await connection.call(remove_left_definitions, runtime.host)
@@ -118,7 +118,7 @@ class _StorageCheck:
         self._needs = needs = await self._read_needs()
         for words in needs.files.unknown:
             self._context.log.info(
-                "%s: %s is not looked for on %s", spec.name, words, spec.destination
+                "%s: %s is not checked on %s", spec.name, words, spec.destination
             )
         files = await self._all_files(needs.files)
         if files:
@@ -136,14 +136,14 @@ class _StorageCheck:
         folder = posixpath.dirname(path)
         if (await self._find_sharing([path])).get(path) == "separate":
             raise HypervisorError(
-                f"the folder {folder} on {spec.destination} is another one than on {spec.source}; "
-                "set snapshot-directory to a folder that all hosts share"
+                f"{spec.destination} and {spec.source} must share the folder {folder}, but each "
+                "has its own; set snapshot-directory to a folder that all hosts share"
             )
         for host in (spec.source, spec.destination):
             if (await self._probe(host, [path]))[path].presence == "present":
                 raise HypervisorError(
-                    f"there is a file {path} on {host} already, it may be the memory of a domain "
-                    "that was not restored; move it away"
+                    f"{host} already has a file {path}, which may be the memory of a domain that "
+                    "was not restored; move it away"
                 )
 
     async def _read_needs(self) -> _Needs:
@@ -154,7 +154,7 @@ class _StorageCheck:
         return await self._runtime.connections.get(host, self._spec.driver, self._spec.transport)
 
     async def _all_files(self, needed: DomainFiles) -> list[DomainFile]:
-        """The files to look for: those in the XML, in pools, and behind images."""
+        """Return the files to check: those in the XML, in pools, and behind images."""
         files = list(needed.files)
         for volume in needed.volumes:
             files += await self._of_volume(volume)
@@ -175,7 +175,7 @@ class _StorageCheck:
         return list({file.path: file for file in reversed(files)}.values())[::-1]
 
     async def _of_volume(self, volume: PoolVolume) -> list[DomainFile]:
-        """The file of a volume, if it has the same path on both hosts."""
+        """Return the file of a volume if it has the same path on both hosts."""
         spec = self._spec
         here, there = [
             await self._ask(host, probe_volume, volume.pool, volume.volume)
@@ -197,7 +197,7 @@ class _StorageCheck:
                 role, written = volume.role, volume.written
                 return [DomainFile(path=here.path, role=role, written=written, block=block)]
             if here.path == there.path:
-                return []  # a network's name for it, which is the same for all hosts
+                return []  # a name in the network, which is the same for all hosts
         if volume.written:
             self._notes.append(f"whether {words} is the same on both hosts {_UNCHECKED}")
         return []
@@ -213,7 +213,7 @@ class _StorageCheck:
             return error
 
     async def _probe(self, host: str, paths: Sequence[str]) -> dict[str, FileFacts]:
-        """Look for files on a host."""
+        """Find out which files are on a host."""
         if not paths:
             return {}
         answer = await self._ask(host, probe_files, self._needs.prober, paths)
@@ -224,7 +224,7 @@ class _StorageCheck:
         return found
 
     async def _find_out(self, files: Sequence[DomainFile]) -> StorageFacts:
-        """Ask both hosts for all that the decision needs."""
+        """Query both hosts for all facts that the decision needs."""
         spec = self._spec
         templates = [file.template for file in files if file.template is not None]
         paths = list(dict.fromkeys([*(file.path for file in files), *templates]))
@@ -242,7 +242,7 @@ class _StorageCheck:
         return msgspec.structs.replace(facts, same_content=content)
 
     async def _find_sharing(self, paths: Sequence[str]) -> dict[str, Sharing]:
-        """Tell of each path whether both hosts share its folder, by files made for a moment."""
+        """Find out with temporary files of each path whether both hosts share its folder."""
         if not paths:
             return {}
         spec, own = self._spec, self._runtime.connections.is_own
@@ -252,7 +252,7 @@ class _StorageCheck:
         made = await asyncio.to_thread(make_markers, self._runtime.host, sorted(wanted))
         try:
             markers = [marker.path for marker in made.values()]
-            # libvirt here must see them, too: the daemon may have a /tmp of its own.
+            # libvirt on this host must also see them: the daemon may have its own /tmp.
             here, there = await asyncio.gather(
                 self._probe(self._runtime.host, markers), self._probe(other, markers)
             )
@@ -273,7 +273,7 @@ class _StorageCheck:
         return found
 
     async def _compare_content(self, paths: Sequence[str], facts: StorageFacts) -> dict[str, bool]:
-        """Compare samples of files on both hosts. Lacks what cannot be compared."""
+        """Compare samples of files on both hosts. Leaves out files that cannot be compared."""
         sizes = {
             path: size
             for path in paths
@@ -293,12 +293,12 @@ class _StorageCheck:
         return {path: here[path] == there[path] for path in sizes if here[path] and there[path]}
 
     def _report(self, decision: StorageDecision) -> None:
-        """Put the decision into words."""
+        """Raise HypervisorError for the decision, or note the checks that were not possible."""
         spec = self._spec
         if decision.missing and self._offline:
             self._problems.append(
-                f"{spec.destination} lacks what {spec.name} needs: {', '.join(decision.missing)}; "
-                "put it there, at best on storage that both hosts share, or take it out of the "
+                f"{spec.destination} lacks files of {spec.name}: {', '.join(decision.missing)}; "
+                "put them there, best on storage that both hosts share, or take them out of the "
                 "domain's definition"
             )
         if decision.other:
@@ -307,7 +307,7 @@ class _StorageCheck:
                 f"{spec.destination} than on {spec.source}, such as an older copy; put it on "
                 "storage that both hosts share at that path"
                 + (
-                    f", or copy it and move the definition by virsh define on {spec.destination} "
+                    f", or copy it and move the definition with virsh define on {spec.destination} "
                     f"and virsh undefine on {spec.source}"
                     if self._offline
                     else ""

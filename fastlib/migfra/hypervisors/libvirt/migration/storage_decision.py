@@ -14,15 +14,15 @@ _UNASKED: Final = FileFacts(presence="unknown")
 
 
 class StorageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a domain's files, by their paths."""
+    """The facts about a domain's files, by their paths."""
 
     here: Mapping[str, FileFacts] = {}
-    """On the source."""
+    """The files on the source."""
     there: Mapping[str, FileFacts] = {}
-    """On the destination."""
+    """The files on the destination."""
     sharing: Mapping[str, Sharing] = {}
     same_content: Mapping[str, bool] = {}
-    """Whether samples of both hosts' content are equal."""
+    """Whether the samples of the content are equal on both hosts."""
     at_rest: bool = True
     """Whether the domain is shut off, so that sizes and content do not change."""
 
@@ -35,9 +35,9 @@ class StorageDecision(msgspec.Struct, frozen=True, kw_only=True):
     other: Sequence[str] = ()
     """Paths that lead to another file at the destination, with their roles."""
     unshown: Sequence[str] = ()
-    """Paths of which that is not certain."""
+    """Paths that may lead to another file at the destination."""
     unasked: Sequence[str] = ()
-    """Paths that the destination's libvirt could not look at."""
+    """Paths that the destination's libvirt could not check."""
 
 
 def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
@@ -47,7 +47,7 @@ def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
         wanted, there = file, facts.there.get(file.path, _UNASKED)
         if file.if_on_source and facts.here.get(file.path, _UNASKED).presence == "absent":
             if file.written and there.presence == "present":
-                # The source would make it anew. This one is of an earlier run or another domain.
+                # The source would make this file. So it is of an earlier run or another domain.
                 other.append(f"{file.path} ({file.role})")
                 continue
             if file.template is None:
@@ -69,7 +69,7 @@ def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
 
 
 def _is_same(file: DomainFile, facts: StorageFacts) -> bool | None:
-    """Tell whether the path leads to the same storage on both hosts. None if it is not certain."""
+    """Return whether a path leads to the same storage on both hosts. None if not certain."""
     here, there = facts.here.get(file.path, _UNASKED), facts.there.get(file.path, _UNASKED)
     sizes_are_stable = facts.at_rest or file.block
     if sizes_are_stable and None not in (here.size, there.size) and here.size != there.size:
@@ -79,5 +79,5 @@ def _is_same(file: DomainFile, facts: StorageFacts) -> bool | None:
         return sharing == "shared"
     if not facts.same_content.get(file.path, True):
         return False
-    # A device has no folder that could tell, and equal samples are all that can be had.
+    # A device has no shared folder. Equal samples are the best evidence.
     return True if file.block else None

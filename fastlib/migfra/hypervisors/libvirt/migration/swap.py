@@ -1,6 +1,7 @@
 """Swap two domains: in parallel, one after the other, or with one of them on storage.
 
-Either both arrive, or what has not arrived yet stays where it is, and the error says where each is.
+Either both arrive, or a domain that has not arrived stays on its host. The error says where both
+are.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ _GIVEN_UP: Final = "given up with its partner"
 async def swap(
     runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec, context: Context
 ) -> str | None:
-    """Swap two domains. Raises HypervisorError, which says where both are."""
+    """Swap two domains. Raises HypervisorError with the hosts of both."""
     with CancelScope(context) as first, CancelScope(context) as second:
         order = await _order(runtime, there, back)
         context.log.info("swap of %s and %s: %s", there.name, back.name, order)
@@ -70,7 +71,7 @@ async def check_swap(
 
 
 async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec) -> SwapOrder:
-    """Choose the order of the swap by the room on both hosts. Raises HypervisorError."""
+    """Choose the order of the swap by the free memory on both hosts. Raises HypervisorError."""
 
     async def look(spec: MigrationSpec) -> tuple[Guest, int | None]:
         connection = await runtime.connections.get(spec.source, spec.driver, spec.transport)
@@ -91,14 +92,14 @@ async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationS
         assert leaves.memory is not None
         if free is not None and guest.memory > free + leaves.memory:
             raise HypervisorError(
-                f"{spec.destination} has no room for {guest.name} even without {leaves.name}; "
-                "nothing was swapped"
+                f"{spec.destination} has too little memory for {guest.name} even without "
+                f"{leaves.name}; nothing was swapped"
             )
     return swap_order(first, first_free, second, second_free)
 
 
 async def _check_both(*migrations: Migration) -> None:
-    """Both, before anything is done to either. Raises HypervisorError."""
+    """Check both domains before a change to either. Raises HypervisorError."""
     ended = await asyncio.gather(
         *(migration.check() for migration in migrations), return_exceptions=True
     )
@@ -124,7 +125,7 @@ async def _swap_in_parallel(
     errors = [end for end in ended if isinstance(end, BaseException)]
     _raise_unexpected(errors)
     if errors:
-        # The one that failed by itself tells why, so it comes first.
+        # The error of the migration that failed first has the reason, so it comes first.
         errors.sort(key=lambda error: _GIVEN_UP in str(error))
         words = [str(error) for error in errors]
         for migration, end in zip(pair, ended, strict=True):
@@ -138,7 +139,7 @@ async def _swap_in_parallel(
 
 
 async def _migrate_checked(migration: Migration) -> str | None:
-    """A migration that has been checked, to its end."""
+    """Run a checked migration to its end."""
     return await migration.finish(await migration.prepare_and_move())
 
 
@@ -152,7 +153,7 @@ def _failed(
     errors: Sequence[BaseException], words: str, *, one_moved: bool = False
 ) -> HypervisorError:
     if one_moved or any(isinstance(error, FinalError) for error in errors):
-        # To try it again would look for the domains where they no longer are.
+        # A retry would search for the domains on hosts that they have left.
         return FinalError(f"the swap failed: {words}")
     if all(isinstance(error, TaskCancelledError) for error in errors):
         return TaskCancelledError(words)
@@ -160,7 +161,7 @@ def _failed(
 
 
 async def _swap_in_turn(first: Migration, second: Migration) -> list[str]:
-    """The first one first, as only then there is room for the second."""
+    """Move the first domain, then the second. Before that there is no memory for the second."""
     problem: ArrivedError | None = None
     details: list[str | None] = []
     try:
@@ -181,7 +182,7 @@ async def _swap_in_turn(first: Migration, second: Migration) -> list[str]:
 async def _swap_via_storage(
     runtime: LibvirtRuntime, saved: MigrationViaStorage, moved: Migration, context: Context
 ) -> list[str]:
-    """The first one is on storage while the second one moves."""
+    """Save the first domain to storage, move the second, then restore the first."""
     spec = saved.spec
     details = None
     problem: ArrivedError | None = None

@@ -1,7 +1,7 @@
 """Migrate a domain via storage, in a swap for which neither host has enough memory.
 
-A file may be restored only as long as the domain cannot have run since it was saved: what it has
-written to its disks meanwhile would not fit the memory in the file any more.
+A file may be restored only if the domain cannot have run since it was saved. Otherwise its disks
+have newer data than the memory in the file.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from .storage_checks import check_shared_file
 
 
 class MigrationViaStorage(Migration):
-    """A migration by way of a file that both hosts see."""
+    """A migration through a file that both hosts see."""
 
     async def check_path(self, path: str) -> None:
         """Raise HypervisorError if the file exists already, or is not the same on both hosts."""
         if await asyncio.to_thread(Path(path).exists):
             raise HypervisorError(
-                f"there is a file {path}; it may be the memory of a domain that was not "
+                f"the file {path} exists already, and may be the memory of a domain that was not "
                 "restored; move it away"
             )
         await check_shared_file(self._runtime, self.spec, self._context, path)
 
     async def save(self, path: str) -> None:
-        """Save it into a file, so that its memory is free.
+        """Save the domain into a file. This frees its memory.
 
-        Raises HypervisorError, which says where it is then.
+        Raises HypervisorError with the place of the domain.
         """
         spec = self.spec
         self._report("save")
@@ -61,7 +61,7 @@ class MigrationViaStorage(Migration):
             await self._save(phase="saved")
 
     async def is_saved(self) -> bool:
-        """Tell whether it is in its file and no longer on its host, once libvirt has done with it.
+        """Wait for libvirt, then return whether the domain is in its file and not on its host.
 
         Raises HypervisorError if that cannot be found out.
         """
@@ -72,7 +72,7 @@ class MigrationViaStorage(Migration):
         return not observed.active and await asyncio.to_thread(Path(state.path).exists)
 
     async def restore_on_source(self) -> list[str]:
-        """Restore the domain on its source. Returns where it is then, and the problems."""
+        """Restore the domain on its source. Returns sentences: its place, and the problems."""
         spec, state = self.spec, self.record.state
         await self._save(phase="restoring")
         try:
@@ -86,7 +86,7 @@ class MigrationViaStorage(Migration):
         return await self.finish_on_source()
 
     async def finish_on_source(self) -> list[str]:
-        """Once it is active on its source again: where it is, and what is wrong with it."""
+        """Finish after a restore on the source. Returns sentences: its place, and the problems."""
         problems: list[str] = []
         await self._unlink(problems)
         await self._preparation.reattach(self.spec.source, problems)
@@ -96,7 +96,7 @@ class MigrationViaStorage(Migration):
     async def restore_on_destination(self) -> None:
         """Restore the domain on the destination, and finish the migration.
 
-        Raises ArrivedError for what is wrong with it there, and HypervisorError if it is not there.
+        Raises ArrivedError if it is there but has problems, and HypervisorError if it is not there.
         """
         spec = self.spec
         await self._save(phase="restoring")
@@ -108,19 +108,19 @@ class MigrationViaStorage(Migration):
         await self.finish_on_destination()
 
     async def finish_on_destination(self) -> None:
-        """Once it is active on the destination: let its source forget it, and finish."""
+        """Finish after a restore on the destination: remove its definition from the source."""
         spec, state = self.spec, self.record.state
         problems: list[str] = []
         if state.xml is not None:
             defined = self._call_destination(storage.define, state.xml)
             await attempt(problems, "define it there", defined)
             forgotten = self._call_source(control.undefine)
-            await attempt(problems, f"forget its definition on {spec.source}", forgotten)
+            await attempt(problems, f"remove its definition on {spec.source}", forgotten)
         await self._unlink(problems)
         await self.finish(problems=problems)
 
     async def _check_destination_after(self, error: HypervisorError) -> None:
-        """After a failure: raises FinalError unless it is on the destination all the same."""
+        """After an error, raise FinalError unless the domain is on the destination anyway."""
         spec = self.spec
         failed = f"{spec.name} could not be restored on {spec.destination}: {error}"
         observed = await self.wait_until_restored(spec.destination)
@@ -131,7 +131,7 @@ class MigrationViaStorage(Migration):
         self._context.log.warning("%s is restored despite: %s", spec.name, error)
 
     def _perhaps_restored(self, host: str) -> str:
-        """Say what to do with the file while a host cannot be asked."""
+        """Return the advice for the file while a host cannot be queried."""
         path = self.record.state.path
         return (
             f"it is saved in {path}, and {host} cannot be queried for it: check whether it runs "
@@ -141,7 +141,7 @@ class MigrationViaStorage(Migration):
     async def wait_until_restored(self, host: str) -> DomainState | None:
         """Wait for the end of a restore on a host. Returns the domain's state or None.
 
-        That it is not active counts only if it is seen twice, as a call may still be on its way.
+        Inactive counts only if it is seen twice: a call may still be in flight.
         """
         spec = self.spec
         loop = asyncio.get_running_loop()

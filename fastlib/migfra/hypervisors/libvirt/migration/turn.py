@@ -1,8 +1,8 @@
 """Wait for the turn of a migration, and hold its slots and the locks of its domains.
 
-The order is always slots, then locks, so that no two migrations wait for each other. What waits
-holds neither: other tasks of its domain go on. So after the wait the domain may have been stopped
-or moved, and the checks are made again.
+The order is always slots, then locks. So no two migrations wait for each other. A waiting migration
+holds neither, and other tasks of its domain continue. So after the wait the domain may have been
+stopped or moved, and the checks are repeated.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,15 +33,15 @@ async def in_turn(
 ) -> AsyncIterator[None]:
     """Hold the slots of a migration, or of the two of a swap, and the locks of the domains.
 
-    `check` is awaited before it waits, so that what cannot succeed is refused at once. It returns
-    False if there is nothing to migrate any more; then nothing is waited for. Raises what `check`
-    raises, TaskCancelledError, TaskExpiredError if the order expires before all is held, and
-    HypervisorError if a host cannot be asked.
+    `check` is awaited first, to refuse at once a migration that cannot succeed. It returns False
+    if there is nothing left to migrate; then there is no wait. Raises the errors of `check`,
+    TaskCancelledError, TaskExpiredError if the order expires before all is held, and
+    HypervisorError if a host cannot be queried.
     """
     async with AsyncExitStack() as stack:
         locks = await stack.enter_async_context(AsyncExitStack())
         await _lock(locks, runtime, specs, scope)
-        if specs[0].kind == "offline":  # nothing is sent, so nothing is limited
+        if specs[0].kind == "offline":  # sends no memory, so it needs no slot
             await scope.begin()
             yield
             return
@@ -52,10 +52,10 @@ async def in_turn(
         turn = await stack.enter_async_context(runtime.limits.enqueued(name, slots, memory, keeper))
         if not await _begins(turn.try_to_begin(scope), check) and await check() is not False:
             await locks.aclose()
-            # Both hosts have just answered. That one of them is started anew is no reason to fail.
+            # Both hosts have just answered. If one restarts now, the migration must not fail.
             keeper.is_patient = True
             context.save_state(**{QUEUED: True})
-            # An evacuation does more than to wait with one of its domains.
+            # An evacuation has other domains to migrate while one waits.
             with context.waiting() if is_whole_task else nullcontext():
                 await _begins(turn.wait(scope, context), check)
             await _lock(stack, runtime, specs, scope)
@@ -64,7 +64,7 @@ async def in_turn(
 
 
 async def _begins(step: Awaitable[bool], check: Check) -> bool:
-    """Return whether the migration begins. Prefer the error of the check, which says more."""
+    """Return whether the migration begins. Prefer the error of the check: it says more."""
     try:
         return await step
     except (TaskCancelledError, TaskExpiredError):
@@ -77,7 +77,7 @@ async def _begins(step: Awaitable[bool], check: Check) -> bool:
 
 @asynccontextmanager
 async def already_begun(runtime: LibvirtRuntime, spec: MigrationSpec) -> AsyncIterator[None]:
-    """Count a migration that goes on since an earlier run of the daemon."""
+    """Count a migration that an earlier run of the daemon began and that still runs."""
     if spec.kind == "offline":
         yield
         return
@@ -94,7 +94,7 @@ def needed_slots(specs: Sequence[MigrationSpec]) -> frozenset[Slot]:
 
 
 def migration_slots(runtime: LibvirtRuntime, specs: Sequence[MigrationSpec]) -> MigrationSlots:
-    """Make the keeper of the slots of a migration, or of the two of a swap."""
+    """Return the keeper of the slots of a migration, or of the two of a swap."""
     first = specs[0]
     names = [spec.name for spec in specs]
     return MigrationSlots(

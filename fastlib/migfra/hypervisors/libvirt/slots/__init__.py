@@ -1,1 +1,1 @@
-"""Slots for migrations, which the daemons of all hosts share by libvirt."""
+"""Slots for migrations. The daemons of all hosts share them through libvirt."""

@@ -1,9 +1,9 @@
-"""Take the slots of a migration on both hosts, keep them, and give them back.
+"""Take the slots of a migration on both hosts, keep them, and release them.
 
-`notices.py` has the notices that hold a slot. A daemon renews its notices. One that is not
-renewed for `STALE_SECONDS`, and whose domains have no job on that host, is removed by any other
-daemon that waits. So a daemon that died keeps no slot, and a migration that goes on without its
-daemon keeps its own.
+`notices.py` has the notices that hold a slot. A daemon renews its notices. Any other daemon that
+waits removes a notice that was not renewed for `STALE_SECONDS` and whose domains have no job on
+that host. So a daemon that died keeps no slot, and a migration that continues without its daemon
+keeps its slots.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ RENEW_SECONDS: Final = 5.0
 STALE_SECONDS: Final = 20.0
 """Seconds without a renewal after which a notice may be removed."""
 TICKET_SECONDS: Final = 3.0
-"""Seconds that a free slot is left to a daemon with an earlier ticket."""
+"""Seconds that a free slot is reserved for a daemon with an earlier ticket."""
 AWAY_SECONDS: Final = 30.0
-"""Seconds that a migration in the queue waits for a host whose libvirt is away."""
+"""Seconds that a migration in the queue waits for a host whose libvirt is unreachable."""
 _ANSWER_SECONDS: Final = 5.0
 _TRIES: Final = 3
-"""At most so many tries at once, if others take the same slot in the same moment."""
+"""The most tries without a pause if others take the same slot in the same moment."""
 
 
 def limits_of(options: LibvirtOptions) -> dict[Direction, int]:
@@ -60,10 +60,10 @@ def limits_of(options: LibvirtOptions) -> dict[Direction, int]:
 
 
 class SlotNotices:
-    """The notices of this daemon on all hosts, and what it has seen of others."""
+    """The notices of this daemon on all hosts, and its observations of others' notices."""
 
     def __init__(self, node: NodeContext, options: LibvirtOptions, connect: Connect) -> None:
-        """`connect` opens the connection to a host, for a driver and a transport."""
+        """Take a function `connect` that opens the connection to a host by driver and transport."""
         self.host: Final = node.host
         self.log: Final = node.log
         self.connect: Final = connect
@@ -71,15 +71,15 @@ class SlotNotices:
         self.own: Final[set[str]] = set()
         """The UUIDs of the notices that this daemon keeps, shared or not."""
         self.tickets: Final[dict[Slot, tuple[MigrationSlots, Notice]]] = {}
-        """The tickets of this daemon, at most one for a slot, each with who keeps it."""
+        """The tickets of this daemon, at most one for a slot, each with its keeper."""
         self.unshared: Final[dict[Slot, dict[int, Notice]]] = {}
-        """The slots that this daemon holds where it cannot define secrets, by their numbers."""
+        """The slots that this daemon holds on hosts where it cannot define secrets, by number."""
         self._seen: dict[str, dict[str, tuple[int, float]]] = {}
-        """The beat of each notice of others on each host, and since when it is the same."""
+        """The beat of each notice of others on each host, and the time since it is the same."""
         self._away: dict[str, tuple[float, float]] = {}
-        """When the first and the last of the failed calls to a host were, while it is away."""
+        """The times of the first and the last failed call to each unreachable host."""
         self._free_since: dict[Slot, float] = {}
-        """Since when a slot is free that others with earlier tickets have not taken."""
+        """The time since a slot is free that others with earlier tickets have not taken."""
         self._warned: set[str] = set()
 
     async def publish(self, connection: Connection) -> None:
@@ -104,12 +104,12 @@ class SlotNotices:
             )
 
     def limit(self, slot: Slot, found: HostNotices) -> int:
-        """Return the limit of a slot: this host's, the published one, or else as on this host."""
+        """Return the limit of a slot: this host's, the published one, or by default this host's."""
         published = None if slot.host == self.host else found.limit(slot.direction)
         return self.limits[slot.direction] if published is None else published
 
     def stale(self, host: str, found: HostNotices) -> set[str]:
-        """Return the UUIDs of the notices on a host that nobody keeps any more."""
+        """Return the UUIDs of the notices on a host that no daemon renews any more."""
         now = asyncio.get_running_loop().time()
         before = self._seen.get(host, {})
         seen = self._seen[host] = {}
@@ -121,7 +121,7 @@ class SlotNotices:
             if beat != notice.note.beat:
                 since = now
             seen[notice.uuid] = (notice.note.beat, since)
-            # Notices of this host that it does not keep are of an earlier run of the daemon.
+            # Notices of this host that this daemon does not keep are of an earlier run of it.
             left = notice.note.by == self.host or now - since >= STALE_SECONDS
             if left and found.busy.isdisjoint(notice.note.domains):
                 stale.add(notice.uuid)
@@ -132,19 +132,19 @@ class SlotNotices:
         self._away.pop(host, None)
 
     def seconds_away(self, host: str) -> float:
-        """Count the seconds since the first of the failed calls to a host that has gone away.
+        """Return the seconds since the first failed call to an unreachable host.
 
-        All migrations in the queue share them: one after the other asks, and all have waited.
+        All migrations in the queue share this time: each queries the host in turn.
         """
         now = asyncio.get_running_loop().time()
         since, last = self._away.get(host, (now, now))
         if now - last >= AWAY_SECONDS:
-            since = now  # it was there meanwhile, or nobody knows
+            since = now  # it was reachable in the meantime, or was not queried
         self._away[host] = (since, now)
         return now - since
 
     def may_ignore_tickets(self, slot: Slot, tickets_ahead: bool) -> bool:
-        """Tell whether a free slot was left long enough to those with earlier tickets."""
+        """Return whether a free slot was reserved long enough for daemons with earlier tickets."""
         now = asyncio.get_running_loop().time()
         if not tickets_ahead:
             self._free_since.pop(slot, None)
@@ -155,7 +155,7 @@ class SlotNotices:
         return True
 
     def ticket_number(self, slot: Slot) -> int | None:
-        """Return the number of this daemon's ticket for a slot, None without one."""
+        """Return the number of this daemon's ticket for a slot. None without one."""
         found = self.tickets.get(slot)
         return None if found is None else found[1].number
 
@@ -171,9 +171,9 @@ class MigrationSlots:
         driver: str | None,
         transport: str | None,
     ) -> None:
-        """`domains` are the names of the domains that migrate."""
+        """Take the names of the domains that migrate as `domains`."""
         self._notices = notices
-        # Always in the same order, so that of two migrations that need the same slots one gets all.
+        # The order is always the same. So of two migrations that need the same slots one gets all.
         self._slots = sorted(slots)
         self._driver = driver
         self._transport = transport
@@ -183,17 +183,17 @@ class MigrationSlots:
         self._unshared: dict[Slot, Notice] = {}
         """Slots of hosts on which this daemon cannot define secrets."""
         self._to_adopt: set[Slot] = set()
-        """Slots of a migration that runs already, of hosts that could not be asked yet."""
+        """Slots of a migration that runs already, on hosts that could not be queried yet."""
         self._renewing: asyncio.Task[None] | None = None
         self._calling: Final = asyncio.Lock()
-        """Held while the notices are renewed."""
+        """A lock that is held while the notices are renewed."""
         self.is_patient = False
-        """Whether it waits for a host whose libvirt is away, such as one that is started anew."""
+        """Whether it waits for a host whose libvirt is unreachable, for example restarting."""
 
     async def take(self) -> bool:
         """Take all slots or none.
 
-        Raises HypervisorError if a host cannot be asked, or libvirt fails. With `is_patient` it
+        Raises HypervisorError if a host cannot be queried, or libvirt fails. With `is_patient` it
         does so only after `AWAY_SECONDS`.
         """
         for slot in self._slots:
@@ -214,7 +214,7 @@ class MigrationSlots:
                 self._renew()
                 return False
         for slot in self._slots:
-            # The next migration of this daemon waits behind the tickets of the others.
+            # The next migration of this daemon waits behind the tickets of other daemons.
             if (ticket := self._notices.tickets.get(slot)) is not None:
                 await ticket[0].remove_ticket(slot)
         await self._remove(self._tickets)
@@ -229,13 +229,13 @@ class MigrationSlots:
         )
 
     def _may_come_back(self, host: str) -> bool:
-        """Tell whether a host that is away is to be asked once more."""
+        """Return whether to query an unreachable host again."""
         return self._notices.seconds_away(host) < AWAY_SECONDS and self.is_patient
 
     async def adopt(self) -> None:
         """Hold the slots of a migration that runs already, whether or not they are free.
 
-        Hosts that cannot be asked now are asked again while it runs.
+        Hosts that cannot be queried now are queried again while it runs.
         """
         self._to_adopt.update(self._slots)
         await self._adopt_rest()
@@ -251,9 +251,9 @@ class MigrationSlots:
                 self._to_adopt.discard(slot)
 
     async def give_back(self) -> None:
-        """Give all slots back, without waiting long for a host that does not answer."""
+        """Release all slots. Do not wait long for a host that does not answer."""
         if self._renewing is not None:
-            # A renewal that is late would define the notice again.
+            # A late renewal would define the notice again.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_SECONDS), self._calling:
                     self._renewing.cancel()
@@ -270,7 +270,7 @@ class MigrationSlots:
         self._unshared.clear()
 
     def _hold_unshared(self, slot: Slot, number: int) -> None:
-        """Hold a slot that only this daemon knows of."""
+        """Hold a slot that only this daemon knows."""
         notice = slot_notice(slot.direction, number, self._note)
         self._notices.own.add(notice.uuid)
         self._unshared[slot] = notice
@@ -296,7 +296,7 @@ class MigrationSlots:
         return False
 
     async def _try_to_take(self, slot: Slot, connection: Connection) -> bool | None:
-        """Return whether the slot is taken, None if another daemon took it in this moment."""
+        """Return whether the slot was taken. None if another daemon took it in this moment."""
         notices = self._notices
         found = await self._read(slot, connection)
         stale = notices.stale(slot.host, found)
@@ -330,7 +330,7 @@ class MigrationSlots:
         return True
 
     async def _read(self, slot: Slot, connection: Connection) -> HostNotices:
-        """Read the notices of a host, and add those that only this daemon knows of."""
+        """Read the notices of a host, and add those that only this daemon knows."""
         found = await connection.call(read_notices)
         if found.without_secrets is not None:
             why = f"libvirt there has no secrets for this user: {found.without_secrets}"
@@ -352,7 +352,7 @@ class MigrationSlots:
             defined = await connection.call(define_notice, notice)
         finally:
             if not defined:
-                # If libvirt defines it later all the same, it is stale.
+                # If libvirt defines it later anyway, it becomes stale.
                 self._notices.own.discard(notice.uuid)
         return defined
 
@@ -365,7 +365,7 @@ class MigrationSlots:
         try:
             defined = await self._define_own(connection, ticket)
         finally:
-            if not defined:  # such as when another daemon took the number: so later
+            if not defined:  # such as when another daemon took the number: the next poll retries
                 self._forget(slot, self._tickets)
 
     async def _adopt(self, slot: Slot) -> None:
@@ -389,7 +389,7 @@ class MigrationSlots:
             self._notices.check_without_secrets(slot.host, error)
             self._hold_unshared(slot, lowest_free([notice.number for notice in held]))
             return
-        raise HypervisorError(f"others take all slots on {slot.host}; trying again")
+        raise HypervisorError(f"other daemons take all slots on {slot.host}; trying again")
 
     def _renew(self) -> None:
         if self._renewing is None:
@@ -411,12 +411,12 @@ class MigrationSlots:
             connection = await self._connection(slot)
             kept = await connection.within(_ANSWER_SECONDS, define_notice, renewed)
         except LostError as error:
-            self._notices.log.debug("%s", error)  # it is renewed again soon
+            self._notices.log.debug("%s", error)  # the next renewal follows soon
             return
         except HypervisorError as error:
             self._notices.warn_once(slot.host, f"its notices cannot be renewed: {error}")
             return
-        if notices.get(slot) is not notice:  # it was removed meanwhile
+        if notices.get(slot) is not notice:  # it was removed in the meantime
             await self._remove({slot: renewed})
             return
         if kept:
@@ -433,7 +433,7 @@ class MigrationSlots:
             del self._notices.tickets[slot]
 
     async def _remove(self, notices: dict[Slot, Notice]) -> None:
-        """Remove notices. What cannot be removed becomes stale."""
+        """Remove notices. A notice that cannot be removed becomes stale."""
         for slot, notice in tuple(notices.items()):
             self._forget(slot, notices)
             try:

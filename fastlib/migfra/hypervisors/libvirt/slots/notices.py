@@ -1,9 +1,9 @@
-"""Slots for migrations, as all daemons see them: notices in the libvirt of each host.
+"""Slots for migrations as notices in the libvirt of each host, which all daemons see.
 
-The daemons of different hosts share no memory and no lock. They share libvirt. libvirt has secrets,
-whose *usage* is unique in a host: if two daemons define the usage `migfra incoming 1` at once, one
-gets an error. So a notice is a secret without a value. It is ephemeral: libvirt keeps it in memory
-only. There are three kinds:
+The daemons of different hosts share no memory and no lock. They share libvirt. libvirt has secrets.
+The *usage* of a secret is unique on a host: if two daemons define the usage `migfra incoming 1` at
+once, one gets an error. So a notice is a secret without a value. It is ephemeral: libvirt keeps it
+in memory only. There are three kinds:
 
 - `migfra incoming 1`, `migfra outgoing 2`: a slot that a migration holds. The highest number is the
   host's limit.
@@ -32,18 +32,18 @@ from fastlib.migfra.virt.migration_queue import Direction
 _USAGE: Final = re.compile("migfra (outgoing|incoming)( waiting)? ([0-9]{1,9})")
 _LIMITS: Final = "migfra limits"
 _TRIES: Final = 3
-"""At most so many tries to define a notice, if others define and remove theirs meanwhile."""
+"""The most tries to define a notice while others define and remove theirs."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What the description of a notice says."""
+    """The content of a notice's description."""
 
     by: str
     """The host whose daemon made it."""
     domains: tuple[str, ...] = ()
     """The names of the domains that migrate."""
     beat: int = 0
-    """Counted up by its daemon while that lives."""
+    """A counter that its daemon increases while it lives."""
     limits: dict[Direction, int] | None = None
 
 
@@ -56,7 +56,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def direction(self) -> str | None:
-        """`outgoing` or `incoming`. None for the limits."""
+        """The direction of the slot, `outgoing` or `incoming`. None for the limits."""
         found = _USAGE.fullmatch(self.usage)
         return None if found is None else found[1]
 
@@ -68,31 +68,31 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def number(self) -> int:
-        """The number of the slot or of the ticket, 0 for the limits."""
+        """The number of the slot or of the ticket. 0 for the limits."""
         found = _USAGE.fullmatch(self.usage)
         return 0 if found is None else int(found[3])
 
 
 def slot_notice(direction: Direction, number: int, note: Note) -> Notice:
-    """Make the notice of a slot."""
+    """Return the notice of a slot."""
     return Notice(uuid=str(uuid.uuid4()), usage=f"migfra {direction} {number}", note=note)
 
 
 def ticket_notice(direction: Direction, number: int, note: Note) -> Notice:
-    """Make the ticket of a daemon that waits for a slot."""
+    """Return the ticket of a daemon that waits for a slot."""
     return Notice(uuid=str(uuid.uuid4()), usage=f"migfra {direction} waiting {number}", note=note)
 
 
 class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
-    """The notices on a host, and the domains there that have a job of libvirt's."""
+    """The notices on a host, and the domains there that have a job in libvirt."""
 
     notices: tuple[Notice, ...] = ()
     without_secrets: str | None = None
-    """Why this user has no secrets in the host's libvirt, by libvirt. None if it has them."""
+    """libvirt's reason why this user has no secrets on the host. None if it has them."""
     busy: frozenset[str] = frozenset()
-    """Of the domains that notices name, those that have a job."""
+    """Those domains in the notices that have a job."""
     arriving: frozenset[str] = frozenset()
-    """The domains that migrate to the host now."""
+    """The domains that are migrating to the host."""
 
     def limit(self, direction: Direction) -> int | None:
         """Return the limit that the host's own daemon has published, or None."""
@@ -103,7 +103,7 @@ class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_notices(connection: Any) -> HostNotices:
-    """Read the notices of a host. Raises libvirtError, but not if it has no secrets for us."""
+    """Read the notices of a host. Raises libvirtError, but not if this user has no secrets."""
     libvirt = api()
     arriving = frozenset(
         domain.name()
@@ -132,20 +132,20 @@ def _notice(secret: Any) -> Notice | None:
         note = msgspec.json.decode(description, type=Note)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
-            return None  # it went meanwhile
+            return None  # it was removed in the meantime
         raise
     except (msgspec.DecodeError, msgspec.ValidationError):
-        note = Note(by="")  # of a later version, or by hand: its number is taken all the same
+        note = Note(by="")  # of a later version, or made by hand; its number counts as taken anyway
     return Notice(uuid=secret.UUIDString(), usage=usage, note=note)
 
 
 def _is_arriving(connection: Any, domain: Any) -> bool:
-    """Tell whether memory is sent to a domain. With a broken post-copy nothing is sent."""
+    """Return whether memory is sent to a domain. With a broken post-copy none is sent."""
     libvirt = api()
     try:
         domain.jobInfo()
     except libvirt.libvirtError as error:
-        # Only the source of a migration has figures.
+        # Only the source of a migration has statistics.
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
             return not look_up(connection, domain.name()).divided
     return False
@@ -176,8 +176,8 @@ def define_notice(connection: Any, notice: Notice) -> bool:
         except libvirt.libvirtError as error:
             if _has_another(connection, notice):
                 return False
-            # libvirt has no code of its own for a usage that is taken. Perhaps it was, and the
-            # other notice was removed meanwhile.
+            # libvirt has no error code for a usage that is taken. It may have been taken, and the
+            # other notice may have been removed in the meantime.
             tries += 1
             if tries == _TRIES or error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                 raise
@@ -197,7 +197,7 @@ def _has_another(connection: Any, notice: Notice) -> bool:
 
 
 def remove_notices(connection: Any, uuids: Collection[str]) -> None:
-    """Remove notices. Those that are gone already are no error."""
+    """Remove notices. Ignore those that are gone already."""
     libvirt = api()
     for each in uuids:
         try:
@@ -232,12 +232,12 @@ def free_slot(
 ) -> tuple[int | None, bool]:
     """Decide whether a daemon may take a slot of a host now.
 
-    `stale` has the UUIDs of notices that nobody keeps any more, `ticket` the number of the own
-    ticket, if there is one. A slot is free for us only if more are free than tickets of others are
-    ahead of ours; `ignore_tickets` lifts that. Domains that arrive without a notice, such as by
-    virsh, count as well.
+    `stale` has the UUIDs of notices that no daemon renews any more. `ticket` is the number of this
+    daemon's ticket, if there is one. A slot is free for this daemon only if there are more free
+    slots than earlier tickets of others. `ignore_tickets` lifts that. Domains that arrive without
+    a notice, such as with virsh, count too.
 
-    Returns the number of the slot or None, and whether tickets alone are in the way.
+    Returns the number of the slot or None, and whether only tickets prevent it.
     """
     live = [
         notice

@@ -1,4 +1,4 @@
-"""The task `evacuate node`: migrate every active domain, each in its turn."""
+"""The task `evacuate node`: migrate every active domain, within the limits of migrations."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
 
 
 async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) -> list[Result] | str:
-    """Move the active domains away; one result for each. Raises HypervisorError."""
+    """Migrate the active domains away. Returns a result for each. Raises HypervisorError."""
     parameter = task.parameter or EvacuateParameter()
     check_evacuation(task, runtime.host)
     runtime.check_destinations(task.destinations)
@@ -57,17 +57,17 @@ async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) ->
 
 
 async def _describe_inactive(runtime: LibvirtRuntime, task: Evacuate) -> str:
-    """Say that nothing is active, and which domains stay although they have memory here."""
+    """Return the sentence that no domain is active, with the domains that have saved images."""
     reports = (await (await runtime.local(task.driver)).call(host_info.read)).domains
     saved = [report.name for report in reports if report.managed_save]
     words = f"no domain is active on {runtime.host}"
-    return words if not saved else f"{words}; saved images stay there of {', '.join(saved)}"
+    return words if not saved else f"{words}; the saved images of {', '.join(saved)} stay there"
 
 
 async def _in_turn_order(
     runtime: LibvirtRuntime, task: Evacuate, placements: Sequence[Placement]
 ) -> list[Placement]:
-    """Order the domains so that large and small ones take turns from the beginning."""
+    """Order the domains: large and small ones alternate."""
     here = await (await runtime.local(task.driver)).call(host_info.read)
     memory = {domain.name: domain.memory for domain in here.domains}
     order = turn_order([memory.get(placed.guest) or 0 for placed in placements])
@@ -89,7 +89,7 @@ async def _active_domains(runtime: LibvirtRuntime, task: Evacuate) -> Mapping[st
 
 
 class _Host(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a destination."""
+    """The answer of a destination to the query."""
 
     identity: HostIdentity
     info: host_info.HostInfo
@@ -106,7 +106,7 @@ async def _place(
     names: list[str],
     context: Context,
 ) -> tuple[Placement, ...]:
-    """Choose the destination of each domain, by the answers of the reachable hosts."""
+    """Choose the destination of each domain from the answers of the reachable hosts."""
     hosts = [
         host for host in dict.fromkeys(task.destinations) if not runtime.connections.is_own(host)
     ]
@@ -137,9 +137,9 @@ async def _ask_destinations(
     own: HostIdentity,
     context: Context,
 ) -> tuple[list[_Host], list[str]]:
-    """Ask the destinations. Returns those that can take domains, and why others cannot.
+    """Query the destinations. Returns those that can take domains, and the reasons of the others.
 
-    A host that has several names in the list counts once, under the first of them.
+    A host that has several names in the list counts once, under its first name.
     """
     transport = None if task.parameter is None else task.parameter.transport
 
@@ -156,12 +156,14 @@ async def _ask_destinations(
                 raise answer
             check_two_hosts(own, answer.identity)
         except HypervisorError as error:
-            context.log.warning("nothing is moved to %s: %s", host, error)
+            context.log.warning("no domain is moved to %s: %s", host, error)
             refusals.append(str(error))
             continue
         same = [each for each in found if compare_hosts(each.identity, answer.identity) == "same"]
         if same:
-            context.log.info("%s is %s, and counts once", host, same[0].identity.name)
+            context.log.info(
+                "%s is the same host as %s, and counts once", host, same[0].identity.name
+            )
         else:
             found.append(answer)
     return found, refusals
@@ -170,7 +172,7 @@ async def _ask_destinations(
 async def _saved_images(
     runtime: LibvirtRuntime, task: Evacuate, host: str, names: Sequence[str]
 ) -> frozenset[str]:
-    """Return the domains of which a host has a saved image."""
+    """Return the domains that have a saved image on a host."""
     transport = None if task.parameter is None else task.parameter.transport
     connection = await runtime.connections.get(host, task.driver, transport)
     return await connection.call(saved_state.names_with_image, names)
@@ -201,7 +203,7 @@ async def evacuate_one(
     end: str | HypervisorError | None
 
     async def find() -> Whereabouts:
-        """Look where the domain is now. The caller holds its lock."""
+        """Find the present host of the domain. The caller holds its lock."""
         transport = None if task.parameter is None else task.parameter.transport
         return await find_domain(
             runtime, name, task.driver, task.destinations, uuid=uuid, transport=transport
@@ -216,8 +218,8 @@ async def evacuate_one(
                 end = await _migrate_with_retries(runtime, spec, find, scope, context, measurement)
         except HypervisorError as error:
             end = error
-        except Exception as error:  # the other domains have results all the same
-            context.log.exception("%s failed in a way that it should not", name)
+        except Exception as error:  # the other domains must still get their results
+            context.log.exception("unexpected error in the migration of %s", name)
             end = HypervisorError(f"{type(error).__name__}: {error}")
     return domain_result(name, end, measurement)
 
@@ -229,7 +231,7 @@ async def _leave_here(
     find: Callable[[], Awaitable[Whereabouts]],
     scope: CancelScope,
 ) -> str:
-    """Answer for a domain without a destination. Raises HypervisorError if it is still here."""
+    """Return the result of a domain without a destination. Raises HypervisorError if it is here."""
     async with runtime.exclusive(placed.guest, task.driver, scope):
         found = await find()
     if found.here.active:
@@ -247,7 +249,7 @@ async def _migrate_with_retries(
 ) -> str | None:
     """Migrate one domain. Returns the number of retries if the task has a counter for them.
 
-    The daemon repeats whole tasks. Of an evacuation only some domains may be left.
+    The daemon repeats whole tasks only, but some domains of an evacuation may have moved already.
     """
     migration = partial(Migration, runtime, spec, scope, context, measurement)
 

@@ -14,7 +14,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 
 async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str | None:
-    """Move a domain, or swap two. Raises HypervisorError, which says where they are."""
+    """Move a domain, or swap two. Raises HypervisorError with the hosts of the domains."""
     spec = MigrationSpec.from_task(task, runtime.host)
     check_order(spec)
     runtime.check_destinations([spec.destination])

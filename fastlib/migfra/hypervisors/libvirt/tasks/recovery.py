@@ -1,9 +1,9 @@
 """Recover after a crash of the daemon: find out from libvirt how an interrupted task ended.
 
-A peer-to-peer migration goes on without the daemon. If it still runs, `recover` watches it to its
-end. Then it reattaches the devices and resumes the pscom processes that the journal names.
+A peer-to-peer migration continues without the daemon. If it still runs, `recover` monitors it until
+it ends. Then it reattaches the devices and resumes the pscom processes that the journal names.
 
-A cancelled task is looked at all the same, since its answer must say where the domain is.
+A cancelled task is recovered too, because its answer must say where the domain is.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ async def recover(
 
 async def _recover_start(runtime: LibvirtRuntime, task: Start, context: Context) -> str:
     spec = StartSpec.of(task, None)
-    # libvirt goes on with a restore when the daemon ends.
+    # libvirt continues a restore when the daemon ends.
     async with runtime.exclusive(spec.name, task.driver, _never_cancelled()):
         return await _finish_start(runtime, task, spec, context)
 
@@ -96,13 +96,13 @@ async def _finish_start(
     if was_restoring(context):
         local = await runtime.local(task.driver)
         if (await local.call(look_up, name)).left_behind:
-            # It is restored paused, of which libvirt says the same as after a migration.
+            # It is restored paused. libvirt then reports the same reason as after a migration.
             await _check_policy(runtime, task, spec)
             await check_runs_nowhere_else(runtime, task.driver, spec, context)
             await local.call(control.ensure_running, name)
     uuid = context.saved_state.get(PAUSED_RUN)
     if uuid is not None and not spec.has_devices:
-        # All that was left to do is to let it run.
+        # Only the resume of the domain was left to do.
         await _check_policy(runtime, task, spec)
         await check_runs_nowhere_else(runtime, task.driver, spec, context)
         await (await runtime.local(task.driver)).call(creation.run_on, name, uuid)
@@ -110,9 +110,9 @@ async def _finish_start(
 
 
 async def _check_policy(runtime: LibvirtRuntime, task: Start, spec: StartSpec) -> None:
-    """Raise HypervisorError if the configuration does not allow the XML any more.
+    """Raise HypervisorError if the configuration no longer allows the XML.
 
-    An earlier run has made the domain, with a configuration that may have allowed more.
+    An earlier run has created the domain. Its configuration may have allowed more.
     """
     if task.xml is None:
         return
@@ -151,7 +151,7 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
     local = await runtime.local(task.driver)
     image = await local.call(saved_state.image, name)
     if image is not None and image.problem is None and not task.force:
-        # As libvirt-guests does it when the host shuts down, which ends the daemon, too.
+        # libvirt-guests does that when the host shuts down. The shutdown also ends the daemon.
         raise HypervisorError(
             f"{_INTERRUPTED}; {name} was saved on {runtime.host} and not shut down; start it, "
             "which restores its memory, and stop it again"
@@ -170,7 +170,7 @@ async def _recover_repin(runtime: LibvirtRuntime, task: Repin) -> str:
     if await local.call(pinning.is_pinned, task.vm_name, task.vcpu_map):
         return DONE
     raise HypervisorError(
-        f"{_INTERRUPTED}; {task.vm_name} is not pinned like that, or not all of its vCPUs are; "
+        f"{_INTERRUPTED}; not all vCPUs of {task.vm_name} are pinned according to the task; "
         "repin it again"
     )
 
@@ -191,7 +191,7 @@ async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Cont
     spec = MigrationSpec.from_task(task, runtime.host)
     states = saved_states(context.saved_state)
     if not states and context.saved_state.get(QUEUED):
-        context.not_begun()  # it waited for its turn, and still does
+        context.not_begun()  # it waits for its turn, as before the restart
         return await migrate(runtime, task, context)
     with CancelScope(context) as scope:
         if task.parameter is None or task.parameter.swap_with is None:
@@ -216,7 +216,7 @@ async def _recover_swap(
         )
         ends[spec.name] = await _result_or_error(recovering)
 
-    # What is on storage comes last: only then it is known which host has room for it.
+    # A domain on storage comes last: then it is known which host has memory for it.
     await asyncio.gather(*(one(spec) for spec in specs if spec not in saved))
     for spec in saved:
         arrived = all(not isinstance(end, HypervisorError) for end in ends.values())
@@ -234,7 +234,7 @@ async def _recover_swap(
 
 
 def _never_cancelled() -> CancelScope:
-    """Return the scope of work that goes on to its end, so that its result is known."""
+    """Return a scope that is never cancelled: the work must end, to have a result."""
     return CancelScope()
 
 
@@ -277,7 +277,7 @@ async def _recover_migration(
     context: Context,
     partner_arrived: bool = False,
 ) -> str:
-    """Find out how one migration ended. Raises HypervisorError if the domain did not arrive."""
+    """Find out the result of one migration. Raises HypervisorError if it did not arrive."""
     if state is None:
         local = await runtime.connections.get(spec.source, spec.driver, spec.transport)
         observed = await local.call(look_up, spec.name)
@@ -314,7 +314,7 @@ async def _recover_saved(saved: MigrationViaStorage, partner_arrived: bool) -> s
     if phase == "saving" and not await saved.is_saved():
         raise await saved.undo_after(HypervisorError(_INTERRUPTED))
     if phase == "restoring":
-        # It may have run since it was saved, so it is not restored once more.
+        # It may have run since it was saved, so it is not restored again.
         return await _recover_restoring(saved)
     if partner_arrived:
         await saved.restore_on_destination()
@@ -346,7 +346,7 @@ async def _follow(
     scope: CancelScope,
     context: Context,
 ) -> HypervisorError | None:
-    """Wait for a migration that goes on without us; why it was aborted, if it was."""
+    """Wait for a migration that continued without the daemon. Returns the reason of an abort."""
     if state.phase != "move" or spec.kind == "offline":
         return None
     return await follow(runtime, spec, MigrationMonitor(runtime, spec, scope, context))

@@ -1,4 +1,4 @@
-"""Saved images (managed save) in the task `start vm`: look for them, decide, delete, save again."""
+"""Saved images (managed save) in the task `start vm`: find, decide, delete, save again."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -23,16 +23,16 @@ from .undo import Undo
 
 T = TypeVar("T")
 _KEY: Final = "restores-image"
-"""In the journal: libvirt is about to restore an image, or has just done so."""
+"""Key in the journal: libvirt is about to restore an image, or has just done so."""
 
 
 def was_restoring(context: Context) -> bool:
-    """Tell whether a start was interrupted between its restore and letting the domain run."""
+    """Return whether a start was interrupted after its restore and before the domain ran."""
     return bool(context.saved_state.get(_KEY))
 
 
 class SavedImages:
-    """The saved images of a domain that is to be started, and what happens with them."""
+    """The saved images of a domain that is to be started, and the start's use of them."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SavedImages:
         driver: str | None,
         context: Context,
     ) -> None:
-        """`uuid` is that of the domain, None if it is not known yet."""
+        """Take the UUID of the domain. None if it is not known yet."""
         self._runtime = runtime
         self._name = name
         self._uuid = uuid
@@ -57,7 +57,7 @@ class SavedImages:
 
     @property
     def restores(self) -> bool:
-        """Whether the start restores an image, or has restored one that nobody saw before."""
+        """Whether the start restores an image, or has restored one that the checks missed."""
         return self._action == "restore" or self._unexpected
 
     @property
@@ -84,7 +84,7 @@ class SavedImages:
         self._action = decision.action
 
     async def _hosts_with_image(self) -> list[str]:
-        """Ask the other hosts. An image of another domain with this name does not count."""
+        """Query the other hosts. An image of another domain with this name does not count."""
         runtime, name, uuid = self._runtime, self._name, self._uuid
         found = []
         for answer in await ask_hosts(runtime, name, runtime.options.nodes, self._driver):
@@ -106,7 +106,7 @@ class SavedImages:
     async def discard(self) -> None:
         """Delete the images if the task says so. Call it right before and right after the start.
 
-        A file without a domain can only be deleted once there is a domain of its name. Raises
+        A file without a domain can only be deleted once there is a domain with its name. Raises
         HypervisorError.
         """
         if self._action != "discard":
@@ -132,7 +132,7 @@ class SavedImages:
         self._notes.append(text)
 
     async def start(self, create: Callable[..., int], *arguments: Any) -> int:
-        """Start the domain by a function. Returns the id of its run. Raises HypervisorError."""
+        """Start the domain with `create`. Returns the id of its run. Raises HypervisorError."""
         try:
             if self.restores:
                 await asyncio.wrap_future(self._context.save_state(**{_KEY: True}))
@@ -151,13 +151,13 @@ class SavedImages:
             raise type(error)(f"{error}; {await self._describe_image()}") from error
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function with a connection of its own, however long it takes."""
+        """Call a function with a separate connection and without a timeout."""
         own = self._runtime.connections.own
         async with own(self._runtime.host, self._driver) as connection:
             return await asyncio.wrap_future(connection.submit(function, *arguments))
 
     async def _describe_image(self) -> str:
-        """Say whether a failed restore has left the image."""
+        """Return a sentence: whether the image is left after a failed restore."""
         try:
             local = await self._runtime.local(self._driver)
             kept = await local.call(saved_state.image, self._name)
@@ -168,25 +168,25 @@ class SavedImages:
         return "its saved image is kept; saved-state: discard deletes it and boots the domain"
 
     def check_booted(self) -> None:
-        """After a start that restored nothing. Raises HypervisorError if it was to restore."""
+        """Raise HypervisorError if the start should have restored an image, and did not."""
         if self._vanished:
             raise HypervisorError(
                 f"the saved image of {self._name} was deleted during the start; find out what else "
-                "starts it, and try it again"
+                "starts it, and try again"
             )
 
     def plan_undo(self, uuid: str, run: int, undo: Undo) -> None:
-        """After a restore: let the undo save the domain again. Never end it: its image is gone."""
+        """Let the undo of a restore save the domain again, and never end it: its image is gone."""
         undo.add(
             "save it again", partial(self._call, saved_state.save_again, self._name, uuid, run)
         )
 
     async def let_run(self) -> None:
-        """Let a restored domain run. Raises HypervisorError if it was not to be restored."""
+        """Resume a restored domain. Raises HypervisorError if it should not have been restored."""
         if self._unexpected:
             raise HypervisorError(
-                f"libvirt continued {self._name} from a saved image that was not there before the "
-                "start; try it again"
+                f"libvirt restored {self._name} from a saved image that was not there before the "
+                "start; try again"
             )
         local = await self._runtime.local(self._driver)
         await local.call(control.ensure_running, self._name)
@@ -196,9 +196,9 @@ class SavedImages:
 def _create(
     connection: Any, name: str, create: Callable[..., int], *arguments: Any
 ) -> tuple[int, bool | None]:
-    """Start a domain. Returns the id of its run, and whether libvirt restored an image. Blocks.
+    """Start a domain. Returns libvirt's id of the run, and whether it restored an image. Blocks.
 
-    Not all drivers tell that: None is not known.
+    Not all drivers report that. None means unknown.
     """
     run = create(connection, name, *arguments)
     return run, saved_state.was_restored(connection, name, run)

@@ -7,7 +7,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 
 _PROBE_SECONDS: Final = 5.0
-"""The limit of one attempt."""
+"""The limit of one attempt, in seconds."""
 _PROBE_PAUSE: Final = 0.5
 
 
@@ -36,7 +36,7 @@ async def probe(host: str, port: int, patience: float, scope: CancelScope) -> No
 
 
 async def _check_ssh_banner(host: str, port: int, scope: CancelScope) -> None:
-    """Raise OSError or EOFError if there is no SSH server that greets."""
+    """Raise OSError or EOFError if no SSH server sends its banner."""
     greeting = asyncio.ensure_future(_read_ssh_banner(host, port))
     try:
         await scope.wait_any(_PROBE_SECONDS, greeting)
@@ -47,7 +47,7 @@ async def _check_ssh_banner(host: str, port: int, scope: CancelScope) -> None:
     finally:
         greeting.cancel()
     if not line.startswith(b"SSH-"):
-        # The answer has nothing of what it sent: it may be another machine than the domain.
+        # The answer must not contain the received text: it may be of another machine.
         raise OSError("another server than SSH answers")
 
 

@@ -22,11 +22,11 @@ from .start_spec import StartSpec
 from .undo import Undo
 
 PAUSED_RUN: Final = "paused-run"
-"""Key in the journal: the UUID of a domain that the start has created and does not run yet."""
+"""Key in the journal: the UUID of a domain that the start has created but not yet resumed."""
 
 
 async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str | None:
-    """Start a domain. Raises HypervisorError, and what it had begun is taken back."""
+    """Start a domain. Raises HypervisorError after undoing the steps that it had done."""
     spec = StartSpec.of(task, runtime.options)
     with CancelScope(context) as scope:
         async with runtime.exclusive(spec.name, task.driver, scope):
@@ -55,10 +55,10 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 raise HypervisorError(
                     f"{spec.name} {observed.phrase}{where}, but {error}"
                 ) from error
-            except Exception as error:  # when the daemon ends, what has begun is the next run's
+            except Exception as error:  # when the daemon ends, its next run finishes the task
                 problems = [*images.deletions, *await undo.all()]
                 if isinstance(error, LostError):
-                    # libvirt may have done the last call, and nobody was there to hear of it.
+                    # libvirt may have done the last call without an answer.
                     problems.append(await _describe(runtime, spec.name, task.driver))
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
@@ -67,7 +67,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
 
 
 async def _describe(runtime: LibvirtRuntime, name: str, driver: str | None) -> str:
-    """Say what the domain does on this host, once libvirt answers again."""
+    """Return a sentence about the domain on this host, once libvirt answers again."""
     try:
         found = await runtime.call_until_reachable(runtime.host, driver, None, look_up, name)
     except HypervisorError as error:
@@ -84,13 +84,13 @@ async def _start(
     undo: Undo,
     context: Context,
 ) -> None:
-    """Define and start it, with its devices."""
+    """Define the domain, start it, and attach its devices."""
     name = spec.name
     local = await runtime.local(driver)
     call_until_reachable = partial(runtime.call_until_reachable, runtime.host, driver, None)
     context.progress("start", vm_name=name)
     with context.measure("start"):
-        # With other nodes it is looked at once more before it runs.
+        # If there are other nodes, they are queried again before it runs.
         paused = (
             images.restores or spec.transient or spec.has_devices or bool(runtime.options.nodes)
         )
@@ -100,7 +100,7 @@ async def _start(
             uuid, run = made.uuid, made.run
         else:
             uuid = await _define(local, spec, plan, undo, call_until_reachable)
-            # Not before it is known that it is ours: another one may have come in between.
+            # Only now it is known that the domain is of this task: another one may have come first.
             await images.discard()
             if paused and not images.restores:
                 await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
@@ -116,7 +116,7 @@ async def _start(
             assert plan.meant is not None
             creation.check_made(plan.meant, made)
             await images.discard()
-            # Not before: after a crash of the daemon, what this names is let run unchecked.
+            # Not earlier: after a crash the daemon resumes the recorded domain without checks.
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
         await check_runs_nowhere_else(runtime, driver, spec, context)
         if spec.has_devices:
@@ -138,12 +138,12 @@ async def _define(
     undo: Undo,
     call_until_reachable: Callable[..., Awaitable[object]],
 ) -> str:
-    """Define the domain where that changes it. Returns its UUID."""
+    """Define the domain if that changes its definition. Returns its UUID."""
     if plan.xml is None:
         assert plan.uuid is not None
         return plan.uuid
     assert plan.meant is not None
-    # What libvirt itself wrote need not follow its schema.
+    # XML that libvirt wrote may not follow its own schema.
     made = await local.call(creation.define, spec.name, plan.xml, spec.xml is not None)
     if made.is_new:
         step = partial(call_until_reachable, creation.forget, spec.name, made.uuid)

@@ -1,4 +1,4 @@
-"""Check before a start what can be known before it. Asks the hosts and changes nothing."""
+"""Check before a start that it can succeed. Queries the hosts and changes nothing."""
 
 from typing import Any
 
@@ -26,31 +26,31 @@ from .start_spec import StartSpec
 
 
 class StartPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the start will do, after all checks."""
+    """The plan of a start that has passed all checks."""
 
     uuid: str | None
     """The domain's UUID. None lets libvirt choose one."""
     before: str | None
-    """The domain's definition on this host, None without one."""
+    """The domain's definition on this host. None without one."""
     xml: str | None
-    """The XML to define or create. None starts what is defined."""
+    """The XML to define or create. None starts the defined domain."""
     meant: Values | None
-    """What libvirt must make of the XML."""
+    """The values that the created domain must have."""
     note: str | None = None
-    """Which hosts could not be asked."""
+    """The hosts that could not be queried, in words."""
 
 
 async def check_start(
     runtime: LibvirtRuntime, driver: str | None, spec: StartSpec, context: Context
 ) -> StartPlan:
-    """Return the plan, if the domain can be started as the task says. Raises HypervisorError."""
+    """Return the plan. Raises HypervisorError if the start cannot be done as requested."""
     local = await runtime.local(driver)
     await check_sources(local, spec.sources, runtime.options.domain_xml.policy)
     uuid, note = await _check_identity(runtime, driver, spec, context)
     before = await local.call(_definition, spec.name)
     if spec.xml is None:
         if before is None:
-            # libvirt's own words for it are those of every other call.
+            # This reports the missing domain with the same error as every other call.
             before = await local.call(read_xml, spec.name)
         xml = with_changes(before, spec.changes)
         changed = xml if spec.changes else None
@@ -64,7 +64,7 @@ async def check_start(
         xml = changed = with_changes(spec.xml, spec.changes, missing)
     meant = None if changed is None else values_of(xml, persistent=not spec.transient)
     if meant is not None and spec.changes.vcpu_map is None:
-        meant = msgspec.structs.replace(meant, pins={})  # libvirt may ignore those of the XML
+        meant = msgspec.structs.replace(meant, pins={})  # libvirt may ignore the pins in the XML
     await local.call(_check_room, runtime.host, runtime.options, spec, xml, meant)
     return StartPlan(uuid=uuid, before=before, xml=changed, meant=meant, note=note)
 
@@ -78,7 +78,7 @@ async def _check_identity(
 ) -> tuple[str | None, str | None]:
     """Refuse a domain that may run already, and another one with its name or UUID.
 
-    Returns its UUID, if that is known, and which hosts could not be asked.
+    Returns its UUID, if that is known, and the hosts that could not be queried, in words.
     """
     name, host = spec.name, runtime.host
     local = await runtime.local(driver)
@@ -105,7 +105,7 @@ async def _check_identity(
     if uuid is None:
         uuid = common_uuid(name, found)
         if uuid is not None:
-            # Its UUID came from a definition on another host, so look that up everywhere as well.
+            # Its UUID is from a definition on another host, so look it up on all hosts.
             check_identity(name, uuid, host, await local.call(read_namesakes, name, uuid))
             again, _ = await _ask_nodes(runtime, driver, name, uuid, context)
             for node, each in again.items():
@@ -118,7 +118,7 @@ async def _check_identity(
 async def _ask_nodes(
     runtime: LibvirtRuntime, driver: str | None, name: str, uuid: str | None, context: Context
 ) -> tuple[dict[str, Namesakes], list[str]]:
-    """Ask the other nodes for the domain. Returns also those that could not be asked."""
+    """Query the other nodes for the domain. Returns also the nodes that could not be queried."""
     found, unreachable = {}, []
     nodes = sorted(set(runtime.options.nodes))
     for answer in await ask_hosts(runtime, name, nodes, driver, uuid=uuid):
@@ -131,7 +131,7 @@ async def _ask_nodes(
                 "ignore-unreachable-nodes in the configuration"
             )
         else:
-            context.log.warning("%s is started without having asked %s: %s", name, node, error)
+            context.log.warning("%s is started without an answer of %s: %s", name, node, error)
             unreachable.append(node)
     return found, unreachable
 
@@ -139,17 +139,17 @@ async def _ask_nodes(
 async def check_runs_nowhere_else(
     runtime: LibvirtRuntime, driver: str | None, spec: StartSpec, context: Context
 ) -> None:
-    """Ask the nodes once more when the domain exists here, but does not run yet.
+    """Query the nodes again when the domain exists here, but does not run yet.
 
-    Two hosts that are told to start one domain at the same time both find it shut off before. The
-    later one of them sees the other here. Raises HypervisorError.
+    If two hosts start a domain at the same time, both first find it shut off. Here the later one
+    finds the other one's domain. Raises HypervisorError.
     """
     found, _ = await _ask_nodes(runtime, driver, spec.name, None, context)
     for node, each in found.items():
         if each.by_name.active:
             raise HypervisorError(
                 f"{spec.name} was started on {node} at the same time, so it must not run on "
-                f"{runtime.host}; look where it runs, and start it on one host at a time"
+                f"{runtime.host}; check where it runs, and start it on one host at a time"
             )
 
 
@@ -161,7 +161,7 @@ def _check_room(
     xml: str,
     meant: Values | None,
 ) -> None:
-    """Raise HypervisorError if the host lacks what the task asks for. Blocks."""
+    """Raise HypervisorError if the host lacks memory, CPUs or devices of the task. Blocks."""
     if spec.changes.vcpu_map is not None:
         host_room.check_cpus(host, host_room.read_cpus(connection), spec.changes.vcpu_map)
     if spec.changes.memnode_map is not None:
@@ -172,7 +172,7 @@ def _check_room(
         if meant.memory > total:
             raise HypervisorError(
                 f"{spec.name} needs {meant.memory} KiB of memory, but {host} has {total} KiB in "
-                "all; give it less"
+                "total; give it less"
             )
     if spec.ivshmem is not None:
         check_shared_memory(xml, spec.ivshmem)

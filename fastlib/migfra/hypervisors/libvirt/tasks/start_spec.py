@@ -1,4 +1,4 @@
-"""The plan of a task `start vm`: the domain, and what is asked for it."""
+"""The plan of a task `start vm`: the domain and its requested properties."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -23,7 +23,7 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The UUID in the task's XML."""
     xml: str | None
     sources: NamedSources
-    """What the XML names of the host, for the checks that need the host."""
+    """The host's files and pools that the XML names, for the checks on the host."""
     transient: bool
     changes: Changes
     pci_ids: tuple[PciId, ...]
@@ -31,16 +31,16 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
     ivshmem: str | None
     """XML of the device."""
     probe_host: str | None
-    """The host that must answer on SSH. None does not wait for that."""
+    """The host that must answer on SSH. None does not wait for an answer."""
 
     @property
     def has_devices(self) -> bool:
-        """Whether something is to be attached before it runs."""
+        """Whether devices must be attached before it runs."""
         return bool(self.pci_ids or self.pci_addresses or self.ivshmem)
 
     @classmethod
     def of(cls, task: Start, options: LibvirtOptions | None) -> Self:
-        """Return the plan of a task. `options` is None if it has begun, so it was allowed.
+        """Return the plan of a task. `options` is None if the task has begun: then it was allowed.
 
         Raises HypervisorError if the task contradicts itself, or if the options do not allow it.
         """
@@ -71,7 +71,7 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _probe_host(task: Start, name: str, allowed: Sequence[str]) -> str:
-    """The host to probe. Raises HypervisorError before anything is started for it."""
+    """Return the host to probe. Raises HypervisorError if the task may not name it."""
     try:
         return check_probe_host(task.probe_hostname or name, name, allowed)
     except HypervisorError as error:

@@ -1,4 +1,4 @@
-"""The task `stop vm`: shut down or destroy a domain, or all whose names match."""
+"""The task `stop vm`: shut down or destroy a domain, or all domains whose names match."""
 
 import asyncio
 from typing import Any, Final
@@ -25,7 +25,7 @@ from fastlib.migfra.virt.names import check_name, matching_in_thread
 from fastlib.migfra.virt.saved_state import DISCARDED
 
 _AGAIN: Final = 5.0
-"""Seconds after which a domain is asked once more; one that boots does not hear the first time."""
+"""Seconds after which the shutdown is requested again. A booting domain ignores the first one."""
 
 
 async def stop(runtime: LibvirtRuntime, task: Stop, context: Context) -> list[Result] | str | None:
@@ -51,8 +51,8 @@ async def stop(runtime: LibvirtRuntime, task: Stop, context: Context) -> list[Re
 async def _stop(
     runtime: LibvirtRuntime, name: str, task: Stop, context: Context, scope: CancelScope
 ) -> str | None:
-    """Stop one. What is worth telling of a success, or None."""
-    # Force needs not wait for what libvirt does with the domain: it ends that as well.
+    """Stop one domain. Returns the details of the success, or None."""
+    # With force there is no wait for libvirt's job with the domain: destroy ends it too.
     exclusive = (
         runtime.locks.hold(name, scope)
         if task.force
@@ -88,7 +88,7 @@ async def _stop(
         else:
             if found.paused:
                 raise HypervisorError(
-                    f"{name} is paused, so that it cannot shut down; resume it first, or stop it "
+                    f"{name} is paused, so it cannot shut down; resume it first, or stop it "
                     "with force: true"
                 )
             context.progress("shutdown", vm_name=name)
@@ -108,9 +108,9 @@ async def _check_not_left(
     before: DomainState,
     end: End | None = None,
 ) -> None:
-    """Raise HypervisorError if the domain has not ended, but left by a migration.
+    """Raise HypervisorError if the domain has not ended, but has migrated away.
 
-    A daemon on another host may have moved it, as in a swap.
+    A daemon on another host may have moved it, for example in a swap.
     """
     local = await runtime.local(task.driver)
     here = await local.call(look_up, name)
@@ -122,15 +122,15 @@ async def _check_not_left(
         raise HypervisorError(f"{name} was not stopped: {found.sentence}; stop it there")
     if end == "migrated" or here.reason == SHUT_OFF_BY_MIGRATION:
         raise HypervisorError(
-            f"{name} was not stopped: it left {runtime.host} by a migration, and "
+            f"{name} was not stopped: it has migrated away from {runtime.host}, and "
             f"{found.sentence}; check the other hosts"
         )
 
 
 async def _check_not_saved(runtime: LibvirtRuntime, name: str, local: Connection) -> None:
-    """Raise HypervisorError if the domain has not shut down, but was saved, as by libvirt-guests.
+    """Raise HypervisorError if the domain was saved instead of shut down, as libvirt-guests does.
 
-    Its image has the newest memory, which `undefine` would delete.
+    Its image has the newest memory. `undefine` would delete it.
     """
     here = await local.call(look_up, name)
     if not here.active and here.reason == SHUT_OFF_BY_SAVING:
@@ -143,7 +143,7 @@ async def _check_not_saved(runtime: LibvirtRuntime, name: str, local: Connection
 async def _shut_down(
     runtime: LibvirtRuntime, name: str, local: Connection, scope: CancelScope
 ) -> End | None:
-    """Shut a domain down. Returns how it ended, if libvirt has told that."""
+    """Shut a domain down. Returns how it ended if libvirt has reported that, else None."""
     loop = asyncio.get_running_loop()
     patience = runtime.options.stop_timeout
     deadline = loop.time() + patience
@@ -178,7 +178,7 @@ async def _shut_down(
 
 
 def _ask(connection: Any, name: str) -> bool:
-    """Ask a domain to shut down; False if it is off already."""
+    """Request the shutdown of a domain. Returns False if it is off already."""
     libvirt = api()
     domain = find(connection, name)
     if domain is None or not domain.isActive():
@@ -187,6 +187,6 @@ def _ask(connection: Any, name: str) -> bool:
         domain.shutdown()
     except libvirt.libvirtError:
         if not domain.isActive():
-            return False  # it went off by itself just now
+            return False  # it has just shut down
         raise
     return True

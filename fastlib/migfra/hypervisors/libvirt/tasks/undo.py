@@ -1,4 +1,4 @@
-"""A list of steps that a task has done. Undo runs it backwards."""
+"""A list of a task's steps, each with its undo."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -8,18 +8,18 @@ from fastlib.migfra.plugin_api.context import Context
 
 
 class Undo:
-    """A list of steps that can be taken back."""
+    """The undo of each step that a task has done. The last step is undone first."""
 
     def __init__(self, context: Context) -> None:
         self._context: Final = context
         self._steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
 
     def add(self, what: str, step: Callable[[], Awaitable[object]]) -> None:
-        """Remember how a step is taken back; `what` says it in the infinitive, for the error."""
+        """Add the undo of a step. `what` names it in the infinitive, for the error."""
         self._steps.append((what, step))
 
     async def all(self) -> list[str]:
-        """Take everything back; what could not be, in words. What is unexpected is logged."""
+        """Undo all steps. Returns the failures, in words. Logs unexpected errors."""
         problems = []
         while self._steps:
             what, step = self._steps.pop()
