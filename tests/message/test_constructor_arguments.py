@@ -216,7 +216,9 @@ def test_help_has_units_rules_and_defaults() -> None:
     assert "in KiB" in doc
     assert "Rules:\n- needs vm_name or xml\n- transient needs xml" in doc
     assert "  devs: Addresses of the devices to attach. (a list of PciAddress, optional)" in doc
-    assert "  parameter: Options of the migration. (a MigrateParameter, optional)" in (Migrate.__doc__ or "")
+    assert "  parameter: Options of the migration. (a MigrateParameter, optional)" in (
+        Migrate.__doc__ or ""
+    )
     assert "Memory of the domain" in pydoc.plain(pydoc.render_doc(Start))
 
 

@@ -14,8 +14,11 @@ class Turn(Protocol):
     def begins(self) -> Beginning | None:
         """What its member does at once. None if it waits for its turn, and before `decide`."""
 
-    def decide(self) -> None:
-        """Decide. Called in the loop right before the order is written, once or again."""
+    def decide(self, may_wait: bool) -> bool:
+        """Decide. Called in the loop right before the order is written, once or again.
+
+        Return False if it `may_wait`, and had better be written by the next transaction.
+        """
 
 
 def note_begin(

@@ -20,7 +20,8 @@ log = getLogger("fastlib.migfra.journal.journal")
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
-Prepare = Callable[[], object]
+Prepare = Callable[[bool], bool]
+"""Prepares an operation; see `GroupCommit.submit`."""
 Entry = tuple[Operation, "asyncio.Future[Any] | None", Prepare | None]
 """The future is None if nobody awaits the operation."""
 
@@ -84,6 +85,8 @@ class GroupCommit:
         self._find_problem = find_problem
         self._on_commit = on_commit
         self._waiting: deque[Entry] = deque()
+        self._ahead: deque[Entry] = deque()
+        """What goes before all that waits."""
         self._batch: list[Entry] = []
         """What is being committed."""
         self._thread = CommitThread("fastlib journal")
@@ -102,12 +105,20 @@ class GroupCommit:
         """Why the file is lost for good. Operations that can no longer be written are dropped."""
 
     def submit(
-        self, operation: Callable[[sqlite3.Connection], T], prepare: Prepare | None = None
+        self,
+        operation: Callable[[sqlite3.Connection], T],
+        prepare: Prepare | None = None,
+        *,
+        ahead: bool = False,
     ) -> "asyncio.Future[T]":
         """Execute an operation; the future has its result once that is committed.
 
-        `prepare` is called in the loop, once, right before the first attempt. It sees what all
-        earlier transactions have set in motion.
+        `prepare` is called in the loop, right before the first attempt. It sees what all earlier
+        transactions have set in motion. It is called with True if an operation before this one was
+        prepared for the same transaction. It may return False then: this operation and those
+        behind it go into the next transaction, for which it is called again with False.
+
+        With `ahead` it goes before all that waits without. Its future is done before theirs.
 
         The future raises JournalError if the group commit is closed, and what the operation raises.
         """
@@ -115,7 +126,7 @@ class GroupCommit:
         if self._closing.is_set():
             self._fail(future, "the journal is closed")
             return future
-        self._waiting.append((operation, future, prepare))
+        (self._ahead if ahead else self._waiting).append((operation, future, prepare))
         self._is_urgent = True
         if not self._works:
             self._start()
@@ -169,28 +180,40 @@ class GroupCommit:
 
     def __len__(self) -> int:
         """Return how many operations are not written yet."""
-        return len(self._waiting) + len(self._batch)
+        return len(self._ahead) + len(self._waiting) + len(self._batch)
+
+    def _fill_batch(self) -> None:
+        batch = self._batch = []
+        while self._ahead and len(batch) < LARGEST_BATCH:
+            batch.append(self._ahead.popleft())
+        is_first = True
+        while self._waiting and len(batch) < LARGEST_BATCH:
+            entry = self._waiting.popleft()
+            batch.append(entry)
+            prepare = entry[2]
+            if prepare is not None:
+                if not prepare(not is_first):
+                    self._waiting.appendleft(batch.pop())
+                    break
+                is_first = False
 
     async def _run(self) -> None:
         while self._is_urgent and not self._closing.is_set():
-            count = min(len(self._waiting), LARGEST_BATCH)
-            batch = self._batch = [self._waiting.popleft() for _ in range(count)]
-            self._is_urgent = bool(self._waiting)
-            if not self._waiting:
-                self._due = math.inf
             try:
-                for _, _, prepare in batch:
-                    if prepare is not None:
-                        prepare()
+                self._fill_batch()
+                batch = self._batch
+                self._is_urgent = bool(self._ahead or self._waiting)
+                if not self._waiting:
+                    self._due = math.inf
                 committed = await self._commit_until_written(batch)
             except Exception as error:
                 self._change(error)
-                for _, future, _ in batch:
+                for _, future, _ in self._batch:
                     self._fail(future, f"the journal failed: {describe(error)}")
                 self._on_failure("the journal", error)
                 continue
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
+                self._waiting.extendleft(reversed(self._batch))
                 self._is_urgent = True
                 raise
             finally:
@@ -310,7 +333,7 @@ class GroupCommit:
 
     async def close(self, timeout: float) -> None:
         """Commit what waits, for at most `timeout` seconds, and fail the rest."""
-        if self._waiting and not self._closing.is_set():
+        if (self._ahead or self._waiting) and not self._closing.is_set():
             self._write_now()
         if self._worker is not None and self._works:
             await asyncio.wait((self._worker,), timeout=timeout)
@@ -318,7 +341,9 @@ class GroupCommit:
         if self._worker is not None:
             await asyncio.wait((self._worker,))
         self._thread.shutdown()
-        left, self._waiting = self._waiting, deque()
+        left = [*self._ahead, *self._waiting]
+        self._ahead.clear()
+        self._waiting.clear()
         for _, future, _ in left:
             self._fail(future, f"the journal was closed: {self.last_error}")
 

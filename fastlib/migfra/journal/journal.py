@@ -58,7 +58,11 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """See the module. Every method returns once it is on the disk, but for those that say so."""
+    """See the module. Every method returns once it is on the disk, but for those that say so.
+
+    The notes about accepted orders go ahead of new orders. A new order that begins with its
+    acceptance cannot overtake them.
+    """
 
     def __init__(
         self,
@@ -316,18 +320,20 @@ class Journal:
         now = self._clock.now()
         beginning: Beginning = "waits" if waits else "acts"
         await self._group_commit.submit(
-            lambda connection: note_begin(connection, number, position, now, beginning)
+            lambda connection: note_begin(connection, number, position, now, beginning), ahead=True
         )
 
     async def not_begun(self, number: int, position: int) -> None:
         """A member has expired while its `begin` was written."""
-        await self._group_commit.submit(lambda connection: take_back(connection, number, position))
+        await self._group_commit.submit(
+            lambda connection: take_back(connection, number, position), ahead=True
+        )
 
     async def begun(self, number: int, position: int) -> None:
         """A member that waited in the hypervisor is about to act on its domain."""
         now = self._clock.now()
         await self._group_commit.submit(
-            lambda connection: note_act(connection, number, position, now)
+            lambda connection: note_act(connection, number, position, now), ahead=True
         )
 
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
@@ -373,7 +379,7 @@ class Journal:
             )
             return _Stored(on_stored)
 
-        await self._group_commit.submit(write)
+        await self._group_commit.submit(write, ahead=True)
 
     def confirmed(self, number: int) -> None:
         """The broker has the answer; returns at once.
@@ -470,7 +476,7 @@ class Journal:
             row: tuple[bytes | None] = connection.execute(query, (number,)).fetchone() or (None,)
             return row[0]
 
-        payload = await self._group_commit.submit(read)
+        payload = await self._group_commit.submit(read, ahead=True)
         if payload is None:
             self._refuse_if_lost()
         return payload
@@ -510,7 +516,7 @@ class Journal:
                     self._position_file.close()
 
     async def _do(self, statement: str, *values: Any) -> None:
-        await self._group_commit.submit(_statement(statement, values))
+        await self._group_commit.submit(_statement(statement, values), ahead=True)
 
     def _find_problem(self) -> str | None:
         """Say what has happened to the file, and the remedy; None if nothing has."""

@@ -45,6 +45,9 @@ LOAD_IN_THREAD: Final = 1 << 16
 """Bytes; a larger payload is decoded in a thread, so that the loop does not wait for it."""
 Execution = Coroutine[Any, Any, None]
 """Executes a job and answers it. It raises nothing but a cancellation."""
+TURNS_TO_BEGIN: Final = 2
+"""Turns of the loop until members that have tasks of their own have come to the journal. The next
+order, which may need no such task, would overtake them in less."""
 QUIT_SECONDS: Final = 1.0
 """How long a quit waits for the journal, which may be unable to write."""
 
@@ -95,6 +98,9 @@ class Dispatcher:
         self._members = Places(limits.members)
         self._placing = 0
         """Members that wait for a place, or have got one just now."""
+        self._beginning: set[Member] = set()
+        """Members whose turn has come, and that must not be overtaken by an order that begins with
+        its acceptance: they have not come as far as to the journal."""
         self._container_places: dict[Job, Place] = {}
         """The places of the containers that are executed."""
         self._waiting: set[Job] = set()
@@ -117,13 +123,20 @@ class Dispatcher:
 
         `memory` is what the container takes while it waits, in bytes.
         """
-        return Turn(partial(self._take, container, deadline, memory), self._give_back)
+        take = partial(self._take, container, deadline, memory)
+        return Turn(take, self._give_back, self._is_full)
+
+    def _is_full(self) -> bool:
+        """Return whether an order without a place would be the first one that waits."""
+        full = self._containers.is_full or self._members.is_full
+        return full and self._is_idle and not self._accepting and not self._queue
 
     def _take(self, container: TaskContainer, deadline: Deadline, memory: int) -> Taken | None:
         """Take what an order needs that can begin at once. Count one that must wait."""
         situation = Situation(
             accepting=self._accepting,
             waiting=len(self._queue),
+            beginning=len(self._beginning),
             is_idle=self._is_idle,
             has_expired=deadline.over,
         )
@@ -231,6 +244,9 @@ class Dispatcher:
             task = self._begin_within(job, memory, Place(self._containers))
             if job.container.concurrent_execution is False:
                 await asyncio.wait((task,))
+            elif len(job.members) > 1:
+                for _ in range(TURNS_TO_BEGIN):
+                    await asyncio.sleep(0)
 
     async def load(self, job: Job) -> bool:
         """Take a container into memory; return False if it must not begin any more.
@@ -320,9 +336,16 @@ class Dispatcher:
 
     def _begin_within(self, job: Job, memory: int, place: Place) -> "asyncio.Task[None]":
         self._has_begun(job)
+        if job.members:
+            self._is_beginning(job.members[0])
         task = asyncio.create_task(self._execute_within(job, memory, place))
         self._running.add(task)
         return task
+
+    def _is_beginning(self, member: Member) -> None:
+        """Let no order overtake a member until it has come to the journal."""
+        self._beginning.add(member)
+        member.before_begin(partial(self._beginning.discard, member))
 
     def _let_go(self, job: Job) -> None:
         """Count a job no more among those that wait in memory."""
@@ -402,6 +425,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as together:
             for member in job.members:
                 await window.acquire()
+                self._is_beginning(member)
                 task = together.create_task(self._execute_member(job, member))
                 task.add_done_callback(lambda _: window.release())
                 if member.task.concurrent_execution is False:
@@ -441,6 +465,7 @@ class Dispatcher:
         try:
             await self._executor.execute(job, member)
         finally:
+            member.begins_now()  # if it has ended before
             if place is not None:
                 place.give_up()
 
@@ -449,7 +474,7 @@ class Dispatcher:
 
         Return False if it was cancelled before, or has expired.
         """
-        if self._members.take(1):
+        if not self._placing and self._members.take(1):  # else it would overtake one of those
             return True
         self._placing += 1
         place = asyncio.create_task(self._members.wait(1))

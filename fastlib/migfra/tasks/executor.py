@@ -140,6 +140,7 @@ class Executor:
         builtin = self._builtin.get(type(member.task))
         if builtin is None and not self._caller.contexts.is_ready():
             await self._caller.contexts.ready()
+        member.begins_now()  # nothing is awaited from here until the journal has its begin
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
         waits = builtin is None and self._hypervisor.begins_itself

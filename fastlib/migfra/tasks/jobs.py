@@ -59,6 +59,17 @@ class Member:
         self.waits = False
         """Whether it only waits for its turn in the hypervisor."""
         self._on_wait: Callable[[], object] | None = None
+        self._before_begin: Callable[[], object] | None = None
+
+    def before_begin(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, right before the journal is to note that it begins."""
+        self._before_begin = callback
+
+    def begins_now(self) -> None:
+        """Say that the next step is its begin: what begins after it does not overtake it."""
+        callback, self._before_begin = self._before_begin, None
+        if callback is not None:
+            callback()
 
     def on_wait(self, callback: Callable[[], object]) -> None:
         """Have `callback` called whenever the member waits for its turn in the hypervisor."""

@@ -30,6 +30,8 @@ class MemoryBudget:
         self._waiting.append((size, future))
         self._admit()
         try:
+            if future.done():  # those that were let in before wake up in the next turn
+                await asyncio.sleep(0)
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():

@@ -17,6 +17,11 @@ from .memory_budget import MemoryBudget
 class Places(MemoryBudget):
     """Places within a limit: a budget of which each one takes 1."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is free."""
+        return self.taken >= self.bound
+
 
 class Place:
     """A place within a limit, given up once."""
@@ -39,6 +44,8 @@ class Situation(msgspec.Struct, frozen=True):
     """Earlier orders that are being accepted, and will wait for their turn."""
     waiting: int
     """Earlier orders that wait for their turn."""
+    beginning: int
+    """Earlier members whose turn has come, and that the journal has not been told of yet."""
     is_idle: bool
     """Whether the dispatcher waits for an order, and not for a place or for the end of one."""
     has_expired: bool
@@ -60,6 +67,7 @@ def may_begin_at_once(container: TaskContainer, situation: Situation) -> bool:
         and not situation.has_expired
         and not situation.accepting
         and not situation.waiting
+        and not situation.beginning
     )
 
 
@@ -83,13 +91,16 @@ class Turn:
         self,
         take: Callable[[], Taken | None],
         give_back: Callable[[Taken | None], object],
+        is_full: Callable[[], bool],
     ) -> None:
         """`take` decides: it returns what it has taken, or None for an order that waits.
 
-        `give_back` gets that back if the order does not begin by it.
+        `give_back` gets that back if the order does not begin by it. `is_full` says whether there
+        is no place now for an order that would begin.
         """
         self._take = take
         self._give_back = give_back
+        self._is_full = is_full
         self._is_decided = self._is_over = False
         self.taken: Taken | None = None
 
@@ -98,11 +109,19 @@ class Turn:
         """What its member does with its acceptance; None if it waits, and before `decide`."""
         return None if self.taken is None else self.taken.begins
 
-    def decide(self) -> None:
-        """Decide whether the order begins with its acceptance, unless that is decided or over."""
+    def decide(self, may_wait: bool) -> bool:
+        """Decide whether the order begins with its acceptance, unless that is decided or over.
+
+        Return False if there is no place for it, and it `may_wait` for the next transaction: many
+        orders end until then. An order that is accepted without a place needs a second transaction
+        for its begin, and so do all that come before it has begun.
+        """
         if not self._is_decided and not self._is_over:
+            if may_wait and self._is_full():
+                return False
             self._is_decided = True
             self.taken = self._take()
+        return True
 
     def use(self) -> None:
         """End it: the order is executed by it, and gives back itself what was taken."""

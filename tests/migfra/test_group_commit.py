@@ -1,0 +1,108 @@
+"""The order in which the group commit executes operations, and where a transaction ends."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+from fastlib.migfra.journal.group_commit import GroupCommit
+
+
+class Group:
+    """A group commit whose operations are noted, by transaction."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self.transactions: list[list[str]] = []
+        self.woken: list[str] = []
+        self.connection.set_trace_callback(self._trace)
+        self.commit = GroupCommit(self.connection)
+
+    def _trace(self, statement: str) -> None:
+        if statement.startswith("BEGIN"):
+            self.transactions.append([])
+
+    def submit(self, name: str, prepare: Any = None, *, ahead: bool = False) -> Awaitable[None]:
+        future = self.commit.submit(
+            lambda _: self.transactions[-1].append(name), prepare, ahead=ahead
+        )
+        future.add_done_callback(lambda _: self.woken.append(name))
+        return future
+
+
+def run(scene: Callable[[Group], Awaitable[None]]) -> None:
+    async def main() -> None:
+        group = Group()
+        with closing(group.connection):
+            await asyncio.wait_for(scene(group), 30)
+            await group.commit.close(1)
+
+    asyncio.run(main())
+
+
+def test_operations_ahead_are_executed_and_awaited_first_in_their_order() -> None:
+    async def scene(group: Group) -> None:
+        await asyncio.gather(
+            group.submit("accept 1"),
+            group.submit("begin 1", ahead=True),
+            group.submit("accept 2"),
+            group.submit("begin 2", ahead=True),
+        )
+        assert group.transactions == [["begin 1", "begin 2", "accept 1", "accept 2"]]
+        assert group.woken == group.transactions[0]
+
+    run(scene)
+
+
+def test_transaction_ends_before_an_operation_that_waits_for_the_next_one() -> None:
+    async def scene(group: Group) -> None:
+        asked: list[tuple[int, bool]] = []
+
+        def prepare(number: int, may_wait: bool) -> bool:
+            asked.append((number, may_wait))
+            return not may_wait or number % 3 != 2
+
+        futures = [
+            group.submit(str(number), lambda may_wait, number=number: prepare(number, may_wait))
+            for number in range(7)
+        ]
+        futures.append(group.submit("behind"))
+        await asyncio.gather(*futures)
+        assert group.transactions == [["0", "1"], ["2", "3", "4"], ["5", "6", "behind"]]
+        assert asked == [
+            (0, False), (1, True), (2, True), (2, False), (3, True), (4, True), (5, True),
+            (5, False), (6, True),
+        ]  # fmt: skip
+        assert len(group.commit) == 0
+
+    run(scene)
+
+
+def test_operations_ahead_do_not_wait_with_one_that_waits() -> None:
+    async def scene(group: Group) -> None:
+        futures = [group.submit(name, lambda may_wait: not may_wait) for name in ("1", "2", "3")]
+        await futures[0]
+        await asyncio.gather(group.submit("ahead", ahead=True), *futures)
+        assert group.transactions == [["1"], ["ahead", "2"], ["3"]]
+
+    run(scene)
+
+
+def test_failed_preparation_fails_its_transaction_only() -> None:
+    async def scene(group: Group) -> None:
+        failures: list[tuple[str, BaseException]] = []
+        group.commit._on_failure = lambda what, error: failures.append((what, error))
+
+        def prepare(_: bool) -> bool:
+            raise ValueError("unexpected")
+
+        bad = group.submit("bad", prepare)
+        good = group.submit("good")
+        outcomes = await asyncio.gather(bad, good, return_exceptions=True)
+        assert str(outcomes[0]) == "the journal failed: ValueError: unexpected"
+        assert outcomes[1] is None
+        assert [str(error) for _, error in failures] == ["unexpected"]
+        assert group.transactions == [["good"]]
+
+    run(scene)
