@@ -153,10 +153,10 @@ def test_kill_is_refused_if_a_group_outside_keeps_processes(facts, why):
     ("facts", "why"),
     [
         ({"there": ()}, None),
-        ({}, "vm1 is there on node01 already, as /cpuset/migfra/vm1; stop it first"),
+        ({}, "vm1 exists on node01 already, as /cpuset/migfra/vm1; stop it first"),
         (
             {"there": (TOP,), "missing": (CPUSET,)},
-            "vm1 is there on node01 already, but incomplete: it has /freezer/migfra/vm1 and not "
+            "vm1 exists on node01 already, but incomplete: it has /freezer/migfra/vm1 and not "
             "/cpuset/migfra/vm1; stop it first",
         ),
         (

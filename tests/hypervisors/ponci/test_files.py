@@ -34,11 +34,11 @@ def raising(number):
         (errno.ENOENT, GoneError, "is missing; another program has removed it"),
         (errno.ENODEV, GoneError, "is missing; another program has removed it"),
         (errno.EBUSY, BusyError, "is busy; it has processes or groups: end or move them"),
-        (errno.EACCES, GroupError, r"is not this user's to read or change \(Permission denied\)"),
+        (errno.EACCES, GroupError, r"this user must not read or change .* \(Permission denied\)"),
         (
             errno.EPERM,
             GroupError,
-            r"is not this user's to read or change \(Operation not permitted\)",
+            r"this user must not read or change .* \(Operation not permitted\)",
         ),
         (errno.EROFS, GroupError, "is mounted read-only"),
         (errno.EAGAIN, GroupError, "would exceed the limit of groups"),
@@ -57,7 +57,7 @@ def test_error_of_a_file_is_explained(monkeypatch, tmp_path, number, kind, why):
     ("name", "number", "kind", "why"),
     [
         ("cpuset.cpus", errno.ENODEV, GoneError, "was removed by another program"),
-        ("cpuset.cpus", errno.EBUSY, GroupError, "have a claim on them, such as cpu_exclusive"),
+        ("cpuset.cpus", errno.EBUSY, GroupError, "claims them, such as by cpu_exclusive"),
         ("cgroup.procs", errno.EBUSY, GroupError, "check the group and the kernel's log"),
     ],
 )
@@ -113,7 +113,7 @@ def test_tree_has_groups_nested_deeper_than_python_calls(tmp_path):
 
 def test_make_tells_that_a_group_was_removed_meanwhile(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "mkdir", raising(errno.EEXIST))
-    with pytest.raises(GoneError, match="was removed by another program just now"):
+    with pytest.raises(GoneError, match="another program has just removed"):
         make(tmp_path / "group")
 
 
@@ -124,7 +124,7 @@ def test_missing_group_above_is_named(tmp_path):
 
 def test_tree_explains_unreadable_group(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "scandir", raising(errno.EACCES))
-    with pytest.raises(GroupError, match="is not this user's to read or change"):
+    with pytest.raises(GroupError, match="this user must not read or change"):
         tree(tmp_path)
 
 

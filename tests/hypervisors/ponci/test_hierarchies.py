@@ -107,16 +107,16 @@ def test_group_of_a_thread_is_found_where_it_is_mounted(monkeypatch, freezer, li
 @pytest.mark.parametrize(
     ("mountinfo", "words"),
     [
-        ("", "no cgroups are mounted, .*mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
+        ("", "no cgroups are mounted; .*mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
         (PURE_V2, "the cgroup v2 at /sys/fs/cgroup has no controller cpuset.*CONFIG_CPUSETS"),
         (
             PURE_V1.replace("freezer", "pids"),
-            "has the controller cpuset at /sys/fs/cgroup/cpuset, but ponci needs freezer as well; "
+            "has the controller cpuset at /sys/fs/cgroup/cpuset, but ponci also needs freezer; "
             "mount it: mkdir -p /sys/fs/cgroup/freezer && mount -t cgroup -o freezer",
         ),
         (
             PURE_V1.replace("cpuset", "pids"),
-            "has the controller freezer at /sys/fs/cgroup/freezer, but ponci needs cpuset",
+            "has the controller freezer at /sys/fs/cgroup/freezer, but ponci also needs cpuset",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Decide, from the view of a domain, what its state is and what a task must refuse. Pure."""
+"""Decide from the view of a domain its state, and what a task must refuse. Pure."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -9,14 +9,14 @@ from .processes import describe_processes
 
 State = Literal["running", "freezing", "paused", "partly paused", "incomplete"]
 _MOST_SHOWN: Final = 8
-"""At most so many threads are named."""
+"""The most threads that an error names."""
 
 
 def state_of(view: DomainView) -> State:
-    """Say what a domain does.
+    """Return the state of a domain.
 
-    `paused` means that nothing in it runs, whatever has frozen it. `partly paused` means that some
-    of it runs, and that some of it stays frozen.
+    `paused` means that all of its processes are frozen, for whatever reason. `partly paused` means
+    that some of them run, and that others stay frozen.
     """
     if view.missing or view.defect:
         return "incomplete"
@@ -32,22 +32,22 @@ def state_of(view: DomainView) -> State:
 
 
 def freezes(view: DomainView) -> bool:
-    """Tell whether anything freezes a domain or a part of it, also a part without processes."""
+    """Return whether a domain or a part of it is frozen, also a part without processes."""
     inside = any(group.told or group.frozen for group in view.groups)
     return inside or view.is_frozen_from_above or bool(view.elsewhere)
 
 
 def to_thaw(view: DomainView) -> list[Path]:
-    """The groups of a domain that were told to freeze, inner ones first.
+    """Return the groups of a domain with a freeze request, inner ones first.
 
-    While the domain's own group is frozen, nothing in it runs. So all of it goes on at once when
-    that one, the last, is thawed.
+    While the domain's own group is frozen, no process in it runs. That group is thawed last, so
+    all processes resume at once.
     """
     return [group.path for group in reversed(view.groups) if group.requested]
 
 
 def why_incomplete(view: DomainView) -> str | None:
-    """Say which groups of a domain are missing, with the remedy; None if all are there."""
+    """Return the missing groups of a domain in words, with the remedy. None if all exist."""
     if not view.missing:
         return None
     return (
@@ -57,7 +57,7 @@ def why_incomplete(view: DomainView) -> str | None:
 
 
 def why_not_resumable(view: DomainView) -> str | None:
-    """Say what outside of a domain keeps it frozen, with the remedy; None if nothing does."""
+    """Return what outside of a domain keeps it frozen, with the remedy. None if nothing does."""
     if why := _frozen_from_above(view):
         cause, remedy = why
         return f"{view.name} cannot run: {cause}; {remedy}, then resume {view.name}"
@@ -71,7 +71,7 @@ def why_not_resumable(view: DomainView) -> str | None:
 
 
 def why_not_killable(view: DomainView) -> str | None:
-    """Say what outside of a domain keeps its processes from ending, with the remedy, or None."""
+    """Return what outside of a domain keeps its processes alive, with the remedy, or None."""
     found = None if view.kills_frozen or not view.processes else _frozen_from_above(view)
     if found is None:
         for each in view.elsewhere:
@@ -88,9 +88,9 @@ def why_not_killable(view: DomainView) -> str | None:
 
 
 def why_not_deletable(view: DomainView) -> str | None:
-    """Say why a domain without processes cannot be deleted, with the remedy, or None.
+    """Return why a domain without processes cannot be deleted, with the remedy, or None.
 
-    A group of v2 that was made threaded has threads of processes that belong to a group above it.
+    A threaded group of v2 has threads of processes that belong to a group above it.
     """
     threads = frozenset[int]().union(*(group.threads for group in view.groups))
     if view.defect is None or view.processes or not threads:
@@ -102,12 +102,12 @@ def why_not_deletable(view: DomainView) -> str | None:
 
 
 def why_not_startable(view: DomainView, host: str) -> str | None:
-    """Say why no domain of this name can be started, with the remedy, or None.
+    """Return why no domain with this name can be started, with the remedy, or None.
 
-    Without the domain, the view is about the groups above it.
+    Without the domain, the view is of the groups above it.
     """
     if view.there:
-        there = f"{view.name} is there on {host} already"
+        there = f"{view.name} exists on {host} already"
         if view.missing:
             return (
                 f"{there}, but incomplete: it has {_paths(view.there)} and not "
@@ -121,18 +121,18 @@ def why_not_startable(view: DomainView, host: str) -> str | None:
 
 
 def why_not_suspendable(view: DomainView) -> str | None:
-    """Say which processes of a domain would not freeze, with the remedy, or None."""
+    """Return the processes of a domain that would not freeze, with the remedy, or None."""
     if not view.loose:
         return None
     return (
         f"{view.name} has {describe_processes(view.loose_processes)} in the tree of cpuset but "
-        f"not in that of freezer, which would not freeze; write each into "
-        f"{view.groups[0].path}/cgroup.procs as well"
+        f"not in that of freezer, so they would not freeze; also write each into "
+        f"{view.groups[0].path}/cgroup.procs"
     )
 
 
 def _frozen_from_above(view: DomainView) -> tuple[str, str] | None:
-    """The cause and the remedy if a group above a domain was told to freeze."""
+    """Return the cause and the remedy if a group above a domain has a freeze request."""
     if view.above:
         groups = _paths(each.group for each in view.above)
         commands = " && ".join(each.thaw_command for each in view.above)

@@ -1,6 +1,6 @@
-"""What the kernel says of a domain: its groups in every hierarchy, and what freezes them.
+"""The kernel's view of a domain: its groups in every hierarchy, and what freezes them.
 
-`inspection.py` makes it. The properties decide nothing about a task; `decisions.py` does so.
+`inspection.py` makes it. `decisions.py` decides from it about tasks.
 """
 
 from pathlib import Path
@@ -9,15 +9,15 @@ import msgspec
 
 
 class FreezeRequest(msgspec.Struct, frozen=True):
-    """A group outside of a domain that was told to freeze."""
+    """A group outside of a domain that has a freeze request."""
 
     group: Path
     thaw_command: str
-    """The command of a shell that thaws it."""
+    """The shell command that thaws it."""
 
 
 class ForeignFreeze(msgspec.Struct, frozen=True):
-    """Threads of a domain that are frozen through a group that is neither in nor above it."""
+    """Threads of a domain that are frozen by a group that is neither in it nor above it."""
 
     request: FreezeRequest
     threads: frozenset[int]
@@ -30,13 +30,13 @@ class GroupView(msgspec.Struct, frozen=True):
 
     path: Path
     requested: bool
-    """Whether this group itself was told to freeze."""
+    """Whether this group itself has a freeze request."""
     told: bool
-    """Whether this group or any group above it was told to freeze."""
+    """Whether this group or any group above it has a freeze request."""
     frozen: bool
-    """Whether it was told so and all that is in it has stopped."""
+    """Whether a freeze was requested and all of its threads have stopped."""
     threads: frozenset[int]
-    """Its own threads. Those of another PID namespace are 0."""
+    """The ids of its own threads. A thread of another PID namespace is 0."""
 
 
 class DomainView(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,45 +46,45 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
     there: tuple[Path, ...]
     """Its group in each hierarchy that has one."""
     missing: tuple[Path, ...] = ()
-    """Where a hierarchy has no group of it."""
+    """The paths at which a hierarchy lacks a group of it."""
     defect: str | None = None
-    """Why no process can be put into a domain of which all groups are there."""
+    """Why no process can be put into a domain although all of its groups exist. None if one can."""
     groups: tuple[GroupView, ...] = ()
-    """Its groups in the hierarchy that freezes it, each before those in it."""
+    """Its groups in the hierarchy that freezes it, outer ones first."""
     loose: frozenset[int] = frozenset()
     """Its threads that are not in the hierarchy that freezes it."""
     loose_processes: frozenset[int] = frozenset()
     """The processes of these threads."""
     above: tuple[FreezeRequest, ...] = ()
-    """The groups above it that were told to freeze, the nearest first."""
+    """The groups above it that have a freeze request, the nearest first."""
     above_is_hidden: bool = False
-    """Whether a group above it is frozen that cannot be seen from here, as in a container."""
+    """Whether an invisible group above it is frozen, such as one outside of this container."""
     elsewhere: tuple[ForeignFreeze, ...] = ()
     processes: frozenset[int] = frozenset()
-    """All its processes, in all hierarchies. Those of another PID namespace are 0."""
+    """All its processes, in all hierarchies. A process of another PID namespace is 0."""
     kills_frozen: bool = True
     """Whether its processes can be killed while they are frozen."""
     root: Path = Path("/")
-    """Where the hierarchy that freezes it is mounted."""
+    """The mount point of the hierarchy that freezes it."""
 
     @property
     def is_requested(self) -> bool:
-        """Whether the domain's own group was told to freeze."""
+        """Whether the domain's own group has a freeze request."""
         return bool(self.groups) and self.groups[0].requested
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the domain's own group has frozen, with all that is in it."""
+        """Whether the domain's own group has frozen, with all threads in it."""
         return bool(self.groups) and self.groups[0].frozen
 
     @property
     def is_frozen_from_above(self) -> bool:
-        """Whether a group above the domain was told to freeze."""
+        """Whether a group above the domain has a freeze request."""
         return bool(self.above) or self.above_is_hidden
 
     @property
     def requested_inside(self) -> tuple[Path, ...]:
-        """The groups below the domain's own that were told to freeze, outer ones first."""
+        """The groups below the domain's own that have a freeze request, outer ones first."""
         return tuple(group.path for group in self.groups[1:] if group.requested)
 
     @property
@@ -95,7 +95,7 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> frozenset[int]:
-        """The threads that nothing has stopped yet."""
+        """The threads that have not stopped."""
         thawed = (group.threads for group in self.groups if not group.frozen)
         stopped = frozenset[int]().union(*(each.threads for each in self.elsewhere))
         return self.loose.union(*thawed) - stopped

@@ -1,4 +1,4 @@
-"""The kernel's files and folders of cgroups, and what their errors mean.
+"""Read and write the kernel's files and folders of cgroups, and translate their errors.
 
 ::
 
@@ -16,11 +16,11 @@ from typing import Final
 from fastlib.migfra.errors import HypervisorError
 
 _GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ESRCH)
-"""The group, the file or the process that a file is about is not there."""
+"""Errors that mean: the group, the file or the process does not exist."""
 
 
 class GroupError(HypervisorError):
-    """The kernel has refused what was to be done with a group."""
+    """The kernel has refused an operation on a group."""
 
     def __init__(self, text: str, number: int | None) -> None:
         self.errno: Final = number
@@ -36,7 +36,7 @@ class BusyError(GroupError):
 
 
 def read(path: Path) -> str:
-    """The text of a file. Raises GroupError."""
+    """Return the text of a file. Raises GroupError."""
     try:
         return path.read_text()
     except OSError as error:
@@ -58,9 +58,9 @@ def write(path: Path, text: str) -> None:
 
 
 def make(path: Path) -> bool:
-    """Make a group; False if it was there already.
+    """Make a group. Returns False if it existed already.
 
-    Raises GroupError: GoneError if it, or the group above it, is being removed by another program.
+    Raises GroupError; GoneError if another program is removing it or the group above it.
     """
     try:
         path.mkdir()
@@ -68,9 +68,7 @@ def make(path: Path) -> bool:
         if path.is_dir():
             return False
         if not path.exists():
-            raise GoneError(
-                f"{path} was removed by another program just now", error.errno
-            ) from error
+            raise GoneError(f"another program has just removed {path}", error.errno) from error
         raise _unreachable(error, path) from error
     except OSError as error:
         raise _unreachable(error, path) from error
@@ -88,7 +86,7 @@ def remove(path: Path) -> None:
 
 
 def is_group(path: Path) -> bool:
-    """Tell whether there is a group. Raises GroupError if that cannot be known."""
+    """Return whether a group exists. Raises GroupError if that cannot be found out."""
     try:
         return path.is_dir()
     except OSError as error:
@@ -96,7 +94,7 @@ def is_group(path: Path) -> bool:
 
 
 def number_of(path: Path) -> int | None:
-    """The number of a group, which the kernel gives once; None if it is not there."""
+    """Return the kernel's unique number of a group. None if the group does not exist."""
     try:
         return path.stat().st_ino
     except OSError as error:
@@ -106,7 +104,7 @@ def number_of(path: Path) -> int | None:
 
 
 def folders_in(path: Path) -> list[str]:
-    """The names of the folders in a folder; none if it is not there. Raises GroupError."""
+    """Return the names of the folders in a folder; none if it does not exist. Raises GroupError."""
     try:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -117,13 +115,13 @@ def folders_in(path: Path) -> list[str]:
 
 
 def tree(path: Path) -> list[Path]:
-    """A group and those below it, each before those above it; none if it is not there.
+    """Return a group and those below it, inner ones first; none if it does not exist.
 
     Raises GroupError.
     """
     found: list[Path] = []
     left = [path] if is_group(path) else []
-    while left:  # groups may be nested deeper than Python may call
+    while left:  # groups may be nested deeper than Python's limit of recursion
         group = left.pop()
         found.append(group)
         left += [group / name for name in folders_in(group)]
@@ -138,14 +136,14 @@ def _unreachable(error: OSError, path: Path) -> GroupError:
         return BusyError(f"{path} is busy; it has processes or groups: end or move them", number)
     if number in (errno.EACCES, errno.EPERM):
         return GroupError(
-            f"{path} is not this user's to read or change ({why}); run the daemon as root, or "
+            f"this user must not read or change {path} ({why}); run the daemon as root, or "
             "delegate a group to its user (systemd: Delegate=cpuset) and name that as 'parent'",
             number,
         )
     if number == errno.EROFS:
         return GroupError(
-            f"{path} is mounted read-only; mount its file system writable, which in a container is "
-            "a matter of how that is started",
+            f"{path} is mounted read-only; mount its file system writable (for a container, set "
+            "that where it is started)",
             number,
         )
     if number == errno.EAGAIN:
@@ -158,7 +156,7 @@ def _unreachable(error: OSError, path: Path) -> GroupError:
 
 
 def _gone(path: Path) -> str:
-    """Say what of a path is missing, and what to do."""
+    """Return which part of a path is missing, with the remedy."""
     missing = path
     while missing != missing.parent and not missing.parent.exists():
         missing = missing.parent
@@ -169,7 +167,7 @@ def _gone(path: Path) -> str:
         )
     return (
         f"{path} is missing; another program has removed it, or this kernel or the controllers of "
-        "that group do not have it: start the domain again, or use a newer kernel"
+        "that group do not provide it: start the domain again, or use a newer kernel"
     )
 
 
@@ -180,7 +178,9 @@ def _refused(error: OSError, path: Path, text: str) -> GroupError:
             f"{path.parent} was removed by another program; start the domain again", number
         )
     if path.name.startswith("cpuset."):
-        remedy = "groups above, beside or below it have a claim on them, such as cpu_exclusive"
+        remedy = (
+            "check whether a group above, beside or below it claims them, such as by cpu_exclusive"
+        )
     else:
         remedy = "check the group and the kernel's log"
     return GroupError(f"the kernel refuses {text!r} for {path} ({why}); {remedy}", number)

@@ -1,7 +1,7 @@
-"""Read and set what freezes the groups of one hierarchy: the freezer of cgroup v1, or that of v2.
+"""Read and set the freezers of one hierarchy's groups, of cgroup v1 or v2.
 
-A group is frozen if it was told to freeze, or if a group above it was. With v1 a frozen process
-receives no signal, not even SIGKILL, before it is thawed. With v2 it can be killed.
+A group is frozen if it or a group above it has a freeze request. With v1 a frozen process receives
+no signal before it is thawed, not even SIGKILL. With v2 it can be killed.
 """
 
 import shlex
@@ -16,35 +16,35 @@ from .mounts import Mount
 
 
 class FreezerReading(msgspec.Struct, frozen=True):
-    """What the kernel says of one group."""
+    """The kernel's freezer state of one group."""
 
     requested: bool = False
-    """Whether this group was told to freeze, and not just a group above it."""
+    """Whether this group itself has a freeze request."""
     frozen: bool = False
-    """Whether all that is in it, and in the groups below it, has stopped."""
+    """Whether all threads in it and in the groups below it have stopped."""
     from_above: bool = False
-    """Whether a group above it was told to freeze. Only v1 says so."""
+    """Whether a group above it has a freeze request. Only v1 reports that."""
 
 
 class Freezer:
-    """What freezes the groups of one hierarchy. Methods raise GroupError."""
+    """Freezes and thaws the groups of one hierarchy. Methods raise GroupError."""
 
     kills_frozen: ClassVar[bool] = True
     """Whether a frozen process can be killed."""
     _threads_file: ClassVar[str] = ""
     _thawed: ClassVar[tuple[str, str]] = ("", "")
-    """The file that thaws a group, and what to write into it."""
+    """The file that thaws a group, and the text to write into it."""
     _frozen: ClassVar[str] = ""
 
     def __init__(self, root: Path, seen: str = "/") -> None:
-        """Take the mount point, and the group of the hierarchy that is seen there."""
+        """Take the mount point, and the group of the hierarchy that is mounted there."""
         self.root: Final = root
         self._seen: Final = Path(seen)
 
     def read(self, group: Path) -> FreezerReading:
-        """Read the state of a group; that of the root, and of kernels without a freezer, is thawed.
+        """Read the state of a group. The root is thawed; so is each group without a freezer.
 
-        Raises GoneError if the group is not there.
+        Raises GoneError if the group does not exist.
         """
         try:
             return self._read(group)
@@ -57,34 +57,34 @@ class Freezer:
         raise NotImplementedError
 
     def can_freeze(self, group: Path) -> bool:
-        """Tell whether the kernel has what freezes a group."""
+        """Return whether the kernel can freeze a group."""
         return (group / self._thawed[0]).exists()
 
     def freeze(self, group: Path) -> None:
-        """Tell a group to freeze. `read` tells when it has frozen."""
+        """Request the freeze of a group. `read` reports when it has frozen."""
         write(group / self._thawed[0], self._frozen)
 
     def thaw(self, group: Path) -> None:
-        """Take back that a group was told to freeze."""
+        """Withdraw the freeze request of a group."""
         write(group / self._thawed[0], self._thawed[1])
 
     def thaw_command(self, group: Path) -> str:
-        """The command of a shell that thaws a group."""
+        """Return the shell command that thaws a group."""
         file, text = self._thawed
         return f"echo {text} > {shlex.quote(str(group / file))}"
 
     def threads(self, group: Path) -> frozenset[int]:
-        """The threads of a group, without those of groups below it."""
+        """Return the threads of a group, without those of groups below it."""
         return frozenset(map(int, read(group / self._threads_file).split()))
 
     def above(self, group: Path) -> list[Path]:
-        """The groups above a group that are seen here, the nearest first, the root included."""
+        """Return the visible groups above a group, the nearest first, up to the root."""
         if group == self.root:
             return []
         return [each for each in group.parents if each.is_relative_to(self.root)]
 
     def path_of(self, thread: int) -> str | None:
-        """The path of a thread's group in this hierarchy, None if it has no such hierarchy.
+        """Return the path of a thread's group in this hierarchy. None without such a hierarchy.
 
         Raises GoneError if the thread has ended.
         """
@@ -95,13 +95,13 @@ class Freezer:
         return None
 
     def group_at(self, path: str | None) -> Path | None:
-        """The group with a path in this hierarchy, None if it is not seen here."""
+        """Return the group with a path in this hierarchy. None if it is not visible here."""
         if path is None or not Path(path).is_relative_to(self._seen):
             return None
         return self.root / Path(path).relative_to(self._seen)
 
     def _is_own(self, controllers: list[str]) -> bool:
-        """Tell whether a line of `/proc/<pid>/cgroup` is about this hierarchy."""
+        """Return whether a line of `/proc/<pid>/cgroup` is about this hierarchy."""
         raise NotImplementedError
 
 
@@ -125,7 +125,7 @@ class V1Freezer(Freezer):
 
 
 class V2Freezer(Freezer):
-    """The freezer of cgroup v2, which each group has since Linux 5.2."""
+    """The freezer of cgroup v2. Each group has it since Linux 5.2."""
 
     _threads_file: ClassVar[str] = "cgroup.threads"
     _thawed: ClassVar[tuple[str, str]] = ("cgroup.freeze", "0")
@@ -142,7 +142,7 @@ class V2Freezer(Freezer):
 
 
 def freezers(mounted: Iterable[Mount]) -> list[Freezer]:
-    """One freezer for each version of cgroups that is mounted and can freeze."""
+    """Return a freezer for each mounted version of cgroups that can freeze."""
     found: dict[bool, Freezer] = {}
     for mount in mounted:
         if mount.unified:

@@ -16,7 +16,7 @@ from .waiting import wait_until
 
 
 def suspend(runtime: PonciRuntime, name: str, context: Context) -> str | None:
-    """Freeze a domain. What is worth telling, or None. Raises HypervisorError."""
+    """Freeze a domain. Returns the details of the success, or None. Raises HypervisorError."""
     view = runtime.view(name)
     if why := why_not_suspendable(view):
         raise HypervisorError(why)
@@ -38,10 +38,10 @@ def suspend(runtime: PonciRuntime, name: str, context: Context) -> str | None:
 def wait_until_frozen(
     runtime: PonciRuntime, name: str, context: Context, *, was_told: bool = False
 ) -> None:
-    """Wait until a domain has frozen. After a timeout or a cancellation it is thawed.
+    """Wait until a domain has frozen. After a timeout or a cancellation, thaw it.
 
-    What another program told to freeze before stays so: the domain itself with `was_told`, and the
-    groups in it.
+    Earlier freeze requests of other programs stay: that of the domain itself with `was_told`, and
+    those of the groups in it.
 
     Raises HypervisorError if it takes too long, and TaskCancelledError.
     """
@@ -58,8 +58,8 @@ def wait_until_frozen(
         return
     if was_told:
         raise HypervisorError(
-            f"{name} has not frozen within {patience:g} s; it was told to freeze before this "
-            f"task and still freezes: wait for that, or resume {name}"
+            f"{name} has not frozen within {patience:g} s; another program had requested the "
+            f"freeze before this task, so it continues: wait for that, or resume {name}"
         )
     hierarchy.freezer.thaw(group)
     raise HypervisorError(
@@ -68,9 +68,9 @@ def wait_until_frozen(
 
 
 def _afterwards(hierarchy: Hierarchy, name: str) -> str:
-    """Say what a domain does that was thawed because it did not freeze, and what to do."""
+    """Return the state of a domain that was thawed because it did not freeze, and the remedy."""
     view = inspect(hierarchy, name)
-    does = "was thawed, but parts of it are frozen" if freezes(view) else "runs on"
+    does = "was thawed, but parts of it are frozen" if freezes(view) else "continues to run"
     waiting = blocked(processes_of(view.running))
     if not waiting:
         return f"{does}; suspend it again, or set a longer freeze-timeout"
@@ -81,10 +81,10 @@ def _afterwards(hierarchy: Hierarchy, name: str) -> str:
 
 
 def resume(runtime: PonciRuntime, name: str, context: Context) -> str | None:
-    """Thaw a domain and all groups in it. What is worth telling, or None.
+    """Thaw a domain and all groups in it. Returns the details of the success, or None.
 
-    Raises HypervisorError, before anything is thawed, if something outside of it is frozen that
-    would keep it from running.
+    Raises HypervisorError before it thaws a group, if a frozen group outside of the domain would
+    prevent it from running.
     """
     view = runtime.view(name)
     if why := why_not_resumable(view):
@@ -104,18 +104,18 @@ def resume(runtime: PonciRuntime, name: str, context: Context) -> str | None:
     if not view.requested_inside:
         return None
     inside = ", ".join(map(str, view.requested_inside))
-    return f"groups in {name} were frozen on their own and were thawed too: {inside}"
+    return f"groups in {name} were frozen separately and were thawed too: {inside}"
 
 
 def thaw(hierarchy: Hierarchy, view: DomainView) -> None:
-    """Thaw a domain and all groups in it that were told to freeze."""
+    """Thaw a domain and all groups in it that have a freeze request."""
     for group in to_thaw(view):
-        with suppress(GoneError):  # then it freezes nothing any more
+        with suppress(GoneError):  # a group that is gone freezes nothing
             hierarchy.freezer.thaw(group)
 
 
 def _still_frozen(view: DomainView) -> str:
-    """Say why a domain does not run that was thawed."""
+    """Return why a thawed domain does not run."""
     if why := why_not_resumable(view):
         return why
     groups = ", ".join(map(str, view.requested_inside)) or str(view.groups[0].path)

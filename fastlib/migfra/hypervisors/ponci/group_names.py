@@ -1,4 +1,4 @@
-"""Check names of groups: the kernel has some of them for its own files."""
+"""Check names of groups: the kernel uses some names for its own files."""
 
 from typing import Final
 
@@ -11,16 +11,16 @@ _CONTROLLERS: Final = frozenset(
         *("irq", "debug"),
     }
 )
-"""Files are named after them, such as `cpuset.cpus`; later kernels have more of these files."""
+"""Prefixes of the kernel's files, such as `cpuset.cpus`. Later kernels have more such files."""
 _FILES: Final = frozenset({"tasks", "notify_on_release", "release_agent"})
 
 
 def check_group(name: str) -> str:
-    """The name itself if no file of the kernel's can have it. Raises HypervisorError."""
+    """Return the name. Raises HypervisorError if a file of the kernel may have it."""
     controller, dot, _ = name.partition(".")
     if name in _FILES or (dot and controller in _CONTROLLERS):
         raise HypervisorError(
-            f"{name!r} cannot be the name of a cgroup: the kernel has files of such names in each "
-            "group; choose another, such as with a dash for the dot"
+            f"{name!r} cannot be the name of a cgroup: the kernel has files with such names in "
+            "each group; choose another, such as with a dash for the dot"
         )
     return name

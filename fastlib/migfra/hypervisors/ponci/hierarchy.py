@@ -1,4 +1,4 @@
-"""Operations on a domain's group, the same for both versions of cgroups. All of them may block."""
+"""Operations on a domain's groups for both versions of cgroups. All of them may block."""
 
 import errno
 from collections.abc import Iterable
@@ -34,19 +34,19 @@ class CpuSets(msgspec.Struct, frozen=True):
 
 
 class Hierarchy:
-    """The groups of the domains, all below one parent. Every method may raise GroupError."""
+    """The groups of the domains, below one parent. Every method may raise GroupError."""
 
     version: ClassVar[str] = ""
     effective: ClassVar[tuple[str, str]] = ("", "")
-    """The files of the CPUs and nodes that a group really has."""
+    """The files with the effective CPUs and nodes of a group."""
 
     def __init__(
         self, root: Path, parents: Iterable[Path], freezer: Freezer, others: Iterable[Freezer]
     ) -> None:
         """Take the root of `cpuset`, the parent in each tree, and the freezers of the machine.
 
-        The tree with `cpuset` is the first, the one that freezes domains the last. They may be the
-        same. `others` freeze through trees that have no groups of domains.
+        The first tree has `cpuset`, the last one freezes domains. Both may be the same. `others`
+        are freezers of trees without groups of domains.
         """
         self.root: Final = root
         self._parents: Final = tuple(dict.fromkeys(parents))
@@ -59,13 +59,13 @@ class Hierarchy:
     # The parent
 
     def prepare(self) -> None:
-        """Make the parent, so that domains can be made in it."""
+        """Make the parent of the domains."""
         raise NotImplementedError
 
     def available(self) -> CpuSets:
         """Read the CPUs and memory nodes that domains can get.
 
-        A parent that is missing or has none gets those of the group above it at the next start.
+        A parent that is missing or empty gets those of the group above it at the next start.
         """
         for group in (self.parent, *self.parent.parents):
             try:
@@ -83,37 +83,35 @@ class Hierarchy:
         return sets
 
     def identity(self) -> tuple[int | None, ...]:
-        """Numbers that differ after the parent was removed, also if it was made again."""
+        """Return numbers that change when the parent is removed or made again."""
         return tuple(map(number_of, self._parents))
 
     def names(self) -> list[str]:
-        """The domains, in order."""
+        """Return the names of the domains, sorted."""
         return sorted({name for parent in self._parents for name in folders_in(parent)})
 
     # A domain
 
     def paths(self, name: str) -> tuple[Path, ...]:
-        """The groups that a domain has, one in each tree: first that of `cpuset`."""
+        """Return the groups of a domain, one in each tree, that of `cpuset` first."""
         return tuple(parent / name for parent in self._parents)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is the domain, perhaps half of it after a crash."""
+        """Return whether the domain exists, possibly only in part after a crash."""
         return any(map(is_group, self.paths(name)))
 
     def defect(self, name: str) -> str | None:
-        """Say why no process can be put into a domain of which all groups are there, or None."""
+        """Return why no process can be put into a domain whose groups all exist, or None."""
         raise NotImplementedError
 
     def create(self, name: str, cpus: frozenset[int] | None, nodes: frozenset[int] | None) -> None:
-        """Make a domain, whole or not at all; None is all that it can get."""
+        """Make all groups of a domain or none. None for CPUs or nodes means all available ones."""
         made: list[Path] = []
         try:
-            # That of cpuset last, as it is the one that processes are put into.
+            # The group of cpuset is the last one: programs put processes into it.
             for parent in reversed(self._parents):
                 if not make(parent / name):
-                    raise HypervisorError(
-                        f"{name} was made by another program just now; stop it first"
-                    )
+                    raise HypervisorError(f"another program has just made {name}; stop it first")
                 made.append(parent / name)
             if nodes is not None:
                 self.set_nodes(name, nodes)
@@ -129,7 +127,7 @@ class Hierarchy:
             raise
 
     def _complete(self, name: str) -> None:
-        """Do what a new domain still needs so that processes can be put into it."""
+        """Complete a new domain: then processes can be put into it."""
 
     def sets(self, name: str) -> CpuSets:
         """Read the CPUs and memory nodes of the domain. An empty set is inherited."""
@@ -147,13 +145,13 @@ class Hierarchy:
         write(self.parent / name / "cpuset.mems", format_id_list(nodes))
 
     def kill(self, name: str) -> bool:
-        """Let the kernel kill the domain's processes. Returns False if it cannot do that."""
+        """Let the kernel kill the domain's processes. Returns False if it cannot."""
         return False
 
     def processes(self, name: str) -> frozenset[int]:
-        """The processes of the domain and of all groups below it.
+        """Return the processes of the domain and of all groups below it.
 
-        Those of which the daemon cannot know the id, as they are of another PID namespace, are 0.
+        A process of another PID namespace is 0: the daemon cannot know its id.
         """
         return frozenset().union(
             *(processes_below(path, self.freezer) for path in self.paths(name))
@@ -167,10 +165,10 @@ class Hierarchy:
 
 
 def processes_below(group: Path, freezer: Freezer) -> set[int]:
-    """The processes of a group in one tree and of all groups below it.
+    """Return the processes of a group in one tree and of all groups below it.
 
     v2 does not list a process whose first thread had ended before the others were put into the
-    group, so it is found by its threads.
+    group. Such a process is found by its threads.
     """
     found: set[int] = set()
     threads: set[int] = set()
@@ -179,11 +177,11 @@ def processes_below(group: Path, freezer: Freezer) -> set[int]:
             found.update(map(int, read(each / "cgroup.procs").split()))
             threads.update(freezer.threads(each))
         except GoneError:
-            continue  # it went while it was looked at
+            continue  # the group was removed in the meantime
         except GroupError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
             if each == group:
                 return set()  # its threads are of processes in groups above it
-            # It has threads only. The group above has their processes.
+            # A threaded group. The group above has the processes of its threads.
     return found or set(processes_of(threads))

@@ -24,7 +24,7 @@ from .stop import stop
 
 
 class PonciHypervisor(Hypervisor):
-    """Groups of processes on this host; they do not migrate. All methods block, in threads."""
+    """Manages groups of processes on this host. They do not migrate. Methods block, in threads."""
 
     name: ClassVar[str] = NAME
     Options: ClassVar[type[PonciOptions]] = PonciOptions
@@ -37,7 +37,7 @@ class PonciHypervisor(Hypervisor):
     # Life
 
     def open(self) -> None:
-        """Raise HypervisorError if there are no cgroups that could be domains."""
+        """Find the cgroups and make the parent. Raises HypervisorError without usable cgroups."""
         self._opened = PonciRuntime.of(self.node.host, self.options)
 
     def capabilities(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class PonciHypervisor(Hypervisor):
         return start(self._runtime, task, context)
 
     def stop(self, task: Stop, context: Context) -> Outcome:
-        """Delete a group, or each whose name matches; with `force` what runs in it is killed."""
+        """Delete a group, or each whose name matches. With `force` kill the processes in it."""
         return stop(self._runtime, task, context)
 
     def suspend(self, task: Suspend, context: Context) -> Outcome:
@@ -81,7 +81,7 @@ class PonciHypervisor(Hypervisor):
         return None
 
     def recover(self, task: Task, context: Context) -> Outcome:
-        """Find out how a task ended that a crash of the daemon interrupted."""
+        """Find out the result of a task that a crash of the daemon interrupted."""
         return recover(self._runtime, task, context)
 
     def query(self, task: Query, context: Context) -> NodeReport:
@@ -104,8 +104,8 @@ def _domains(hierarchy: Hierarchy) -> list[DomainReport]:
         try:
             view = inspect(hierarchy, name)
         except GoneError:
-            continue  # it was removed meanwhile
-        except GroupError:  # such as one that this user may not read
+            continue  # it was removed in the meantime
+        except GroupError:  # for example, this user must not read it
             reports.append(DomainReport(name=sound(name), state="unknown"))
             continue
         if view.there:
@@ -114,6 +114,6 @@ def _domains(hierarchy: Hierarchy) -> list[DomainReport]:
 
 
 def _memory() -> dict[str, int]:
-    """The memory of the host, in KiB."""
+    """Return the memory of the host, in KiB."""
     lines = (line.split() for line in read(Path("/proc/meminfo")).splitlines())
     return {words[0].rstrip(":"): int(words[1]) for words in lines}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def parse_id_list(text: str) -> frozenset[int]:
-    """The numbers of a list; none for an empty one."""
+    """Return the numbers of a list. An empty text has none."""
     numbers: set[int] = set()
     for part in text.strip().split(","):
         if part:
@@ -14,7 +14,7 @@ def parse_id_list(text: str) -> frozenset[int]:
 
 
 def format_id_list(numbers: Iterable[int]) -> str:
-    """The shortest list of the numbers."""
+    """Return the shortest text for the numbers."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:

@@ -1,7 +1,7 @@
-"""Read what a domain is in at one moment: its groups, those above them, and what freezes them.
+"""Read a domain at one moment: its groups, those above them, and what freezes them.
 
-The kernel's files are read one after the other, while others may change them. A group that
-disappears meanwhile is left out. A reading that contradicts itself is repeated.
+The kernel's files are read one after the other, while other programs may change them. A group that
+disappears during that is left out. A reading that contradicts itself is repeated.
 """
 
 import errno
@@ -17,11 +17,11 @@ from .hierarchy import Hierarchy
 from .processes import has_ended, processes_of, threads_of
 
 _MOST_READINGS = 5
-"""Readings of a domain that changes meanwhile; then the last one counts."""
+"""The most readings of a domain that changes during each. Then the last one counts."""
 
 
 def inspect(hierarchy: Hierarchy, name: str) -> DomainView:
-    """Read the state of a domain, also of one that is not there. Raises GroupError."""
+    """Read the state of a domain, also of one that does not exist. Raises GroupError."""
     for left in reversed(range(_MOST_READINGS)):
         try:
             view = _read(hierarchy, name)
@@ -30,7 +30,7 @@ def inspect(hierarchy: Hierarchy, name: str) -> DomainView:
                 raise
             continue
         there = tuple(filter(is_group, hierarchy.paths(name)))
-        # If a group above is thawed between two files, it looks like one that is hidden.
+        # If a group above is thawed between two reads, it looks like a hidden frozen group.
         if there == view.there and not view.above_is_hidden:
             break
     return view
@@ -42,7 +42,7 @@ def _read(hierarchy: Hierarchy, name: str) -> DomainView:
     above = [group for group in freezer.above(paths[-1]) if _is_requested(freezer, group)]
     groups = _groups(freezer, paths[-1], told=bool(above))
     if paths[-1] in there and not groups:
-        raise GoneError(f"{paths[-1]} was removed by another program just now", errno.ENOENT)
+        raise GoneError(f"another program has just removed {paths[-1]}", errno.ENOENT)
     inside = _union(group.threads for group in groups)
     processes = hierarchy.processes(name)
     # Threads of one process may be in different groups.
@@ -78,7 +78,7 @@ def _request(freezer: Freezer, group: Path) -> FreezeRequest:
 
 
 def _groups(freezer: Freezer, top: Path, *, told: bool) -> tuple[GroupView, ...]:
-    """The groups of a domain; `told` is whether a group above it was told to freeze."""
+    """Return the groups of a domain. `told`: whether a group above it has a freeze request."""
     views: dict[Path, GroupView] = {}
     for path in reversed(tree(top)):
         try:
@@ -103,7 +103,7 @@ def _threads(freezer: Freezer, top: Path) -> Iterator[frozenset[int]]:
 
 
 def _is_hidden_above(freezer: Freezer, top: Path, above: list[Path]) -> bool:
-    """Tell whether a group above the root that is seen here was told to freeze."""
+    """Return whether a group above the visible root has a freeze request."""
     for group in (top, *freezer.above(top)):
         try:
             reading = freezer.read(group)
@@ -117,13 +117,13 @@ def _is_hidden_above(freezer: Freezer, top: Path, above: list[Path]) -> bool:
 def _outside(
     hierarchy: Hierarchy, name: str, threads: frozenset[int], inside: frozenset[int]
 ) -> tuple[frozenset[int], tuple[ForeignFreeze, ...]]:
-    """The threads outside of the hierarchy that freezes a domain, and what else freezes any.
+    """Return the threads outside of the hierarchy that freezes a domain, and other freezes.
 
-    `threads` are all that are known, `inside` those in the hierarchy that freezes it.
+    `threads` are all known threads, `inside` those in the hierarchy that freezes the domain.
     """
     own, top = hierarchy.freezer, hierarchy.paths(name)[-1]
     placed = _places(own, threads - inside)
-    # Without those that have ended or joined since the files were read.
+    # Leave out threads that have ended or joined since the files were read.
     loose = {
         thread
         for thread, group in placed.items()
@@ -136,7 +136,7 @@ def _outside(
 
 
 def _places(freezer: Freezer, threads: Iterable[int]) -> dict[int, Path | None]:
-    """The groups of threads, None for one that is not seen here. Those that have ended are out."""
+    """Return the groups of threads, None for an invisible one. Leaves out ended threads."""
     places = {}
     groups: dict[str | None, Path | None] = {}  # a domain may have thousands of threads
     for thread in threads:
@@ -167,7 +167,7 @@ def _foreign(freezer: Freezer, places: dict[int, Path | None]) -> list[ForeignFr
 
 
 def _upwards(group: Path) -> tuple[Path, ...]:
-    """A group and those above it."""
+    """Return a group and those above it."""
     return (group, *group.parents)
 
 

@@ -22,12 +22,12 @@ class Mount(msgspec.Struct, frozen=True):
 
     point: Path
     root: str
-    """The group of the hierarchy that is seen at the point; `/` is all of it."""
+    """The group of the hierarchy that is mounted at the point. `/` is the whole hierarchy."""
     unified: bool
     """Whether it is cgroup v2."""
     writable: bool = True
     controllers: frozenset[str] = frozenset()
-    """Of v1; those of v2 stand in its `cgroup.controllers`."""
+    """The controllers of v1. The file `cgroup.controllers` has those of v2."""
 
 
 class V2Mount(msgspec.Struct, frozen=True):
@@ -35,20 +35,20 @@ class V2Mount(msgspec.Struct, frozen=True):
 
     root: Path
     seen: str = "/"
-    """The group of the hierarchy that is seen at the root."""
+    """The group of the hierarchy that is mounted at the root."""
 
 
 class V1Mounts(msgspec.Struct, frozen=True):
-    """cgroup v1: two trees, or twice the same one."""
+    """cgroup v1: two trees, or the same one twice."""
 
     cpuset: Path
     freezer: Path
     seen: str = "/"
-    """The group of the hierarchy that is seen at the mount point of `freezer`."""
+    """The group of the hierarchy that is mounted at the mount point of `freezer`."""
 
 
 def parse_mounts(mountinfo: str) -> list[Mount]:
-    """The trees of cgroups in the text of `/proc/self/mountinfo`.
+    """Return the trees of cgroups in the text of `/proc/self/mountinfo`.
 
     A tree may be mounted several times. Writable mounts come first, then those of a whole tree.
     """
@@ -71,16 +71,16 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
 
 
 def _plain(path: str) -> str:
-    """A path without the kernel's escapes for space, tab, line end and backslash."""
+    """Return a path without the kernel's escapes for space, tab, line end and backslash."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
 
 
 def find_hierarchy(
     mounted: list[Mount], controllers: Callable[[Mount], frozenset[str]]
 ) -> V2Mount | V1Mounts:
-    """The hierarchy that has `cpuset`; `controllers` tells those of a tree of v2.
+    """Return the hierarchy that has `cpuset`. `controllers` returns those of a tree of v2.
 
-    Raises HypervisorError if there is none that can do all that a domain needs.
+    Raises HypervisorError if no hierarchy has all that a domain needs.
     """
     unified = [mount for mount in mounted if mount.unified]
     for mount in unified:
@@ -99,8 +99,9 @@ def find_hierarchy(
         there, missing = sorted(("cpuset", "freezer"), key=lambda name: name not in of_v1)
         beside = of_v1[there].with_name(missing)
         raise HypervisorError(
-            f"cgroup v1 has the controller {there} at {of_v1[there]}, but ponci needs {missing} as "
-            f"well; mount it: mkdir -p {beside} && mount -t cgroup -o {missing} {missing} {beside}"
+            f"cgroup v1 has the controller {there} at {of_v1[there]}, but ponci also needs "
+            f"{missing}; mount it: mkdir -p {beside} && mount -t cgroup -o {missing} {missing} "
+            f"{beside}"
         )
     if unified:
         raise HypervisorError(
@@ -109,6 +110,6 @@ def find_hierarchy(
             "or boot a kernel with CONFIG_CPUSETS and without cgroup_disable=cpuset"
         )
     raise HypervisorError(
-        "no cgroups are mounted, which ponci makes domains of; mount them: "
+        "ponci makes domains of cgroups, but no cgroups are mounted; mount them: "
         "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
     )

@@ -1,4 +1,4 @@
-"""The keys beside `type: ponci` in the configuration."""
+"""The configuration keys of the hypervisor ponci, besides `type: ponci`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -28,10 +28,10 @@ class IsGroup(ValueRule):
 
 
 def parts(parent: str) -> list[str]:
-    """The names in a path; none for the root, `/`."""
+    """Return the names in a path. The root, `/`, has none."""
     inner = parent.strip("/")
     if not inner and parent != "/":
-        return [inner]  # which is no name
+        return [inner]  # this is not a valid name
     return inner.split("/") if inner else []
 
 
@@ -47,14 +47,14 @@ class PonciOptions(ConfigSection):
     parent: Annotated[
         str,
         Wire(
-            "The cgroup that has the domains, made if it is missing; each group in it is one. "
-            "'/' is the root, of which all groups of the system are domains then."
+            "The parent cgroup of the domains; each group in it is a domain. It is made if it is "
+            "missing. '/' is the root: then all groups of the system are domains."
         ),
     ] = "migfra"
     freeze_timeout: Annotated[
         Seconds,
-        Wire("How long processes may take to freeze; then they are thawed again.", unit="s"),
+        Wire("The longest time until processes have frozen; then they are thawed again.", unit="s"),
     ] = 10.0
     stop_timeout: Annotated[
-        Seconds, Wire("How long processes that were killed may take to be gone.", unit="s")
+        Seconds, Wire("The longest time until killed processes have ended.", unit="s")
     ] = 60.0

@@ -1,4 +1,4 @@
-"""What `/proc` says of a process: whose thread it is, and why it has not ended."""
+"""Read processes in `/proc`: their threads, and why they have not ended."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -9,17 +9,17 @@ from typing import Final
 from .files import GoneError, folders_in, read
 
 _MOST_SHOWN: Final = 8
-"""At most so many processes are named by their ids."""
+"""The most processes that an error names by their ids."""
 _KERNEL_THREAD: Final = 0x00200000
 """The flag PF_KTHREAD in `/proc/<pid>/stat`."""
 _ENDED: Final = ("Z", "X")
 """The states of a thread that has ended."""
 _FLAGS: Final = 6
-"""Words after the state in `/proc/<pid>/stat`, until those flags."""
+"""The index of these flags among the words from the state on in `/proc/<pid>/stat`."""
 
 
 def processes_of(threads: Iterable[int]) -> frozenset[int]:
-    """The processes of threads, without those that have ended; 0 for 0."""
+    """Return the processes of threads, without those that have ended. 0 stays 0."""
     found = set()
     for thread in threads:
         if thread:
@@ -31,35 +31,35 @@ def processes_of(threads: Iterable[int]) -> frozenset[int]:
 
 
 def threads_of(pid: int) -> frozenset[int]:
-    """The threads of a process, also a first one that has ended before the others.
+    """Return the threads of a process, also a first one that has ended before the others.
 
-    None if the process has ended, and for 0, which stands for those of another PID namespace.
+    There are none if the process has ended, and for 0, a process of another PID namespace.
     """
     return frozenset(map(int, folders_in(Path(f"/proc/{pid}/task")))) if pid else frozenset()
 
 
 def has_ended(thread: int) -> bool:
-    """Tell whether a thread has ended. The first one of a process is seen until all have."""
+    """Return whether a thread has ended. The first one of a process is visible until all have."""
     return _state(thread) in _ENDED
 
 
 def describe_processes(processes: Collection[int]) -> str:
-    """Say how many processes there are, and name some of them."""
+    """Return the number of processes in words, with the ids of some."""
     few = ", ".join(map(str, sorted(processes)[:_MOST_SHOWN]))
     more = ", …" if len(processes) > _MOST_SHOWN else ""
     return f"{len(processes)} process{'' if len(processes) == 1 else 'es'} ({few}{more})"
 
 
 def blocked(processes: Iterable[int]) -> frozenset[int]:
-    """Those with a thread in state D: it waits in the kernel, such as for a device.
+    """Return those with a thread in state D: it waits in the kernel, for example for a device.
 
-    A thread that cgroup v1 has frozen shows the same state. So they must not be frozen.
+    A thread that cgroup v1 has frozen has the same state. So call this for thawed processes.
     """
     return frozenset(pid for pid in processes if "D" in map(_state, threads_of(pid)))
 
 
 def why_alive(processes: Collection[int]) -> str:
-    """Say why processes have not ended although they were killed and are not frozen."""
+    """Return why processes have not ended although they were killed and are not frozen."""
     found: defaultdict[str, list[int]] = defaultdict(list)
     for pid in sorted(processes):
         found[_why_alive(pid)].append(pid)
@@ -69,7 +69,7 @@ def why_alive(processes: Collection[int]) -> str:
 
 
 def _why_alive(pid: int) -> str:
-    """The phrase that follows the name of a process."""
+    """Return the phrase that follows the name of a process."""
     if pid == 0:
         return "of another PID namespace (0): end them there"
     try:
@@ -87,7 +87,7 @@ def _why_alive(pid: int) -> str:
 
 
 def _state(thread: int) -> str:
-    """The state of a thread, such as S or D; X if it is not there any more."""
+    """Return the state of a thread, such as S or D. X if it has ended."""
     try:
         return _stat(Path(f"/proc/{thread}/stat"))[0]
     except GoneError:
@@ -95,7 +95,7 @@ def _state(thread: int) -> str:
 
 
 def _stat(file: Path) -> list[str]:
-    """The words of a file `stat` after the name of the program, which may have any characters."""
+    """Return the words of a file `stat` after the program's name. The name may have spaces."""
     return read(file).rpartition(")")[2].split()
 
 

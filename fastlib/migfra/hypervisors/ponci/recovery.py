@@ -1,10 +1,9 @@
 """Recover after a crash of the daemon: find out from the kernel how an interrupted task ended.
 
-What was half done then is brought to an end, where the order was given already: a group that was
-being killed or deleted goes, one that was being frozen is awaited, one that was being made is taken
-back.
+Recovery completes a killing, a deletion or a freeze that had begun. It removes a group that was
+being made.
 
-A cancelled task is looked at all the same, since its answer must say what the domain does.
+A cancelled task is recovered too, because its answer must state what the domain does.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ def recover(runtime: PonciRuntime, task: Task, context: Context) -> Outcome:
         runtime.check_exists(task.vm_name)
         if runtime.hierarchy.sets(task.vm_name).cpus == runtime.cpus_of(task.vcpu_map):
             return DONE
-        raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned like that")
+        raise HypervisorError(f"{_INTERRUPTED}; {task.vm_name} is not pinned according to the task")
     raise HypervisorError(f"{_INTERRUPTED}; check the domain")
 
 
@@ -68,13 +67,11 @@ def _recover_start(runtime: PonciRuntime, task: Start, context: Context) -> str:
                 return DONE
         if view.processes:
             raise HypervisorError(
-                f"{_INTERRUPTED}; {spec.name} is not as it was ordered, and it has "
+                f"{_INTERRUPTED}; {spec.name} does not match the order, and it has "
                 f"{describe_processes(view.processes)}: end them, stop it and start it again"
             )
         hierarchy.delete(spec.name)
-    raise HypervisorError(
-        f"{_INTERRUPTED}; what there was of {spec.name} is taken back: start it again"
-    )
+    raise HypervisorError(f"{_INTERRUPTED}; the incomplete {spec.name} was removed: start it again")
 
 
 def _recover_suspend(runtime: PonciRuntime, name: str, task: Suspend, context: Context) -> str:
@@ -106,14 +103,14 @@ def _recover_stop(runtime: PonciRuntime, name: str, task: Stop, context: Context
 
 @contextmanager
 def _held(runtime: PonciRuntime, name: str, task: Task) -> Iterator[None]:
-    """Hold the lock of a domain. A cancelled task waits for it all the same."""
+    """Hold the lock of a domain. A cancelled task also waits for it."""
     never_cancelled = Context(runtime.host)
     with runtime.exclusive(name, task, never_cancelled):
         yield
 
 
 def _with_state(error: TaskCancelledError, runtime: PonciRuntime, name: str) -> TaskCancelledError:
-    """Add what the domain does to the error of a cancelled task."""
+    """Return the error of a cancelled task with the state of the domain added."""
     view = inspect(runtime.hierarchy, name)
     does = _phrase(view) if view.there else "is gone"
     return TaskCancelledError(f"{error}; {name} {does} on {runtime.host}")
@@ -127,7 +124,7 @@ def _check(runtime: PonciRuntime, name: str, done: Callable[[DomainView], bool])
 
 
 def _phrase(view: DomainView) -> str:
-    """Say what a domain does, as the phrase that follows its name."""
+    """Return the state of a domain as the phrase that follows its name."""
     return {
         "running": "runs",
         "freezing": "is being frozen",

@@ -30,7 +30,7 @@ NAME: Final = "ponci"
 
 
 class PonciRuntime(msgspec.Struct, frozen=True):
-    """A host, the groups on it, and which task has which of them."""
+    """A host, the groups on it, and the locks of the tasks on them."""
 
     host: str
     options: PonciOptions
@@ -51,7 +51,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
 
     @contextmanager
     def exclusive(self, name: str, task: Task, context: Context) -> Iterator[None]:
-        """Hold the lock of a domain, with which the task begins.
+        """Hold the lock of a domain. The task begins when the lock is held.
 
         Raises HypervisorError if its name or driver is invalid, TaskCancelledError and
         TaskExpiredError.
@@ -69,12 +69,12 @@ class PonciRuntime(msgspec.Struct, frozen=True):
         """Raise HypervisorError if there is no such domain."""
         if not self.hierarchy.exists(name):
             raise HypervisorError(
-                f"there is no domain {name} on {self.host}, which would be the group "
-                f"{self.hierarchy.parent / name}; check its spelling, or start it first"
+                f"there is no domain {name} on {self.host} (no group "
+                f"{self.hierarchy.parent / name}); check its spelling, or start it first"
             )
 
     def view(self, name: str) -> DomainView:
-        """Read the state of a domain of which all groups are there. Raises HypervisorError."""
+        """Read the state of a domain. Raises HypervisorError if a group of it is missing."""
         view = inspect(self.hierarchy, name)
         if not view.there:
             self.check_exists(name)
@@ -83,7 +83,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
         return view
 
     def check_pinnable(self, name: str) -> None:
-        """Raise HypervisorError if the domain has no CPUs that could be set."""
+        """Raise HypervisorError if the CPUs of the domain cannot be set."""
         view = self.view(name)
         if view.defect and not (view.there[0] / "cpuset.cpus").exists():
             raise HypervisorError(f"{name} cannot be pinned: {view.defect}")
@@ -96,11 +96,11 @@ class PonciRuntime(msgspec.Struct, frozen=True):
             )
 
     def cpus_of(self, vcpu_map: Sequence[Sequence[int]]) -> frozenset[int]:
-        """The CPUs of a `vcpu-map`. Raises HypervisorError if a domain cannot get them."""
+        """Return the CPUs of a `vcpu-map`. Raises HypervisorError if no domain can get them."""
         return _ids_of_one_row("vcpu-map", "CPU", vcpu_map, self.hierarchy.available().cpus, self)
 
     def nodes_of(self, memnode_map: Sequence[Sequence[int]]) -> frozenset[int]:
-        """The nodes of a `memnode-map`. Raises HypervisorError if a domain cannot get them."""
+        """Return the nodes of a `memnode-map`. Raises HypervisorError if no domain can get them."""
         return _ids_of_one_row(
             "memnode-map", "memory node", memnode_map, self.hierarchy.available().nodes, self
         )
@@ -116,14 +116,15 @@ def _ids_of_one_row(
     if len(rows) != 1 or not rows[0]:
         found = "an empty row" if len(rows) == 1 else f"{len(rows)} rows"
         raise HypervisorError(
-            f"the {key} has {found}, but a cgroup has one set of {what}s for all that runs in it; "
-            f"give one row, such as {key}: [[{', '.join(map(str, sorted(available)))}]]"
+            f"the {key} must have one row, because a cgroup has one set of {what}s for all of its "
+            f"processes, but it has {found}; give a row such as "
+            f"{key}: [[{', '.join(map(str, sorted(available)))}]]"
         )
     wanted = frozenset(rows[0])
     if missing := wanted - available:
         raise HypervisorError(
-            f"the {key} has the {what} {min(missing)}, but domains on {runtime.host} can get the "
-            f"{what}s {format_id_list(available)} only; choose among those of "
+            f"the {key} has the {what} {min(missing)}, but domains on {runtime.host} can only get "
+            f"the {what}s {format_id_list(available)}; choose among those of "
             f"{runtime.hierarchy.parent / runtime.hierarchy.effective[what != 'CPU']}"
         )
     return wanted

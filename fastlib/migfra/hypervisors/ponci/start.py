@@ -15,21 +15,21 @@ from .inspection import inspect
 from .runtime import PonciRuntime
 
 _MOST_TRIES: Final = 100
-"""Tries to make a domain while another program removes its parent."""
+"""The most tries to make a domain while another program removes its parent."""
 
 _UNSUPPORTED: Final = {
     "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",
-    "transient": "a cgroup has no definition that could outlast it; leave 'transient' out",
-    "vcpus": "a cgroup has no vCPUs; say with one row of 'vcpu-map' which CPUs it may use",
-    "memory": "ponci sets no limit of memory; leave 'memory' out, or say with 'memnode-map' where "
-    "it may come from",
+    "transient": "a cgroup has no permanent definition; leave 'transient' out",
+    "vcpus": "a cgroup has no vCPUs; give the CPUs that it may use as one row of 'vcpu-map'",
+    "memory": "ponci sets no limit of memory; leave 'memory' out, or give its memory nodes as "
+    "'memnode-map'",
     "pci_ids": "a cgroup has no devices; leave 'pci-ids' out",
     "devs": "a cgroup has no devices; leave 'devs' out",
     "saved_state": "a cgroup has no saved image; leave 'saved-state' out",
-    "ivshmem": "a cgroup has no devices, and its processes share memory as they like; leave "
+    "ivshmem": "a cgroup has no devices, and its processes can share memory without one; leave "
     "'ivshmem' out",
 }
-"""Fields of a task that ponci cannot fulfil, each with the remedy."""
+"""Fields of a task that ponci does not support, each with the remedy."""
 
 
 class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,18 +37,18 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     cpus: frozenset[int] | None
-    """None is all that there are for domains."""
+    """None means all that domains can get."""
     nodes: frozenset[int] | None
     probe: bool
-    """Whether the task says in words that it is to be probed, which cannot be done."""
+    """Whether the task requests a probe explicitly. ponci cannot probe."""
 
     @classmethod
     def of(cls, task: Start, runtime: PonciRuntime) -> "StartSpec":
-        """The plan of a task. Raises HypervisorError if it cannot be done in full."""
+        """Return the plan of a task. Raises HypervisorError if a part of it is not supported."""
         for field, why in _UNSUPPORTED.items():
             if getattr(task, field) not in (None, ()):
                 raise HypervisorError(why)
-        assert task.vm_name is not None  # or there would be XML
+        assert task.vm_name is not None  # a task without a name has XML
         return cls(
             name=task.vm_name,
             cpus=None if task.vcpu_map is None else runtime.cpus_of(task.vcpu_map),
@@ -58,7 +58,7 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start(runtime: PonciRuntime, task: Start, context: Context) -> str | None:
-    """Make a domain. What is worth telling of it, or None. Raises HypervisorError."""
+    """Make a domain. Returns the details of the success, or None. Raises HypervisorError."""
     hierarchy = runtime.hierarchy
     spec = StartSpec.of(task, runtime)
     name = spec.name
@@ -70,14 +70,16 @@ def start(runtime: PonciRuntime, task: Start, context: Context) -> str | None:
         context.progress("create", vm_name=name)
         with context.measure("start"):
             _create(hierarchy, spec)
-    context.log.info("its processes go into %s", hierarchy.parent / name)
-    return f"{name} was not probed, as a cgroup does not answer on SSH" if spec.probe else None
+    context.log.info("put its processes into %s", hierarchy.parent / name)
+    if not spec.probe:
+        return None
+    return f"{name} was not probed, because a cgroup does not answer on SSH"
 
 
 def _create(hierarchy: Hierarchy, spec: StartSpec) -> None:
-    """Make the parent and a domain in it, again if another program removes the parent meanwhile.
+    """Make the parent and a domain in it. Retry if another program removes the parent.
 
-    Such as a clean-up of empty groups, or another daemon. Raises HypervisorError.
+    That may be a clean-up of empty groups, or another daemon. Raises HypervisorError.
     """
     removed = False
     for left in reversed(range(_MOST_TRIES)):
@@ -98,5 +100,5 @@ def _create(hierarchy: Hierarchy, spec: StartSpec) -> None:
                 raise
             raise HypervisorError(
                 f"another program removed {hierarchy.parent} each time before {spec.name} was in "
-                f"it ({_MOST_TRIES} tries); stop what removes it, then start {spec.name} again"
+                f"it ({_MOST_TRIES} tries); stop that program, then start {spec.name} again"
             ) from error

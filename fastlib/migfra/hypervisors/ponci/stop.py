@@ -1,4 +1,4 @@
-"""The task `stop vm`: delete a group, and kill its processes if the task says so."""
+"""The task `stop vm`: delete a group, and with `force` kill its processes."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from .runtime import PonciRuntime
 from .waiting import wait_until
 
 _FREEZE_BEFORE_KILL_SECONDS: Final = 1.0
-"""Seconds that processes get to freeze before they are killed, frozen or not."""
+"""Seconds that processes get to freeze. Then they are killed, frozen or not."""
 
 
 def stop(runtime: PonciRuntime, task: Stop, context: Context) -> list[Result] | str | None:
@@ -32,7 +32,7 @@ def stop(runtime: PonciRuntime, task: Stop, context: Context) -> list[Result] | 
         stop_one(runtime, task.vm_name, task, context)
         return None
     assert task.regex is not None
-    # No expression is about names that are not text.
+    # A regular expression cannot match names that are not valid text.
     names = [name for name in runtime.hierarchy.names() if name == sound(name)]
     names = matching(task.regex, names)
     if not names:
@@ -72,12 +72,12 @@ def stop_held(runtime: PonciRuntime, name: str, task: Stop, context: Context) ->
 
 
 def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:
-    """Kill all that runs in a domain, what it begins meanwhile included, and wait for the end."""
+    """Kill all processes in a domain, also those that begin in the meantime. Wait for the end."""
     hierarchy, patience = runtime.hierarchy, runtime.options.stop_timeout
 
     def empty() -> bool:
         if hierarchy.kill(name):
-            _send_kill(hierarchy, name)  # for those that the kernel leaves out
+            _send_kill(hierarchy, name)  # for processes that the kernel leaves out
         else:
             kill_each(runtime, name, context)
         return not hierarchy.processes(name)
@@ -103,18 +103,18 @@ def _kill(runtime: PonciRuntime, name: str, context: Context) -> None:
 
 
 def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:
-    """Kill the processes that a domain has now, one by one, and thaw all of its groups.
+    """Kill the present processes of a domain, one by one, and thaw all of its groups.
 
-    They are frozen before, so that none begins others meanwhile. Where they cannot be frozen, the
-    caller does it again until there are none left. With v1 they end when they are thawed: those
-    of inner groups are thawed first, and so all of them at the same time.
+    The processes are frozen first, so none of them starts another one. If they cannot be frozen,
+    the caller repeats this until no process is left. With v1 they end when they are thawed. The
+    inner groups are thawed first, so all processes end at the same time.
     """
     hierarchy, freezer = runtime.hierarchy, runtime.hierarchy.freezer
     group = hierarchy.paths(name)[-1]
     if not freezer.can_freeze(group):
         _send_kill(hierarchy, name)
         return
-    with suppress(GoneError):  # another program removes it; the caller looks what is left
+    with suppress(GoneError):  # another program removes it; the caller checks the rest
         freezer.freeze(group)
         try:
             wait_until(lambda: freezer.read(group).frozen, _FREEZE_BEFORE_KILL_SECONDS, context)
@@ -127,14 +127,14 @@ def kill_each(runtime: PonciRuntime, name: str, context: Context) -> None:
 
 
 def _send_kill(hierarchy: Hierarchy, name: str) -> None:
-    """Kill the processes of a domain, and no other that has got the id of one that has ended."""
+    """Kill the processes of a domain. Never kill another process that has got a reused id."""
     with ExitStack() as files:
         handles: dict[int, int] = {}
         for pid in hierarchy.processes(name) - {0}:
-            with suppress(ProcessLookupError):  # it has ended by itself
+            with suppress(ProcessLookupError):  # it has ended already
                 handles[pid] = os.pidfd_open(pid)
                 files.callback(os.close, handles[pid])
-        # What a handle was opened for was one of these if its id is among them still.
+        # If the id is still in the group, the handle is of a process of the group.
         for pid in hierarchy.processes(name) & handles.keys():
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
@@ -146,19 +146,19 @@ def _delete(runtime: PonciRuntime, name: str, context: Context) -> None:
     def deleted() -> bool:
         if processes := hierarchy.processes(name):
             raise HypervisorError(
-                f"{name} has {describe_processes(processes)}, so that it cannot be deleted; "
-                "end them or move them to another group, or stop it with force: true, "
-                "which kills them"
+                f"{name} has {describe_processes(processes)}, so it cannot be deleted; "
+                "end them or move them to another group, or kill them and stop it with "
+                "force: true"
             )
         try:
             hierarchy.delete(name)
         except BusyError:
-            return False  # the kernel is not done with those that have just ended
+            return False  # the kernel still has processes that have just ended
         return True
 
     context.progress("delete", vm_name=name)
     if not wait_until(deleted, patience, context):
         raise HypervisorError(
-            f"{name} has no processes, and yet it has been busy for {patience:g} s; look at what "
-            f"else uses {hierarchy.parent / name}, and stop it once more"
+            f"{name} has no processes, but it has been busy for {patience:g} s; check what "
+            f"else uses {hierarchy.parent / name}, and stop it again"
         )

@@ -50,7 +50,7 @@ class V1(Hierarchy):
 
 
 def _inherit(group: Path) -> None:
-    """Give a group of cpuset what the one above it has: without, no process can be put into it."""
+    """Copy CPUs and nodes from the group above: a group of cpuset without them takes no process."""
     for own, effective in _CPUSET:
         if (group / own).exists() and not read(group / own).strip():
             write(group / own, read(group.parent / effective).strip())

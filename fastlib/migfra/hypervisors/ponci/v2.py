@@ -1,4 +1,4 @@
-"""cgroup v2: a domain is one group, and those above it must hand the controller cpuset down."""
+"""cgroup v2: a domain is one group. The groups above it must delegate the controller cpuset."""
 
 import shlex
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ class V2(Hierarchy):
         if not (group / "cpuset.cpus").exists():
             control = shlex.quote(str(self.parent / "cgroup.subtree_control"))
             return (
-                f"the groups in {self.parent} have no controller cpuset any more; give it back "
-                f"(echo +cpuset > {control})"
+                f"the groups in {self.parent} no longer have the controller cpuset; enable it "
+                f"again (echo +cpuset > {control})"
             )
         return None
 
@@ -56,7 +56,7 @@ class V2(Hierarchy):
 
 def _delegate_cpuset(group: Path) -> None:
     """Delegate the controller cpuset to the groups in a group. Raises HypervisorError."""
-    if (group / "cgroup.type").exists():  # the root has none, and no such bounds
+    if (group / "cgroup.type").exists():  # the root lacks this file and these restrictions
         _check_domain(group)
     control = group / "cgroup.subtree_control"
     if "cpuset" not in read(control).split():
@@ -66,20 +66,20 @@ def _delegate_cpuset(group: Path) -> None:
 def _check_domain(group: Path) -> None:
     """Raise HypervisorError if no processes could be put into groups in a group.
 
-    The kernel would let us make them all the same, and they would be of no use.
+    The kernel would still allow to make such groups, but they would be useless.
     """
     kind = read(group / "cgroup.type").strip()
-    # The others do not tell their processes, only their threads.
+    # Other types of groups do not list their processes, only their threads.
     if kind in ("domain", "domain threaded"):
         count = len(read(group / "cgroup.procs").split())
         if count:
             raise HypervisorError(
-                f"{group} has processes of its own ({count}), and then cgroup v2 lets none be put "
-                "into the groups in it; move them into another group (systemd: "
+                f"{group} must have no processes of its own, or cgroup v2 accepts none in the "
+                f"groups in it, but it has {count}; move them into another group (systemd: "
                 "DelegateSubgroup=daemon), or name another 'parent'"
             )
     if kind != "domain":
         raise HypervisorError(
-            f"{group} is of the type {kind!r}, so that no process can be put into groups in it; "
-            "name another 'parent', or undo what made groups above or in it threaded"
+            f"{group} is of the type {kind!r}, so no process can be put into groups in it; name "
+            "another 'parent', or undo what made groups above or in it threaded"
         )

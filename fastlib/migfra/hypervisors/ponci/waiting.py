@@ -10,11 +10,11 @@ from fastlib.migfra.plugin_api.context import Context
 
 _FIRST: Final = 0.001
 _LONGEST: Final = 0.1
-"""Seconds between two looks at what the kernel tells nobody of."""
+"""Seconds between two polls of a state for which the kernel has no events."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, context: Context) -> bool:
-    """Tell whether a condition comes true in time. Raises TaskCancelledError."""
+    """Wait for a condition. Returns whether it became true in time. Raises TaskCancelledError."""
     cancelled = threading.Event()
     forget = context.on_cancel(cancelled.set)
     deadline = time.monotonic() + seconds

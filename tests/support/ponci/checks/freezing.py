@@ -89,7 +89,7 @@ async def frozen_groups_in_a_domain_are_thawed(runner: PonciRunner) -> None:
         top = runner.trees.of("vm1")[-1]
         assert said is not None
         prefix, _, groups = said.partition(": ")
-        assert prefix == "groups in vm1 were frozen on their own and were thawed too"
+        assert prefix == "groups in vm1 were frozen separately and were thawed too"
         assert set(groups.split(", ")) == {
             str(top / name) for name in ("below", "below/deeper", "empty")
         }
@@ -156,7 +156,7 @@ async def group_that_freezes_in_a_domain_is_reported(runner: PonciRunner) -> Non
         # So does the domain itself.
         runner.trees.freeze("vm1", True)
         said = await runner.error_of(Suspend(vm_name="vm1"))
-        assert "told to freeze before this task and still freezes" in said
+        assert "another program had requested the freeze before this task" in said
         assert runner.trees.state("vm1") == "freezing"
         assert await runner.do(Stop(vm_name="vm1", force=True)) is None
 
@@ -167,7 +167,7 @@ async def suspend_times_out_and_thaws(runner: PonciRunner) -> None:
         await put(runner, stuck, counter)
         for _ in range(10):  # right after the thaw the process may be on its way back to its wait
             said = await runner.error_of(Suspend(vm_name="vm1"))
-            assert said.startswith("vm1 has not frozen within 0.2 s and runs on; ")
+            assert said.startswith("vm1 has not frozen within 0.2 s and continues to run; ")
             if "one of its processes" in said:
                 break
         assert "one of its processes waits for a device or a file server" in said

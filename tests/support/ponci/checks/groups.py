@@ -34,7 +34,7 @@ async def v1_process_in_one_tree_is_reported(runner: PonciRunner) -> None:
         said = await runner.error_of(Suspend(vm_name="vm1"))
         assert said == (
             f"vm1 has 1 process ({counter.pid}) in the tree of cpuset but not in that of freezer, "
-            f"which would not freeze; write each into {freezer}/cgroup.procs as well"
+            f"so they would not freeze; also write each into {freezer}/cgroup.procs"
         )
         assert runner.trees.state("vm1") == "running"
         assert "has 1 process" in await runner.error_of(Stop(vm_name="vm1"))
@@ -49,7 +49,7 @@ async def v1_exclusive_groups_are_reported(runner: PonciRunner) -> None:
     (group / "below/cpuset.cpus").write_text("1")
     said = await runner.error_of(Repin(vm_name="vm1", vcpu_map=[[0]]))
     assert said.startswith(f"the kernel refuses '0' for {group}/cpuset.cpus (Device or resource")
-    assert "beside or below it have a claim on them" in said
+    assert "beside or below it claims them" in said
     await runner.do(Repin(vm_name="vm1", vcpu_map=[[1]]))
     await runner.do(Stop(vm_name="vm1"))
     assert not group.exists()
@@ -60,8 +60,8 @@ async def v1_incomplete_domain_is_handled(runner: PonciRunner) -> None:
     cpuset, freezer = runner.trees.of("vm1")
     start, stop = Start(vm_name="vm1"), Stop(vm_name="vm1")
     freezer.mkdir()
-    assert "vm1 is there on node01 already" in await runner.error_of(start)
-    await not_done(runner, start, "what there was of vm1 is taken back", making=True)
+    assert "vm1 exists on node01 already" in await runner.error_of(start)
+    await not_done(runner, start, "the incomplete vm1 was removed", making=True)
     assert not freezer.exists()
     cpuset.mkdir()
     assert await runner.domains() == {"vm1": "incomplete"}
@@ -84,7 +84,7 @@ async def v1_domain_in_one_tree_is_incomplete(runner: PonciRunner) -> None:
         here.mkdir()
         assert await runner.domains() == {"vm1": "incomplete"}
         assert await runner.error_of(Start(vm_name="vm1")) == (
-            f"vm1 is there on node01 already, but incomplete: it has {here} and not {missing}; "
+            f"vm1 exists on node01 already, but incomplete: it has {here} and not {missing}; "
             "stop it first"
         )
         for task in (Suspend(vm_name="vm1"), Resume(vm_name="vm1"),
@@ -111,7 +111,7 @@ async def query_works_without_the_parent(runner: PonciRunner) -> None:
     assert (await runner.error_of(Stop(vm_name="vm1"))).startswith("there is no domain vm1")
     assert await runner.do(Stop(regex=".*")) == "no active domain's name matches '.*'"
     said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[4000]]))
-    assert "can get the CPUs 0" in said
+    assert "can only get the CPUs 0" in said
     assert not runner.trees.parents[0].exists()
 
 
@@ -136,7 +136,7 @@ async def parent_that_is_always_removed_is_reported(runner: PonciRunner) -> None
     with mock.patch.object(groups, "create", create):
         assert await runner.error_of(Start(vm_name="vm1")) == (
             f"another program removed {runner.trees.parents[0]} each time before vm1 was in it "
-            "(100 tries); stop what removes it, then start vm1 again"
+            "(100 tries); stop that program, then start vm1 again"
         )
     assert not any(parent.exists() for parent in runner.trees.parents)
 
@@ -186,7 +186,7 @@ async def domain_that_another_daemon_makes_or_removes_is_handled(runner: PonciRu
 
     with mock.patch.object(groups, "prepare", start_there):
         said = await runner.error_of(Start(vm_name="vm1"))
-    assert said == "vm1 was made by another program just now; stop it first"
+    assert said == "another program has just made vm1; stop it first"
     assert await runner.domains() == {"vm1": "running"}
     delete = groups.delete
 

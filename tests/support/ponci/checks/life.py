@@ -36,8 +36,8 @@ async def domain_binds_its_processes_to_cpus_and_memory(runner: PonciRunner) -> 
         assert not runner.trees.exists("vm1")
         said = await runner.error_of(Stop(vm_name="vm2"))
         assert said == (
-            f"vm2 has 1 process ({counter.pid}), so that it cannot be deleted; end them or move "
-            "them to another group, or stop it with force: true, which kills them"
+            f"vm2 has 1 process ({counter.pid}), so it cannot be deleted; end them or move "
+            "them to another group, or kill them and stop it with force: true"
         )
         assert counter.runs
         runner.trees.leave(counter.pid)
@@ -151,6 +151,6 @@ async def root_can_be_the_parent(runner: PonciRunner) -> None:
 async def parent_limits_the_domains(runner: PonciRunner) -> None:
     (runner.trees.parents[0] / "cpuset.cpus").write_text("0\n")
     said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
-    assert "the CPU 1, but domains on node01 can get the CPUs 0 only" in said
+    assert "the CPU 1, but domains on node01 can only get the CPUs 0" in said
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     assert (await runner.node()).cpus == 1

@@ -48,10 +48,8 @@ for point in sys.argv[2:]:
 
 async def unprivileged_user_is_refused(runner: PonciRunner) -> None:
     said = _opened(runner, _NOBODY)
-    assert (
-        "not this user's to read or change (Permission denied); run the daemon as root, or del"
-        in said
-    )
+    assert "this user must not read or change" in said
+    assert "(Permission denied); run the daemon as root, or del" in said
 
 
 async def unprivileged_user_can_use_delegated_group(runner: PonciRunner) -> None:

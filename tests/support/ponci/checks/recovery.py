@@ -18,14 +18,12 @@ from tests.support.ponci.workload import Counter, Stuck
 async def recover_finishes_interrupted_start(runner: PonciRunner) -> None:
     start = Start(vm_name="vm1", vcpu_map=[[0]])
     await not_done(runner, start, "the daemon ended before vm1 was made")
-    await not_done(
-        runner, start, "what there was of vm1 is taken back: start it again", making=True
-    )
+    await not_done(runner, start, "the incomplete vm1 was removed: start it again", making=True)
     await runner.do(start)
     assert await runner.recover(start, making=True) == DONE
     assert await runner.recover(Start(vm_name="vm1"), making=True) == DONE
     other = Start(vm_name="vm1", vcpu_map=[[1]])
-    await not_done(runner, other, "is taken back", making=True)
+    await not_done(runner, other, "was removed", making=True)
     assert not runner.trees.exists("vm1")
 
 
@@ -38,7 +36,7 @@ async def recover_finishes_interrupted_suspend(runner: PonciRunner) -> None:
         await not_done(runner, suspend, "ended while this was in progress; vm1 runs on node01")
         assert await runner.recover(resume) == DONE
         runner.trees.freeze("vm1", True)
-        await not_done(runner, suspend, "vm1 has not frozen within 0.2 s and runs on")
+        await not_done(runner, suspend, "vm1 has not frozen within 0.2 s and continues to run")
         assert runner.trees.state("vm1") == "running"
         runner.trees.freeze("vm1", True)
         stuck.release()
@@ -73,7 +71,7 @@ async def recover_finishes_interrupted_stop(runner: PonciRunner) -> None:
 
 async def recover_of_cancelled_start_says_what_there_is(runner: PonciRunner) -> None:
     start = Start(vm_name="vm1", vcpu_map=[[0]])
-    taken_back = "what there was of vm1 is taken back: start it again"
+    taken_back = "the incomplete vm1 was removed: start it again"
     await not_done(runner, start, taken_back, cancelled=True, making=True)
     await runner.do(start)
     assert await runner.recover(start, cancelled=True, making=True) == DONE
@@ -124,4 +122,6 @@ async def recover_of_cancelled_task_waits_for_the_lock_of_its_domain(runner: Pon
 async def recover_finishes_interrupted_repin(runner: PonciRunner) -> None:
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0, 1]]))
     assert await runner.recover(Repin(vm_name="vm1", vcpu_map=[[1, 0]])) == DONE
-    await not_done(runner, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned like that")
+    await not_done(
+        runner, Repin(vm_name="vm1", vcpu_map=[[1]]), "vm1 is not pinned according to the task"
+    )

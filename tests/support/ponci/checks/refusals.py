@@ -33,7 +33,7 @@ async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
     cpus = f"0-{LAST_CPU}"
     for task, words in (
         (Start(xml="<domain><name>vm1</name></domain>"), "no XML; give 'vm-name'"),
-        (Start(vm_name="vm1", vcpus=2), "no vCPUs; say with one row of 'vcpu-map'"),
+        (Start(vm_name="vm1", vcpus=2), "no vCPUs; give the CPUs that it may use as one row"),
         (Start(vm_name="vm1", memory=1024), "no limit of memory; leave 'memory' out"),
         (Start(vm_name="vm1", transient=False), "leave 'transient' out"),
         (Start(vm_name="vm1", pci_ids=[PciId(vendor=1, device=2)]), "leave 'pci-ids' out"),
@@ -43,18 +43,24 @@ async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
         (Start(vm_name="vm1", driver="qemu"), "has no driver 'qemu'; leave 'driver' out"),
         (
             Start(vm_name="vm1", vcpu_map=[[0], [1]]),
-            "the vcpu-map has 2 rows, but a cgroup has one set of CPUs .* give one row, such as "
+            "the vcpu-map must have one row, .* one set of CPUs .* has 2 rows; give a row such as "
             r"vcpu-map: \[\[0, 1",
         ),
-        (Start(vm_name="vm1", vcpu_map=[[]]), "the vcpu-map has an empty row"),
-        (Start(vm_name="vm1", memnode_map=[[0], [0]]), "the memnode-map has 2 rows"),
+        (
+            Start(vm_name="vm1", vcpu_map=[[]]),
+            "the vcpu-map must have one row, .* has an empty row",
+        ),
+        (
+            Start(vm_name="vm1", memnode_map=[[0], [0]]),
+            "the memnode-map must have one row, .* it has 2 rows",
+        ),
         (
             Start(vm_name="vm1", vcpu_map=[[0, 4000]]),
-            f"the CPU 4000, but domains on node01 can get the CPUs {cpus} only; choose among",
+            f"the CPU 4000, but domains on node01 can only get the CPUs {cpus}; choose among",
         ),
         (
             Start(vm_name="vm1", memnode_map=[[900]]),
-            "the memory node 900, but domains on node01 can get the memory nodes 0",
+            "the memory node 900, but domains on node01 can only get the memory nodes 0",
         ),
     ):
         said = await runner.error_of(task)
@@ -70,7 +76,7 @@ async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
 
 async def start_does_not_probe_ssh(runner: PonciRunner) -> None:
     assert await runner.do(Start(vm_name="vm1", probe_with_ssh=False)) is None
-    said = "vm2 was not probed, as a cgroup does not answer on SSH"
+    said = "vm2 was not probed, because a cgroup does not answer on SSH"
     assert await runner.do(Start(vm_name="vm2", probe_with_ssh=True)) == said
     assert await runner.do(Start(vm_name="vm3", probe_hostname="a")) == said.replace("vm2", "vm3")
 
@@ -98,12 +104,10 @@ async def existing_and_missing_domains_are_reported(runner: PonciRunner) -> None
     for task in (Stop(vm_name="vm9"), Stop(vm_name="vm9", force=True), Suspend(vm_name="vm9"),
                  Resume(vm_name="vm9"), Repin(vm_name="vm9", vcpu_map=[[0]])):  # fmt: skip
         assert await runner.error_of(task) == (
-            f"there is no domain vm9 on node01, which would be the group "
-            f"{runner.trees.of('vm9')[0]}; check its spelling, or start it first"
+            f"there is no domain vm9 on node01 (no group {runner.trees.of('vm9')[0]}); check its "
+            "spelling, or start it first"
         )
     await runner.do(Start(vm_name="vm1", vcpu_map=[[0]]))
     said = await runner.error_of(Start(vm_name="vm1", vcpu_map=[[1]]))
-    assert said == (
-        f"vm1 is there on node01 already, as {runner.trees.of('vm1')[0]}; stop it first"
-    )
+    assert said == (f"vm1 exists on node01 already, as {runner.trees.of('vm1')[0]}; stop it first")
     assert runner.hypervisor._runtime.hierarchy.sets("vm1").cpus == {0}

@@ -28,9 +28,10 @@ async def v2_parent_with_processes_is_refused(runner: PonciRunner) -> None:
     with Counter(runner.directory) as counter:
         (parent / "cgroup.procs").write_text(f"{counter.pid}\n")
         said = await runner.error_of(Start(vm_name="vm1"))
-        assert said.startswith(f"{parent} has processes of its own (1), and then cgroup v2 lets")
+        assert said.startswith(f"{parent} must have no processes of its own, or cgroup v2")
         error = await _open_error(runner, f"{runner.parent}/new")
-        assert f"{parent} has processes of its own (1)" in error
+        assert f"{parent} must have no processes of its own" in error
+        assert "it has 1;" in error
         # What the kernel makes of a group in one of this kind.
         (parent / "vm1").mkdir()
         assert (parent / "vm1/cgroup.type").read_text() == "domain invalid\n"
@@ -52,7 +53,7 @@ async def v2_threaded_parent_is_refused(runner: PonciRunner) -> None:
             said = str(error)
         finally:
             group.rmdir()
-        assert said.startswith(f"{expected}, so that no process can be put into groups in it; name")
+        assert said.startswith(f"{expected}, so no process can be put into groups in it; name")
 
 
 async def v2_threads_of_a_domain_are_found(runner: PonciRunner) -> None:
@@ -84,8 +85,8 @@ async def v2_removed_controller_is_reported(runner: PonciRunner) -> None:
     (parent / "cgroup.subtree_control").write_text("-cpuset\n")
     assert await runner.domains() == {"vm1": "incomplete"}
     assert await runner.error_of(Repin(vm_name="vm1", vcpu_map=[[0]])) == (
-        f"vm1 cannot be pinned: the groups in {parent} have no controller cpuset any more; give "
-        f"it back (echo +cpuset > {parent}/cgroup.subtree_control)"
+        f"vm1 cannot be pinned: the groups in {parent} no longer have the controller cpuset; "
+        f"enable it again (echo +cpuset > {parent}/cgroup.subtree_control)"
     )
     await runner.do(Start(vm_name="vm2", vcpu_map=[[0]]))
     assert await runner.domains() == {"vm1": "running", "vm2": "running"}
