@@ -1,7 +1,9 @@
 """Tests of connecting to an MQTT broker: passwords, TLS, refusals, and missing files."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,44 @@ def test_error_names_websockets_at_a_port_without_them(
     with pytest.raises(ConnectError, match=words) as caught:
         join(broker.port, tls=options, websocket_path="/mqtt", timeout=0.5)
     assert ("may expect TLS" in str(caught.value)) is not tls
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"\x15\x03\x03\x00\x02\x02\x46", "may expect TLS: use mqtts://"),
+        (b"\x15\x03", "may expect TLS: use mqtts://"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "may expect WebSockets: use ws://"),
+        (b"HTTP/1.1 400 Bad Request\r\n" + b"x" * 1000, "may expect WebSockets: use ws://"),
+    ],
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_error_names_the_protocol_in_which_a_port_answers(
+    join: Join, answer: bytes, words: str, protocol: str
+) -> None:
+    """RabbitMQ, HAProxy and servers in Go or Java answer with a TLS alert. mosquitto does not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    one, _ = server.accept()
+                except OSError:  # the end of the test
+                    return
+                with one, suppress(OSError):
+                    one.recv(1000)
+                    one.sendall(answer)
+                    one.shutdown(socket.SHUT_WR)
+                    one.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with pytest.raises(ConnectError, match=words):
+                join(server.getsockname()[1], protocol=protocol, timeout=0.5)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

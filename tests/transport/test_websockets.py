@@ -7,7 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from fastlib.transport import Communicator, MqttOptions, RefusedError, TlsOptions, connect
+from fastlib.transport import (
+    Communicator,
+    ConnectError,
+    MqttOptions,
+    RefusedError,
+    TlsOptions,
+    connect,
+)
 from tests.support.end_of_run import skip_now
 from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find
 from tests.support.transport.proxy import Proxy
@@ -95,3 +102,10 @@ def test_certificate_of_another_authority_is_refused(place: Place, tmp_path: Pat
     )
     with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
         connect(options, timeout=PATIENCE)
+
+
+def test_error_of_a_url_without_websockets_names_them(place: Place) -> None:
+    words = rf"an answer in HTTP, not in MQTT; .* may expect WebSockets: use {place.scheme}://"
+    options = MqttOptions(host="127.0.0.1", port=place.port, tls=place.tls)
+    with pytest.raises(ConnectError, match=words):
+        connect(options, timeout=0.5)

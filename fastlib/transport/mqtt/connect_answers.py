@@ -29,6 +29,8 @@ class ConnectAnswers:
         self._last_will = LastWill(client, options)
         self._size = connect_size_of(options)
         self._tls_hint = _tls_hint(options)
+        self._hints = {"HTTP": _websocket_hint(options), "TLS": self._tls_hint}
+        """By what the other side speaks."""
         self._answered = False
         """True if the broker has answered the last CONNECT."""
         self._known: set[str] = set()
@@ -65,6 +67,8 @@ class ConnectAnswers:
 
         Return what may be the reason if the broker gave none, for the error.
         """
+        if self._client.other_protocol is not None and not self._answered:
+            return f"; {self._hints[self._client.other_protocol]}"
         if self._answered or self._client.violation is not None:
             return ""
         again = self._last_will.ended_without_answer(self._state.name)
@@ -96,3 +100,11 @@ def _tls_hint(options: MqttOptions) -> str:
     if options.tls.certificate is None:
         return "it may require a certificate of the client: set the option `certificate` of `tls`"
     return ""
+
+
+def _websocket_hint(options: MqttOptions) -> str:
+    scheme = "ws://" if options.tls is None else "wss://"
+    return (
+        f"its port may expect WebSockets: use {scheme} or the option `websocket_path`; or it is "
+        "that of a web server"
+    )

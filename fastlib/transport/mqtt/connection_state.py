@@ -231,7 +231,7 @@ class ConnectionState:
         reason.
         """
         if violation is not None:
-            self.failed(ConnectError(_violated(self.name, violation)))
+            self.failed(ConnectError(_violated(self.name, violation) + hint))
         elif self.last_error is None or hint:
             self.failed(ConnectError(f"{self.name} ended the connection at once{hint}"))
 

@@ -307,7 +307,7 @@ class PahoClient(PahoSockets):
         try:
             is_connack = packet["command"] >> 4 == CONNACK
             if is_connack == self._accepted:
-                raise PacketError("a second CONNACK" if is_connack else "a packet before CONNACK")
+                raise PacketError(self._misplaced())
             packet["packet"] = check_packet(packet["command"], body, self.is_five)
             self.said = reason_string(packet["command"], body) if self.is_five else ""
         except PacketError as error:
@@ -319,6 +319,13 @@ class PahoClient(PahoSockets):
         self.sent_since_read = 0
         result = super()._packet_handle()
         return result if self.violation is None else MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def _misplaced(self) -> str:
+        """Describe a packet that must not come now."""
+        if self._accepted:
+            return "a second CONNACK"
+        other = self.other_protocol
+        return "a packet before CONNACK" if other is None else f"an answer in {other}, not in MQTT"
 
     def _mid_generate(self) -> int:
         while (mid := super()._mid_generate()) in self.held:

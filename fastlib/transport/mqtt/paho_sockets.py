@@ -16,13 +16,17 @@ import struct
 import termios
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 READ_SIZE: Final = 65536
 PAGE_BYTES: Final = 4096
+BEGIN_SIZE: Final = 8
+"""Bytes that are enough to tell another protocol from MQTT."""
+TLS_ALERT: Final = b"\x15\x03"
+"""Some servers answer so to what is not TLS. MQTT has no such packet."""
 QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
 """An option of Linux, which forgets it: it must be set after each read."""
 
@@ -43,6 +47,8 @@ class PahoSockets(paho.Client):
         """The arguments are those of paho's client."""
         self._read = b""
         self._read_at = 0
+        self._begin = b""
+        """The first bytes that came by the connection."""
         self._turn = 0
         """Which of the addresses of the broker's name is tried first."""
         self._moved = 0
@@ -126,6 +132,8 @@ class PahoSockets(paho.Client):
         if self._read_at == len(self._read):
             data = super()._sock_recv(max(bufsize, READ_SIZE))
             self._moved += len(data)
+            if len(self._begin) < BEGIN_SIZE:
+                self._begin += data[:BEGIN_SIZE]
             if bufsize >= READ_SIZE:
                 return data
             self._read, self._read_at = data, 0
@@ -133,7 +141,15 @@ class PahoSockets(paho.Client):
         self._read_at = min(start + bufsize, len(self._read))
         return self._read[start : self._read_at]
 
+    @property
+    def other_protocol(self) -> Literal["HTTP", "TLS"] | None:
+        """What the other side speaks instead of MQTT, as far as its first bytes show that."""
+        if self._begin.startswith(b"HTTP/"):
+            return "HTTP"
+        return "TLS" if self._begin.startswith(TLS_ALERT) else None
+
     def _create_socket(self) -> Any:
+        self._begin = b""
         if self._transport != "websockets":
             return super()._create_socket()
         own = self._create_socket_connection()

@@ -78,6 +78,7 @@ class SimulatedPaho:
     sha256 = None
     """The bytes of the last message that were not kept: all messages here are short."""
     violation = None
+    other_protocol = None
     """The simulated broker sends nothing that MQTT does not allow."""
 
     # The methods of paho that the session calls.
