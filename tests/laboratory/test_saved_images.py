@@ -121,7 +121,7 @@ def test_image_left_behind_by_a_migration_is_not_restored(fleet):
     started = start(fleet, "hostB", saved_state="discard")
     assert_success(started)
     file = "/var/lib/libvirt/qemu/save/vm1.save"
-    assert re.search(f"hostA does not know vm1 any more, .*; delete {file} there", started.details)
+    assert re.search(f"hostA no longer knows vm1, .*; delete {file} there", started.details)
     for kind in ("live", "warm"):
         moved = fleet.client.migrate("vm1", "hostB", "hostA", migration_type=kind)
         assert_error(moved.result(PATIENCE), "hostA has a saved image of vm1, which a later start")
