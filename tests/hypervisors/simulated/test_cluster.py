@@ -37,7 +37,7 @@ def test_open_refuses_what_is_no_cluster(tmp_path):
         Cluster(cluster_of(), tmp_path / "text")
     with pytest.raises(ClusterError, match="is not a simulated cluster: unable to open"):
         Cluster(cluster_of(), tmp_path / "nowhere" / "file")
-    with pytest.raises(ClusterError, match=r"say what to make by .*create"):
+    with pytest.raises(ClusterError, match=r"describe one with .*create"):
         Cluster(None, tmp_path / "new")
     with pytest.raises(ClusterError, match="no cluster 'nobody' in this process"):
         Cluster.named("nobody")

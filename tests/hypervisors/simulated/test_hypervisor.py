@@ -146,7 +146,7 @@ def test_start_by_xml(transient):
                 destination="b",
                 parameter=MigrateParameter(migration_type="offline"),
             ),
-            "an offline migration needs it shut off",
+            "must be shut off on . for an offline migration",
         ),
         (
             Migrate(
@@ -180,7 +180,7 @@ def test_start_by_xml(transient):
         ),
         (
             Migrate(vm_name="vm2", destination="b", parameter=live(pscom_hook_procs="-1")),
-            "pscom-hook-procs is a count or auto, not '-1'",
+            "pscom-hook-procs must be a count or auto, not '-1'",
         ),
         (Evacuate(destinations=["z"]), "there is no host z"),
         (Evacuate(destinations=["b"], vm_name="vm1"), "vm1 is not active on a: vm1 runs on b"),
@@ -291,7 +291,7 @@ def test_invalid_options_are_reported_with_positions():
         (7, "hypervisor.create.domains[0].dirty-rate"),
     ]
     both = configuration.check("hypervisor: {type: simulated, file: a, cluster: b}")
-    assert "by cluster, or in a file, not both" in str(both.errors[0])
+    assert "(cluster) or in a file, not both" in str(both.errors[0])
 
 
 def test_stop_by_regex_reports_each_domain():
@@ -299,7 +299,7 @@ def test_stop_by_regex_reports_each_domain():
         results = await simulation["a"].stop(Stop(regex=".*"), Context("a"))
         assert [(result.vm_name, result.details) for result in results] == [
             ("vm0", None),
-            ("vm1", "stop fails, as it was planned"),
+            ("vm1", "stop failed by a planned fault"),
         ]
 
     faults = [Fault(kind="error", task="stop", vm_name="vm1")]

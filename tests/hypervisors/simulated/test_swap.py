@@ -83,7 +83,7 @@ def test_swap_fails_without_any_room():
     )
     big, small, error, _ = swapped(description)
     assert (big, small) == (("a", "running"), ("b", "running"))
-    assert error == "b has no room for big even without small"
+    assert error == "b has too little memory for big even without small"
 
 
 def test_swap_moves_domain_with_room_first():

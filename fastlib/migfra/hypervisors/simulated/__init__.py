@@ -1,8 +1,8 @@
-"""The simulated hypervisor: a cluster that is only computed, with its links and faults.
+"""The simulated hypervisor: a computed cluster with links and faults.
 
 `hypervisor.py` has the methods that the daemon calls, `options.py` the configuration. `runtime.py`
-holds what all tasks on a host share, `clock.py` and `scope.py` the cluster's time. `faults.py` says
-what fails and when. The folders:
+holds what all tasks on a host share, `clock.py` and `scope.py` the cluster's time. `faults.py`
+decides which calls fail. The folders:
 
 - `tasks/`: evacuation, recovery after a crash of the daemon, and the arguments of a start.
 - `migration/`: `migration.py` computes one round by round, `swap.py` swaps two domains.

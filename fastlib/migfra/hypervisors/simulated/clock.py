@@ -1,8 +1,8 @@
 """The cluster's time: real, faster, or virtual.
 
-A `Clock` says how many seconds of the cluster's time have passed, and lets a coroutine sleep for
-some of them. A `VirtualLoop` is an event loop in which time passes only when nobody has anything
-else to do, and then at once: hours take milliseconds, and the order of events is always the same.
+A `Clock` counts the seconds of the cluster's time, and lets a coroutine sleep for some of them. A
+`VirtualLoop` is an event loop whose time passes only when no coroutine can run, and then at once.
+So hours take milliseconds, and the order of events is always the same.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def wall_time() -> float:
-    """Seconds since the epoch; those of the running loop where it is a virtual one."""
+    """Return the seconds since the epoch, in a virtual loop those of the loop."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -28,7 +28,7 @@ class Clock:
     """A cluster's time, in seconds since the cluster was made."""
 
     def __init__(self, epoch: float, speed: float = 1.0) -> None:
-        """`epoch` is the `world_time` at 0, `speed` how many seconds pass in one."""
+        """Take the `world_time` at 0, and the number of the cluster's seconds in a real one."""
         self._epoch: Final = epoch
         self.speed: Final = speed
 
@@ -40,10 +40,10 @@ class Clock:
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time begins at 0 and leaps to whatever is due next.
+    """An event loop whose time begins at 0 and leaps to the next due event.
 
-    What is to run in a thread of its executor runs at once and in the loop's own, so that the
-    order of events is always the same. Threads that others begin are not waited for.
+    A function for its executor runs at once in the loop's own thread. So the order of events is
+    always the same. The loop does not wait for threads that other code begins.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _AdvancingSelector(selectors.DefaultSelector):
-    """Looks for what is there, and lets virtual time pass instead of waiting."""
+    """Reports the ready files, and lets virtual time pass instead of waiting."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _AdvancingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            return super().select()  # nothing is due, so only something from outside can come
+            return super().select()  # no timer is due, so only an event from outside can come
         ready = super().select(0)
         if not ready and timeout > 0:
             self._advance(timeout)
@@ -84,6 +84,6 @@ class _AdvancingSelector(selectors.DefaultSelector):
 
 
 def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does, in virtual time."""
+    """Run a coroutine like `asyncio.run`, but in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)

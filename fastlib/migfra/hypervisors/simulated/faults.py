@@ -1,7 +1,7 @@
 """Faults of a simulated cluster: planned ones, and random ones that follow a seed.
 
-Whether a fault happens depends on the seed, on the fault, on the domain and on how often it could
-have happened to it before, so not on the order in which daemons come to it.
+Whether a fault happens depends on the seed, on the fault, on the domain and on the number of
+earlier chances. It does not depend on the order of the daemons' calls.
 """
 
 import random
@@ -15,7 +15,7 @@ from fastlib.migfra.hypervisors.simulated.cluster.description import SAVING, Fau
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a method for one domain, which a fault may hit."""
+    """A call of a method for one domain. A fault may hit it."""
 
     task: str
     host: str
@@ -24,10 +24,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultPlan:
-    """The faults of a cluster, and those of one daemon beyond."""
+    """The faults of a cluster, and further ones of one daemon."""
 
     def __init__(self, cluster: Cluster, own: Sequence[Fault] = (), host: str = "") -> None:
-        """`own` are the faults of the daemon of that host."""
+        """Take a cluster, and as `own` the faults of the daemon of `host`."""
         self._cluster: Final = cluster
         self._faults: Final = [
             *((f"cluster/{i}", fault) for i, fault in enumerate(cluster.faults)),
@@ -35,14 +35,14 @@ class FaultPlan:
         ]
 
     def reachable(self, host: str, now: float) -> bool:
-        """Tell whether other hosts can reach that one."""
+        """Return whether other hosts can reach that one."""
         return not any(
             fault.kind in ("unreachable", "shutdown") and fault.host == host and _is_due(fault, now)
             for _, fault in self._faults
         )
 
     def apply_saves(self, now: float) -> None:
-        """Save the domains of the faults that do so, each fault once, when it is due."""
+        """Apply the due faults that save domains, each once."""
         for key, fault in self._faults:
             due = fault.kind in SAVING and fault.begin <= now
             if due and self._cluster.count(f"{key}/saved") == 0:
@@ -72,7 +72,7 @@ class FaultPlan:
                 yield key, fault
 
     def _happens(self, key: str, fault: Fault, call: Call) -> bool:
-        """Draws once; the n-th draw for a domain always has the same answer."""
+        """Draw once. The n-th draw for a domain always has the same answer."""
         if fault.times is None and fault.rate >= 1:
             return True
         key = f"{key}/{call.task}/{call.vm_name or ''}"

@@ -1,4 +1,4 @@
-"""The simulated hypervisor: every task, computed in the cluster's time."""
+"""The simulated hypervisor: it computes all tasks in the cluster's time."""
 
 import asyncio
 from functools import partial
@@ -44,10 +44,10 @@ DEFAULT_CLUSTER: Final = "default"
 
 
 class SimulatedHypervisor(Hypervisor):
-    """One host of a simulated cluster, which `type: simulated` puts into a daemon's hands.
+    """One host of a simulated cluster, for the daemon with `type: simulated`.
 
-    There are no devices, no NUMA nodes and no drivers in it: what a task says of them, and of the
-    transport, has no effect.
+    It has no devices, no NUMA nodes and no drivers. A task's options for them and for the transport
+    have no effect.
     """
 
     name: ClassVar[str] = "simulated"
@@ -72,13 +72,13 @@ class SimulatedHypervisor(Hypervisor):
         self._opened = SimulatedRuntime(self._host, cluster, options, session)
 
     def check_open(self) -> None:
-        """Find out whether the host could join the cluster."""
+        """Raise the error that the host would get when it joins the cluster."""
         options: SimulatedOptions = self.options
         name = options.cluster or DEFAULT_CLUSTER
         Cluster.check_host(self._host, name, options.create, options.file)
 
     async def close(self) -> None:
-        """Leave the cluster; what was under way is where it was before."""
+        """Leave the cluster. Domains with a migration in progress stay on their sources."""
         runtime, self._opened = self._opened, None
         if runtime is not None:
             runtime.cluster.leave(runtime.session)
@@ -113,7 +113,7 @@ class SimulatedHypervisor(Hypervisor):
     # Tasks
 
     async def start(self, task: Start, context: Context) -> Outcome:
-        """Start a domain that is defined, or one of an XML description."""
+        """Start a defined domain, or one from an XML description."""
         arguments = StartArguments.of_task(task)
         name = arguments.name
         with self._runtime.scope(context) as scope:
@@ -208,7 +208,7 @@ class SimulatedHypervisor(Hypervisor):
     # Migration
 
     async def migrate(self, task: Migrate, context: Context) -> Outcome:
-        """Move a domain to another host, and another one back if the task says so."""
+        """Move a domain to another host, and for a swap another one back."""
         parameter = task.parameter or MigrateParameter()
         destination = self._runtime.host_name(task.destination)
         spec = MigrationSpec.from_task(
@@ -239,9 +239,9 @@ class SimulatedHypervisor(Hypervisor):
         return None
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
-        """Move every active domain to the destinations, each in its turn."""
+        """Move every active domain to the destinations, within the limits of migrations."""
         return await evacuate(self._runtime, task, context)
 
     async def recover(self, task: Task, context: Context) -> Outcome:
-        """Return how a task ended that was interrupted by a crash of the daemon."""
+        """Return the result of a task that a crash of the daemon interrupted."""
         return await recover(self, self._runtime, task, context)

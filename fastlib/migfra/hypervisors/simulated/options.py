@@ -15,18 +15,18 @@ from fastlib.migfra.virt.migration_limits import (
 
 
 class _OneCluster(Rule):
-    """A cluster is in this process or in a file."""
+    """A cluster must be in this process or in a file, not in both."""
 
     attributes = ("cluster", "file")
 
     def broken(self, get: Any) -> tuple[str | None, str] | None:
         if get("file") is not None and get("cluster") is not None:
-            return "file", "a cluster is in this process, by {cluster}, or in a {file}, not both"
+            return "file", "a cluster must be in this process ({cluster}) or in a {file}, not both"
         return None
 
 
 class SimulatedOptions(ConfigSection):
-    """The keys beside `type: simulated`."""
+    """The configuration keys of the simulated hypervisor, besides `type: simulated`."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         _OneCluster(),
@@ -42,17 +42,17 @@ class SimulatedOptions(ConfigSection):
     ] = None
     file: Annotated[str | None, Wire("SQLite file of a cluster that processes share.")] = None
     create: Annotated[
-        ClusterDescription | None, Wire("The cluster to make where there is none yet.")
+        ClusterDescription | None, Wire("The cluster to create if there is none yet.")
     ] = None
-    speed: Annotated[float, Wire("How many seconds of the cluster pass in one.")] = 1.0
+    speed: Annotated[float, Wire("Number of the cluster's seconds in one real second.")] = 1.0
     tick: Annotated[
-        float, Wire("How often a migration looks at its share of the link.", unit="s")
+        float, Wire("Interval at which a migration reads its share of the link.", unit="s")
     ] = 0.25
-    start_seconds: Annotated[float, Wire("How long a domain boots.", unit="s")] = 2.0
-    stop_seconds: Annotated[float, Wire("How long a domain shuts down.", unit="s")] = 1.0
-    call_seconds: Annotated[float, Wire("How long any other call takes.", unit="s")] = 0.01
+    start_seconds: Annotated[float, Wire("Time of a domain's boot.", unit="s")] = 2.0
+    stop_seconds: Annotated[float, Wire("Time of a domain's shutdown.", unit="s")] = 1.0
+    call_seconds: Annotated[float, Wire("Time of any other call.", unit="s")] = 0.01
     outgoing_migrations: Annotated[Count, Wire(OUTGOING_MEANING)] = DEFAULT_MIGRATIONS
     incoming_migrations: Annotated[Count, Wire(INCOMING_MEANING)] = DEFAULT_MIGRATIONS
     faults: Annotated[
-        Sequence[Fault], Wire("What goes wrong here, beyond the cluster's own faults.")
+        Sequence[Fault], Wire("Faults on this host, besides those of the cluster.")
     ] = ()

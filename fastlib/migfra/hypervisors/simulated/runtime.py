@@ -21,7 +21,7 @@ from .options import SimulatedOptions
 from .scope import ClockScope
 
 _SHORTEST_TICK_SECONDS: Final = 0.02
-"""Real seconds between two polls, however fast the cluster's time passes."""
+"""Real seconds between two polls, at every speed of the cluster."""
 
 
 class SimulatedRuntime:
@@ -48,7 +48,7 @@ class SimulatedRuntime:
         self.tick: Final = max(options.tick, _SHORTEST_TICK_SECONDS * options.speed)
 
     def host_name(self, name: str) -> str:
-        """Return the cluster's name of a host that is spelled otherwise, else the name itself."""
+        """Return the cluster's spelling of a host's name, or the name itself if it is unknown."""
         if is_loopback(name):
             return self.host
         hosts = [host.name for host in self.cluster.hosts()]
@@ -57,7 +57,7 @@ class SimulatedRuntime:
         return next((host for host in hosts if is_same_name(host, name)), name)
 
     def reachable(self, host: str) -> bool:
-        """Tell whether other hosts can reach that host now."""
+        """Return whether other hosts can reach that host now."""
         return self.faults.reachable(host, self.clock.now())
 
     async def apply_faults(self, call: Call, scope: ClockScope) -> None:
@@ -67,10 +67,10 @@ class SimulatedRuntime:
             if fault.kind == "hang":
                 await scope.hang(fault.seconds)
             else:
-                raise HypervisorError(fault.text or f"{call.task} fails, as it was planned")
+                raise HypervisorError(fault.text or f"{call.task} failed by a planned fault")
 
     def scope(self, context: Context) -> ClockScope:
-        """Make the cancel scope of a task."""
+        """Return the cancel scope of a task."""
         return ClockScope(self.clock, context)
 
     def find_here(self, name: str) -> Domain | None:
@@ -93,9 +93,9 @@ class SimulatedRuntime:
 
     @asynccontextmanager
     async def call(self, task: str, name: str, scope: ClockScope) -> AsyncIterator[None]:
-        """Begin a call for a domain after the calls before it have ended, and its migration.
+        """Begin a call for a domain after its earlier calls and its migration have ended.
 
-        Faults that are due are applied.
+        Applies the faults that are due.
         """
         async with self.locks.hold(name, scope):
             await self.apply_faults(Call(task=task, host=self.host, vm_name=name), scope)
@@ -105,7 +105,7 @@ class SimulatedRuntime:
             yield
 
     def check_migration(self, spec: MigrationSpec) -> None:
-        """Check that a migration could begin now. Raises HypervisorError."""
+        """Raise HypervisorError if a migration could not begin now."""
         self.cluster.check(spec.name, spec.source, spec.destination, spec.vcpu_map)
 
     def begin_migration(self, spec: MigrationSpec) -> int:

@@ -20,7 +20,7 @@ class ClockScope(CancelScope):
         await super().sleep(seconds / self.clock.speed)
 
     async def hang(self, seconds: float | None) -> None:
-        """Hang for some seconds, None for ever. The cancellation of the task does not end it."""
+        """Hang for some seconds, or forever with None. Cancelling the task does not end it."""
         if seconds is None:
             await asyncio.Event().wait()
         else:

@@ -1,8 +1,8 @@
-"""The rules of a simulated cluster: which changes of hosts, domains and migrations it allows.
+"""The rules of a simulated cluster for changes of hosts, domains and migrations.
 
 The daemons of one process share a cluster in memory, those of several processes one in a file.
-Each change is one short transaction, and a domain is one row. So a domain is on exactly one host at
-any moment.
+Each change is one short transaction, and a domain is one row. So a domain is always on exactly one
+host.
 """
 
 import contextlib
@@ -54,13 +54,13 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoRoomError(HypervisorError):
-    """A host has not enough memory free."""
+    """A host has too little free memory."""
 
 
 class Cluster:
     """A cluster, in memory or in a file. Call its methods from any thread.
 
-    A method waits for other transactions at most.
+    A method blocks only while it waits for other transactions.
     """
 
     _named: ClassVar[dict[str, "Cluster"]] = {}
@@ -69,9 +69,9 @@ class Cluster:
     def __init__(
         self, description: ClusterDescription | None = None, file: Path | str | None = None
     ) -> None:
-        """`description` is the cluster to create if there is none yet.
+        """Open a cluster, or create it from `description` if there is none yet.
 
-        Raises ClusterError if there is none and no description, or if the file is no cluster.
+        Raises ClusterError if there is none and no description, or if the file is not a cluster.
         """
         self._database = Database(description, file)
         self.where: Final = self._database.where
@@ -82,7 +82,7 @@ class Cluster:
         self.faults: Final = self._database.faults
 
     def close(self) -> None:
-        """Close the file. A cluster in memory is gone."""
+        """Close the file. A cluster in memory is lost."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ class Cluster:
 
     @classmethod
     def named(cls, name: str, description: ClusterDescription | None = None) -> "Cluster":
-        """The cluster of that name in this process, made by the first who has a description."""
+        """Return this process's cluster with that name. The first description makes it."""
         with cls._naming:
             found = cls._named.get(name)
             if found is None:
@@ -106,9 +106,9 @@ class Cluster:
     def check_host(
         cls, host: str, name: str, description: ClusterDescription | None, file: str | None
     ) -> None:
-        """Raise the error with which a host could not join a cluster. Leave no trace.
+        """Raise the error that a host would get when it joins a cluster. Changes nothing.
 
-        `file` has the cluster; without it the cluster has the `name` in this process.
+        `file` has the cluster. Without it the cluster has the `name` in this process.
         """
         if file is None:
             with cls._naming:
@@ -119,7 +119,7 @@ class Cluster:
         elif os.path.exists(file):
             cls._check_copy(host, description, file)
         elif not os.access(os.path.dirname(file) or ".", os.W_OK | os.X_OK):
-            raise ClusterError(f"{file} is no simulated cluster: unable to open database file")
+            raise ClusterError(f"{file} is not a simulated cluster: unable to open database file")
         elif description is None:
             raise ClusterError(no_cluster_in(file))
         else:
@@ -128,7 +128,7 @@ class Cluster:
 
     @classmethod
     def _check_copy(cls, host: str, description: ClusterDescription | None, file: str) -> None:
-        """Look for a host in a copy of a cluster, as SQLite writes to what it opens."""
+        """Check a host in a copy of a cluster, because SQLite writes to the file that it opens."""
         with TemporaryDirectory(prefix="migfra-check-") as folder:
             copy = os.path.join(folder, "cluster")
             for end in ("", "-wal"):
@@ -142,39 +142,39 @@ class Cluster:
 
     @classmethod
     def forget(cls, name: str) -> None:
-        """Forget a name. Users of the cluster keep it, and the next `named` creates another one."""
+        """Forget a name. Users of the cluster keep it. The next `named` creates another cluster."""
         with cls._naming:
             cls._named.pop(name, None)
 
     # Reading
 
     def hosts(self) -> list[Host]:
-        """Every host, in the order of the description."""
+        """Return all hosts, in the order of the description."""
         with self._database.read():
             return self._database.hosts()
 
     def host(self, name: str) -> Host:
-        """One host. Raises HypervisorError if there is none of that name."""
+        """Return a host. Raises HypervisorError if there is none with that name."""
         with self._database.read():
             return self._database.host(name)
 
     def domains(self, host: str | None = None) -> list[Domain]:
-        """Every domain, or those on a host, by name."""
+        """Return all domains, or those on a host, sorted by name."""
         with self._database.read():
             return self._database.domains(host)
 
     def domain(self, name: str) -> Domain:
-        """One domain. Raises HypervisorError if there is none of that name."""
+        """Return a domain. Raises HypervisorError if there is none with that name."""
         with self._database.read():
             return self._database.domain(name)
 
     def find(self, name: str) -> Domain | None:
-        """One domain, or None if there is none of that name."""
+        """Return a domain. None if there is none with that name."""
         with self._database.read():
             return self._database.find_domain(name)
 
     def link(self, source: str, destination: str) -> LinkDescription:
-        """The link between two hosts."""
+        """Return the link between two hosts."""
         pair = frozenset((source, destination))
         links = self._database.links
         found = links.get(pair)
@@ -229,12 +229,12 @@ class Cluster:
         define: bool | None = None,
         order: StartOrder | None = None,
     ) -> str | None:
-        """Start a domain on a host; definitions are shared by all hosts, as by shared storage.
+        """Start a domain on a host. All hosts share the definitions, as on shared storage.
 
-        `define` None starts what is defined; True defines it first if it is new, False makes it
-        transient. `order` has what a saved image could contradict. Returns what happened with an
-        image. Raises HypervisorError if it is active anywhere, has no room, or has an image that
-        does not fit.
+        With `define` None the domain must be defined. True defines it first if it is new, False
+        makes it transient. `order` has the parts that a saved image could contradict. Returns the
+        use of an image. Raises HypervisorError if it is active on any host, if the host has too
+        little memory, or if the image does not fit the order.
         """
         with self._database.write():
             row = self._database.find_domain(name)
@@ -276,9 +276,9 @@ class Cluster:
             return {"restore": RESTORED, "discard": DISCARDED}.get(decision.action)
 
     def managed_save(self, host: str | None, name: str | None = None) -> None:
-        """Save the active domains on a host, or one; they are shut off then.
+        """Save the active domains on a host, or one domain. Then they are shut off.
 
-        A domain that is migrating is left alone.
+        A migrating domain is not saved.
         """
         with self._database.write():
             for domain in self._database.domains(host):
@@ -287,7 +287,7 @@ class Cluster:
                     self._database.set_saved(domain.name, True)
 
     def stop(self, name: str, host: str, *, undefine: bool = False) -> None:
-        """Shut a domain off; what is transient or to be undefined is gone then."""
+        """Shut a domain off. Delete it if it is transient or `undefine` is true."""
         with self._database.write():
             domain = self._active_here(name, host)
             if undefine or not domain.persistent:
@@ -296,7 +296,7 @@ class Cluster:
                 self._database.set_state(name, "shut off")
 
     def set_state(self, name: str, host: str, state: State) -> bool:
-        """Run or pause an active domain. Returns False if it has that state already."""
+        """Resume or pause an active domain. Returns False if it has that state already."""
         with self._database.write():
             domain = self._active_here(name, host)
             self._database.set_state(name, state)
@@ -314,9 +314,10 @@ class Cluster:
     def begin(
         self, session: int, name: str, source: str, destination: str, vcpu_map: CpuMap | None = None
     ) -> int:
-        """Begin a migration: the domain is active on the source and has room at the destination.
+        """Begin a migration. Returns its id.
 
-        Raises HypervisorError otherwise.
+        Raises HypervisorError if the domain is not active on the source, or if the destination has
+        too little memory.
         """
         with self._database.write():
             domain = self._can_migrate(name, source, destination, vcpu_map)
@@ -332,8 +333,8 @@ class Cluster:
     def begin_swap(self, session: int, first: str, source: str, second: str, other: str) -> Swap:
         """Begin the migrations of two domains that change places.
 
-        What must wait for the other has a migration already, so that nothing else happens to it.
-        Raises HypervisorError if they cannot even without each other.
+        A domain that must wait for the other one has a migration already. So other tasks cannot
+        change it. Raises HypervisorError if a host has too little memory even without the other.
         """
         with self._database.write():
             one, two = self._can_leave(first, source, other), self._can_leave(second, other, source)
@@ -341,10 +342,11 @@ class Cluster:
             for domain, leaves, host in ((one, two, there), (two, one, here)):
                 if domain.memory > host.free + leaves.memory:
                     raise HypervisorError(
-                        f"{host.name} has no room for {domain.name} even without {leaves.name}"
+                        f"{host.name} has too little memory for {domain.name} even without "
+                        f"{leaves.name}"
                     )
             order = swap_order(_guest(one), here.free, _guest(two), there.free)
-            # Neither has room before one is saved, so both wait for that.
+            # Neither host has enough memory until one domain is saved. So both wait for that.
             waiting = {"parallel": (), "first": (second,), "second": (first,)}.get(
                 order, (first, second)
             )
@@ -356,7 +358,7 @@ class Cluster:
             )
 
     def check_swap(self, first: str, source: str, second: str, other: str) -> None:
-        """Check that two domains could change places now. Raises HypervisorError."""
+        """Raise HypervisorError if two domains could not change places now."""
         with self._database.read():
             self._can_leave(first, source, other)
             self._can_leave(second, other, source)
@@ -384,14 +386,14 @@ class Cluster:
             )
 
     def save(self, migration: int) -> None:
-        """Put a waiting domain on storage: its memory is free, and it is shut off meanwhile."""
+        """Save a waiting domain to storage: it is shut off, and its memory is free."""
         with self._database.write():
             row = self._database.migration(migration)
             self._database.set_state(row.domain, "shut off")
             self._database.set_phase(migration, "saved")
 
     def unsave(self, migration: int) -> bool:
-        """Run a saved domain on its source again. Returns False if that has no room."""
+        """Restore a saved domain on its source. Returns False if that has too little memory."""
         with self._database.write():
             row = self._database.migration(migration)
             domain = self._database.domain(row.domain)
@@ -402,18 +404,18 @@ class Cluster:
             return True
 
     def advance(self, migration: int) -> None:
-        """Begin a waiting migration. Raises HypervisorError if there is no room for it."""
+        """Begin a waiting migration. Raises HypervisorError if there is too little memory."""
         with self._database.write():
             self._advance(migration)
 
     def pause(self, migration: int) -> None:
-        """Pause a migrating domain until the migration ends, however it does."""
+        """Pause a migrating domain until the migration ends, with or without success."""
         with self._database.write():
             if self._database.migration(migration).phase == "copy":
                 self._database.set_phase(migration, "paused")
 
     def switch_to_post_copy(self, migration: int) -> None:
-        """Run the domain on the destination while its memory is still on the source."""
+        """Run the domain on the destination while a part of its memory is still on the source."""
         with self._database.write():
             row = self._database.migration(migration)
             self._database.set_host(row.domain, row.destination)
@@ -422,10 +424,10 @@ class Cluster:
     def finish(
         self, migration: int, vcpu_map: CpuMap | None = None, next_migration: int | None = None
     ) -> None:
-        """Move the domain to the destination. `next_migration` is one that waited for that.
+        """Move the domain to the destination, and begin `next_migration`, which waited for that.
 
-        Raises HypervisorError if the migration was given up by another, or if there is no room for
-        the next one; the domain is at the destination all the same in the latter case.
+        Raises HypervisorError if another session gave the migration up. Raises it also if there is
+        too little memory for the next one; then the domain is at the destination anyway.
         """
         with self._database.write():
             row = self._database.migration(migration)
@@ -446,8 +448,8 @@ class Cluster:
             domain = self._database.domain(name)
             if domain.active or domain.migrating or domain.host != source:
                 raise HypervisorError(
-                    f"{name} is {domain.state} on {domain.host}; an offline migration needs it "
-                    f"shut off on {source}"
+                    f"{name} must be shut off on {source} for an offline migration, but it is "
+                    f"{domain.state} on {domain.host}"
                 )
             if domain.saved:
                 raise HypervisorError(
@@ -457,7 +459,7 @@ class Cluster:
             self._database.set_host(name, destination)
 
     def abandon(self, migration: int) -> None:
-        """Give a migration up; the domain is where it was. Nothing happens if it is over."""
+        """Abandon a migration. The domain stays on its host. Ignores a migration that has ended."""
         with self._database.write():
             self._database.abandon_migration(migration)
 
@@ -466,7 +468,7 @@ class Cluster:
     def join(
         self, host: str, outgoing: int = DEFAULT_MIGRATIONS, incoming: int = DEFAULT_MIGRATIONS
     ) -> int:
-        """Begin a session of the daemon of a host. Drops what an earlier session left.
+        """Begin a session of a host's daemon. Ends an earlier session of it, with its migrations.
 
         `outgoing` and `incoming` are the host's limits of migrations.
         """
@@ -480,7 +482,7 @@ class Cluster:
             self._database.end_session(session)
 
     def count(self, key: str) -> int:
-        """Count a key. Returns how often it was counted before."""
+        """Increase the counter of a key. Returns its value before."""
         with self._database.write():
             return self._database.count(key)
 
@@ -497,9 +499,9 @@ class Cluster:
     ) -> bool:
         """Take all slots of a migration or none. Returns whether they were free.
 
-        A session that found no slot free goes before others that came later. It does so for
-        `patience` seconds after a slot is free, so that sessions that need several slots do not
-        wait for each other. `defaults` are the limits of hosts without a daemon.
+        A session that found no free slot comes before later ones. That ends `patience` seconds
+        after a slot is free. So sessions that need several slots do not wait for each other.
+        `defaults` are the limits of hosts without a daemon.
         """
         with self._database.write():
             free = {
@@ -519,14 +521,14 @@ class Cluster:
             return may_take
 
     def free_slots(self, holder: int) -> None:
-        """Free the slots of a migration. Nothing happens if it has none."""
+        """Free the slots of a migration, if it has any."""
         with self._database.write():
             self._database.delete_slots(holder)
 
     # Rules
 
     def _active_here(self, name: str, host: str) -> Domain:
-        """The domain, active on the host and not migrating. Raises HypervisorError."""
+        """Return a domain. Raises HypervisorError unless it is active here and not migrating."""
         domain = self._database.domain(name)
         if domain.host != host:
             raise HypervisorError(f"{name} is on {domain.host}, not on {host}")
@@ -588,7 +590,7 @@ def _image(domain: Domain) -> SavedImage:
 
 
 def _merged(before: CpuMap | None, rows: CpuMap) -> CpuMap:
-    """Pinning after new rows: vCPUs without a row keep theirs."""
+    """Return the pinning with new rows. vCPUs without a row keep their CPUs."""
     return [*rows, *(before or ())[len(rows) :]]
 
 

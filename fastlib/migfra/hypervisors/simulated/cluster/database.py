@@ -1,10 +1,10 @@
 """The SQLite database of a simulated cluster: transactions, sessions, and access to the rows.
 
 A migration in progress is a row that belongs to a session, and a session belongs to a process.
-After the end of that process, the next transaction drops its migrations. Then a domain is where its
-own row says.
+After the end of that process, the next transaction drops its migrations. Then each domain is on the
+host in its own row.
 
-`Cluster` has the rules of the cluster. Here each method reads or writes rows, without rules.
+`Cluster` has the rules of the cluster. The methods here only read and write rows.
 """
 
 import contextlib
@@ -55,14 +55,14 @@ class MigrationRow(msgspec.Struct, frozen=True):
 
 
 CREATE: Final = (
-    "say what to make by 'hypervisor: {type: simulated, create: {hosts: [{name: node01}]}}', with "
-    "all hosts of the cluster, or name the file of a cluster by 'file: ...'"
+    "describe one with 'hypervisor: {type: simulated, create: {hosts: [{name: node01}]}}', with "
+    "all hosts of the cluster, or name the file of a cluster with 'file: ...'"
 )
-"""The remedy where there is no cluster."""
+"""The remedy if there is no cluster."""
 
 
 def no_cluster_in(where: str) -> str:
-    """Return the text of the error about a place without a cluster and without a description."""
+    """Return the error text for a place without a cluster and without a description."""
     return f"there is no cluster in {where} yet; {CREATE}"
 
 
@@ -72,9 +72,9 @@ class Database:
     def __init__(
         self, description: ClusterDescription | None = None, file: Path | str | None = None
     ) -> None:
-        """`description` is the cluster to create if the database is new.
+        """Open the database. If it is new, create the cluster of `description`.
 
-        Raises ClusterError if it is new and there is no description, or if the file is no cluster.
+        Raises ClusterError if it is new without a description, or if the file is not a cluster.
         """
         self.where: Final = "memory" if file is None else str(file)
         self._lock = threading.RLock()
@@ -85,7 +85,7 @@ class Database:
                 check_same_thread=False,
                 timeout=_BUSY_SECONDS,
             )
-            # The last user of a cluster in memory does not know that it is the last one.
+            # No user of a cluster in memory knows whether it is the last one.
             weakref.finalize(self, self._connection.close)
             self.execute("PRAGMA journal_mode = WAL")
             # A power failure may lose the last changes. The death of a process does not.
@@ -99,7 +99,7 @@ class Database:
         self.epoch: Final = float(meta["epoch"])
         """The `world_time` at its creation."""
         self.bandwidth: Final = float(meta["bandwidth"])
-        """MiB/s of a link that has no description."""
+        """Bandwidth in MiB/s of a link that has no description."""
         self.seed: Final = int(meta["seed"])
         self.faults: Final[tuple[Fault, ...]] = tuple(
             Fault.load(fault) for fault in json.loads(meta["faults"])
@@ -108,7 +108,7 @@ class Database:
         self.links: Final = {frozenset(link.hosts): link for link in links}
 
     def close(self) -> None:
-        """Close the file. A cluster in memory is gone."""
+        """Close the file. A cluster in memory is lost."""
         self._connection.close()
 
     def _create(self, description: ClusterDescription | None) -> None:
@@ -156,7 +156,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
-        """Run a block in a transaction that only reads."""
+        """Run a block in a read-only transaction."""
         with self._lock:
             if self._dead_sessions():
                 with self.write():
@@ -178,7 +178,7 @@ class Database:
     # Sessions
 
     def begin_session(self, host: str, outgoing: int, incoming: int) -> int:
-        """Begin a session of the daemon of a host. Ends the sessions of that host before.
+        """Begin a session of a host's daemon. Ends the earlier sessions of that host.
 
         `outgoing` and `incoming` are the host's limits of migrations.
         """
@@ -201,7 +201,7 @@ class Database:
         self.execute("DELETE FROM session WHERE id = ?", session)
 
     def _dead_sessions(self) -> list[int]:
-        """The sessions of dead processes that left migrations behind."""
+        """Return the sessions of dead processes that left migrations or slots behind."""
         if self.where == "memory":
             return []
         own = own_identity()
@@ -225,7 +225,7 @@ class Database:
                 self.end_session(session)
 
     def count(self, key: str) -> int:
-        """Count a key. Returns how often it was counted before."""
+        """Increase the counter of a key. Returns its value before."""
         (value,) = self._one(
             "INSERT INTO counter VALUES (?, 1) "
             "ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
@@ -236,18 +236,18 @@ class Database:
     # Hosts and domains
 
     def hosts(self) -> list[Host]:
-        """Every host, in the order of the description."""
+        """Return all hosts, in the order of the description."""
         return [host_of_row(row) for row in self.execute(HOSTS + " ORDER BY position")]
 
     def host(self, name: str) -> Host:
-        """One host. Raises HypervisorError if there is none of that name."""
+        """Return a host. Raises HypervisorError if there is none with that name."""
         row = self.execute(HOSTS + " WHERE name = ?", name).fetchone()
         if row is None:
             raise HypervisorError(f"there is no host {name} in the cluster")
         return host_of_row(row)
 
     def domains(self, host: str | None) -> list[Domain]:
-        """Every domain, or those on a host, by name."""
+        """Return all domains, or those on a host, sorted by name."""
         if host is None:
             rows = self.execute(f"SELECT {DOMAIN} ORDER BY domain.name")
         else:
@@ -255,12 +255,12 @@ class Database:
         return [domain_of_row(row) for row in rows]
 
     def find_domain(self, name: str) -> Domain | None:
-        """One domain, or None."""
+        """Return a domain. None if there is none with that name."""
         row = self.execute(f"SELECT {DOMAIN} WHERE domain.name = ?", name).fetchone()
         return None if row is None else domain_of_row(row)
 
     def domain(self, name: str) -> Domain:
-        """One domain. Raises HypervisorError if there is none of that name."""
+        """Return a domain. Raises HypervisorError if there is none with that name."""
         found = self.find_domain(name)
         if found is None:
             raise HypervisorError(f"there is no domain {name}")
@@ -299,7 +299,7 @@ class Database:
     # Migrations
 
     def insert_migration(self, session: int, domain: Domain, destination: str, phase: str) -> int:
-        """Insert a migration; its id."""
+        """Insert a migration. Returns its id."""
         cursor = self.execute(
             "INSERT INTO migration (domain, source, destination, memory, session, phase, state) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -308,7 +308,7 @@ class Database:
         return int(cursor.lastrowid or 0)
 
     def find_migration(self, migration: int) -> MigrationRow | None:
-        """A migration, or None if it has ended."""
+        """Return a migration. None if it has ended."""
         row = self.execute(
             "SELECT source, destination, domain, phase, state FROM migration WHERE id = ?",
             migration,
@@ -316,10 +316,10 @@ class Database:
         return None if row is None else MigrationRow(*row)
 
     def migration(self, migration: int) -> MigrationRow:
-        """A migration. Raises HypervisorError if it was given up."""
+        """Return a migration. Raises HypervisorError if it was given up."""
         found = self.find_migration(migration)
         if found is None:
-            raise HypervisorError("the migration was given up, as another daemon took over")
+            raise HypervisorError("the migration was given up because another daemon took over")
         return found
 
     def set_phase(self, migration: int, phase: str) -> None:
@@ -335,12 +335,12 @@ class Database:
         found = self.find_migration(migration)
         if found is None:
             return
-        if found.phase == "post-copy":  # part of its memory is lost with the source
+        if found.phase == "post-copy":  # it loses the memory that is still on the source
             self.set_state(found.domain, "paused")
         self.delete_migration(migration)
 
     def count_flows(self, source: str, destination: str) -> int:
-        """Count the migrations that send memory from a host to another now."""
+        """Count the migrations that are sending memory from one host to another."""
         (count,) = self._one(
             "SELECT count(*) FROM migration WHERE phase NOT IN ('waiting', 'saved') "
             "AND source = ? AND destination = ?",
@@ -352,7 +352,7 @@ class Database:
     # Slots
 
     def slot_limit(self, slot: Slot, default: int) -> int:
-        """The limit of a host by its own daemon, or the default if none is there."""
+        """Return the limit of a host's own daemon, or the default if that has no session."""
         row = self.execute(
             "SELECT outgoing, incoming FROM session WHERE host = ?", slot.host
         ).fetchone()
@@ -368,7 +368,7 @@ class Database:
         return int(count)
 
     def count_tickets_ahead(self, slot: Slot, session: int, now: float) -> int:
-        """Count the tickets of other sessions for a slot that are earlier than the own one."""
+        """Count other sessions' tickets for a slot that are earlier than this session's."""
         (count,) = self._one(
             "SELECT count(*) FROM ticket WHERE host = ?1 AND direction = ?2 AND until > ?4 "
             "AND session != ?3 AND number < coalesce((SELECT min(number) FROM ticket "
@@ -378,7 +378,7 @@ class Database:
         return int(count)
 
     def hold_slot(self, slot: Slot, session: int, holder: int) -> None:
-        """Let a migration hold a slot. The session's ticket for it is used up."""
+        """Let a migration hold a slot. Deletes the session's ticket for it."""
         self.delete_tickets(slot, session)
         self.execute(
             "INSERT INTO slot VALUES (?, ?, ?, ?)", holder, session, slot.host, slot.direction
@@ -410,11 +410,11 @@ class Database:
         )  # fmt: skip
 
     def migrating_domains(self) -> list[tuple[Domain, MigrationRow]]:
-        """Every domain that migrates, with its migration."""
+        """Return all migrating domains, each with its migration."""
         ids = self.execute("SELECT id FROM migration ORDER BY id").fetchall()
         rows = [self.migration(id) for (id,) in ids]
         return [(self.domain(row.domain), row) for row in rows]
 
     def broken_references(self) -> list[str]:
-        """The tables that have a row whose foreign key is wrong."""
+        """Return the tables that have a row with a wrong foreign key."""
         return [table for table, *_ in self.execute("PRAGMA foreign_key_check")]

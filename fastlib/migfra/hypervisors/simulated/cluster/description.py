@@ -1,6 +1,6 @@
 """The description of a simulated cluster: hosts, links, domains and planned faults.
 
-Rates are MiB/s, memory is KiB as on the wire, times are seconds of the cluster's own time.
+Rates are in MiB/s, memory is in KiB as on the wire, times are seconds of the cluster's own time.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from fastlib.migfra.plugin_api.config_section import ConfigSection
 State = Literal["running", "paused", "shut off"]
 """The state of a domain."""
 FaultKind = Literal["error", "hang", "unreachable", "managedsave", "shutdown"]
-"""A call fails; it takes longer; a host is out of the others' reach; somebody saves a domain, which
-is shut off then; or a host shuts down, after all of its domains were saved."""
+"""A call fails. A call takes longer. Other hosts cannot reach a host. A domain is saved and shut
+off. A host saves all of its domains and shuts down."""
 SAVING: Final = ("managedsave", "shutdown")
-"""The faults that save domains. They do so once, when their time has come."""
+"""The faults that save domains. Each does so once, when its time has come."""
 
 
 class HostDescription(ConfigSection):
@@ -36,11 +36,11 @@ class LinkDescription(ConfigSection):
     rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"), Positive("connection_bandwidth"))
 
     hosts: Annotated[Sequence[str], Wire("The two hosts.")]
-    bandwidth: Annotated[float, Wire("What it carries.", unit="MiB/s")]
-    duplex: Annotated[bool, Wire("Whether it carries that much in each direction.")] = True
+    bandwidth: Annotated[float, Wire("Its bandwidth.", unit="MiB/s")]
+    duplex: Annotated[bool, Wire("Whether it has this bandwidth in each direction.")] = True
     connection_bandwidth: Annotated[
         float | None,
-        Wire("What one connection carries at most; absent means no bound.", unit="MiB/s"),
+        Wire("The highest rate of one connection; absent means no bound.", unit="MiB/s"),
     ] = None
 
 
@@ -50,21 +50,21 @@ class DomainDescription(ConfigSection):
     rules: ClassVar[tuple[Rule, ...]] = (Between("dirty_rate", 0),)
 
     name: Annotated[str, Wire("Name of the domain.")]
-    host: Annotated[str, Wire("The host that it is on.")]
-    state: Annotated[State, Wire("What it does.")] = "running"
+    host: Annotated[str, Wire("Name of its host.")]
+    state: Annotated[State, Wire("Its state.")] = "running"
     managed_save: Annotated[
-        bool, Wire("Whether it has a saved image on its host; it is shut off then.")
+        bool, Wire("Whether it has a saved image on its host; then it is shut off.")
     ] = False
-    vcpus: Annotated[U32, Wire("Its virtual CPUs.")] = 1
+    vcpus: Annotated[U32, Wire("Number of its virtual CPUs.")] = 1
     memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 1 << 20
-    dirty_rate: Annotated[float, Wire("How fast it writes to its memory.", unit="MiB/s")] = 0.0
+    dirty_rate: Annotated[float, Wire("Rate at which it writes to its memory.", unit="MiB/s")] = 0.0
     working_set: Annotated[
         U64 | None, Wire("The memory that it writes to; absent means all.", unit="KiB")
     ] = None
 
 
 class _NeedsHost(Rule):
-    """A fault has what its kind needs."""
+    """A fault must have the keys that its kind needs."""
 
     attributes = ("kind", "host")
 
@@ -76,7 +76,7 @@ class _NeedsHost(Rule):
 
 
 class Fault(ConfigSection):
-    """Something that goes wrong, by plan or by chance."""
+    """A planned or random fault."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         _NeedsHost(),
@@ -90,42 +90,42 @@ class Fault(ConfigSection):
     kind: Annotated[
         FaultKind,
         Wire(
-            "A call fails, a call hangs, a host is out of reach, domains are saved, or a host "
+            "A call fails, a call hangs, a host is unreachable, domains are saved, or a host "
             "saves its domains and shuts down."
         ),
     ]
     task: Annotated[
-        str | None, Wire("The calls that are meant, such as start or migrate; absent means all.")
+        str | None, Wire("The calls that it affects, such as start or migrate; absent means all.")
     ] = None
-    vm_name: Annotated[str | None, Wire("The domain that is meant; absent means all.")] = None
-    host: Annotated[str | None, Wire("The host that is meant; absent means all.")] = None
+    vm_name: Annotated[str | None, Wire("The domain that it affects; absent means all.")] = None
+    host: Annotated[str | None, Wire("The host that it affects; absent means all.")] = None
     percent: Annotated[
-        float | None, Wire("How far a migration is then; absent means at its begin.")
+        float | None, Wire("Progress of the migration at that time; absent means its begin.")
     ] = None
-    begin: Annotated[float, Wire("From when on.", unit="s")] = msgspec.field(
+    begin: Annotated[float, Wire("Time of its beginning.", unit="s")] = msgspec.field(
         default=0.0, name="from"
     )
-    until: Annotated[float | None, Wire("Until when; absent means ever.", unit="s")] = None
+    until: Annotated[float | None, Wire("Time of its end; absent means never.", unit="s")] = None
     seconds: Annotated[
-        float | None, Wire("How long a call hangs; absent means ever.", unit="s")
+        float | None, Wire("Time that a call hangs; absent means forever.", unit="s")
     ] = None
     times: Annotated[
-        U32 | None, Wire("How often it happens to each domain; absent means always.")
+        U32 | None, Wire("Number of times that it hits each domain; absent means always.")
     ] = None
-    rate: Annotated[float, Wire("How likely it is, each time.")] = 1.0
-    text: Annotated[str | None, Wire("What the error says.")] = None
+    rate: Annotated[float, Wire("Its probability, each time.")] = 1.0
+    text: Annotated[str | None, Wire("Text of the error.")] = None
 
 
 class ClusterDescription(ConfigSection):
-    """A cluster as it is when it is made."""
+    """The initial state of a cluster."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Positive("bandwidth"),)
 
     hosts: Annotated[Sequence[HostDescription], Wire("Its hosts.")] = ()
-    links: Annotated[Sequence[LinkDescription], Wire("What differs from `bandwidth`.")] = ()
+    links: Annotated[Sequence[LinkDescription], Wire("Links that differ from `bandwidth`.")] = ()
     domains: Annotated[Sequence[DomainDescription], Wire("The domains defined in it.")] = ()
     bandwidth: Annotated[
-        float, Wire("What any two hosts have between them, in each direction.", unit="MiB/s")
+        float, Wire("Bandwidth between any two hosts, in each direction.", unit="MiB/s")
     ] = 1024.0
-    faults: Annotated[Sequence[Fault], Wire("What goes wrong in it.")] = ()
-    seed: Annotated[U64, Wire("Of what goes wrong by chance.")] = 0
+    faults: Annotated[Sequence[Fault], Wire("Faults in it.")] = ()
+    seed: Annotated[U64, Wire("Seed of the random faults.")] = 0

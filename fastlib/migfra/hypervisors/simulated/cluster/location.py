@@ -1,4 +1,4 @@
-"""Say where a domain is, for errors and results."""
+"""Describe where a domain is, for errors and results."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from .tables import Domain
 def error_with_location(
     cluster: Cluster, spec: MigrationSpec, error: HypervisorError
 ) -> HypervisorError:
-    """Add the location of the domain to the error of a migration."""
+    """Return the error of a migration with the location of the domain added."""
     where = describe_location(cluster, spec.name)
     if isinstance(error, TaskCancelledError):
         return TaskCancelledError(f"{error}; {where}")
@@ -21,7 +21,7 @@ def error_with_location(
 
 
 def describe_location(cluster: Cluster, name: str) -> str:
-    """Say where a domain is and what it does."""
+    """Return a sentence with the host and the state of a domain."""
     domain: Domain | None = None
     with contextlib.suppress(HypervisorError):
         domain = cluster.domain(name)
@@ -31,6 +31,6 @@ def describe_location(cluster: Cluster, name: str) -> str:
 
 
 def describe_state(domain: Domain) -> str:
-    """Say what a domain does, as the phrase that follows its name."""
+    """Return the state of a domain as the phrase that follows its name."""
     words = {"running": "runs", "paused": "is paused", "shut off": "is shut off"}
     return words[domain.state]

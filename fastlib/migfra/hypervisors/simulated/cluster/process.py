@@ -1,7 +1,7 @@
 """Identify processes, to find the sessions of dead ones.
 
-A process id alone is not enough, as it is given to another process some day; with the time of its
-begin it is.
+A process id alone is not enough: the system gives it to another process later. So the time of the
+process's start is added.
 """
 
 import os
@@ -11,7 +11,7 @@ _own: tuple[int, str] | None = None
 
 
 def own_identity() -> tuple[int, str]:
-    """Our process id, and when we began."""
+    """Return this process's id, and the time of its start."""
     global _own
     pid = os.getpid()
     if _own is None or _own[0] != pid:
@@ -20,15 +20,15 @@ def own_identity() -> tuple[int, str]:
 
 
 def is_alive(pid: int, birth: str) -> bool:
-    """Tell whether that process still runs. A zombie does not."""
+    """Return whether that process still runs. A zombie does not."""
     return _birth(pid) == birth
 
 
 def _birth(pid: int) -> str | None:
-    """When a process began, in the system's ticks; None if it does not run (any more)."""
+    """Return the start time of a process in the system's ticks. None if it does not run."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may have anything in it
+    fields = text.rpartition(")")[2].split()  # the name before it may contain any character
     return None if fields[0] in "ZX" else fields[19]

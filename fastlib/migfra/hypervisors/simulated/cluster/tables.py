@@ -14,7 +14,7 @@ from .description import ClusterDescription, DomainDescription, HostDescription,
 
 VERSION: Final = 3
 _MOST_MEMORY: Final = 1 << 48
-"""KiB; sums of it must fit into SQLite's integers."""
+"""The most memory in KiB. Sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE host (
@@ -51,8 +51,8 @@ CREATE TABLE ticket (
 CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 # Phases of a migration: `waiting` for its partner in a swap, `saved` on storage, `copy`, `paused`
-# by the migration, `post-copy`. Its `state` is what the domain did before.
-# A slot is held by a migration. A session that waits for one has a ticket, valid until that time.
+# by the migration, `post-copy`. Its `state` is the domain's state before it.
+# A migration holds a slot. A session that waits for one has a ticket, valid until that time.
 # The active domains of each host, and those that have room reserved there.
 HOSTS: Final = (
     "SELECT name, cpus, memory, "
@@ -67,11 +67,11 @@ HOSTS: Final = (
 
 
 class ClusterError(FastlibError):
-    """A cluster cannot be made, found or opened."""
+    """A cluster cannot be created, found or opened."""
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
-    """A domain as it is now. Memory is KiB, what it writes bytes and bytes a second."""
+    """The present state of a domain. Memory is in KiB, the written data in bytes and bytes/s."""
 
     name: str
     host: str
@@ -92,13 +92,13 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as it is now. Memory is KiB."""
+    """The present state of a host. Memory is in KiB."""
 
     name: str
     cpus: int
     memory: int
     used: int
-    """Memory of its active domains and of those on their way to it."""
+    """Memory of its active domains and of those that migrate to it, in KiB."""
     active: int
     """The number of both."""
 
@@ -150,7 +150,7 @@ def described_domain(description: DomainDescription) -> Domain:
 
 
 def check_description(description: ClusterDescription) -> None:
-    """Raise ClusterError for a contradiction or for too much memory."""
+    """Raise ClusterError if the description contradicts itself, or for too much memory."""
     items: list[HostDescription | DomainDescription] = [*description.hosts, *description.domains]
     for item in items:
         if item.memory > _MOST_MEMORY:
@@ -162,7 +162,7 @@ def check_description(description: ClusterDescription) -> None:
         raise ClusterError("two domains of the cluster have the same name")
     for link in description.links:
         if len(set(link.hosts)) != 2 or not set(link.hosts) <= set(hosts):
-            raise ClusterError(f"a link has two hosts of the cluster, not {list(link.hosts)}")
+            raise ClusterError(f"a link must have two hosts of the cluster, not {list(link.hosts)}")
     for domain in description.domains:
         if domain.host not in hosts:
             raise ClusterError(f"{domain.name} is on {domain.host}, which is not in the cluster")

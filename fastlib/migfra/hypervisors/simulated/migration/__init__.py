@@ -1,1 +1,1 @@
-"""Migrations that are computed round by round, and swaps."""
+"""Compute migrations round by round, and swaps."""

@@ -1,7 +1,7 @@
 """One migration, computed round by round in the cluster's time.
 
-It takes its share of the link anew each tick, so that migrations slow each other down, and asks
-`precopy.decide` what to do, as a real hypervisor does.
+It reads its share of the link again in each tick. So migrations slow each other down. It calls
+`precopy.decide` for decisions, like a real hypervisor.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
 _COMPRESSED_PART: Final = 0.5
-"""The part of the memory that compression leaves."""
+"""Size of compressed memory, as a fraction of the original size."""
 Measure = Callable[[str], AbstractContextManager[object]]
-"""Times a block under a name."""
+"""A function that times a block under a name."""
 
 
 class Migration:
-    """A migration from its first check to its end, which leaves the domain on exactly one host."""
+    """A migration from its first check to its end. Then the domain is on exactly one host."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Migration:
         call = Call(task="migrate", host=runtime.host, vm_name=spec.name)
         self._faults = runtime.faults.of_migration(call)
         self._downtime_timer = ExitStack()
-        # How far it has come
+        # Progress
         self._unsent = 0.0
         self._sent = 0.0
         self._elapsed = 0.0
@@ -62,7 +62,7 @@ class Migration:
     async def run(self, migration: int, next_migration: int | None = None) -> None:
         """Run a migration that has begun in the cluster. `next_migration` waits for its end.
 
-        Raises HypervisorError. `error_with_location` adds where the domain is.
+        Raises HypervisorError. `error_with_location` adds the host of the domain to it.
         """
         spec = self._spec
         try:
@@ -86,7 +86,7 @@ class Migration:
             raise HypervisorError(f"{spec.destination} is unreachable")
         procs = spec.pscom_hook_procs
         if procs is not None and procs != "auto" and not (procs.isascii() and procs.isdigit()):
-            raise HypervisorError(f"pscom-hook-procs is a count or auto, not {procs[:40]!r}")
+            raise HypervisorError(f"pscom-hook-procs must be a count or auto, not {procs[:40]!r}")
         if self._has_pscom:
             with self._measure(f"pscom-suspend-{spec.name}"):
                 await self._scope.sleep(self._runtime.options.call_seconds)
@@ -131,7 +131,7 @@ class Migration:
                 return
 
     async def _send(self, bandwidth: float) -> None:
-        """Sends for a tick, or until the round or the time ends."""
+        """Send for a tick, or until the round or the time ends."""
         seconds = self._runtime.tick
         timeout = self._options.timeout
         if timeout is not None and self._elapsed < timeout:
@@ -140,7 +140,7 @@ class Migration:
         if ends:
             seconds = self._unsent / bandwidth
         if self._post_copy:
-            await self._scope.clock.sleep(seconds)  # there is no way back any more
+            await self._scope.clock.sleep(seconds)  # post-copy cannot be aborted
         else:
             await self._scope.sleep(seconds)
         sent = self._unsent if ends else bandwidth * seconds
@@ -211,7 +211,7 @@ class Migration:
     # The end
 
     async def _switch_over(self, migration: int, next_migration: int | None) -> None:
-        """From here on nothing holds it up."""
+        """Move the domain. From here on the migration cannot be cancelled."""
         await self._scope.clock.sleep(self._runtime.options.call_seconds)
         if self._spec.vcpu_map is not None:
             with self._measure("repin"):
@@ -230,11 +230,11 @@ class Migration:
             with self._measure(f"pscom-resume-{self._spec.name}"):
                 await self._scope.clock.sleep(self._runtime.options.call_seconds)
 
-    # How far it is
+    # Statistics
 
     @property
     def _memory_is_final(self) -> bool:
-        """Whether nothing is written that would have to be sent again."""
+        """Return whether the guest writes no memory that would have to be sent again."""
         return self._paused or self._post_copy
 
     @property
@@ -253,7 +253,7 @@ class Migration:
         return 100 * self._sent / (self._sent + self._remaining) if self._sent else 0.0
 
     def _bandwidth(self, migration: int) -> float:
-        """Bytes of memory a second that the migration has now."""
+        """Return the present rate of the migration, in bytes of memory a second."""
         spec, parameter = self._spec, self._spec.parameter
         share = self._cluster.share(migration)
         if not (self._runtime.reachable(spec.source) and self._runtime.reachable(spec.destination)):
@@ -289,7 +289,7 @@ async def run_migration(
     context: Context,
     measure: Measure,
 ) -> None:
-    """Run a migration that has begun. Raises HypervisorError, which says where the domain is."""
+    """Run a migration that has begun. Raises HypervisorError with the host of the domain."""
     try:
         await Migration(runtime, spec, scope, context, measure).run(migration)
     except HypervisorError as error:

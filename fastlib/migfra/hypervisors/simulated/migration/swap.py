@@ -1,7 +1,7 @@
 """Swap two domains: in parallel, one after the other, or with one of them on storage.
 
-Either both arrive, or what has not arrived yet stays where it is, and the error says where each is.
-A domain that is on storage when the daemon dies is shut off on its source then.
+Either both arrive, or a domain that has not arrived stays on its host. The error says where both
+are. A domain that is on storage when the daemon dies is then shut off on its source.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 from .migration import Migration
 
 _STORAGE_BYTES_PER_SECOND: Final = 1024.0 * MIB
-"""Bytes a second that are saved and restored."""
+"""Rate of saving and restoring, in bytes a second."""
 
 
 async def swap(
     runtime: SimulatedRuntime, first: MigrationSpec, second: MigrationSpec, context: Context
 ) -> None:
-    """Swap two domains. Raises HypervisorError, which says where both are."""
+    """Swap two domains. Raises HypervisorError with the hosts of both."""
     cluster = runtime.cluster
     begun = cluster.begin_swap(
         runtime.session, first.name, first.source, second.name, second.source
@@ -49,7 +49,7 @@ async def swap(
 
 
 def check_swap(runtime: SimulatedRuntime, first: MigrationSpec, second: MigrationSpec) -> None:
-    """Check that both domains run where the swap expects them. Raises HypervisorError."""
+    """Raise HypervisorError unless both domains run where the swap expects them."""
     runtime.cluster.check_swap(first.name, first.source, second.name, second.source)
 
 
@@ -65,7 +65,7 @@ async def _migrate(
     context: Context,
     next_migration: int | None = None,
 ) -> None:
-    """One of the two. Raises HypervisorError with its name."""
+    """Migrate one of the two. Raises HypervisorError with its name."""
     try:
         await Migration(runtime, spec, scope, context, context.measure).run(
             migration, next_migration
@@ -93,7 +93,7 @@ async def _swap_in_parallel(runtime: SimulatedRuntime, pair: Pair, context: Cont
         tasks = [group.create_task(one(index)) for index in range(2)]
     errors = [error for task in tasks if (error := task.result()) is not None]
     if errors:
-        # The one that was given up for the other's sake tells nothing.
+        # The error of the one that was given up with its partner has no information.
         raise min(errors, key=lambda error: _GIVEN_UP in str(error))
 
 
@@ -107,7 +107,7 @@ async def _swap_in_turn(runtime: SimulatedRuntime, pair: Pair, context: Context)
 
 
 async def _swap_via_storage(runtime: SimulatedRuntime, pair: Pair, context: Context) -> None:
-    """The first of the pair is on storage while the second moves."""
+    """Save the first of the pair to storage, move the second, then restore the first."""
     (saved, saved_migration), (moved, moved_migration) = pair
     cluster = runtime.cluster
     domain = cluster.domain(saved.name)

@@ -1,6 +1,7 @@
 """Wait for the turn of a migration, and hold its slots of both hosts in the cluster.
 
-What waits does not hold its domain. So afterwards the domain may have been stopped or moved.
+A waiting migration does not lock its domain. So after the wait the domain may have been stopped or
+moved.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,7 @@ from fastlib.migfra.virt.migration_queue import Slot, slots_between
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 _TICKET_SECONDS: Final = 3.0
-"""Seconds of the cluster for which a free slot is left to a daemon that came earlier."""
+"""Cluster seconds for which a free slot is reserved for a daemon that came earlier."""
 
 
 class ClusterSlots:
@@ -58,8 +59,8 @@ async def in_turn(
 ) -> AsyncIterator[None]:
     """Hold the slots of a migration, or of the two of a swap.
 
-    `check` is called before it waits, so that what cannot succeed is refused at once. Raises what
-    `check` raises, and TaskCancelledError.
+    `check` is called first, to refuse at once a migration that cannot succeed. Raises the errors
+    of `check`, and TaskCancelledError.
     """
     slots = slots_between(specs[0].source, specs[0].destination, swap=len(specs) > 1)
     domains = [runtime.cluster.find(spec.name) for spec in specs]
@@ -70,7 +71,7 @@ async def in_turn(
         if not await turn.try_to_begin(scope):
             check()
             _note(context, name, waits=True)
-            # An evacuation does more than to wait with one of its domains.
+            # An evacuation has other domains to migrate while one waits.
             with context.waiting() if is_whole_task else nullcontext():
                 await turn.wait(scope, context)
             _note(context, name, waits=False)
@@ -79,7 +80,7 @@ async def in_turn(
 
 
 def _note(context: Context, name: str, *, waits: bool) -> None:
-    """Save which domains of the task wait: their migrations can be begun by a later run."""
+    """Record whether a domain of the task waits. A later run can begin the waiting migrations."""
     waiting = set(waiting_names(context)) - {name}
     context.save_state(**{QUEUED: sorted(waiting | {name} if waits else waiting)})
 

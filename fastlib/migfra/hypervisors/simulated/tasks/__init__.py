@@ -1,1 +1,1 @@
-"""Tasks of the simulated hypervisor that have a file of their own."""
+"""Tasks of the simulated hypervisor that have their own file."""

@@ -1,4 +1,4 @@
-"""The task `evacuate node`: migrate every active domain, each in its turn."""
+"""The task `evacuate node`: migrate every active domain, within the limits of migrations."""
 
 import asyncio
 
@@ -56,7 +56,7 @@ async def evacuate(
 
 
 def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
-    """Say where a domain is that another task has moved or stopped."""
+    """Return a sentence about a domain that another task has moved or stopped."""
     domain = runtime.cluster.find(name)
     if domain is None:
         return f"{name} is gone: it has ended, and was not defined"
@@ -68,7 +68,7 @@ def _where_it_went(runtime: SimulatedRuntime, name: str) -> str:
 async def _leave_here(
     runtime: SimulatedRuntime, placed: Placement, scope: ClockScope
 ) -> str | HypervisorError:
-    """Answer for a domain without a destination."""
+    """Return the result of a domain without a destination."""
     try:
         await runtime.wait_while_migrating(placed.guest, scope)
     except HypervisorError as error:

@@ -21,7 +21,7 @@ from .start_arguments import StartArguments
 
 
 class Migrates(Protocol):
-    """What `recover` needs of the hypervisor."""
+    """The method of the hypervisor that `recover` calls."""
 
     async def migrate(self, task: Migrate, context: Context) -> Outcome:
         """Migrate a domain."""
@@ -32,7 +32,7 @@ async def recover(
 ) -> Outcome:
     """Return the outcome of an interrupted task. Raises HypervisorError if it is not done.
 
-    What waited for its turn migrates now.
+    Migrations that waited for their turn run now.
     """
     if isinstance(task, Evacuate):
         return await _recover_evacuation(runtime, task, context)
@@ -49,7 +49,7 @@ async def recover(
 
 
 def _unfinished(runtime: SimulatedRuntime, task: Task) -> HypervisorError | None:
-    """Return the error that says why a task is not done, or None if it is done."""
+    """Return an error if a task is not done, or None if it is done."""
     if isinstance(task, Stop):
         assert task.vm_name is not None
         return _error_if_active(runtime, task.vm_name)

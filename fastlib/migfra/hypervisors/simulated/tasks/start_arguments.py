@@ -9,7 +9,7 @@ from fastlib.migfra.virt.start_task import domain_of
 
 
 class StartArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """The domain to start. None leaves what is defined."""
+    """The domain to start. None keeps the value of the definition."""
 
     name: str
     memory: int | None
