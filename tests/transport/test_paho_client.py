@@ -2,13 +2,17 @@
 
 import inspect
 import socket
+import time
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import MessageState
 
+from fastlib.transport import MqttOptions, connect
+from fastlib.transport.mqtt import paho_sockets
 from fastlib.transport.mqtt.paho_client import PahoClient
+from tests.support.mosquitto import Mosquitto
 
 
 @pytest.mark.parametrize(
@@ -167,3 +171,24 @@ def test_reason_string_of_a_refused_message_is_reported(kind: int) -> None:
         assert said == [(0x97, "too many")]
     finally:
         peer.close()
+
+
+def test_kernel_is_rarely_asked_what_it_still_has_to_send(
+    plain_broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a keep-alive that runs out, and a closing that waits, depend on the answer."""
+    asked = 0
+    original = paho_sockets.PahoSockets.traffic
+
+    def traffic(self: Any) -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        return original(self)
+
+    monkeypatch.setattr(paho_sockets.PahoSockets, "traffic", traffic)
+    began = time.monotonic()
+    with connect(MqttOptions(host="127.0.0.1", port=plain_broker.port)) as communicator:
+        for _ in range(200):
+            communicator.send(b"x", "topic", qos=1).wait(20)
+        looks = (time.monotonic() - began) / paho_sockets.LOOK_SECONDS
+        assert 1 <= asked <= looks + 1

@@ -125,10 +125,11 @@ class ConnectionState:
     @property
     def wants_ping(self) -> bool:
         """True if the broker must show that it is there, because the closing waits for it."""
-        return self._waits_for_broker and self._moved_at + PING_SECONDS <= self.clock()
+        return self.waits_for_broker and self._moved_at + PING_SECONDS <= self.clock()
 
     @property
-    def _waits_for_broker(self) -> bool:
+    def waits_for_broker(self) -> bool:
+        """True if the closing ends early should nothing move any more: only then `moved` counts."""
         return self.closing and self._closes_while_reachable
 
     def moved(self, traffic: object) -> None:
@@ -139,7 +140,7 @@ class ConnectionState:
     @property
     def is_silent(self) -> bool:
         """True if the closing waits for the broker, and nothing moves."""
-        return self._waits_for_broker and self._silent_at <= self.clock()
+        return self.waits_for_broker and self._silent_at <= self.clock()
 
     @property
     def _silent_at(self) -> float:
@@ -171,7 +172,7 @@ class ConnectionState:
     def wait_seconds(self, most: float) -> float:
         """Return how long the network thread may wait until `is_done` can change."""
         deadlines = [self._close_deadline]
-        if self.accepted and self._waits_for_broker:
+        if self.accepted and self.waits_for_broker:
             deadlines.append(self._silent_at)
         if not self.opened.done():
             deadlines.append(self._open_deadline)

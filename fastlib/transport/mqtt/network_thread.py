@@ -225,7 +225,7 @@ class NetworkThread:
         own = client.socket()
         if own is None:
             return
-        self._state.moved(client.traffic())
+        self._note_traffic()
         poll = select.poll()
         poll.register(self._commands, select.POLLIN)
         poll.register(own, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
@@ -239,7 +239,11 @@ class NetworkThread:
                 if not client.has_read() or client.socket() is None:
                     break
         client.loop_misc()
-        self._state.moved(client.traffic())
+        self._note_traffic()
+
+    def _note_traffic(self) -> None:
+        if self._state.waits_for_broker:  # else each turn would cost a system call for nothing
+            self._state.moved(self._client.traffic())
 
     def _wait_seconds(self, most: float) -> float:
         return self._session.outbox.seconds_to_expiry(self._state.wait_seconds(most))

@@ -27,6 +27,9 @@ BEGIN_SIZE: Final = 8
 """Bytes that are enough to tell another protocol from MQTT."""
 TLS_ALERT: Final = b"\x15\x03"
 """Some servers answer so to what is not TLS. MQTT has no such packet."""
+LOOK_SECONDS: Final = 0.1
+"""Seconds between two looks at whether the keep-alive needs a ping, each of which is a system call.
+A keep-alive is whole seconds."""
 QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
 """An option of Linux, which forgets it: it must be set after each read."""
 
@@ -54,6 +57,7 @@ class PahoSockets(paho.Client):
         self._moved = 0
         self._last_traffic = (0, 0)
         self._moved_at = 0.0
+        self._look_at = 0.0
         self.broker: tuple[str, int, str] = ("", 0, "")
         """Host and port of the broker, and its address if its name has several."""
         self.quick_ack = True
@@ -89,7 +93,11 @@ class PahoSockets(paho.Client):
 
     def _check_keepalive(self) -> None:
         # A PINGREQ waits behind a large message, for longer than the keep-alive on a slow network.
-        traffic, now = self.traffic(), time.monotonic()
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        traffic = self.traffic()
         if traffic != self._last_traffic:
             self._last_traffic, self._moved_at = traffic, now
         writes = self.want_write() or traffic[1] > 0
