@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,27 +13,69 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import JournalError
-from fastlib.migfra.journal import schema
+from fastlib.migfra.journal import file_watch, schema
 from fastlib.migfra.journal.file_watch import FileWatch
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.position import Position, is_older_copy
 from tests.support.clock import SetClock
 from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted, gate
-from tests.support.waiting import wait_until_async
+from tests.support.waiting import wait_until, wait_until_async
 
 
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[Path, FileWatch]]:
+@pytest.fixture(params=["just changed", "quiet"])
+def watched(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, FileWatch]]:
+    """A watch of a file that has just changed, or of one that has not for long."""
     path = tmp_path / "journal"
     with closing(schema.open_journal(path, "node01", "boot", 100.0)[0]) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         watch = FileWatch(path, application)
         assert watch.problem() is None
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if request.param == "quiet":
+            later = time.time_ns() + 2 * file_watch.GRANULARITY_NS
+            monkeypatch.setattr(time, "time_ns", lambda: later)
+            assert watch.problem() is None
+            probe = tmp_path / "probe"  # until a change has another time than the last one
+
+            def has_other_times() -> bool:
+                probe.write_bytes(b"x")
+                return probe.stat().st_ctime_ns != path.stat().st_ctime_ns
+
+            wait_until(has_other_times)
         yield path, watch
     watch.close()
     assert watch.problem() is None
+
+
+def test_quiet_file_is_not_read(
+    watched: tuple[Path, FileWatch], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, watch = watched
+    reads: list[int] = []
+    original = os.pread
+
+    def pread(descriptor: int, count: int, offset: int) -> bytes:
+        reads.append(count)
+        return original(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert [watch.problem(), watch.problem()] == [None, None]
+    quiet = request.node.callspec.params["watched"] == "quiet"
+    assert len(reads) == (0 if quiet else 2)
+
+
+def test_overwritten_file_whose_time_was_set_back_is_noticed(
+    watched: tuple[Path, FileWatch],
+) -> None:
+    path, watch = watched
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert watch.problem() == "was overwritten"
 
 
 def test_untouched_file_has_no_problem(watched: tuple[Path, FileWatch]) -> None:

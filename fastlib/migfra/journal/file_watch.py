@@ -6,6 +6,7 @@ written. The watch compares what is at the path with what was opened.
 
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ HEADER_SIZE: Final = 100
 """Bytes of the header of a database; see https://www.sqlite.org/fileformat2.html."""
 APPLICATION: Final = slice(68, 72)
 """Where `PRAGMA application_id` is in the header."""
+GRANULARITY_NS: Final = 3 * 10**9
+"""Nanoseconds. Of two changes that are further apart, each file system stores different times."""
 _LARGEST_PAGE: Final = 65536
 """Bytes; the header has 1 for it."""
 
@@ -33,33 +36,49 @@ class FileWatch:
         self._path = os.fspath(path)
         self._log_path = f"{self._path}-wal"
         self._descriptor = os.open(self._path, os.O_RDONLY)
+        self._opened = _identity(os.fstat(self._descriptor))
         self._size = 0
+        self._unchanged: tuple[int, ...] = ()
+        """Times and size of the file when it was all right, if any later change changes them."""
         now = _application(os.pread(self._descriptor, HEADER_SIZE, 0))
         self._applications = {now, struct.pack(">I", application)}
         self._log: tuple[int, int] | None = None
         self._closed = False
 
     def problem(self) -> str | None:
-        """Return what happened to the file, None if nothing did."""
+        """Return what happened to the file, None if nothing did.
+
+        It is called around each commit, and usually makes two system calls.
+        """
         if self._closed:
             return None
-        opened = os.fstat(self._descriptor)
-        at_path = _identity(self._path)
+        at_path = _stat(self._path)
         if at_path is None:
             return "was deleted"
-        if at_path != (opened.st_dev, opened.st_ino):
+        if _identity(at_path) != self._opened:
             return "was replaced by another file"
+        state = at_path.st_ctime_ns, at_path.st_mtime_ns, at_path.st_size
+        if state != self._unchanged:
+            problem = self._problem_of_the_content(at_path.st_size)
+            if problem is not None:
+                return problem
+            if max(state[:2]) < time.time_ns() - GRANULARITY_NS:
+                self._unchanged = state
+        return self._problem_of_the_log()
+
+    def _problem_of_the_content(self, size: int) -> str | None:
         header = os.pread(self._descriptor, HEADER_SIZE, 0)
         if _application(header) not in self._applications:
             return "was overwritten"
         # A full disk can leave a file shorter than its header says, but never makes it shorter.
-        before, self._size = self._size, opened.st_size
-        if opened.st_size < min(before, _declared_size(header)):
+        before, self._size = self._size, size
+        if size < min(before, _declared_size(header)):
             return "was truncated"
-        return self._problem_of_the_log()
+        return None
 
     def _problem_of_the_log(self) -> str | None:
-        log = _identity(self._log_path)
+        found = _stat(self._log_path)
+        log = None if found is None else _identity(found)
         if self._log is None:
             self._log = log  # SQLite makes it with the first transaction
         elif log is None:
@@ -75,11 +94,14 @@ class FileWatch:
             os.close(self._descriptor)
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(path)
+        return os.stat(path)
     except OSError:  # a folder that is gone or may not be read hides the file as well
         return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
