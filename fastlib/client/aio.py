@@ -343,6 +343,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
                 await wait_async(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
+            self._subscriptions.check(host)
             await self._send(request)
         except BaseException:
             self._core.pending.remove(request)

@@ -343,6 +343,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
                 wait(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
+            self._subscriptions.check(host)
             self._send(request)
         except BaseException:
             self._core.pending.remove(request)

@@ -79,7 +79,7 @@ class ClientSubscriptions:
         self._keys: dict[str, tuple[Topic, str | None]] = {}
         """The keys of `_held` by the filter of each."""
         self._hosts = HostsInUse()
-        self._refused: set[str] = set()
+        self._refused: dict[str, RefusedError] = {}
         """The hosts whose results the broker has refused before."""
         self._warned: set[Topic] = set()
         self._for_good: set[Topic] = set()
@@ -118,6 +118,17 @@ class ClientSubscriptions:
         for (topic, _), confirmed in held.confirmed.items():
             confirmed.add_done_callback(partial(self._answered, topic, host))
         return held.confirmed[RESULT, host] if host in self._refused else None
+
+    def check(self, host: str) -> None:
+        """Raise RefusedError if the broker has refused the results of a host since `use`.
+
+        A refusal that comes later fails the requests that are pending then.
+        """
+        with self._lock:
+            held = self._held.get((RESULT, host))
+            error = self._refused.get(host) if held is None else _refusal_of(held.confirmed)
+        if error is not None:
+            raise RefusedError(f"{error}; so nothing is sent to this host", error.code)
 
     def hold(self, topics: Iterable[Topic], hosts: Iterable[str] | None) -> Held:
         """Listen to topics of all hosts, or of some, until `release`.
@@ -227,7 +238,7 @@ class ClientSubscriptions:
         if isinstance(error, RefusedError):
             self._refuse(topic, host, error)
         elif topic is RESULT:
-            self._refused.discard(host)
+            self._refused.pop(host, None)
 
     def _refuse(self, topic: Topic, host: str, error: RefusedError) -> None:
         if topic is not RESULT:
@@ -237,12 +248,19 @@ class ClientSubscriptions:
                 log.warning("the %s cannot be received: %s", what, error)
             return
         with self._lock:
-            self._refused.add(host)
+            self._refused[host] = error
             if self._hosts.leave(host):
                 self._leave(host)
         text = f"{error}; so this client cannot get the result of an order that it has sent"
         for request in self._core.pending.for_host(host):
             self._core.pending.fail(request, RefusedError(f"{request}: {text}", error.code))
+
+
+def _refusal_of(confirmed: "Future[None]") -> RefusedError | None:
+    if not confirmed.done() or confirmed.cancelled():
+        return None
+    error = confirmed.exception()
+    return error if isinstance(error, RefusedError) else None
 
 
 def _has_failed(confirmed: "Future[None]") -> bool:

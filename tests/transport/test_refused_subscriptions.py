@@ -133,6 +133,23 @@ def test_order_fails_if_the_results_of_its_host_are_refused_after_a_reconnect(
     clients.close()
 
 
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_order_is_not_sent_if_its_results_are_refused_before(
+    broker: ChoosyMosquitto, loop: Any, kind: str
+) -> None:
+    """The client waits for the presence of the host first, and gets the refusal then."""
+    restart(broker, RESULT("hostA"))
+
+    def options(**named: Any) -> MqttOptions:
+        return MqttOptions(host="127.0.0.1", port=broker.port, **named)
+
+    clients = ClientFactory(options, loop if kind == "coroutines" else None)
+    client = clients.client()
+    with pytest.raises(RefusedError, match=r"hostA/result.*; so nothing is sent to this host"):
+        client.suspend("hostA", "vm1", timeout=None, only_if_online=True)
+    clients.close()
+
+
 FILTERS = st.sampled_from(["a", "b", "+", "#"]).map(str) | st.lists(
     st.sampled_from(["a", "b", "+"]), min_size=1, max_size=3
 ).map("/".join)
