@@ -150,7 +150,7 @@ def test_post_copy_with_compressed_pages_needs_qemu_5_on_both_hosts(source, dest
 def test_unknown_version_is_refused_where_it_matters():
     problem = combinations.problem_of_hosts((LIVE, POST_COPY, PARALLEL), hosts(None, (10, 1)))
     assert "needs QEMU 2.6 or newer" in problem
-    assert "which QEMU node01 has is not known" in problem
+    assert "the QEMU version of node01 is unknown" in problem
     assert combinations.problem_of_hosts((LIVE, VCPU_MAP), hosts(None, None)) is None
 
 
@@ -198,9 +198,9 @@ def test_other_hypervisors_are_refused_what_only_qemu_has(choice):
 def test_rdma_needs_a_memory_limit():
     problem = combinations.problem_of_pairs((LIVE, RDMA, NO_MEMORY_LIMIT))
     assert problem == (
-        "rdma-migration does not go with a domain that has no hard_limit of memory: libvirt locks "
-        "the domain's memory for RDMA only up to a limit; give the domain a hard_limit in its "
-        "memtune, or leave out rdma-migration"
+        "rdma-migration does not work with a domain that has no hard_limit of memory: libvirt "
+        "locks the domain's memory for RDMA only up to a limit; give the domain a hard_limit in "
+        "its memtune, or leave out rdma-migration"
     )
 
 
@@ -261,9 +261,9 @@ def test_versions_compare_as_numbers():
         ({"compression": "x" * 99}, f"not '{'x' * 40}'"),
         ({"max_downtime": 2_000_001}, "max-downtime must be at most 2000000 ms, not 2000001"),
         ({"swap_with": SwapWith(vm_name="vm2"), "migration_type": "offline"},
-         "migration-type: offline does not go with swap-with: domains that are shut off are not "
+         "migration-type: offline does not work with swap-with: domains that are shut off are not "
          "swapped; migrate each offline"),
-        ({"on_timeout": "post-copy"}, "migration-type: warm does not go with on-timeout: "
+        ({"on_timeout": "post-copy"}, "migration-type: warm does not work with on-timeout: "
          "post-copy: post-copy needs migration-type: live"),
     ],
 )  # fmt: skip

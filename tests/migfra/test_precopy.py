@@ -65,7 +65,7 @@ def test_throttle_makes_a_guest_converge():
 
 
 def test_bandwidth_must_be_positive():
-    with pytest.raises(ValueError, match="bandwidth is more than 0"):
+    with pytest.raises(ValueError, match="bandwidth must be more than 0"):
         next(rounds(Workload(memory=1), 0))
 
 
@@ -322,7 +322,7 @@ def test_options_of_a_task_without_values_are_the_defaults():
 
 @pytest.mark.parametrize("bandwidth", [0, -1, -0.5, math.nan])
 def test_bandwidth_that_is_not_positive_is_an_error(bandwidth):
-    with pytest.raises(ValueError, match=r"^a bandwidth is more than 0 bytes a second, not "):
+    with pytest.raises(ValueError, match=r"^a bandwidth must be more than 0 bytes a second, not "):
         next(rounds(Workload(memory=1), bandwidth))
     with pytest.raises(ValueError, match="bandwidth"):
         predict(Workload(memory=1), bandwidth)

@@ -1,9 +1,9 @@
-"""Which options of a migration work together, and from which versions on: one table for all.
+"""The table of the options of a migration that work together, with the versions that they need.
 
 `CHOICES` has the options, `RULES` the pairs that are refused or need certain versions. The
-hypervisors refuse orders by this table before they change anything.
-docs/reference/migration-options.md shows it, and tests/laboratory/test_combinations.py goes through
-it on real hosts.
+hypervisors use this table to refuse orders before they change anything.
+docs/reference/migration-options.md shows it, and tests/laboratory/test_combinations.py tests it on
+real hosts.
 
 A pair without a rule works.
 """
@@ -24,9 +24,9 @@ Version = tuple[int, int]
 """Major and minor."""
 
 MOST_CONNECTIONS: Final = 255
-"""QEMU counts the connections in a byte."""
+"""The most connections: QEMU counts them in a byte."""
 LONGEST_DOWNTIME_MS: Final = 2_000_000
-"""QEMU takes no longer downtime."""
+"""The longest downtime in ms that QEMU accepts."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +38,9 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """The first version that no longer supports it."""
     where: Literal["both", "destination"] = "both"
     process_counts: bool = False
-    """Whether the version of a running domain's own process counts, because nobody else checks it.
+    """Whether the version of a running domain's process counts, because no other check covers it.
 
-    It is older than the installed one if the host was upgraded after the domain's start.
+    The process is older than the installed emulator if the host was upgraded after its start.
     """
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         return text + (" on both hosts" if self.where == "both" else " on the destination")
 
     def allows(self, version: Version) -> bool:
-        """Tell whether that version supports it."""
+        """Return whether a version supports it."""
         return self.since <= version and (self.before is None or version < self.before)
 
 
@@ -60,17 +60,17 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     option: str
     """Its key on the wire. An order has at most one choice of each option."""
     value: str | None = None
-    """The value, where different values follow different rules."""
+    """The value, if different values follow different rules."""
     kind: Literal["order", "daemon", "domain", "condition"] = "order"
-    """Whether the task has it, the daemon's configuration, or the domain.
+    """Whether the task, the daemon's configuration, or the domain has it.
 
-    A condition is something of the domain that matters for a few options, and for no others.
+    A condition is a property of the domain that matters for a few options only.
     """
     only_qemu: bool = False
-    """Whether hypervisors other than QEMU have nothing like it."""
+    """Whether only QEMU has it."""
     bounds: tuple[Bound, ...] = ()
     not_shown: str | None = None
-    """Why the laboratory cannot show it. None if it does."""
+    """The reason why the laboratory cannot test it. None if it does."""
 
     def __str__(self) -> str:
         return self.option if self.value is None else f"{self.option}: {self.value}"
@@ -80,14 +80,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The rule of a pair of choices that not every version allows."""
 
     verdict: Literal["refused", "versions", "no effect"]
-    """Refused always, refused outside of some versions, or allowed with the second doing nothing.
+    """Refused always, refused outside of some versions, or allowed without an effect of the second.
     """
     reason: str
-    """Why, as the end of a sentence."""
+    """The reason, as the end of a sentence."""
     remedy: str = "leave out one of the two"
     bounds: tuple[Bound, ...] = ()
     source: str
-    """Where that is to be seen."""
+    """The source of the rule."""
 
 
 class HostVersions(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,11 +97,11 @@ class HostVersions(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """Type of the hypervisor as libvirt calls it, such as QEMU."""
     hypervisor: Version | None
-    """Of the emulator that runs the domain here, or will. None if it is not known."""
+    """Version of the emulator that runs the domain here, or will run it. None if not known."""
     libvirt: Version
 
     def version(self, program: Program) -> Version | None:
-        """Return the version of a program, None if it is not known."""
+        """Return the version of a program. None if it is not known."""
         return self.hypervisor if program == "QEMU" else self.libvirt
 
 
@@ -172,13 +172,13 @@ CHOICES: Final = (
     FILE_MEMORY, NO_MEMORY_LIMIT,
 )  # fmt: skip
 NEUTRAL: Final = ("retry_counter", "timeout", "transport", "mode", "overbooking")
-"""Fields that have no part in libvirt's call: they go with everything."""
+"""Fields that are not part of libvirt's call: they work with every option."""
 COMPRESSIONS: Final = tuple(
     sorted(str(choice.value) for choice in CHOICES if choice.option == "compression")
 )
 """The known methods of compression."""
 PARALLEL_ONLY: Final = frozenset({"zlib", "zstd"})
-"""The methods that several connections can use, and only these."""
+"""The only methods that several connections can use."""
 
 # The pairs
 
@@ -351,7 +351,7 @@ RULES: Final[Mapping[Pair, Rule]] = {
 
 
 def rule_for(first: Choice, second: Choice) -> Rule | None:
-    """Return the rule for a pair, None if every version allows it."""
+    """Return the rule for a pair. None if every version allows it."""
     return RULES.get(frozenset((first, second)))
 
 
@@ -400,7 +400,7 @@ def choices_of(spec: MigrationSpec) -> tuple[Choice, ...]:
 
 
 def problem_of_order(spec: MigrationSpec) -> str | None:
-    """Say why an order cannot be executed by any version. None if that is not known of it."""
+    """Return why no version can execute an order. None if no such reason is known."""
     parameter = spec.parameter
     count, method, downtime = (
         parameter.parallel_connections,
@@ -424,16 +424,16 @@ def check_order(spec: MigrationSpec, *conditions: Choice) -> None:
 
 
 def problem_of_pairs(chosen: Iterable[Choice]) -> str | None:
-    """Say which two of these choices no version supports together. None if there are none."""
+    """Return the sentence about two choices that no version supports together, or None."""
     for first, second in combinations(_sorted(chosen), 2):
         rule = rule_for(first, second)
         if rule is not None and rule.verdict == "refused":
-            return f"{first} does not go with {second}: {rule.reason}; {rule.remedy}"
+            return f"{first} does not work with {second}: {rule.reason}; {rule.remedy}"
     return None
 
 
 def problem_of_hosts(chosen: Iterable[Choice], hosts: Sequence[HostVersions]) -> str | None:
-    """Say what the two hosts, source and destination, do not support. None if they support all."""
+    """Return what source and destination do not support. None if they support all choices."""
     chosen = _sorted(chosen)
     if OFFLINE in chosen:
         return None  # no memory is sent
@@ -480,7 +480,8 @@ def _bound_problem(what: str, bound: Bound, hosts: Sequence[HostVersions]) -> st
     for host in hosts if bound.where == "both" else hosts[-1:]:
         version = host.version(bound.program)
         if version is None:
-            return f"{what} needs {bound}, but which {bound.program} {host.host} has is not known"
+            unknown = f"the {bound.program} version of {host.host} is unknown"
+            return f"{what} needs {bound}, but {unknown}"
         if not bound.allows(version):
             return (
                 f"{what} needs {bound}, but {host.host} has {bound.program} {version_text(version)}"
@@ -498,5 +499,5 @@ def version_of(number: int) -> Version:
 
 
 def version_text(version: Version) -> str:
-    """Return a version in the usual form."""
+    """Return a version in the usual form, such as 9.0."""
     return f"{version[0]}.{version[1]}"

@@ -1,4 +1,4 @@
-"""The vCPUs in a domain's XML: how many there are, which are online, and where they may run.
+"""Read the vCPUs in a domain's XML: their number, those that are online, and their pinning.
 
 A row of a `vcpu-map` is for a vCPU that is online. With the vCPUs 0 and 2 online and 1 offline, the
 first row is for vCPU 0 and the second one for vCPU 2.
@@ -16,9 +16,9 @@ from fastlib.migfra.errors import HypervisorError
 from .xml_numbers import read_number
 
 MOST_CPUS: Final = 1 << 16
-"""libvirt has no CPU with a larger number."""
+"""The largest number of a CPU in libvirt."""
 _MOST_VCPUS: Final = (1 << 16) - 1
-"""libvirt reports the number of vCPUs in 16 bits."""
+"""The most vCPUs: libvirt reports their number in 16 bits."""
 _U32: Final = (1 << 32) - 1
 _RANGE: Final = re.compile(r"\s*(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", re.ASCII)
 
@@ -31,11 +31,11 @@ class Vcpus(msgspec.Struct, frozen=True, kw_only=True):
 
     maximum: int
     online: tuple[int, ...]
-    """The numbers of those that the domain has now, or at its start, in order."""
+    """The sorted numbers of those that are online now, or at the start."""
 
 
 def read_vcpus(root: Element) -> Vcpus:
-    """Read a domain's vCPUs. Raises HypervisorError for what is not a number."""
+    """Read a domain's vCPUs. Raises HypervisorError for an invalid number."""
     element = root.find("vcpu")
     maximum = 1 if element is None else read_number(element.text, "<vcpu>", _MOST_VCPUS)
     count = maximum
@@ -70,7 +70,10 @@ def read_vcpus(root: Element) -> Vcpus:
 
 
 def read_topology(root: Element) -> int | None:
-    """The number of CPUs of the domain's <topology>, None without one. Raises HypervisorError."""
+    """Return the number of CPUs in the domain's <topology>. None without one.
+
+    Raises HypervisorError for an invalid number.
+    """
     topology = root.find("cpu/topology")
     if topology is None:
         return None
@@ -82,7 +85,7 @@ def read_topology(root: Element) -> int | None:
 
 
 def read_pins(root: Element) -> Pins:
-    """The CPUs of each vCPU that is pinned. Raises HypervisorError."""
+    """Return the CPUs of each pinned vCPU. Raises HypervisorError."""
     pins = {}
     for pin in root.findall("cputune/vcpupin"):
         number = read_number(pin.get("vcpu"), "<vcpupin vcpu>", _U32)
@@ -91,19 +94,19 @@ def read_pins(root: Element) -> Pins:
 
 
 def default_pin(root: Element) -> frozenset[int] | None:
-    """The CPUs of each vCPU that is not pinned, None if it may use all. Raises HypervisorError."""
+    """Return the CPUs of each vCPU without a pin. None means all. Raises HypervisorError."""
     element = root.find("vcpu")
     cpus = None if element is None else element.get("cpuset")
     return None if cpus is None else parse_cpu_set(cpus, "<vcpu cpuset>")
 
 
 def cpu_set(numbers: Iterable[int]) -> str:
-    """Numbers as libvirt writes a set of them."""
+    """Return numbers in libvirt's form of a set."""
     return ",".join(map(str, sorted(set(numbers))))
 
 
 def parse_cpu_set(text: str | None, where: str) -> frozenset[int]:
-    """The numbers of a set such as `0-3,^2,7`. Raises HypervisorError."""
+    """Return the numbers of a set such as `0-3,^2,7`. Raises HypervisorError."""
     numbers: set[int] = set()
     for part in (text or "").split(","):
         found = _RANGE.fullmatch(part)
@@ -112,8 +115,8 @@ def parse_cpu_set(text: str | None, where: str) -> frozenset[int]:
             first, last = int(found[2]), int(found[3] or found[2])
         if found is None or last < first or last >= MOST_CPUS:
             raise HypervisorError(
-                f"the domain's XML has {(text or '')[:40]!r} as {where}; a set of CPUs such as "
-                "0-3,^2,7 was expected"
+                f"the domain's XML has {(text or '')[:40]!r} as {where}; it must be a set of CPUs "
+                "such as 0-3,^2,7"
             )
         each = range(first, last + 1)
         if found[1]:
@@ -124,7 +127,7 @@ def parse_cpu_set(text: str | None, where: str) -> frozenset[int]:
 
 
 def rows_for_online(name: str, vcpus: Vcpus, vcpu_map: Sequence[Sequence[int]]) -> Pins:
-    """The CPUs of each vCPU that has a row: row i is for the i-th vCPU that is online.
+    """Return the CPUs of each vCPU that has a row: row i is for the i-th vCPU that is online.
 
     Raises HypervisorError if there are more rows than vCPUs online, or for a row without a CPU.
     """
@@ -133,9 +136,9 @@ def rows_for_online(name: str, vcpus: Vcpus, vcpu_map: Sequence[Sequence[int]]) 
 
 
 def rows_for_start(name: str, vcpus: Vcpus, vcpu_map: Sequence[Sequence[int]]) -> Pins:
-    """The same for a domain that is shut off.
+    """Return the CPUs of each vCPU that has a row, for a domain that is shut off.
 
-    Where the vCPUs online are the first ones, further rows are for those that come later.
+    If the first vCPUs are online, further rows are for vCPUs that come online later.
     """
     if vcpus.online != tuple(range(len(vcpus.online))):
         return rows_for_online(name, vcpus, vcpu_map)
@@ -150,7 +153,7 @@ def _assigned(numbers: Iterable[int], vcpu_map: Sequence[Sequence[int]]) -> Pins
 def check_vcpu_map(
     name: str, vcpus: int, vcpu_map: Sequence[Sequence[int]], *, online: bool = True
 ) -> None:
-    """Raise HypervisorError if a map does not fit that many vCPUs."""
+    """Raise HypervisorError if a map does not fit the number of vCPUs."""
     if len(vcpu_map) > vcpus:
         has = f"{vcpus} {'vCPU' if vcpus == 1 else 'vCPUs'}{' online' if online else ''}"
         raise HypervisorError(

@@ -1,12 +1,11 @@
 """Read a libvirt domain's XML as libvirt does: name, UUID, memory, vCPUs.
 
-The XML comes from the network. A document type declaration is refused, so there are no entities to
-expand and nothing to fetch.
+The XML comes from the network. The reader refuses a document type declaration. So there are no
+entities to expand or to fetch.
 
-A start decides by the name and the UUID which domain it changes. So the reader accepts only XML
-that libvirt cannot read in another way. It refuses what is ambiguous: an element that is there
-twice, text that a comment interrupts, a number with a sign. `tests/hypervisors/libvirt` compares
-it with libvirt.
+The name and the UUID decide which domain a start changes. So the reader accepts only XML that
+libvirt cannot read in another way. It refuses ambiguous XML: a repeated element, text that a
+comment interrupts, a number with a sign. `tests/hypervisors/libvirt` compares it with libvirt.
 """
 
 import re
@@ -28,7 +27,7 @@ LARGEST_XML: Final = 1 << 20
 _DEEPEST: Final = 64
 _KIB: Final = 1024
 _MOST_MEMORY: Final = (1 << 63) - 1
-"""Bytes. libvirt refuses more."""
+"""The most bytes that libvirt accepts."""
 _UNITS: Final = {
     "b": 1, "byte": 1, "bytes": 1,
     "k": 1024, "kib": 1024, "kb": 10**3,
@@ -38,9 +37,9 @@ _UNITS: Final = {
     "p": 1024**5, "pib": 1024**5, "pb": 10**15,
     "e": 1024**6, "eib": 1024**6, "eb": 10**18,
 }  # fmt: skip
-"""Bytes in libvirt's units; letter case does not matter."""
+"""Bytes of libvirt's units. Letter case does not matter."""
 _LONGEST_UUID: Final = 200
-"""Characters, blanks and hyphens included."""
+"""The most characters, with blanks and hyphens."""
 _PLAIN: Final = frozenset(
     ("domain", tag) for tag in ("name", "uuid", "memory", "currentMemory", "maxMemory", "vcpu")
 )
@@ -54,7 +53,7 @@ _SINGLE: Final = frozenset(
         ("domain", "cpu", "numa"),
     )
 )
-"""Elements that must not be there twice. libvirt takes the first of some, and refuses others."""
+"""Elements that must not be repeated. libvirt takes the first of some, and refuses others."""
 _DECLARATION: Final = re.compile(r"\ufeff?<\?xml[ \t\r\n][^>]*\?>")
 
 
@@ -63,15 +62,15 @@ class DomainXml(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     uuid: str | None = None
-    """In libvirt's spelling: lower case with hyphens. None lets libvirt choose one."""
+    """The UUID in libvirt's spelling: lower case with hyphens. None lets libvirt choose one."""
     memory: int | None = None
-    """KiB, rounded up."""
+    """In KiB, rounded up."""
     vcpus: int | None = None
     """The number of vCPUs that are online at the start."""
 
 
 def read_domain(xml: str) -> DomainXml:
-    """Read the XML of a task. Raises HypervisorError for what libvirt might read differently."""
+    """Read a task's XML. Raises HypervisorError for XML that libvirt might read differently."""
     root = parse_domain(xml)
     name = root.findtext("name")
     if not name:
@@ -85,9 +84,9 @@ def read_domain(xml: str) -> DomainXml:
 
 
 def plain_text(xml: str) -> str:
-    """The XML without byte order mark and XML declaration.
+    """Return the XML without byte order mark and XML declaration.
 
-    The text is decoded already. libvirt gets it in UTF-8, but would believe the declaration.
+    The text is decoded already. libvirt gets it in UTF-8, but would follow the declaration.
     """
     found = _DECLARATION.match(xml)
     return (xml if found is None else xml[found.end() :]).removeprefix("\ufeff").lstrip()
@@ -96,7 +95,7 @@ def plain_text(xml: str) -> str:
 def parse_domain(xml: str, is_text: Callable[[tuple[str, ...]], bool] | None = None) -> Element:
     """Parse the XML of a task. Raises HypervisorError if it is hostile or ambiguous.
 
-    `is_text` tells of the tags of an element whether it must have nothing but text, in one piece.
+    `is_text` returns by an element's tags whether it must have only text, in one piece.
     """
     if len(xml) > LARGEST_XML:
         raise HypervisorError(f"the domain's XML has more than {LARGEST_XML} characters")
@@ -122,7 +121,7 @@ def parse_domain(xml: str, is_text: Callable[[tuple[str, ...]], bool] | None = N
 
 
 class _Builder:
-    """Builds the tree of a domain's XML, and refuses what is ambiguous."""
+    """Builds the tree of a domain's XML, and refuses ambiguous XML."""
 
     def __init__(self, is_text: Callable[[tuple[str, ...]], bool] | None) -> None:
         self._is_text = is_text
@@ -134,11 +133,11 @@ class _Builder:
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if not self._open and tag != "domain":
             raise HypervisorError(
-                f"the XML describes <{tag}>; a <domain> without a namespace was expected"
+                f"the XML describes <{tag}>; it must be a <domain> without a namespace"
             )
         if self._is_plain():
             raise HypervisorError(
-                f"the domain's XML has an element in <{self._open[-1]}>; only text belongs there"
+                f"the domain's XML has an element in <{self._open[-1]}>; it must have only text"
             )
         self._open.append(tag)
         if len(self._open) > _DEEPEST:
@@ -165,15 +164,15 @@ class _Builder:
         self._tree.end(_qualified(tag))
 
     def interrupt(self, *_: Any) -> None:
-        """A comment, a processing instruction or a CDATA section begins."""
+        """Handle the beginning of a comment, a processing instruction or a CDATA section."""
         if self._is_plain():
             raise HypervisorError(
                 f"the domain's XML has a comment, a processing instruction or CDATA in "
-                f"<{self._open[-1]}>; only text belongs there"
+                f"<{self._open[-1]}>; it must have only text"
             )
 
     def _is_plain(self) -> bool:
-        """Whether the innermost element must have nothing but text."""
+        """Return whether the innermost element must have only text."""
         tags = tuple(self._open)
         return tags in _PLAIN or (self._is_text is not None and self._is_text(tags))
 
@@ -182,7 +181,7 @@ class _Builder:
 
 
 def _qualified(name: str) -> str:
-    """The name as ElementTree has it; expat puts a `}` between namespace and name."""
+    """Return a name in ElementTree's form. expat puts a `}` between namespace and name."""
     return "{" + name if "}" in name else name
 
 
@@ -198,7 +197,7 @@ def read_uuid(root: Element) -> str | None:
     text = root.findtext("uuid")
     if text:
         return normal_uuid(text, "<uuid>")
-    # libvirt takes that of the firmware's tables where the domain has no other.
+    # If the domain has no other UUID, libvirt takes that of the firmware's tables.
     for sysinfo in root.findall("sysinfo"):
         system = sysinfo.find("system")
         if sysinfo.get("type") == "smbios" and system is not None:
@@ -209,9 +208,12 @@ def read_uuid(root: Element) -> str | None:
 
 
 def normal_uuid(text: str, where: str) -> str:
-    """A UUID in libvirt's spelling. libvirt ignores hyphens and blanks between pairs of digits."""
+    """Return a UUID in libvirt's spelling.
+
+    libvirt ignores hyphens and blanks between pairs of digits.
+    """
     pairs = None
-    if len(text) <= _LONGEST_UUID:  # the expression takes time by the square of the length
+    if len(text) <= _LONGEST_UUID:  # the time of the expression grows with the square of the length
         pairs = re.fullmatch(r"\s*[- ]*((?:[0-9a-fA-F]{2}[- ]*){16})\s*", text, re.ASCII)
     if pairs is None:
         raise HypervisorError(
@@ -225,7 +227,7 @@ def normal_uuid(text: str, where: str) -> str:
 
 
 def read_memory(root: Element) -> int | None:
-    """Read a domain's memory in KiB, None if it has none. Raises HypervisorError."""
+    """Read a domain's memory in KiB. Returns None if it has none. Raises HypervisorError."""
     element = root.find("memory")
     memory = None if element is None else _kib(element.text, element.get("unit"), "<memory>")
     cells = [
@@ -234,7 +236,7 @@ def read_memory(root: Element) -> int | None:
         if cell.get("memory") is not None
     ]
     if sum(cells):
-        # The sizes of NUMA cells count more, and those of memory modules are added to them.
+        # The sizes of NUMA cells have priority. Those of memory modules are added to them.
         modules = [
             _kib(size.text, size.get("unit"), "<memory> <target> <size>")
             for size in root.findall("devices/memory/target/size")
@@ -244,7 +246,7 @@ def read_memory(root: Element) -> int | None:
 
 
 def _kib(text: str | None, unit: str | None, where: str) -> int:
-    """A size in KiB, rounded up. Raises HypervisorError."""
+    """Return a size in KiB, rounded up. Raises HypervisorError."""
     factor = _UNITS.get((unit or "KiB").lower())
     if factor is None:
         raise HypervisorError(

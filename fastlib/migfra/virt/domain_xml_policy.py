@@ -1,9 +1,9 @@
-"""Decide whether the XML of a task is allowed. Asks nobody.
+"""Decide whether the XML of a task is allowed. Pure.
 
 libvirtd runs as root and does what a domain's XML says. So at the level `checked`, a task's XML may
-have only the elements and attributes of `xml_allow_list`, each with a value of its type. The files
-and volumes that it names are returned. Links and backing files are looked up on the host
-(`hypervisors/libvirt/domain/source_checks.py`).
+have only the elements and attributes of `xml_allow_list`, each with a value of its type. The checks
+return the files and volumes that it names. `hypervisors/libvirt/domain/source_checks.py` then
+checks links and backing files on the host.
 """
 
 import re
@@ -30,7 +30,7 @@ class NamedSource(msgspec.Struct, frozen=True, kw_only=True):
     """The element and attribute, such as `<devices> <disk> <source file>`."""
     format: Literal["raw", "qcow2"] = "raw"
     is_variables: bool = False
-    """True for UEFI variables, which may also be where libvirt keeps them."""
+    """Whether it has UEFI variables. Those may also be in libvirt's own folder."""
 
 
 class NamedVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,16 +43,16 @@ class NamedVolume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NamedSources(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of its host that a task's XML names."""
+    """All files and volumes of the host that a task's XML names."""
 
     files: tuple[NamedSource, ...] = ()
     volumes: tuple[NamedVolume, ...] = ()
 
 
 def check_domain_xml(xml: str, policy: XmlPolicy) -> NamedSources:
-    """Return what the XML of a task names of its host. Raises HypervisorError if it is refused.
+    """Return the files and volumes in a task's XML. Raises HypervisorError if it is refused.
 
-    Nothing is returned at the level `any`.
+    The result is empty at the level `any`.
     """
     if policy.allow == "any":
         return NamedSources()
@@ -69,12 +69,12 @@ def check_domain_xml(xml: str, policy: XmlPolicy) -> NamedSources:
             raise
         raise HypervisorError(
             f"{error}. The id at <domain> shows that this describes a running domain, which has "
-            "more: take what virsh dumpxml --inactive prints"
+            "more elements: use the output of virsh dumpxml --inactive"
         ) from None
 
 
 def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
-    """Return what a domain at the level `checked` names. Raises HypervisorError."""
+    """Return the sources of a domain at the level `checked`. Raises HypervisorError."""
     files: list[NamedSource] = []
     volumes: list[NamedVolume] = []
     for tags, element in _elements(root, ()):
@@ -97,7 +97,7 @@ def _sources(root: Element, policy: XmlPolicy) -> NamedSources:
             if not isinstance(kind, Source):
                 continue
             is_variables = kind.role == "variables"
-            if is_variables or policy.has(value):  # all others are where only root writes
+            if is_variables or policy.has(value):  # only root writes in all other folders
                 where = _shown(tags, name)
                 files.append(NamedSource(path=value, where=where, is_variables=is_variables))
     files += _own_variables(root)
@@ -146,7 +146,7 @@ def _own_variables(root: Element) -> Iterator[NamedSource]:
 
 
 def _check_loader(root: Element) -> None:
-    """QEMU opens flash memory for writing unless it is read only."""
+    """Raise HypervisorError for writable flash memory: QEMU would open the file for writing."""
     for loader in root.iterfind("os/loader"):
         if loader.get("type") == "pflash" and loader.get("readonly") != "yes":
             raise HypervisorError(
@@ -155,12 +155,15 @@ def _check_loader(root: Element) -> None:
 
 
 def _check_interfaces(root: Element) -> None:
-    """libvirt takes an interface without a type as `user`, which reaches the host's loopback."""
+    """Raise HypervisorError for an interface without a type.
+
+    libvirt takes its type as `user`, and that reaches the host's loopback.
+    """
     for interface in root.iterfind("devices/interface"):
         if interface.get("type") is None:
             raise HypervisorError(
-                "the domain's XML has <devices> <interface> without a type, which libvirt takes as "
-                "type='user'; write type='network' or type='bridge'"
+                "the domain's XML has <devices> <interface> without a type, and libvirt takes "
+                "type='user' then; write type='network' or type='bridge'"
             )
 
 
@@ -188,12 +191,12 @@ def _has_text(text: str | None) -> bool:
 
 
 def _is_text(tags: tuple[str, ...]) -> bool:
-    """Tell whether an element has a checked text, which nothing may interrupt."""
+    """Return whether an element has a checked text. Comments must not interrupt that."""
     return ALLOWED.get(path_of(tags[1:]), {}).get("", TEXT) is not TEXT
 
 
 def _shown(tags: tuple[str, ...], attribute: str = "") -> str:
-    """The path of an element as people read it, such as `<devices> <disk> <source file>`."""
+    """Return an element's path for errors, such as `<devices> <disk> <source file>`."""
     names = [_named(tag) for tag in tags] or ["domain"]
     if attribute:
         names[-1] += f" {attribute}"
@@ -201,7 +204,7 @@ def _shown(tags: tuple[str, ...], attribute: str = "") -> str:
 
 
 def _named(tag: str) -> str:
-    """The name of an element, with the usual prefix for its namespace."""
+    """Return the name of an element, with the usual prefix for its namespace."""
     namespace, _, name = tag.rpartition("}")
     if not namespace:
         return name[:60]

@@ -1,4 +1,4 @@
-"""What all hypervisors need for an evacuation: its checks, the specs of its migrations, pauses."""
+"""Parts of an evacuation for all hypervisors: checks, the specs of its migrations, pauses."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -21,7 +21,7 @@ def check_evacuation(task: Evacuate, source: str) -> None:
 
 
 def evacuation_spec(task: Evacuate, name: str, source: str, destination: str) -> MigrationSpec:
-    """Make the spec of one domain of an evacuation. Its placement has checked the memory."""
+    """Return the spec of one domain of an evacuation. Its placement has checked the memory."""
     parameter = task.parameter or EvacuateParameter()
     return MigrationSpec(
         name=name,

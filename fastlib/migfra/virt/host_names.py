@@ -1,4 +1,4 @@
-"""Check the names of hosts, and compare their spellings. Asks nobody."""
+"""Check the names of hosts, and compare their spellings. Queries no host."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from typing import Final, NewType
 from fastlib.migfra.errors import HypervisorError
 
 UriHost = NewType("UriHost", str)
-"""A name or an address of a host that was checked: it can stand in a URI and on a command line.
+"""A checked name or address of a host. It is safe in a URI and on a command line.
 
 Only `check_host` makes one.
 """
@@ -27,7 +27,8 @@ def check_host(host: str) -> UriHost:
         address = ipaddress.IPv6Address(without_brackets(host))
     except ValueError:
         raise HypervisorError(
-            f"{host[:60]!r} cannot be the name of a host: letters, digits, '.', '-' and '_' can"
+            f"{host[:60]!r} cannot be the name of a host: it must consist of letters, digits, "
+            "'.', '-' and '_'"
         ) from None
     if address.scope_id is not None:
         raise HypervisorError(
@@ -38,7 +39,7 @@ def check_host(host: str) -> UriHost:
 
 
 def without_brackets(host: str) -> str:
-    """The address between a pair of brackets, or the host itself."""
+    """Return the address between a pair of brackets, or the host itself."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
@@ -47,7 +48,7 @@ def check_destination(
 ) -> None:
     """Raise HypervisorError if the configuration does not let tasks choose this destination.
 
-    Without `destinations` these are the `nodes`. Without both it is any sound name.
+    Without `destinations` tasks may choose the `nodes`, without both any valid name.
     """
     check_host(host)
     allowed = nodes or None if destinations is None else destinations
@@ -60,7 +61,7 @@ def check_destination(
 
 
 def canonical_name(host: str) -> str:
-    """Return the one spelling of a name or address: lower case, without brackets and final dot."""
+    """Return the canonical spelling of a host: lower case, without brackets and final dot."""
     name = without_brackets(host).rstrip(".").lower()
     try:
         return ipaddress.ip_address(name).compressed
@@ -69,12 +70,12 @@ def canonical_name(host: str) -> str:
 
 
 def is_same_name(one: str, other: str) -> bool:
-    """Tell whether two names are the same one, however they are spelled."""
+    """Return whether two names are the same one in any spelling."""
     return canonical_name(one) == canonical_name(other)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or address is that of whichever machine uses it."""
+    """Return whether a name or address means the machine that uses it."""
     name = canonical_name(host)
     if name == _LOCALHOST or name.startswith(f"{_LOCALHOST}."):
         return True

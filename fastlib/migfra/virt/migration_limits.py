@@ -1,4 +1,4 @@
-"""Limits of the migrations of a host: coroutines that wait for their turn.
+"""The limits of a host's migrations, for coroutines that wait for their turn.
 
 A hypervisor makes one `MigrationLimits` for its host, and holds a turn around each migration::
 
@@ -8,9 +8,9 @@ A hypervisor makes one `MigrationLimits` for its host, and holds a turn around e
         await turn.wait(scope, context)
         ...  # the migration
 
-`migration_queue.py` has the rules. The limits of this host are counted here. What other hosts allow
-is asked of a `SlotKeeper`, which only the hypervisor can write: the daemons of other hosts must see
-the same answer.
+`migration_queue.py` has the rules. The limits of this host are counted here. A `SlotKeeper` counts
+those of other hosts. Only the hypervisor can provide it, because the daemons of other hosts must
+get the same answer.
 """
 
 import asyncio
@@ -30,47 +30,47 @@ log = getLogger("fastlib.migfra")
 
 DEFAULT_MIGRATIONS: Final = 2
 """Default of the options `outgoing-migrations` and `incoming-migrations`."""
-OUTGOING_MEANING: Final = "How many domains may migrate from this host at once; others wait."
-INCOMING_MEANING: Final = "How many domains may migrate to this host at once; others wait."
-"""What the options mean, for hypervisors that declare them."""
+OUTGOING_MEANING: Final = "Number of domains that may migrate from this host at once; others wait."
+INCOMING_MEANING: Final = "Number of domains that may migrate to this host at once; others wait."
+"""The descriptions of the options, for hypervisors that declare them."""
 QUEUED: Final = "queued"
 """Key of the saved state of a task that had to wait. Until it moves a domain it can be repeated."""
 POLL_SECONDS: Final = 1.0
-"""Seconds after which another host that had no slot is asked once more."""
+"""Seconds after which another host that had no slot is queried again."""
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
 class SlotKeeper(Protocol):
-    """Takes the slots of a migration where the daemons of all hosts see them."""
+    """Takes the slots of a migration. The daemons of all hosts see them."""
 
     async def take(self) -> bool:
         """Take all slots or none, without waiting for one. Returns False if one is not free.
 
-        Raises HypervisorError if a host cannot be asked.
+        Raises HypervisorError if a host cannot be queried.
         """
 
     async def give_back(self) -> None:
-        """Give the slots back. Must not raise HypervisorError, and must end soon."""
+        """Release the slots. Must not raise HypervisorError, and must end soon."""
 
 
 class LocalSlots:
-    """Slots that nobody else takes: the limits of this host are counted by the queue."""
+    """Slots that no other daemon takes. The queue counts the limits of this host."""
 
     async def take(self) -> bool:
-        """There is nobody to ask."""
+        """Return True: there is no other host to query."""
         return True
 
     async def give_back(self) -> None:
-        """There is nobody to tell."""
+        """Do nothing: no other host counts the slots."""
 
 
 class MigrationLimits:
-    """The migrations of this host that wait and that run."""
+    """The waiting and the running migrations of this host."""
 
     def __init__(self, limits: Mapping[Slot, int], *, poll_seconds: float = POLL_SECONDS) -> None:
-        """`limits` has the numbers of the slots of this host.
+        """Take the number of each slot of this host.
 
-        Another host that has no slot is asked again after `poll_seconds` at the latest.
+        Another host that has no free slot is queried again after at most `poll_seconds`.
         """
         self._queue = MigrationQueue(limits)
         self._poll_seconds = poll_seconds
@@ -78,12 +78,12 @@ class MigrationLimits:
         self._turns: dict[int, Turn] = {}
         self._positions: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        """Ends the pause before other hosts are asked again."""
+        """The timer that ends the pause before other hosts are queried again."""
         self._releasing: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> int:
-        """The number of migrations that run or are about to."""
+        """The number of migrations that run or are about to run."""
         return self._queue.running
 
     @property
@@ -103,8 +103,8 @@ class MigrationLimits:
     ) -> AsyncIterator["Turn"]:
         """Put a migration at the end of the queue, and remove it at the end of the block.
 
-        `name` is that of its domain, `memory` the domain's, or that of the larger of two (KiB).
-        With `runs_already` it counts from now on, whether or not a slot is free.
+        `name` is the name of its domain, `memory` that of the domain, or of the larger of two, in
+        KiB. With `runs_already` it counts from now on, whether or not a slot is free.
         """
         key = next(self._keys)
         turn = self._turns[key] = Turn(self, key, name, keeper or LocalSlots(), begun=runs_already)
@@ -121,20 +121,20 @@ class MigrationLimits:
     # For turns
 
     def has_turn(self, key: int) -> bool:
-        """Tell whether a migration may try to begin now."""
+        """Return whether a migration may try to begin now."""
         return self._queue.is_trying(key)
 
     def is_next_to_ask(self, key: int) -> bool:
-        """Tell whether a migration may try as soon as others have their answers."""
+        """Return whether a migration may try as soon as others have their answers."""
         return self._queue.is_next_to_ask(key)
 
     def begin(self, key: int) -> None:
-        """Let a migration run, which has its slots."""
+        """Note that a migration has its slots and runs."""
         self._queue.begin(key)
         self._offer()
 
     def block(self, key: int) -> None:
-        """Let a migration wait on, and try again after the pause."""
+        """Let a migration continue to wait, and try again after the pause."""
         self._queue.block(key)
         if self._timer is None:
             loop = asyncio.get_running_loop()
@@ -142,16 +142,16 @@ class MigrationLimits:
         self._offer()
 
     def position(self, key: int) -> int | None:
-        """Return the place of a migration in the queue, None if it does not wait."""
+        """Return the place of a migration in the queue. None if it does not wait."""
         return self._positions.get(key)
 
     def give_back_later(self, taking: "asyncio.Task[bool]", keeper: SlotKeeper) -> None:
-        """Give back what was taken, once the taking has ended."""
+        """Release the taken slots when the taking has ended."""
 
         async def give_back() -> None:
             await asyncio.wait({taking})
             error = taking.exception()
-            # Nobody waits any more for the answer of a host that cannot be asked.
+            # No caller waits any more for the answer of a host that cannot be queried.
             if error is not None and not isinstance(error, HypervisorError):
                 log.error("the slots of a cancelled migration: %s", error, exc_info=error)
             await keeper.give_back()
@@ -171,11 +171,11 @@ class MigrationLimits:
             await turn.give_back()
         finally:
             self._queue.remove(key)
-            self._queue.unblock()  # the slot at the other host is free, too
+            self._queue.unblock()  # the slot at the other host is also free
             self._offer()
 
     def _offer(self) -> None:
-        """Give out turns, and wake all that wait: they may begin, or have another place."""
+        """Give out turns, and wake all waiting ones: they may begin, or have another place."""
         while (key := self._queue.next_turn()) is not None:
             self._turns[key].changed.set()
         self._positions = self._queue.positions()
@@ -197,12 +197,12 @@ class Turn:
         self._begun = begun
         self._reported: int | None = None
         self.changed: Final = asyncio.Event()
-        """Set when it may try to begin, or when its place has changed."""
+        """An event that is set when it may try to begin, or when its place has changed."""
 
     async def try_to_begin(self, scope: CancelScope) -> bool:
         """Begin if all slots are free now, and return whether they were.
 
-        Raises TaskCancelledError, and HypervisorError if a host cannot be asked.
+        Raises TaskCancelledError, and HypervisorError if a host cannot be queried.
         """
         scope.check()
         while self._limits.is_next_to_ask(self._key):
@@ -224,7 +224,7 @@ class Turn:
         """Wait until all slots are free, and begin. Reports the phase `queued` and the position.
 
         Raises TaskCancelledError as soon as the task is cancelled, and HypervisorError if a host
-        cannot be asked.
+        cannot be queried.
         """
         while not await self.try_to_begin(scope):
             self._report(context)
@@ -243,7 +243,7 @@ class Turn:
             context.progress("queued", vm_name=self._name, position=position)
 
     async def give_back(self) -> None:
-        """Give the slots back. Does so in the background if it did not begin."""
+        """Release the slots. Does so in the background if the migration did not begin."""
         if self._begun:
             await self._keeper.give_back()
         elif self._taking is not None:

@@ -1,19 +1,19 @@
-"""The queue of migrations: which one begins next, as a pure data structure.
+"""The queue of migrations, a pure data structure that decides which one begins next.
 
 A migration needs *slots*: one of the source's for outgoing migrations, one of the destination's for
 incoming ones. A swap needs one of each at both hosts. The rules:
 
-- Domains of similar memory are a class: each class spans a factor of four. Within a class the first
-  come is the first served.
+- Domains of similar memory are a class: each class spans a factor of four. Within a class the
+order is first come, first served.
 - The next turn belongs to the class that holds the fewest of the slots in question, and among
   these to the one that has waited longest for a turn. So neither large domains nor small ones keep
   all slots while the others wait.
 - A migration whose slots are not free does not stop those behind it. When `MOST_PASSED` of them
   have taken a slot that it needs, one such slot is kept for it.
 - A migration takes all its slots at once or none. So two migrations never wait for each other.
-- What had its turn and failed goes to the end, behind those that have not had a turn yet.
+- A migration that had its turn and failed goes to the end, behind those without a turn yet.
 
-Nothing here waits, and nothing knows the time. `MigrationLimits` is the queue for coroutines.
+The queue does not wait and has no clock. `MigrationLimits` is the queue for coroutines.
 """
 
 from collections import Counter, defaultdict, deque
@@ -24,13 +24,13 @@ import msgspec
 
 Direction = Literal["outgoing", "incoming"]
 MOST_PASSED: Final = 4
-"""Number of migrations that may take a slot before one that waits for the same slot."""
+"""Number of migrations that may take a slot before an earlier one that needs the same slot."""
 _CLASS_BITS: Final = 2
 """Bits by which the memory of two classes differs: a factor of four."""
 
 
 class Slot(msgspec.Struct, frozen=True, order=True):
-    """What a host has a limited number of: migrations in one direction."""
+    """The permission for one migration of a host in one direction. A host has a limited number."""
 
     host: str
     direction: Direction
@@ -49,10 +49,10 @@ def size_class(memory: int) -> int:
 
 
 def turn_order(memory: Sequence[int]) -> list[int]:
-    """Return the indices of domains in the order in which they had their turns if one had all.
+    """Return the indices of domains in the order of their turns in a queue.
 
     A task that migrates several domains queues them in this order. So the first ones are not all
-    large or all small. `memory` is that of each domain (KiB).
+    large or all small. `memory` is the memory of each domain in KiB.
     """
     queue = MigrationQueue({})
     for index, each in enumerate(memory):
@@ -68,31 +68,31 @@ class _Entry:
         self.size: Final = size
         self.state: Literal["waiting", "trying", "running"] = "waiting"
         self.blocked = False
-        """Whether another host had no slot. `unblock` ends that."""
+        """Whether another host had no slot. `unblock` resets it."""
         self.passes: list[int] = []
-        """Those ahead of it that need one of its slots and could not begin when it got its turn."""
+        """The earlier ones that need one of its slots and could not begin when it got its turn."""
         self.passed = 0
-        """How often one behind it took a slot that it needs. From `MOST_PASSED` on one is kept."""
+        """The number of later ones that took a slot that it needs. `MOST_PASSED` reserves one."""
 
 
 class MigrationQueue:
-    """Migrations that wait and that run, by keys of the caller.
+    """The waiting and running migrations, by keys of the caller.
 
     A migration is *waiting*, then *trying* (`next_turn` has reserved its slots here, and the caller
     asks the other hosts for theirs), then *running*. `remove` ends it in any state.
     """
 
     def __init__(self, limits: Mapping[Slot, int]) -> None:
-        """`limits` has the number of each slot that is known here. Others are asked elsewhere."""
+        """Take the number of each slot of this host. Other hosts count their own slots."""
         self._limits = dict(limits)
         self._entries: dict[int, _Entry] = {}  # in the order of arrival
         self._trying: set[int] = set()
         self._turns: dict[int, int] = {}
-        """When each class had its latest turn. Class by number of the turn."""
+        """The number of the latest turn of each class."""
         self._turn = 0
 
     def add(self, key: int, slots: frozenset[Slot], memory: int) -> None:
-        """Add a migration to the end. `memory` is that of its domain, or of the larger one (KiB).
+        """Add a migration at the end. `memory` is that of its domain, or of the larger one, in KiB.
 
         Raises ValueError if the key is in the queue already.
         """
@@ -118,7 +118,7 @@ class MigrationQueue:
         for key in self._in_turn():
             entry = self._entries[key]
             if self._elsewhere(entry) in asking:
-                continue  # one after the other asks for the same slots, in their order
+                continue  # migrations that need the same slots ask one after the other
             if not entry.blocked and all(
                 self._limits[slot] - taken[slot] > (kept.get(slot, key) != key)
                 for slot in entry.slots & self._limits.keys()
@@ -131,7 +131,7 @@ class MigrationQueue:
         return None
 
     def begin(self, key: int) -> None:
-        """Let a migration run: it has all its slots."""
+        """Note that a migration has all its slots and runs."""
         entry = self._entries[key]
         for passed in entry.passes:
             if (other := self._entries.get(passed)) is not None:
@@ -142,9 +142,9 @@ class MigrationQueue:
         self._turns[entry.size] = self._turn
 
     def block(self, key: int) -> None:
-        """Let a migration wait on at its place: another host had no slot for it.
+        """Let a migration continue to wait at its place: another host had no slot for it.
 
-        Those that need the same slots of other hosts need not ask now.
+        Others that need the same slots of other hosts do not ask now.
         """
         asked = self._elsewhere(self._entries[key])
         self._entries[key].state = "waiting"
@@ -163,11 +163,11 @@ class MigrationQueue:
         return entry.slots.difference(self._limits)
 
     def is_trying(self, key: int) -> bool:
-        """Tell whether a migration has the turn and its slots of this host."""
+        """Return whether a migration has the turn and its slots of this host."""
         return key in self._trying
 
     def is_next_to_ask(self, key: int) -> bool:
-        """Tell whether a waiting migration may ask as soon as others have their answers."""
+        """Return whether a waiting migration may ask as soon as others have their answers."""
         entry = self._entries[key]
         asked = self._elsewhere(entry)
         return entry.state == "waiting" and any(
@@ -180,7 +180,7 @@ class MigrationQueue:
 
     @property
     def running(self) -> int:
-        """The number of migrations that run or are about to."""
+        """The number of migrations that run or are about to run."""
         return sum(entry.state != "waiting" for entry in self._entries.values())
 
     @property
@@ -189,7 +189,7 @@ class MigrationQueue:
         return len(self._entries) - self.running
 
     def _in_turn(self) -> Iterator[int]:
-        """Yield the waiting migrations in the order of their turns, were all slots free."""
+        """Yield the waiting migrations in the order of their turns if all slots were free."""
         classes: dict[int, deque[int]] = {}
         used: defaultdict[int, Counter[Slot]] = defaultdict(Counter)
         for key, entry in self._entries.items():
@@ -217,9 +217,9 @@ class MigrationQueue:
             turns[size] = turn
 
     def _use(self) -> tuple[Counter[Slot], dict[Slot, int]]:
-        """Return how many of each slot are taken, and for which overdue migration one is kept.
+        """Return the number of taken slots of each kind, and the slots kept for overdue ones.
 
-        At most one of each slot is kept, so that a host that is full does not stop all others.
+        At most one of each slot is kept. So a full host does not stop all others.
         """
         taken: Counter[Slot] = Counter()
         kept: dict[Slot, int] = {}

@@ -1,4 +1,4 @@
-"""The migration spec: which domain migrates, from where to where, and how."""
+"""The migration spec: the domain, its source, its destination, and the options."""
 
 from typing import Literal, Self
 
@@ -20,30 +20,30 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
     parameter: MigrationOptions
     driver: str | None = None
-    """The driver of the hypervisor, None for the configured one."""
+    """The driver of the hypervisor. None means the configured one."""
     vcpu_map: CpuMap | None = None
     """The CPUs of the vCPUs on the destination."""
     pscom_hook_procs: str | None = None
     timer: str = "migrate"
     """Name of the timer of the whole migration."""
     check_room: bool = True
-    """Whether to check the memory of the destination. False where the placement did that."""
+    """Whether to check the memory of the destination. False if the placement did that."""
     partner: str | None = None
-    """In a swap, the domain that leaves the destination meanwhile."""
+    """In a swap, the domain that leaves the destination at the same time."""
 
     @property
     def kind(self) -> Literal["live", "warm", "offline"]:
-        """The type of the migration: warm where the task names none."""
+        """The type of the migration: warm if the task does not name one."""
         return self.parameter.migration_type or "warm"
 
     @property
     def transport(self) -> str | None:
-        """How to reach the hypervisor of the other host."""
+        """The transport to the hypervisor of the other host."""
         return self.parameter.transport
 
     @classmethod
     def from_task(cls, task: Migrate, source: str) -> Self:
-        """Make the spec of the task's own domain. Raises HypervisorError for an invalid name."""
+        """Return the spec of the task's own domain. Raises HypervisorError for an invalid name."""
         parameter = task.parameter or MigrateParameter()
         return cls(
             name=check_name(task.vm_name),
@@ -56,7 +56,7 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def swap_specs(self, task: Migrate) -> tuple[Self, Self]:
-        """Make the specs of a swap: of this domain, and of the one that comes back for it.
+        """Return the specs of a swap: of this domain, and of the one that comes back.
 
         Raises HypervisorError for a swap of a domain with itself.
         """

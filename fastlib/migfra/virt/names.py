@@ -1,9 +1,10 @@
-"""Names of domains and hosts: which are sound, and which match a regular expression.
+"""Check names of domains and hosts, and match them with regular expressions.
 
-A name ends up in topics, paths, cgroups and URIs, so it must not be able to leave its place there.
+A name becomes part of topics, paths, cgroups and URIs. So it must not be able to change their
+structure.
 
-The expressions come from the network, and a backtracking engine can be made to run for ever by one
-of twenty characters. RE2 takes time linear in the text and refuses what it could not do so:
+The expressions come from the network. One of twenty characters can make a backtracking engine run
+forever. RE2 takes time linear in the text. It refuses expressions that would take longer:
 back-references and look-around. It needs the package `google-re2`.
 """
 
@@ -18,19 +19,19 @@ from fastlib.message import Message
 from fastlib.migfra.errors import HypervisorError
 
 LONGEST_NAME: Final = 200
-"""Bytes in UTF-8 of the name of a domain or host; file systems take 255, and prefixes and suffixes
-need room."""
+"""The most bytes in UTF-8 of the name of a domain or host. File systems accept 255. Prefixes and
+suffixes need the rest."""
 LONGEST_PATTERN: Final = 4_000
 """Characters."""
 _PLAIN: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:-]{{,{LONGEST_NAME - 1}}}")
-"""Most names. They need no look at each character."""
+"""Matches most names. Others need a check of each character."""
 _MOST_MEMORY: Final = 1 << 17
-"""Bytes that one expression may take. The time for a name grows with them: it is 5 ms at most, in
-which no other thread of the program runs."""
+"""The most bytes of memory for one expression. The time for a name grows with them. It is at most
+5 ms, and no other thread of the program runs during that time."""
 
 
 def check_name(name: str, of: str = "a domain") -> str:
-    """The name itself if it is a sound one. Raises HypervisorError."""
+    """Return the name. Raises HypervisorError if it is invalid."""
     why = None if _PLAIN.fullmatch(name) else _unsound(name)
     if why is not None:
         shown = name if len(name) <= 60 else f"{name[:60]}…"
@@ -43,7 +44,7 @@ _NAMES: Final = frozenset({"vm_name", "destination", "destinations"})
 
 
 def check_names(task: Message) -> None:
-    """Raises HypervisorError if a name of a domain or host, anywhere in a task, is unsound."""
+    """Raise HypervisorError if a task has an invalid name of a domain or host."""
     for field in task.__struct_fields__:
         value = getattr(task, field)
         if value is None:
@@ -59,7 +60,7 @@ def check_names(task: Message) -> None:
 
 
 def too_long(size: int, most: int) -> str:
-    """Say that a text has too many bytes, and the remedy."""
+    """Return the phrase that a text has too many bytes, with the remedy."""
     return f"has {size} bytes; at most {most} are accepted; give a shorter one"
 
 
@@ -81,17 +82,17 @@ def _unsound(name: str) -> str | None:
 
 
 def matching(regex: str, names: Iterable[str]) -> list[str]:
-    """The names that match as a whole, in their order, in time linear in their length.
+    """Return the names that match as a whole, in their order. Takes time linear in their length.
 
-    Many names may take a second, so a coroutine calls `matching_in_thread`. Raises HypervisorError
-    if the expression cannot be used, or without RE2.
+    Many names may take a second. So coroutines must call `matching_in_thread`. Raises
+    HypervisorError if the expression cannot be used, or without RE2.
     """
     pattern = _compile(regex)
     return [name for name in names if pattern.fullmatch(name) is not None]
 
 
 async def matching_in_thread(regex: str, names: Iterable[str]) -> list[str]:
-    """Do what `matching` does, while the event loop goes on."""
+    """Call `matching` in a thread. The event loop continues."""
     return await asyncio.to_thread(matching, regex, tuple(names))
 
 
@@ -103,12 +104,13 @@ def _compile(regex: str) -> Any:
         raise HypervisorError(str(error)) from error
     if len(regex) > LONGEST_PATTERN:
         raise HypervisorError(
-            f"the regular expression has {len(regex)} characters; {LONGEST_PATTERN} are allowed"
+            f"the regular expression must have at most {LONGEST_PATTERN} characters, not "
+            f"{len(regex)}"
         )
     options = re2.Options()
     options.max_mem = _MOST_MEMORY
     options.log_errors = False
-    options.never_capture = True  # what a group has matched would take more time and memory
+    options.never_capture = True  # captured groups would take more time and memory
     try:
         return re2.compile(regex, options)
     except (re2.error, UnicodeEncodeError) as error:
@@ -116,7 +118,7 @@ def _compile(regex: str) -> Any:
 
 
 def _text(error: Exception) -> str:
-    """What is wrong, with the remedy for what RE2 refuses on purpose."""
+    """Return RE2's error, with a note about the features that it refuses on purpose."""
     value = error.args[0] if error.args else ""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(error)
     if "escape sequence" in text or "perl operator" in text:

@@ -1,7 +1,7 @@
-"""Where domains go: evacuation of a host, and the order of a swap, as pure functions.
+"""Place the domains of an evacuation, and choose the order of a swap. Pure.
 
-The rules are those of docs/reference/protocol.md, "evacuate node". A host's capacity is its CPUs
-minus its active domains. Memory has to fit wherever it is known; overbooking is about CPUs alone.
+docs/reference/protocol.md, "evacuate node", has the rules. A host's capacity is its CPUs minus its
+active domains. Memory must fit if it is known. Overbooking is about CPUs only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ import msgspec
 from fastlib.message.tasks import EvacuateMode
 
 SwapOrder = Literal["parallel", "first", "second", "save-first", "save-second"]
-"""How two domains change places: at once; one of them before the other; or one of them saved to
-storage, so that its memory is free while the other one moves, and restored thereafter."""
+"""How two domains change places: at once, one before the other, or via storage. Via storage one of
+them is saved, which frees its memory, the other one moves, and then the first is restored."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +22,11 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cpus: int
     active: int
-    """Its active domains, those on their way to it included."""
+    """The number of its active domains, with those that migrate to it."""
     free_memory: int | None = None
-    """KiB; None where it is not known."""
+    """In KiB. None if it is not known."""
     saved: frozenset[str] = frozenset()
-    """The domains of which it has a saved image. A later start there would restore old memory."""
+    """The domains that have a saved image on it. A later start there would restore old memory."""
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,21 +34,21 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     memory: int | None = None
-    """KiB; None where it is not known."""
+    """In KiB. None if it is not known."""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one domain goes."""
+    """The destination of one domain."""
 
     guest: str
     host: str | None = None
     """None if no host can take it."""
     reason: str | None = None
-    """Why no host can take it."""
+    """The reason why no host can take it."""
 
 
 class _Room:
-    """A destination while domains are handed out."""
+    """The room that is left on a destination during the placement."""
 
     def __init__(self, host: Destination) -> None:
         self.name = host.name
@@ -57,7 +57,7 @@ class _Room:
         self.saved = host.saved
 
     def obstacle(self, guest: Guest, overbooking: bool) -> str | None:
-        """Why the host cannot take the domain, or None if it can."""
+        """Return why the host cannot take the domain, or None if it can."""
         if guest.name in self.saved:
             return f"{self.name} has an old saved image of {guest.name}; delete it there"
         if not overbooking and self.capacity <= 0:
@@ -79,12 +79,12 @@ def place(
     *,
     overbooking: bool = True,
 ) -> tuple[Placement, ...]:
-    """A placement for each domain, in the order of `guests`.
+    """Return a placement for each domain, in the order of `guests`.
 
     `auto` always takes the host with the largest capacity. `compact` fills host after host in the
-    given order; once all are full, overbooking goes to the least overbooked. `scatter` goes round
-    the hosts. Ties go to the host named first. The largest domains are placed first, as the small
-    ones fit in what is left; of equal ones the first.
+    given order. When all are full, it overbooks the least overbooked one. `scatter` takes the hosts
+    in turn. Among equal hosts the one named first wins. The largest domains are placed first,
+    because small ones fit into the rest. Equal domains keep their order.
     """
     by_name: dict[str, _Room] = {}
     for host in hosts:
@@ -109,7 +109,7 @@ def place(
 
 
 def _choose(mode: EvacuateMode, rooms: Sequence[_Room], fit: Sequence[int], turn: int) -> int:
-    """The position of the host that takes the next domain, one of `fit`."""
+    """Return the position of the host that takes the next domain, one of `fit`."""
     if mode == "scatter":
         return min(fit, key=lambda i: (i - turn) % len(rooms))
     if mode == "compact":
@@ -122,11 +122,11 @@ def _choose(mode: EvacuateMode, rooms: Sequence[_Room], fit: Sequence[int], turn
 def swap_order(
     first: Guest, first_host: int | None, second: Guest, second_host: int | None
 ) -> SwapOrder:
-    """How two domains change places when each host has that much memory free (KiB).
+    """Return how two domains change places, by the free memory of both hosts in KiB.
 
-    `first_host` is what is free where the first domain runs now, None where it is not known. At
-    once where both hosts have room for both; where only one has, the domain that goes there moves
-    before the other; where neither has, the smaller domain is saved meanwhile.
+    `first_host` is the free memory of the first domain's host, None if it is not known. They move
+    at once if each host has memory for both domains. If only one host has, the domain that goes
+    there moves before the other. If neither has, the smaller domain is saved to storage.
     """
     first_fits = _fits(first.memory, second_host)
     second_fits = _fits(second.memory, first_host)

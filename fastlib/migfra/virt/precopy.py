@@ -1,12 +1,12 @@
-"""How a migration by pre-copy converges, and what to do when it does not, as pure functions.
+"""Predict whether a migration by pre-copy converges, and decide what to do if not. Pure.
 
-Pre-copy sends the whole memory while the guest runs, then again what the guest has written in the
-meantime, round after round. Once the rest can be sent within the downtime that is allowed, the
-guest is paused, the rest is sent, and the guest runs on at the destination. A guest that writes
-faster than the link sends never gets there without help: a longer downtime, a throttled guest, a
-pause, or post-copy.
+Pre-copy sends the whole memory while the guest runs. Then it sends the memory that the guest has
+written in the meantime, round after round. Once the rest can be sent within the allowed downtime,
+the guest is paused, the rest is sent, and the guest continues at the destination. A guest that
+writes faster than the link sends needs help: a longer downtime, a throttled guest, a pause, or
+post-copy.
 
-Amounts are bytes, rates bytes a second, times seconds.
+Amounts are in bytes, rates in bytes a second, times in seconds.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ MIB: Final = 1024 * 1024
 KIB: Final = 1024
 
 DEFAULT_DOWNTIME: Final = 0.3
-"""The downtime that is allowed where no option says otherwise."""
+"""The default of the allowed downtime, in seconds."""
 DEFAULT_STALL: Final = 30.0
-"""How long nothing may move before a migration is given up."""
+"""Seconds without progress after which a migration is aborted."""
 _SLOW: Final = 0.8
-"""A guest that writes at this part of the link's rate, or more, does not converge in good time."""
+"""A guest that writes at this fraction of the link's rate or faster does not converge in time."""
 _MARGIN: Final = 1.1
-"""How much longer than computed a raised downtime is, as rates vary."""
+"""Factor of a raised downtime over the computed one, because rates vary."""
 _FIRST_THROTTLE: Final = 0.2
 _MORE_THROTTLE: Final = 0.1
 LARGEST_THROTTLE: Final = 0.99
@@ -34,22 +34,22 @@ _MOST_ROUNDS: Final = 10_000
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest, as a migration sees it."""
+    """A guest's use of its memory."""
 
     memory: float
     dirty_rate: float = 0.0
-    """How fast it writes to pages that it has not written to in this round."""
+    """The rate at which it writes to pages that it has not written to in this round."""
     working_set: float | None = None
-    """The memory that it writes to at all; None is the whole."""
+    """The memory that it ever writes to. None means all of it."""
 
     def dirtied(self, seconds: float, throttle: float = 0.0) -> float:
-        """What it writes to in that time; `throttle` is the part of its CPU time that is taken."""
+        """Return the bytes that it writes to. `throttle` is the removed part of CPU time."""
         reachable = self.memory if self.working_set is None else self.working_set
         return min(reachable, self.memory, self.dirty_rate * (1.0 - throttle) * seconds)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One round: what was sent, how long it took, and what was written meanwhile."""
+    """One round: the sent bytes, its seconds, and the bytes written during it."""
 
     sent: float
     seconds: float
@@ -57,26 +57,26 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """How a migration goes if the rates stay as they are."""
+    """The course of a migration if the rates stay constant."""
 
     converges: bool
     rounds: int
     """Rounds before the guest is paused."""
     transferred: float
-    """All that is sent. If it does not converge: until the rounds no longer shrink."""
+    """All sent bytes. If it does not converge: until the rounds no longer shrink."""
     seconds: float
-    """From begin to end, the downtime included."""
+    """The time from begin to end, with the downtime."""
     downtime: float
-    """How long the guest is paused; if it does not converge, how long it would have to be."""
+    """The time that the guest is paused, or would have to be paused if it does not converge."""
 
 
 def rounds(workload: Workload, bandwidth: float, throttle: float = 0.0) -> Iterator[Round]:
-    """The rounds, without end: whoever looks decides when it is enough.
+    """Yield the rounds without end. The caller decides when to stop.
 
     Raises ValueError if the bandwidth is not positive.
     """
     if not bandwidth > 0:
-        raise ValueError(f"a bandwidth is more than 0 bytes a second, not {bandwidth}")
+        raise ValueError(f"a bandwidth must be more than 0 bytes a second, not {bandwidth}")
     send = workload.memory
     while True:
         seconds = send / bandwidth
@@ -91,7 +91,7 @@ def predict(
     max_downtime: float = DEFAULT_DOWNTIME,
     throttle: float = 0.0,
 ) -> Prediction:
-    """How a migration goes. Raises ValueError if the bandwidth is not positive."""
+    """Predict a migration. Raises ValueError if the bandwidth is not positive."""
     transferred = seconds = 0.0
     last = workload.memory
     count = 0
@@ -113,14 +113,14 @@ def predict(
 
 
 def finishes(remaining: float, bandwidth: float, downtime: float) -> bool:
-    """Whether what remains can be sent within the downtime that is allowed."""
+    """Return whether the rest can be sent within the allowed downtime."""
     return remaining <= bandwidth * downtime
 
 
 def expected_seconds(remaining: float, dirty_rate: float, bandwidth: float) -> float | None:
-    """How long a migration still takes, from above; None if it does not end by itself.
+    """Return an upper bound for the seconds until the end. None if it does not converge.
 
-    All rounds to come together, each a constant part of the one before.
+    It is the sum of all future rounds, each a constant fraction of the one before.
     """
     if remaining <= 0:
         return 0.0
@@ -130,22 +130,22 @@ def expected_seconds(remaining: float, dirty_rate: float, bandwidth: float) -> f
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a migration may do to come to an end."""
+    """The permitted means to end a migration."""
 
     max_downtime: float | None = None
-    """The longest downtime; None leaves the default and never raises it."""
+    """The longest downtime. None keeps the default and never raises it."""
     timeout: float | None = None
-    """When `on_timeout` happens; None is never."""
+    """The time of `on_timeout`. None means never."""
     on_timeout: str = "abort"
-    """`abort`, `pause` or `post-copy`."""
+    """The action at the timeout: `abort`, `pause` or `post-copy`."""
     auto_converge: bool = False
     """Whether the guest may be throttled."""
     stall: float = DEFAULT_STALL
-    """How long nothing may move."""
+    """Seconds without progress before an abort."""
 
     @classmethod
     def of(cls, parameter: MigrationOptions | None, *, stall: float = DEFAULT_STALL) -> Self:
-        """The options of a task's parameter."""
+        """Return the options of a task's parameter."""
         if parameter is None:
             return cls(stall=stall)
         downtime = parameter.max_downtime
@@ -160,37 +160,37 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_downtime(self) -> float:
-        """The downtime that a migration begins with."""
+        """The allowed downtime at the begin of a migration."""
         if self.max_downtime is None:
             return DEFAULT_DOWNTIME
         return min(DEFAULT_DOWNTIME, self.max_downtime)
 
 
 class MigrationStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a migration is, as the hypervisor tells it."""
+    """The progress of a migration, as the hypervisor reports it."""
 
     remaining: float
-    """What has to be sent as far as it is known."""
+    """All bytes to send, as far as it is known."""
     bandwidth: float
     dirty_rate: float = 0.0
     iteration: int = 1
-    """The round, from 1; the whole memory has been sent once from 2 on."""
+    """The round, from 1. From round 2 on the whole memory has been sent once."""
     downtime: float = DEFAULT_DOWNTIME
-    """The downtime that is allowed now."""
+    """The allowed downtime now."""
     throttle: float = 0.0
-    """The part of the guest's CPU time that is taken now."""
+    """The part of the guest's CPU time that is removed now."""
     throttled_in: int = 0
-    """The round in which that was last raised; 0 is never."""
+    """The round in which the throttle was last raised. 0 means never."""
     stalled: float = 0.0
-    """How long nothing has moved."""
+    """Seconds since the last progress."""
     paused: bool = False
-    """Whether the guest is paused already, so that nothing is written."""
+    """Whether the guest is paused already. Then it writes nothing."""
     post_copy: bool = False
     """Whether the guest runs at the destination already."""
 
 
 class GoOn(msgspec.Struct, frozen=True):
-    """Nothing to be done."""
+    """Do nothing."""
 
 
 class RaiseDowntime(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ class RaiseDowntime(msgspec.Struct, frozen=True):
 
 
 class Throttle(msgspec.Struct, frozen=True):
-    """Take a larger part of the guest's CPU time."""
+    """Remove a larger part of the guest's CPU time."""
 
     part: float
 
@@ -210,11 +210,11 @@ class SwitchToPostCopy(msgspec.Struct, frozen=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Pause the guest, so that what remains is sent and the migration ends."""
+    """Pause the guest. Then the rest is sent and the migration ends."""
 
 
 class Abort(msgspec.Struct, frozen=True):
-    """Give up; the guest runs on at the source."""
+    """Abort the migration. The guest continues at the source."""
 
     reason: str
 
@@ -223,11 +223,11 @@ Decision = GoOn | RaiseDowntime | Throttle | SwitchToPostCopy | Pause | Abort
 
 
 def decide(statistics: MigrationStatistics, options: Options, elapsed: float) -> Decision:
-    """What to do about a migration that has run for `elapsed` seconds.
+    """Decide what to do about a migration that has run for `elapsed` seconds.
 
-    Asked again and again; whoever acts on an answer shows that in the next statistics. Help that
-    costs the guest little comes first: a downtime within `max_downtime`, then the throttle. After
-    the switch to post-copy there is no way back, so nothing is decided any more.
+    Call it repeatedly. The next statistics must show the effect of the last decision. Help that
+    costs the guest little comes first: a downtime within `max_downtime`, then the throttle. The
+    switch to post-copy cannot be undone, so after it the decision is always to go on.
     """
     if statistics.post_copy:
         return GoOn()
@@ -270,14 +270,14 @@ def _throttled(statistics: MigrationStatistics, options: Options) -> Throttle | 
     if not options.auto_converge or statistics.throttle >= LARGEST_THROTTLE:
         return None
     if statistics.throttled_in >= statistics.iteration:
-        return None  # one step a round, so that its effect is seen first
+        return None  # one step a round: its effect must show first
     if statistics.throttle <= 0:
         return Throttle(_FIRST_THROTTLE)
     return Throttle(min(LARGEST_THROTTLE, statistics.throttle + _MORE_THROTTLE))
 
 
 def describe(decision: Decision) -> str:
-    """A decision in words, for logs."""
+    """Return a decision in words, for logs."""
     match decision:
         case RaiseDowntime(seconds):
             return f"raise the downtime to {seconds * 1000:.0f} ms"

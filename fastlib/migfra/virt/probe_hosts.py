@@ -1,4 +1,4 @@
-"""Decide which host a start may probe on SSH. Asks nobody."""
+"""Decide which host a start may probe on SSH. Queries no host."""
 
 import ipaddress
 import re
@@ -16,15 +16,15 @@ _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 def check_probe_host(asked: str, domain: str, allowed: Sequence[str]) -> str:
     """Return the host to probe, without brackets. Raises HypervisorError if a task must not.
 
-    Allowed is the domain's name, alone or followed by `.` or `-`, such as `vm1.example.org` or
-    `vm1-ib`. `allowed` has further names, domains (`.example.org`) and networks (`10.0.0.0/8`).
+    A task may name the domain's name, alone or followed by `.` or `-`, such as `vm1.example.org` or
+    `vm1-ib`. `allowed` has further names, DNS domains (`.example.org`) and networks (`10.0.0.0/8`).
     """
     host = without_brackets(check_host(asked))
     try:
         # The resolver refuses an empty part, and one of more than 63 characters.
         host.encode("idna")
     except UnicodeError:
-        raise HypervisorError(f"{asked[:60]!r} is not a host name") from None
+        raise HypervisorError(f"{asked[:60]!r} must be a host name") from None
     name = canonical_name(host)
     if not (_is_of_domain(name, domain) or any(_matches(name, each) for each in allowed)):
         raise HypervisorError(
@@ -60,7 +60,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_probe_host(text: str) -> bool:
-    """Tell whether a text of the configuration is a name, a domain or a network."""
+    """Return whether a text of the configuration is a name, a DNS domain or a network."""
     try:
         if "/" in text:
             ipaddress.ip_network(text, strict=False)

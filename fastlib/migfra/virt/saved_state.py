@@ -1,8 +1,8 @@
-"""Decide what a start does with a saved image of its domain. Pure.
+"""Decide how a start uses a saved image of its domain. Pure.
 
 A saved image (libvirt: managed save image) has the memory of a domain that was saved and shut off.
-The domain continues from it at its next start. It has the size and the devices that it had then.
-The image is only valid until the domain runs again: afterwards its disks are newer.
+The next start restores the domain from it, with the size and the devices of that time. The image is
+only valid until the domain runs again: afterwards its disks are newer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ _MIB: Final = 1024
 RESTORED: Final = "continued from its saved image"
 """The details of a start that restored an image."""
 DISCARDED: Final = "its saved image is deleted"
-"""The details of a start that deleted an image, and what its error adds."""
+"""The details of a start that deleted an image. Its error has them too."""
 
 
 class SavedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A saved image of a domain. A value that is not known is None."""
+    """A saved image of a domain. An unknown value is None."""
 
     uuid: str | None = None
     memory: int | None = None
     """KiB."""
     vcpus: int | None = None
-    """The vCPUs that are there."""
+    """The number of vCPUs that are online."""
     maximum_vcpus: int | None = None
-    """With those that can be added while it runs. A start with `vcpus` leaves none of these."""
+    """The most vCPUs while it runs. A start with `vcpus` sets both numbers to the same value."""
     pinning: Mapping[int, frozenset[int]] | None = None
-    """The CPUs of each vCPU that is pinned, by the row of a vcpu-map that is for it."""
+    """The CPUs of each pinned vCPU, by the number of its row in a vcpu-map."""
     memory_nodes: Sequence[frozenset[int]] | None = None
     """One entry for all of the memory, or one for each NUMA node of the domain."""
     problem: str | None = None
-    """Why the hypervisor cannot restore it, None if nothing is known against it."""
+    """The reason why the hypervisor cannot restore it. None if none is known."""
 
 
 class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, task: Start, name: str, host: str) -> Self:
-        """Read a task that starts the domain of that name on a host."""
+        """Read a task that starts the domain `name` on `host`."""
         return cls(
             name=name,
             host=host,
@@ -79,11 +79,11 @@ class Decision(msgspec.Struct, frozen=True):
 
     action: Action
     reason: str | None = None
-    """Why it is refused, with the remedy."""
+    """The reason of a refusal, with the remedy."""
 
 
 def decide(order: StartOrder, image: SavedImage | None, elsewhere: Sequence[str] = ()) -> Decision:
-    """Decide what a start does. `elsewhere` names the other hosts with an image of the domain."""
+    """Decide about a start. `elsewhere` names the other hosts with an image of the domain."""
     name, host = order.name, order.host
     if order.saved_state == "discard":
         return Decision("discard" if image is not None or elsewhere else "boot")
@@ -142,7 +142,7 @@ def _known(value: int | None) -> str:
 
 
 def _rounded(wanted: int | None, has: int | None) -> int | None:
-    """The memory of an order, rounded up to MiB as QEMU does it, if the image has just that."""
+    """Return the memory of an order, rounded up to MiB like in QEMU if the image has that value."""
     if wanted is not None and has == -(-wanted // _MIB) * _MIB:
         return has
     return wanted

@@ -1,10 +1,10 @@
 """The elements and attributes of a domain's XML that a task may use at the level `checked`.
 
 Each element is declared by its path below `<domain>`, with its attributes and the type of each
-value; the key `""` is the type of the element's text. What is not declared here is refused.
+value. The key `""` is the type of the element's text. All others are refused.
 
-None of these may be added, as each of them names a file, a program, a socket, a device or another
-host: `script`, `qemu:*`, `seclabel`, `filesystem`, `hostdev`, `backend` of an interface,
+None of these may be added, because each of them names a file, a program, a socket, a device or
+another host: `script`, `qemu:*`, `seclabel`, `filesystem`, `hostdev`, `backend` of an interface,
 `acpi` tables, `bootloader`, `init`, `auth`, `reservations`, sources of `memory`, `rom file`,
 `rendernode`; types such as `network`, `nvme`, `ethernet`, `direct`, `user`, `tcp`, `unix` with a
 path, `egd`, `passthrough`, and actions that write dumps.
@@ -41,12 +41,12 @@ RECURSIVE: Final = "backingStore"
 """The element that may contain itself."""
 
 _FORMAT: Final = OneOf("raw", "qcow2")
-"""Other formats name further files in ways that are not followed here."""
+"""The formats of images. Others name further files in ways that fastlib cannot follow."""
 _SIZE: Final[Attributes] = {"": NUMBER, "unit": WORD}
 _NUMBER: Final[Attributes] = {"": NUMBER}
 _STATE: Final[Attributes] = {"state": WORD}
 _AFTER: Final[Attributes] = {"": OneOf("destroy", "restart", "preserve", "rename-restart")}
-"""Without coredump-*, which fills a disk of the host."""
+"""The actions without coredump-*: dumps fill a disk of the host."""
 
 
 def _words(names: str) -> dict[str, Value]:
@@ -133,7 +133,7 @@ _BOOT: Final[Mapping[str, Attributes]] = {
     "os/bootmenu": _words("enable timeout"),
     "os/bios": _words("useserial rebootTimeout"),
     "os/smbios": {"mode": OneOf("emulate", "sysinfo")},
-    # The code is read only; else QEMU would open it for writing.
+    # The code must be read only, or QEMU would open it for writing.
     "os/loader": {
         "": FIRMWARE,
         "readonly": OneOf("yes"),
@@ -259,7 +259,7 @@ _DISKS: Final[Mapping[str, Attributes]] = {
 
 _OFFLOADS: Final = _words("csum gso tso4 tso6 ecn ufo mrg_rxbuf")
 _INTERFACES: Final[Mapping[str, Attributes]] = {
-    # Clusters connect domains to bridges, so all of the host's can be chosen.
+    # Clusters connect domains to bridges, so a task can choose any bridge of the host.
     "interface": {"type": OneOf("network", "bridge"), "trustGuestRxFilters": WORD},
     "interface/mac": _words("address type check"),
     "interface/source": _words("network bridge portgroup portid"),
@@ -297,9 +297,9 @@ _SERIAL: Final = ("serial", "console", "parallel")
 _CONSOLES: Final[Mapping[str, Attributes]] = {
     **{name: {"type": OneOf("pty", "null", "file")} for name in _SERIAL},
     **{f"{name}/source": {"path": FILE, "append": WORD} for name in _SERIAL},
-    # Where OpenStack keeps what a domain prints.
+    # OpenStack keeps the output of a domain's console there.
     **{f"{name}/log": {"file": FILE, "append": WORD} for name in _SERIAL},
-    # The socket of a channel gets its place from libvirt, by the channel's name.
+    # libvirt chooses the path of a channel's socket, by the channel's name.
     "channel": {"type": OneOf("pty", "null", "unix", "spicevmc", "spiceport")},
     "channel/source": {"mode": OneOf("bind"), "channel": WORD},
     **{f"{name}/target": _words("type port name") for name in (*_SERIAL, "channel")},
@@ -314,7 +314,7 @@ _CONSOLES: Final[Mapping[str, Attributes]] = {
         ),
     },
     "graphics/listen": {
-        # The place of a socket is libvirt's, as tasks cannot name one.
+        # libvirt chooses the path of a socket. Tasks cannot name one.
         "type": OneOf("address", "network", "none", "socket"),
         "address": ADDRESS,
         "network": WORD,
@@ -327,7 +327,7 @@ _CONSOLES: Final[Mapping[str, Attributes]] = {
     "graphics/filetransfer": _words("enable"),
     "graphics/gl": {"enable": OneOf("no")},
     "video": {},
-    # Without the name vhostuser, which starts another program.
+    # The name vhostuser is left out, because it starts another program.
     "video/driver": {"name": OneOf("qemu"), **_words("iommu ats packed page_per_vq")},
     "video/model": _words("type vram vgamem ram vram64 heads primary blob edid"),
     "video/model/acceleration": _words("accel3d accel2d"),
@@ -359,7 +359,7 @@ _OTHERS: Final[Mapping[str, Attributes]] = {
     "panic": _words("model"),
     "iommu": _words("model"),
     "iommu/driver": _words("intremap caching_mode eim iotlb aw_bits dma_translation"),
-    # swtpm gets its place from libvirt, by the domain's UUID.
+    # libvirt chooses the path of swtpm, by the domain's UUID.
     "tpm": _words("model"),
     "tpm/backend": {"type": OneOf("emulator"), **_words("version persistent_state")},
     **_empty("tpm/backend", "active_pcr_banks"),
@@ -394,7 +394,7 @@ _OF_EACH_DEVICE: Final[Mapping[str, Attributes]] = {
 
 
 def _devices(*tables: Mapping[str, Attributes]) -> dict[str, Attributes]:
-    """Return the paths of devices, each with what every device may have."""
+    """Return the paths of devices, each with the elements that every device may have."""
     found: dict[str, Attributes] = {"devices": {}, "devices/emulator": {"": EMULATOR}}
     for table in tables:
         found |= {f"devices/{path}": attributes for path, attributes in table.items()}
@@ -415,7 +415,7 @@ ALLOWED: Final[Mapping[str, Attributes]] = {
 
 
 def path_of(tags: Sequence[str]) -> str:
-    """Return the key of an element in `ALLOWED`, by the tags from below `<domain>` down to it."""
+    """Return the key of an element in `ALLOWED`. `tags` lead from below `<domain>` down to it."""
     kept: list[str] = []
     for tag in tags:
         if not (tag == RECURSIVE and kept and kept[-1] == RECURSIVE):

@@ -1,4 +1,4 @@
-"""Read whole numbers in the XML of libvirt as libvirt does."""
+"""Read whole numbers in the XML of libvirt like libvirt."""
 
 import re
 from typing import Final
@@ -10,7 +10,7 @@ _LARGEST: Final = (1 << 64) - 1
 
 
 def read_number(text: str | None, where: str, largest: int = _LARGEST) -> int:
-    """Read a decimal number. Raises HypervisorError, which names the place in the XML.
+    """Read a decimal number. Raises HypervisorError with the place in the XML.
 
     libvirt skips blanks before the digits and refuses those behind. A sign is refused here:
     to libvirt `-1` is sometimes an error and sometimes 4294967295.
@@ -18,8 +18,8 @@ def read_number(text: str | None, where: str, largest: int = _LARGEST) -> int:
     found = _DECIMAL.fullmatch(text or "")
     if found is None:
         raise HypervisorError(
-            f"the domain's XML has {(text or '')[:40]!r} as {where}; a whole number without blanks "
-            "or a sign was expected"
+            f"the domain's XML has {(text or '')[:40]!r} as {where}; it must be a whole number "
+            "without blanks or a sign"
         )
     number = int(found[1])
     if number > largest:
@@ -33,14 +33,14 @@ _WITH_BASE: Final = re.compile(
 
 
 def read_number_with_base(text: str | None, where: str, largest: int = _LARGEST) -> int:
-    """Read a number as C writes it: `0x1f`, octal `037` or `31`.
+    """Read a number in the syntax of C: `0x1f`, octal `037` or `31`.
 
-    Raises HypervisorError, which names the place in the XML.
+    Raises HypervisorError with the place in the XML.
     """
     found = _WITH_BASE.fullmatch(text or "")
     if found is None:
         raise HypervisorError(
-            f"the XML has {(text or '')[:40]!r} as {where}; a number such as 0x1f was expected"
+            f"the XML has {(text or '')[:40]!r} as {where}; it must be a number such as 0x1f"
         )
     hexadecimal, octal, decimal = found.groups()
     number = int(hexadecimal or octal or decimal, 16 if hexadecimal else 8 if octal else 10)

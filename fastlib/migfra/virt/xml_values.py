@@ -9,11 +9,11 @@ import msgspec
 
 Level = Literal["defined-only", "checked", "any"]
 ALLOW_ANY: Final = "or let the operator set domain-xml: {allow: any}"
-"""The remedy for what no other key of the configuration allows."""
+"""The remedy for values that no other key of the configuration allows."""
 SourceRole = Literal["file", "firmware", "variables"]
 
 _LONGEST_TEXT: Final = 4096
-"""Characters. Linux takes 2048 as its command line."""
+"""The most characters. Linux accepts 2048 as its command line."""
 _LONGEST_PATH: Final = 4096
 """Bytes."""
 _FIRMWARE: Final = (
@@ -26,7 +26,7 @@ _FIRMWARE: Final = (
     "/usr/share/qemu-efi-aarch64",
     "/usr/share/seabios",
 )
-"""Where distributions keep the firmware of domains. Only root writes there."""
+"""The folders of distributions with the firmware of domains. Only root writes there."""
 _QEMU: Final = (
     *(
         f"/usr/bin/qemu-system-{architecture}"
@@ -37,13 +37,13 @@ _QEMU: Final = (
     "/usr/bin/kvm-spice",
     "/usr/libexec/qemu-kvm",
 )
-"""The programs that libvirt takes by itself; `virsh dumpxml` always prints one of them."""
+"""libvirt's default programs. `virsh dumpxml` always prints one of them."""
 VARIABLES_FOLDER: Final = "/var/lib/libvirt/qemu/nvram"
-"""Where libvirt keeps the UEFI variables of domains. The user of QEMU may write there."""
+"""The folder of libvirt with the UEFI variables of domains. The user of QEMU may write there."""
 
 
 class XmlPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the XML of a task may contain."""
+    """The permitted content of a task's XML."""
 
     allow: Level = "checked"
     directories: Sequence[str] = ("/var/lib/libvirt/images",)
@@ -54,12 +54,12 @@ class XmlPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Programs that may be named as `<emulator>`."""
 
     def has(self, path: str) -> bool:
-        """Tell by the names alone whether a path is below one of the directories."""
+        """Return whether a path is below one of the directories. Compares names only."""
         return any(is_below(path, directory) for directory in self.directories)
 
 
 class Value:
-    """A type of values. `problem` says what was expected of a value that is not of it."""
+    """A type of values. `problem` returns what was expected of an invalid value."""
 
     def problem(self, value: str, policy: XmlPolicy) -> str | None:
         raise NotImplementedError
@@ -91,7 +91,7 @@ class OneOf(Value):
 
 
 class Text(Value):
-    """Any text: libvirt neither opens what it names, nor gives it another meaning."""
+    """Any text: libvirt neither opens a file with its name, nor gives it another meaning."""
 
     def problem(self, value: str, policy: XmlPolicy) -> str | None:
         if len(value) <= _LONGEST_TEXT:
@@ -153,7 +153,7 @@ class Emulator(Value):
 
 
 def is_sound_path(path: str) -> bool:
-    """Tell whether a path is absolute, printable, and without `..`."""
+    """Return whether a path is absolute, printable, and without `..`."""
     return (
         path.startswith("/")
         and len(path.encode(errors="replace")) <= _LONGEST_PATH
@@ -163,7 +163,7 @@ def is_sound_path(path: str) -> bool:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Tell by the names alone whether a path is below a directory."""
+    """Return whether a path is below a directory. Compares names only."""
     root = posixpath.normpath("/" + directory.lstrip("/"))
     named = posixpath.normpath("/" + path.lstrip("/"))
     return named.startswith("/" if root == "/" else f"{root}/") and named != root
@@ -175,7 +175,7 @@ WORD: Final = Pattern(
 NUMBER: Final = Pattern(r"\s*-?(?:0[xX])?[0-9A-Fa-f]{1,20}\s*", "a number")
 CPUS: Final = Pattern(r"[0-9,^\s-]{0,4000}", "a list of numbers such as 0-3,8")
 LABEL: Final = Pattern(r"[A-Za-z0-9_][A-Za-z0-9 _.:+()-]{0,199}", "letters, digits and blanks")
-"""Begins with a letter or digit, so it is no option."""
+"""A text that begins with a letter or digit. So it cannot be an option of a command."""
 VOLUME: Final = Pattern(r"[^/.\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,199}", "the name of a volume")
 ADDRESS: Final = Pattern(r"[A-Za-z0-9_.:-]{0,100}", "a name or an address")
 TIME_ZONE: Final = Pattern(

@@ -78,7 +78,7 @@ def test_swap_is_refused_for_the_options_of_its_partner():
         on_timeout="post-copy",
         swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0], [1]]),
     )
-    with pytest.raises(FinalError, match="post-copy does not go with vcpu-map"):
+    with pytest.raises(FinalError, match="post-copy does not work with vcpu-map"):
         run_virtual(migrate(hosts.runtime, swap, hosts.context))
     assert hosts.calls == []
 
@@ -96,7 +96,7 @@ def test_evacuation_with_impossible_options_is_refused_as_a_whole():
     hosts = FakeHosts()
     parameter = EvacuateParameter(rdma_migration=True, parallel_connections=2)
     task = Evacuate(destinations=["node02"], parameter=parameter)
-    with pytest.raises(FinalError, match="parallel-connections does not go with rdma-migration"):
+    with pytest.raises(FinalError, match="parallel-connections does not work with rdma-migration"):
         run_virtual(evacuate(hosts.runtime, task, hosts.context))
 
 
@@ -122,7 +122,7 @@ def test_emulator_is_not_looked_at_for_options_of_every_version():
     hosts = FakeHosts()
     hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
     check(hosts, migration_type="live", bandwidth_limit=1, auto_converge=True, compression="xbzrle")
-    assert "which QEMU node01 has is not known" in refused(hosts, compression="mt")
+    assert "the QEMU version of node01 is unknown" in refused(hosts, compression="mt")
 
 
 def test_hosts_are_not_asked_for_options_that_go_with_everything():
@@ -146,7 +146,7 @@ def test_version_is_that_of_the_emulator_of_the_domain():
     hosts.destination.emulators["/opt/qemu"] = "pc-i440fx-9.2"
     assert "node02 has QEMU 9.2" in refused(hosts, **PAIR)
     hosts.destination.emulators["/opt/qemu"] = "pc-i440fx-vendor"
-    assert "which QEMU node02 has is not known" in refused(hosts, **PAIR)
+    assert "the QEMU version of node02 is unknown" in refused(hosts, **PAIR)
 
 
 def test_usual_emulator_has_the_version_that_libvirt_tells():
@@ -159,13 +159,13 @@ def test_unknown_emulator_of_the_destination_is_refused():
     hosts = upgraded()
     hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
     hosts.source.emulators["/opt/qemu"] = "pc-q35-10.1"
-    assert "which QEMU node02 has is not known" in refused(hosts, **PAIR)
+    assert "the QEMU version of node02 is unknown" in refused(hosts, **PAIR)
 
 
 @pytest.mark.parametrize(
     ("running", "why"),
     [((7, 2), "the running process of vm1 on node01 has QEMU 7.2"), ((10, 1), None),
-     (None, "which QEMU the running process of vm1 on node01 has is not known")],
+     (None, "the QEMU version of the running process of vm1 on node01 is unknown")],
 )  # fmt: skip
 def test_domain_that_runs_since_before_the_upgrade_is_refused(monkeypatch, running, why):
     asked = []
@@ -282,7 +282,7 @@ def test_domain_decides_by_its_memory(xml, choices):
 def test_paused_domain_is_not_moved_by_post_copy():
     hosts = upgraded()
     hosts.domain.state_now = [PAUSED, 1]
-    assert "on-timeout: post-copy does not go with a domain that is paused" in refused(
+    assert "on-timeout: post-copy does not work with a domain that is paused" in refused(
         hosts, migration_type="live", on_timeout="post-copy"
     )
     check(hosts, migration_type="live", on_timeout="pause")
@@ -299,5 +299,5 @@ def test_errors_of_libvirt_on_the_emulator_leave_the_version_unknown():
     hosts = upgraded()
     hosts.domain.devices.append("<emulator>/usr/bin/qemu</emulator>")
     hosts.destination.refuses["capabilities"] = refusal("INTERNAL_ERROR", "no such thing")
-    with pytest.raises(HypervisorError, match="which QEMU node02 has is not known"):
+    with pytest.raises(HypervisorError, match="the QEMU version of node02 is unknown"):
         check(hosts, **PAIR)

@@ -230,7 +230,7 @@ def test_ambiguous_names_are_refused(name, why):
 @pytest.mark.parametrize("value", ["<b>1</b>", "1<b/>", "1<b>2</b>", "1<!--c-->2"])
 def test_values_have_nothing_but_text(tag, value):
     """libvirt adds up what is within, other readers take the first part."""
-    with pytest.raises(HypervisorError, match=f"in <{tag}>; only text belongs there"):
+    with pytest.raises(HypervisorError, match=f"in <{tag}>; it must have only text"):
         read_domain(f"<domain><{tag}>{value}</{tag}></domain>")
 
 

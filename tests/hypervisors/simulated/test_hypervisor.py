@@ -156,7 +156,7 @@ def test_start_by_xml(transient):
                     migration_type="offline", swap_with=SwapWith(vm_name="vm1")
                 ),
             ),
-            "migration-type: offline does not go with swap-with",
+            "migration-type: offline does not work with swap-with",
         ),
         (
             Migrate(vm_name="vm2", destination="b", parameter=live(compression="squeeze")),
@@ -168,11 +168,11 @@ def test_start_by_xml(transient):
                 destination="b",
                 parameter=live(compression="xbzrle", parallel_connections=2),
             ),
-            "parallel-connections does not go with compression: xbzrle",
+            "parallel-connections does not work with compression: xbzrle",
         ),
         (
             Evacuate(destinations=["b"], parameter=EvacuateParameter(on_timeout="post-copy")),
-            "migration-type: warm does not go with on-timeout: post-copy",
+            "migration-type: warm does not work with on-timeout: post-copy",
         ),
         (
             Evacuate(destinations=["b"], parameter=EvacuateParameter(migration_type="offline")),

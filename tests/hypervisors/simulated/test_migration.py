@@ -76,7 +76,7 @@ def test_warm_migration_is_default_and_pauses_first():
 
 
 def test_paused_domain_is_not_moved_by_post_copy():
-    with pytest.raises(FinalError, match="post-copy does not go with a domain that is paused"):
+    with pytest.raises(FinalError, match="post-copy does not work with a domain that is paused"):
         migrated({"state": "paused"}, live(on_timeout="post-copy"))
 
 
