@@ -42,6 +42,9 @@ class Subscriber(Protocol):
     def unsubscribe_now(self, topic: str) -> None:
         """End a subscription."""
 
+    def resend_retained(self, topic: str) -> "Future[None]":
+        """Request a subscription again."""
+
     def forget(self, topic: str) -> None:
         """End a subscription that an earlier program may have left."""
 
@@ -180,7 +183,10 @@ class ClientSubscriptions:
     def _hold_one(self, topic: Topic, host: str | None) -> None:
         held = self._held.get((topic, host))
         if held is not None:
-            self._held[topic, host] = held._replace(users=held.users + 1)
+            confirmed = held.confirmed
+            if topic is RESULT and host in self._refused:  # after a reconnect: a watch has it still
+                confirmed = self._communicator.resend_retained(_pattern(topic, host))
+            self._held[topic, host] = _Held(held.users + 1, confirmed)
             return
         # What all hosts have retained would come again with each of them.
         every = self._held.get((topic, None))

@@ -150,6 +150,26 @@ def test_order_is_not_sent_if_its_results_are_refused_before(
     clients.close()
 
 
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_new_order_fails_if_only_a_watch_has_the_refused_results_of_its_host(
+    broker: ChoosyMosquitto, loop: Any, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    restart(broker)
+
+    def options(**named: Any) -> MqttOptions:
+        return MqttOptions(host="127.0.0.1", port=broker.port, retry_min=0.05, **named)
+
+    clients = ClientFactory(options, loop if kind == "coroutines" else None)
+    client = clients.client()
+    client.watch(hosts=["hostA"])
+    restart(broker, RESULT("hostA"))
+    wait_until(lambda: "refuses the subscription" in caplog.text, "the refusal")
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="refuses the subscription"):
+            client.suspend("hostA", "vm1", timeout=None).result(PATIENCE)
+    clients.close()
+
+
 FILTERS = st.sampled_from(["a", "b", "+", "#"]).map(str) | st.lists(
     st.sampled_from(["a", "b", "+"]), min_size=1, max_size=3
 ).map("/".join)
