@@ -36,7 +36,7 @@ def watched(
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if request.param == "quiet":
             later = time.time_ns() + 2 * file_watch.GRANULARITY_NS
-            monkeypatch.setattr(time, "time_ns", lambda: later)
+            monkeypatch.setattr(file_watch, "time_ns", lambda: later)
             assert watch.problem() is None
             probe = tmp_path / "probe"  # until a change has another time than the last one
 

@@ -6,8 +6,8 @@ written. The watch compares what is at the path with what was opened.
 
 import os
 import struct
-import time
 from pathlib import Path
+from time import time_ns
 from typing import Final
 
 MAGIC: Final = b"SQLite format 3\0"
@@ -62,7 +62,7 @@ class FileWatch:
             problem = self._problem_of_the_content(at_path.st_size)
             if problem is not None:
                 return problem
-            if max(state[:2]) < time.time_ns() - GRANULARITY_NS:
+            if max(state[:2]) < time_ns() - GRANULARITY_NS:
                 self._unchanged = state
         return self._problem_of_the_log()
 
