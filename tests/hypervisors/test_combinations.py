@@ -46,7 +46,7 @@ def hosts(source=(10, 1), destination=(10, 1), *, libvirt=(11, 0), kind="QEMU"):
 
 
 def test_every_field_is_in_the_table_or_neutral():
-    """A new option cannot be forgotten: it has a row, or it is said to go with everything."""
+    """Each option must have a row, or be declared to work with all others."""
     fields = {
         field.encode_name.replace("-", "_")
         for kind in (MigrateParameter, EvacuateParameter)
@@ -82,7 +82,7 @@ def test_choice_is_found_in_its_order(choice):
         {"timeout": None, "transport": "tls", "retry_counter": 3},
     ],
 )
-def test_options_that_ask_for_nothing_are_no_choices(parameter):
+def test_options_without_a_request_are_not_choices(parameter):
     assert combinations.choices_of(spec_of(**parameter)) == (combinations.WARM,)
 
 
@@ -188,7 +188,7 @@ def test_post_copy_into_files_needs_a_destination_that_checks_it():
 
 
 @pytest.mark.parametrize("choice", [each for each in CHOICES if each.only_qemu], ids=str)
-def test_other_hypervisors_are_refused_what_only_qemu_has(choice):
+def test_other_hypervisors_are_refused_choices_of_qemu(choice):
     problem = combinations.problem_of_hosts((LIVE, choice), hosts(kind="Xen"))
     assert problem == (f"{choice} needs QEMU, but node01 has the hypervisor Xen; leave it out")
     plain = (LIVE, VCPU_MAP, combinations.SWAP, combinations.PSCOM)
@@ -214,7 +214,7 @@ def test_rdma_needs_a_memory_limit():
         ((LIVE, POST_COPY, FILE_MEMORY), False),
     ],
 )
-def test_version_of_the_process_counts_where_nobody_else_checks_it(chosen, counts):
+def test_version_of_the_process_counts_if_no_other_program_checks_it(chosen, counts):
     assert any(bound.process_counts for bound in combinations.bounds_of(chosen)) is counts
 
 

@@ -52,6 +52,6 @@ def test_other_hosts_are_refused(asked, domain, allowed):
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "a b", "", "fe80::1%eth0"])
-def test_configuration_refuses_what_is_no_host(text):
+def test_configuration_refuses_invalid_hosts(text):
     with pytest.raises(ValueError, match="must be a host, a domain or a network"):
         LibvirtOptions(probe_hosts=[text])

@@ -1,4 +1,4 @@
-"""Whether a migration can come to a good end: what both hosts are asked, and what is refused.
+"""The checks before a migration: the queries to both hosts, and the refusals.
 
 Where libvirt's driver `test` can show it, it does; other hosts are fakes (see fake_libvirt.py).
 """

@@ -71,7 +71,7 @@ def test_definition_that_stayed_is_removed(migrated, hosts):
     assert hosts.destination.domains["vm1"].isActive()
 
 
-def test_copy_that_stands_still_is_ended_and_its_definition_removed(migrated, hosts):
+def test_paused_copy_is_ended_and_its_definition_removed(migrated, hosts):
     assert migrated([PAUSED, PAUSED_FOR_MIGRATION]) is None
     assert "vm1" not in hosts.source.domains
     assert [call for call in hosts.calls if call.startswith("node01")] == [
@@ -98,7 +98,7 @@ def test_definition_stays_if_the_domain_has_ended_on_the_destination(migrated, h
     assert "vm1" in hosts.source.domains
 
 
-def test_definition_that_cannot_be_removed_is_told(migrated, hosts):
+def test_definition_that_cannot_be_removed_is_reported(migrated, hosts):
     assert migrated(LEFT, refuses=refusal("INTERNAL_ERROR", "no")) == (
         "its definition may have stayed on node01 (libvirt on node01: no); remove it there by "
         "virsh undefine --keep-nvram vm1"

@@ -89,7 +89,7 @@ def test_attach_names_users_when_no_device_is_free():
 
 
 @pytest.mark.parametrize("kind", [(0x15B3, 0x1003), (0x15B4, 0x1004)])
-def test_attach_fails_when_host_has_none_of_the_kind(kind):
+def test_attach_fails_when_host_has_no_device_of_the_kind(kind):
     host = host_with_devices(FIRST, kind=kind)
     with pytest.raises(HypervisorError, match="PCI device 0x15b3:0x1004: it has none at all"):
         devices.attach_kind(host, "vm1", CARD)
@@ -105,7 +105,7 @@ def test_attach_fails_when_libvirt_has_no_device_driver():
 
 
 def test_attach_skips_device_that_libvirt_refuses(monkeypatch):
-    """Another domain has got it between the look and the call."""
+    """Another domain has got it between the query and the call."""
     host = host_with_devices(FIRST, SECOND)
     monkeypatch.setattr(devices, "_taken", lambda connection: {})
     attach_to_other_domain(host, "vm2", FIRST)

@@ -1,4 +1,4 @@
-"""Tasks with libvirt's driver `test`: what needs no migration, on any machine."""
+"""Tasks without a migration, with libvirt's driver `test`, on any machine."""
 
 import asyncio
 import threading
@@ -195,7 +195,7 @@ def test_start_refuses_when_a_node_is_unreachable_unless_ignored(tmp_path, ignor
 
 
 def test_failed_start_keeps_domain_that_another_one_started(tmp_path, monkeypatch):
-    """Between the last look and our start, the domain is started by somebody else."""
+    """Another program starts the domain between the last check and this start."""
     from fastlib.migfra.hypervisors.libvirt.domain import creation
 
     create = creation.create_defined
@@ -214,7 +214,7 @@ def test_failed_start_keeps_domain_that_another_one_started(tmp_path, monkeypatc
 
 
 def test_resume_refuses_domain_left_paused_by_a_migration(tmp_path, monkeypatch):
-    """It may run on the other host; only who looks there can know."""
+    """It may run on the other host. Only a check of that host can find out."""
     from fastlib.migfra.hypervisors.libvirt.domain import control
 
     async def scenario(runner):

@@ -148,7 +148,7 @@ def test_evacuation_ends_a_pause_when_cancelled(run):
     run(scenario)
 
 
-def test_evacuation_skips_domain_that_was_shut_off_meanwhile(run):
+def test_evacuation_skips_domain_that_was_shut_off_in_the_meantime(run):
     async def scenario(evacuation):
         evacuation.errors["vm1"] = [HypervisorError("it broke")]
 
@@ -183,7 +183,7 @@ def test_evacuation_reports_domains_without_room(run):
     run(scenario)
 
 
-def test_evacuation_refuses_destinations_that_cannot_be_asked(run):
+def test_evacuation_refuses_unreachable_destinations(run):
     async def scenario(evacuation):
         evacuation.destination.is_there = False
         with pytest.raises(HypervisorError, match=r"no destination .* node02 is away"):
@@ -277,7 +277,7 @@ def move_away(evacuation):
     evacuation.destination.add(evacuation.source.domains.pop("vm1"))
 
 
-def test_evacuation_says_where_a_domain_went_meanwhile(run):
+def test_evacuation_reports_where_a_domain_went_in_the_meantime(run):
     async def scenario(evacuation):
         found = await evacuate_beside(evacuation, lambda: move_away(evacuation))
         assert found == ("success", "vm1 has left in the meantime: it runs on node02")
@@ -328,7 +328,7 @@ def test_evacuation_says_when_it_is_not_known_where_a_domain_is(run):
     run(scenario)
 
 
-def test_evacuation_says_when_no_asked_host_has_a_domain(run):
+def test_evacuation_reports_a_domain_that_no_queried_host_has(run):
     async def scenario(evacuation):
         found = await evacuate_beside(evacuation, lambda: evacuation.source.domains.clear())
         assert found == ("success", "vm1 is no longer on node01, and is not active on node02")
@@ -349,7 +349,7 @@ def test_evacuation_does_not_take_another_domain_of_the_same_name_for_it(run):
     run(scenario)
 
 
-def test_domain_without_room_that_left_meanwhile_is_no_error(run):
+def test_domain_without_destination_that_left_in_the_meantime_succeeds(run):
     async def scenario(evacuation):
         evacuation.destination.free = 1000  # the domain has 1024 KiB
         found = await evacuate_beside(evacuation, lambda: move_away(evacuation))

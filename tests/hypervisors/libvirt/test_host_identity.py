@@ -1,4 +1,4 @@
-"""A host is the same one under each of its names, and two hosts stay two."""
+"""Hosts are identified by their UUID and hostname, under each of their names."""
 
 import pytest
 
@@ -133,7 +133,7 @@ def asked(hosts, *names):
     ]
 
 
-def test_host_is_not_asked_as_another_one_about_itself():
+def test_host_is_not_queried_under_its_other_names():
     hosts = FakeHosts()
     hosts.runtime.connections.hosts["alias"] = hosts.source
     hosts.source.set_host_uuid(ONE)
@@ -152,7 +152,7 @@ def test_host_need_not_reach_itself_by_its_hostname():
     assert asked(hosts, "node01.example.org") == []
 
 
-def test_host_with_the_same_uuid_is_asked():
+def test_other_host_with_the_same_uuid_is_queried():
     """Otherwise a faulty BIOS would let a domain run twice."""
     hosts = FakeHosts()
     hosts.source.set_host_uuid(ONE)
@@ -171,8 +171,8 @@ def test_name_that_leads_to_another_host_by_now_is_noticed():
         check_same_host(hosts.destination, identity("spare", TWO, "node03"))
 
 
-def test_reconcile_does_not_ask_another_host_of_the_destinations_name():
-    """The domain stands still since the switch-over: it may run where the name led to before."""
+def test_reconcile_does_not_query_another_host_with_the_destinations_name():
+    """The domain is paused since the switch-over: it may run on the host that the name led to."""
     hosts = FakeHosts()
     hosts.destination.set_host_uuid(ONE)
     hosts.domain.state_now = [PAUSED, PAUSED_FOR_MIGRATION]

@@ -1,4 +1,4 @@
-"""What libvirt's errors become: one sentence that names the host, says why, and what to do.
+"""The translation of libvirt's errors into one sentence with the host, the reason and the remedy.
 
 Where a machine can be made to fail in earnest, it is: connections are opened to where nobody is,
 and calls made that the driver `test` refuses. The other texts are those that libvirt 9.0 gave.
@@ -66,7 +66,7 @@ def check_opening(error, uri, meaning):
 
 @contextmanager
 def closed_port():
-    """A port of this machine that is taken, so that nobody listens there."""
+    """A port of this machine that is taken, and on which no program listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -84,7 +84,7 @@ def closed_port():
         ("test://{path}/nobody.xml", OTHERWISE),
     ],
 )
-def test_open_explains_why_nobody_answers(uri, meaning, tmp_path):
+def test_open_explains_unreachable_host(uri, meaning, tmp_path):
     with closed_port() as port:
         uri = uri.format(port=port, path=tmp_path)
         check_opening(opening(uri), uri, meaning)
@@ -242,7 +242,7 @@ def test_host_is_without_secrets_if_libvirt_has_none_or_does_not_permit_them(cod
     assert is_without_secrets(getattr(api(), f"VIR_ERR_{code}"), said)
 
 
-def test_no_other_error_says_that_a_host_is_without_secrets():
+def test_other_errors_do_not_mean_that_a_host_has_no_secrets():
     libvirt = api()
     says_so = {libvirt.VIR_ERR_NO_SUPPORT, *errors._AUTH}
     codes = {value for name, value in vars(libvirt).items() if name.startswith("VIR_ERR_")}

@@ -1,4 +1,4 @@
-"""What libvirt is asked for when a domain migrates: every option of a task has its place in it.
+"""The arguments of libvirt's call that migrates a domain. Each option of a task affects them.
 
 The orders are those that a migration gives on fake hosts (see fake_libvirt.py).
 """
@@ -207,7 +207,7 @@ def test_all_options_combine(migrate_arguments):
 
 
 def test_offline_migration_ignores_transfer_options(migrate_arguments):
-    """No memory is sent, so nothing is said of how."""
+    """No memory is sent, so the options of sending are left out."""
     parameter = {**PROBES, "migration_type": "offline", "swap_with": None}
     arguments = migrate_arguments(task_of(**parameter), migration_host="<host>-mig")
     assert named(arguments.flags) == PERSISTENT | PEER | {"OFFLINE"}

@@ -36,7 +36,7 @@ def busy():
 
 
 class Watched(FakeHosts):
-    """A migration under way, and the watch over it. It is made within the loop."""
+    """A migration in progress, and its monitor. It must be made within the loop."""
 
     def __init__(self, *, saving=False, moving=True, **parameter):
         super().__init__()
@@ -458,7 +458,7 @@ def test_await_call_raises_error_of_the_call():
 
 
 def test_await_call_raises_reason_of_the_abort():
-    """Why it was aborted says more."""
+    """The reason of the abort has more information."""
 
     async def scenario(watched):
         call, _ = call_of(watched, HypervisorError("it was aborted"))

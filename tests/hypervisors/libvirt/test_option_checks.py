@@ -118,14 +118,14 @@ def test_other_hypervisors_are_refused_options_of_qemu():
     check(hosts, migration_type="live", vcpu_map=[[0], [1]])
 
 
-def test_emulator_is_not_looked_at_for_options_of_every_version():
+def test_emulator_is_not_queried_for_options_of_every_version():
     hosts = FakeHosts()
     hosts.domain.devices.append("<emulator>/opt/qemu</emulator>")
     check(hosts, migration_type="live", bandwidth_limit=1, auto_converge=True, compression="xbzrle")
     assert "the QEMU version of node01 is unknown" in refused(hosts, compression="mt")
 
 
-def test_hosts_are_not_asked_for_options_that_go_with_everything():
+def test_hosts_are_not_queried_for_options_without_a_rule():
     hosts = FakeHosts()
     hosts.destination.is_there = False
     check(hosts, migration_type="live", timeout=None, transport="tcp")
@@ -149,7 +149,7 @@ def test_version_is_that_of_the_emulator_of_the_domain():
     assert "the QEMU version of node02 is unknown" in refused(hosts, **PAIR)
 
 
-def test_usual_emulator_has_the_version_that_libvirt_tells():
+def test_usual_emulator_has_the_version_that_libvirt_reports():
     hosts = upgraded()
     hosts.domain.devices.append("<emulator>/usr/bin/qemu</emulator>")
     check(hosts, **PAIR)
@@ -196,13 +196,13 @@ def answer_of_monitor(monkeypatch, answer):
     return version
 
 
-def test_process_tells_its_version_by_its_monitor(monkeypatch):
+def test_process_reports_its_version_through_its_monitor(monkeypatch):
     answer = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"}
     assert answer_of_monitor(monkeypatch, answer) == (7, 2)
 
 
 @pytest.mark.parametrize("code", ["NO_SUPPORT", "ACCESS_DENIED"])
-def test_version_of_process_is_not_known_where_its_monitor_may_not_be_asked(monkeypatch, code):
+def test_version_of_process_is_unknown_without_access_to_its_monitor(monkeypatch, code):
     assert answer_of_monitor(monkeypatch, refusal(code, "no")) is None
 
 
@@ -211,7 +211,7 @@ def test_failing_monitor_is_an_error(monkeypatch):
         answer_of_monitor(monkeypatch, refusal("INTERNAL_ERROR", "monitor is gone"))
 
 
-def test_process_is_not_asked_where_its_machine_type_tells_enough(monkeypatch):
+def test_process_is_not_queried_if_its_machine_type_is_sufficient(monkeypatch):
     monkeypatch.delattr(option_checks, "process_version")
     check(upgraded(machine="pc-q35-10.1"), **PAIR)
     check(upgraded(machine="pc-q35-7.2"), migration_type="live", parallel_connections=2)
@@ -230,7 +230,7 @@ def test_process_is_not_asked_where_its_machine_type_tells_enough(monkeypatch):
         (None, None),
     ],
 )
-def test_machine_type_tells_version(machine, version):
+def test_machine_type_contains_version(machine, version):
     assert emulator.machine_version(machine) == version
 
 

@@ -201,7 +201,7 @@ def test_member_that_succeeded_explains_only_what_it_describes(results):
     }
 
 
-def test_one_of_two_stops_may_take_the_definition_away():
+def test_one_of_two_stops_may_remove_the_definition():
     stops = [Stop(regex="vm.", undefine=True), Stop(vm_name="vm1")]
     assert broken(stops, [SUCCESS, SUCCESS], fleet(A=VM1), fleet()) == []
     found = broken(stops, [SUCCESS, SUCCESS], fleet(A=VM1), fleet(A=OFF))

@@ -98,7 +98,7 @@ def test_transient_domain_has_no_definition_to_pin():
     assert domain.pins["definition"] == {0: {2}}
 
 
-def test_definition_with_fewer_vcpus_gets_the_rows_of_those_it_has():
+def test_definition_with_fewer_vcpus_gets_the_rows_of_its_own_vcpus():
     domain = Domain()
     domain.maximum_in_definition = 3
     pin(domain, [1], [1], [1])
@@ -120,7 +120,7 @@ def test_failed_repin_restores_the_rows_before(failing, persistent, current_only
     assert effective(domain) == before
 
 
-def test_error_says_what_could_not_be_restored():
+def test_error_names_vcpus_that_could_not_be_restored():
     domain = Domain()
     domain.fails_at = {1, 2, 3}
     with pytest.raises(

@@ -56,7 +56,7 @@ def received(topic, *, retain=False):
     return ReceivedMessage(message, 0, None)
 
 
-def test_answers_count_processes_and_no_retained_messages():
+def test_answers_count_each_process_once_and_ignore_retained_messages():
     answers = Answers("fast/pscom/vm1/+/response")
     for topic in ("fast/pscom/vm1/p0/response", "fast/pscom/vm1/p1/response"):
         answers.add(received(topic, retain=True))
@@ -76,7 +76,7 @@ def test_answers_without_a_level_for_the_process_count_messages():
 
 @pytest.mark.parametrize("retain", [True, False])
 def test_suspension_needs_an_answer_of_each_process(retain):
-    """Answers of earlier, and several of one process, do not stand for the others."""
+    """Earlier answers, and several answers of one process, do not count for other processes."""
 
     async def scenario():
         options = MemoryOptions(broker=MemoryBroker())

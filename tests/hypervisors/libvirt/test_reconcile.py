@@ -127,7 +127,7 @@ def test_reconcile_waits_before_an_uncertain_answer(run, source, destination, pl
     run(scenario)
 
 
-def test_reconcile_waits_for_hosts_that_cannot_be_asked(run):
+def test_reconcile_waits_for_unreachable_hosts(run):
     async def scenario(hosts):
         hosts.source.is_there = hosts.destination.is_there = False
         found = await hosts.reconcile(patience=5)

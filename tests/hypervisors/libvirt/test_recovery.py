@@ -144,7 +144,7 @@ def test_recovery_of_move_waits_for_migration_in_progress(run):
 
 
 def test_cancelled_recovery_aborts_the_migration_and_says_where_the_domain_runs(run):
-    """The cancellation comes before the restarted daemon has looked at the migration."""
+    """The cancellation comes before the restarted daemon has checked the migration."""
 
     async def scenario(recovery):
         recovery.state(phase="move")
@@ -182,7 +182,7 @@ def test_cancelled_recovery_finishes_a_migration_that_has_arrived(run):
     run(scenario)
 
 
-def test_cancelled_recovery_of_start_looks_at_the_domain(run):
+def test_cancelled_recovery_of_start_reads_the_domain(run):
     async def scenario(recovery):
         recovery.cancellation.cancel()
         assert await recovery.recover(Start(vm_name="vm1")) == DONE
@@ -195,7 +195,7 @@ def test_cancelled_recovery_of_start_looks_at_the_domain(run):
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_recovery_of_offline_migration_looks_for_the_definition(run, moved):
+def test_recovery_of_offline_migration_checks_the_definition(run, moved):
     async def scenario(recovery):
         recovery.domain.state_now = [SHUT_OFF, 0]
         recovery.state(phase="move")
@@ -248,7 +248,7 @@ def test_recovery_of_swap_succeeds_when_both_arrived(run):
     run(scenario)
 
 
-def test_recovery_of_swap_says_where_both_are(run):
+def test_recovery_of_swap_reports_where_both_are(run):
     async def scenario(recovery):
         recovery.destination.add(FakeDomain("vm2"))
         for name in ("vm1", "vm2"):
@@ -374,7 +374,7 @@ def test_recovery_of_stop_fails_when_the_domain_was_saved(run):
     run(scenario)
 
 
-def test_recovery_of_resume_looks_at_the_domain(run):
+def test_recovery_of_resume_reads_the_domain(run):
     async def scenario(recovery):
         assert await recovery.recover(Resume(vm_name="vm1")) == DONE
         recovery.domain.state_now = [PAUSED, 1]
@@ -384,15 +384,15 @@ def test_recovery_of_resume_looks_at_the_domain(run):
     run(scenario)
 
 
-def test_recovery_of_unknown_task_asks_to_look(run):
+def test_recovery_of_unknown_task_advises_to_check_the_domain(run):
     async def scenario(recovery):
         assert await recovery.error(Task()) == f"{INTERRUPTED}; check the domain"
 
     run(scenario)
 
 
-def test_recovery_removes_what_a_killed_check_left(run):
-    """The daemon was killed while it looked for the domain's files."""
+def test_recovery_removes_definitions_of_a_killed_check(run):
+    """The daemon was killed while it checked the domain's files."""
 
     async def scenario(recovery):
         prober = Prober(host="node01", domain_uuid=UUID, architecture="x86_64")

@@ -292,8 +292,8 @@ def test_interrupted_restore_of_a_paused_image_is_finished(was_restoring):
         assert hosts.domain.state_now == [3, 2]
 
 
-def test_recovery_waits_for_a_restore_that_goes_on():
-    """libvirt goes on with it when the daemon is killed."""
+def test_recovery_waits_for_a_restore_in_progress():
+    """libvirt continues it when the daemon is killed."""
 
     async def scenario():
         hosts = saved_domain()
@@ -319,7 +319,7 @@ def test_domain_that_ends_before_it_runs_is_an_error():
 
 
 def test_journal_names_a_transient_domain_only_when_it_may_run(monkeypatch):
-    """Recovery lets it run without another look."""
+    """Recovery resumes it without another check."""
     hosts = saved_domain()
     del hosts.source.domains["vm1"]
     hosts.source.images_left_behind["vm1"] = IMAGE
@@ -405,7 +405,7 @@ def test_stop_fails_when_the_domain_is_saved_instead(undefine):
 
 
 def test_undo_keeps_a_definition_that_has_a_saved_image():
-    """libvirt restored an image that nobody saw before, and the undo has saved it again."""
+    """libvirt restored an image that no check had seen, and the undo has saved it again."""
     hosts = saved_domain()
     del hosts.source.domains["vm1"]
     define = hosts.source.defineXML

@@ -48,7 +48,7 @@ def test_other_errors_of_a_definition_are_raised(host):
         define_notice(host, slot_notice("incoming", 1, Note(by="a")))
 
 
-def test_notice_is_defined_again_if_the_other_one_was_removed_meanwhile(host, monkeypatch):
+def test_notice_is_defined_again_after_the_other_one_was_removed(host, monkeypatch):
     other = slot_notice("incoming", 1, Note(by="c"))
     define_notice(host, other)
     look_up = host.secretLookupByUsage
@@ -63,7 +63,7 @@ def test_notice_is_defined_again_if_the_other_one_was_removed_meanwhile(host, mo
     assert list(host.secrets) == [own.uuid]
 
 
-def test_limits_are_published_although_their_notice_was_removed_meanwhile(host, monkeypatch):
+def test_limits_are_published_after_another_program_removed_their_notice(host, monkeypatch):
     publish_limits(host, "b", {"outgoing": 2, "incoming": 2})
     (secret,) = host.secrets.values()
 
@@ -86,7 +86,7 @@ def test_arrivals_are_read_without_the_permission_for_secrets(host):
         read_notices(host)
 
 
-def test_secrets_of_others_are_left_alone(host):
+def test_secrets_of_others_are_not_removed(host):
     xml = (
         "<secret><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><description>{}</description>"
         "<usage type='ceph'><name>{}</name></usage></secret>"

@@ -196,7 +196,7 @@ def test_daemon_that_died_keeps_no_slot(run_scenario):
     run_scenario(scenario)
 
 
-def test_migration_that_goes_on_without_its_daemon_keeps_its_slot(run_scenario):
+def test_migration_that_continues_without_its_daemon_keeps_its_slot(run_scenario):
     async def scenario(daemons):
         daemons.add("a", "vm1")
         notices = []

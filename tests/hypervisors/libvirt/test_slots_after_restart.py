@@ -22,7 +22,7 @@ from tests.support.libvirt.slot_daemons import (
 )
 
 
-def test_queued_migration_goes_on_after_a_restart(run_scenario):
+def test_queued_migration_continues_after_a_restart(run_scenario):
     async def scenario(daemons):
         daemons.add("a", "vm1")
         task = Migrate(
@@ -35,7 +35,7 @@ def test_queued_migration_goes_on_after_a_restart(run_scenario):
     run_scenario(scenario)
 
 
-def test_queued_part_of_an_evacuation_goes_on_after_a_restart(run_scenario):
+def test_queued_part_of_an_evacuation_continues_after_a_restart(run_scenario):
     async def scenario(daemons):
         daemons.add("a", "vm1", "vm2", "vm3", "vm4")
         order = Order("a")
@@ -61,7 +61,7 @@ def test_queued_part_of_an_evacuation_goes_on_after_a_restart(run_scenario):
     run_scenario(scenario)
 
 
-def test_migration_that_goes_on_after_a_restart_counts(run_scenario):
+def test_migration_that_continues_after_a_restart_counts(run_scenario):
     async def scenario(daemons):
         daemons.add("a", "vm1", "vm2")
         domain = daemons.hosts["a"].domains["vm1"]

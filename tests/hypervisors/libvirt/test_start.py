@@ -1,4 +1,4 @@
-"""What `start vm` refuses before it changes anything, and what it takes back."""
+"""The refusals of `start vm` before it changes anything, and its undo."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -338,7 +338,7 @@ def test_answer_names_the_state_when_libvirt_was_lost_in_a_start(tmp_path, monke
 
 
 @pytest.mark.parametrize("transient", [False, True])
-def test_domain_whose_xml_cannot_be_read_back_is_taken_back(tmp_path, monkeypatch, transient):
+def test_domain_whose_xml_cannot_be_read_back_is_removed(tmp_path, monkeypatch, transient):
     def unreadable(xml, *, persistent, name=None):
         if name is not None:
             raise HypervisorError("the domain's XML has 'x' as <vcpu>")

@@ -1,4 +1,4 @@
-"""Whether a domain finds its files at the destination, as libvirt of both hosts tells it.
+"""The check that a domain finds its files at the destination, through libvirt of both hosts.
 
 The hosts are fakes. The first one sees the files of this machine, the second one only some folders.
 """
@@ -168,7 +168,7 @@ def image(folder, name="disk.img", content=b"data" * 300):
     return path
 
 
-def test_domain_without_files_is_not_looked_for():
+def test_domain_without_files_needs_no_check():
     storage = Storage()
     assert storage.check() == []
     assert storage.calls == []
@@ -194,7 +194,7 @@ def test_missing_files_are_refused_all_at_once(tmp_path):
     )
 
 
-def test_many_files_are_looked_for_in_portions(tmp_path):
+def test_many_files_are_checked_in_portions(tmp_path):
     storage = Storage(*(disk(image(tmp_path, str(number))) for number in range(40)))
     assert storage.check() == []
     storage.destination.hidden = [tmp_path]
@@ -227,7 +227,7 @@ def test_copy_is_refused_for_the_way_back_of_a_swap(tmp_path):
 
 
 def test_running_domain_needs_only_its_disks_to_be_the_same(tmp_path):
-    """libvirt refuses by itself what is missing."""
+    """libvirt refuses missing files without this check."""
     storage = Storage("<emulator>/absent</emulator>", disk(image(tmp_path)))
     assert "/absent (emulator)" in storage.refusal()
     assert storage.check("live") == []
@@ -271,7 +271,7 @@ def test_devices_are_compared_by_size_and_content():
     assert "is another file" in storage.refusal(kind="live")
 
 
-def test_backing_files_are_looked_for(tmp_path):
+def test_backing_files_are_checked(tmp_path):
     shared, local = tmp_path / "shared", tmp_path / "local"
     shared.mkdir()
     local.mkdir()
@@ -305,7 +305,7 @@ def test_libvirt_that_cannot_look_is_reported(tmp_path):
     assert note == f"whether node02 has {path} (disk vda) could not be checked"
 
 
-def test_volumes_of_pools_are_looked_for(tmp_path):
+def test_volumes_of_pools_are_checked(tmp_path):
     path = image(tmp_path)
     source = "<source pool='images' volume='x'/><target dev='vda'/>"
     storage = Storage(f"<disk type='volume' device='disk'>{source}</disk>")
@@ -361,7 +361,7 @@ def test_stopped_probe_leaves_no_definition(tmp_path):
     assert storage.check() != []  # and `check` sees that no domain is left
 
 
-def test_description_of_a_host_leaves_out_what_is_defined_for_a_moment():
+def test_description_of_a_host_leaves_out_temporary_domains():
     hosts = FakeHosts()
     hosts.source.add(FakeDomain("fastlib-check-0123-by-node02", SHUT_OFF))
     assert [each.name for each in host_info.read(hosts.source).domains] == ["vm1"]

@@ -135,7 +135,7 @@ def test_chain_of_images_is_followed(tmp_path):
     assert read_chain(str(top), "raw").backing == ()
 
 
-def test_chain_says_what_cannot_be_followed(tmp_path):
+def test_chain_names_files_that_cannot_be_followed(tmp_path):
     top = tmp_path / "top"
     (gone,) = read_chain(str(top), "qcow2").unknown
     assert gone == f"the backing files of {top} (No such file or directory)"
@@ -160,7 +160,7 @@ def test_head_of_an_image_is_parsed(version):
 
 
 @pytest.mark.parametrize("head", [b"", b"QFI\xfb", bytes(200), b"QFI\xfb" + b"\xff" * 200])
-def test_broken_head_is_no_image(head):
+def test_broken_head_is_not_parsed(head):
     assert parse_head(head) is None
 
 

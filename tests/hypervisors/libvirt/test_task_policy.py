@@ -60,7 +60,7 @@ def test_daemon_connects_only_to_allowed_hosts(options, host, allowed):
             uri(host, None, None)
 
 
-def test_node_that_is_no_destination_is_only_asked():
+def test_node_that_is_not_a_destination_is_only_queried():
     """`nodes` are asked where a domain runs, even if no task may move one there."""
     options = LibvirtOptions(nodes=["node02"], destinations=["node03"])
     assert pool(nodes=["node02"], destinations=["node03"]).uri("node02", None, None)

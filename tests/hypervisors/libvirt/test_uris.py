@@ -39,7 +39,7 @@ def test_sound_host_has_one_form(host, made):
 
 @given(host=st.one_of(st.text(), st.text("fe80:%[]/?#@ .-1a", max_size=20)))
 @settings(max_examples=100)
-def test_checked_host_has_no_character_with_a_meaning_in_uris(host):
+def test_checked_host_has_no_special_character_of_uris(host):
     try:
         made = check_host(host)
     except HypervisorError:

@@ -35,7 +35,7 @@ class Hosts(FakeHosts):
         super().__init__(**{"nodes": ["node01", "node02"], "stop_timeout": 4, **options})
 
     def leave(self, *, stays_defined=False):
-        """A migration of somebody else moves the domain."""
+        """Another program migrates the domain."""
         self.destination.add(FakeDomain())
         if stays_defined:
             self.domain.state_now = [SHUT_OFF, SHUT_OFF_BY_MIGRATION]
@@ -167,12 +167,12 @@ def test_stop_that_is_cancelled_before_it_begins_asks_for_nothing():
     assert hosts.calls == []
 
 
-def test_stop_at_its_timeout_says_what_the_domain_does():
+def test_stop_at_its_timeout_reports_the_state_of_the_domain():
     hosts = Hosts()
     assert "vm1 has not shut down within 4 s and runs on node01; its" in error(hosts.stop())
 
 
-def test_recovered_stop_of_a_domain_that_left_is_no_success():
+def test_recovered_stop_of_a_domain_that_left_fails():
     hosts = Hosts()
     hosts.leave()
     found = error(recover(hosts.runtime, Stop(vm_name="vm1"), hosts.context))
@@ -252,7 +252,7 @@ def test_start_of_a_domain_that_a_migration_left_behind_is_refused():
         ([SHUT_OFF, 2], "vm1 is shut off on node01 by now, but it is silent"),
     ],
 )
-def test_start_without_answer_says_what_the_domain_does(monkeypatch, state, words):
+def test_start_without_answer_reports_the_state_of_the_domain(monkeypatch, state, words):
     hosts = Hosts()
     hosts.end()
 
@@ -271,7 +271,7 @@ def sentence(hosts, *others):
     return run(find_domain(hosts.runtime, "vm1", None, others)).sentence
 
 
-def test_sentence_says_what_is_known():
+def test_sentence_reports_known_and_unknown_places():
     hosts = Hosts()
     assert sentence(hosts) == "vm1 runs on node01"
     hosts.end()
@@ -298,7 +298,7 @@ def test_sentence_says_what_is_known():
 @pytest.mark.parametrize("state", [[PAUSED, 13], [RUNNING, 11]])
 @pytest.mark.parametrize("order", [Stop, Start])
 def test_order_does_not_wait_for_a_broken_post_copy(state, order):
-    """It ends only when somebody mends it, on either host."""
+    """It ends only after an operator repairs it, on either host."""
     hosts = Hosts()
     hosts.domain.state_now = state
     hosts.domain.job = {}

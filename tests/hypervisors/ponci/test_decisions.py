@@ -63,7 +63,7 @@ def view(*groups, **facts):
         (view(group(requested=True, frozen=True), defect="its cpuset is empty"), "incomplete"),
     ],
 )
-def test_state_says_what_runs(domain, state):
+def test_state_reports_whether_processes_run(domain, state):
     assert decisions.state_of(domain) == state
 
 
@@ -119,7 +119,7 @@ def test_inner_groups_are_thawed_before_outer_ones():
         ),
     ],
 )
-def test_resume_names_what_outside_is_frozen(domain, why):
+def test_resume_names_frozen_groups_outside_of_the_domain(domain, why):
     assert decisions.why_not_resumable(domain) == why
 
 

@@ -81,7 +81,7 @@ def test_missing_files_and_groups_are_gone(tmp_path):
     assert tree(tmp_path / "missing") == []
 
 
-def test_make_tells_whether_the_group_is_new(tmp_path):
+def test_make_returns_whether_the_group_is_new(tmp_path):
     assert make(tmp_path / "group")
     assert not make(tmp_path / "group")
     (tmp_path / "file").write_text("")
@@ -111,7 +111,7 @@ def test_tree_has_groups_nested_deeper_than_python_calls(tmp_path):
         remove(group)
 
 
-def test_make_tells_that_a_group_was_removed_meanwhile(monkeypatch, tmp_path):
+def test_make_reports_a_group_that_was_removed_in_the_meantime(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "mkdir", raising(errno.EEXIST))
     with pytest.raises(GoneError, match="another program has just removed"):
         make(tmp_path / "group")
@@ -138,7 +138,7 @@ def test_remove_explains_group_with_files(tmp_path):
     ("number", "found"), [(errno.ENODEV, {1}), (errno.EOPNOTSUPP, {1}), (errno.EIO, None)]
 )
 def test_processes_of_groups_that_cannot_be_read(monkeypatch, tmp_path, number, found):
-    """A group may disappear meanwhile, or have threads only. Other errors are raised."""
+    """A group may disappear in the meantime, or have threads only. Other errors are raised."""
     (tmp_path / "below").mkdir()
     (tmp_path / "cgroup.procs").write_text("1\n")
     (tmp_path / "cgroup.threads").write_text("1\n")

@@ -27,7 +27,7 @@ class Scheduler:
         self._communicator.send(payload, topics.TASK("node01"), qos=2)
 
     def result(self, id: str) -> Result:
-        """A killed daemon may send once more what it had sent before, which is passed over."""
+        """Return the result with that id. Skip those that a killed daemon sends a second time."""
         while True:
             message = self._communicator.receive(topics.RESULT("node01"), timeout=PATIENCE)
             answer = ResultContainer.from_yaml(message.payload)

@@ -97,7 +97,7 @@ def test_freeze_and_thaw_write_the_request(parent, v2):
     assert (group / "cgroup.freeze").read_text() == "0\n"
 
 
-def test_kill_tells_whether_the_kernel_can(parent, v2):
+def test_kill_returns_whether_the_kernel_can_kill(parent, v2):
     group = fake_group(parent / "vm1")
     assert v2.kill("vm1")
     assert (group / "cgroup.kill").read_text() == "1\n"

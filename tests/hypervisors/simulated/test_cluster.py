@@ -31,7 +31,7 @@ def test_cluster_in_file_is_created_once(tmp_path):
         assert [host.name for host in three.hosts()] == ["a", "b", "c"]
 
 
-def test_open_refuses_what_is_no_cluster(tmp_path):
+def test_open_refuses_other_files(tmp_path):
     (tmp_path / "text").write_text("This is no database, and long enough not to be empty." * 20)
     with pytest.raises(ClusterError, match="is not a simulated cluster"):
         Cluster(cluster_of(), tmp_path / "text")
@@ -158,7 +158,7 @@ def test_problems_reports_broken_invariants():
 
 
 class Handling(RuleBasedStateMachine):
-    """Anything in any order: the cluster refuses, or it stays sound."""
+    """Calls in any order: the cluster refuses each, or its invariants hold."""
 
     hosts = st.sampled_from("abc")
     names = st.sampled_from(["vm0", "vm1", "vm2", "vm3"])

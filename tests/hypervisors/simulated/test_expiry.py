@@ -173,7 +173,7 @@ def test_migration_that_only_waited_before_a_restart_expires(swap: SwapWith | No
 
 
 @pytest.mark.parametrize("waiting", [["vm1", "vm2"], ["vm2"]])
-def test_recovered_evacuation_expires_only_if_none_of_it_had_begun(waiting: list[str]) -> None:
+def test_recovered_evacuation_expires_only_if_no_migration_had_begun(waiting: list[str]) -> None:
     async def scenario(simulation: Simulation) -> None:
         placements = {"vm1": "b", "vm2": "b"}
         late = context(-1, saved_state={"placements": placements, QUEUED: waiting})

@@ -142,7 +142,7 @@ def test_queued_migration_tries_again_if_its_slot_cannot_be_counted(
 
 
 @pytest.mark.parametrize("error", [None, *FAILURES])
-def test_migration_that_goes_on_takes_its_slot_once_its_host_can_be_asked(run_scenario, error):
+def test_migration_that_continues_takes_its_slot_once_its_host_is_reachable(run_scenario, error):
     async def scenario(daemons):
         daemons.add("a", "vm1")
         notices = daemons.runtimes["a"].notices
@@ -206,7 +206,7 @@ def test_daemon_starts_although_its_limits_cannot_be_published(run_scenario, cap
     run_scenario(scenario)
 
 
-def test_migration_that_goes_on_counts_where_there_are_no_secrets(run_scenario):
+def test_migration_that_continues_counts_on_hosts_without_secrets(run_scenario):
     async def scenario(daemons):
         daemons.add("a", "vm1", "vm2")
         daemons.hosts["b"].refuses["secrets"] = refusal("NO_SUPPORT", "no secrets")
