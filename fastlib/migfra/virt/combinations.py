@@ -363,7 +363,7 @@ def pairs() -> Iterator[tuple[Choice, Choice]]:
             yield first, second
 
 
-# What an order has
+# Choices of an order
 
 _USED: Final[Mapping[Choice, Callable[[MigrationSpec], object]]] = {
     LIVE: lambda spec: spec.kind == "live",
@@ -396,7 +396,7 @@ def choices_of(spec: MigrationSpec) -> tuple[Choice, ...]:
     return tuple(choice for choice in CHOICES if choice in _USED and _USED[choice](spec))
 
 
-# What is refused
+# Refusals
 
 
 def problem_of_order(spec: MigrationSpec) -> str | None:

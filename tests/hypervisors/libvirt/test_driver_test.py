@@ -182,7 +182,7 @@ def test_start_refuses_when_a_node_is_unreachable_unless_ignored(tmp_path, ignor
     async def scenario(runner):
         starting = runner.do(Start(xml=domain(), probe_with_ssh=False))
         if ignored:
-            assert await starting == "node02 could not be asked whether vm1 runs there"
+            assert await starting == "node02 could not be queried for vm1"
         else:
             with pytest.raises(HypervisorError, match="vm1 may run on node02 already"):
                 await starting

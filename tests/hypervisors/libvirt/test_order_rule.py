@@ -168,7 +168,7 @@ def test_false_statement_breaks_the_rule():
     "details",
     [
         "vm1 has not shut down within 4 s",
-        "cancelled; vm1 has been asked to shut down and may still do so; now it runs on hostA",
+        "cancelled; the shutdown of vm1 was requested and may still complete; now it runs on hostA",
     ],
 )
 def test_guest_that_shuts_down_late_is_not_lost(details):

@@ -29,7 +29,7 @@ from tests.support.libvirt.fake_libvirt import (
 from tests.support.libvirt.pci_devices import FIRST, HOSTDEV, host_with_devices
 
 INTERRUPTED = "the daemon ended while this was in progress"
-MAY_END = "; if it was asked to shut down, it may do so"
+MAY_END = "; a requested shutdown may still complete"
 
 
 class Recovery(FakeHosts):

@@ -145,7 +145,7 @@ def test_cancelled_stop_says_that_the_domain_may_still_shut_down():
     hosts = Hosts()
     hosts.domain.on["shutdown"] = hosts.cancellation.cancel
     assert error(hosts.stop(undefine=True)) == (
-        "cancelled; vm1 has been asked to shut down and may still do so; now it runs on node01"
+        "cancelled; the shutdown of vm1 was requested and may still complete; now it runs on node01"
     )
 
 

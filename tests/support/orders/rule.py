@@ -244,8 +244,8 @@ def _nothing_lost(outcome: Outcome, targets: Mapping[str, _Members]) -> Iterator
 
 
 _MAY_END_LATE: Final = (
-    "has not shut down within|been asked to shut down and may still do so|"
-    "if it was asked to shut down, it may do so"
+    "has not shut down within|the shutdown of .+ was requested and may still complete|"
+    "a requested shutdown may still complete"
 )
 
 

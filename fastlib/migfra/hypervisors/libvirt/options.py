@@ -155,11 +155,11 @@ class LibvirtOptions(ConfigSection):
     ] = ()
     ignore_unreachable_nodes: Annotated[
         bool,
-        Wire("Whether a domain is started although it may run on one of the nodes that cannot be "
-             "asked."),
+        Wire("Whether a domain is started although one of the nodes, on which it may run, is "
+        "unreachable."),
     ] = False  # fmt: skip
 
-    # What tasks may choose
+    # Choices of tasks
     drivers: Annotated[
         Sequence[DriverName] | None,
         Wire("Further drivers that tasks may choose; absent means only 'driver'."),

@@ -159,9 +159,7 @@ async def _recover_stop(runtime: LibvirtRuntime, task: Stop, name: str) -> str:
     observed = await local.call(look_up, name)
     if done(observed):
         return DONE
-    late = (
-        "" if task.force or not observed.active else "; if it was asked to shut down, it may do so"
-    )
+    late = "" if task.force or not observed.active else "; a requested shutdown may still complete"
     raise HypervisorError(f"{_INTERRUPTED}; {name} {observed.phrase} on {runtime.host}{late}")
 
 

@@ -112,7 +112,7 @@ async def _check_identity(
                 check_identity(name, uuid, node, each)
     if not unreachable:
         return uuid, None
-    return uuid, f"{', '.join(unreachable)} could not be asked whether {name} runs there"
+    return uuid, f"{', '.join(unreachable)} could not be queried for {name}"
 
 
 async def _ask_nodes(

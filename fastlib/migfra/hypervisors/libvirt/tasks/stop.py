@@ -161,8 +161,8 @@ async def _shut_down(
                     return changed.end
                 if scope.cancelled:
                     raise TaskCancelledError(
-                        f"{scope.reason}; {name} has been asked to shut down and may still do so; "
-                        f"now it {observed.phrase} on {runtime.host}"
+                        f"{scope.reason}; the shutdown of {name} was requested and may still "
+                        f"complete; now it {observed.phrase} on {runtime.host}"
                     )
                 await scope.wait_any(min(POLL_SECONDS, patience))
             if loop.time() < deadline:
