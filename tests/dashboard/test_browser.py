@@ -25,6 +25,11 @@ def browser(tmp_path_factory):
         yield browser
 
 
+@pytest.fixture(autouse=True)
+def forget_errors_of_other_tests(browser):
+    browser.errors()
+
+
 @pytest.fixture(scope="module")
 def small():
     """A cluster of four hosts with a dashboard."""

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from fastlib import Evacuate, EvacuateParameter
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 
 pytestmark = pytest.mark.laboratory
@@ -84,11 +85,13 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
             fleet.wait_for_phase(handle, "migrate")
         waiting = fleet.client.migrate("vm3", "hostA", "hostB", on_progress=reports.append, **SLOW)
         fleet.wait_for_phase(waiting, "queued")
-        evacuation = fleet.client.evacuate(
+        evacuation = fleet.client.submit(
             "hostA",
-            ["hostB"],
-            vm_name="vm4",
-            migration_type="live",
+            Evacuate(
+                destinations=["hostB"],
+                vm_name="vm4",
+                parameter=EvacuateParameter(migration_type="live"),
+            ),
             on_progress=reports.append,
         )
         stopped = fleet.client.migrate("vm5", "hostA", "hostB", **SLOW)
@@ -102,7 +105,7 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         for name, handle in zip(names, first, strict=False):
             fleet.lift_bandwidth_limit("hostA", name)
             assert_success(handle.result(PATIENCE))
-        for result in evacuation.result(PATIENCE):
+        for result in evacuation.result(PATIENCE).results:
             assert_success(result)
         assert_error(stopped.result(PATIENCE), "vm5 is shut off on hostA; start it first")
     assert max(watcher.arriving) == 2

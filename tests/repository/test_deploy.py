@@ -310,7 +310,7 @@ fastlib="/usr/local/bin/fastlib"
 export FASTLIB_BROKER=127.0.0.1:{port}
 $fastlib watch --host node01 --presence --count 1 --timeout 60
 $fastlib start vm1 --host node01 --id first
-ps -o user=,cmd= -p $daemon
+ps -ww -o user=,cmd= -p $daemon
 $deploy install {newer} --find-links {wheels}  # beside the daemon that runs
 $fastlib quit --host node01 --timeout 60
 wait $daemon

@@ -34,7 +34,7 @@ from fastlib.transport import MqttOptions, ReceivedMessage, connect
 from tests.support.mosquitto import PATIENCE, Mosquitto
 
 _CHANGED = {
-    "COLUMNS", "FASTLIB_BROKER", "FASTLIB_PASSWORD", "NO_COLOR", "PYTHONIOENCODING",
+    "COLUMNS", "FASTLIB_BROKER", "FASTLIB_PASSWORD", "LINES", "NO_COLOR", "PYTHONIOENCODING",
     "PYTHONUNBUFFERED", "PYTHONUTF8", "TERM",
 }  # fmt: skip
 """Variables that change what commands print or do."""
